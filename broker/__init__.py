@@ -1,0 +1,1 @@
+"""The broker: routing, queues, the AMQP server around them and the daemon around that."""

@@ -1,0 +1,1 @@
+"""From an exchange and a routing key to the names of queues.  Pure: no IO, no clock."""

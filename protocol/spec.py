@@ -1,0 +1,64 @@
+"""The numbers of AMQP 0-9-1 as RabbitMQ uses them: frame kinds, reply codes, protocol limits.
+
+Sources: the AMQP 0-9-1 specification §4.2, §1.2 (constants) and RabbitMQ 4.3's framing module.
+"""
+
+from enum import IntEnum
+
+FRAME_METHOD = 1
+FRAME_HEADER = 2
+FRAME_BODY = 3
+FRAME_HEARTBEAT = 8
+FRAME_END = 0xCE
+
+FRAME_OVERHEAD_BYTES = 8
+"""Seven bytes before the payload (kind, channel, size) and the end octet behind it."""
+
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+
+CLASS_BASIC = 60
+SHORTSTR_BYTES_MAX = 255
+
+
+class ReplyCode(IntEnum):
+    """Why a channel or a connection was closed, or a message returned (§1.2)."""
+
+    REPLY_SUCCESS = 200
+    CONTENT_TOO_LARGE = 311
+    NO_ROUTE = 312
+    NO_CONSUMERS = 313
+    CONNECTION_FORCED = 320
+    INVALID_PATH = 402
+    ACCESS_REFUSED = 403
+    NOT_FOUND = 404
+    RESOURCE_LOCKED = 405
+    PRECONDITION_FAILED = 406
+    FRAME_ERROR = 501
+    SYNTAX_ERROR = 502
+    COMMAND_INVALID = 503
+    CHANNEL_ERROR = 504
+    UNEXPECTED_FRAME = 505
+    RESOURCE_ERROR = 506
+    NOT_ALLOWED = 530
+    NOT_IMPLEMENTED = 540
+    INTERNAL_ERROR = 541
+
+
+SOFT_CODES = frozenset(
+    {
+        ReplyCode.CONTENT_TOO_LARGE,
+        ReplyCode.NO_ROUTE,
+        ReplyCode.NO_CONSUMERS,
+        ReplyCode.ACCESS_REFUSED,
+        ReplyCode.NOT_FOUND,
+        ReplyCode.RESOURCE_LOCKED,
+        ReplyCode.PRECONDITION_FAILED,
+    }
+)
+"""The codes that close only the channel; every other error closes the connection."""
+
+
+def reply_text(code: ReplyCode, explanation: str) -> str:
+    """The text RabbitMQ sends with `code`: its name, a dash, the explanation; at most 255 bytes."""
+    text = f"{code.name} - {explanation}"
+    return text.encode()[:SHORTSTR_BYTES_MAX].decode(errors="ignore")
