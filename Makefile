@@ -1,0 +1,52 @@
+# Each target makes what it needs, the virtual environment included.
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+FAST := not slow and not interop and not compat
+TYPES := $(addprefix build/types/fluffle/,broker protocol raft storage)
+
+# The first interpreter that is new enough; `make PYTHON=/path/to/python3` names another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	echo $$python && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check types bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: $(INSTALLED) ## run the broker in the foreground; ARGS="--listen 127.0.0.1:5673" adds options
+	$(BIN)/fluffle serve --data-dir ./data $(ARGS)
+
+test: $(INSTALLED) ## every test; ARGS="-k topic" narrows them
+	$(BIN)/python -m pytest $(ARGS)
+
+check: types ## lint, types, layers and the fast tests, in about a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
+
+types: $(INSTALLED) $(TYPES) ## lay the tree of links that mypy reads
+
+bench: $(INSTALLED) ## compare with RabbitMQ on this machine; see benchmarks/
+	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+clean: ## remove everything that can be made again; ./data stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "fluffle needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || { \
+		rm -rf .venv; \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+build/types/fluffle/%:
+	@mkdir -p $(@D)
+	ln -sfn ../../../$* $@
