@@ -1,0 +1,1 @@
+"""Measurements of the broker, alone and beside RabbitMQ.  See README.md."""

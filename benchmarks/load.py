@@ -1,0 +1,49 @@
+"""Builds amqpload, the load generator, and runs it against one broker."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks.brokers import Broker, NotAvailable
+from benchmarks.machine import Cores, pinned
+
+FOLDER = Path(__file__).with_name("amqpload")
+DRAIN_TIMEOUT_S = 120
+"""A broker that let publishers run ahead needs this long at most to hand out the rest."""
+
+Report = dict[str, Any]
+"""What amqpload prints: rates a second, latencies in µs, CPU in seconds, memory in MiB."""
+
+
+class LoadFailed(Exception):
+    """amqpload could not do its work; the text is what it said."""
+
+
+def build() -> Path:
+    """Compiles amqpload if it is not up to date."""
+    if not shutil.which("make"):
+        raise NotAvailable("amqpload is built by make, and there is none")
+    made = subprocess.run(["make", "-C", FOLDER], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise NotAvailable(f"amqpload was not built:\n{made.stderr.strip()}")
+    return FOLDER / "amqpload"
+
+
+def run(broker: Broker, cores: Cores, arguments: list[str], *, timeout_s: float) -> Report:
+    """amqpload's report.  A run that lost messages is reported, not raised."""
+    pids = ",".join(map(str, broker.pids()))
+    command = [str(FOLDER / "amqpload"), *arguments]
+    command += ["-H", f"{broker.address.host}:{broker.address.port}", "-I", pids]
+    with pinned(cores):
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    try:
+        report: Report = json.loads(done.stdout)
+    except ValueError:
+        raise LoadFailed(f"exit {done.returncode}: {done.stderr.strip()[-1000:]}") from None
+    if done.stderr.strip():
+        report["said"] = done.stderr.strip()[-300:]
+    return report
