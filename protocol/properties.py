@@ -1,0 +1,234 @@
+"""A message's content as it is stored, and its properties, decoded when somebody asks.
+
+Content is kept in *canonical form*: the header frame and, unless the body is empty, one body
+frame with the whole of it, both numbered for channel 1:
+
+    0   1        3       7         9        11          19      21
+    +---+--------+-------+---------+--------+-----------+-------+----------+----+
+    | 2 | 0    1 | size  | class 60| weight | body size | flags | values … | CE |
+    +---+--------+-------+---------+--------+-----------+-------+----------+----+
+    | 3 | 0    1 | size  | body …                                        | CE |
+    +---+--------+-------+-----------------------------------------------+----+
+
+Raw properties are the flags and the values, as they stand.  The body frame may be larger than a
+peer takes; `split_content` makes the frames to send.
+
+Source: AMQP 0-9-1 §4.2.6.  As in RabbitMQ, text need not be UTF-8 (it is read and written with
+surrogateescape), flag bit 1 means nothing, and no value is checked for sense; but where RabbitMQ
+answers 541 to properties it cannot read, here they are a FRAME_ERROR.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fluffle.protocol import wire
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import (
+    CLASS_BASIC,
+    FRAME_BODY,
+    FRAME_END,
+    FRAME_HEADER,
+    FRAME_OVERHEAD_BYTES,
+    ReplyCode,
+)
+from fluffle.protocol.types import FieldTable
+
+FLAG_CONTENT_TYPE = 1 << 15
+FLAG_CONTENT_ENCODING = 1 << 14
+FLAG_HEADERS = 1 << 13
+FLAG_DELIVERY_MODE = 1 << 12
+FLAG_PRIORITY = 1 << 11
+FLAG_CORRELATION_ID = 1 << 10
+FLAG_REPLY_TO = 1 << 9
+FLAG_EXPIRATION = 1 << 8
+FLAG_MESSAGE_ID = 1 << 7
+FLAG_TIMESTAMP = 1 << 6
+FLAG_TYPE = 1 << 5
+FLAG_USER_ID = 1 << 4
+FLAG_APP_ID = 1 << 3
+FLAG_CLUSTER_ID = 1 << 2
+FLAG_CONTINUED = 1 << 0
+"""More flags follow: no property of AMQP 0-9-1 needs them, RabbitMQ reads none."""
+
+
+@dataclass(slots=True)
+class Properties:
+    """The fourteen properties of a message under their AMQP names; None is absent."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: FieldTable | None = None
+    delivery_mode: int | None = None
+    """2 is persistent; an octet, of which RabbitMQ takes any."""
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: str | None = None
+    """Milliseconds, as decimal text."""
+    message_id: str | None = None
+    timestamp: int | None = None
+    """Seconds, 64 bits without sign."""
+    type: str | None = None
+    user_id: str | None = None
+    app_id: str | None = None
+    cluster_id: str | None = None
+
+
+def decode_properties(raw: bytes) -> Properties:
+    """Read raw properties.  ProtocolError, FRAME_ERROR, when they are not exactly well-formed."""
+    try:
+        (flags,) = _FLAGS.unpack_from(raw)
+        if flags & FLAG_CONTINUED:
+            raise _malformed("more than one word of flags")
+        properties, offset = Properties(), _FLAGS.size
+        for flag, name, read, _ in _PROPERTIES:
+            if flags & flag:
+                value, offset = read(raw, offset)
+                setattr(properties, name, value)
+    except (IndexError, struct.error) as error:
+        raise _malformed("truncated") from error
+    if offset != len(raw):
+        raise _malformed(f"{len(raw) - offset} bytes too many")
+    return properties
+
+
+def encode_properties(properties: Properties) -> bytes:
+    """Raw properties: flags and values of what is not None.
+
+    ValueError or struct.error when a value does not fit its type.
+    """
+    flags, out = 0, bytearray(_FLAGS.size)
+    for flag, name, _, write in _PROPERTIES:
+        value = getattr(properties, name)
+        if value is not None:
+            flags |= flag
+            write(out, value)
+    _FLAGS.pack_into(out, 0, flags)
+    return bytes(out)
+
+
+def property_flags(content: bytes) -> int:
+    """Which properties canonical content has, as a set of FLAG_ bits."""
+    return int(_FLAGS.unpack_from(content, _PROPERTIES_OFFSET)[0])
+
+
+def raw_properties(content: bytes) -> bytes:
+    """Flags and values of canonical content."""
+    return content[_PROPERTIES_OFFSET : _header_end(content) - 1]
+
+
+def body_size(content: bytes) -> int:
+    """The length in bytes of the body of canonical content."""
+    return int(_BODY_SIZE.unpack_from(content, _BODY_SIZE_OFFSET)[0])
+
+
+def body_of(content: bytes) -> bytes:
+    """The body of canonical content."""
+    return content[_header_end(content) + _FRAME_HEAD.size : -1]
+
+
+def build_content(raw_properties: bytes, body: bytes) -> bytes:
+    """Canonical content of raw properties and a body."""
+    header = _header_frame(raw_properties, len(body))
+    if not body:
+        return header
+    return b"".join((header, _FRAME_HEAD.pack(FRAME_BODY, 1, len(body)), body, _END))
+
+
+def replace_properties(content: bytes, raw_properties: bytes) -> bytes:
+    """Canonical content with other properties and the same body."""
+    header = _header_frame(raw_properties, body_size(content))
+    return header + content[_header_end(content) :]
+
+
+def split_content(content: bytes, channel: int, frame_max_bytes: int) -> bytes:
+    """The frames of canonical content for a channel; no body frame is empty.
+
+    Body frames are at most `frame_max_bytes` long, all told; 0 sets no limit.  A header is one
+    frame whatever its size.
+    """
+    header_end = _header_end(content)
+    body_bytes = body_size(content)
+    piece_bytes = frame_max_bytes - FRAME_OVERHEAD_BYTES if frame_max_bytes else body_bytes
+    if channel == 1 and body_bytes <= piece_bytes:
+        return content
+    channel_number = channel.to_bytes(2, "big")
+    parts: list[bytes | memoryview] = [content[:1], channel_number, content[3:header_end]]
+    body = memoryview(content)[header_end + _FRAME_HEAD.size : -1]
+    for start in range(0, body_bytes, piece_bytes or 1):
+        piece = body[start : start + piece_bytes]
+        parts += (_FRAME_HEAD.pack(FRAME_BODY, channel, len(piece)), piece, _END)
+    return b"".join(parts)
+
+
+_FRAME_HEAD = struct.Struct(">BHI")
+_HEADER_START = struct.Struct(">BHIHHQ")
+"""Frame head, class, weight, body size: what stands before raw properties."""
+_PROPERTIES_OFFSET = _HEADER_START.size
+_BODY_SIZE_OFFSET = 11
+_BODY_SIZE = struct.Struct(">Q")
+_FLAGS = struct.Struct(">H")
+_TIMESTAMP = struct.Struct(">Q")
+_END = bytes((FRAME_END,))
+
+
+def _header_frame(raw: bytes, body_bytes: int) -> bytes:
+    size = _PROPERTIES_OFFSET - _FRAME_HEAD.size + len(raw)
+    return _HEADER_START.pack(FRAME_HEADER, 1, size, CLASS_BASIC, 0, body_bytes) + raw + _END
+
+
+def _header_end(content: bytes) -> int:
+    """The offset behind the header frame."""
+    return int.from_bytes(content[3:7], "big") + FRAME_OVERHEAD_BYTES
+
+
+def _malformed(what: str) -> ProtocolError:
+    return ProtocolError(ReplyCode.FRAME_ERROR, f"malformed content properties: {what}")
+
+
+def _read_text(raw: bytes, offset: int) -> tuple[str, int]:
+    octets, end = wire.read_shortstr_bytes(raw, offset)
+    return octets.decode(errors="surrogateescape"), end
+
+
+def _read_octet(raw: bytes, offset: int) -> tuple[int, int]:
+    return raw[offset], offset + 1
+
+
+def _write_octet(out: bytearray, value: int) -> None:
+    out.append(value)
+
+
+def _read_timestamp(raw: bytes, offset: int) -> tuple[int, int]:
+    return _TIMESTAMP.unpack_from(raw, offset)[0], offset + _TIMESTAMP.size
+
+
+def _write_timestamp(out: bytearray, seconds: int) -> None:
+    out += _TIMESTAMP.pack(seconds)
+
+
+_Codec = tuple[Callable[[bytes, int], tuple[Any, int]], Callable[[bytearray, Any], None]]
+_TEXT: _Codec = (_read_text, wire.write_shortstr)
+_OCTET: _Codec = (_read_octet, _write_octet)
+_SECONDS: _Codec = (_read_timestamp, _write_timestamp)
+_TABLE: _Codec = (wire.read_table, wire.write_table)
+
+_PROPERTIES = (
+    (FLAG_CONTENT_TYPE, "content_type", *_TEXT),
+    (FLAG_CONTENT_ENCODING, "content_encoding", *_TEXT),
+    (FLAG_HEADERS, "headers", *_TABLE),
+    (FLAG_DELIVERY_MODE, "delivery_mode", *_OCTET),
+    (FLAG_PRIORITY, "priority", *_OCTET),
+    (FLAG_CORRELATION_ID, "correlation_id", *_TEXT),
+    (FLAG_REPLY_TO, "reply_to", *_TEXT),
+    (FLAG_EXPIRATION, "expiration", *_TEXT),
+    (FLAG_MESSAGE_ID, "message_id", *_TEXT),
+    (FLAG_TIMESTAMP, "timestamp", *_SECONDS),
+    (FLAG_TYPE, "type", *_TEXT),
+    (FLAG_USER_ID, "user_id", *_TEXT),
+    (FLAG_APP_ID, "app_id", *_TEXT),
+    (FLAG_CLUSTER_ID, "cluster_id", *_TEXT),
+)
+"""(flag, name, reader, writer), in the order of the wire."""

@@ -1,0 +1,352 @@
+"""Short strings, long strings and field tables as bytes.
+
+Every reader takes the buffer and an offset and returns the value with the offset behind it;
+every writer appends to a bytearray.  What is read and written again gives the same bytes, so the
+type tag of a value is kept (`protocol/types.py`), except that `t` is written as 0 or 1 and that
+of two fields with one key the first is kept, which is the one that RabbitMQ looks up.
+
+Source: AMQP 0-9-1 §4.2.5, with RabbitMQ's reading of the tags (its "AMQP 0-9-1 errata"): `s` is
+a 16-bit integer, not a short string, and `L` is signed like `l`.  As in RabbitMQ, floats must be
+finite.  What cannot be read raises ProtocolError with FRAME_ERROR.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any, TypeAlias
+
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ReplyCode
+from fluffle.protocol.types import Field, FieldTable, FieldValue
+
+TABLE_DEPTH_MAX = 100
+"""Tables and arrays inside each other; readers and writers recurse once a level."""
+
+MALFORMED_UTF8 = "Malformed UTF-8 in shortstr"
+
+TYPE_NAMES: dict[str, str] = {
+    "t": "bool",
+    "b": "byte",
+    "B": "unsignedbyte",
+    "s": "short",
+    "u": "unsignedshort",
+    "I": "signedint",
+    "i": "unsignedint",
+    "l": "long",
+    "L": "long",
+    "f": "float",
+    "d": "double",
+    "D": "decimal",
+    "S": "longstr",
+    "x": "binary",
+    "T": "timestamp",
+    "F": "table",
+    "A": "array",
+    "V": "void",
+}
+"""RabbitMQ's names of the types, by tag, as they stand in its reply texts."""
+
+PlainValue: TypeAlias = (
+    "str | bytes | bool | int | float | Mapping[str, PlainValue] | Sequence[PlainValue] | Field"
+    " | None"
+)
+"""A value without tag, or a Field, which is a tuple and keeps the tag it names."""
+
+_UINT32 = struct.Struct(">I")
+_UINT32_ZERO = bytes(4)
+
+_NUMBERS = {
+    tag: struct.Struct(form)
+    for tag, form in {
+        "b": ">b",
+        "B": ">B",
+        "s": ">h",
+        "u": ">H",
+        "I": ">i",
+        "i": ">I",
+        "l": ">q",
+        "L": ">q",
+        "T": ">Q",
+        "f": ">f",
+        "d": ">d",
+    }.items()
+}
+_DECIMAL = struct.Struct(">BI")
+
+
+def read_shortstr_bytes(buffer: bytes, offset: int) -> tuple[bytes, int]:
+    """A short string as it stands; RabbitMQ checks no UTF-8 in table keys and properties."""
+    if offset >= len(buffer):
+        raise _truncated()
+    start = offset + 1
+    end = start + buffer[offset]
+    if end > len(buffer):
+        raise _truncated()
+    return buffer[start:end], end
+
+
+def read_shortstr(buffer: bytes, offset: int) -> tuple[str, int]:
+    """A short string of a method's arguments, which must be UTF-8."""
+    raw, end = read_shortstr_bytes(buffer, offset)
+    try:
+        return raw.decode(), end
+    except UnicodeDecodeError as error:
+        raise ProtocolError(ReplyCode.FRAME_ERROR, MALFORMED_UTF8) from error
+
+
+def read_longstr(buffer: bytes, offset: int) -> tuple[bytes, int]:
+    """A long string: 4 bytes of length, then that many octets of any kind."""
+    start, end = _read_extent(buffer, offset, len(buffer))
+    return buffer[start:end], end
+
+
+def read_table(buffer: bytes, offset: int) -> tuple[FieldTable, int]:
+    """A field table, `offset` being that of its 4-byte length."""
+    start, end = _read_extent(buffer, offset, len(buffer))
+    return read_fields(buffer, start, end), end
+
+
+def read_fields(buffer: bytes, start: int, end: int) -> FieldTable:
+    """The fields between two offsets: a table without its length, as AMQPLAIN sends it."""
+    try:
+        return _read_fields(buffer, start, end, 0)
+    except (IndexError, struct.error) as error:
+        raise _truncated() from error
+
+
+def encode_shortstr(text: str) -> bytes:
+    """A short string, its length in front.  ValueError when it is longer than 255 bytes."""
+    raw = text.encode(errors="surrogateescape")
+    if len(raw) > SHORTSTR_BYTES_MAX:
+        raise ValueError(f"a short string of {len(raw)} bytes: {text[:40]!r}…")
+    return bytes((len(raw),)) + raw
+
+
+def write_shortstr(out: bytearray, text: str) -> None:
+    """Append a short string.  ValueError when it is longer than 255 bytes."""
+    out += encode_shortstr(text)
+
+
+def write_longstr(out: bytearray, octets: bytes) -> None:
+    """Append a long string."""
+    out += _UINT32.pack(len(octets))
+    out += octets
+
+
+def write_table(out: bytearray, table: FieldTable) -> None:
+    """Append a field table with its 4-byte length.  struct.error when a number does not fit."""
+    start = _open_extent(out)
+    for key, (tag, value) in table.items():
+        write_shortstr(out, key)
+        out += tag.encode()
+        _WRITERS[tag](out, value)
+    _close_extent(out, start)
+
+
+def encode_table(table: FieldTable) -> bytes:
+    """A field table with its 4-byte length, as bytes of its own."""
+    out = bytearray()
+    write_table(out, table)
+    return bytes(out)
+
+
+def to_field(value: PlainValue) -> Field:
+    """Tag a plain value as RabbitMQ tags those of its own tables: every int is a `long`, …
+
+    A tuple is a Field and is kept: ("T", seconds) is how to make a timestamp.
+    """
+    if isinstance(value, tuple):
+        return value
+    try:
+        return _TAGGERS[type(value)](value)
+    except KeyError:
+        raise TypeError(f"a {type(value).__name__} has no place in a field table") from None
+
+
+def to_table(mapping: Mapping[str, PlainValue]) -> FieldTable:
+    """Tag every value of a mapping, its order kept."""
+    return {key: to_field(value) for key, value in mapping.items()}
+
+
+def sorted_table(table: FieldTable) -> FieldTable:
+    """The table by the bytes of its keys, inner tables as they are.
+
+    This is the order of the headers in a message that RabbitMQ has rewritten.
+    """
+    return dict(sorted(table.items(), key=lambda item: item[0].encode(errors="surrogateescape")))
+
+
+def _truncated() -> ProtocolError:
+    return ProtocolError(ReplyCode.FRAME_ERROR, "truncated value")
+
+
+def _read_extent(buffer: bytes, offset: int, limit: int) -> tuple[int, int]:
+    """Start and end of what a 4-byte length at `offset` announces; it must end by `limit`."""
+    start = offset + 4
+    if start > limit:
+        raise _truncated()
+    end = start + int(_UINT32.unpack_from(buffer, offset)[0])
+    if end > limit:
+        raise _truncated()
+    return start, end
+
+
+def _open_extent(out: bytearray) -> int:
+    """Leave room for a 4-byte length; returns where its content starts."""
+    out += _UINT32_ZERO
+    return len(out)
+
+
+def _close_extent(out: bytearray, start: int) -> None:
+    _UINT32.pack_into(out, start - 4, len(out) - start)
+
+
+def _read_fields(buffer: bytes, offset: int, end: int, depth: int) -> FieldTable:
+    table: FieldTable = {}
+    while offset < end:
+        tag_offset = offset + 1 + buffer[offset]
+        key = buffer[offset + 1 : tag_offset].decode(errors="surrogateescape")
+        field, offset = _read_field(buffer, tag_offset, end, depth)
+        table.setdefault(key, field)
+    return table
+
+
+def _read_array(buffer: bytes, offset: int, end: int, depth: int) -> list[Field]:
+    array: list[Field] = []
+    while offset < end:
+        field, offset = _read_field(buffer, offset, end, depth)
+        array.append(field)
+    return array
+
+
+def _read_field(buffer: bytes, offset: int, limit: int, depth: int) -> tuple[Field, int]:
+    """A tag and its value, which must end by `limit`."""
+    tag = chr(buffer[offset])
+    reader = _READERS.get(tag)
+    if reader is None:
+        raise ProtocolError(ReplyCode.FRAME_ERROR, f"unknown field type {buffer[offset]}")
+    value, end = reader(buffer, offset + 1, limit, depth)
+    if end > limit:
+        raise _truncated()
+    return (tag, value), end
+
+
+_Reader: TypeAlias = Callable[[bytes, int, int, int], tuple[FieldValue, int]]
+"""(buffer, offset, limit, depth) -> the value and the offset behind it."""
+
+
+def _number_reader(number: struct.Struct) -> _Reader:
+    unpack, size = number.unpack_from, number.size
+
+    def read(buffer: bytes, offset: int, _limit: int, _depth: int) -> tuple[FieldValue, int]:
+        return unpack(buffer, offset)[0], offset + size
+
+    return read
+
+
+def _float_reader(number: struct.Struct) -> _Reader:
+    def read(buffer: bytes, offset: int, _limit: int, _depth: int) -> tuple[FieldValue, int]:
+        value: float = number.unpack_from(buffer, offset)[0]
+        if not isfinite(value):
+            raise ProtocolError(ReplyCode.FRAME_ERROR, f"{value} is not a finite number")
+        return value, offset + number.size
+
+    return read
+
+
+def _nested_reader(read_items: Callable[[bytes, int, int, int], FieldValue]) -> _Reader:
+    def read(buffer: bytes, offset: int, limit: int, depth: int) -> tuple[FieldValue, int]:
+        if depth == TABLE_DEPTH_MAX:
+            raise ProtocolError(
+                ReplyCode.FRAME_ERROR, f"tables nested deeper than {TABLE_DEPTH_MAX}"
+            )
+        start, end = _read_extent(buffer, offset, limit)
+        return read_items(buffer, start, end, depth + 1), end
+
+    return read
+
+
+def _read_bool(buffer: bytes, offset: int, _limit: int, _depth: int) -> tuple[FieldValue, int]:
+    return buffer[offset] != 0, offset + 1
+
+
+def _read_decimal(buffer: bytes, offset: int, _limit: int, _depth: int) -> tuple[FieldValue, int]:
+    return _DECIMAL.unpack_from(buffer, offset), offset + _DECIMAL.size
+
+
+def _read_octets(buffer: bytes, offset: int, limit: int, _depth: int) -> tuple[FieldValue, int]:
+    start, end = _read_extent(buffer, offset, limit)
+    return buffer[start:end], end
+
+
+def _read_void(_buffer: bytes, offset: int, _limit: int, _depth: int) -> tuple[FieldValue, int]:
+    return None, offset
+
+
+_READERS: dict[str, _Reader] = {
+    **{tag: _number_reader(number) for tag, number in _NUMBERS.items()},
+    "f": _float_reader(_NUMBERS["f"]),
+    "d": _float_reader(_NUMBERS["d"]),
+    "t": _read_bool,
+    "D": _read_decimal,
+    "S": _read_octets,
+    "x": _read_octets,
+    "F": _nested_reader(_read_fields),
+    "A": _nested_reader(_read_array),
+    "V": _read_void,
+}
+
+_Writer: TypeAlias = Callable[[bytearray, Any], None]
+"""Appends the value alone.  Any, because the tag promises the type (`protocol/types.py`)."""
+
+
+def _number_writer(number: struct.Struct) -> _Writer:
+    pack = number.pack
+
+    def write(out: bytearray, value: float) -> None:
+        out += pack(value)
+
+    return write
+
+
+def _write_bool(out: bytearray, value: bool) -> None:  # noqa: FBT001  a value, not a switch
+    out.append(value)
+
+
+def _write_decimal(out: bytearray, value: tuple[int, int]) -> None:
+    out += _DECIMAL.pack(*value)
+
+
+def _write_array(out: bytearray, array: list[Field]) -> None:
+    start = _open_extent(out)
+    for tag, value in array:
+        out += tag.encode()
+        _WRITERS[tag](out, value)
+    _close_extent(out, start)
+
+
+def _write_void(_out: bytearray, _value: None) -> None:
+    """A void is its tag alone."""
+
+
+_WRITERS: dict[str, _Writer] = {
+    **{tag: _number_writer(number) for tag, number in _NUMBERS.items()},
+    "t": _write_bool,
+    "D": _write_decimal,
+    "S": write_longstr,
+    "x": write_longstr,
+    "F": write_table,
+    "A": _write_array,
+    "V": _write_void,
+}
+
+_TAGGERS: dict[type, Callable[[Any], Field]] = {
+    str: lambda text: ("S", text.encode(errors="surrogateescape")),
+    bytes: lambda octets: ("S", octets),
+    bool: lambda truth: ("t", truth),
+    int: lambda number: ("l", number),
+    float: lambda number: ("d", number),
+    dict: lambda mapping: ("F", to_table(mapping)),
+    list: lambda values: ("A", [to_field(value) for value in values]),
+    type(None): lambda _none: ("V", None),
+}
