@@ -1,0 +1,13 @@
+"""Settings for the whole suite.  Fixtures live beside the tests that use them."""
+
+import os
+
+from hypothesis import settings
+
+# Every profile prints, for a failure, the line that repeats it.  A shared machine makes deadlines
+# lie, so there are none.  `ci` draws the same examples each time: a red build is never chance;
+# chance is for `dev`, at every run on a desk, and `deep`, by hand and overnight.
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
+settings.register_profile("deep", deadline=None, print_blob=True, max_examples=5_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))

@@ -1,0 +1,1 @@
+"""What several tests share: fakes, models and a way to ask for tools."""
