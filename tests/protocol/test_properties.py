@@ -1,0 +1,232 @@
+"""Content in canonical form, and its properties."""
+
+import struct
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+
+import pytest
+from fluffle.protocol import properties
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.properties import (
+    Properties,
+    body_of,
+    body_size,
+    build_content,
+    decode_properties,
+    encode_properties,
+    property_flags,
+    raw_properties,
+    replace_properties,
+    split_content,
+)
+from fluffle.protocol.spec import ReplyCode
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import body, commands, frame, header
+
+GOLDEN = (
+    Properties(
+        content_type="text/plain",
+        headers={"n": ("s", 5)},
+        delivery_mode=2,
+        reply_to="",
+        timestamp=2**64 - 1,
+        cluster_id="c",
+    ),
+    "b244 0a746578742f706c61696e 00000005016e730005 02 00 ffffffffffffffff 0163",
+)
+
+TEXTS = st.one_of(
+    st.none(), st.binary(max_size=40).map(lambda raw: raw.decode(errors="surrogateescape"))
+)
+OCTETS = st.one_of(st.none(), st.integers(0, 255))
+TABLES = st.sampled_from([None, {}, {"k": ("S", b"\xff"), "a": ("A", [("L", -1)])}])
+PROPERTIES = st.builds(
+    Properties,
+    **{field.name: TEXTS for field in fields(Properties)}
+    | {
+        "headers": TABLES,
+        "delivery_mode": OCTETS,
+        "priority": OCTETS,
+        "timestamp": st.one_of(st.none(), st.integers(0, 2**64 - 1)),
+    },
+)
+BODIES = st.binary(max_size=100)
+CHANNELS = st.integers(1, 65535)
+
+
+def test_golden_bytes() -> None:
+    decoded, octets = GOLDEN
+    assert encode_properties(decoded) == bytes.fromhex(octets)
+    assert decode_properties(bytes.fromhex(octets)) == decoded
+
+
+@given(PROPERTIES)
+def test_properties_round_trip(given_properties: Properties) -> None:
+    raw = encode_properties(given_properties)
+    assert decode_properties(raw) == given_properties
+    assert encode_properties(decode_properties(raw)) == raw
+
+
+@given(PROPERTIES)
+def test_each_flag_stands_for_its_property(given_properties: Properties) -> None:
+    flags = property_flags(build_content(encode_properties(given_properties), b""))
+    for name, value in asdict(given_properties).items():
+        flag = getattr(properties, f"FLAG_{name.upper()}")
+        assert bool(flags & flag) is (value is not None)
+
+
+def test_flags_are_pamqps() -> None:
+    for name, flag in commands.Basic.Properties.flags.items():
+        ours = "TYPE" if name == "message_type" else name.upper()
+        assert getattr(properties, f"FLAG_{ours}") == flag
+
+
+def test_pamqp_reads_and_writes_the_same() -> None:
+    seconds = 1_700_000_000
+    ours = Properties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers={"x": ("S", b"y"), "z": ("F", {"t": ("t", True)})},
+        delivery_mode=2,
+        priority=5,
+        correlation_id="c",
+        reply_to="r",
+        expiration="1000",
+        message_id="m",
+        timestamp=seconds,
+        type="t",
+        user_id="guest",
+        app_id="a",
+    )
+    theirs = commands.Basic.Properties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers={"x": "y", "z": {"t": True}},
+        delivery_mode=2,
+        priority=5,
+        correlation_id="c",
+        reply_to="r",
+        expiration="1000",
+        message_id="m",
+        timestamp=datetime.fromtimestamp(seconds, UTC),
+        message_type="t",
+        user_id="guest",
+        app_id="a",
+    )
+    raw = theirs.marshal()
+    assert encode_properties(ours) == raw
+    assert decode_properties(raw) == ours
+
+
+def test_text_need_not_be_utf8() -> None:
+    """RabbitMQ 4.0.5 takes it and passes it on unchanged."""
+    raw = b"\x80\x00\x02\xff\xfe"
+    assert decode_properties(raw).content_type == "\udcff\udcfe"
+    assert encode_properties(decode_properties(raw)) == raw
+
+
+def test_flag_bit_1_means_nothing() -> None:
+    assert decode_properties(b"\x00\x02") == Properties()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x00",
+        b"\x00\x01",
+        b"\x00\x01\x00\x00",
+        b"\x00\x00abc",
+        b"\x10\x00\x02zz",
+        b"\x80\x00\x05ab",
+        b"\x00\x40\x00\x00",
+        b"\x20\x00\x00\x00\x00\x05\x01kU\x00\x01",
+    ],
+)
+def test_malformed_properties_are_a_frame_error(raw: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode_properties(raw)
+    assert caught.value.code is ReplyCode.FRAME_ERROR
+
+
+@given(PROPERTIES)
+def test_properties_cut_anywhere_are_a_frame_error(given_properties: Properties) -> None:
+    raw = encode_properties(given_properties)
+    for length in range(len(raw)):
+        with pytest.raises(ProtocolError, match="FRAME_ERROR"):
+            decode_properties(raw[:length])
+
+
+@given(st.binary())
+def test_any_bytes_are_properties_or_a_frame_error(raw: bytes) -> None:
+    try:
+        read = decode_properties(raw)
+    except ProtocolError as error:
+        refusal: ProtocolError | None = error
+    else:
+        refusal = None
+        assert decode_properties(encode_properties(read)) == read
+    assert refusal is None or refusal.code is ReplyCode.FRAME_ERROR
+
+
+@pytest.mark.parametrize("payload", [b"", b"hello"])
+def test_canonical_content_is_pamqps_frames_on_channel_1(payload: bytes) -> None:
+    given_properties = commands.Basic.Properties(content_type="text/plain", priority=3)
+    content = frame.marshal(header.ContentHeader(0, len(payload), given_properties), 1)
+    if payload:
+        content += frame.marshal(body.ContentBody(payload), 1)
+    assert build_content(given_properties.marshal(), payload) == content
+
+
+@given(PROPERTIES, PROPERTIES, BODIES)
+def test_content_gives_back_its_parts(
+    before: Properties, after: Properties, payload: bytes
+) -> None:
+    content = build_content(encode_properties(before), payload)
+    assert raw_properties(content) == encode_properties(before)
+    assert body_of(content) == payload
+    assert body_size(content) == len(payload)
+    assert replace_properties(content, encode_properties(after)) == build_content(
+        encode_properties(after), payload
+    )
+
+
+def frames_of(data: bytes) -> list[tuple[int, int, bytes]]:
+    found = []
+    while data:
+        kind, channel, size = struct.unpack_from(">BHI", data)
+        assert data[7 + size] == 0xCE
+        found.append((kind, channel, data[7 : 7 + size]))
+        data = data[8 + size :]
+    return found
+
+
+@given(PROPERTIES, BODIES, CHANNELS, st.one_of(st.just(0), st.integers(9, 120)))
+def test_split_content_has_frames_that_the_peer_takes(
+    given_properties: Properties, payload: bytes, channel: int, frame_max_bytes: int
+) -> None:
+    content = build_content(encode_properties(given_properties), payload)
+    first, *pieces = frames_of(split_content(content, channel, frame_max_bytes))
+    assert first == (2, channel, content[7 : 7 + len(first[2])])
+    assert {(kind, number) for kind, number, _ in pieces} <= {(3, channel)}
+    sizes = [len(piece) for _, _, piece in pieces]
+    assert b"".join(piece for _, _, piece in pieces) == payload
+    assert all(0 < size <= (frame_max_bytes or 2**32) - 8 for size in sizes)
+    assert len(set(sizes[:-1])) <= 1
+
+
+def test_content_that_fits_is_not_copied() -> None:
+    content = build_content(b"\x00\x00", b"x" * 100)
+    assert split_content(content, 1, 108) is content
+    assert split_content(content, 1, 0) is content
+    assert len(frames_of(split_content(content, 1, 107))) == 3
+
+
+def test_golden_split() -> None:
+    content = build_content(b"\x00\x00", b"abcde")
+    assert split_content(content, 258, 11) == bytes.fromhex(
+        "02 0102 0000000e 003c 0000 0000000000000005 0000 ce"
+        "03 0102 00000003 616263 ce"
+        "03 0102 00000002 6465 ce"
+    )
