@@ -18,16 +18,6 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar, cast
 
-from fluffle.protocol import wire
-from fluffle.protocol.errors import ProtocolError
-from fluffle.protocol.spec import (
-    FRAME_END,
-    FRAME_METHOD,
-    FRAME_OVERHEAD_BYTES,
-    SHORTSTR_BYTES_MAX,
-    ReplyCode,
-)
-from fluffle.protocol.types import FieldTable
 from pamqp.base import Frame
 from pamqp.commands import (
     INDEX_MAPPING,
@@ -40,6 +30,17 @@ from pamqp.commands import (
     Tx,
 )
 from pamqp.common import FieldTable as PamqpTable
+
+from fluffle.protocol import wire
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import (
+    FRAME_END,
+    FRAME_METHOD,
+    FRAME_OVERHEAD_BYTES,
+    SHORTSTR_BYTES_MAX,
+    ReplyCode,
+)
+from fluffle.protocol.types import FieldTable
 
 __all__ = [
     "Access",

@@ -3,6 +3,10 @@
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import commands, frame
+
 from fluffle.protocol import methods
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import (
@@ -24,9 +28,6 @@ from fluffle.protocol.methods import (
 )
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ReplyCode
 from fluffle.protocol.types import FieldTable
-from hypothesis import given
-from hypothesis import strategies as st
-from pamqp import commands, frame
 
 CLASSES: list[type[Method]] = [
     *commands.INDEX_MAPPING.values(),

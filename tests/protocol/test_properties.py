@@ -5,6 +5,10 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import body, commands, frame, header
+
 from fluffle.protocol import properties
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.properties import (
@@ -20,9 +24,6 @@ from fluffle.protocol.properties import (
     split_content,
 )
 from fluffle.protocol.spec import ReplyCode
-from hypothesis import given
-from hypothesis import strategies as st
-from pamqp import body, commands, frame, header
 
 GOLDEN = (
     Properties(

@@ -4,13 +4,14 @@ import struct
 from math import nan
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import encode
+
 from fluffle.protocol import wire
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.spec import ReplyCode
 from fluffle.protocol.types import Field, FieldTable
-from hypothesis import given
-from hypothesis import strategies as st
-from pamqp import encode
 
 GOLDEN = [
     (("t", True), "7401"),
