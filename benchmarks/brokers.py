@@ -54,7 +54,7 @@ def fluffle(folder: Path, cores: Cores) -> Iterator[Broker]:
     if not command.exists():
         raise NotAvailable("fluffle is not installed beside this Python: pip install -e .")
     data, log = folder / "data", folder / "log"
-    arguments = [command, "serve", "--listen", "127.0.0.1:0", "--data-dir", data]
+    arguments = [str(command), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(data)]
     began = time.perf_counter()
     with log.open("wb") as output, pinned(cores):
         process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT)

@@ -1,0 +1,121 @@
+"""What a comparison found: every run as amqpload reported it, and under which conditions.
+
+The record names the kind of machine and the commit, never a host or a path.
+"""
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from benchmarks.load import Report
+from benchmarks.machine import machine_class
+
+FAULTS = ("lost", "duplicates", "reordered", "errors", "nacked", "returned")
+"""Counters that stay at zero when the broker keeps its promises."""
+
+DISTURBED_CORES = 0.25
+"""A run during which other processes used more than this is called disturbed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    broker: str
+    scenario: str
+    repetition: int
+    idle_rss_mib: float
+    """Of the broker just started, before the load."""
+    report: Report
+
+    def faults(self) -> dict[str, int]:
+        return {name: self.report[name] for name in FAULTS if self.report[name]}
+
+    def disturbed(self) -> bool:
+        return bool(self.report["other_cores"] > DISTURBED_CORES)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    date: str
+    commit: str
+    python: str
+    machine: dict[str, str | int]
+    command: str
+    measured_s: float
+    warm_up_s: float
+    repetitions: int
+    cores: dict[str, str]
+    """Per broker: which cores it and its load had."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    conditions: Conditions
+    runs: list[Run]
+
+    def brokers(self) -> list[str]:
+        """RabbitMQ, the yardstick, first."""
+        return sorted({run.broker for run in self.runs}, reverse=True)
+
+    def scenarios(self) -> list[str]:
+        return list(dict.fromkeys(run.scenario for run in self.runs))
+
+    def median(
+        self, broker: str, scenario: str, value: Callable[[Run], float | None]
+    ) -> float | None:
+        """The median over the repetitions; None where the scenario has no such value."""
+        chosen = (run for run in self.runs if (run.broker, run.scenario) == (broker, scenario))
+        values = [found for run in chosen if (found := value(run)) is not None]
+        return median(values) if values else None
+
+
+def here_and_now() -> dict[str, str]:
+    """The date, commit and interpreter of a measurement."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": described.stdout.strip() or "unknown",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+def conditions(
+    *,
+    command: str,
+    measured_s: float,
+    warm_up_s: float,
+    repetitions: int,
+    cores: dict[str, str],
+    versions: dict[str, str],
+) -> Conditions:
+    return Conditions(
+        **here_and_now(),
+        machine=machine_class(),
+        command=command,
+        measured_s=measured_s,
+        warm_up_s=warm_up_s,
+        repetitions=repetitions,
+        cores=cores,
+        versions=versions,
+    )
+
+
+def save(comparison: Comparison, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asdict(comparison), indent=1) + "\n")
+
+
+def load(file: Path) -> Comparison:
+    record = json.loads(file.read_text())
+    return Comparison(Conditions(**record["conditions"]), [Run(**run) for run in record["runs"]])
