@@ -1,0 +1,102 @@
+"""What an exchange type does: keep the bindings of one exchange and find those that match.
+
+A matcher is also the only list of its exchange's bindings, so none of them is held twice.
+`topic.py` and `headers.py` hold the other two.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
+from fluffle.protocol.types import FieldTable
+
+
+class Matcher(Protocol):
+    """The bindings of one exchange.
+
+    A message has its own routing key and those of its CC and BCC headers; it matches a binding
+    if one of them does.  A binding may come out of `match` once for each of them.
+    """
+
+    def add(self, binding: Binding) -> bool:
+        """Whether it is new.  Raises PreconditionFailed if the exchange type cannot have it."""
+
+    def discard(self, binding: Binding) -> bool:
+        """Whether it was there."""
+
+    def match(
+        self, routing_keys: Sequence[str], headers: FieldTable | None
+    ) -> Iterable[Binding]: ...
+
+    def __iter__(self) -> Iterator[Binding]: ...
+
+    def __len__(self) -> int: ...
+
+
+class DirectMatcher:
+    """AMQP 0-9-1 §3.1.3.1: the routing keys must be equal."""
+
+    __slots__ = ("_by_key", "_count")
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Bindings] = {}
+        self._count = 0
+
+    def add(self, binding: Binding) -> bool:
+        present = self._by_key.get(binding.routing_key, ())
+        if binding in present:
+            return False
+        self._by_key[binding.routing_key] = with_binding(present, binding)
+        self._count += 1
+        return True
+
+    def discard(self, binding: Binding) -> bool:
+        present = self._by_key.get(binding.routing_key, ())
+        if binding not in present:
+            return False
+        rest = without_binding(present, binding)
+        if rest:
+            self._by_key[binding.routing_key] = rest
+        else:
+            del self._by_key[binding.routing_key]
+        self._count -= 1
+        return True
+
+    def match(self, routing_keys: Sequence[str], headers: FieldTable | None) -> Iterator[Binding]:
+        for key in routing_keys:
+            yield from self._by_key.get(key, ())
+
+    def __iter__(self) -> Iterator[Binding]:
+        for bindings in self._by_key.values():
+            yield from bindings
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class FanoutMatcher:
+    """AMQP 0-9-1 §3.1.3.2: every binding matches."""
+
+    __slots__ = ("_bindings",)
+
+    def __init__(self) -> None:
+        self._bindings: dict[Binding, None] = {}
+
+    def add(self, binding: Binding) -> bool:
+        is_new = binding not in self._bindings
+        self._bindings[binding] = None
+        return is_new
+
+    def discard(self, binding: Binding) -> bool:
+        was_there = binding in self._bindings
+        self._bindings.pop(binding, None)
+        return was_there
+
+    def match(self, routing_keys: Sequence[str], headers: FieldTable | None) -> Iterable[Binding]:
+        return self._bindings
+
+    def __iter__(self) -> Iterator[Binding]:
+        return iter(self._bindings)
+
+    def __len__(self) -> int:
+        return len(self._bindings)

@@ -1,0 +1,160 @@
+"""Topic exchanges: a trie of binding keys, one node a word.  AMQP 0-9-1 §3.1.3.3.
+
+    bindings  a.b   a.*   #.c                root --a--> . --b--> (a.b)
+                                              |           \\--*--> (a.*)
+                                              #--> . --c--> (#.c)
+
+A key is split at dots: `a..b` has an empty word in the middle, the empty key has no words at all.
+`*` stands for one word, `#` for any number of words; both only where they are a whole word.
+
+A routing key is matched as a non-deterministic automaton is run: word by word, with the set of all
+nodes that the words so far can have led to.  A node is in the set once however many ways lead
+there, so the cost is at most words times nodes, whatever the binding keys are.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from sys import intern
+
+from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
+from fluffle.protocol.types import FieldTable
+
+ONE_WORD = "*"
+ANY_WORDS = "#"
+
+ANY_WORDS_MAX = 2
+"""How many `#` a binding key may have; RabbitMQ's limit since 4.3.5."""
+
+
+class Node:
+    """The end of all binding keys that begin with the words from the root to here."""
+
+    __slots__ = ("bindings", "children", "word")
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.children: dict[str, Node] | Node | None = None
+        """By their words.  Most nodes have one child, and a dict of one costs four nodes."""
+        self.bindings: Bindings = ()
+        """Those whose key ends here."""
+
+    def child(self, word: str) -> "Node | None":
+        children = self.children
+        if isinstance(children, dict):
+            return children.get(word)
+        return children if children is not None and children.word == word else None
+
+    def grow(self, word: str) -> "Node":
+        """A new child for a word that has none."""
+        grown = Node(intern(word))
+        if self.children is None:
+            self.children = grown
+        elif isinstance(self.children, dict):
+            self.children[grown.word] = grown
+        else:
+            self.children = {self.children.word: self.children, grown.word: grown}
+        return grown
+
+    def prune(self, word: str) -> None:
+        """Drop the child for `word`, which is there."""
+        if not isinstance(self.children, dict):
+            self.children = None
+            return
+        del self.children[word]
+        if len(self.children) == 1:
+            self.children = next(iter(self.children.values()))
+
+    def offspring(self) -> Iterable["Node"]:
+        if isinstance(self.children, dict):
+            return self.children.values()
+        return () if self.children is None else (self.children,)
+
+    @property
+    def is_bare(self) -> bool:
+        return not self.bindings and self.children is None
+
+
+def words_of(key: str) -> list[str]:
+    return key.split(".") if key else []
+
+
+class TopicMatcher:
+    """A trie; no node without a binding below or at it is kept, the root excepted."""
+
+    __slots__ = ("_count", "_root")
+
+    def __init__(self) -> None:
+        self._root = Node("")
+        self._count = 0
+
+    def add(self, binding: Binding) -> bool:
+        words = words_of(binding.routing_key)
+        if (used := words.count(ANY_WORDS)) > ANY_WORDS_MAX:
+            raise PreconditionFailed(
+                f"Topic binding key '{binding.routing_key}' uses {used} '#' wildcards,"
+                f" at most {ANY_WORDS_MAX} are allowed"
+            )
+        node = self._root
+        for word in words:
+            node = node.child(word) or node.grow(word)
+        if binding in node.bindings:
+            return False
+        node.bindings = with_binding(node.bindings, binding)
+        self._count += 1
+        return True
+
+    def discard(self, binding: Binding) -> bool:
+        path = self._path(words_of(binding.routing_key))
+        if path is None or binding not in path[-1].bindings:
+            return False
+        path[-1].bindings = without_binding(path[-1].bindings, binding)
+        self._count -= 1
+        while len(path) > 1 and path[-1].is_bare:
+            bare = path.pop()
+            path[-1].prune(bare.word)
+        return True
+
+    def match(self, routing_keys: Sequence[str], headers: FieldTable | None) -> Iterator[Binding]:
+        for key in routing_keys:
+            for node in self._reached(words_of(key)):
+                yield from node.bindings
+
+    def __iter__(self) -> Iterator[Binding]:
+        pending = [self._root]
+        while pending:
+            node = pending.pop()
+            yield from node.bindings
+            pending.extend(node.offspring())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _path(self, words: Sequence[str]) -> list[Node] | None:
+        """The nodes from the root along `words`, both ends included, if they are all there."""
+        node: Node | None = self._root
+        path = [self._root]
+        for word in words:
+            node = path[-1].child(word)
+            if node is None:
+                return None
+            path.append(node)
+        return path
+
+    def _reached(self, words: Sequence[str]) -> Iterable[Node]:
+        reached: dict[Node, None] = {}
+        _reach(self._root, reached)
+        for word in words:
+            before, reached = reached, {}
+            for node in before:
+                if node.word == ANY_WORDS:
+                    _reach(node, reached)  # one more word for this `#`
+                _reach(node.child(word), reached)
+                _reach(node.child(ONE_WORD), reached)
+        return reached
+
+
+def _reach(node: Node | None, reached: dict[Node, None]) -> None:
+    """Add `node` and what it leads to without a word: a `#` below it, which may stand for none."""
+    while node is not None and node not in reached:
+        reached[node] = None
+        node = node.child(ANY_WORDS)

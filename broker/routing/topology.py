@@ -1,0 +1,192 @@
+"""The exchanges and bindings of one virtual host, and the rules of changing them.
+
+Every binding is held by its source's matcher and, once more, under its destination, so that a queue
+or an exchange takes along what leads to it without a search.
+
+Names come as the client meant them: CR and LF are stripped where methods are read.  Whether a
+queue exists, is exclusive or may be bound is the caller's business.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.routing.bindings import (
+    Binding,
+    Bindings,
+    DestinationKind,
+    with_binding,
+    without_binding,
+)
+from fluffle.broker.routing.declaring import (
+    RESERVED_PREFIX,
+    check_creatable,
+    check_equivalent,
+    check_not_default,
+    check_type,
+    resource,
+)
+from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec
+
+
+@dataclass(slots=True)
+class Removed:
+    """What went with a change, in the order it went: bindings, and exchanges that they kept."""
+
+    bindings: list[Binding] = field(default_factory=list)
+    exchanges: list[ExchangeSpec] = field(default_factory=list)
+
+
+class Topology:
+    """The exchanges and bindings of the virtual host `vhost`.
+
+    Names and keys are text; errors are those of `broker/errors.py` with RabbitMQ's texts.
+    """
+
+    __slots__ = ("_exchanges", "_inbound", "epoch", "vhost")
+
+    def __init__(self, vhost: str) -> None:
+        self.vhost = vhost
+        self.epoch = 0
+        """Rises with each change that can alter a route; what was remembered before it is void."""
+        self._exchanges = {spec.name: Exchange(spec) for spec in PREDECLARED}
+        self._inbound: dict[tuple[DestinationKind, str], Bindings] = {}
+        """Bindings by destination; no key without a binding."""
+
+    def declare(self, spec: ExchangeSpec) -> bool:
+        """Make an exchange, or check that the one there is the same; whether it was made.
+
+        Raises PreconditionFailed for an unknown type, an inequivalent exchange or a bad
+        `alternate-exchange`, AccessRefused for the default exchange and reserved names.
+        """
+        check_type(spec.type)
+        check_not_default(spec.name)
+        current = self._exchanges.get(spec.name)
+        if current is not None:
+            check_equivalent(current.spec, spec, self.vhost)
+            return False
+        check_creatable(spec, self.vhost)
+        self._exchanges[spec.name] = Exchange(spec)
+        self.epoch += 1
+        return True
+
+    def declare_passive(self, name: str) -> ExchangeSpec:
+        """RabbitMQ compares nothing but the name.  Raises AccessRefused, NotFound."""
+        check_not_default(name)
+        return self.require(name)
+
+    def delete(self, name: str, *, if_unused: bool = False) -> Removed:
+        """Remove an exchange with all its bindings; one that is not there is no error.
+
+        `if_unused`: raises PreconditionFailed if the exchange is the source of a binding.
+        """
+        check_not_default(name)
+        if name.startswith(RESERVED_PREFIX):
+            raise AccessRefused(f"deletion of system {resource(name, self.vhost)} not allowed")
+        exchange = self._exchanges.get(name)
+        removed = Removed()
+        if exchange is None:
+            return removed
+        if if_unused and len(exchange.matcher):
+            raise PreconditionFailed(f"{resource(name, self.vhost)} in use")
+        self._remove_bindings(self._remove_exchange(exchange, removed), removed)
+        self.epoch += 1
+        return removed
+
+    def bind(self, binding: Binding) -> bool:
+        """Whether the binding is new.
+
+        Raises NotFound for the source before the destination exchange.  The caller of a queue
+        binding looks for the queue: after `check_not_default` and `require` of the source, before
+        this, which raises PreconditionFailed for a key or arguments that the type cannot have.
+        """
+        self._check_ends(binding)
+        source = self._find(binding.source)
+        if binding.destination_kind is DestinationKind.EXCHANGE:
+            self.require(binding.destination)
+        if not source.add(binding):
+            return False
+        end = binding.destination_kind, binding.destination
+        self._inbound[end] = with_binding(self._inbound.get(end, ()), binding)
+        self.epoch += 1
+        return True
+
+    def unbind(self, binding: Binding) -> Removed:
+        """Remove a binding; neither it nor its ends need be there."""
+        self._check_ends(binding)
+        removed = Removed()
+        if binding in self._inbound.get((binding.destination_kind, binding.destination), ()):
+            self._remove_bindings([binding], removed)
+            self.epoch += 1
+        return removed
+
+    def drop_queue(self, name: str) -> Removed:
+        """Remove all bindings to a queue that has been deleted."""
+        removed = Removed()
+        self._remove_bindings(self._inbound.get((DestinationKind.QUEUE, name), ()), removed)
+        self.epoch += 1  # without bindings too: the default exchange no longer leads to it
+        return removed
+
+    def touch(self) -> None:
+        """Raise the epoch for a change that is not seen here, such as a new queue."""
+        self.epoch += 1
+
+    def require(self, name: str) -> ExchangeSpec:
+        """Raises NotFound."""
+        return self._find(name).spec
+
+    def find(self, name: str) -> Exchange | None:
+        return self._exchanges.get(name)
+
+    def exchanges(self) -> Iterator[ExchangeSpec]:
+        """All of them, the default exchange and other predeclared ones first."""
+        return (exchange.spec for exchange in self._exchanges.values())
+
+    def bindings_from(self, source: str) -> Iterator[Binding]:
+        """Not those of the default exchange, which are implied by the queues."""
+        exchange = self._exchanges.get(source)
+        return iter(()) if exchange is None else iter(exchange.matcher)
+
+    def bindings_to(self, kind: DestinationKind, destination: str) -> Iterator[Binding]:
+        return iter(self._inbound.get((kind, destination), ()))
+
+    def _find(self, name: str) -> Exchange:
+        exchange = self._exchanges.get(name)
+        if exchange is None:
+            raise NotFound(f"no {resource(name, self.vhost)}")
+        return exchange
+
+    def _check_ends(self, binding: Binding) -> None:
+        check_not_default(binding.source)
+        if binding.destination_kind is DestinationKind.EXCHANGE:
+            check_not_default(binding.destination)
+
+    def _remove_bindings(self, bindings: Iterable[Binding], removed: Removed) -> None:
+        """Also removes each auto-delete exchange that was left without a binding as a source."""
+        pending = list(bindings)
+        while pending:
+            binding = pending.pop()
+            source = self._exchanges[binding.source]
+            source.discard(binding)
+            self._forget_inbound(binding)
+            removed.bindings.append(binding)
+            if source.spec.auto_delete and not len(source.matcher):
+                pending.extend(self._remove_exchange(source, removed))
+
+    def _remove_exchange(self, exchange: Exchange, removed: Removed) -> Bindings:
+        """Remove it and the bindings it is the source of; the bindings to it are still to do."""
+        name = exchange.spec.name
+        for binding in exchange.matcher:
+            self._forget_inbound(binding)
+            removed.bindings.append(binding)
+        del self._exchanges[name]
+        removed.exchanges.append(exchange.spec)
+        return self._inbound.get((DestinationKind.EXCHANGE, name), ())
+
+    def _forget_inbound(self, binding: Binding) -> None:
+        end = binding.destination_kind, binding.destination
+        rest = without_binding(self._inbound[end], binding)
+        if rest:
+            self._inbound[end] = rest
+        else:
+            del self._inbound[end]

@@ -1,0 +1,105 @@
+"""What all exchange types have in common, and direct and fanout."""
+
+import pytest
+
+from fluffle.broker.routing.bindings import (
+    TUPLE_MEMBERS_MAX,
+    Binding,
+    Bindings,
+    DestinationKind,
+    with_binding,
+    without_binding,
+)
+from fluffle.broker.routing.exchange import MATCHERS
+from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
+from fluffle.protocol.types import Field
+from tests.broker.routing.make import to_exchange, to_queue
+
+
+@pytest.fixture(params=sorted(MATCHERS))
+def matcher(request: pytest.FixtureRequest) -> Matcher:
+    return MATCHERS[request.param]()
+
+
+def queues(found: Matcher, *keys: str) -> list[str]:
+    return [binding.destination for binding in found.match(keys, None)]
+
+
+def test_a_matcher_is_an_ordered_set_of_bindings(matcher: Matcher) -> None:
+    bindings = [to_queue("x", f"q{number}", "k") for number in range(3 * TUPLE_MEMBERS_MAX)]
+    assert all(matcher.add(binding) for binding in bindings)
+    assert not any(matcher.add(binding) for binding in bindings)
+    assert list(matcher) == list(matcher.match(["k"], None)) == bindings
+
+    rest = bindings[1::2]
+    assert all(matcher.discard(binding) for binding in bindings[::2])
+    assert not any(matcher.discard(binding) for binding in bindings[::2])
+    assert list(matcher) == list(matcher.match(["k"], None)) == rest
+    assert len(matcher) == len(rest)
+
+    assert all(matcher.discard(binding) for binding in rest)
+    assert (list(matcher), len(matcher)) == ([], 0)
+    assert list(matcher.match(["k"], None)) == []
+
+
+def test_a_queue_and_an_exchange_of_one_name_are_two_destinations(matcher: Matcher) -> None:
+    assert matcher.add(to_queue("x", "same", "k"))
+    assert matcher.add(to_exchange("x", "same", "k"))
+    assert matcher.discard(to_queue("x", "same", "k"))
+    assert [b.destination_kind for b in matcher] == [DestinationKind.EXCHANGE]
+
+
+def test_direct_wants_equal_keys() -> None:
+    matcher = DirectMatcher()
+    for queue, key in [("q1", "a"), ("q2", "a.b"), ("q3", ""), ("q4", "a")]:
+        matcher.add(to_queue("x", queue, key))
+    assert queues(matcher, "a") == ["q1", "q4"]
+    assert queues(matcher, "") == ["q3"]
+    assert queues(matcher, "A") == []
+    assert queues(matcher, "#") == []
+    assert queues(matcher, "a.b", "a") == ["q2", "q1", "q4"]
+
+
+def test_fanout_does_not_look_at_keys() -> None:
+    matcher = FanoutMatcher()
+    for queue, key in [("q1", "a"), ("q2", "")]:
+        matcher.add(to_queue("x", queue, key))
+    assert queues(matcher, "other", "a") == ["q1", "q2"]
+
+
+def test_small_groups_are_tuples_and_large_ones_dicts() -> None:
+    bindings = [to_queue("x", f"q{number}") for number in range(TUPLE_MEMBERS_MAX + 1)]
+    group: Bindings = ()
+    for count, binding in enumerate(bindings, 1):
+        group = with_binding(group, binding)
+        assert isinstance(group, tuple) == (count <= TUPLE_MEMBERS_MAX)
+        assert list(group) == bindings[:count]
+    for count, binding in enumerate(bindings, 1):
+        group = without_binding(group, binding)
+        assert list(group) == bindings[count:]
+    assert group == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": ("I", 1), "b": ("I", 2)}, {"b": ("I", 2), "a": ("I", 1)}),
+        ({"a": ("F", {"b": ("I", 1), "c": ("V", None)})},) * 2,
+        ({"a": ("A", [("S", b"x"), ("F", {})])},) * 2,
+        (
+            {"a": ("F", {"b": ("I", 1), "c": ("I", 2)})},
+            {"a": ("F", {"c": ("I", 2), "b": ("I", 1)})},
+        ),
+    ],
+)
+def test_equal_bindings_have_equal_hashes(one: dict[str, Field], other: dict[str, Field]) -> None:
+    first = Binding("x", "q", DestinationKind.QUEUE, "k", one)
+    second = Binding("x", "q", DestinationKind.QUEUE, "k", other)
+    assert first == second
+    assert hash(first) == hash(second)
+
+
+def test_bindings_that_differ_in_arguments_alone_do_not_collide() -> None:
+    """A headers exchange may have thousands of them to one queue."""
+    hashes = {hash(to_queue("x", "q", "", {"n": ("I", number)})) for number in range(1000)}
+    assert len(hashes) > 990

@@ -1,0 +1,41 @@
+"""Values in reply texts, as RabbitMQ 4.0.5 printed them."""
+
+import pytest
+
+from fluffle.broker.routing.terms import term, text
+from fluffle.protocol.types import FieldValue
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        (None, "undefined"),
+        (True, "true"),
+        (False, "false"),
+        (5, "5"),
+        (-1, "-1"),
+        (1.5, "1.5"),
+        ((1, 15), "{1,15}"),
+        (b"", "<<>>"),
+        (b"foo", '<<"foo">>'),
+        (b'a"b\\', '<<"a\\"b\\\\">>'),
+        (b"a\nb", '<<"a\\nb">>'),
+        ("é".encode(), '<<"é"/utf8>>'),
+        (b"\xff", '<<"ÿ">>'),
+        (b"\x01\x02", "<<1,2>>"),
+        ([], "[]"),
+        ([("I", 1), ("S", b"b")], '[{signedint,1},{longstr,<<"b">>}]'),
+        ({}, "[]"),
+        ({"a": ("I", 1), "b": ("F", {})}, '[{<<"a">>,signedint,1},{<<"b">>,table,[]}]'),
+    ],
+)
+def test_term(value: FieldValue, printed: str) -> None:
+    assert term(value) == printed
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [("plain", "plain"), (b"ae", "ae"), ("é".encode(), "é"), (b"\xff", "ÿ"), (False, "false")],
+)
+def test_strings_stand_for_themselves_in_text(value: "FieldValue | str", printed: str) -> None:
+    assert text(value) == printed

@@ -1,0 +1,310 @@
+"""Binding and unbinding, and what goes along with what is deleted."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.topology import Topology
+from tests.broker.routing.make import names, to_exchange, to_queue, topology
+
+QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
+
+
+def auto_delete(name: str, type: str = "fanout") -> ExchangeSpec:
+    return ExchangeSpec(name, type, auto_delete=True)
+
+
+def gone(removed: list[ExchangeSpec]) -> list[str]:
+    return [spec.name for spec in removed]
+
+
+def test_a_binding_is_listed_from_its_source_and_from_its_destination() -> None:
+    first, second = to_queue("amq.direct", "q", "a"), to_queue("amq.topic", "q", "b.#")
+    made = topology(first, second)
+    assert list(made.bindings_from("amq.direct")) == [first]
+    assert list(made.bindings_to(QUEUE, "q")) == [first, second]
+    assert list(made.bindings_to(EXCHANGE, "q")) == []
+    assert list(made.bindings_from("nope")) == []
+
+
+def test_binding_twice_is_binding_once() -> None:
+    made = Topology("/")
+    binding = to_queue("amq.direct", "q", "a")
+    assert made.bind(binding)
+    assert not made.bind(binding)
+    assert len(list(made.bindings_to(QUEUE, "q"))) == 1
+
+
+def test_the_order_of_arguments_does_not_tell_bindings_apart() -> None:
+    made = topology(to_queue("amq.headers", "q", "", {"a": ("I", 1), "b": ("I", 2)}))
+    made.unbind(to_queue("amq.headers", "q", "", {"b": ("I", 2), "a": ("I", 1)}))
+    assert list(made.bindings_to(QUEUE, "q")) == []
+
+
+@pytest.mark.parametrize(
+    "binding", [to_queue("", "q", "q"), to_exchange("", "x"), to_exchange("nope", "")]
+)
+def test_the_default_exchange_cannot_be_bound_or_unbound(binding: Binding) -> None:
+    made = topology(ExchangeSpec("x"))
+    for operation in (made.bind, made.unbind):
+        with pytest.raises(AccessRefused) as caught:
+            operation(binding)
+        assert caught.value.explanation == "operation not permitted on the default exchange"
+
+
+@pytest.mark.parametrize(
+    ("binding", "missing"),
+    [
+        (to_queue("nope", "q"), "nope"),
+        (to_exchange("nope", "x"), "nope"),
+        (to_exchange("x", "nope"), "nope"),
+        (to_exchange("nope1", "nope2"), "nope1"),
+        # Looked for before the arguments are looked at.
+        (to_exchange("amq.headers", "nope", "", {"x-match": ("I", 1)}), "nope"),
+    ],
+)
+def test_the_first_missing_end_is_reported_source_first(binding: Binding, missing: str) -> None:
+    made = topology(ExchangeSpec("x"))
+    with pytest.raises(NotFound) as caught:
+        made.bind(binding)
+    assert caught.value.explanation == f"no exchange '{missing}' in vhost '/'"
+
+
+def test_a_binding_that_the_type_refuses_leaves_no_trace() -> None:
+    made = Topology("/")
+    for binding in (
+        to_queue("amq.topic", "q", "#.#.#"),
+        to_queue("amq.headers", "q", "", {"x-match": ("S", b"most")}),
+    ):
+        with pytest.raises(PreconditionFailed):
+            made.bind(binding)
+    assert list(made.bindings_to(QUEUE, "q")) == []
+    assert made.epoch == 0
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        to_queue("amq.direct", "q", "other"),
+        to_queue("nope", "q"),
+        to_exchange("amq.direct", "nope"),
+        to_queue("amq.headers", "q", "", {"x-match": ("S", b"most")}),
+        to_queue("amq.topic", "q", "#.#.#"),
+    ],
+)
+def test_unbinding_what_is_not_there_is_no_error(binding: Binding) -> None:
+    made = topology(to_queue("amq.direct", "q", "a"))
+    epoch = made.epoch
+    assert made.unbind(binding).bindings == []
+    assert made.epoch == epoch
+
+
+def test_an_auto_delete_exchange_goes_with_its_last_binding_as_source() -> None:
+    made = topology(auto_delete("x"), to_queue("x", "q1"), to_queue("x", "q2"))
+    assert gone(made.unbind(to_queue("x", "q1")).exchanges) == []
+    assert gone(made.unbind(to_queue("x", "q1")).exchanges) == []
+    assert gone(made.unbind(to_queue("x", "q2")).exchanges) == ["x"]
+    assert names(made) == []
+
+
+def test_an_auto_delete_exchange_that_never_was_a_source_stays() -> None:
+    made = topology(ExchangeSpec("a", "fanout"), auto_delete("x"), to_exchange("a", "x"))
+    made.unbind(to_exchange("a", "x"))
+    assert names(made) == ["a", "x"]
+
+
+def test_auto_delete_goes_up_a_chain() -> None:
+    chain = [auto_delete("a"), auto_delete("b"), auto_delete("c")]
+    made = topology(*chain, to_exchange("a", "b"), to_exchange("b", "c"), to_queue("c", "q"))
+    removed = made.unbind(to_queue("c", "q"))
+    assert gone(removed.exchanges) == ["c", "b", "a"]
+    assert removed.bindings == [to_queue("c", "q"), to_exchange("b", "c"), to_exchange("a", "b")]
+    assert names(made) == []
+
+
+def test_auto_delete_stops_where_a_binding_is_left() -> None:
+    made = topology(
+        auto_delete("a"),
+        auto_delete("b"),
+        to_exchange("a", "b"),
+        to_queue("a", "q"),
+        to_queue("b", "q"),
+    )
+    assert gone(made.unbind(to_queue("b", "q")).exchanges) == ["b"]
+    assert list(made.bindings_from("a")) == [to_queue("a", "q")]
+
+
+def test_auto_delete_goes_around_a_loop() -> None:
+    made = topology(
+        auto_delete("a"),
+        auto_delete("b"),
+        to_exchange("a", "b"),
+        to_exchange("b", "a"),
+    )
+    assert gone(made.unbind(to_exchange("a", "b")).exchanges) == ["a", "b"]
+    assert list(made.bindings_to(EXCHANGE, "a")) == []
+
+
+def test_an_auto_delete_exchange_bound_to_itself() -> None:
+    made = topology(auto_delete("a"), to_exchange("a", "a"))
+    assert gone(made.unbind(to_exchange("a", "a")).exchanges) == ["a"]
+
+
+def test_deleting_an_exchange_takes_bindings_on_both_sides() -> None:
+    made = topology(
+        ExchangeSpec("a"),
+        ExchangeSpec("b"),
+        auto_delete("c"),
+        to_exchange("a", "b", "k"),
+        to_exchange("b", "c"),
+        to_exchange("b", "b"),
+        to_queue("b", "q"),
+        to_queue("c", "q"),
+    )
+    removed = made.delete("b")
+    assert gone(removed.exchanges) == ["b"]
+    assert set(removed.bindings) == {
+        to_exchange("a", "b", "k"),
+        to_exchange("b", "c"),
+        to_exchange("b", "b"),
+        to_queue("b", "q"),
+    }
+    assert len(removed.bindings) == 4
+    assert list(made.bindings_from("a")) == list(made.bindings_to(EXCHANGE, "c")) == []
+    assert list(made.bindings_to(QUEUE, "q")) == [to_queue("c", "q")]
+
+
+def test_deleting_a_destination_takes_auto_delete_sources_along() -> None:
+    made = topology(
+        auto_delete("a"),
+        auto_delete("b"),
+        ExchangeSpec("c"),
+        to_exchange("a", "b"),
+        to_exchange("b", "c"),
+    )
+    assert gone(made.delete("c").exchanges) == ["c", "b", "a"]
+
+
+def test_deleting_a_source_leaves_its_destinations() -> None:
+    made = topology(auto_delete("a"), auto_delete("b"), to_exchange("a", "b"))
+    assert gone(made.delete("a").exchanges) == ["a"]
+    assert names(made) == ["b"]
+
+
+def test_a_deleted_queue_takes_its_bindings_and_auto_delete_exchanges() -> None:
+    bindings = [to_queue("amq.topic", "q", f"k.{number}") for number in range(20)]
+    made = topology(*bindings, auto_delete("x"), to_queue("x", "q"), to_queue("amq.topic", "other"))
+    removed = made.drop_queue("q")
+    assert gone(removed.exchanges) == ["x"]
+    assert set(removed.bindings) == {*bindings, to_queue("x", "q")}
+    assert list(made.bindings_from("amq.topic")) == [to_queue("amq.topic", "other")]
+    assert made.drop_queue("q").bindings == []
+
+
+def test_the_epoch_rises_when_a_route_may_have_changed() -> None:
+    made = Topology("/")
+    binding = to_queue("x", "q")
+    for change in (
+        lambda: made.declare(ExchangeSpec("x")),
+        lambda: made.bind(binding),
+        lambda: made.unbind(binding),
+        lambda: made.delete("x"),
+        lambda: made.drop_queue("q"),
+        made.touch,
+    ):
+        before = made.epoch
+        change()
+        assert made.epoch > before
+
+
+def test_the_epoch_stands_when_nothing_changed() -> None:
+    made = topology(ExchangeSpec("x"), to_queue("x", "q"))
+    before = made.epoch
+    made.declare(ExchangeSpec("x"))
+    made.bind(to_queue("x", "q"))
+    made.unbind(to_queue("x", "other"))
+    made.delete("nope")
+    assert made.epoch == before
+
+
+EXCHANGES = st.sampled_from(["a", "b", "c", "d"])
+BINDINGS = st.one_of(
+    st.builds(to_exchange, EXCHANGES, EXCHANGES, st.sampled_from(["", "k", "k.#"])),
+    st.builds(to_queue, EXCHANGES, st.sampled_from(["q", "r"]), st.sampled_from(["", "k", "k.#"])),
+)
+
+
+class TopologyAgainstSet(RuleBasedStateMachine):
+    """A topology keeps what a set of bindings and a dict of exchanges would keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.topology = Topology("/")
+        self.specs: dict[str, ExchangeSpec] = {}
+        self.bindings: set[Binding] = set()
+
+    def remove(self, doomed: set[Binding]) -> None:
+        self.bindings -= doomed
+        bereft = {b.source for b in doomed} - {b.source for b in self.bindings}
+        for name in bereft:
+            if name in self.specs and self.specs[name].auto_delete:
+                self.remove_exchange(name)
+
+    def remove_exchange(self, name: str) -> None:
+        del self.specs[name]
+        self.bindings = {b for b in self.bindings if b.source != name}
+        self.remove({b for b in self.bindings if b == to_exchange(b.source, name, b.routing_key)})
+
+    @rule(
+        name=EXCHANGES,
+        type=st.sampled_from(["direct", "fanout", "topic", "headers"]),
+        auto_delete=st.booleans(),
+    )
+    def declare(self, name: str, type: str, auto_delete: bool) -> None:
+        is_new = name not in self.specs
+        spec = self.specs.setdefault(name, ExchangeSpec(name, type, auto_delete=auto_delete))
+        assert self.topology.declare(spec) == is_new
+
+    @rule(binding=BINDINGS)
+    def bind(self, binding: Binding) -> None:
+        ends = {binding.source}
+        if binding.destination_kind is EXCHANGE:
+            ends.add(binding.destination)
+        if ends <= self.specs.keys():
+            assert self.topology.bind(binding) == (binding not in self.bindings)
+            self.bindings.add(binding)
+        else:
+            with pytest.raises(NotFound):
+                self.topology.bind(binding)
+
+    @rule(binding=BINDINGS)
+    def unbind(self, binding: Binding) -> None:
+        self.topology.unbind(binding)
+        self.remove(self.bindings & {binding})
+
+    @rule(name=EXCHANGES)
+    def delete(self, name: str) -> None:
+        self.topology.delete(name)
+        if name in self.specs:
+            self.remove_exchange(name)
+
+    @rule(name=st.sampled_from(["q", "r"]))
+    def drop_queue(self, name: str) -> None:
+        self.topology.drop_queue(name)
+        self.remove({b for b in self.bindings if b == to_queue(b.source, name, b.routing_key)})
+
+    @invariant()
+    def the_same_is_there(self) -> None:
+        assert set(names(self.topology)) == set(self.specs)
+        found = [b for name in self.specs for b in self.topology.bindings_from(name)]
+        ends = {(b.destination_kind, b.destination) for b in self.bindings}
+        inbound = [b for kind, name in ends for b in self.topology.bindings_to(kind, name)]
+        assert len(found) == len(inbound) == len(self.bindings)
+        assert set(found) == set(inbound) == self.bindings
+        assert self.topology._inbound.keys() == ends
+
+
+TestTopologyAgainstSet = TopologyAgainstSet.TestCase
