@@ -7,7 +7,6 @@ that is there, or `check_creatable` for one that is not.
 from fluffle.broker.errors import AccessRefused, PreconditionFailed
 from fluffle.broker.routing.exchange import (
     ALTERNATE_EXCHANGE,
-    DEFAULT_EXCHANGE,
     MATCHERS,
     ExchangeSpec,
 )
@@ -26,12 +25,6 @@ def check_type(name: str) -> None:
     """
     if name not in MATCHERS:
         raise PreconditionFailed(f"unknown exchange type '{name}'")
-
-
-def check_not_default(name: str) -> None:
-    """The default exchange cannot be declared, deleted, bound to, or bound."""
-    if name == DEFAULT_EXCHANGE:
-        raise AccessRefused("operation not permitted on the default exchange")
 
 
 def check_creatable(spec: ExchangeSpec, vhost: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fluffle.broker.errors import AccessRefused
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.headers import HeadersMatcher
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
@@ -73,6 +74,12 @@ class Exchange:
             if not self.onward[binding.destination]:
                 del self.onward[binding.destination]
         return was_there
+
+
+def check_not_default(name: str) -> None:
+    """The default exchange cannot be declared, deleted, bound to, or bound."""
+    if name == DEFAULT_EXCHANGE:
+        raise AccessRefused("operation not permitted on the default exchange")
 
 
 def _alternate(spec: ExchangeSpec) -> str | None:

@@ -26,7 +26,7 @@ class Router:
         self._topology = topology
         self._queue_exists = queue_exists
 
-    def check_publishable(self, name: str) -> None:
+    def publishable(self, name: str) -> None:
         """Refuses a client's publish: NotFound, or AccessRefused if the exchange is internal."""
         if self._topology.require(name).internal:
             raise AccessRefused(

@@ -22,11 +22,10 @@ from fluffle.broker.routing.declaring import (
     RESERVED_PREFIX,
     check_creatable,
     check_equivalent,
-    check_not_default,
     check_type,
     resource,
 )
-from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec
+from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec, check_not_default
 
 
 @dataclass(slots=True)

@@ -64,10 +64,8 @@ def test_headers_are_looked_at_by_headers_exchanges() -> None:
 
 def test_keys_and_headers_are_the_same_for_every_exchange_of_the_walk() -> None:
     made = topology(
-        *[
-            to_exchange("amq.fanout", "amq.topic", "not looked at"),
-            to_queue("amq.topic", "q", "a.#"),
-        ],
+        to_exchange("amq.fanout", "amq.topic", "not looked at"),
+        to_queue("amq.topic", "q", "a.#"),
         to_exchange("amq.topic", "amq.headers", "a.*"),
         to_queue("amq.headers", "r", ""),
     )
@@ -154,13 +152,13 @@ def test_internal_exchanges_are_reached_but_not_published_to() -> None:
     )
     router = Router(made, bool)
     assert route(made, "amq.fanout") == ("q",)
-    router.check_publishable("amq.fanout")
-    router.check_publishable("")
+    router.publishable("amq.fanout")
+    router.publishable("")
     with pytest.raises(AccessRefused) as refused:
-        router.check_publishable("in")
+        router.publishable("in")
     assert refused.value.explanation == "cannot publish to internal exchange 'in' in vhost '/'"
     with pytest.raises(NotFound) as missing:
-        router.check_publishable("nope")
+        router.publishable("nope")
     assert missing.value.explanation == "no exchange 'nope' in vhost '/'"
 
 
@@ -196,10 +194,8 @@ def test_a_graph_of_fanouts_leads_to_all_queues_that_can_be_reached(
     """With alternates: an edge that is there only where no other leaves the exchange."""
     chosen = alternates.draw(st.dictionaries(NAMES, NAMES))
     made = topology(
-        *[
-            with_alternate(n, chosen[n]) if n in chosen else ExchangeSpec(n, "fanout")
-            for n in "abcde"
-        ],
+        *[with_alternate(source, end) for source, end in chosen.items()],
+        *[ExchangeSpec(name, "fanout") for name in "abcde" if name not in chosen],
         *[to_exchange(source, end) for source, end in sorted(links)],
         *[to_queue(source, queue) for source, queue in sorted(queues)],
     )
