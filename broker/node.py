@@ -1,0 +1,107 @@
+"""The composition root: builds every part of a node, starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import secrets
+
+from fluffle.broker.access import Access
+from fluffle.broker.alarms import Alarms
+from fluffle.broker.config import Config
+from fluffle.broker.logs import event
+from fluffle.broker.memory import MemoryWatch
+from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
+from fluffle.broker.server.listener import Listener
+from fluffle.broker.server.registry import Connections
+from fluffle.broker.server.replies import ReplyTargets
+from fluffle.broker.server.services import Services
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import to_table
+
+CAPABILITIES = (
+    "publisher_confirms",
+    "exchange_exchange_bindings",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "consumer_priorities",
+    "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
+)
+"""Those of RabbitMQ, in its order."""
+
+logger = logging.getLogger(__name__)
+
+
+class Node:
+    """One broker in one event loop."""
+
+    __slots__ = ("_config", "_listener", "_noticed", "_services", "_watch", "addresses")
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.addresses: dict[str, tuple[str, int]] = {}
+        """What was bound, by protocol; complete once `start` returns."""
+        self._noticed: set[str] = set()
+        """Features that were asked for, are not in effect, and have been logged."""
+
+    async def start(self) -> None:
+        """Accept connections.  OSError when an address cannot be bound."""
+        loop = asyncio.get_running_loop()
+        turn = Turn(loop.call_soon)
+        config = self._config
+        self._services = Services(
+            limits=config.limits,
+            server_properties=server_properties(config),
+            access=Access(dict(config.users)),
+            vhosts={name: VirtualHost(name, touch=turn.touch_queue) for name in config.vhosts},
+            turn=turn,
+            replies=ReplyTargets(),
+            alarms=Alarms(),
+            random_name=random_name,
+            call_later=loop.call_later,
+            on_new_queue=self._note_features,
+            connections=Connections(),
+        )
+        self._listener = Listener(self._services)
+        self._watch = MemoryWatch(self._services.alarms, loop.call_later, config.memory_bytes_max)
+        self._watch.start()
+        self.addresses["amqp"] = await self._listener.listen(config.listen.host, config.listen.port)
+
+    async def stop(self, reason: str) -> None:
+        """Close every connection with 320 CONNECTION_FORCED and let go of everything."""
+        self._watch.stop()
+        await self._listener.stop(reason)
+
+    def _note_features(self, spec: QueueSpec) -> None:
+        """Log, once each, what a declare asks for and does not get yet."""
+        for feature in features_not_in_effect(spec):
+            if feature not in self._noticed:
+                self._noticed.add(feature)
+                event(logger, logging.WARNING, "not_yet_in_effect", feature=feature)
+
+
+def random_name() -> str:
+    """22 letters that nobody can guess, as RabbitMQ makes them for queues and consumers."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+
+
+def server_properties(config: Config) -> FieldTable:
+    """What connection.start says of us: clients choose their behaviour by product and version."""
+    return to_table(
+        {
+            "capabilities": dict.fromkeys(CAPABILITIES, True),
+            "cluster_name": config.node_name,
+            "copyright": "fluffle contributors",
+            "information": "Licensed under Apache-2.0",
+            "platform": config.platform,
+            "product": config.product,
+            "version": config.product_version,
+            "fluffle_version": config.version,
+        }
+    )

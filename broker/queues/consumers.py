@@ -1,0 +1,199 @@
+"""Whose turn it is: the consumers of one queue, by priority and then in turn.
+
+A consumer that has no room is parked, so that a turn costs nothing for those that are full;
+whoever makes room for it (a settlement, a drained socket) wakes it.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.queues.handout import Handout
+
+UNLIMITED = 1 << 62
+
+
+class SharedCredit:
+    """The limit that all consumers of one channel share (basic.qos with global)."""
+
+    __slots__ = ("in_flight", "limit")
+
+    def __init__(self) -> None:
+        self.limit = 0
+        """How many messages may be unsettled at once; 0 means no limit."""
+        self.in_flight = 0
+
+
+class Sink(Protocol):
+    """What a queue needs of the place where a consumer's client is."""
+
+    def room(self, consumer: Consumer) -> int:
+        """How many messages it takes now.  A sink that answers 0 wakes the consumer later."""
+
+    def deliver(self, handout: Handout) -> None:
+        """Take a run of messages; `handout.holder` is the consumer they are for."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The queue is gone, and this consumer with it."""
+
+
+class Consumer:
+    """One basic.consume, as the queue sees it."""
+
+    __slots__ = (
+        "exclusive",
+        "in_flight",
+        "no_ack",
+        "parked",
+        "prefetch",
+        "priority",
+        "queue",
+        "shared",
+        "sink",
+        "tag",
+    )
+
+    def __init__(
+        self,
+        tag: str,
+        queue: Queue,
+        sink: Sink,
+        *,
+        shared: SharedCredit,
+        prefetch: int = 0,
+        priority: int = 0,
+        no_ack: bool = False,
+        exclusive: bool = False,
+    ) -> None:
+        self.tag = tag
+        self.queue = queue
+        self.sink = sink
+        self.shared = shared
+        self.prefetch = prefetch
+        """How many of its messages may be unsettled at once; 0 means no limit."""
+        self.priority = priority
+        self.no_ack = no_ack
+        self.exclusive = exclusive
+        self.in_flight = 0
+        """Invariant: 0 for a consumer with no_ack."""
+        self.parked = False
+
+    @property
+    def is_single_step(self) -> bool:
+        """Whether what it takes lessens the room of others, so that it must go one by one."""
+        return self.shared.limit > 0 and not self.no_ack
+
+    def deliver(self, handout: Handout) -> None:
+        """Pass on a run that the queue has handed out."""
+        self.sink.deliver(handout)
+
+    def room(self) -> int:
+        """How many messages can be handed to it now."""
+        if self.no_ack:
+            return self.sink.room(self)
+        room = self.prefetch - self.in_flight if self.prefetch else UNLIMITED
+        if self.shared.limit:
+            room = min(room, self.shared.limit - self.shared.in_flight)
+        return min(room, self.sink.room(self)) if room > 0 else 0
+
+    def took(self, count: int) -> None:
+        """Count messages that were handed to it."""
+        if not self.no_ack:
+            self.in_flight += count
+            self.shared.in_flight += count
+
+    def settled(self, count: int) -> None:
+        """Count messages of its own that are settled, which may make room."""
+        self.in_flight -= count
+        self.shared.in_flight -= count
+        if self.parked:
+            self.queue.wake(self)
+
+
+class Turns:
+    """The consumers of one queue that may have room, and in which order they are served."""
+
+    __slots__ = ("_by_priority", "_parked", "_priorities")
+
+    def __init__(self) -> None:
+        self._by_priority: dict[int, deque[Consumer]] = {}
+        self._priorities: list[int] = []
+        """Negated, so that the highest priority comes first."""
+        self._parked: dict[Consumer, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._parked) + sum(map(len, self._by_priority.values()))
+
+    def __iter__(self) -> Iterator[Consumer]:
+        yield from self._parked
+        for turn in self._by_priority.values():
+            yield from turn
+
+    @property
+    def any_awake(self) -> bool:
+        """Whether a consumer may have room."""
+        return len(self._priorities) > 0
+
+    def add(self, consumer: Consumer) -> None:
+        """Put a consumer at the end of the turn of its priority."""
+        turn = self._by_priority.get(consumer.priority)
+        if turn is None:
+            turn = self._by_priority[consumer.priority] = deque()
+            insort(self._priorities, -consumer.priority)
+        turn.append(consumer)
+
+    def remove(self, consumer: Consumer) -> None:
+        """Take a consumer out, wherever it stands."""
+        if consumer.parked:
+            consumer.parked = False
+            del self._parked[consumer]
+            return
+        self._by_priority[consumer.priority].remove(consumer)
+        self._drop_if_empty(consumer.priority)
+
+    def wake(self, consumer: Consumer) -> None:
+        """Let a parked consumer take part again, after those that have been waiting."""
+        consumer.parked = False
+        del self._parked[consumer]
+        self.add(consumer)
+
+    def next_with_room(self, count: int) -> list[tuple[Consumer, int]]:
+        """Up to `count` consumers of the highest priority that has any, each with its room.
+
+        They move to the end of their turn.  Consumers with a limit that they share come alone
+        and with room for one, unless they are the only one.
+        """
+        while self._priorities:
+            turn = self._by_priority[-self._priorities[0]]
+            found = self._from_turn(turn, count)
+            if found:
+                return found
+            self._drop_if_empty(-self._priorities[0])
+        return []
+
+    def _from_turn(self, turn: deque[Consumer], count: int) -> list[tuple[Consumer, int]]:
+        found: list[tuple[Consumer, int]] = []
+        for _ in range(len(turn)):
+            if len(found) == count or (found and turn[0].is_single_step):
+                break
+            consumer = turn.popleft()
+            room = consumer.room()
+            if room <= 0:
+                consumer.parked = True
+                self._parked[consumer] = None
+                continue
+            turn.append(consumer)
+            if consumer.is_single_step:
+                return [(consumer, 1 if len(turn) > 1 else room)]
+            found.append((consumer, room))
+        return found
+
+    def _drop_if_empty(self, priority: int) -> None:
+        if not self._by_priority[priority]:
+            del self._by_priority[priority]
+            self._priorities.remove(-priority)

@@ -1,0 +1,175 @@
+"""The queue: what is ready, who is served, what is in flight, what comes back.
+
+Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` returns
+what must be delivered, as runs.  Nothing here costs anything per message that could cost it per
+run, and no message is an object of its own while it waits.
+
+Seams, by the feature that will use them: time to live and length limits read `spec` in
+`enqueue` and `pump`; priorities make several lanes of the one; dead-lettering takes what
+`settle` drops; single active consumer narrows whom `Turns` returns; a journal hears of every
+change from the methods below, which are all there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import Consumer, Turns
+from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.queues.lane import Lane, Taken
+
+BURST_BYTES = 1_048_576
+"""No run is larger: a consumer's turn ends where a write becomes worth its system call."""
+
+BEHIND_MESSAGES = 4096
+"""A backlog beyond this slows publishers while there are consumers: several reads' worth."""
+
+
+class Debtor(Protocol):
+    """A publisher that waits until the queue has handed out what it put in."""
+
+    def paid(self, count: int) -> None: ...
+
+
+class Queue:
+    """One queue: its specification, its messages and its consumers."""
+
+    __slots__ = (
+        "_lane",
+        "_touch",
+        "_turns",
+        "debtors",
+        "had_consumers",
+        "in_flight",
+        "owner",
+        "spec",
+    )
+
+    def __init__(
+        self, spec: QueueSpec, *, touch: Callable[[Queue], None], owner: object | None = None
+    ) -> None:
+        self.spec = spec
+        self.owner = owner
+        """The connection that alone may use it, for an exclusive queue."""
+        self.in_flight = 0
+        """Messages handed out and not settled."""
+        self.had_consumers = False
+        self.debtors: list[Debtor] = []
+        self._lane = Lane()
+        self._turns = Turns()
+        self._touch = touch
+        """Asks for `pump` to be called before this turn of the loop ends."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def ready_count(self) -> int:
+        """Messages that could be delivered now."""
+        return self._lane.count
+
+    @property
+    def consumer_count(self) -> int:
+        return len(self._turns)
+
+    @property
+    def consumers(self) -> tuple[Consumer, ...]:
+        return tuple(self._turns)
+
+    @property
+    def in_exclusive_use(self) -> bool:
+        return any(consumer.exclusive for consumer in self._turns)
+
+    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
+        """Add messages at the end.  The caller may keep `contents` but must not change it."""
+        self._lane.append(origin, contents, content_bytes)
+        if self._turns.any_awake:
+            self._touch(self)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits here than its consumers are likely to take soon."""
+        return self._lane.count > BEHIND_MESSAGES and len(self._turns) > 0
+
+    def pump(self) -> list[Handout]:
+        """Hand out what the consumers have room for, message by message in turn."""
+        handouts: list[Handout] = []
+        lane = self._lane
+        while lane.count:
+            available = lane.available(BURST_BYTES)
+            served = self._turns.next_with_room(available)
+            if not served:
+                break
+            rounds = min(available // len(served), *(room for _, room in served))
+            self._share(lane.take(rounds * len(served)), served, handouts)
+        return handouts
+
+    def _share(
+        self, taken: Taken, served: list[tuple[Consumer, int]], handouts: list[Handout]
+    ) -> None:
+        """Deal a run out to the consumers, the first message to the first and so on."""
+        step = len(served)
+        for start, (consumer, _room) in enumerate(served):
+            contents, sequences = taken.contents, taken.sequences
+            if step > 1:
+                contents, sequences = contents[start::step], sequences[start::step]
+            consumer.took(len(contents))
+            if not consumer.no_ack:
+                self.in_flight += len(contents)
+            handouts.append(
+                Handout(consumer, taken.origin, contents, sequences, redelivered=taken.redelivered)
+            )
+        for debtor in self.debtors:
+            debtor.paid(len(taken.contents))
+
+    def get(self, holder: Holder) -> Handout | None:
+        """Hand out the next message to `holder` (basic.get), if there is one."""
+        if not self._lane.count:
+            return None
+        taken = self._lane.take(1)
+        holder.took(1)
+        if not holder.no_ack:
+            self.in_flight += 1
+        return Handout(
+            holder, taken.origin, taken.contents, taken.sequences, redelivered=taken.redelivered
+        )
+
+    def settle(self, handout: Handout, start: int, stop: int) -> None:
+        """The messages `start` to `stop` of a run are done with: acknowledged or dropped."""
+        self.in_flight -= stop - start
+        handout.holder.settled(stop - start)
+
+    def give_back(self, handout: Handout, start: int, stop: int) -> None:
+        """The messages `start` to `stop` of a run come back, to their original place."""
+        self._lane.give_back(
+            handout.origin, handout.contents[start:stop], handout.sequences[start:stop]
+        )
+        self.in_flight -= stop - start
+        handout.holder.settled(stop - start)
+        if self._turns.any_awake:
+            self._touch(self)
+
+    def purge(self) -> int:
+        """Drop every ready message; how many there were."""
+        return self._lane.clear()
+
+    def attach(self, consumer: Consumer) -> None:
+        """Let a consumer take part."""
+        self.had_consumers = True
+        self._turns.add(consumer)
+        if self._lane.count:
+            self._touch(self)
+
+    def detach(self, consumer: Consumer) -> None:
+        """Deliver nothing more to a consumer.  What it holds stays held."""
+        self._turns.remove(consumer)
+
+    def wake(self, consumer: Consumer) -> None:
+        """A parked consumer may have room again."""
+        self._turns.wake(consumer)
+        if self._lane.count:
+            self._touch(self)

@@ -1,0 +1,108 @@
+"""A run of messages in somebody's hands: handed out together, settled one by one or together.
+
+The same object is the engine's answer to "deliver what can be delivered" and the channel's
+record of what is unacknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from fluffle.broker.message import Origin
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.engine import Queue
+
+
+class Holder(Protocol):
+    """Who holds messages until they are settled: a consumer, or a basic.get."""
+
+    @property
+    def queue(self) -> Queue: ...
+
+    @property
+    def no_ack(self) -> bool:
+        """Whether a message counts as settled once it is handed out."""
+
+    def took(self, count: int) -> None:
+        """Count messages that were handed to it."""
+
+    def settled(self, count: int) -> None:
+        """Count messages of its own that are settled."""
+
+
+class Handout:
+    """Messages of one origin, handed to one holder at one time."""
+
+    __slots__ = (
+        "contents",
+        "first_tag",
+        "head",
+        "holder",
+        "holes",
+        "origin",
+        "redelivered",
+        "sequences",
+    )
+
+    def __init__(
+        self,
+        holder: Holder,
+        origin: Origin,
+        contents: list[bytes],
+        sequences: Sequence[int],
+        *,
+        redelivered: bool,
+    ) -> None:
+        self.holder = holder
+        self.origin = origin
+        self.contents = contents
+        self.sequences = sequences
+        """The queue's sequence number of each message.  Invariant: rising, one a content."""
+        self.redelivered = redelivered
+        self.first_tag = 0
+        """The delivery tag of `contents[0]`, given by the channel; 0 until then."""
+        self.head = 0
+        """Everything before this index is settled."""
+        self.holes: set[int] | None = None
+        """Indices at or after `head` that are settled out of order; None while there are none."""
+
+    @property
+    def is_settled(self) -> bool:
+        return self.head == len(self.contents)
+
+    def holds(self, index: int) -> bool:
+        """Whether the message at `index` is not settled yet."""
+        return self.head <= index < len(self.contents) and (
+            self.holes is None or index not in self.holes
+        )
+
+    def settle(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Mark the messages at `start` to `stop` settled; the stretches that were not before."""
+        if self.holes is None and start <= self.head:
+            start, self.head = self.head, max(self.head, stop)
+            return [(start, stop)] if start < stop else []
+        stretches: list[tuple[int, int]] = []
+        holes = self.holes = self.holes or set()
+        for index in range(max(start, self.head), stop):
+            if index in holes:
+                continue
+            holes.add(index)
+            if stretches and stretches[-1][1] == index:
+                stretches[-1] = (stretches[-1][0], index + 1)
+            else:
+                stretches.append((index, index + 1))
+        while self.head in holes:
+            holes.remove(self.head)
+            self.head += 1
+        if not holes:
+            self.holes = None
+        return stretches
+
+    def unsettle(self, start: int, stop: int) -> None:
+        """Undo `settle` for messages that were settled (tx.rollback)."""
+        settled = set(range(self.head)) | (self.holes or set())
+        settled -= set(range(start, stop))
+        self.head = next(index for index in range(len(self.contents) + 1) if index not in settled)
+        self.holes = {index for index in settled if index > self.head} or None

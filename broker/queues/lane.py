@@ -1,0 +1,149 @@
+"""One first-in-first-out lane of a queue: what is ready, and what came back.
+
+    returned  ->  ready            the head is at the left; returned messages go first, because
+    (heap)        (segments)       each of them is older than everything that is ready
+
+A segment holds messages of one origin with consecutive sequence numbers.  A message costs a
+pointer and its bytes; the segment around it is shared by all of one batch.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from heapq import heappop, heappush
+
+from fluffle.broker.message import Origin
+
+SEGMENT_MESSAGES_MAX = 1024
+"""A segment is not extended beyond this, so that its memory goes when it has been read."""
+
+
+class Segment:
+    """Ready messages of one origin, the first `head` of them already taken."""
+
+    __slots__ = ("content_bytes", "contents", "first_sequence", "head", "origin")
+
+    def __init__(
+        self, origin: Origin, contents: list[bytes], content_bytes: int, first_sequence: int
+    ) -> None:
+        self.origin = origin
+        self.contents = contents
+        self.content_bytes = content_bytes
+        """The summed length of all contents, taken or not: for the mean, not for accounts."""
+        self.first_sequence = first_sequence
+        self.head = 0
+
+
+class Returned:
+    """Messages of one origin that came back, in rising sequence; read from `head` on."""
+
+    __slots__ = ("contents", "head", "origin", "sequences")
+
+    def __init__(self, origin: Origin, contents: list[bytes], sequences: Sequence[int]) -> None:
+        self.origin = origin
+        self.contents = contents
+        self.sequences = sequences
+        self.head = 0
+
+    def __lt__(self, other: "Returned") -> bool:
+        return self.sequences[self.head] < other.sequences[other.head]
+
+
+class Taken:
+    """Messages taken off the head of a lane together."""
+
+    __slots__ = ("contents", "origin", "redelivered", "sequences")
+
+    def __init__(
+        self, origin: Origin, contents: list[bytes], sequences: Sequence[int], *, redelivered: bool
+    ) -> None:
+        self.origin = origin
+        self.contents = contents
+        self.sequences = sequences
+        self.redelivered = redelivered
+
+
+class Lane:
+    """Messages in order; returned ones go back to their original place."""
+
+    __slots__ = ("_next_sequence", "_ready", "_returned", "count")
+
+    def __init__(self) -> None:
+        self._ready: deque[Segment] = deque()
+        self._returned: list[Returned] = []
+        self._next_sequence = 1
+        self.count = 0
+        """Messages that can be taken."""
+
+    def append(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
+        """Add messages at the end.  The caller keeps `contents` and must not change it."""
+        count = len(contents)
+        tail = self._ready[-1] if self._ready else None
+        if (
+            tail is not None
+            and tail.origin is origin
+            and len(tail.contents) + count <= SEGMENT_MESSAGES_MAX
+        ):
+            tail.contents += contents
+            tail.content_bytes += content_bytes
+        else:
+            self._ready.append(Segment(origin, contents[:], content_bytes, self._next_sequence))
+        self._next_sequence += count
+        self.count += count
+
+    def give_back(self, origin: Origin, contents: list[bytes], sequences: Sequence[int]) -> None:
+        """Put messages back to their original place.  `sequences` rises, one a content."""
+        heappush(self._returned, Returned(origin, contents, sequences))
+        self.count += len(contents)
+
+    def available(self, bytes_max: int) -> int:
+        """How many `take` would give at most, keeping to about `bytes_max` but at least one."""
+        if self._returned:
+            return 1
+        segment = self._ready[0]
+        mean_bytes = segment.content_bytes // len(segment.contents) + 1
+        return min(len(segment.contents) - segment.head, bytes_max // mean_bytes or 1)
+
+    def take(self, count: int) -> Taken:
+        """The next messages, at most `count` and of one origin; the lane must not be empty."""
+        if self._returned:
+            return self._take_returned(count)
+        segment = self._ready[0]
+        start = segment.head
+        stop = min(start + count, len(segment.contents))
+        first = segment.first_sequence
+        if not start and stop == len(segment.contents):
+            contents = segment.contents
+        else:
+            contents = segment.contents[start:stop]
+        segment.head = stop
+        if stop == len(segment.contents):
+            self._ready.popleft()
+        self.count -= stop - start
+        return Taken(
+            segment.origin, contents, range(first + start, first + stop), redelivered=False
+        )
+
+    def _take_returned(self, count: int) -> Taken:
+        """From the returned run with the oldest message, up to where another one is older."""
+        run = heappop(self._returned)
+        start = run.head
+        stop = min(start + count, len(run.contents))
+        if self._returned:
+            other = self._returned[0]
+            bound = other.sequences[other.head]
+            stop = next((i for i in range(start, stop) if run.sequences[i] > bound), stop)
+        taken = Taken(
+            run.origin, run.contents[start:stop], run.sequences[start:stop], redelivered=True
+        )
+        run.head = stop
+        if stop < len(run.contents):
+            heappush(self._returned, run)
+        self.count -= stop - start
+        return taken
+
+    def clear(self) -> int:
+        """Forget every message that can be taken; how many there were."""
+        dropped, self.count = self.count, 0
+        self._ready.clear()
+        self._returned.clear()
+        return dropped

@@ -1,0 +1,100 @@
+"""One AMQP channel: plain state, and the few verbs that all its handlers share.
+
+What a method does is in `publishing`, `consuming`, `declaring` and `transactions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from fluffle.broker.errors import NotFound
+from fluffle.broker.queues.consumers import SharedCredit
+from fluffle.broker.server.confirms import Confirms
+from fluffle.broker.server.session import Session
+from fluffle.broker.server.unacked import Stretch, Unacked
+from fluffle.protocol.methods import Method, encode_method
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.server.publishing import Publisher
+    from fluffle.broker.server.subscription import ReplySubscription, Subscription
+    from fluffle.broker.server.transactions import Transaction
+
+
+class Channel:
+    """The state of one channel."""
+
+    __slots__ = (
+        "confirms",
+        "last_queue_name",
+        "number",
+        "prefetch",
+        "publish",
+        "reply_subscription",
+        "session",
+        "shared_credit",
+        "subscriptions",
+        "transaction",
+        "unacked",
+    )
+
+    def __init__(self, number: int, session: Session, publish: Publisher) -> None:
+        self.number = number
+        self.session = session
+        self.publish = publish
+        """What a batch of messages goes through; another function in confirm and tx mode."""
+        self.confirms: Confirms | None = None
+        self.transaction: Transaction | None = None
+        self.unacked = Unacked()
+        self.subscriptions: dict[str, Subscription] = {}
+        """By consumer tag."""
+        self.reply_subscription: ReplySubscription | None = None
+        self.prefetch = 0
+        """For consumers that start from now on; 0 means no limit."""
+        self.shared_credit = SharedCredit()
+        self.last_queue_name = ""
+
+    def reply(self, method: Method) -> None:
+        """Send a method at the end of this turn."""
+        self.session.outlet.add(encode_method(self.number, method))
+
+    def queue_name(self, name: str) -> str:
+        """`name`, or the queue last declared on this channel when it is empty (§1.7.2.1)."""
+        if name:
+            return name
+        if not self.last_queue_name:
+            raise NotFound("no previously declared queue")
+        return self.last_queue_name
+
+    def queue(self, name: str) -> Queue:
+        """The queue of that name that this connection may use."""
+        return self.session.vhost.queue(self.queue_name(name), self.session)
+
+    def drop(self, stretches: list[Stretch]) -> None:
+        """Messages are done with: acknowledged, or rejected and not wanted back."""
+        for handout, start, stop in stretches:
+            handout.holder.queue.settle(handout, start, stop)
+
+    def give_back(self, stretches: list[Stretch]) -> None:
+        """Messages go back to their queues."""
+        for handout, start, stop in stretches:
+            handout.holder.queue.give_back(handout, start, stop)
+
+    def close(self) -> None:
+        """Stop all consumers and give back what is unacknowledged; say nothing."""
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        for subscription in subscriptions.values():
+            self.session.outlet.forget(subscription.consumer)
+            self.session.vhost.detach(subscription.consumer)
+        if self.reply_subscription is not None:
+            self.session.replies.remove(self.reply_subscription.name)
+            self.reply_subscription = None
+        if self.transaction is not None:
+            self.unacked.restore(self.transaction.forget())
+        self.give_back(self.unacked.take_up_to(0)[0])
+        self.session.confirming.pop(self, None)
+
+
+Settler: TypeAlias = Callable[[list[Stretch]], None]
+"""What happens to messages that a client has settled."""

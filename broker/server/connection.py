@@ -1,0 +1,402 @@
+"""One client connection: an asyncio protocol around the reader, the phases and the channels.
+
+This file owns the socket's two directions, the table of channels and the one place where errors
+become close frames.  What connection.* methods mean is in `lifecycle`; what the others mean, in
+the handlers.  Input comes as batches: all events of a read, then the confirms they earned, then
+(in `Turn`) one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import cast
+
+from fluffle.broker.errors import BrokerError, ChannelError, InternalError, NotAllowed
+from fluffle.broker.logs import event
+from fluffle.broker.server import lifecycle
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.consuming import on_acks
+from fluffle.broker.server.handlers import HANDLERS
+from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
+from fluffle.broker.server.intake import Debt, Intake, Timer
+from fluffle.broker.server.lifecycle import Phase
+from fluffle.broker.server.outlet import Outlet
+from fluffle.broker.server.publishing import Target, on_publishes, oversized, publish_plain
+from fluffle.broker.server.services import Services
+from fluffle.broker.server.session import Session
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.events import (
+    Acks,
+    Event,
+    HeaderReceived,
+    MethodReceived,
+    Oversized,
+    Publishes,
+    Violation,
+)
+from fluffle.protocol.methods import Channel as ChannelMethods
+from fluffle.protocol.methods import Connection as ConnectionMethods
+from fluffle.protocol.methods import Method, decode_method, encode_method, make
+from fluffle.protocol.reader import Reader
+from fluffle.protocol.spec import PROTOCOL_HEADER
+
+WRITE_BUFFER_BYTES_MAX = 1_048_576
+"""Beyond this in the transport's buffer, consumers of the connection wait."""
+
+CLOSE_WAIT_S_MAX = 30
+"""RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
+
+PUBLISH_IDS = (60, 40)
+ACK_IDS = (60, 80)
+NO_IDS = (0, 0)
+
+logger = logging.getLogger(__name__)
+
+
+class Connection(asyncio.Protocol):
+    """A socket and everything that lives and dies with it."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.phase = Phase.HEADER
+        self.handshake = lifecycle.Handshake()
+        self.session: Session | None = None
+        self.name = ""
+        self.is_from_loopback = False
+        self.close_reason = ""
+        self._channels: dict[int, Channel] = {}
+        self._closing: set[int] = set()
+        """Channels that we closed and whose close-ok has not come: nothing else counts there."""
+        self._heartbeat = Heartbeat()
+        self._heartbeat_s = 0
+        self._timers: dict[str, Timer] = {}
+        limits = services.limits
+        self._reader = Reader(
+            frame_bytes_max=limits.initial_frame_bytes_max,
+            message_bytes_max=limits.message_bytes_max,
+        )
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        peer, here = (
+            self._transport.get_extra_info(what) or ("", 0) for what in ("peername", "sockname")
+        )
+        self.name = f"{peer[0]}:{peer[1]} -> {here[0]}:{here[1]}"
+        self.is_from_loopback = lifecycle.is_loopback(peer[0])
+        self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
+        self._intake = Intake(self._transport)
+        self._debt = Debt(self._intake, self.services.call_later)
+        self.services.connections.add(self)
+        self.start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
+
+    def data_received(self, data: bytes) -> None:
+        self._heartbeat.heard = True
+        for occurrence in self._reader.feed(data):
+            if self.phase is Phase.CLOSED:
+                break
+            EVENTS[type(occurrence)](self, occurrence)
+        session = self.session
+        if session is not None and session.confirming:
+            for channel in session.confirming:
+                assert channel.confirms is not None
+                for frame in channel.confirms.frames(channel.number):
+                    self.outlet.add(frame)
+            session.confirming.clear()
+
+    def pause_writing(self) -> None:
+        self.outlet.is_draining = True
+
+    def resume_writing(self) -> None:
+        self.outlet.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.close_reason:
+            self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
+        self.phase = Phase.CLOSED
+        for timer in self._timers.values():
+            timer.cancel()
+        self._debt.forgive()
+        self.services.alarms.unlisten(self.on_alarm)
+        self.services.connections.discard(self)
+        self.end_session()
+        event(
+            logger,
+            logging.INFO,
+            "connection_closed",
+            connection=self.name,
+            reason=self.close_reason,
+        )
+
+    # What came in
+
+    def _on_header(self, occurrence: HeaderReceived) -> None:
+        if occurrence.header != PROTOCOL_HEADER and occurrence.header != lifecycle.HEADER_0_9:
+            self.outlet.add(PROTOCOL_HEADER)
+            self.close_reason = "bad protocol header"
+            self.finish()
+            return
+        lifecycle.start(self)
+
+    def _on_publishes(self, batch: Publishes) -> None:
+        channel = self._open_channel(batch.channel, PUBLISH_IDS)
+        if channel is None:
+            return
+        if self.services.alarms.reason:
+            self._block()
+        self._attempt(channel.number, PUBLISH_IDS, lambda: on_publishes(channel, batch))
+
+    def _on_acks(self, acks: Acks) -> None:
+        channel = self._open_channel(acks.channel, ACK_IDS)
+        if channel is not None:
+            self._attempt(channel.number, ACK_IDS, lambda: on_acks(channel, acks))
+
+    def _on_oversized(self, occurrence: Oversized) -> None:
+        channel = self._open_channel(occurrence.channel, PUBLISH_IDS)
+        if channel is not None:
+            limit = self.services.limits.message_bytes_max
+            self._attempt(
+                channel.number, PUBLISH_IDS, lambda: oversized(occurrence.body_bytes, limit)
+            )
+
+    def _on_violation(self, occurrence: Violation) -> None:
+        if self.phase is not Phase.CLOSING:
+            self.fail(occurrence.error, (occurrence.error.class_id, occurrence.error.method_id))
+
+    def _on_method(self, occurrence: MethodReceived) -> None:
+        """Decode a method and give it to the connection or to its channel."""
+        payload, number = occurrence.payload, occurrence.channel
+        ids = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
+        self._attempt(number, ids, lambda: self._dispatch(number, decode_method(payload)))
+
+    def _dispatch(self, number: int, method: Method) -> None:
+        if number == 0:
+            lifecycle.on_method(self, method)
+            return
+        if self.phase is not Phase.RUNNING:
+            return
+        if number in self._closing:
+            self._on_method_while_closing(number, method)
+            return
+        channel = self._channels.get(number)
+        handler = CHANNEL_HANDLERS.get(type(method))
+        if handler is not None:
+            handler(self, number, channel)
+        elif channel is None:
+            raise ChannelError("expected 'channel.open'")
+        elif type(method) in HANDLERS:
+            HANDLERS[type(method)](channel, method)
+        else:
+            raise lifecycle.unimplemented(method)
+
+    # Channels
+
+    def _open_channel(self, number: int, ids: tuple[int, int]) -> Channel | None:
+        """The channel; None when what came for it does not count, or is an error."""
+        channel = self._channels.get(number)
+        if channel is None and self.phase is Phase.RUNNING and number not in self._closing:
+            self.fail(ChannelError("expected 'channel.open'"), ids)
+        return channel if self.phase is Phase.RUNNING else None
+
+    def _on_channel_open(self, number: int, channel: Channel | None) -> None:
+        if channel is not None:
+            raise ChannelError("second 'channel.open' seen")
+        limit = self.handshake.channels_max
+        if limit and len(self._channels) >= limit:
+            raise NotAllowed(
+                f"number of channels opened ({len(self._channels)}) has reached the negotiated "
+                f"channel_max ({limit})"
+            )
+        assert self.session is not None
+        self._channels[number] = Channel(number, self.session, publish_plain)
+        self.send(number, make(ChannelMethods.OpenOk, channel_id=""))
+
+    def _on_channel_close(self, number: int, channel: Channel | None) -> None:
+        if channel is None:
+            raise ChannelError("expected 'channel.open'")
+        self._end_channel(number)
+        self.send(number, make(ChannelMethods.CloseOk))
+
+    def _on_channel_close_ok(self, number: int, channel: Channel | None) -> None:
+        if channel is None:
+            raise ChannelError("expected 'channel.open'")
+
+    def _on_method_while_closing(self, number: int, method: Method) -> None:
+        if isinstance(method, ChannelMethods.CloseOk):
+            self._closing.discard(number)
+        elif isinstance(method, ChannelMethods.Close):
+            self._closing.discard(number)
+            self.send(number, make(ChannelMethods.CloseOk))
+
+    def _end_channel(self, number: int) -> None:
+        channel = self._channels.pop(number, None)
+        self._reader.forget(number)
+        if channel is not None:
+            channel.close()
+
+    # Errors
+
+    def _attempt(self, number: int, ids: tuple[int, int], act: Callable[[], None]) -> None:
+        """Run a handler; what it raises closes the channel or the connection."""
+        try:
+            act()
+        except BrokerError as error:
+            if error.is_soft and number in self._channels:
+                self._close_channel(number, error, ids)
+            else:
+                self.fail(error, ids)
+        except ProtocolError as error:
+            self.fail(error, ids)
+        except Exception:
+            logger.exception("a handler failed on %s, method %s", self.name, ids)
+            self.fail(InternalError("the broker failed, see its log"), ids)
+
+    def _close_channel(self, number: int, error: BrokerError, ids: tuple[int, int]) -> None:
+        event(
+            logger,
+            logging.ERROR,
+            "channel_error",
+            connection=self.name,
+            channel=number,
+            error=error.reply_text,
+        )
+        self._end_channel(number)
+        self._closing.add(number)
+        self.send(
+            number,
+            make(
+                ChannelMethods.Close,
+                reply_code=int(error.code),
+                reply_text=error.reply_text,
+                class_id=ids[0],
+                method_id=ids[1],
+            ),
+        )
+
+    def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
+        """Close the connection and say why; from here on only the answer to that counts."""
+        if self.phase in (Phase.CLOSING, Phase.CLOSED):
+            return
+        self.close_reason = error.reply_text
+        event(
+            logger,
+            logging.ERROR,
+            "connection_error",
+            connection=self.name,
+            error=error.reply_text,
+        )
+        self.phase = Phase.CLOSING
+        self.end_session()
+        self.send(
+            0,
+            make(
+                ConnectionMethods.Close,
+                reply_code=int(error.code),
+                reply_text=error.reply_text,
+                class_id=ids[0],
+                method_id=ids[1],
+            ),
+        )
+        wait_s = min(self._heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
+        self.start_timer("close", wait_s, self.drop)
+
+    # The verbs of `lifecycle`
+
+    def send(self, number: int, method: Method) -> None:
+        """Send a method on a channel, or on the connection (0)."""
+        self.outlet.add(encode_method(number, method))
+
+    def begin(self, session: Session) -> None:
+        """The client may open channels."""
+        self.session = session
+        self.phase = Phase.RUNNING
+        self._timers.pop("handshake").cancel()
+        self.services.alarms.listen(self.on_alarm)
+
+    def tuned(self, frame_bytes_max: int, heartbeat_s: int) -> None:
+        """The limits have been negotiated; 0 is no limit and no heartbeat."""
+        self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
+        self._heartbeat_s = heartbeat_s
+        if heartbeat_s:
+            self._beat_later()
+
+    def end_session(self) -> None:
+        """Close all channels and delete the queues that only this connection could use."""
+        for number in tuple(self._channels):
+            self._end_channel(number)
+        if self.session is not None:
+            self.session.vhost.drop_owned(self.session)
+            self.session = None
+
+    def finish(self) -> None:
+        """Write what is collected, then close the socket."""
+        self.phase = Phase.CLOSED
+        self.outlet.flush()
+        self._transport.close()
+
+    def drop(self) -> None:
+        """Close the socket without a word: the peer has had its time."""
+        self.close_reason = self.close_reason or "no answer in time"
+        self._transport.abort()
+
+    def start_timer(self, name: str, delay_s: float, act: Callable[[], None]) -> None:
+        """Run `act` after `delay_s`, unless the connection ends before."""
+        self._timers[name] = self.services.call_later(delay_s, act)
+
+    # Heartbeats, alarms, flow
+
+    def _beat_later(self) -> None:
+        self.start_timer("heartbeat", self._heartbeat_s / 2, self._beat)
+
+    def _beat(self) -> None:
+        self._heartbeat.spoke = self.outlet.take_written()
+        verdict = self._heartbeat.beat(listening=not self._intake.holds("alarm"))
+        if verdict is Verdict.GIVE_UP:
+            self.close_reason = "missed heartbeats from client"
+            self._transport.abort()
+            return
+        if verdict is Verdict.SEND:
+            self._transport.write(HEARTBEAT_FRAME)
+        self._beat_later()
+
+    def _block(self) -> None:
+        """A resource alarm is raised and this connection publishes: do not read it."""
+        if self._intake.holds("alarm"):
+            return
+        self._intake.hold("alarm")
+        if self.handshake.wants_blocked:
+            reason = self.services.alarms.reason
+            self.send(0, make(ConnectionMethods.Blocked, reason=reason))
+
+    def on_alarm(self) -> None:
+        """An alarm was raised or cleared; only the last one cleared ends a block."""
+        if self.services.alarms.reason or not self._intake.holds("alarm"):
+            return
+        self._intake.release("alarm")
+        if self.handshake.wants_blocked:
+            self.send(0, make(ConnectionMethods.Unblocked))
+
+    def on_behind(self, target: Target, count: int) -> None:
+        """Messages went to a queue that is behind: pause, unless acks come this way too."""
+        if not any(channel.subscriptions for channel in self._channels.values()):
+            self._debt.owe(target, count)
+
+
+EVENTS: dict[type[Event], Callable[..., None]] = {
+    HeaderReceived: Connection._on_header,
+    Publishes: Connection._on_publishes,
+    Acks: Connection._on_acks,
+    MethodReceived: Connection._on_method,
+    Oversized: Connection._on_oversized,
+    Violation: Connection._on_violation,
+}
+
+CHANNEL_HANDLERS: dict[type[Method], Callable[[Connection, int, Channel | None], None]] = {
+    ChannelMethods.Open: Connection._on_channel_open,
+    ChannelMethods.Close: Connection._on_channel_close,
+    ChannelMethods.CloseOk: Connection._on_channel_close_ok,
+}

@@ -1,0 +1,213 @@
+"""basic.qos, consume, cancel, get, ack, nack, reject and recover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fluffle.broker.errors import NotAllowed, NotImplementedHere, PreconditionFailed
+from fluffle.broker.queues.arguments import consumer_arguments
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.server.channel import Channel, Settler
+from fluffle.broker.server.properties import REPLY_TO
+from fluffle.broker.server.replies import PREFIX
+from fluffle.broker.server.subscription import ReplySubscription, Subscription
+from fluffle.protocol.events import Acks
+from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
+from fluffle.protocol.properties import split_content
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.server.unacked import Stretch
+
+
+class Getter:
+    """The holder of what basic.get takes: no prefetch limits it."""
+
+    __slots__ = ("no_ack", "queue")
+
+    def __init__(self, queue: Queue, *, no_ack: bool) -> None:
+        self.queue = queue
+        self.no_ack = no_ack
+
+    def took(self, count: int) -> None:
+        """The channel's ledger is all that counts these."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+
+def on_qos(channel: Channel, method: Method) -> None:
+    """RabbitMQ's meaning: per consumer that starts later, or (global) shared and at once."""
+    assert isinstance(method, Basic.Qos)
+    if method.prefetch_size:
+        raise NotImplementedHere(f"prefetch_size!=0 ({method.prefetch_size})")
+    if method.global_:
+        channel.shared_credit.limit = method.prefetch_count
+        wake_all(channel)
+    else:
+        channel.prefetch = method.prefetch_count
+    channel.reply(make(Basic.QosOk))
+
+
+def wake_all(channel: Channel) -> None:
+    """Consumers of this channel may have room again."""
+    for subscription in channel.subscriptions.values():
+        consumer = subscription.consumer
+        if consumer.parked:
+            consumer.queue.wake(consumer)
+
+
+def on_consume(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Consume)
+    if method.queue == REPLY_TO:
+        consume_replies(channel, method)
+        return
+    queue = channel.queue(method.queue)
+    tag = new_tag(channel, method.consumer_tag)
+    arguments = consumer_arguments(field_table(method.arguments))
+    subscription = Subscription(channel, tag)
+    subscription.consumer = Consumer(
+        tag,
+        queue,
+        subscription,
+        shared=channel.shared_credit,
+        prefetch=channel.prefetch,
+        priority=arguments.priority,
+        no_ack=method.no_ack,
+        exclusive=method.exclusive,
+    )
+    channel.session.vhost.attach(subscription.consumer)
+    channel.subscriptions[tag] = subscription
+    if not method.nowait:
+        channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
+
+
+def new_tag(channel: Channel, tag: str) -> str:
+    """The consumer tag that was asked for, or a generated one.  NotAllowed when it is taken."""
+    replies = channel.reply_subscription
+    if tag in channel.subscriptions or (replies is not None and tag and tag == replies.tag):
+        raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
+    return tag or f"amq.ctag-{channel.session.random_name()}"
+
+
+def consume_replies(channel: Channel, method: Basic.Consume) -> None:
+    """Become a requester of direct reply-to."""
+    if channel.reply_subscription is not None:
+        raise PreconditionFailed("reply consumer already set")
+    if not method.no_ack:
+        raise PreconditionFailed("reply consumer cannot acknowledge")
+    tag = new_tag(channel, method.consumer_tag)
+    name = PREFIX + channel.session.random_name()
+    channel.reply_subscription = ReplySubscription(channel, tag, name)
+    channel.session.replies.add(name, channel.reply_subscription)
+    if not method.nowait:
+        channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
+
+
+def on_cancel(channel: Channel, method: Method) -> None:
+    """Deliver nothing more; an unknown tag is answered all the same."""
+    assert isinstance(method, Basic.Cancel)
+    subscription = channel.subscriptions.pop(method.consumer_tag, None)
+    replies = channel.reply_subscription
+    if subscription is not None:
+        channel.session.outlet.forget(subscription.consumer)
+        channel.session.vhost.detach(subscription.consumer)
+    elif replies is not None and replies.tag == method.consumer_tag:
+        channel.session.replies.remove(replies.name)
+        channel.reply_subscription = None
+    if not method.nowait:
+        channel.reply(make(Basic.CancelOk, consumer_tag=method.consumer_tag))
+
+
+def on_cancel_ok(channel: Channel, method: Method) -> None:
+    """A client may answer a basic.cancel from the server; nothing depends on it."""
+
+
+def on_get(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Get)
+    queue = channel.queue(method.queue)
+    handout = queue.get(Getter(queue, no_ack=method.no_ack))
+    if handout is None:
+        channel.reply(make(Basic.GetEmpty))
+        return
+    outlet, session = channel.session.outlet, channel.session
+    frame = get_ok_frame(
+        channel.number,
+        channel.unacked.number(handout),
+        redelivered=handout.redelivered,
+        exchange=handout.origin.exchange,
+        routing_key=handout.origin.routing_key,
+        message_count=queue.ready_count,
+    )
+    outlet.add(frame)
+    outlet.add(split_content(handout.contents[0], channel.number, session.frame_bytes_max))
+
+
+def on_acks(channel: Channel, acks: Acks) -> None:
+    """A run of single acks, or one with multiple."""
+    settle = channel.drop if channel.transaction is None else channel.transaction.ack
+    settle_tags(channel, acks, settle)
+
+
+def on_nack(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Nack)
+    tag = method.delivery_tag
+    reject(channel, Acks(channel.number, tag, tag, method.multiple), requeue=method.requeue)
+
+
+def on_reject(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Reject)
+    tag = method.delivery_tag
+    reject(channel, Acks(channel.number, tag, tag, multiple=False), requeue=method.requeue)
+
+
+def reject(channel: Channel, tags: Acks, *, requeue: bool) -> None:
+    """Give messages back, or drop them: the place where dead-lettering will take over."""
+    settle: Callable[[list[Stretch]], None] = channel.give_back if requeue else channel.drop
+    if channel.transaction is not None:
+        settle = channel.transaction.give_back if requeue else channel.transaction.ack
+    settle_tags(channel, tags, settle)
+
+
+def settle_tags(channel: Channel, tags: Acks, settle: Settler) -> None:
+    """Settle what is known of `tags`; PreconditionFailed for the first that is not."""
+    if tags.multiple:
+        stretches, unknown_tag = channel.unacked.take_up_to(tags.last)
+    else:
+        stretches, unknown_tag = channel.unacked.take(tags.first, tags.last)
+    settle(stretches)
+    if channel.shared_credit.limit:
+        wake_all(channel)
+    if unknown_tag is not None:
+        raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
+
+
+def on_recover(channel: Channel, method: Method) -> None:
+    recover(channel, requeue=method["requeue"] is True)
+    channel.reply(make(Basic.RecoverOk))
+
+
+def on_recover_async(channel: Channel, method: Method) -> None:
+    recover(channel, requeue=method["requeue"] is True)
+
+
+def recover(channel: Channel, *, requeue: bool) -> None:
+    """Give back everything unacknowledged on the channel; RabbitMQ knows no other way."""
+    if not requeue:
+        raise NotImplementedHere("requeue=false")
+    channel.give_back(channel.unacked.take_up_to(0)[0])
+    wake_all(channel)
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    Basic.Qos: on_qos,
+    Basic.Consume: on_consume,
+    Basic.Cancel: on_cancel,
+    Basic.CancelOk: on_cancel_ok,
+    Basic.Get: on_get,
+    Basic.Nack: on_nack,
+    Basic.Reject: on_reject,
+    Basic.Recover: on_recover,
+    Basic.RecoverAsync: on_recover_async,
+}

@@ -1,0 +1,201 @@
+"""exchange.*, queue.* and access.request: what exists, and what leads where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fluffle.broker.errors import AccessRefused, NotFound
+from fluffle.broker.queues.arguments import QueueSpec, queue_spec
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.replies import PREFIX
+from fluffle.protocol.methods import Access, Exchange, Method, Queue, field_table, make
+
+RESERVED_PREFIX = "amq."
+LINE_BREAKS = str.maketrans("", "", "\r\n")
+"""RabbitMQ takes these out of the names of exchanges and queues."""
+
+
+def clean(name: str) -> str:
+    return name.translate(LINE_BREAKS)
+
+
+def on_exchange_declare(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Exchange.Declare)
+    topology = channel.session.vhost.topology
+    name = clean(method.exchange)
+    if method.passive:
+        topology.declare_passive(name)
+    else:
+        topology.declare(
+            ExchangeSpec(
+                name=name,
+                type=method.exchange_type,
+                durable=method.durable,
+                auto_delete=method.auto_delete,
+                internal=method.internal,
+                arguments=field_table(method.arguments),
+            )
+        )
+    if not method.nowait:
+        channel.reply(make(Exchange.DeclareOk))
+
+
+def on_exchange_delete(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Exchange.Delete)
+    channel.session.vhost.topology.delete(clean(method.exchange), if_unused=method.if_unused)
+    if not method.nowait:
+        channel.reply(make(Exchange.DeleteOk))
+
+
+def exchange_binding(method: Exchange.Bind | Exchange.Unbind) -> Binding:
+    return Binding(
+        source=clean(method.source),
+        destination=clean(method.destination),
+        destination_kind=DestinationKind.EXCHANGE,
+        routing_key=method.routing_key,
+        arguments=field_table(method.arguments),
+    )
+
+
+def on_exchange_bind(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Exchange.Bind)
+    channel.session.vhost.bind(exchange_binding(method), channel.session)
+    if not method.nowait:
+        channel.reply(make(Exchange.BindOk))
+
+
+def on_exchange_unbind(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Exchange.Unbind)
+    channel.session.vhost.unbind(exchange_binding(method), channel.session)
+    if not method.nowait:
+        channel.reply(make(Exchange.UnbindOk))
+
+
+def on_queue_declare(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Queue.Declare)
+    name = clean(method.queue)
+    if name.startswith(PREFIX):
+        declare_reply_target(channel, name, nowait=method.nowait)
+        return
+    if method.passive:
+        queue = channel.queue(name)
+    else:
+        queue = channel.session.vhost.declare_queue(
+            declared(channel, name, method), channel.session
+        )
+    channel.last_queue_name = queue.name
+    if not method.nowait:
+        answer_declare(channel, queue.name, queue.ready_count, queue.consumer_count)
+
+
+def declared(channel: Channel, name: str, method: Queue.Declare) -> QueueSpec:
+    """The specification of a queue that is declared, with a generated name if it has none."""
+    vhost = channel.session.vhost
+    if name.startswith(RESERVED_PREFIX):
+        raise AccessRefused(f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'")
+    spec = queue_spec(
+        vhost.name,
+        name or f"amq.gen-{channel.session.random_name()}",
+        durable=method.durable,
+        exclusive=method.exclusive,
+        auto_delete=method.auto_delete,
+        arguments=field_table(method.arguments),
+    )
+    if spec.name not in vhost.queues:
+        channel.session.on_new_queue(spec)
+    return spec
+
+
+def answer_declare(channel: Channel, name: str, message_count: int, consumer_count: int) -> None:
+    channel.reply(
+        make(
+            Queue.DeclareOk, queue=name, message_count=message_count, consumer_count=consumer_count
+        )
+    )
+
+
+def declare_reply_target(channel: Channel, name: str, *, nowait: bool) -> None:
+    """Declaring the name of a requester asks whether it is still there."""
+    if not channel.session.replies.is_alive(name):
+        raise NotFound(f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
+    channel.last_queue_name = name
+    if not nowait:
+        answer_declare(channel, name, message_count=0, consumer_count=1)
+
+
+def queue_binding(channel: Channel, method: Queue.Bind | Queue.Unbind) -> Binding:
+    """The binding that is meant; without a queue it is the last one, then also as the key."""
+    name = clean(method.queue)
+    refuse_volatile(name)
+    routing_key = method.routing_key
+    if not name:
+        name = channel.queue_name(name)
+        routing_key = routing_key or name
+    return Binding(
+        source=clean(method.exchange),
+        destination=name,
+        destination_kind=DestinationKind.QUEUE,
+        routing_key=routing_key,
+        arguments=field_table(method.arguments),
+    )
+
+
+def refuse_volatile(name: str) -> None:
+    """RabbitMQ 4.3: the pseudo-queues of direct reply-to have no bindings."""
+    if name.startswith(PREFIX):
+        raise AccessRefused("cannot bind or unbind to a volatile (direct reply-to) queue")
+
+
+def on_queue_bind(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Queue.Bind)
+    channel.session.vhost.bind(queue_binding(channel, method), channel.session)
+    if not method.nowait:
+        channel.reply(make(Queue.BindOk))
+
+
+def on_queue_unbind(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Queue.Unbind)
+    channel.session.vhost.unbind(queue_binding(channel, method), channel.session)
+    channel.reply(make(Queue.UnbindOk))
+
+
+def on_queue_purge(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Queue.Purge)
+    count = channel.queue(clean(method.queue)).purge()
+    if not method.nowait:
+        channel.reply(make(Queue.PurgeOk, message_count=count))
+
+
+def on_queue_delete(channel: Channel, method: Method) -> None:
+    """Deleting what does not exist succeeds."""
+    assert isinstance(method, Queue.Delete)
+    vhost = channel.session.vhost
+    name = channel.queue_name(clean(method.queue))
+    count = 0
+    if name in vhost.queues:
+        queue = channel.queue(name)
+        count = vhost.delete_queue_if(queue, unused=method.if_unused, empty=method.if_empty)
+    if not method.nowait:
+        channel.reply(make(Queue.DeleteOk, message_count=count))
+
+
+def on_access_request(channel: Channel, method: Method) -> None:
+    """Realms are gone from AMQP; RabbitMQ still hands out ticket 1 and reads none."""
+    assert isinstance(method, Access.Request)
+    channel.reply(Access.RequestOk(ticket=1))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    Exchange.Declare: on_exchange_declare,
+    Exchange.Delete: on_exchange_delete,
+    Exchange.Bind: on_exchange_bind,
+    Exchange.Unbind: on_exchange_unbind,
+    Queue.Declare: on_queue_declare,
+    Queue.Bind: on_queue_bind,
+    Queue.Unbind: on_queue_unbind,
+    Queue.Purge: on_queue_purge,
+    Queue.Delete: on_queue_delete,
+    Access.Request: on_access_request,
+}

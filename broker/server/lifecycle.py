@@ -1,0 +1,265 @@
+"""connection.*: from the protocol header to the last close-ok.
+
+HEADER -> START -> TUNE -> OPEN -> RUNNING -> CLOSED
+             any of them -> CLOSING (we closed) -> CLOSED
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum, auto
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, cast
+
+from fluffle.broker.access import LoginRefused, User
+from fluffle.broker.errors import (
+    AccessRefused,
+    BrokerError,
+    ChannelError,
+    CommandInvalid,
+    ConnectionForced,
+    NotAllowed,
+)
+from fluffle.broker.logs import event
+from fluffle.broker.server.sasl import MECHANISMS
+from fluffle.broker.server.session import Session
+from fluffle.protocol.methods import Connection as Methods
+from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.connection import Connection
+
+HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
+"""The header of AMQP 0-9: RabbitMQ takes it for 0-9-1."""
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """Where a connection stands; it only moves on."""
+
+    HEADER = auto()
+    START = auto()
+    TUNE = auto()
+    OPEN = auto()
+    RUNNING = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class Handshake:
+    """What the client has told about itself and agreed to."""
+
+    __slots__ = (
+        "capabilities",
+        "channels_max",
+        "client_name",
+        "frame_bytes_max",
+        "user",
+    )
+
+    def __init__(self) -> None:
+        self.capabilities: frozenset[str] = frozenset()
+        self.client_name = ""
+        self.user: User | None = None
+        self.channels_max = 0
+        self.frame_bytes_max = 0
+
+    @property
+    def wants_blocked(self) -> bool:
+        return "connection.blocked" in self.capabilities
+
+
+def start(connection: Connection) -> None:
+    """The header was right: introduce ourselves."""
+    connection.phase = Phase.START
+    connection.send(
+        0,
+        make(
+            Methods.Start,
+            version_major=0,
+            version_minor=9,
+            server_properties=pamqp_table(connection.services.server_properties),
+            mechanisms=" ".join(MECHANISMS),
+            locales="en_US",
+        ),
+    )
+
+
+def on_start_ok(connection: Connection, method: Method) -> None:
+    """Who the client is; then the limits."""
+    assert isinstance(method, Methods.StartOk)
+    properties = field_table(method.client_properties)
+    connection.handshake.capabilities = capabilities_of(properties)
+    connection.handshake.client_name = text_of(properties, "connection_name")
+    if method.mechanism not in MECHANISMS:
+        raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
+    name, password = MECHANISMS[method.mechanism](octets(method.response))
+    try:
+        connection.handshake.user = connection.services.access.login(
+            name, password, from_loopback=connection.is_from_loopback
+        )
+    except LoginRefused as refusal:
+        refuse_login(connection, method.mechanism, name, str(refusal))
+        return
+    limits = connection.services.limits
+    connection.phase = Phase.TUNE
+    connection.send(
+        0,
+        make(
+            Methods.Tune,
+            channel_max=limits.channels_max,
+            frame_max=limits.frame_bytes_max,
+            heartbeat=limits.heartbeat_s,
+        ),
+    )
+
+
+def refuse_login(connection: Connection, mechanism: str, name: str, reason: str) -> None:
+    """Tell a client that can hear it (authentication_failure_close), or just hang up."""
+    event(
+        logger,
+        logging.WARNING,
+        "authentication_failed",
+        connection=connection.name,
+        user=name,
+        mechanism=mechanism,
+        client=connection.handshake.client_name,
+        reason=reason,
+    )
+    if "authentication_failure_close" in connection.handshake.capabilities:
+        raise AccessRefused(
+            f"Login was refused using authentication mechanism {mechanism}. For details see the "
+            "broker logfile."
+        )
+    connection.close_reason = reason
+    connection.finish()
+
+
+def on_tune_ok(connection: Connection, method: Method) -> None:
+    """The client's limits, which may only be lower; its heartbeat counts as it is."""
+    assert isinstance(method, Methods.TuneOk)
+    limits = connection.services.limits
+    check_limit("channel_max", method.channel_max, 1, limits.channels_max)
+    check_limit("frame_max", method.frame_max, limits.frame_bytes_min, limits.frame_bytes_max)
+    connection.handshake.channels_max = method.channel_max
+    connection.handshake.frame_bytes_max = method.frame_max
+    connection.phase = Phase.OPEN
+    connection.tuned(method.frame_max, method.heartbeat)
+
+
+def check_limit(name: str, value: int, lowest: int, highest: int) -> None:
+    """NotAllowed, with RabbitMQ's text, for a limit out of range; 0 stands for no limit."""
+    if value and value < lowest:
+        raise NotAllowed(
+            f"negotiated {name} = {value} is lower than the minimum allowed value ({lowest})"
+        )
+    if highest and not 0 < value <= highest:
+        shown = value or "0 (no limit)"
+        raise NotAllowed(
+            f"negotiated {name} = {shown} is higher than the maximum allowed value ({highest})"
+        )
+
+
+def on_open(connection: Connection, method: Method) -> None:
+    """Choose the virtual host; from here on channels may be opened."""
+    assert isinstance(method, Methods.Open)
+    services, handshake = connection.services, connection.handshake
+    vhost = services.vhosts.get(method.virtual_host)
+    if vhost is None:
+        raise NotAllowed(f"vhost {method.virtual_host} not found")
+    assert handshake.user is not None
+    session = Session(
+        name=connection.name,
+        user=handshake.user,
+        vhost=vhost,
+        outlet=connection.outlet,
+        services=services,
+        on_behind=connection.on_behind,
+        frame_bytes_max=handshake.frame_bytes_max,
+        notify_cancel="consumer_cancel_notify" in handshake.capabilities,
+    )
+    connection.begin(session)
+    connection.send(0, make(Methods.OpenOk, known_hosts=""))
+    event(
+        logger,
+        logging.INFO,
+        "connection_opened",
+        connection=connection.name,
+        user=handshake.user.name,
+        vhost=vhost.name,
+        client=handshake.client_name,
+    )
+
+
+def on_close(connection: Connection, method: Method) -> None:
+    """The client is done: everything of its own goes before it hears close-ok."""
+    assert isinstance(method, Methods.Close)
+    connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
+    connection.end_session()
+    connection.send(0, make(Methods.CloseOk))
+    connection.finish()
+
+
+def on_close_ok(connection: Connection, _method: Method) -> None:
+    connection.finish()
+
+
+def on_close_while_closing(connection: Connection, _method: Method) -> None:
+    """Both sides closed at once: answer, and wait for the answer to ours."""
+    connection.send(0, make(Methods.CloseOk))
+
+
+def on_update_secret(connection: Connection, method: Method) -> None:
+    """A new password for the user who is logged in; with passwords there is nothing to renew."""
+    assert isinstance(method, Methods.UpdateSecret)
+    connection.send(0, make(Methods.UpdateSecretOk))
+
+
+PHASES: dict[Phase, dict[type[Method], Callable[[Connection, Method], None]]] = {
+    Phase.START: {Methods.StartOk: on_start_ok},
+    Phase.TUNE: {Methods.TuneOk: on_tune_ok},
+    Phase.OPEN: {Methods.Open: on_open},
+    Phase.RUNNING: {Methods.Close: on_close, Methods.UpdateSecret: on_update_secret},
+    Phase.CLOSING: {Methods.CloseOk: on_close_ok, Methods.Close: on_close_while_closing},
+}
+"""What a connection listens to on channel 0; while CLOSING, nothing else counts."""
+
+
+def on_method(connection: Connection, method: Method) -> None:
+    """A method on channel 0."""
+    handler = PHASES.get(connection.phase, {}).get(type(method))
+    if handler is not None:
+        handler(connection, method)
+    elif connection.phase is not Phase.CLOSING:
+        raise ChannelError(f"unexpected method in connection state {connection.phase.name.lower()}")
+
+
+def unimplemented(method: Method) -> BrokerError:
+    """A method of the connection, or of servers only, that came on a channel."""
+    return CommandInvalid(f"unimplemented method {method.name}")
+
+
+def forced(reason: str) -> BrokerError:
+    """What clients hear when the node stops."""
+    return ConnectionForced(f"broker forced connection closure with reason '{reason}'")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a peer is on this machine; a unix socket has no host."""
+    return not host or ip_address(host.partition("%")[0]).is_loopback
+
+
+def capabilities_of(client_properties: FieldTable) -> frozenset[str]:
+    """The capabilities that a client says it has."""
+    _tag, table = client_properties.get("capabilities", ("V", None))
+    if not isinstance(table, dict):
+        return frozenset()
+    return frozenset(name for name, (_tag, value) in table.items() if value is True)
+
+
+def text_of(table: FieldTable, name: str) -> str:
+    value = table.get(name, ("V", None))[1]
+    return cast(bytes, value).decode(errors="replace") if isinstance(value, bytes) else ""

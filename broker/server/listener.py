@@ -1,0 +1,46 @@
+"""Listening sockets, and how they and their connections come to an end."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fluffle.broker.server import lifecycle
+from fluffle.broker.server.connection import Connection
+from fluffle.broker.server.services import Services
+
+BACKLOG = 1024
+"""Connections the kernel accepts for us while a turn lasts."""
+
+CLOSE_WAIT_S = 3.0
+"""How long clients have to answer the close of a node that stops."""
+
+
+class Listener:
+    """The addresses on which one node accepts clients."""
+
+    __slots__ = ("_servers", "_services")
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._servers: list[asyncio.Server] = []
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept on an address; what was bound (port 0 picks one).  OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Connection(self._services), host, port, backlog=BACKLOG
+        )
+        self._servers.append(server)
+        bound = server.sockets[0].getsockname()
+        return bound[0], bound[1]
+
+    async def stop(self, reason: str) -> None:
+        """Accept no more, close every connection with 320, and cut off those that do not answer."""
+        for server in self._servers:
+            server.close()
+        for connection in self._services.connections:
+            connection.fail(lifecycle.forced(reason))
+        if not await self._services.connections.wait_empty(CLOSE_WAIT_S):
+            for connection in self._services.connections:
+                connection.drop()
+            await self._services.connections.wait_empty(CLOSE_WAIT_S)

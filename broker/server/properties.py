@@ -1,0 +1,108 @@
+"""What the broker must know of a message's properties before it routes the message.
+
+Read once for each distinct raw value, then remembered: most publishers send few.
+"""
+
+from dataclasses import dataclass
+
+from fluffle.broker.errors import PreconditionFailed
+from fluffle.protocol.properties import Properties, decode_properties, encode_properties
+from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import TYPE_NAMES
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+EXPIRATION_MS_MAX = 315_360_000_000
+"""Ten years: RabbitMQ's limit on every time in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyFacts:
+    """What publishing asks of properties, and the raw bytes they are stored as."""
+
+    stored: bytes | None
+    """Raw properties to store in place of those that came; None to store these."""
+    wants_reply: bool
+    """Whether reply_to names the direct reply-to pseudo-queue."""
+    user_id: str | None
+    more_routing_keys: tuple[str, ...]
+    """Those of the CC and BCC headers."""
+    headers: FieldTable | None
+
+    @property
+    def is_special(self) -> bool:
+        """Whether messages with these properties need more than to be routed."""
+        return self.wants_reply or self.user_id is not None or self.stored is not None
+
+
+def read_facts(raw: bytes) -> PropertyFacts:
+    """Decode raw properties.
+
+    Raises ProtocolError when they are malformed, PreconditionFailed with RabbitMQ's text for an
+    expiration that is no number of milliseconds and for a CC or BCC that is no array.
+    """
+    properties = decode_properties(raw)
+    if properties.expiration is not None:
+        check_expiration(properties.expiration)
+    headers = properties.headers
+    more: tuple[str, ...] = ()
+    stored = None
+    if headers and ("CC" in headers or "BCC" in headers):
+        more = sender_selected(headers, "CC") + sender_selected(headers, "BCC")
+        if "BCC" in headers:
+            stored = without_bcc(properties, headers)
+    return PropertyFacts(
+        stored=stored,
+        wants_reply=properties.reply_to == REPLY_TO,
+        user_id=properties.user_id,
+        more_routing_keys=more,
+        headers=headers,
+    )
+
+
+def check_expiration(text: str) -> None:
+    """PreconditionFailed unless `text` is a number of milliseconds within RabbitMQ's limits."""
+    digits = text.lstrip("+-")
+    leading = text[: len(text) - len(digits)]
+    number = digits[: next((i for i, c in enumerate(digits) if not "0" <= c <= "9"), len(digits))]
+    leftover = digits[len(number) :]
+    if not number or len(leading) > 1:
+        problem = "no_integer"
+    elif leftover:
+        problem = f'{{leftover_string,"{leftover}"}}'
+    elif leading == "-" and int(number):
+        problem = f"{{value_negative,-{int(number)}}}"
+    elif int(number) > EXPIRATION_MS_MAX:
+        problem = f"{{value_too_large,{int(number)}}}"
+    else:
+        return
+    raise PreconditionFailed(f"invalid expiration '{text}': {problem}")
+
+
+def sender_selected(headers: FieldTable, name: str) -> tuple[str, ...]:
+    """The routing keys in an array header; elements that are no long strings do not count."""
+    if name not in headers:
+        return ()
+    tag, value = headers[name]
+    if tag != "A" or not isinstance(value, list):
+        kind = TYPE_NAMES.get(tag, tag)
+        raise PreconditionFailed(
+            f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
+        )
+    return tuple(
+        text.decode(errors="surrogateescape")
+        for kind, text in value
+        if kind == "S" and isinstance(text, bytes)
+    )
+
+
+def without_bcc(properties: Properties, headers: FieldTable) -> bytes:
+    """Raw properties without the header that no consumer may see."""
+    properties.headers = {name: field for name, field in headers.items() if name != "BCC"}
+    return encode_properties(properties)
+
+
+def with_reply_to(raw: bytes, name: str) -> bytes:
+    """Raw properties with another reply_to."""
+    properties = decode_properties(raw)
+    properties.reply_to = name
+    return encode_properties(properties)

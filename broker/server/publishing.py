@@ -1,0 +1,204 @@
+"""basic.publish, basic.return and publisher confirms.  A hot file.
+
+A batch is a run of messages with the same basic.publish frame and the same properties: it is
+looked up once, checked once, routed once and put into each queue once.  The order of the checks
+is RabbitMQ's: exchange, internal, reply-to, expiration, CC and BCC, user-id, route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.engine import Debtor
+from fluffle.broker.server.confirms import Confirms
+from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
+from fluffle.broker.server.replies import PREFIX
+from fluffle.broker.server.session import REMEMBERED_MAX, Session
+from fluffle.protocol.events import Publishes
+from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
+from fluffle.protocol.properties import raw_properties, replace_properties, split_content
+from fluffle.protocol.spec import ReplyCode
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channel import Channel
+
+METHOD_AT = 7
+"""Where the payload of a method frame begins."""
+
+
+class Target(Protocol):
+    """Where messages go: a queue, or a requester of direct reply-to."""
+
+    debtors: list[Debtor]
+
+    @property
+    def is_behind(self) -> bool: ...
+
+    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None: ...
+
+
+class Route:
+    """What a basic.publish frame means, and where its messages go while nothing changes."""
+
+    __slots__ = ("by_headers", "epoch", "mandatory", "origin", "targets")
+
+    def __init__(
+        self, origin: Origin, targets: Sequence[Target], epoch: int, *, mandatory: bool
+    ) -> None:
+        self.origin = origin
+        self.targets = targets
+        """Where messages go that have no keys in CC or BCC and no headers to match."""
+        self.epoch = epoch
+        self.mandatory = mandatory
+        self.by_headers = False
+        """Whether headers decide, so that `targets` says nothing."""
+
+
+Publisher: TypeAlias = Callable[["Channel", Route, Sequence[Target], list[bytes], int], None]
+"""Takes messages that have passed all checks: (channel, route, targets, contents, bytes)."""
+
+
+def on_publishes(channel: Channel, batch: Publishes) -> None:
+    """Take a batch of messages."""
+    session = channel.session
+    route = session.routes.get(batch.method_frame)
+    if route is None or route.epoch != session.vhost.epoch:
+        route = remember_route(session, batch.method_frame)
+    raw = raw_properties(batch.contents[0])
+    facts = session.facts.get(raw)
+    if facts is None:
+        facts = remember_facts(session, raw)
+    contents, content_bytes, targets = batch.contents, batch.content_bytes, route.targets
+    if facts.is_special:
+        contents = prepare(channel, facts, raw, contents)
+        content_bytes = sum(map(len, contents))
+    if facts.more_routing_keys or route.by_headers:
+        keys = (route.origin.routing_key, *facts.more_routing_keys)
+        targets = session.vhost.route(route.origin.exchange, keys, facts.headers or {})
+    channel.publish(channel, route, targets, contents, content_bytes)
+
+
+def remember_route(session: Session, method_frame: bytes) -> Route:
+    """Decode a basic.publish frame and find where its messages go.
+
+    Raises NotImplementedHere for immediate, NotFound and AccessRefused for the exchange.
+    """
+    method = decode_method(method_frame[METHOD_AT:-1])
+    assert isinstance(method, Basic.Publish)
+    if method.immediate:
+        raise NotImplementedHere("immediate=true")
+    vhost = session.vhost
+    vhost.router.publishable(method.exchange)
+    exchange, routing_key = method.exchange, method.routing_key
+    targets: Sequence[Target]
+    if not exchange and routing_key.startswith(PREFIX):
+        targets = (session.replies.target(routing_key),)
+    else:
+        targets = vhost.route(exchange, (routing_key,), {})
+    route = Route(
+        vhost.origin(exchange, routing_key), targets, vhost.epoch, mandatory=method.mandatory
+    )
+    route.by_headers = vhost.router.depends_on_headers(exchange)
+    if len(session.routes) >= REMEMBERED_MAX:
+        session.routes.clear()
+    session.routes[method_frame] = route
+    return route
+
+
+def remember_facts(session: Session, raw: bytes) -> PropertyFacts:
+    """Read properties that this connection has not sent before."""
+    facts = read_facts(raw)
+    if len(session.facts) >= REMEMBERED_MAX:
+        session.facts.clear()
+    session.facts[raw] = facts
+    return facts
+
+
+def prepare(
+    channel: Channel, facts: PropertyFacts, raw: bytes, contents: list[bytes]
+) -> list[bytes]:
+    """The contents as they are stored: with the name of the requester, without BCC.
+
+    Raises PreconditionFailed for a reply-to without a consumer and for another's user-id.
+    """
+    if facts.stored is not None:
+        raw = facts.stored
+    if facts.wants_reply:
+        if channel.reply_subscription is None:
+            raise PreconditionFailed("fast reply consumer does not exist")
+        raw = with_reply_to(raw, channel.reply_subscription.name)
+    user = channel.session.user.name
+    if facts.user_id is not None and facts.user_id != user:
+        raise PreconditionFailed(
+            f"user_id property set to '{facts.user_id}' but authenticated user was '{user}'"
+        )
+    return [replace_properties(content, raw) for content in contents]
+
+
+def publish_plain(
+    channel: Channel,
+    route: Route,
+    targets: Sequence[Target],
+    contents: list[bytes],
+    content_bytes: int,
+) -> None:
+    """Put messages into their queues, or return them."""
+    for target in targets:
+        target.enqueue(route.origin, contents, content_bytes)
+        if target.is_behind:
+            channel.session.on_behind(target, len(contents))
+    if not targets and route.mandatory:
+        return_unroutable(channel, route.origin, contents)
+
+
+def publish_confirmed(
+    channel: Channel,
+    route: Route,
+    targets: Sequence[Target],
+    contents: list[bytes],
+    content_bytes: int,
+) -> None:
+    """As `publish_plain`, and confirm at the end of the batch: queues accept at once."""
+    assert channel.confirms is not None
+    first = channel.confirms.assign(len(contents))
+    publish_plain(channel, route, targets, contents, content_bytes)
+    channel.confirms.accept(first)
+    channel.session.confirming[channel] = None
+
+
+def return_unroutable(channel: Channel, origin: Origin, contents: list[bytes]) -> None:
+    """basic.return with 312 for messages that were mandatory and went nowhere."""
+    frame = return_frame(
+        channel.number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
+    )
+    frame_bytes_max = channel.session.frame_bytes_max
+    for content in contents:
+        channel.session.outlet.add(frame)
+        channel.session.outlet.add(split_content(content, channel.number, frame_bytes_max))
+
+
+def oversized(body_bytes: int, limit_bytes: int) -> None:
+    """A message was beyond the limit; its channel hears of it as RabbitMQ says it."""
+    raise PreconditionFailed(
+        f"message size {body_bytes} is larger than configured max size {limit_bytes}"
+    )
+
+
+def on_confirm_select(channel: Channel, method: Method) -> None:
+    """§confirm.select (RabbitMQ): repeating it changes nothing; not with tx."""
+    assert isinstance(method, Confirm.Select)
+    if channel.transaction is not None:
+        raise PreconditionFailed("cannot switch from tx to confirm mode")
+    if channel.confirms is None:
+        channel.confirms = Confirms()
+        channel.publish = publish_confirmed
+    if not method.nowait:
+        channel.reply(make(Confirm.SelectOk))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    Confirm.Select: on_confirm_select,
+}

@@ -1,0 +1,44 @@
+"""The open connections of a node, and a way to wait until there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.connection import Connection
+
+
+class Connections:
+    """A set of connections in the order they came."""
+
+    __slots__ = ("_empty", "_open")
+
+    def __init__(self) -> None:
+        self._open: dict[Connection, None] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._open))
+
+    def add(self, connection: Connection) -> None:
+        self._open[connection] = None
+        self._empty.clear()
+
+    def discard(self, connection: Connection) -> None:
+        self._open.pop(connection, None)
+        if not self._open:
+            self._empty.set()
+
+    async def wait_empty(self, timeout_s: float) -> bool:
+        """Whether the last connection went within `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,36 @@
+"""What every connection of a node is given: the node, as far as the edge may know it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fluffle.broker.access import Access
+from fluffle.broker.alarms import Alarms
+from fluffle.broker.config import Limits
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.server.intake import Timer
+from fluffle.broker.server.registry import Connections
+from fluffle.broker.server.replies import ReplyTargets
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.types import FieldTable
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a node that connections use."""
+
+    limits: Limits
+    server_properties: FieldTable
+    access: Access
+    vhosts: dict[str, VirtualHost]
+    turn: Turn
+    replies: ReplyTargets
+    alarms: Alarms
+    random_name: Callable[[], str]
+    """A random, URL-safe name of 22 letters."""
+    call_later: Callable[[float, Callable[[], None]], Timer]
+    """Runs a function after so many seconds."""
+    on_new_queue: Callable[[QueueSpec], None]
+    connections: Connections

@@ -1,0 +1,73 @@
+"""What the channels of one connection share: who is there, where, and how to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access import User
+from fluffle.broker.server.outlet import Outlet
+from fluffle.broker.server.properties import PropertyFacts
+from fluffle.broker.server.services import Services
+from fluffle.broker.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.publishing import Route, Target
+
+REMEMBERED_MAX = 1024
+"""Routes and properties a connection remembers; beyond, it starts afresh."""
+
+
+class Session:
+    """A client that has logged in and opened a virtual host."""
+
+    __slots__ = (
+        "confirming",
+        "facts",
+        "frame_bytes_max",
+        "name",
+        "notify_cancel",
+        "on_behind",
+        "on_new_queue",
+        "outlet",
+        "random_name",
+        "replies",
+        "routes",
+        "user",
+        "vhost",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        user: User,
+        vhost: VirtualHost,
+        outlet: Outlet,
+        services: Services,
+        on_behind: Callable[[Target, int], None],
+        frame_bytes_max: int,
+        notify_cancel: bool,
+    ) -> None:
+        self.name = name
+        self.user = user
+        self.vhost = vhost
+        self.outlet = outlet
+        self.replies = services.replies
+        self.on_new_queue = services.on_new_queue
+        self.random_name = services.random_name
+        """A random, URL-safe name of 22 letters."""
+        self.on_behind = on_behind
+        """Called with a queue that is behind and how many messages were just put into it."""
+        self.frame_bytes_max = frame_bytes_max
+        """What the client takes in one frame; 0 is no limit."""
+        self.notify_cancel = notify_cancel
+        """Whether the client understands a basic.cancel from the server."""
+        self.routes: dict[bytes, Route] = {}
+        """Where the messages go that come with this very basic.publish frame.
+        Invariant: a route is used only while its epoch is that of the virtual host."""
+        self.facts: dict[bytes, PropertyFacts] = {}
+        """What the broker must know of properties, by their raw bytes."""
+        self.confirming: dict[Channel, None] = {}
+        """Channels with publishes to confirm at the end of this batch."""

@@ -1,0 +1,117 @@
+"""Deliveries to one consumer: runs of messages become frames.  A hot file.
+
+The frames of a run differ only in their delivery tags and contents, so that what surrounds
+these is built once for a consumer and an origin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.handout import Handout
+from fluffle.protocol.hot import build_deliveries, renumber
+from fluffle.protocol.methods import Basic, deliver_prefix, make
+from fluffle.protocol.properties import split_content
+
+if TYPE_CHECKING:
+    from fluffle.broker.message import Origin
+    from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.server.channel import Channel
+
+ENVELOPES_MAX = 256
+"""Origins for which a consumer remembers what surrounds a delivery tag."""
+
+
+class Envelopes:
+    """Builds the frames of deliveries for one consumer tag on one channel."""
+
+    __slots__ = ("_channel", "_envelopes", "_frame_bytes_max", "_tag")
+
+    def __init__(self, channel: Channel, tag: str) -> None:
+        self._channel = channel
+        self._tag = tag
+        self._frame_bytes_max = channel.session.frame_bytes_max or 1 << 32
+        self._envelopes: dict[Origin, tuple[bytes, bytes, bytes]] = {}
+
+    def send(self, handout: Handout) -> None:
+        """Number the messages of a run and add their frames to what the connection writes."""
+        channel = self._channel
+        origin = handout.origin
+        envelope = self._envelopes.get(origin)
+        if envelope is None:
+            if len(self._envelopes) >= ENVELOPES_MAX:
+                self._envelopes.clear()
+            envelope = self._envelopes[origin] = deliver_prefix(
+                channel.number, self._tag, origin.exchange, origin.routing_key
+            )
+        first_tag = channel.unacked.number(handout)
+        contents = handout.contents
+        content_bytes = sum(map(len, contents))
+        if (
+            content_bytes > self._frame_bytes_max
+            and max(map(len, contents)) > self._frame_bytes_max
+        ):
+            contents = [
+                split_content(content, channel.number, self._frame_bytes_max)
+                for content in contents
+            ]
+        elif channel.number != 1:
+            contents = renumber(contents, channel.number)
+        outlet = channel.session.outlet
+        tail = envelope[2] if handout.redelivered else envelope[1]
+        build_deliveries(outlet.pieces, envelope[0], first_tag, tail, contents)
+        outlet.spend(content_bytes)
+
+
+class Subscription:
+    """The client's end of a consumer: a queue's `Sink`."""
+
+    __slots__ = ("_channel", "_envelopes", "consumer")
+
+    def __init__(self, channel: Channel, tag: str) -> None:
+        self._channel = channel
+        self._envelopes = Envelopes(channel, tag)
+        self.consumer: Consumer
+
+    def room(self, consumer: Consumer) -> int:
+        return self._channel.session.outlet.room(consumer)
+
+    def deliver(self, handout: Handout) -> None:
+        self._envelopes.send(handout)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """Tell a client that wants to know that its queue is gone."""
+        channel = self._channel
+        if channel.subscriptions.pop(consumer.tag, None) is None:
+            return
+        channel.session.outlet.forget(consumer)
+        if channel.session.notify_cancel:
+            channel.reply(make(Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
+
+
+class ReplySubscription:
+    """The requester of direct reply-to: a holder of messages that no queue has held."""
+
+    __slots__ = ("_envelopes", "name", "tag")
+
+    no_ack = True
+
+    def __init__(self, channel: Channel, tag: str, name: str) -> None:
+        self.tag = tag
+        self.name = name
+        """The routing key that reaches this channel."""
+        self._envelopes = Envelopes(channel, tag)
+
+    @property
+    def queue(self) -> Queue:
+        raise AssertionError("a message of direct reply-to was settled, and it has no queue")
+
+    def deliver(self, handout: Handout) -> None:
+        self._envelopes.send(handout)
+
+    def took(self, count: int) -> None:
+        """Nothing is counted: all is settled once it is sent."""
+
+    def settled(self, count: int) -> None:
+        raise AssertionError("a message of direct reply-to was settled, and it has no queue")

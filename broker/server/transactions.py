@@ -1,0 +1,99 @@
+"""tx.select, commit and rollback, as RabbitMQ does them.
+
+Routes are decided when a message is published; queues see it at the commit, which then settles
+what was acknowledged.  A rollback forgets the messages and puts what was acknowledged back into
+the ledger under the tags it had: nothing is redelivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.publishing import Route, Target, publish_plain
+from fluffle.broker.server.unacked import Stretch
+from fluffle.protocol.methods import Method, Tx, make
+
+
+class Transaction:
+    """What a channel has published and settled since its last commit or rollback."""
+
+    __slots__ = ("_acknowledged", "_given_back", "_publishes")
+
+    def __init__(self) -> None:
+        self._publishes: list[tuple[Route, Sequence[Target], list[bytes], int]] = []
+        self._acknowledged: list[Stretch] = []
+        self._given_back: list[Stretch] = []
+
+    def publish(
+        self, route: Route, targets: Sequence[Target], contents: list[bytes], content_bytes: int
+    ) -> None:
+        """Keep messages for the commit."""
+        self._publishes.append((route, targets, contents, content_bytes))
+
+    def ack(self, stretches: list[Stretch]) -> None:
+        """Keep what is to be dropped at the commit."""
+        self._acknowledged += stretches
+
+    def give_back(self, stretches: list[Stretch]) -> None:
+        """Keep what is to go back to its queues at the commit."""
+        self._given_back += stretches
+
+    def commit(self, channel: Channel) -> None:
+        """Publish, then settle."""
+        for route, targets, contents, content_bytes in self._publishes:
+            publish_plain(channel, route, targets, contents, content_bytes)
+        channel.drop(self._acknowledged)
+        channel.give_back(self._given_back)
+        self.forget()
+
+    def forget(self) -> list[Stretch]:
+        """Start afresh; what had been settled."""
+        settled = self._acknowledged + self._given_back
+        self._publishes, self._acknowledged, self._given_back = [], [], []
+        return settled
+
+
+def publish_in_transaction(
+    channel: Channel,
+    route: Route,
+    targets: Sequence[Target],
+    contents: list[bytes],
+    content_bytes: int,
+) -> None:
+    """Keep messages until tx.commit."""
+    transaction_of(channel).publish(route, targets, contents, content_bytes)
+
+
+def transaction_of(channel: Channel) -> Transaction:
+    """The transaction of a channel; PreconditionFailed when it is not transactional."""
+    if channel.transaction is None:
+        raise PreconditionFailed("channel is not transactional")
+    return channel.transaction
+
+
+def on_select(channel: Channel, _method: Method) -> None:
+    if channel.confirms is not None:
+        raise PreconditionFailed("cannot switch from confirm to tx mode")
+    if channel.transaction is None:
+        channel.transaction = Transaction()
+        channel.publish = publish_in_transaction
+    channel.reply(make(Tx.SelectOk))
+
+
+def on_commit(channel: Channel, _method: Method) -> None:
+    transaction_of(channel).commit(channel)
+    channel.reply(make(Tx.CommitOk))
+
+
+def on_rollback(channel: Channel, _method: Method) -> None:
+    channel.unacked.restore(transaction_of(channel).forget())
+    channel.reply(make(Tx.RollbackOk))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    Tx.Select: on_select,
+    Tx.Commit: on_commit,
+    Tx.Rollback: on_rollback,
+}

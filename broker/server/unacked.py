@@ -1,0 +1,137 @@
+"""The ledger of delivery tags of one channel: what is delivered and not settled.
+
+Tags are consecutive, so that a run of messages is one entry and an acknowledgement in order
+moves one number.  Out of order costs a set of holes in the run concerned.
+"""
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+from fluffle.broker.queues.handout import Handout
+
+COMPACT_AT = 64
+"""Runs settled in the middle are swept out when they are this many, and half of all."""
+
+
+def first_tag_of(handout: Handout) -> int:
+    return handout.first_tag
+
+
+class Stretch(NamedTuple):
+    """The messages `start` to `stop` of a run: consecutive, and settled together."""
+
+    handout: Handout
+    start: int
+    stop: int
+
+
+class Unacked:
+    """Runs of unsettled messages in the order of their tags."""
+
+    __slots__ = ("_front", "_next_tag", "_runs", "_settled_runs")
+
+    def __init__(self) -> None:
+        self._runs: list[Handout] = []
+        """Invariant: rising `first_tag`."""
+        self._front = 0
+        """Index of the first run that is not settled; the length when all are."""
+        self._settled_runs = 0
+        """How many of `_runs` are settled and wait to be swept out, those in front included."""
+        self._next_tag = 1
+
+    def __len__(self) -> int:
+        """How many messages are not settled."""
+        return sum(len(run.contents) - run.head - len(run.holes or ()) for run in self._runs)
+
+    def number(self, handout: Handout) -> int:
+        """Give the messages of a run their tags; the first of them."""
+        first = handout.first_tag = self._next_tag
+        self._next_tag = first + len(handout.contents)
+        if not handout.holder.no_ack:
+            self._runs.append(handout)
+        return first
+
+    def take(self, first: int, last: int) -> tuple[list[Stretch], int | None]:
+        """Settle each of the tags `first` to `last`.
+
+        Returns what was settled and the first tag that is unknown, if one is: everything
+        before an unknown tag is settled, nothing behind it.
+        """
+        stretches: list[Stretch] = []
+        tag = first
+        while tag <= last:
+            run = self._run_of(tag)
+            if run is None:
+                return stretches, tag
+            start = tag - run.first_tag
+            stop = min(last + 1 - run.first_tag, len(run.contents))
+            known = stop if run.holes is None else self._known_until(run, start, stop)
+            if start < known:
+                stretches += [Stretch(run, *part) for part in run.settle(start, known)]
+                self._sweep(run)
+            if known < stop:
+                return stretches, run.first_tag + known
+            tag = run.first_tag + stop
+        return stretches, None
+
+    def take_up_to(self, last: int) -> tuple[list[Stretch], int | None]:
+        """Settle every tag up to `last`, which must be unsettled; 0 means all there are.
+
+        Returns what was settled, and `last` if it is unknown (then nothing is settled).
+        """
+        if last:
+            run = self._run_of(last)
+            if run is None:
+                return [], last
+        stretches: list[Stretch] = []
+        while self._front < len(self._runs):
+            run = self._runs[self._front]
+            stop = len(run.contents)
+            if last:
+                stop = min(stop, last + 1 - run.first_tag)
+            if stop <= run.head:
+                break
+            stretches += [Stretch(run, *part) for part in run.settle(run.head, stop)]
+            if not run.is_settled:
+                break
+            self._sweep(run)
+        return stretches, None
+
+    def restore(self, stretches: list[Stretch]) -> None:
+        """Undo `take`: the messages are unsettled again, under the tags they had."""
+        for run, start, stop in stretches:
+            if run not in self._runs:
+                self._runs.append(run)
+            run.unsettle(start, stop)
+        self._reset(sorted((run for run in self._runs if not run.is_settled), key=first_tag_of))
+
+    def _run_of(self, tag: int) -> Handout | None:
+        """The run that holds `tag` unsettled, if there is one."""
+        runs, front = self._runs, self._front
+        if front == len(runs) or tag < runs[front].first_tag:
+            return None
+        run = runs[front]
+        if tag >= run.first_tag + len(run.contents):
+            run = runs[bisect_right(runs, tag, lo=front, key=first_tag_of) - 1]
+        return run if run.holds(tag - run.first_tag) else None
+
+    @staticmethod
+    def _known_until(run: Handout, start: int, stop: int) -> int:
+        return next((index for index in range(start, stop) if not run.holds(index)), stop)
+
+    def _sweep(self, run: Handout) -> None:
+        """Let go of settled runs once they are many, so that each costs a constant."""
+        if not run.is_settled:
+            return
+        runs = self._runs
+        self._settled_runs += 1
+        while self._front < len(runs) and runs[self._front].is_settled:
+            self._front += 1
+        if self._front == len(runs):
+            self._reset([])
+        elif self._settled_runs > COMPACT_AT and self._settled_runs * 2 > len(runs):
+            self._reset([other for other in runs if not other.is_settled])
+
+    def _reset(self, runs: list[Handout]) -> None:
+        self._runs = runs
+        self._front = self._settled_runs = 0

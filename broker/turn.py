@@ -1,0 +1,53 @@
+"""One turn of the loop: everything that came in has been taken, now everything goes out.
+
+Queues that changed are pumped once, their runs delivered, and each connection with something
+to say writes once.  No timer makes a batch: while one turn writes, the next one's input grows.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fluffle.broker.queues.engine import Queue
+
+
+class Flushable(Protocol):
+    def flush(self) -> None:
+        """Write what has been collected."""
+
+
+class Turn:
+    """What was touched since the last turn.  Whoever touches first asks for the turn."""
+
+    __slots__ = ("_call_soon", "_outlets", "_queues", "_scheduled")
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._queues: dict[Queue, None] = {}
+        self._outlets: dict[Flushable, None] = {}
+        self._scheduled = False
+
+    def touch_queue(self, queue: Queue) -> None:
+        """`queue` may have something to deliver."""
+        self._queues[queue] = None
+        self._schedule()
+
+    def touch_outlet(self, outlet: Flushable) -> None:
+        """`outlet` has something to write."""
+        self._outlets[outlet] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.run)
+
+    def run(self) -> None:
+        """Pump, deliver, write.  What is touched meanwhile belongs to the next turn."""
+        self._scheduled = False
+        queues, self._queues = self._queues, {}
+        for queue in queues:
+            for handout in queue.pump():
+                handout.holder.deliver(handout)
+        outlets, self._outlets = self._outlets, {}
+        for outlet in outlets:
+            outlet.flush()

@@ -1,0 +1,143 @@
+"""The catalogue of one virtual host: its exchanges, its queues, and where a message goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec, check_equivalent
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import check_not_default
+from fluffle.broker.routing.router import Router
+from fluffle.broker.routing.topology import Topology
+from fluffle.protocol.types import FieldTable
+
+ORIGINS_MAX = 65_536
+"""Origins are interned until there are so many; then afresh, and older messages keep theirs."""
+
+
+class VirtualHost:
+    """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
+
+    __slots__ = ("_origins", "_touch", "name", "queues", "router", "topology")
+
+    def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
+        self.name = name
+        self.queues: dict[str, Queue] = {}
+        self.topology = Topology(name)
+        self.router = Router(self.topology, self.queues.__contains__)
+        self._touch = touch
+        self._origins: dict[tuple[str, str], Origin] = {}
+
+    @property
+    def epoch(self) -> int:
+        """Raised by every change after which a message may go elsewhere."""
+        return self.topology.epoch
+
+    def origin(self, exchange: str, routing_key: str) -> Origin:
+        """The one object that stands for this exchange and this routing key."""
+        key = (exchange, routing_key)
+        origin = self._origins.get(key)
+        if origin is None:
+            if len(self._origins) >= ORIGINS_MAX:
+                self._origins.clear()
+            origin = self._origins[key] = Origin(exchange, routing_key)
+        return origin
+
+    def route(
+        self, exchange: str, routing_keys: Sequence[str], headers: FieldTable | None
+    ) -> tuple[Queue, ...]:
+        """The queues that a message goes to, each once."""
+        names = self.router.route(exchange, routing_keys, headers)
+        return tuple(self.queues[name] for name in names)
+
+    def queue(self, name: str, owner: object) -> Queue:
+        """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's."""
+        queue = self.queues.get(name)
+        if queue is None:
+            raise NotFound(f"no queue '{name}' in vhost '{self.name}'")
+        if queue.owner is not None and queue.owner is not owner:
+            raise self._locked(name)
+        return queue
+
+    def declare_queue(self, spec: QueueSpec, owner: object) -> Queue:
+        """The queue of that name, created if there is none and compared with `spec` if there is.
+
+        Raises ResourceLocked, PreconditionFailed with RabbitMQ's texts.
+        """
+        queue = self.queues.get(spec.name)
+        if queue is None:
+            queue = Queue(spec, touch=self._touch, owner=owner if spec.exclusive else None)
+            self.queues[spec.name] = queue
+            self.topology.touch()
+            return queue
+        if queue.owner is not (owner if spec.exclusive else None):
+            raise self._locked(spec.name)
+        check_equivalent(queue.spec, spec, self.name)
+        return queue
+
+    def delete_queue(self, queue: Queue) -> int:
+        """Remove a queue with its bindings, cancel its consumers; how many messages went.
+
+        A queue that is already gone is left alone.
+        """
+        if self.queues.get(queue.name) is not queue:
+            return 0
+        del self.queues[queue.name]
+        self.topology.drop_queue(queue.name)
+        for consumer in queue.consumers:
+            queue.detach(consumer)
+            consumer.sink.cancelled(consumer)
+        return queue.purge()
+
+    def delete_queue_if(self, queue: Queue, *, unused: bool, empty: bool) -> int:
+        """As `delete_queue`; PreconditionFailed when a condition that was asked for fails."""
+        if unused and queue.consumer_count:
+            raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' in use")
+        if empty and queue.ready_count:
+            raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
+        return self.delete_queue(queue)
+
+    def attach(self, consumer: Consumer) -> None:
+        """Start a consumer.  AccessRefused when one of two that meet is exclusive."""
+        queue = consumer.queue
+        if queue.in_exclusive_use or (consumer.exclusive and queue.consumer_count):
+            raise AccessRefused(f"queue '{queue.name}' in vhost '{self.name}' in exclusive use")
+        queue.attach(consumer)
+
+    def detach(self, consumer: Consumer) -> None:
+        """Stop a consumer, and delete its queue if that was the last and it wants that."""
+        queue = consumer.queue
+        queue.detach(consumer)
+        if queue.spec.auto_delete and not queue.consumer_count:
+            self.delete_queue(queue)
+
+    def bind(self, binding: Binding, owner: object) -> None:
+        """Bind; of ends that are missing the source is reported first, as RabbitMQ does."""
+        if binding.destination_kind is DestinationKind.QUEUE:
+            check_not_default(binding.source)
+            self.topology.require(binding.source)
+            self.queue(binding.destination, owner)
+        self.topology.bind(binding)
+
+    def unbind(self, binding: Binding, owner: object) -> None:
+        """Unbind; what does not exist needs no unbinding."""
+        to_queue = binding.destination_kind is DestinationKind.QUEUE
+        if to_queue and binding.destination in self.queues:
+            self.queue(binding.destination, owner)
+        self.topology.unbind(binding)
+
+    def drop_owned(self, owner: object) -> None:
+        """Delete the exclusive queues of a connection that ends."""
+        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+            self.delete_queue(queue)
+
+    def _locked(self, name: str) -> ResourceLocked:
+        return ResourceLocked(
+            f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. "
+            "It could be originally declared on another connection or the exclusive property "
+            "value does not match that of the original declaration."
+        )

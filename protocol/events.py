@@ -1,0 +1,63 @@
+"""What the reader saw in the bytes, a batch at a time; nothing else is called an event."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fluffle.protocol.errors import ProtocolError
+
+
+@dataclass(slots=True)
+class Publishes:
+    """Messages that came one after another with equal basic.publish frames and properties."""
+
+    channel: int
+    method_frame: bytes
+    """The basic.publish frame as received: the key under which routes are remembered."""
+    contents: list[bytes]
+    """Each message's content in canonical form (see `properties`)."""
+    content_bytes: int
+    """The summed length of `contents`."""
+
+
+@dataclass(slots=True)
+class Acks:
+    """basic.ack: every tag from `first` to `last`, or (`multiple`) all up to `last`."""
+
+    channel: int
+    first: int
+    last: int
+    multiple: bool
+
+
+@dataclass(slots=True)
+class MethodReceived:
+    """Any other method: its payload from the class id on, not decoded yet."""
+
+    channel: int
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Oversized:
+    """A message beyond the size limit; its body was discarded as it came."""
+
+    channel: int
+    body_bytes: int
+
+
+@dataclass(slots=True)
+class HeaderReceived:
+    """The eight bytes that open a connection, right or wrong."""
+
+    header: bytes
+
+
+@dataclass(slots=True)
+class Violation:
+    """Bytes that AMQP does not allow; always the last event, nothing behind it was read."""
+
+    channel: int
+    error: ProtocolError
+
+
+Event: TypeAlias = Publishes | Acks | MethodReceived | Oversized | HeaderReceived | Violation

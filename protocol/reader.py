@@ -1,0 +1,281 @@
+"""From the bytes of a socket to events: frames, content assembly, runs of the hot methods.
+
+    0      1         3             7                  size+7
+    +------+---------+-------------+------------------+-----+
+    | kind | channel |    size     |     payload      | CE  |    AMQP 0-9-1 §2.3.5, §4.2.3
+    +------+---------+-------------+------------------+-----+
+
+Rule 1: this file knows two methods, basic.publish and basic.ack, because they come in runs.
+Rule 2: it decides nothing about channels or phases; that is for whoever gets the events.
+Rule 3: it keeps no reference to a read buffer beyond an unfinished frame.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.events import (
+    Acks,
+    Event,
+    HeaderReceived,
+    MethodReceived,
+    Oversized,
+    Publishes,
+    Violation,
+)
+from fluffle.protocol.hot import (
+    ACK_FRAME_BYTES,
+    scan_acks,
+    scan_publishes,
+)
+from fluffle.protocol.spec import (
+    CLASS_BASIC,
+    FRAME_BODY,
+    FRAME_END,
+    FRAME_HEADER,
+    FRAME_HEARTBEAT,
+    FRAME_METHOD,
+    FRAME_OVERHEAD_BYTES,
+    PROTOCOL_HEADER,
+    ReplyCode,
+)
+
+CONTENT_BYTES_MAX = 536_870_912
+"""The largest body AMQP peers of RabbitMQ may announce; beyond, the connection is closed."""
+
+OVERSHOOT_BYTES = 8
+"""RabbitMQ lets a frame be this much larger than negotiated."""
+
+PUBLISH = b"\x00\x3c\x00\x28"
+ACK = b"\x00\x3c\x00\x50"
+
+unpack_frame = Struct(">BHI").unpack_from
+unpack_header = Struct(">HHQH").unpack_from
+unpack_ack = Struct(">QB").unpack_from
+pack_frame = Struct(">BHI").pack
+
+
+class Assembly:
+    """A message whose header or body has not come whole: the road for uncommon shapes."""
+
+    __slots__ = ("body_bytes", "body_bytes_missing", "header", "method_frame", "parts")
+
+    def __init__(self, method_frame: bytes) -> None:
+        self.method_frame = method_frame
+        self.header = b""
+        self.body_bytes = 0
+        self.body_bytes_missing = 0
+        self.parts: list[bytes] = []
+        """Body payloads so far; stays empty when the message is over the size limit."""
+
+    def content(self) -> bytes:
+        """The content in canonical form."""
+        header = pack_frame(FRAME_HEADER, 1, len(self.header)) + self.header + b"\xce"
+        if not self.body_bytes:
+            return header
+        return b"".join([header, pack_frame(FRAME_BODY, 1, self.body_bytes), *self.parts, b"\xce"])
+
+
+class Reader:
+    """Splits what a peer sends into events.  After a Violation it reads no more."""
+
+    __slots__ = (
+        "_assemblies",
+        "_events",
+        "_message_bytes_max",
+        "_missing_bytes",
+        "_open",
+        "_pending",
+        "frame_bytes_max",
+    )
+
+    def __init__(self, *, frame_bytes_max: int, message_bytes_max: int) -> None:
+        self.frame_bytes_max = frame_bytes_max
+        """Frames may be this large, all told; raised once the connection has been tuned."""
+        self._message_bytes_max = message_bytes_max
+        self._pending: list[bytes] = []
+        """The start of an unfinished frame, in the pieces in which it came."""
+        self._missing_bytes = 0
+        """What the unfinished frame lacks at least: until then pieces are only collected."""
+        self._open = False
+        self._assemblies: dict[int, Assembly] = {}
+        self._events: list[Event] = []
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Everything that `data` completes, in order."""
+        self._events = events = []
+        if self._pending:
+            self._pending.append(data)
+            self._missing_bytes -= len(data)
+            if self._missing_bytes > 0:
+                return events
+            data = b"".join(self._pending)
+            self._pending.clear()
+        position = 0
+        if not self._open:
+            if len(data) < len(PROTOCOL_HEADER) and PROTOCOL_HEADER.startswith(data):
+                self._keep(data, missing_bytes=1)
+                return events
+            self._open = True
+            position = len(PROTOCOL_HEADER)
+            events.append(HeaderReceived(data[:position]))
+        position = self._frames(data, position)
+        if position < len(data):
+            self._keep(data[position:], missing_bytes=self._missing(data, position))
+        return events
+
+    def _keep(self, rest: bytes, *, missing_bytes: int) -> None:
+        if rest:
+            self._pending.append(rest)
+            self._missing_bytes = missing_bytes
+
+    def _missing(self, buffer: bytes, position: int) -> int:
+        """How many bytes the frame that begins at `position` lacks, as far as is known."""
+        have = len(buffer) - position
+        if have < FRAME_OVERHEAD_BYTES:
+            return FRAME_OVERHEAD_BYTES - have
+        return FRAME_OVERHEAD_BYTES + unpack_frame(buffer, position)[2] - have
+
+    def forget(self, channel: int) -> None:
+        """Drop the unfinished message of a channel that was closed."""
+        self._assemblies.pop(channel, None)
+
+    def _frames(self, buffer: bytes, position: int) -> int:
+        length = len(buffer)
+        payload_bytes_max = self.frame_bytes_max - FRAME_OVERHEAD_BYTES
+        while length - position >= FRAME_OVERHEAD_BYTES:
+            kind, channel, size = unpack_frame(buffer, position)
+            end = position + FRAME_OVERHEAD_BYTES + size
+            try:
+                if size > payload_bytes_max + OVERSHOOT_BYTES:
+                    raise frame_too_large(kind, size, payload_bytes_max)
+                if end > length:
+                    break
+                if buffer[end - 1] != FRAME_END:
+                    raise ProtocolError(
+                        ReplyCode.FRAME_ERROR, f"frame end octet is {buffer[end - 1]}, not 206"
+                    )
+                if kind == FRAME_METHOD:
+                    position = self._method(buffer, position, end, channel)
+                    continue
+                FRAMES.get(kind, unknown_kind)(self, channel, buffer[position + 7 : end - 1])
+            except ProtocolError as error:
+                self._events.append(Violation(channel, error))
+                return length
+            position = end
+        return position
+
+    def _method(self, buffer: bytes, position: int, end: int, channel: int) -> int:
+        """Read the method at `position` and the run of its like behind it; where that ends."""
+        if self._assemblies and channel in self._assemblies:
+            raise unexpected_frame(
+                "expected content header for class 60, got non content header frame instead"
+                if not self._assemblies[channel].header
+                else "expected content body, got non content body frame instead"
+            )
+        signature = buffer[position + 7 : position + 11]
+        if signature == PUBLISH:
+            return self._publishes(buffer, position, end, channel)
+        if signature == ACK and end - position == ACK_FRAME_BYTES:
+            first, count = scan_acks(buffer, position, buffer[position : position + 11])
+            if count:
+                self._events.append(Acks(channel, first, first + count - 1, multiple=False))
+                return position + count * ACK_FRAME_BYTES
+            tag, bits = unpack_ack(buffer, position + 11)
+            self._events.append(Acks(channel, tag, tag, multiple=bool(bits & 1)))
+            return end
+        self._events.append(MethodReceived(channel, buffer[position + 7 : end - 1]))
+        return end
+
+    def _publishes(self, buffer: bytes, position: int, end: int, channel: int) -> int:
+        method = buffer[position:end]
+        contents: list[bytes] = []
+        stop, count = scan_publishes(
+            buffer, position, method, self.frame_bytes_max - FRAME_OVERHEAD_BYTES, contents.append
+        )
+        if not count:
+            self._assemblies[channel] = Assembly(method)
+            return end
+        content_bytes = stop - position - count * len(method)
+        self._events.append(Publishes(channel, method, contents, content_bytes))
+        return stop
+
+    def _header(self, channel: int, payload: bytes) -> None:
+        assembly = self._assemblies.get(channel)
+        if assembly is None:
+            raise unexpected_frame("expected method frame, got non method frame instead")
+        if assembly.header:
+            raise unexpected_frame("expected content body, got non content body frame instead")
+        if len(payload) < 14:
+            raise ProtocolError(ReplyCode.FRAME_ERROR, "content header is truncated")
+        class_id, weight, body_bytes, _flags = unpack_header(payload)
+        if class_id != CLASS_BASIC:
+            raise unexpected_frame(
+                f"expected content header for class 60, got one for class {class_id} instead"
+            )
+        if weight:
+            raise ProtocolError(ReplyCode.FRAME_ERROR, f"content header has weight {weight}")
+        if body_bytes > CONTENT_BYTES_MAX:
+            raise ProtocolError(
+                ReplyCode.FRAME_ERROR,
+                f"content body size {body_bytes} exceeds maximum allowed size {CONTENT_BYTES_MAX}",
+            )
+        assembly.header = payload
+        assembly.body_bytes = assembly.body_bytes_missing = body_bytes
+        if not body_bytes:
+            self._complete(channel, assembly)
+
+    def _body(self, channel: int, payload: bytes) -> None:
+        assembly = self._assemblies.get(channel)
+        if assembly is None:
+            raise unexpected_frame("expected method frame, got non method frame instead")
+        if not assembly.header:
+            raise unexpected_frame(
+                "expected content header for class 60, got non content header frame instead"
+            )
+        if len(payload) > assembly.body_bytes_missing:
+            raise ProtocolError(
+                ReplyCode.FRAME_ERROR,
+                f"content body is longer than the {assembly.body_bytes} bytes announced",
+            )
+        assembly.body_bytes_missing -= len(payload)
+        if assembly.body_bytes <= self._message_bytes_max:
+            assembly.parts.append(payload)
+        if not assembly.body_bytes_missing:
+            self._complete(channel, assembly)
+
+    def _complete(self, channel: int, assembly: Assembly) -> None:
+        del self._assemblies[channel]
+        if assembly.body_bytes > self._message_bytes_max:
+            self._events.append(Oversized(channel, assembly.body_bytes))
+            return
+        content = assembly.content()
+        self._events.append(Publishes(channel, assembly.method_frame, [content], len(content)))
+
+    def _heartbeat(self, channel: int, payload: bytes) -> None:
+        if channel:
+            raise unexpected_frame("heartbeat frame on a channel other than 0")
+        if payload:
+            raise ProtocolError(ReplyCode.FRAME_ERROR, "heartbeat frame is not empty")
+
+
+FRAMES: dict[int, Callable[[Reader, int, bytes], None]] = {
+    FRAME_HEADER: Reader._header,
+    FRAME_BODY: Reader._body,
+    FRAME_HEARTBEAT: Reader._heartbeat,
+}
+
+
+def unknown_kind(_reader: Reader, _channel: int, _payload: bytes) -> None:
+    raise ProtocolError(ReplyCode.FRAME_ERROR, "unknown frame type")
+
+
+def unexpected_frame(explanation: str) -> ProtocolError:
+    return ProtocolError(ReplyCode.UNEXPECTED_FRAME, explanation)
+
+
+def frame_too_large(kind: int, size: int, payload_bytes_max: int) -> ProtocolError:
+    return ProtocolError(
+        ReplyCode.FRAME_ERROR,
+        f"type {kind}, payload of {size} bytes is larger than {payload_bytes_max}",
+    )
