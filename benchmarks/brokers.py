@@ -55,9 +55,10 @@ def fluffle(folder: Path, cores: Cores) -> Iterator[Broker]:
         raise NotAvailable("fluffle is not installed beside this Python: pip install -e .")
     data, log = folder / "data", folder / "log"
     arguments = [str(command), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(data)]
+    environment = {name: value for name, value in os.environ.items() if "FLUFFLE_" not in name}
     began = time.perf_counter()
     with log.open("wb") as output, pinned(cores):
-        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
     with ending(process):
         node = await_node_file(process, data / "node.json", log)
         ready_ms = (time.perf_counter() - began) * 1000

@@ -70,6 +70,13 @@ def draw(panels: list[Panel]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def shortened(decade: float) -> str:
+    for power, unit in ((1e6, "M"), (1e3, "k")):
+        if decade >= power:
+            return f"{decade / power:g}{unit}"
+    return f"{decade:g}"
+
+
 def legend(series: list[str]) -> list[str]:
     parts = []
     for place, (name, colour) in enumerate(zip(series, COLOURS, strict=False)):
@@ -85,7 +92,7 @@ def panel_parts(panel: Panel, height: int) -> list[str]:
     for decade in scale.decades():
         x, bottom = LABEL_PX + scale.px(decade), height - 18
         parts.append(f'<line class="axis" x1="{x}" y1="{HEAD_PX - 4}" x2="{x}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{x}" y="{height - 6}">{decade:g}</text>')
+        parts.append(f'<text class="tick" x="{x}" y="{height - 6}">{shortened(decade)}</text>')
     top = HEAD_PX
     for label, row in panel.rows.items():
         middle = top + len(row) * BAR_PX / 2 + 4

@@ -117,11 +117,15 @@ def conditions_text(comparison: Comparison) -> str:
     disturbed = sum(run.disturbed() for run in runs)
     return (
         f"`{what.command}` on {what.date}, commit {what.commit}.  {machine}; {what.python}; "
-        f"{versions}.  Median of {what.repetitions} runs of {what.measured_s:g} s after "
+        f"{versions}.  {how_often(what.repetitions)} of {what.measured_s:g} s after "
         f"{what.warm_up_s:g} s of warm-up, each against a freshly started broker.  {cores}.  "
         f"{disturbed} of {len(runs)} runs were disturbed (other processes used more than "
         f"{DISTURBED_CORES} cores).  {faults_text(comparison)}"
     )
+
+
+def how_often(repetitions: int) -> str:
+    return f"Medians of {repetitions} runs" if repetitions > 1 else "Single runs"
 
 
 def faults_text(comparison: Comparison) -> str:
