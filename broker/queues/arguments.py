@@ -1,0 +1,305 @@
+"""What a client says of a queue or a consumer: read, checked, compared.
+
+A `Declaration` is queue.declare as it came; `queue_spec` turns it into the `QueueSpec` that the
+rest of the broker reads, so whoever holds one need check nothing.  For a queue that exists RabbitMQ
+compares first and checks the values not at all: `check_equivalent` takes the declaration.
+
+The table `ARGUMENTS` has a row for each argument that RabbitMQ 4.3 knows, in the order in which
+it checks and compares them; all others are kept, and never looked at.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.queues import argument_checks as check
+from fluffle.broker.queues.argument_checks import (
+    DEAD_LETTER_EXCHANGE,
+    Check,
+    Unacceptable,
+    value_text,
+)
+from fluffle.protocol.types import Field, FieldTable, FieldValue
+from fluffle.protocol.wire import TYPE_NAMES
+
+QUEUE_TYPE = "x-queue-type"
+
+
+class QueueType(StrEnum):
+    """The values of x-queue-type."""
+
+    CLASSIC = "classic"
+    QUORUM = "quorum"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """queue.declare as it came, with a name."""
+
+    name: str
+    durable: bool = False
+    exclusive: bool = False
+    auto_delete: bool = False
+    arguments: FieldTable = field(default_factory=dict)
+
+    @property
+    def is_durable(self) -> bool:
+        """An exclusive queue ends with its connection: RabbitMQ ignores durable=true on it."""
+        return self.durable and not self.exclusive
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """What a queue is.  An argument that was not given is None."""
+
+    name: str
+    durable: bool = False
+    exclusive: bool = False
+    auto_delete: bool = False
+    queue_type: QueueType = QueueType.CLASSIC
+    arguments: FieldTable = field(default_factory=dict)
+    """As declared, unknown ones included: this is what other clients are shown."""
+    expires_ms: int | None = None
+    message_ttl_ms: int | None = None
+    dead_letter_exchange: str | None = None
+    dead_letter_routing_key: str | None = None
+    dead_letter_strategy: str | None = None
+    max_length: int | None = None
+    max_length_bytes: int | None = None
+    max_priority: int | None = None
+    overflow: str | None = None
+    single_active_consumer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerArguments:
+    """What the arguments of basic.consume say."""
+
+    priority: int = 0
+
+
+_CLASSIC = frozenset({QueueType.CLASSIC})
+_QUORUM = frozenset({QueueType.QUORUM})
+_STREAM = frozenset({QueueType.STREAM})
+_QUEUES = _CLASSIC | _QUORUM
+_ALL = _QUEUES | _STREAM
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One row: how a value is checked, which types of queue have it, where a QueueSpec keeps it."""
+
+    check: Check
+    queue_types: frozenset[QueueType]
+    spec_field: str | None = None
+
+
+ARGUMENTS: Mapping[str, Argument] = {
+    "x-expires": Argument(check.positive_duration, _QUEUES, "expires_ms"),
+    "x-message-ttl": Argument(check.duration, _QUEUES, "message_ttl_ms"),
+    DEAD_LETTER_EXCHANGE: Argument(check.string, _QUEUES, "dead_letter_exchange"),
+    "x-dead-letter-routing-key": Argument(
+        check.dead_letter_routing_key, _QUEUES, "dead_letter_routing_key"
+    ),
+    "x-dead-letter-strategy": Argument(
+        check.one_of("at-most-once", "at-least-once", refusal="invalid_dlx_strategy"),
+        _QUORUM,
+        "dead_letter_strategy",
+    ),
+    "x-max-length": Argument(check.non_negative, _QUEUES, "max_length"),
+    "x-max-length-bytes": Argument(check.non_negative, _ALL, "max_length_bytes"),
+    "x-max-in-memory-length": Argument(check.non_negative, _QUORUM),
+    "x-max-in-memory-bytes": Argument(check.non_negative, _QUORUM),
+    "x-max-priority": Argument(check.max_priority, _CLASSIC, "max_priority"),
+    "x-overflow": Argument(
+        check.one_of(
+            "drop-head", "reject-publish", "reject-publish-dlx", refusal="invalid_overflow"
+        ),
+        _QUEUES,
+        "overflow",
+    ),
+    "x-queue-mode": Argument(
+        check.one_of("default", "lazy", refusal="\"unsupported queue mode '{}'\""), _CLASSIC
+    ),
+    "x-queue-version": Argument(check.queue_version, _CLASSIC),
+    "x-single-active-consumer": Argument(check.boolean, _QUEUES, "single_active_consumer"),
+    QUEUE_TYPE: Argument(check.one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL),
+    "x-quorum-initial-group-size": Argument(check.positive, _QUORUM),
+    "x-delivery-limit": Argument(check.anything, _QUORUM),
+    "x-consumer-timeout": Argument(check.non_negative, _QUORUM),
+    "x-consumer-disconnected-timeout": Argument(check.non_negative, _QUORUM),
+    "x-delayed-retry-type": Argument(check.anything, _QUORUM),
+    "x-delayed-retry-min": Argument(check.anything, _QUORUM),
+    "x-delayed-retry-max": Argument(check.anything, _QUORUM),
+    "x-max-age": Argument(check.max_age, _STREAM),
+    "x-stream-max-segment-size-bytes": Argument(check.non_negative, _STREAM),
+    "x-stream-filter-size-bytes": Argument(check.non_negative, _STREAM),
+    "x-initial-cluster-size": Argument(check.positive, _STREAM),
+    "x-queue-master-locator": Argument(check.anything, _CLASSIC),
+    "x-queue-leader-locator": Argument(
+        check.one_of(
+            "client-local",
+            "balanced",
+            "random",
+            "least-leaders",
+            "min-masters",
+            refusal="invalid_queue_locator_arg",
+        ),
+        _ALL,
+    ),
+}
+
+CONSUMER_ARGUMENTS: Mapping[str, Argument] = {
+    "x-priority": Argument(check.integer, _ALL, "priority"),
+    "x-consumer-timeout": Argument(check.non_negative, _QUORUM),
+    "x-stream-offset": Argument(check.anything, _STREAM),
+    "x-stream-filter": Argument(check.anything, _STREAM),
+    "x-stream-match-unfiltered": Argument(check.anything, _STREAM),
+}
+
+NOT_IN_EFFECT = frozenset(
+    {
+        "x-expires",
+        "x-message-ttl",
+        DEAD_LETTER_EXCHANGE,
+        "x-dead-letter-routing-key",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-max-priority",
+        "x-overflow",
+        "x-single-active-consumer",
+    }
+)
+"""Accepted although what they ask for does not exist yet.  (RabbitMQ ignores some others too.)"""
+
+_ABSENT_TYPES = {
+    QueueType.QUORUM: "quorum queues do not exist yet in this version of fluffle",
+    QueueType.STREAM: "streams are not supported by fluffle",
+}
+
+
+def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
+    """The specification of a new queue.
+
+    PreconditionFailed for a bad argument; NotImplementedHere for a type of queue that is missing,
+    because a classic queue in its place would break what the client counts on.
+    """
+    where = _where(declared.name, vhost)
+    table = declared.arguments
+    tag, _ = table.get(DEAD_LETTER_EXCHANGE, ("S", b""))
+    if tag != "S":
+        raise PreconditionFailed(
+            f"invalid type '{TYPE_NAMES[tag]}' for arg '{DEAD_LETTER_EXCHANGE}' in {where}"
+        )
+    _checked({QUEUE_TYPE: ARGUMENTS[QUEUE_TYPE]}, table, QueueType.CLASSIC, where)
+    queue_type = QueueType(value_text(_queue_type(table)[1]))
+    values = _checked(ARGUMENTS, table, queue_type, where)
+    if queue_type in _ABSENT_TYPES:
+        raise NotImplementedHere(f"{_ABSENT_TYPES[queue_type]}: {where}")
+    return QueueSpec(
+        name=declared.name,
+        durable=declared.is_durable,
+        exclusive=declared.exclusive,
+        auto_delete=declared.auto_delete,
+        queue_type=queue_type,
+        arguments=table,
+        **values,
+    )
+
+
+def consumer_arguments(table: FieldTable, queue: QueueSpec, vhost: str) -> ConsumerArguments:
+    """The arguments of a consumer of `queue`.  PreconditionFailed for a bad one."""
+    where = _where(queue.name, vhost)
+    return ConsumerArguments(**_checked(CONSUMER_ARGUMENTS, table, queue.queue_type, where))
+
+
+def check_equivalent(current: QueueSpec, declared: Declaration, vhost: str) -> None:
+    """PreconditionFailed when a queue is declared again as another.
+
+    Whether the declaring connection may use the queue is for the caller to see, before this.
+    Values are compared without their tags: short 5 is long 5, but 4.0 is not 4.
+    """
+    for name, received, is_now in (
+        ("durable", declared.is_durable, current.durable),
+        ("auto_delete", declared.auto_delete, current.auto_delete),
+    ):
+        if received != is_now:
+            raise _inequivalent(name, current.name, vhost, _plain(received), _plain(is_now))
+    for key, argument in ARGUMENTS.items():
+        if current.queue_type in argument.queue_types:
+            _check_equal(key, current, declared, vhost)
+
+
+def features_not_in_effect(spec: QueueSpec) -> tuple[str, ...]:
+    """The arguments of `spec` that are accepted although what they ask for does not exist yet."""
+    return tuple(key for key in spec.arguments if key in NOT_IN_EFFECT)
+
+
+def _checked(
+    rows: Mapping[str, Argument], table: FieldTable, queue_type: QueueType, where: str
+) -> dict[str, Any]:
+    """The checked values by their fields; what other types of queue know is refused last."""
+    values = {}
+    for key, row in rows.items():
+        if key not in table or queue_type not in row.queue_types:
+            continue
+        try:
+            value = row.check(table[key], table)
+        except Unacceptable as why:
+            raise PreconditionFailed(f"invalid arg '{key}' for {where}: {why}") from None
+        if row.spec_field is not None:
+            values[row.spec_field] = value
+    for key in sorted(table):
+        if key in rows and queue_type not in rows[key].queue_types:
+            raise PreconditionFailed(
+                f"invalid arg '{key}' for {where} of queue type rabbit_{queue_type}_queue"
+            )
+    return values
+
+
+def _check_equal(key: str, current: QueueSpec, declared: Declaration, vhost: str) -> None:
+    received, is_now = declared.arguments.get(key), current.arguments.get(key)
+    if key == QUEUE_TYPE:
+        received, is_now = _queue_type(declared.arguments), _queue_type(current.arguments)
+    if received is None and is_now is None:
+        return
+    if received is None or is_now is None:
+        texts = _typed(received), _typed(is_now)
+    elif type(received[1]) is not type(is_now[1]) or received[1] != is_now[1]:
+        texts = _plain(received[1]), _plain(is_now[1])
+    else:
+        return
+    raise _inequivalent(key, current.name, vhost, *texts)
+
+
+def _queue_type(table: FieldTable) -> Field:
+    return table.get(QUEUE_TYPE, ("S", QueueType.CLASSIC.encode()))
+
+
+def _where(name: str, vhost: str) -> str:
+    return f"queue '{name}' in vhost '{vhost}'"
+
+
+def _inequivalent(
+    key: str, name: str, vhost: str, received: str, is_now: str
+) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"inequivalent arg '{key}' for {_where(name, vhost)}:"
+        f" received {received} but current is {is_now}"
+    )
+
+
+def _typed(argument: Field | None) -> str:
+    """An argument beside one that is missing."""
+    if argument is None:
+        return "none"
+    tag, value = argument
+    return f"the value '{value_text(value)}' of type '{TYPE_NAMES[tag]}'"
+
+
+def _plain(value: FieldValue) -> str:
+    """A value beside another; void is RabbitMQ's word for a missing one."""
+    return "none" if value is None else f"'{value_text(value)}'"

@@ -1,0 +1,417 @@
+"""What is accepted, refused and compared, with the texts of a RabbitMQ 4.0.5 that was asked."""
+
+import pytest
+
+from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.queues.arguments import (
+    ARGUMENTS,
+    ConsumerArguments,
+    Declaration,
+    QueueSpec,
+    QueueType,
+    check_equivalent,
+    consumer_arguments,
+    features_not_in_effect,
+    queue_spec,
+)
+from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import TYPE_NAMES
+
+VALUES: dict[str, Field] = {
+    "t": ("t", True),
+    **{tag: (tag, 5) for tag in "bBsuIilLT"},
+    **{tag: (tag, 1.5) for tag in "fd"},
+    "D": ("D", (1, 5)),
+    "S": ("S", b"abc"),
+    "x": ("x", b"abc"),
+    "F": ("F", {}),
+    "A": ("A", []),
+    "V": ("V", None),
+}
+"""One value of each type there is."""
+
+INTEGERS = "bBsuIilL"
+INTEGER_ARGUMENTS = (
+    "x-expires",
+    "x-message-ttl",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+)
+
+
+def declare(**arguments: Field) -> QueueSpec:
+    """Declare 'q' with these arguments, `_` standing for `-`."""
+    table = {key.replace("_", "-"): value for key, value in arguments.items()}
+    return queue_spec(Declaration("q", arguments=table), "/")
+
+
+def refusal(table: FieldTable) -> str:
+    with pytest.raises(PreconditionFailed) as refused:
+        queue_spec(Declaration("q", arguments=table), "/")
+    return refused.value.explanation
+
+
+def number(value: int) -> Field:
+    return ("l", value)
+
+
+def text(value: str) -> Field:
+    return ("S", value.encode())
+
+
+def test_every_type_of_the_wire_is_tried() -> None:
+    assert VALUES.keys() == TYPE_NAMES.keys()
+
+
+def test_a_plain_declare() -> None:
+    spec = queue_spec(Declaration("q", durable=True, auto_delete=True), "/")
+    assert spec == QueueSpec("q", durable=True, auto_delete=True)
+    assert (spec.queue_type, spec.arguments, spec.message_ttl_ms) == (QueueType.CLASSIC, {}, None)
+
+
+def test_an_exclusive_queue_is_never_durable() -> None:
+    spec = queue_spec(Declaration("q", durable=True, exclusive=True), "/")
+    assert (spec.exclusive, spec.durable) == (True, False)
+
+
+def test_arguments_become_fields_and_are_kept_as_they_came() -> None:
+    table: FieldTable = {
+        "x-expires": ("i", 60_000),
+        "x-message-ttl": ("s", 0),
+        "x-dead-letter-exchange": text(""),
+        "x-dead-letter-routing-key": text("dead"),
+        "x-max-length": ("b", 100),
+        "x-max-length-bytes": number(1 << 40),
+        "x-max-priority": ("B", 255),
+        "x-overflow": text("reject-publish"),
+        "x-queue-mode": text("lazy"),
+        "x-queue-version": number(2),
+        "x-single-active-consumer": ("t", True),
+        "x-queue-type": text("classic"),
+        "x-queue-leader-locator": text("balanced"),
+        "x-queue-master-locator": ("V", None),
+        "x-unheard-of": ("F", {"any": ("D", (2, 314))}),
+    }
+    assert queue_spec(Declaration("q", arguments=table), "/") == QueueSpec(
+        "q",
+        arguments=table,
+        expires_ms=60_000,
+        message_ttl_ms=0,
+        dead_letter_exchange="",
+        dead_letter_routing_key="dead",
+        max_length=100,
+        max_length_bytes=1 << 40,
+        max_priority=255,
+        overflow="reject-publish",
+        single_active_consumer=True,
+    )
+
+
+@pytest.mark.parametrize("key", INTEGER_ARGUMENTS)
+@pytest.mark.parametrize("tag", INTEGERS)
+def test_an_integer_of_any_width_will_do(key: str, tag: str) -> None:
+    spec = queue_spec(Declaration("q", arguments={key: VALUES[tag]}), "/")
+    assert getattr(spec, str(ARGUMENTS[key].spec_field)) == 5
+
+
+@pytest.mark.parametrize("key", [*INTEGER_ARGUMENTS, "x-queue-version"])
+@pytest.mark.parametrize("tag", sorted(VALUES.keys() - set(INTEGERS)))
+def test_what_is_no_integer_is_named(key: str, tag: str) -> None:
+    expected = f'"expected integer, got {TYPE_NAMES[tag]}"'
+    assert (
+        refusal({key: VALUES[tag]}) == f"invalid arg '{key}' for queue 'q' in vhost '/': {expected}"
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "x-overflow",
+        "x-queue-mode",
+        "x-queue-type",
+        "x-queue-leader-locator",
+        "x-dead-letter-routing-key",
+    ],
+)
+@pytest.mark.parametrize("tag", sorted(VALUES.keys() - {"S"}))
+def test_what_is_no_string_is_named(key: str, tag: str) -> None:
+    expected = f"{{unacceptable_type,{TYPE_NAMES[tag]}}}"
+    assert (
+        refusal({key: VALUES[tag]}) == f"invalid arg '{key}' for queue 'q' in vhost '/': {expected}"
+    )
+
+
+@pytest.mark.parametrize("tag", sorted(VALUES.keys() - {"t"}))
+def test_what_is_no_bool_is_named(tag: str) -> None:
+    assert refusal({"x-single-active-consumer": VALUES[tag]}) == (
+        "invalid arg 'x-single-active-consumer' for queue 'q' in vhost '/': "
+        f"{{unacceptable_type,{TYPE_NAMES[tag]}}}"
+    )
+
+
+@pytest.mark.parametrize("tag", sorted(VALUES.keys() - {"S"}))
+def test_a_dead_letter_exchange_that_is_no_name_comes_before_all_other_checks(tag: str) -> None:
+    table = {"x-queue-type": text("foo"), "x-dead-letter-exchange": VALUES[tag]}
+    assert refusal(table) == (
+        f"invalid type '{TYPE_NAMES[tag]}' for arg 'x-dead-letter-exchange'"
+        " in queue 'q' in vhost '/'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("x-expires", number(0), "{value_zero,0}"),
+        ("x-expires", number(-1), "{value_negative,-1}"),
+        ("x-expires", number(315_360_000_001), "{value_too_large,315360000001}"),
+        ("x-message-ttl", number(-1), "{value_negative,-1}"),
+        ("x-message-ttl", number(315_360_000_001), "{value_too_large,315360000001}"),
+        ("x-max-length", number(-1), "{value_negative,-1}"),
+        ("x-max-length-bytes", number(-2), "{value_negative,-2}"),
+        ("x-max-priority", number(-1), "{value_negative,-1}"),
+        ("x-max-priority", number(256), "{max_value_exceeded,256}"),
+        ("x-queue-version", number(3), "\"unsupported queue version '3'\""),
+        ("x-queue-version", number(1), "\"unsupported queue version '1'\""),
+        ("x-queue-mode", text("foo"), "\"unsupported queue mode 'foo'\""),
+        ("x-overflow", text("foo"), "invalid_overflow"),
+        ("x-queue-leader-locator", text("foo"), "invalid_queue_locator_arg"),
+        ("x-dead-letter-routing-key", text(""), "routing_key_but_no_dlx_defined"),
+        ("x-queue-type", text("foo"), "\"unsupported queue type 'foo'\""),
+        ("x-queue-type", text(""), "\"unsupported queue type ''\""),
+        ("x-queue-type", text('f"o\\o'), '"unsupported queue type \'f\\"o\\\\o\'"'),
+        ("x-queue-type", text("f{}öö"), "\"unsupported queue type 'f{}öö'\""),
+        ("x-queue-type", ("S", b"\xff\xfe"), "\"unsupported queue type 'ÿþ'\""),
+    ],
+)
+def test_bad_values(key: str, value: Field, why: str) -> None:
+    assert refusal({key: value}) == f"invalid arg '{key}' for queue 'q' in vhost '/': {why}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("x-expires", 1),
+        ("x-expires", 315_360_000_000),
+        ("x-message-ttl", 315_360_000_000),
+        ("x-max-length", 1 << 62),
+        ("x-max-priority", 0),
+    ],
+)
+def test_limits_that_hold(key: str, value: int) -> None:
+    spec = queue_spec(Declaration("q", arguments={key: number(value)}), "/")
+    assert getattr(spec, str(ARGUMENTS[key].spec_field)) == value
+
+
+def test_the_first_bad_argument_in_rabbitmqs_order_is_reported() -> None:
+    bad = text("a")
+    table = {"x-max-age": bad, "x-delivery-limit": bad, "x-max-length": bad, "x-queue-type": bad}
+    assert "'x-queue-type'" in refusal(table)
+    del table["x-queue-type"]
+    assert "'x-dead-letter-routing-key'" in refusal({**table, "x-dead-letter-routing-key": bad})
+    assert "'x-max-length'" in refusal(table)
+    del table["x-max-length"]
+    assert "'x-delivery-limit'" in refusal(table)
+
+
+@pytest.mark.parametrize(
+    "key", [key for key, row in ARGUMENTS.items() if QueueType.CLASSIC not in row.queue_types]
+)
+def test_arguments_of_other_types_of_queue(key: str) -> None:
+    assert refusal({key: number(1)}) == (
+        f"invalid arg '{key}' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"
+    )
+
+
+@pytest.mark.parametrize(
+    ("queue_type", "key", "value", "why"),
+    [
+        ("quorum", "x-max-priority", number(1), " of queue type rabbit_quorum_queue"),
+        ("quorum", "x-queue-mode", text("lazy"), " of queue type rabbit_quorum_queue"),
+        ("quorum", "x-quorum-initial-group-size", number(0), ": {value_zero,0}"),
+        ("quorum", "x-dead-letter-strategy", text("foo"), ": invalid_dlx_strategy"),
+        ("stream", "x-message-ttl", number(4), " of queue type rabbit_stream_queue"),
+        ("stream", "x-max-age", text("0h"), ": invalid_max_age"),
+        ("stream", "x-max-age", text("5hh"), ": invalid_max_age"),
+    ],
+)
+def test_arguments_of_queues_that_do_not_exist_yet_are_checked(
+    queue_type: str, key: str, value: Field, why: str
+) -> None:
+    table = {"x-queue-type": text(queue_type), key: value}
+    assert refusal(table) == f"invalid arg '{key}' for queue 'q' in vhost '/'{why}"
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        (
+            {"x-queue-type": text("quorum"), "x-delivery-limit": text("any")},
+            "quorum queues do not exist yet in this version of fluffle: queue 'q' in vhost '/'",
+        ),
+        (
+            {"x-queue-type": text("stream"), "x-max-age": text("07D")},
+            "streams are not supported by fluffle: queue 'q' in vhost '/'",
+        ),
+    ],
+)
+def test_other_types_are_refused_and_never_served_as_classic(table: FieldTable, why: str) -> None:
+    with pytest.raises(NotImplementedHere) as refused:
+        queue_spec(Declaration("q", durable=True, arguments=table), "/")
+    assert refused.value.reply_text == f"NOT_IMPLEMENTED - {why}"
+
+
+def inequivalence(
+    current: FieldTable, received: FieldTable, *, key: str = "x-queue-master-locator"
+) -> str:
+    """What is said after the argument's name."""
+    declared = Declaration("q", arguments=received)
+    prefix = f"inequivalent arg '{key}' for queue 'q' in vhost '/': "
+    with pytest.raises(PreconditionFailed) as refused:
+        check_equivalent(QueueSpec("q", arguments=current), declared, "/")
+    assert refused.value.explanation.startswith(prefix)
+    return refused.value.explanation.removeprefix(prefix)
+
+
+def equivalent(current: FieldTable, received: FieldTable) -> bool:
+    check_equivalent(QueueSpec("q", arguments=current), Declaration("q", arguments=received), "/")
+    return True
+
+
+@pytest.mark.parametrize(
+    ("current", "received"),
+    [
+        (("l", 5), ("b", 5)),
+        (("u", 5), ("T", 5)),
+        (("d", 4.0), ("f", 4.0)),
+        (("S", b"a"), ("x", b"a")),
+    ],
+)
+def test_values_are_compared_without_their_width(current: Field, received: Field) -> None:
+    key = "x-queue-master-locator"
+    assert equivalent({key: current}, {key: received})
+
+
+@pytest.mark.parametrize(
+    ("current", "received", "text"),
+    [
+        (number(5), number(6), "received '6' but current is '5'"),
+        (number(4), text("4"), "received '4' but current is '4'"),
+        (("d", 4.0), number(4), "received '4' but current is '4.0'"),
+        (("t", True), number(1), "received '1' but current is 'true'"),
+        (("V", None), number(1), "received '1' but current is none"),
+        (text("ö"), text("öä"), "received 'öä' but current is 'ö'"),
+        (None, number(5), "received the value '5' of type 'long' but current is none"),
+        (None, ("i", 5), "received the value '5' of type 'unsignedint' but current is none"),
+        (None, ("t", False), "received the value 'false' of type 'bool' but current is none"),
+        (("I", 5), None, "received none but current is the value '5' of type 'signedint'"),
+        (("d", 4.5), None, "received none but current is the value '4.5' of type 'double'"),
+        (("V", None), None, "received none but current is the value 'undefined' of type 'void'"),
+        (
+            ("x", b"a\xff\"'"),
+            None,
+            "received none but current is the value 'aÿ\"'' of type 'binary'",
+        ),
+    ],
+)
+def test_how_a_difference_is_told(current: Field | None, received: Field | None, text: str) -> None:
+    key = "x-queue-master-locator"
+    tables = [{} if value is None else {key: value} for value in (current, received)]
+    assert inequivalence(*tables) == text
+
+
+def test_the_first_difference_in_rabbitmqs_order_is_told() -> None:
+    current = {"x-overflow": text("drop-head"), "x-expires": number(9), "x-message-ttl": number(4)}
+    received = {"x-overflow": text("reject-publish"), "x-max-length": number(5)}
+    assert inequivalence(current, received, key="x-expires").startswith("received none")
+    assert inequivalence({}, received, key="x-max-length").endswith("current is none")
+
+
+def test_values_are_not_checked_when_a_queue_is_declared_again() -> None:
+    assert inequivalence({}, {"x-message-ttl": text("x")}, key="x-message-ttl") == (
+        "received the value 'x' of type 'longstr' but current is none"
+    )
+
+
+def test_classic_is_what_a_queue_is_when_nothing_is_said() -> None:
+    classic = {"x-queue-type": text("classic")}
+    assert equivalent({}, classic)
+    assert equivalent(classic, {})
+    assert inequivalence({}, {"x-queue-type": text("quorum")}, key="x-queue-type") == (
+        "received 'quorum' but current is 'classic'"
+    )
+
+
+def test_unknown_arguments_are_not_compared() -> None:
+    assert equivalent({"x-foo": number(1)}, {"x-foo": text("a"), "x-max-age": number(3)})
+
+
+@pytest.mark.parametrize(
+    ("current", "declared", "text"),
+    [
+        (
+            QueueSpec("q", durable=True),
+            Declaration("q", auto_delete=True),
+            "'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'",
+        ),
+        (
+            QueueSpec("q", auto_delete=True),
+            Declaration("q", arguments={"x-expires": number(1)}),
+            "'auto_delete' for queue 'q' in vhost '/': received 'false' but current is 'true'",
+        ),
+    ],
+)
+def test_flags_come_first(current: QueueSpec, declared: Declaration, text: str) -> None:
+    with pytest.raises(PreconditionFailed) as refused:
+        check_equivalent(current, declared, "/")
+    assert refused.value.explanation == f"inequivalent arg {text}"
+
+
+def test_durable_means_nothing_on_an_exclusive_queue() -> None:
+    current = queue_spec(Declaration("q", exclusive=True), "/")
+    check_equivalent(current, Declaration("q", exclusive=True, durable=True), "/")
+    assert current == queue_spec(Declaration("q", exclusive=True, durable=True), "/")
+
+
+def test_consumer_arguments() -> None:
+    queue = QueueSpec("q")
+    table: FieldTable = {"x-priority": ("b", -5), "x-cancel-on-ha-failover": ("l", 1)}
+    assert consumer_arguments(table, queue, "/") == ConsumerArguments(priority=-5)
+    assert consumer_arguments({}, queue, "/") == ConsumerArguments(priority=0)
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "why"),
+    [
+        (
+            {"x-stream-offset": number(1), "x-priority": text("a")},
+            "x-priority",
+            ': "expected integer, got longstr"',
+        ),
+        *(
+            ({key: number(1)}, key, " of queue type rabbit_classic_queue")
+            for key in ("x-stream-offset", "x-stream-filter", "x-consumer-timeout")
+        ),
+    ],
+)
+def test_bad_consumer_arguments(table: FieldTable, key: str, why: str) -> None:
+    with pytest.raises(PreconditionFailed) as refused:
+        consumer_arguments(table, QueueSpec("q"), "/")
+    assert refused.value.explanation == f"invalid arg '{key}' for queue 'q' in vhost '/'{why}"
+
+
+def test_arguments_that_are_not_in_effect_are_listed() -> None:
+    spec = declare(
+        x_queue_mode=text("lazy"),
+        x_message_ttl=number(1),
+        x_foo=number(1),
+        x_max_priority=number(2),
+    )
+    assert features_not_in_effect(spec) == ("x-message-ttl", "x-max-priority")
+    assert features_not_in_effect(declare(x_queue_type=text("classic"))) == ()
+
+
+def test_every_field_of_a_spec_is_filled_by_a_row() -> None:
+    fields = {row.spec_field for row in ARGUMENTS.values()} - {None}
+    declared = set(Declaration.__dataclass_fields__) | {"queue_type"}
+    assert fields == set(QueueSpec.__dataclass_fields__) - declared
