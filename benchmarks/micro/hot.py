@@ -1,0 +1,109 @@
+"""What one message costs in each of the three functions of `protocol/hot.py`.
+
+Each is called as the broker calls it: on what one read of a socket brings.
+"""
+
+import gc
+import time
+from collections.abc import Callable
+from struct import pack
+
+from fluffle.protocol.hot import build_deliveries, scan_acks, scan_publishes
+
+BODY_BYTES = (16, 1_024, 16_384)
+READ_BYTES = 65_536
+"""About what the event loop reads at once."""
+FRAME_BYTES_MAX = 131_072
+ROUNDS = 9
+ROUND_S = 0.05
+
+
+def frame(kind: int, channel: int, payload: bytes) -> bytes:
+    return pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+
+def publish_method(channel: int) -> bytes:
+    """basic.publish to the default exchange with routing key `measurements`."""
+    return frame(1, channel, b"\x00\x3c\x00\x28\x00\x00\x00\x0cmeasurements\x00")
+
+
+def content(channel: int, body_bytes: int) -> bytes:
+    """A header with delivery-mode 1, and a body in one frame."""
+    header = frame(2, channel, pack(">HHQHB", 60, 0, body_bytes, 1 << 12, 1))
+    return header + frame(3, channel, b"x" * body_bytes)
+
+
+def ns_per_message(call: Callable[[], int]) -> float:
+    """The best of `ROUNDS`; `call` returns how many messages it worked through."""
+    best = float("inf")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(ROUNDS):
+            messages, began = 0, time.process_time_ns()
+            while (spent := time.process_time_ns() - began) < ROUND_S * 1e9:
+                messages += call()
+            best = min(best, spent / messages)
+    finally:
+        gc.enable()
+    return best
+
+
+def publishes(channel: int) -> Callable[[int], float]:
+    """Publishes on `channel`, where 1 is the one that needs no renumbering."""
+
+    def measure(body_bytes: int) -> float:
+        method = publish_method(channel)
+        message = method + content(channel, body_bytes)
+        count = max(1, READ_BYTES // len(message))
+        read = message * count
+
+        def call() -> int:
+            taken: list[bytes] = []
+            found = scan_publishes(read, 0, method, FRAME_BYTES_MAX - 8, taken.append)
+            if found[:2] != (len(read), count):
+                raise AssertionError(f"took {found} of {count} messages")
+            return count
+
+        return ns_per_message(call)
+
+    return measure
+
+
+def acks(_body_bytes: int) -> float:
+    head = pack(">BHIHH", 1, 1, 13, 60, 80)
+    count = READ_BYTES // 21
+    read = b"".join(head + pack(">QBB", tag, 0, 0xCE) for tag in range(1, count + 1))
+
+    def call() -> int:
+        if scan_acks(read, 0, head) != (1, count):
+            raise AssertionError("the acks were not taken as one run")
+        return count
+
+    return ns_per_message(call)
+
+
+def deliveries(body_bytes: int) -> float:
+    """Built and joined into what is written to the socket."""
+    stored = content(1, body_bytes)
+    count = max(1, READ_BYTES // (len(stored) + 60))
+    contents = [stored] * count
+    prefix = pack(">BHIHH", 1, 1, 35, 60, 60) + b"\x02c0"
+    tail = b"\x00\x00\x0cmeasurements\xce"
+
+    def call() -> int:
+        out: list[bytes] = []
+        build_deliveries(out, prefix, 1, tail, contents)
+        if not b"".join(out).endswith(stored):
+            raise AssertionError("the last message is missing")
+        return count
+
+    return ns_per_message(call)
+
+
+BENCHES: dict[str, Callable[[int], float]] = {
+    "scan_publishes": publishes(channel=1),
+    "scan_publishes, channel 7": publishes(channel=7),
+    "scan_acks": acks,
+    "build_deliveries and join": deliveries,
+}
