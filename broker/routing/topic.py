@@ -155,6 +155,6 @@ class TopicMatcher:
 
 def _reach(node: Node | None, reached: dict[Node, None]) -> None:
     """Add `node` and what it leads to without a word: a `#` below it, which may stand for none."""
-    while node is not None and node not in reached:
+    while node is not None:
         reached[node] = None
         node = node.child(ANY_WORDS)
