@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.arguments import QueueSpec, check_equivalent
+from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -63,20 +63,21 @@ class VirtualHost:
             raise self._locked(name)
         return queue
 
-    def declare_queue(self, spec: QueueSpec, owner: object) -> Queue:
-        """The queue of that name, created if there is none and compared with `spec` if there is.
+    def declare_queue(self, declared: Declaration, owner: object) -> Queue:
+        """The queue of that name: created if there is none, compared with `declared` if there is.
 
-        Raises ResourceLocked, PreconditionFailed with RabbitMQ's texts.
+        Raises ResourceLocked, PreconditionFailed, NotImplementedHere with RabbitMQ's texts.
         """
-        queue = self.queues.get(spec.name)
+        expected_owner = owner if declared.exclusive else None
+        queue = self.queues.get(declared.name)
         if queue is None:
-            queue = Queue(spec, touch=self._touch, owner=owner if spec.exclusive else None)
-            self.queues[spec.name] = queue
+            spec = queue_spec(declared, self.name)
+            queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
             self.topology.touch()
             return queue
-        if queue.owner is not (owner if spec.exclusive else None):
-            raise self._locked(spec.name)
-        check_equivalent(queue.spec, spec, self.name)
+        if queue.owner is not expected_owner:
+            raise self._locked(declared.name)
+        check_equivalent(queue.spec, declared, self.name)
         return queue
 
     def delete_queue(self, queue: Queue) -> int:

@@ -59,6 +59,11 @@ SOFT_CODES = frozenset(
 
 
 def reply_text(code: ReplyCode, explanation: str) -> str:
-    """The text RabbitMQ sends with `code`: its name, a dash, the explanation; at most 255 bytes."""
-    text = f"{code.name} - {explanation}"
-    return text.encode()[:SHORTSTR_BYTES_MAX].decode(errors="ignore")
+    """The text RabbitMQ sends with `code`: its name, a dash, the explanation.
+
+    At most 255 bytes; of a longer one RabbitMQ keeps 252 and says so with three dots.
+    """
+    text = f"{code.name} - {explanation}".encode(errors="surrogateescape")
+    if len(text) > SHORTSTR_BYTES_MAX:
+        text = text[: SHORTSTR_BYTES_MAX - 3] + b"..."
+    return text.decode(errors="ignore")

@@ -25,6 +25,9 @@ class Holder(Protocol):
     def no_ack(self) -> bool:
         """Whether a message counts as settled once it is handed out."""
 
+    def deliver(self, handout: Handout) -> None:
+        """Pass on to the client what was handed out."""
+
     def took(self, count: int) -> None:
         """Count messages that were handed to it."""
 

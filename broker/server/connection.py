@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
     # What came in
 
     def _on_header(self, occurrence: HeaderReceived) -> None:
-        if occurrence.header != PROTOCOL_HEADER and occurrence.header != lifecycle.HEADER_0_9:
+        if occurrence.header not in (PROTOCOL_HEADER, lifecycle.HEADER_0_9):
             self.outlet.add(PROTOCOL_HEADER)
             self.close_reason = "bad protocol header"
             self.finish()

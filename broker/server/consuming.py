@@ -18,17 +18,36 @@ from fluffle.protocol.properties import split_content
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.queues.handout import Handout
     from fluffle.broker.server.unacked import Stretch
 
 
 class Getter:
-    """The holder of what basic.get takes: no prefetch limits it."""
+    """The holder of what one basic.get takes: no prefetch limits it."""
 
-    __slots__ = ("no_ack", "queue")
+    __slots__ = ("_channel", "no_ack", "queue")
 
-    def __init__(self, queue: Queue, *, no_ack: bool) -> None:
+    def __init__(self, channel: Channel, queue: Queue, *, no_ack: bool) -> None:
+        self._channel = channel
         self.queue = queue
         self.no_ack = no_ack
+
+    def deliver(self, handout: Handout) -> None:
+        """Answer with the message, and with how many are left."""
+        channel = self._channel
+        session = channel.session
+        frame = get_ok_frame(
+            channel.number,
+            channel.unacked.number(handout),
+            redelivered=handout.redelivered,
+            exchange=handout.origin.exchange,
+            routing_key=handout.origin.routing_key,
+            message_count=self.queue.ready_count,
+        )
+        session.outlet.add(frame)
+        session.outlet.add(
+            split_content(handout.contents[0], channel.number, session.frame_bytes_max)
+        )
 
     def took(self, count: int) -> None:
         """The channel's ledger is all that counts these."""
@@ -65,7 +84,9 @@ def on_consume(channel: Channel, method: Method) -> None:
         return
     queue = channel.queue(method.queue)
     tag = new_tag(channel, method.consumer_tag)
-    arguments = consumer_arguments(field_table(method.arguments))
+    arguments = consumer_arguments(
+        field_table(method.arguments), queue.spec, channel.session.vhost.name
+    )
     subscription = Subscription(channel, tag)
     subscription.consumer = Consumer(
         tag,
@@ -108,16 +129,17 @@ def consume_replies(channel: Channel, method: Basic.Consume) -> None:
 def on_cancel(channel: Channel, method: Method) -> None:
     """Deliver nothing more; an unknown tag is answered all the same."""
     assert isinstance(method, Basic.Cancel)
-    subscription = channel.subscriptions.pop(method.consumer_tag, None)
+    tag = method.consumer_tag or ""
+    subscription = channel.subscriptions.pop(tag, None)
     replies = channel.reply_subscription
     if subscription is not None:
         channel.session.outlet.forget(subscription.consumer)
         channel.session.vhost.detach(subscription.consumer)
-    elif replies is not None and replies.tag == method.consumer_tag:
+    elif replies is not None and replies.tag == tag:
         channel.session.replies.remove(replies.name)
         channel.reply_subscription = None
     if not method.nowait:
-        channel.reply(make(Basic.CancelOk, consumer_tag=method.consumer_tag))
+        channel.reply(make(Basic.CancelOk, consumer_tag=tag))
 
 
 def on_cancel_ok(channel: Channel, method: Method) -> None:
@@ -127,21 +149,11 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
     queue = channel.queue(method.queue)
-    handout = queue.get(Getter(queue, no_ack=method.no_ack))
+    handout = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     if handout is None:
         channel.reply(make(Basic.GetEmpty))
-        return
-    outlet, session = channel.session.outlet, channel.session
-    frame = get_ok_frame(
-        channel.number,
-        channel.unacked.number(handout),
-        redelivered=handout.redelivered,
-        exchange=handout.origin.exchange,
-        routing_key=handout.origin.routing_key,
-        message_count=queue.ready_count,
-    )
-    outlet.add(frame)
-    outlet.add(split_content(handout.contents[0], channel.number, session.frame_bytes_max))
+    else:
+        handout.holder.deliver(handout)
 
 
 def on_acks(channel: Channel, acks: Acks) -> None:
@@ -152,13 +164,13 @@ def on_acks(channel: Channel, acks: Acks) -> None:
 
 def on_nack(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Nack)
-    tag = method.delivery_tag
+    tag = method.delivery_tag or 0
     reject(channel, Acks(channel.number, tag, tag, method.multiple), requeue=method.requeue)
 
 
 def on_reject(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Reject)
-    tag = method.delivery_tag
+    tag = method.delivery_tag or 0
     reject(channel, Acks(channel.number, tag, tag, multiple=False), requeue=method.requeue)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.errors import AccessRefused, NotFound
-from fluffle.broker.queues.arguments import QueueSpec, queue_spec
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.replies import PREFIX
-from fluffle.protocol.methods import Access, Exchange, Method, Queue, field_table, make
+from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
+from fluffle.protocol.methods import Queue as Methods
 
 RESERVED_PREFIX = "amq."
 LINE_BREAKS = str.maketrans("", "", "\r\n")
@@ -74,44 +76,43 @@ def on_exchange_unbind(channel: Channel, method: Method) -> None:
 
 
 def on_queue_declare(channel: Channel, method: Method) -> None:
-    assert isinstance(method, Queue.Declare)
+    assert isinstance(method, Methods.Declare)
     name = clean(method.queue)
     if name.startswith(PREFIX):
         declare_reply_target(channel, name, nowait=method.nowait)
         return
-    if method.passive:
-        queue = channel.queue(name)
-    else:
-        queue = channel.session.vhost.declare_queue(
-            declared(channel, name, method), channel.session
-        )
+    queue = channel.queue(name) if method.passive else declare_queue(channel, name, method)
     channel.last_queue_name = queue.name
     if not method.nowait:
         answer_declare(channel, queue.name, queue.ready_count, queue.consumer_count)
 
 
-def declared(channel: Channel, name: str, method: Queue.Declare) -> QueueSpec:
-    """The specification of a queue that is declared, with a generated name if it has none."""
-    vhost = channel.session.vhost
+def declare_queue(channel: Channel, name: str, method: Methods.Declare) -> Queue:
+    """Create or find a queue, under a generated name if it is given none."""
     if name.startswith(RESERVED_PREFIX):
         raise AccessRefused(f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'")
-    spec = queue_spec(
-        vhost.name,
-        name or f"amq.gen-{channel.session.random_name()}",
+    session = channel.session
+    declared = Declaration(
+        name=name or f"amq.gen-{session.random_name()}",
         durable=method.durable,
         exclusive=method.exclusive,
         auto_delete=method.auto_delete,
         arguments=field_table(method.arguments),
     )
-    if spec.name not in vhost.queues:
-        channel.session.on_new_queue(spec)
-    return spec
+    is_new = declared.name not in session.vhost.queues
+    queue = session.vhost.declare_queue(declared, session)
+    if is_new:
+        session.on_new_queue(queue.spec)
+    return queue
 
 
 def answer_declare(channel: Channel, name: str, message_count: int, consumer_count: int) -> None:
     channel.reply(
         make(
-            Queue.DeclareOk, queue=name, message_count=message_count, consumer_count=consumer_count
+            Methods.DeclareOk,
+            queue=name,
+            message_count=message_count,
+            consumer_count=consumer_count,
         )
     )
 
@@ -125,7 +126,7 @@ def declare_reply_target(channel: Channel, name: str, *, nowait: bool) -> None:
         answer_declare(channel, name, message_count=0, consumer_count=1)
 
 
-def queue_binding(channel: Channel, method: Queue.Bind | Queue.Unbind) -> Binding:
+def queue_binding(channel: Channel, method: Methods.Bind | Methods.Unbind) -> Binding:
     """The binding that is meant; without a queue it is the last one, then also as the key."""
     name = clean(method.queue)
     refuse_volatile(name)
@@ -149,28 +150,28 @@ def refuse_volatile(name: str) -> None:
 
 
 def on_queue_bind(channel: Channel, method: Method) -> None:
-    assert isinstance(method, Queue.Bind)
+    assert isinstance(method, Methods.Bind)
     channel.session.vhost.bind(queue_binding(channel, method), channel.session)
     if not method.nowait:
-        channel.reply(make(Queue.BindOk))
+        channel.reply(make(Methods.BindOk))
 
 
 def on_queue_unbind(channel: Channel, method: Method) -> None:
-    assert isinstance(method, Queue.Unbind)
+    assert isinstance(method, Methods.Unbind)
     channel.session.vhost.unbind(queue_binding(channel, method), channel.session)
-    channel.reply(make(Queue.UnbindOk))
+    channel.reply(make(Methods.UnbindOk))
 
 
 def on_queue_purge(channel: Channel, method: Method) -> None:
-    assert isinstance(method, Queue.Purge)
+    assert isinstance(method, Methods.Purge)
     count = channel.queue(clean(method.queue)).purge()
     if not method.nowait:
-        channel.reply(make(Queue.PurgeOk, message_count=count))
+        channel.reply(make(Methods.PurgeOk, message_count=count))
 
 
 def on_queue_delete(channel: Channel, method: Method) -> None:
     """Deleting what does not exist succeeds."""
-    assert isinstance(method, Queue.Delete)
+    assert isinstance(method, Methods.Delete)
     vhost = channel.session.vhost
     name = channel.queue_name(clean(method.queue))
     count = 0
@@ -178,7 +179,7 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
         queue = channel.queue(name)
         count = vhost.delete_queue_if(queue, unused=method.if_unused, empty=method.if_empty)
     if not method.nowait:
-        channel.reply(make(Queue.DeleteOk, message_count=count))
+        channel.reply(make(Methods.DeleteOk, message_count=count))
 
 
 def on_access_request(channel: Channel, method: Method) -> None:
@@ -192,10 +193,10 @@ HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
     Exchange.Delete: on_exchange_delete,
     Exchange.Bind: on_exchange_bind,
     Exchange.Unbind: on_exchange_unbind,
-    Queue.Declare: on_queue_declare,
-    Queue.Bind: on_queue_bind,
-    Queue.Unbind: on_queue_unbind,
-    Queue.Purge: on_queue_purge,
-    Queue.Delete: on_queue_delete,
+    Methods.Declare: on_queue_declare,
+    Methods.Bind: on_queue_bind,
+    Methods.Unbind: on_queue_unbind,
+    Methods.Purge: on_queue_purge,
+    Methods.Delete: on_queue_delete,
     Access.Request: on_access_request,
 }

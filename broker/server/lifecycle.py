@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from enum import Enum, auto
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fluffle.broker.access import LoginRefused, User
 from fluffle.broker.errors import (
@@ -262,4 +262,4 @@ def capabilities_of(client_properties: FieldTable) -> frozenset[str]:
 
 def text_of(table: FieldTable, name: str) -> str:
     value = table.get(name, ("V", None))[1]
-    return cast(bytes, value).decode(errors="replace") if isinstance(value, bytes) else ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else ""

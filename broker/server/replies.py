@@ -9,7 +9,6 @@ routed (RabbitMQ since 4.2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.engine import Debtor
@@ -17,12 +16,6 @@ from fluffle.broker.queues.handout import Handout, Holder
 from fluffle.broker.server.properties import REPLY_TO
 
 PREFIX = REPLY_TO + "."
-
-
-class Requester(Holder, Protocol):
-    """The pseudo-consumer that answers go to."""
-
-    def deliver(self, handout: Handout) -> None: ...
 
 
 class ReplyTarget:
@@ -33,7 +26,7 @@ class ReplyTarget:
     is_behind = False
     """Nothing ever waits here."""
 
-    def __init__(self, requester: Requester | None) -> None:
+    def __init__(self, requester: Holder | None) -> None:
         self._requester = requester
         self.debtors: list[Debtor] = []
 
@@ -53,7 +46,7 @@ class ReplyTargets:
     def __init__(self) -> None:
         self._targets: dict[str, ReplyTarget] = {}
 
-    def add(self, name: str, requester: Requester) -> None:
+    def add(self, name: str, requester: Holder) -> None:
         """Make `name`, which begins with PREFIX, reach `requester`."""
         self._targets[name] = ReplyTarget(requester)
 
