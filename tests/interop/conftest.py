@@ -1,0 +1,62 @@
+"""The broker that other people's clients talk to, and deadlines for all of them.
+
+`FLUFFLE_INTEROP_URL=amqp://user:password@host:port/vhost` runs the same tests against any broker:
+whatever they expect, RabbitMQ does.
+"""
+
+import os
+import re
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+
+from tests.support.daemon import Daemon
+
+DEADLINE_S = 30
+FORBIDDEN_IN_LOG = re.compile(r"Traceback|Task exception|never (?:awaited|retrieved)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "interop" in item.path.parts:
+            item.add_marker(pytest.mark.interop)
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The AMQP URL of the broker under test, up for the whole run."""
+    if external := os.environ.get("FLUFFLE_INTEROP_URL"):
+        yield external
+        return
+    daemon = Daemon(tmp_path_factory.mktemp("interop"))
+    daemon.start()
+    yield daemon.url
+    exit_code = daemon.stop()
+    assert exit_code == 0, daemon.log
+    assert not FORBIDDEN_IN_LOG.search(daemon.log), daemon.log
+
+
+@pytest.fixture(autouse=True)
+def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Interrupt a client that waits for what the broker never sends."""
+
+    def expire(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"{request.node.name} waited {DEADLINE_S} s for the broker")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(DEADLINE_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture
+def name() -> Callable[[str], str]:
+    """Make names that no other test uses: an external broker outlives a run."""
+    suffix = uuid.uuid4().hex[:12]
+    return lambda base: f"interop.{base}.{suffix}"
