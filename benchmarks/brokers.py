@@ -147,9 +147,11 @@ def not_started(process: "subprocess.Popen[bytes]", log: Path) -> NotStarted:
 
 def rabbitmq_commands() -> tuple[Path, Path]:
     """The start script and epmd.  Debian's script on the PATH only changes user and goes on."""
-    found, epmd = shutil.which("rabbitmq-server"), shutil.which("epmd")
+    search_path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
+    found = shutil.which("rabbitmq-server", path=search_path)
+    epmd = shutil.which("epmd", path=search_path)
     if not found or not epmd:
-        raise NotAvailable("rabbitmq-server and epmd are not on the PATH")
+        raise NotAvailable("rabbitmq-server and epmd are not installed")
     script = Path(found).resolve().with_name("rabbitmq-server")
     return (script if script.exists() else Path(found)), Path(epmd)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.brokers import Broker, NotAvailable
+from benchmarks.client import Address
 from benchmarks.machine import Cores, pinned
 
 FOLDER = Path(__file__).with_name("amqpload")
@@ -32,14 +33,23 @@ def build() -> Path:
 
 
 def run(broker: Broker, cores: Cores, arguments: list[str], *, timeout_s: float) -> Report:
-    """amqpload's report.  A run that lost messages is reported, not raised."""
-    pids = ",".join(map(str, broker.pids()))
-    command = [str(FOLDER / "amqpload"), *arguments]
-    command += ["-H", f"{broker.address.host}:{broker.address.port}", "-I", pids]
+    """Loads `broker` from `cores`; the report accounts for the broker's processes."""
     with pinned(cores):
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+        return command(broker.address, arguments, pids=broker.pids(), timeout_s=timeout_s)
+
+
+def command(address: Address, arguments: list[str], *, pids: list[int], timeout_s: float) -> Report:
+    """amqpload's report.  A run that lost messages is reported, not raised."""
+    options = ["-H", f"{address.host}:{address.port}"]
+    if pids:
+        options += ["-I", ",".join(map(str, pids))]
+    done = subprocess.run(
+        [str(FOLDER / "amqpload"), *arguments, *options],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
     try:
         report: Report = json.loads(done.stdout)
     except ValueError:

@@ -1,0 +1,125 @@
+"""The load generator notices what a broker does wrong: its checks are only worth this much."""
+
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from benchmarks import load
+from benchmarks.brokers import NotAvailable
+from benchmarks.client import Address, method, receive
+from benchmarks.load import Report
+from tests.support.require import unavailable
+
+MESSAGES = 10
+
+REPLIES = {
+    (10, 11): method(10, 30, struct.pack(">HIH", 2047, 131072, 0)),  # start-ok: tune
+    (10, 40): method(10, 41, b"\x00"),  # open: open-ok
+    (10, 50): method(10, 51, b""),  # close: close-ok
+    (20, 10): b"\x01\x00\x01" + method(20, 11, bytes(4))[3:],  # and so on, on channel 1
+    (50, 10): b"\x01\x00\x01" + method(50, 11, b"\x01q" + bytes(8))[3:],
+    (50, 40): b"\x01\x00\x01" + method(50, 41, bytes(4))[3:],
+    (60, 10): b"\x01\x00\x01" + method(60, 11, b"")[3:],
+    (85, 10): b"\x01\x00\x01" + method(85, 11, b"")[3:],
+}
+
+Tamper = Callable[[list[bytes]], list[bytes]]
+
+
+class ScriptedBroker(socketserver.ThreadingTCPServer):
+    """Confirms `MESSAGES` publishes at once and delivers what `tamper` makes of them."""
+
+    def __init__(self, tamper: Tamper) -> None:
+        super().__init__(("127.0.0.1", 0), Session)
+        self.tamper = tamper
+        self.consumer: Session | None = None
+        self.consuming = threading.Event()
+
+
+class Session(socketserver.BaseRequestHandler):
+    """One connection, until it is closed or gone."""
+
+    server: ScriptedBroker
+
+    def handle(self) -> None:
+        receive(self.request, 8)
+        self.request.sendall(
+            method(10, 10, b"\x00\x09" + bytes(4) + struct.pack(">I", 5) + b"PLAIN")
+        )
+        contents: list[bytes] = []
+        for kind, payload in self.frames():
+            if kind == 3:
+                contents.append(payload)
+                if len(contents) == MESSAGES:
+                    self.deliver(contents)
+            elif kind == 1:
+                called = struct.unpack_from(">HH", payload)
+                if called == (60, 20):
+                    self.server.consumer = self
+                    self.server.consuming.set()
+                self.request.sendall(REPLIES.get(called, b""))
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        while head := self.request.recv(1):
+            _channel, size = struct.unpack(">HI", receive(self.request, 6))
+            yield head[0], receive(self.request, size + 1)[:-1]
+
+    def deliver(self, bodies: list[bytes]) -> None:
+        assert self.server.consuming.wait(10)
+        assert self.server.consumer is not None
+        out = b""
+        for tag, body in enumerate(self.server.tamper(bodies), 1):
+            deliver = method(60, 60, b"\x02c0" + struct.pack(">QB", tag, 0) + b"\x00\x01q")
+            header = struct.pack(">BHIHHQHB", 2, 1, 14, 60, 0, len(body), 0, 0xCE)
+            out += b"\x01\x00\x01" + deliver[3:] + header
+            out += struct.pack(">BHI", 3, 1, len(body)) + body + b"\xce"
+        self.server.consumer.request.sendall(out)
+        confirm = method(60, 80, struct.pack(">QB", MESSAGES, 1))
+        self.request.sendall(b"\x01\x00\x01" + confirm[3:])
+
+
+@contextmanager
+def serving(tamper: Tamper) -> Iterator[Address]:
+    with ScriptedBroker(tamper) as broker:
+        thread = threading.Thread(target=broker.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield Address(*broker.server_address[:2])  # type: ignore[arg-type]
+        finally:
+            broker.shutdown()
+            thread.join()
+
+
+def report_of(tamper: Tamper) -> Report:
+    try:
+        load.build()
+    except NotAvailable as missing:
+        unavailable(str(missing))
+    arguments = ["-z", "-f", "-k", "1", "-u", "100", "-n", str(MESSAGES), "-d", "0.3"]
+    with serving(tamper) as address:
+        return load.command(address, arguments, pids=[], timeout_s=30)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "fault"),
+    [
+        (lambda bodies: bodies[:3] + bodies[4:], "lost"),
+        (lambda bodies: bodies[:3] + bodies[2:], "duplicates"),
+        (lambda bodies: [*bodies[:2], bodies[3], bodies[2], *bodies[4:]], "reordered"),
+    ],
+    ids=["lost", "duplicate", "reordered"],
+)
+def test_a_broken_promise_is_counted(tamper: Tamper, fault: str) -> None:
+    report = report_of(tamper)
+    assert report[fault] == 1
+    assert report["published"] == report["confirmed"] == MESSAGES
+
+
+def test_a_faithful_broker_is_not_blamed() -> None:
+    report = report_of(lambda bodies: bodies)
+    assert report["received"] == MESSAGES
+    assert not any(report[name] for name in ("lost", "duplicates", "reordered", "errors"))

@@ -1,0 +1,179 @@
+"""What the benchmarks make of a recorded comparison, and what a message may cost."""
+
+import re
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare, load, report, results
+from benchmarks.brokers import NotAvailable, fluffle
+from benchmarks.machine import placements
+from benchmarks.plot import WIDTH_PX, Scale
+from benchmarks.results import Comparison, Conditions, Run
+from benchmarks.scenarios import SCENARIOS
+from tests.support.require import unavailable
+
+CPU_US_PER_MESSAGE_MAX = 5.0
+"""Twice what is aimed at, because the machine may be busy."""
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def run(broker: str, scenario: str, repetition: int, **figures: float) -> Run:
+    """A run as it is recorded, without what no table reads."""
+    latency = {"n": 0, "p50": 0.0, "p99": 0.0}
+    reported = {
+        "pub_rate": 50_000.0,
+        "consume_rate": 50_000.0,
+        "broker_cpu_s_per_M": 20.0,
+        "broker_cores": 1.0,
+        "other_cores": 0.05,
+        "broker_rss_peak_MiB": 150.0,
+        "confirm_us": {**latency, "n": 9, "p50": 8_000.0, "p99": 20_000.0}
+        if scenario == "b16"
+        else latency,
+        **dict.fromkeys(results.FAULTS, 0),
+        **figures,
+    }
+    return Run(broker, scenario, repetition, 100.0, reported)
+
+
+def recorded(*more: Run) -> Comparison:
+    conditions = Conditions(
+        date="2026-01-31",
+        commit="0123456789",
+        python="CPython 3.11.7",
+        machine={"cpu": "Example CPU", "cores": 2, "memory_gib": 8, "system": "Linux"},
+        command="python -m benchmarks.compare --reps 3 --secs 8",
+        measured_s=8.0,
+        warm_up_s=1.5,
+        repetitions=3,
+        cores={"fluffle": "core 0, the load on core 1", "rabbitmq": "core 0, 1"},
+        versions={"fluffle": "4.3.5", "rabbitmq": "4.0.5"},
+    )
+    slow = [run("rabbitmq", "b16", n, consume_rate=rate) for n, rate in enumerate((9e4, 1e5, 2e5))]
+    fast = [
+        run("fluffle", "b16", n, consume_rate=rate, broker_cpu_s_per_M=2.5)
+        for n, rate in enumerate((4e5, 1.25e6, 5e5))
+    ]
+    return Comparison(conditions, [*slow, *fast, run("rabbitmq", "a16", 0), *more])
+
+
+def test_medians_are_compared_so_that_more_is_better() -> None:
+    table = report.group_table(recorded(), (report.CONSUMED, report.CPU))
+    assert table.splitlines() == [
+        "| scenario | consumed/s RabbitMQ | consumed/s fluffle | × "
+        "| CPU µs RabbitMQ | CPU µs fluffle | × |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+        "| b16 | 100.0k | 500.0k | 5.0× | 20.00 | 2.50 | 8.0× |",
+        "| a16 | 50.0k | – | – | 20.00 | – | – |",
+    ]
+
+
+def test_one_broker_alone_has_no_ratio() -> None:
+    alone = Comparison(recorded().conditions, [run("rabbitmq", "b16", 0)])
+    table = report.group_table(alone, (report.CPU,))
+    assert table.splitlines()[0] == "| scenario | CPU µs RabbitMQ |"
+
+
+def test_a_latency_without_samples_is_left_out() -> None:
+    value = report.latency_ms("confirm", "p99")
+    assert value(run("fluffle", "a16", 0)) is None
+    assert value(run("fluffle", "b16", 0)) == 20.0
+
+
+def test_faults_and_disturbances_are_told() -> None:
+    assert "No message was lost" in report.tables(recorded())
+    text = report.tables(recorded(run("fluffle", "a16", 0, lost=3, other_cores=0.5)))
+    assert "fluffle a16: 3 lost" in text
+    assert "1 of 8 runs were disturbed" in text
+
+
+def test_every_part_of_a_comparison_is_in_its_text() -> None:
+    text = report.tables(recorded())
+    for part in (*report.GROUPS, "Example CPU", "4.3.5", SCENARIOS["b16"].description):
+        assert part in text
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    file = tmp_path / "results" / "compare.json"
+    results.save(recorded(), file)
+    assert results.load(file) == recorded()
+
+
+def test_a_record_names_no_host_and_no_path() -> None:
+    conditions = results.conditions(
+        command="", measured_s=1, warm_up_s=1, repetitions=1, cores={}, versions={}
+    )
+    assert set(conditions.machine) == {"cpu", "cores", "memory_gib", "system"}
+    assert re.fullmatch(r"[0-9a-f]+(-dirty)?|unknown", conditions.commit)
+    assert re.fullmatch(r"\w+ [\w.+]+", conditions.python)
+
+
+def test_the_plot_has_a_bar_for_every_figure() -> None:
+    picture = ET.fromstring(report.plot(recorded()))
+    panels = picture.findall(f"{SVG}g")
+    bars = [panel.findall(f"{SVG}rect") for panel in panels]
+    assert [len(of_panel) for of_panel in bars] == [3, 3]  # a16 was not run against fluffle
+    slow, fast = (float(bar.attrib["width"]) for bar in bars[0][:2])
+    assert slow < fast
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.5, 2_000.0], [10.0, 100.0]])
+def test_a_scale_holds_its_values_and_shows_the_smallest(values: list[float]) -> None:
+    scale = Scale.over(values)
+    assert 0 < scale.px(min(values)) <= scale.px(max(values)) <= WIDTH_PX
+
+
+def test_a_scale_without_values_has_decades() -> None:
+    assert len(Scale.over([0.0]).decades()) > 1
+
+
+def test_a_section_is_renewed_and_the_rest_is_kept() -> None:
+    document = "# Title\n\n<!-- a: generated -->\nold\n<!-- a: end -->\n\nwords\n"
+    renewed = report.with_section(document, "a", r"new \1")
+    assert renewed == ("# Title\n\n<!-- a: generated -->\n\nnew \\1\n\n<!-- a: end -->\n\nwords\n")
+    assert report.with_section(renewed, "a", r"new \1") == renewed
+    assert report.with_section(renewed, "b", "more").startswith(renewed)
+
+
+def test_publishing_writes_the_table_and_the_plot(tmp_path: Path) -> None:
+    report.publish(recorded(), tmp_path)
+    assert "5.0×" in (tmp_path / "performance.md").read_text()
+    assert ET.parse(tmp_path / "performance.svg").getroot().tag == f"{SVG}svg"
+
+
+def test_brokers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["compare", "--scenarios", "a16,b16", "--reps", "2", "--out", "/elsewhere"]
+    monkeypatch.setattr("sys.argv", command)
+    chosen = compare.arguments()
+    first, second = chosen.brokers
+    assert list(compare.turns(chosen)) == [
+        (0, "a16", first),
+        (0, "a16", second),
+        (0, "b16", first),
+        (0, "b16", second),
+        (1, "a16", second),
+        (1, "a16", first),
+        (1, "b16", second),
+        (1, "b16", first),
+    ]
+    assert not chosen.complete
+    assert chosen.command == ("python -m benchmarks.compare --scenarios a16,b16 --reps 2 --secs 8")
+
+
+@pytest.mark.slow
+def test_a_message_costs_little_cpu() -> None:
+    """Publish, confirm, deliver and acknowledge 16 bytes, by the CPU of the broker process."""
+    place = placements(pin_rabbitmq=False)["fluffle"]
+    options = ["-T", "2", "-W", "0.5", *SCENARIOS["b16"].options]
+    try:
+        load.build()
+        with tempfile.TemporaryDirectory() as folder, fluffle(Path(folder), place.broker) as broker:
+            reports = [load.run(broker, place.load, options, timeout_s=120) for _ in range(3)]
+    except NotAvailable as missing:
+        unavailable(str(missing))
+    assert not any(found[fault] for found in reports for fault in results.FAULTS)
+    assert min(found["broker_cpu_s_per_M"] for found in reports) <= CPU_US_PER_MESSAGE_MAX
