@@ -160,7 +160,7 @@ typedef struct {
 
 void report(const measurement *m);
 int mode_run(void);
-int mode_workers(int declare, int idle);
+int mode_workers(const char *mode);
 int mode_ping(void);
 
 static inline void bm_set(uint8_t **bm, size_t *cap, uint64_t s) {

@@ -40,6 +40,15 @@ static inline void h_add(hist *h, uint64_t v) {
     h->c[h_idx(v)]++;
 }
 
+static inline void h_merge(hist *h, const hist *other) {
+    h->n += other->n;
+    h->sum += other->sum;
+    if (other->max > h->max)
+        h->max = other->max;
+    for (int i = 0; i < 60 * HSUB; i++)
+        h->c[i] += other->c[i];
+}
+
 static inline double h_pct(const hist *h, double q) {
     if (!h->n)
         return 0;

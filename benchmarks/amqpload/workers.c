@@ -2,147 +2,179 @@
 #include "amqpload.h"
 #include <pthread.h>
 
+typedef struct worker worker;
+
+struct worker {
+    pthread_t thread;
+    int idx;
+    conn c;
+    const addr *host;
+    int (*step)(worker *w); /* 0, or -1: failed */
+    int give_up;            /* after a step that failed */
+    hist latency;
+    uint64_t done, errors;
+};
+
 static volatile int go = 1;
 
-typedef struct {
-    pthread_t t;
-    int i;
-    hist h;
-    uint64_t n, err;
-    int declare;
-} worker;
+static void wait_s(double s) {
+    usleep((useconds_t)(s * 1e6));
+}
 
-static void *w_main(void *arg) {
-    worker *w = arg;
-    conn c;
-    memset(&c, 0, sizeof c);
-    addr *a = &opt.publish_hosts[w->i % opt.publish_host_count];
-    if (w->declare && open_session(&c, a, 1)) {
-        w->err++;
+static void own_queue_name(const worker *w, uint64_t n, char *b, size_t size) {
+    snprintf(b, size, "%s.w%d.%llu", opt.prefix, w->idx, (unsigned long long)n);
+}
+
+static int step_declare(worker *w) {
+    char q[160];
+    own_queue_name(w, w->done, q, sizeof q);
+    if (!declare_queue(&w->c, q))
         return 0;
+    fprintf(stderr, "declare: %s\n", last_error);
+    w->give_up = 1;
+    return -1;
+}
+
+/* connect, open a channel, close it, close the connection */
+static int step_churn(worker *w) {
+    conn *c = &w->c;
+    if (open_session(c, w->host, 1)) {
+        wait_s(0.001);
+        return -1;
     }
-    while (go && (!opt.messages || w->n < opt.messages / (uint64_t)opt.concurrency)) {
+    size_t f = m_begin(&c->out, 1, 20, 40);
+    p16(&c->out, 200);
+    pss(&c->out, "");
+    p16(&c->out, 0);
+    p16(&c->out, 0);
+    fr_end(&c->out, f);
+    if (flush_all(c) || expect(c, 20, 41, 0, 0)) {
+        close(c->fd);
+        return -1;
+    }
+    return close_session(c);
+}
+
+static void *work(void *arg) {
+    worker *w = arg;
+    uint64_t quota = opt.messages / (uint64_t)opt.concurrency;
+    while (go && !w->give_up && (!opt.messages || w->done < quota)) {
         uint64_t t = now_ns();
-        if (w->declare) {
-            char q[160];
-            sprintf(q, "%s.w%d.%llu", opt.prefix, w->i, (unsigned long long)w->n);
-            if (declare_queue(&c, q)) {
-                w->err++;
-                fprintf(stderr, "declare: %s\n", last_error);
-                break;
-            }
-        } else if (open_session(&c, a, 1)) {
-            w->err++;
-            usleep(1000);
+        if (w->step(w)) {
+            w->errors++;
             continue;
-        } else {
-            size_t f = m_begin(&c.out, 1, 20, 40);
-            p16(&c.out, 200);
-            pss(&c.out, "");
-            p16(&c.out, 0);
-            p16(&c.out, 0);
-            fr_end(&c.out, f);
-            if (flush_all(&c) || expect(&c, 20, 41, 0, 0)) {
-                w->err++;
-                close(c.fd);
-                continue;
-            }
-            if (close_session(&c))
-                w->err++;
         }
-        h_add(&w->h, now_ns() - t);
-        w->n++;
+        h_add(&w->latency, now_ns() - t);
+        w->done++;
     }
-    if (w->declare)
-        close_session(&c);
     return 0;
 }
 
-static void *w_delete(void *arg) {
+static void *work_declare(void *arg) {
     worker *w = arg;
-    conn c;
-    memset(&c, 0, sizeof c);
-    if (open_session(&c, &opt.publish_hosts[w->i % opt.publish_host_count], 1))
+    if (open_session(&w->c, w->host, 1)) {
+        w->errors++;
         return 0;
-    for (uint64_t k = 0; k < w->n; k++) {
+    }
+    work(w);
+    close_session(&w->c);
+    return 0;
+}
+
+static void *work_delete(void *arg) {
+    worker *w = arg;
+    if (open_session(&w->c, w->host, 1))
+        return 0;
+    for (uint64_t n = 0; n < w->done; n++) {
         char q[160];
-        sprintf(q, "%s.w%d.%llu", opt.prefix, w->i, (unsigned long long)k);
-        if (delete_queue(&c, q))
+        own_queue_name(w, n, q, sizeof q);
+        if (delete_queue(&w->c, q))
             break;
     }
-    close_session(&c);
+    close_session(&w->c);
     return 0;
 }
 
-int mode_workers(int declare, int idle) {
-    worker *w = calloc((size_t)opt.concurrency, sizeof *w);
-    snap s0 = take();
-    for (int i = 0; i < opt.concurrency; i++) {
-        w[i].i = i;
-        w[i].declare = declare;
-        pthread_create(&w[i].t, 0, w_main, &w[i]);
-    }
-    if (!opt.messages) {
-        usleep((useconds_t)(opt.secs * 1e6));
+/* all of them at once, for as long or as often as the options say */
+static void run_all(worker *all, void *(*body)(void *), int timed) {
+    for (int i = 0; i < opt.concurrency; i++)
+        pthread_create(&all[i].thread, 0, body, &all[i]);
+    if (timed && !opt.messages) {
+        wait_s(opt.secs);
         go = 0;
     }
     for (int i = 0; i < opt.concurrency; i++)
-        pthread_join(w[i].t, 0);
-    snap s1 = take();
-    hist h;
-    memset(&h, 0, sizeof h);
-    uint64_t n = 0, err = 0;
-    for (int i = 0; i < opt.concurrency; i++) {
-        n += w[i].n;
-        err += w[i].err;
-        h.n += w[i].h.n;
-        h.sum += w[i].h.sum;
-        if (w[i].h.max > h.max)
-            h.max = w[i].h.max;
-        for (int k = 0; k < 60 * HSUB; k++)
-            h.c[k] += w[i].h.c[k];
-    }
-    double dt = (double)(s1.t - s0.t) / 1e9, b = s1.b.utime + s1.b.stime - s0.b.utime - s0.b.stime;
-    printf("{\"mode\":\"%s\",\"label\":\"%s\",\"type\":\"%s\",\"concurrency\":%d,\"secs\":%.3f,"
-           "\"count\":%llu,\"errors\":%llu,\"per_s\":%.1f,",
-           idle      ? "idle"
-           : declare ? "declare"
-                     : "churn",
-           opt.label, opt.queue_type, opt.concurrency, dt, (unsigned long long)n,
-           (unsigned long long)err, (double)n / dt);
-    h_json(stdout, "latency_us", &h);
-    printf(",\"client_cores\":%.3f,\"broker_cpu_s\":%.3f,\"broker_cpu_ms_each\":%.3f,\"broker_rss_"
-           "start_MiB\":%.1f,\"broker_rss_end_MiB\":%.1f",
-           (s1.cpu - s0.cpu) / dt, b, n ? b / (double)n * 1e3 : 0, s0.b.rss_kb / 1024.0,
-           s1.b.rss_kb / 1024.0);
-    if (idle) {
-        usleep((useconds_t)(opt.warm_up * 1e6));
-        snap a = take();
-        long pr[16];
-        usleep((useconds_t)(opt.secs * 1e6));
-        snap z = take();
-        for (int i = 0; i < opt.pid_count; i++)
-            pr[i] = process_rss_kb(opt.pids[i]);
-        double d = (double)(z.t - a.t) / 1e9;
-        printf(",\"idle_secs\":%.1f,\"idle_broker_cores\":%.4f,\"idle_rss_MiB\":%.1f,\"idle_rss_"
-               "each_MiB\":[",
-               d, (z.b.utime + z.b.stime - a.b.utime - a.b.stime) / d, z.b.rss_kb / 1024.0);
-        for (int i = 0; i < opt.pid_count; i++)
-            printf("%s%.1f", i ? "," : "", pr[i] / 1024.0);
-        printf("]");
-    }
-    printf("}\n");
-    fflush(stdout);
-    if (declare && !opt.keep) {
-        for (int i = 0; i < opt.concurrency; i++)
-            pthread_create(&w[i].t, 0, w_delete, &w[i]);
-        for (int i = 0; i < opt.concurrency; i++)
-            pthread_join(w[i].t, 0);
-    }
-    return err ? 1 : 0;
+        pthread_join(all[i].thread, 0);
 }
 
-int mode_ping(void) { /* wait for the first successful connection.open */
+static double broker_cpu_s(const snap *a, const snap *z) {
+    return z->b.utime + z->b.stime - a->b.utime - a->b.stime;
+}
+
+static void report_steps(const worker *all, const snap *a, const snap *z) {
+    hist *latency = calloc(1, sizeof *latency);
+    uint64_t done = 0, errors = 0;
+    for (int i = 0; i < opt.concurrency; i++) {
+        h_merge(latency, &all[i].latency);
+        done += all[i].done;
+        errors += all[i].errors;
+    }
+    double dt = (double)(z->t - a->t) / 1e9, cpu = broker_cpu_s(a, z);
+    printf("\"label\":\"%s\",\"type\":\"%s\",\"concurrency\":%d,\"secs\":%.3f,"
+           "\"count\":%llu,\"errors\":%llu,\"per_s\":%.1f,",
+           opt.label, opt.queue_type, opt.concurrency, dt, (unsigned long long)done,
+           (unsigned long long)errors, (double)done / dt);
+    h_json(stdout, "latency_us", latency);
+    printf(",\"client_cores\":%.3f,\"broker_cpu_s\":%.3f,\"broker_cpu_ms_each\":%.3f,"
+           "\"broker_rss_start_MiB\":%.1f,\"broker_rss_end_MiB\":%.1f",
+           (z->cpu - a->cpu) / dt, cpu, done ? cpu / (double)done * 1e3 : 0, a->b.rss_kb / 1024.0,
+           z->b.rss_kb / 1024.0);
+    free(latency);
+}
+
+/* what the broker uses while nobody does anything */
+static void report_idle(void) {
+    wait_s(opt.warm_up);
+    snap a = take();
+    wait_s(opt.secs);
+    snap z = take();
+    double dt = (double)(z.t - a.t) / 1e9;
+    printf(",\"idle_secs\":%.1f,\"idle_broker_cores\":%.4f,\"idle_rss_MiB\":%.1f,"
+           "\"idle_rss_each_MiB\":[",
+           dt, broker_cpu_s(&a, &z) / dt, z.b.rss_kb / 1024.0);
+    for (int i = 0; i < opt.pid_count; i++)
+        printf("%s%.1f", i ? "," : "", process_rss_kb(opt.pids[i]) / 1024.0);
+    printf("]");
+}
+
+int mode_workers(const char *mode) {
+    int churn = !strcmp(mode, "churn");
+    worker *all = calloc((size_t)opt.concurrency, sizeof *all);
+    for (int i = 0; i < opt.concurrency; i++) {
+        all[i].idx = i;
+        all[i].host = &opt.publish_hosts[i % opt.publish_host_count];
+        all[i].step = churn ? step_churn : step_declare;
+    }
+    snap a = take();
+    run_all(all, churn ? work : work_declare, 1);
+    snap z = take();
+    printf("{\"mode\":\"%s\",", mode);
+    report_steps(all, &a, &z);
+    if (!strcmp(mode, "idle"))
+        report_idle();
+    printf("}\n");
+    fflush(stdout);
+    if (!churn && !opt.keep)
+        run_all(all, work_delete, 0);
+    uint64_t errors = 0;
+    for (int i = 0; i < opt.concurrency; i++)
+        errors += all[i].errors;
+    free(all);
+    return errors ? 1 : 0;
+}
+
+/* waits for the first connection.open that succeeds */
+int mode_ping(void) {
     uint64_t t0 = now_ns(), tries = 0;
     conn c;
     memset(&c, 0, sizeof c);
@@ -159,6 +191,6 @@ int mode_ping(void) { /* wait for the first successful connection.open */
             fprintf(stderr, "no connection: %s %s\n", strerror(errno), last_error);
             return 1;
         }
-        usleep(5000);
+        wait_s(0.005);
     }
 }
