@@ -50,6 +50,7 @@ class HeaderReceived:
     """The eight bytes that open a connection, right or wrong."""
 
     header: bytes
+    channel: int = 0
 
 
 @dataclass(slots=True)
@@ -61,3 +62,18 @@ class Violation:
 
 
 Event: TypeAlias = Publishes | Acks | MethodReceived | Oversized | HeaderReceived | Violation
+
+
+def method_ids(occurrence: Event) -> tuple[int, int]:
+    """The class and method id that an error about this event names; 0 and 0 without a method."""
+    if isinstance(occurrence, MethodReceived):
+        payload = occurrence.payload
+        return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
+    return METHOD_IDS.get(type(occurrence), (0, 0))
+
+
+METHOD_IDS: dict[type[Event], tuple[int, int]] = {
+    Publishes: (60, 40),
+    Oversized: (60, 40),
+    Acks: (60, 80),
+}

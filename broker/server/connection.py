@@ -35,6 +35,7 @@ from fluffle.protocol.events import (
     Oversized,
     Publishes,
     Violation,
+    method_ids,
 )
 from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.methods import Connection as ConnectionMethods
@@ -48,8 +49,6 @@ WRITE_BUFFER_BYTES_MAX = 1_048_576
 CLOSE_WAIT_S_MAX = 30
 """RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
 
-PUBLISH_IDS = (60, 40)
-ACK_IDS = (60, 80)
 NO_IDS = (0, 0)
 
 logger = logging.getLogger(__name__)
@@ -99,7 +98,12 @@ class Connection(asyncio.Protocol):
         for occurrence in self._reader.feed(data):
             if self.phase is Phase.CLOSED:
                 break
-            EVENTS[type(occurrence)](self, occurrence)
+            try:
+                EVENTS[type(occurrence)](self, occurrence)
+            except (BrokerError, ProtocolError) as error:
+                self._refuse(error, occurrence)
+            except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
+                self._give_up(error, occurrence)
         session = self.session
         if session is not None and session.confirming:
             for channel in session.confirming:
@@ -143,35 +147,28 @@ class Connection(asyncio.Protocol):
         lifecycle.start(self)
 
     def _on_publishes(self, batch: Publishes) -> None:
-        channel = self._open_channel(batch.channel, PUBLISH_IDS)
+        channel = self._open_channel(batch.channel)
         if channel is None:
             return
         if self.services.alarms.reason:
             self._block()
-        self._attempt(channel.number, PUBLISH_IDS, lambda: on_publishes(channel, batch))
+        on_publishes(channel, batch)
 
     def _on_acks(self, acks: Acks) -> None:
-        channel = self._open_channel(acks.channel, ACK_IDS)
+        channel = self._open_channel(acks.channel)
         if channel is not None:
-            self._attempt(channel.number, ACK_IDS, lambda: on_acks(channel, acks))
+            on_acks(channel, acks)
 
     def _on_oversized(self, occurrence: Oversized) -> None:
-        channel = self._open_channel(occurrence.channel, PUBLISH_IDS)
-        if channel is not None:
-            limit = self.services.limits.message_bytes_max
-            self._attempt(
-                channel.number, PUBLISH_IDS, lambda: oversized(occurrence.body_bytes, limit)
-            )
+        if self._open_channel(occurrence.channel) is not None:
+            raise oversized(occurrence.body_bytes, self.services.limits.message_bytes_max)
 
     def _on_violation(self, occurrence: Violation) -> None:
-        if self.phase is not Phase.CLOSING:
-            self.fail(occurrence.error, (occurrence.error.class_id, occurrence.error.method_id))
+        raise occurrence.error
 
     def _on_method(self, occurrence: MethodReceived) -> None:
         """Decode a method and give it to the connection or to its channel."""
-        payload, number = occurrence.payload, occurrence.channel
-        ids = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
-        self._attempt(number, ids, lambda: self._dispatch(number, decode_method(payload)))
+        self._dispatch(occurrence.channel, decode_method(occurrence.payload))
 
     def _dispatch(self, number: int, method: Method) -> None:
         if number == 0:
@@ -195,12 +192,14 @@ class Connection(asyncio.Protocol):
 
     # Channels
 
-    def _open_channel(self, number: int, ids: tuple[int, int]) -> Channel | None:
-        """The channel; None when what came for it does not count, or is an error."""
+    def _open_channel(self, number: int) -> Channel | None:
+        """The channel; None when what came for it does not count any more."""
+        if self.phase is not Phase.RUNNING or number in self._closing:
+            return None
         channel = self._channels.get(number)
-        if channel is None and self.phase is Phase.RUNNING and number not in self._closing:
-            self.fail(ChannelError("expected 'channel.open'"), ids)
-        return channel if self.phase is Phase.RUNNING else None
+        if channel is None:
+            raise ChannelError("expected 'channel.open'")
+        return channel
 
     def _on_channel_open(self, number: int, channel: Channel | None) -> None:
         if channel is not None:
@@ -240,20 +239,22 @@ class Connection(asyncio.Protocol):
 
     # Errors
 
-    def _attempt(self, number: int, ids: tuple[int, int], act: Callable[[], None]) -> None:
-        """Run a handler; what it raises closes the channel or the connection."""
-        try:
-            act()
-        except BrokerError as error:
-            if error.is_soft and number in self._channels:
-                self._close_channel(number, error, ids)
-            else:
-                self.fail(error, ids)
-        except ProtocolError as error:
-            self.fail(error, ids)
-        except Exception:
-            logger.exception("a handler failed on %s, method %s", self.name, ids)
-            self.fail(InternalError("the broker failed, see its log"), ids)
+    def _refuse(self, error: BrokerError | ProtocolError, occurrence: Event) -> None:
+        """Close the channel or the connection on which something was wrong, and say what."""
+        if isinstance(error, BrokerError):
+            ids = method_ids(occurrence)
+            if error.is_soft and occurrence.channel in self._channels:
+                self._close_channel(occurrence.channel, error, ids)
+                return
+        else:
+            ids = error.class_id, error.method_id
+        self.fail(error, ids)
+
+    def _give_up(self, error: Exception, occurrence: Event) -> None:
+        """The broker itself is at fault: say so here, and keep the other connections."""
+        ids = method_ids(occurrence)
+        logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
+        self.fail(InternalError("the broker failed, see its log"), ids)
 
     def _close_channel(self, number: int, error: BrokerError, ids: tuple[int, int]) -> None:
         event(

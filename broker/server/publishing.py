@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.engine import Debtor
 from fluffle.broker.server.confirms import Confirms
@@ -180,9 +180,9 @@ def return_unroutable(channel: Channel, origin: Origin, contents: list[bytes]) -
         channel.session.outlet.add(split_content(content, channel.number, frame_bytes_max))
 
 
-def oversized(body_bytes: int, limit_bytes: int) -> None:
+def oversized(body_bytes: int, limit_bytes: int) -> BrokerError:
     """A message was beyond the limit; its channel hears of it as RabbitMQ says it."""
-    raise PreconditionFailed(
+    return PreconditionFailed(
         f"message size {body_bytes} is larger than configured max size {limit_bytes}"
     )
 
