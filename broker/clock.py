@@ -1,0 +1,52 @@
+"""Time, for those who ask for it: the only place of the broker that reads a clock."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What a part that needs the time is given."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since some moment in the past; never goes back."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970 in UTC, as far as this machine knows; may jump."""
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    __slots__ = ()
+
+    def now_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class ManualClock:
+    """A clock that stands still until somebody moves it: for tests and simulations."""
+
+    __slots__ = ("_now_ms", "_wall_offset_ms")
+
+    def __init__(self, *, now_ms: int = 0, wall_ms: int = 0) -> None:
+        self._now_ms = now_ms
+        self._wall_offset_ms = wall_ms - now_ms
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def wall_ms(self) -> int:
+        return self._now_ms + self._wall_offset_ms
+
+    def advance(self, by_ms: int) -> None:
+        """Let time pass.  ValueError when it would go back."""
+        if by_ms < 0:
+            raise ValueError(f"time does not go back by {-by_ms} ms")
+        self._now_ms += by_ms
+
+    def jump_wall(self, by_ms: int) -> None:
+        """Set the wall clock forward or back, as an operator or NTP may; time does not pass."""
+        self._wall_offset_ms += by_ms
