@@ -1,0 +1,86 @@
+"""Structured logs: one line an event, `name key=value …` or one JSON object.
+
+Whatever clients send may stand in a value, so values that hold spaces, quotes or control characters
+are quoted as JSON strings: nobody writes a second line, or an escape sequence, into our log.
+No line holds a password: a field that is named like one is masked.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+MASKED_FIELDS = frozenset({"password", "secret", "cluster_secret", "token"})
+MASK = "***"
+FIELDS_ATTRIBUTE = "fluffle_fields"
+
+
+def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
+    """Log that something happened.  `name` is some_words; fields that are None are left out."""
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", name, extra={FIELDS_ATTRIBUTE: fields})
+
+
+def configure(format_name: str, level_name: str, stream: TextIO) -> None:
+    """Let all loggers write to `stream`, in the format `text` or `json`, from that level on."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter(FORMATS[format_name]))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level_name.upper())
+
+
+class LineFormatter(logging.Formatter):
+    """Makes one line of any record, also of those that are not events and of tracebacks."""
+
+    def __init__(self, line: Callable[[Mapping[str, object]], str]) -> None:
+        super().__init__()
+        self._line = line
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line without its end."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        values: dict[str, object] = {
+            "time": when.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        for key, value in getattr(record, FIELDS_ATTRIBUTE, {}).items():
+            if value is not None:
+                values[key] = MASK if key in MASKED_FIELDS else value
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return self._line(values)
+
+
+def text_line(values: Mapping[str, object]) -> str:
+    """`2026-01-31T12:00:00.000Z info ready node=a amqp=127.0.0.1:5672`."""
+    time, level, name, *fields = values.items()
+    shown = (f"{key}={_shown(value)}" for key, value in fields)
+    return " ".join((str(time[1]), str(level[1]), _one_line(str(name[1])), *shown))
+
+
+def json_line(values: Mapping[str, object]) -> str:
+    """One JSON object, in ASCII; what JSON has no type for is a string."""
+    return json.dumps(values, default=_as_text)
+
+
+FORMATS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
+    "text": text_line,
+    "json": json_line,
+}
+
+
+def _as_text(value: object) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _shown(value: object) -> str:
+    text = _as_text(value)
+    is_word = text.isprintable() and text and not set(text) & set(' "=')
+    return text if is_word else json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)
