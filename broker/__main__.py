@@ -1,0 +1,58 @@
+"""The command line: `fluffle serve`.  Says what is wrong in a sentence, never with a traceback."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from fluffle.broker.options import CONFIG, OPTIONS, OptionError, resolve
+
+logger = logging.getLogger(__name__)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fluffle", message="%(package)s %(version)s")
+def main() -> None:
+    """fluffle, an AMQP 0-9-1 message broker that behaves like RabbitMQ."""
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of the table, as texts, each as often as it was given."""
+    for option in reversed(list(OPTIONS.values())):  # the last one applied is shown first
+        text = option.help if option.effective else f"{option.help}  Not yet in effect."
+        declare = click.option(f"--{option.name}", metavar=option.metavar, help=text, multiple=True)
+        command = declare(command)
+    return command
+
+
+@main.command()
+@click.option("--config", metavar="FILE.toml", multiple=True, help="File with more options.")
+@with_options
+def serve(**flags: Any) -> None:
+    """Run a node in the foreground until SIGTERM or Ctrl-C.
+
+    Each option is also a key of the TOML file (without the dashes in front) and a variable of the
+    environment: FLUFFLE_CLUSTER_SECRET for --cluster-secret.
+    """
+    from fluffle.broker.daemon import run  # noqa: PLC0415  asyncio is slow to import, and
+    from fluffle.broker.logs import configure, event  # noqa: PLC0415  --help needs none of it
+    from fluffle.broker.node import Node  # noqa: PLC0415
+
+    names = (CONFIG, *OPTIONS)
+    try:
+        settings = resolve({name: flags[name.replace("-", "_")] for name in names}, os.environ)
+    except OptionError as error:
+        raise click.ClickException(str(error)) from error
+    configure(settings.config.log_format, settings.config.log_level, sys.stderr)
+    for variable in settings.unknown_variables:
+        event(logger, logging.WARNING, "unknown_variable", variable=variable)
+    for source in settings.not_in_effect:
+        event(logger, logging.WARNING, "not_yet_in_effect", option=source)
+    sys.exit(run(settings.config, Node))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a node is told before it starts: plain values, each limit with its unit and its reason.
+
+Defaults are those of RabbitMQ 4.3 where it has the setting.  That a value may come from a command
+line, the environment or a file is a matter of `options`; programs make a `Config` themselves.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+AMQP_PORT = 5672
+MEMORY_HIGH_WATERMARK = 0.6
+"""Share of the memory: the rest is for garbage, buffers of sockets, and the page cache."""
+
+DEFAULT_USERS: Mapping[str, str] = {"guest": "guest"}
+DEFAULT_VHOST = "/"
+
+CGROUP_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where to accept connections: an empty host is every interface, port 0 any free port."""
+
+    host: str = ""
+    port: int = AMQP_PORT
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may do to us."""
+
+    frame_bytes_max: int = 131_072
+    """Proposed in connection.tune: bounds what a peer can make us buffer before we may act."""
+    frame_bytes_min: int = 8_192
+    """The lowest a client may ask for (RabbitMQ since 4.1); its own start-ok needs that much."""
+    initial_frame_bytes_max: int = 8_192
+    """Before tune-ok, when we do not know yet who sends."""
+    channels_max: int = 2_047
+    """Channels of one connection: each costs memory, and a leak of channels should show."""
+    heartbeat_s: int = 60
+    """Proposed in connection.tune: below the idle timeouts of most load balancers."""
+    handshake_timeout_ms: int = 10_000
+    """From accept to connection.open: who has not logged in by then holds no socket."""
+    message_bytes_max: int = 16 * 1024 * 1024
+    """Body of a message: a message must fit in memory several times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it.  `users` maps names to passwords and is left out when a Config is printed."""
+
+    node_name: str = field(default_factory=lambda: f"fluffle@{platform.node() or 'localhost'}")
+    data_dir: Path = Path("data")
+    listen: ListenAddress = ListenAddress()
+    limits: Limits = Limits()
+    users: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_USERS), repr=False)
+    vhosts: tuple[str, ...] = (DEFAULT_VHOST,)
+    memory_bytes_max: int = field(
+        default_factory=lambda: int(MEMORY_HIGH_WATERMARK * memory_bytes())
+    )
+    """Resident memory beyond which publishers are paused."""
+    log_format: str = "text"
+    log_level: str = "info"
+    product: str = "RabbitMQ"
+    """Clients choose their behaviour by this and the next, so we say whom we behave like …"""
+    product_version: str = "4.3.5"
+    version: str = field(default_factory=lambda: metadata.version("fluffle"))
+    """… and by this and the next who we are."""
+    platform: str = field(
+        default_factory=lambda: (
+            f"fluffle on {platform.python_implementation()} {platform.python_version()}"
+        )
+    )
+
+
+def memory_bytes() -> int:
+    """Memory this process may use: what the machine has, or its cgroup allows if that is less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in CGROUP_MEMORY_LIMITS:
+        if file.exists():
+            text = file.read_text().strip()
+            limits += [int(text)] if text.isdecimal() else []  # `max` is no limit
+    return min(limits)

@@ -1,0 +1,161 @@
+"""A node as a process: signals, readiness, the file that says where it listens, its exit code.
+
+Everything that concerns the whole process (the collector, the switch interval, signal handlers) is
+here, because a node can also live inside somebody else's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.logs import event
+from fluffle.broker.notify import READY, STOPPING, notify
+
+NODE_FILE = "node.json"
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Full collections become rare: what piles up in a broker are bytes, which the collector skips."""
+
+SWITCH_INTERVAL_S = 0.0005
+"""A storage thread that wants the interpreter back waits for so long, not for the default 5 ms."""
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_SIGNAL_BASE = 128
+
+logger = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """What the process needs of a node."""
+
+    addresses: dict[str, tuple[str, int]]
+    """What was bound, by protocol; complete once `start` returns."""
+
+    async def start(self) -> None:
+        """Accept connections.  OSError when an address cannot be bound."""
+
+    async def stop(self, reason: str) -> None:
+        """Close every connection, saying why, and let go of everything."""
+
+
+class StartFailed(Exception):
+    """Why the node cannot run here, in a sentence that says what to change."""
+
+
+def run(config: Config, make_node: Callable[[Config], Node]) -> int:
+    """Run a node until SIGTERM or SIGINT; the exit code of the process.
+
+    The first signal stops the node in order, the second ends the process where it stands.
+    """
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_serve(config, make_node(config)))
+    except StartFailed as error:
+        event(logger, logging.ERROR, "start_failed", reason=error)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415  optional
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(config: Config, node: Node) -> None:
+    stop_signal = _await_signals(asyncio.get_running_loop())
+    node_file = config.data_dir / NODE_FILE
+    _make_data_dir(config.data_dir)
+    try:
+        await node.start()
+    except OSError as error:
+        raise _cannot_listen(config.listen, error) from error
+    tune_interpreter()
+    write_node_file(node_file, config, node.addresses)
+    _tell_manager(READY)
+    bound = {name: ListenAddress(*address) for name, address in node.addresses.items()}
+    event(logger, logging.INFO, "ready", node=config.node_name, **bound)
+    name = await stop_signal
+    event(logger, logging.INFO, "stopping", signal=name)
+    _tell_manager(STOPPING)
+    await node.stop("shutdown")
+    node_file.unlink(missing_ok=True)
+    event(logger, logging.INFO, "stopped", node=config.node_name)
+
+
+def tune_interpreter() -> None:
+    """Settings for a process that is a broker, once it is built: what lives now will stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+
+def write_node_file(file: Path, config: Config, addresses: Mapping[str, tuple[str, int]]) -> None:
+    """Say who runs here and where it listens, at once or not at all."""
+    content = {
+        "node": config.node_name,
+        "pid": os.getpid(),
+        "addresses": addresses,
+        "version": config.version,
+    }
+    draft = file.with_suffix(".tmp")
+    draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    draft.replace(file)
+
+
+def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
+    """Resolves to the name of the first signal to stop; the second one ends the process."""
+    first: asyncio.Future[str] = loop.create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if first.done():
+            os._exit(EXIT_SIGNAL_BASE + number)
+        first.set_result(number.name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return first
+
+
+def _make_data_dir(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise StartFailed(
+            f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
+        ) from error
+
+
+def _cannot_listen(address: ListenAddress, error: OSError) -> StartFailed:
+    if error.errno == errno.EADDRINUSE:
+        return StartFailed(
+            f"cannot listen on {address}, which is in use; stop the process that uses it, or "
+            "name another address with --listen"
+        )
+    return StartFailed(f"cannot listen on {address} ({error}); name another address with --listen")
+
+
+def _tell_manager(state: str) -> None:
+    """A service manager that does not listen is worth a line, not the end of the broker."""
+    try:
+        notify(state, os.environ)
+    except OSError as error:
+        event(logger, logging.WARNING, "notify_failed", state=state, reason=error)

@@ -1,0 +1,196 @@
+"""The process around a node: readiness, signals, exit codes.  The node is a fake that listens."""
+
+import asyncio
+import gc
+import io
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.daemon import GC_THRESHOLDS, run
+from fluffle.broker.logs import configure
+
+LOOPBACK = ListenAddress("127.0.0.1", 0)
+
+
+class FakeNode:
+    """Listens and says so; `on_started` runs in the loop when the daemon has seen it start."""
+
+    def __init__(self, config: Config, on_started: Callable[[], None]) -> None:
+        self.config = config
+        self.addresses: dict[str, tuple[str, int]] = {}
+        self.reason = ""
+        self._on_started = on_started
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        loop, listen = asyncio.get_running_loop(), self.config.listen
+        self._server = await loop.create_server(asyncio.Protocol, listen.host, listen.port)
+        self.addresses["amqp"] = self._server.sockets[0].getsockname()[:2]
+        loop.call_soon(self._on_started)
+
+    async def stop(self, reason: str) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.reason = reason
+
+
+@pytest.fixture(autouse=True)
+def _interpreter_as_it_was() -> Iterator[None]:
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure("json", "info", stream)
+    yield stream
+    root.handlers[:], root.level = handlers, level
+
+
+def events(log: io.StringIO) -> list[dict[str, str]]:
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_runs_until_a_signal(
+    number: signal.Signals, tmp_path: Path, log: io.StringIO
+) -> None:
+    config = Config(node_name="a", data_dir=tmp_path / "new" / "data", listen=LOOPBACK)
+    node_file = config.data_dir / "node.json"
+    seen: dict[str, object] = {}
+
+    def on_started() -> None:
+        seen["file"] = json.loads(node_file.read_text())
+        seen["others"] = [path.name for path in config.data_dir.iterdir()]
+        os.kill(os.getpid(), number)
+
+    node = FakeNode(config, on_started)
+    assert run(config, lambda _config: node) == 0
+    host, port = node.addresses["amqp"]
+    assert seen == {
+        "file": {
+            "node": "a",
+            "pid": os.getpid(),
+            "addresses": {"amqp": [host, port]},
+            "version": config.version,
+        },
+        "others": ["node.json"],
+    }
+    assert node.reason == "shutdown"
+    assert not node_file.exists()
+    ready, stopping, stopped = events(log)
+    assert (ready["event"], ready["node"], ready["amqp"]) == ("ready", "a", f"{host}:{port}")
+    assert (stopping["event"], stopping["signal"]) == ("stopping", number.name)
+    assert stopped["event"] == "stopped"
+
+
+def test_the_interpreter_is_tuned_once_the_node_is_up(tmp_path: Path) -> None:
+    seen: dict[str, object] = {}
+
+    def on_started() -> None:
+        seen["thresholds"] = gc.get_threshold()
+        seen["frozen"] = gc.get_freeze_count() > 0
+        seen["interval_us"] = round(sys.getswitchinterval() * 1e6)
+        terminate()
+
+    config = Config(data_dir=tmp_path, listen=LOOPBACK)
+    run(config, lambda config: FakeNode(config, on_started))
+    assert seen == {"thresholds": GC_THRESHOLDS, "frozen": True, "interval_us": 500}
+
+
+def test_the_service_manager_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        config = Config(data_dir=tmp_path, listen=LOOPBACK)
+        assert run(config, lambda config: FakeNode(config, terminate)) == 0
+        assert [manager.recv(64) for _ in range(2)] == [b"READY=1", b"STOPPING=1"]
+    assert "notify_failed" not in log.getvalue()
+
+
+def test_a_deaf_service_manager_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    config = Config(data_dir=tmp_path, listen=LOOPBACK)
+    assert run(config, lambda config: FakeNode(config, terminate)) == 0
+    names = [event["event"] for event in events(log)]
+    assert names == ["notify_failed", "ready", "stopping", "notify_failed", "stopped"]
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = ListenAddress(*other.getsockname())
+        config = Config(data_dir=tmp_path, listen=listen)
+        assert run(config, lambda config: FakeNode(config, terminate)) == 1
+    (only,) = events(log)
+    assert (only["event"], only["reason"]) == (
+        "start_failed",
+        f"cannot listen on {listen}, which is in use; stop the process that uses it, or name "
+        "another address with --listen",
+    )
+    assert not (tmp_path / "node.json").exists()
+
+
+def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
+    config = Config(data_dir=tmp_path, listen=ListenAddress("192.0.2.1", 5672))
+    assert run(config, lambda config: FakeNode(config, terminate)) == 1
+    (only,) = events(log)
+    assert only["reason"].startswith("cannot listen on 192.0.2.1:5672 (")
+
+
+def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
+    (tmp_path / "file").touch()
+    config = Config(data_dir=tmp_path / "file", listen=LOOPBACK)
+    assert run(config, lambda config: FakeNode(config, terminate)) == 1
+    (only,) = events(log)
+    assert only["reason"] == (
+        f"cannot keep data in {tmp_path / 'file'} (File exists); name another place with --data-dir"
+    )
+
+
+NEVER_STOPS = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from fluffle.broker.config import Config
+from fluffle.broker.daemon import run
+
+class Node:
+    addresses = {}
+    async def start(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+    async def stop(self, reason):
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.get_running_loop().create_future()
+
+sys.exit(run(Config(data_dir=Path(sys.argv[1])), lambda _config: Node()))
+"""
+
+
+def test_a_second_signal_ends_a_node_that_does_not_stop(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NEVER_STOPS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 128 + signal.SIGINT, done.stderr

@@ -1,0 +1,221 @@
+"""Where values come from, and what is said of those that cannot be used."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fluffle.broker.__main__ import main
+from fluffle.broker.config import Config, Limits, ListenAddress, memory_bytes
+from fluffle.broker.options import OPTIONS, OptionError, Settings, parse_address, resolve
+
+
+def from_flags(**flags: str) -> Settings:
+    """`_` stands for `-`."""
+    return resolve({name.replace("_", "-"): [text] for name, text in flags.items()}, {})
+
+
+def from_file(folder: Path, text: str) -> Settings:
+    file = folder / "fluffle.toml"
+    file.write_text(text, encoding="utf-8")
+    return resolve({"config": [str(file)]}, {})
+
+
+def refusal(**flags: str) -> str:
+    with pytest.raises(OptionError) as refused:
+        from_flags(**flags)
+    return str(refused.value)
+
+
+def test_defaults_are_rabbitmqs() -> None:
+    config = resolve({}, {}).config
+    assert config == Config()
+    assert (config.listen, config.limits.frame_bytes_max) == (ListenAddress("", 5672), 131_072)
+    assert (config.users, config.vhosts) == ({"guest": "guest"}, ("/",))
+    assert (config.product, config.product_version) == ("RabbitMQ", "4.3.5")
+    assert config.memory_bytes_max == int(memory_bytes() * 0.6)
+    assert Limits().message_bytes_max == 16_777_216
+
+
+def test_every_effective_option_reaches_the_config() -> None:
+    settings = from_flags(
+        node="a@b",
+        data_dir="there",
+        listen="[::1]:0",
+        user="alice:p:w",
+        vhost="v",
+        memory_high_watermark="0.5",
+        product="Fluffle",
+        product_version="1.0",
+        log_format="JSON",
+        log_level="debug",
+    )
+    assert settings == Settings(
+        Config(
+            node_name="a@b",
+            data_dir=Path("there"),
+            listen=ListenAddress("::1", 0),
+            users={"guest": "guest", "alice": "p:w"},
+            vhosts=("/", "v"),
+            memory_bytes_max=int(memory_bytes() * 0.5),
+            product="Fluffle",
+            product_version="1.0",
+            log_format="json",
+            log_level="debug",
+        ),
+        not_in_effect=(),
+        unknown_variables=(),
+    )
+
+
+def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "fluffle.toml"
+    file.write_text('node = "file"\nproduct = "file"\nlog-level = "error"\n', encoding="utf-8")
+    environment = {
+        "FLUFFLE_CONFIG": str(file),
+        "FLUFFLE_NODE": "variable",
+        "FLUFFLE_PRODUCT": "variable",
+        "FLUFFLE_PRODUCT_VERSION": "",
+    }
+    config = resolve({"node": ["flag"], "product": []}, environment).config
+    assert (config.node_name, config.product, config.log_level) == ("flag", "variable", "error")
+    assert config.product_version == "4.3.5"
+
+
+def test_the_config_flag_beats_its_variable(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f'node = "{name}"', encoding="utf-8")
+    flags, environment = {"config": [str(tmp_path / "a")]}, {"FLUFFLE_CONFIG": str(tmp_path / "b")}
+    assert resolve(flags, environment).config.node_name == "a"
+
+
+def test_users_and_vhosts_may_be_many(tmp_path: Path) -> None:
+    config = resolve({"user": ["a:1", "guest:2"], "vhost": ["v", "/", "w"]}, {}).config
+    assert config.users == {"guest": "2", "a": "1"}
+    assert config.vhosts == ("/", "v", "w")
+    config = from_file(tmp_path, 'user = ["a:1", "b:2"]\nvhost = "v"').config
+    assert config.users == {"guest": "guest", "a": "1", "b": "2"}
+    assert config.vhosts == ("/", "v")
+
+
+def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
+    config = from_file(tmp_path, "memory-high-watermark = 0.25").config
+    assert config.memory_bytes_max == int(memory_bytes() * 0.25)
+
+
+def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text('definitions = "d.json"', encoding="utf-8")
+    flags = {"config": [str(tmp_path / "f")], "http": ["anything"], "node": ["n"]}
+    settings = resolve(flags, {"FLUFFLE_CLUSTER_SECRET": "s"})
+    assert settings.not_in_effect == (
+        f"{tmp_path / 'f'}, definitions",
+        "FLUFFLE_CLUSTER_SECRET",
+        "--http",
+    )
+
+
+def test_unknown_variables_are_listed_and_others_are_none_of_ours() -> None:
+    environment = {"FLUFFLE_LISEN": "x", "FLUFFLE_CONFIG": "", "PATH": "/bin", "FLUFFLE_A": "1"}
+    assert resolve({}, environment).unknown_variables == ("FLUFFLE_A", "FLUFFLE_LISEN")
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "shown"),
+    [
+        ("127.0.0.1:5672", ListenAddress("127.0.0.1", 5672), "127.0.0.1:5672"),
+        ("localhost:0", ListenAddress("localhost", 0), "localhost:0"),
+        (":65535", ListenAddress("", 65_535), ":65535"),
+        ("[::1]:1", ListenAddress("::1", 1), "[::1]:1"),
+    ],
+)
+def test_addresses(text: str, address: ListenAddress, shown: str) -> None:
+    assert parse_address(text) == address
+    assert str(address) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5672", "host", "host:", "host:65536", "host:-1", "::1:5672", "[::1:1", "[h]:1"]
+)
+def test_what_is_no_address(text: str) -> None:
+    assert refusal(listen=text) == (
+        f"--listen: cannot use {text!r}; "
+        "write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"log_level": "loud"}, "'loud'; write debug, info, warning or error"),
+        ({"log_format": "xml"}, "'xml'; write text or json"),
+        ({"memory_high_watermark": "1.5"}, "'1.5'; write a share of the memory"),
+        ({"memory_high_watermark": "nan"}, "'nan'; write a share of the memory"),
+        ({"memory_high_watermark": "half"}, "'half'; write a share of the memory"),
+        ({"node": "a b"}, "'a b'; write a name without spaces"),
+        ({"vhost": ""}, "''; write the name of a virtual host"),
+    ],
+)
+def test_bad_values(flags: dict[str, str], text: str) -> None:
+    assert f"cannot use {text}" in refusal(**flags)
+
+
+@pytest.mark.parametrize("text", ["alice", "alice:", ":secret"])
+def test_a_bad_user_is_refused_without_showing_what_may_be_a_password(text: str) -> None:
+    expected = "--user: cannot use that value; write NAME:PASSWORD, neither of them empty"
+    assert refusal(user=text) == expected
+
+
+def test_errors_name_their_source(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"^FLUFFLE_LISTEN: cannot use 'x'"):
+        resolve({}, {"FLUFFLE_LISTEN": "x"})
+    with pytest.raises(
+        OptionError, match=re.escape(f"{tmp_path / 'fluffle.toml'}, listen: cannot")
+    ):
+        from_file(tmp_path, 'listen = "x"')
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('lisen = "x"', "there is no option 'lisen'; did you mean 'listen'?"),
+        ('zzz = "x"', "there is no option 'zzz'; there are node, data-dir,"),
+        ("listen = true", 'listen: write a string, such as listen = "…"'),
+        ('listen = ["a:1"]', 'listen: write a string, such as listen = "…"'),
+        ("user = [1, {}]", 'user: write a string, such as user = "…"'),
+        ("node = ", "is not a TOML file"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        from_file(tmp_path, text)
+    assert str(refused.value).startswith(str(tmp_path))
+    assert message in str(refused.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b'node = "\xff"')
+    for name, message in (("none", "No such file"), ("", "directory"), ("latin", "is not a TOML")):
+        with pytest.raises(OptionError, match=message):
+            resolve({"config": [str(tmp_path / name)]}, {})
+
+
+def test_a_config_is_printed_without_passwords() -> None:
+    assert "hunter2" not in repr(from_flags(user="alice:hunter2"))
+
+
+def test_the_command_knows_every_option() -> None:
+    shown = CliRunner().invoke(main, ["serve", "--help"]).output
+    for name in (*OPTIONS, "config"):
+        assert re.search(rf"^  --{name} ", shown, re.MULTILINE), name
+
+
+def test_the_command_names_its_version() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output == f"fluffle {Config().version}\n"
+
+
+def test_the_command_refuses_in_one_line() -> None:
+    result = CliRunner().invoke(main, ["serve", "--listen", "nowhere"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: --listen: cannot use 'nowhere'; write HOST:PORT")
+    assert result.output.count("\n") == 1
