@@ -154,8 +154,8 @@ def main() -> int:
     except NotAvailable as missing:
         print(missing, file=sys.stderr)
         return 2
-    print(report.tables(comparison))
     record(comparison, chosen)
+    print(report.tables(comparison))
     return 1 if any(run.faults() for run in comparison.runs) else 0
 
 

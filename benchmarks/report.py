@@ -22,7 +22,8 @@ TITLES = {"rabbitmq": "RabbitMQ", "fluffle": "fluffle"}
 class Measure:
     title: str
     value: Callable[[Run], float | None]
-    more_is_better: bool
+    more_is_better: bool | None
+    """None where neither is: no ratio then."""
     digits: int | None = None
     """Digits behind the point; None for counts, which are shortened to thousands."""
 
@@ -47,7 +48,7 @@ GROUPS: dict[str, tuple[Measure, ...]] = {
     "Throughput": (PUBLISHED, CONSUMED),
     "CPU of the broker per message consumed, user and system (= CPU seconds per million)": (
         CPU,
-        Measure("cores busy", reported("broker_cores"), more_is_better=False, digits=2),
+        Measure("cores busy", reported("broker_cores"), more_is_better=None, digits=2),
     ),
     "Publisher confirm latency, ms": (
         Measure("p50", latency_ms("confirm", "p50"), more_is_better=False, digits=2),
@@ -86,18 +87,21 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 def group_table(comparison: Comparison, measures: tuple[Measure, ...]) -> str:
     brokers = comparison.brokers()
-    compared = len(brokers) == len(TITLES)
+
+    def has_ratio(measure: Measure) -> bool:
+        return len(brokers) == len(TITLES) and measure.more_is_better is not None
+
     head = ["scenario"]
     for measure in measures:
         head += [f"{measure.title} {TITLES[broker]}" for broker in brokers]
-        head += ["×"] * compared
+        head += ["×"] * has_ratio(measure)
     rows = []
     for scenario in comparison.scenarios():
         row = [scenario]
         for measure in measures:
             values = [comparison.median(broker, scenario, measure.value) for broker in brokers]
             row += [shown(value, measure.digits) for value in values]
-            if compared:
+            if has_ratio(measure):
                 row.append(ratio(measure, *values))
         rows.append(row)
     return markdown_table(head, rows)
