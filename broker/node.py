@@ -64,6 +64,7 @@ class Node:
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=random_name,
+            call_soon=loop.call_soon,
             call_later=loop.call_later,
             on_new_queue=self._note_features,
             connections=Connections(),

@@ -1,29 +1,29 @@
 """One client connection: an asyncio protocol around the reader, the phases and the channels.
 
-This file owns the socket's two directions, the table of channels and the one place where errors
-become close frames.  What connection.* methods mean is in `lifecycle`; what the others mean, in
-the handlers.  Input comes as batches: all events of a read, then the confirms they earned, then
-(in `Turn`) one write.
+This file owns the socket's two directions, the timers, and the one place where errors become
+close frames.  What connection.* methods mean is in `lifecycle`, what the others mean in the
+handlers.  Input comes as batches: all events of a read, then the confirms they earned, then (in
+`Turn`) one write.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from fluffle.broker.errors import BrokerError, ChannelError, InternalError, NotAllowed
+from fluffle.broker.errors import BrokerError, InternalError
 from fluffle.broker.logs import event
 from fluffle.broker.server import lifecycle
-from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.consuming import on_acks
-from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
 from fluffle.broker.server.intake import Debt, Intake, Timer
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.outlet import Outlet
-from fluffle.broker.server.publishing import Target, on_publishes, oversized, publish_plain
+from fluffle.broker.server.publishing import Target, on_publishes, oversized
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
@@ -37,8 +37,7 @@ from fluffle.protocol.events import (
     Violation,
     method_ids,
 )
-from fluffle.protocol.methods import Channel as ChannelMethods
-from fluffle.protocol.methods import Connection as ConnectionMethods
+from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, decode_method, encode_method, make
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER
@@ -48,6 +47,11 @@ WRITE_BUFFER_BYTES_MAX = 1_048_576
 
 CLOSE_WAIT_S_MAX = 30
 """RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
+
+TURN_COST_MAX = 2048
+METHOD_COST = 16
+"""What a connection may do in one turn: runs of publishes or acks cost 1, methods as many, so
+that one that floods us holds up the others for a few milliseconds and no longer."""
 
 NO_IDS = (0, 0)
 
@@ -61,23 +65,23 @@ class Connection(asyncio.Protocol):
         self.services = services
         self.phase = Phase.HEADER
         self.handshake = lifecycle.Handshake()
-        self.session: Session | None = None
         self.name = ""
         self.is_from_loopback = False
         self.close_reason = ""
-        self._channels: dict[int, Channel] = {}
-        self._closing: set[int] = set()
-        """Channels that we closed and whose close-ok has not come: nothing else counts there."""
+        self._session: Session | None = None
+        self._channels: Channels | None = None
+        """Invariant: there is a session while there are channels, and only in phase RUNNING."""
+        self._events: deque[Event] = deque()
+        """What has been read and not acted on: empty between turns, unless there is very much."""
         self._heartbeat = Heartbeat()
         self._heartbeat_s = 0
         self._timers: dict[str, Timer] = {}
-        limits = services.limits
         self._reader = Reader(
-            frame_bytes_max=limits.initial_frame_bytes_max,
-            message_bytes_max=limits.message_bytes_max,
+            frame_bytes_max=services.limits.initial_frame_bytes_max,
+            message_bytes_max=services.limits.message_bytes_max,
         )
 
-    # The transport's side
+    # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -91,26 +95,12 @@ class Connection(asyncio.Protocol):
         self._intake = Intake(self._transport)
         self._debt = Debt(self._intake, self.services.call_later)
         self.services.connections.add(self)
-        self.start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
+        self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
 
     def data_received(self, data: bytes) -> None:
         self._heartbeat.heard = True
-        for occurrence in self._reader.feed(data):
-            if self.phase is Phase.CLOSED:
-                break
-            try:
-                EVENTS[type(occurrence)](self, occurrence)
-            except (BrokerError, ProtocolError) as error:
-                self._refuse(error, occurrence)
-            except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
-                self._give_up(error, occurrence)
-        session = self.session
-        if session is not None and session.confirming:
-            for channel in session.confirming:
-                assert channel.confirms is not None
-                for frame in channel.confirms.frames(channel.number):
-                    self.outlet.add(frame)
-            session.confirming.clear()
+        self._events.extend(self._reader.feed(data))
+        self._act()
 
     def pause_writing(self) -> None:
         self.outlet.is_draining = True
@@ -125,7 +115,7 @@ class Connection(asyncio.Protocol):
         for timer in self._timers.values():
             timer.cancel()
         self._debt.forgive()
-        self.services.alarms.unlisten(self.on_alarm)
+        self.services.alarms.unlisten(self._on_alarm)
         self.services.connections.discard(self)
         self.end_session()
         event(
@@ -138,16 +128,44 @@ class Connection(asyncio.Protocol):
 
     # What came in
 
+    def _act(self) -> None:
+        """Act on what was read; the rest, if it is very much, in the next turn."""
+        events, cost = self._events, 0
+        while events and cost < TURN_COST_MAX and self.phase is not Phase.CLOSED:
+            occurrence = events.popleft()
+            cost += METHOD_COST if type(occurrence) is MethodReceived else 1
+            try:
+                EVENTS[type(occurrence)](self, occurrence)
+            except (BrokerError, ProtocolError) as error:
+                self._refuse(error, occurrence)
+            except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
+                self._give_up(error, occurrence)
+        if self._session is not None and self._session.confirming:
+            self._confirm(self._session)
+        if not events:
+            self._intake.release("busy")
+        elif self.phase is not Phase.CLOSED:
+            self._intake.hold("busy")
+            self.services.call_soon(self._act)
+
+    def _confirm(self, session: Session) -> None:
+        """Answer the publishes of this batch, one channel at a time."""
+        for channel in session.confirming:
+            assert channel.confirms is not None
+            for frame in channel.confirms.frames(channel.number):
+                self.outlet.add(frame)
+        session.confirming.clear()
+
     def _on_header(self, occurrence: HeaderReceived) -> None:
-        if occurrence.header not in (PROTOCOL_HEADER, lifecycle.HEADER_0_9):
-            self.outlet.add(PROTOCOL_HEADER)
-            self.close_reason = "bad protocol header"
-            self.finish()
+        if occurrence.header in (PROTOCOL_HEADER, lifecycle.HEADER_0_9):
+            lifecycle.start(self)
             return
-        lifecycle.start(self)
+        self.outlet.add(PROTOCOL_HEADER)
+        self.close_reason = "bad protocol header"
+        self.finish()
 
     def _on_publishes(self, batch: Publishes) -> None:
-        channel = self._open_channel(batch.channel)
+        channel = self._channels.find(batch.channel) if self._channels else None
         if channel is None:
             return
         if self.services.alarms.reason:
@@ -155,12 +173,12 @@ class Connection(asyncio.Protocol):
         on_publishes(channel, batch)
 
     def _on_acks(self, acks: Acks) -> None:
-        channel = self._open_channel(acks.channel)
+        channel = self._channels.find(acks.channel) if self._channels else None
         if channel is not None:
             on_acks(channel, acks)
 
     def _on_oversized(self, occurrence: Oversized) -> None:
-        if self._open_channel(occurrence.channel) is not None:
+        if self._channels and self._channels.find(occurrence.channel):
             raise oversized(occurrence.body_bytes, self.services.limits.message_bytes_max)
 
     def _on_violation(self, occurrence: Violation) -> None:
@@ -168,115 +186,33 @@ class Connection(asyncio.Protocol):
 
     def _on_method(self, occurrence: MethodReceived) -> None:
         """Decode a method and give it to the connection or to its channel."""
-        self._dispatch(occurrence.channel, decode_method(occurrence.payload))
-
-    def _dispatch(self, number: int, method: Method) -> None:
-        if number == 0:
+        method = decode_method(occurrence.payload)
+        if occurrence.channel == 0:
             lifecycle.on_method(self, method)
-            return
-        if self.phase is not Phase.RUNNING:
-            return
-        if number in self._closing:
-            self._on_method_while_closing(number, method)
-            return
-        channel = self._channels.get(number)
-        handler = CHANNEL_HANDLERS.get(type(method))
-        if handler is not None:
-            handler(self, number, channel)
-        elif channel is None:
-            raise ChannelError("expected 'channel.open'")
-        elif type(method) in HANDLERS:
-            HANDLERS[type(method)](channel, method)
-        else:
-            raise lifecycle.unimplemented(method)
-
-    # Channels
-
-    def _open_channel(self, number: int) -> Channel | None:
-        """The channel; None when what came for it does not count any more."""
-        if self.phase is not Phase.RUNNING or number in self._closing:
-            return None
-        channel = self._channels.get(number)
-        if channel is None:
-            raise ChannelError("expected 'channel.open'")
-        return channel
-
-    def _on_channel_open(self, number: int, channel: Channel | None) -> None:
-        if channel is not None:
-            raise ChannelError("second 'channel.open' seen")
-        limit = self.handshake.channels_max
-        if limit and len(self._channels) >= limit:
-            raise NotAllowed(
-                f"number of channels opened ({len(self._channels)}) has reached the negotiated "
-                f"channel_max ({limit})"
-            )
-        assert self.session is not None
-        self._channels[number] = Channel(number, self.session, publish_plain)
-        self.send(number, make(ChannelMethods.OpenOk, channel_id=""))
-
-    def _on_channel_close(self, number: int, channel: Channel | None) -> None:
-        if channel is None:
-            raise ChannelError("expected 'channel.open'")
-        self._end_channel(number)
-        self.send(number, make(ChannelMethods.CloseOk))
-
-    def _on_channel_close_ok(self, number: int, channel: Channel | None) -> None:
-        if channel is None:
-            raise ChannelError("expected 'channel.open'")
-
-    def _on_method_while_closing(self, number: int, method: Method) -> None:
-        if isinstance(method, ChannelMethods.CloseOk):
-            self._closing.discard(number)
-        elif isinstance(method, ChannelMethods.Close):
-            self._closing.discard(number)
-            self.send(number, make(ChannelMethods.CloseOk))
-
-    def _end_channel(self, number: int) -> None:
-        channel = self._channels.pop(number, None)
-        self._reader.forget(number)
-        if channel is not None:
-            channel.close()
+        elif self._channels:
+            self._channels.on_method(occurrence.channel, method)
 
     # Errors
 
     def _refuse(self, error: BrokerError | ProtocolError, occurrence: Event) -> None:
         """Close the channel or the connection on which something was wrong, and say what."""
-        if isinstance(error, BrokerError):
-            ids = method_ids(occurrence)
-            if error.is_soft and occurrence.channel in self._channels:
-                self._close_channel(occurrence.channel, error, ids)
-                return
-        else:
-            ids = error.class_id, error.method_id
-        self.fail(error, ids)
+        if isinstance(error, ProtocolError):
+            self.fail(error, (error.class_id, error.method_id))
+            return
+        ids = method_ids(occurrence)
+        is_settled = (
+            error.is_soft
+            and self._channels
+            and self._channels.close(occurrence.channel, error, ids)
+        )
+        if not is_settled:
+            self.fail(error, ids)
 
     def _give_up(self, error: Exception, occurrence: Event) -> None:
         """The broker itself is at fault: say so here, and keep the other connections."""
         ids = method_ids(occurrence)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
         self.fail(InternalError("the broker failed, see its log"), ids)
-
-    def _close_channel(self, number: int, error: BrokerError, ids: tuple[int, int]) -> None:
-        event(
-            logger,
-            logging.ERROR,
-            "channel_error",
-            connection=self.name,
-            channel=number,
-            error=error.reply_text,
-        )
-        self._end_channel(number)
-        self._closing.add(number)
-        self.send(
-            number,
-            make(
-                ChannelMethods.Close,
-                reply_code=int(error.code),
-                reply_text=error.reply_text,
-                class_id=ids[0],
-                method_id=ids[1],
-            ),
-        )
 
     def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
         """Close the connection and say why; from here on only the answer to that counts."""
@@ -292,31 +228,22 @@ class Connection(asyncio.Protocol):
         )
         self.phase = Phase.CLOSING
         self.end_session()
-        self.send(
-            0,
-            make(
-                ConnectionMethods.Close,
-                reply_code=int(error.code),
-                reply_text=error.reply_text,
-                class_id=ids[0],
-                method_id=ids[1],
-            ),
+        close = make(
+            Methods.Close,
+            reply_code=int(error.code),
+            reply_text=error.reply_text,
+            class_id=ids[0],
+            method_id=ids[1],
         )
+        self.send(close)
         wait_s = min(self._heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
-        self.start_timer("close", wait_s, self.drop)
+        self._start_timer("close", wait_s, self.drop)
 
     # The verbs of `lifecycle`
 
-    def send(self, number: int, method: Method) -> None:
-        """Send a method on a channel, or on the connection (0)."""
-        self.outlet.add(encode_method(number, method))
-
-    def begin(self, session: Session) -> None:
-        """The client may open channels."""
-        self.session = session
-        self.phase = Phase.RUNNING
-        self._timers.pop("handshake").cancel()
-        self.services.alarms.listen(self.on_alarm)
+    def send(self, method: Method) -> None:
+        """Send a method of the connection itself, at the end of this turn."""
+        self.outlet.add(encode_method(0, method))
 
     def tuned(self, frame_bytes_max: int, heartbeat_s: int) -> None:
         """The limits have been negotiated; 0 is no limit and no heartbeat."""
@@ -325,13 +252,20 @@ class Connection(asyncio.Protocol):
         if heartbeat_s:
             self._beat_later()
 
+    def begin(self, session: Session) -> None:
+        """The client may open channels."""
+        self.phase = Phase.RUNNING
+        self._session = session
+        self._channels = Channels(session, self.handshake.channels_max, self._reader.forget)
+        self._timers.pop("handshake").cancel()
+        self.services.alarms.listen(self._on_alarm)
+
     def end_session(self) -> None:
         """Close all channels and delete the queues that only this connection could use."""
-        for number in tuple(self._channels):
-            self._end_channel(number)
-        if self.session is not None:
-            self.session.vhost.drop_owned(self.session)
-            self.session = None
+        if self._channels is not None and self._session is not None:
+            self._channels.end_all()
+            self._session.vhost.drop_owned(self._session)
+        self._channels = self._session = None
 
     def finish(self) -> None:
         """Write what is collected, then close the socket."""
@@ -344,14 +278,19 @@ class Connection(asyncio.Protocol):
         self.close_reason = self.close_reason or "no answer in time"
         self._transport.abort()
 
-    def start_timer(self, name: str, delay_s: float, act: Callable[[], None]) -> None:
+    def on_behind(self, target: Target, count: int) -> None:
+        """Messages went to a queue that is behind: pause, unless acks come this way too."""
+        if self._channels and not self._channels.have_consumers:
+            self._debt.owe(target, count)
+
+    # Timers and alarms
+
+    def _start_timer(self, name: str, delay_s: float, act: Callable[[], None]) -> None:
         """Run `act` after `delay_s`, unless the connection ends before."""
         self._timers[name] = self.services.call_later(delay_s, act)
 
-    # Heartbeats, alarms, flow
-
     def _beat_later(self) -> None:
-        self.start_timer("heartbeat", self._heartbeat_s / 2, self._beat)
+        self._start_timer("heartbeat", self._heartbeat_s / 2, self._beat)
 
     def _beat(self) -> None:
         self._heartbeat.spoke = self.outlet.take_written()
@@ -370,21 +309,15 @@ class Connection(asyncio.Protocol):
             return
         self._intake.hold("alarm")
         if self.handshake.wants_blocked:
-            reason = self.services.alarms.reason
-            self.send(0, make(ConnectionMethods.Blocked, reason=reason))
+            self.send(make(Methods.Blocked, reason=self.services.alarms.reason))
 
-    def on_alarm(self) -> None:
+    def _on_alarm(self) -> None:
         """An alarm was raised or cleared; only the last one cleared ends a block."""
         if self.services.alarms.reason or not self._intake.holds("alarm"):
             return
         self._intake.release("alarm")
         if self.handshake.wants_blocked:
-            self.send(0, make(ConnectionMethods.Unblocked))
-
-    def on_behind(self, target: Target, count: int) -> None:
-        """Messages went to a queue that is behind: pause, unless acks come this way too."""
-        if not any(channel.subscriptions for channel in self._channels.values()):
-            self._debt.owe(target, count)
+            self.send(make(Methods.Unblocked))
 
 
 EVENTS: dict[type[Event], Callable[..., None]] = {
@@ -394,10 +327,4 @@ EVENTS: dict[type[Event], Callable[..., None]] = {
     MethodReceived: Connection._on_method,
     Oversized: Connection._on_oversized,
     Violation: Connection._on_violation,
-}
-
-CHANNEL_HANDLERS: dict[type[Method], Callable[[Connection, int, Channel | None], None]] = {
-    ChannelMethods.Open: Connection._on_channel_open,
-    ChannelMethods.Close: Connection._on_channel_close,
-    ChannelMethods.CloseOk: Connection._on_channel_close_ok,
 }

@@ -76,7 +76,6 @@ def start(connection: Connection) -> None:
     """The header was right: introduce ourselves."""
     connection.phase = Phase.START
     connection.send(
-        0,
         make(
             Methods.Start,
             version_major=0,
@@ -107,7 +106,6 @@ def on_start_ok(connection: Connection, method: Method) -> None:
     limits = connection.services.limits
     connection.phase = Phase.TUNE
     connection.send(
-        0,
         make(
             Methods.Tune,
             channel_max=limits.channels_max,
@@ -182,7 +180,7 @@ def on_open(connection: Connection, method: Method) -> None:
         notify_cancel="consumer_cancel_notify" in handshake.capabilities,
     )
     connection.begin(session)
-    connection.send(0, make(Methods.OpenOk, known_hosts=""))
+    connection.send(make(Methods.OpenOk, known_hosts=""))
     event(
         logger,
         logging.INFO,
@@ -199,7 +197,7 @@ def on_close(connection: Connection, method: Method) -> None:
     assert isinstance(method, Methods.Close)
     connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
     connection.end_session()
-    connection.send(0, make(Methods.CloseOk))
+    connection.send(make(Methods.CloseOk))
     connection.finish()
 
 
@@ -209,13 +207,13 @@ def on_close_ok(connection: Connection, _method: Method) -> None:
 
 def on_close_while_closing(connection: Connection, _method: Method) -> None:
     """Both sides closed at once: answer, and wait for the answer to ours."""
-    connection.send(0, make(Methods.CloseOk))
+    connection.send(make(Methods.CloseOk))
 
 
 def on_update_secret(connection: Connection, method: Method) -> None:
     """A new password for the user who is logged in; with passwords there is nothing to renew."""
     assert isinstance(method, Methods.UpdateSecret)
-    connection.send(0, make(Methods.UpdateSecretOk))
+    connection.send(make(Methods.UpdateSecretOk))
 
 
 PHASES: dict[Phase, dict[type[Method], Callable[[Connection, Method], None]]] = {

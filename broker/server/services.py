@@ -30,6 +30,8 @@ class Services:
     alarms: Alarms
     random_name: Callable[[], str]
     """A random, URL-safe name of 22 letters."""
+    call_soon: Callable[[Callable[[], None]], object]
+    """Runs a function in the next turn of the loop."""
     call_later: Callable[[float, Callable[[], None]], Timer]
     """Runs a function after so many seconds."""
     on_new_queue: Callable[[QueueSpec], None]

@@ -1,0 +1,115 @@
+"""The channels of one connection by number: which are open, which we closed, what reaches them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fluffle.broker.errors import BrokerError, ChannelError, NotAllowed
+from fluffle.broker.logs import event
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.handlers import HANDLERS
+from fluffle.broker.server.lifecycle import unimplemented
+from fluffle.broker.server.publishing import publish_plain
+from fluffle.broker.server.session import Session
+from fluffle.protocol.methods import Channel as Methods
+from fluffle.protocol.methods import Method, encode_method, make
+
+logger = logging.getLogger(__name__)
+
+
+class Channels:
+    """A channel is open, or closing (we sent close and wait for close-ok), or does not exist."""
+
+    __slots__ = ("_closing", "_forget", "_limit", "_open", "_session")
+
+    def __init__(self, session: Session, limit: int, forget: Callable[[int], None]) -> None:
+        self._session = session
+        self._limit = limit
+        """How many may be open at once; 0 is no limit."""
+        self._forget = forget
+        """Drops what the reader has of an unfinished message on a channel."""
+        self._open: dict[int, Channel] = {}
+        self._closing: set[int] = set()
+
+    def find(self, number: int) -> Channel | None:
+        """The channel; None while it is closing.  ChannelError when it does not exist."""
+        channel = self._open.get(number)
+        if channel is None and number not in self._closing:
+            raise ChannelError("expected 'channel.open'")
+        return channel
+
+    @property
+    def have_consumers(self) -> bool:
+        return any(channel.subscriptions for channel in self._open.values())
+
+    def on_method(self, number: int, method: Method) -> None:
+        """Give a method to its channel, or to the table if it is about the channel itself."""
+        if number in self._closing:
+            self._on_method_while_closing(number, method)
+        elif isinstance(method, Methods.Open):
+            self._on_open(number)
+        else:
+            channel = self.find(number)
+            assert channel is not None
+            if isinstance(method, Methods.Close):
+                self._end(number)
+                self._send(number, make(Methods.CloseOk))
+            elif type(method) in HANDLERS:
+                HANDLERS[type(method)](channel, method)
+            elif not isinstance(method, Methods.CloseOk):
+                raise unimplemented(method)
+
+    def close(self, number: int, error: BrokerError, ids: tuple[int, int]) -> bool:
+        """Close a channel on which something was wrong; False when there is no such channel."""
+        if number not in self._open:
+            return False
+        event(
+            logger,
+            logging.ERROR,
+            "channel_error",
+            connection=self._session.name,
+            channel=number,
+            error=error.reply_text,
+        )
+        self._end(number)
+        self._closing.add(number)
+        close = make(
+            Methods.Close,
+            reply_code=int(error.code),
+            reply_text=error.reply_text,
+            class_id=ids[0],
+            method_id=ids[1],
+        )
+        self._send(number, close)
+        return True
+
+    def end_all(self) -> None:
+        """The connection ends, and every channel with it."""
+        for number in tuple(self._open):
+            self._end(number)
+
+    def _on_open(self, number: int) -> None:
+        if number in self._open:
+            raise ChannelError("second 'channel.open' seen")
+        if self._limit and len(self._open) >= self._limit:
+            raise NotAllowed(
+                f"number of channels opened ({len(self._open)}) has reached the negotiated "
+                f"channel_max ({self._limit})"
+            )
+        self._open[number] = Channel(number, self._session, publish_plain)
+        self._send(number, make(Methods.OpenOk, channel_id=""))
+
+    def _on_method_while_closing(self, number: int, method: Method) -> None:
+        """Only the two closes count; either of them frees the number."""
+        if isinstance(method, Methods.Close):
+            self._send(number, make(Methods.CloseOk))
+        if isinstance(method, Methods.Close | Methods.CloseOk):
+            self._closing.remove(number)
+
+    def _end(self, number: int) -> None:
+        self._forget(number)
+        self._open.pop(number).close()
+
+    def _send(self, number: int, method: Method) -> None:
+        self._session.outlet.add(encode_method(number, method))
