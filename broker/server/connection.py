@@ -86,16 +86,19 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        peer, here = (
-            self._transport.get_extra_info(what) or ("", 0) for what in ("peername", "sockname")
-        )
-        self.name = f"{peer[0]}:{peer[1]} -> {here[0]}:{here[1]}"
-        self.is_from_loopback = lifecycle.is_loopback(peer[0])
+        (peer_host, peer_port), (host, port) = map(self._address, ("peername", "sockname"))
+        self.name = f"{peer_host}:{peer_port} -> {host}:{port}"
+        self.is_from_loopback = lifecycle.is_loopback(peer_host)
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
         self._debt = Debt(self._intake, self.services.call_later)
         self.services.connections.add(self)
         self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
+
+    def _address(self, end: str) -> tuple[str, int]:
+        """Host and port of one end; a unix socket has neither."""
+        address = self._transport.get_extra_info(end)
+        return (lifecycle.plain_host(address[0]), address[1]) if address else ("", 0)
 
     def data_received(self, data: bytes) -> None:
         self._heartbeat.heard = True

@@ -245,9 +245,14 @@ def forced(reason: str) -> BrokerError:
     return ConnectionForced(f"broker forced connection closure with reason '{reason}'")
 
 
+def plain_host(host: str) -> str:
+    """An address without its scope, and that of an IPv4 peer on a socket for both as IPv4."""
+    return host.partition("%")[0].removeprefix("::ffff:")
+
+
 def is_loopback(host: str) -> bool:
     """Whether a peer is on this machine; a unix socket has no host."""
-    return not host or ip_address(host.partition("%")[0]).is_loopback
+    return not host or ip_address(host).is_loopback
 
 
 def capabilities_of(client_properties: FieldTable) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.connection import Connection
@@ -28,7 +29,7 @@ class Listener:
         """Accept on an address; what was bound (port 0 picks one).  OSError when it is taken."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: Connection(self._services), host, port, backlog=BACKLOG
+            lambda: Connection(self._services), sock=listening_socket(host, port), backlog=BACKLOG
         )
         self._servers.append(server)
         bound = server.sockets[0].getsockname()
@@ -44,3 +45,11 @@ class Listener:
             for connection in self._services.connections:
                 connection.drop()
             await self._services.connections.wait_empty(CLOSE_WAIT_S)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """One socket; an empty host is every interface, of both families where the system can."""
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
