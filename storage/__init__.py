@@ -1,1 +1,1 @@
-"""What survives a restart: the home of the LMDB store.  Empty until durable queues are built on it."""
+"""What survives a restart: the home of the LMDB store.  Empty until queues are durable."""
