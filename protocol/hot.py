@@ -14,18 +14,15 @@ from struct import Struct
 
 FRAME_END = 0xCE
 CLASS_BASIC = 60
+CHANNEL_1 = b"\x00\x01"
 
 HEADER_FRAME_BYTES_MIN = 22
 """Frame header 7, class 2, weight 2, body size 8, property flags 2, frame end 1."""
-
-PROPERTIES_AT = 19
-"""Where the property flags stand in a header frame."""
 
 ACK_FRAME_BYTES = 21
 
 unpack_header = Struct(">BHIHHQ").unpack_from
 unpack_body = Struct(">BHI").unpack_from
-pack_body = Struct(">BHI").pack
 iter_acks = Struct(">11sQBB").iter_unpack
 pack_tag = Struct(">Q").pack
 pack_kind = Struct(">BH").pack
@@ -42,62 +39,86 @@ def scan_publishes(
     """Append the canonical content of each publish that repeats `method` from `start` on.
 
     `method` is a basic.publish frame and `buffer[start:]` begins with it.  Takes messages as
-    long as their properties are those of the first one.  Returns where it stopped and how many
-    it took; stops before anything incomplete, split over several body frames or malformed.
+    long as their properties are those of the first one, and all are empty or none is.  Returns
+    where it stopped and how many it took; stops before anything incomplete, split over several
+    body frames, larger than `payload_bytes_max` or malformed.
     """
-    position, count, length = start, 0, len(buffer)
-    begins, method_bytes = buffer.startswith, len(method)
-    properties = whole = canonical = b""
-    body_at = message_bytes = 0
+    head_bytes, body_bytes = measure_head(buffer, start, method, payload_bytes_max)
+    if not head_bytes:
+        return start, 0
+    head = buffer[start : start + head_bytes]
+    message_bytes = head_bytes + body_bytes + 1 if body_bytes else head_bytes
+    is_canonical = method[1:3] == CHANNEL_1
+    canonical_head = b"" if is_canonical else renumber_head(head[len(method) :])
+    method_bytes, length, begins = len(method), len(buffer), buffer.startswith
+    unpack_parts, front, middle = None, b"", b""
+    position, count = start, 0
     while True:
         # One comparison covers the method, the header and the body frame's head: because it
         # is faster (benchmarks/micro, scan_publishes) than unpacking each of them again.
-        if count and begins(whole, position):
-            end = position + message_bytes
-            if end > length or buffer[end - 1] != FRAME_END:
+        if not begins(head, position):
+            if not (body_bytes and begins(method, position) and position + head_bytes <= length):
                 break
-        else:
-            header_at = position + method_bytes
-            if header_at + HEADER_FRAME_BYTES_MIN > length or not begins(method, position):
+            if unpack_parts is None:
+                unpack_parts = Struct(f">11sQ{head_bytes - method_bytes - 23}sI").unpack_from
+                front, _, middle, _ = unpack_parts(head, method_bytes)
+            found_front, announced, found_middle, body_bytes = unpack_parts(
+                buffer, position + method_bytes
+            )
+            if (found_front, found_middle, announced) != (
+                front,
+                middle,
+                body_bytes,
+            ) or not 0 < body_bytes <= payload_bytes_max:
                 break
-            kind, channel, size, class_id, weight, body_bytes = unpack_header(buffer, header_at)
-            end_of_header = header_at + 8 + size
-            if (
-                (kind, class_id, weight) != (2, CLASS_BASIC, 0)
-                or buffer[header_at + 1 : header_at + 3] != method[1:3]
-                or not 14 <= size <= payload_bytes_max >= body_bytes
-                or end_of_header > length
-                or buffer[end_of_header - 1] != FRAME_END
-            ):
-                break
-            if not count:
-                properties = buffer[header_at + PROPERTIES_AT : end_of_header]
-            elif buffer[header_at + PROPERTIES_AT : end_of_header] != properties:
-                break
-            body_at = end_of_header - position
-            message_bytes = body_at
-            if body_bytes:
-                body_at += 7
-                message_bytes += 8 + body_bytes
-            end = position + message_bytes
-            if body_bytes and (
-                end > length
-                or unpack_body(buffer, end_of_header) != (3, channel, body_bytes)
-                or buffer[end - 1] != FRAME_END
-            ):
-                break
-            whole = buffer[position : position + body_at]
-            if channel != 1:
-                canonical = b"\x02\x00\x01" + buffer[header_at + 3 : end_of_header]
-                if body_bytes:
-                    canonical += pack_body(3, 1, body_bytes)
-        if canonical:
-            append(canonical + buffer[position + body_at : end])
-        else:
+            head = buffer[position : position + head_bytes]
+            message_bytes = head_bytes + body_bytes + 1
+            canonical_head = b"" if is_canonical else renumber_head(head[method_bytes:])
+        end = position + message_bytes
+        if end > length or buffer[end - 1] != FRAME_END:
+            break
+        if is_canonical:
             append(buffer[position + method_bytes : end])
+        else:
+            append(canonical_head + buffer[position + head_bytes : end])
         count += 1
         position = end
     return position, count
+
+
+def measure_head(
+    buffer: bytes, position: int, method: bytes, payload_bytes_max: int
+) -> tuple[int, int]:
+    """The length of all that stands before a message's body, and of the body.
+
+    That is the method, the header frame and, unless the body is empty, the head of the one body
+    frame.  0 and 0 when it is not whole and well-formed.
+    """
+    header_at = position + len(method)
+    if header_at + HEADER_FRAME_BYTES_MIN > len(buffer):
+        return 0, 0
+    kind, channel, size, class_id, weight, body_bytes = unpack_header(buffer, header_at)
+    header_end = header_at + 8 + size
+    head_end = header_end + 7 if body_bytes else header_end
+    if (
+        (kind, class_id, weight) != (2, CLASS_BASIC, 0)
+        or buffer[header_at + 1 : header_at + 3] != method[1:3]
+        or not 14 <= size <= payload_bytes_max >= body_bytes
+        or head_end > len(buffer)
+        or buffer[header_end - 1] != FRAME_END
+        or (body_bytes and unpack_body(buffer, header_end) != (3, channel, body_bytes))
+    ):
+        return 0, 0
+    return head_end - position, body_bytes
+
+
+def renumber_head(head: bytes) -> bytes:
+    """A header frame, and the head of a body frame if there is one, numbered for channel 1."""
+    end_of_header = 8 + unpack_size(head, 3)[0]
+    header = b"\x02" + CHANNEL_1 + head[3:end_of_header]
+    if end_of_header == len(head):
+        return header
+    return header + b"\x03" + CHANNEL_1 + head[-4:]
 
 
 def scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:

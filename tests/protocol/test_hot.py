@@ -1,0 +1,220 @@
+"""The hot functions do what slow and obvious ones do, on good bytes, cut ones and wrong ones."""
+
+from struct import pack, unpack_from
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import body, commands, frame, header
+
+from fluffle.protocol.hot import build_deliveries, renumber, scan_acks, scan_publishes
+from fluffle.protocol.methods import Basic, ack_frame, decode_method, deliver_prefix
+from fluffle.protocol.properties import build_content, split_content
+
+PAYLOAD_BYTES_MAX = 64
+
+CHANNELS = st.sampled_from([1, 1, 2, 256, 65535])
+PROPERTIES = [
+    commands.Basic.Properties(),
+    commands.Basic.Properties(delivery_mode=2),
+    commands.Basic.Properties(delivery_mode=1),
+    commands.Basic.Properties(content_type="text/plain", message_id="m"),
+]
+BODIES = st.sampled_from([0, 0, 1, 5, 5, 5, 6, 64, 65]).map(lambda size: b"x" * size)
+MESSAGES = st.lists(st.tuples(st.sampled_from(PROPERTIES), BODIES), max_size=8)
+
+
+def publish_frame(channel: int, routing_key: str = "key") -> bytes:
+    return frame.marshal(commands.Basic.Publish(exchange="ex", routing_key=routing_key), channel)
+
+
+def content_frames(channel: int, properties: commands.Basic.Properties, octets: bytes) -> bytes:
+    sent = frame.marshal(header.ContentHeader(0, len(octets), properties), channel)
+    return sent + frame.marshal(body.ContentBody(octets), channel) if octets else sent
+
+
+def read_frame(buffer: bytes, kind: int, channel: bytes) -> tuple[bytes, bytes] | None:
+    """The payload of the frame that `buffer` begins with, and the rest; None if it is not that."""
+    if len(buffer) < 8 or buffer[:3] != bytes([kind]) + channel:
+        return None
+    (size,) = unpack_from(">I", buffer, 3)
+    if len(buffer) < size + 8 or buffer[size + 7] != 0xCE or size > PAYLOAD_BYTES_MAX:
+        return None
+    return buffer[7 : size + 7], buffer[size + 8 :]
+
+
+def read_message(buffer: bytes, method: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Raw properties, body and the rest, if `buffer` begins with one whole common message."""
+    if not buffer.startswith(method):
+        return None
+    channel = method[1:3]
+    found = read_frame(buffer[len(method) :], 2, channel)
+    if found is None or len(found[0]) < 14:
+        return None
+    class_id, weight, body_bytes = unpack_from(">HHQ", found[0])
+    if (class_id, weight) != (60, 0):
+        return None
+    raw_properties, rest = found[0][12:], found[1]
+    if not body_bytes:
+        return raw_properties, b"", rest
+    found = read_frame(rest, 3, channel)
+    if found is None or len(found[0]) != body_bytes:
+        return None
+    return raw_properties, *found
+
+
+def slow_scan_publishes(buffer: bytes, start: int, method: bytes) -> tuple[int, list[bytes]]:
+    rest, contents, like = buffer[start:], [], None
+    while (found := read_message(rest, method)) is not None:
+        raw_properties, octets, behind = found
+        like = like or (raw_properties, bool(octets))
+        if like != (raw_properties, bool(octets)):
+            break
+        contents.append(build_content(raw_properties, octets))
+        rest = behind
+    return len(buffer) - len(rest), contents
+
+
+def check_scan(buffer: bytes, start: int, method: bytes) -> int:
+    """Both versions agree; returns how many messages they took."""
+    contents: list[bytes] = []
+    stop, count = scan_publishes(buffer, start, method, PAYLOAD_BYTES_MAX, contents.append)
+    assert (stop, contents) == slow_scan_publishes(buffer, start, method)
+    assert count == len(contents)
+    return count
+
+
+def test_a_run_is_taken_whole() -> None:
+    method = publish_frame(1)
+    read = [content_frames(1, PROPERTIES[1], octets) for octets in (b"a", b"b", b"cd", b"e")]
+    contents: list[bytes] = []
+    buffer = b"".join(method + content for content in read)
+    assert scan_publishes(buffer, 0, method, 64, contents.append) == (len(buffer), 4)
+    assert contents == read
+
+
+@given(channel=CHANNELS, messages=MESSAGES, other=MESSAGES, junk=st.binary(max_size=5))
+def test_scan_publishes_equals_the_slow_one(
+    channel: int,
+    messages: list[tuple[commands.Basic.Properties, bytes]],
+    other: list[tuple[commands.Basic.Properties, bytes]],
+    junk: bytes,
+) -> None:
+    """Through changes of properties, of sizes, to and from empty bodies, to another method."""
+    method = publish_frame(channel)
+    sent = [(method, message) for message in messages]
+    sent += [(publish_frame(channel, "other"), message) for message in other]
+    sent += [(publish_frame(channel % 65535 + 1), message) for message in other]
+    buffer = junk + b"".join(
+        publish + content_frames(channel, *message) for publish, message in sent
+    )
+    if messages:
+        check_scan(buffer, len(junk), method)
+
+
+def two_messages(channel: int) -> tuple[bytes, bytes]:
+    """A run of three: the last with another size, so that every road is taken."""
+    method = publish_frame(channel)
+    contents = [content_frames(channel, PROPERTIES[1], octets) for octets in (b"ab", b"cd", b"e")]
+    return method, b"".join(method + content for content in contents)
+
+
+@pytest.mark.parametrize("channel", [1, 513])
+def test_cut_anywhere(channel: int) -> None:
+    method, buffer = two_messages(channel)
+    counts = [check_scan(buffer[:cut], 0, method) for cut in range(len(method), len(buffer) + 1)]
+    assert sorted(set(counts)) == [0, 1, 2, 3]
+    assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("change", [1, 0x80, 0xFF])
+@pytest.mark.parametrize("channel", [1, 513])
+def test_any_octet_wrong(channel: int, change: int) -> None:
+    method, buffer = two_messages(channel)
+    for at in range(len(method), len(buffer)):
+        wrong = bytearray(buffer)
+        wrong[at] ^= change
+        check_scan(bytes(wrong), 0, method)
+
+
+@pytest.mark.parametrize("body_bytes", [PAYLOAD_BYTES_MAX + 1, 2**31, 2**63, 2**64 - 1])
+def test_a_body_that_is_announced_too_large_stops_the_scan(body_bytes: int) -> None:
+    method = publish_frame(1)
+    large = method + pack(">BHIHHQHB", 2, 1, 14, 60, 0, body_bytes, 0, 0xCE)
+    large += pack(">BHI", 3, 1, body_bytes & 0xFFFFFFFF) + b"x" * 100
+    assert check_scan(large, 0, method) == 0
+    assert check_scan(method + content_frames(1, PROPERTIES[0], b"x") + large, 0, method) == 1
+
+
+def slow_scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:
+    tags: list[int] = []
+    rest = buffer[start:]
+    while len(rest) >= 21 and rest.startswith(head) and rest[19] == 0 and rest[20] == 0xCE:
+        method = decode_method(rest[7:20])
+        assert isinstance(method, Basic.Ack)
+        tag = method.delivery_tag
+        if not tag or (tags and tag != tags[-1] + 1):
+            break
+        tags.append(tag)
+        rest = rest[21:]
+    return (tags[0], len(tags)) if tags else (0, 0)
+
+
+TAGS = st.one_of(st.integers(0, 4), st.integers(2**64 - 3, 2**64 - 1))
+
+
+@given(
+    first=TAGS,
+    steps=st.lists(st.sampled_from([1, 1, 1, 1, 0, 2, -1]), max_size=6),
+    multiple_at=st.integers(0, 12),
+    cut=st.integers(0, 21),
+    junk=st.binary(max_size=5),
+)
+def test_scan_acks_equals_the_slow_one(
+    first: int, steps: list[int], multiple_at: int, cut: int, junk: bytes
+) -> None:
+    tags = [first]
+    for step in steps:
+        tags.append((tags[-1] + step) % 2**64)
+    frames = [ack_frame(7, tag, multiple=at == multiple_at) for at, tag in enumerate(tags)]
+    buffer = junk + b"".join(frames)
+    buffer = buffer[: len(buffer) - cut]
+    head = ack_frame(7, 1, multiple=False)[:11]
+    assert scan_acks(buffer, len(junk), head) == slow_scan_acks(buffer, len(junk), head)
+
+
+@pytest.mark.parametrize("change", [1, 2, 0x80])
+def test_acks_with_any_octet_wrong(change: int) -> None:
+    buffer = b"".join(ack_frame(7, tag, multiple=False) for tag in (254, 255, 256))
+    head = buffer[:11]
+    for at in range(len(buffer)):
+        wrong = bytearray(buffer)
+        wrong[at] ^= change
+        assert scan_acks(bytes(wrong), 0, head) == slow_scan_acks(bytes(wrong), 0, head)
+
+
+CONTENTS = st.lists(
+    st.builds(build_content, st.sampled_from([b"\0\0", b"\x10\0\2"]), st.binary(max_size=20)),
+    max_size=6,
+)
+
+
+@given(contents=CONTENTS, first_tag=st.integers(1, 2**40), redelivered=st.booleans())
+def test_build_deliveries_equals_pamqp(
+    contents: list[bytes], first_tag: int, redelivered: bool
+) -> None:
+    prefix, tail, tail_redelivered = deliver_prefix(1, "ctag", "ex", "key")
+    out = [b"before"]
+    build_deliveries(out, prefix, first_tag, tail_redelivered if redelivered else tail, contents)
+    slow = b"before"
+    for tag, content in enumerate(contents, first_tag):
+        deliver = commands.Basic.Deliver("ctag", tag, redelivered, "ex", "key")
+        slow += frame.marshal(deliver, 1) + content
+    assert b"".join(out) == slow
+
+
+@given(contents=CONTENTS, channel=st.integers(1, 65535))
+def test_renumber_changes_the_channel_of_every_frame(contents: list[bytes], channel: int) -> None:
+    renumbered = renumber(contents, channel)
+    assert renumbered == [split_content(content, channel, 0) for content in contents]
+    assert renumber(renumbered, 1) == contents
