@@ -82,6 +82,7 @@ class Reader:
     __slots__ = (
         "_assemblies",
         "_events",
+        "_is_broken",
         "_message_bytes_max",
         "_missing_bytes",
         "_open",
@@ -98,12 +99,16 @@ class Reader:
         self._missing_bytes = 0
         """What the unfinished frame lacks at least: until then pieces are only collected."""
         self._open = False
+        self._is_broken = False
         self._assemblies: dict[int, Assembly] = {}
         self._events: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
         """Everything that `data` completes, in order."""
-        self._events = events = []
+        events: list[Event] = []
+        self._events = events
+        if self._is_broken:
+            return events
         if self._pending:
             self._pending.append(data)
             self._missing_bytes -= len(data)
@@ -113,8 +118,8 @@ class Reader:
             self._pending.clear()
         position = 0
         if not self._open:
-            if len(data) < len(PROTOCOL_HEADER) and PROTOCOL_HEADER.startswith(data):
-                self._keep(data, missing_bytes=1)
+            if len(data) < len(PROTOCOL_HEADER):
+                self._keep(data, missing_bytes=len(PROTOCOL_HEADER) - len(data))
                 return events
             self._open = True
             position = len(PROTOCOL_HEADER)
@@ -134,7 +139,8 @@ class Reader:
         have = len(buffer) - position
         if have < FRAME_OVERHEAD_BYTES:
             return FRAME_OVERHEAD_BYTES - have
-        return FRAME_OVERHEAD_BYTES + unpack_frame(buffer, position)[2] - have
+        size: int = unpack_frame(buffer, position)[2]
+        return FRAME_OVERHEAD_BYTES + size - have
 
     def forget(self, channel: int) -> None:
         """Drop the unfinished message of a channel that was closed."""
@@ -161,6 +167,7 @@ class Reader:
                 FRAMES.get(kind, unknown_kind)(self, channel, buffer[position + 7 : end - 1])
             except ProtocolError as error:
                 self._events.append(Violation(channel, error))
+                self._is_broken = True
                 return length
             position = end
         return position
@@ -190,9 +197,8 @@ class Reader:
     def _publishes(self, buffer: bytes, position: int, end: int, channel: int) -> int:
         method = buffer[position:end]
         contents: list[bytes] = []
-        stop, count = scan_publishes(
-            buffer, position, method, self.frame_bytes_max - FRAME_OVERHEAD_BYTES, contents.append
-        )
+        whole_bytes_max = min(self.frame_bytes_max - FRAME_OVERHEAD_BYTES, self._message_bytes_max)
+        stop, count = scan_publishes(buffer, position, method, whole_bytes_max, contents.append)
         if not count:
             self._assemblies[channel] = Assembly(method)
             return end
@@ -239,7 +245,7 @@ class Reader:
                 f"content body is longer than the {assembly.body_bytes} bytes announced",
             )
         assembly.body_bytes_missing -= len(payload)
-        if assembly.body_bytes <= self._message_bytes_max:
+        if payload and assembly.body_bytes <= self._message_bytes_max:
             assembly.parts.append(payload)
         if not assembly.body_bytes_missing:
             self._complete(channel, assembly)

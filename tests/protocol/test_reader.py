@@ -1,0 +1,414 @@
+"""What the reader makes of bytes, however they are cut, and how it names what is wrong."""
+
+from collections import Counter
+from collections.abc import Iterable
+from struct import pack
+
+import pytest
+from pamqp import body, commands, frame, header, heartbeat
+
+from fluffle.protocol.events import (
+    Acks,
+    Event,
+    HeaderReceived,
+    MethodReceived,
+    Oversized,
+    Publishes,
+    Violation,
+)
+from fluffle.protocol.methods import decode_method
+from fluffle.protocol.properties import build_content, raw_properties
+from fluffle.protocol.reader import Reader
+from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
+
+FRAME_BYTES_MAX = 128
+MESSAGE_BYTES_MAX = 1000
+PERSISTENT = commands.Basic.Properties(delivery_mode=2)
+HEARTBEAT = frame.marshal(heartbeat.Heartbeat(), 0)
+
+
+def make_reader() -> Reader:
+    return Reader(frame_bytes_max=FRAME_BYTES_MAX, message_bytes_max=MESSAGE_BYTES_MAX)
+
+
+def open_reader() -> Reader:
+    """A reader that is past the protocol header."""
+    reader = make_reader()
+    assert reader.feed(PROTOCOL_HEADER) == [HeaderReceived(PROTOCOL_HEADER)]
+    return reader
+
+
+def method(channel: int, command: frame.FrameTypes) -> bytes:
+    return frame.marshal(command, channel)
+
+
+def raw(kind: int, channel: int, payload: bytes, end: int = 0xCE) -> bytes:
+    return pack(">BHI", kind, channel, len(payload)) + payload + bytes([end])
+
+
+def publish(channel: int, key: str = "key") -> bytes:
+    return method(channel, commands.Basic.Publish(exchange="ex", routing_key=key))
+
+
+def content_header(channel: int, body_bytes: int) -> bytes:
+    return frame.marshal(header.ContentHeader(0, body_bytes, PERSISTENT), channel)
+
+
+def content_body(channel: int, octets: bytes) -> bytes:
+    return frame.marshal(body.ContentBody(octets), channel)
+
+
+def content(channel: int, *pieces: bytes) -> bytes:
+    """Header and body frames, one a piece."""
+    frames = [content_header(channel, sum(map(len, pieces)))]
+    return b"".join(frames + [content_body(channel, piece) for piece in pieces])
+
+
+def stored(octets: bytes) -> bytes:
+    return build_content(b"\x10\x00\x02", octets)
+
+
+def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
+    return method(channel, commands.Basic.Ack(tag, multiple))
+
+
+def published(channel: int, *bodies: bytes, key: str = "key") -> Publishes:
+    contents = [stored(octets) for octets in bodies]
+    return Publishes(channel, publish(channel, key), contents, sum(map(len, contents)))
+
+
+# Events
+
+
+def test_methods() -> None:
+    queue_declare = method(3, commands.Queue.Declare(queue="q"))
+    (event,) = open_reader().feed(queue_declare)
+    assert event == MethodReceived(3, queue_declare[7:-1])
+    assert decode_method(event.payload).name == "Queue.Declare"
+
+
+def test_publishes_of_one_read_come_as_runs() -> None:
+    sent = publish(1) + content(1, b"a") + publish(1) + content(1, b"bc")
+    sent += publish(1, "other") + content(1, b"d") + publish(2) + content(2)
+    assert open_reader().feed(sent) == [
+        published(1, b"a", b"bc"),
+        published(1, b"d", key="other"),
+        published(2, b""),
+    ]
+
+
+@pytest.mark.parametrize("channel", [1, 2, 65535])
+def test_contents_are_canonical_on_every_road(channel: int) -> None:
+    """Whole, in several body frames, with an empty one among them, and without a body."""
+    reader = open_reader()
+    assert reader.feed(publish(channel) + content(channel, b"abc")) == [published(channel, b"abc")]
+    pieces = publish(channel) + content(channel, b"a", b"", b"bc")
+    assert reader.feed(pieces) == [published(channel, b"abc")]
+    empty = publish(channel) + content_header(channel, 0)
+    assert reader.feed(empty) == [published(channel, b"")]
+    assert reader.feed(empty[:-1]) == []
+    assert reader.feed(empty[-1:]) == [published(channel, b"")]
+
+
+def test_acks() -> None:
+    sent = ack(1, 1) + ack(1, 2) + ack(1, 3) + ack(1, 5) + ack(1, 4) + ack(2, 5)
+    sent += ack(1, 9, multiple=True) + ack(1, 0, multiple=True) + ack(1, 0)
+    assert open_reader().feed(sent) == [
+        Acks(1, 1, 3, multiple=False),
+        Acks(1, 5, 5, multiple=False),
+        Acks(1, 4, 4, multiple=False),
+        Acks(2, 5, 5, multiple=False),
+        Acks(1, 9, 9, multiple=True),
+        Acks(1, 0, 0, multiple=True),
+        Acks(1, 0, 0, multiple=False),
+    ]
+
+
+def test_an_ack_of_another_length_is_left_to_the_decoder() -> None:
+    payload = b"\x00\x3c\x00\x50" + bytes(8)
+    assert open_reader().feed(raw(1, 1, payload)) == [MethodReceived(1, payload)]
+
+
+def test_heartbeats_are_no_events() -> None:
+    assert open_reader().feed(HEARTBEAT * 3) == []
+
+
+def test_channels_interleave() -> None:
+    """Each message is complete when its last frame is there, in whichever order they began."""
+    sent = publish(1) + publish(2) + content_header(2, 2) + content_header(1, 2)
+    sent += content_body(1, b"a") + HEARTBEAT + content_body(2, b"c") + publish(3)
+    sent += content_body(2, b"d") + method(4, commands.Channel.Open()) + content_header(3, 0)
+    sent += content_body(1, b"b") + publish(1) + content(1, b"e")
+    first, second, third, fourth, last = open_reader().feed(sent)
+    assert first == published(2, b"cd")
+    assert isinstance(second, MethodReceived)
+    assert [third, fourth, last] == [
+        published(3, b""),
+        published(1, b"ab"),
+        published(1, b"e"),
+    ]
+
+
+def test_a_message_of_the_largest_size_passes() -> None:
+    pieces = [b"x" * 100] * 10
+    assert open_reader().feed(publish(1) + content(1, *pieces)) == [published(1, b"x" * 1000)]
+
+
+def test_a_message_beyond_the_limit_is_discarded_as_it_comes() -> None:
+    pieces = [b"x" * 100] * 10 + [b"x"]
+    sent = publish(1) + content(1, *pieces) + publish(1) + content(1, b"next")
+    assert open_reader().feed(sent) == [Oversized(1, 1001), published(1, b"next")]
+
+
+def test_the_limit_holds_for_a_message_in_one_frame() -> None:
+    reader = Reader(frame_bytes_max=4096, message_bytes_max=MESSAGE_BYTES_MAX)
+    reader.feed(PROTOCOL_HEADER)
+    sent = publish(1) + content(1, b"x" * 1001) + publish(1) + content(1, b"x" * 1000)
+    assert reader.feed(sent) == [Oversized(1, 1001), published(1, b"x" * 1000)]
+
+
+def test_frames_may_grow_once_the_connection_is_tuned() -> None:
+    reader = open_reader()
+    reader.frame_bytes_max = 4096
+    assert reader.feed(publish(1) + content(1, b"x" * 900)) == [published(1, b"x" * 900)]
+
+
+# The protocol header
+
+
+@pytest.mark.parametrize("opening", [b"AMQP\x01\x01\x00\x09", b"GET / HT", b"AMQP\x00\x01\x00\x00"])
+def test_the_first_eight_bytes_are_an_event_right_or_wrong(opening: bytes) -> None:
+    reader = make_reader()
+    assert [reader.feed(opening[at : at + 1]) for at in range(7)] == [[]] * 7
+    assert reader.feed(opening[7:]) == [HeaderReceived(opening)]
+
+
+# Violations
+
+UNEXPECTED, FRAME_ERROR = ReplyCode.UNEXPECTED_FRAME, ReplyCode.FRAME_ERROR
+NOT_HEADER = "expected content header for class 60, got non content header frame instead"
+NOT_BODY = "expected content body, got non content body frame instead"
+NOT_METHOD = "expected method frame, got non method frame instead"
+
+VIOLATIONS = {
+    "a kind that does not exist": (raw(4, 3, b"abc"), FRAME_ERROR, "unknown frame type"),
+    "another end octet": (
+        raw(1, 3, b"\x00\x0a\x00\x0b", end=0xCD),
+        FRAME_ERROR,
+        "frame end octet is 205, not 206",
+    ),
+    "another end octet behind a publish": (
+        publish(3) + content_header(3, 1)[:-1] + b"\x00",
+        FRAME_ERROR,
+        "frame end octet is 0, not 206",
+    ),
+    "another end octet behind a body": (
+        publish(3) + content(3, b"a")[:-1] + b"\x00",
+        FRAME_ERROR,
+        "frame end octet is 0, not 206",
+    ),
+    "a frame that is too large": (
+        pack(">BHIB", 3, 3, FRAME_BYTES_MAX + 1, 0),
+        FRAME_ERROR,
+        "type 3, payload of 129 bytes is larger than 120",
+    ),
+    "a heartbeat on a channel": (
+        raw(8, 3, b""),
+        UNEXPECTED,
+        "heartbeat frame on a channel other than 0",
+    ),
+    "a heartbeat with a payload": (raw(8, 0, b"x"), FRAME_ERROR, "heartbeat frame is not empty"),
+    "a header without a method": (content_header(3, 1), UNEXPECTED, NOT_METHOD),
+    "a body without a method": (content_body(3, b"a"), UNEXPECTED, NOT_METHOD),
+    "a body behind a message": (
+        publish(3) + content(3, b"a") + content_body(3, b"a"),
+        UNEXPECTED,
+        NOT_METHOD,
+    ),
+    "a body behind an empty message": (
+        publish(3) + content_header(3, 0) + content_body(3, b""),
+        UNEXPECTED,
+        NOT_METHOD,
+    ),
+    "a method for a header": (publish(3) + publish(3), UNEXPECTED, NOT_HEADER),
+    "an ack for a header": (publish(3) + ack(3, 1), UNEXPECTED, NOT_HEADER),
+    "a body for a header": (publish(3) + content_body(3, b"a"), UNEXPECTED, NOT_HEADER),
+    "a method for a body": (
+        publish(3) + content_header(3, 1) + ack(3, 1),
+        UNEXPECTED,
+        NOT_BODY,
+    ),
+    "a header for a body": (
+        publish(3) + content_header(3, 1) + content_header(3, 1),
+        UNEXPECTED,
+        NOT_BODY,
+    ),
+    "a header that is cut short": (
+        publish(3) + raw(2, 3, pack(">HHQB", 60, 0, 1, 0)),
+        FRAME_ERROR,
+        "content header is truncated",
+    ),
+    "a header of another class": (
+        publish(3) + raw(2, 3, pack(">HHQH", 50, 0, 1, 0)),
+        UNEXPECTED,
+        "expected content header for class 60, got one for class 50 instead",
+    ),
+    "a header with a weight": (
+        publish(3) + raw(2, 3, pack(">HHQH", 60, 1, 1, 0)),
+        FRAME_ERROR,
+        "content header has weight 1",
+    ),
+    "a body size beyond all limits": (
+        publish(3) + raw(2, 3, pack(">HHQH", 60, 0, 2**29 + 1, 0)),
+        FRAME_ERROR,
+        "content body size 536870913 exceeds maximum allowed size 536870912",
+    ),
+    "more body than was announced": (
+        publish(3) + content_header(3, 3) + content_body(3, b"ab") + content_body(3, b"cd"),
+        FRAME_ERROR,
+        "content body is longer than the 3 bytes announced",
+    ),
+    "more body than was announced, in one frame": (
+        publish(3) + content_header(3, 3) + content_body(3, b"abcd"),
+        FRAME_ERROR,
+        "content body is longer than the 3 bytes announced",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", VIOLATIONS)
+@pytest.mark.parametrize("step", [1, 1000])
+def test_violations(what: str, step: int) -> None:
+    sent, code, explanation = VIOLATIONS[what]
+    reader = open_reader()
+    good = publish(1) + content(1, b"good")
+    *before, last = feed_in_steps(reader, good + sent + good, step)
+    assert before[0] == published(1, b"good")
+    assert published(1, b"good") not in before[1:]
+    assert isinstance(last, Violation)
+    assert (last.error.code, last.error.explanation) == (code, explanation)
+    assert last.channel == int.from_bytes(sent[1:3], "big")
+    assert reader.feed(good) == []
+
+
+@pytest.mark.parametrize("excess", range(9))
+def test_a_frame_may_be_eight_bytes_larger_than_agreed(excess: int) -> None:
+    octets = b"x" * (FRAME_BYTES_MAX - 8 + excess)
+    assert open_reader().feed(publish(1) + content(1, octets)) == [published(1, octets)]
+
+
+# Cutting
+
+
+def feed_in_steps(reader: Reader, data: bytes, step: int) -> list[Event]:
+    pieces = (data[at : at + step] for at in range(0, len(data), step))
+    return [event for piece in pieces for event in reader.feed(piece)]
+
+
+def publish_run(channel: int, count: int, size: int) -> bytes:
+    message = publish(channel) + content(channel, *[b"x" * size] * (size > 0))
+    return message * count
+
+
+def conversation() -> bytes:
+    """A client logs in, declares, publishes in every shape, consumes, acknowledges and leaves."""
+    basic, queue = commands.Basic, commands.Queue
+    frames = [
+        method(0, commands.Connection.StartOk(mechanism="PLAIN", response="\0guest\0guest")),
+        method(0, commands.Connection.TuneOk(2047, 131072, 60)),
+        method(0, commands.Connection.Open("/")),
+        *(method(channel, commands.Channel.Open()) for channel in (1, 2, 300)),
+        method(1, commands.Exchange.Declare(exchange="ex", exchange_type="topic", durable=True)),
+        method(1, queue.Declare(queue="q", arguments={"x-max-length": 1000})),
+        method(1, queue.Bind(queue="q", exchange="ex", routing_key="#")),
+        method(1, commands.Confirm.Select()),
+        publish_run(1, count=4, size=16),
+        publish_run(1, count=2, size=17),
+        publish_run(1, count=2, size=0),
+        HEARTBEAT,
+        publish_run(300, count=3, size=5),
+        publish(2) + content_header(2, 6) + content_body(2, b"abc"),
+        publish(300) + content_header(300, 2),
+        content_body(2, b"def") + content_body(300, b"gh"),
+        publish(1, "large") + content(1, *[b"y" * 100] * 3),
+        publish(1, "too large") + content(1, *[b"z" * 100] * 11),
+        method(2, basic.Qos(prefetch_count=10)),
+        method(2, basic.Consume(queue="q", consumer_tag="c")),
+        *(ack(2, tag) for tag in range(1, 8)),
+        ack(2, 9),
+        ack(2, 12, multiple=True),
+        method(2, basic.Nack(13, requeue=True)),
+        method(2, basic.Reject(14, requeue=False)),
+        HEARTBEAT,
+        method(1, commands.Channel.Close(200, "bye", 0, 0)),
+        method(0, commands.Connection.Close(200, "bye", 0, 0)),
+    ]
+    return PROTOCOL_HEADER + b"".join(frames)
+
+
+def merged(events: Iterable[Event]) -> list[Event]:
+    """The same events with neighbouring runs as one, since only batching may depend on cuts."""
+    out: list[Event] = []
+    for event in events:
+        last = out[-1] if out else None
+        if isinstance(event, Publishes) and isinstance(last, Publishes) and alike(last, event):
+            event = Publishes(
+                event.channel,
+                event.method_frame,
+                last.contents + event.contents,
+                last.content_bytes + event.content_bytes,
+            )
+            out.pop()
+        elif isinstance(event, Acks) and isinstance(last, Acks) and follows(last, event):
+            event = Acks(event.channel, last.first, event.last, multiple=False)
+            out.pop()
+        out.append(event)
+    return out
+
+
+def alike(last: Publishes, event: Publishes) -> bool:
+    return (last.channel, last.method_frame, raw_properties(last.contents[0])) == (
+        event.channel,
+        event.method_frame,
+        raw_properties(event.contents[0]),
+    )
+
+
+def follows(last: Acks, event: Acks) -> bool:
+    return (
+        last.channel == event.channel
+        and not last.multiple
+        and not event.multiple
+        and event.first == last.last + 1
+    )
+
+
+def test_a_conversation_may_be_cut_anywhere() -> None:
+    data = conversation()
+    whole = merged(make_reader().feed(data))
+    assert Counter(map(type, whole)) == {
+        HeaderReceived: 1,
+        MethodReceived: 16,
+        Publishes: 5,
+        Oversized: 1,
+        Acks: 3,
+    }
+    for cut in range(len(data) + 1):
+        reader = make_reader()
+        assert merged(reader.feed(data[:cut]) + reader.feed(data[cut:])) == whole
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 129])
+def test_a_conversation_may_come_in_small_steps(step: int) -> None:
+    data = conversation()
+    events = feed_in_steps(make_reader(), data, step)
+    assert merged(events) == merged(make_reader().feed(data))
+
+
+def test_what_came_last_is_not_kept() -> None:
+    """A frame in many pieces is put together once, and what is done is let go of."""
+    reader = open_reader()
+    sent = publish(1) + content(1, b"x" * 100)
+    assert feed_in_steps(reader, sent * 3, 5) == [published(1, b"x" * 100)] * 3
+    assert reader._pending == []
+    assert reader._assemblies == {}
