@@ -128,10 +128,12 @@ def refuse_login(connection: Connection, mechanism: str, name: str, reason: str)
         reason=reason,
     )
     if "authentication_failure_close" in connection.handshake.capabilities:
-        raise AccessRefused(
+        refusal = AccessRefused(
             f"Login was refused using authentication mechanism {mechanism}. For details see the "
             "broker logfile."
         )
+        connection.fail(refusal)  # about no method, as RabbitMQ puts it
+        return
     connection.close_reason = reason
     connection.finish()
 

@@ -1,0 +1,1 @@
+"""Scenarios that run against RabbitMQ and fluffle, which must answer alike."""

@@ -1,0 +1,24 @@
+"""Both brokers, once a session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.compat.oracle import RabbitMQ
+from tests.support.daemon import Daemon
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """RabbitMQ 4.0.5; skipped where it is not installed."""
+    folder: Path = tmp_path_factory.mktemp("rabbitmq")
+    with RabbitMQ(folder) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def fluffle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with Daemon(tmp_path_factory.mktemp("fluffle")) as daemon:
+        yield daemon
+    assert "Traceback" not in daemon.log

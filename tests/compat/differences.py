@@ -1,0 +1,35 @@
+"""Where fluffle answers otherwise than RabbitMQ 4.0.5, on purpose: the one list, with reasons.
+
+A difference rewrites what RabbitMQ said into what fluffle is to say.  One that changes nothing in
+any scenario it names is stale, and a test says so.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tests.compat.scenario import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """In the scenarios that `scenarios` matches, each match of `theirs` becomes `ours`."""
+
+    reason: str
+    scenarios: str
+    theirs: str
+    ours: str
+
+    def concerns(self, name: str) -> bool:
+        return re.fullmatch(self.scenarios, name) is not None
+
+    def applied(self, transcript: Transcript) -> Transcript:
+        """The transcript as it is to be: the lines of a client are one text, ending in newlines."""
+        return {
+            name: re.sub(
+                self.theirs, self.ours, "".join(f"{line}\n" for line in lines)
+            ).splitlines()
+            for name, lines in transcript.items()
+        }
+
+
+DIFFERENCES: tuple[Difference, ...] = ()

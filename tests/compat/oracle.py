@@ -1,0 +1,86 @@
+"""A RabbitMQ node of our own: Debian's package, started by hand on free ports of loopback."""
+
+import os
+import secrets
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.process import Process
+from tests.support.require import require
+
+EPMD_READY = "epmd running"
+BROKER_READY = r"Starting broker\.\.\. completed"
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class RabbitMQ:
+    """One node with its own data, cookie and port mapper; no plugins."""
+
+    def __init__(self, folder: Path, config: str = "") -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._config = config
+        self._processes = ExitStack()
+
+    def __enter__(self) -> Self:
+        # Debian wraps the scripts in one that changes the user; they stand beside it.
+        wrapper = Path(require("rabbitmq-server")).resolve()
+        script = str(wrapper.with_name("rabbitmq-server"))
+        environment = self._environment()
+        with self._processes as starting:
+            epmd = Process(
+                [require("epmd"), "-d", "-port", environment["ERL_EPMD_PORT"]],
+                EPMD_READY,
+                environment,
+            )
+            starting.callback(epmd.kill)
+            broker = Process([script], BROKER_READY, environment)
+            starting.callback(broker.kill)
+            self._processes = starting.pop_all()
+        return self
+
+    def __exit__(
+        self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
+    ) -> None:
+        self._processes.close()
+
+    def _environment(self) -> dict[str, str]:
+        folder = self._folder
+        folder.mkdir(parents=True, exist_ok=True)
+        cookie = folder / ".erlang.cookie"
+        cookie.write_text(secrets.token_hex(16))
+        cookie.chmod(0o600)
+        (folder / "plugins").write_text("[].\n")
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{self._config}\n"
+        )
+        inherited = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
+        return {
+            **inherited,
+            "HOME": str(folder),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(free_port()),
+            "RABBITMQ_NODENAME": "oracle@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_LOGS": str(folder / "rabbit.log"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "none.env"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
+            "RABBITMQ_FEATURE_FLAGS_FILE": str(folder / "feature_flags"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
+        }

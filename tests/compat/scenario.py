@@ -1,0 +1,100 @@
+"""What a scenario is, how it is written down, and how two transcripts are made comparable.
+
+A scenario drives clients of one broker and says nothing of what is right: what the clients hear is
+the result, and RabbitMQ's is the expectation.  Names that a broker makes up are replaced by their
+order of appearance.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tests.support.client import Client
+
+Transcript: TypeAlias = dict[str, list[str]]
+"""By the name of the client: what it has heard."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """The broker under test, as a scenario sees it."""
+
+    host: str
+    port: int
+    clients: dict[str, Client] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def connect(self, name: str = "client") -> Client:
+        """A socket, nothing sent; what it hears is written down from the start."""
+        client = self.clients[name] = Client(self.host, self.port)
+        client.record()
+        return client
+
+    def client(self, name: str = "client", **options: object) -> Client:
+        """An open connection; the handshake is not written down.  Options as `Client.open`."""
+        client = self.clients[name] = Client(self.host, self.port)
+        return client.open(**options)  # type: ignore[arg-type]
+
+    def note(self, text: object) -> None:
+        """Write down something that the scenario itself has found out."""
+        self.notes.append(str(text))
+
+
+Drive: TypeAlias = Callable[[Peer], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One conversation, with the rows of RabbitMQ's behaviour that it covers."""
+
+    name: str
+    rows: tuple[str, ...]
+    drive: Drive
+
+    def run(self, host: str, port: int) -> Transcript:
+        """What the clients hear from the broker at this address."""
+        peer = Peer(host, port)
+        try:
+            self.drive(peer)
+        finally:
+            for client in peer.clients.values():
+                client.close()
+        transcript = {name: client.transcript for name, client in peer.clients.items()}
+        if peer.notes:
+            transcript["notes"] = peer.notes
+        return normalised(transcript)
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(*rows: str) -> Callable[[Drive], Drive]:
+    """Register a function as a scenario for `rows` (`"7.5"`), under the name it has."""
+
+    def register(drive: Drive) -> Drive:
+        name = f"{drive.__module__.rpartition('.')[2]}.{drive.__name__}"
+        assert name not in SCENARIOS, f"two scenarios are called {name}"
+        SCENARIOS[name] = Scenario(name, rows, drive)
+        return drive
+
+    return register
+
+
+GENERATED = re.compile(
+    r"amq\.gen-[\w-]{22}|amq\.ctag-[\w-]{22}|amq\.rabbitmq\.reply-to\.[\w+/=.-]+"
+)
+
+
+def normalised(transcript: Transcript) -> Transcript:
+    """The same with generated names numbered in the order of their appearance."""
+    seen: dict[str, str] = {}
+
+    def replace(match: re.Match[str]) -> str:
+        kind = re.match(r"amq\.(gen|ctag|rabbitmq\.reply-to)", match[0])
+        assert kind is not None
+        return seen.setdefault(match[0], f"<{kind[1]} {len(seen) + 1}>")
+
+    return {
+        name: [GENERATED.sub(replace, line) for line in lines] for name, lines in transcript.items()
+    }

@@ -1,0 +1,52 @@
+"""Runs every scenario against RabbitMQ and against fluffle; the answers must be equal."""
+
+import difflib
+import importlib
+from pathlib import Path
+
+import pytest
+
+from tests.compat.differences import DIFFERENCES
+from tests.compat.oracle import RabbitMQ
+from tests.compat.scenario import SCENARIOS, Transcript
+from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.compat
+
+for module in sorted(Path(__file__).parent.glob("section_*.py")):
+    importlib.import_module(f"tests.compat.{module.stem}")
+
+theirs_by_scenario: dict[str, Transcript] = {}
+"""What RabbitMQ said in this session, before any difference."""
+
+
+def text(transcript: Transcript) -> list[str]:
+    return [f"{name}: {line}" for name, lines in sorted(transcript.items()) for line in lines]
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_fluffle_answers_as_rabbitmq(name: str, rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
+    scenario = SCENARIOS[name]
+    theirs = theirs_by_scenario[name] = scenario.run("127.0.0.1", rabbitmq.port)
+    ours = scenario.run("127.0.0.1", fluffle.port)
+    assert any(theirs.values()), "nothing was heard, so nothing is compared"
+    for difference in DIFFERENCES:
+        if difference.concerns(name):
+            theirs = difference.applied(theirs)
+    diff = difflib.unified_diff(text(theirs), text(ours), "RabbitMQ", "fluffle", lineterm="", n=99)
+    assert ours == theirs, "\n".join(diff)
+
+
+def test_every_difference_is_still_needed(request: pytest.FixtureRequest) -> None:
+    if theirs_by_scenario.keys() != SCENARIOS.keys():
+        pytest.skip("needs a run of all scenarios")
+    stale = [
+        difference.reason
+        for difference in DIFFERENCES
+        if not any(
+            difference.applied(transcript) != transcript
+            for name, transcript in theirs_by_scenario.items()
+            if difference.concerns(name)
+        )
+    ]
+    assert stale == []
