@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from fluffle.broker.errors import BrokerError, ChannelError, NotAllowed
 from fluffle.broker.logs import event
@@ -21,14 +20,12 @@ logger = logging.getLogger(__name__)
 class Channels:
     """A channel is open, or closing (we sent close and wait for close-ok), or does not exist."""
 
-    __slots__ = ("_closing", "_forget", "_limit", "_open", "_session")
+    __slots__ = ("_closing", "_limit", "_open", "_session")
 
-    def __init__(self, session: Session, limit: int, forget: Callable[[int], None]) -> None:
+    def __init__(self, session: Session, limit: int) -> None:
         self._session = session
         self._limit = limit
         """How many may be open at once; 0 is no limit."""
-        self._forget = forget
-        """Drops what the reader has of an unfinished message on a channel."""
         self._open: dict[int, Channel] = {}
         self._closing: set[int] = set()
 
@@ -108,7 +105,6 @@ class Channels:
             self._closing.remove(number)
 
     def _end(self, number: int) -> None:
-        self._forget(number)
         self._open.pop(number).close()
 
     def _send(self, number: int, method: Method) -> None:

@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
         """The client may open channels."""
         self.phase = Phase.RUNNING
         self._session = session
-        self._channels = Channels(session, self.handshake.channels_max, self._reader.forget)
+        self._channels = Channels(session, self.handshake.channels_max)
         self._timers.pop("handshake").cancel()
         self.services.alarms.listen(self._on_alarm)
 
