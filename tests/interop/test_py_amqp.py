@@ -15,6 +15,8 @@ from amqp.exceptions import (
     ResourceLocked,
 )
 
+from tests.interop.later import LATER
+
 Name = Callable[[str], str]
 
 HEADERS = {
@@ -44,9 +46,8 @@ def connect(url: str, **options: object) -> amqp.Connection:
 
 @pytest.fixture
 def connection(url: str) -> Iterator[amqp.Connection]:
-    connection = connect(url, confirm_publish=True)
-    yield connection
-    connection.close()
+    with connect(url, confirm_publish=True) as connection:
+        yield connection
     assert not connection.connected
 
 
@@ -67,10 +68,9 @@ def publish(channel: amqp.Channel, queue: str, *bodies: str) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "AMQPLAIN"])
 def test_login(url: str, mechanism: str) -> None:
-    connection = connect(url, login_method=mechanism)
-    assert connection.server_properties["product"] == "RabbitMQ"
-    assert mechanism.encode() in connection.mechanisms
-    connection.close()
+    with connect(url, login_method=mechanism) as connection:
+        assert connection.server_properties["product"] == "RabbitMQ"
+        assert mechanism.encode() in connection.mechanisms
     with pytest.raises(AccessRefused) as caught:
         connect(url, login_method=mechanism, password="wrong")
     assert caught.value.reply_text == (
@@ -80,10 +80,9 @@ def test_login(url: str, mechanism: str) -> None:
 
 
 def test_negotiation(url: str) -> None:
-    connection = connect(url, heartbeat=9)
-    assert (connection.channel_max, connection.frame_max) == (2047, 131_072)
-    assert (connection.server_heartbeat, connection.heartbeat) == (60, 9)
-    connection.close()
+    with connect(url, heartbeat=9) as connection:
+        assert (connection.channel_max, connection.frame_max) == (2047, 131_072)
+        assert (connection.server_heartbeat, connection.heartbeat) == (60, 9)
 
 
 def test_direct_exchange_and_return(channel: amqp.Channel, queue: str, name: Name) -> None:
@@ -104,6 +103,7 @@ def test_direct_exchange_and_return(channel: amqp.Channel, queue: str, name: Nam
         channel.exchange_declare(exchange, "direct", passive=True)
 
 
+@LATER
 def test_a_full_queue_nacks(channel: amqp.Channel) -> None:
     limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
     queue = channel.queue_declare(exclusive=True, arguments=limits).queue
@@ -176,10 +176,8 @@ def test_a_channel_error_leaves_the_connection_alone(
 
 def test_exclusive_queues_belong_to_one_connection(url: str, queue: str) -> None:
     assert queue.startswith("amq.gen-")
-    other = connect(url)
-    with pytest.raises(ResourceLocked):
+    with connect(url) as other, pytest.raises(ResourceLocked):
         other.channel().queue_bind(queue, "amq.fanout")
-    other.close()
 
 
 def test_transactions(connection: amqp.Connection, queue: str) -> None:
@@ -227,14 +225,13 @@ def test_consumer_cancel_notification(
 
 
 def test_heartbeats_keep_an_idle_connection(url: str) -> None:
-    connection = connect(url, heartbeat=1)
-    before = connection.bytes_recv
-    while connection.bytes_recv < before + 3:  # frames, in truth: the server's heartbeats
-        connection.heartbeat_tick()
-        with pytest.raises(TimeoutError):
-            connection.drain_events(timeout=0.5)
-    assert connection.channel().is_open
-    connection.close()
+    with connect(url, heartbeat=1) as connection:
+        frames = connection.bytes_recv  # it counts frames, whatever its name says
+        while connection.bytes_recv < frames + 3:
+            connection.heartbeat_tick()
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.2)
+        assert connection.channel().is_open
 
 
 def drain(connection: amqp.Connection, happened: Callable[[], bool]) -> None:

@@ -1,0 +1,84 @@
+"""Two clients on node: amqplib and @cloudamqp/amqp-client.  Their checks are scripts in `node/`."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.interop.later import LATER
+from tests.support.require import require, unavailable
+
+FOLDER = Path(__file__).parent / "node"
+DEADLINE_S = 20
+
+COMMON = [
+    "negotiation",
+    "login",
+    "confirms",
+    "mandatory",
+    "exchanges",
+    "prefetch",
+    "requeue",
+    "properties",
+    "bigBody",
+    "channelError",
+    "connectionError",
+    "exclusive",
+    "cancelNotify",
+    "rpc",
+]
+CHECKS = {
+    "amqplib.mjs": [*COMMON, "heartbeat", "recovery"],
+    "amqp-client.mjs": [*COMMON, "nack", "transaction", "session"],
+}
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """The path of node, its packages installed."""
+    path = require("node")
+    if not (FOLDER / "node_modules").is_dir():
+        install = [require("npm"), "ci", "--no-audit", "--no-fund"]
+        npm = subprocess.run(install, cwd=FOLDER, capture_output=True, text=True, check=False)
+        if npm.returncode != 0:
+            unavailable(f"npm cannot install the clients: {npm.stderr.strip()}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("script", "check"),
+    [
+        pytest.param(script, check, marks=[LATER] if check == "nack" else [])
+        for script, names in CHECKS.items()
+        for check in names
+    ],
+)
+def test_node(node: str, url: str, script: str, check: str) -> None:
+    result = run(node, script, check, url=url)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["check"] == check
+
+
+@pytest.mark.parametrize("script", CHECKS)
+def test_every_check_is_run(node: str, script: str) -> None:
+    assert sorted(json.loads(run(node, script, "--list").stdout)) == sorted(CHECKS[script])
+
+
+def test_a_check_that_fails_is_seen(node: str) -> None:
+    result = run(node, "amqplib.mjs", "confirms", url="amqp://127.0.0.1:1")
+    assert result.returncode != 0
+    assert "ECONNREFUSED" in result.stderr
+
+
+def run(node: str, script: str, check: str, url: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [node, script, check],
+        cwd=FOLDER,
+        env=os.environ | {"AMQP_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
