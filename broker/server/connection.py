@@ -121,6 +121,7 @@ class Connection(asyncio.Protocol):
         self.services.alarms.unlisten(self._on_alarm)
         self.services.connections.discard(self)
         self.end_session()
+        self.outlet.discard()
         event(
             logger,
             logging.INFO,

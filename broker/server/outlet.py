@@ -86,6 +86,10 @@ class Outlet:
         if self._waiting and not self.is_draining:
             self._wake()
 
+    def discard(self) -> None:
+        """The socket is gone: forget what was to be written, for transports may refuse it."""
+        self.pieces.clear()
+
     def take_written(self) -> bool:
         """Whether anything was written since this was last asked."""
         written, self._has_written = self._has_written, False
