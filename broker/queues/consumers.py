@@ -21,12 +21,31 @@ UNLIMITED = 1 << 62
 class SharedCredit:
     """The limit that all consumers of one channel share (basic.qos with global)."""
 
-    __slots__ = ("in_flight", "limit")
+    __slots__ = ("_waiting", "in_flight", "limit")
 
     def __init__(self) -> None:
         self.limit = 0
         """How many messages may be unsettled at once; 0 means no limit."""
         self.in_flight = 0
+        self._waiting: dict[Consumer, None] = {}
+
+    def room(self, consumer: Consumer) -> int:
+        """How many messages `consumer` may take; at 0 it is woken at the next settlement."""
+        if not self.limit:
+            return UNLIMITED
+        room = self.limit - self.in_flight
+        if room <= 0:
+            self._waiting[consumer] = None
+        return room
+
+    def settled(self, count: int) -> None:
+        """Make room, first for whoever has waited longest."""
+        self.in_flight -= count
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for consumer in waiting:
+                if consumer.parked:
+                    consumer.queue.wake(consumer)
 
 
 class Sink(Protocol):
@@ -97,8 +116,8 @@ class Consumer:
         if self.no_ack:
             return self.sink.room(self)
         room = self.prefetch - self.in_flight if self.prefetch else UNLIMITED
-        if self.shared.limit:
-            room = min(room, self.shared.limit - self.shared.in_flight)
+        if room > 0:
+            room = min(room, self.shared.room(self))
         return min(room, self.sink.room(self)) if room > 0 else 0
 
     def took(self, count: int) -> None:
@@ -110,7 +129,7 @@ class Consumer:
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled, which may make room."""
         self.in_flight -= count
-        self.shared.in_flight -= count
+        self.shared.settled(count)
         if self.parked:
             self.queue.wake(self)
 
@@ -165,8 +184,8 @@ class Turns:
     def next_with_room(self, count: int) -> list[tuple[Consumer, int]]:
         """Up to `count` consumers of the highest priority that has any, each with its room.
 
-        They move to the end of their turn.  Consumers with a limit that they share come alone
-        and with room for one, unless they are the only one.
+        They move to the end of their turn.  One whose limit is shared comes alone and with room
+        for one, unless it is the only one; those before it come with room for one, too.
         """
         while self._priorities:
             turn = self._by_priority[-self._priorities[0]]
@@ -179,8 +198,10 @@ class Turns:
     def _from_turn(self, turn: deque[Consumer], count: int) -> list[tuple[Consumer, int]]:
         found: list[tuple[Consumer, int]] = []
         for _ in range(len(turn)):
-            if len(found) == count or (found and turn[0].is_single_step):
+            if len(found) == count:
                 break
+            if found and turn[0].is_single_step:
+                return [(consumer, 1) for consumer, _room in found]
             consumer = turn.popleft()
             room = consumer.room()
             if room <= 0:

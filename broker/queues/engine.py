@@ -1,6 +1,6 @@
 """The queue: what is ready, who is served, what is in flight, what comes back.
 
-Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` returns
+Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` yields
 what must be delivered, as runs.  Nothing here costs anything per message that could cost it per
 run, and no message is an object of its own while it waits.
 
@@ -12,7 +12,7 @@ change from the methods below, which are all there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from fluffle.broker.message import Origin
@@ -95,9 +95,12 @@ class Queue:
         """Whether more waits here than its consumers are likely to take soon."""
         return self._lane.count > BEHIND_MESSAGES and len(self._turns) > 0
 
-    def pump(self) -> list[Handout]:
-        """Hand out what the consumers have room for, message by message in turn."""
-        handouts: list[Handout] = []
+    def pump(self) -> Iterator[Handout]:
+        """Hand out what the consumers have room for, message by message in turn.
+
+        Each run must be delivered before the next is asked for: what a sink has taken tells how
+        much room it has left.
+        """
         lane = self._lane
         while lane.count:
             available = lane.available(BURST_BYTES)
@@ -105,13 +108,11 @@ class Queue:
             if not served:
                 break
             rounds = min(available // len(served), *(room for _, room in served))
-            self._share(lane.take(rounds * len(served)), served, handouts)
-        return handouts
+            yield from self._share(lane.take(rounds * len(served)), served)
 
-    def _share(
-        self, taken: Taken, served: list[tuple[Consumer, int]], handouts: list[Handout]
-    ) -> None:
+    def _share(self, taken: Taken, served: list[tuple[Consumer, int]]) -> list[Handout]:
         """Deal a run out to the consumers, the first message to the first and so on."""
+        handouts = []
         step = len(served)
         for start, (consumer, _room) in enumerate(served):
             contents, sequences = taken.contents, taken.sequences
@@ -123,14 +124,20 @@ class Queue:
             handouts.append(
                 Handout(consumer, taken.origin, contents, sequences, redelivered=taken.redelivered)
             )
-        for debtor in self.debtors:
-            debtor.paid(len(taken.contents))
+        self._pay(len(taken.contents))
+        return handouts
+
+    def _pay(self, count: int) -> None:
+        """Tell the publishers that wait for it that `count` messages have left."""
+        for debtor in tuple(self.debtors):
+            debtor.paid(count)
 
     def get(self, holder: Holder) -> Handout | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""
         if not self._lane.count:
             return None
         taken = self._lane.take(1)
+        self._pay(1)
         holder.took(1)
         if not holder.no_ack:
             self.in_flight += 1
@@ -155,7 +162,9 @@ class Queue:
 
     def purge(self) -> int:
         """Drop every ready message; how many there were."""
-        return self._lane.clear()
+        dropped = self._lane.clear()
+        self._pay(dropped)
+        return dropped
 
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""

@@ -105,7 +105,8 @@ class Handout:
 
     def unsettle(self, start: int, stop: int) -> None:
         """Undo `settle` for messages that were settled (tx.rollback)."""
-        settled = set(range(self.head)) | (self.holes or set())
-        settled -= set(range(start, stop))
-        self.head = next(index for index in range(len(self.contents) + 1) if index not in settled)
-        self.holes = {index for index in settled if index > self.head} or None
+        holes = self.holes or set()
+        holes.update(range(stop, self.head))
+        holes.difference_update(range(start, stop))
+        self.head = min(self.head, start)
+        self.holes = holes or None

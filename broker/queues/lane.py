@@ -7,14 +7,16 @@ A segment holds messages of one origin with consecutive sequence numbers.  A mes
 pointer and its bytes; the segment around it is shared by all of one batch.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
 from fluffle.broker.message import Origin
 
 SEGMENT_MESSAGES_MAX = 1024
-"""A segment is not extended beyond this, so that its memory goes when it has been read."""
+SEGMENT_BYTES_MAX = 1_048_576
+"""A segment is not extended beyond these, because its memory goes when all of it has been read."""
 
 
 class Segment:
@@ -44,8 +46,12 @@ class Returned:
         self.sequences = sequences
         self.head = 0
 
+    @property
+    def oldest(self) -> int:
+        return self.sequences[self.head]
+
     def __lt__(self, other: "Returned") -> bool:
-        return self.sequences[self.head] < other.sequences[other.head]
+        return self.oldest < other.oldest
 
 
 class Taken:
@@ -82,6 +88,7 @@ class Lane:
             tail is not None
             and tail.origin is origin
             and len(tail.contents) + count <= SEGMENT_MESSAGES_MAX
+            and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
         ):
             tail.contents += contents
             tail.content_bytes += content_bytes
@@ -98,7 +105,7 @@ class Lane:
     def available(self, bytes_max: int) -> int:
         """How many `take` would give at most, keeping to about `bytes_max` but at least one."""
         if self._returned:
-            return 1
+            return self._oldest_returned()  # it went out in one run, so it is not too large
         segment = self._ready[0]
         mean_bytes = segment.content_bytes // len(segment.contents) + 1
         return min(len(segment.contents) - segment.head, bytes_max // mean_bytes or 1)
@@ -123,23 +130,27 @@ class Lane:
             segment.origin, contents, range(first + start, first + stop), redelivered=False
         )
 
+    def _oldest_returned(self) -> int:
+        """How many messages of the foremost returned run are older than those of every other."""
+        run, rivals = self._returned[0], self._returned[1:3]
+        stop = len(run.contents)
+        if rivals:
+            stop = bisect_left(run.sequences, min(rivals).oldest, lo=run.head)
+        return stop - run.head
+
     def _take_returned(self, count: int) -> Taken:
-        """From the returned run with the oldest message, up to where another one is older."""
-        run = heappop(self._returned)
+        run = self._returned[0]
         start = run.head
-        stop = min(start + count, len(run.contents))
-        if self._returned:
-            other = self._returned[0]
-            bound = other.sequences[other.head]
-            stop = next((i for i in range(start, stop) if run.sequences[i] > bound), stop)
-        taken = Taken(
-            run.origin, run.contents[start:stop], run.sequences[start:stop], redelivered=True
-        )
+        stop = start + min(count, self._oldest_returned())
         run.head = stop
         if stop < len(run.contents):
-            heappush(self._returned, run)
+            heapreplace(self._returned, run)
+        else:
+            heappop(self._returned)
         self.count -= stop - start
-        return taken
+        return Taken(
+            run.origin, run.contents[start:stop], run.sequences[start:stop], redelivered=True
+        )
 
     def clear(self) -> int:
         """Forget every message that can be taken; how many there were."""

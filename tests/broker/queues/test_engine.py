@@ -1,0 +1,323 @@
+"""The queue, one rule at a time; `test_engine_model` has them all at once."""
+
+import pytest
+
+from fluffle.broker.queues.consumers import SharedCredit
+from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Debtor
+from fluffle.broker.queues.handout import Handout
+from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def settle(handout: Handout) -> None:
+    handout.holder.queue.settle(handout, 0, len(handout.contents))
+
+
+def give_back(handout: Handout) -> None:
+    handout.holder.queue.give_back(handout, 0, len(handout.contents))
+
+
+def test_a_queue_asks_for_a_pump_only_when_it_can_deliver(bench: Bench) -> None:
+    bench.enqueue("a")
+    assert not bench.touched
+    bench.consume("c")
+    assert bench.touched
+    assert [handout.contents for handout in bench.pump()] == [[b"a"]]
+    bench.enqueue("b")
+    assert bench.touched
+
+
+def test_a_full_consumer_costs_a_publish_nothing(bench: Bench) -> None:
+    bench.consume("c", prefetch=1)
+    bench.enqueue("a", "b")
+    bench.pump()
+    bench.enqueue("c")
+    assert not bench.touched
+
+
+def test_one_consumer_gets_a_backlog_as_one_run_for_each_origin(bench: Bench) -> None:
+    bench.enqueue("a", "b")
+    bench.enqueue("c")
+    bench.enqueue("d", origin=OTHER_ORIGIN)
+    bench.consume("c")
+    handouts = bench.pump()
+    assert [handout.contents for handout in handouts] == [[b"a", b"b", b"c"], [b"d"]]
+    assert [handout.origin for handout in handouts] == [ORIGIN, OTHER_ORIGIN]
+    assert bench.queue.in_flight == 4
+
+
+def test_equal_consumers_get_one_message_each_in_turn(bench: Bench) -> None:
+    for tag in "xyz":
+        bench.consume(tag)
+    bench.enqueue(*"abcdefgh")
+    bench.pump()
+    assert [bench.got(tag) for tag in "xyz"] == ["adg", "beh", "cf"]
+    bench.enqueue(*"ij")
+    bench.pump()
+    assert [bench.got(tag) for tag in "xyz"] == ["adgj", "beh", "cfi"]
+
+
+def test_a_run_dealt_out_keeps_its_sequence_numbers(bench: Bench) -> None:
+    bench.consume("x")
+    bench.consume("y")
+    bench.enqueue(*"abcde")
+    assert [(list(handout.sequences), handout.contents) for handout in bench.pump()] == [
+        ([1, 3], [b"a", b"c"]),
+        ([2, 4], [b"b", b"d"]),
+        ([5], [b"e"]),
+    ]
+
+
+def test_the_turn_goes_on_when_one_is_full(bench: Bench) -> None:
+    bench.consume("x", prefetch=1)
+    bench.consume("y")
+    bench.consume("z", prefetch=2)
+    bench.enqueue(*"abcdefg")
+    bench.pump()
+    assert [bench.got(tag) for tag in "xyz"] == ["a", "bdfg", "ce"]
+
+
+def test_higher_priorities_come_first_while_they_have_room(bench: Bench) -> None:
+    bench.consume("low", priority=-1)
+    bench.consume("high", priority=10, prefetch=2)
+    bench.consume("middle", prefetch=1)
+    bench.enqueue(*"abcde")
+    handouts = bench.pump()
+    assert [bench.got(tag) for tag in ("high", "middle", "low")] == ["ab", "c", "de"]
+    settle(handouts[0])
+    bench.enqueue("f")
+    bench.pump()
+    assert bench.got("high") == "abf"
+
+
+def test_prefetch_makes_room_as_messages_are_settled(bench: Bench) -> None:
+    consumer = bench.consume("c", prefetch=2)
+    bench.enqueue(*"abcd")
+    (handout,) = bench.pump()
+    assert (bench.got("c"), consumer.parked) == ("ab", True)
+    bench.queue.settle(handout, 0, 1)
+    bench.pump()
+    assert bench.got("c") == "abc"
+
+
+def test_no_ack_is_settled_at_once_and_unlimited(bench: Bench) -> None:
+    consumer = bench.consume("c", prefetch=1, no_ack=True)
+    bench.shared.limit = 1
+    bench.enqueue(*"abc")
+    bench.pump()
+    assert (bench.got("c"), bench.queue.in_flight) == ("abc", 0)
+    assert (consumer.in_flight, bench.shared.in_flight) == (0, 0)
+
+
+# A limit that consumers share
+
+
+def test_consumers_of_one_channel_take_turns_within_their_limit(bench: Bench) -> None:
+    """With room for one at a time, nobody is left out."""
+    bench.shared.limit = 1
+    bench.consume("x")
+    bench.consume("y")
+    bench.enqueue(*"abcd")
+    for _ in range(4):
+        (handout,) = bench.pump()
+        settle(handout)
+    assert (bench.got("x"), bench.got("y")) == ("ac", "bd")
+
+
+def test_room_made_by_a_consumer_that_is_gone_serves_the_others(bench: Bench) -> None:
+    bench.shared.limit = 2
+    gone = bench.consume("gone")
+    bench.enqueue(*"ab")
+    (handout,) = bench.pump()
+    bench.consume("next")
+    bench.queue.detach(gone)
+    bench.enqueue("c")
+    assert bench.pump() == []
+    settle(handout)
+    bench.pump()
+    assert bench.got("next") == "c"
+
+
+def test_room_made_in_one_queue_serves_consumers_of_another() -> None:
+    first, second = Bench(), Bench()
+    second.shared = first.shared
+    first.shared.limit = 1
+    first.consume("x")
+    second.consume("y")
+    first.enqueue("a")
+    second.enqueue("b")
+    (handout,) = first.pump()
+    assert second.pump() == []
+    settle(handout)
+    second.pump()
+    assert second.got("y") == "b"
+
+
+def test_a_neighbour_with_a_shared_limit_does_not_lose_its_turn(bench: Bench) -> None:
+    bench.consume("x")
+    bench.shared = SharedCredit()
+    bench.shared.limit = 10
+    bench.consume("y")
+    bench.enqueue(*"abcd")
+    bench.pump()
+    assert (bench.got("x"), bench.got("y")) == ("ac", "bd")
+
+
+# What sinks take
+
+
+def test_a_sink_that_is_full_gets_no_more_from_the_same_pump(bench: Bench) -> None:
+    """A run is delivered before the next is made: a backlog never leaves as a whole."""
+    bench.consume("c")
+    message = "x" * (BURST_BYTES // 4)
+    for _ in range(5):
+        bench.enqueue(message, message)
+    bench.sinks["c"].left = 1
+    for handout in bench.queue.pump():
+        bench.sinks["c"].deliver(handout)
+        bench.sinks["c"].left = 0
+    assert bench.queue.ready_count == 9
+
+
+def test_no_run_is_much_larger_than_a_burst(bench: Bench) -> None:
+    bench.consume("c")
+    message = "x" * (BURST_BYTES // 4)
+    bench.enqueue(*[message] * 10)
+    assert [len(handout.contents) for handout in bench.pump()] == [3, 3, 3, 1]
+
+
+def test_a_sink_that_opens_gets_what_waits(bench: Bench) -> None:
+    bench.consume("c")
+    bench.sinks["c"].left = 2
+    bench.enqueue(*"abcd")
+    bench.pump()
+    assert (bench.got("c"), bench.touched) == ("ab", False)
+    bench.sinks["c"].open(1)
+    bench.pump()
+    bench.sinks["c"].open()
+    bench.pump()
+    assert bench.got("c") == "abcd"
+
+
+def test_a_consumer_is_woken_by_room_but_served_by_both_limits(bench: Bench) -> None:
+    bench.consume("c", prefetch=1)
+    bench.enqueue(*"abc")
+    (handout,) = bench.pump()
+    bench.sinks["c"].left = 0
+    settle(handout)
+    assert bench.pump() == []
+    bench.sinks["c"].open()
+    bench.pump()
+    assert bench.got("c") == "ab"
+
+
+# Coming back
+
+
+def test_what_comes_back_takes_its_old_place_and_says_so(bench: Bench) -> None:
+    bench.consume("c", prefetch=2)
+    bench.enqueue(*"abcd")
+    (handout,) = bench.pump()
+    assert not handout.redelivered
+    give_back(handout)
+    (again,) = bench.pump()
+    assert (again.contents, again.redelivered) == ([b"a", b"b"], True)
+    settle(again)
+    (rest,) = bench.pump()
+    assert (rest.contents, rest.redelivered) == ([b"c", b"d"], False)
+
+
+def test_each_stretch_of_a_run_comes_back_alone(bench: Bench) -> None:
+    consumer = bench.consume("c")
+    bench.enqueue(*"abcdef")
+    (handout,) = bench.pump()
+    bench.queue.detach(consumer)
+    for start, stop in ((4, 5), (0, 1), (2, 3)):
+        bench.queue.give_back(handout, start, stop)
+    bench.consume("next")
+    bench.pump()
+    assert bench.got("next") == "ace"
+    assert bench.queue.in_flight == 6
+
+
+def test_a_consumer_that_leaves_keeps_what_it_holds(bench: Bench) -> None:
+    for prefetch in (0, 1):
+        consumer = bench.consume(f"c{prefetch}", prefetch=prefetch)
+        bench.enqueue("a", "b")
+        handouts = bench.pump()
+        bench.queue.detach(consumer)
+        assert not consumer.parked
+        settle(handouts[0])
+        assert (consumer.in_flight, bench.queue.consumer_count) == (0, 0)
+        bench.queue.purge()
+
+
+def test_get_takes_the_oldest_whoever_consumes(bench: Bench) -> None:
+    holder = bench.consume("c", prefetch=1)
+    bench.enqueue(*"abc")
+    (handout,) = bench.pump()
+    got = bench.queue.get(holder)
+    assert got is not None
+    assert (got.contents, got.redelivered, bench.queue.in_flight) == ([b"b"], False, 2)
+    give_back(handout)
+    again = bench.queue.get(holder)
+    assert again is not None
+    assert (again.contents, again.redelivered) == ([b"a"], True)
+    assert bench.queue.purge() == 1
+    assert bench.queue.get(holder) is None
+
+
+# What others ask
+
+
+def test_the_counts_and_flags_of_a_queue(bench: Bench) -> None:
+    queue = bench.queue
+    assert (queue.name, queue.consumer_count, queue.had_consumers) == ("q", 0, False)
+    assert not queue.in_exclusive_use
+    consumer = bench.consume("c", prefetch=1, exclusive=True)
+    bench.enqueue("a", "b")
+    bench.pump()
+    assert consumer.parked
+    assert (queue.ready_count, queue.in_flight, queue.consumer_count) == (1, 1, 1)
+    assert queue.in_exclusive_use
+    queue.detach(consumer)
+    assert (queue.consumers, queue.had_consumers, queue.in_exclusive_use) == ((), True, False)
+
+
+def test_a_queue_is_behind_only_while_somebody_consumes(bench: Bench) -> None:
+    bench.enqueue(*"x" * (BEHIND_MESSAGES + 1))
+    assert not bench.queue.is_behind
+    bench.consume("c", prefetch=1)
+    assert bench.queue.is_behind
+    bench.pump()
+    assert not bench.queue.is_behind
+
+
+class CountingDebtor:
+    """Leaves, as real ones do, while it is being paid."""
+
+    def __init__(self, debtors: list[Debtor], count: int) -> None:
+        self._debtors = debtors
+        self.count = count
+        debtors.append(self)
+
+    def paid(self, count: int) -> None:
+        self.count -= count
+        if self.count <= 0:
+            self._debtors.remove(self)
+
+
+def test_every_debtor_hears_what_has_left(bench: Bench) -> None:
+    bench.enqueue(*"abcdefgh")
+    debtors = [CountingDebtor(bench.queue.debtors, count) for count in (1, 3, 9)]
+    holder = bench.consume("c", prefetch=2)
+    bench.queue.get(holder)
+    assert [debtor.count for debtor in debtors] == [0, 2, 8]
+    bench.pump()
+    bench.queue.purge()
+    assert [debtor.count for debtor in debtors] == [0, -5, 1]
+    assert bench.queue.debtors == [debtors[2]]

@@ -1,0 +1,368 @@
+"""The queue against a naive one: a list of what is ready and dicts of who holds what.
+
+The machine drives a queue as two channels would, with their real ledgers of delivery tags, and
+replays everything the queue hands out, one message at a time, against rules a child can check.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.server.unacked import Stretch, Unacked
+from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, FakeSink
+
+
+@dataclass
+class Message:
+    """A message as the naive queue knows it."""
+
+    sequence: int
+    is_other: bool
+    was_handed_out: bool = False
+
+    @property
+    def content(self) -> bytes:
+        return b"message %d" % self.sequence
+
+
+@dataclass
+class Getter:
+    """Who holds what basic.get took."""
+
+    queue: Queue
+    no_ack: bool
+
+    def took(self, count: int) -> None:
+        """Nothing limits it."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits."""
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("what basic.get takes is its answer, not a delivery")
+
+
+@dataclass
+class Client:
+    """A channel: its ledger, and the naive one beside it."""
+
+    unacked: Unacked = field(default_factory=Unacked)
+    shared: SharedCredit = field(default_factory=SharedCredit)
+    held: dict[int, tuple[Message, Consumer | None]] = field(default_factory=dict)
+    """By delivery tag; the consumer is None for basic.get."""
+    next_tag: int = 1
+
+
+@dataclass
+class Member:
+    """A consumer that is attached, its client's end, and what it still takes by naive account."""
+
+    consumer: Consumer
+    sink: FakeSink
+    client: Client
+    sink_room: int = UNLIMITED
+
+    def has_room(self, held: Counter[Consumer | None], held_by_client: Counter[int]) -> bool:
+        consumer, shared = self.consumer, self.client.shared
+        if consumer.no_ack:
+            return self.sink_room > 0
+        return (
+            self.sink_room > 0
+            and (not consumer.prefetch or held[consumer] < consumer.prefetch)
+            and (not shared.limit or held_by_client[id(shared)] < shared.limit)
+        )
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Each rule does something to the queue and the same to the naive one."""
+
+    members: Bundle[Member] = Bundle("members")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_touched = False
+        self.queue = Queue(QueueSpec("q"), touch=self.touch)
+        self.clients = [Client(), Client()]
+        self.attached: list[Member] = []
+        self.ready: list[Message] = []
+        self.enqueued = self.settled = self.purged = 0
+
+    def touch(self, queue: Queue) -> None:
+        assert queue is self.queue
+        self.is_touched = True
+
+    # Publishing
+
+    @rule(count=st.integers(1, 9), is_other=st.integers(0, 3).map(lambda chance: not chance))
+    def enqueue(self, count: int, is_other: bool) -> None:
+        batch = [Message(self.enqueued + 1 + at, is_other) for at in range(count)]
+        contents = [message.content for message in batch]
+        origin = OTHER_ORIGIN if is_other else ORIGIN
+        self.queue.enqueue(origin, contents, sum(map(len, contents)))
+        self.ready += batch
+        self.enqueued += count
+
+    @rule()
+    def purge(self) -> None:
+        assert self.queue.purge() == len(self.ready)
+        self.purged += len(self.ready)
+        self.ready.clear()
+
+    # Consumers
+
+    @initialize(target=members, client=st.integers(0, 1), first=st.booleans(), second=st.booleans())
+    def attach_two(self, client: int, first: bool, second: bool) -> MultipleResults[Member]:
+        """Most of what can go wrong needs two."""
+        return multiple(
+            self.add_member(0, prefetch=2 * first),
+            self.add_member(client, prefetch=3 * second),
+        )
+
+    @rule(
+        target=members,
+        client=st.integers(0, 1),
+        prefetch=st.sampled_from([0, 0, 1, 2, 3]),
+        priority=st.sampled_from([0, 0, 0, 0, 0, 5, -1]),
+        no_ack=st.sampled_from([False, False, False, True]),
+    )
+    def attach(self, client: int, prefetch: int, priority: int, no_ack: bool) -> Member:
+        return self.add_member(client, prefetch=prefetch, priority=priority, no_ack=no_ack)
+
+    def add_member(
+        self, client: int, *, prefetch: int, priority: int = 0, no_ack: bool = False
+    ) -> Member:
+        sink, shared = FakeSink(), self.clients[client].shared
+        consumer = Consumer(
+            f"c{len(self.attached)}",
+            self.queue,
+            sink,
+            shared=shared,
+            prefetch=prefetch,
+            priority=priority,
+            no_ack=no_ack,
+        )
+        self.queue.attach(consumer)
+        self.attached.append(Member(consumer, sink, self.clients[client]))
+        return self.attached[-1]
+
+    @rule(member=consumes(members))
+    def detach(self, member: Member) -> None:
+        self.queue.detach(member.consumer)
+        self.attached.remove(member)
+
+    @rule(member=members)
+    def shut_sink(self, member: Member) -> None:
+        member.sink.left = member.sink_room = 0
+
+    @rule(member=members, room=st.sampled_from([1, 2, UNLIMITED]))
+    def open_sink(self, member: Member, room: int) -> None:
+        member.sink_room = room
+        member.sink.open(room)
+
+    @rule(client=st.integers(0, 1), limit=st.sampled_from([0, 1, 2, 4, 7]))
+    def limit_channel(self, client: int, limit: int) -> None:
+        self.clients[client].shared.limit = limit
+        for member in self.attached:
+            if member.client is self.clients[client] and member.consumer.parked:
+                self.queue.wake(member.consumer)
+
+    # Handing out
+
+    @rule()
+    def turn(self) -> None:
+        """What the broker does at the end of a turn, until the queue asks for no more."""
+        handed_out: list[tuple[int, Member, bool, bytes]] = []
+        while self.is_touched:
+            self.is_touched = False
+            for handout in self.queue.pump():
+                member = next(one for one in self.attached if one.consumer is handout.holder)
+                member.sink.deliver(handout)
+                assert handout.contents, "an empty run"
+                handed_out += [
+                    (sequence, member, handout.redelivered, content)
+                    for sequence, content in zip(handout.sequences, handout.contents, strict=True)
+                ]
+                self.hold(member.client, handout, member.consumer)
+        self.replay(handed_out)
+        held, held_by_client = self.counts()
+        if self.ready:
+            starving = [one for one in self.attached if one.has_room(held, held_by_client)]
+            assert not starving, "messages are ready, and a consumer has room"
+
+    def replay(self, handed_out: list[tuple[int, Member, bool, bytes]]) -> None:
+        """One message at a time, oldest first, to whom a fair queue might give it."""
+        held, held_by_client = self.counts()
+        for _, member, *_rest in handed_out:
+            if not member.consumer.no_ack:
+                held[member.consumer] -= 1
+                held_by_client[id(member.client.shared)] -= 1
+        since_last: dict[int, Counter[int]] = {}
+        for sequence, member, redelivered, content in sorted(handed_out, key=lambda step: step[0]):
+            message = self.ready.pop(0)
+            assert (sequence, content) == (message.sequence, message.content), "out of order"
+            assert redelivered == message.was_handed_out
+            message.was_handed_out = True
+            have_room = [one for one in self.attached if one.has_room(held, held_by_client)]
+            assert member in have_room, "more than its limits allow"
+            priority = max(one.consumer.priority for one in have_room)
+            assert member.consumer.priority == priority, "somebody comes first"
+            self.check_turn(since_last, member, have_room)
+            member.sink_room -= 1
+            if member.consumer.no_ack:
+                self.settled += 1
+            else:
+                held[member.consumer] += 1
+                held_by_client[id(member.client.shared)] += 1
+
+    def check_turn(
+        self, since_last: dict[int, Counter[int]], member: Member, have_room: list[Member]
+    ) -> None:
+        """Equals that had room all the time since `member`'s last message had one each."""
+        others = [
+            one
+            for one in have_room
+            if one is not member and one.consumer.priority == member.consumer.priority
+        ]
+        for counts in since_last.values():
+            counts[id(member)] += 1
+            for key in list(counts):
+                if key not in map(id, have_room):
+                    counts[key] = -1000
+        if id(member) in since_last:
+            counts = since_last[id(member)]
+            assert all(counts[id(one)] in (1, -1000) for one in others), "not in turn"
+        since_last[id(member)] = Counter({id(one): 0 for one in others})
+
+    def hold(self, client: Client, handout: Handout, consumer: Consumer | None) -> None:
+        """Both ledgers take what was handed out."""
+        assert client.unacked.number(handout) == client.next_tag
+        for sequence in handout.sequences:
+            if not handout.holder.no_ack:
+                message = next(one for one in self.ready if one.sequence == sequence)
+                client.held[client.next_tag] = (message, consumer)
+            client.next_tag += 1
+
+    @rule(client=st.integers(0, 1), no_ack=st.booleans())
+    def get(self, client: int, no_ack: bool) -> None:
+        handout = self.queue.get(Getter(self.queue, no_ack))
+        if handout is None:
+            assert not self.ready
+            return
+        message = self.ready[0]
+        assert handout.contents == [message.content]
+        assert handout.redelivered == message.was_handed_out
+        self.hold(self.clients[client], handout, None)
+        self.ready.pop(0)
+        message.was_handed_out = True
+        self.settled += no_ack
+
+    # Settling
+
+    def settle(self, client: Client, stretches: list[Stretch], tags: list[int], verb: str) -> None:
+        """Both queues drop or take back `tags`, which the ledger says are `stretches`."""
+        assert tags == [
+            handout.first_tag + index
+            for handout, start, stop in stretches
+            for index in range(start, stop)
+        ]
+        if verb == "roll back":
+            client.unacked.restore(stretches)
+            return
+        messages = [client.held.pop(tag)[0] for tag in tags]
+        for stretch in stretches:
+            if verb == "drop":
+                self.queue.settle(*stretch)
+            else:
+                self.queue.give_back(*stretch)
+        if verb == "drop":
+            self.settled += len(tags)
+        else:
+            self.ready = sorted(self.ready + messages, key=lambda message: message.sequence)
+
+    VERBS = st.sampled_from(["drop", "drop", "give back", "roll back"])
+
+    @precondition(lambda self: any(client.held for client in self.clients))
+    @rule(data=st.data(), count=st.integers(1, 4), verb=VERBS)
+    def settle_some(self, data: st.DataObject, count: int, verb: str) -> None:
+        """A tag and those that follow, as far as they are known."""
+        client = data.draw(st.sampled_from([one for one in self.clients if one.held]))
+        first = data.draw(st.sampled_from(sorted(client.held)))
+        known = [tag for tag in range(first, first + count) if tag in client.held]
+        before_gap = [tag for at, tag in enumerate(known) if tag == first + at]
+        stretches, unknown_tag = client.unacked.take(first, first + count - 1)
+        gap = first + len(before_gap)
+        assert unknown_tag == (gap if gap < first + count else None)
+        self.settle(client, stretches, before_gap, verb)
+
+    @precondition(lambda self: any(client.held for client in self.clients))
+    @rule(data=st.data(), verb=VERBS, is_all=st.booleans())
+    def settle_up_to(self, data: st.DataObject, verb: str, is_all: bool) -> None:
+        client = data.draw(st.sampled_from([one for one in self.clients if one.held]))
+        last = data.draw(st.sampled_from(sorted(client.held)))
+        stretches, unknown_tag = client.unacked.take_up_to(0 if is_all else last)
+        assert unknown_tag is None
+        tags = [tag for tag in sorted(client.held) if is_all or tag <= last]
+        self.settle(client, stretches, tags, verb)
+
+    @rule(client=st.integers(0, 1), tag=st.integers(0, 30))
+    def settle_unknown(self, client: int, tag: int) -> None:
+        known = self.clients[client]
+        if tag not in known.held:
+            assert known.unacked.take(tag, tag) == ([], tag)
+            if tag:
+                assert known.unacked.take_up_to(tag) == ([], tag)
+
+    # What holds at all times
+
+    def counts(self) -> tuple[Counter[Consumer | None], Counter[int]]:
+        """How many messages each consumer holds, and each channel through its consumers."""
+        held, held_by_client = Counter[Any](), Counter[int]()
+        for client in self.clients:
+            for _message, consumer in client.held.values():
+                held[consumer] += 1
+                held_by_client[id(client.shared)] += consumer is not None
+        return held, held_by_client
+
+    @invariant()
+    def nothing_is_lost_or_doubled(self) -> None:
+        in_flight = sum(len(client.held) for client in self.clients)
+        assert self.enqueued == len(self.ready) + in_flight + self.settled + self.purged
+        assert self.queue.ready_count == len(self.ready)
+        assert self.queue.in_flight == in_flight
+        sequences = [message.sequence for message in self.ready]
+        for client in self.clients:
+            sequences += [message.sequence for message, _consumer in client.held.values()]
+        assert len(sequences) == len(set(sequences))
+
+    @invariant()
+    def every_account_agrees(self) -> None:
+        held, held_by_client = self.counts()
+        for client in self.clients:
+            assert len(client.unacked) == len(client.held)
+            assert client.shared.in_flight == held_by_client[id(client.shared)]
+        for member in self.attached:
+            assert member.consumer.in_flight == held[member.consumer]
+        assert set(self.queue.consumers) == {member.consumer for member in self.attached}
+        assert self.queue.consumer_count == len(self.attached)
+
+
+QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
+TestQueue = QueueMachine.TestCase

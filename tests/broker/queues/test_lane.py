@@ -1,0 +1,196 @@
+"""The lane keeps the order of publishing, also for what comes back, and lets memory go."""
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX, Lane, Taken
+from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, messages, numbered
+
+BURST = 1 << 20
+
+
+def append(lane: Lane, contents: list[bytes], *, other: bool = False) -> None:
+    lane.append(OTHER_ORIGIN if other else ORIGIN, contents, sum(map(len, contents)))
+
+
+def drain(lane: Lane) -> list[Taken]:
+    taken = []
+    while lane.count:
+        taken.append(lane.take(lane.available(BURST)))
+    return taken
+
+
+def drained(lane: Lane) -> list[bytes]:
+    return [content for taken in drain(lane) for content in taken.contents]
+
+
+def test_batches_of_one_origin_come_out_as_one_run() -> None:
+    lane = Lane()
+    for batch in ("a", "b", "c"):
+        append(lane, messages(batch))
+    (taken,) = drain(lane)
+    assert (taken.origin, taken.contents, taken.redelivered) == (ORIGIN, [b"a", b"b", b"c"], False)
+    assert list(taken.sequences) == [1, 2, 3]
+
+
+def test_a_run_ends_where_the_origin_changes() -> None:
+    lane = Lane()
+    append(lane, messages("a", "b"))
+    append(lane, messages("c"), other=True)
+    append(lane, messages("d"))
+    taken = drain(lane)
+    assert [run.contents for run in taken] == [[b"a", b"b"], [b"c"], [b"d"]]
+    assert [run.origin for run in taken] == [ORIGIN, OTHER_ORIGIN, ORIGIN]
+    assert [list(run.sequences) for run in taken] == [[1, 2], [3], [4]]
+
+
+def test_the_callers_list_is_not_touched() -> None:
+    """A fanout gives the same list to many queues."""
+    lane, other = Lane(), Lane()
+    batch = messages("a", "b")
+    append(lane, batch)
+    append(other, batch)
+    append(lane, messages("c"))
+    assert batch == [b"a", b"b"]
+    assert drained(other) == batch
+    assert drained(lane) == [b"a", b"b", b"c"]
+
+
+def test_what_was_taken_whole_does_not_grow() -> None:
+    lane = Lane()
+    append(lane, messages("a"))
+    taken = lane.take(1)
+    append(lane, messages("b"))
+    assert taken.contents == [b"a"]
+
+
+def test_returned_messages_go_to_their_old_place() -> None:
+    lane = Lane()
+    append(lane, numbered(1, 6))
+    first, second, third = lane.take(2), lane.take(2), lane.take(1)
+    for taken in (third, first):
+        lane.give_back(taken.origin, taken.contents, taken.sequences)
+    out = drain(lane)
+    assert [(run.contents, run.redelivered) for run in out] == [
+        ([b"1", b"2"], True),
+        ([b"5"], True),
+        ([b"6"], False),
+    ]
+    lane.give_back(second.origin, second.contents, second.sequences)
+    assert drained(lane) == [b"3", b"4"]
+
+
+def test_returned_runs_that_interleave_are_merged() -> None:
+    """As after a round robin between consumers that both went away."""
+    lane = Lane()
+    append(lane, numbered(1, 9))
+    taken = lane.take(9)
+    for start in (2, 0, 1):
+        lane.give_back(ORIGIN, taken.contents[start::3], taken.sequences[start::3])
+    assert drained(lane) == numbered(1, 9)
+
+
+def test_a_run_that_came_back_goes_out_as_one_run() -> None:
+    lane = Lane()
+    append(lane, numbered(1, 100))
+    taken = lane.take(100)
+    lane.give_back(ORIGIN, taken.contents[50:], taken.sequences[50:])
+    lane.give_back(ORIGIN, taken.contents[:50], taken.sequences[:50])
+    assert [len(run.contents) for run in drain(lane)] == [50, 50]
+
+
+def test_clear_forgets_what_is_ready_and_what_came_back() -> None:
+    lane = Lane()
+    append(lane, numbered(1, 5))
+    taken = lane.take(2)
+    lane.give_back(ORIGIN, taken.contents, taken.sequences)
+    assert lane.clear() == 5
+    assert (lane.count, lane.clear()) == (0, 0)
+    append(lane, messages("next"))
+    (run,) = drain(lane)
+    assert (run.contents, list(run.sequences)) == ([b"next"], [6])
+
+
+def test_a_run_keeps_to_its_size_but_is_never_empty() -> None:
+    lane = Lane()
+    append(lane, [b"x" * 99] * 50)
+    assert lane.available(1000) == 10
+    assert lane.available(1) == 1
+    assert lane.available(1 << 30) == 50
+    lane.take(48)
+    assert lane.available(1000) == 2
+
+
+def test_a_segment_is_not_extended_for_ever() -> None:
+    """In a queue that is never empty, what was taken lives as long as its segment."""
+    lane = Lane()
+    append(lane, [b"x"])
+    for _ in range(SEGMENT_MESSAGES_MAX * 3):
+        append(lane, [b"x"])
+        lane.take(1)
+    assert len(lane._ready[0].contents) <= SEGMENT_MESSAGES_MAX
+    large = b"x" * (SEGMENT_BYTES_MAX // 4)
+    for _ in range(20):
+        append(lane, [large])
+        lane.take(1)
+    assert sum(map(len, lane._ready[0].contents)) <= SEGMENT_BYTES_MAX
+
+
+@dataclass(frozen=True, order=True)
+class Known:
+    """A message as the naive lane keeps it: in one sorted list."""
+
+    sequence: int
+    content: bytes
+    is_other: bool
+    redelivered: bool
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 4), st.booleans()),
+        st.tuples(st.just("take"), st.integers(1, 5), st.booleans()),
+        st.tuples(st.just("give back"), st.integers(0, 99), st.booleans()),
+        st.tuples(st.just("clear"), st.just(0), st.integers(0, 9).map(lambda chance: not chance)),
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS)
+def test_the_lane_equals_a_sorted_list(steps: list[tuple[str, int, bool]]) -> None:
+    lane, naive = Lane(), list[Known]()
+    held: list[tuple[Taken, list[Known]]] = []
+    next_sequence = 1
+    for verb, number, flag in steps:
+        if verb == "append":
+            contents = numbered(next_sequence, number)
+            append(lane, contents, other=flag)
+            for content in contents:
+                naive.append(Known(next_sequence, content, flag, redelivered=False))
+                next_sequence += 1
+        elif verb == "take" and naive:
+            count = min(number, lane.available(BURST))
+            taken = lane.take(count)
+            assert len(taken.contents) == len(taken.sequences) == count
+            held.append((taken, naive[:count]))
+            assert naive[:count] == [
+                Known(sequence, content, taken.origin is OTHER_ORIGIN, taken.redelivered)
+                for sequence, content in zip(taken.sequences, taken.contents, strict=True)
+            ]
+            del naive[:count]
+        elif verb == "give back" and held:
+            taken, known = held.pop(number % len(held))
+            cut = 1 if flag and len(known) > 1 else 0
+            lane.give_back(taken.origin, taken.contents[cut:], taken.sequences[cut:])
+            naive += [
+                Known(one.sequence, one.content, one.is_other, redelivered=True)
+                for one in known[cut:]
+            ]
+            naive.sort()
+        elif verb == "clear" and flag:
+            assert lane.clear() == len(naive)
+            naive.clear()
+        assert lane.count == len(naive)
