@@ -99,11 +99,11 @@ class Unacked:
 
     def restore(self, stretches: list[Stretch]) -> None:
         """Undo `take`: the messages are unsettled again, under the tags they had."""
+        runs = dict.fromkeys(self._runs)
         for run, start, stop in stretches:
-            if run not in self._runs:
-                self._runs.append(run)
             run.unsettle(start, stop)
-        self._reset(sorted((run for run in self._runs if not run.is_settled), key=first_tag_of))
+            runs[run] = None
+        self._reset(sorted((run for run in runs if not run.is_settled), key=first_tag_of))
 
     def _run_of(self, tag: int) -> Handout | None:
         """The run that holds `tag` unsettled, if there is one."""
