@@ -42,12 +42,21 @@ class Turn:
             self._call_soon(self.run)
 
     def run(self) -> None:
-        """Pump, deliver, write.  What is touched meanwhile belongs to the next turn."""
-        self._scheduled = False
-        queues, self._queues = self._queues, {}
-        for queue in queues:
-            for handout in queue.pump():
-                handout.holder.deliver(handout)
+        """Pump, deliver, write.  A queue that is touched meanwhile waits for the next turn."""
+        waiting, self._queues = [*reversed(self._queues)], {}
+        try:
+            while waiting:
+                for handout in waiting[-1].pump():
+                    handout.holder.deliver(handout)
+                waiting.pop()
+        finally:  # a delivery that fails is no reason for the others to wait
+            self._scheduled = False
+            self._queues.update(dict.fromkeys(waiting))
+            if self._queues:
+                self._schedule()
+            self._flush()
+
+    def _flush(self) -> None:
         outlets, self._outlets = self._outlets, {}
         for outlet in outlets:
             outlet.flush()

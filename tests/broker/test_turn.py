@@ -1,0 +1,161 @@
+"""A turn pumps what was touched, delivers, writes; what is touched meanwhile gets another turn."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.turn import Turn
+from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, messages
+
+
+class Loop:
+    """Keeps what was asked for, as an event loop does, until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def go_on(self) -> int:
+        """Run what was asked for until now; how many callbacks that were."""
+        callbacks, self.callbacks = self.callbacks, []
+        for callback in callbacks:
+            callback()
+        return len(callbacks)
+
+
+class Client:
+    """A sink and an outlet in one: it notes, in order, what happens to it."""
+
+    def __init__(self, turn: Turn, log: list[str]) -> None:
+        self._turn = turn
+        self._log = log
+        self.wakes: list[Consumer] = []
+        """Consumers to wake at the next flush."""
+        self.left = UNLIMITED
+
+    def room(self, consumer: Consumer) -> int:
+        return self.left
+
+    def deliver(self, handout: Handout) -> None:
+        if handout.contents == [b"fails"]:
+            raise RuntimeError("the delivery failed")
+        self._log += [f"deliver {content.decode()}" for content in handout.contents]
+        self._turn.touch_outlet(self)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        raise AssertionError("no queue is deleted here")
+
+    def flush(self) -> None:
+        self._log.append("flush")
+        wakes, self.wakes = self.wakes, []
+        for consumer in wakes:
+            self.left = UNLIMITED
+            consumer.queue.wake(consumer)
+
+
+class Broker:
+    """A turn, a loop, and as many queues and clients as a test asks for."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.turn = Turn(self.loop.call_soon)
+        self.log: list[str] = []
+
+    def queue(self) -> Queue:
+        return Queue(QueueSpec("q"), touch=self.turn.touch_queue)
+
+    def client(self) -> Client:
+        return Client(self.turn, self.log)
+
+    def consume(self, queue: Queue, client: Client) -> Consumer:
+        consumer = Consumer("c", queue, client, shared=SharedCredit())
+        queue.attach(consumer)
+        return consumer
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+def enqueue(queue: Queue, *texts: str) -> None:
+    queue.enqueue(ORIGIN, messages(*texts), 0)
+
+
+def test_all_deliveries_come_before_one_write_each(broker: Broker) -> None:
+    first, second, client = broker.queue(), broker.queue(), broker.client()
+    for queue in (first, second):
+        broker.consume(queue, client)
+    for text in "ab":
+        enqueue(first, text)
+        enqueue(second, text.upper())
+    assert broker.loop.go_on() == 1
+    assert broker.log == ["deliver a", "deliver b", "deliver A", "deliver B", "flush"]
+
+
+def test_a_turn_that_leaves_nothing_to_do_asks_for_no_other(broker: Broker) -> None:
+    queue, client = broker.queue(), broker.client()
+    broker.consume(queue, client)
+    enqueue(queue, "a")
+    broker.loop.go_on()
+    assert broker.loop.callbacks == []
+    broker.turn.touch_outlet(client)
+    assert broker.loop.go_on() == 1
+    assert broker.log == ["deliver a", "flush", "flush"]
+
+
+def test_a_consumer_that_is_woken_by_a_write_is_served_in_the_next_turn(broker: Broker) -> None:
+    queue, client = broker.queue(), broker.client()
+    consumer = broker.consume(queue, client)
+    client.left = 0
+    enqueue(queue, "a")
+    broker.loop.go_on()
+    assert consumer.parked
+    client.wakes.append(consumer)
+    broker.turn.touch_outlet(client)
+    assert broker.loop.go_on() == 1
+    assert broker.log == ["flush"]
+    assert broker.loop.go_on() == 1
+    assert broker.log == ["flush", "deliver a", "flush"]
+
+
+def test_a_queue_that_is_touched_while_it_is_pumped_is_pumped_again(broker: Broker) -> None:
+    queue, answers = broker.queue(), broker.queue()
+
+    class Echo(Client):
+        def deliver(self, handout: Handout) -> None:
+            super().deliver(handout)
+            if handout.contents == [b"ask"]:
+                enqueue(answers, "answer")
+
+    broker.consume(queue, Echo(broker.turn, broker.log))
+    broker.consume(answers, broker.client())
+    enqueue(queue, "ask")
+    broker.loop.go_on()
+    assert broker.log == ["deliver ask", "flush"]
+    assert broker.loop.go_on() == 1
+    assert broker.log == ["deliver ask", "flush", "deliver answer", "flush"]
+
+
+def test_a_delivery_that_fails_harms_no_other(broker: Broker) -> None:
+    failing, other, client = broker.queue(), broker.queue(), broker.client()
+    for queue in (failing, other):
+        broker.consume(queue, client)
+    enqueue(other, "first")
+    enqueue(failing, "fails")
+    failing.enqueue(OTHER_ORIGIN, [b"behind"], 0)
+    last = broker.queue()
+    broker.consume(last, client)
+    enqueue(last, "last")
+    with pytest.raises(RuntimeError, match="the delivery failed"):
+        broker.loop.go_on()
+    assert broker.log == ["deliver first", "flush"]
+    assert broker.loop.go_on() == 1
+    assert broker.log[2:] == ["deliver last", "deliver behind", "flush"]
+    assert broker.loop.callbacks == []
