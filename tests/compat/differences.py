@@ -12,12 +12,13 @@ from tests.compat.scenario import Transcript
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """In the scenarios that `scenarios` matches, each match of `theirs` becomes `ours`."""
+    """In the scenarios and for the clients that match, each match of `theirs` becomes `ours`."""
 
     reason: str
     scenarios: str
     theirs: str
     ours: str
+    clients: str = ".*"
 
     def concerns(self, name: str) -> bool:
         return re.fullmatch(self.scenarios, name) is not None
@@ -25,11 +26,13 @@ class Difference:
     def applied(self, transcript: Transcript) -> Transcript:
         """The transcript as it is to be: the lines of a client are one text, ending in newlines."""
         return {
-            name: re.sub(
-                self.theirs, self.ours, "".join(f"{line}\n" for line in lines)
-            ).splitlines()
+            name: self._rewritten(lines) if re.fullmatch(self.clients, name) else lines
             for name, lines in transcript.items()
         }
+
+    def _rewritten(self, lines: list[str]) -> list[str]:
+        text = "".join(f"{line}\n" for line in lines)
+        return re.sub(self.theirs, self.ours, text).splitlines()
 
 
 DIFFERENCES: tuple[Difference, ...] = ()

@@ -8,6 +8,8 @@ order of appearance.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import TypeAlias
 
 from tests.support.client import Client
@@ -79,6 +81,13 @@ def scenario(*rows: str) -> Callable[[Drive], Drive]:
         return drive
 
     return register
+
+
+def load_scenarios() -> dict[str, Scenario]:
+    """Every scenario there is, by name: those of the files `section_*.py` beside this one."""
+    for path in sorted(Path(__file__).parent.glob("section_*.py")):
+        import_module(f"{__package__}.{path.stem}")
+    return SCENARIOS
 
 
 GENERATED = re.compile(

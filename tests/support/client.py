@@ -221,6 +221,14 @@ class Client:
         except Closed:
             self._note("socket closed")
 
+    def end(self) -> None:
+        """Listen until the peer ends the connection: with a close, or by closing the socket."""
+        try:
+            while self.next().name != "Connection.Close":
+                pass
+        except Closed:
+            self._note("socket closed")
+
     # Verbs
 
     def open(
