@@ -232,6 +232,8 @@ class Connection(asyncio.Protocol):
         )
         self.phase = Phase.CLOSING
         self.end_session()
+        self._debt.forgive()
+        self._intake.release("alarm")  # close-ok has to be read
         close = make(
             Methods.Close,
             reply_code=int(error.code),
@@ -240,8 +242,7 @@ class Connection(asyncio.Protocol):
             method_id=ids[1],
         )
         self.send(close)
-        wait_s = min(self._heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
-        self._start_timer("close", wait_s, self.drop)
+        self._drop_later()
 
     # The verbs of `lifecycle`
 
@@ -272,10 +273,11 @@ class Connection(asyncio.Protocol):
         self._channels = self._session = None
 
     def finish(self) -> None:
-        """Write what is collected, then close the socket."""
+        """Write what is collected, then close the socket once the peer has read it."""
         self.phase = Phase.CLOSED
         self.outlet.flush()
         self._transport.close()
+        self._drop_later()
 
     def drop(self) -> None:
         """Close the socket without a word: the peer has had its time."""
@@ -292,6 +294,12 @@ class Connection(asyncio.Protocol):
     def _start_timer(self, name: str, delay_s: float, act: Callable[[], None]) -> None:
         """Run `act` after `delay_s`, unless the connection ends before."""
         self._timers[name] = self.services.call_later(delay_s, act)
+
+    def _drop_later(self) -> None:
+        """Give the peer its time to answer, or to read what is left for it."""
+        if "close" not in self._timers:
+            wait_s = min(self._heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
+            self._start_timer("close", wait_s, self.drop)
 
     def _beat_later(self) -> None:
         self._start_timer("heartbeat", self._heartbeat_s / 2, self._beat)
