@@ -10,6 +10,7 @@ from typing import Self
 import pytest
 from celery import Celery, chord, group
 from celery.app.control import Inspect
+from kombu import pools
 
 from tests.interop.celery_app import make_app
 from tests.support.process import Process
@@ -50,6 +51,13 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.app.close()
         self.process.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def connections() -> Iterator[None]:
+    """The pool of connections that the applications of this process share."""
+    yield
+    pools.reset()
 
 
 @pytest.fixture(scope="module")
