@@ -1,11 +1,16 @@
 """The ledger of publish sequence numbers of one channel in confirm mode.
 
 Every publish gets exactly one ack or nack.  Answers are collected in a turn and coalesced as
-RabbitMQ does: one with `multiple` for everything below the oldest number that is still open or
-refused, single ones for the rest; a lone ack goes out with multiple=false.
+RabbitMQ does: one with `multiple` for everything that lies below each number that is open or
+has the other answer, single ones for the rest; a lone answer goes out with multiple=false.
 """
 
+from typing import TypeAlias
+
 from fluffle.protocol.methods import ack_frame, nack_frame
+
+Run: TypeAlias = tuple[int, int]
+"""The first and the last of consecutive sequence numbers."""
 
 
 class Confirms:
@@ -16,9 +21,9 @@ class Confirms:
     def __init__(self) -> None:
         self._next_sequence = 1
         self._open: dict[int, int] = {}
-        """First and last of each run that was assigned and waits for its queues."""
-        self._accepted: list[tuple[int, int]] = []
-        self._refused: list[int] = []
+        """First and last of each run that waits for its queues.  Invariant: rising."""
+        self._accepted: list[Run] = []
+        self._refused: list[Run] = []
 
     def assign(self, count: int) -> int:
         """Number `count` publishes; the first number."""
@@ -33,7 +38,7 @@ class Confirms:
 
     def refuse(self, first: int) -> None:
         """A queue has refused the run that was assigned from `first` on."""
-        self._refused += range(first, self._open.pop(first) + 1)
+        self._refused.append((first, self._open.pop(first)))
 
     @property
     def open_count(self) -> int:
@@ -42,24 +47,25 @@ class Confirms:
 
     def frames(self, channel: int) -> list[bytes]:
         """What to tell the publisher since the last call."""
-        frames = self._ack_frames(channel) if self._accepted else []
-        frames += [nack_frame(channel, tag, multiple=False) for tag in self._refused]
-        self._refused.clear()
-        return frames
-
-    def _ack_frames(self, channel: int) -> list[bytes]:
         accepted, self._accepted = self._accepted, []
-        if not self._open and not self._refused:
-            lone = len(accepted) == 1 and accepted[0][0] == accepted[0][1]
-            return [ack_frame(channel, self._next_sequence - 1, multiple=not lone)]
-        bound = min([*self._open, *self._refused])
-        frames = []
-        below = [last for _first, last in accepted if last < bound]
-        if below:
-            frames.append(ack_frame(channel, max(below), multiple=True))
-        for first, last in accepted:
-            if last > bound:
-                frames += [
-                    ack_frame(channel, tag, multiple=False) for tag in range(first, last + 1)
-                ]
-        return frames
+        refused, self._refused = self._refused, []
+        acks = self._coalesced(accepted, refused)
+        nacks = self._coalesced(refused, accepted)
+        return [ack_frame(channel, tag, multiple=multiple) for tag, multiple in acks] + [
+            nack_frame(channel, tag, multiple=multiple) for tag, multiple in nacks
+        ]
+
+    def _coalesced(self, runs: list[Run], others: list[Run]) -> list[tuple[int, bool]]:
+        """Tags and whether each stands for all before it, for runs that have the same answer."""
+        if not runs:
+            return []
+        if len(runs) == 1 and runs[0][0] == runs[0][1]:
+            return [(runs[0][0], False)]
+        oldest_open = next(iter(self._open), self._next_sequence)
+        bound = min([oldest_open, *(first for first, _last in others)])
+        below = [last for first, last in runs if first < bound]
+        answers = [(max(below), True)] if below else []
+        for first, last in runs:
+            if first > bound:
+                answers += [(tag, False) for tag in range(first, last + 1)]
+        return answers
