@@ -1,0 +1,165 @@
+"""One write a turn, no more deliveries than a burst, and consumers woken when there is room."""
+
+import pytest
+
+from fluffle.broker.queues.consumers import UNLIMITED, Consumer
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.server.outlet import BURST_BYTES, JOIN_BYTES_MAX, Outlet
+from tests.broker.queues.make import Bench
+
+
+class Socket:
+    """Notes what is written; may fill up while it is being written to."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes | list[bytes]] = []
+        self.fills_up: Outlet | None = None
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        if self.fills_up is not None:
+            self.fills_up.is_draining = True
+
+    def writelines(self, list_of_data: list[bytes]) -> None:
+        self.writes.append(list(list_of_data))
+
+
+class OutletSink:
+    """A client's end as the broker has it: room is that of the connection's outlet."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self.got = 0
+
+    def room(self, consumer: Consumer) -> int:
+        return self._outlet.room(consumer)
+
+    def deliver(self, handout: Handout) -> None:
+        self.got += len(handout.contents)
+        self._outlet.pieces += handout.contents
+        self._outlet.spend(sum(map(len, handout.contents)))
+
+    def cancelled(self, consumer: Consumer) -> None:
+        raise AssertionError("no queue is deleted here")
+
+
+class Scene:
+    """A queue, an outlet and a consumer between them."""
+
+    def __init__(self) -> None:
+        self.socket = Socket()
+        self.touches = 0
+        self.outlet = Outlet(self.socket, touch=self.touch)
+        self.sink = OutletSink(self.outlet)
+        self.bench = Bench()
+        self.queue = self.bench.queue
+        self.consumer = Consumer("c", self.queue, self.sink, shared=self.bench.shared)
+        self.queue.attach(self.consumer)
+
+    def touch(self, outlet: Outlet) -> None:
+        assert outlet is self.outlet
+        self.touches += 1
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_what_was_collected_is_written_at_once_and_once(scene: Scene) -> None:
+    for frame in (b"a", b"b", b"c"):
+        scene.outlet.add(frame)
+    assert (scene.socket.writes, scene.touches) == ([], 3)
+    scene.outlet.flush()
+    scene.outlet.flush()
+    assert scene.socket.writes == [b"abc"]
+
+
+def test_very_much_is_not_joined(scene: Scene) -> None:
+    large = b"x" * (JOIN_BYTES_MAX // 2)
+    for _ in range(2):
+        scene.outlet.pieces.append(large)
+        scene.outlet.spend(len(large))
+    scene.outlet.flush()
+    scene.outlet.add(b"small")
+    scene.outlet.flush()
+    assert scene.socket.writes == [[large, large], b"small"]
+
+
+def test_heartbeats_ask_whether_anything_was_written(scene: Scene) -> None:
+    scene.outlet.flush()
+    assert not scene.outlet.take_written()
+    scene.outlet.add(b"a")
+    assert not scene.outlet.take_written()
+    scene.outlet.flush()
+    assert scene.outlet.take_written()
+    assert not scene.outlet.take_written()
+
+
+def test_a_backlog_leaves_in_bursts_of_one_a_turn(scene: Scene) -> None:
+    message = "x" * (BURST_BYTES // 4)
+    scene.bench.enqueue(*[message] * 10)
+    seen = []
+    while scene.bench.touched:
+        scene.bench.pump()
+        seen.append(scene.sink.got)
+        assert scene.consumer.parked == (scene.queue.ready_count > 0)
+        scene.outlet.flush()
+    assert seen == [6, 10]
+
+
+def test_nothing_is_handed_to_a_full_socket_until_it_drains(scene: Scene) -> None:
+    scene.outlet.is_draining = True
+    scene.bench.enqueue("a")
+    scene.bench.pump()
+    scene.outlet.flush()
+    assert (scene.sink.got, scene.consumer.parked, scene.bench.touched) == (0, True, False)
+    scene.outlet.drained()
+    scene.bench.pump()
+    assert scene.sink.got == 1
+
+
+def test_a_socket_that_fills_up_during_the_write_wakes_nobody(scene: Scene) -> None:
+    scene.bench.enqueue("x" * BURST_BYTES, "b")
+    scene.socket.fills_up = scene.outlet
+    scene.bench.pump()
+    scene.outlet.flush()
+    assert (scene.sink.got, scene.bench.touched) == (1, False)
+    scene.socket.fills_up = None
+    scene.outlet.drained()
+    scene.bench.pump()
+    assert scene.sink.got == 2
+
+
+def test_replies_pass_while_the_socket_drains(scene: Scene) -> None:
+    scene.outlet.is_draining = True
+    scene.outlet.add(b"reply")
+    scene.outlet.flush()
+    assert scene.socket.writes == [b"reply"]
+
+
+def test_a_consumer_that_is_gone_is_not_woken(scene: Scene) -> None:
+    scene.outlet.is_draining = True
+    scene.bench.enqueue("a")
+    scene.bench.pump()
+    scene.outlet.forget(scene.consumer)
+    scene.queue.detach(scene.consumer)
+    scene.outlet.drained()
+    assert (scene.queue.consumer_count, scene.bench.touched) == (0, False)
+    assert scene.outlet.room(scene.consumer) == UNLIMITED
+
+
+def test_a_consumer_that_was_woken_otherwise_is_left_alone(scene: Scene) -> None:
+    scene.outlet.is_draining = True
+    scene.bench.enqueue("a")
+    scene.bench.pump()
+    scene.queue.wake(scene.consumer)
+    scene.outlet.drained()
+    assert scene.queue.consumer_count == 1
+
+
+def test_what_was_collected_for_a_lost_socket_is_forgotten(scene: Scene) -> None:
+    scene.outlet.add(b"a")
+    scene.outlet.discard()
+    scene.outlet.flush()
+    assert scene.socket.writes == []
