@@ -35,4 +35,12 @@ class Difference:
         return re.sub(self.theirs, self.ours, text).splitlines()
 
 
-DIFFERENCES: tuple[Difference, ...] = ()
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "topic binding keys with more than two `#` words are refused, as by RabbitMQ 4.3.5",
+        scenarios=r"section_04_routing\.more_than_two_hash_words",
+        theirs=r"Queue\.BindOk\(\)",
+        ours='Channel.Close(reply_code=406, reply_text="PRECONDITION_FAILED - Topic binding key'
+        " '#.a.#.b.#' uses 3 '#' wildcards, at most 2 are allowed\", class_id=50, method_id=20)",
+    ),
+)

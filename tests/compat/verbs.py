@@ -1,0 +1,214 @@
+"""A channel of a client with a verb a method, for scenarios that are about more than frames.
+
+A verb that has an answer waits for it, or for the close that it earns; publishes, settlements and
+what is sent with nowait do not.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Any
+
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Confirm,
+    Exchange,
+    Method,
+    Queue,
+    Tx,
+    make,
+    pamqp_table,
+)
+from fluffle.protocol.properties import Properties
+from fluffle.protocol.wire import to_table
+from tests.compat.scenario import Peer
+from tests.support.client import Client, Heard
+
+Arguments = Mapping[str, Any]
+NOTHING: Arguments = {}
+
+
+def speaker(peer: Peer, name: str = "client", **options: object) -> "Speaker":
+    """The first channel of a new connection; options as `Client.open`."""
+    return Speaker(peer.client(name, **options), count(1))
+
+
+class Speaker:
+    """An open channel.  `arguments` are plain values, or Fields where the tag matters."""
+
+    def __init__(self, client: Client, numbers: Iterator[int]) -> None:
+        self.client = client
+        self._numbers = numbers
+        self.number = client.channel(next(numbers))
+
+    def another(self) -> "Speaker":
+        """A further channel of the same connection: also for what a channel is closed for."""
+        return Speaker(self.client, self._numbers)
+
+    def do(self, method: Method) -> Heard | None:
+        """Send a method; the answer, unless it is not to be answered."""
+        if getattr(method, "nowait", False):
+            self.client.send(self.number, method)
+            return None
+        return self.client.call(self.number, method)
+
+    def send(self, method: Method) -> None:
+        self.client.send(self.number, method)
+
+    def expect(self, name: str, times: int = 1) -> list[Heard]:
+        return self.client.expect(name, times)
+
+    def settle(self) -> None:
+        """Show that nothing more comes.  Sets prefetch 0 for consumers to come."""
+        self.client.settle(self.number)
+
+    def close(self) -> None:
+        closing = make(Channel.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+        self.do(closing)
+
+    # Exchanges and queues
+
+    def declare_exchange(
+        self, name: str, kind: str = "direct", arguments: Arguments = NOTHING, **flags: bool
+    ) -> None:
+        table = _table(arguments)
+        self.do(make(Exchange.Declare, exchange=name, exchange_type=kind, arguments=table, **flags))
+
+    def delete_exchange(self, name: str, **flags: bool) -> None:
+        self.do(make(Exchange.Delete, exchange=name, **flags))
+
+    def bind_exchange(
+        self, to: str, source: str, key: str = "", arguments: Arguments = NOTHING, **flags: Any
+    ) -> None:
+        self.do(make(Exchange.Bind, 0, to, source, key, arguments=_table(arguments), **flags))
+
+    def unbind_exchange(
+        self, to: str, source: str, key: str = "", arguments: Arguments = NOTHING, **flags: Any
+    ) -> None:
+        self.do(make(Exchange.Unbind, 0, to, source, key, arguments=_table(arguments), **flags))
+
+    def declare(self, queue: str = "", arguments: Arguments = NOTHING, **flags: bool) -> None:
+        self.do(make(Queue.Declare, queue=queue, arguments=_table(arguments), **flags))
+
+    def bind(
+        self, queue: str, exchange: str, key: str = "", arguments: Arguments = NOTHING, **flags: Any
+    ) -> None:
+        self.do(make(Queue.Bind, 0, queue, exchange, key, arguments=_table(arguments), **flags))
+
+    def unbind(
+        self, queue: str, exchange: str, key: str = "", arguments: Arguments = NOTHING
+    ) -> None:
+        self.do(make(Queue.Unbind, 0, queue, exchange, key, arguments=_table(arguments)))
+
+    def purge(self, queue: str, **flags: bool) -> None:
+        self.do(make(Queue.Purge, queue=queue, **flags))
+
+    def delete(self, *queues: str, **flags: bool) -> None:
+        for queue in queues:
+            self.do(make(Queue.Delete, queue=queue, **flags))
+
+    # Messages
+
+    def publish(
+        self,
+        exchange: str,
+        key: str,
+        body: str = "",
+        *,
+        headers: Arguments | None = None,
+        mandatory: bool = False,
+        **properties: Any,
+    ) -> None:
+        table = None if headers is None else to_table(headers)
+        self.client.publish(
+            self.number,
+            exchange,
+            key,
+            body.encode(),
+            Properties(headers=table, **properties),
+            mandatory=mandatory,
+        )
+
+    def fill(self, queue: str, *bodies: str) -> None:
+        """Put messages into a queue, one after the other; return when all are in it."""
+        other = self.another()
+        other.confirms()
+        for body in bodies:
+            other.publish("", queue, body)
+            other.expect("Basic.Ack")
+        self._forget(f"[{other.number}] ")
+
+    def get(self, queue: str, *, no_ack: bool = True) -> Heard:
+        return self.client.call(self.number, make(Basic.Get, queue=queue, no_ack=no_ack))
+
+    def drain(self, queue: str) -> None:
+        """Get messages until there is none."""
+        while self.get(queue).name == "Basic.GetOk":
+            pass
+
+    def consume(
+        self, queue: str, tag: str = "", arguments: Arguments = NOTHING, **flags: bool
+    ) -> None:
+        table = _table(arguments)
+        self.do(make(Basic.Consume, queue=queue, consumer_tag=tag, arguments=table, **flags))
+
+    def cancel(self, tag: str, **flags: bool) -> None:
+        self.do(make(Basic.Cancel, consumer_tag=tag, **flags))
+
+    def qos(self, prefetch: int, **flags: Any) -> None:
+        self.do(make(Basic.Qos, prefetch_count=prefetch, **flags))
+
+    def ack(self, tag: int, **flags: bool) -> None:
+        self.send(make(Basic.Ack, delivery_tag=tag, **flags))
+
+    def nack(self, tag: int, **flags: bool) -> None:
+        self.send(make(Basic.Nack, delivery_tag=tag, **flags))
+
+    def reject(self, tag: int, **flags: bool) -> None:
+        self.send(make(Basic.Reject, delivery_tag=tag, **flags))
+
+    def recover(self, *, requeue: bool = True) -> None:
+        self.do(make(Basic.Recover, requeue=requeue))
+
+    # Confirms and transactions
+
+    def confirms(self) -> None:
+        self.do(make(Confirm.Select))
+
+    def confirmed(self, count: int) -> str:
+        """Listen until `count` publishes are confirmed: which were acked and which nacked.
+
+        Every number is named as often as it was confirmed.  The confirms themselves are not
+        written down, because how a broker coalesces them is its own affair.
+        """
+        acked: list[int] = []
+        nacked: list[int] = []
+        while len(acked) + len(nacked) < count:
+            heard = self.client.next()
+            if heard.name in ("Basic.Ack", "Basic.Nack"):
+                settled = acked if heard.name == "Basic.Ack" else nacked
+                tag, is_multiple = heard.method.delivery_tag, heard.method.multiple  # type: ignore[attr-defined]
+                before = range(1, tag) if is_multiple else ()
+                settled += [number for number in before if number not in (*acked, *nacked)]
+                settled.append(tag)
+        self._forget(f"[{self.number}] Basic.Ack(")
+        self._forget(f"[{self.number}] Basic.Nack(")
+        return f"acked {sorted(acked)}, nacked {sorted(nacked)}"
+
+    def transact(self) -> None:
+        self.do(make(Tx.Select))
+
+    def commit(self) -> None:
+        self.do(make(Tx.Commit))
+
+    def roll_back(self) -> None:
+        self.do(make(Tx.Rollback))
+
+    def _forget(self, start: str) -> None:
+        """Take lines out of the transcript."""
+        lines = self.client.transcript
+        lines[:] = [line for line in lines if not line.startswith(start)]
+
+
+def _table(arguments: Arguments) -> Any:
+    return pamqp_table(to_table(arguments))
