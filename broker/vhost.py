@@ -80,27 +80,27 @@ class VirtualHost:
         check_equivalent(queue.spec, declared, self.name)
         return queue
 
-    def delete_queue(self, queue: Queue) -> int:
-        """Remove a queue with its bindings, cancel its consumers; how many messages went.
-
-        A queue that is already gone is left alone.
-        """
-        if self.queues.get(queue.name) is not queue:
-            return 0
+    def delete_queue(self, queue: Queue) -> None:
+        """Remove a queue with its bindings and cancel its consumers, unless it is gone already."""
+        if not self.has(queue):
+            return
         del self.queues[queue.name]
         self.topology.drop_queue(queue.name)
         for consumer in queue.consumers:
             queue.detach(consumer)
             consumer.sink.cancelled(consumer)
-        return queue.purge()
+        queue.purge()
 
-    def delete_queue_if(self, queue: Queue, *, unused: bool, empty: bool) -> int:
-        """As `delete_queue`; PreconditionFailed when a condition that was asked for fails."""
-        if unused and queue.consumer_count:
-            raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' in use")
+    def has(self, queue: Queue) -> bool:
+        """Whether a queue, not another one of its name, is still there."""
+        return self.queues.get(queue.name) is queue
+
+    def check_deletable(self, queue: Queue, *, unused: bool, empty: bool) -> None:
+        """PreconditionFailed when a condition that was asked for fails."""
         if empty and queue.ready_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
-        return self.delete_queue(queue)
+        if unused and queue.consumer_count:
+            raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' in use")
 
     def attach(self, consumer: Consumer) -> None:
         """Start a consumer.  AccessRefused when one of two that meet is exclusive."""
@@ -125,10 +125,11 @@ class VirtualHost:
         self.topology.bind(binding)
 
     def unbind(self, binding: Binding, owner: object) -> None:
-        """Unbind; what does not exist needs no unbinding."""
-        to_queue = binding.destination_kind is DestinationKind.QUEUE
-        if to_queue and binding.destination in self.queues:
-            self.queue(binding.destination, owner)
+        """Unbind; what does not exist needs no unbinding, and nobody is asked whose it is."""
+        kind, destination = binding.destination_kind, binding.destination
+        is_bound = binding in self.topology.bindings_to(kind, destination)
+        if is_bound and kind is DestinationKind.QUEUE:
+            self.queue(destination, owner)
         self.topology.unbind(binding)
 
     def drop_owned(self, owner: object) -> None:

@@ -210,6 +210,15 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
     )
 
 
+def check_server_named(table: FieldTable) -> None:
+    """PreconditionFailed for a type of queue that only clients can name: any but classic."""
+    queue_type = value_text(_queue_type(table)[1])
+    if queue_type in (QueueType.QUORUM, QueueType.STREAM):
+        raise PreconditionFailed(
+            f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue"
+        )
+
+
 def consumer_arguments(table: FieldTable, queue: QueueSpec, vhost: str) -> ConsumerArguments:
     """The arguments of a consumer of `queue`.  PreconditionFailed for a bad one."""
     where = _where(queue.name, vhost)

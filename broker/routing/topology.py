@@ -114,7 +114,7 @@ class Topology:
         """Remove a binding; neither it nor its ends need be there."""
         self._check_ends(binding)
         removed = Removed()
-        if binding in self._inbound.get((binding.destination_kind, binding.destination), ()):
+        if binding in self.bindings_to(binding.destination_kind, binding.destination):
             self._remove_bindings([binding], removed)
             self.epoch += 1
         return removed
@@ -146,8 +146,9 @@ class Topology:
         exchange = self._exchanges.get(source)
         return iter(()) if exchange is None else iter(exchange.matcher)
 
-    def bindings_to(self, kind: DestinationKind, destination: str) -> Iterator[Binding]:
-        return iter(self._inbound.get((kind, destination), ()))
+    def bindings_to(self, kind: DestinationKind, destination: str) -> Bindings:
+        """To be read, not kept: it may change with the next binding."""
+        return self._inbound.get((kind, destination), ())
 
     def _find(self, name: str) -> Exchange:
         exchange = self._exchanges.get(name)

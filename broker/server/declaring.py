@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.errors import AccessRefused, NotFound
-from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.arguments import Declaration, check_server_named
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.properties import REPLY_TO
 from fluffle.broker.server.replies import PREFIX
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
 from fluffle.protocol.methods import Queue as Methods
 
 RESERVED_PREFIX = "amq."
 LINE_BREAKS = str.maketrans("", "", "\r\n")
-"""RabbitMQ takes these out of the names of exchanges and queues."""
+"""RabbitMQ takes these out of the names of exchanges and queues that are declared, deleted or
+bound, but not where they are used."""
 
 
 def clean(name: str) -> str:
@@ -78,10 +80,14 @@ def on_exchange_unbind(channel: Channel, method: Method) -> None:
 def on_queue_declare(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Declare)
     name = clean(method.queue)
-    if name.startswith(PREFIX):
+    if name == REPLY_TO or name.startswith(PREFIX):
         declare_reply_target(channel, name, nowait=method.nowait)
         return
-    queue = channel.queue(name) if method.passive else declare_queue(channel, name, method)
+    session = channel.session
+    if method.passive:  # here RabbitMQ does not take the empty name for the last queue
+        queue = session.vhost.queue(name, session)
+    else:
+        queue = declare_queue(channel, name, method)
     channel.last_queue_name = queue.name
     if not method.nowait:
         answer_declare(channel, queue.name, queue.ready_count, queue.consumer_count)
@@ -91,13 +97,16 @@ def declare_queue(channel: Channel, name: str, method: Methods.Declare) -> Queue
     """Create or find a queue, under a generated name if it is given none."""
     if name.startswith(RESERVED_PREFIX):
         raise AccessRefused(f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'")
+    arguments = field_table(method.arguments)
+    if not name:
+        check_server_named(arguments)
     session = channel.session
     declared = Declaration(
         name=name or f"amq.gen-{session.random_name()}",
         durable=method.durable,
         exclusive=method.exclusive,
         auto_delete=method.auto_delete,
-        arguments=field_table(method.arguments),
+        arguments=arguments,
     )
     is_new = declared.name not in session.vhost.queues
     queue = session.vhost.declare_queue(declared, session)
@@ -118,8 +127,8 @@ def answer_declare(channel: Channel, name: str, message_count: int, consumer_cou
 
 
 def declare_reply_target(channel: Channel, name: str, *, nowait: bool) -> None:
-    """Declaring the name of a requester asks whether it is still there."""
-    if not channel.session.replies.is_alive(name):
+    """Declaring the name of a requester asks whether it is still there; REPLY_TO always is."""
+    if name != REPLY_TO and not channel.session.replies.is_alive(name):
         raise NotFound(f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
     channel.last_queue_name = name
     if not nowait:
@@ -164,22 +173,24 @@ def on_queue_unbind(channel: Channel, method: Method) -> None:
 
 def on_queue_purge(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Purge)
-    count = channel.queue(clean(method.queue)).purge()
+    count = channel.queue(method.queue).purge()
     if not method.nowait:
         channel.reply(make(Methods.PurgeOk, message_count=count))
 
 
 def on_queue_delete(channel: Channel, method: Method) -> None:
-    """Deleting what does not exist succeeds."""
+    """Deleting what does not exist succeeds.  The answer comes before consumers are cancelled."""
     assert isinstance(method, Methods.Delete)
     vhost = channel.session.vhost
     name = channel.queue_name(clean(method.queue))
-    count = 0
-    if name in vhost.queues:
-        queue = channel.queue(name)
-        count = vhost.delete_queue_if(queue, unused=method.if_unused, empty=method.if_empty)
+    queue = channel.queue(name) if name in vhost.queues else None
+    if queue is not None:
+        vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)
     if not method.nowait:
+        count = queue.ready_count if queue is not None else 0
         channel.reply(make(Methods.DeleteOk, message_count=count))
+    if queue is not None:
+        vhost.delete_queue(queue)
 
 
 def on_access_request(channel: Channel, method: Method) -> None:

@@ -12,6 +12,7 @@ from fluffle.protocol.methods import (
     Basic,
     Channel,
     Confirm,
+    Connection,
     Exchange,
     Method,
     Queue,
@@ -66,6 +67,11 @@ class Speaker:
         closing = make(Channel.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
         self.do(closing)
 
+    def hang_up(self) -> None:
+        """Close the connection; RabbitMQ answers once its exclusive queues are gone."""
+        closing = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+        self.client.call(0, closing)
+
     # Exchanges and queues
 
     def declare_exchange(
@@ -106,6 +112,13 @@ class Speaker:
     def delete(self, *queues: str, **flags: bool) -> None:
         for queue in queues:
             self.do(make(Queue.Delete, queue=queue, **flags))
+
+    def until_gone(self, queue: str) -> None:
+        """Ask on a channel of its own until a queue is gone: RabbitMQ may take a moment."""
+        other = self.another()
+        while self.client.heard[-1].name != "Channel.Close":
+            other.declare(queue, passive=True)
+        self._forget(f"[{other.number}] Queue.DeclareOk(")
 
     # Messages
 
