@@ -17,6 +17,7 @@ from typing import cast
 from fluffle.broker.errors import BrokerError, InternalError
 from fluffle.broker.logs import event
 from fluffle.broker.server import lifecycle
+from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.consuming import on_acks
 from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
@@ -168,8 +169,18 @@ class Connection(asyncio.Protocol):
         self.close_reason = "bad protocol header"
         self.finish()
 
+    def _channel(self, number: int) -> Channel | None:
+        """The channel that something came on; None when it does not count any more.
+
+        ChannelError when there is no such channel, or there are none yet.
+        """
+        if number and self._channels is not None:
+            return self._channels.find(number)
+        lifecycle.check_ended(self.phase)
+        return None
+
     def _on_publishes(self, batch: Publishes) -> None:
-        channel = self._channels.find(batch.channel) if self._channels else None
+        channel = self._channel(batch.channel)
         if channel is None:
             return
         if self.services.alarms.reason:
@@ -177,12 +188,12 @@ class Connection(asyncio.Protocol):
         on_publishes(channel, batch)
 
     def _on_acks(self, acks: Acks) -> None:
-        channel = self._channels.find(acks.channel) if self._channels else None
+        channel = self._channel(acks.channel)
         if channel is not None:
             on_acks(channel, acks)
 
     def _on_oversized(self, occurrence: Oversized) -> None:
-        if self._channels and self._channels.find(occurrence.channel):
+        if self._channel(occurrence.channel) is not None:
             raise oversized(occurrence.body_bytes, self.services.limits.message_bytes_max)
 
     def _on_violation(self, occurrence: Violation) -> None:
@@ -193,8 +204,10 @@ class Connection(asyncio.Protocol):
         method = decode_method(occurrence.payload)
         if occurrence.channel == 0:
             lifecycle.on_method(self, method)
-        elif self._channels:
+        elif self._channels is not None:
             self._channels.on_method(occurrence.channel, method)
+        else:
+            lifecycle.check_ended(self.phase)
 
     # Errors
 

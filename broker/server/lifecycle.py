@@ -233,8 +233,14 @@ def on_method(connection: Connection, method: Method) -> None:
     handler = PHASES.get(connection.phase, {}).get(type(method))
     if handler is not None:
         handler(connection, method)
-    elif connection.phase is not Phase.CLOSING:
-        raise ChannelError(f"unexpected method in connection state {connection.phase.name.lower()}")
+    else:
+        check_ended(connection.phase)
+
+
+def check_ended(phase: Phase) -> None:
+    """ChannelError for what came out of its time, unless the connection ends: then it is late."""
+    if phase not in (Phase.CLOSING, Phase.CLOSED):
+        raise ChannelError(f"unexpected method in connection state {phase.name.lower()}")
 
 
 def unimplemented(method: Method) -> BrokerError:
