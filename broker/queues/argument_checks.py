@@ -7,6 +7,7 @@ raises `Unacceptable` with the reason that RabbitMQ gives.
 import re
 from collections.abc import Callable
 
+from fluffle.protocol.terms import escaped, text
 from fluffle.protocol.types import Field, FieldTable, FieldValue
 from fluffle.protocol.wire import TYPE_NAMES
 
@@ -110,8 +111,7 @@ def one_of(*words: str, refusal: str) -> Check:
     def check(argument: Field, table: FieldTable) -> str:
         value = string(argument, table)
         if value not in words:
-            came = value_text(argument[1]).replace("\\", "\\\\").replace('"', '\\"')
-            raise Unacceptable(refusal.format(came))
+            raise Unacceptable(refusal.format(escaped(text(argument[1]))))
         return value
 
     return check
@@ -119,19 +119,3 @@ def one_of(*words: str, refusal: str) -> Check:
 
 def anything(argument: Field, _table: FieldTable) -> FieldValue:
     return argument[1]
-
-
-def value_text(value: FieldValue) -> str:
-    """A value as reply texts show it."""
-    match value:
-        case None:
-            return "undefined"
-        case bool():
-            return str(value).lower()
-        case bytes():
-            try:
-                return value.decode()
-            except UnicodeDecodeError:
-                return value.decode("latin-1")
-        case _:
-            return str(value)

@@ -19,8 +19,8 @@ from fluffle.broker.queues.argument_checks import (
     DEAD_LETTER_EXCHANGE,
     Check,
     Unacceptable,
-    value_text,
 )
+from fluffle.protocol.terms import text
 from fluffle.protocol.types import Field, FieldTable, FieldValue
 from fluffle.protocol.wire import TYPE_NAMES
 
@@ -195,7 +195,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
             f"invalid type '{TYPE_NAMES[tag]}' for arg '{DEAD_LETTER_EXCHANGE}' in {where}"
         )
     _checked({QUEUE_TYPE: ARGUMENTS[QUEUE_TYPE]}, table, QueueType.CLASSIC, where)
-    queue_type = QueueType(value_text(_queue_type(table)[1]))
+    queue_type = QueueType(text(_queue_type(table)[1]))
     values = _checked(ARGUMENTS, table, queue_type, where)
     if queue_type in _ABSENT_TYPES:
         raise NotImplementedHere(f"{_ABSENT_TYPES[queue_type]}: {where}")
@@ -212,7 +212,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
 
 def check_server_named(table: FieldTable) -> None:
     """PreconditionFailed for a type of queue that only clients can name: any but classic."""
-    queue_type = value_text(_queue_type(table)[1])
+    queue_type = text(_queue_type(table)[1])
     if queue_type in (QueueType.QUORUM, QueueType.STREAM):
         raise PreconditionFailed(
             f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue"
@@ -306,9 +306,9 @@ def _typed(argument: Field | None) -> str:
     if argument is None:
         return "none"
     tag, value = argument
-    return f"the value '{value_text(value)}' of type '{TYPE_NAMES[tag]}'"
+    return f"the value '{text(value)}' of type '{TYPE_NAMES[tag]}'"
 
 
 def _plain(value: FieldValue) -> str:
     """A value beside another; void is RabbitMQ's word for a missing one."""
-    return "none" if value is None else f"'{value_text(value)}'"
+    return "none" if value is None else f"'{text(value)}'"

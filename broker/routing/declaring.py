@@ -10,7 +10,7 @@ from fluffle.broker.routing.exchange import (
     MATCHERS,
     ExchangeSpec,
 )
-from fluffle.broker.routing.terms import text
+from fluffle.protocol.terms import text
 from fluffle.protocol.types import Field
 from fluffle.protocol.wire import TYPE_NAMES
 

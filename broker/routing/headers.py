@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.terms import term
+from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field, FieldTable, FieldValue
 from fluffle.protocol.wire import TYPE_NAMES
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
+from fluffle.protocol.terms import escaped
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
 
@@ -64,11 +65,11 @@ def check_expiration(text: str) -> None:
     digits = text.lstrip("+-")
     leading = text[: len(text) - len(digits)]
     number = digits[: next((i for i, c in enumerate(digits) if not "0" <= c <= "9"), len(digits))]
-    leftover = digits[len(number) :]
+    leftover = digits[len(number) :].encode(errors="surrogateescape").decode("latin-1")
     if not number or len(leading) > 1:
         problem = "no_integer"
     elif leftover:
-        problem = f'{{leftover_string,"{leftover}"}}'
+        problem = f'{{leftover_string,"{escaped(leftover)}"}}'
     elif leading == "-" and int(number):
         problem = f"{{value_negative,-{int(number)}}}"
     elif int(number) > EXPIRATION_MS_MAX:

@@ -1,9 +1,13 @@
 """Field values as they stand in RabbitMQ's reply texts, which print Erlang terms."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 from fluffle.protocol.types import FieldValue
 from fluffle.protocol.wire import TYPE_NAMES
+
+EXACT_UNITS_MAX = 2**53
+"""From here on a float cannot tell a number from the next."""
 
 
 def term(value: FieldValue) -> str:
@@ -24,8 +28,17 @@ def term(value: FieldValue) -> str:
                 f"{{{_binary(name.encode(errors='surrogateescape'))},{TYPE_NAMES[tag]},{term(item)}}}"
                 for name, (tag, item) in value.items()
             )
+        case float():
+            return _float(value)
         case _:
             return str(value)
+
+
+def escaped(string: str) -> str:
+    """What stands between the quotes when `~p` prints a string."""
+    for char, shown in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
+        string = string.replace(char, shown)
+    return string
 
 
 def text(value: "FieldValue | str") -> str:
@@ -46,10 +59,22 @@ def _binary(value: bytes) -> str:
     decoded = _decoded(value)
     if not all(char.isprintable() or char in "\n\t" for char in decoded):
         return "<<" + ",".join(map(str, value)) + ">>"
-    escaped = decoded.replace("\\", "\\\\").replace('"', '\\"')
-    escaped = escaped.replace("\n", "\\n").replace("\t", "\\t")
     is_utf8 = not decoded.isascii() and decoded.encode() == value
-    return f'<<"{escaped}"{"/utf8" if is_utf8 else ""}>>'
+    return f'<<"{escaped(decoded)}"{"/utf8" if is_utf8 else ""}>>'
+
+
+def _float(value: float) -> str:
+    """Plain or scientific, whichever is shorter: `100.0`, `1.0e3`; huge ones scientific."""
+    number = Decimal(repr(value)).normalize()
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    scientific = f"{_with_point(mantissa)}e{int(exponent)}"
+    if abs(value) >= EXACT_UNITS_MAX:
+        return scientific
+    return min(_with_point(f"{number:f}"), scientific, key=len)
+
+
+def _with_point(digits: str) -> str:
+    return digits if "." in digits else f"{digits}.0"
 
 
 def _decoded(value: bytes) -> str:

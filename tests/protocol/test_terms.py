@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.routing.terms import term, text
+from fluffle.protocol.terms import term, text
 from fluffle.protocol.types import FieldValue
 
 
@@ -15,6 +15,15 @@ from fluffle.protocol.types import FieldValue
         (5, "5"),
         (-1, "-1"),
         (1.5, "1.5"),
+        (100.0, "100.0"),
+        (1000.0, "1.0e3"),
+        (-1234567.0, "-1234567.0"),
+        (1.25e20, "1.25e20"),
+        (2.0**53, "9.007199254740992e15"),
+        (0.001, "0.001"),
+        (5e-324, "5.0e-324"),
+        (0.0, "0.0"),
+        (-0.0, "-0.0"),
         ((1, 15), "{1,15}"),
         (b"", "<<>>"),
         (b"foo", '<<"foo">>'),
