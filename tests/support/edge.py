@@ -67,6 +67,9 @@ class Arrival:
     def body(self) -> bytes:
         return b"".join(self.body_frames)
 
+    def __str__(self) -> str:
+        return f"{self.method.name} on channel {self.channel}: {dict(self.method)}"
+
 
 class Edge:
     """The services of a node, and the connections to it."""
@@ -162,14 +165,14 @@ class Client:
         self._parse()
         assert self._arrivals, "nothing has come"
         arrival = self._arrivals.popleft()
-        assert arrival.channel == channel, arrival
+        assert arrival.channel == channel, str(arrival)
         return arrival
 
     def expect(self, cls: type[M], channel: int = 1) -> M:
         """Take the next method, which must be a `cls` on `channel`."""
-        method = self.take(channel).method
-        assert isinstance(method, cls), method
-        return method
+        arrival = self.take(channel)
+        assert isinstance(arrival.method, cls), str(arrival)
+        return arrival.method
 
     def expect_closed(self, code: int, text: str = "", ids: tuple[int, int] | None = None) -> None:
         """Take the connection.close that comes next, and leave it without an answer."""

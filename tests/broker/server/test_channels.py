@@ -83,12 +83,7 @@ def test_a_soft_error_closes_its_channel_only() -> None:
     client.declare(channel=2)
 
 
-IGNORED: list[Method] = [
-    Queue.Declare(queue="q"),
-    Channel.Open(),
-    Basic.Ack(9),
-    Basic.Get(queue="q"),
-]
+IGNORED: list[Method] = [Queue.Declare(queue="q"), Basic.Ack(9), Basic.Get(queue="q")]
 
 
 def test_a_channel_that_we_closed_hears_only_closes() -> None:
@@ -105,7 +100,15 @@ def test_closes_that_cross_are_both_answered() -> None:
     client = Edge().connect()
     client.send(MISSING, encode_method(1, Channel.Close(200, "", 0, 0)))
     assert client.names() == ["Channel.Close", "Channel.CloseOk"]
+    client.send(encode_method(1, Channel.CloseOk()))
     client.open_channel()
+
+
+def test_a_number_is_free_once_our_close_is_answered_and_not_before() -> None:
+    client = Edge().connect()
+    client.send(MISSING, encode_method(1, Channel.Open()))
+    client.expect_channel_closed(404)
+    client.expect_closed(504, "CHANNEL_ERROR - second 'channel.open' seen")
 
 
 def test_nothing_behind_an_error_counts() -> None:
@@ -132,10 +135,10 @@ def test_a_message_of_which_half_was_read_at_an_error_is_ignored_whole(cut: int)
     assert client.ready_count() == 0
 
 
-def test_an_unexpected_close_ok_says_nothing() -> None:
+def test_an_unexpected_close_ok_is_refused() -> None:
     client = Edge().connect()
     client.send(encode_method(1, Channel.CloseOk()))
-    client.declare()
+    client.expect_closed(503, ids=(20, 41))
 
 
 def test_methods_of_the_connection_on_a_channel_are_refused() -> None:
