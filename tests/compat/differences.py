@@ -57,4 +57,20 @@ DIFFERENCES: tuple[Difference, ...] = (
         theirs=r"(?m): [0-9a-f ]+$",
         ours=": as sent",
     ),
+    Difference(
+        "x-queue-version 1 is refused, as by RabbitMQ 4.3",
+        scenarios=r"section_05_arguments\.the_first_queue_version",
+        theirs=r"Queue\.DeclareOk\(.*\)",
+        ours=r"Channel.Close(reply_code=406, reply_text='PRECONDITION_FAILED - invalid arg"
+        r" \\'x-queue-version\\' for queue \\'first version\\' in vhost \\'/\\':"
+        r""" "unsupported queue version \\'1\\'"', class_id=50, method_id=10)""",
+    ),
+    Difference(
+        "x-consumer-timeout is known, and refused for classic queues, as by RabbitMQ 4.3",
+        scenarios=r"section_05_arguments\.a_consumer_timeout_is_for_quorum_queues",
+        theirs=r"Queue\.DeclareOk\(.*\)",
+        ours='Channel.Close(reply_code=406, reply_text="PRECONDITION_FAILED - invalid arg'
+        " 'x-consumer-timeout' for queue 'timeout' in vhost '/' of queue type"
+        ' rabbit_classic_queue", class_id=50, method_id=10)',
+    ),
 )
