@@ -305,12 +305,14 @@ def _write_table(out: bytearray, value: FieldTable | None) -> None:
 _READERS: dict[str, _Reader] = {
     **{kind: _number_reader(number) for kind, number in _NUMBERS.items()},
     "shortstr": wire.read_shortstr,
+    "any shortstr": wire.read_any_shortstr,
     "longstr": wire.read_longstr,
     "table": wire.read_table,
 }
 _WRITERS: dict[str, _Writer] = {
     **{kind: _number_writer(number) for kind, number in _NUMBERS.items()},
     "shortstr": wire.write_shortstr,
+    "any shortstr": wire.write_shortstr,
     "longstr": _write_longstr,
     "table": _write_table,
 }
@@ -323,6 +325,8 @@ def _steps(cls: type[Method]) -> _Steps:
     steps: list[tuple[tuple[str, ...], str]] = []
     for name in cls.attributes():
         kind = cls.amqp_type(name)
+        if kind == "shortstr" and cls is Basic.Publish:
+            kind = "any shortstr"
         if kind == "bit" and steps and steps[-1][1] == "bit":
             steps[-1] = ((*steps[-1][0], name), kind)
         else:

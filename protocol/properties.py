@@ -188,11 +188,6 @@ def _malformed(what: str) -> ProtocolError:
     return ProtocolError(ReplyCode.FRAME_ERROR, f"malformed content properties: {what}")
 
 
-def _read_text(raw: bytes, offset: int) -> tuple[str, int]:
-    octets, end = wire.read_shortstr_bytes(raw, offset)
-    return octets.decode(errors="surrogateescape"), end
-
-
 def _read_octet(raw: bytes, offset: int) -> tuple[int, int]:
     return raw[offset], offset + 1
 
@@ -210,7 +205,7 @@ def _write_timestamp(out: bytearray, seconds: int) -> None:
 
 
 _Codec = tuple[Callable[[bytes, int], tuple[Any, int]], Callable[[bytearray, Any], None]]
-_TEXT: _Codec = (_read_text, wire.write_shortstr)
+_TEXT: _Codec = (wire.read_any_shortstr, wire.write_shortstr)
 _OCTET: _Codec = (_read_octet, _write_octet)
 _SECONDS: _Codec = (_read_timestamp, _write_timestamp)
 _TABLE: _Codec = (wire.read_table, wire.write_table)

@@ -36,6 +36,7 @@ from fluffle.protocol.spec import (
     FRAME_HEARTBEAT,
     FRAME_METHOD,
     FRAME_OVERHEAD_BYTES,
+    METHOD_PUBLISH,
     PROTOCOL_HEADER,
     ReplyCode,
 )
@@ -175,11 +176,7 @@ class Reader:
     def _method(self, buffer: bytes, position: int, end: int, channel: int) -> int:
         """Read the method at `position` and the run of its like behind it; where that ends."""
         if self._assemblies and channel in self._assemblies:
-            raise unexpected_frame(
-                "expected content header for class 60, got non content header frame instead"
-                if not self._assemblies[channel].header
-                else "expected content body, got non content body frame instead"
-            )
+            raise out_of_order(self._assemblies[channel])
         signature = buffer[position + 7 : position + 11]
         if signature == PUBLISH:
             return self._publishes(buffer, position, end, channel)
@@ -211,16 +208,16 @@ class Reader:
         if assembly is None:
             raise unexpected_frame("expected method frame, got non method frame instead")
         if assembly.header:
-            raise unexpected_frame("expected content body, got non content body frame instead")
+            raise out_of_order(assembly)
         if len(payload) < 14:
             raise ProtocolError(ReplyCode.FRAME_ERROR, "content header is truncated")
         class_id, weight, body_bytes, _flags = unpack_header(payload)
         if class_id != CLASS_BASIC:
-            raise unexpected_frame(
+            raise incomplete(
                 f"expected content header for class 60, got one for class {class_id} instead"
             )
         if weight:
-            raise ProtocolError(ReplyCode.FRAME_ERROR, f"content header has weight {weight}")
+            raise out_of_order(assembly)  # RabbitMQ takes it for no content header at all
         if body_bytes > CONTENT_BYTES_MAX:
             raise ProtocolError(
                 ReplyCode.FRAME_ERROR,
@@ -236,9 +233,7 @@ class Reader:
         if assembly is None:
             raise unexpected_frame("expected method frame, got non method frame instead")
         if not assembly.header:
-            raise unexpected_frame(
-                "expected content header for class 60, got non content header frame instead"
-            )
+            raise out_of_order(assembly)
         if len(payload) > assembly.body_bytes_missing:
             raise ProtocolError(
                 ReplyCode.FRAME_ERROR,
@@ -278,6 +273,20 @@ def unknown_kind(_reader: Reader, _channel: int, _payload: bytes) -> None:
 
 def unexpected_frame(explanation: str) -> ProtocolError:
     return ProtocolError(ReplyCode.UNEXPECTED_FRAME, explanation)
+
+
+def out_of_order(assembly: Assembly) -> ProtocolError:
+    """Something else came than the header, or the body, that a message needs next."""
+    if assembly.header:
+        return incomplete("expected content body, got non content body frame instead")
+    return incomplete("expected content header for class 60, got non content header frame instead")
+
+
+def incomplete(explanation: str) -> ProtocolError:
+    """As `unexpected_frame`, about the basic.publish whose message is not whole yet."""
+    return ProtocolError(
+        ReplyCode.UNEXPECTED_FRAME, explanation, class_id=CLASS_BASIC, method_id=METHOD_PUBLISH
+    )
 
 
 def frame_too_large(kind: int, size: int, payload_bytes_max: int) -> ProtocolError:

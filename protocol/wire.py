@@ -94,6 +94,12 @@ def read_shortstr(buffer: bytes, offset: int) -> tuple[str, int]:
         raise ProtocolError(ReplyCode.FRAME_ERROR, MALFORMED_UTF8) from error
 
 
+def read_any_shortstr(buffer: bytes, offset: int) -> tuple[str, int]:
+    """A short string of properties or basic.publish, where RabbitMQ takes any bytes."""
+    raw, end = read_shortstr_bytes(buffer, offset)
+    return raw.decode(errors="surrogateescape"), end
+
+
 def read_longstr(buffer: bytes, offset: int) -> tuple[bytes, int]:
     """A long string: 4 bytes of length, then that many octets of any kind."""
     start, end = _read_extent(buffer, offset, len(buffer))

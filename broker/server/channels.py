@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 
-from fluffle.broker.errors import BrokerError, ChannelError, NotAllowed
+from fluffle.broker.errors import BrokerError, ChannelError
 from fluffle.broker.logs import event
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import unimplemented
 from fluffle.broker.server.publishing import publish_plain
 from fluffle.broker.server.session import Session
+from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Channel as Methods
 from fluffle.protocol.methods import Method, encode_method, make
+from fluffle.protocol.spec import ReplyCode
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,8 @@ class Channels:
                 self._send(number, make(Methods.CloseOk))
             elif type(method) in HANDLERS:
                 HANDLERS[type(method)](channel, method)
-            elif not isinstance(method, Methods.CloseOk):
-                raise unimplemented(method)
+            else:
+                raise unimplemented()
 
     def close(self, number: int, error: BrokerError, ids: tuple[int, int]) -> bool:
         """Close a channel on which something was wrong; False when there is no such channel."""
@@ -88,24 +90,31 @@ class Channels:
 
     def _on_open(self, number: int) -> None:
         if number in self._open:
-            raise ChannelError("second 'channel.open' seen")
+            raise second_open()
         if self._limit and len(self._open) >= self._limit:
-            raise NotAllowed(
+            raise ProtocolError(  # about no method, as RabbitMQ puts it
+                ReplyCode.NOT_ALLOWED,
                 f"number of channels opened ({len(self._open)}) has reached the negotiated "
-                f"channel_max ({self._limit})"
+                f"channel_max ({self._limit})",
             )
         self._open[number] = Channel(number, self._session, publish_plain)
         self._send(number, make(Methods.OpenOk, channel_id=""))
 
     def _on_method_while_closing(self, number: int, method: Method) -> None:
-        """Only the two closes count; either of them frees the number."""
-        if isinstance(method, Methods.Close):
-            self._send(number, make(Methods.CloseOk))
-        if isinstance(method, Methods.Close | Methods.CloseOk):
+        """Only close-ok frees the number; of the rest only a close is answered."""
+        if isinstance(method, Methods.CloseOk):
             self._closing.remove(number)
+        elif isinstance(method, Methods.Close):
+            self._send(number, make(Methods.CloseOk))
+        elif isinstance(method, Methods.Open):
+            raise second_open()
 
     def _end(self, number: int) -> None:
         self._open.pop(number).close()
 
     def _send(self, number: int, method: Method) -> None:
         self._session.outlet.add(encode_method(number, method))
+
+
+def second_open() -> BrokerError:
+    return ChannelError("second 'channel.open' seen")

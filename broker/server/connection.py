@@ -172,11 +172,11 @@ class Connection(asyncio.Protocol):
     def _channel(self, number: int) -> Channel | None:
         """The channel that something came on; None when it does not count any more.
 
-        ChannelError when there is no such channel, or there are none yet.
+        Raises the error that is due when there is no such channel, or cannot be yet.
         """
         if number and self._channels is not None:
             return self._channels.find(number)
-        lifecycle.check_ended(self.phase)
+        lifecycle.refuse_untimely(self.phase, number)
         return None
 
     def _on_publishes(self, batch: Publishes) -> None:
@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
         elif self._channels is not None:
             self._channels.on_method(occurrence.channel, method)
         else:
-            lifecycle.check_ended(self.phase)
+            lifecycle.refuse_untimely(self.phase, occurrence.channel)
 
     # Errors
 

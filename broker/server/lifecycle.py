@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from enum import Enum, auto
+from enum import Enum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,10 @@ from fluffle.broker.errors import (
 from fluffle.broker.logs import event
 from fluffle.broker.server.sasl import MECHANISMS
 from fluffle.broker.server.session import Session
+from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
+from fluffle.protocol.spec import ReplyCode
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
@@ -38,15 +40,15 @@ logger = logging.getLogger(__name__)
 
 
 class Phase(Enum):
-    """Where a connection stands; it only moves on."""
+    """Where a connection stands; it only moves on.  The values are RabbitMQ's words for it."""
 
-    HEADER = auto()
-    START = auto()
-    TUNE = auto()
-    OPEN = auto()
-    RUNNING = auto()
-    CLOSING = auto()
-    CLOSED = auto()
+    HEADER = "pre_init"
+    START = "starting"
+    TUNE = "tuning"
+    OPEN = "opening"
+    RUNNING = "running"
+    CLOSING = "closing"
+    CLOSED = "closed"
 
 
 class Handshake:
@@ -234,18 +236,26 @@ def on_method(connection: Connection, method: Method) -> None:
     if handler is not None:
         handler(connection, method)
     else:
-        check_ended(connection.phase)
+        refuse_untimely(connection.phase, 0)
 
 
-def check_ended(phase: Phase) -> None:
-    """ChannelError for what came out of its time, unless the connection ends: then it is late."""
-    if phase not in (Phase.CLOSING, Phase.CLOSED):
-        raise ChannelError(f"unexpected method in connection state {phase.name.lower()}")
+def refuse_untimely(phase: Phase, channel: int) -> None:
+    """Raise the error for what cannot come now; say nothing if it is only too late.
+
+    On a channel that is UNEXPECTED_FRAME, since there is no channel yet, on channel 0 ChannelError.
+    """
+    if phase in (Phase.CLOSING, Phase.CLOSED):
+        return
+    if channel:
+        raise ProtocolError(
+            ReplyCode.UNEXPECTED_FRAME, f"channels have to wait in connection state {phase.value}"
+        )
+    raise ChannelError(f"unexpected method in connection state {phase.value}")
 
 
-def unimplemented(method: Method) -> BrokerError:
-    """A method of the connection, or of servers only, that came on a channel."""
-    return CommandInvalid(f"unimplemented method {method.name}")
+def unimplemented() -> BrokerError:
+    """A method of the connection, or of servers only, came on a channel."""
+    return CommandInvalid("unimplemented method")
 
 
 def forced(reason: str) -> BrokerError:

@@ -255,8 +255,8 @@ VIOLATIONS = {
     ),
     "a header with a weight": (
         publish(3) + raw(2, 3, pack(">HHQH", 60, 1, 1, 0)),
-        FRAME_ERROR,
-        "content header has weight 1",
+        UNEXPECTED,
+        "expected content header for class 60, got non content header frame instead",
     ),
     "a body size beyond all limits": (
         publish(3) + raw(2, 3, pack(">HHQH", 60, 0, 2**29 + 1, 0)),

@@ -203,7 +203,12 @@ class Client:
         self.send(channel, make(Basic.Qos, prefetch_count=0))
         while True:
             recording, self._recording = self._recording, False
-            heard = self.next()
+            try:
+                heard = self.next()
+            except Closed:
+                self._recording = recording
+                self._note("socket closed")
+                return
             self._recording = recording
             if heard.name == "Basic.QosOk":
                 return
