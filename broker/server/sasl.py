@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fluffle.broker.errors import SyntaxFailure
 from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.types import Field
 from fluffle.protocol.wire import read_fields
 
 Credentials = tuple[str, bytes]
@@ -11,15 +12,21 @@ Credentials = tuple[str, bytes]
 
 
 def plain(response: bytes) -> Credentials:
-    """RFC 4616: authorization identity, NUL, user name, NUL, password.  SyntaxFailure."""
-    parts = response.split(b"\x00")
-    if len(parts) != 3:
-        raise SyntaxFailure("response is not of the form [identity] NUL name NUL password")
-    return text(parts[1]), parts[2]
+    """RFC 4616: NUL, user name, NUL, password.  SyntaxFailure.
+
+    No one acts for another, so an authorization identity in front is refused, as by RabbitMQ.
+    """
+    identity, *parts = response.split(b"\x00")
+    if identity or len(parts) != 2:
+        raise SyntaxFailure("response is not of the form NUL name NUL password")
+    return text(parts[0]), parts[1]
 
 
 def amqplain(response: bytes) -> Credentials:
-    """A field table without its length, with LOGIN and PASSWORD.  SyntaxFailure."""
+    """A field table without its length, with LOGIN and PASSWORD.  SyntaxFailure.
+
+    One that is no string is blank, and so is refused like a wrong one.
+    """
     try:
         table = read_fields(response, 0, len(response))
     except ProtocolError as error:
@@ -27,9 +34,13 @@ def amqplain(response: bytes) -> Credentials:
     login, password = table.get("LOGIN"), table.get("PASSWORD")
     if login is None or password is None:
         raise SyntaxFailure("AMQPLAIN auth info does not contain LOGIN and PASSWORD fields")
-    if not isinstance(login[1], bytes) or not isinstance(password[1], bytes):
-        raise SyntaxFailure("AMQPLAIN auth info has LOGIN or PASSWORD that is no long string")
-    return text(login[1]), password[1]
+    return text(string(login)), string(password)
+
+
+def string(field: Field) -> bytes:
+    """A long string; blank for a value of another type."""
+    value = field[1]
+    return value if isinstance(value, bytes) else b""
 
 
 def text(name: bytes) -> str:
