@@ -46,6 +46,10 @@ from fluffle.protocol.spec import PROTOCOL_HEADER
 WRITE_BUFFER_BYTES_MAX = 1_048_576
 """Beyond this in the transport's buffer, consumers of the connection wait."""
 
+UNREAD_BYTES_MAX = 32 * 1_048_576
+"""Beyond this in the transport's buffer, answers pile up that the client does not read: it is
+not read either.  Deliveries alone, which wait, never make so much."""
+
 CLOSE_WAIT_S_MAX = 30
 """RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
 
@@ -87,9 +91,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        (peer_host, peer_port), (host, port) = map(self._address, ("peername", "sockname"))
-        self.name = f"{peer_host}:{peer_port} -> {host}:{port}"
-        self.is_from_loopback = lifecycle.is_loopback(peer_host)
+        peer, here = map(self._address, ("peername", "sockname"))
+        self.name = f"{lifecycle.shown_address(*peer)} -> {lifecycle.shown_address(*here)}"
+        self.is_from_loopback = lifecycle.is_loopback(peer[0])
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
         self._debt = Debt(self._intake, self.services.call_later)
@@ -111,6 +115,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.outlet.drained()
+        self._intake.release("unread")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.close_reason:
@@ -152,6 +157,8 @@ class Connection(asyncio.Protocol):
         elif self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
             self.services.call_soon(self._act)
+        if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            self._intake.hold("unread")
 
     def _confirm(self, session: Session) -> None:
         """Answer the publishes of this batch, one channel at a time."""
@@ -319,7 +326,8 @@ class Connection(asyncio.Protocol):
 
     def _beat(self) -> None:
         self._heartbeat.spoke = self.outlet.take_written()
-        verdict = self._heartbeat.beat(listening=not self._intake.holds("alarm"))
+        listening = not (self._intake.holds("alarm") or self._intake.holds("flow"))
+        verdict = self._heartbeat.beat(listening=listening)
         if verdict is Verdict.GIVE_UP:
             self.close_reason = "missed heartbeats from client"
             self._transport.abort()

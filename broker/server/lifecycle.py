@@ -268,6 +268,11 @@ def plain_host(host: str) -> str:
     return host.partition("%")[0].removeprefix("::ffff:")
 
 
+def shown_address(host: str, port: int) -> str:
+    """An address as RabbitMQ prints it: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether a peer is on this machine; a unix socket has no host."""
     return not host or ip_address(host).is_loopback

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from fluffle.broker.server.connection import CLOSE_WAIT_S_MAX
+import pytest
+
+from fluffle.broker.queues.engine import BEHIND_MESSAGES
+from fluffle.broker.server.channel import Channel as ServerChannel
+from fluffle.broker.server.connection import (
+    CLOSE_WAIT_S_MAX,
+    METHOD_COST,
+    TURN_COST_MAX,
+    UNREAD_BYTES_MAX,
+)
+from fluffle.broker.server.handlers import HANDLERS
+from fluffle.broker.server.intake import SECONDS_PER_MESSAGE
 from fluffle.broker.server.lifecycle import forced
-from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
-from tests.support.edge import Client, Edge, publish_frames
+from fluffle.broker.server.outlet import BURST_BYTES
+from fluffle.protocol.methods import Basic, Connection, Method, Queue, encode_method, make
+from tests.support.edge import HEARTBEAT, Client, Edge, publish_frames
 
 CLOSE = encode_method(0, Connection.Close(200, "bye", 0, 0))
 CLOSE_OK = encode_method(0, Connection.CloseOk())
@@ -148,3 +160,377 @@ def test_a_publisher_under_an_alarm_is_read_again_when_it_is_closed() -> None:
     client.expect_nothing()
     client.send(CLOSE_OK)
     assert (client.transport.is_lost, client.transport.was_aborted) == (True, False)
+
+
+# Heartbeats
+
+
+def test_heartbeats_leave_when_nothing_else_does() -> None:
+    client = Edge().connect(heartbeat_s=10)
+    for _ in range(4):
+        client.edge.advance(5)
+        client.send(HEARTBEAT)
+    client.expect_nothing()
+    sent = client.heartbeat_count
+    assert sent == 3, "one each half interval, but for the first, in which the handshake was"
+    client.edge.advance(4)
+    client.declare()
+    client.edge.advance(1)
+    client.expect_nothing()
+    assert client.heartbeat_count == sent
+
+
+def test_a_silent_client_is_given_up_without_a_word() -> None:
+    client = Edge().connect(heartbeat_s=10)
+    client.edge.advance(29.9)
+    assert not client.transport.is_lost
+    client.edge.advance(0.1)
+    assert client.transport.was_aborted
+    client.expect_nothing()
+    assert client.connection.close_reason == "missed heartbeats from client"
+
+
+def test_any_bytes_are_a_sign_of_life() -> None:
+    client = Edge().connect(heartbeat_s=10)
+    for octet in publish_frames(b"x")[:20]:
+        client.edge.advance(9)
+        client.send(bytes([octet]))
+    assert not client.transport.is_lost
+
+
+def test_without_heartbeats_silence_is_allowed() -> None:
+    client = Edge().connect(heartbeat_s=0)
+    client.edge.advance(100_000)
+    client.expect_nothing()
+    assert (client.transport.is_lost, client.heartbeat_count) == (False, 0)
+
+
+def test_the_silence_of_a_client_that_is_not_read_does_not_count() -> None:
+    edge = Edge()
+    client = edge.connect(heartbeat_s=10)
+    client.declare()
+    edge.services.alarms.set("memory", low=True)
+    client.publish(b"x")
+    edge.advance(300)
+    assert not client.transport.is_lost
+    client.expect(Connection.Blocked, channel=0)
+    client.expect_nothing()
+    assert client.heartbeat_count >= 59
+    edge.services.alarms.set("memory", low=False)
+    edge.advance(30)
+    assert client.transport.was_aborted
+
+
+def test_nor_while_it_pays_a_debt() -> None:
+    edge = Edge()
+    publisher, consumer = overrun(edge, heartbeat_s=1, queue_count=100)
+    consumer.transport.is_stuck = True
+    assert not publisher.transport.is_reading()
+    edge.advance(4)
+    assert not publisher.transport.is_reading()
+    assert not publisher.transport.is_lost
+
+
+# Resource alarms
+
+
+def test_only_connections_that_publish_are_blocked() -> None:
+    edge = Edge()
+    publisher, consumer = edge.connect(), edge.connect()
+    publisher.declare()
+    consumer.consume()
+    edge.services.alarms.set("memory", low=True)
+    edge.services.alarms.set("disk", low=True)
+    edge.run()
+    publisher.expect_nothing()
+    publisher.publish(b"1")
+    assert publisher.expect(Connection.Blocked, channel=0).reason == "low on memory & disk"
+    assert consumer.bodies() == [b"1"], "what was read before the block counts"
+    publisher.publish(b"2")
+    assert not publisher.transport.is_reading()
+    consumer.ack(1)
+    consumer.declare("another")
+    consumer.expect_nothing()
+
+
+def test_the_last_alarm_that_ends_ends_the_block() -> None:
+    edge = Edge()
+    publisher, consumer = edge.connect(), edge.connect()
+    publisher.declare()
+    consumer.consume()
+    for resource in ("memory", "disk"):
+        edge.services.alarms.set(resource, low=True)
+    publisher.publish(b"1")
+    publisher.publish(b"2")
+    assert publisher.names() == ["Connection.Blocked"]
+    edge.services.alarms.set("memory", low=False)
+    edge.run()
+    publisher.expect_nothing()
+    assert consumer.bodies() == [b"1"]
+    edge.services.alarms.set("disk", low=False)
+    edge.run()
+    assert publisher.names() == ["Connection.Unblocked"]
+    assert consumer.bodies() == [b"2"]
+    publisher.publish(b"3")
+    publisher.expect_nothing()
+    assert consumer.bodies() == [b"3"]
+
+
+def test_a_client_that_does_not_know_of_blocking_is_blocked_in_silence() -> None:
+    edge = Edge()
+    client = edge.connect(capabilities=())
+    client.declare()
+    edge.services.alarms.set("memory", low=True)
+    client.publish(b"1")
+    assert not client.transport.is_reading()
+    edge.services.alarms.set("memory", low=False)
+    edge.run()
+    assert client.transport.is_reading()
+    client.expect_nothing()
+
+
+def test_what_does_not_publish_goes_on_under_an_alarm() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.publish(b"1", b"2")
+    edge.services.alarms.set("memory", low=True)
+    client.consume(prefetch=1)
+    client.ack(1)
+    assert client.bodies() == [b"1", b"2"]
+    client.delete()
+
+
+# Sockets that are full
+
+
+def test_a_consumer_whose_socket_is_full_waits_and_is_woken() -> None:
+    edge = Edge()
+    slow, fast = edge.connect(), edge.connect()
+    slow.declare()
+    slow.consume(no_ack=True)
+    slow.transport.is_stuck = True
+    fast.publish(*([b"x" * 100_000] * 11))
+    assert len(slow.bodies()) == 11
+    fast.publish(b"more")
+    slow.expect_nothing()
+    assert fast.ready_count() == 1
+    slow.transport.drain()
+    edge.run()
+    assert slow.bodies() == [b"more"]
+
+
+def test_another_consumer_takes_what_a_full_one_cannot() -> None:
+    edge = Edge()
+    slow, fast = edge.connect(), edge.connect()
+    slow.declare()
+    slow.consume()
+    slow.transport.is_stuck = True
+    fast.publish(*([b"x" * 100_000] * 11))
+    fast.consume()
+    fast.publish(b"1", b"2")
+    assert fast.bodies() == [b"1", b"2"]
+
+
+def test_a_turn_hands_out_no_more_than_a_burst() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.publish(*([b"x" * 10_000] * 500))
+    client.feed(encode_method(1, make(Basic.Consume, queue="q", consumer_tag="c", no_ack=True)))
+    turns = []
+    while not turns or edge.scheduler.turn():
+        turns.append(sum(len(arrival.body) for arrival in client.arrivals()))
+    assert sum(turns) == 5_000_000
+    assert max(turns) <= 2 * BURST_BYTES
+    assert len([turn for turn in turns if turn]) >= 3
+
+
+def test_who_does_not_read_answers_is_not_read() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.publish(b"x" * 1_000_000)
+    client.transport.is_stuck = True
+    get_and_give_back = (
+        encode_method(1, Basic.Get(queue="q")),
+        encode_method(1, Basic.Nack(0, True, True)),
+    )
+    for _ in range(50):
+        client.send(*get_and_give_back)
+    buffered_bytes = client.transport.get_write_buffer_size()
+    assert UNREAD_BYTES_MAX < buffered_bytes < UNREAD_BYTES_MAX + 2_000_000
+    assert not client.transport.is_reading()
+    client.transport.drain()
+    edge.run()
+    assert client.transport.is_reading()
+    assert len(client.bodies(Basic.GetOk)) == 50
+
+
+# Publishers that are faster than their consumers
+
+
+def overrun(edge: Edge, *, heartbeat_s: int = 0, queue_count: int = 1) -> tuple[Client, Client]:
+    """A publisher in debt, and the consumer which holds one message of each queue."""
+    publisher, consumer = edge.connect(heartbeat_s=heartbeat_s), edge.connect()
+    publisher.declare_exchange("all")
+    for number in range(queue_count):
+        publisher.declare(f"q{number}")
+        publisher.bind(f"q{number}", "all")
+        consumer.consume(f"q{number}", f"c{number}", prefetch=1)
+    publisher.publish(*([b""] * (BEHIND_MESSAGES + 10)), exchange="all")
+    assert len(consumer.bodies()) == queue_count
+    return publisher, consumer
+
+
+def test_a_publisher_in_debt_is_read_again_as_deliveries_pay() -> None:
+    edge = Edge()
+    publisher, consumer = overrun(edge)
+    publisher.publish(b"late", exchange="all")
+    assert not publisher.transport.is_reading()
+    now_s = edge.scheduler.now_s
+    consumer.consume("q0", "unlimited", no_ack=True)
+    assert publisher.transport.is_reading()
+    rest = consumer.bodies()
+    assert (len(rest), rest[-1]) == (BEHIND_MESSAGES + 10, b"late")
+    assert edge.scheduler.now_s == now_s
+
+
+def test_or_when_its_time_is_up() -> None:
+    edge = Edge()
+    publisher, _consumer = overrun(edge)
+    publisher.publish(*([b""] * 100))
+    assert not publisher.transport.is_reading()
+    edge.advance(SECONDS_PER_MESSAGE * (BEHIND_MESSAGES + 10))
+    assert publisher.transport.pause_count >= 1
+    edge.advance(SECONDS_PER_MESSAGE * 100)
+    assert publisher.transport.is_reading()
+
+
+def test_a_backlog_without_consumers_holds_nobody() -> None:
+    edge = Edge()
+    publisher = edge.connect()
+    publisher.declare()
+    publisher.publish(*([b""] * (BEHIND_MESSAGES + 10)))
+    publisher.publish(b"")
+    assert publisher.transport.pause_count == 0
+
+
+def test_a_connection_that_also_consumes_is_exempt() -> None:
+    edge = Edge()
+    both = edge.connect()
+    both.declare()
+    both.consume(prefetch=1)
+    both.publish(*([b""] * (BEHIND_MESSAGES + 10)))
+    both.publish(b"")
+    assert both.transport.pause_count == 0
+
+
+def test_a_debt_ends_with_its_queue() -> None:
+    edge = Edge()
+    publisher, consumer = overrun(edge)
+    assert not publisher.transport.is_reading()
+    consumer.send(encode_method(1, Queue.Delete(queue="q0")))
+    assert publisher.transport.is_reading()
+
+
+def test_a_debt_ends_with_its_connection() -> None:
+    edge = Edge()
+    publisher, _consumer = overrun(edge)
+    publisher.transport.lose()
+    assert edge.vhost.queues["q0"].debtors == []
+    assert edge.scheduler.timer_count == 0
+
+
+# Fairness
+
+
+def test_a_flood_of_methods_is_cut_into_turns() -> None:
+    edge = Edge()
+    flooder, other = edge.connect(), edge.connect()
+    methods = [encode_method(1, Queue.Declare(queue=f"q{number}")) for number in range(1_000)]
+    flooder.feed(*methods)
+    other.feed(encode_method(1, Queue.Declare(queue="mine")))
+    assert not flooder.transport.is_reading()
+    done_by_turn = [len(flooder.names())]
+    edge.scheduler.turn()
+    assert other.names() == ["Queue.DeclareOk"]
+    done_by_turn.append(len(flooder.names()))
+    while edge.scheduler.turn():
+        done_by_turn.append(len(flooder.names()))
+    assert sum(done_by_turn) == 1_000
+    assert max(done_by_turn) == TURN_COST_MAX // METHOD_COST
+    assert flooder.transport.is_reading()
+
+
+def test_a_flood_keeps_its_order_over_turns() -> None:
+    client = Edge().connect()
+    client.declare()
+    rounds = [
+        publish_frames(b"%d" % number) + encode_method(1, Basic.Get(queue="q", no_ack=True))
+        for number in range(500)
+    ]
+    client.send(*rounds)
+    assert client.bodies(Basic.GetOk) == [b"%d" % number for number in range(500)]
+
+
+def test_a_close_in_a_flood_ends_it() -> None:
+    edge = Edge()
+    client = edge.connect()
+    declare = encode_method(1, Queue.Declare(queue="q"))
+    client.send(*([declare] * 300), CLOSE, *([declare] * 300))
+    assert client.names() == ["Queue.DeclareOk"] * 300 + ["Connection.CloseOk"]
+    assert client.transport.is_lost
+
+
+def test_what_one_read_brings_is_answered_by_one_write() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.consume(no_ack=True)
+    client.confirm_select()
+    written = len(client.transport.writes)
+    client.send(
+        *(publish_frames(b"x") for _ in range(20)),
+        encode_method(1, Queue.Declare(queue="another")),
+    )
+    assert len(client.transport.writes) == written + 1
+    assert client.names() == ["Queue.DeclareOk", "Basic.Ack", *["Basic.Deliver"] * 20]
+
+
+# Our own mistakes
+
+
+class Bug(Exception):
+    """What no handler should raise."""
+
+
+def stumble(_channel: ServerChannel, _method: Method) -> None:
+    raise Bug
+
+
+def test_a_bug_closes_one_connection_and_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Edge()
+    unlucky, other = edge.connect(), edge.connect()
+    other.declare()
+    unlucky.consume()
+    other.publish(b"1")
+    assert unlucky.bodies() == [b"1"]
+    monkeypatch.setitem(HANDLERS, Queue.Purge, stumble)
+    unlucky.feed(encode_method(1, Queue.Purge(queue="q")), publish_frames(b"2"))
+    other.feed(publish_frames(b"3"))
+    edge.run()
+    unlucky.expect_closed(541, "INTERNAL_ERROR - ", ids=(50, 30))
+    unlucky.expect_nothing()
+    assert "a handler failed" in caplog.text
+    assert "raise Bug" in caplog.text
+    assert other.ready_count() == 2
+    unlucky.send(CLOSE_OK)
+    assert unlucky.transport.is_lost
+
+
+def test_addresses_are_named_as_rabbitmq_names_them() -> None:
+    assert Edge().accept(("10.1.2.3", 7)).connection.name == "10.1.2.3:7 -> 127.0.0.1:5672"
+    assert Edge().accept(("::1", 7)).connection.name == "[::1]:7 -> 127.0.0.1:5672"
