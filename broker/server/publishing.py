@@ -1,8 +1,8 @@
 """basic.publish, basic.return and publisher confirms.  A hot file.
 
 A batch is a run of messages with the same basic.publish frame and the same properties: it is
-looked up once, checked once, routed once and put into each queue once.  The order of the checks
-is RabbitMQ's: exchange, internal, reply-to, expiration, CC and BCC, user-id, route.
+looked up once, checked once, routed once and put into each queue once.  The order of the checks:
+exchange, internal, expiration, CC and BCC, reply-to, user-id, route.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
 from fluffle.protocol.properties import raw_properties, replace_properties, split_content
 from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
@@ -77,7 +78,7 @@ def on_publishes(channel: Channel, batch: Publishes) -> None:
         content_bytes = sum(map(len, contents))
     if facts.more_routing_keys or route.by_headers:
         keys = (route.origin.routing_key, *facts.more_routing_keys)
-        targets = session.vhost.route(route.origin.exchange, keys, facts.headers or {})
+        targets = find_targets(session, route.origin.exchange, keys, facts.headers or {})
     channel.publish(channel, route, targets, contents, content_bytes)
 
 
@@ -93,11 +94,7 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     vhost = session.vhost
     vhost.router.publishable(method.exchange)
     exchange, routing_key = method.exchange, method.routing_key
-    targets: Sequence[Target]
-    if not exchange and routing_key.startswith(PREFIX):
-        targets = (session.replies.target(routing_key),)
-    else:
-        targets = vhost.route(exchange, (routing_key,), {})
+    targets = find_targets(session, exchange, (routing_key,), {})
     route = Route(
         vhost.origin(exchange, routing_key), targets, vhost.epoch, mandatory=method.mandatory
     )
@@ -106,6 +103,17 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
         session.routes.clear()
     session.routes[method_frame] = route
     return route
+
+
+def find_targets(
+    session: Session, exchange: str, routing_keys: Sequence[str], headers: FieldTable
+) -> Sequence[Target]:
+    """The queues that messages go to; the default exchange also leads to requesters."""
+    queues = session.vhost.route(exchange, routing_keys, headers)
+    if exchange:
+        return queues
+    names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
+    return (*queues, *map(session.replies.target, names))
 
 
 def remember_facts(session: Session, raw: bytes) -> PropertyFacts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.queues.engine import Queue
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.publishing import Route, Target, publish_plain
 from fluffle.broker.server.unacked import Stretch
@@ -41,12 +42,17 @@ class Transaction:
         self._given_back += stretches
 
     def commit(self, channel: Channel) -> None:
-        """Publish, then settle."""
+        """Publish, then settle.  PreconditionFailed when a queue of a message is gone."""
+        vhost = channel.session.vhost
+        is_complete = True
         for route, targets, contents, content_bytes in self._publishes:
             publish_plain(channel, route, targets, contents, content_bytes)
+            is_complete &= all(vhost.has(queue) for queue in targets if isinstance(queue, Queue))
         channel.drop(self._acknowledged)
         channel.give_back(self._given_back)
         self.forget()
+        if not is_complete:
+            raise PreconditionFailed("partial tx completion")
 
     def forget(self) -> list[Stretch]:
         """Start afresh; what had been settled."""

@@ -188,25 +188,24 @@ class Speaker:
     def confirms(self) -> None:
         self.do(make(Confirm.Select))
 
-    def confirmed(self, count: int) -> str:
-        """Listen until `count` publishes are confirmed: which were acked and which nacked.
+    def confirmed(self, last: int) -> str:
+        """Listen until every publish up to `last` is confirmed: which were acked, which nacked.
 
-        Every number is named as often as it was confirmed.  The confirms themselves are not
-        written down, because how a broker coalesces them is its own affair.
+        A number is named as often as it was confirmed.  The confirms themselves are taken out of
+        the transcript, because how a broker coalesces them is its own affair.
         """
-        acked: list[int] = []
-        nacked: list[int] = []
-        while len(acked) + len(nacked) < count:
-            heard = self.client.next()
-            if heard.name in ("Basic.Ack", "Basic.Nack"):
-                settled = acked if heard.name == "Basic.Ack" else nacked
-                tag, is_multiple = heard.method.delivery_tag, heard.method.multiple  # type: ignore[attr-defined]
-                before = range(1, tag) if is_multiple else ()
-                settled += [number for number in before if number not in (*acked, *nacked)]
-                settled.append(tag)
+        settled: dict[str, list[int]] = {"Basic.Ack": [], "Basic.Nack": []}
+        earlier = iter(self.client.heard[:])
+        while sum(map(len, settled.values())) < last:
+            heard = next(earlier, None) or self.client.next()
+            if heard.channel == self.number and heard.name in settled:
+                confirm: Any = heard.method
+                known = {number for numbers in settled.values() for number in numbers}
+                covered = set(range(1, confirm.delivery_tag)) if confirm.multiple else set()
+                settled[heard.name] += [*covered - known, confirm.delivery_tag]
         self._forget(f"[{self.number}] Basic.Ack(")
         self._forget(f"[{self.number}] Basic.Nack(")
-        return f"acked {sorted(acked)}, nacked {sorted(nacked)}"
+        return ", ".join(f"{name} {sorted(numbers)}" for name, numbers in settled.items())
 
     def transact(self) -> None:
         self.do(make(Tx.Select))
