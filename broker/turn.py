@@ -16,7 +16,10 @@ class Flushable(Protocol):
 
 
 class Turn:
-    """What was touched since the last turn.  Whoever touches first asks for the turn."""
+    """What was touched since the last turn.  Whoever touches first asks for the turn.
+
+    Between `begin` and `end` nothing is asked for; `end` then sees what there is to do.
+    """
 
     __slots__ = ("_call_soon", "_outlets", "_queues", "_scheduled")
 
@@ -35,6 +38,25 @@ class Turn:
         """`outlet` has something to write."""
         self._outlets[outlet] = None
         self._schedule()
+
+    def begin(self) -> bool:
+        """A batch of input is about to be acted on; whether `end` must be called after it."""
+        is_first = not self._scheduled
+        self._scheduled = True
+        return is_first
+
+    def end(self) -> None:
+        """The batch is done: have the turn now if it is short, else after everybody's input.
+
+        A turn with one queue and one publisher is what a lone request makes: answering it at
+        once is faster (benchmarks/compare, c16) by a quarter than another round of the loop.
+        """
+        if not self._queues and not self._outlets:
+            self._scheduled = False
+        elif len(self._queues) <= 1 and len(self._outlets) <= 1:
+            self.run()
+        else:
+            self._call_soon(self.run)
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -152,6 +152,18 @@ def build_deliveries(
     out.extend(chain.from_iterable(zip(repeat(prefix), tags, repeat(tail), contents, strict=False)))
 
 
+def build_mixed_deliveries(
+    out: list[bytes],
+    prefixes: list[bytes],
+    first_tag: int,
+    tails: list[bytes],
+    contents: list[bytes],
+) -> None:
+    """As `build_deliveries`, for messages that do not share what surrounds the delivery tag."""
+    tags = map(pack_tag, range(first_tag, first_tag + len(contents)))
+    out.extend(chain.from_iterable(zip(prefixes, tags, tails, contents, strict=True)))
+
+
 def renumber(contents: list[bytes], channel: int) -> list[bytes]:
     """The same contents with their frames numbered for `channel`."""
     header, body = pack_kind(2, channel), pack_kind(3, channel)

@@ -115,14 +115,15 @@ class Queue:
         handouts = []
         step = len(served)
         for start, (consumer, _room) in enumerate(served):
-            contents, sequences = taken.contents, taken.sequences
+            origins, contents, sequences = taken.origins, taken.contents, taken.sequences
             if step > 1:
-                contents, sequences = contents[start::step], sequences[start::step]
+                origins, contents = origins[start::step], contents[start::step]
+                sequences = sequences[start::step]
             consumer.took(len(contents))
             if not consumer.no_ack:
                 self.in_flight += len(contents)
             handouts.append(
-                Handout(consumer, taken.origin, contents, sequences, redelivered=taken.redelivered)
+                Handout(consumer, origins, contents, sequences, redelivered=taken.redelivered)
             )
         self._pay(len(taken.contents))
         return handouts
@@ -142,7 +143,7 @@ class Queue:
         if not holder.no_ack:
             self.in_flight += 1
         return Handout(
-            holder, taken.origin, taken.contents, taken.sequences, redelivered=taken.redelivered
+            holder, taken.origins, taken.contents, taken.sequences, redelivered=taken.redelivered
         )
 
     def settle(self, handout: Handout, start: int, stop: int) -> None:
@@ -153,7 +154,9 @@ class Queue:
     def give_back(self, handout: Handout, start: int, stop: int) -> None:
         """The messages `start` to `stop` of a run come back, to their original place."""
         self._lane.give_back(
-            handout.origin, handout.contents[start:stop], handout.sequences[start:stop]
+            handout.origins[start:stop],
+            handout.contents[start:stop],
+            handout.sequences[start:stop],
         )
         self.in_flight -= stop - start
         handout.holder.settled(stop - start)

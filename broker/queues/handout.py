@@ -36,7 +36,7 @@ class Holder(Protocol):
 
 
 class Handout:
-    """Messages of one origin, handed to one holder at one time."""
+    """Messages handed to one holder at one time."""
 
     __slots__ = (
         "contents",
@@ -44,7 +44,7 @@ class Handout:
         "head",
         "holder",
         "holes",
-        "origin",
+        "origins",
         "redelivered",
         "sequences",
     )
@@ -52,17 +52,18 @@ class Handout:
     def __init__(
         self,
         holder: Holder,
-        origin: Origin,
+        origins: list[Origin],
         contents: list[bytes],
         sequences: Sequence[int],
         *,
         redelivered: bool,
     ) -> None:
         self.holder = holder
-        self.origin = origin
+        self.origins = origins
         self.contents = contents
         self.sequences = sequences
-        """The queue's sequence number of each message.  Invariant: rising, one a content."""
+        """The queue's sequence number of each message.  Invariant: rising; one a content, as
+        there is one origin a content."""
         self.redelivered = redelivered
         self.first_tag = 0
         """The delivery tag of `contents[0]`, given by the channel; 0 until then."""

@@ -3,8 +3,8 @@
     returned  ->  ready            the head is at the left; returned messages go first, because
     (heap)        (segments)       each of them is older than everything that is ready
 
-A segment holds messages of one origin with consecutive sequence numbers.  A message costs a
-pointer and its bytes; the segment around it is shared by all of one batch.
+A segment holds messages with consecutive sequence numbers.  A message costs its bytes and two
+pointers, to them and to its origin; the segment around it is shared by a thousand.
 """
 
 from bisect import bisect_left
@@ -20,14 +20,15 @@ SEGMENT_BYTES_MAX = 1_048_576
 
 
 class Segment:
-    """Ready messages of one origin, the first `head` of them already taken."""
+    """Ready messages, the first `head` of them already taken."""
 
-    __slots__ = ("content_bytes", "contents", "first_sequence", "head", "origin")
+    __slots__ = ("content_bytes", "contents", "first_sequence", "head", "origins")
 
     def __init__(
-        self, origin: Origin, contents: list[bytes], content_bytes: int, first_sequence: int
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int, first_sequence: int
     ) -> None:
-        self.origin = origin
+        self.origins = origins
+        """Invariant, here and in every run: one a content."""
         self.contents = contents
         self.content_bytes = content_bytes
         """The summed length of all contents, taken or not: for the mean, not for accounts."""
@@ -36,12 +37,14 @@ class Segment:
 
 
 class Returned:
-    """Messages of one origin that came back, in rising sequence; read from `head` on."""
+    """Messages that came back together, in rising sequence; read from `head` on."""
 
-    __slots__ = ("contents", "head", "origin", "sequences")
+    __slots__ = ("contents", "head", "origins", "sequences")
 
-    def __init__(self, origin: Origin, contents: list[bytes], sequences: Sequence[int]) -> None:
-        self.origin = origin
+    def __init__(
+        self, origins: list[Origin], contents: list[bytes], sequences: Sequence[int]
+    ) -> None:
+        self.origins = origins
         self.contents = contents
         self.sequences = sequences
         self.head = 0
@@ -57,12 +60,17 @@ class Returned:
 class Taken:
     """Messages taken off the head of a lane together."""
 
-    __slots__ = ("contents", "origin", "redelivered", "sequences")
+    __slots__ = ("contents", "origins", "redelivered", "sequences")
 
     def __init__(
-        self, origin: Origin, contents: list[bytes], sequences: Sequence[int], *, redelivered: bool
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        sequences: Sequence[int],
+        *,
+        redelivered: bool,
     ) -> None:
-        self.origin = origin
+        self.origins = origins
         self.contents = contents
         self.sequences = sequences
         self.redelivered = redelivered
@@ -86,20 +94,24 @@ class Lane:
         tail = self._ready[-1] if self._ready else None
         if (
             tail is not None
-            and tail.origin is origin
             and len(tail.contents) + count <= SEGMENT_MESSAGES_MAX
             and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
         ):
             tail.contents += contents
+            tail.origins += [origin] * count
             tail.content_bytes += content_bytes
         else:
-            self._ready.append(Segment(origin, contents[:], content_bytes, self._next_sequence))
+            self._ready.append(
+                Segment([origin] * count, contents[:], content_bytes, self._next_sequence)
+            )
         self._next_sequence += count
         self.count += count
 
-    def give_back(self, origin: Origin, contents: list[bytes], sequences: Sequence[int]) -> None:
+    def give_back(
+        self, origins: list[Origin], contents: list[bytes], sequences: Sequence[int]
+    ) -> None:
         """Put messages back to their original place.  `sequences` rises, one a content."""
-        heappush(self._returned, Returned(origin, contents, sequences))
+        heappush(self._returned, Returned(origins, contents, sequences))
         self.count += len(contents)
 
     def available(self, bytes_max: int) -> int:
@@ -111,24 +123,21 @@ class Lane:
         return min(len(segment.contents) - segment.head, bytes_max // mean_bytes or 1)
 
     def take(self, count: int) -> Taken:
-        """The next messages, at most `count` and of one origin; the lane must not be empty."""
+        """The next messages, at most `count`; the lane must not be empty."""
         if self._returned:
             return self._take_returned(count)
         segment = self._ready[0]
         start = segment.head
         stop = min(start + count, len(segment.contents))
         first = segment.first_sequence
-        if not start and stop == len(segment.contents):
-            contents = segment.contents
-        else:
-            contents = segment.contents[start:stop]
+        origins, contents = segment.origins, segment.contents
+        if stop - start < len(contents):
+            origins, contents = origins[start:stop], contents[start:stop]
         segment.head = stop
         if stop == len(segment.contents):
             self._ready.popleft()
         self.count -= stop - start
-        return Taken(
-            segment.origin, contents, range(first + start, first + stop), redelivered=False
-        )
+        return Taken(origins, contents, range(first + start, first + stop), redelivered=False)
 
     def _oldest_returned(self) -> int:
         """How many messages of the foremost returned run are older than those of every other."""
@@ -149,7 +158,10 @@ class Lane:
             heappop(self._returned)
         self.count -= stop - start
         return Taken(
-            run.origin, run.contents[start:stop], run.sequences[start:stop], redelivered=True
+            run.origins[start:stop],
+            run.contents[start:stop],
+            run.sequences[start:stop],
+            redelivered=True,
         )
 
     def clear(self) -> int:

@@ -140,6 +140,23 @@ class Connection(asyncio.Protocol):
 
     def _act(self) -> None:
         """Act on what was read; the rest, if it is very much, in the next turn."""
+        ends_turn = self.services.turn.begin()
+        try:
+            self._act_on_events()
+            if self._session is not None and self._session.confirming:
+                self._confirm(self._session)
+        finally:
+            if ends_turn:
+                self.services.turn.end()
+        if not self._events:
+            self._intake.release("busy")
+        elif self.phase is not Phase.CLOSED:
+            self._intake.hold("busy")
+            self.services.call_soon(self._act)
+        if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            self._intake.hold("unread")
+
+    def _act_on_events(self) -> None:
         events, cost = self._events, 0
         while events and cost < TURN_COST_MAX and self.phase is not Phase.CLOSED:
             occurrence = events.popleft()
@@ -150,15 +167,6 @@ class Connection(asyncio.Protocol):
                 self._refuse(error, occurrence)
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
                 self._give_up(error, occurrence)
-        if self._session is not None and self._session.confirming:
-            self._confirm(self._session)
-        if not events:
-            self._intake.release("busy")
-        elif self.phase is not Phase.CLOSED:
-            self._intake.hold("busy")
-            self.services.call_soon(self._act)
-        if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self._intake.hold("unread")
 
     def _confirm(self, session: Session) -> None:
         """Answer the publishes of this batch, one channel at a time."""

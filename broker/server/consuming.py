@@ -40,8 +40,8 @@ class Getter:
             channel.number,
             channel.unacked.number(handout),
             redelivered=handout.redelivered,
-            exchange=handout.origin.exchange,
-            routing_key=handout.origin.routing_key,
+            exchange=handout.origins[0].exchange,
+            routing_key=handout.origins[0].routing_key,
             message_count=self.queue.ready_count,
         )
         session.outlet.add(frame)

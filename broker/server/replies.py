@@ -35,7 +35,8 @@ class ReplyTarget:
         requester = self._requester
         if requester is not None:
             sequences: Sequence[int] = range(1, len(contents) + 1)
-            requester.deliver(Handout(requester, origin, contents, sequences, redelivered=False))
+            origins = [origin] * len(contents)
+            requester.deliver(Handout(requester, origins, contents, sequences, redelivered=False))
 
 
 class ReplyTargets:

@@ -8,8 +8,9 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX
 from fluffle.broker.turn import Turn
-from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, messages
+from tests.broker.queues.make import ORIGIN, messages
 
 
 class Loop:
@@ -149,7 +150,7 @@ def test_a_delivery_that_fails_harms_no_other(broker: Broker) -> None:
         broker.consume(queue, client)
     enqueue(other, "first")
     enqueue(failing, "fails")
-    failing.enqueue(OTHER_ORIGIN, [b"behind"], 0)
+    failing.enqueue(ORIGIN, [b"behind"], SEGMENT_BYTES_MAX)  # a segment of its own
     last = broker.queue()
     broker.consume(last, client)
     enqueue(last, "last")

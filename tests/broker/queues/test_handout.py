@@ -13,7 +13,7 @@ NOBODY = cast(Holder, SimpleNamespace(no_ack=False))
 
 
 def make_handout(count: int) -> Handout:
-    return Handout(NOBODY, ORIGIN, numbered(0, count), range(count), redelivered=False)
+    return Handout(NOBODY, [ORIGIN] * count, numbered(0, count), range(count), redelivered=False)
 
 
 def unsettled(handout: Handout) -> set[int]:

@@ -26,24 +26,25 @@ def drained(lane: Lane) -> list[bytes]:
     return [content for taken in drain(lane) for content in taken.contents]
 
 
-def test_batches_of_one_origin_come_out_as_one_run() -> None:
+def test_batches_come_out_as_one_run() -> None:
     lane = Lane()
     for batch in ("a", "b", "c"):
         append(lane, messages(batch))
     (taken,) = drain(lane)
-    assert (taken.origin, taken.contents, taken.redelivered) == (ORIGIN, [b"a", b"b", b"c"], False)
+    assert (taken.origins, taken.redelivered) == ([ORIGIN] * 3, False)
+    assert taken.contents == [b"a", b"b", b"c"]
     assert list(taken.sequences) == [1, 2, 3]
 
 
-def test_a_run_ends_where_the_origin_changes() -> None:
+def test_each_message_of_a_run_keeps_its_origin() -> None:
     lane = Lane()
     append(lane, messages("a", "b"))
     append(lane, messages("c"), other=True)
     append(lane, messages("d"))
-    taken = drain(lane)
-    assert [run.contents for run in taken] == [[b"a", b"b"], [b"c"], [b"d"]]
-    assert [run.origin for run in taken] == [ORIGIN, OTHER_ORIGIN, ORIGIN]
-    assert [list(run.sequences) for run in taken] == [[1, 2], [3], [4]]
+    (taken,) = drain(lane)
+    assert taken.contents == [b"a", b"b", b"c", b"d"]
+    assert taken.origins == [ORIGIN, ORIGIN, OTHER_ORIGIN, ORIGIN]
+    assert list(taken.sequences) == [1, 2, 3, 4]
 
 
 def test_the_callers_list_is_not_touched() -> None:
@@ -71,14 +72,14 @@ def test_returned_messages_go_to_their_old_place() -> None:
     append(lane, numbered(1, 6))
     first, second, third = lane.take(2), lane.take(2), lane.take(1)
     for taken in (third, first):
-        lane.give_back(taken.origin, taken.contents, taken.sequences)
+        lane.give_back(taken.origins, taken.contents, taken.sequences)
     out = drain(lane)
     assert [(run.contents, run.redelivered) for run in out] == [
         ([b"1", b"2"], True),
         ([b"5"], True),
         ([b"6"], False),
     ]
-    lane.give_back(second.origin, second.contents, second.sequences)
+    lane.give_back(second.origins, second.contents, second.sequences)
     assert drained(lane) == [b"3", b"4"]
 
 
@@ -88,7 +89,7 @@ def test_returned_runs_that_interleave_are_merged() -> None:
     append(lane, numbered(1, 9))
     taken = lane.take(9)
     for start in (2, 0, 1):
-        lane.give_back(ORIGIN, taken.contents[start::3], taken.sequences[start::3])
+        lane.give_back(taken.origins[start::3], taken.contents[start::3], taken.sequences[start::3])
     assert drained(lane) == numbered(1, 9)
 
 
@@ -96,8 +97,8 @@ def test_a_run_that_came_back_goes_out_as_one_run() -> None:
     lane = Lane()
     append(lane, numbered(1, 100))
     taken = lane.take(100)
-    lane.give_back(ORIGIN, taken.contents[50:], taken.sequences[50:])
-    lane.give_back(ORIGIN, taken.contents[:50], taken.sequences[:50])
+    lane.give_back(taken.origins[50:], taken.contents[50:], taken.sequences[50:])
+    lane.give_back(taken.origins[:50], taken.contents[:50], taken.sequences[:50])
     assert [len(run.contents) for run in drain(lane)] == [50, 50]
 
 
@@ -105,7 +106,7 @@ def test_clear_forgets_what_is_ready_and_what_came_back() -> None:
     lane = Lane()
     append(lane, numbered(1, 5))
     taken = lane.take(2)
-    lane.give_back(ORIGIN, taken.contents, taken.sequences)
+    lane.give_back(taken.origins, taken.contents, taken.sequences)
     assert lane.clear() == 5
     assert (lane.count, lane.clear()) == (0, 0)
     append(lane, messages("next"))
@@ -177,14 +178,16 @@ def test_the_lane_equals_a_sorted_list(steps: list[tuple[str, int, bool]]) -> No
             assert len(taken.contents) == len(taken.sequences) == count
             held.append((taken, naive[:count]))
             assert naive[:count] == [
-                Known(sequence, content, taken.origin is OTHER_ORIGIN, taken.redelivered)
-                for sequence, content in zip(taken.sequences, taken.contents, strict=True)
+                Known(sequence, content, origin is OTHER_ORIGIN, taken.redelivered)
+                for sequence, content, origin in zip(
+                    taken.sequences, taken.contents, taken.origins, strict=True
+                )
             ]
             del naive[:count]
         elif verb == "give back" and held:
             taken, known = held.pop(number % len(held))
             cut = 1 if flag and len(known) > 1 else 0
-            lane.give_back(taken.origin, taken.contents[cut:], taken.sequences[cut:])
+            lane.give_back(taken.origins[cut:], taken.contents[cut:], taken.sequences[cut:])
             naive += [
                 Known(one.sequence, one.content, one.is_other, redelivered=True)
                 for one in known[cut:]

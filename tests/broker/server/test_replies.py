@@ -34,7 +34,7 @@ def test_answers_reach_the_requester_at_once() -> None:
     target = targets.target(NAME)
     target.enqueue(ORIGIN, messages("a", "b"), 2)
     (handout,) = requester.got
-    assert (handout.holder, handout.origin) == (requester, ORIGIN)
+    assert (handout.holder, handout.origins) == (requester, [ORIGIN, ORIGIN])
     assert (handout.contents, handout.redelivered) == ([b"a", b"b"], False)
     assert len(handout.sequences) == 2
     assert (targets.is_alive(NAME), target.is_behind, target.debtors) == (True, False, [])

@@ -32,7 +32,9 @@ HOLDER, NO_ACK = Holder(), Holder(no_ack=True)
 def hand_out(unacked: Unacked, count: int, holder: Holder = HOLDER) -> int:
     """Number a run of `count` messages whose contents are their tags; the first tag."""
     contents = [b""] * count
-    first = unacked.number(Handout(holder, ORIGIN, contents, range(count), redelivered=False))
+    first = unacked.number(
+        Handout(holder, [ORIGIN] * count, contents, range(count), redelivered=False)
+    )
     contents[:] = numbered(first, count)
     return first
 
