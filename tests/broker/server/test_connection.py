@@ -338,7 +338,7 @@ def test_a_turn_hands_out_no_more_than_a_burst() -> None:
     client.declare()
     client.publish(*([b"x" * 10_000] * 500))
     client.feed(encode_method(1, make(Basic.Consume, queue="q", consumer_tag="c", no_ack=True)))
-    turns = []
+    turns: list[int] = []
     while not turns or edge.scheduler.turn():
         turns.append(sum(len(arrival.body) for arrival in client.arrivals()))
     assert sum(turns) == 5_000_000
