@@ -19,6 +19,8 @@ CHANNEL_1 = b"\x00\x01"
 HEADER_FRAME_BYTES_MIN = 22
 """Frame header 7, class 2, weight 2, body size 8, property flags 2, frame end 1."""
 
+NO_HEAD = (b"", 0)
+
 ACK_FRAME_BYTES = 21
 
 unpack_header = Struct(">BHIHHQ").unpack_from
@@ -35,22 +37,28 @@ def scan_publishes(
     method: bytes,
     payload_bytes_max: int,
     append: Callable[[bytes], None],
+    *,
+    heads: dict[bytes, tuple[bytes, int]],
 ) -> tuple[int, int]:
     """Append the canonical content of each publish that repeats `method` from `start` on.
 
     `method` is a basic.publish frame and `buffer[start:]` begins with it.  Takes messages as
     long as their properties are those of the first one, and all are empty or none is.  Returns
     where it stopped and how many it took; stops before anything incomplete, split over several
-    body frames, larger than `payload_bytes_max` or malformed.
+    body frames, larger than `payload_bytes_max` or malformed.  `heads` remembers for the next
+    scans, by method, what stood before a body and the length of that body.
     """
-    head_bytes, body_bytes = measure_head(buffer, start, method, payload_bytes_max)
-    if not head_bytes:
-        return start, 0
-    head = buffer[start : start + head_bytes]
+    begins = buffer.startswith
+    head, body_bytes = heads.get(method, NO_HEAD)
+    if not head or not begins(head, start):
+        head, body_bytes = heads[method] = measure_head(buffer, start, method, payload_bytes_max)
+        if not head:
+            return start, 0
+    head_bytes = len(head)
     message_bytes = head_bytes + body_bytes + 1 if body_bytes else head_bytes
     is_canonical = method[1:3] == CHANNEL_1
     canonical_head = b"" if is_canonical else renumber_head(head[len(method) :])
-    method_bytes, length, begins = len(method), len(buffer), buffer.startswith
+    method_bytes, length = len(method), len(buffer)
     unpack_parts, front, middle = None, b"", b""
     position, count = start, 0
     while True:
@@ -65,11 +73,8 @@ def scan_publishes(
             found_front, announced, found_middle, body_bytes = unpack_parts(
                 buffer, position + method_bytes
             )
-            if (found_front, found_middle, announced) != (
-                front,
-                middle,
-                body_bytes,
-            ) or not 0 < body_bytes <= payload_bytes_max:
+            is_alike = (found_front, found_middle, announced) == (front, middle, body_bytes)
+            if not is_alike or not 0 < body_bytes <= payload_bytes_max:
                 break
             head = buffer[position : position + head_bytes]
             message_bytes = head_bytes + body_bytes + 1
@@ -88,15 +93,15 @@ def scan_publishes(
 
 def measure_head(
     buffer: bytes, position: int, method: bytes, payload_bytes_max: int
-) -> tuple[int, int]:
-    """The length of all that stands before a message's body, and of the body.
+) -> tuple[bytes, int]:
+    """All that stands before a message's body, and the length of the body.
 
     That is the method, the header frame and, unless the body is empty, the head of the one body
-    frame.  0 and 0 when it is not whole and well-formed.
+    frame.  Empty and 0 when it is not whole and well-formed.
     """
     header_at = position + len(method)
     if header_at + HEADER_FRAME_BYTES_MIN > len(buffer):
-        return 0, 0
+        return NO_HEAD
     kind, channel, size, class_id, weight, body_bytes = unpack_header(buffer, header_at)
     header_end = header_at + 8 + size
     head_end = header_end + 7 if body_bytes else header_end
@@ -108,8 +113,8 @@ def measure_head(
         or buffer[header_end - 1] != FRAME_END
         or (body_bytes and unpack_body(buffer, header_end) != (3, channel, body_bytes))
     ):
-        return 0, 0
-    return head_end - position, body_bytes
+        return NO_HEAD
+    return buffer[position:head_end], body_bytes
 
 
 def renumber_head(head: bytes) -> bytes:

@@ -116,7 +116,7 @@ def property_flags(content: bytes) -> int:
 
 def raw_properties(content: bytes) -> bytes:
     """Flags and values of canonical content."""
-    return content[_PROPERTIES_OFFSET : _header_end(content) - 1]
+    return content[_PROPERTIES_OFFSET : _SIZE.unpack_from(content, 3)[0] + _FRAME_HEAD.size]
 
 
 def body_size(content: bytes) -> int:
@@ -169,6 +169,7 @@ _HEADER_START = struct.Struct(">BHIHHQ")
 _PROPERTIES_OFFSET = _HEADER_START.size
 _BODY_SIZE_OFFSET = 11
 _BODY_SIZE = struct.Struct(">Q")
+_SIZE = struct.Struct(">I")
 _FLAGS = struct.Struct(">H")
 _TIMESTAMP = struct.Struct(">Q")
 _END = bytes((FRAME_END,))

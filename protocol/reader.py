@@ -47,6 +47,9 @@ CONTENT_BYTES_MAX = 536_870_912
 OVERSHOOT_BYTES = 8
 """RabbitMQ lets a frame be this much larger than negotiated."""
 
+HEADS_MAX = 1024
+"""Publishers that use more exchanges and routing keys at once are read a little slower."""
+
 PUBLISH = b"\x00\x3c\x00\x28"
 ACK = b"\x00\x3c\x00\x50"
 
@@ -83,6 +86,7 @@ class Reader:
     __slots__ = (
         "_assemblies",
         "_events",
+        "_heads",
         "_is_broken",
         "_message_bytes_max",
         "_missing_bytes",
@@ -102,6 +106,8 @@ class Reader:
         self._open = False
         self._is_broken = False
         self._assemblies: dict[int, Assembly] = {}
+        self._heads: dict[bytes, tuple[bytes, int]] = {}
+        """By basic.publish frame: how the last message with it began (see `scan_publishes`)."""
         self._events: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
@@ -195,7 +201,11 @@ class Reader:
         method = buffer[position:end]
         contents: list[bytes] = []
         whole_bytes_max = min(self.frame_bytes_max - FRAME_OVERHEAD_BYTES, self._message_bytes_max)
-        stop, count = scan_publishes(buffer, position, method, whole_bytes_max, contents.append)
+        if len(self._heads) >= HEADS_MAX:
+            self._heads.clear()
+        stop, count = scan_publishes(
+            buffer, position, method, whole_bytes_max, contents.append, heads=self._heads
+        )
         if not count:
             self._assemblies[channel] = Assembly(method)
             return end

@@ -60,7 +60,7 @@ def publishes(channel: int) -> Callable[[int], float]:
 
         def call() -> int:
             taken: list[bytes] = []
-            found = scan_publishes(read, 0, method, FRAME_BYTES_MAX - 8, taken.append)
+            found = scan_publishes(read, 0, method, FRAME_BYTES_MAX - 8, taken.append, heads={})
             if found[:2] != (len(read), count):
                 raise AssertionError(f"took {found} of {count} messages")
             return count

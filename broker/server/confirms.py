@@ -40,6 +40,20 @@ class Confirms:
         """A queue has refused the run that was assigned from `first` on."""
         self._refused.append((first, self._open.pop(first)))
 
+    def settle(self, count: int) -> None:
+        """Number `count` publishes that every queue has taken already.
+
+        As `assign` and `accept`, for what is settled where it is published; runs that follow
+        each other become one.
+        """
+        first = self._next_sequence
+        last = self._next_sequence = first + count
+        accepted = self._accepted
+        if accepted and accepted[-1][1] + 1 == first:
+            accepted[-1] = (accepted[-1][0], last - 1)
+        else:
+            accepted.append((first, last - 1))
+
     @property
     def open_count(self) -> int:
         """Publishes that are neither accepted nor refused."""

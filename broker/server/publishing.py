@@ -66,7 +66,7 @@ def on_publishes(channel: Channel, batch: Publishes) -> None:
     """Take a batch of messages."""
     session = channel.session
     route = session.routes.get(batch.method_frame)
-    if route is None or route.epoch != session.vhost.epoch:
+    if route is None or route.epoch != session.topology.epoch:
         route = remember_route(session, batch.method_frame)
     raw = raw_properties(batch.contents[0])
     facts = session.facts.get(raw)
@@ -171,9 +171,8 @@ def publish_confirmed(
 ) -> None:
     """As `publish_plain`, and confirm at the end of the batch: queues accept at once."""
     assert channel.confirms is not None
-    first = channel.confirms.assign(len(contents))
     publish_plain(channel, route, targets, contents, content_bytes)
-    channel.confirms.accept(first)
+    channel.confirms.settle(len(contents))
     channel.session.confirming[channel] = None
 
 

@@ -34,6 +34,7 @@ class Session:
         "random_name",
         "replies",
         "routes",
+        "topology",
         "user",
         "vhost",
     )
@@ -53,6 +54,8 @@ class Session:
         self.name = name
         self.user = user
         self.vhost = vhost
+        self.topology = vhost.topology
+        """Asked for its epoch with every batch."""
         self.outlet = outlet
         self.replies = services.replies
         self.on_new_queue = services.on_new_queue

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.server.confirms import Confirms
-from fluffle.protocol.methods import Basic, decode_method
+from fluffle.protocol.methods import Basic, ack_frame, decode_method
 
 CHANNEL = 7
 
@@ -131,3 +131,26 @@ def test_a_client_hears_of_every_number_once(steps: list[tuple[str, int]]) -> No
             (confirms.accept if verb == "accept" else confirms.refuse)(first)
             decided["ack" if verb == "accept" else "nack"] |= is_open.pop(first)
         assert confirms.open_count == sum(map(len, is_open.values()))
+
+
+def test_what_is_settled_at_once_becomes_one_run() -> None:
+    confirms = Confirms()
+    for count in (1, 2, 3):
+        confirms.settle(count)
+    assert confirms.frames(1) == [ack_frame(1, 6, multiple=True)]
+    confirms.settle(1)
+    assert confirms.frames(1) == [ack_frame(1, 7, multiple=False)]
+
+
+def test_what_is_settled_at_once_does_not_pass_what_is_open() -> None:
+    confirms = Confirms()
+    confirms.settle(2)
+    first = confirms.assign(1)
+    confirms.settle(2)
+    assert confirms.frames(1) == [
+        ack_frame(1, 2, multiple=True),
+        ack_frame(1, 4, multiple=False),
+        ack_frame(1, 5, multiple=False),
+    ]
+    confirms.accept(first)
+    assert confirms.frames(1) == [ack_frame(1, 3, multiple=False)]
