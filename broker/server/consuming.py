@@ -189,8 +189,6 @@ def settle_tags(channel: Channel, tags: Acks, settle: Settler) -> None:
     else:
         stretches, unknown_tag = channel.unacked.take(tags.first, tags.last)
     settle(stretches)
-    if channel.shared_credit.limit:
-        wake_all(channel)
     if unknown_tag is not None:
         raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
 
@@ -209,7 +207,6 @@ def recover(channel: Channel, *, requeue: bool) -> None:
     if not requeue:
         raise NotImplementedHere("requeue=false")
     channel.give_back(channel.unacked.take_up_to(0)[0])
-    wake_all(channel)
 
 
 HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
