@@ -250,13 +250,13 @@ class Client:
         return self.call(make(Queue.Declare, queue=name, **flags), Queue.DeclareOk, channel)
 
     def delete(self, name: str = "q", channel: int = 1) -> Queue.DeleteOk:
-        return self.call(Queue.Delete(queue=name), Queue.DeleteOk, channel)
+        return self.call(make(Queue.Delete, queue=name), Queue.DeleteOk, channel)
 
     def declare_exchange(self, name: str, kind: str = "fanout") -> None:
-        self.call(Exchange.Declare(exchange=name, exchange_type=kind), Exchange.DeclareOk)
+        self.call(make(Exchange.Declare, exchange=name, exchange_type=kind), Exchange.DeclareOk)
 
     def bind(self, queue: str, exchange: str, routing_key: str = "") -> None:
-        bind = Queue.Bind(queue=queue, exchange=exchange, routing_key=routing_key)
+        bind = make(Queue.Bind, queue=queue, exchange=exchange, routing_key=routing_key)
         self.call(bind, Queue.BindOk)
 
     def confirm_select(self, channel: int = 1) -> None:
