@@ -12,30 +12,157 @@ from tests.compat.scenario import Transcript
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """In the scenarios and for the clients that match, each match of `theirs` becomes `ours`."""
+    """In the scenarios and for the clients that match, each match of `theirs` becomes `ours`.
+
+    Where the very words do not matter, `said` matches what fluffle may say: that becomes `ours`
+    too.
+    """
 
     reason: str
     scenarios: str
     theirs: str
     ours: str
     clients: str = ".*"
+    said: str = ""
 
     def concerns(self, name: str) -> bool:
         return re.fullmatch(self.scenarios, name) is not None
 
     def applied(self, transcript: Transcript) -> Transcript:
-        """The transcript as it is to be: the lines of a client are one text, ending in newlines."""
+        """RabbitMQ's transcript as it is to be."""
+        return self._rewritten(transcript, self.theirs)
+
+    def read(self, transcript: Transcript) -> Transcript:
+        """fluffle's transcript as it is to be compared."""
+        return self._rewritten(transcript, self.said) if self.said else transcript
+
+    def _rewritten(self, transcript: Transcript, pattern: str) -> Transcript:
+        """The lines of a client are one text, every line with its newline."""
         return {
-            name: self._rewritten(lines) if re.fullmatch(self.clients, name) else lines
+            name: re.sub(pattern, self.ours, "".join(f"{line}\n" for line in lines)).splitlines()
+            if re.fullmatch(self.clients, name)
+            else lines
             for name, lines in transcript.items()
         }
 
-    def _rewritten(self, lines: list[str]) -> list[str]:
-        text = "".join(f"{line}\n" for line in lines)
-        return re.sub(self.theirs, self.ours, text).splitlines()
 
+def closes(code: str, explanation: str = ".*", ids: str = r"\d+, method_id=\d+") -> str:
+    """The pattern of a connection.close: `502, reply_text='SYNTAX_ERROR - …', class_id=…)`."""
+    return rf"\[0\] Connection\.Close\(reply_code={code} - {explanation}., class_id={ids}\)"
+
+
+SILENCE = r"socket closed"
 
 DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "a wrong protocol header is answered with that of AMQP 0-9-1, which is what fluffle"
+        " speaks; RabbitMQ names AMQP 1.0",
+        scenarios=r"section_01_connection\.protocol_headers_that_are_refused",
+        theirs=r"3, 1, 0, 0\]",
+        ours="0, 0, 9, 1]",
+    ),
+    Difference(
+        "the mechanism ANONYMOUS is not offered: who connects says who he is",
+        scenarios=r"section_01_connection\.what_the_server_says_of_itself",
+        theirs=r"ANONYMOUS\n",
+        ours="",
+    ),
+    Difference(
+        "the server properties say version 4.3.5, whose behaviour this is, and have"
+        " fluffle_version beside it",
+        scenarios=r"section_01_connection\.what_the_server_says_of_itself",
+        theirs=r"(information: S)\n(platform: S\n.*\nversion: S b')4\.0\.5'",
+        ours=r"fluffle_version: S\n\1\n\g<2>4.3.5'",
+    ),
+    Difference(
+        "a SASL response that cannot be read is a 502, an unknown mechanism a 503; RabbitMQ hangs"
+        " up after three seconds",
+        scenarios=r"section_01_connection\.responses_that_no_mechanism_reads",
+        theirs=SILENCE,
+        ours="refused",
+        said=closes(
+            "(502, reply_text='SYNTAX_ERROR|503, reply_text=.COMMAND_INVALID)",
+            ids="10, method_id=11",
+        ),
+        clients="(?!.*name).*",
+    ),
+    Difference(
+        "an AMQPLAIN LOGIN that is no string is a 403, like any other unknown name; RabbitMQ hangs"
+        " up after three seconds",
+        scenarios=r"section_01_connection\.responses_that_no_mechanism_reads",
+        theirs=SILENCE,
+        ours="refused",
+        said=closes("403, reply_text='ACCESS_REFUSED", "Login was refused using .*"),
+        clients=".*name",
+    ),
+    Difference(
+        "limits out of range are a 530 with the text that RabbitMQ logs; RabbitMQ hangs up after"
+        " three seconds",
+        scenarios=r"section_01_connection\.limits_that_are_not_taken",
+        theirs=SILENCE,
+        ours="refused",
+        said=closes(
+            "530, reply_text='NOT_ALLOWED",
+            r"negotiated (frame|channel)_max = \d+( \(no limit\))? is (higher|lower) than the"
+            r" (maximum|minimum) allowed value \(\d+\)",
+            ids="10, method_id=31",
+        ),
+    ),
+    Difference(
+        "the lowest frame_max is 8192 bytes, as with RabbitMQ 4.1",
+        scenarios=r"section_01_connection\.the_smallest_frame_of_old",
+        theirs=r"Connection\.OpenOk\(.*\)",
+        ours="Connection.Close(reply_code=530, reply_text='NOT_ALLOWED - negotiated frame_max ="
+        " 4096 is lower than the minimum allowed value (8192)', class_id=10, method_id=31)",
+    ),
+    Difference(
+        "methods out of turn before tune-ok are a 504, frames on channels a 505, as after it;"
+        " RabbitMQ hangs up after three seconds",
+        scenarios=r"section_01_connection\.methods_before_their_time",
+        theirs=SILENCE,
+        ours="refused",
+        said=closes(
+            "(504, reply_text='CHANNEL_ERROR|505, reply_text='UNEXPECTED_FRAME)",
+            ".* connection state (starting|tuning)",
+        ),
+    ),
+    Difference(
+        "FRAME_ERROR and UNEXPECTED_FRAME are explained in words; RabbitMQ prints the octets",
+        scenarios=r"section_01_\w+\.(frames_that_are_(malformed|too_large)|content_on_channel_zero"
+        r"|content_headers_that_are_wrong|methods_before_their_time)",
+        theirs=r"(FRAME_ERROR|UNEXPECTED_FRAME) - type \d+, all octets = .*(?=', class_id)",
+        ours=r"\1 - …",
+        clients=r"end octet.*|kind.*|heartbeat.*|frame_max.*|header|body|empty|truncated"
+        r"|(body|channel\.open) for open",
+        said=r"(FRAME_ERROR|UNEXPECTED_FRAME) - .*(?=', class_id)",
+    ),
+    Difference(
+        "a frame too large is a 501 during the handshake too; RabbitMQ hangs up after three"
+        " seconds",
+        scenarios=r"section_01_frames\.a_frame_too_large_for_the_handshake",
+        theirs=SILENCE,
+        ours="refused",
+        said=closes("501, reply_text='FRAME_ERROR", ids="0, method_id=0"),
+    ),
+    Difference(
+        "a body that is longer than announced, or announced as more than 512 MiB, is a 501;"
+        " RabbitMQ 4.0.5 waits for ever",
+        scenarios=r"section_01_frames\.(bodies_longer_than_announced|absurd_sizes)",
+        theirs="nothing is said",
+        ours="refused",
+        said=closes("501, reply_text='FRAME_ERROR", ids="0, method_id=0"),
+    ),
+    Difference(
+        "a method that does not exist is a 503, as the specification has it, and a table with an"
+        " unknown tag a 501; RabbitMQ hangs up at once",
+        scenarios=r"section_01_frames\.(methods_that_do_not_exist|arguments_that_cannot_be_read)",
+        theirs=SILENCE,
+        ours="refused",
+        said=closes(
+            "(503, reply_text='COMMAND_INVALID|501, reply_text='FRAME_ERROR)",
+            r"(unimplemented method \d+\.\d+|cannot decode .*,5,1,107,63,49,50>>)",
+        ),
+    ),
     Difference(
         "topic binding keys with more than two `#` words are refused, as by RabbitMQ 4.3.5",
         scenarios=r"section_04_routing\.more_than_two_hash_words",
@@ -92,5 +219,48 @@ DIFFERENCES: tuple[Difference, ...] = (
         scenarios=r"section_06_publishing\.expirations",
         theirs=r"(delivery_tag=2, .*)expiration='60000'(.*\n.*)expiration='60000'",
         ours=r"\1expiration='+60000'\2expiration='0060000'",
+    ),
+    Difference(
+        "x-consumer-timeout is known, and refused for classic queues, as by RabbitMQ 4.3",
+        scenarios=r"section_07_consuming\.a_consumer_timeout_of_a_consumer",
+        theirs=r"Basic\.ConsumeOk\(.*\)",
+        ours='Channel.Close(reply_code=406, reply_text="PRECONDITION_FAILED - invalid arg'
+        " 'x-consumer-timeout' for queue 'consumer timeout' in vhost '/' of queue type"
+        ' rabbit_classic_queue", class_id=60, method_id=20)',
+    ),
+    Difference(
+        "a prefetch for each consumer does not lift the one that all share",
+        scenarios=r"section_07_consuming\.a_shared_limit_is_not_lifted_by_each_ones_own",
+        theirs=r".*delivery_tag=[23], .*\n",
+        ours="",
+    ),
+    Difference(
+        "answers by direct reply-to are numbered like other deliveries, as by RabbitMQ 4.2",
+        scenarios=r"section_10_reply_to\.question_and_answers",
+        theirs=r"'replies', delivery_tag=\d+",
+        said=r"'replies', delivery_tag=\d+",
+        ours="'replies', delivery_tag=…",
+    ),
+    Difference(
+        "answers by direct reply-to are part of a transaction, as by RabbitMQ 4.2",
+        scenarios=r"section_10_reply_to\.asking_oneself_in_a_transaction",
+        theirs=r".*b'forgotten'\n",
+        ours="",
+    ),
+    Difference(
+        "a mandatory answer by direct reply-to is never returned, as by RabbitMQ 4.2: 4.0"
+        " delivers and returns it",
+        scenarios=r"section_10_reply_to\.a_mandatory_answer_is_routed",
+        theirs=r".*Basic\.Return\(.*\n",
+        ours="",
+    ),
+    Difference(
+        "the names of direct reply-to cannot be bound or unbound, as by RabbitMQ 4.3",
+        scenarios=r"section_10_reply_to\.a_requester_is_not_bound",
+        theirs=r"Channel\.Close\(reply_code=404.*(\n.*)Queue\.UnbindOk\(\)",
+        ours="Channel.Close(reply_code=403, reply_text='ACCESS_REFUSED - cannot bind or unbind to a"
+        " volatile (direct reply-to) queue', class_id=50, method_id=20)\\1"
+        "Channel.Close(reply_code=403, reply_text='ACCESS_REFUSED - cannot bind or unbind to a"
+        " volatile (direct reply-to) queue', class_id=50, method_id=50)",
     ),
 )

@@ -9,6 +9,7 @@ re-sorts the headers of messages and the order of a table says nothing.
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Self
@@ -104,11 +105,9 @@ class Client:
     # Sending
 
     def send_bytes(self, data: bytes) -> None:
-        """Bytes as they are; a peer that has closed already is no error."""
-        try:
+        """Bytes as they are; a peer that has closed already is no error, and is heard of later."""
+        with suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            self._note("could not send: closed")
 
     def send(self, channel: int, *methods: Method) -> None:
         """Methods, without waiting for an answer."""

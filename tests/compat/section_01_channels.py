@@ -1,0 +1,192 @@
+"""Section 1, channels: opening, closing, numbers, and what is heard meanwhile."""
+
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Connection,
+    Exchange,
+    Method,
+    Queue,
+    Tx,
+    make,
+)
+from tests.compat.scenario import Peer, scenario
+from tests.support.client import raw_frame
+
+CLOSE = make(Channel.Close, reply_code=200, reply_text="bye", class_id=0, method_id=0)
+MISSING = make(Queue.Declare, queue="nobody has declared this", passive=True)
+"""Closes the channel it is sent on."""
+
+
+@scenario("1.6")
+def a_channel_is_opened_and_closed_and_opened_again(peer: Peer) -> None:
+    client = peer.client()
+    for _ in range(2):
+        client.call(1, make(Channel.Open))
+        client.call(1, CLOSE)
+
+
+@scenario("1.6")
+def a_channel_is_opened_twice(peer: Peer) -> None:
+    client = peer.client()
+    client.call(1, make(Channel.Open))
+    client.call(1, make(Channel.Open))
+
+
+@scenario("1.6")
+def what_comes_on_a_channel_that_is_not_open(peer: Peer) -> None:
+    methods: dict[str, Method] = {
+        "flow": make(Channel.Flow, active=True),
+        "close": CLOSE,
+        "close-ok": make(Channel.CloseOk),
+        "declare": make(Queue.Declare, queue="late"),
+        "ack": make(Basic.Ack, delivery_tag=1),
+        "reject": make(Basic.Reject, delivery_tag=1),
+        "commit": make(Tx.Commit),
+    }
+    for name, method in methods.items():
+        client = peer.client(name)
+        client.send(7, method)
+        client.end()
+
+
+@scenario("1.6", "1.8")
+def content_on_a_channel_that_is_not_open(peer: Peer) -> None:
+    peer.client("publish").publish(7, "", "nowhere", b"body")
+    peer.client("body").send_bytes(raw_frame(3, 7, b"body"))
+    for client in peer.clients.values():
+        client.end()
+
+
+@scenario("1.6")
+def channels_are_counted_whatever_their_numbers(peer: Peer) -> None:
+    client = peer.client(channel_max=2)
+    client.call(5, make(Channel.Open))
+    client.call(65_535, make(Channel.Open))
+    client.call(5, CLOSE)
+    client.call(1, make(Channel.Open))
+    client.call(2, make(Channel.Open))
+
+
+@scenario("1.6")
+def a_channel_that_was_closed_for_an_error_hears_nothing_before_close_ok(peer: Peer) -> None:
+    client = peer.client()
+    client.channel(1)
+    client.channel(2)
+    client.send(1, MISSING, make(Queue.Declare, queue="late"), make(Tx.Commit), MISSING)
+    client.publish(1, "no exchange", "", b"late")
+    client.expect("Channel.Close")
+    client.settle(2)
+    client.send(1, make(Channel.CloseOk))
+    client.call(1, make(Channel.Open))
+
+
+@scenario("1.6")
+def both_sides_close_a_channel(peer: Peer) -> None:
+    client = peer.client()
+    client.channel(1)
+    client.send(1, MISSING, CLOSE)
+    client.expect("Channel.CloseOk")
+    client.send(1, make(Channel.CloseOk))
+    client.call(1, make(Channel.Open))
+
+
+@scenario("1.6")
+def a_channel_is_opened_before_close_ok(peer: Peer) -> None:
+    for name, methods in {"at once": (), "with a close": (CLOSE,)}.items():
+        client = peer.client(name)
+        client.channel(1)
+        client.send(1, MISSING, *methods, make(Channel.Open))
+        client.end()
+
+
+@scenario("1.6")
+def a_close_ok_that_nobody_waits_for(peer: Peer) -> None:
+    client = peer.client()
+    client.channel(1)
+    client.send(1, make(Channel.CloseOk))
+    client.end()
+
+
+@scenario("1.6")
+def an_error_leaves_the_other_channels_alone(peer: Peer) -> None:
+    client = peer.client()
+    client.channel(1)
+    client.channel(2)
+    client.call(2, make(Queue.Declare, queue="an_error_leaves_the_others", exclusive=True))
+    client.call(2, make(Basic.Consume, queue="an_error_leaves_the_others", consumer_tag="tag"))
+    client.call(1, MISSING)
+    client.publish(2, "", "an_error_leaves_the_others", b"still here")
+    client.expect("Basic.Deliver")
+
+
+@scenario("1.6")
+def a_closed_channel_gives_back_what_it_holds(peer: Peer) -> None:
+    client = peer.client()
+    queue = "a_closed_channel_gives_back"
+    client.channel(1)
+    client.channel(2)
+    client.call(1, make(Queue.Declare, queue=queue, exclusive=True))
+    client.call(1, make(Basic.Consume, queue=queue, consumer_tag="tag"))
+    client.publish(1, "", queue, b"first")
+    client.publish(1, "", queue, b"second")
+    client.expect("Basic.Deliver", 2)
+    client.call(1, CLOSE)
+    client.call(2, make(Basic.Get, queue=queue))
+    client.call(2, make(Queue.Declare, queue=queue, passive=True, exclusive=True))
+
+
+@scenario("1.6")
+def channel_zero_is_the_connection_s(peer: Peer) -> None:
+    methods: dict[str, Method] = {
+        "channel.open": make(Channel.Open),
+        "channel.close": CLOSE,
+        "queue.declare": make(Queue.Declare, queue="late"),
+        "exchange.declare": make(Exchange.Declare, exchange="late"),
+        "basic.ack": make(Basic.Ack, delivery_tag=1),
+    }
+    for name, method in methods.items():
+        client = peer.client(name)
+        client.send(0, method)
+        client.end()
+
+
+@scenario("1.6", "1.8")
+def content_on_channel_zero(peer: Peer) -> None:
+    peer.client("publish").publish(0, "", "nowhere", b"body")
+    peer.client("header").send_bytes(raw_frame(2, 0, bytes(14)))
+    peer.client("body").send_bytes(raw_frame(3, 0, b"body"))
+    for client in peer.clients.values():
+        client.end()
+
+
+@scenario("1.6")
+def methods_of_the_connection_on_a_channel(peer: Peer) -> None:
+    methods: dict[str, Method] = {
+        "close": make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0),
+        "close-ok": make(Connection.CloseOk),
+        "open": make(Connection.Open, virtual_host="/"),
+        "blocked": make(Connection.Blocked, reason="none"),
+    }
+    for name, method in methods.items():
+        client = peer.client(name)
+        client.channel(1)
+        client.send(1, method)
+        client.end()
+
+
+@scenario("1.6")
+def methods_that_only_servers_send(peer: Peer) -> None:
+    methods: dict[str, Method] = {
+        "channel.open-ok": make(Channel.OpenOk),
+        "channel.flow-ok": make(Channel.FlowOk, active=True),
+        "queue.declare-ok": make(Queue.DeclareOk, queue="q", message_count=0, consumer_count=0),
+        "basic.consume-ok": make(Basic.ConsumeOk, consumer_tag="tag"),
+        "basic.get-empty": make(Basic.GetEmpty),
+        "tx.commit-ok": make(Tx.CommitOk),
+    }
+    for name, method in methods.items():
+        client = peer.client(name)
+        client.channel(1)
+        client.send(1, method)
+        client.settle(1)
