@@ -92,7 +92,7 @@ def settled_tags_are_unknown_at_once(peer: Peer) -> None:
     hold(main, channel, "at once", 2)
     channel.ack(1)
     channel.ack(1)
-    channel.expect("Channel.Close")
+    channel.refused()
     main.consume("at once", "heir")
     main.expect("Basic.Deliver", 2)
 
@@ -104,7 +104,7 @@ def an_error_or_a_close_forgets(peer: Peer) -> None:
     wrong = transactional(main)
     wrong.publish("", "forgotten", "with the error")
     wrong.publish("none", "forgotten", "the error")
-    wrong.expect("Channel.Close")
+    wrong.refused()
     main.get("forgotten")
     closed = transactional(main)
     closed.publish("", "forgotten", "with the close")
@@ -205,4 +205,4 @@ def room_for_a_consumer_is_made_by_the_commit(peer: Peer) -> None:
     channel.roll_back()
     channel.settle()
     channel.nack(7)
-    channel.expect("Channel.Close")
+    channel.refused()

@@ -59,6 +59,14 @@ class Speaker:
     def expect(self, name: str, times: int = 1) -> list[Heard]:
         return self.client.expect(name, times)
 
+    def refused(self) -> None:
+        """Listen for the close that an error earns, and answer it.
+
+        Before that RabbitMQ does not give back what the channel holds.
+        """
+        self.expect("Channel.Close")
+        self.send(make(Channel.CloseOk))
+
     def settle(self) -> None:
         """Show that nothing more comes.  Sets prefetch 0 for consumers to come."""
         self.client.settle(self.number)
