@@ -1,0 +1,158 @@
+"""The listener, on real loopback sockets: accepting, stopping, cutting off who does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from fluffle.broker.server import listener as module
+from fluffle.broker.server.listener import Listener, listening_socket
+from fluffle.broker.server.services import Services
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.methods import Connection, Method, decode_method, encode_method
+from fluffle.protocol.spec import PROTOCOL_HEADER
+from tests.support.edge import Edge, start_ok
+
+
+def real_services() -> Services:
+    """Those of an edge, in the running loop."""
+    loop = asyncio.get_running_loop()
+    turn = Turn(loop.call_soon)
+    template = Edge().services
+    return Services(
+        limits=template.limits,
+        server_properties=template.server_properties,
+        access=template.access,
+        vhosts={"/": VirtualHost("/", touch=turn.touch_queue)},
+        turn=turn,
+        replies=template.replies,
+        alarms=template.alarms,
+        random_name=template.random_name,
+        call_soon=loop.call_soon,
+        call_later=loop.call_later,
+        on_new_queue=template.on_new_queue,
+        connections=template.connections,
+    )
+
+
+class Peer:
+    """A client on a socket, which reads frame by frame."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def method(self) -> Method:
+        head = await self.reader.readexactly(7)
+        payload = await self.reader.readexactly(int.from_bytes(head[3:]) + 1)
+        return decode_method(payload[:-1])
+
+    async def log_in(self) -> None:
+        self.writer.write(PROTOCOL_HEADER)
+        await self.method()
+        self.writer.write(encode_method(0, start_ok("\0guest\0guest")))
+        await self.method()
+        self.writer.write(encode_method(0, Connection.TuneOk(2047, 131_072, 0)))
+        self.writer.write(encode_method(0, Connection.Open("/")))
+        assert isinstance(await self.method(), Connection.OpenOk)
+
+
+@asynccontextmanager
+async def peer_of(address: tuple[str, int]) -> AsyncIterator[Peer]:
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        yield Peer(reader, writer)
+    finally:
+        writer.close()
+
+
+async def test_stopping_says_so_and_waits_for_the_answers() -> None:
+    services = real_services()
+    listener = Listener(services)
+    address = await listener.listen("127.0.0.1", 0)
+    assert address[0] == "127.0.0.1"
+    async with peer_of(address) as peer:
+        await peer.log_in()
+        assert len(services.connections) == 1
+        stopping = asyncio.create_task(listener.stop("shutdown"))
+        close = await peer.method()
+        assert isinstance(close, Connection.Close)
+        assert close.reply_code == 320
+        assert close.reply_text == (
+            "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+        )
+        assert not stopping.done()
+        peer.writer.write(encode_method(0, Connection.CloseOk()))
+        await stopping
+        assert len(services.connections) == 0
+        assert await peer.reader.read() == b""
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await asyncio.open_connection(*address)
+
+
+async def test_who_does_not_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSE_WAIT_S", 0.01)
+    services = real_services()
+    listener = Listener(services)
+    async with peer_of(await listener.listen("127.0.0.1", 0)) as peer:
+        await peer.log_in()
+        await listener.stop("shutdown")
+        assert len(services.connections) == 0
+        assert isinstance(await peer.method(), Connection.Close)
+
+
+async def test_several_addresses_are_listened_to_and_left_together() -> None:
+    services = real_services()
+    listener = Listener(services)
+    addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
+    assert addresses[0] != addresses[1]
+    for address in addresses:
+        async with peer_of(address) as peer:
+            await peer.log_in()
+    await listener.stop("shutdown")
+    for address in addresses:
+        with pytest.raises(OSError, match=r"refused|Connect call failed"):
+            await asyncio.open_connection(*address)
+
+
+async def test_an_address_in_use_cannot_be_bound() -> None:
+    first, second = Listener(real_services()), Listener(real_services())
+    _host, port = await first.listen("127.0.0.1", 0)
+    with pytest.raises(OSError, match="in use"):
+        await second.listen("127.0.0.1", port)
+    await first.stop("shutdown")
+    assert (await second.listen("127.0.0.1", port))[1] == port
+    await second.stop("shutdown")
+
+
+async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
+    services = real_services()
+    listener = Listener(services)
+    async with peer_of(await listener.listen("127.0.0.1", 0)) as peer:
+        await peer.log_in()
+    assert await services.connections.wait_empty(10)
+    await listener.stop("shutdown")
+
+
+def test_an_empty_host_is_every_interface() -> None:
+    with listening_socket("", 0) as bound:
+        is_dual = socket.has_dualstack_ipv6()
+        assert bound.family is (socket.AF_INET6 if is_dual else socket.AF_INET)
+        with socket.create_connection(("127.0.0.1", bound.getsockname()[1]), timeout=10):
+            pass
+
+
+async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
+    services = real_services()
+    listener = Listener(services)
+    _host, port = await listener.listen("", 0)
+    async with peer_of(("127.0.0.1", port)) as peer:
+        await peer.log_in()
+        (connection,) = services.connections
+        assert connection.name.startswith("127.0.0.1:")
+        assert connection.is_from_loopback
+    await listener.stop("shutdown")

@@ -1,0 +1,75 @@
+"""The memory alarm: when it is raised and cleared, and how often anybody looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker import memory
+from fluffle.broker.alarms import Alarms
+from fluffle.broker.memory import PERIOD_S, MemoryWatch, resident_bytes
+from tests.support.fakes import Scheduler
+
+
+class Machine:
+    """A watch with a limit of 100 bytes, and the memory that it sees."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.used_bytes: int | None = 0
+        self.scheduler = Scheduler()
+        self.alarms = Alarms()
+        self.watch = MemoryWatch(self.alarms, self.scheduler.call_later, 100)
+        monkeypatch.setattr(memory, "resident_bytes", lambda: self.used_bytes)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_the_alarm_lasts_while_more_is_used_than_allowed(machine: Machine) -> None:
+    machine.watch.start()
+    assert machine.alarms.reason == ""
+    for used_bytes, reason in ((100, ""), (101, "low on memory"), (500, "low on memory"), (99, "")):
+        machine.used_bytes = used_bytes
+        machine.scheduler.advance(PERIOD_S)
+        assert machine.alarms.reason == reason
+
+
+def test_a_node_that_starts_too_large_is_alarmed_at_once(machine: Machine) -> None:
+    machine.used_bytes = 101
+    machine.watch.start()
+    assert machine.alarms.reason == "low on memory"
+
+
+def test_nobody_looks_after_the_stop(machine: Machine) -> None:
+    machine.watch.stop()
+    machine.watch.start()
+    machine.watch.stop()
+    assert machine.scheduler.timer_count == 0
+
+
+def test_where_memory_is_not_told_there_is_no_alarm(machine: Machine) -> None:
+    machine.used_bytes = None
+    machine.watch.start()
+    assert (machine.alarms.reason, machine.scheduler.timer_count) == ("", 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc")
+def test_resident_memory_is_that_of_this_process() -> None:
+    used_bytes = resident_bytes()
+    assert used_bytes is not None
+    assert 1 << 20 < used_bytes < 1 << 40
+    ballast = bytearray(b"x") * (64 << 20)
+    grown_bytes = resident_bytes()
+    assert grown_bytes is not None
+    assert grown_bytes > used_bytes + len(ballast) // 2
+
+
+def test_without_proc_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert resident_bytes() is None

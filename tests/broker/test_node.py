@@ -1,0 +1,82 @@
+"""A node as a whole: it starts, says who it is, logs what is not in effect yet, and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+
+import pytest
+
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.node import CAPABILITIES, Node, random_name, server_properties
+from fluffle.protocol.spec import PROTOCOL_HEADER
+from fluffle.protocol.wire import to_table
+
+LOOPBACK = Config(node_name="fluffle@test", listen=ListenAddress("127.0.0.1", 0))
+
+
+async def test_a_node_serves_between_start_and_stop() -> None:
+    node = Node(LOOPBACK)
+    await node.start()
+    address = node.addresses["amqp"]
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(PROTOCOL_HEADER)
+    greeting = await reader.readuntil(b"en_US\xce")
+    assert b"fluffle@test" in greeting
+    writer.close()
+    await node.stop("shutdown")
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await asyncio.open_connection(*address)
+
+
+async def test_two_nodes_know_nothing_of_each_other() -> None:
+    nodes = [Node(LOOPBACK), Node(LOOPBACK)]
+    for node in nodes:
+        await node.start()
+    assert nodes[0].addresses != nodes[1].addresses
+    assert nodes[0]._services.vhosts["/"] is not nodes[1]._services.vhosts["/"]
+    for node in nodes:
+        await node.stop("shutdown")
+
+
+async def test_a_node_cannot_start_where_another_listens() -> None:
+    first = Node(LOOPBACK)
+    await first.start()
+    host, port = first.addresses["amqp"]
+    second = Node(Config(listen=ListenAddress(host, port)))
+    with pytest.raises(OSError, match="in use"):
+        await second.start()
+    assert second.addresses == {}
+    await first.stop("shutdown")
+
+
+async def test_a_feature_that_is_not_in_effect_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from fluffle.broker.queues.arguments import Declaration, features_not_in_effect, queue_spec
+
+    node = Node(LOOPBACK)
+    arguments = to_table({"x-message-ttl": 1000})
+    spec = queue_spec(Declaration(name="q", arguments=arguments), "/")
+    assert features_not_in_effect(spec)
+    with caplog.at_level(logging.WARNING):
+        node._note_features(spec)
+        node._note_features(spec)
+    assert len(caplog.records) == len(features_not_in_effect(spec))
+    assert {record.getMessage() for record in caplog.records} == {"not_yet_in_effect"}
+
+
+def test_random_names_are_long_url_safe_and_new() -> None:
+    names = {random_name() for _ in range(1_000)}
+    assert len(names) == 1_000
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{22}", name) for name in names)
+
+
+def test_server_properties_say_whom_we_behave_like_and_who_we_are() -> None:
+    properties = server_properties(Config(node_name="fluffle@test", product_version="4.3.5"))
+    assert properties["product"] == ("S", b"RabbitMQ")
+    assert properties["version"] == ("S", b"4.3.5")
+    assert properties["cluster_name"] == ("S", b"fluffle@test")
+    assert properties["fluffle_version"][0] == "S"
+    assert properties["capabilities"] == ("F", to_table(dict.fromkeys(CAPABILITIES, True)))

@@ -1,0 +1,292 @@
+"""A virtual host: whose queues are, what goes with them, and when a route is void."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fluffle.broker.errors import (
+    AccessRefused,
+    BrokerError,
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.vhost import ORIGINS_MAX, VirtualHost
+from tests.broker.queues.make import FakeSink
+
+ANNA, BERT = object(), object()
+"""Two connections."""
+
+
+class ClosingSink(FakeSink):
+    """A client that notes which of its consumers were cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled_tags: list[str] = []
+
+    def cancelled(self, consumer: Consumer) -> None:
+        self.cancelled_tags.append(consumer.tag)
+
+
+def make_vhost() -> VirtualHost:
+    return VirtualHost("/", touch=lambda _queue: None)
+
+
+def declare(vhost: VirtualHost, name: str = "q", owner: object = ANNA, **flags: Any) -> Queue:
+    return vhost.declare_queue(Declaration(name=name, **flags), owner)
+
+
+def consume(
+    vhost: VirtualHost, queue: Queue, tag: str = "c", *, exclusive: bool = False
+) -> Consumer:
+    consumer = Consumer(tag, queue, ClosingSink(), shared=SharedCredit(), exclusive=exclusive)
+    vhost.attach(consumer)
+    return consumer
+
+
+def to_queue(source: str, name: str = "q", key: str = "k") -> Binding:
+    return Binding(
+        source=source,
+        destination=name,
+        destination_kind=DestinationKind.QUEUE,
+        routing_key=key,
+        arguments={},
+    )
+
+
+def fill(vhost: VirtualHost, queue: Queue, count: int) -> None:
+    contents = [b"x"] * count
+    queue.enqueue(vhost.origin("", queue.name), contents, count)
+
+
+# Origins
+
+
+def test_equal_origins_are_one_object() -> None:
+    vhost = make_vhost()
+    assert vhost.origin("x", "k") is vhost.origin("x", "k")
+    assert vhost.origin("x", "k") is not vhost.origin("x", "l")
+    assert vhost.origin("x", "k") is not make_vhost().origin("x", "k")
+
+
+def test_origins_are_bounded() -> None:
+    vhost = make_vhost()
+    first = vhost.origin("x", "0")
+    for number in range(1, ORIGINS_MAX + 1):
+        vhost.origin("x", str(number))
+    assert vhost.origin("x", "0") is not first
+    assert len(vhost._origins) == 2
+
+
+# Owners
+
+
+def test_an_exclusive_queue_is_its_owners() -> None:
+    vhost = make_vhost()
+    queue = declare(vhost, exclusive=True)
+    assert vhost.queue("q", ANNA) is queue
+    assert declare(vhost, exclusive=True) is queue
+    for attempt in (
+        lambda: vhost.queue("q", BERT),
+        lambda: declare(vhost, owner=BERT, exclusive=True),
+        lambda: declare(vhost, owner=BERT),
+        lambda: declare(vhost),
+        lambda: vhost.bind(to_queue("amq.direct"), BERT),
+    ):
+        with pytest.raises(ResourceLocked, match="cannot obtain exclusive access to locked queue"):
+            attempt()
+
+
+def test_a_shared_queue_cannot_be_made_exclusive() -> None:
+    vhost = make_vhost()
+    declare(vhost)
+    with pytest.raises(ResourceLocked):
+        declare(vhost, exclusive=True)
+
+
+def test_what_was_owned_goes_with_its_owner() -> None:
+    vhost = make_vhost()
+    declare(vhost, "a", ANNA, exclusive=True)
+    declare(vhost, "b", BERT, exclusive=True)
+    declare(vhost, "shared", ANNA)
+    vhost.drop_owned(ANNA)
+    assert list(vhost.queues) == ["b", "shared"]
+    vhost.drop_owned(ANNA)
+    assert list(vhost.queues) == ["b", "shared"]
+
+
+# Deleting
+
+
+def test_a_deleted_queue_takes_along_its_bindings_consumers_and_messages() -> None:
+    vhost = make_vhost()
+    queue = declare(vhost)
+    vhost.bind(to_queue("amq.direct"), ANNA)
+    sinks = [consume(vhost, queue, tag).sink for tag in ("a", "b")]
+    fill(vhost, queue, 3)
+    vhost.delete_queue(queue)
+    assert [sink.cancelled_tags for sink in sinks if isinstance(sink, ClosingSink)] == [
+        ["a"],
+        ["b"],
+    ]
+    assert (queue.consumer_count, queue.ready_count) == (0, 0)
+    assert list(vhost.topology.bindings_from("amq.direct")) == []
+    with pytest.raises(NotFound, match="no queue 'q' in vhost '/'"):
+        vhost.queue("q", ANNA)
+
+
+def test_a_queue_is_deleted_once_even_if_another_has_its_name() -> None:
+    vhost = make_vhost()
+    old = declare(vhost)
+    vhost.delete_queue(old)
+    new = declare(vhost)
+    fill(vhost, new, 1)
+    vhost.delete_queue(old)
+    assert (vhost.has(old), vhost.has(new)) == (False, True)
+    assert new.ready_count == 1
+
+
+def test_conditions_of_deleting() -> None:
+    vhost = make_vhost()
+    queue = declare(vhost)
+    consumer = consume(vhost, queue)
+    with pytest.raises(PreconditionFailed, match="queue 'q' in vhost '/' in use"):
+        vhost.check_deletable(queue, unused=True, empty=False)
+    vhost.detach(consumer)
+    fill(vhost, queue, 1)
+    with pytest.raises(PreconditionFailed, match="queue 'q' in vhost '/' not empty"):
+        vhost.check_deletable(queue, unused=True, empty=True)
+    queue.purge()
+    vhost.check_deletable(queue, unused=True, empty=True)
+    assert vhost.has(queue)
+
+
+def test_an_auto_delete_queue_waits_for_its_first_consumer_and_goes_with_its_last() -> None:
+    vhost = make_vhost()
+    queue = declare(vhost, auto_delete=True)
+    one, two = consume(vhost, queue, "1"), consume(vhost, queue, "2")
+    vhost.detach(one)
+    assert "q" in vhost.queues
+    vhost.detach(two)
+    assert "q" not in vhost.queues
+
+
+def test_other_queues_stay_without_consumers() -> None:
+    vhost = make_vhost()
+    vhost.detach(consume(vhost, declare(vhost)))
+    assert "q" in vhost.queues
+
+
+# Consumers
+
+
+def test_an_exclusive_consumer_meets_no_other() -> None:
+    vhost = make_vhost()
+    queue = declare(vhost)
+    shared = consume(vhost, queue)
+    with pytest.raises(AccessRefused, match="queue 'q' in vhost '/' in exclusive use"):
+        consume(vhost, queue, exclusive=True)
+    vhost.detach(shared)
+    alone = consume(vhost, queue, exclusive=True)
+    with pytest.raises(AccessRefused):
+        consume(vhost, queue)
+    vhost.detach(alone)
+    consume(vhost, queue)
+
+
+# Bindings
+
+
+def test_of_two_ends_that_are_missing_the_source_is_named() -> None:
+    vhost = make_vhost()
+    with pytest.raises(NotFound, match="no exchange 'none'"):
+        vhost.bind(to_queue("none"), ANNA)
+    with pytest.raises(NotFound, match="no queue 'q'"):
+        vhost.bind(to_queue("amq.direct"), ANNA)
+    with pytest.raises(AccessRefused, match="default exchange"):
+        vhost.bind(to_queue(""), ANNA)
+
+
+def test_what_does_not_exist_is_unbound_without_complaint() -> None:
+    vhost = make_vhost()
+    vhost.unbind(to_queue("none", "nobody"), ANNA)
+    declare(vhost)
+    vhost.unbind(to_queue("amq.direct"), ANNA)
+    vhost.bind(to_queue("amq.direct"), ANNA)
+    vhost.unbind(to_queue("amq.direct"), ANNA)
+    assert vhost.route("amq.direct", ["k"], None) == ()
+
+
+# Routes
+
+
+def test_a_route_names_each_queue_once() -> None:
+    vhost = make_vhost()
+    queue = declare(vhost)
+    for key in ("k", "l"):
+        vhost.bind(to_queue("amq.direct", key=key), ANNA)
+    assert vhost.route("amq.direct", ["k", "l"], None) == (queue,)
+    assert vhost.route("", ["q", "none", "q"], None) == (queue,)
+
+
+CHANGES: dict[str, Callable[[VirtualHost], object]] = {
+    "a new queue": lambda vhost: declare(vhost, "new"),
+    "a queue less": lambda vhost: vhost.delete_queue(vhost.queues["q"]),
+    "a new binding": lambda vhost: vhost.bind(to_queue("amq.direct", key="new"), ANNA),
+    "a binding less": lambda vhost: vhost.unbind(to_queue("amq.direct"), ANNA),
+    "an exchange less": lambda vhost: vhost.topology.delete("x", if_unused=False),
+    "an auto-delete queue less": lambda vhost: vhost.detach(
+        consume(vhost, declare(vhost, "brief", auto_delete=True))
+    ),
+    "an owner less": lambda vhost: vhost.drop_owned(ANNA),
+}
+NO_CHANGES: dict[str, Callable[[VirtualHost], object]] = {
+    "the same queue": declare,
+    "the same binding": lambda vhost: vhost.bind(to_queue("amq.direct"), ANNA),
+    "no such binding": lambda vhost: vhost.unbind(to_queue("amq.direct", key="none"), ANNA),
+    "messages": lambda vhost: fill(vhost, vhost.queues["q"], 1),
+    "a consumer": lambda vhost: vhost.detach(consume(vhost, vhost.queues["q"])),
+    "another's end": lambda vhost: vhost.drop_owned(BERT),
+}
+
+
+def with_topology() -> VirtualHost:
+    vhost = make_vhost()
+    declare(vhost)
+    declare(vhost, "own", exclusive=True)
+    vhost.topology.declare(ExchangeSpec(name="x", type="fanout"))
+    vhost.bind(to_queue("amq.direct"), ANNA)
+    return vhost
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_may_alter_a_route_raises_the_epoch(change: str) -> None:
+    vhost = with_topology()
+    before = vhost.epoch
+    CHANGES[change](vhost)
+    assert vhost.epoch > before
+
+
+@pytest.mark.parametrize("change", NO_CHANGES)
+def test_what_alters_no_route_leaves_the_epoch(change: str) -> None:
+    vhost = with_topology()
+    before = vhost.epoch
+    NO_CHANGES[change](vhost)
+    assert vhost.epoch == before
+
+
+def test_refusals_change_nothing() -> None:
+    vhost = with_topology()
+    before = vhost.epoch
+    with pytest.raises(BrokerError):
+        declare(vhost, durable=True)
+    assert (vhost.epoch, list(vhost.queues)) == (before, ["q", "own"])
