@@ -27,7 +27,7 @@ class Channels:
     def __init__(self, session: Session, limit: int) -> None:
         self._session = session
         self._limit = limit
-        """How many may be open at once; 0 is no limit."""
+        """How many there may be at once, those that wait for close-ok included; 0 is no limit."""
         self._open: dict[int, Channel] = {}
         self._closing: set[int] = set()
 
@@ -91,11 +91,12 @@ class Channels:
     def _on_open(self, number: int) -> None:
         if number in self._open:
             raise second_open()
-        if self._limit and len(self._open) >= self._limit:
+        count = len(self._open) + len(self._closing)
+        if self._limit and count >= self._limit:
             raise ProtocolError(  # about no method, as RabbitMQ puts it
                 ReplyCode.NOT_ALLOWED,
-                f"number of channels opened ({len(self._open)}) has reached the negotiated "
-                f"channel_max ({self._limit})",
+                f"number of channels opened ({count}) has reached the negotiated channel_max "
+                f"({self._limit})",
             )
         self._open[number] = Channel(number, self._session, publish_plain)
         self._send(number, make(Methods.OpenOk, channel_id=""))

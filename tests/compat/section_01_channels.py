@@ -1,5 +1,7 @@
 """Section 1, channels: opening, closing, numbers, and what is heard meanwhile."""
 
+import struct
+
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -8,6 +10,7 @@ from fluffle.protocol.methods import (
     Method,
     Queue,
     Tx,
+    encode_method,
     make,
 )
 from tests.compat.scenario import Peer, scenario
@@ -79,6 +82,26 @@ def a_channel_that_was_closed_for_an_error_hears_nothing_before_close_ok(peer: P
     client.settle(2)
     client.send(1, make(Channel.CloseOk))
     client.call(1, make(Channel.Open))
+
+
+@scenario("1.6", "1.8")
+def a_message_that_was_begun_before_its_channel_was_closed(peer: Peer) -> None:
+    client = peer.client()
+    client.channel(1)
+    publish = encode_method(1, make(Basic.Publish, exchange="", routing_key="nowhere"))
+    content = (raw_frame(2, 1, struct.pack(">HHQH", 60, 0, 4, 0)), raw_frame(3, 1, b"body"))
+    client.send_bytes(encode_method(1, MISSING) + publish)
+    client.expect("Channel.Close")
+    client.send_bytes(b"".join(content))
+    client.send(1, make(Channel.CloseOk))
+    client.call(1, make(Channel.Open))
+
+
+@scenario("1.6")
+def a_channel_that_waits_for_close_ok_counts(peer: Peer) -> None:
+    client = peer.client(channel_max=1)
+    client.call(client.channel(1), MISSING)
+    client.call(2, make(Channel.Open))
 
 
 @scenario("1.6")
@@ -190,3 +213,21 @@ def methods_that_only_servers_send(peer: Peer) -> None:
         client.channel(1)
         client.send(1, method)
         client.settle(1)
+
+
+@scenario("1.6", "1.8")
+def content_that_only_servers_send(peer: Peer) -> None:
+    methods: dict[str, Method] = {
+        "basic.deliver": make(
+            Basic.Deliver, "tag", 1, redelivered=False, exchange="", routing_key="key"
+        ),
+        "basic.return": make(Basic.Return, 312, "NO_ROUTE", exchange="", routing_key="key"),
+        "basic.get-ok": make(
+            Basic.GetOk, 1, redelivered=False, exchange="", routing_key="key", message_count=0
+        ),
+    }
+    for name, method in methods.items():
+        client = peer.client(name)
+        client.send(client.channel(1), method)
+        client.send_bytes(raw_frame(2, 1, struct.pack(">HHQH", 60, 0, 0, 0)))
+        client.end()

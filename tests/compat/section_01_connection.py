@@ -315,7 +315,15 @@ def methods_before_their_time(peer: Peer) -> None:
 
 @scenario("1.5")
 def methods_after_their_time(peer: Peer) -> None:
-    methods = {"start-ok": start_ok(), "tune-ok": tune_ok(), "open": OPEN}
+    methods = {
+        "start-ok": start_ok(),
+        "secure-ok": make(Connection.SecureOk, response="response"),
+        "tune-ok": tune_ok(),
+        "open": OPEN,
+        "open-ok": make(Connection.OpenOk, known_hosts=""),
+        "blocked": make(Connection.Blocked, reason="none"),
+        "update-secret-ok": make(Connection.UpdateSecretOk),
+    }
     for name, method in methods.items():
         client = peer.client(name)
         client.send(0, method)

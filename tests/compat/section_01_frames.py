@@ -273,3 +273,15 @@ def arguments_that_cannot_be_read(peer: Peer) -> None:
         if name.startswith("publish"):
             sent[name] += header(0)
     each_on_its_own(peer, sent)
+
+
+@scenario("1.8", "4.2")
+def a_routing_key_of_any_bytes(peer: Peer) -> None:
+    queue = "a_routing_key_of_any_bytes"
+    client = queue_for(peer, queue)
+    client.call(1, make(Queue.Bind, queue=queue, exchange="amq.fanout", routing_key=""))
+    key = b"\x00\xff\xc3("
+    publish = method(60, 40, b"\0\0\x0aamq.fanout" + bytes((len(key),)) + key + b"\0")
+    client.send_bytes(raw_frame(FRAME_METHOD, 1, publish) + header(0))
+    client.send(1, make(Basic.Get, queue=queue, no_ack=True))
+    peer.note(client.frame().payload)
