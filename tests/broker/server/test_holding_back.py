@@ -1,0 +1,230 @@
+"""What holds a connection back: alarms, sockets that are full, consumers that are slower."""
+
+from __future__ import annotations
+
+from fluffle.broker.queues.engine import BEHIND_MESSAGES
+from fluffle.broker.server.connection import UNREAD_BYTES_MAX
+from fluffle.broker.server.intake import SECONDS_PER_MESSAGE
+from fluffle.broker.server.outlet import BURST_BYTES
+from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
+from tests.support.edge import Client, Edge
+
+# Resource alarms
+
+
+def test_only_connections_that_publish_are_blocked() -> None:
+    edge = Edge()
+    publisher, consumer = edge.connect(), edge.connect()
+    publisher.declare()
+    consumer.consume()
+    edge.services.alarms.set("memory", low=True)
+    edge.services.alarms.set("disk", low=True)
+    edge.run()
+    publisher.expect_nothing()
+    publisher.publish(b"1")
+    assert publisher.expect(Connection.Blocked, channel=0).reason == "low on memory & disk"
+    assert consumer.bodies() == [b"1"], "what was read before the block counts"
+    publisher.publish(b"2")
+    assert not publisher.transport.is_reading()
+    consumer.ack(1)
+    consumer.declare("another")
+    consumer.expect_nothing()
+
+
+def test_the_last_alarm_that_ends_ends_the_block() -> None:
+    edge = Edge()
+    publisher, consumer = edge.connect(), edge.connect()
+    publisher.declare()
+    consumer.consume()
+    for resource in ("memory", "disk"):
+        edge.services.alarms.set(resource, low=True)
+    publisher.publish(b"1")
+    publisher.publish(b"2")
+    assert publisher.names() == ["Connection.Blocked"]
+    edge.services.alarms.set("memory", low=False)
+    edge.run()
+    publisher.expect_nothing()
+    assert consumer.bodies() == [b"1"]
+    edge.services.alarms.set("disk", low=False)
+    edge.run()
+    assert publisher.names() == ["Connection.Unblocked"]
+    assert consumer.bodies() == [b"2"]
+    publisher.publish(b"3")
+    publisher.expect_nothing()
+    assert consumer.bodies() == [b"3"]
+
+
+def test_a_client_that_does_not_know_of_blocking_is_blocked_in_silence() -> None:
+    edge = Edge()
+    client = edge.connect(capabilities=())
+    client.declare()
+    edge.services.alarms.set("memory", low=True)
+    client.publish(b"1")
+    assert not client.transport.is_reading()
+    edge.services.alarms.set("memory", low=False)
+    edge.run()
+    assert client.transport.is_reading()
+    client.expect_nothing()
+
+
+def test_what_does_not_publish_goes_on_under_an_alarm() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.publish(b"1", b"2")
+    edge.services.alarms.set("memory", low=True)
+    client.consume(prefetch=1)
+    client.ack(1)
+    assert client.bodies() == [b"1", b"2"]
+    client.delete()
+
+
+# Sockets that are full
+
+
+def test_a_consumer_whose_socket_is_full_waits_and_is_woken() -> None:
+    edge = Edge()
+    slow, fast = edge.connect(), edge.connect()
+    slow.declare()
+    slow.consume(no_ack=True)
+    slow.transport.is_stuck = True
+    fast.publish(*([b"x" * 100_000] * 11))
+    assert len(slow.bodies()) == 11
+    fast.publish(b"more")
+    slow.expect_nothing()
+    assert fast.ready_count() == 1
+    slow.transport.drain()
+    edge.run()
+    assert slow.bodies() == [b"more"]
+
+
+def test_another_consumer_takes_what_a_full_one_cannot() -> None:
+    edge = Edge()
+    slow, fast = edge.connect(), edge.connect()
+    slow.declare()
+    slow.consume()
+    slow.transport.is_stuck = True
+    fast.publish(*([b"x" * 100_000] * 11))
+    fast.consume()
+    fast.publish(b"1", b"2")
+    assert fast.bodies() == [b"1", b"2"]
+
+
+def test_a_turn_hands_out_no_more_than_a_burst() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.publish(*([b"x" * 10_000] * 500))
+    client.feed(encode_method(1, make(Basic.Consume, queue="q", consumer_tag="c", no_ack=True)))
+    turns: list[int] = []
+    while not turns or edge.scheduler.turn():
+        turns.append(sum(len(arrival.body) for arrival in client.arrivals()))
+    assert sum(turns) == 5_000_000
+    assert max(turns) <= 2 * BURST_BYTES
+    assert len([turn for turn in turns if turn]) >= 3
+
+
+def test_who_does_not_read_answers_is_not_read() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.publish(b"x" * 1_000_000)
+    client.transport.is_stuck = True
+    get_and_give_back = (
+        encode_method(1, Basic.Get(queue="q")),
+        encode_method(1, Basic.Nack(0, True, True)),
+    )
+    for _ in range(50):
+        client.send(*get_and_give_back)
+    buffered_bytes = client.transport.get_write_buffer_size()
+    assert UNREAD_BYTES_MAX < buffered_bytes < UNREAD_BYTES_MAX + 2_000_000
+    assert not client.transport.is_reading()
+    client.transport.drain()
+    edge.run()
+    assert client.transport.is_reading()
+    assert len(client.bodies(Basic.GetOk)) == 50
+
+
+# Publishers that are faster than their consumers
+
+
+def overrun(edge: Edge, *, heartbeat_s: int = 0, queue_count: int = 1) -> tuple[Client, Client]:
+    """A publisher in debt, and the consumer which holds one message of each queue."""
+    publisher, consumer = edge.connect(heartbeat_s=heartbeat_s), edge.connect()
+    publisher.declare_exchange("all")
+    for number in range(queue_count):
+        publisher.declare(f"q{number}")
+        publisher.bind(f"q{number}", "all")
+        consumer.consume(f"q{number}", f"c{number}", prefetch=1)
+    publisher.publish(*([b""] * (BEHIND_MESSAGES + 10)), exchange="all")
+    assert len(consumer.bodies()) == queue_count
+    return publisher, consumer
+
+
+def test_a_publisher_in_debt_is_read_again_as_deliveries_pay() -> None:
+    edge = Edge()
+    publisher, consumer = overrun(edge)
+    publisher.publish(b"late", exchange="all")
+    assert not publisher.transport.is_reading()
+    now_s = edge.scheduler.now_s
+    consumer.consume("q0", "unlimited", no_ack=True)
+    assert publisher.transport.is_reading()
+    rest = consumer.bodies()
+    assert (len(rest), rest[-1]) == (BEHIND_MESSAGES + 10, b"late")
+    assert edge.scheduler.now_s == now_s
+
+
+def test_or_when_its_time_is_up() -> None:
+    edge = Edge()
+    publisher, _consumer = overrun(edge)
+    publisher.publish(*([b""] * 100))
+    assert not publisher.transport.is_reading()
+    edge.advance(SECONDS_PER_MESSAGE * (BEHIND_MESSAGES + 10))
+    assert publisher.transport.pause_count >= 1
+    edge.advance(SECONDS_PER_MESSAGE * 100)
+    assert publisher.transport.is_reading()
+
+
+def test_a_backlog_without_consumers_holds_nobody() -> None:
+    edge = Edge()
+    publisher = edge.connect()
+    publisher.declare()
+    publisher.publish(*([b""] * (BEHIND_MESSAGES + 10)))
+    publisher.publish(b"")
+    assert publisher.transport.pause_count == 0
+
+
+def test_a_connection_that_also_consumes_is_exempt() -> None:
+    edge = Edge()
+    both = edge.connect()
+    both.declare()
+    both.consume(prefetch=1)
+    both.publish(*([b""] * (BEHIND_MESSAGES + 10)))
+    both.publish(b"")
+    assert both.transport.pause_count == 0
+
+
+def test_a_debt_ends_with_its_queue() -> None:
+    edge = Edge()
+    publisher, consumer = overrun(edge)
+    assert not publisher.transport.is_reading()
+    consumer.send(encode_method(1, Queue.Delete(queue="q0")))
+    assert publisher.transport.is_reading()
+
+
+def test_a_debt_ends_with_its_connection() -> None:
+    edge = Edge()
+    publisher, _consumer = overrun(edge)
+    publisher.transport.lose()
+    assert edge.vhost.queues["q0"].debtors == []
+    assert edge.scheduler.timer_count == 0
+
+
+def test_the_silence_of_a_publisher_in_debt_does_not_count() -> None:
+    edge = Edge()
+    publisher, consumer = overrun(edge, heartbeat_s=1, queue_count=100)
+    consumer.transport.is_stuck = True
+    assert not publisher.transport.is_reading()
+    edge.advance(4)
+    assert not publisher.transport.is_reading()
+    assert not publisher.transport.is_lost
