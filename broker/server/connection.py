@@ -166,7 +166,7 @@ class Connection(asyncio.Protocol):
             except (BrokerError, ProtocolError) as error:
                 self._refuse(error, occurrence)
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
-                self._give_up(error, occurrence)
+                self.give_up(error, method_ids(occurrence))
 
     def _confirm(self, session: Session) -> None:
         """Answer the publishes of this batch, one channel at a time."""
@@ -240,9 +240,8 @@ class Connection(asyncio.Protocol):
         if not is_settled:
             self.fail(error, ids)
 
-    def _give_up(self, error: Exception, occurrence: Event) -> None:
+    def give_up(self, error: Exception, ids: tuple[int, int] = NO_IDS) -> None:
         """The broker itself is at fault: say so here, and keep the other connections."""
-        ids = method_ids(occurrence)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
         self.fail(InternalError("the broker failed, see its log"), ids)
 

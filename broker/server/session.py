@@ -26,6 +26,7 @@ class Session:
         "confirming",
         "facts",
         "frame_bytes_max",
+        "give_up",
         "name",
         "notify_cancel",
         "on_behind",
@@ -48,6 +49,7 @@ class Session:
         outlet: Outlet,
         services: Services,
         on_behind: Callable[[Target, int], None],
+        give_up: Callable[[Exception], None],
         frame_bytes_max: int,
         notify_cancel: bool,
     ) -> None:
@@ -63,6 +65,8 @@ class Session:
         """A random, URL-safe name of 22 letters."""
         self.on_behind = on_behind
         """Called with a queue that is behind and how many messages were just put into it."""
+        self.give_up = give_up
+        """Called with an error of our own that concerns this connection alone: it is closed."""
         self.frame_bytes_max = frame_bytes_max
         """What the client takes in one frame; 0 is no limit."""
         self.notify_cancel = notify_cancel

@@ -38,6 +38,13 @@ class Envelopes:
         self._envelopes: dict[Origin, Envelope] = {}
 
     def send(self, handout: Handout) -> None:
+        """Send a run of messages; a bug ends this connection, and not the turn of all."""
+        try:
+            self._send(handout)
+        except Exception as error:  # noqa: BLE001
+            self._channel.session.give_up(error)
+
+    def _send(self, handout: Handout) -> None:
         """Number the messages of a run and add their frames to what the connection writes."""
         channel = self._channel
         outlet = channel.session.outlet

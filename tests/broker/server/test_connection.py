@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.server import subscription
 from fluffle.broker.server.channel import Channel as ServerChannel
 from fluffle.broker.server.connection import (
     CLOSE_WAIT_S_MAX,
@@ -12,7 +13,15 @@ from fluffle.broker.server.connection import (
 )
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import forced
-from fluffle.protocol.methods import Basic, Connection, Method, Queue, encode_method, make
+from fluffle.protocol.methods import (
+    Basic,
+    Connection,
+    Method,
+    Queue,
+    deliver_prefix,
+    encode_method,
+    make,
+)
 from tests.support.edge import HEARTBEAT, Client, Edge, publish_frames
 
 CLOSE = encode_method(0, Connection.Close(200, "bye", 0, 0))
@@ -304,6 +313,28 @@ def test_a_bug_closes_one_connection_and_leaves_the_others_alone(
     assert other.ready_count() == 2
     unlucky.send(CLOSE_OK)
     assert unlucky.transport.is_lost
+
+
+def test_a_bug_in_delivering_closes_the_consumer_and_not_the_publisher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edge = Edge()
+    publisher, unlucky, other = edge.connect(), edge.connect(), edge.connect()
+    publisher.declare()
+    publisher.confirm_select()
+    unlucky.consume(tag="unlucky")
+    other.consume(tag="other")
+
+    def stumble_for_one(channel: int, tag: str, *names: str) -> tuple[bytes, bytes, bytes]:
+        if tag == "unlucky":
+            raise Bug
+        return deliver_prefix(channel, tag, *names)
+
+    monkeypatch.setattr(subscription, "deliver_prefix", stumble_for_one)
+    publisher.publish(b"1", b"2", b"3", b"4")
+    assert publisher.names() == ["Basic.Ack"]
+    unlucky.expect_closed(541, "INTERNAL_ERROR - ", ids=(0, 0))
+    assert sorted(other.bodies()) == [b"1", b"2", b"3", b"4"]
 
 
 def test_addresses_are_named_as_rabbitmq_names_them() -> None:
