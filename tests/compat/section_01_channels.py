@@ -198,23 +198,6 @@ def methods_of_the_connection_on_a_channel(peer: Peer) -> None:
         client.end()
 
 
-@scenario("1.6")
-def methods_that_only_servers_send(peer: Peer) -> None:
-    methods: dict[str, Method] = {
-        "channel.open-ok": make(Channel.OpenOk),
-        "channel.flow-ok": make(Channel.FlowOk, active=True),
-        "queue.declare-ok": make(Queue.DeclareOk, queue="q", message_count=0, consumer_count=0),
-        "basic.consume-ok": make(Basic.ConsumeOk, consumer_tag="tag"),
-        "basic.get-empty": make(Basic.GetEmpty),
-        "tx.commit-ok": make(Tx.CommitOk),
-    }
-    for name, method in methods.items():
-        client = peer.client(name)
-        client.channel(1)
-        client.send(1, method)
-        client.settle(1)
-
-
 @scenario("1.6", "1.8")
 def content_that_only_servers_send(peer: Peer) -> None:
     methods: dict[str, Method] = {
