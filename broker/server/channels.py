@@ -8,7 +8,7 @@ from fluffle.broker.errors import BrokerError, ChannelError
 from fluffle.broker.logs import event
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.handlers import HANDLERS
-from fluffle.broker.server.lifecycle import unimplemented
+from fluffle.broker.server.lifecycle import close_for, unimplemented
 from fluffle.broker.server.publishing import publish_plain
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
@@ -73,14 +73,7 @@ class Channels:
         )
         self._end(number)
         self._closing.add(number)
-        close = make(
-            Methods.Close,
-            reply_code=int(error.code),
-            reply_text=error.reply_text,
-            class_id=ids[0],
-            method_id=ids[1],
-        )
-        self._send(number, close)
+        self._send(number, close_for(Methods.Close, error, ids))
         return True
 
     def end_all(self) -> None:

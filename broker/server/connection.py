@@ -261,14 +261,7 @@ class Connection(asyncio.Protocol):
         self.end_session()
         self._debt.forgive()
         self._intake.release("alarm")  # close-ok has to be read
-        close = make(
-            Methods.Close,
-            reply_code=int(error.code),
-            reply_text=error.reply_text,
-            class_id=ids[0],
-            method_id=ids[1],
-        )
-        self.send(close)
+        self.send(lifecycle.close_for(Methods.Close, error, ids))
         self._drop_later()
 
     # The verbs of `lifecycle`

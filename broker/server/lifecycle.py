@@ -254,6 +254,15 @@ def refuse_untimely(phase: Phase, channel: int) -> None:
     raise ChannelError(f"unexpected method in connection state {phase.value}")
 
 
+def close_for(
+    cls: Callable[[int, str, int, int], Method],
+    error: BrokerError | ProtocolError,
+    ids: tuple[int, int],
+) -> Method:
+    """The close of a channel or of a connection that says what was wrong, with which method."""
+    return make(cls, int(error.code), error.reply_text, *ids)
+
+
 def unimplemented() -> BrokerError:
     """A method of the connection, or of servers only, came on a channel."""
     return CommandInvalid("unimplemented method")
