@@ -168,7 +168,7 @@ def an_exclusive_consumer_wants_no_other(peer: Peer) -> None:
     main.consume("alone", "first", exclusive=True)
     main.another().consume("alone")
     main.another().consume("alone", exclusive=True)
-    main.fill("alone", "got by another")
+    main.publish("", "alone", "got by another")
     main.expect("Basic.Deliver")
     main.another().get("alone")
     main.cancel("first")
