@@ -114,11 +114,13 @@ def test_who_does_not_read_the_answer_to_its_close_is_cut_off() -> None:
 def test_nothing_is_written_to_a_socket_that_is_lost() -> None:
     edge = Edge()
     lost, other = edge.connect(), edge.connect()
-    lost.feed(encode_method(1, Queue.Declare(queue="a")))
-    other.feed(encode_method(1, Queue.Declare(queue="b")))
+    other.declare()
+    other.consume()
+    lost.feed(encode_method(1, Queue.Delete(queue="q")))
     lost.transport.lose()
     edge.run()
-    assert other.names() == ["Queue.DeclareOk"]
+    assert other.names() == ["Basic.Cancel"]
+    lost.expect_nothing()
 
 
 def test_a_lost_connection_leaves_nothing_behind() -> None:

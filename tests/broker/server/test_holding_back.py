@@ -7,7 +7,7 @@ from fluffle.broker.server.connection import UNREAD_BYTES_MAX
 from fluffle.broker.server.intake import SECONDS_PER_MESSAGE
 from fluffle.broker.server.outlet import BURST_BYTES
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
-from tests.support.edge import Client, Edge
+from tests.support.edge import Client, Edge, publish_frames
 
 # Resource alarms
 
@@ -52,6 +52,26 @@ def test_the_last_alarm_that_ends_ends_the_block() -> None:
     publisher.publish(b"3")
     publisher.expect_nothing()
     assert consumer.bodies() == [b"3"]
+
+
+def test_a_read_full_of_messages_is_blocked_once() -> None:
+    edge = Edge()
+    client = edge.connect()
+    edge.services.alarms.set("memory", low=True)
+    client.send(*(publish_frames(b"x", queue) for queue in ("a", "b", "c")))
+    assert client.names() == ["Connection.Blocked"]
+
+
+def test_a_blocked_client_that_is_lost_hears_of_no_end() -> None:
+    edge = Edge()
+    client = edge.connect()
+    edge.services.alarms.set("memory", low=True)
+    client.publish(b"1")
+    client.expect(Connection.Blocked, channel=0)
+    client.transport.lose()
+    edge.services.alarms.set("memory", low=False)
+    edge.run()
+    client.expect_nothing()
 
 
 def test_a_client_that_does_not_know_of_blocking_is_blocked_in_silence() -> None:
