@@ -22,7 +22,7 @@ ORIGINS_MAX = 65_536
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
 
-    __slots__ = ("_origins", "_touch", "name", "queues", "router", "topology")
+    __slots__ = ("_origins", "_owned", "_touch", "name", "queues", "router", "topology")
 
     def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
         self.name = name
@@ -31,6 +31,8 @@ class VirtualHost:
         self.router = Router(self.topology, self.queues.__contains__)
         self._touch = touch
         self._origins: dict[tuple[str, str], Origin] = {}
+        self._owned: dict[object, dict[str, Queue]] = {}
+        """Exclusive queues by their owner; no owner without one."""
 
     @property
     def epoch(self) -> int:
@@ -73,6 +75,8 @@ class VirtualHost:
         if queue is None:
             spec = queue_spec(declared, self.name)
             queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
+            if queue.owner is not None:
+                self._owned.setdefault(queue.owner, {})[queue.name] = queue
             self.topology.touch()
             return queue
         if queue.owner is not expected_owner:
@@ -85,6 +89,8 @@ class VirtualHost:
         if not self.has(queue):
             return
         del self.queues[queue.name]
+        if queue.owner is not None:
+            self._disown(queue.owner, queue.name)
         self.topology.drop_queue(queue.name)
         for consumer in queue.consumers:
             queue.detach(consumer)
@@ -134,8 +140,14 @@ class VirtualHost:
 
     def drop_owned(self, owner: object) -> None:
         """Delete the exclusive queues of a connection that ends."""
-        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+        for queue in tuple(self._owned.get(owner, {}).values()):
             self.delete_queue(queue)
+
+    def _disown(self, owner: object, name: str) -> None:
+        owned = self._owned[owner]
+        del owned[name]
+        if not owned:
+            del self._owned[owner]
 
     def _locked(self, name: str) -> ResourceLocked:
         return ResourceLocked(

@@ -149,10 +149,6 @@ class Reader:
         size: int = unpack_frame(buffer, position)[2]
         return FRAME_OVERHEAD_BYTES + size - have
 
-    def forget(self, channel: int) -> None:
-        """Drop the unfinished message of a channel that was closed."""
-        self._assemblies.pop(channel, None)
-
     def _frames(self, buffer: bytes, position: int) -> int:
         length = len(buffer)
         payload_bytes_max = self.frame_bytes_max - FRAME_OVERHEAD_BYTES

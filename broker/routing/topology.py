@@ -7,7 +7,7 @@ Names come as the client meant them: CR and LF are stripped where methods are re
 queue exists, is exclusive or may be bound is the caller's business.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
@@ -146,8 +146,8 @@ class Topology:
         exchange = self._exchanges.get(source)
         return iter(()) if exchange is None else iter(exchange.matcher)
 
-    def bindings_to(self, kind: DestinationKind, destination: str) -> Bindings:
-        """To be read, not kept: it may change with the next binding."""
+    def bindings_to(self, kind: DestinationKind, destination: str) -> Collection[Binding]:
+        """Not to be changed; asking whether a binding is among them takes no search."""
         return self._inbound.get((kind, destination), ())
 
     def _find(self, name: str) -> Exchange:
