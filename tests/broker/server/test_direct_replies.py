@@ -49,6 +49,15 @@ def test_an_answer_reaches_the_channel_that_asked() -> None:
     server.expect_nothing()
 
 
+def test_an_answer_may_be_a_copy() -> None:
+    edge = Edge()
+    client, server = requester(edge), edge.connect()
+    name = request(client, server)
+    copies = Properties(headers={"CC": ("A", [("S", name.encode())])})
+    server.publish(b"!", queue="nowhere", properties=copies)
+    assert answer(client).body == b"!"
+
+
 def test_an_answer_to_nobody_is_dropped_and_counts_as_routed() -> None:
     edge = Edge()
     client, server = requester(edge), edge.connect()
