@@ -16,7 +16,12 @@ from fluffle.broker.queues.engine import Debtor
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
 from fluffle.broker.server.replies import PREFIX
-from fluffle.broker.server.session import REMEMBERED_MAX, Session
+from fluffle.broker.server.session import (
+    REMEMBERED_MAX,
+    REMEMBERED_PROPERTIES_BYTES_MAX,
+    REMEMBERED_PROPERTIES_MAX,
+    Session,
+)
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
 from fluffle.protocol.properties import raw_properties, replace_properties, split_content
@@ -119,9 +124,10 @@ def find_targets(
 def remember_facts(session: Session, raw: bytes) -> PropertyFacts:
     """Read properties that this connection has not sent before."""
     facts = read_facts(raw)
-    if len(session.facts) >= REMEMBERED_MAX:
-        session.facts.clear()
-    session.facts[raw] = facts
+    if len(raw) <= REMEMBERED_PROPERTIES_BYTES_MAX:
+        if len(session.facts) >= REMEMBERED_PROPERTIES_MAX:
+            session.facts.clear()
+        session.facts[raw] = facts
     return facts
 
 

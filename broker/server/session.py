@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from fluffle.broker.server.publishing import Route, Target
 
 REMEMBERED_MAX = 1024
-"""Routes and properties a connection remembers; beyond, it starts afresh."""
+"""Routes a connection remembers; beyond, it starts afresh.  Each is as long as a method."""
+
+REMEMBERED_PROPERTIES_MAX = 256
+REMEMBERED_PROPERTIES_BYTES_MAX = 256
+"""Properties a connection remembers: how many, and how long each.  A client must not be able to
+make us keep much, and what is longer is rarely sent twice."""
 
 
 class Session:
