@@ -152,14 +152,18 @@ class Queue:
         handout.holder.settled(stop - start)
 
     def give_back(self, handout: Handout, start: int, stop: int) -> None:
-        """The messages `start` to `stop` of a run come back, to their original place."""
+        """The messages `start` to `stop` of a run come back, to their original place.
+
+        Also of a run for a holder with no_ack, if it could not be sent.
+        """
         self._lane.give_back(
             handout.origins[start:stop],
             handout.contents[start:stop],
             handout.sequences[start:stop],
         )
-        self.in_flight -= stop - start
-        handout.holder.settled(stop - start)
+        if not handout.holder.no_ack:
+            self.in_flight -= stop - start
+            handout.holder.settled(stop - start)
         if self._turns.any_awake:
             self._touch(self)
 
