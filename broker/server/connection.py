@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from socket import AF_UNIX
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
@@ -93,17 +94,26 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         peer, here = map(self._address, ("peername", "sockname"))
         self.name = f"{lifecycle.shown_address(*peer)} -> {lifecycle.shown_address(*here)}"
-        self.is_from_loopback = lifecycle.is_loopback(peer[0])
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
         self._debt = Debt(self._intake, self.services.call_later)
         self.services.connections.add(self)
         self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
+        if not peer[0] and not self._is_unix():
+            self._hang_up("reset before it was accepted")  # so that nobody can say who that was
+            return
+        self.is_from_loopback = not peer[0] or lifecycle.is_loopback(peer[0])
 
     def _address(self, end: str) -> tuple[str, int]:
-        """Host and port of one end; a unix socket has neither."""
+        """Host and port of one end; a unix socket has neither, a lost one no peer."""
         address = self._transport.get_extra_info(end)
-        return (lifecycle.plain_host(address[0]), address[1]) if address else ("", 0)
+        if not isinstance(address, tuple):
+            return "", 0
+        return lifecycle.plain_host(address[0]), address[1]
+
+    def _is_unix(self) -> bool:
+        sock = self._transport.get_extra_info("socket")
+        return sock is not None and sock.family == AF_UNIX
 
     def data_received(self, data: bytes) -> None:
         self._heartbeat.heard = True
@@ -301,7 +311,12 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close the socket without a word: the peer has had its time."""
-        self.close_reason = self.close_reason or "no answer in time"
+        self._hang_up(self.close_reason or "no answer in time")
+
+    def _hang_up(self, reason: str) -> None:
+        """Act on nothing more and close the socket as it is."""
+        self.close_reason = reason
+        self.phase = Phase.CLOSED
         self._transport.abort()
 
     def on_behind(self, target: Target, count: int) -> None:
@@ -329,8 +344,7 @@ class Connection(asyncio.Protocol):
         listening = not (self._intake.holds("alarm") or self._intake.holds("flow"))
         verdict = self._heartbeat.beat(listening=listening)
         if verdict is Verdict.GIVE_UP:
-            self.close_reason = "missed heartbeats from client"
-            self._transport.abort()
+            self._hang_up("missed heartbeats from client")
             return
         if verdict is Verdict.SEND:
             self._transport.write(HEARTBEAT_FRAME)
