@@ -148,6 +148,7 @@ class Queue:
 
     def settle(self, handout: Handout, start: int, stop: int) -> None:
         """The messages `start` to `stop` of a run are done with: acknowledged or dropped."""
+        handout.release(start, stop)
         self.in_flight -= stop - start
         handout.holder.settled(stop - start)
 
@@ -161,6 +162,7 @@ class Queue:
             handout.contents[start:stop],
             handout.sequences[start:stop],
         )
+        handout.release(start, stop)
         if not handout.holder.no_ack:
             self.in_flight -= stop - start
             handout.holder.settled(stop - start)

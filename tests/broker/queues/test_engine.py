@@ -271,6 +271,40 @@ def test_get_takes_the_oldest_whoever_consumes(bench: Bench) -> None:
     assert bench.queue.get(holder) is None
 
 
+# What is kept
+
+
+@pytest.mark.parametrize("kept", [0, 499, 999])
+def test_one_message_that_is_kept_keeps_no_other_in_memory(bench: Bench, kept: int) -> None:
+    bench.consume("c")
+    bench.enqueue(*(f"message {number}" for number in range(1000)))
+    (handout,) = bench.pump()
+    for start, stop in ((0, kept), (kept + 1, 1000)):
+        if start < stop:
+            bench.queue.settle(handout, start, stop)
+    assert [content for content in handout.contents if content] == [b"message %d" % kept]
+    bench.queue.give_back(handout, kept, kept + 1)
+    assert not any(handout.contents)
+    bench.pump()
+    assert bench.sinks["c"].contents[1000:] == [b"message %d" % kept]
+
+
+def test_what_is_settled_in_one_queue_stays_in_the_others() -> None:
+    """A fan-out gives every queue the same list, and a lane extends its last segment."""
+    first, second = Bench(), Bench()
+    contents = [b"a", b"b"]
+    for bench in (first, second):
+        bench.queue.enqueue(ORIGIN, contents, 2)
+        bench.consume("c")
+    (handout,) = first.pump()
+    first.enqueue("c")
+    settle(handout)
+    assert contents == [b"a", b"b"]
+    first.pump()
+    second.pump()
+    assert (first.got("c"), second.got("c")) == ("abc", "ab")
+
+
 # What others ask
 
 
