@@ -33,6 +33,7 @@ from fluffle.protocol.events import (
     Acks,
     Event,
     HeaderReceived,
+    MessageStarted,
     MethodReceived,
     Oversized,
     Publishes,
@@ -85,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
             message_bytes_max=services.limits.message_bytes_max,
+            unfinished_bytes_max=services.limits.unfinished_bytes_max,
         )
 
     # What the transport tells
@@ -119,6 +121,9 @@ class Connection(asyncio.Protocol):
         self._heartbeat.heard = True
         self._events.extend(self._reader.feed(data))
         self._act()
+        while self._reader.is_waiting and self.phase is not Phase.CLOSED:
+            self._events.extend(self._reader.go_on())
+            self._act()
 
     def pause_writing(self) -> None:
         self.outlet.is_draining = True
@@ -212,6 +217,11 @@ class Connection(asyncio.Protocol):
             self._block()
         on_publishes(channel, batch)
 
+    def _on_message_started(self, occurrence: MessageStarted) -> None:
+        """The rest of it is only read if it may be published at all."""
+        if self._channel(occurrence.channel) is not None and self.services.alarms.reason:
+            self._block()
+
     def _on_acks(self, acks: Acks) -> None:
         channel = self._channel(acks.channel)
         if channel is not None:
@@ -268,6 +278,7 @@ class Connection(asyncio.Protocol):
             error=error.reply_text,
         )
         self.phase = Phase.CLOSING
+        self._reader.close()
         self.end_session()
         self._debt.forgive()
         self._intake.release("alarm")  # close-ok has to be read
@@ -290,6 +301,7 @@ class Connection(asyncio.Protocol):
     def begin(self, session: Session) -> None:
         """The client may open channels."""
         self.phase = Phase.RUNNING
+        self._reader.open()
         self._session = session
         self._channels = Channels(session, self.handshake.channels_max)
         self._timers.pop("handshake").cancel()
@@ -370,6 +382,7 @@ class Connection(asyncio.Protocol):
 EVENTS: dict[type[Event], Callable[..., None]] = {
     HeaderReceived: Connection._on_header,
     Publishes: Connection._on_publishes,
+    MessageStarted: Connection._on_message_started,
     Acks: Connection._on_acks,
     MethodReceived: Connection._on_method,
     Oversized: Connection._on_oversized,
