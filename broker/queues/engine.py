@@ -31,7 +31,8 @@ BEHIND_MESSAGES = 4096
 class Debtor(Protocol):
     """A publisher that waits until the queue has handed out what it put in."""
 
-    def paid(self, count: int) -> None: ...
+    def paid(self, queue: Queue, count: int) -> int:
+        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
 
 
 class Queue:
@@ -58,6 +59,7 @@ class Queue:
         """Messages handed out and not settled."""
         self.had_consumers = False
         self.debtors: list[Debtor] = []
+        """Who has put in too much, whoever did so first in front."""
         self._lane = Lane()
         self._turns = Turns()
         self._touch = touch
@@ -129,9 +131,11 @@ class Queue:
         return handouts
 
     def _pay(self, count: int) -> None:
-        """Tell the publishers that wait for it that `count` messages have left."""
+        """Tell the publishers that wait for it, in turn, that `count` messages have left."""
         for debtor in tuple(self.debtors):
-            debtor.paid(count)
+            count = debtor.paid(self, count)
+            if not count:
+                break
 
     def get(self, holder: Holder) -> Handout | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""

@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Debtor
+from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
 from fluffle.broker.queues.handout import Handout
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, Bench
 
@@ -334,24 +334,26 @@ def test_a_queue_is_behind_only_while_somebody_consumes(bench: Bench) -> None:
 class CountingDebtor:
     """Leaves, as real ones do, while it is being paid."""
 
-    def __init__(self, debtors: list[Debtor], count: int) -> None:
-        self._debtors = debtors
+    def __init__(self, queue: Queue, count: int) -> None:
         self.count = count
-        debtors.append(self)
+        queue.debtors.append(self)
 
-    def paid(self, count: int) -> None:
-        self.count -= count
-        if self.count <= 0:
-            self._debtors.remove(self)
+    def paid(self, queue: Queue, count: int) -> int:
+        taken = min(count, self.count)
+        self.count -= taken
+        if not self.count:
+            queue.debtors.remove(self)
+        return count - taken
 
 
-def test_every_debtor_hears_what_has_left(bench: Bench) -> None:
+def test_what_leaves_pays_one_debtor_after_the_other(bench: Bench) -> None:
     bench.enqueue(*"abcdefgh")
-    debtors = [CountingDebtor(bench.queue.debtors, count) for count in (1, 3, 9)]
+    debtors = [CountingDebtor(bench.queue, count) for count in (2, 4, 3)]
     holder = bench.consume("c", prefetch=2)
     bench.queue.get(holder)
-    assert [debtor.count for debtor in debtors] == [0, 2, 8]
+    assert [debtor.count for debtor in debtors] == [1, 4, 3]
     bench.pump()
+    assert [debtor.count for debtor in debtors] == [0, 4, 3]
     bench.queue.purge()
-    assert [debtor.count for debtor in debtors] == [0, -5, 1]
+    assert [debtor.count for debtor in debtors] == [0, 0, 1]
     assert bench.queue.debtors == [debtors[2]]
