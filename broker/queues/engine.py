@@ -44,6 +44,7 @@ class Queue:
         "_turns",
         "debtors",
         "had_consumers",
+        "in_exclusive_use",
         "in_flight",
         "owner",
         "spec",
@@ -58,6 +59,8 @@ class Queue:
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.had_consumers = False
+        self.in_exclusive_use = False
+        """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
         """Who has put in too much, whoever did so first in front."""
         self._lane = Lane()
@@ -81,10 +84,6 @@ class Queue:
     @property
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
-
-    @property
-    def in_exclusive_use(self) -> bool:
-        return any(consumer.exclusive for consumer in self._turns)
 
     def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
         """Add messages at the end.  The caller may keep `contents` but must not change it."""
@@ -182,6 +181,7 @@ class Queue:
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
         self.had_consumers = True
+        self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
         if self._lane.count:
             self._touch(self)
@@ -189,6 +189,8 @@ class Queue:
     def detach(self, consumer: Consumer) -> None:
         """Deliver nothing more to a consumer.  What it holds stays held."""
         self._turns.remove(consumer)
+        if consumer.exclusive:
+            self.in_exclusive_use = False
 
     def wake(self, consumer: Consumer) -> None:
         """A parked consumer may have room again."""

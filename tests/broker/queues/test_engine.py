@@ -81,6 +81,18 @@ def test_the_turn_goes_on_when_one_is_full(bench: Bench) -> None:
     assert [bench.got(tag) for tag in "xyz"] == ["a", "bdfg", "ce"]
 
 
+def test_who_leaves_costs_nobody_a_turn(bench: Bench) -> None:
+    for tag in "vwxyz":
+        bench.consume(tag)
+    bench.enqueue(*"ab")
+    bench.pump()
+    for tag in "wy":
+        bench.queue.detach(bench.consumers[tag])
+    bench.enqueue(*"cdef")
+    bench.pump()
+    assert [bench.got(tag) for tag in "vwxyz"] == ["ae", "b", "cf", "", "d"]
+
+
 def test_higher_priorities_come_first_while_they_have_room(bench: Bench) -> None:
     bench.consume("low", priority=-1)
     bench.consume("high", priority=10, prefetch=2)
