@@ -57,8 +57,8 @@ CLOSE_WAIT_S_MAX = 30
 
 TURN_COST_MAX = 2048
 METHOD_COST = 16
-"""What a connection may do in one turn: runs of publishes or acks cost 1, methods as many, so
-that one that floods us holds up the others for a few milliseconds and no longer."""
+"""What a connection may do in one turn: a run costs 1, and 1 for each queue it is put into,
+methods as many, so that one that floods us holds up the others for some milliseconds only."""
 
 NO_IDS = (0, 0)
 
@@ -175,10 +175,10 @@ class Connection(asyncio.Protocol):
         events, cost = self._events, 0
         while events and cost < TURN_COST_MAX and self.phase is not Phase.CLOSED:
             occurrence = events.popleft()
-            cost += METHOD_COST if type(occurrence) is MethodReceived else 1
             try:
-                EVENTS[type(occurrence)](self, occurrence)
+                cost += EVENTS[type(occurrence)](self, occurrence)
             except (BrokerError, ProtocolError) as error:
+                cost += METHOD_COST
                 self._refuse(error, occurrence)
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
                 self.give_up(error, method_ids(occurrence))
@@ -191,13 +191,16 @@ class Connection(asyncio.Protocol):
                 self.outlet.add(frame)
         session.confirming.clear()
 
-    def _on_header(self, occurrence: HeaderReceived) -> None:
+    # What each event means; they return what it cost
+
+    def _on_header(self, occurrence: HeaderReceived) -> int:
         if occurrence.header in (PROTOCOL_HEADER, lifecycle.HEADER_0_9):
             lifecycle.start(self)
-            return
-        self.outlet.add(PROTOCOL_HEADER)
-        self.close_reason = "bad protocol header"
-        self.finish()
+        else:
+            self.outlet.add(PROTOCOL_HEADER)
+            self.close_reason = "bad protocol header"
+            self.finish()
+        return METHOD_COST
 
     def _channel(self, number: int) -> Channel | None:
         """The channel that something came on; None when it does not count any more.
@@ -209,32 +212,35 @@ class Connection(asyncio.Protocol):
         lifecycle.refuse_untimely(self.phase, number)
         return None
 
-    def _on_publishes(self, batch: Publishes) -> None:
+    def _on_publishes(self, batch: Publishes) -> int:
         channel = self._channel(batch.channel)
         if channel is None:
-            return
+            return 1
         if self.services.alarms.reason:
             self._block()
-        on_publishes(channel, batch)
+        return on_publishes(channel, batch)
 
-    def _on_message_started(self, occurrence: MessageStarted) -> None:
+    def _on_message_started(self, occurrence: MessageStarted) -> int:
         """The rest of it is only read if it may be published at all."""
         if self._channel(occurrence.channel) is not None and self.services.alarms.reason:
             self._block()
+        return 1
 
-    def _on_acks(self, acks: Acks) -> None:
+    def _on_acks(self, acks: Acks) -> int:
         channel = self._channel(acks.channel)
         if channel is not None:
             on_acks(channel, acks)
+        return 1
 
-    def _on_oversized(self, occurrence: Oversized) -> None:
+    def _on_oversized(self, occurrence: Oversized) -> int:
         if self._channel(occurrence.channel) is not None:
             raise oversized(occurrence.body_bytes, self.services.limits.message_bytes_max)
+        return 1
 
-    def _on_violation(self, occurrence: Violation) -> None:
+    def _on_violation(self, occurrence: Violation) -> int:
         raise occurrence.error
 
-    def _on_method(self, occurrence: MethodReceived) -> None:
+    def _on_method(self, occurrence: MethodReceived) -> int:
         """Decode a method and give it to the connection or to its channel."""
         method = decode_method(occurrence.payload)
         if occurrence.channel == 0:
@@ -243,6 +249,7 @@ class Connection(asyncio.Protocol):
             self._channels.on_method(occurrence.channel, method)
         else:
             lifecycle.refuse_untimely(self.phase, occurrence.channel)
+        return METHOD_COST
 
     # Errors
 
@@ -379,7 +386,7 @@ class Connection(asyncio.Protocol):
             self.send(make(Methods.Unblocked))
 
 
-EVENTS: dict[type[Event], Callable[..., None]] = {
+EVENTS: dict[type[Event], Callable[..., int]] = {
     HeaderReceived: Connection._on_header,
     Publishes: Connection._on_publishes,
     MessageStarted: Connection._on_message_started,

@@ -5,89 +5,39 @@ from collections.abc import Iterable
 from struct import pack
 
 import pytest
-from pamqp import body, commands, frame, header, heartbeat
+from pamqp import commands
 
 from fluffle.protocol.events import (
     Acks,
     Event,
     HeaderReceived,
-    MessageStarted,
     MethodReceived,
     Oversized,
     Publishes,
     Violation,
 )
 from fluffle.protocol.methods import decode_method
-from fluffle.protocol.properties import build_content, raw_properties
+from fluffle.protocol.properties import raw_properties
 from fluffle.protocol.reader import Reader
-from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
-
-FRAME_BYTES_MAX = 128
-MESSAGE_BYTES_MAX = 1000
-UNFINISHED_BYTES_MAX = 4000
-PERSISTENT = commands.Basic.Properties(delivery_mode=2)
-HEARTBEAT = frame.marshal(heartbeat.Heartbeat(), 0)
-
-
-def make_reader(frame_bytes_max: int = FRAME_BYTES_MAX) -> Reader:
-    return Reader(
-        frame_bytes_max=frame_bytes_max,
-        message_bytes_max=MESSAGE_BYTES_MAX,
-        unfinished_bytes_max=UNFINISHED_BYTES_MAX,
-    )
-
-
-def open_reader(frame_bytes_max: int = FRAME_BYTES_MAX) -> Reader:
-    """A reader that takes all there is."""
-    reader = make_reader(frame_bytes_max)
-    assert reader.feed(PROTOCOL_HEADER) == [HeaderReceived(PROTOCOL_HEADER)]
-    reader.open()
-    return reader
-
-
-def method(channel: int, command: frame.FrameTypes) -> bytes:
-    return frame.marshal(command, channel)
-
-
-def raw(kind: int, channel: int, payload: bytes, end: int = 0xCE) -> bytes:
-    return pack(">BHI", kind, channel, len(payload)) + payload + bytes([end])
-
-
-def publish(channel: int, key: str = "key") -> bytes:
-    return method(channel, commands.Basic.Publish(exchange="ex", routing_key=key))
-
-
-def content_header(channel: int, body_bytes: int) -> bytes:
-    return frame.marshal(header.ContentHeader(0, body_bytes, PERSISTENT), channel)
-
-
-def content_body(channel: int, octets: bytes) -> bytes:
-    return frame.marshal(body.ContentBody(octets), channel)
-
-
-def content(channel: int, *pieces: bytes) -> bytes:
-    """Header and body frames, one a piece."""
-    frames = [content_header(channel, sum(map(len, pieces)))]
-    return b"".join(frames + [content_body(channel, piece) for piece in pieces])
-
-
-def stored(octets: bytes) -> bytes:
-    return build_content(b"\x10\x00\x02", octets)
-
-
-def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
-    return method(channel, commands.Basic.Ack(tag, multiple))
-
-
-def published(channel: int, *bodies: bytes, key: str = "key") -> Publishes:
-    contents = [stored(octets) for octets in bodies]
-    return Publishes(channel, publish(channel, key), contents, sum(map(len, contents)))
-
-
-def feed(reader: Reader, data: bytes) -> list[Event]:
-    """What comes of `data`, but for the starts of messages, which depend on how it is cut."""
-    return [event for event in reader.feed(data) if not isinstance(event, MessageStarted)]
-
+from fluffle.protocol.spec import PROTOCOL_HEADER
+from tests.protocol.reading import (
+    FRAME_BYTES_MAX,
+    FRAME_ERROR,
+    HEARTBEAT,
+    NOT_METHOD,
+    UNEXPECTED,
+    ack,
+    content,
+    content_body,
+    content_header,
+    feed,
+    make_reader,
+    method,
+    open_reader,
+    publish,
+    published,
+    raw,
+)
 
 # Events
 
@@ -184,114 +134,6 @@ def test_frames_may_grow_once_the_connection_is_tuned() -> None:
     assert feed(reader, publish(1) + content(1, b"x" * 900)) == [published(1, b"x" * 900)]
 
 
-# Messages that are not whole
-
-
-def test_the_start_of_a_message_that_is_not_whole_shows_at_once() -> None:
-    reader = open_reader()
-    assert reader.feed(publish(3)) == [MessageStarted(3)]
-    assert reader.feed(content_header(3, 2)) == []
-    assert reader.feed(content_body(3, b"a")) == []
-    assert reader.feed(content_body(3, b"b")) == [published(3, b"ab")]
-    assert reader.feed(publish(3) + content(3, b"ab")) == [published(3, b"ab")]
-
-
-def unfinished(channel: int, size: int) -> bytes:
-    """A message that lacks its last byte."""
-    return publish(channel) + content(channel, *[b"x" * 100] * (size // 100), b"x")[:-9]
-
-
-def test_messages_that_are_not_whole_are_bounded_together() -> None:
-    reader = open_reader()
-    for channel in range(1, 100):
-        *_, last = reader.feed(unfinished(channel, 500))
-        if isinstance(last, Violation):
-            break
-    assert isinstance(last, Violation)
-    assert (last.error.code, last.channel) == (ReplyCode.RESOURCE_ERROR, channel)
-    assert last.error.explanation == "unfinished messages exceed 4000 bytes on this connection"
-    assert 4 <= channel <= 8
-
-
-@pytest.mark.parametrize("size", [0, 1])
-def test_many_small_frames_are_bounded_too(size: int) -> None:
-    """By what they cost, which is more than their bodies; publishes alone cost something."""
-    reader = open_reader()
-    messages = (publish(n) + content(n, *[b"x"] * size, b"x")[:-9] for n in range(1, 200))
-    assert any(isinstance(reader.feed(message)[-1], Violation) for message in messages)
-
-
-def test_what_is_whole_does_not_count() -> None:
-    reader = open_reader()
-    for _ in range(20):
-        sent = publish(1) + content(1, *[b"x" * 100] * 10)
-        assert feed(reader, sent) == [published(1, b"x" * 1000)]
-
-
-def test_what_is_discarded_does_not_count() -> None:
-    reader = open_reader()
-    assert feed(reader, publish(1) + content(1, *[b"x" * 100] * 100)) == [Oversized(1, 10_000)]
-
-
-# Stages
-
-
-def test_methods_come_one_at_a_time_until_the_connection_is_open() -> None:
-    reader = make_reader()
-    declare = method(1, commands.Queue.Declare(queue="q"))
-    assert reader.feed(PROTOCOL_HEADER + declare * 3 + HEARTBEAT + declare[:9]) == [
-        HeaderReceived(PROTOCOL_HEADER),
-        MethodReceived(1, declare[7:-1]),
-    ]
-    for _ in range(2):
-        assert reader.is_waiting
-        assert reader.go_on() == [MethodReceived(1, declare[7:-1])]
-    assert reader.is_waiting
-    assert reader.go_on() == []
-    assert not reader.is_waiting
-    assert reader.feed(declare[9:]) == [MethodReceived(1, declare[7:-1])]
-    assert not reader.is_waiting
-
-
-def test_what_is_agreed_between_two_methods_counts_for_the_next() -> None:
-    reader = make_reader()
-    tune_ok = method(0, commands.Connection.TuneOk(0, 4096, 0))
-    large = publish(1) + content(1, b"x" * 900)
-    assert len(reader.feed(PROTOCOL_HEADER + tune_ok + tune_ok + large)) == 2
-    reader.frame_bytes_max = 4096
-    assert len(reader.go_on()) == 1
-    reader.open()
-    assert reader.go_on() == [published(1, b"x" * 900)]
-
-
-def test_before_that_a_publish_is_a_method_and_nothing_is_kept() -> None:
-    reader = make_reader()
-    reader.feed(PROTOCOL_HEADER)
-    assert reader.feed(publish(1)) == [MethodReceived(1, publish(1)[7:-1])]
-    assert reader._assemblies == {}
-    (violation,) = reader.feed(content_header(1, 1))
-    assert isinstance(violation, Violation)
-    assert (violation.error.code, violation.error.explanation) == (UNEXPECTED, NOT_METHOD)
-
-
-def test_after_the_end_messages_are_passed_over() -> None:
-    reader = open_reader()
-    reader.feed(publish(1) + content_header(1, 3) + content_body(1, b"a"))
-    reader.close()
-    assert reader._assemblies == {}
-    close_ok = method(0, commands.Connection.CloseOk())
-    rest = content_body(1, b"bc") + publish(2) + content(2, b"x" * 100)
-    assert reader.feed(rest + close_ok) == [MethodReceived(0, close_ok[7:-1])]
-
-
-def test_an_end_before_the_beginning_lets_the_reader_go_on() -> None:
-    reader = make_reader()
-    reader.feed(PROTOCOL_HEADER + publish(1) + content(1, b"x") + ack(1, 1) * 2)
-    reader.close()
-    assert reader.go_on() == [Acks(1, 1, 1, multiple=False)] * 2
-    assert not reader.is_waiting
-
-
 # The protocol header
 
 
@@ -304,10 +146,8 @@ def test_the_first_eight_bytes_are_an_event_right_or_wrong(opening: bytes) -> No
 
 # Violations
 
-UNEXPECTED, FRAME_ERROR = ReplyCode.UNEXPECTED_FRAME, ReplyCode.FRAME_ERROR
 NOT_HEADER = "expected content header for class 60, got non content header frame instead"
 NOT_BODY = "expected content body, got non content body frame instead"
-NOT_METHOD = "expected method frame, got non method frame instead"
 
 VIOLATIONS = {
     "a kind that does not exist": (raw(4, 3, b"abc"), FRAME_ERROR, "unknown frame type"),

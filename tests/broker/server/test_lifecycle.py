@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from socket import AF_INET, AF_INET6, AF_UNIX, AddressFamily, socket
 
 import pytest
 
@@ -347,28 +346,6 @@ def test_guest_comes_from_this_machine(peer: tuple[str, int], user: str, is_let_
     client.arrivals()
     send(client, start_ok(f"\0{user}\0" + {"guest": "guest", "alice": "wonder"}[user]))
     assert client.names() == ["Connection.Tune" if is_let_in else "Connection.Close"]
-
-
-@pytest.mark.parametrize("path", ["", "/run/client.sock", None])
-def test_who_comes_through_a_unix_socket_is_on_this_machine(path: str | None) -> None:
-    with socket(AF_UNIX) as unix:
-        client = Edge().accept_from(socket=unix, peername=path)
-        client.log_in(user="guest")
-
-
-@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
-def test_a_peer_that_is_gone_before_it_is_accepted_logs_in_from_nowhere(
-    family: AddressFamily, caplog: pytest.LogCaptureFixture
-) -> None:
-    edge = Edge()
-    with socket(family) as reset, caplog.at_level("INFO"):
-        client = edge.accept_from(socket=reset, peername=None)
-        assert client.transport.was_aborted
-        client.send(PROTOCOL_HEADER)
-    client.expect_nothing()
-    assert len(edge.services.connections) == edge.scheduler.timer_count == 0
-    assert client.connection.close_reason == "reset before it was accepted"
-    assert caplog.messages == ["connection_closed"]
 
 
 # Limits
