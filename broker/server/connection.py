@@ -127,9 +127,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.outlet.is_draining = True
+        if self._session is not None:
+            self._session.inbox.filled()
 
     def resume_writing(self) -> None:
         self.outlet.drained()
+        if self._session is not None:
+            self._session.inbox.drained()
         self._intake.release("unread")
 
     def connection_lost(self, exc: Exception | None) -> None:

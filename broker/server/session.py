@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access import User
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.properties import PropertyFacts
+from fluffle.broker.server.replies import Inbox
 from fluffle.broker.server.services import Services
 from fluffle.broker.vhost import VirtualHost
 
@@ -32,6 +33,7 @@ class Session:
         "facts",
         "frame_bytes_max",
         "give_up",
+        "inbox",
         "name",
         "notify_cancel",
         "on_behind",
@@ -65,6 +67,8 @@ class Session:
         """Asked for its epoch with every batch."""
         self.outlet = outlet
         self.replies = services.replies
+        self.inbox = Inbox()
+        """What the requesters of this connection are answered through."""
         self.on_new_queue = services.on_new_queue
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""
