@@ -22,22 +22,20 @@ ORIGINS_MAX = 65_536
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
 
-    __slots__ = ("_origins", "_owned", "_touch", "name", "queues", "router", "topology")
+    __slots__ = ("_origins", "_owned", "_touch", "epoch", "name", "queues", "router", "topology")
 
     def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
         self.name = name
         self.queues: dict[str, Queue] = {}
+        self.epoch = 0
+        """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
+        other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(name)
         self.router = Router(self.topology, self.queues.__contains__)
         self._touch = touch
         self._origins: dict[tuple[str, str], Origin] = {}
         self._owned: dict[object, dict[str, Queue]] = {}
         """Exclusive queues by their owner; no owner without one."""
-
-    @property
-    def epoch(self) -> int:
-        """Raised by every change after which a message may go elsewhere."""
-        return self.topology.epoch
 
     def origin(self, exchange: str, routing_key: str) -> Origin:
         """The one object that stands for this exchange and this routing key."""
@@ -77,7 +75,7 @@ class VirtualHost:
             queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
-            self.topology.touch()
+            self.epoch += 1
             return queue
         if queue.owner is not expected_owner:
             raise self._locked(declared.name)
@@ -91,6 +89,7 @@ class VirtualHost:
         del self.queues[queue.name]
         if queue.owner is not None:
             self._disown(queue.owner, queue.name)
+        self.epoch += 1
         self.topology.drop_queue(queue.name)
         for consumer in queue.consumers:
             queue.detach(consumer)

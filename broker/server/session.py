@@ -42,7 +42,6 @@ class Session:
         "random_name",
         "replies",
         "routes",
-        "topology",
         "user",
         "vhost",
     )
@@ -63,8 +62,6 @@ class Session:
         self.name = name
         self.user = user
         self.vhost = vhost
-        self.topology = vhost.topology
-        """Asked for its epoch with every batch."""
         self.outlet = outlet
         self.replies = services.replies
         self.inbox = Inbox()
@@ -81,8 +78,7 @@ class Session:
         self.notify_cancel = notify_cancel
         """Whether the client understands a basic.cancel from the server."""
         self.routes: dict[bytes, Route] = {}
-        """Where the messages go that come with this very basic.publish frame.
-        Invariant: a route is used only while its epoch is that of the virtual host."""
+        """Where the messages go that come with this very basic.publish frame."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.confirming: dict[Channel, None] = {}
