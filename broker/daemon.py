@@ -32,6 +32,9 @@ GC_THRESHOLDS = (50_000, 20, 100)
 SWITCH_INTERVAL_S = 0.0005
 """A storage thread that wants the interpreter back waits for so long, not for the default 5 ms."""
 
+BIND_SUFFIX = " (while attempting to bind on address "
+"""What socket.create_server adds to the reason: the address once more, as Python writes it."""
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_SIGNAL_BASE = 128
@@ -191,7 +194,7 @@ def _cannot_listen(address: ListenAddress, error: OSError) -> StartFailed:
             f"cannot listen on {address}, which is in use; stop the process that uses it, or "
             "name another address with --listen"
         )
-    reason = error.strerror or error
+    reason = (error.strerror or str(error)).partition(BIND_SUFFIX)[0]
     return StartFailed(f"cannot listen on {address} ({reason}); name another address with --listen")
 
 
