@@ -62,7 +62,7 @@ def test_a_message_is_requeued_when_its_command_fails(tool: Tool, name: Name) ->
     tool("amqp-declare-queue", "--durable", "--queue", queue)
     tool("amqp-publish", "--routing-key", queue, "--body", "try again")
     # It reads the message first: the tool dies of SIGPIPE when a command leaves too early.
-    failing = ("sh", "-c", "cat >&2; exit 1")
+    failing = ("--", "sh", "-c", "cat >&2; exit 1")
     tool("amqp-consume", "--queue", queue, "--count", "1", *failing)
     assert tool("amqp-get", "--queue", queue) == "try again"
     tool("amqp-delete-queue", "--queue", queue)
