@@ -23,7 +23,10 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the table, as texts, each as often as it was given."""
     for option in reversed(list(OPTIONS.values())):  # the last one applied is shown first
         text = option.help if option.effective else f"{option.help}  Not yet in effect."
-        declare = click.option(f"--{option.name}", metavar=option.metavar, help=text, multiple=True)
+        alone: dict[str, Any] = {"is_flag": False, "flag_value": "yes"} if option.is_switch else {}
+        declare = click.option(
+            f"--{option.name}", metavar=option.metavar, help=text, multiple=True, **alone
+        )
         command = declare(command)
     return command
 

@@ -62,6 +62,14 @@ class Config:
     node_name: str = field(default_factory=lambda: f"fluffle@{platform.node() or 'localhost'}")
     data_dir: Path = Path("data")
     listen: ListenAddress = ListenAddress()
+    tls_listen: ListenAddress | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """None when it is in the file of the certificate."""
+    tls_ca: Path | None = None
+    tls_verify: str = "none"
+    tls_login_from: str = "distinguished_name"
+    proxy_protocol: bool = False
     limits: Limits = Limits()
     users: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_USERS), repr=False)
     vhosts: tuple[str, ...] = (DEFAULT_VHOST,)

@@ -21,6 +21,7 @@ from typing import Protocol
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.logs import event
 from fluffle.broker.notify import READY, STOPPING, notify
+from fluffle.broker.starting import StartFailed, cannot_listen
 
 NODE_FILE = "node.json"
 
@@ -46,12 +47,11 @@ class Node(Protocol):
     async def start(self) -> None:
         """Accept connections.  OSError when an address cannot be bound."""
 
+    def reload(self) -> None:
+        """Read files again that may have been replaced (SIGHUP)."""
+
     async def stop(self, reason: str) -> None:
         """Close every connection, saying why, and let go of everything."""
-
-
-class StartFailed(Exception):
-    """Why the node cannot run here, in a sentence that says what to change."""
 
 
 def run(config: Config, make_node: Callable[[Config], Node]) -> int:
@@ -78,13 +78,15 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(config: Config, node: Node) -> None:
-    stop_signal = _await_signals(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    stop_signal = _await_signals(loop)
     node_file = config.data_dir / NODE_FILE
     _make_data_dir(config.data_dir)
     try:
         await node.start()
     except OSError as error:
-        raise _cannot_listen(config.listen, error) from error
+        raise cannot_listen("--listen", config.listen, error) from error
+    loop.add_signal_handler(signal.SIGHUP, node.reload)
     tune_interpreter()
     write_node_file(node_file, config, node.addresses)
     _tell_manager(READY)
@@ -142,15 +144,6 @@ def _make_data_dir(data_dir: Path) -> None:
         raise StartFailed(
             f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
         ) from error
-
-
-def _cannot_listen(address: ListenAddress, error: OSError) -> StartFailed:
-    if error.errno == errno.EADDRINUSE:
-        return StartFailed(
-            f"cannot listen on {address}, which is in use; stop the process that uses it, or "
-            "name another address with --listen"
-        )
-    return StartFailed(f"cannot listen on {address} ({error}); name another address with --listen")
 
 
 def _tell_manager(state: str) -> None:

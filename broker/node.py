@@ -6,10 +6,11 @@ import asyncio
 import base64
 import logging
 import secrets
+from typing import TYPE_CHECKING
 
 from fluffle.broker.access import Access
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.config import Config
+from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
@@ -17,10 +18,14 @@ from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
+from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.tls import Certificates
 
 CAPABILITIES = (
     "publisher_confirms",
@@ -41,7 +46,15 @@ logger = logging.getLogger(__name__)
 class Node:
     """One broker in one event loop."""
 
-    __slots__ = ("_config", "_listener", "_noticed", "_services", "_watch", "addresses")
+    __slots__ = (
+        "_certificates",
+        "_config",
+        "_listener",
+        "_noticed",
+        "_services",
+        "_watch",
+        "addresses",
+    )
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -49,9 +62,10 @@ class Node:
         """What was bound, by protocol; complete once `start` returns."""
         self._noticed: set[str] = set()
         """Features that were asked for, are not in effect, and have been logged."""
+        self._certificates: Certificates | None = None
 
     async def start(self) -> None:
-        """Accept connections.  OSError when an address cannot be bound."""
+        """Accept connections.  OSError when `listen` cannot be bound, StartFailed for the rest."""
         loop = asyncio.get_running_loop()
         turn = Turn(loop.call_soon)
         config = self._config
@@ -68,11 +82,43 @@ class Node:
             call_later=loop.call_later,
             on_new_queue=self._note_features,
             connections=Connections(),
+            certificate_login=config.tls_login_from,
         )
         self._listener = Listener(self._services)
         self._watch = MemoryWatch(self._services.alarms, loop.call_later, config.memory_bytes_max)
         self._watch.start()
-        self.addresses["amqp"] = await self._listener.listen(config.listen.host, config.listen.port)
+        self.addresses["amqp"] = await self._listener.listen(
+            config.listen.host, config.listen.port, is_proxied=config.proxy_protocol
+        )
+        if config.tls_listen is not None:
+            self.addresses["amqps"] = await self._listen_tls(config.tls_listen)
+
+    async def _listen_tls(self, address: ListenAddress) -> tuple[str, int]:
+        from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used
+
+        config = self._config
+        if config.tls_cert is None:
+            raise StartFailed(
+                "--tls-listen needs a certificate; name its PEM file with --tls-cert, and that of "
+                "its key with --tls-key"
+            )
+        self._certificates = Certificates(
+            config.tls_cert, config.tls_key, config.tls_ca, verify=config.tls_verify
+        )
+        try:
+            return await self._listener.listen(
+                address.host,
+                address.port,
+                certificates=self._certificates,
+                is_proxied=config.proxy_protocol,
+            )
+        except OSError as error:
+            raise cannot_listen("--tls-listen", address, error) from error
+
+    def reload(self) -> None:
+        """Read the certificates again, also if their files look unchanged."""
+        if self._certificates is not None:
+            self._certificates.reload()
 
     async def stop(self, reason: str) -> None:
         """Close every connection with 320 CONNECTION_FORCED and let go of everything."""

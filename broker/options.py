@@ -46,6 +46,8 @@ class Option:
     """Makes one value of those of an option that may be given many times."""
     is_secret: bool = False
     """Whether its value must not be shown, not even in an error."""
+    is_switch: bool = False
+    """Whether it is `yes` when it is given without a value."""
 
     @property
     def effective(self) -> bool:
@@ -120,6 +122,14 @@ def parse_watermark(text: str) -> int:
     return int(share * memory_bytes())
 
 
+def parse_switch(text: str) -> bool:
+    """Yes or no, or what TOML and environments call it."""
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("write yes or no")
+    return words[text.lower()]
+
+
 def choice(*words: str) -> Callable[[str], str]:
     """One of `words`, in any case."""
 
@@ -155,7 +165,39 @@ OPTIONS: Mapping[str, Option] = {
             parse_address,
             "listen",
         ),
-        Option("tls-listen", "HOST:PORT", "Where to accept AMQP clients with TLS."),
+        Option(
+            "tls-listen",
+            "HOST:PORT",
+            "Where to accept AMQP clients with TLS, such as :5671.",
+            parse_address,
+            "tls_listen",
+        ),
+        Option("tls-cert", "FILE", "Certificate chain for TLS, as PEM.", Path, "tls_cert"),
+        Option("tls-key", "FILE", "Its key, if that is in a file of its own.", Path, "tls_key"),
+        Option("tls-ca", "FILE", "Who signs the certificates of clients.", Path, "tls_ca"),
+        Option(
+            "tls-verify",
+            "none|request|require",
+            "Whether clients may or must show a certificate, by default none.",
+            choice("none", "request", "require"),
+            "tls_verify",
+        ),
+        Option(
+            "tls-login-from",
+            "WHERE",
+            "Where EXTERNAL finds the user in a certificate: distinguished_name (default), "
+            "common_name or subject_alternative_name.",
+            choice("distinguished_name", "common_name", "subject_alternative_name"),
+            "tls_login_from",
+        ),
+        Option(
+            "proxy-protocol",
+            "yes|no",
+            "Whether AMQP clients come through a proxy that says who they are, by default no.",
+            parse_switch,
+            "proxy_protocol",
+            is_switch=True,
+        ),
         Option("http", "HOST:PORT", "Where to serve the management API."),
         Option("metrics", "HOST:PORT", "Where to serve metrics for Prometheus."),
         Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes."),
@@ -268,6 +310,8 @@ def _texts(path: Path, key: str, value: object) -> list[str]:
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(OPTIONS)}"
         raise OptionError(f"{path}: there is no option '{key}'; {hint}")
     values = value if isinstance(value, list) and OPTIONS[key].collect else [value]
+    if OPTIONS[key].is_switch and isinstance(value, bool):
+        return [str(value)]
     if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
         raise OptionError(f'{path}, {key}: write a string, such as {key} = "…"')
     return [str(item) for item in values]

@@ -25,6 +25,7 @@ from fluffle.broker.server.intake import Debt, Intake, Timer
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.publishing import Target, on_publishes, oversized
+from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
@@ -40,6 +41,7 @@ from fluffle.protocol.events import (
 )
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, decode_method, encode_method, make
+from fluffle.protocol.proxy import Address, Forwarded
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER
 
@@ -66,12 +68,16 @@ logger = logging.getLogger(__name__)
 class Connection(asyncio.Protocol):
     """A socket and everything that lives and dies with it."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, forwarded: Forwarded | None = None) -> None:
         self.services = services
+        self._forwarded = forwarded
+        """For whom a proxy made this connection."""
         self.phase = Phase.HEADER
         self.handshake = lifecycle.Handshake()
         self.name = ""
         self.is_from_loopback = False
+        self.certificate: PeerCertificate = {}
+        """The client's, if it has been verified."""
         self.close_reason = ""
         self._session: Session | None = None
         self._channels: Channels | None = None
@@ -91,16 +97,27 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        peer, here = map(self._address, ("peername", "sockname"))
+        peer, here = self._ends()
         self.name = f"{lifecycle.shown_address(*peer)} -> {lifecycle.shown_address(*here)}"
         self.is_from_loopback = lifecycle.is_loopback(peer[0])
+        self.certificate = transport.get_extra_info("peercert") or {}
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
         self._debt = Debt(self._intake, self.services.call_later)
         self.services.connections.add(self)
         self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
 
-    def _address(self, end: str) -> tuple[str, int]:
+    def _ends(self) -> tuple[Address, Address]:
+        """Where the client is and where it connected to, for us or for the proxy in front."""
+        if self._forwarded is None:
+            return self._address("peername"), self._address("sockname")
+        source, destination = self._forwarded.source, self._forwarded.destination
+        return (
+            (lifecycle.plain_host(source[0]), source[1]),
+            (lifecycle.plain_host(destination[0]), destination[1]),
+        )
+
+    def _address(self, end: str) -> Address:
         """Host and port of one end; a unix socket has neither."""
         address = self._transport.get_extra_info(end)
         return (lifecycle.plain_host(address[0]), address[1]) if address else ("", 0)

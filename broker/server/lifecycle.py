@@ -22,7 +22,7 @@ from fluffle.broker.errors import (
     NotAllowed,
 )
 from fluffle.broker.logs import event
-from fluffle.broker.server.sasl import MECHANISMS
+from fluffle.broker.server.sasl import EXTERNAL, MECHANISMS, certified_name
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
@@ -83,10 +83,15 @@ def start(connection: Connection) -> None:
             version_major=0,
             version_minor=9,
             server_properties=pamqp_table(connection.services.server_properties),
-            mechanisms=" ".join(MECHANISMS),
+            mechanisms=" ".join(offered_mechanisms(connection)),
             locales="en_US",
         ),
     )
+
+
+def offered_mechanisms(connection: Connection) -> tuple[str, ...]:
+    """EXTERNAL only to who has shown a certificate."""
+    return (*MECHANISMS, EXTERNAL) if connection.certificate else tuple(MECHANISMS)
 
 
 def on_start_ok(connection: Connection, method: Method) -> None:
@@ -95,16 +100,21 @@ def on_start_ok(connection: Connection, method: Method) -> None:
     properties = field_table(method.client_properties)
     connection.handshake.capabilities = capabilities_of(properties)
     connection.handshake.client_name = text_of(properties, "connection_name")
-    if method.mechanism not in MECHANISMS:
+    if method.mechanism not in offered_mechanisms(connection):
         raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
-    name, password = MECHANISMS[method.mechanism](octets(method.response))
+    access, from_loopback = connection.services.access, connection.is_from_loopback
+    name = ""
     try:
-        connection.handshake.user = connection.services.access.login(
-            name, password, from_loopback=connection.is_from_loopback
-        )
+        if method.mechanism == EXTERNAL:
+            name = certified_name(connection.certificate, connection.services.certificate_login)
+            user = access.login_certified(name, from_loopback=from_loopback)
+        else:
+            name, password = MECHANISMS[method.mechanism](octets(method.response))
+            user = access.login(name, password, from_loopback=from_loopback)
     except LoginRefused as refusal:
         refuse_login(connection, method.mechanism, name, str(refusal))
         return
+    connection.handshake.user = user
     limits = connection.services.limits
     connection.phase = Phase.TUNE
     connection.send(

@@ -36,3 +36,5 @@ class Services:
     """Runs a function after so many seconds."""
     on_new_queue: Callable[[QueueSpec], None]
     connections: Connections
+    certificate_login: str = "distinguished_name"
+    """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""

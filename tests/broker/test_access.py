@@ -40,3 +40,13 @@ def test_a_refusal_does_not_hold_the_password() -> None:
     with pytest.raises(LoginRefused) as refusal:
         ACCESS.login("guest", b"hunter2", from_loopback=True)
     assert "hunter2" not in str(refusal.value)
+
+
+def test_who_has_a_certificate_needs_no_password() -> None:
+    assert ACCESS.login_certified("blank", from_loopback=False) == User("blank")
+    for name, reason in (
+        ("nobody", "user 'nobody' does not exist"),
+        ("guest", "user 'guest' can only connect via localhost"),
+    ):
+        with pytest.raises(LoginRefused, match=f"^{reason}$"):
+            ACCESS.login_certified(name, from_loopback=False)

@@ -29,6 +29,7 @@ class FakeNode:
         self.config = config
         self.addresses: dict[str, tuple[str, int]] = {}
         self.reason = ""
+        self.reloads = 0
         self._on_started = on_started
         self._server: asyncio.Server | None = None
 
@@ -37,6 +38,10 @@ class FakeNode:
         self._server = await loop.create_server(asyncio.Protocol, listen.host, listen.port)
         self.addresses["amqp"] = self._server.sockets[0].getsockname()[:2]
         loop.call_soon(self._on_started)
+
+    def reload(self) -> None:
+        self.reloads += 1
+        terminate()
 
     async def stop(self, reason: str) -> None:
         assert self._server is not None
@@ -102,6 +107,14 @@ def test_a_node_runs_until_a_signal(
     assert (ready["event"], ready["node"], ready["amqp"]) == ("ready", "a", f"{host}:{port}")
     assert (stopping["event"], stopping["signal"]) == ("stopping", number.name)
     assert stopped["event"] == "stopped"
+
+
+def test_a_hangup_makes_the_node_read_its_files_again(tmp_path: Path) -> None:
+    node = FakeNode(
+        Config(data_dir=tmp_path, listen=LOOPBACK), lambda: os.kill(os.getpid(), signal.SIGHUP)
+    )
+    assert run(node.config, lambda _config: node) == 0
+    assert node.reloads == 1
 
 
 def test_the_interpreter_is_tuned_once_the_node_is_up(tmp_path: Path) -> None:
@@ -182,6 +195,8 @@ class Node:
     addresses = {}
     async def start(self):
         os.kill(os.getpid(), signal.SIGTERM)
+    def reload(self):
+        pass
     async def stop(self, reason):
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.get_running_loop().create_future()

@@ -43,6 +43,13 @@ def test_every_effective_option_reaches_the_config() -> None:
         node="a@b",
         data_dir="there",
         listen="[::1]:0",
+        tls_listen=":5671",
+        tls_cert="c",
+        tls_key="k",
+        tls_ca="a",
+        tls_verify="Require",
+        tls_login_from="common_name",
+        proxy_protocol="yes",
         user="alice:p:w",
         vhost="v",
         memory_high_watermark="0.5",
@@ -56,6 +63,13 @@ def test_every_effective_option_reaches_the_config() -> None:
             node_name="a@b",
             data_dir=Path("there"),
             listen=ListenAddress("::1", 0),
+            tls_listen=ListenAddress("", 5671),
+            tls_cert=Path("c"),
+            tls_key=Path("k"),
+            tls_ca=Path("a"),
+            tls_verify="require",
+            tls_login_from="common_name",
+            proxy_protocol=True,
             users={"guest": "guest", "alice": "p:w"},
             vhosts=("/", "v"),
             memory_bytes_max=int(memory_bytes() * 0.5),
@@ -102,6 +116,17 @@ def test_users_and_vhosts_may_be_many(tmp_path: Path) -> None:
 def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
     config = from_file(tmp_path, "memory-high-watermark = 0.25").config
     assert config.memory_bytes_max == int(memory_bytes() * 0.25)
+
+
+def test_a_switch_is_a_boolean_in_the_file_and_may_be_alone_on_the_command_line(
+    tmp_path: Path,
+) -> None:
+    assert from_file(tmp_path, "proxy-protocol = true").config.proxy_protocol
+    assert not from_file(tmp_path, "proxy-protocol = false").config.proxy_protocol
+    flags = ["serve", "--proxy-protocol", "--listen", "nowhere"]
+    assert "--listen: cannot use 'nowhere'" in CliRunner().invoke(main, flags).output
+    flags = ["serve", "--proxy-protocol", "maybe"]
+    assert "--proxy-protocol: cannot use 'maybe'" in CliRunner().invoke(main, flags).output
 
 
 def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
@@ -152,6 +177,7 @@ def test_what_is_no_address(text: str) -> None:
         ({"memory_high_watermark": "1.5"}, "'1.5'; write a share of the memory"),
         ({"memory_high_watermark": "nan"}, "'nan'; write a share of the memory"),
         ({"memory_high_watermark": "half"}, "'half'; write a share of the memory"),
+        ({"proxy_protocol": "maybe"}, "'maybe'; write yes or no"),
         ({"node": "a b"}, "'a b'; write a name without spaces"),
         ({"vhost": ""}, "''; write the name of a virtual host"),
     ],

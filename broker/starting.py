@@ -1,0 +1,19 @@
+"""Why a node cannot start."""
+
+import errno
+
+from fluffle.broker.config import ListenAddress
+
+
+class StartFailed(Exception):
+    """Why the node cannot run here, in a sentence that says what to change."""
+
+
+def cannot_listen(option: str, address: ListenAddress, error: OSError) -> StartFailed:
+    """The address that `option` names cannot be bound."""
+    if error.errno == errno.EADDRINUSE:
+        return StartFailed(
+            f"cannot listen on {address}, which is in use; stop the process that uses it, or "
+            f"name another address with {option}"
+        )
+    return StartFailed(f"cannot listen on {address} ({error}); name another address with {option}")
