@@ -19,16 +19,26 @@ ORIGINS_MAX = 65_536
 """Origins are interned until there are so many; then afresh, and older messages keep theirs."""
 
 
+class QueueCounts:
+    """How often queues were declared, made and deleted, since the node started."""
+
+    __slots__ = ("created", "declared", "deleted")
+
+    def __init__(self) -> None:
+        self.declared = self.created = self.deleted = 0
+
+
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
 
-    __slots__ = ("_origins", "_owned", "_touch", "name", "queues", "router", "topology")
+    __slots__ = ("_origins", "_owned", "_touch", "counts", "name", "queues", "router", "topology")
 
     def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
         self.name = name
         self.queues: dict[str, Queue] = {}
         self.topology = Topology(name)
         self.router = Router(self.topology, self.queues.__contains__)
+        self.counts = QueueCounts()
         self._touch = touch
         self._origins: dict[tuple[str, str], Origin] = {}
         self._owned: dict[object, dict[str, Queue]] = {}
@@ -70,6 +80,7 @@ class VirtualHost:
 
         Raises ResourceLocked, PreconditionFailed, NotImplementedHere with RabbitMQ's texts.
         """
+        self.counts.declared += 1
         expected_owner = owner if declared.exclusive else None
         queue = self.queues.get(declared.name)
         if queue is None:
@@ -78,6 +89,7 @@ class VirtualHost:
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
             self.topology.touch()
+            self.counts.created += 1
             return queue
         if queue.owner is not expected_owner:
             raise self._locked(declared.name)
@@ -89,6 +101,7 @@ class VirtualHost:
         if not self.has(queue):
             return
         del self.queues[queue.name]
+        self.counts.deleted += 1
         if queue.owner is not None:
             self._disown(queue.owner, queue.name)
         self.topology.drop_queue(queue.name)

@@ -76,6 +76,13 @@ class Channel:
         for handout, start, stop in stretches:
             handout.holder.queue.settle(handout, start, stop)
 
+    def acknowledge(self, stretches: list[Stretch]) -> None:
+        """As `drop`, for messages that the client has worked through."""
+        self.drop(stretches)
+        self.session.traffic.from_queues.acknowledged += sum(
+            stop - start for _handout, start, stop in stretches
+        )
+
     def give_back(self, stretches: list[Stretch]) -> None:
         """Messages go back to their queues."""
         for handout, start, stop in stretches:
@@ -94,6 +101,11 @@ class Channel:
             self.unacked.restore(self.transaction.forget())
         self.give_back(self.unacked.take_up_to(0)[0])
         self.session.confirming.pop(self, None)
+        traffic = self.session.traffic
+        traffic.channels_closed += 1
+        if self.confirms is not None:
+            traffic.received_confirm += self.confirms.assigned_count
+            traffic.confirmed += self.confirms.accepted_count
 
 
 Settler: TypeAlias = Callable[[list[Stretch]], None]

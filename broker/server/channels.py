@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from fluffle.broker.errors import BrokerError, ChannelError
 from fluffle.broker.logs import event
@@ -37,6 +38,10 @@ class Channels:
         if channel is None and number not in self._closing:
             raise ChannelError("expected 'channel.open'")
         return channel
+
+    def __iter__(self) -> Iterator[Channel]:
+        """Those that are open."""
+        return iter(self._open.values())
 
     @property
     def have_consumers(self) -> bool:
@@ -92,6 +97,7 @@ class Channels:
                 f"({self._limit})",
             )
         self._open[number] = Channel(number, self._session, publish_plain)
+        self._session.traffic.channels_opened += 1
         self._send(number, make(Methods.OpenOk, channel_id=""))
 
     def _on_method_while_closing(self, number: int, method: Method) -> None:

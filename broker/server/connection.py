@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
@@ -300,6 +300,7 @@ class Connection(asyncio.Protocol):
         self._session = session
         self._channels = Channels(session, self.handshake.channels_max)
         self._timers.pop("handshake").cancel()
+        self.services.traffic.connections_opened += 1
         self.services.alarms.listen(self._on_alarm)
 
     def end_session(self) -> None:
@@ -307,6 +308,7 @@ class Connection(asyncio.Protocol):
         if self._channels is not None and self._session is not None:
             self._channels.end_all()
             self._session.vhost.drop_owned(self._session)
+            self.services.traffic.connections_closed += 1
         self._channels = self._session = None
 
     def finish(self) -> None:
@@ -320,6 +322,15 @@ class Connection(asyncio.Protocol):
         """Close the socket without a word: the peer has had its time."""
         self.close_reason = self.close_reason or "no answer in time"
         self._transport.abort()
+
+    @property
+    def channels(self) -> Iterable[Channel]:
+        return self._channels or ()
+
+    @property
+    def is_publisher(self) -> bool:
+        """Whether it has published."""
+        return self._session is not None and bool(self._session.routes)
 
     def on_behind(self, target: Target, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way too."""

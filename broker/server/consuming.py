@@ -36,6 +36,12 @@ class Getter:
         """Answer with the message, and with how many are left."""
         channel = self._channel
         session = channel.session
+        deliveries = session.traffic.from_queues
+        if self.no_ack:
+            deliveries.got_auto_ack += 1
+        else:
+            deliveries.got_manual_ack += 1
+        deliveries.redelivered += handout.redelivered
         frame = get_ok_frame(
             channel.number,
             channel.unacked.number(handout),
@@ -151,6 +157,7 @@ def on_get(channel: Channel, method: Method) -> None:
     queue = channel.queue(method.queue)
     handout = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     if handout is None:
+        channel.session.traffic.from_queues.get_empty += 1
         channel.reply(make(Basic.GetEmpty))
     else:
         handout.holder.deliver(handout)
@@ -158,7 +165,7 @@ def on_get(channel: Channel, method: Method) -> None:
 
 def on_acks(channel: Channel, acks: Acks) -> None:
     """A run of single acks, or one with multiple."""
-    settle = channel.drop if channel.transaction is None else channel.transaction.ack
+    settle = channel.acknowledge if channel.transaction is None else channel.transaction.ack
     settle_tags(channel, acks, settle)
 
 

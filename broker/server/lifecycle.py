@@ -115,6 +115,7 @@ def on_start_ok(connection: Connection, method: Method) -> None:
         refuse_login(connection, method.mechanism, name, str(refusal))
         return
     connection.handshake.user = user
+    connection.services.traffic.logins_succeeded += 1
     limits = connection.services.limits
     connection.phase = Phase.TUNE
     connection.send(
@@ -129,6 +130,7 @@ def on_start_ok(connection: Connection, method: Method) -> None:
 
 def refuse_login(connection: Connection, mechanism: str, name: str, reason: str) -> None:
     """Tell a client that can hear it (authentication_failure_close), or just hang up."""
+    connection.services.traffic.logins_failed += 1
     event(
         logger,
         logging.WARNING,

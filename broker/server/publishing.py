@@ -73,6 +73,7 @@ def on_publishes(channel: Channel, batch: Publishes) -> None:
     if facts is None:
         facts = remember_facts(session, raw)
     contents, content_bytes, targets = batch.contents, batch.content_bytes, route.targets
+    session.traffic.received += len(contents)
     if facts.is_special:
         contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
@@ -158,8 +159,14 @@ def publish_plain(
         target.enqueue(route.origin, contents, content_bytes)
         if target.is_behind:
             channel.session.on_behind(target, len(contents))
-    if not targets and route.mandatory:
+    traffic = channel.session.traffic
+    if targets:
+        traffic.routed += len(contents) * len(targets)
+    elif route.mandatory:
+        traffic.unroutable_returned += len(contents)
         return_unroutable(channel, route.origin, contents)
+    else:
+        traffic.unroutable_dropped += len(contents)
 
 
 def publish_confirmed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fluffle.broker.access import Access
 from fluffle.broker.alarms import Alarms
@@ -12,6 +12,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.server.intake import Timer
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
+from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
@@ -38,3 +39,4 @@ class Services:
     connections: Connections
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
+    traffic: Traffic = field(default_factory=Traffic)

@@ -36,6 +36,7 @@ class Session:
         "replies",
         "routes",
         "topology",
+        "traffic",
         "user",
         "vhost",
     )
@@ -60,6 +61,7 @@ class Session:
         """Asked for its epoch with every batch."""
         self.outlet = outlet
         self.replies = services.replies
+        self.traffic = services.traffic
         self.on_new_queue = services.on_new_queue
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""

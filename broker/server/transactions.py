@@ -48,7 +48,7 @@ class Transaction:
         for route, targets, contents, content_bytes in self._publishes:
             publish_plain(channel, route, targets, contents, content_bytes)
             is_complete &= all(vhost.has(queue) for queue in targets if isinstance(queue, Queue))
-        channel.drop(self._acknowledged)
+        channel.acknowledge(self._acknowledged)
         channel.give_back(self._given_back)
         self.forget()
         if not is_complete:
