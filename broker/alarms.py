@@ -1,6 +1,11 @@
 """Resource alarms of a node: while one is raised, connections that publish are not read."""
 
+import logging
 from collections.abc import Callable
+
+from fluffle.broker.logs import event
+
+logger = logging.getLogger(__name__)
 
 
 class Alarms:
@@ -17,6 +22,9 @@ class Alarms:
         """What RabbitMQ tells blocked clients, `low on memory & disk`; empty without an alarm."""
         return f"low on {' & '.join(self._raised)}" if self._raised else ""
 
+    def is_raised(self, resource: str) -> bool:
+        return resource in self._raised
+
     def set(self, resource: str, *, low: bool) -> None:
         """Raise or clear the alarm of a resource (`memory`, `disk`)."""
         if low == (resource in self._raised):
@@ -25,6 +33,8 @@ class Alarms:
             self._raised[resource] = None
         else:
             del self._raised[resource]
+        level, name = (logging.WARNING, "alarm_raised") if low else (logging.INFO, "alarm_cleared")
+        event(logger, level, name, resource=resource)
         for listener in tuple(self._listeners):
             listener()
 

@@ -70,6 +70,7 @@ class Config:
     tls_verify: str = "none"
     tls_login_from: str = "distinguished_name"
     proxy_protocol: bool = False
+    metrics_listen: ListenAddress | None = None
     limits: Limits = Limits()
     users: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_USERS), repr=False)
     vhosts: tuple[str, ...] = (DEFAULT_VHOST,)
@@ -77,6 +78,8 @@ class Config:
         default_factory=lambda: int(MEMORY_HIGH_WATERMARK * memory_bytes())
     )
     """Resident memory beyond which publishers are paused."""
+    disk_free_bytes_min: int = 50_000_000
+    """Space that must stay free in `data_dir`; with less, publishers are paused."""
     log_format: str = "text"
     log_level: str = "info"
     product: str = "RabbitMQ"

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access import Access
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.clock import SystemClock
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.disk import DiskWatch
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
@@ -25,6 +27,7 @@ from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 
 if TYPE_CHECKING:
+    from fluffle.broker.metrics.endpoint import MetricsEndpoint
     from fluffle.broker.server.tls import Certificates
 
 CAPABILITIES = (
@@ -49,7 +52,9 @@ class Node:
     __slots__ = (
         "_certificates",
         "_config",
+        "_disk_watch",
         "_listener",
+        "_metrics",
         "_noticed",
         "_services",
         "_watch",
@@ -63,6 +68,7 @@ class Node:
         self._noticed: set[str] = set()
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
+        self._metrics: MetricsEndpoint | None = None
 
     async def start(self) -> None:
         """Accept connections.  OSError when `listen` cannot be bound, StartFailed for the rest."""
@@ -87,11 +93,17 @@ class Node:
         self._listener = Listener(self._services)
         self._watch = MemoryWatch(self._services.alarms, loop.call_later, config.memory_bytes_max)
         self._watch.start()
+        self._disk_watch = DiskWatch(
+            self._services.alarms, loop.call_later, config.data_dir, config.disk_free_bytes_min
+        )
+        self._disk_watch.start()
         self.addresses["amqp"] = await self._listener.listen(
             config.listen.host, config.listen.port, is_proxied=config.proxy_protocol
         )
         if config.tls_listen is not None:
             self.addresses["amqps"] = await self._listen_tls(config.tls_listen)
+        if config.metrics_listen is not None:
+            self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen)
 
     async def _listen_tls(self, address: ListenAddress) -> tuple[str, int]:
         from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used
@@ -115,6 +127,15 @@ class Node:
         except OSError as error:
             raise cannot_listen("--tls-listen", address, error) from error
 
+    async def _listen_metrics(self, address: ListenAddress) -> tuple[str, int]:
+        from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
+
+        self._metrics = MetricsEndpoint(self._services, self._config, SystemClock())
+        try:
+            return await self._metrics.listen(address.host, address.port)
+        except OSError as error:
+            raise cannot_listen("--metrics", address, error) from error
+
     def reload(self) -> None:
         """Read the certificates again, also if their files look unchanged."""
         if self._certificates is not None:
@@ -123,6 +144,9 @@ class Node:
     async def stop(self, reason: str) -> None:
         """Close every connection with 320 CONNECTION_FORCED and let go of everything."""
         self._watch.stop()
+        self._disk_watch.stop()
+        if self._metrics is not None:
+            self._metrics.stop()
         await self._listener.stop(reason)
 
     def _note_features(self, spec: QueueSpec) -> None:

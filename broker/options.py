@@ -27,6 +27,11 @@ CONFIG = "config"
 
 LEVELS = ("debug", "info", "warning", "error")
 PORT_MAX = 65_535
+UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
+    f"{prefix}{ending}": int(base**power)
+    for power, prefix in enumerate("kmgt", start=1)
+    for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
+}
 
 
 class OptionError(Exception):
@@ -122,6 +127,15 @@ def parse_watermark(text: str) -> int:
     return int(share * memory_bytes())
 
 
+def parse_size(text: str) -> int:
+    """A number of bytes, with a unit of powers of 1000 (MB) or of 1024 (MiB)."""
+    number = text.rstrip("BGKMTbgikmt ")
+    unit = text[len(number) :].strip().lower()
+    if not number.isdecimal() or unit not in UNITS:
+        raise ValueError("write a number of bytes such as 50MB, 2GiB or 1000000")
+    return int(number) * UNITS[unit]
+
+
 def parse_switch(text: str) -> bool:
     """Yes or no, or what TOML and environments call it."""
     words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -199,7 +213,13 @@ OPTIONS: Mapping[str, Option] = {
             is_switch=True,
         ),
         Option("http", "HOST:PORT", "Where to serve the management API."),
-        Option("metrics", "HOST:PORT", "Where to serve metrics for Prometheus."),
+        Option(
+            "metrics",
+            "HOST:PORT",
+            "Where to serve metrics for Prometheus, such as :15692.",
+            parse_address,
+            "metrics_listen",
+        ),
         Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes."),
         Option("peers", "a=HOST:PORT,…", "The other nodes of the cluster."),
         Option("cluster-secret", "TEXT", "What the nodes of a cluster share.", is_secret=True),
@@ -227,6 +247,13 @@ OPTIONS: Mapping[str, Option] = {
             "Share of the memory above which publishers are paused, by default 0.6.",
             parse_watermark,
             "memory_bytes_max",
+        ),
+        Option(
+            "disk-free-limit",
+            "SIZE",
+            "Free space below which publishers are paused, by default 50MB.",
+            parse_size,
+            "disk_free_bytes_min",
         ),
         Option("product", "NAME", "Product that clients are told.", parse_name, "product"),
         Option("product-version", "VERSION", "Its version.", parse_name, "product_version"),

@@ -50,6 +50,8 @@ def test_every_effective_option_reaches_the_config() -> None:
         tls_verify="Require",
         tls_login_from="common_name",
         proxy_protocol="yes",
+        metrics=":15692",
+        disk_free_limit="2 GiB",
         user="alice:p:w",
         vhost="v",
         memory_high_watermark="0.5",
@@ -70,6 +72,8 @@ def test_every_effective_option_reaches_the_config() -> None:
             tls_verify="require",
             tls_login_from="common_name",
             proxy_protocol=True,
+            metrics_listen=ListenAddress("", 15_692),
+            disk_free_bytes_min=2 << 30,
             users={"guest": "guest", "alice": "p:w"},
             vhosts=("/", "v"),
             memory_bytes_max=int(memory_bytes() * 0.5),
@@ -177,6 +181,9 @@ def test_what_is_no_address(text: str) -> None:
         ({"memory_high_watermark": "1.5"}, "'1.5'; write a share of the memory"),
         ({"memory_high_watermark": "nan"}, "'nan'; write a share of the memory"),
         ({"memory_high_watermark": "half"}, "'half'; write a share of the memory"),
+        ({"disk_free_limit": "5 apples"}, "'5 apples'; write a number of bytes such as 50MB"),
+        ({"disk_free_limit": "-1"}, "'-1'; write a number of bytes"),
+        ({"disk_free_limit": "MB"}, "'MB'; write a number of bytes"),
         ({"proxy_protocol": "maybe"}, "'maybe'; write yes or no"),
         ({"node": "a b"}, "'a b'; write a name without spaces"),
         ({"vhost": ""}, "''; write the name of a virtual host"),
@@ -190,6 +197,21 @@ def test_bad_values(flags: dict[str, str], text: str) -> None:
 def test_a_bad_user_is_refused_without_showing_what_may_be_a_password(text: str) -> None:
     expected = "--user: cannot use that value; write NAME:PASSWORD, neither of them empty"
     assert refusal(user=text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("7", 7),
+        ("7B", 7),
+        ("7k", 7_000),
+        ("50MB", 50_000_000),
+        ("1GiB", 1 << 30),
+        ("2tib", 2 << 40),
+    ],
+)
+def test_sizes(text: str, size_bytes: int) -> None:
+    assert from_flags(disk_free_limit=text).config.disk_free_bytes_min == size_bytes
 
 
 def test_errors_name_their_source(tmp_path: Path) -> None:
