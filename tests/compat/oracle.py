@@ -22,12 +22,13 @@ def free_port() -> int:
 
 
 class RabbitMQ:
-    """One node with its own data, cookie and port mapper; no plugins."""
+    """One node with its own data, cookie and port mapper; without plugins, if none are named."""
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = "", plugins: str = "") -> None:
         self.port = free_port()
         self._folder = folder
         self._config = config
+        self._plugins = plugins
         self._processes = ExitStack()
 
     def __enter__(self) -> Self:
@@ -58,7 +59,7 @@ class RabbitMQ:
         cookie = folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o600)
-        (folder / "plugins").write_text("[].\n")
+        (folder / "plugins").write_text(f"[{self._plugins}].\n")
         (folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{self._config}\n"
         )
