@@ -64,20 +64,25 @@ MECHANISMS: dict[str, Callable[[bytes], Credentials]] = {"PLAIN": plain, "AMQPLA
 RDN_NAMES = {
     "commonName": "CN",
     "countryName": "C",
+    "dnQualifier": "2.5.4.46",
     "domainComponent": "DC",
     "emailAddress": "EMAILADDRESS",
+    "generationQualifier": "GENERATIONQUALIFIER",
     "givenName": "GIVENNAME",
+    "initials": "INITIALS",
     "localityName": "L",
     "organizationName": "O",
     "organizationalUnitName": "OU",
+    "pseudonym": "PSEUDONYM",
     "serialNumber": "SERIALNUMBER",
     "stateOrProvinceName": "ST",
-    "streetAddress": "STREET",
+    "streetAddress": "2.5.4.9",
     "surname": "SN",
     "title": "TITLE",
     "userId": "UID",
 }
-"""As RabbitMQ writes them in a distinguished name."""
+"""As RabbitMQ writes them in a distinguished name; OpenSSL gives all others as numbers, too."""
+ESCAPED = frozenset(b'"+,;<>\\')
 
 
 def distinguished_name(certificate: PeerCertificate) -> str:
@@ -103,11 +108,17 @@ def alternative_name(certificate: PeerCertificate) -> str:
 
 
 def escaped(value: str) -> str:
-    """A value in a distinguished name (RFC 4514 §2.4)."""
-    text = "".join(f"\\{letter}" if letter in '"+,;<>\\' else letter for letter in value)
+    """A value in a distinguished name (RFC 4514 §2.4); RabbitMQ writes what is not ASCII in hex."""
+    text = "".join(map(escaped_octet, value.encode()))
     if text.startswith(("#", " ")):
         text = "\\" + text
     return f"{text[:-1]}\\ " if text.endswith(" ") and len(value) > 1 else text
+
+
+def escaped_octet(octet: int) -> str:
+    if not 32 <= octet < 126:
+        return f"\\{octet:02X}"
+    return f"\\{octet:c}" if octet in ESCAPED else chr(octet)
 
 
 LOGIN_FROM: dict[str, Callable[[PeerCertificate], str]] = {

@@ -20,7 +20,7 @@ NOBODY: PeerCertificate = {"subject": ()}
 @pytest.mark.parametrize(
     ("login_from", "name"),
     [
-        ("distinguished_name", r"1.2.3.4=\#x\ ,CN=alice+UID=7,O=Hase & Söhne\, Wien,C=AT"),
+        ("distinguished_name", r"1.2.3.4=\#x\ ,CN=alice+UID=7,O=Hase & S\C3\B6hne\, Wien,C=AT"),
         ("common_name", "alice"),
         ("subject_alternative_name", "alice.example"),
     ],
