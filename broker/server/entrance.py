@@ -51,12 +51,12 @@ class Entrance:
         self._clients: dict[asyncio.Task[None], socket.socket] = {}
         """Who is not in yet, by the task that lets him in."""
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        self._accepting.add_done_callback(lambda _task: listening.close())
 
     def close(self) -> None:
         """Accept no more, and turn away who is not in yet."""
         for task in (self._accepting, *self._clients):
             task.cancel()
-        self._socket.close()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ class Entrance:
             )
         except (OSError, ProxyError) as error:
             client.close()
-            event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=error)
+            event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=reason_of(error))
 
 
 async def read_header(client: socket.socket) -> Forwarded | None:
@@ -105,3 +105,12 @@ async def read_header(client: socket.socket) -> Forwarded | None:
                 raise ProxyError(f"closed by peer after {len(header)} bytes of the PROXY header")
             header += data
     return parse(header)
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong, in the words of OpenSSL or of the system, on which a reader can act."""
+    openssl_reason = getattr(error, "reason", None)
+    if openssl_reason:
+        return str(openssl_reason).replace("_", " ").lower()
+    system_reason = getattr(error, "strerror", None)
+    return system_reason or str(error) or type(error).__name__

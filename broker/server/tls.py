@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from fluffle.broker.logs import event
+from fluffle.broker.server.entrance import reason_of
 from fluffle.broker.starting import StartFailed
 
 VERIFY_MODES: Mapping[str, ssl.VerifyMode] = {
@@ -107,13 +108,6 @@ def check_readable(option: str, file: Path) -> None:
         raise StartFailed(
             f"cannot read {file} ({error.strerror}); name another file with {option}"
         ) from error
-
-
-def reason_of(error: OSError) -> str:
-    """What OpenSSL or the system says is wrong, without the line of C that says it."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    return error.strerror or str(error)
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import pytest
@@ -19,9 +21,10 @@ from fluffle.broker.daemon import new_event_loop
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.node import Node
 from fluffle.broker.server import entrance
+from fluffle.broker.server.entrance import Entrance
 from fluffle.broker.starting import StartFailed
 from fluffle.protocol.methods import Connection
-from fluffle.protocol.proxy import SIGNATURE
+from fluffle.protocol.proxy import SIGNATURE, ProxyError
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.support.certificates import Authority
 from tests.support.peer import peer_of
@@ -235,6 +238,53 @@ def test_a_node_that_stops_does_not_wait_for_handshakes(run: Run, config: Config
         writer.close()
 
     run(scenario())
+
+
+class FakeLoop:
+    """Accepting fails as often as it is told to, then it waits."""
+
+    def __init__(self, errors: list[int]) -> None:
+        self.errors = errors
+        self.waits = asyncio.Event()
+
+    async def sock_accept(self, _socket: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+        if self.errors:
+            raise OSError(self.errors.pop(0), "no")
+        self.waits.set()
+        return await asyncio.Future()
+
+
+async def test_accepting_goes_on_after_errors_and_takes_a_rest_without_resources(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rests: list[float] = []
+
+    async def rest(delay_s: float) -> None:
+        rests.append(delay_s)
+
+    loop = FakeLoop([errno.ECONNABORTED, errno.EMFILE, errno.ECONNABORTED])
+    fake = SimpleNamespace(get_running_loop=lambda: loop, sleep=rest)
+    with socket.socket() as listening:
+        there = Entrance(
+            listening, lambda _: asyncio.Protocol(), is_proxied=True, certificates=None
+        )
+        monkeypatch.setattr(entrance, "asyncio", fake)
+        await loop.waits.wait()
+        there.close()
+    assert rests == [entrance.PAUSE_S]
+    assert len(logged(caplog, "accept_failed")) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
+        (ProxyError("no header"), "no header"),
+    ],
+)
+def test_a_reason_is_never_empty(error: Exception, reason: str) -> None:
+    assert entrance.reason_of(error) == reason
 
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 5672\r\n"
