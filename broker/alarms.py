@@ -1,11 +1,6 @@
 """Resource alarms of a node: while one is raised, connections that publish are not read."""
 
-import logging
 from collections.abc import Callable
-
-from fluffle.broker.logs import event
-
-logger = logging.getLogger(__name__)
 
 
 class Alarms:
@@ -33,8 +28,6 @@ class Alarms:
             self._raised[resource] = None
         else:
             del self._raised[resource]
-        level, name = (logging.WARNING, "alarm_raised") if low else (logging.INFO, "alarm_cleared")
-        event(logger, level, name, resource=resource)
         for listener in tuple(self._listeners):
             listener()
 

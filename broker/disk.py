@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.logs import event
 
 PERIOD_S = 1.0
 """A disk that takes 2 GB/s, and is written to by others too, loses that much in between."""
+
+logger = logging.getLogger(__name__)
 
 
 class Timer(Protocol):
@@ -38,13 +42,27 @@ class DiskWatch:
     def start(self) -> None:
         """Look now and from now on; what cannot be seen changes nothing."""
         available = free_bytes(self._folder)
-        if available is not None:
-            self._alarms.set("disk", low=available < self._limit_bytes)
+        if available is not None and self._alarms.is_raised("disk") != (
+            available < self._limit_bytes
+        ):
+            self._tell(available)
         self._timer = self._call_later(PERIOD_S, self.start)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _tell(self, available: int) -> None:
+        is_low = available < self._limit_bytes
+        event(
+            logger,
+            logging.WARNING if is_low else logging.INFO,
+            "alarm_raised" if is_low else "alarm_cleared",
+            resource="disk",
+            free_bytes=available,
+            limit_bytes=self._limit_bytes,
+        )
+        self._alarms.set("disk", low=is_low)
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -149,12 +149,19 @@ class Node:
             self._metrics.stop()
         await self._listener.stop(reason)
 
-    def _note_features(self, spec: QueueSpec) -> None:
-        """Log, once each, what a declare asks for and does not get yet."""
+    def _note_features(self, spec: QueueSpec, vhost: str) -> None:
+        """Log what a declare asks for and does not get yet: each feature once, for who is first."""
         for feature in features_not_in_effect(spec):
             if feature not in self._noticed:
                 self._noticed.add(feature)
-                event(logger, logging.WARNING, "not_yet_in_effect", feature=feature)
+                event(
+                    logger,
+                    logging.WARNING,
+                    "not_yet_in_effect",
+                    feature=feature,
+                    queue=spec.name,
+                    vhost=vhost,
+                )
 
 
 def random_name() -> str:

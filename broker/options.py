@@ -2,7 +2,9 @@
 
 A value is taken from the command line, else from the environment (`FLUFFLE_` and the name in upper
 case, `_` for `-`), else from the TOML file (the name is the key), else the default of `Config`
-holds.  What cannot be used ends the start with a sentence that says what to change and where.
+holds.  An option that collects takes many values: the flag many times, the variable with one on
+each line, the key with an array.  What cannot be used ends the start with a sentence that says what
+to change and where.
 """
 
 import tomllib
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fluffle.broker.config import (
+    AMQP_PORT,
     DEFAULT_USERS,
     DEFAULT_VHOST,
+    MEMORY_HIGH_WATERMARK,
     Config,
     ListenAddress,
     memory_bytes,
@@ -26,6 +30,8 @@ CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
 
 LEVELS = ("debug", "info", "warning", "error")
+TLS_VERIFY = ("none", "request", "require")
+TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name")
 PORT_MAX = 65_535
 UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
     f"{prefix}{ending}": int(base**power)
@@ -47,6 +53,8 @@ class Option:
     help: str
     parse: Callable[[str], object] = str
     config_field: str | None = None
+    default: str = ""
+    """What holds without it, as one would write it; the value itself is in `Config`."""
     collect: Callable[[list[Any]], object] | None = None
     """Makes one value of those of an option that may be given many times."""
     is_secret: bool = False
@@ -58,6 +66,17 @@ class Option:
     def effective(self) -> bool:
         """Whether the part it is for exists."""
         return self.config_field is not None
+
+    @property
+    def description(self) -> str:
+        """All there is to say of it on a line of help."""
+        parts = (
+            self.help,
+            "May be given many times." if self.collect else "",
+            f"[default: {self.default}]" if self.default else "",
+            "" if self.effective else "Not yet in effect.",
+        )
+        return "  ".join(part for part in parts if part)
 
     @property
     def variable(self) -> str:
@@ -92,6 +111,17 @@ def parse_address(text: str) -> ListenAddress:
     if not (colon and is_host and port.isdecimal() and int(port) <= PORT_MAX):
         raise ValueError("write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any")
     return ListenAddress(bare_host, int(port))
+
+
+def parse_peers(text: str) -> dict[str, ListenAddress]:
+    """NAME=HOST:PORT,…: the nodes by name."""
+    peers = {}
+    for peer in text.split(","):
+        name, equals, address = peer.partition("=")
+        if not equals:
+            raise ValueError("write NAME=HOST:PORT, with commas between the nodes")
+        peers[parse_name(name)] = parse_address(address)
+    return peers
 
 
 def parse_user(text: str) -> tuple[str, str]:
@@ -168,21 +198,20 @@ def with_default_vhost(names: list[str]) -> tuple[str, ...]:
 OPTIONS: Mapping[str, Option] = {
     option.name: option
     for option in (
-        Option("node", "NAME", "Name of this node.", parse_name, "node_name"),
-        Option(
-            "data-dir", "DIR", "Where the node keeps its data, by default ./data.", Path, "data_dir"
-        ),
+        Option("node", "NAME", "Name of this node.", parse_name, "node_name", "fluffle@HOSTNAME"),
+        Option("data-dir", "DIR", "Where the node keeps its data.", Path, "data_dir", "data"),
         Option(
             "listen",
             "HOST:PORT",
-            "Where to accept AMQP clients, by default :5672.",
+            "Where to accept AMQP clients.",
             parse_address,
             "listen",
+            f":{AMQP_PORT}",
         ),
         Option(
             "tls-listen",
             "HOST:PORT",
-            "Where to accept AMQP clients with TLS, such as :5671.",
+            "Where to accept AMQP clients with TLS, usually :5671.",
             parse_address,
             "tls_listen",
         ),
@@ -191,80 +220,89 @@ OPTIONS: Mapping[str, Option] = {
         Option("tls-ca", "FILE", "Who signs the certificates of clients.", Path, "tls_ca"),
         Option(
             "tls-verify",
-            "none|request|require",
-            "Whether clients may or must show a certificate, by default none.",
-            choice("none", "request", "require"),
+            "|".join(TLS_VERIFY),
+            "Whether clients may or must show a certificate.",
+            choice(*TLS_VERIFY),
             "tls_verify",
+            "none",
         ),
         Option(
             "tls-login-from",
             "WHERE",
-            "Where EXTERNAL finds the user in a certificate: distinguished_name (default), "
-            "common_name or subject_alternative_name.",
-            choice("distinguished_name", "common_name", "subject_alternative_name"),
+            f"Where EXTERNAL finds the user in a certificate: {', '.join(TLS_LOGIN_FROM)}.",
+            choice(*TLS_LOGIN_FROM),
             "tls_login_from",
+            "distinguished_name",
         ),
         Option(
             "proxy-protocol",
             "yes|no",
-            "Whether AMQP clients come through a proxy that says who they are, by default no.",
+            "Whether AMQP clients come through a proxy that says who they are.",
             parse_switch,
             "proxy_protocol",
+            "no",
             is_switch=True,
         ),
-        Option("http", "HOST:PORT", "Where to serve the management API."),
+        Option("http", "HOST:PORT", "Where to serve the management API.", parse_address),
         Option(
             "metrics",
             "HOST:PORT",
-            "Where to serve metrics for Prometheus, such as :15692.",
+            "Where to serve metrics for Prometheus, usually :15692.",
             parse_address,
             "metrics_listen",
         ),
-        Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes."),
-        Option("peers", "a=HOST:PORT,…", "The other nodes of the cluster."),
+        Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes.", parse_address),
+        Option("peers", "a=HOST:PORT,…", "The other nodes of the cluster.", parse_peers),
         Option("cluster-secret", "TEXT", "What the nodes of a cluster share.", is_secret=True),
         Option(
             "user",
             "NAME:PASSWORD",
-            "A user besides guest; may be given many times.",
+            "A user besides guest, with every right in every virtual host.",
             parse_user,
             "users",
-            with_default_users,
+            collect=with_default_users,
             is_secret=True,
         ),
         Option(
             "vhost",
             "NAME",
-            "A virtual host besides /; may be given many times.",
+            "A virtual host besides /.",
             parse_vhost,
             "vhosts",
-            with_default_vhost,
+            collect=with_default_vhost,
         ),
         Option("definitions", "FILE", "Definitions to import, as exported by RabbitMQ."),
         Option(
             "memory-high-watermark",
             "SHARE",
-            "Share of the memory above which publishers are paused, by default 0.6.",
+            "Share of the memory above which publishers are paused.",
             parse_watermark,
             "memory_bytes_max",
+            str(MEMORY_HIGH_WATERMARK),
+        ),
+        Option(
+            "product", "NAME", "Product that clients are told.", parse_name, "product", "RabbitMQ"
+        ),
+        Option(
+            "product-version", "VERSION", "Its version.", parse_name, "product_version", "4.3.5"
         ),
         Option(
             "disk-free-limit",
             "SIZE",
-            "Free space below which publishers are paused, by default 50MB.",
+            "Free space below which publishers are paused.",
             parse_size,
             "disk_free_bytes_min",
+            "50MB",
         ),
-        Option("product", "NAME", "Product that clients are told.", parse_name, "product"),
-        Option("product-version", "VERSION", "Its version.", parse_name, "product_version"),
         Option(
             "log-format",
             "|".join(FORMATS),
             "How to write log lines.",
             choice(*FORMATS),
             "log_format",
+            "text",
         ),
-        Option("log-level", "LEVEL", f"One of {', '.join(LEVELS)}.", choice(*LEVELS), "log_level"),
+        Option("log-level", "|".join(LEVELS), "What to log.", choice(*LEVELS), "log_level", "info"),
     )
 }
 
@@ -275,16 +313,21 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     `flags` holds the values of the options that stood on the command line, by name, `config`
     among them.  Reads the file that `config` names.  OptionError for anything unusable.
     """
+    for name, texts in flags.items():
+        if len(texts) > 1 and not (name in OPTIONS and OPTIONS[name].collect):
+            raise OptionError(f"--{name} is given {len(texts)} times; write it once")
     config_flag = flags.get(CONFIG, ())
     variables = {option.variable: name for name, option in OPTIONS.items()}
     config_variable = PREFIX + CONFIG.upper()
-    path = config_flag[-1] if config_flag else environment.get(config_variable, "")
+    path = config_flag[0] if config_flag else environment.get(config_variable, "")
     given: dict[str, _Given] = {}
     if path:
-        given |= _from_file(Path(path))
+        given |= _from_file(Path(path).absolute())
     for variable, name in variables.items():
         if environment.get(variable):  # an empty variable is one that was not filled in
-            given[name] = _Given((environment[variable],), variable)
+            text = environment[variable]
+            lines = text.splitlines() if OPTIONS[name].collect else [text]
+            given[name] = _Given([line for line in lines if line], variable)
     for name, texts in flags.items():
         if name != CONFIG and texts:
             given[name] = _Given(texts, f"--{name}")
@@ -303,10 +346,9 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
 def _config_fields(given: Mapping[str, _Given]) -> Iterator[tuple[str, Any]]:
     for name, value in given.items():
         option = OPTIONS[name]
-        if option.config_field is None:
-            continue
         parsed = [_parsed(option, text, value.source) for text in value.texts]
-        yield option.config_field, option.collect(parsed) if option.collect else parsed[-1]
+        if option.config_field is not None:
+            yield option.config_field, option.collect(parsed) if option.collect else parsed[0]
 
 
 def _parsed(option: Option, text: str, source: str) -> object:
@@ -318,7 +360,7 @@ def _parsed(option: Option, text: str, source: str) -> object:
 
 
 def _from_file(path: Path) -> dict[str, _Given]:
-    """What a TOML file says."""
+    """What a TOML file says.  Its path is absolute, to be found from what the log says."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -326,7 +368,7 @@ def _from_file(path: Path) -> dict[str, _Given]:
     except ValueError as error:  # not UTF-8, or not TOML
         raise OptionError(f"{path} is not a TOML file: {error}") from error
     return {
-        key: _Given(_texts(path, key, value), f"{path}, {key}") for key, value in content.items()
+        key: _Given(_texts(path, key, value), f"{path}:{key}") for key, value in content.items()
     }
 
 
@@ -340,5 +382,5 @@ def _texts(path: Path, key: str, value: object) -> list[str]:
     if OPTIONS[key].is_switch and isinstance(value, bool):
         return [str(value)]
     if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
-        raise OptionError(f'{path}, {key}: write a string, such as {key} = "…"')
+        raise OptionError(f'{path}:{key}: write a string, such as {key} = "…"')
     return [str(item) for item in values]

@@ -16,4 +16,5 @@ def cannot_listen(option: str, address: ListenAddress, error: OSError) -> StartF
             f"cannot listen on {address}, which is in use; stop the process that uses it, or "
             f"name another address with {option}"
         )
-    return StartFailed(f"cannot listen on {address} ({error}); name another address with {option}")
+    reason = error.strerror or error
+    return StartFailed(f"cannot listen on {address} ({reason}); name another address with {option}")

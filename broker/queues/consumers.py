@@ -7,9 +7,9 @@ whoever makes room for it (a settlement, a drained socket) wakes it.
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
@@ -53,6 +53,9 @@ class Sink(Protocol):
 
     def room(self, consumer: Consumer) -> int:
         """How many messages it takes now.  A sink that answers 0 wakes the consumer later."""
+
+    def reserve(self, handout: Handout) -> None:
+        """A run is handed out and will be delivered: from now on it takes its room."""
 
     def deliver(self, handout: Handout) -> None:
         """Take a run of messages; `handout.holder` is the consumer they are for."""
@@ -120,11 +123,13 @@ class Consumer:
             room = min(room, self.shared.room(self))
         return min(room, self.sink.room(self)) if room > 0 else 0
 
-    def took(self, count: int) -> None:
-        """Count messages that were handed to it."""
+    def took(self, handout: Handout) -> None:
+        """Account for messages that are handed to it."""
         if not self.no_ack:
+            count = len(handout.contents)
             self.in_flight += count
             self.shared.in_flight += count
+        self.sink.reserve(handout)
 
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled, which may make room."""
@@ -134,13 +139,18 @@ class Consumer:
             self.queue.wake(self)
 
 
+Turn: TypeAlias = "OrderedDict[Consumer, None]"
+"""Consumers in the order in which they are served.  Not a dict: taking the first of one again and
+again means stepping over all that were there before it."""
+
+
 class Turns:
     """The consumers of one queue that may have room, and in which order they are served."""
 
     __slots__ = ("_by_priority", "_parked", "_priorities")
 
     def __init__(self) -> None:
-        self._by_priority: dict[int, deque[Consumer]] = {}
+        self._by_priority: dict[int, Turn] = {}
         self._priorities: list[int] = []
         """Negated, so that the highest priority comes first."""
         self._parked: dict[Consumer, None] = {}
@@ -162,9 +172,9 @@ class Turns:
         """Put a consumer at the end of the turn of its priority."""
         turn = self._by_priority.get(consumer.priority)
         if turn is None:
-            turn = self._by_priority[consumer.priority] = deque()
+            turn = self._by_priority[consumer.priority] = OrderedDict()
             insort(self._priorities, -consumer.priority)
-        turn.append(consumer)
+        turn[consumer] = None
 
     def remove(self, consumer: Consumer) -> None:
         """Take a consumer out, wherever it stands."""
@@ -172,7 +182,7 @@ class Turns:
             consumer.parked = False
             del self._parked[consumer]
             return
-        self._by_priority[consumer.priority].remove(consumer)
+        del self._by_priority[consumer.priority][consumer]
         self._drop_if_empty(consumer.priority)
 
     def wake(self, consumer: Consumer) -> None:
@@ -195,20 +205,21 @@ class Turns:
             self._drop_if_empty(-self._priorities[0])
         return []
 
-    def _from_turn(self, turn: deque[Consumer], count: int) -> list[tuple[Consumer, int]]:
+    def _from_turn(self, turn: Turn, count: int) -> list[tuple[Consumer, int]]:
         found: list[tuple[Consumer, int]] = []
         for _ in range(len(turn)):
             if len(found) == count:
                 break
-            if found and turn[0].is_single_step:
-                return [(consumer, 1) for consumer, _room in found]
-            consumer = turn.popleft()
+            consumer = next(iter(turn))
+            if found and consumer.is_single_step:
+                return [(other, 1) for other, _room in found]
             room = consumer.room()
             if room <= 0:
+                del turn[consumer]
                 consumer.parked = True
                 self._parked[consumer] = None
                 continue
-            turn.append(consumer)
+            turn.move_to_end(consumer)
             if consumer.is_single_step:
                 return [(consumer, 1 if len(turn) > 1 else room)]
             found.append((consumer, room))

@@ -1,6 +1,6 @@
 """The queue: what is ready, who is served, what is in flight, what comes back.
 
-Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` yields
+Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` returns
 what must be delivered, as runs.  Nothing here costs anything per message that could cost it per
 run, and no message is an object of its own while it waits.
 
@@ -12,7 +12,7 @@ change from the methods below, which are all there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from fluffle.broker.message import Origin
@@ -31,7 +31,8 @@ BEHIND_MESSAGES = 4096
 class Debtor(Protocol):
     """A publisher that waits until the queue has handed out what it put in."""
 
-    def paid(self, count: int) -> None: ...
+    def paid(self, queue: Queue, count: int) -> int:
+        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
 
 
 class Queue:
@@ -43,6 +44,7 @@ class Queue:
         "_turns",
         "debtors",
         "had_consumers",
+        "in_exclusive_use",
         "in_flight",
         "owner",
         "spec",
@@ -57,7 +59,10 @@ class Queue:
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.had_consumers = False
+        self.in_exclusive_use = False
+        """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
+        """Who has put in too much, whoever did so first in front."""
         self._lane = Lane()
         self._turns = Turns()
         self._touch = touch
@@ -80,10 +85,6 @@ class Queue:
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
 
-    @property
-    def in_exclusive_use(self) -> bool:
-        return any(consumer.exclusive for consumer in self._turns)
-
     def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
         """Add messages at the end.  The caller may keep `contents` but must not change it."""
         self._lane.append(origin, contents, content_bytes)
@@ -95,20 +96,22 @@ class Queue:
         """Whether more waits here than its consumers are likely to take soon."""
         return self._lane.count > BEHIND_MESSAGES and len(self._turns) > 0
 
-    def pump(self) -> Iterator[Handout]:
+    def pump(self) -> list[Handout]:
         """Hand out what the consumers have room for, message by message in turn.
 
-        Each run must be delivered before the next is asked for: what a sink has taken tells how
-        much room it has left.
+        Everything is accounted for when this returns; each run must be delivered then, whenever
+        that is.
         """
         lane = self._lane
+        handouts: list[Handout] = []
         while lane.count:
             available = lane.available(BURST_BYTES)
             served = self._turns.next_with_room(available)
             if not served:
                 break
             rounds = min(available // len(served), *(room for _, room in served))
-            yield from self._share(lane.take(rounds * len(served)), served)
+            handouts += self._share(lane.take(rounds * len(served)), served)
+        return handouts
 
     def _share(self, taken: Taken, served: list[tuple[Consumer, int]]) -> list[Handout]:
         """Deal a run out to the consumers, the first message to the first and so on."""
@@ -119,19 +122,25 @@ class Queue:
             if step > 1:
                 origins, contents = origins[start::step], contents[start::step]
                 sequences = sequences[start::step]
-            consumer.took(len(contents))
-            if not consumer.no_ack:
-                self.in_flight += len(contents)
-            handouts.append(
-                Handout(consumer, origins, contents, sequences, redelivered=taken.redelivered)
-            )
+            handout = Handout(consumer, origins, contents, sequences, redelivered=taken.redelivered)
+            self._hand(handout)
+            handouts.append(handout)
         self._pay(len(taken.contents))
         return handouts
 
+    def _hand(self, handout: Handout) -> None:
+        """Account for messages that are in somebody's hands from now on."""
+        holder = handout.holder
+        holder.took(handout)
+        if not holder.no_ack:
+            self.in_flight += len(handout.contents)
+
     def _pay(self, count: int) -> None:
-        """Tell the publishers that wait for it that `count` messages have left."""
+        """Tell the publishers that wait for it, in turn, that `count` messages have left."""
         for debtor in tuple(self.debtors):
-            debtor.paid(count)
+            count = debtor.paid(self, count)
+            if not count:
+                break
 
     def get(self, holder: Holder) -> Handout | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""
@@ -139,27 +148,32 @@ class Queue:
             return None
         taken = self._lane.take(1)
         self._pay(1)
-        holder.took(1)
-        if not holder.no_ack:
-            self.in_flight += 1
-        return Handout(
+        handout = Handout(
             holder, taken.origins, taken.contents, taken.sequences, redelivered=taken.redelivered
         )
+        self._hand(handout)
+        return handout
 
     def settle(self, handout: Handout, start: int, stop: int) -> None:
         """The messages `start` to `stop` of a run are done with: acknowledged or dropped."""
+        handout.release(start, stop)
         self.in_flight -= stop - start
         handout.holder.settled(stop - start)
 
     def give_back(self, handout: Handout, start: int, stop: int) -> None:
-        """The messages `start` to `stop` of a run come back, to their original place."""
+        """The messages `start` to `stop` of a run come back, to their original place.
+
+        Also of a run for a holder with no_ack, if it could not be sent.
+        """
         self._lane.give_back(
             handout.origins[start:stop],
             handout.contents[start:stop],
             handout.sequences[start:stop],
         )
-        self.in_flight -= stop - start
-        handout.holder.settled(stop - start)
+        handout.release(start, stop)
+        if not handout.holder.no_ack:
+            self.in_flight -= stop - start
+            handout.holder.settled(stop - start)
         if self._turns.any_awake:
             self._touch(self)
 
@@ -172,6 +186,7 @@ class Queue:
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
         self.had_consumers = True
+        self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
         if self._lane.count:
             self._touch(self)
@@ -179,6 +194,8 @@ class Queue:
     def detach(self, consumer: Consumer) -> None:
         """Deliver nothing more to a consumer.  What it holds stays held."""
         self._turns.remove(consumer)
+        if consumer.exclusive:
+            self.in_exclusive_use = False
 
     def wake(self, consumer: Consumer) -> None:
         """A parked consumer may have room again."""

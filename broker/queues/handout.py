@@ -28,8 +28,8 @@ class Holder(Protocol):
     def deliver(self, handout: Handout) -> None:
         """Pass on to the client what was handed out."""
 
-    def took(self, count: int) -> None:
-        """Count messages that were handed to it."""
+    def took(self, handout: Handout) -> None:
+        """Account for messages that are handed to it: what room it has left depends on them."""
 
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled."""
@@ -39,6 +39,7 @@ class Handout:
     """Messages handed to one holder at one time."""
 
     __slots__ = (
+        "content_bytes",
         "contents",
         "first_tag",
         "head",
@@ -61,6 +62,9 @@ class Handout:
         self.holder = holder
         self.origins = origins
         self.contents = contents
+        """Invariant: nobody else's list, so that `release` may change it."""
+        self.content_bytes = sum(map(len, contents))
+        """The length of all contents as they were handed out."""
         self.sequences = sequences
         """The queue's sequence number of each message.  Invariant: rising; one a content, as
         there is one origin a content."""
@@ -111,3 +115,14 @@ class Handout:
         holes.difference_update(range(start, stop))
         self.head = min(self.head, start)
         self.holes = holes or None
+
+    def release(self, start: int, stop: int) -> None:
+        """Forget the contents of messages whose settlement is final, so that none outlive it.
+
+        The run itself lasts until all of it is settled: one message that is kept for long must
+        not keep a thousand others in memory.
+        """
+        if stop - start == 1:
+            self.contents[start] = b""
+        else:
+            self.contents[start:stop] = [b""] * (stop - start)

@@ -55,7 +55,7 @@ class Getter:
             split_content(handout.contents[0], channel.number, session.frame_bytes_max)
         )
 
-    def took(self, count: int) -> None:
+    def took(self, handout: Handout) -> None:
         """The channel's ledger is all that counts these."""
 
     def settled(self, count: int) -> None:
@@ -88,8 +88,8 @@ def on_consume(channel: Channel, method: Method) -> None:
     if method.queue == REPLY_TO:
         consume_replies(channel, method)
         return
-    queue = channel.queue(method.queue)
     tag = new_tag(channel, method.consumer_tag)
+    queue = channel.queue(method.queue)
     arguments = consumer_arguments(
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
@@ -120,14 +120,14 @@ def new_tag(channel: Channel, tag: str) -> str:
 
 def consume_replies(channel: Channel, method: Basic.Consume) -> None:
     """Become a requester of direct reply-to."""
-    if channel.reply_subscription is not None:
-        raise PreconditionFailed("reply consumer already set")
+    tag = new_tag(channel, method.consumer_tag)
     if not method.no_ack:
         raise PreconditionFailed("reply consumer cannot acknowledge")
-    tag = new_tag(channel, method.consumer_tag)
+    if channel.reply_subscription is not None:
+        raise PreconditionFailed("reply consumer already set")
     name = PREFIX + channel.session.random_name()
     channel.reply_subscription = ReplySubscription(channel, tag, name)
-    channel.session.replies.add(name, channel.reply_subscription)
+    channel.session.replies.add(name, channel.reply_subscription, channel.session.inbox)
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 

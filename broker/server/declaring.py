@@ -111,7 +111,7 @@ def declare_queue(channel: Channel, name: str, method: Methods.Declare) -> Queue
     is_new = declared.name not in session.vhost.queues
     queue = session.vhost.declare_queue(declared, session)
     if is_new:
-        session.on_new_queue(queue.spec)
+        session.on_new_queue(queue.spec, session.vhost.name)
     return queue
 
 

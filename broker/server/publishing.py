@@ -16,7 +16,12 @@ from fluffle.broker.queues.engine import Debtor
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
 from fluffle.broker.server.replies import PREFIX
-from fluffle.broker.server.session import REMEMBERED_MAX, Session
+from fluffle.broker.server.session import (
+    REMEMBERED_MAX,
+    REMEMBERED_PROPERTIES_BYTES_MAX,
+    REMEMBERED_PROPERTIES_MAX,
+    Session,
+)
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
 from fluffle.protocol.properties import raw_properties, replace_properties, split_content
@@ -25,6 +30,9 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
+
+HEADERS_BINDINGS_PER_COST = 8
+"""So many bindings are asked about headers in the time in which a queue takes a run."""
 
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
@@ -44,7 +52,7 @@ class Target(Protocol):
 class Route:
     """What a basic.publish frame means, and where its messages go while nothing changes."""
 
-    __slots__ = ("by_headers", "epoch", "mandatory", "origin", "targets")
+    __slots__ = ("epoch", "headers_bindings", "mandatory", "origin", "targets")
 
     def __init__(
         self, origin: Origin, targets: Sequence[Target], epoch: int, *, mandatory: bool
@@ -54,16 +62,16 @@ class Route:
         """Where messages go that have no keys in CC or BCC and no headers to match."""
         self.epoch = epoch
         self.mandatory = mandatory
-        self.by_headers = False
-        """Whether headers decide, so that `targets` says nothing."""
+        self.headers_bindings = 0
+        """How many bindings look at headers; if any do, `targets` says nothing."""
 
 
 Publisher: TypeAlias = Callable[["Channel", Route, Sequence[Target], list[bytes], int], None]
 """Takes messages that have passed all checks: (channel, route, targets, contents, bytes)."""
 
 
-def on_publishes(channel: Channel, batch: Publishes) -> None:
-    """Take a batch of messages."""
+def on_publishes(channel: Channel, batch: Publishes) -> int:
+    """Take a batch of messages; what that cost, 1 for itself and for each queue."""
     session = channel.session
     route = session.routes.get(batch.method_frame)
     if route is None or route.epoch != session.topology.epoch:
@@ -77,10 +85,11 @@ def on_publishes(channel: Channel, batch: Publishes) -> None:
     if facts.is_special:
         contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
-    if facts.more_routing_keys or route.by_headers:
+    if facts.more_routing_keys or route.headers_bindings:
         keys = (route.origin.routing_key, *facts.more_routing_keys)
         targets = find_targets(session, route.origin.exchange, keys, facts.headers or {})
     channel.publish(channel, route, targets, contents, content_bytes)
+    return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
 
 
 def remember_route(session: Session, method_frame: bytes) -> Route:
@@ -99,7 +108,7 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     route = Route(
         vhost.origin(exchange, routing_key), targets, vhost.epoch, mandatory=method.mandatory
     )
-    route.by_headers = vhost.router.depends_on_headers(exchange)
+    route.headers_bindings = vhost.router.headers_bindings(exchange)
     if len(session.routes) >= REMEMBERED_MAX:
         session.routes.clear()
     session.routes[method_frame] = route
@@ -120,9 +129,10 @@ def find_targets(
 def remember_facts(session: Session, raw: bytes) -> PropertyFacts:
     """Read properties that this connection has not sent before."""
     facts = read_facts(raw)
-    if len(session.facts) >= REMEMBERED_MAX:
-        session.facts.clear()
-    session.facts[raw] = facts
+    if len(raw) <= REMEMBERED_PROPERTIES_BYTES_MAX:
+        if len(session.facts) >= REMEMBERED_PROPERTIES_MAX:
+            session.facts.clear()
+        session.facts[raw] = facts
     return facts
 
 

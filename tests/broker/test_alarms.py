@@ -1,9 +1,5 @@
 """Alarms: what blocked clients are told, and who hears of changes."""
 
-import logging
-
-import pytest
-
 from fluffle.broker.alarms import Alarms
 
 
@@ -50,17 +46,3 @@ def test_a_listener_may_leave_while_it_is_told() -> None:
     alarms.set("memory", low=True)
     alarms.set("memory", low=False)
     assert heard == ["leaves", "stays", "stays"]
-
-
-def test_alarms_are_logged_when_they_begin_and_when_they_end(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    alarms = Alarms()
-    for low in (False, True, True, False):
-        alarms.set("disk", low=low)
-        assert alarms.is_raised("disk") is low
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "alarm_raised"),
-        ("INFO", "alarm_cleared"),
-    ]

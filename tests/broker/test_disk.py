@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -29,13 +30,19 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-def test_the_alarm_lasts_while_less_is_free_than_must_be(machine: Machine) -> None:
+def test_the_alarm_lasts_while_less_is_free_than_must_be(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     machine.watch.start()
     assert machine.alarms.reason == ""
     for free, reason in ((100, ""), (99, "low on disk"), (None, "low on disk"), (100, "")):
         machine.free_bytes = free
         machine.scheduler.advance(PERIOD_S)
         assert machine.alarms.reason == reason
+        assert machine.alarms.is_raised("disk") is bool(reason)
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [("WARNING", "alarm_raised"), ("INFO", "alarm_cleared")]
 
 
 def test_a_node_that_starts_on_a_full_disk_is_alarmed_at_once(machine: Machine) -> None:

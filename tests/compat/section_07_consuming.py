@@ -147,6 +147,14 @@ def consumer_tags(peer: Peer) -> None:
 
 
 @scenario("7.2")
+def a_tag_is_looked_at_before_the_queue(peer: Peer) -> None:
+    main = speaker(peer)
+    main.declare("looked at", exclusive=True)
+    main.consume("looked at", "tag")
+    main.consume("missing", "tag")
+
+
+@scenario("7.2")
 def consuming_what_is_not_there(peer: Peer) -> None:
     main = speaker(peer)
     main.another().consume("missing")

@@ -28,6 +28,9 @@ def becoming_a_requester(peer: Peer) -> None:
     twice = main.another()
     twice.consume(REPLY_TO, no_ack=True)
     twice.consume(REPLY_TO, no_ack=True)
+    acknowledging = main.another()
+    acknowledging.consume(REPLY_TO, no_ack=True)
+    acknowledging.consume(REPLY_TO)
     main.consume(REPLY_TO, "tag", no_ack=True, exclusive=True)
     main.cancel("tag")
     main.send(make(Basic.Consume, queue=REPLY_TO, consumer_tag="t", no_ack=True, nowait=True))
@@ -39,7 +42,7 @@ def a_requester_needs_a_tag_of_its_own(peer: Peer) -> None:
     main = speaker(peer)
     main.declare("own tag", exclusive=True)
     main.consume("own tag", "tag")
-    main.consume(REPLY_TO, "tag", no_ack=True)
+    main.consume(REPLY_TO, "tag")
 
 
 @scenario("10")

@@ -15,7 +15,7 @@ class Visit:
 
     def __init__(self) -> None:
         self.scheduler = Scheduler()
-        self.transport = FakeTransport(self.scheduler, ("127.0.0.1", 40_000))
+        self.transport = FakeTransport(self.scheduler, {"peername": ("127.0.0.1", 40_000)})
         self.open: set[HttpConnection] = set()
         pages = {"/here": lambda accept: Page("text/x", f"<{accept}>".encode())}
         self.transport.connect(HttpConnection(pages, self.open, self.scheduler.call_later))

@@ -44,6 +44,21 @@ def test_a_queue_without_a_name_gets_one() -> None:
     assert all(str(name).startswith("amq.gen-") for name in names)
 
 
+def test_only_a_classic_queue_gets_a_name() -> None:
+    client = Edge().connect()
+    quorum = pamqp_table(to_table({"x-queue-type": "quorum"}))
+    send(client, make(Queue.Declare, durable=True, arguments=quorum))
+    text = "PRECONDITION_FAILED - Cannot declare a server-named queue for type rabbit_quorum_queue"
+    client.expect_channel_closed(406, text)
+
+
+def test_a_passive_declare_does_not_mean_the_last_queue() -> None:
+    client = Edge().connect()
+    client.declare()
+    send(client, make(Queue.Declare, passive=True))
+    client.expect_channel_closed(404, "NOT_FOUND - no queue '' in vhost '/'")
+
+
 def test_line_breaks_are_no_part_of_a_name() -> None:
     client = Edge().connect()
     assert client.declare("a\r\nb").queue == "ab"
@@ -113,7 +128,7 @@ def test_new_queues_are_announced_once() -> None:
     client.declare()
     client.declare()
     client.declare(passive=True)
-    assert [spec.name for spec in edge.new_queues] == ["q"]
+    assert edge.new_queues == [("q", "/")]
 
 
 def test_purging_drops_what_is_ready_and_not_what_is_held() -> None:
@@ -147,7 +162,7 @@ def test_deleting_under_conditions() -> None:
     send(third, Queue.Delete(queue="q", if_unused=True))
     third.expect_channel_closed(406, "PRECONDITION_FAILED - queue 'q' in vhost '/' in use")
     send(other, Queue.Delete(queue="q", if_empty=True))
-    assert sorted(other.names()) == ["Basic.Cancel", "Queue.DeleteOk"]
+    assert other.names() == ["Queue.DeleteOk", "Basic.Cancel"]
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,18 @@ def test_a_return_comes_before_commit_ok() -> None:
     assert client.names() == ["Basic.Return", "Tx.CommitOk"]
 
 
+def test_a_commit_for_a_queue_that_is_gone_fails() -> None:
+    client = transactional(b"settled")
+    client.declare("gone")
+    client.publish(b"1", queue="gone")
+    client.publish(b"2")
+    client.ack(1)
+    client.delete("gone")
+    client.send(encode_method(1, Tx.Commit()))
+    client.expect_channel_closed(406, "PRECONDITION_FAILED - partial tx completion")
+    assert (in_flight(client), client.edge.vhost.queues["q"].ready_count) == (0, 1)
+
+
 def test_selecting_again_keeps_the_transaction() -> None:
     client = transactional()
     client.publish(b"1")
