@@ -13,6 +13,7 @@ change from the methods below, which are all there are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Protocol
 
 from fluffle.broker.message import Origin
@@ -26,6 +27,15 @@ BURST_BYTES = 1_048_576
 
 BEHIND_MESSAGES = 4096
 """A backlog beyond this slows publishers while there are consumers: several reads' worth."""
+
+
+class Admission(Enum):
+    """What becomes of messages that were published to a queue: all of a run, or none."""
+
+    ACCEPTED = auto()
+    """They are in the queue."""
+    REFUSED = auto()
+    """They are not, and the publisher must know; no queue refuses any yet."""
 
 
 class Debtor(Protocol):
@@ -85,11 +95,15 @@ class Queue:
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
 
-    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
-        """Add messages at the end.  The caller may keep `contents` but must not change it."""
+    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission:
+        """Add messages at the end.  The caller may keep `contents` but must not change it.
+
+        A queue that has been deleted meanwhile accepts them too, as RabbitMQ does.
+        """
         self._lane.append(origin, contents, content_bytes)
         if self._turns.any_awake:
             self._touch(self)
+        return Admission.ACCEPTED
 
     @property
     def is_behind(self) -> bool:
