@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.logs import event
 from fluffle.broker.notify import READY, STOPPING, notify
 
@@ -85,6 +86,8 @@ async def _serve(config: Config, node: Node) -> None:
         await node.start()
     except OSError as error:
         raise _cannot_listen(config.listen, error) from error
+    except DefinitionsError as error:
+        raise StartFailed(str(error)) from error
     tune_interpreter()
     write_node_file(node_file, config, node.addresses)
     _tell_manager(READY)

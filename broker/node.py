@@ -6,10 +6,15 @@ import asyncio
 import base64
 import logging
 import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from fluffle.broker.access import Access
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.config import Config
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.first_start import first_start
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
@@ -41,25 +46,45 @@ logger = logging.getLogger(__name__)
 class Node:
     """One broker in one event loop."""
 
-    __slots__ = ("_config", "_listener", "_noticed", "_services", "_watch", "addresses")
+    __slots__ = (
+        "_config",
+        "_listener",
+        "_noticed",
+        "_password_threads",
+        "_services",
+        "_watch",
+        "addresses",
+        "catalogue",
+    )
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.addresses: dict[str, tuple[str, int]] = {}
         """What was bound, by protocol; complete once `start` returns."""
+        self._password_threads = ThreadPoolExecutor(1, "passwords")
+        """One is enough: whoever tries many passwords waits for himself."""
         self._noticed: set[str] = set()
         """Features that were asked for, are not in effect, and have been logged."""
 
     async def start(self) -> None:
-        """Accept connections.  OSError when an address cannot be bound."""
+        """Accept connections.  OSError when an address cannot be bound; DefinitionsError."""
         loop = asyncio.get_running_loop()
         turn = Turn(loop.call_soon)
         config = self._config
+        self.catalogue = Catalogue(
+            Access(
+                loopback_users=config.loopback_users,
+                verifier=Verifier(self._run_elsewhere),
+            ),
+            vhosts={},
+            make_vhost=lambda name: VirtualHost(name, touch=turn.touch_queue),
+        )
+        self._fill()
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
-            access=Access(dict(config.users)),
-            vhosts={name: VirtualHost(name, touch=turn.touch_queue) for name in config.vhosts},
+            access=self.catalogue.access,
+            vhosts=self.catalogue.vhosts,
             turn=turn,
             replies=ReplyTargets(),
             alarms=Alarms(),
@@ -78,6 +103,20 @@ class Node:
         """Close every connection with 320 CONNECTION_FORCED and let go of everything."""
         self._watch.stop()
         await self._listener.stop(reason)
+        self._password_threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self) -> None:
+        """Make what there is at the first start, and log what is not as it was asked for."""
+        for reason in first_start(self.catalogue, self._config):
+            event(logger, logging.WARNING, "definition_skipped", reason=reason)
+        for vhost in self.catalogue.vhosts.values():
+            for queue in vhost.queues.values():
+                self._note_features(queue.spec)
+
+    def _run_elsewhere(self, job: Callable[[], Verdict], answer: Answer) -> None:
+        """Compare a password in a thread, and answer in the event loop."""
+        running = asyncio.get_running_loop().run_in_executor(self._password_threads, job)
+        running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))
 
     def _note_features(self, spec: QueueSpec) -> None:
         """Log, once each, what a declare asks for and does not get yet."""

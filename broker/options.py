@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fluffle.broker.config import (
-    DEFAULT_USERS,
+    DEFAULT_PASSWORD,
+    DEFAULT_USER,
     DEFAULT_VHOST,
     Config,
     ListenAddress,
@@ -22,6 +23,9 @@ from fluffle.broker.config import (
 from fluffle.broker.logs import FORMATS
 
 PREFIX = "FLUFFLE_"
+FIRST_START = ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_DEFAULT_VHOST")
+"""Variables of RabbitMQ's that deployments everywhere set: name, password, virtual host."""
+
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
 
@@ -131,14 +135,24 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def with_default_users(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """guest and those that were given."""
-    return {**DEFAULT_USERS, **dict(pairs)}
+def parse_loopback_users(text: str) -> frozenset[str]:
+    """Names with commas between them, or none."""
+    return frozenset() if text == "none" else frozenset(filter(None, text.split(",")))
 
 
-def with_default_vhost(names: list[str]) -> tuple[str, ...]:
-    """`/` and those that were given."""
-    return tuple(dict.fromkeys((DEFAULT_VHOST, *names)))
+def with_first_start(fields: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Put the default user and virtual host before those that were given.
+
+    With definitions there is neither, as with RabbitMQ, unless a variable asks for it.
+    """
+    user, password, vhost = (environment.get(name) for name in FIRST_START)
+    users, vhosts = fields.get("users", {}), fields.get("vhosts", ())
+    has_definitions = "definitions" in fields
+    if user or password or not has_definitions:
+        users = {user or DEFAULT_USER: password or DEFAULT_PASSWORD} | users
+    if vhost or not has_definitions:
+        vhosts = tuple(dict.fromkeys((vhost or DEFAULT_VHOST, *vhosts)))
+    fields.update(users=users, vhosts=vhosts)
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -164,10 +178,10 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "user",
             "NAME:PASSWORD",
-            "A user besides guest; may be given many times.",
+            "A user besides guest, with all rights; may be given many times.",
             parse_user,
             "users",
-            with_default_users,
+            dict,
             is_secret=True,
         ),
         Option(
@@ -176,9 +190,22 @@ OPTIONS: Mapping[str, Option] = {
             "A virtual host besides /; may be given many times.",
             parse_vhost,
             "vhosts",
-            with_default_vhost,
+            tuple,
         ),
-        Option("definitions", "FILE", "Definitions to import, as exported by RabbitMQ."),
+        Option(
+            "loopback-users",
+            "NAME,…|none",
+            "Who may only connect from this machine, by default guest.",
+            parse_loopback_users,
+            "loopback_users",
+        ),
+        Option(
+            "definitions",
+            "FILE",
+            "Definitions to start with, as exported by RabbitMQ.",
+            Path,
+            "definitions",
+        ),
         Option(
             "memory-high-watermark",
             "SHARE",
@@ -220,8 +247,10 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
         if name != CONFIG and texts:
             given[name] = _Given(texts, f"--{name}")
     known = {*variables, config_variable}
+    fields = dict(_config_fields(given))
+    with_first_start(fields, environment)
     return Settings(
-        config=Config(**dict(_config_fields(given))),
+        config=Config(**fields),
         not_in_effect=tuple(
             value.source for name, value in given.items() if not OPTIONS[name].effective
         ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
@@ -22,10 +23,23 @@ ORIGINS_MAX = 65_536
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
 
-    __slots__ = ("_origins", "_owned", "_touch", "name", "queues", "router", "topology")
+    __slots__ = (
+        "_origins",
+        "_owned",
+        "_touch",
+        "limits",
+        "metadata",
+        "name",
+        "queues",
+        "router",
+        "topology",
+    )
 
     def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
         self.name = name
+        self.limits = VhostLimits()
+        self.metadata: Mapping[str, object] = {}
+        """What definitions say of it besides: description, tags, default_queue_type."""
         self.queues: dict[str, Queue] = {}
         self.topology = Topology(name)
         self.router = Router(self.topology, self.queues.__contains__)

@@ -1,6 +1,6 @@
 """connection.*: from the protocol header to the last close-ok.
 
-HEADER -> START -> TUNE -> OPEN -> RUNNING -> CLOSED
+HEADER -> START -> SECURE -> TUNE -> OPEN -> RUNNING -> CLOSED
              any of them -> CLOSING (we closed) -> CLOSED
 """
 
@@ -12,7 +12,8 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access import LoginRefused, User
+from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.users import User
 from fluffle.broker.errors import (
     AccessRefused,
     BrokerError,
@@ -22,6 +23,7 @@ from fluffle.broker.errors import (
     NotAllowed,
 )
 from fluffle.broker.logs import event
+from fluffle.broker.server.admitting import admitted
 from fluffle.broker.server.sasl import MECHANISMS
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
@@ -44,6 +46,7 @@ class Phase(Enum):
 
     HEADER = "pre_init"
     START = "starting"
+    SECURE = "securing"
     TUNE = "tuning"
     OPEN = "opening"
     RUNNING = "running"
@@ -90,7 +93,7 @@ def start(connection: Connection) -> None:
 
 
 def on_start_ok(connection: Connection, method: Method) -> None:
-    """Who the client is; then the limits."""
+    """Who the client is; the limits follow once that is clear, which need not be at once."""
     assert isinstance(method, Methods.StartOk)
     properties = field_table(method.client_properties)
     connection.handshake.capabilities = capabilities_of(properties)
@@ -98,14 +101,26 @@ def on_start_ok(connection: Connection, method: Method) -> None:
     if method.mechanism not in MECHANISMS:
         raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
     name, password = MECHANISMS[method.mechanism](octets(method.response))
-    try:
-        connection.handshake.user = connection.services.access.login(
-            name, password, from_loopback=connection.is_from_loopback
-        )
-    except LoginRefused as refusal:
-        refuse_login(connection, method.mechanism, name, str(refusal))
-        return
+    mechanism = method.mechanism
+    connection.phase = Phase.SECURE
+
+    def on_login(outcome: User | LoginRefused) -> None:
+        if connection.phase is not Phase.SECURE:  # it has gone meanwhile
+            return
+        if isinstance(outcome, LoginRefused):
+            refuse_login(connection, mechanism, name, str(outcome))
+        else:
+            propose_limits(connection, outcome)
+
+    connection.services.access.login(
+        name, password, on_login, from_loopback=connection.is_from_loopback
+    )
+
+
+def propose_limits(connection: Connection, user: User) -> None:
+    """The client has said who it is: what may it ask for?"""
     limits = connection.services.limits
+    connection.handshake.user = user
     connection.phase = Phase.TUNE
     connection.send(
         make(
@@ -169,10 +184,8 @@ def on_open(connection: Connection, method: Method) -> None:
     """Choose the virtual host; from here on channels may be opened."""
     assert isinstance(method, Methods.Open)
     services, handshake = connection.services, connection.handshake
-    vhost = services.vhosts.get(method.virtual_host)
-    if vhost is None:
-        raise NotAllowed(f"vhost {method.virtual_host} not found")
     assert handshake.user is not None
+    vhost = admitted(services, handshake.user, method.virtual_host)
     session = Session(
         name=connection.name,
         user=handshake.user,
@@ -216,8 +229,9 @@ def on_close_while_closing(connection: Connection, _method: Method) -> None:
 
 
 def on_update_secret(connection: Connection, method: Method) -> None:
-    """A new password for the user who is logged in; with passwords there is nothing to renew."""
+    """A password does not expire, so there is none to renew; but rights are looked at again."""
     assert isinstance(method, Methods.UpdateSecret)
+    connection.ask_again()
     connection.send(make(Methods.UpdateSecretOk))
 
 

@@ -105,11 +105,11 @@ def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
 
 
 def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text('definitions = "d.json"', encoding="utf-8")
+    (tmp_path / "f").write_text('peers = "b=h:1"', encoding="utf-8")
     flags = {"config": [str(tmp_path / "f")], "http": ["anything"], "node": ["n"]}
     settings = resolve(flags, {"FLUFFLE_CLUSTER_SECRET": "s"})
     assert settings.not_in_effect == (
-        f"{tmp_path / 'f'}, definitions",
+        f"{tmp_path / 'f'}, peers",
         "FLUFFLE_CLUSTER_SECRET",
         "--http",
     )
