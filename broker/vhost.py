@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.access.limits import VhostLimits, is_reached
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
@@ -88,6 +88,7 @@ class VirtualHost:
         queue = self.queues.get(declared.name)
         if queue is None:
             spec = queue_spec(declared, self.name)
+            self._check_queue_limit(spec.name)
             queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
@@ -156,6 +157,14 @@ class VirtualHost:
         """Delete the exclusive queues of a connection that ends."""
         for queue in tuple(self._owned.get(owner, {}).values()):
             self.delete_queue(queue)
+
+    def _check_queue_limit(self, name: str) -> None:
+        limit = self.limits.max_queues
+        if is_reached(limit, len(self.queues)):
+            raise PreconditionFailed(
+                f"cannot declare queue '{name}': queue limit in vhost '{self.name}' ({limit}) "
+                "is reached"
+            )
 
     def _disown(self, owner: object, name: str) -> None:
         owned = self._owned[owner]

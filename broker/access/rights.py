@@ -57,7 +57,7 @@ class Rights:
         variables = {"username": name, "vhost": self._vhost}
         if not permission.allows(right, routing_key, variables):
             raise AccessRefused(
-                f"{right} access to topic '{routing_key}' in exchange topic '{exchange}' in vhost "
+                f"{right} access to topic '{routing_key}' in exchange '{exchange}' in vhost "
                 f"'{self._vhost}' refused for user '{name}'"
             )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.access.limits import is_reached
-from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.errors import AccessRefused, NotFound
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import Declaration, check_server_named
 from fluffle.broker.queues.engine import Queue
@@ -21,7 +20,6 @@ from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.properties import REPLY_TO
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import Session
-from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
 from fluffle.protocol.methods import Queue as Methods
 
@@ -95,10 +93,10 @@ def exchange_binding(method: Exchange.Bind | Exchange.Unbind) -> Binding:
 
 def check_may_bind(session: Session, binding: Binding) -> None:
     """Write at the destination, read at the source: there, if it is a topic exchange, by key."""
-    check_bindable(binding)
     is_queue = binding.destination_kind is DestinationKind.QUEUE
     rights, source = session.rights, binding.source
     rights.check("write", "queue" if is_queue else "exchange", binding.destination)
+    check_bindable(binding)
     rights.check("read", "exchange", source)
     exchange = session.vhost.topology.find(source)
     if exchange is not None and exchange.spec.type == "topic":
@@ -164,22 +162,11 @@ def declare_queue(channel: Channel, name: str, method: Methods.Declare) -> Queue
     session.rights.check("configure", "queue", declared.name)
     is_new = declared.name not in session.vhost.queues
     if is_new:
-        check_queue_limit(session.vhost, declared.name)
         check_may_dead_letter(session, declared)
     queue = session.vhost.declare_queue(declared, session)
     if is_new:
         session.on_new_queue(queue.spec)
     return queue
-
-
-def check_queue_limit(vhost: VirtualHost, name: str) -> None:
-    """PreconditionFailed when a virtual host has all the queues it may have."""
-    limit = vhost.limits.max_queues
-    if is_reached(limit, len(vhost.queues)):
-        raise PreconditionFailed(
-            f"cannot declare queue '{name}': queue limit in vhost '{vhost.name}' ({limit}) is "
-            "reached"
-        )
 
 
 def check_may_dead_letter(session: Session, declared: Declaration) -> None:
