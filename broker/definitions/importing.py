@@ -26,7 +26,7 @@ from fluffle.broker.definitions.catalogue import Catalogue, Entry
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.errors import BrokerError
-from fluffle.broker.queues.arguments import QUEUE_TYPE, Declaration
+from fluffle.broker.queues.arguments import QUEUE_TYPE, Declaration, QueueType
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -172,7 +172,7 @@ def put_queue(catalogue: Catalogue, entry: Entry) -> None:
     if name in vhost.queues:
         return
     arguments = mapping_of(entry.get("arguments", {}))
-    if "type" in entry:
+    if entry.get("type", QueueType.CLASSIC) != QueueType.CLASSIC:
         arguments = {QUEUE_TYPE: entry["type"]} | arguments
     vhost.declare_queue(
         Declaration(

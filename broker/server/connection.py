@@ -296,17 +296,13 @@ class Connection(asyncio.Protocol):
             self.services.access.usage.closed(self._session.user.name, self._session.vhost.name)
         self._channels = self._session = None
 
-    def ask_again(self) -> None:
-        """Rights may have changed."""
-        if self._channels is not None and self._session is not None:
-            admitting.ask_again(self._session, self._channels)
-
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""
         assert self._session is not None
+        assert self._channels is not None
         expulsion = admitting.expulsion(self.services, self._session)
         if expulsion is None:
-            self.ask_again()
+            admitting.ask_again(self._session, self._channels)
         else:
             self.fail(expulsion)
 

@@ -229,9 +229,11 @@ def on_close_while_closing(connection: Connection, _method: Method) -> None:
 
 
 def on_update_secret(connection: Connection, method: Method) -> None:
-    """A password does not expire, so there is none to renew; but rights are looked at again."""
+    """A new secret for the user who is logged in: passwords do not expire, so it is not needed.
+
+    RabbitMQ looks at the rights again then; here every change of them is noticed when it is made.
+    """
     assert isinstance(method, Methods.UpdateSecret)
-    connection.ask_again()
     connection.send(make(Methods.UpdateSecretOk))
 
 

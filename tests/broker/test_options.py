@@ -45,6 +45,8 @@ def test_every_effective_option_reaches_the_config() -> None:
         listen="[::1]:0",
         user="alice:p:w",
         vhost="v",
+        definitions="d.json",
+        loopback_users="a,b",
         memory_high_watermark="0.5",
         product="Fluffle",
         product_version="1.0",
@@ -56,8 +58,10 @@ def test_every_effective_option_reaches_the_config() -> None:
             node_name="a@b",
             data_dir=Path("there"),
             listen=ListenAddress("::1", 0),
-            users={"guest": "guest", "alice": "p:w"},
-            vhosts=("/", "v"),
+            users={"alice": "p:w"},
+            vhosts=("v",),
+            definitions=Path("d.json"),
+            loopback_users=frozenset({"a", "b"}),
             memory_bytes_max=int(memory_bytes() * 0.5),
             product="Fluffle",
             product_version="1.0",
@@ -97,6 +101,40 @@ def test_users_and_vhosts_may_be_many(tmp_path: Path) -> None:
     config = from_file(tmp_path, 'user = ["a:1", "b:2"]\nvhost = "v"').config
     assert config.users == {"guest": "guest", "a": "1", "b": "2"}
     assert config.vhosts == ("/", "v")
+
+
+@pytest.mark.parametrize(
+    ("environment", "users", "vhosts"),
+    [
+        ({}, {"guest": "guest"}, ("/",)),
+        ({"DEFAULT_USER": "u", "DEFAULT_PASS": "p:w"}, {"u": "p:w"}, ("/",)),
+        ({"DEFAULT_USER": "u"}, {"u": "guest"}, ("/",)),
+        ({"DEFAULT_PASS": "p", "DEFAULT_USER": ""}, {"guest": "p"}, ("/",)),
+        ({"DEFAULT_VHOST": "v"}, {"guest": "guest"}, ("v",)),
+    ],
+)
+def test_variables_of_rabbitmq_choose_the_defaults(
+    environment: dict[str, str], users: dict[str, str], vhosts: tuple[str, ...]
+) -> None:
+    theirs = {f"RABBITMQ_{name}": value for name, value in environment.items()}
+    config = resolve({}, theirs).config
+    assert (config.users, config.vhosts) == (users, vhosts)
+    config = resolve({"user": ["a:1"], "vhost": ["w"]}, theirs).config
+    assert (config.users, config.vhosts) == ({**users, "a": "1"}, (*vhosts, "w"))
+
+
+def test_with_definitions_there_are_no_defaults() -> None:
+    flags = {"definitions": ["d.json"]}
+    config = resolve(flags, {}).config
+    assert (config.users, config.vhosts) == ({}, ())
+    config = resolve(flags, {"RABBITMQ_DEFAULT_PASS": "p"}).config
+    assert (config.users, config.vhosts) == ({"guest": "p"}, ())
+    config = resolve(flags, {"RABBITMQ_DEFAULT_VHOST": "v"}).config
+    assert (config.users, config.vhosts) == ({}, ("v",))
+
+
+def test_guest_may_come_from_anywhere_when_told_so() -> None:
+    assert from_flags(loopback_users="none").config.loopback_users == frozenset()
 
 
 def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
