@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue, Entry
 from fluffle.broker.definitions.importing import VHOST_LIMITS
@@ -63,15 +64,15 @@ def export_vhost(catalogue: Catalogue, vhost: VirtualHost, version: str) -> dict
 
 
 def user_entry(user: User) -> Entry:
-    password = user.password
+    password = user.password or PasswordHash("")  # RabbitMQ's way to have none
     limits = {
         "max-connections": user.limits.max_connections,
         "max-channels": user.limits.max_channels,
     }
     return {
         "name": user.name,
-        "password_hash": password.hash if password else "",
-        **({"hashing_algorithm": password.algorithm} if password else {}),
+        "password_hash": password.hash,
+        "hashing_algorithm": password.algorithm,
         "tags": list(user.tags),
         "limits": _set_ones(limits),
     }
@@ -113,7 +114,6 @@ def exchange_entries(vhost: VirtualHost) -> list[Entry]:
             "type": spec.type,
             "durable": spec.durable,
             "auto_delete": spec.auto_delete,
-            "internal": spec.internal,
             "arguments": plain(spec.arguments),
         }
         for spec in vhost.topology.exchanges()

@@ -93,7 +93,13 @@ def test_a_user_is_exported_as_rabbitmq_does() -> None:
             "tags": ["monitoring"],
             "limits": {"max-connections": 1, "max-channels": 2},
         },
-        {"name": "certificate", "password_hash": "", "tags": [], "limits": {}},
+        {
+            "name": "certificate",
+            "password_hash": "",
+            "hashing_algorithm": "rabbit_password_hashing_sha256",
+            "tags": [],
+            "limits": {},
+        },
     ]
 
 
