@@ -62,7 +62,7 @@ class Node:
         self.addresses: dict[str, tuple[str, int]] = {}
         """What was bound, by protocol; complete once `start` returns."""
         self._password_threads = ThreadPoolExecutor(1, "passwords")
-        """One is enough: whoever tries many passwords waits for himself."""
+        """For slow hashes, one at a time: they are made to use a core and much memory."""
         self._noticed: set[str] = set()
         """Features that were asked for, are not in effect, and have been logged."""
 

@@ -37,3 +37,11 @@ class Catalogue:
         if vhost is None:
             vhost = self.vhosts[name] = self.make_vhost(name)
         return vhost
+
+    def delete_vhost(self, name: str) -> None:
+        """Remove a virtual host with all that is in it or about it; its connections are closed."""
+        self.vhosts.pop(name, None)
+        kept = self.kept
+        kept.policies[:] = [entry for entry in kept.policies if entry["vhost"] != name]
+        kept.parameters[:] = [entry for entry in kept.parameters if entry["vhost"] != name]
+        self.access.delete_vhost(name)

@@ -59,7 +59,7 @@ def check_channel_limit(session: Session) -> None:
 def expulsion(services: Services, session: Session) -> ConnectionForced | None:
     """Why a connection has to go, if it has to: its user or its virtual host is gone."""
     if session.user.name not in services.access.users:
-        return ConnectionForced(f"user '{session.user.name}' was deleted")
+        return ConnectionForced(f"user '{session.user.name}' is deleted")
     if services.vhosts.get(session.vhost.name) is not session.vhost:
         return ConnectionForced(f"vhost '{session.vhost.name}' is deleted")
     return None

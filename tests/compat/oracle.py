@@ -60,15 +60,15 @@ class RabbitMQ:
         """Add users, virtual hosts and what is in them; RabbitMQ hashes the passwords."""
         file = self._folder / "import.json"
         file.write_text(json.dumps(definitions))
-        self._ctl("import_definitions", str(file))
+        self.ctl("import_definitions", str(file))
 
     def export_definitions(self) -> Path:
         """The file that RabbitMQ writes of what it holds."""
         file = self._folder / "export.json"
-        self._ctl("export_definitions", str(file))
+        self.ctl("export_definitions", str(file))
         return file
 
-    def _ctl(self, *arguments: str) -> None:
+    def ctl(self, *arguments: str) -> None:
         """Run rabbitmqctl against this node; its words are in the error when it fails."""
         script = Path(require("rabbitmqctl")).resolve().with_name("rabbitmqctl")
         command = [str(script), "--node", NODE, *arguments]

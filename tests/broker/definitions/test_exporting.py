@@ -115,6 +115,15 @@ def test_one_virtual_host_becomes_another() -> None:
     assert [entry["vhost"] for entry in other.kept.policies] == ["elsewhere"]
 
 
+def test_a_virtual_host_that_is_deleted_leaves_nothing() -> None:
+    catalogue = filled()
+    catalogue.delete_vhost("v")
+    catalogue.delete_vhost("never there")
+    exported = export_all(catalogue, VERSION)
+    assert [vhost["name"] for vhost in exported["vhosts"]] == ["w"]
+    assert '"vhost": "v"' not in json.dumps(exported)
+
+
 @given(st.dictionaries(st.text(), ARGUMENTS))
 def test_arguments_come_back_as_they_were(arguments: dict[str, Any]) -> None:
     assert plain(table_of(arguments)) == arguments

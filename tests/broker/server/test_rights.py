@@ -98,7 +98,7 @@ def test_a_deleted_user_is_shown_out() -> None:
     client, other = connect(edge), edge.connect()
     edge.access.delete_user("alice")
     edge.run()
-    client.expect_closed(320, "CONNECTION_FORCED - user 'alice' was deleted")
+    client.expect_closed(320, "CONNECTION_FORCED - user 'alice' is deleted")
     other.declare("q")
 
 
