@@ -64,7 +64,7 @@ def open_connection(address: Address) -> Connection:
         if connected:
             connected.close()
         raise ConnectFailed(str(error)) from error
-    return Connection(connected, version_in(start))
+    return Connection(connected, broker_version(start))
 
 
 def method(class_id: int, method_id: int, arguments: bytes) -> bytes:
@@ -91,7 +91,12 @@ def receive(connected: socket.socket, size: int) -> bytes:
     return received
 
 
-def version_in(start: bytes) -> str:
-    """The server property `version`: a long string behind its name."""
-    _before, _name, rest = start.partition(b"\x07versionS")
+def broker_version(start: bytes) -> str:
+    """fluffle says in `version` whom it behaves like, and in a property of its own who it is."""
+    return text_property(start, b"fluffle_version") or text_property(start, b"version")
+
+
+def text_property(start: bytes, name: bytes) -> str:
+    """A server property in connection.start: a long string behind its name; "" without it."""
+    _before, _name, rest = start.partition(bytes([len(name)]) + name + b"S")
     return rest[4 : 4 + int.from_bytes(rest[:4])].decode()

@@ -134,27 +134,28 @@ def compare(chosen: argparse.Namespace) -> Comparison:
     )
 
 
-def record(comparison: Comparison, chosen: argparse.Namespace) -> None:
+def record(comparison: Comparison, chosen: argparse.Namespace, *, complete: bool) -> None:
     """A complete comparison goes into the repository, any other only where it is told to."""
     what = comparison.conditions
     name = f"compare-{what.date}-{what.commit}.json"
     if chosen.out:
         results.save(comparison, chosen.out / name)
         report.publish(comparison, chosen.out)
-    elif chosen.complete:
+    elif complete:
         results.save(comparison, RESULTS / name)
         report.publish(comparison, report.DOCS)
 
 
 def main() -> int:
     chosen = arguments()
+    complete = chosen.complete and not chosen.out and results.may_record()
     try:
         load.build()
         comparison = compare(chosen)
     except NotAvailable as missing:
         print(missing, file=sys.stderr)
         return 2
-    record(comparison, chosen)
+    record(comparison, chosen, complete=complete)
     print(report.tables(comparison))
     return 1 if any(run.faults() for run in comparison.runs) else 0
 

@@ -14,6 +14,7 @@ from benchmarks.plot import Panel, draw
 from benchmarks.results import DISTURBED_CORES, Comparison, Run, load
 from benchmarks.scenarios import SCENARIOS
 
+DISTURBED = "†"
 DOCS = Path(__file__).parents[1] / "docs"
 TITLES = {"rabbitmq": "RabbitMQ", "fluffle": "fluffle"}
 
@@ -100,11 +101,18 @@ def group_table(comparison: Comparison, measures: tuple[Measure, ...]) -> str:
         row = [scenario]
         for measure in measures:
             values = [comparison.median(broker, scenario, measure.value) for broker in brokers]
-            row += [shown(value, measure.digits) for value in values]
+            row += [
+                shown(value, measure.digits) + mark(comparison, broker, scenario, value)
+                for broker, value in zip(brokers, values, strict=True)
+            ]
             if has_ratio(measure):
                 row.append(ratio(measure, *values))
         rows.append(row)
     return markdown_table(head, rows)
+
+
+def mark(comparison: Comparison, broker: str, scenario: str, value: float | None) -> str:
+    return DISTURBED if value is not None and comparison.disturbed(broker, scenario) else ""
 
 
 def conditions_text(comparison: Comparison) -> str:
@@ -118,13 +126,19 @@ def conditions_text(comparison: Comparison) -> str:
     )
     versions = ", ".join(f"{TITLES[name]} {version}" for name, version in what.versions.items())
     cores = "; ".join(f"{TITLES[name]}: {text}" for name, text in what.cores.items())
-    disturbed = sum(run.disturbed() for run in runs)
     return (
         f"`{what.command}` on {what.date}, commit {what.commit}.  {machine}; {what.python}; "
         f"{versions}.  {how_often(what.repetitions)} of {what.measured_s:g} s after "
         f"{what.warm_up_s:g} s of warm-up, each against a freshly started broker.  {cores}.  "
+        f"{disturbance_text(runs)}  {faults_text(comparison)}"
+    )
+
+
+def disturbance_text(runs: list[Run]) -> str:
+    disturbed = sum(run.disturbed() for run in runs)
+    return (
         f"{disturbed} of {len(runs)} runs were disturbed (other processes used more than "
-        f"{DISTURBED_CORES} cores).  {faults_text(comparison)}"
+        f"{DISTURBED_CORES} cores); {DISTURBED} marks figures of which half the runs or more were."
     )
 
 

@@ -6,6 +6,7 @@ The record names the kind of machine and the commit, never a host or a path.
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ from benchmarks.machine import machine_class
 
 FAULTS = ("lost", "duplicates", "reordered", "errors", "nacked", "returned")
 """Counters that stay at zero when the broker keeps its promises."""
+
+NOT_MEASURED = (":(top,exclude)docs", ":(top,exclude)benchmarks/results")
+"""What recording changes, so that two records can be of one commit."""
 
 DISTURBED_CORES = 0.25
 """A run during which other processes used more than this is called disturbed."""
@@ -65,6 +69,11 @@ class Comparison:
     def scenarios(self) -> list[str]:
         return list(dict.fromkeys(run.scenario for run in self.runs))
 
+    def disturbed(self, broker: str, scenario: str) -> bool:
+        """Whether half of the runs were, or more: the median is then of one of them."""
+        chosen = [run for run in self.runs if (run.broker, run.scenario) == (broker, scenario)]
+        return 2 * sum(run.disturbed() for run in chosen) >= max(len(chosen), 1)
+
     def median(
         self, broker: str, scenario: str, value: Callable[[Run], float | None]
     ) -> float | None:
@@ -76,18 +85,39 @@ class Comparison:
 
 def here_and_now() -> dict[str, str]:
     """The date, commit and interpreter of a measurement."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+    commit = git("describe", "--always", "--abbrev=10").stdout.strip() or "unknown"
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": f"{commit}-dirty" if is_dirty() else commit,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+def is_dirty() -> bool:
+    """Whether what is measured differs from its commit."""
+    return git("diff", "--quiet", "HEAD", "--", ":(top)", *NOT_MEASURED).returncode == 1
+
+
+def git(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["git", *arguments],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parent,
     )
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": described.stdout.strip() or "unknown",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-    }
+
+
+def may_record() -> bool:
+    """Whether a complete measurement goes into the repository; says so if it does not."""
+    if is_dirty():
+        print(
+            "not recorded: there are changes without a commit, so nobody could tell what these "
+            "figures are of; commit them, or name a folder with --out",
+            file=sys.stderr,
+        )
+        return False
+    return True
 
 
 def conditions(

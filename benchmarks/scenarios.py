@@ -43,6 +43,7 @@ SCENARIOS = {
             f"-s 16 -x topic -q 10 -b 1000 -c 2 {CONFIRMED}",
         ),
         scenario("f16", "as b16, 100 queues", f"-s 16 -q 100 {CONFIRMED}"),
+        scenario("u16", "as b16, a message_id of its own for each", f"-s 16 -m {CONFIRMED}"),
         scenario("h1k", "1 KiB, 2,000 messages a second", "-s 1024 -r 2000 -f -w 0 -u 300 -k 1"),
     )
 }

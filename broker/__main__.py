@@ -13,6 +13,12 @@ from fluffle.broker.options import CONFIG, OPTIONS, OptionError, resolve
 logger = logging.getLogger(__name__)
 
 
+class Refused(click.ClickException):
+    """An option that cannot be used: one line, and the exit code of every other usage error."""
+
+    exit_code = click.UsageError.exit_code
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fluffle", message="%(package)s %(version)s")
 def main() -> None:
@@ -22,8 +28,9 @@ def main() -> None:
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the table, as texts, each as often as it was given."""
     for option in reversed(list(OPTIONS.values())):  # the last one applied is shown first
-        text = option.help if option.effective else f"{option.help}  Not yet in effect."
-        declare = click.option(f"--{option.name}", metavar=option.metavar, help=text, multiple=True)
+        declare = click.option(
+            f"--{option.name}", metavar=option.metavar, help=option.description, multiple=True
+        )
         command = declare(command)
     return command
 
@@ -34,8 +41,11 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 def serve(**flags: Any) -> None:
     """Run a node in the foreground until SIGTERM or Ctrl-C.
 
-    Each option is also a key of the TOML file (without the dashes in front) and a variable of the
-    environment: FLUFFLE_CLUSTER_SECRET for --cluster-secret.
+    Each option is also a variable of the environment, FLUFFLE_LOG_LEVEL for --log-level, and a key
+    of the TOML file, log-level = "debug".  A flag comes before a variable, that before the file.
+
+    An option that may be given many times takes one value on each line of its variable, and in the
+    file an array: user = ["alice:secret", "bob:secret"].
     """
     from fluffle.broker.daemon import run  # noqa: PLC0415  asyncio is slow to import, and
     from fluffle.broker.logs import configure, event  # noqa: PLC0415  --help needs none of it
@@ -45,7 +55,7 @@ def serve(**flags: Any) -> None:
     try:
         settings = resolve({name: flags[name.replace("-", "_")] for name in names}, os.environ)
     except OptionError as error:
-        raise click.ClickException(str(error)) from error
+        raise Refused(str(error)) from error
     configure(settings.config.log_format, settings.config.log_level, sys.stderr)
     for variable in settings.unknown_variables:
         event(logger, logging.WARNING, "unknown_variable", variable=variable)

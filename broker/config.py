@@ -55,6 +55,9 @@ class Limits:
     """From accept to connection.open: who has not logged in by then holds no socket."""
     message_bytes_max: int = 16 * 1024 * 1024
     """Body of a message: a message must fit in memory several times."""
+    unfinished_bytes_max: int = 64 * 1024 * 1024
+    """Of messages under way on all channels of a connection, which no queue knows of yet: four
+    of the largest.  Not less than `message_bytes_max`."""
 
 
 @dataclass(frozen=True, slots=True)

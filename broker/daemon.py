@@ -16,14 +16,16 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.definitions.reading import DefinitionsError
+from fluffle.broker.lock import lock
 from fluffle.broker.logs import event
 from fluffle.broker.notify import READY, STOPPING, notify
 
 NODE_FILE = "node.json"
+LOCK_FILE = "lock"
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """Full collections become rare: what piles up in a broker are bytes, which the collector skips."""
@@ -56,7 +58,7 @@ class StartFailed(Exception):
 
 
 def run(config: Config, make_node: Callable[[Config], Node]) -> int:
-    """Run a node until SIGTERM or SIGINT; the exit code of the process.
+    """Run a node until SIGTERM, SIGINT or SIGHUP; the exit code of the process.
 
     The first signal stops the node in order, the second ends the process where it stands.
     """
@@ -80,8 +82,13 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(config: Config, node: Node) -> None:
     stop_signal = _await_signals(asyncio.get_running_loop())
+    with _take_data_dir(config.data_dir):
+        await _serve_until(stop_signal, config, node)
+
+
+async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: Node) -> None:
+    """Everything a node does while its data directory is its own."""
     node_file = config.data_dir / NODE_FILE
-    _make_data_dir(config.data_dir)
     try:
         await node.start()
     except OSError as error:
@@ -97,7 +104,8 @@ async def _serve(config: Config, node: Node) -> None:
     event(logger, logging.INFO, "stopping", signal=name)
     _tell_manager(STOPPING)
     await node.stop("shutdown")
-    node_file.unlink(missing_ok=True)
+    if node_pid(node_file) == os.getpid():
+        node_file.unlink()
     event(logger, logging.INFO, "stopped", node=config.node_name)
 
 
@@ -122,25 +130,50 @@ def write_node_file(file: Path, config: Config, addresses: Mapping[str, tuple[st
     draft.replace(file)
 
 
+def node_pid(file: Path) -> int | None:
+    """The process that wrote a node file; None where nobody did, or not for us to read."""
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
-    """Resolves to the name of the first signal to stop; the second one ends the process."""
+    """Resolves to the name of the first signal to stop; the second one ends the process.
+
+    A terminal that closes may send several SIGHUP, which ask for the same thing.  Under nohup it is
+    ignored, and stays so.
+    """
     first: asyncio.Future[str] = loop.create_future()
 
     def on_signal(number: signal.Signals) -> None:
-        if first.done():
+        if not first.done():
+            first.set_result(number.name)
+        elif number != signal.SIGHUP:
             os._exit(EXIT_SIGNAL_BASE + number)
-        first.set_result(number.name)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, on_signal, number)
     return first
 
 
-def _make_data_dir(data_dir: Path) -> None:
+def _take_data_dir(data_dir: Path) -> BinaryIO:
+    """Make a directory and lock it for this node, until what is returned is closed."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         if not os.access(data_dir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return lock(data_dir / LOCK_FILE)
+    except BlockingIOError as error:
+        pid = node_pid(data_dir / NODE_FILE)
+        by_whom = f" (process {pid})" if pid else ""
+        raise StartFailed(
+            f"another node{by_whom} keeps its data in {data_dir.resolve()}; stop it, or name "
+            "another place with --data-dir"
+        ) from error
     except OSError as error:
         raise StartFailed(
             f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
@@ -153,7 +186,8 @@ def _cannot_listen(address: ListenAddress, error: OSError) -> StartFailed:
             f"cannot listen on {address}, which is in use; stop the process that uses it, or "
             "name another address with --listen"
         )
-    return StartFailed(f"cannot listen on {address} ({error}); name another address with --listen")
+    reason = error.strerror or error
+    return StartFailed(f"cannot listen on {address} ({reason}); name another address with --listen")
 
 
 def _tell_manager(state: str) -> None:

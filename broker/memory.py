@@ -1,16 +1,25 @@
-"""The memory alarm: raised while this process is larger than it may be."""
+"""The memory alarm: raised while this process is larger than it may be.
+
+What a process gives back to its allocator is not yet given back to the system: after a backlog is
+gone its memory may stay resident for ever.  So while the alarm is raised the allocator is asked to
+return what it does not need before anybody looks; otherwise publishers would wait for nothing.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.logs import event
 
 PERIOD_S = 0.5
 """At 1 GB/s, the most that publishers on loopback bring, the watermark is passed by 0.5 GB."""
+
+logger = logging.getLogger(__name__)
 
 
 class Timer(Protocol):
@@ -20,7 +29,7 @@ class Timer(Protocol):
 class MemoryWatch:
     """Compares resident memory with a watermark, twice a second."""
 
-    __slots__ = ("_alarms", "_call_later", "_limit_bytes", "_timer")
+    __slots__ = ("_alarms", "_call_later", "_is_low", "_limit_bytes", "_timer")
 
     def __init__(
         self,
@@ -31,19 +40,36 @@ class MemoryWatch:
         self._alarms = alarms
         self._call_later = call_later
         self._limit_bytes = limit_bytes
+        self._is_low = False
         self._timer: Timer | None = None
 
     def start(self) -> None:
         """Look now and from now on, where the system tells how much memory a process uses."""
+        if self._is_low:
+            return_free_memory()
         used_bytes = resident_bytes()
         if used_bytes is None:
             return
-        self._alarms.set("memory", low=used_bytes > self._limit_bytes)
+        is_low = used_bytes > self._limit_bytes
+        if is_low != self._is_low:
+            self._is_low = is_low
+            self._tell(used_bytes)
         self._timer = self._call_later(PERIOD_S, self.start)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _tell(self, used_bytes: int) -> None:
+        event(
+            logger,
+            logging.WARNING if self._is_low else logging.INFO,
+            "alarm_raised" if self._is_low else "alarm_cleared",
+            resource="memory",
+            used_bytes=used_bytes,
+            limit_bytes=self._limit_bytes,
+        )
+        self._alarms.set("memory", low=self._is_low)
 
 
 def resident_bytes() -> int | None:
@@ -53,3 +79,12 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def return_free_memory() -> None:
+    """Have the C library return free memory to the system, where it can (glibc, malloc_trim(3))."""
+    import ctypes  # noqa: PLC0415  slow to import, and only wanted when memory is short
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

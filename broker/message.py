@@ -9,7 +9,8 @@ one bytes object, no instance of a class: the collector never has to walk a back
 class Origin:
     """The exchange and the routing key under which messages were published.
 
-    A virtual host interns its origins, so that equal ones are one object and compare by `is`.
+    A virtual host interns its origins, so that equal ones are one object and compare by `is`; not
+    all of them, since its table is bounded: two objects may be equal, and only work is lost by it.
     """
 
     __slots__ = ("exchange", "routing_key")

@@ -111,19 +111,26 @@ class Node:
             event(logger, logging.WARNING, "definition_skipped", reason=reason)
         for vhost in self.catalogue.vhosts.values():
             for queue in vhost.queues.values():
-                self._note_features(queue.spec)
+                self._note_features(queue.spec, vhost.name)
 
     def _run_elsewhere(self, job: Callable[[], Verdict], answer: Answer) -> None:
         """Compare a password in a thread, and answer in the event loop."""
         running = asyncio.get_running_loop().run_in_executor(self._password_threads, job)
         running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))
 
-    def _note_features(self, spec: QueueSpec) -> None:
-        """Log, once each, what a declare asks for and does not get yet."""
+    def _note_features(self, spec: QueueSpec, vhost: str) -> None:
+        """Log what a declare asks for and does not get yet: each feature once, for who is first."""
         for feature in features_not_in_effect(spec):
             if feature not in self._noticed:
                 self._noticed.add(feature)
-                event(logger, logging.WARNING, "not_yet_in_effect", feature=feature)
+                event(
+                    logger,
+                    logging.WARNING,
+                    "not_yet_in_effect",
+                    feature=feature,
+                    queue=spec.name,
+                    vhost=vhost,
+                )
 
 
 def random_name() -> str:

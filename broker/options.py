@@ -2,7 +2,9 @@
 
 A value is taken from the command line, else from the environment (`FLUFFLE_` and the name in upper
 case, `_` for `-`), else from the TOML file (the name is the key), else the default of `Config`
-holds.  What cannot be used ends the start with a sentence that says what to change and where.
+holds.  An option that collects takes many values: the flag many times, the variable with one on
+each line, the key with an array.  What cannot be used ends the start with a sentence that says what
+to change and where.
 """
 
 import tomllib
@@ -13,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from fluffle.broker.config import (
+    AMQP_PORT,
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
+    MEMORY_HIGH_WATERMARK,
     Config,
     ListenAddress,
     memory_bytes,
@@ -46,6 +50,8 @@ class Option:
     help: str
     parse: Callable[[str], object] = str
     config_field: str | None = None
+    default: str = ""
+    """What holds without it, as one would write it; the value itself is in `Config`."""
     collect: Callable[[list[Any]], object] | None = None
     """Makes one value of those of an option that may be given many times."""
     is_secret: bool = False
@@ -55,6 +61,17 @@ class Option:
     def effective(self) -> bool:
         """Whether the part it is for exists."""
         return self.config_field is not None
+
+    @property
+    def description(self) -> str:
+        """All there is to say of it on a line of help."""
+        parts = (
+            self.help,
+            "May be given many times." if self.collect else "",
+            f"[default: {self.default}]" if self.default else "",
+            "" if self.effective else "Not yet in effect.",
+        )
+        return "  ".join(part for part in parts if part)
 
     @property
     def variable(self) -> str:
@@ -89,6 +106,17 @@ def parse_address(text: str) -> ListenAddress:
     if not (colon and is_host and port.isdecimal() and int(port) <= PORT_MAX):
         raise ValueError("write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any")
     return ListenAddress(bare_host, int(port))
+
+
+def parse_peers(text: str) -> dict[str, ListenAddress]:
+    """NAME=HOST:PORT,…: the nodes by name."""
+    peers = {}
+    for peer in text.split(","):
+        name, equals, address = peer.partition("=")
+        if not equals:
+            raise ValueError("write NAME=HOST:PORT, with commas between the nodes")
+        peers[parse_name(name)] = parse_address(address)
+    return peers
 
 
 def parse_user(text: str) -> tuple[str, str]:
@@ -158,46 +186,46 @@ def with_first_start(fields: dict[str, Any], environment: Mapping[str, str]) -> 
 OPTIONS: Mapping[str, Option] = {
     option.name: option
     for option in (
-        Option("node", "NAME", "Name of this node.", parse_name, "node_name"),
-        Option(
-            "data-dir", "DIR", "Where the node keeps its data, by default ./data.", Path, "data_dir"
-        ),
+        Option("node", "NAME", "Name of this node.", parse_name, "node_name", "fluffle@HOSTNAME"),
+        Option("data-dir", "DIR", "Where the node keeps its data.", Path, "data_dir", "data"),
         Option(
             "listen",
             "HOST:PORT",
-            "Where to accept AMQP clients, by default :5672.",
+            "Where to accept AMQP clients.",
             parse_address,
             "listen",
+            f":{AMQP_PORT}",
         ),
-        Option("tls-listen", "HOST:PORT", "Where to accept AMQP clients with TLS."),
-        Option("http", "HOST:PORT", "Where to serve the management API."),
-        Option("metrics", "HOST:PORT", "Where to serve metrics for Prometheus."),
-        Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes."),
-        Option("peers", "a=HOST:PORT,…", "The other nodes of the cluster."),
+        Option("tls-listen", "HOST:PORT", "Where to accept AMQP clients with TLS.", parse_address),
+        Option("http", "HOST:PORT", "Where to serve the management API.", parse_address),
+        Option("metrics", "HOST:PORT", "Where to serve metrics for Prometheus.", parse_address),
+        Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes.", parse_address),
+        Option("peers", "a=HOST:PORT,…", "The other nodes of the cluster.", parse_peers),
         Option("cluster-secret", "TEXT", "What the nodes of a cluster share.", is_secret=True),
         Option(
             "user",
             "NAME:PASSWORD",
-            "A user besides guest, with all rights; may be given many times.",
+            "A user besides guest, with every right in every virtual host.",
             parse_user,
             "users",
-            dict,
+            collect=dict,
             is_secret=True,
         ),
         Option(
             "vhost",
             "NAME",
-            "A virtual host besides /; may be given many times.",
+            "A virtual host besides /.",
             parse_vhost,
             "vhosts",
-            tuple,
+            collect=tuple,
         ),
         Option(
             "loopback-users",
             "NAME,…|none",
-            "Who may only connect from this machine, by default guest.",
+            "Who may only connect from this machine.",
             parse_loopback_users,
             "loopback_users",
+            DEFAULT_USER,
         ),
         Option(
             "definitions",
@@ -209,20 +237,26 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "memory-high-watermark",
             "SHARE",
-            "Share of the memory above which publishers are paused, by default 0.6.",
+            "Share of the memory above which publishers are paused.",
             parse_watermark,
             "memory_bytes_max",
+            str(MEMORY_HIGH_WATERMARK),
         ),
-        Option("product", "NAME", "Product that clients are told.", parse_name, "product"),
-        Option("product-version", "VERSION", "Its version.", parse_name, "product_version"),
+        Option(
+            "product", "NAME", "Product that clients are told.", parse_name, "product", "RabbitMQ"
+        ),
+        Option(
+            "product-version", "VERSION", "Its version.", parse_name, "product_version", "4.3.5"
+        ),
         Option(
             "log-format",
             "|".join(FORMATS),
             "How to write log lines.",
             choice(*FORMATS),
             "log_format",
+            "text",
         ),
-        Option("log-level", "LEVEL", f"One of {', '.join(LEVELS)}.", choice(*LEVELS), "log_level"),
+        Option("log-level", "|".join(LEVELS), "What to log.", choice(*LEVELS), "log_level", "info"),
     )
 }
 
@@ -233,16 +267,21 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     `flags` holds the values of the options that stood on the command line, by name, `config`
     among them.  Reads the file that `config` names.  OptionError for anything unusable.
     """
+    for name, texts in flags.items():
+        if len(texts) > 1 and not (name in OPTIONS and OPTIONS[name].collect):
+            raise OptionError(f"--{name} is given {len(texts)} times; write it once")
     config_flag = flags.get(CONFIG, ())
     variables = {option.variable: name for name, option in OPTIONS.items()}
     config_variable = PREFIX + CONFIG.upper()
-    path = config_flag[-1] if config_flag else environment.get(config_variable, "")
+    path = config_flag[0] if config_flag else environment.get(config_variable, "")
     given: dict[str, _Given] = {}
     if path:
-        given |= _from_file(Path(path))
+        given |= _from_file(Path(path).absolute())
     for variable, name in variables.items():
         if environment.get(variable):  # an empty variable is one that was not filled in
-            given[name] = _Given((environment[variable],), variable)
+            text = environment[variable]
+            lines = text.splitlines() if OPTIONS[name].collect else [text]
+            given[name] = _Given([line for line in lines if line], variable)
     for name, texts in flags.items():
         if name != CONFIG and texts:
             given[name] = _Given(texts, f"--{name}")
@@ -263,10 +302,9 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
 def _config_fields(given: Mapping[str, _Given]) -> Iterator[tuple[str, Any]]:
     for name, value in given.items():
         option = OPTIONS[name]
-        if option.config_field is None:
-            continue
         parsed = [_parsed(option, text, value.source) for text in value.texts]
-        yield option.config_field, option.collect(parsed) if option.collect else parsed[-1]
+        if option.config_field is not None:
+            yield option.config_field, option.collect(parsed) if option.collect else parsed[0]
 
 
 def _parsed(option: Option, text: str, source: str) -> object:
@@ -278,7 +316,7 @@ def _parsed(option: Option, text: str, source: str) -> object:
 
 
 def _from_file(path: Path) -> dict[str, _Given]:
-    """What a TOML file says."""
+    """What a TOML file says.  Its path is absolute, to be found from what the log says."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -286,7 +324,7 @@ def _from_file(path: Path) -> dict[str, _Given]:
     except ValueError as error:  # not UTF-8, or not TOML
         raise OptionError(f"{path} is not a TOML file: {error}") from error
     return {
-        key: _Given(_texts(path, key, value), f"{path}, {key}") for key, value in content.items()
+        key: _Given(_texts(path, key, value), f"{path}:{key}") for key, value in content.items()
     }
 
 
@@ -298,5 +336,5 @@ def _texts(path: Path, key: str, value: object) -> list[str]:
         raise OptionError(f"{path}: there is no option '{key}'; {hint}")
     values = value if isinstance(value, list) and OPTIONS[key].collect else [value]
     if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
-        raise OptionError(f'{path}, {key}: write a string, such as {key} = "…"')
+        raise OptionError(f'{path}:{key}: write a string, such as {key} = "…"')
     return [str(item) for item in values]

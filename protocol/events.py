@@ -20,6 +20,13 @@ class Publishes:
 
 
 @dataclass(slots=True)
+class MessageStarted:
+    """The basic.publish of a message that is not whole yet: what is wrong with it shows now."""
+
+    channel: int
+
+
+@dataclass(slots=True)
 class Acks:
     """basic.ack: every tag from `first` to `last`, or (`multiple`) all up to `last`."""
 
@@ -61,7 +68,9 @@ class Violation:
     error: ProtocolError
 
 
-Event: TypeAlias = Publishes | Acks | MethodReceived | Oversized | HeaderReceived | Violation
+Event: TypeAlias = (
+    Publishes | MessageStarted | Acks | MethodReceived | Oversized | HeaderReceived | Violation
+)
 
 
 def method_ids(occurrence: Event) -> tuple[int, int]:
@@ -74,6 +83,7 @@ def method_ids(occurrence: Event) -> tuple[int, int]:
 
 METHOD_IDS: dict[type[Event], tuple[int, int]] = {
     Publishes: (60, 40),
+    MessageStarted: (60, 40),
     Oversized: (60, 40),
     Acks: (60, 80),
 }

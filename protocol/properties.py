@@ -21,6 +21,7 @@ answers 541 to properties it cannot read, here they are a FRAME_ERROR.
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fluffle.protocol import wire
@@ -94,6 +95,24 @@ def decode_properties(raw: bytes) -> Properties:
     return properties
 
 
+def check_properties(raw: bytes) -> None:
+    """As `decode_properties`, for who wants nothing of the values: some five times as fast.
+
+    Only for properties without headers, whose inside would have to be looked at.
+    """
+    offset = _FLAGS.size
+    try:
+        (flags,) = _FLAGS.unpack_from(raw)
+        if flags & FLAG_CONTINUED:
+            raise _malformed("more than one word of flags")
+        for size in _sizes(flags):
+            offset += size or raw[offset] + 1
+    except (IndexError, struct.error) as error:
+        raise _malformed("truncated") from error
+    if offset != len(raw):
+        raise _malformed(f"{abs(len(raw) - offset)} bytes too many or missing")
+
+
 def encode_properties(properties: Properties) -> bytes:
     """Raw properties: flags and values of what is not None.
 
@@ -109,9 +128,9 @@ def encode_properties(properties: Properties) -> bytes:
     return bytes(out)
 
 
-def property_flags(content: bytes) -> int:
-    """Which properties canonical content has, as a set of FLAG_ bits."""
-    return int(_FLAGS.unpack_from(content, _PROPERTIES_OFFSET)[0])
+def property_flags(raw: bytes) -> int:
+    """Which properties there are in raw properties, as a set of FLAG_ bits."""
+    return int.from_bytes(raw[: _FLAGS.size], "big")
 
 
 def raw_properties(content: bytes) -> bytes:
@@ -228,3 +247,11 @@ _PROPERTIES = (
     (FLAG_CLUSTER_ID, "cluster_id", *_TEXT),
 )
 """(flag, name, reader, writer), in the order of the wire."""
+
+
+@cache
+def _sizes(flags: int) -> tuple[int, ...]:
+    """The length of each value that `flags` announce, 0 for a short string, which tells its own."""
+    assert not flags & FLAG_HEADERS
+    sizes = {FLAG_DELIVERY_MODE: 1, FLAG_PRIORITY: 1, FLAG_TIMESTAMP: _TIMESTAMP.size}
+    return tuple(sizes.get(flag, 0) for flag, *_ in _PROPERTIES if flags & flag)

@@ -8,6 +8,7 @@
 Rule 1: this file knows two methods, basic.publish and basic.ack, because they come in runs.
 Rule 2: it decides nothing about channels or phases; that is for whoever gets the events.
 Rule 3: it keeps no reference to a read buffer beyond an unfinished frame.
+Rule 4: what it keeps is bounded: one frame, and messages that are not whole up to a limit.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from fluffle.protocol.events import (
     Acks,
     Event,
     HeaderReceived,
+    MessageStarted,
     MethodReceived,
     Oversized,
     Publishes,
@@ -50,6 +52,9 @@ OVERSHOOT_BYTES = 8
 HEADS_MAX = 1024
 """Publishers that use more exchanges and routing keys at once are read a little slower."""
 
+PART_OVERHEAD_BYTES = 64
+"""What a body frame of an unfinished message costs beside its payload, which may be one byte."""
+
 PUBLISH = b"\x00\x3c\x00\x28"
 ACK = b"\x00\x3c\x00\x50"
 
@@ -62,10 +67,19 @@ pack_frame = Struct(">BHI").pack
 class Assembly:
     """A message whose header or body has not come whole: the road for uncommon shapes."""
 
-    __slots__ = ("body_bytes", "body_bytes_missing", "header", "method_frame", "parts")
+    __slots__ = (
+        "body_bytes",
+        "body_bytes_missing",
+        "header",
+        "held_bytes",
+        "method_frame",
+        "parts",
+    )
 
     def __init__(self, method_frame: bytes) -> None:
         self.method_frame = method_frame
+        self.held_bytes = 0
+        """What is kept of it."""
         self.header = b""
         self.body_bytes = 0
         self.body_bytes_missing = 0
@@ -81,24 +95,42 @@ class Assembly:
 
 
 class Reader:
-    """Splits what a peer sends into events.  After a Violation it reads no more."""
+    """Splits what a peer sends into events.  After a Violation it reads no more.
+
+    Until `open` there are no messages, and methods come one at a time, because the answer to one
+    (a higher frame limit, or `open`) changes how the next is read.
+    """
 
     __slots__ = (
         "_assemblies",
         "_events",
         "_heads",
         "_is_broken",
+        "_is_closing",
+        "_is_negotiating",
         "_message_bytes_max",
         "_missing_bytes",
         "_open",
         "_pending",
+        "_unfinished_bytes",
+        "_unfinished_bytes_max",
         "frame_bytes_max",
+        "is_waiting",
     )
 
-    def __init__(self, *, frame_bytes_max: int, message_bytes_max: int) -> None:
+    def __init__(
+        self, *, frame_bytes_max: int, message_bytes_max: int, unfinished_bytes_max: int
+    ) -> None:
         self.frame_bytes_max = frame_bytes_max
         """Frames may be this large, all told; raised once the connection has been tuned."""
+        self.is_waiting = False
+        """Whether there is more to read in what was fed: `go_on` once the events are acted on."""
+        self._is_negotiating = True
+        self._is_closing = False
         self._message_bytes_max = message_bytes_max
+        self._unfinished_bytes_max = unfinished_bytes_max
+        self._unfinished_bytes = 0
+        """What is kept of all messages that are not whole."""
         self._pending: list[bytes] = []
         """The start of an unfinished frame, in the pieces in which it came."""
         self._missing_bytes = 0
@@ -110,10 +142,25 @@ class Reader:
         """By basic.publish frame: how the last message with it began (see `scan_publishes`)."""
         self._events: list[Event] = []
 
+    def open(self) -> None:
+        """The peer may use channels from now on."""
+        self._is_negotiating = False
+
+    def close(self) -> None:
+        """Only methods count from now on; messages that are not whole are dropped."""
+        self._is_negotiating, self._is_closing = False, True
+        self._assemblies.clear()
+        self._unfinished_bytes = 0
+
+    def go_on(self) -> list[Event]:
+        """What there is to read in what was fed already."""
+        return self.feed(b"")
+
     def feed(self, data: bytes) -> list[Event]:
-        """Everything that `data` completes, in order."""
+        """Everything that `data` completes, in order; less if the reader `is_waiting`."""
         events: list[Event] = []
         self._events = events
+        self.is_waiting = False
         if self._is_broken:
             return events
         if self._pending:
@@ -166,6 +213,9 @@ class Reader:
                     )
                 if kind == FRAME_METHOD:
                     position = self._method(buffer, position, end, channel)
+                    if self._is_negotiating and position < length:
+                        self.is_waiting = True
+                        break
                     continue
                 FRAMES.get(kind, unknown_kind)(self, channel, buffer[position + 7 : end - 1])
             except ProtocolError as error:
@@ -180,7 +230,7 @@ class Reader:
         if self._assemblies and channel in self._assemblies:
             raise out_of_order(self._assemblies[channel])
         signature = buffer[position + 7 : position + 11]
-        if signature == PUBLISH:
+        if signature == PUBLISH and not self._is_negotiating:
             return self._publishes(buffer, position, end, channel)
         if signature == ACK and end - position == ACK_FRAME_BYTES:
             first, count = scan_acks(buffer, position, buffer[position : position + 11])
@@ -194,6 +244,8 @@ class Reader:
         return end
 
     def _publishes(self, buffer: bytes, position: int, end: int, channel: int) -> int:
+        if self._is_closing:
+            return end
         method = buffer[position:end]
         contents: list[bytes] = []
         whole_bytes_max = min(self.frame_bytes_max - FRAME_OVERHEAD_BYTES, self._message_bytes_max)
@@ -203,16 +255,35 @@ class Reader:
             buffer, position, method, whole_bytes_max, contents.append, heads=self._heads
         )
         if not count:
-            self._assemblies[channel] = Assembly(method)
+            assembly = self._assemblies[channel] = Assembly(method)
+            self._events.append(MessageStarted(channel))
+            self._hold(assembly, len(method))
             return end
         content_bytes = stop - position - count * len(method)
         self._events.append(Publishes(channel, method, contents, content_bytes))
         return stop
 
-    def _header(self, channel: int, payload: bytes) -> None:
+    def _assembly(self, channel: int) -> Assembly | None:
+        """The message that a header or body belongs to; None if it is passed over."""
         assembly = self._assemblies.get(channel)
-        if assembly is None:
+        if assembly is None and not self._is_closing:
             raise unexpected_frame("expected method frame, got non method frame instead")
+        return assembly
+
+    def _hold(self, assembly: Assembly, size_bytes: int) -> None:
+        """Account for what is kept of a message that is not whole."""
+        assembly.held_bytes += size_bytes
+        self._unfinished_bytes += size_bytes
+        if self._unfinished_bytes > self._unfinished_bytes_max:
+            raise ProtocolError(
+                ReplyCode.RESOURCE_ERROR,
+                f"unfinished messages exceed {self._unfinished_bytes_max} bytes on this connection",
+            )
+
+    def _header(self, channel: int, payload: bytes) -> None:
+        assembly = self._assembly(channel)
+        if assembly is None:
+            return
         if assembly.header:
             raise out_of_order(assembly)
         if len(payload) < 14:
@@ -230,14 +301,15 @@ class Reader:
                 f"content body size {body_bytes} exceeds maximum allowed size {CONTENT_BYTES_MAX}",
             )
         assembly.header = payload
+        self._hold(assembly, len(payload))
         assembly.body_bytes = assembly.body_bytes_missing = body_bytes
         if not body_bytes:
             self._complete(channel, assembly)
 
     def _body(self, channel: int, payload: bytes) -> None:
-        assembly = self._assemblies.get(channel)
+        assembly = self._assembly(channel)
         if assembly is None:
-            raise unexpected_frame("expected method frame, got non method frame instead")
+            return
         if not assembly.header:
             raise out_of_order(assembly)
         if len(payload) > assembly.body_bytes_missing:
@@ -248,11 +320,13 @@ class Reader:
         assembly.body_bytes_missing -= len(payload)
         if payload and assembly.body_bytes <= self._message_bytes_max:
             assembly.parts.append(payload)
+            self._hold(assembly, len(payload) + PART_OVERHEAD_BYTES)
         if not assembly.body_bytes_missing:
             self._complete(channel, assembly)
 
     def _complete(self, channel: int, assembly: Assembly) -> None:
         del self._assemblies[channel]
+        self._unfinished_bytes -= assembly.held_bytes
         if assembly.body_bytes > self._message_bytes_max:
             self._events.append(Oversized(channel, assembly.body_bytes))
             return

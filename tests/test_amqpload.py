@@ -36,6 +36,7 @@ class ScriptedBroker(socketserver.ThreadingTCPServer):
     def __init__(self, tamper: Tamper) -> None:
         super().__init__(("127.0.0.1", 0), Session)
         self.tamper = tamper
+        self.headers: list[bytes] = []
         self.consumer: Session | None = None
         self.consuming = threading.Event()
 
@@ -52,7 +53,9 @@ class Session(socketserver.BaseRequestHandler):
         )
         contents: list[bytes] = []
         for kind, payload in self.frames():
-            if kind == 3:
+            if kind == 2:
+                self.server.headers.append(payload)
+            elif kind == 3:
                 contents.append(payload)
                 if len(contents) == MESSAGES:
                     self.deliver(contents)
@@ -83,25 +86,32 @@ class Session(socketserver.BaseRequestHandler):
 
 
 @contextmanager
-def serving(tamper: Tamper) -> Iterator[Address]:
+def serving(tamper: Tamper) -> Iterator[ScriptedBroker]:
     with ScriptedBroker(tamper) as broker:
         thread = threading.Thread(target=broker.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield Address(*broker.server_address[:2])  # type: ignore[arg-type]
+            yield broker
         finally:
             broker.shutdown()
             thread.join()
 
 
 def report_of(tamper: Tamper) -> Report:
+    return load_on(tamper)[0]
+
+
+def load_on(tamper: Tamper, *options: str) -> tuple[Report, list[bytes]]:
+    """What amqpload reports, and the content headers it sent."""
     try:
         load.build()
     except NotAvailable as missing:
         unavailable(str(missing))
     arguments = ["-z", "-f", "-k", "1", "-u", "100", "-n", str(MESSAGES), "-d", "0.3"]
-    with serving(tamper) as address:
-        return load.command(address, arguments, pids=[], timeout_s=30)
+    with serving(tamper) as broker:
+        address = Address(*broker.server_address[:2])  # type: ignore[arg-type]
+        report = load.command(address, [*arguments, *options], pids=[], timeout_s=30)
+        return report, broker.headers
 
 
 @pytest.mark.parametrize(
@@ -123,3 +133,15 @@ def test_a_faithful_broker_is_not_blamed() -> None:
     report = report_of(lambda bodies: bodies)
     assert report["received"] == MESSAGES
     assert not any(report[name] for name in ("lost", "duplicates", "reordered", "errors"))
+
+
+@pytest.mark.parametrize("options", [("-m",), ("-m", "-P")])
+def test_each_message_has_an_id_of_its_own_if_asked(options: tuple[str, ...]) -> None:
+    report, headers = load_on(lambda bodies: bodies, *options)
+    assert report["received"] == MESSAGES
+    persistent = b"\x02" if "-P" in options else b""
+    flags = 0x0080 | (0x1000 if persistent else 0)
+    assert headers == [
+        struct.pack(">HHQH", 60, 0, 16, flags) + persistent + b"\x24amqpload-message-id-%016x" % n
+        for n in range(MESSAGES)
+    ]

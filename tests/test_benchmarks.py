@@ -9,10 +9,12 @@ import pytest
 
 from benchmarks import compare, load, report, results
 from benchmarks.brokers import NotAvailable, fluffle
+from benchmarks.client import broker_version
 from benchmarks.machine import placements
 from benchmarks.plot import WIDTH_PX, Scale
 from benchmarks.results import Comparison, Conditions, Run
 from benchmarks.scenarios import SCENARIOS
+from fluffle.protocol.wire import encode_table, to_table
 from tests.support.require import unavailable
 
 CPU_US_PER_MESSAGE_MAX = 5.0
@@ -91,6 +93,17 @@ def test_faults_and_disturbances_are_told() -> None:
     assert "1 of 8 runs were disturbed" in text
 
 
+def test_figures_of_disturbed_runs_are_marked() -> None:
+    noisy = [run("fluffle", "a16", n, other_cores=cores) for n, cores in enumerate((0.5, 0, 0.3))]
+    calm = [run("fluffle", "c16", n, other_cores=cores) for n, cores in enumerate((0.5, 0, 0))]
+    table = report.group_table(recorded(*noisy, *calm), (report.CPU,))
+    assert table.splitlines()[2:] == [
+        "| b16 | 20.00 | 2.50 | 8.0× |",
+        "| a16 | 20.00 | 20.00† | 1.0× |",
+        "| c16 | – | 20.00 | – |",
+    ]
+
+
 def test_every_part_of_a_comparison_is_in_its_text() -> None:
     text = report.tables(recorded())
     for part in (*report.GROUPS, "Example CPU", "4.3.5", SCENARIOS["b16"].description):
@@ -162,6 +175,47 @@ def test_brokers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert not chosen.complete
     assert chosen.command == ("python -m benchmarks.compare --scenarios a16,b16 --reps 2 --secs 8")
+
+
+@pytest.mark.parametrize(
+    ("properties", "version"),
+    [
+        ({"product": "RabbitMQ", "version": "4.0.5"}, "4.0.5"),
+        ({"version": "4.3.5", "fluffle_version": "0.1.0"}, "0.1.0"),
+        ({}, ""),
+    ],
+)
+def test_a_broker_says_which_version_it_is(properties: dict[str, str], version: str) -> None:
+    start = b"\x00\x09" + encode_table(to_table(properties))
+    assert broker_version(start) == version
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One with a commit, as if the benchmarks were in it."""
+    for name in ("broker/a.py", "docs/performance.md", "benchmarks/results/a.json"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text("before")
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "benchmarks" / "results.py"))
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (("init", "-q", ".."), ("add", ".."), (*who, "commit", "-q", "-m", "a")):
+        assert results.git(*command).returncode == 0
+    return tmp_path
+
+
+def test_what_has_no_commit_is_not_recorded(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "docs" / "performance.md").write_text("after")
+    (repository / "benchmarks" / "results" / "a.json").write_text("after")
+    assert results.may_record()
+    assert not results.here_and_now()["commit"].endswith("-dirty")
+    assert capsys.readouterr().err == ""
+    (repository / "broker" / "a.py").write_text("after")
+    assert not results.may_record()
+    assert results.here_and_now()["commit"].endswith("-dirty")
+    assert "commit them, or name a folder with --out" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ typedef struct {
     addr publish_hosts[16], consume_hosts[16];
     int publish_host_count, consume_host_count, setup_host;
     int publishers, consumers, queues, bindings, size;
-    int persistent, confirm, prefetch, ack_every, transient, keep, no_declare, reconnect;
+    int persistent, message_ids, confirm, prefetch, ack_every, transient, keep, no_declare, reconnect;
     uint64_t window, messages;
     double secs, warm_up, rate, drain_timeout;
     const char *queue_type, *exchange_type, *label;

@@ -4,9 +4,10 @@
 hist confirm_latency;
 gaps confirm_gaps;
 
-/* a whole publish for each routing key; only its first 16 body bytes change */
+/* a whole publish for each routing key; only its first 16 body bytes change, and the last 16 of
+ * its message-id */
 static obuf *templates;
-static size_t *body_offsets;
+static size_t *body_offsets, *id_offsets;
 static int template_count;
 
 /* behind method frame, header frame and the 7 bytes that open the body frame */
@@ -21,6 +22,7 @@ void build_templates(void) {
         opt.fanout ? 1 : (!strcmp(opt.exchange_type, "topic") ? opt.bindings : opt.queues);
     templates = calloc((size_t)template_count, sizeof *templates);
     body_offsets = calloc((size_t)template_count, sizeof *body_offsets);
+    id_offsets = calloc((size_t)template_count, sizeof *id_offsets);
     for (int i = 0; i < template_count; i++) {
         obuf *b = &templates[i];
         char k[128];
@@ -43,11 +45,13 @@ void build_templates(void) {
         p16(b, 60);
         p16(b, 0);
         p64(b, (uint64_t)opt.size);
-        if (opt.persistent) {
-            p16(b, 0x1000);
+        p16(b, (opt.persistent ? 0x1000u : 0) | (opt.message_ids ? 0x80u : 0));
+        if (opt.persistent)
             p8(b, 2);
-        } else
-            p16(b, 0);
+        if (opt.message_ids) {
+            pss(b, "amqpload-message-id-0000000000000000"); /* as long as a UUID */
+            id_offsets[i] = b->len - 16;
+        }
         fr_end(b, f);
         size_t left = (size_t)opt.size, fm = (size_t)frame_max - 8;
         while (left) {
@@ -64,12 +68,19 @@ void build_templates(void) {
     }
 }
 
+static inline void put_hex(uint8_t *p, uint64_t v) {
+    for (int i = 15; i >= 0; i--, v >>= 4)
+        p[i] = (uint8_t)"0123456789abcdef"[v & 15];
+}
+
 static inline void publish(conn *c, uint64_t seq, uint64_t ts) {
     int ti = template_count == 1 ? 0 : (int)((seq + (uint64_t)c->idx) % (uint64_t)template_count);
     obuf *t = &templates[ti];
     put(&c->out, t->p, t->len);
-    uint8_t *b = c->out.p + c->out.len - t->len + body_offsets[ti];
+    uint8_t *start = c->out.p + c->out.len - t->len, *b = start + body_offsets[ti];
     uint32_t pi = (uint32_t)c->idx, sq = (uint32_t)seq;
+    if (opt.message_ids)
+        put_hex(start + id_offsets[ti], (uint64_t)pi << 32 | sq);
     memcpy(b, &ts, 8);
     memcpy(b + 8, &pi, 4);
     memcpy(b + 12, &sq, 4);

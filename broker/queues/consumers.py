@@ -7,9 +7,9 @@ whoever makes room for it (a settlement, a drained socket) wakes it.
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
@@ -134,13 +134,18 @@ class Consumer:
             self.queue.wake(self)
 
 
+Turn: TypeAlias = "OrderedDict[Consumer, None]"
+"""Consumers in the order in which they are served.  Not a dict: taking the first of one again and
+again means stepping over all that were there before it."""
+
+
 class Turns:
     """The consumers of one queue that may have room, and in which order they are served."""
 
     __slots__ = ("_by_priority", "_parked", "_priorities")
 
     def __init__(self) -> None:
-        self._by_priority: dict[int, deque[Consumer]] = {}
+        self._by_priority: dict[int, Turn] = {}
         self._priorities: list[int] = []
         """Negated, so that the highest priority comes first."""
         self._parked: dict[Consumer, None] = {}
@@ -162,9 +167,9 @@ class Turns:
         """Put a consumer at the end of the turn of its priority."""
         turn = self._by_priority.get(consumer.priority)
         if turn is None:
-            turn = self._by_priority[consumer.priority] = deque()
+            turn = self._by_priority[consumer.priority] = OrderedDict()
             insort(self._priorities, -consumer.priority)
-        turn.append(consumer)
+        turn[consumer] = None
 
     def remove(self, consumer: Consumer) -> None:
         """Take a consumer out, wherever it stands."""
@@ -172,7 +177,7 @@ class Turns:
             consumer.parked = False
             del self._parked[consumer]
             return
-        self._by_priority[consumer.priority].remove(consumer)
+        del self._by_priority[consumer.priority][consumer]
         self._drop_if_empty(consumer.priority)
 
     def wake(self, consumer: Consumer) -> None:
@@ -195,20 +200,21 @@ class Turns:
             self._drop_if_empty(-self._priorities[0])
         return []
 
-    def _from_turn(self, turn: deque[Consumer], count: int) -> list[tuple[Consumer, int]]:
+    def _from_turn(self, turn: Turn, count: int) -> list[tuple[Consumer, int]]:
         found: list[tuple[Consumer, int]] = []
         for _ in range(len(turn)):
             if len(found) == count:
                 break
-            if found and turn[0].is_single_step:
-                return [(consumer, 1) for consumer, _room in found]
-            consumer = turn.popleft()
+            consumer = next(iter(turn))
+            if found and consumer.is_single_step:
+                return [(other, 1) for other, _room in found]
             room = consumer.room()
             if room <= 0:
+                del turn[consumer]
                 consumer.parked = True
                 self._parked[consumer] = None
                 continue
-            turn.append(consumer)
+            turn.move_to_end(consumer)
             if consumer.is_single_step:
                 return [(consumer, 1 if len(turn) > 1 else room)]
             found.append((consumer, room))

@@ -31,7 +31,8 @@ BEHIND_MESSAGES = 4096
 class Debtor(Protocol):
     """A publisher that waits until the queue has handed out what it put in."""
 
-    def paid(self, count: int) -> None: ...
+    def paid(self, queue: Queue, count: int) -> int:
+        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
 
 
 class Queue:
@@ -43,6 +44,7 @@ class Queue:
         "_turns",
         "debtors",
         "had_consumers",
+        "in_exclusive_use",
         "in_flight",
         "owner",
         "spec",
@@ -57,7 +59,10 @@ class Queue:
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.had_consumers = False
+        self.in_exclusive_use = False
+        """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
+        """Who has put in too much, whoever did so first in front."""
         self._lane = Lane()
         self._turns = Turns()
         self._touch = touch
@@ -79,10 +84,6 @@ class Queue:
     @property
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
-
-    @property
-    def in_exclusive_use(self) -> bool:
-        return any(consumer.exclusive for consumer in self._turns)
 
     def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
         """Add messages at the end.  The caller may keep `contents` but must not change it."""
@@ -129,9 +130,11 @@ class Queue:
         return handouts
 
     def _pay(self, count: int) -> None:
-        """Tell the publishers that wait for it that `count` messages have left."""
+        """Tell the publishers that wait for it, in turn, that `count` messages have left."""
         for debtor in tuple(self.debtors):
-            debtor.paid(count)
+            count = debtor.paid(self, count)
+            if not count:
+                break
 
     def get(self, holder: Holder) -> Handout | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""
@@ -148,18 +151,24 @@ class Queue:
 
     def settle(self, handout: Handout, start: int, stop: int) -> None:
         """The messages `start` to `stop` of a run are done with: acknowledged or dropped."""
+        handout.release(start, stop)
         self.in_flight -= stop - start
         handout.holder.settled(stop - start)
 
     def give_back(self, handout: Handout, start: int, stop: int) -> None:
-        """The messages `start` to `stop` of a run come back, to their original place."""
+        """The messages `start` to `stop` of a run come back, to their original place.
+
+        Also of a run for a holder with no_ack, if it could not be sent.
+        """
         self._lane.give_back(
             handout.origins[start:stop],
             handout.contents[start:stop],
             handout.sequences[start:stop],
         )
-        self.in_flight -= stop - start
-        handout.holder.settled(stop - start)
+        handout.release(start, stop)
+        if not handout.holder.no_ack:
+            self.in_flight -= stop - start
+            handout.holder.settled(stop - start)
         if self._turns.any_awake:
             self._touch(self)
 
@@ -172,6 +181,7 @@ class Queue:
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
         self.had_consumers = True
+        self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
         if self._lane.count:
             self._touch(self)
@@ -179,6 +189,8 @@ class Queue:
     def detach(self, consumer: Consumer) -> None:
         """Deliver nothing more to a consumer.  What it holds stays held."""
         self._turns.remove(consumer)
+        if consumer.exclusive:
+            self.in_exclusive_use = False
 
     def wake(self, consumer: Consumer) -> None:
         """A parked consumer may have room again."""

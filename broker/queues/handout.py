@@ -61,6 +61,7 @@ class Handout:
         self.holder = holder
         self.origins = origins
         self.contents = contents
+        """Invariant: nobody else's list, so that `release` may change it."""
         self.sequences = sequences
         """The queue's sequence number of each message.  Invariant: rising; one a content, as
         there is one origin a content."""
@@ -111,3 +112,14 @@ class Handout:
         holes.difference_update(range(start, stop))
         self.head = min(self.head, start)
         self.holes = holes or None
+
+    def release(self, start: int, stop: int) -> None:
+        """Forget the contents of messages whose settlement is final, so that none outlive it.
+
+        The run itself lasts until all of it is settled: one message that is kept for long must
+        not keep a thousand others in memory.
+        """
+        if stop - start == 1:
+            self.contents[start] = b""
+        else:
+            self.contents[start:stop] = [b""] * (stop - start)

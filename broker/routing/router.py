@@ -1,7 +1,7 @@
 """From an exchange and routing keys to queues: the walk over exchanges, alternates and bindings.
 
 A walk is a pure question, so a caller may remember its answer under the exchange and the keys, for
-as long as `Topology.epoch` stands and if `Router.depends_on_headers` says no.
+as long as `Topology.epoch` stands and if `Router.headers_bindings` counts none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -60,17 +60,18 @@ class Router:
                 walk.add(visited.alternate)
         return tuple(queues)
 
-    def depends_on_headers(self, exchange: str) -> bool:
-        """Whether a headers exchange may be asked about what is published to `exchange`."""
+    def headers_bindings(self, exchange: str) -> int:
+        """How many bindings may look at the headers of what is published to `exchange`."""
+        count = 0
         walk = Walk(self._topology, exchange)
         for visited in walk:
             if isinstance(visited.matcher, HeadersMatcher):
-                return True
+                count += len(visited.matcher)
             for name in visited.onward:
                 walk.add(name)
             if visited.alternate is not None:
                 walk.add(visited.alternate)
-        return False
+        return count
 
 
 class Walk:

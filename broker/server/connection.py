@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from socket import AF_UNIX
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
@@ -32,6 +33,7 @@ from fluffle.protocol.events import (
     Acks,
     Event,
     HeaderReceived,
+    MessageStarted,
     MethodReceived,
     Oversized,
     Publishes,
@@ -55,8 +57,8 @@ CLOSE_WAIT_S_MAX = 30
 
 TURN_COST_MAX = 2048
 METHOD_COST = 16
-"""What a connection may do in one turn: runs of publishes or acks cost 1, methods as many, so
-that one that floods us holds up the others for a few milliseconds and no longer."""
+"""What a connection may do in one turn: a run costs 1, and 1 for each queue it is put into,
+methods as many, so that one that floods us holds up the others for some milliseconds only."""
 
 NO_IDS = (0, 0)
 
@@ -84,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
             message_bytes_max=services.limits.message_bytes_max,
+            unfinished_bytes_max=services.limits.unfinished_bytes_max,
         )
 
     # What the transport tells
@@ -93,28 +96,44 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         peer, here = map(self._address, ("peername", "sockname"))
         self.name = f"{lifecycle.shown_address(*peer)} -> {lifecycle.shown_address(*here)}"
-        self.is_from_loopback = lifecycle.is_loopback(peer[0])
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
         self._debt = Debt(self._intake, self.services.call_later)
         self.services.connections.add(self)
         self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
+        if not peer[0] and not self._is_unix():
+            self._hang_up("reset before it was accepted")  # so that nobody can say who that was
+            return
+        self.is_from_loopback = not peer[0] or lifecycle.is_loopback(peer[0])
 
     def _address(self, end: str) -> tuple[str, int]:
-        """Host and port of one end; a unix socket has neither."""
+        """Host and port of one end; a unix socket has neither, a lost one no peer."""
         address = self._transport.get_extra_info(end)
-        return (lifecycle.plain_host(address[0]), address[1]) if address else ("", 0)
+        if not isinstance(address, tuple):
+            return "", 0
+        return lifecycle.plain_host(address[0]), address[1]
+
+    def _is_unix(self) -> bool:
+        sock = self._transport.get_extra_info("socket")
+        return sock is not None and sock.family == AF_UNIX
 
     def data_received(self, data: bytes) -> None:
         self._heartbeat.heard = True
         self._events.extend(self._reader.feed(data))
         self._act()
+        while self._reader.is_waiting and self.phase is not Phase.CLOSED:
+            self._events.extend(self._reader.go_on())
+            self._act()
 
     def pause_writing(self) -> None:
         self.outlet.is_draining = True
+        if self._session is not None:
+            self._session.inbox.filled()
 
     def resume_writing(self) -> None:
         self.outlet.drained()
+        if self._session is not None:
+            self._session.inbox.drained()
         self._intake.release("unread")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -160,10 +179,10 @@ class Connection(asyncio.Protocol):
         events, cost = self._events, 0
         while events and cost < TURN_COST_MAX and self.phase is not Phase.CLOSED:
             occurrence = events.popleft()
-            cost += METHOD_COST if type(occurrence) is MethodReceived else 1
             try:
-                EVENTS[type(occurrence)](self, occurrence)
+                cost += EVENTS[type(occurrence)](self, occurrence)
             except (BrokerError, ProtocolError) as error:
+                cost += METHOD_COST
                 self._refuse(error, occurrence)
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
                 self.give_up(error, method_ids(occurrence))
@@ -176,13 +195,16 @@ class Connection(asyncio.Protocol):
                 self.outlet.add(frame)
         session.confirming.clear()
 
-    def _on_header(self, occurrence: HeaderReceived) -> None:
+    # What each event means; they return what it cost
+
+    def _on_header(self, occurrence: HeaderReceived) -> int:
         if occurrence.header in (PROTOCOL_HEADER, lifecycle.HEADER_0_9):
             lifecycle.start(self)
-            return
-        self.outlet.add(PROTOCOL_HEADER)
-        self.close_reason = "bad protocol header"
-        self.finish()
+        else:
+            self.outlet.add(PROTOCOL_HEADER)
+            self.close_reason = "bad protocol header"
+            self.finish()
+        return METHOD_COST
 
     def _channel(self, number: int) -> Channel | None:
         """The channel that something came on; None when it does not count any more.
@@ -194,27 +216,35 @@ class Connection(asyncio.Protocol):
         lifecycle.refuse_untimely(self.phase, number)
         return None
 
-    def _on_publishes(self, batch: Publishes) -> None:
+    def _on_publishes(self, batch: Publishes) -> int:
         channel = self._channel(batch.channel)
         if channel is None:
-            return
+            return 1
         if self.services.alarms.reason:
             self._block()
-        on_publishes(channel, batch)
+        return on_publishes(channel, batch)
 
-    def _on_acks(self, acks: Acks) -> None:
+    def _on_message_started(self, occurrence: MessageStarted) -> int:
+        """The rest of it is only read if it may be published at all."""
+        if self._channel(occurrence.channel) is not None and self.services.alarms.reason:
+            self._block()
+        return 1
+
+    def _on_acks(self, acks: Acks) -> int:
         channel = self._channel(acks.channel)
         if channel is not None:
             on_acks(channel, acks)
+        return 1
 
-    def _on_oversized(self, occurrence: Oversized) -> None:
+    def _on_oversized(self, occurrence: Oversized) -> int:
         if self._channel(occurrence.channel) is not None:
             raise oversized(occurrence.body_bytes, self.services.limits.message_bytes_max)
+        return 1
 
-    def _on_violation(self, occurrence: Violation) -> None:
+    def _on_violation(self, occurrence: Violation) -> int:
         raise occurrence.error
 
-    def _on_method(self, occurrence: MethodReceived) -> None:
+    def _on_method(self, occurrence: MethodReceived) -> int:
         """Decode a method and give it to the connection or to its channel."""
         method = decode_method(occurrence.payload)
         if occurrence.channel == 0:
@@ -223,6 +253,7 @@ class Connection(asyncio.Protocol):
             self._channels.on_method(occurrence.channel, method)
         else:
             lifecycle.refuse_untimely(self.phase, occurrence.channel)
+        return METHOD_COST
 
     # Errors
 
@@ -258,6 +289,7 @@ class Connection(asyncio.Protocol):
             error=error.reply_text,
         )
         self.phase = Phase.CLOSING
+        self._reader.close()
         self.end_session()
         self._debt.forgive()
         self._intake.release("alarm")  # close-ok has to be read
@@ -280,6 +312,7 @@ class Connection(asyncio.Protocol):
     def begin(self, session: Session) -> None:
         """The client may open channels."""
         self.phase = Phase.RUNNING
+        self._reader.open()
         self._session = session
         self._channels = Channels(session, self.handshake.channels_max)
         self._timers.pop("handshake").cancel()
@@ -315,7 +348,12 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close the socket without a word: the peer has had its time."""
-        self.close_reason = self.close_reason or "no answer in time"
+        self._hang_up(self.close_reason or "no answer in time")
+
+    def _hang_up(self, reason: str) -> None:
+        """Act on nothing more and close the socket as it is."""
+        self.close_reason = reason
+        self.phase = Phase.CLOSED
         self._transport.abort()
 
     def on_behind(self, target: Target, count: int) -> None:
@@ -343,8 +381,7 @@ class Connection(asyncio.Protocol):
         listening = not (self._intake.holds("alarm") or self._intake.holds("flow"))
         verdict = self._heartbeat.beat(listening=listening)
         if verdict is Verdict.GIVE_UP:
-            self.close_reason = "missed heartbeats from client"
-            self._transport.abort()
+            self._hang_up("missed heartbeats from client")
             return
         if verdict is Verdict.SEND:
             self._transport.write(HEARTBEAT_FRAME)
@@ -367,9 +404,10 @@ class Connection(asyncio.Protocol):
             self.send(make(Methods.Unblocked))
 
 
-EVENTS: dict[type[Event], Callable[..., None]] = {
+EVENTS: dict[type[Event], Callable[..., int]] = {
     HeaderReceived: Connection._on_header,
     Publishes: Connection._on_publishes,
+    MessageStarted: Connection._on_message_started,
     Acks: Connection._on_acks,
     MethodReceived: Connection._on_method,
     Oversized: Connection._on_oversized,

@@ -121,7 +121,7 @@ def consume_replies(channel: Channel, method: Basic.Consume) -> None:
         raise PreconditionFailed("reply consumer already set")
     name = PREFIX + channel.session.random_name()
     channel.reply_subscription = ReplySubscription(channel, tag, name)
-    channel.session.replies.add(name, channel.reply_subscription)
+    channel.session.replies.add(name, channel.reply_subscription, channel.session.inbox)
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 

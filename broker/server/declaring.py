@@ -165,7 +165,7 @@ def declare_queue(channel: Channel, name: str, method: Methods.Declare) -> Queue
         check_may_dead_letter(session, declared)
     queue = session.vhost.declare_queue(declared, session)
     if is_new:
-        session.on_new_queue(queue.spec)
+        session.on_new_queue(queue.spec, session.vhost.name)
     return queue
 
 

@@ -66,34 +66,41 @@ class Debt:
     The connection is not read until the queues have handed out as many, or its time is up.
     """
 
-    __slots__ = ("_call_later", "_count", "_intake", "_queues", "_timer")
+    __slots__ = ("_call_later", "_intake", "_owed", "_timer")
 
     def __init__(
         self, intake: Intake, call_later: Callable[[float, Callable[[], None]], Timer]
     ) -> None:
         self._intake = intake
         self._call_later = call_later
-        self._count = 0
-        self._queues: dict[Creditor, None] = {}
+        self._owed: dict[Creditor, int] = {}
+        """How many messages each queue has to hand out.  Invariant: none that is paid."""
         self._timer: Timer | None = None
 
     def owe(self, queue: Creditor, count: int) -> None:
         """`count` messages were put into `queue`, which is behind."""
-        self._count += count
-        if queue not in self._queues:
-            self._queues[queue] = None
+        if queue not in self._owed:
+            self._owed[queue] = 0
             queue.debtors.append(self)
+        self._owed[queue] += count
         if self._timer is None:
             self._intake.hold("flow")
         else:
             self._timer.cancel()
-        self._timer = self._call_later(self._count * SECONDS_PER_MESSAGE, self.forgive)
+        owed = sum(self._owed.values())
+        self._timer = self._call_later(owed * SECONDS_PER_MESSAGE, self.forgive)
 
-    def paid(self, count: int) -> None:
-        """A queue has handed out `count` messages."""
-        self._count -= count
-        if self._count <= 0:
+    def paid(self, queue: Creditor, count: int) -> int:
+        """Take what is owed of `count` messages that left `queue`; how many are left of them."""
+        owed = self._owed[queue]
+        if count < owed:
+            self._owed[queue] = owed - count
+            return 0
+        del self._owed[queue]
+        queue.debtors.remove(self)
+        if not self._owed:
             self.forgive()
+        return count - owed
 
     def forgive(self) -> None:
         """Read the publisher again."""
@@ -101,8 +108,7 @@ class Debt:
             return
         self._timer.cancel()
         self._timer = None
-        self._count = 0
-        for queue in self._queues:
+        for queue in self._owed:
             queue.debtors.remove(self)
-        self._queues.clear()
+        self._owed.clear()
         self._intake.release("flow")

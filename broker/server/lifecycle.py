@@ -300,8 +300,8 @@ def shown_address(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a peer is on this machine; a unix socket has no host."""
-    return not host or ip_address(host).is_loopback
+    """Whether an address is one of this machine alone.  ValueError for none."""
+    return ip_address(host).is_loopback
 
 
 def capabilities_of(client_properties: FieldTable) -> frozenset[str]:

@@ -1,12 +1,23 @@
 """What the broker must know of a message's properties before it routes the message.
 
-Read once for each distinct raw value, then remembered: most publishers send few.
+Read once for each distinct raw value, then remembered: most publishers send few.  Of properties
+that differ with each message, such as a message id, only the shape is checked.
 """
 
 from dataclasses import dataclass
 
 from fluffle.broker.errors import PreconditionFailed
-from fluffle.protocol.properties import Properties, decode_properties, encode_properties
+from fluffle.protocol.properties import (
+    FLAG_EXPIRATION,
+    FLAG_HEADERS,
+    FLAG_REPLY_TO,
+    FLAG_USER_ID,
+    Properties,
+    check_properties,
+    decode_properties,
+    encode_properties,
+    property_flags,
+)
 from fluffle.protocol.terms import escaped
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
@@ -35,12 +46,22 @@ class PropertyFacts:
         return self.wants_reply or self.user_id is not None or self.stored is not None
 
 
+NOTHING_TO_KNOW = PropertyFacts(
+    stored=None, wants_reply=False, user_id=None, more_routing_keys=(), headers=None
+)
+
+FLAGS_READ = FLAG_HEADERS | FLAG_REPLY_TO | FLAG_EXPIRATION | FLAG_USER_ID
+
+
 def read_facts(raw: bytes) -> PropertyFacts:
-    """Decode raw properties.
+    """Decode raw properties, or only check them when nothing in them matters to the broker.
 
     Raises ProtocolError when they are malformed, PreconditionFailed with RabbitMQ's text for an
     expiration that is no number of milliseconds and for a CC or BCC that is no array.
     """
+    if not property_flags(raw) & FLAGS_READ:
+        check_properties(raw)
+        return NOTHING_TO_KNOW
     properties = decode_properties(raw)
     if properties.expiration is not None:
         check_expiration(properties.expiration)

@@ -18,7 +18,12 @@ from fluffle.broker.queues.engine import Debtor
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
 from fluffle.broker.server.replies import PREFIX
-from fluffle.broker.server.session import REMEMBERED_MAX, Session
+from fluffle.broker.server.session import (
+    REMEMBERED_MAX,
+    REMEMBERED_PROPERTIES_BYTES_MAX,
+    REMEMBERED_PROPERTIES_MAX,
+    Session,
+)
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
 from fluffle.protocol.properties import raw_properties, replace_properties, split_content
@@ -27,6 +32,9 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
+
+HEADERS_BINDINGS_PER_COST = 8
+"""So many bindings are asked about headers in the time in which a queue takes a run."""
 
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
@@ -47,9 +55,9 @@ class Route:
     """What a basic.publish frame means, and where its messages go while nothing changes."""
 
     __slots__ = (
-        "by_headers",
         "epoch",
         "guards_topics",
+        "headers_bindings",
         "is_special",
         "mandatory",
         "origin",
@@ -64,8 +72,8 @@ class Route:
         """Where messages go that have no keys in CC or BCC and no headers to match."""
         self.epoch = epoch
         self.mandatory = mandatory
-        self.by_headers = False
-        """Whether headers decide, so that `targets` says nothing."""
+        self.headers_bindings = 0
+        """How many bindings look at headers; if any do, `targets` says nothing."""
         self.guards_topics = False
         """Whether each routing key needs a permission."""
         self.is_special = False
@@ -76,8 +84,8 @@ Publisher: TypeAlias = Callable[["Channel", Route, Sequence[Target], list[bytes]
 """Takes messages that have passed all checks: (channel, route, targets, contents, bytes)."""
 
 
-def on_publishes(channel: Channel, batch: Publishes) -> None:
-    """Take a batch of messages."""
+def on_publishes(channel: Channel, batch: Publishes) -> int:
+    """Take a batch of messages; what that cost, 1 for itself and for each queue."""
     session = channel.session
     route = session.routes.get(batch.method_frame)
     if route is None or route.epoch != session.topology.epoch:
@@ -93,6 +101,7 @@ def on_publishes(channel: Channel, batch: Publishes) -> None:
         contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
     channel.publish(channel, route, targets, contents, content_bytes)
+    return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
 
 
 def remember_route(session: Session, method_frame: bytes) -> Route:
@@ -112,9 +121,9 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     route = Route(
         vhost.origin(exchange, routing_key), targets, vhost.epoch, mandatory=method.mandatory
     )
-    route.by_headers = vhost.router.depends_on_headers(exchange)
+    route.headers_bindings = vhost.router.headers_bindings(exchange)
     route.guards_topics = is_topic and session.rights.guards_topics(exchange)
-    route.is_special = route.by_headers or route.guards_topics
+    route.is_special = bool(route.headers_bindings) or route.guards_topics
     if len(session.routes) >= REMEMBERED_MAX:
         session.routes.clear()
     session.routes[method_frame] = route
@@ -128,7 +137,7 @@ def look_closer(session: Session, route: Route, facts: PropertyFacts) -> Sequenc
     if route.guards_topics:
         for key in keys:
             session.rights.check_topic("write", exchange, key)
-    if facts.more_routing_keys or route.by_headers:
+    if facts.more_routing_keys or route.headers_bindings:
         return find_targets(session, exchange, keys, facts.headers or {})
     return route.targets
 
@@ -147,9 +156,10 @@ def find_targets(
 def remember_facts(session: Session, raw: bytes) -> PropertyFacts:
     """Read properties that this connection has not sent before."""
     facts = read_facts(raw)
-    if len(session.facts) >= REMEMBERED_MAX:
-        session.facts.clear()
-    session.facts[raw] = facts
+    if len(raw) <= REMEMBERED_PROPERTIES_BYTES_MAX:
+        if len(session.facts) >= REMEMBERED_PROPERTIES_MAX:
+            session.facts.clear()
+        session.facts[raw] = facts
     return facts
 
 

@@ -3,7 +3,8 @@
 A requester consumes from the pseudo-queue `amq.rabbitmq.reply-to`; its requests carry a name
 made for its channel; whoever publishes to the default exchange with that name as routing key
 reaches it.  Nothing is kept: an answer to a channel that is gone is dropped, and counts as
-routed (RabbitMQ since 4.2).
+routed (RabbitMQ since 4.2).  So is one to a connection that does not read, once there is much
+that it has not read.
 """
 
 from __future__ import annotations
@@ -17,23 +18,59 @@ from fluffle.broker.server.properties import REPLY_TO
 
 PREFIX = REPLY_TO + "."
 
+UNREAD_BYTES_MAX = 16 * 1_048_576
+"""Answers are sent to a connection whose socket is full until they are so many; the last, which may
+be of any size, goes beyond."""
+
+
+class Inbox:
+    """Where the answers to one connection go: its socket, as far as responders must know it."""
+
+    __slots__ = ("_unread_bytes", "is_full")
+
+    def __init__(self) -> None:
+        self.is_full = False
+        """Whether the socket does not drain: the client reads more slowly than it is answered."""
+        self._unread_bytes = 0
+
+    def filled(self) -> None:
+        """The socket takes no more."""
+        self.is_full = True
+
+    def drained(self) -> None:
+        """The client has read what was sent."""
+        self.is_full = False
+        self._unread_bytes = 0
+
+    def takes(self, size_bytes: int) -> bool:
+        """Whether so much may be sent; if not, it is dropped."""
+        if self.is_full:
+            if self._unread_bytes > UNREAD_BYTES_MAX:
+                return False
+            self._unread_bytes += size_bytes
+        return True
+
 
 class ReplyTarget:
     """Where messages for one requester go: a target of publishing, as a queue is."""
 
-    __slots__ = ("_requester", "debtors")
+    __slots__ = ("_inbox", "_requester", "debtors")
 
-    is_behind = False
-    """Nothing ever waits here."""
-
-    def __init__(self, requester: Holder | None) -> None:
+    def __init__(self, requester: Holder | None, inbox: Inbox) -> None:
         self._requester = requester
+        self._inbox = inbox
         self.debtors: list[Debtor] = []
+        """They wait for their time to be up: nothing is kept here that could be handed out."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the requester reads more slowly than it is answered."""
+        return self._requester is not None and self._inbox.is_full
 
     def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
-        """Deliver at once, or drop when nobody asks any more."""
+        """Deliver at once, or drop when nobody asks any more, or does not read."""
         requester = self._requester
-        if requester is not None:
+        if requester is not None and self._inbox.takes(content_bytes):
             sequences: Sequence[int] = range(1, len(contents) + 1)
             origins = [origin] * len(contents)
             requester.deliver(Handout(requester, origins, contents, sequences, redelivered=False))
@@ -47,9 +84,9 @@ class ReplyTargets:
     def __init__(self) -> None:
         self._targets: dict[str, ReplyTarget] = {}
 
-    def add(self, name: str, requester: Holder) -> None:
-        """Make `name`, which begins with PREFIX, reach `requester`."""
-        self._targets[name] = ReplyTarget(requester)
+    def add(self, name: str, requester: Holder, inbox: Inbox) -> None:
+        """Make `name`, which begins with PREFIX, reach `requester` on the way through `inbox`."""
+        self._targets[name] = ReplyTarget(requester, inbox)
 
     def remove(self, name: str) -> None:
         """Make `name` reach nobody; routes that are remembered fall silent too."""
@@ -59,7 +96,7 @@ class ReplyTargets:
 
     def target(self, name: str) -> ReplyTarget:
         """Where messages to `name` go; nowhere when nobody is there."""
-        return self._targets.get(name) or ReplyTarget(None)
+        return self._targets.get(name) or ReplyTarget(None, Inbox())
 
     def is_alive(self, name: str) -> bool:
         return name in self._targets

@@ -34,5 +34,6 @@ class Services:
     """Runs a function in the next turn of the loop."""
     call_later: Callable[[float, Callable[[], None]], Timer]
     """Runs a function after so many seconds."""
-    on_new_queue: Callable[[QueueSpec], None]
+    on_new_queue: Callable[[QueueSpec, str], None]
+    """Told what a queue is and the name of its virtual host, once it exists."""
     connections: Connections

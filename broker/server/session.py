@@ -9,6 +9,7 @@ from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.properties import PropertyFacts
+from fluffle.broker.server.replies import Inbox
 from fluffle.broker.server.services import Services
 from fluffle.broker.vhost import VirtualHost
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from fluffle.broker.server.publishing import Route, Target
 
 REMEMBERED_MAX = 1024
-"""Routes and properties a connection remembers; beyond, it starts afresh."""
+"""Routes a connection remembers; beyond, it starts afresh.  Each is as long as a method."""
+
+REMEMBERED_PROPERTIES_MAX = 256
+REMEMBERED_PROPERTIES_BYTES_MAX = 256
+"""Properties a connection remembers: how many, and how long each.  A client must not be able to
+make us keep much, and what is longer is rarely sent twice."""
 
 
 class Session:
@@ -29,6 +35,7 @@ class Session:
         "facts",
         "frame_bytes_max",
         "give_up",
+        "inbox",
         "name",
         "notify_cancel",
         "on_behind",
@@ -66,6 +73,8 @@ class Session:
         """Asked for its epoch with every batch."""
         self.outlet = outlet
         self.replies = services.replies
+        self.inbox = Inbox()
+        """What the requesters of this connection are answered through."""
         self.on_new_queue = services.on_new_queue
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""

@@ -100,7 +100,12 @@ class Subscription:
         return self._channel.session.outlet.room(consumer)
 
     def deliver(self, handout: Handout) -> None:
-        self._envelopes.send(handout)
+        """Send a run, or give it back when this consumer has ended since it was handed out."""
+        consumer = self.consumer
+        if self._channel.subscriptions.get(consumer.tag) is self:
+            self._envelopes.send(handout)
+        else:
+            consumer.queue.give_back(handout, 0, len(handout.contents))
 
     def cancelled(self, consumer: Consumer) -> None:
         """Tell a client that wants to know that its queue is gone."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.daemon import GC_THRESHOLDS, run
+from fluffle.broker.daemon import GC_THRESHOLDS, node_pid, run
 from fluffle.broker.logs import configure
 from fluffle.broker.node import Node as RealNode
 
@@ -72,7 +72,7 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_node_runs_until_a_signal(
     number: signal.Signals, tmp_path: Path, log: io.StringIO
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_node_runs_until_a_signal(
 
     def on_started() -> None:
         seen["file"] = json.loads(node_file.read_text())
-        seen["others"] = [path.name for path in config.data_dir.iterdir()]
+        seen["others"] = sorted(path.name for path in config.data_dir.iterdir())
         os.kill(os.getpid(), number)
 
     node = FakeNode(config, on_started)
@@ -95,7 +95,7 @@ def test_a_node_runs_until_a_signal(
             "addresses": {"amqp": [host, port]},
             "version": config.version,
         },
-        "others": ["node.json"],
+        "others": ["lock", "node.json"],
     }
     assert node.reason == "shutdown"
     assert not node_file.exists()
@@ -171,6 +171,66 @@ def test_definitions_that_cannot_be_used_are_one_line(tmp_path: Path, log: io.St
     assert only["reason"] == f"definitions {file}: users, entry 1: there is no 'name'"
 
 
+def test_a_host_without_an_address_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
+    class Unresolved(FakeNode):
+        async def start(self) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    config = Config(data_dir=tmp_path, listen=ListenAddress("nohost.invalid", 5672))
+    assert run(config, lambda config: Unresolved(config, terminate)) == 1
+    (only,) = events(log)
+    assert only["reason"] == (
+        "cannot listen on nohost.invalid:5672 (Name or service not known); name another address "
+        "with --listen"
+    )
+
+
+def test_a_second_node_is_refused_and_leaves_the_first_alone(
+    tmp_path: Path, log: io.StringIO
+) -> None:
+    config = Config(data_dir=tmp_path, listen=LOOPBACK)
+    command = [sys.executable, "-m", "fluffle.broker", "serve", "--listen=127.0.0.1:0"]
+    seen: dict[str, object] = {}
+
+    def on_started() -> None:
+        second = subprocess.run(
+            [*command, "--data-dir", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        seen["second"] = (second.returncode, second.stderr.count("\n"))
+        seen["said"] = f"another node (process {os.getpid()}) keeps its data in" in second.stderr
+        seen["named"] = str(tmp_path) in second.stderr
+        seen["file"] = (tmp_path / "node.json").exists()
+        terminate()
+
+    assert run(config, lambda config: FakeNode(config, on_started)) == 0
+    assert seen == {"second": (1, 1), "said": True, "named": True, "file": True}
+    assert run(config, lambda config: FakeNode(config, terminate)) == 0, log.getvalue()
+
+
+def test_the_node_file_of_somebody_else_stays(tmp_path: Path) -> None:
+    file = tmp_path / "node.json"
+
+    def on_started() -> None:
+        file.write_text('{"pid": 1}', encoding="utf-8")
+        terminate()
+
+    config = Config(data_dir=tmp_path, listen=LOOPBACK)
+    assert run(config, lambda config: FakeNode(config, on_started)) == 0
+    assert file.read_text(encoding="utf-8") == '{"pid": 1}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": null}', '{"pid": "x"}'])
+def test_a_node_file_that_says_nothing_names_no_process(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "node.json"
+    assert node_pid(file) is None
+    file.write_text(text, encoding="utf-8")
+    assert node_pid(file) is None
+
+
 def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
     (tmp_path / "file").touch()
     config = Config(data_dir=tmp_path / "file", listen=LOOPBACK)
@@ -203,3 +263,46 @@ def test_a_second_signal_ends_a_node_that_does_not_stop(tmp_path: Path) -> None:
     command = [sys.executable, "-c", NEVER_STOPS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
+
+
+HANGS_UP = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from fluffle.broker.config import Config
+from fluffle.broker.daemon import run
+from fluffle.broker.logs import configure
+
+class Node:
+    addresses = {}
+    async def start(self):
+        for number in sys.argv[2:]:
+            os.kill(os.getpid(), int(number))
+    async def stop(self, reason):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0)
+
+configure("json", "info", sys.stderr)
+signal.signal(signal.SIGHUP, signal.Handlers[os.environ["HANGUP"]])
+sys.exit(run(Config(data_dir=Path(sys.argv[1])), lambda _config: Node()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("hangup", "numbers", "stopped_by"),
+    [
+        ("SIG_DFL", [signal.SIGHUP, signal.SIGHUP], "SIGHUP"),
+        ("SIG_IGN", [signal.SIGHUP, signal.SIGTERM], "SIGTERM"),
+    ],
+    ids=["a terminal closes", "nohup"],
+)
+def test_a_hangup_stops_a_node_in_order(
+    tmp_path: Path, hangup: str, numbers: list[int], stopped_by: str
+) -> None:
+    command = [sys.executable, "-c", HANGS_UP, str(tmp_path), *(str(int(n)) for n in numbers)]
+    environment = {**os.environ, "HANGUP": hangup}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    (stopping,) = (json.loads(line) for line in done.stderr.splitlines() if '"stopping"' in line)
+    assert stopping["signal"] == stopped_by

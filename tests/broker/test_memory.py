@@ -73,3 +73,20 @@ def test_without_proc_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Path, "read_text", refuse)
     assert resident_bytes() is None
+
+
+def test_the_alarm_ends_when_what_was_used_is_free_again() -> None:
+    """The allocator keeps what is freed; the watch must not wait for it to let go by itself."""
+    resident = resident_bytes()
+    if resident is None:
+        pytest.skip("the system has no /proc")
+    scheduler, alarms = Scheduler(), Alarms()
+    watch = MemoryWatch(alarms, scheduler.call_later, resident + 100_000_000)
+    bodies = [bytes([number % 256]) * 1_000 for number in range(200_000)]
+    kept = bodies[::2_000]  # which pins the arenas they lie in
+    watch.start()
+    assert alarms.reason == "low on memory"
+    bodies.clear()
+    scheduler.advance(PERIOD_S)
+    assert (alarms.reason, len(kept)) == ("", 100)
+    watch.stop()

@@ -15,7 +15,9 @@ from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.passwords import ARGON2, hashed
 from fluffle.broker.access.users import User
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.node import CAPABILITIES, Node, random_name, server_properties
+from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
 
@@ -95,17 +97,17 @@ async def test_a_slow_password_is_compared_beside_the_loop() -> None:
 async def test_a_feature_that_is_not_in_effect_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from fluffle.broker.queues.arguments import Declaration, features_not_in_effect, queue_spec
-
     node = Node(LOOPBACK)
-    arguments = to_table({"x-message-ttl": 1000})
-    spec = queue_spec(Declaration(name="q", arguments=arguments), "/")
-    assert features_not_in_effect(spec)
+    asked = (("first", {"x-message-ttl": 1}), ("next", {"x-message-ttl": 2, "x-max-length": 3}))
     with caplog.at_level(logging.WARNING):
-        node._note_features(spec)
-        node._note_features(spec)
-    assert len(caplog.records) == len(features_not_in_effect(spec))
+        for name, arguments in asked:
+            declared = Declaration(name=name, arguments=to_table(arguments))
+            node._note_features(queue_spec(declared, "v"), "v")
     assert {record.getMessage() for record in caplog.records} == {"not_yet_in_effect"}
+    assert [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records] == [
+        {"feature": "x-message-ttl", "queue": "first", "vhost": "v"},
+        {"feature": "x-max-length", "queue": "next", "vhost": "v"},
+    ]
 
 
 def test_random_names_are_long_url_safe_and_new() -> None:

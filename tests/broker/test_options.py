@@ -8,7 +8,14 @@ from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
 from fluffle.broker.config import Config, Limits, ListenAddress, memory_bytes
-from fluffle.broker.options import OPTIONS, OptionError, Settings, parse_address, resolve
+from fluffle.broker.options import (
+    OPTIONS,
+    OptionError,
+    Settings,
+    parse_address,
+    parse_peers,
+    resolve,
+)
 
 
 def from_flags(**flags: str) -> Settings:
@@ -137,6 +144,32 @@ def test_guest_may_come_from_anywhere_when_told_so() -> None:
     assert from_flags(loopback_users="none").config.loopback_users == frozenset()
 
 
+def test_a_variable_holds_many_values_one_on_each_line() -> None:
+    environment = {"FLUFFLE_USER": "a:1,b:2\n\nc:3 4\n", "FLUFFLE_VHOST": "v"}
+    config = resolve({}, environment).config
+    assert config.users == {"guest": "guest", "a": "1,b:2", "c": "3 4"}
+    assert config.vhosts == ("/", "v")
+
+
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if not option.collect])
+def test_what_has_one_value_is_given_once(name: str) -> None:
+    with pytest.raises(OptionError, match=f"^--{name} is given 2 times; write it once$"):
+        resolve({name: ["a:1", "a:1"]}, {})
+
+
+def test_one_file_is_read() -> None:
+    with pytest.raises(OptionError, match=r"^--config is given 3 times; write it once$"):
+        resolve({"config": ["a", "b", "c"]}, {})
+
+
+def test_the_path_of_the_file_is_told_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f.toml").write_text("http = ':0'", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert resolve({"config": ["./f.toml"]}, {}).not_in_effect == (f"{tmp_path}/f.toml:http",)
+
+
 def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
     config = from_file(tmp_path, "memory-high-watermark = 0.25").config
     assert config.memory_bytes_max == int(memory_bytes() * 0.25)
@@ -144,13 +177,26 @@ def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
 
 def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
     (tmp_path / "f").write_text('peers = "b=h:1"', encoding="utf-8")
-    flags = {"config": [str(tmp_path / "f")], "http": ["anything"], "node": ["n"]}
+    flags = {"config": [str(tmp_path / "f")], "http": [":15672"], "node": ["n"]}
     settings = resolve(flags, {"FLUFFLE_CLUSTER_SECRET": "s"})
     assert settings.not_in_effect == (
-        f"{tmp_path / 'f'}, peers",
+        f"{tmp_path / 'f'}:peers",
         "FLUFFLE_CLUSTER_SECRET",
         "--http",
     )
+
+
+def test_options_without_effect_must_be_written_well() -> None:
+    for name in ("tls-listen", "http", "metrics", "cluster-listen"):
+        with pytest.raises(OptionError, match=f"^--{name}: cannot use 'x'; write HOST:PORT"):
+            resolve({name: ["x"]}, {})
+    for text in ("a", "a=b", "=a:1", "a=a:1,", "a=a:1;b=b:1"):
+        assert refusal(peers=text).startswith(f"--peers: cannot use {text!r}; write ")
+    assert from_flags(peers="a=h:1,b=[::1]:2").not_in_effect == ("--peers",)
+    assert parse_peers("a=h:1,b=[::1]:2") == {
+        "a": ListenAddress("h", 1),
+        "b": ListenAddress("::1", 2),
+    }
 
 
 def test_unknown_variables_are_listed_and_others_are_none_of_ours() -> None:
@@ -207,9 +253,7 @@ def test_a_bad_user_is_refused_without_showing_what_may_be_a_password(text: str)
 def test_errors_name_their_source(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"^FLUFFLE_LISTEN: cannot use 'x'"):
         resolve({}, {"FLUFFLE_LISTEN": "x"})
-    with pytest.raises(
-        OptionError, match=re.escape(f"{tmp_path / 'fluffle.toml'}, listen: cannot")
-    ):
+    with pytest.raises(OptionError, match=re.escape(f"{tmp_path / 'fluffle.toml'}:listen: cannot")):
         from_file(tmp_path, 'listen = "x"')
 
 
@@ -248,12 +292,24 @@ def test_the_command_knows_every_option() -> None:
         assert re.search(rf"^  --{name} ", shown, re.MULTILINE), name
 
 
+def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: "HOSTNAME")
+    config = Config()
+    shown = CliRunner().invoke(main, ["serve", "--help"]).output
+    for option in OPTIONS.values():
+        if option.config_field and not option.default:  # there is nothing without it
+            assert option.collect or getattr(config, option.config_field) is None
+        elif option.config_field and not option.collect:
+            assert option.parse(option.default) == getattr(config, option.config_field)
+            assert f"[default: {option.default}]" in re.sub(r"\s+", " ", shown)
+
+
 def test_the_command_names_its_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"fluffle {Config().version}\n"
 
 
 def test_the_command_refuses_in_one_line() -> None:
     result = CliRunner().invoke(main, ["serve", "--listen", "nowhere"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output.startswith("Error: --listen: cannot use 'nowhere'; write HOST:PORT")
     assert result.output.count("\n") == 1

@@ -1,6 +1,7 @@
 """Content in canonical form, and its properties."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
@@ -16,6 +17,7 @@ from fluffle.protocol.properties import (
     body_of,
     body_size,
     build_content,
+    check_properties,
     decode_properties,
     encode_properties,
     property_flags,
@@ -69,9 +71,29 @@ def test_properties_round_trip(given_properties: Properties) -> None:
     assert encode_properties(decode_properties(raw)) == raw
 
 
+def is_refused(read: Callable[[bytes], object], raw: bytes) -> bool:
+    try:
+        read(raw)
+    except ProtocolError as error:
+        return error.code is ReplyCode.FRAME_ERROR
+    return False
+
+
+@given(PROPERTIES, st.data())
+def test_checking_finds_what_decoding_finds(
+    given_properties: Properties, data: st.DataObject
+) -> None:
+    given_properties.headers = None
+    raw = encode_properties(given_properties)
+    assert not is_refused(check_properties, raw)
+    cut = data.draw(st.integers(2, len(raw)))
+    for other in (raw[:cut], raw + b"\x00", b"\x00\x01" + raw[2:]):
+        assert is_refused(check_properties, other) is is_refused(decode_properties, other)
+
+
 @given(PROPERTIES)
 def test_each_flag_stands_for_its_property(given_properties: Properties) -> None:
-    flags = property_flags(build_content(encode_properties(given_properties), b""))
+    flags = property_flags(encode_properties(given_properties))
     for name, value in asdict(given_properties).items():
         flag = getattr(properties, f"FLAG_{name.upper()}")
         assert bool(flags & flag) is (value is not None)

@@ -7,7 +7,7 @@ real `Connection`, `expect` takes the next method it has got, and `advance` lets
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
@@ -16,7 +16,6 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.config import Config, Limits
 from fluffle.broker.node import server_properties
-from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
@@ -78,7 +77,8 @@ class Edge:
         self.scheduler = Scheduler()
         self.turn = Turn(self.scheduler.call_soon)
         self.vhost = VirtualHost("/", touch=self.turn.touch_queue)
-        self.new_queues: list[QueueSpec] = []
+        self.new_queues: list[tuple[str, str]] = []
+        """Queue and virtual host, as the node was told."""
         self.access = Access()
         for name, password in {"guest": b"guest", "alice": b"wonder"}.items():
             self.access.grant_everything(name, password, ["/"])
@@ -94,13 +94,17 @@ class Edge:
             random_name=lambda: f"{next(names):022}",
             call_soon=self.scheduler.call_soon,
             call_later=self.scheduler.call_later,
-            on_new_queue=self.new_queues.append,
+            on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             connections=Connections(),
         )
 
     def accept(self, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> Client:
         """A socket on which nothing has been said."""
-        return Client(self, peer)
+        return self.accept_from(peername=peer)
+
+    def accept_from(self, **ends: object) -> Client:
+        """As `accept`, with what the transport tells about its socket."""
+        return Client(self, {"sockname": ("127.0.0.1", 5672), **ends})
 
     def connect(self, **tuning: Any) -> Client:
         """A client that has opened a connection and channel 1; `tuning` as `Client.log_in`."""
@@ -119,9 +123,9 @@ class Edge:
 class Client:
     """The other end of one connection."""
 
-    def __init__(self, edge: Edge, peer: tuple[str, int]) -> None:
+    def __init__(self, edge: Edge, ends: Mapping[str, object]) -> None:
         self.edge = edge
-        self.transport = FakeTransport(edge.scheduler, peer)
+        self.transport = FakeTransport(edge.scheduler, ends)
         self.connection = Connection(edge.services)
         self.heartbeat_count = 0
         self._arrivals: deque[Arrival] = deque()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 
 TURNS_MAX = 10_000
@@ -77,8 +77,8 @@ class Scheduler:
 class FakeTransport(asyncio.Transport):
     """A socket in memory.  While `is_stuck` its peer reads nothing and output piles up."""
 
-    def __init__(self, scheduler: Scheduler, peer: tuple[str, int]) -> None:
-        super().__init__({"peername": peer, "sockname": ("127.0.0.1", 5672)})
+    def __init__(self, scheduler: Scheduler, ends: Mapping[str, object]) -> None:
+        super().__init__(ends)
         self.writes: list[bytes] = []
         self.is_stuck = False
         self.was_aborted = False

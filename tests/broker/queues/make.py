@@ -22,7 +22,8 @@ class FakeSink:
     """A client that notes what it gets, and wakes its consumers when it is opened again."""
 
     def __init__(self) -> None:
-        self.got: list[Handout] = []
+        self.contents: list[bytes] = []
+        """What it got: a run forgets what is settled."""
         self.left = UNLIMITED
         """How many more messages it takes."""
         self._waiting: list[Consumer] = []
@@ -33,7 +34,7 @@ class FakeSink:
         return self.left
 
     def deliver(self, handout: Handout) -> None:
-        self.got.append(handout)
+        self.contents += handout.contents
         self.left -= len(handout.contents)
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -45,10 +46,6 @@ class FakeSink:
         for consumer in waiting:
             if consumer.parked:
                 consumer.queue.wake(consumer)
-
-    @property
-    def contents(self) -> list[bytes]:
-        return [content for handout in self.got for content in handout.contents]
 
 
 class Bench:

@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Debtor
+from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
 from fluffle.broker.queues.handout import Handout
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, Bench
 
@@ -79,6 +79,18 @@ def test_the_turn_goes_on_when_one_is_full(bench: Bench) -> None:
     bench.enqueue(*"abcdefg")
     bench.pump()
     assert [bench.got(tag) for tag in "xyz"] == ["a", "bdfg", "ce"]
+
+
+def test_who_leaves_costs_nobody_a_turn(bench: Bench) -> None:
+    for tag in "vwxyz":
+        bench.consume(tag)
+    bench.enqueue(*"ab")
+    bench.pump()
+    for tag in "wy":
+        bench.queue.detach(bench.consumers[tag])
+    bench.enqueue(*"cdef")
+    bench.pump()
+    assert [bench.got(tag) for tag in "vwxyz"] == ["ae", "b", "cf", "", "d"]
 
 
 def test_higher_priorities_come_first_while_they_have_room(bench: Bench) -> None:
@@ -271,6 +283,40 @@ def test_get_takes_the_oldest_whoever_consumes(bench: Bench) -> None:
     assert bench.queue.get(holder) is None
 
 
+# What is kept
+
+
+@pytest.mark.parametrize("kept", [0, 499, 999])
+def test_one_message_that_is_kept_keeps_no_other_in_memory(bench: Bench, kept: int) -> None:
+    bench.consume("c")
+    bench.enqueue(*(f"message {number}" for number in range(1000)))
+    (handout,) = bench.pump()
+    for start, stop in ((0, kept), (kept + 1, 1000)):
+        if start < stop:
+            bench.queue.settle(handout, start, stop)
+    assert [content for content in handout.contents if content] == [b"message %d" % kept]
+    bench.queue.give_back(handout, kept, kept + 1)
+    assert not any(handout.contents)
+    bench.pump()
+    assert bench.sinks["c"].contents[1000:] == [b"message %d" % kept]
+
+
+def test_what_is_settled_in_one_queue_stays_in_the_others() -> None:
+    """A fan-out gives every queue the same list, and a lane extends its last segment."""
+    first, second = Bench(), Bench()
+    contents = [b"a", b"b"]
+    for bench in (first, second):
+        bench.queue.enqueue(ORIGIN, contents, 2)
+        bench.consume("c")
+    (handout,) = first.pump()
+    first.enqueue("c")
+    settle(handout)
+    assert contents == [b"a", b"b"]
+    first.pump()
+    second.pump()
+    assert (first.got("c"), second.got("c")) == ("abc", "ab")
+
+
 # What others ask
 
 
@@ -300,24 +346,26 @@ def test_a_queue_is_behind_only_while_somebody_consumes(bench: Bench) -> None:
 class CountingDebtor:
     """Leaves, as real ones do, while it is being paid."""
 
-    def __init__(self, debtors: list[Debtor], count: int) -> None:
-        self._debtors = debtors
+    def __init__(self, queue: Queue, count: int) -> None:
         self.count = count
-        debtors.append(self)
+        queue.debtors.append(self)
 
-    def paid(self, count: int) -> None:
-        self.count -= count
-        if self.count <= 0:
-            self._debtors.remove(self)
+    def paid(self, queue: Queue, count: int) -> int:
+        taken = min(count, self.count)
+        self.count -= taken
+        if not self.count:
+            queue.debtors.remove(self)
+        return count - taken
 
 
-def test_every_debtor_hears_what_has_left(bench: Bench) -> None:
+def test_what_leaves_pays_one_debtor_after_the_other(bench: Bench) -> None:
     bench.enqueue(*"abcdefgh")
-    debtors = [CountingDebtor(bench.queue.debtors, count) for count in (1, 3, 9)]
+    debtors = [CountingDebtor(bench.queue, count) for count in (2, 4, 3)]
     holder = bench.consume("c", prefetch=2)
     bench.queue.get(holder)
-    assert [debtor.count for debtor in debtors] == [0, 2, 8]
+    assert [debtor.count for debtor in debtors] == [1, 4, 3]
     bench.pump()
+    assert [debtor.count for debtor in debtors] == [0, 4, 3]
     bench.queue.purge()
-    assert [debtor.count for debtor in debtors] == [0, -5, 1]
+    assert [debtor.count for debtor in debtors] == [0, 0, 1]
     assert bench.queue.debtors == [debtors[2]]

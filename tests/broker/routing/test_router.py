@@ -18,8 +18,8 @@ def route(
     return Router(made, {"q", "r"}.__contains__).route(exchange, keys or ("",), headers)
 
 
-def depends_on_headers(made: Topology, exchange: str) -> bool:
-    return Router(made, bool).depends_on_headers(exchange)
+def headers_bindings(made: Topology, exchange: str) -> int:
+    return Router(made, bool).headers_bindings(exchange)
 
 
 def test_the_default_exchange_leads_to_the_queue_of_that_name() -> None:
@@ -92,7 +92,7 @@ def test_a_long_chain_of_exchanges() -> None:
     links = [to_exchange(str(number), str(number + 1)) for number in range(1999)]
     made = topology(*specs, *links, to_queue("1999", "q"))
     assert route(made, "0") == ("q",)
-    assert not depends_on_headers(made, "0")
+    assert headers_bindings(made, "0") == 0
 
 
 def test_the_alternate_gets_what_matches_nothing() -> None:
@@ -170,17 +170,18 @@ def test_headers_matter_if_a_headers_exchange_can_be_reached() -> None:
         to_queue("b", "c", "k"),
         to_queue("c", "b", ""),
     )
-    assert depends_on_headers(made, "c")
-    assert not depends_on_headers(made, "a")
-    assert not depends_on_headers(made, "")
-    assert not depends_on_headers(made, "nope")
+    assert headers_bindings(made, "c") == 1
+    assert headers_bindings(made, "a") == 0
+    assert headers_bindings(made, "") == 0
+    assert headers_bindings(made, "nope") == 0
     for key in ("k", "l"):
         made.bind(to_exchange("b", "c", key))
-    assert depends_on_headers(made, "a")
+    assert headers_bindings(made, "a") == 1
     made.unbind(to_exchange("b", "c", "k"))
-    assert depends_on_headers(made, "b")
+    made.bind(to_queue("c", "q", ""))
+    assert headers_bindings(made, "b") == 2
     made.unbind(to_exchange("b", "c", "l"))
-    assert not depends_on_headers(made, "b")
+    assert headers_bindings(made, "b") == 0
 
 
 NAMES = st.sampled_from("abcde")

@@ -32,6 +32,7 @@ def test_a_second_open_closes_the_connection() -> None:
         (encode_method(5, Channel.CloseOk()), (20, 41)),
         (encode_method(5, Basic.Ack(1)), (60, 80)),
         (publish_frames(b"x", channel=5), (60, 40)),
+        (publish_frames(b"not whole", channel=5)[:-5], (60, 40)),
     ],
 )
 def test_a_channel_that_is_not_open_takes_only_open(sent: bytes, ids: tuple[int, int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from socket import AF_INET, AF_INET6, AF_UNIX, AddressFamily, socket
+
 import pytest
 
 from fluffle.broker.server import subscription
@@ -21,7 +23,11 @@ from fluffle.protocol.methods import (
     deliver_prefix,
     encode_method,
     make,
+    pamqp_table,
 )
+from fluffle.protocol.properties import Properties
+from fluffle.protocol.spec import PROTOCOL_HEADER
+from fluffle.protocol.wire import to_table
 from tests.support.edge import HEARTBEAT, Client, Edge, publish_frames
 
 CLOSE = encode_method(0, Connection.Close(200, "bye", 0, 0))
@@ -249,6 +255,61 @@ def test_a_flood_of_methods_is_cut_into_turns() -> None:
     assert flooder.transport.is_reading()
 
 
+def turns_of_a_flood(edge: Edge, flooder: Client, *sent: bytes) -> int:
+    """How many turns a flood takes, in each of which another client is served."""
+    other = edge.connect()
+    flooder.feed(*sent)
+    count = 0
+    while not flooder.transport.is_reading():
+        count += 1
+        other.feed(encode_method(1, Queue.Declare(queue="mine")))
+        edge.scheduler.turn()
+        edge.scheduler.turn()
+        assert other.names() == ["Queue.DeclareOk"]
+    edge.run()
+    return count
+
+
+def test_a_flood_that_fans_out_is_cut_by_the_queues_it_fills() -> None:
+    edge = Edge()
+    flooder = edge.connect()
+    for number in range(200):
+        flooder.declare(f"q{number}")
+        flooder.bind(f"q{number}", "amq.fanout")
+    runs = [publish_frames(b"x", "ab"[number % 2], exchange="amq.fanout") for number in range(100)]
+    assert turns_of_a_flood(edge, flooder, *runs) >= 100 * 201 // (2 * TURN_COST_MAX + 2 * 201)
+    assert flooder.ready_count("q199") == 100
+
+
+def test_a_flood_that_asks_many_bindings_is_cut_by_their_number() -> None:
+    edge = Edge()
+    flooder = edge.connect()
+    flooder.declare()
+    arguments = [to_table({"n": number}) for number in range(400)]
+    flooder.send(
+        *(
+            encode_method(
+                1,
+                make(
+                    Queue.Bind,
+                    queue="q",
+                    exchange="amq.headers",
+                    arguments=pamqp_table(table),
+                    nowait=True,
+                ),
+            )
+            for table in arguments
+        )
+    )
+    properties = Properties(headers=to_table({"n": 399}))
+    runs = [
+        publish_frames(b"x", "ab"[number % 2], exchange="amq.headers", properties=properties)
+        for number in range(200)
+    ]
+    assert turns_of_a_flood(edge, flooder, *runs) >= 2
+    assert flooder.ready_count() == 200
+
+
 def test_a_flood_keeps_its_order_over_turns() -> None:
     client = Edge().connect()
     client.declare()
@@ -342,3 +403,25 @@ def test_a_bug_in_delivering_closes_the_consumer_and_not_the_publisher(
 def test_addresses_are_named_as_rabbitmq_names_them() -> None:
     assert Edge().accept(("10.1.2.3", 7)).connection.name == "10.1.2.3:7 -> 127.0.0.1:5672"
     assert Edge().accept(("::1", 7)).connection.name == "[::1]:7 -> 127.0.0.1:5672"
+
+
+@pytest.mark.parametrize("path", ["", "/run/client.sock", None])
+def test_who_comes_through_a_unix_socket_is_on_this_machine(path: str | None) -> None:
+    with socket(AF_UNIX) as unix:
+        client = Edge().accept_from(socket=unix, peername=path)
+        client.log_in(user="guest")
+
+
+@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
+def test_a_peer_that_is_gone_before_it_is_accepted_logs_in_from_nowhere(
+    family: AddressFamily, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Edge()
+    with socket(family) as reset, caplog.at_level("INFO"):
+        client = edge.accept_from(socket=reset, peername=None)
+        assert client.transport.was_aborted
+        client.send(PROTOCOL_HEADER)
+    client.expect_nothing()
+    assert len(edge.services.connections) == edge.scheduler.timer_count == 0
+    assert client.connection.close_reason == "reset before it was accepted"
+    assert caplog.messages == ["connection_closed"]

@@ -128,7 +128,7 @@ def test_new_queues_are_announced_once() -> None:
     client.declare()
     client.declare()
     client.declare(passive=True)
-    assert [spec.name for spec in edge.new_queues] == ["q"]
+    assert edge.new_queues == [("q", "/")]
 
 
 def test_purging_drops_what_is_ready_and_not_what_is_held() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fluffle.broker.server.replies import UNREAD_BYTES_MAX
 from fluffle.protocol.methods import Basic, Channel, Queue, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
 from tests.support.edge import Arrival, Client, Edge
@@ -125,3 +126,36 @@ def test_its_name_cannot_be_bound() -> None:
     name = request(client, server)
     server.send(encode_method(1, Queue.Bind(queue=name, exchange="amq.fanout")))
     server.expect_channel_closed(403, "ACCESS_REFUSED - cannot bind or unbind to a volatile")
+
+
+def test_a_requester_that_does_not_read_is_answered_so_far_and_no_further() -> None:
+    """It hears from then on when it reads again; its responders go on all the time."""
+    edge = Edge()
+    client, server = requester(edge), edge.connect()
+    name = request(client, server)
+    client.transport.is_stuck = True
+    body = b"x" * 1_000_000
+    for _ in range(40):
+        server.publish(body, queue=name, mandatory=True)
+        edge.advance(0.1)
+    unread_bytes = client.transport.get_write_buffer_size()
+    assert UNREAD_BYTES_MAX < unread_bytes < UNREAD_BYTES_MAX + 4_000_000
+    server.declare("another")
+    client.transport.drain()
+    edge.run()
+    assert set(client.bodies()) == {body}
+    server.publish(b"again", queue=name)
+    assert client.bodies() == [b"again"]
+
+
+def test_a_responder_is_slowed_by_a_requester_that_does_not_read() -> None:
+    edge = Edge()
+    client, server = requester(edge), edge.connect()
+    name = request(client, server)
+    client.transport.is_stuck = True
+    server.publish(*([b"x" * 100_000] * 20), queue=name)
+    assert server.transport.is_reading()
+    server.publish(b"more", queue=name)
+    assert not server.transport.is_reading()
+    edge.advance(0.1)
+    assert server.transport.is_reading()

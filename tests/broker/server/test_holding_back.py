@@ -62,6 +62,22 @@ def test_a_read_full_of_messages_is_blocked_once() -> None:
     assert client.names() == ["Connection.Blocked"]
 
 
+def test_a_message_that_is_not_whole_is_blocked_as_it_starts() -> None:
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    edge.services.alarms.set("memory", low=True)
+    message = publish_frames(b"x" * 200)
+    client.send(message[:-100])
+    assert client.names() == ["Connection.Blocked"]
+    assert not client.transport.is_reading()
+    client.send(message[-100:])
+    edge.services.alarms.set("memory", low=False)
+    edge.run()
+    client.expect(Connection.Unblocked, channel=0)
+    assert client.ready_count() == 1
+
+
 def test_a_blocked_client_that_is_lost_hears_of_no_end() -> None:
     edge = Edge()
     client = edge.connect()

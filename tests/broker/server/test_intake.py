@@ -2,8 +2,11 @@
 
 import pytest
 
-from fluffle.broker.queues.engine import Debtor
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.engine import Debtor, Queue
 from fluffle.broker.server.intake import SECONDS_PER_MESSAGE, Debt, Intake
+from tests.broker.queues.make import ORIGIN, FakeSink
 from tests.support.fakes import Scheduler
 
 
@@ -59,21 +62,34 @@ def test_a_connection_is_read_again_when_the_last_reason_is_over(scene: Scene) -
 def test_a_debt_is_paid_by_as_many_messages(scene: Scene) -> None:
     scene.debt.owe(scene.queue, 10)
     assert (scene.socket.is_read, scene.queue.debtors) == (False, [scene.debt])
-    scene.debt.paid(9)
+    assert scene.debt.paid(scene.queue, 9) == 0
     assert not scene.socket.is_read
-    scene.debt.paid(1)
+    assert scene.debt.paid(scene.queue, 3) == 2
     assert (scene.socket.is_read, scene.queue.debtors) == (True, [])
 
 
-def test_debts_to_several_queues_add_up(scene: Scene) -> None:
+def test_a_debt_to_several_queues_is_paid_by_each(scene: Scene) -> None:
     for queue in (scene.queue, scene.other, scene.queue):
         scene.debt.owe(queue, 5)
     assert scene.queue.debtors == scene.other.debtors == [scene.debt]
-    scene.debt.paid(14)
-    assert not scene.socket.is_read
-    scene.debt.paid(7)
-    assert scene.socket.is_read
-    assert scene.queue.debtors == scene.other.debtors == []
+    assert scene.debt.paid(scene.queue, 100) == 90
+    assert (scene.socket.is_read, scene.queue.debtors) == (False, [])
+    assert scene.debt.paid(scene.other, 5) == 0
+    assert (scene.socket.is_read, scene.other.debtors) == (True, [])
+
+
+def test_publishers_of_one_queue_are_read_one_after_the_other() -> None:
+    queue = Queue(QueueSpec("q"), touch=lambda _queue: None)
+    scenes = [Scene() for _ in range(3)]
+    for scene in scenes:
+        queue.enqueue(ORIGIN, [b""] * 1000, 0)
+        scene.debt.owe(queue, 1000)
+    holder = Consumer("c", queue, FakeSink(), shared=SharedCredit())
+    read = []
+    while queue.get(holder) is not None:
+        read.append([scene.socket.is_read for scene in scenes])
+    assert read[998:1000] == [[False, False, False], [True, False, False]]
+    assert read[2998:] == [[True, True, False], [True, True, True]]
 
 
 def test_time_forgives_a_debt(scene: Scene) -> None:
@@ -87,12 +103,12 @@ def test_time_forgives_a_debt(scene: Scene) -> None:
 
 def test_a_debt_that_is_over_starts_from_nothing(scene: Scene) -> None:
     scene.debt.owe(scene.queue, 1)
-    scene.debt.paid(100)
+    scene.debt.paid(scene.queue, 100)
     scene.debt.forgive()
     scene.debt.owe(scene.queue, 2)
-    scene.debt.paid(1)
+    scene.debt.paid(scene.queue, 1)
     assert not scene.socket.is_read
-    scene.debt.paid(1)
+    scene.debt.paid(scene.queue, 1)
     assert scene.socket.is_read
     scene.scheduler.advance(1)
     assert scene.socket.is_read
@@ -101,5 +117,5 @@ def test_a_debt_that_is_over_starts_from_nothing(scene: Scene) -> None:
 def test_a_debt_does_not_end_another_hold(scene: Scene) -> None:
     scene.intake.hold("alarm")
     scene.debt.owe(scene.queue, 1)
-    scene.debt.paid(1)
+    scene.debt.paid(scene.queue, 1)
     assert (scene.socket.is_read, scene.intake.holds("alarm")) == (False, True)

@@ -2,7 +2,7 @@
 
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
-from fluffle.broker.server.replies import PREFIX, ReplyTargets
+from fluffle.broker.server.replies import PREFIX, UNREAD_BYTES_MAX, Inbox, ReplyTargets
 from tests.broker.queues.make import ORIGIN, messages
 
 NAME = PREFIX + "somebody"
@@ -23,14 +23,14 @@ class Requester:
     def deliver(self, handout: Handout) -> None:
         self.got.append(handout)
 
-    def took(self, count: int) -> None: ...
+    def took(self, handout: Handout) -> None: ...
 
     def settled(self, count: int) -> None: ...
 
 
 def test_answers_reach_the_requester_at_once() -> None:
     targets, requester = ReplyTargets(), Requester()
-    targets.add(NAME, requester)
+    targets.add(NAME, requester, Inbox())
     target = targets.target(NAME)
     target.enqueue(ORIGIN, messages("a", "b"), 2)
     (handout,) = requester.got
@@ -48,7 +48,7 @@ def test_a_name_that_reaches_nobody_swallows_answers() -> None:
 
 def test_routes_that_are_remembered_fall_silent_with_their_requester() -> None:
     targets, requester = ReplyTargets(), Requester()
-    targets.add(NAME, requester)
+    targets.add(NAME, requester, Inbox())
     remembered = targets.target(NAME)
     targets.remove(NAME)
     targets.remove(NAME)
@@ -56,3 +56,37 @@ def test_routes_that_are_remembered_fall_silent_with_their_requester() -> None:
     targets.target(NAME).enqueue(ORIGIN, messages("late"), 4)
     assert requester.got == []
     assert not targets.is_alive(NAME)
+
+
+def test_answers_to_who_does_not_read_are_dropped_once_they_are_many() -> None:
+    targets, requester, inbox = ReplyTargets(), Requester(), Inbox()
+    targets.add(NAME, requester, inbox)
+    target = targets.target(NAME)
+    target.enqueue(ORIGIN, messages("whole"), 2 * UNREAD_BYTES_MAX)
+    inbox.filled()
+    assert target.is_behind
+    for body, size_bytes in (("last", UNREAD_BYTES_MAX + 1), ("dropped", 1), ("dropped", 0)):
+        target.enqueue(ORIGIN, messages(body), size_bytes)
+    inbox.drained()
+    assert not target.is_behind
+    target.enqueue(ORIGIN, messages("again"), UNREAD_BYTES_MAX)
+    assert [handout.contents for handout in requester.got] == [[b"whole"], [b"last"], [b"again"]]
+
+
+def test_all_requesters_of_a_connection_share_its_bound() -> None:
+    targets, first, second, inbox = ReplyTargets(), Requester(), Requester(), Inbox()
+    targets.add(NAME, first, inbox)
+    targets.add(NAME + "2", second, inbox)
+    inbox.filled()
+    targets.target(NAME).enqueue(ORIGIN, messages("last"), UNREAD_BYTES_MAX + 1)
+    targets.target(NAME + "2").enqueue(ORIGIN, messages("dropped"), 1)
+    assert (len(first.got), second.got) == (1, [])
+
+
+def test_nobody_is_never_behind() -> None:
+    targets, inbox = ReplyTargets(), Inbox()
+    targets.add(NAME, Requester(), inbox)
+    target = targets.target(NAME)
+    inbox.filled()
+    targets.remove(NAME)
+    assert not target.is_behind

@@ -1,0 +1,134 @@
+"""What the reader keeps of messages that are not whole, and what it reads when."""
+
+import pytest
+from pamqp import commands
+
+from fluffle.protocol.events import (
+    Acks,
+    HeaderReceived,
+    MessageStarted,
+    MethodReceived,
+    Oversized,
+    Violation,
+)
+from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
+from tests.protocol.reading import (
+    HEARTBEAT,
+    NOT_METHOD,
+    UNEXPECTED,
+    ack,
+    content,
+    content_body,
+    content_header,
+    feed,
+    make_reader,
+    method,
+    open_reader,
+    publish,
+    published,
+)
+
+# Messages that are not whole
+
+
+def test_the_start_of_a_message_that_is_not_whole_shows_at_once() -> None:
+    reader = open_reader()
+    assert reader.feed(publish(3)) == [MessageStarted(3)]
+    assert reader.feed(content_header(3, 2)) == []
+    assert reader.feed(content_body(3, b"a")) == []
+    assert reader.feed(content_body(3, b"b")) == [published(3, b"ab")]
+    assert reader.feed(publish(3) + content(3, b"ab")) == [published(3, b"ab")]
+
+
+def unfinished(channel: int, size: int) -> bytes:
+    """A message that lacks its last byte."""
+    return publish(channel) + content(channel, *[b"x" * 100] * (size // 100), b"x")[:-9]
+
+
+def test_messages_that_are_not_whole_are_bounded_together() -> None:
+    reader = open_reader()
+    lasts = [reader.feed(unfinished(channel, 500))[-1:] for channel in range(1, 10)]
+    whole, (last,) = lasts[:4], lasts[4]
+    assert all(isinstance(event, MessageStarted) for (event,) in whole)
+    assert isinstance(last, Violation)
+    assert (last.error.code, last.channel) == (ReplyCode.RESOURCE_ERROR, 5)
+    assert last.error.explanation == "unfinished messages exceed 4000 bytes on this connection"
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_many_small_frames_are_bounded_too(size: int) -> None:
+    """By what they cost, which is more than their bodies; publishes alone cost something."""
+    reader = open_reader()
+    messages = (publish(n) + content(n, *[b"x"] * size, b"x")[:-9] for n in range(1, 200))
+    assert any(isinstance(reader.feed(message)[-1], Violation) for message in messages)
+
+
+def test_what_is_whole_does_not_count() -> None:
+    reader = open_reader()
+    for _ in range(20):
+        sent = publish(1) + content(1, *[b"x" * 100] * 10)
+        assert feed(reader, sent) == [published(1, b"x" * 1000)]
+
+
+def test_what_is_discarded_does_not_count() -> None:
+    reader = open_reader()
+    assert feed(reader, publish(1) + content(1, *[b"x" * 100] * 100)) == [Oversized(1, 10_000)]
+
+
+# Stages
+
+
+def test_methods_come_one_at_a_time_until_the_connection_is_open() -> None:
+    reader = make_reader()
+    declare = method(1, commands.Queue.Declare(queue="q"))
+    assert reader.feed(PROTOCOL_HEADER + declare * 3 + HEARTBEAT + declare[:9]) == [
+        HeaderReceived(PROTOCOL_HEADER),
+        MethodReceived(1, declare[7:-1]),
+    ]
+    for _ in range(2):
+        assert reader.is_waiting
+        assert reader.go_on() == [MethodReceived(1, declare[7:-1])]
+    assert reader.is_waiting
+    assert reader.go_on() == []
+    assert not reader.is_waiting
+    assert reader.feed(declare[9:]) == [MethodReceived(1, declare[7:-1])]
+    assert not reader.is_waiting
+
+
+def test_what_is_agreed_between_two_methods_counts_for_the_next() -> None:
+    reader = make_reader()
+    tune_ok = method(0, commands.Connection.TuneOk(0, 4096, 0))
+    large = publish(1) + content(1, b"x" * 900)
+    assert len(reader.feed(PROTOCOL_HEADER + tune_ok + tune_ok + large)) == 2
+    reader.frame_bytes_max = 4096
+    assert len(reader.go_on()) == 1
+    reader.open()
+    assert reader.go_on() == [published(1, b"x" * 900)]
+
+
+def test_before_that_a_publish_is_a_method_and_nothing_is_kept() -> None:
+    reader = make_reader()
+    reader.feed(PROTOCOL_HEADER)
+    assert reader.feed(publish(1)) == [MethodReceived(1, publish(1)[7:-1])]
+    assert reader._assemblies == {}
+    (violation,) = reader.feed(content_header(1, 1))
+    assert isinstance(violation, Violation)
+    assert (violation.error.code, violation.error.explanation) == (UNEXPECTED, NOT_METHOD)
+
+
+def test_after_the_end_messages_are_passed_over() -> None:
+    reader = open_reader()
+    reader.feed(publish(1) + content_header(1, 3) + content_body(1, b"a"))
+    reader.close()
+    assert reader._assemblies == {}
+    close_ok = method(0, commands.Connection.CloseOk())
+    rest = content_body(1, b"bc") + publish(2) + content(2, b"x" * 100)
+    assert reader.feed(rest + close_ok) == [MethodReceived(0, close_ok[7:-1])]
+
+
+def test_an_end_before_the_beginning_lets_the_reader_go_on() -> None:
+    reader = make_reader()
+    reader.feed(PROTOCOL_HEADER + publish(1) + content(1, b"x") + ack(1, 1) * 2)
+    reader.close()
+    assert reader.go_on() == [Acks(1, 1, 1, multiple=False)] * 2
+    assert not reader.is_waiting
