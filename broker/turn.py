@@ -2,12 +2,19 @@
 
 Queues that changed are pumped once, their runs delivered, and each connection with something
 to say writes once.  No timer makes a batch: while one turn writes, the next one's input grows.
+
+What fails here is a bug: it is logged and left alone until it is touched again, and the others
+have their turn.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout
+
+logger = logging.getLogger(__name__)
 
 
 class Flushable(Protocol):
@@ -65,20 +72,32 @@ class Turn:
 
     def run(self) -> None:
         """Pump, deliver, write.  A queue that is touched meanwhile waits for the next turn."""
-        waiting, self._queues = [*reversed(self._queues)], {}
-        try:
-            while waiting:
-                for handout in waiting[-1].pump():
-                    handout.holder.deliver(handout)
-                waiting.pop()
-        finally:  # a delivery that fails is no reason for the others to wait
-            self._scheduled = False
-            self._queues.update(dict.fromkeys(waiting))
-            if self._queues:
-                self._schedule()
-            self._flush()
+        queues, self._queues = self._queues, {}
+        for queue in queues:
+            try:
+                handouts = queue.pump()
+            except Exception:
+                logger.exception("queue '%s' failed to hand out its messages", queue.name)
+            else:
+                deliver(handouts)
+        self._scheduled = False
+        if self._queues:
+            self._schedule()
+        self._flush()
 
     def _flush(self) -> None:
         outlets, self._outlets = self._outlets, {}
         for outlet in outlets:
-            outlet.flush()
+            try:
+                outlet.flush()
+            except Exception:
+                logger.exception("a connection failed to write")
+
+
+def deliver(handouts: list[Handout]) -> None:
+    """Pass runs on to their holders."""
+    for handout in handouts:
+        try:
+            handout.holder.deliver(handout)
+        except Exception:
+            logger.exception("a delivery from queue '%s' failed", handout.holder.queue.name)

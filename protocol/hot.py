@@ -21,6 +21,9 @@ HEADER_FRAME_BYTES_MIN = 22
 
 NO_HEAD = (b"", 0)
 
+HEAD_BYTES_MAX = 1024
+"""Longer ones, which have headers of some size, are measured each time: memory is dearer."""
+
 ACK_FRAME_BYTES = 21
 
 unpack_header = Struct(">BHIHHQ").unpack_from
@@ -46,14 +49,16 @@ def scan_publishes(
     long as their properties are those of the first one, and all are empty or none is.  Returns
     where it stopped and how many it took; stops before anything incomplete, split over several
     body frames, larger than `payload_bytes_max` or malformed.  `heads` remembers for the next
-    scans, by method, what stood before a body and the length of that body.
+    scans, by method, what stood before a body and the length of that body, unless it is long.
     """
     begins = buffer.startswith
     head, body_bytes = heads.get(method, NO_HEAD)
     if not head or not begins(head, start):
-        head, body_bytes = heads[method] = measure_head(buffer, start, method, payload_bytes_max)
+        head, body_bytes = measure_head(buffer, start, method, payload_bytes_max)
         if not head:
             return start, 0
+        if len(head) <= HEAD_BYTES_MAX:
+            heads[method] = head, body_bytes
     head_bytes = len(head)
     message_bytes = head_bytes + body_bytes + 1 if body_bytes else head_bytes
     is_canonical = method[1:3] == CHANNEL_1

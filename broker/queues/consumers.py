@@ -54,6 +54,9 @@ class Sink(Protocol):
     def room(self, consumer: Consumer) -> int:
         """How many messages it takes now.  A sink that answers 0 wakes the consumer later."""
 
+    def reserve(self, handout: Handout) -> None:
+        """A run is handed out and will be delivered: from now on it takes its room."""
+
     def deliver(self, handout: Handout) -> None:
         """Take a run of messages; `handout.holder` is the consumer they are for."""
 
@@ -120,11 +123,13 @@ class Consumer:
             room = min(room, self.shared.room(self))
         return min(room, self.sink.room(self)) if room > 0 else 0
 
-    def took(self, count: int) -> None:
-        """Count messages that were handed to it."""
+    def took(self, handout: Handout) -> None:
+        """Account for messages that are handed to it."""
         if not self.no_ack:
+            count = len(handout.contents)
             self.in_flight += count
             self.shared.in_flight += count
+        self.sink.reserve(handout)
 
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled, which may make room."""

@@ -1,6 +1,6 @@
 """The queue: what is ready, who is served, what is in flight, what comes back.
 
-Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` yields
+Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` returns
 what must be delivered, as runs.  Nothing here costs anything per message that could cost it per
 run, and no message is an object of its own while it waits.
 
@@ -12,7 +12,7 @@ change from the methods below, which are all there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from fluffle.broker.message import Origin
@@ -96,20 +96,22 @@ class Queue:
         """Whether more waits here than its consumers are likely to take soon."""
         return self._lane.count > BEHIND_MESSAGES and len(self._turns) > 0
 
-    def pump(self) -> Iterator[Handout]:
+    def pump(self) -> list[Handout]:
         """Hand out what the consumers have room for, message by message in turn.
 
-        Each run must be delivered before the next is asked for: what a sink has taken tells how
-        much room it has left.
+        Everything is accounted for when this returns; each run must be delivered then, whenever
+        that is.
         """
         lane = self._lane
+        handouts: list[Handout] = []
         while lane.count:
             available = lane.available(BURST_BYTES)
             served = self._turns.next_with_room(available)
             if not served:
                 break
             rounds = min(available // len(served), *(room for _, room in served))
-            yield from self._share(lane.take(rounds * len(served)), served)
+            handouts += self._share(lane.take(rounds * len(served)), served)
+        return handouts
 
     def _share(self, taken: Taken, served: list[tuple[Consumer, int]]) -> list[Handout]:
         """Deal a run out to the consumers, the first message to the first and so on."""
@@ -120,14 +122,18 @@ class Queue:
             if step > 1:
                 origins, contents = origins[start::step], contents[start::step]
                 sequences = sequences[start::step]
-            consumer.took(len(contents))
-            if not consumer.no_ack:
-                self.in_flight += len(contents)
-            handouts.append(
-                Handout(consumer, origins, contents, sequences, redelivered=taken.redelivered)
-            )
+            handout = Handout(consumer, origins, contents, sequences, redelivered=taken.redelivered)
+            self._hand(handout)
+            handouts.append(handout)
         self._pay(len(taken.contents))
         return handouts
+
+    def _hand(self, handout: Handout) -> None:
+        """Account for messages that are in somebody's hands from now on."""
+        holder = handout.holder
+        holder.took(handout)
+        if not holder.no_ack:
+            self.in_flight += len(handout.contents)
 
     def _pay(self, count: int) -> None:
         """Tell the publishers that wait for it, in turn, that `count` messages have left."""
@@ -142,12 +148,11 @@ class Queue:
             return None
         taken = self._lane.take(1)
         self._pay(1)
-        holder.took(1)
-        if not holder.no_ack:
-            self.in_flight += 1
-        return Handout(
+        handout = Handout(
             holder, taken.origins, taken.contents, taken.sequences, redelivered=taken.redelivered
         )
+        self._hand(handout)
+        return handout
 
     def settle(self, handout: Handout, start: int, stop: int) -> None:
         """The messages `start` to `stop` of a run are done with: acknowledged or dropped."""

@@ -28,8 +28,8 @@ class Holder(Protocol):
     def deliver(self, handout: Handout) -> None:
         """Pass on to the client what was handed out."""
 
-    def took(self, count: int) -> None:
-        """Count messages that were handed to it."""
+    def took(self, handout: Handout) -> None:
+        """Account for messages that are handed to it: what room it has left depends on them."""
 
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled."""
@@ -39,6 +39,7 @@ class Handout:
     """Messages handed to one holder at one time."""
 
     __slots__ = (
+        "content_bytes",
         "contents",
         "first_tag",
         "head",
@@ -62,6 +63,8 @@ class Handout:
         self.origins = origins
         self.contents = contents
         """Invariant: nobody else's list, so that `release` may change it."""
+        self.content_bytes = sum(map(len, contents))
+        """The length of all contents as they were handed out."""
         self.sequences = sequences
         """The queue's sequence number of each message.  Invariant: rising; one a content, as
         there is one origin a content."""

@@ -49,7 +49,7 @@ class Getter:
             split_content(handout.contents[0], channel.number, session.frame_bytes_max)
         )
 
-    def took(self, count: int) -> None:
+    def took(self, handout: Handout) -> None:
         """The channel's ledger is all that counts these."""
 
     def settled(self, count: int) -> None:

@@ -50,9 +50,8 @@ class Envelopes:
         outlet = channel.session.outlet
         first_tag = channel.unacked.number(handout)
         contents = handout.contents
-        content_bytes = sum(map(len, contents))
         if (
-            content_bytes > self._frame_bytes_max
+            handout.content_bytes > self._frame_bytes_max
             and max(map(len, contents)) > self._frame_bytes_max
         ):
             contents = [
@@ -72,7 +71,7 @@ class Envelopes:
             prefixes = [envelope[0] for envelope in envelopes]
             tails = [envelope[tail_at] for envelope in envelopes]
             build_mixed_deliveries(outlet.pieces, prefixes, first_tag, tails, contents)
-        outlet.spend(content_bytes)
+        outlet.sent(handout.content_bytes)
 
     def _envelope(self, origin: Origin) -> Envelope:
         """What surrounds the delivery tag of messages of this origin."""
@@ -99,12 +98,16 @@ class Subscription:
     def room(self, consumer: Consumer) -> int:
         return self._channel.session.outlet.room(consumer)
 
+    def reserve(self, handout: Handout) -> None:
+        self._channel.session.outlet.reserve(handout.content_bytes)
+
     def deliver(self, handout: Handout) -> None:
         """Send a run, or give it back when this consumer has ended since it was handed out."""
         consumer = self.consumer
         if self._channel.subscriptions.get(consumer.tag) is self:
             self._envelopes.send(handout)
         else:
+            self._channel.session.outlet.unreserve(handout.content_bytes)
             consumer.queue.give_back(handout, 0, len(handout.contents))
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -120,7 +123,7 @@ class Subscription:
 class ReplySubscription:
     """The requester of direct reply-to: a holder of messages that no queue has held."""
 
-    __slots__ = ("_envelopes", "name", "tag")
+    __slots__ = ("_envelopes", "_outlet", "name", "tag")
 
     no_ack = True
 
@@ -129,15 +132,17 @@ class ReplySubscription:
         self.name = name
         """The routing key that reaches this channel."""
         self._envelopes = Envelopes(channel, tag)
+        self._outlet = channel.session.outlet
 
     @property
     def queue(self) -> Queue:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
 
     def deliver(self, handout: Handout) -> None:
+        self._outlet.reserve(handout.content_bytes)
         self._envelopes.send(handout)
 
-    def took(self, count: int) -> None:
+    def took(self, handout: Handout) -> None:
         """Nothing is counted: all is settled once it is sent."""
 
     def settled(self, count: int) -> None:

@@ -10,7 +10,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX
 from fluffle.broker.turn import Turn
-from tests.broker.queues.make import ORIGIN, messages
+from tests.broker.queues.make import ORIGIN, FakeSink, messages
 
 
 class Loop:
@@ -42,6 +42,8 @@ class Client:
 
     def room(self, consumer: Consumer) -> int:
         return self.left
+
+    def reserve(self, handout: Handout) -> None: ...
 
     def deliver(self, handout: Handout) -> None:
         if handout.contents == [b"fails"]:
@@ -144,19 +146,55 @@ def test_a_queue_that_is_touched_while_it_is_pumped_is_pumped_again(broker: Brok
     assert broker.log == ["deliver ask", "flush", "deliver answer", "flush"]
 
 
-def test_a_delivery_that_fails_harms_no_other(broker: Broker) -> None:
+def test_a_delivery_that_fails_harms_no_other(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     failing, other, client = broker.queue(), broker.queue(), broker.client()
     for queue in (failing, other):
         broker.consume(queue, client)
-    enqueue(other, "first")
     enqueue(failing, "fails")
     failing.enqueue(ORIGIN, [b"behind"], SEGMENT_BYTES_MAX)  # a segment of its own
-    last = broker.queue()
-    broker.consume(last, client)
-    enqueue(last, "last")
-    with pytest.raises(RuntimeError, match="the delivery failed"):
-        broker.loop.go_on()
-    assert broker.log == ["deliver first", "flush"]
+    enqueue(other, "other")
     assert broker.loop.go_on() == 1
-    assert broker.log[2:] == ["deliver last", "deliver behind", "flush"]
+    assert broker.log == ["deliver behind", "deliver other", "flush"]
     assert broker.loop.callbacks == []
+    assert caplog.messages == ["a delivery from queue 'q' failed"]
+
+
+def test_a_queue_that_fails_waits_until_it_is_touched_again(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing, other, client = broker.queue(), broker.queue(), broker.client()
+    consumer = broker.consume(failing, client)
+    broker.consume(other, client)
+    consumer.sink = BrokenSink()
+    enqueue(failing, "a")
+    enqueue(other, "other")
+    assert broker.loop.go_on() == 1
+    assert broker.log == ["deliver other", "flush"]
+    assert broker.loop.callbacks == []
+    assert caplog.messages == ["queue 'q' failed to hand out its messages"]
+    consumer.sink = client
+    enqueue(failing, "b")
+    broker.loop.go_on()
+    assert broker.log[2:] == ["deliver a", "deliver b", "flush"]
+
+
+class BrokenSink(FakeSink):
+    def room(self, consumer: Consumer) -> int:
+        raise RuntimeError("a bug")
+
+
+def test_an_outlet_that_fails_harms_no_other(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    class BrokenOutlet:
+        def flush(self) -> None:
+            raise RuntimeError("a bug")
+
+    broker.turn.touch_outlet(BrokenOutlet())
+    broker.turn.touch_outlet(broker.client())
+    assert broker.loop.go_on() == 1
+    assert broker.log == ["flush"]
+    assert broker.loop.callbacks == []
+    assert caplog.messages == ["a connection failed to write"]

@@ -1,7 +1,7 @@
 """What the reader keeps of messages that are not whole, and what it reads when."""
 
 import pytest
-from pamqp import commands
+from pamqp import commands, frame, header
 
 from fluffle.protocol.events import (
     Acks,
@@ -9,8 +9,10 @@ from fluffle.protocol.events import (
     MessageStarted,
     MethodReceived,
     Oversized,
+    Publishes,
     Violation,
 )
+from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
 from tests.protocol.reading import (
     HEARTBEAT,
@@ -73,6 +75,20 @@ def test_what_is_whole_does_not_count() -> None:
 def test_what_is_discarded_does_not_count() -> None:
     reader = open_reader()
     assert feed(reader, publish(1) + content(1, *[b"x" * 100] * 100)) == [Oversized(1, 10_000)]
+
+
+def test_what_messages_began_with_is_remembered_if_it_is_short() -> None:
+    """By basic.publish frame; those that are long would add up to more than the messages."""
+    reader = Reader(frame_bytes_max=4096, message_bytes_max=4096, unfinished_bytes_max=4096)
+    reader.open()
+    reader.feed(PROTOCOL_HEADER)
+    for size in (600, 2000):
+        long = commands.Basic.Properties(headers={"h": "x" * size})
+        sent = publish(1, str(size)) + frame.marshal(header.ContentHeader(0, 0, long), 1)
+        (event,) = reader.feed(sent * 2)
+        assert isinstance(event, Publishes)
+        assert len(event.contents) == 2
+    assert list(reader._heads) == [publish(1, "600")]
 
 
 # Stages

@@ -33,9 +33,11 @@ class FakeSink:
             self._waiting.append(consumer)
         return self.left
 
+    def reserve(self, handout: Handout) -> None:
+        self.left -= len(handout.contents)
+
     def deliver(self, handout: Handout) -> None:
         self.contents += handout.contents
-        self.left -= len(handout.contents)
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError(f"{consumer.tag} was cancelled, and no queue was deleted")

@@ -183,16 +183,15 @@ def test_a_neighbour_with_a_shared_limit_does_not_lose_its_turn(bench: Bench) ->
 
 
 def test_a_sink_that_is_full_gets_no_more_from_the_same_pump(bench: Bench) -> None:
-    """A run is delivered before the next is made: a backlog never leaves as a whole."""
+    """A run takes its room when it is handed out, not when it is delivered."""
     bench.consume("c")
     message = "x" * (BURST_BYTES // 4)
     for _ in range(5):
         bench.enqueue(message, message)
-    bench.sinks["c"].left = 1
-    for handout in bench.queue.pump():
-        bench.sinks["c"].deliver(handout)
-        bench.sinks["c"].left = 0
-    assert bench.queue.ready_count == 9
+    bench.sinks["c"].left = 4
+    assert [len(handout.contents) for handout in bench.queue.pump()] == [3, 1]
+    assert (bench.queue.ready_count, bench.queue.in_flight) == (6, 4)
+    assert bench.queue.pump() == []
 
 
 def test_no_run_is_much_larger_than_a_burst(bench: Bench) -> None:

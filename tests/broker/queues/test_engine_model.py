@@ -50,7 +50,7 @@ class Getter:
     queue: Queue
     no_ack: bool
 
-    def took(self, count: int) -> None:
+    def took(self, handout: Handout) -> None:
         """Nothing limits it."""
 
     def settled(self, count: int) -> None:

@@ -14,8 +14,11 @@ class Socket:
     def __init__(self) -> None:
         self.writes: list[bytes | list[bytes]] = []
         self.fills_up: Outlet | None = None
+        self.is_broken = False
 
     def write(self, data: bytes) -> None:
+        if self.is_broken:
+            raise RuntimeError("the handler is closed")
         self.writes.append(data)
         if self.fills_up is not None:
             self.fills_up.is_draining = True
@@ -34,10 +37,13 @@ class OutletSink:
     def room(self, consumer: Consumer) -> int:
         return self._outlet.room(consumer)
 
+    def reserve(self, handout: Handout) -> None:
+        self._outlet.reserve(handout.content_bytes)
+
     def deliver(self, handout: Handout) -> None:
         self.got += len(handout.contents)
         self._outlet.pieces += handout.contents
-        self._outlet.spend(sum(map(len, handout.contents)))
+        self._outlet.sent(handout.content_bytes)
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("no queue is deleted here")
@@ -79,7 +85,8 @@ def test_very_much_is_not_joined(scene: Scene) -> None:
     large = b"x" * (JOIN_BYTES_MAX // 2)
     for _ in range(2):
         scene.outlet.pieces.append(large)
-        scene.outlet.spend(len(large))
+        scene.outlet.reserve(len(large))
+        scene.outlet.sent(len(large))
     scene.outlet.flush()
     scene.outlet.add(b"small")
     scene.outlet.flush()
@@ -106,6 +113,39 @@ def test_a_backlog_leaves_in_bursts_of_one_a_turn(scene: Scene) -> None:
         assert scene.consumer.parked == (scene.queue.ready_count > 0)
         scene.outlet.flush()
     assert seen == [6, 10]
+
+
+def test_what_is_handed_out_uses_up_the_burst_until_it_is_written(scene: Scene) -> None:
+    """However long it takes until it may be sent."""
+    scene.bench.enqueue("x" * BURST_BYTES)
+    (handout,) = scene.queue.pump()
+    scene.bench.enqueue("b")
+    scene.outlet.flush()
+    assert scene.queue.pump() == []
+    scene.sink.deliver(handout)
+    assert scene.queue.pump() == []
+    scene.outlet.flush()
+    (handout,) = scene.queue.pump()
+    assert handout.contents == [b"b"]
+
+
+def test_what_was_handed_out_and_will_not_come_makes_room(scene: Scene) -> None:
+    scene.bench.enqueue("x" * BURST_BYTES)
+    (handout,) = scene.queue.pump()
+    scene.bench.enqueue("b")
+    assert scene.queue.pump() == []
+    scene.outlet.unreserve(handout.content_bytes)
+    assert scene.touches == 1
+    scene.outlet.flush()
+    assert [handout.contents for handout in scene.queue.pump()] == [[b"b"]]
+
+
+def test_what_a_socket_refuses_is_not_tried_again(scene: Scene) -> None:
+    scene.outlet.add(b"a")
+    scene.socket.is_broken = True
+    with pytest.raises(RuntimeError):
+        scene.outlet.flush()
+    scene.outlet.flush()
 
 
 def test_nothing_is_handed_to_a_full_socket_until_it_drains(scene: Scene) -> None:
