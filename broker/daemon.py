@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.lock import lock
 from fluffle.broker.logs import event
 from fluffle.broker.notify import READY, STOPPING, notify
@@ -93,6 +94,8 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
         await node.start()
     except OSError as error:
         raise cannot_listen("--listen", config.listen, error) from error
+    except DefinitionsError as error:
+        raise StartFailed(str(error)) from error
     if config.tls_listen is not None and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     tune_interpreter()

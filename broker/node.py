@@ -6,12 +6,17 @@ import asyncio
 import base64
 import logging
 import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access import Access
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.first_start import first_start
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
@@ -56,30 +61,44 @@ class Node:
         "_listener",
         "_metrics",
         "_noticed",
+        "_password_threads",
         "_services",
         "_watch",
         "addresses",
+        "catalogue",
     )
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.addresses: dict[str, tuple[str, int]] = {}
         """What was bound, by protocol; complete once `start` returns."""
+        self._password_threads = ThreadPoolExecutor(1, "passwords")
+        """For slow hashes, one at a time: they are made to use a core and much memory."""
         self._noticed: set[str] = set()
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
         self._metrics: MetricsEndpoint | None = None
 
     async def start(self) -> None:
-        """Accept connections.  OSError when `listen` cannot be bound, StartFailed for the rest."""
+        """Accept connections.  OSError when `listen` cannot be bound, DefinitionsError, and
+        StartFailed for the rest."""
         loop = asyncio.get_running_loop()
         turn = Turn(loop.call_soon)
         config = self._config
+        self.catalogue = Catalogue(
+            Access(
+                loopback_users=config.loopback_users,
+                verifier=Verifier(self._run_elsewhere),
+            ),
+            vhosts={},
+            make_vhost=lambda name: VirtualHost(name, touch=turn.touch_queue),
+        )
+        self._fill()
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
-            access=Access(dict(config.users)),
-            vhosts={name: VirtualHost(name, touch=turn.touch_queue) for name in config.vhosts},
+            access=self.catalogue.access,
+            vhosts=self.catalogue.vhosts,
             turn=turn,
             replies=ReplyTargets(),
             alarms=Alarms(),
@@ -148,6 +167,20 @@ class Node:
         if self._metrics is not None:
             self._metrics.stop()
         await self._listener.stop(reason)
+        self._password_threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self) -> None:
+        """Make what there is at the first start, and log what is not as it was asked for."""
+        for reason in first_start(self.catalogue, self._config):
+            event(logger, logging.WARNING, "definition_skipped", reason=reason)
+        for vhost in self.catalogue.vhosts.values():
+            for queue in vhost.queues.values():
+                self._note_features(queue.spec, vhost.name)
+
+    def _run_elsewhere(self, job: Callable[[], Verdict], answer: Answer) -> None:
+        """Compare a password in a thread, and answer in the event loop."""
+        running = asyncio.get_running_loop().run_in_executor(self._password_threads, job)
+        running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))
 
     def _note_features(self, spec: QueueSpec, vhost: str) -> None:
         """Log what a declare asks for and does not get yet: each feature once, for who is first."""

@@ -16,7 +16,8 @@ from typing import Any
 
 from fluffle.broker.config import (
     AMQP_PORT,
-    DEFAULT_USERS,
+    DEFAULT_PASSWORD,
+    DEFAULT_USER,
     DEFAULT_VHOST,
     MEMORY_HIGH_WATERMARK,
     Config,
@@ -26,6 +27,9 @@ from fluffle.broker.config import (
 from fluffle.broker.logs import FORMATS
 
 PREFIX = "FLUFFLE_"
+FIRST_START = ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_DEFAULT_VHOST")
+"""Variables of RabbitMQ's that deployments everywhere set: name, password, virtual host."""
+
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
 
@@ -185,14 +189,24 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def with_default_users(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """guest and those that were given."""
-    return {**DEFAULT_USERS, **dict(pairs)}
+def parse_loopback_users(text: str) -> frozenset[str]:
+    """Names with commas between them, or none."""
+    return frozenset() if text == "none" else frozenset(filter(None, text.split(",")))
 
 
-def with_default_vhost(names: list[str]) -> tuple[str, ...]:
-    """`/` and those that were given."""
-    return tuple(dict.fromkeys((DEFAULT_VHOST, *names)))
+def with_first_start(fields: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Put the default user and virtual host before those that were given.
+
+    With definitions there is neither, as with RabbitMQ, unless a variable asks for it.
+    """
+    user, password, vhost = (environment.get(name) for name in FIRST_START)
+    users, vhosts = fields.get("users", {}), fields.get("vhosts", ())
+    has_definitions = "definitions" in fields
+    if user or password or not has_definitions:
+        users = {user or DEFAULT_USER: password or DEFAULT_PASSWORD} | users
+    if vhost or not has_definitions:
+        vhosts = tuple(dict.fromkeys((vhost or DEFAULT_VHOST, *vhosts)))
+    fields.update(users=users, vhosts=vhosts)
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -260,7 +274,7 @@ OPTIONS: Mapping[str, Option] = {
             "A user besides guest, with every right in every virtual host.",
             parse_user,
             "users",
-            collect=with_default_users,
+            collect=dict,
             is_secret=True,
         ),
         Option(
@@ -269,9 +283,23 @@ OPTIONS: Mapping[str, Option] = {
             "A virtual host besides /.",
             parse_vhost,
             "vhosts",
-            collect=with_default_vhost,
+            collect=tuple,
         ),
-        Option("definitions", "FILE", "Definitions to import, as exported by RabbitMQ."),
+        Option(
+            "loopback-users",
+            "NAME,…|none",
+            "Who may only connect from this machine.",
+            parse_loopback_users,
+            "loopback_users",
+            DEFAULT_USER,
+        ),
+        Option(
+            "definitions",
+            "FILE",
+            "Definitions to start with, as exported by RabbitMQ.",
+            Path,
+            "definitions",
+        ),
         Option(
             "memory-high-watermark",
             "SHARE",
@@ -332,8 +360,10 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
         if name != CONFIG and texts:
             given[name] = _Given(texts, f"--{name}")
     known = {*variables, config_variable}
+    fields = dict(_config_fields(given))
+    with_first_start(fields, environment)
     return Settings(
-        config=Config(**dict(_config_fields(given))),
+        config=Config(**fields),
         not_in_effect=tuple(
             value.source for name, value in given.items() if not OPTIONS[name].effective
         ),

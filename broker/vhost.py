@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fluffle.broker.access.limits import VhostLimits, is_reached
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
@@ -31,10 +32,24 @@ class QueueCounts:
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
 
-    __slots__ = ("_origins", "_owned", "_touch", "counts", "name", "queues", "router", "topology")
+    __slots__ = (
+        "_origins",
+        "_owned",
+        "_touch",
+        "counts",
+        "limits",
+        "metadata",
+        "name",
+        "queues",
+        "router",
+        "topology",
+    )
 
     def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
         self.name = name
+        self.limits = VhostLimits()
+        self.metadata: Mapping[str, object] = {}
+        """What definitions say of it besides: description, tags, default_queue_type."""
         self.queues: dict[str, Queue] = {}
         self.topology = Topology(name)
         self.router = Router(self.topology, self.queues.__contains__)
@@ -85,6 +100,7 @@ class VirtualHost:
         queue = self.queues.get(declared.name)
         if queue is None:
             spec = queue_spec(declared, self.name)
+            self._check_queue_limit(spec.name)
             queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
@@ -155,6 +171,14 @@ class VirtualHost:
         """Delete the exclusive queues of a connection that ends."""
         for queue in tuple(self._owned.get(owner, {}).values()):
             self.delete_queue(queue)
+
+    def _check_queue_limit(self, name: str) -> None:
+        limit = self.limits.max_queues
+        if is_reached(limit, len(self.queues)):
+            raise PreconditionFailed(
+                f"cannot declare queue '{name}': queue limit in vhost '{self.name}' ({limit}) "
+                "is reached"
+            )
 
     def _disown(self, owner: object, name: str) -> None:
         owned = self._owned[owner]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from benchmarks.micro.hot import content, ns_per_message, publish_method
-from fluffle.broker.access import User
+from fluffle.broker.access.access import Access
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.handout import Handout, Holder
 from fluffle.broker.server.channel import Channel
@@ -43,7 +43,10 @@ def open_channel() -> Channel:
     turn = Turn(lambda _act: None)
     vhost = VirtualHost("/", touch=turn.touch_queue)
     vhost.declare_queue(Declaration(QUEUE), None)
+    access = Access()
+    access.grant_everything("guest", b"guest", ["/"])
     services = SimpleNamespace(
+        access=access,
         replies=ReplyTargets(),
         on_new_queue=lambda _spec: None,
         random_name=lambda: "",
@@ -51,7 +54,7 @@ def open_channel() -> Channel:
     )
     session = Session(
         name="",
-        user=User("guest"),
+        user=access.users["guest"],
         vhost=vhost,
         outlet=Outlet(Nowhere(), touch=turn.touch_outlet),
         services=cast(Services, services),

@@ -71,6 +71,12 @@ class Channel:
         """The queue of that name that this connection may use."""
         return self.session.vhost.queue(self.queue_name(name), self.session)
 
+    def readable_queue(self, name: str) -> Queue:
+        """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
+        name = self.queue_name(name)
+        self.session.rights.check("read", "queue", name)
+        return self.session.vhost.queue(name, self.session)
+
     def drop(self, stretches: list[Stretch]) -> None:
         """Messages are done with: acknowledged, or rejected and not wanted back."""
         for handout, start, stop in stretches:

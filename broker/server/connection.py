@@ -18,7 +18,7 @@ from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
 from fluffle.broker.logs import event
-from fluffle.broker.server import lifecycle
+from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.consuming import on_acks
@@ -342,6 +342,8 @@ class Connection(asyncio.Protocol):
         self._timers.pop("handshake").cancel()
         self.services.traffic.connections_opened += 1
         self.services.alarms.listen(self._on_alarm)
+        self.services.access.listen(session.user.name, self._on_access)
+        self.services.access.usage.opened(session.user.name, session.vhost.name)
 
     def end_session(self) -> None:
         """Close all channels and delete the queues that only this connection could use."""
@@ -349,7 +351,19 @@ class Connection(asyncio.Protocol):
             self._channels.end_all()
             self._session.vhost.drop_owned(self._session)
             self.services.traffic.connections_closed += 1
+            self.services.access.unlisten(self._session.user.name, self._on_access)
+            self.services.access.usage.closed(self._session.user.name, self._session.vhost.name)
         self._channels = self._session = None
+
+    def _on_access(self) -> None:
+        """The user, his permissions or the virtual host have changed."""
+        assert self._session is not None
+        assert self._channels is not None
+        expulsion = admitting.expulsion(self.services, self._session)
+        if expulsion is None:
+            admitting.ask_again(self._session, self._channels)
+        else:
+            self.fail(expulsion)
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the peer has read it."""

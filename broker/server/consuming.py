@@ -89,7 +89,7 @@ def on_consume(channel: Channel, method: Method) -> None:
         consume_replies(channel, method)
         return
     tag = new_tag(channel, method.consumer_tag)
-    queue = channel.queue(method.queue)
+    queue = channel.readable_queue(method.queue)
     arguments = consumer_arguments(
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
@@ -154,7 +154,7 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
-    queue = channel.queue(method.queue)
+    queue = channel.readable_queue(method.queue)
     handout = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     if handout is None:
         channel.session.traffic.from_queues.get_empty += 1

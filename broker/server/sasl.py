@@ -7,7 +7,6 @@ that RabbitMQ's `ssl_cert_login_from` names.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from fluffle.broker.access import LoginRefused
 from fluffle.broker.errors import SyntaxFailure
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.types import Field
@@ -129,8 +128,5 @@ LOGIN_FROM: dict[str, Callable[[PeerCertificate], str]] = {
 
 
 def certified_name(certificate: PeerCertificate, login_from: str) -> str:
-    """The user that a certificate stands for; LoginRefused when it names none there."""
-    name = LOGIN_FROM[login_from](certificate)
-    if not name:
-        raise LoginRefused(f"the certificate has no {login_from.replace('_', ' ')}")
-    return name
+    """The user that a certificate stands for; empty when it names none there."""
+    return LOGIN_FROM[login_from](certificate)

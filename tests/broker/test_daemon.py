@@ -18,6 +18,7 @@ import pytest
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.daemon import GC_THRESHOLDS, node_pid, run
 from fluffle.broker.logs import configure
+from fluffle.broker.node import Node as RealNode
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 
@@ -172,6 +173,14 @@ def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path, log: io.StringI
     assert run(config, lambda config: FakeNode(config, terminate)) == 1
     (only,) = events(log)
     assert only["reason"].startswith("cannot listen on 192.0.2.1:5672 (")
+
+
+def test_definitions_that_cannot_be_used_are_one_line(tmp_path: Path, log: io.StringIO) -> None:
+    file = tmp_path / "definitions.json"
+    file.write_text('{"users": [{}]}')
+    assert run(Config(data_dir=tmp_path, listen=LOOPBACK, definitions=file), RealNode) == 1
+    (only,) = events(log)
+    assert only["reason"] == f"definitions {file}: users, entry 1: there is no 'name'"
 
 
 def test_a_host_without_an_address_is_one_line(tmp_path: Path, log: io.StringIO) -> None:

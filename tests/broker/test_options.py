@@ -61,6 +61,8 @@ def test_every_effective_option_reaches_the_config() -> None:
         disk_free_limit="2 GiB",
         user="alice:p:w",
         vhost="v",
+        definitions="d.json",
+        loopback_users="a,b",
         memory_high_watermark="0.5",
         product="Fluffle",
         product_version="1.0",
@@ -81,8 +83,10 @@ def test_every_effective_option_reaches_the_config() -> None:
             proxy_protocol=True,
             metrics_listen=ListenAddress("", 15_692),
             disk_free_bytes_min=2 << 30,
-            users={"guest": "guest", "alice": "p:w"},
-            vhosts=("/", "v"),
+            users={"alice": "p:w"},
+            vhosts=("v",),
+            definitions=Path("d.json"),
+            loopback_users=frozenset({"a", "b"}),
             memory_bytes_max=int(memory_bytes() * 0.5),
             product="Fluffle",
             product_version="1.0",
@@ -122,6 +126,40 @@ def test_users_and_vhosts_may_be_many(tmp_path: Path) -> None:
     config = from_file(tmp_path, 'user = ["a:1", "b:2"]\nvhost = "v"').config
     assert config.users == {"guest": "guest", "a": "1", "b": "2"}
     assert config.vhosts == ("/", "v")
+
+
+@pytest.mark.parametrize(
+    ("environment", "users", "vhosts"),
+    [
+        ({}, {"guest": "guest"}, ("/",)),
+        ({"DEFAULT_USER": "u", "DEFAULT_PASS": "p:w"}, {"u": "p:w"}, ("/",)),
+        ({"DEFAULT_USER": "u"}, {"u": "guest"}, ("/",)),
+        ({"DEFAULT_PASS": "p", "DEFAULT_USER": ""}, {"guest": "p"}, ("/",)),
+        ({"DEFAULT_VHOST": "v"}, {"guest": "guest"}, ("v",)),
+    ],
+)
+def test_variables_of_rabbitmq_choose_the_defaults(
+    environment: dict[str, str], users: dict[str, str], vhosts: tuple[str, ...]
+) -> None:
+    theirs = {f"RABBITMQ_{name}": value for name, value in environment.items()}
+    config = resolve({}, theirs).config
+    assert (config.users, config.vhosts) == (users, vhosts)
+    config = resolve({"user": ["a:1"], "vhost": ["w"]}, theirs).config
+    assert (config.users, config.vhosts) == ({**users, "a": "1"}, (*vhosts, "w"))
+
+
+def test_with_definitions_there_are_no_defaults() -> None:
+    flags = {"definitions": ["d.json"]}
+    config = resolve(flags, {}).config
+    assert (config.users, config.vhosts) == ({}, ())
+    config = resolve(flags, {"RABBITMQ_DEFAULT_PASS": "p"}).config
+    assert (config.users, config.vhosts) == ({"guest": "p"}, ())
+    config = resolve(flags, {"RABBITMQ_DEFAULT_VHOST": "v"}).config
+    assert (config.users, config.vhosts) == ({}, ("v",))
+
+
+def test_guest_may_come_from_anywhere_when_told_so() -> None:
+    assert from_flags(loopback_users="none").config.loopback_users == frozenset()
 
 
 def test_a_variable_holds_many_values_one_on_each_line() -> None:
@@ -167,11 +205,11 @@ def test_a_switch_is_a_boolean_in_the_file_and_may_be_alone_on_the_command_line(
 
 
 def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text('definitions = "d.json"', encoding="utf-8")
+    (tmp_path / "f").write_text('peers = "b=h:1"', encoding="utf-8")
     flags = {"config": [str(tmp_path / "f")], "http": [":15672"], "node": ["n"]}
     settings = resolve(flags, {"FLUFFLE_CLUSTER_SECRET": "s"})
     assert settings.not_in_effect == (
-        f"{tmp_path / 'f'}:definitions",
+        f"{tmp_path / 'f'}:peers",
         "FLUFFLE_CLUSTER_SECRET",
         "--http",
     )
@@ -307,7 +345,9 @@ def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.Mon
     config = Config()
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
     for option in OPTIONS.values():
-        if option.config_field and option.default:
+        if option.config_field and not option.default:  # there is nothing without it
+            assert option.collect or getattr(config, option.config_field) is None
+        elif option.config_field and not option.collect:
             assert option.parse(option.default) == getattr(config, option.config_field)
             assert f"[default: {option.default}]" in re.sub(r"\s+", " ", shown)
 
