@@ -96,7 +96,11 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     except DefinitionsError as error:
         raise StartFailed(str(error)) from error
     tune_interpreter()
-    write_node_file(node_file, config, node.addresses)
+    try:
+        write_node_file(node_file, config, node.addresses)
+    except OSError as error:
+        await node.stop("start failed")
+        raise _cannot_keep(config.data_dir, error) from error
     _tell_manager(READY)
     bound = {name: ListenAddress(*address) for name, address in node.addresses.items()}
     event(logger, logging.INFO, "ready", node=config.node_name, **bound)
@@ -175,9 +179,13 @@ def _take_data_dir(data_dir: Path) -> BinaryIO:
             "another place with --data-dir"
         ) from error
     except OSError as error:
-        raise StartFailed(
-            f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
-        ) from error
+        raise _cannot_keep(data_dir, error) from error
+
+
+def _cannot_keep(data_dir: Path, error: OSError) -> StartFailed:
+    return StartFailed(
+        f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
+    )
 
 
 def _cannot_listen(address: ListenAddress, error: OSError) -> StartFailed:

@@ -199,7 +199,7 @@ class Reader:
     def _frames(self, buffer: bytes, position: int) -> int:
         length = len(buffer)
         payload_bytes_max = self.frame_bytes_max - FRAME_OVERHEAD_BYTES
-        while length - position >= FRAME_OVERHEAD_BYTES:
+        while length - position >= FRAME_OVERHEAD_BYTES and not self.is_waiting:
             kind, channel, size = unpack_frame(buffer, position)
             end = position + FRAME_OVERHEAD_BYTES + size
             try:
@@ -213,9 +213,6 @@ class Reader:
                     )
                 if kind == FRAME_METHOD:
                     position = self._method(buffer, position, end, channel)
-                    if self._is_negotiating and position < length:
-                        self.is_waiting = True
-                        break
                     continue
                 FRAMES.get(kind, unknown_kind)(self, channel, buffer[position + 7 : end - 1])
             except ProtocolError as error:
@@ -241,6 +238,7 @@ class Reader:
             self._events.append(Acks(channel, tag, tag, multiple=bool(bits & 1)))
             return end
         self._events.append(MethodReceived(channel, buffer[position + 7 : end - 1]))
+        self.is_waiting = self._is_negotiating and end < len(buffer)
         return end
 
     def _publishes(self, buffer: bytes, position: int, end: int, channel: int) -> int:

@@ -13,12 +13,13 @@ change from the methods below, which are all there are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
-from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.lane import Lane, Taken
 
 BURST_BYTES = 1_048_576
@@ -26,6 +27,15 @@ BURST_BYTES = 1_048_576
 
 BEHIND_MESSAGES = 4096
 """A backlog beyond this slows publishers while there are consumers: several reads' worth."""
+
+
+class Admission(Enum):
+    """What becomes of messages that were published to a queue: all of a run, or none."""
+
+    ACCEPTED = auto()
+    """They are in the queue."""
+    REFUSED = auto()
+    """They are not, and the publisher must know; no queue refuses any yet."""
 
 
 class Debtor(Protocol):
@@ -85,11 +95,15 @@ class Queue:
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
 
-    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
-        """Add messages at the end.  The caller may keep `contents` but must not change it."""
+    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission:
+        """Add messages at the end.  The caller may keep `contents` but must not change it.
+
+        A queue that has been deleted meanwhile accepts them too, as RabbitMQ does.
+        """
         self._lane.append(origin, contents, content_bytes)
         if self._turns.any_awake:
             self._touch(self)
+        return Admission.ACCEPTED
 
     @property
     def is_behind(self) -> bool:
@@ -154,26 +168,25 @@ class Queue:
         self._hand(handout)
         return handout
 
-    def settle(self, handout: Handout, start: int, stop: int) -> None:
-        """The messages `start` to `stop` of a run are done with: acknowledged or dropped."""
-        handout.release(start, stop)
-        self.in_flight -= stop - start
-        handout.holder.settled(stop - start)
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        """The messages `start` to `stop` of a run are in nobody's hands any more.
 
-    def give_back(self, handout: Handout, start: int, stop: int) -> None:
-        """The messages `start` to `stop` of a run come back, to their original place.
-
-        Also of a run for a holder with no_ack, if it could not be sent.
+        They are done with, or come back to their original place; so does, if it could not be
+        sent, what a holder with no_ack was handed.
         """
+        if outcome not in FINAL:
+            self._take_back(handout, start, stop)
+        handout.release(start, stop)
+        if not handout.holder.no_ack:
+            self.in_flight -= stop - start
+            handout.holder.settled(stop - start)
+
+    def _take_back(self, handout: Handout, start: int, stop: int) -> None:
         self._lane.give_back(
             handout.origins[start:stop],
             handout.contents[start:stop],
             handout.sequences[start:stop],
         )
-        handout.release(start, stop)
-        if not handout.holder.no_ack:
-            self.in_flight -= stop - start
-            handout.holder.settled(stop - start)
         if self._turns.any_awake:
             self._touch(self)
 

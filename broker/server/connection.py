@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from socket import AF_UNIX
 from typing import cast
 
@@ -51,6 +52,10 @@ WRITE_BUFFER_BYTES_MAX = 1_048_576
 UNREAD_BYTES_MAX = 32 * 1_048_576
 """Beyond this in the transport's buffer, answers pile up that the client does not read: it is
 not read either.  Deliveries alone, which wait, never make so much."""
+
+UNREAD_WAIT_S_MAX = 120
+"""For so long a client may leave them unread.  Heartbeats do not tell: it may want none, and while
+it is not read its silence does not count."""
 
 CLOSE_WAIT_S_MAX = 30
 """RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
@@ -134,7 +139,9 @@ class Connection(asyncio.Protocol):
         self.outlet.drained()
         if self._session is not None:
             self._session.inbox.drained()
-        self._intake.release("unread")
+        if self._intake.holds("unread"):
+            self._timers.pop("unread").cancel()
+            self._intake.release("unread")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.close_reason:
@@ -173,7 +180,7 @@ class Connection(asyncio.Protocol):
             self._intake.hold("busy")
             self.services.call_soon(self._act)
         if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self._intake.hold("unread")
+            self._wait_until_read()
 
     def _act_on_events(self) -> None:
         events, cost = self._events, 0
@@ -373,13 +380,21 @@ class Connection(asyncio.Protocol):
             wait_s = min(self._heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
             self._start_timer("close", wait_s, self.drop)
 
+    def _wait_until_read(self) -> None:
+        """Answers pile up: do not read the client while it does not read them."""
+        if self._intake.holds("unread"):
+            return
+        self._intake.hold("unread")
+        self._start_timer(
+            "unread", UNREAD_WAIT_S_MAX, partial(self._hang_up, "client does not read its answers")
+        )
+
     def _beat_later(self) -> None:
         self._start_timer("heartbeat", self._heartbeat_s / 2, self._beat)
 
     def _beat(self) -> None:
         self._heartbeat.spoke = self.outlet.take_written()
-        listening = not (self._intake.holds("alarm") or self._intake.holds("flow"))
-        verdict = self._heartbeat.beat(listening=listening)
+        verdict = self._heartbeat.beat(listening=self._transport.is_reading())
         if verdict is Verdict.GIVE_UP:
             self._hang_up("missed heartbeats from client")
             return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.engine import Debtor
+from fluffle.broker.queues.engine import Admission, Debtor
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
 from fluffle.broker.server.replies import PREFIX
@@ -48,7 +48,7 @@ class Target(Protocol):
     @property
     def is_behind(self) -> bool: ...
 
-    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None: ...
+    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission: ...
 
 
 class Route:
@@ -192,12 +192,7 @@ def publish_plain(
     content_bytes: int,
 ) -> None:
     """Put messages into their queues, or return them."""
-    for target in targets:
-        target.enqueue(route.origin, contents, content_bytes)
-        if target.is_behind:
-            channel.session.on_behind(target, len(contents))
-    if not targets and route.mandatory:
-        return_unroutable(channel, route.origin, contents)
+    put(channel, route, targets, contents, content_bytes)
 
 
 def publish_confirmed(
@@ -207,11 +202,37 @@ def publish_confirmed(
     contents: list[bytes],
     content_bytes: int,
 ) -> None:
-    """As `publish_plain`, and confirm at the end of the batch: queues accept at once."""
-    assert channel.confirms is not None
-    publish_plain(channel, route, targets, contents, content_bytes)
-    channel.confirms.settle(len(contents))
+    """As `publish_plain`, and confirm at the end of the batch: queues answer at once."""
+    confirms = channel.confirms
+    assert confirms is not None
+    answer = put(channel, route, targets, contents, content_bytes)
+    if answer is Admission.ACCEPTED:
+        confirms.settle(len(contents))
+    else:
+        confirms.refuse(confirms.assign(len(contents)))
     channel.session.confirming[channel] = None
+
+
+def put(
+    channel: Channel,
+    route: Route,
+    targets: Sequence[Target],
+    contents: list[bytes],
+    content_bytes: int,
+) -> Admission:
+    """Put messages into their queues, or return them.
+
+    REFUSED when any queue refuses them, as RabbitMQ has it; the others keep them.
+    """
+    answer = Admission.ACCEPTED
+    for target in targets:
+        if target.enqueue(route.origin, contents, content_bytes) is Admission.REFUSED:
+            answer = Admission.REFUSED
+        if target.is_behind:
+            channel.session.on_behind(target, len(contents))
+    if not targets and route.mandatory:
+        return_unroutable(channel, route.origin, contents)
+    return answer
 
 
 def return_unroutable(channel: Channel, origin: Origin, contents: list[bytes]) -> None:

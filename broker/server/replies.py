@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.engine import Debtor
+from fluffle.broker.queues.engine import Admission, Debtor
 from fluffle.broker.queues.handout import Handout, Holder
 from fluffle.broker.server.properties import REPLY_TO
 
@@ -67,13 +67,14 @@ class ReplyTarget:
         """Whether the requester reads more slowly than it is answered."""
         return self._requester is not None and self._inbox.is_full
 
-    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
+    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission:
         """Deliver at once, or drop when nobody asks any more, or does not read."""
         requester = self._requester
         if requester is not None and self._inbox.takes(content_bytes):
             sequences: Sequence[int] = range(1, len(contents) + 1)
             origins = [origin] * len(contents)
             requester.deliver(Handout(requester, origins, contents, sequences, redelivered=False))
+        return Admission.ACCEPTED
 
 
 class ReplyTargets:

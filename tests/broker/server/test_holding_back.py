@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
-from fluffle.broker.server.connection import UNREAD_BYTES_MAX
+from fluffle.broker.server.connection import UNREAD_BYTES_MAX, UNREAD_WAIT_S_MAX
 from fluffle.broker.server.intake import SECONDS_PER_MESSAGE
 from fluffle.broker.server.outlet import BURST_BYTES
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
@@ -160,18 +162,21 @@ def test_a_turn_hands_out_no_more_than_a_burst() -> None:
     assert len([turn for turn in turns if turn]) >= 3
 
 
+def pile_up(client: Client) -> None:
+    """Ask for a message of a megabyte fifty times, and read no answer."""
+    client.transport.is_stuck = True
+    for _ in range(50):
+        client.send(
+            encode_method(1, Basic.Get(queue="q")), encode_method(1, Basic.Nack(0, True, True))
+        )
+
+
 def test_who_does_not_read_answers_is_not_read() -> None:
     edge = Edge()
     client = edge.connect()
     client.declare()
     client.publish(b"x" * 1_000_000)
-    client.transport.is_stuck = True
-    get_and_give_back = (
-        encode_method(1, Basic.Get(queue="q")),
-        encode_method(1, Basic.Nack(0, True, True)),
-    )
-    for _ in range(50):
-        client.send(*get_and_give_back)
+    pile_up(client)
     buffered_bytes = client.transport.get_write_buffer_size()
     assert UNREAD_BYTES_MAX < buffered_bytes < UNREAD_BYTES_MAX + 2_000_000
     assert not client.transport.is_reading()
@@ -179,6 +184,24 @@ def test_who_does_not_read_answers_is_not_read() -> None:
     edge.run()
     assert client.transport.is_reading()
     assert len(client.bodies(Basic.GetOk)) == 50
+    edge.advance(UNREAD_WAIT_S_MAX)
+    assert not client.transport.is_lost
+
+
+@pytest.mark.parametrize("heartbeat_s", [0, 10])
+def test_but_not_for_ever(heartbeat_s: int) -> None:
+    """Silence while a client is not read is no silence, so heartbeats do not give it up."""
+    edge = Edge()
+    client = edge.connect(heartbeat_s=heartbeat_s)
+    client.declare()
+    client.publish(b"x" * 1_000_000)
+    pile_up(client)
+    edge.advance(UNREAD_WAIT_S_MAX - 1)
+    assert not client.transport.was_aborted
+    edge.advance(2)
+    assert client.transport.was_aborted
+    assert client.connection.close_reason == "client does not read its answers"
+    assert (client.transport.is_lost, edge.scheduler.timer_count) == (True, 0)
 
 
 # Publishers that are faster than their consumers

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.config import Limits
+from fluffle.broker.message import Origin
+from fluffle.broker.queues import engine
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.engine import Admission
 from fluffle.broker.server import publishing
 from fluffle.broker.server.properties import PropertyFacts, read_facts
 from fluffle.broker.server.session import REMEMBERED_MAX, Session
@@ -394,3 +398,32 @@ def test_tx_and_confirms_exclude_each_other() -> None:
     client.call(Tx.Select(), Tx.SelectOk)
     client.send(encode_method(1, Confirm.Select()))
     client.expect_channel_closed(406, "cannot switch from tx to confirm mode")
+
+
+class FullQueue(engine.Queue):
+    """A queue that refuses what is published to it."""
+
+    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission:
+        return Admission.REFUSED
+
+
+def test_what_one_queue_refuses_is_nacked_and_the_others_keep_it() -> None:
+    client = Edge().connect()
+    client.declare_exchange("ex")
+    for name in ("q", "full"):
+        client.declare(name)
+        client.bind(name, "ex")
+    vhost = client.edge.vhost
+    vhost.queues["full"] = FullQueue(QueueSpec("full"), touch=lambda _queue: None)
+    client.confirm_select()
+    client.send(
+        publish_frames(b"1") + publish_frames(b"2", exchange="ex") * 2 + publish_frames(b"4")
+    )
+    answers = [(a.method.name, a.method["delivery_tag"]) for a in client.arrivals()]
+    assert answers == [
+        ("Basic.Ack", 1),
+        ("Basic.Ack", 4),
+        ("Basic.Nack", 2),
+        ("Basic.Nack", 3),
+    ]
+    assert client.ready_count() == 4
