@@ -11,17 +11,14 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from fluffle.broker.cgroups import ROOT, memory_limits
+
 AMQP_PORT = 5672
 MEMORY_HIGH_WATERMARK = 0.6
 """Share of the memory: the rest is for garbage, buffers of sockets, and the page cache."""
 
 DEFAULT_USER = DEFAULT_PASSWORD = "guest"
 DEFAULT_VHOST = "/"
-
-CGROUP_MEMORY_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +104,7 @@ class Config:
     )
 
 
-def memory_bytes() -> int:
-    """Memory this process may use: what the machine has, or its cgroup allows if that is less."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in CGROUP_MEMORY_LIMITS:
-        if file.exists():
-            text = file.read_text().strip()
-            limits += [int(text)] if text.isdecimal() else []  # `max` is no limit
-    return min(limits)
+def memory_bytes(root: Path = ROOT) -> int:
+    """Memory this process may use: what the machine has, or its cgroups allow if that is less."""
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine_bytes, *memory_limits(root)])

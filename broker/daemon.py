@@ -99,7 +99,11 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     if config.tls_listen is not None and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     tune_interpreter()
-    write_node_file(node_file, config, node.addresses)
+    try:
+        write_node_file(node_file, config, node.addresses)
+    except OSError as error:
+        await node.stop("start failed")
+        raise _cannot_keep(config.data_dir, error) from error
     _tell_manager(READY)
     bound = {name: ListenAddress(*address) for name, address in node.addresses.items()}
     event(logger, logging.INFO, "ready", node=config.node_name, **bound)
@@ -182,9 +186,13 @@ def _take_data_dir(data_dir: Path) -> BinaryIO:
             "another place with --data-dir"
         ) from error
     except OSError as error:
-        raise StartFailed(
-            f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
-        ) from error
+        raise _cannot_keep(data_dir, error) from error
+
+
+def _cannot_keep(data_dir: Path, error: OSError) -> StartFailed:
+    return StartFailed(
+        f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
+    )
 
 
 def _tell_manager(state: str) -> None:

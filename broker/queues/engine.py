@@ -19,7 +19,7 @@ from typing import Protocol
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
-from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.lane import Lane, Taken
 
 BURST_BYTES = 1_048_576
@@ -168,26 +168,25 @@ class Queue:
         self._hand(handout)
         return handout
 
-    def settle(self, handout: Handout, start: int, stop: int) -> None:
-        """The messages `start` to `stop` of a run are done with: acknowledged or dropped."""
-        handout.release(start, stop)
-        self.in_flight -= stop - start
-        handout.holder.settled(stop - start)
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        """The messages `start` to `stop` of a run are in nobody's hands any more.
 
-    def give_back(self, handout: Handout, start: int, stop: int) -> None:
-        """The messages `start` to `stop` of a run come back, to their original place.
-
-        Also of a run for a holder with no_ack, if it could not be sent.
+        They are done with, or come back to their original place; so does, if it could not be
+        sent, what a holder with no_ack was handed.
         """
+        if outcome not in FINAL:
+            self._take_back(handout, start, stop)
+        handout.release(start, stop)
+        if not handout.holder.no_ack:
+            self.in_flight -= stop - start
+            handout.holder.settled(stop - start)
+
+    def _take_back(self, handout: Handout, start: int, stop: int) -> None:
         self._lane.give_back(
             handout.origins[start:stop],
             handout.contents[start:stop],
             handout.sequences[start:stop],
         )
-        handout.release(start, stop)
-        if not handout.holder.no_ack:
-            self.in_flight -= stop - start
-            handout.holder.settled(stop - start)
         if self._turns.any_awake:
             self._touch(self)
 

@@ -7,12 +7,31 @@ record of what is unacknowledged.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.message import Origin
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
+
+
+class Outcome(Enum):
+    """How a message left its holder's hands: gone for good, or back to its place in the queue."""
+
+    ACKED = auto()
+    REJECTED = auto()
+    """basic.reject or basic.nack, and not wanted back: what dead-lettering will ask for."""
+    RETURNED = auto()
+    """Given back by the client: basic.reject or basic.nack with requeue, basic.recover."""
+    LOST = auto()
+    """Unsettled when its channel ended."""
+    UNSENT = auto()
+    """Its consumer had ended before it could be sent."""
+
+
+FINAL = (Outcome.ACKED, Outcome.REJECTED)
+"""After these the queue is done with a message."""
 
 
 class Holder(Protocol):

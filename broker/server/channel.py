@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.errors import NotFound
 from fluffle.broker.queues.consumers import SharedCredit
+from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch, Unacked
@@ -77,22 +78,14 @@ class Channel:
         self.session.rights.check("read", "queue", name)
         return self.session.vhost.queue(name, self.session)
 
-    def drop(self, stretches: list[Stretch]) -> None:
-        """Messages are done with: acknowledged, or rejected and not wanted back."""
+    def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        """Tell the queues what became of messages that the ledger has let go."""
         for handout, start, stop in stretches:
-            handout.holder.queue.settle(handout, start, stop)
-
-    def acknowledge(self, stretches: list[Stretch]) -> None:
-        """As `drop`, for messages that the client has worked through."""
-        self.drop(stretches)
-        self.session.traffic.from_queues.acknowledged += sum(
-            stop - start for _handout, start, stop in stretches
-        )
-
-    def give_back(self, stretches: list[Stretch]) -> None:
-        """Messages go back to their queues."""
-        for handout, start, stop in stretches:
-            handout.holder.queue.give_back(handout, start, stop)
+            handout.holder.queue.settle(handout, start, stop, outcome)
+        if outcome is Outcome.ACKED:
+            self.session.traffic.from_queues.acknowledged += sum(
+                stop - start for _handout, start, stop in stretches
+            )
 
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing."""
@@ -105,7 +98,7 @@ class Channel:
             self.reply_subscription = None
         if self.transaction is not None:
             self.unacked.restore(self.transaction.forget())
-        self.give_back(self.unacked.take_up_to(0)[0])
+        self.settle(self.unacked.take_up_to(0)[0], Outcome.LOST)
         self.session.confirming.pop(self, None)
         traffic = self.session.traffic
         traffic.channels_closed += 1
@@ -114,5 +107,5 @@ class Channel:
             traffic.confirmed += self.confirms.accepted_count
 
 
-Settler: TypeAlias = Callable[[list[Stretch]], None]
-"""What happens to messages that a client has settled."""
+Settler: TypeAlias = Callable[[list[Stretch], Outcome], None]
+"""Takes messages that a client has settled, and how."""

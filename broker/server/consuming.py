@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.errors import NotAllowed, NotImplementedHere, PreconditionFailed
 from fluffle.broker.queues.arguments import consumer_arguments
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.channel import Channel, Settler
 from fluffle.broker.server.properties import REPLY_TO
 from fluffle.broker.server.replies import PREFIX
@@ -19,7 +20,6 @@ from fluffle.protocol.properties import split_content
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
     from fluffle.broker.queues.handout import Handout
-    from fluffle.broker.server.unacked import Stretch
 
 
 class Getter:
@@ -165,37 +165,37 @@ def on_get(channel: Channel, method: Method) -> None:
 
 def on_acks(channel: Channel, acks: Acks) -> None:
     """A run of single acks, or one with multiple."""
-    settle = channel.acknowledge if channel.transaction is None else channel.transaction.ack
-    settle_tags(channel, acks, settle)
+    settle_tags(channel, acks, Outcome.ACKED)
 
 
 def on_nack(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Nack)
     tag = method.delivery_tag or 0
-    reject(channel, Acks(channel.number, tag, tag, method.multiple), requeue=method.requeue)
+    settle_tags(
+        channel,
+        Acks(channel.number, tag, tag, method.multiple),
+        Outcome.RETURNED if method.requeue else Outcome.REJECTED,
+    )
 
 
 def on_reject(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Reject)
     tag = method.delivery_tag or 0
-    reject(channel, Acks(channel.number, tag, tag, multiple=False), requeue=method.requeue)
+    settle_tags(
+        channel,
+        Acks(channel.number, tag, tag, multiple=False),
+        Outcome.RETURNED if method.requeue else Outcome.REJECTED,
+    )
 
 
-def reject(channel: Channel, tags: Acks, *, requeue: bool) -> None:
-    """Give messages back, or drop them: the place where dead-lettering will take over."""
-    settle: Callable[[list[Stretch]], None] = channel.give_back if requeue else channel.drop
-    if channel.transaction is not None:
-        settle = channel.transaction.give_back if requeue else channel.transaction.ack
-    settle_tags(channel, tags, settle)
-
-
-def settle_tags(channel: Channel, tags: Acks, settle: Settler) -> None:
+def settle_tags(channel: Channel, tags: Acks, outcome: Outcome) -> None:
     """Settle what is known of `tags`; PreconditionFailed for the first that is not."""
     if tags.multiple:
         stretches, unknown_tag = channel.unacked.take_up_to(tags.last)
     else:
         stretches, unknown_tag = channel.unacked.take(tags.first, tags.last)
-    settle(stretches)
+    settle: Settler = channel.settle if channel.transaction is None else channel.transaction.settle
+    settle(stretches, outcome)
     if unknown_tag is not None:
         raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
 
@@ -213,7 +213,7 @@ def recover(channel: Channel, *, requeue: bool) -> None:
     """Give back everything unacknowledged on the channel; RabbitMQ knows no other way."""
     if not requeue:
         raise NotImplementedHere("requeue=false")
-    channel.give_back(channel.unacked.take_up_to(0)[0])
+    channel.settle(channel.unacked.take_up_to(0)[0], Outcome.RETURNED)
 
 
 HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.traffic import Deliveries
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, deliver_prefix, make
@@ -118,7 +118,7 @@ class Subscription:
             self._envelopes.send(handout)
         else:
             self._channel.session.outlet.unreserve(handout.content_bytes)
-            consumer.queue.give_back(handout, 0, len(handout.contents))
+            consumer.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
 
     def cancelled(self, consumer: Consumer) -> None:
         """Tell a client that wants to know that its queue is gone."""

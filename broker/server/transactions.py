@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.publishing import Route, Target, publish_plain
 from fluffle.broker.server.unacked import Stretch
@@ -20,12 +21,11 @@ from fluffle.protocol.methods import Method, Tx, make
 class Transaction:
     """What a channel has published and settled since its last commit or rollback."""
 
-    __slots__ = ("_acknowledged", "_given_back", "_publishes")
+    __slots__ = ("_publishes", "_settled")
 
     def __init__(self) -> None:
         self._publishes: list[tuple[Route, Sequence[Target], list[bytes], int]] = []
-        self._acknowledged: list[Stretch] = []
-        self._given_back: list[Stretch] = []
+        self._settled: list[tuple[list[Stretch], Outcome]] = []
 
     def publish(
         self, route: Route, targets: Sequence[Target], contents: list[bytes], content_bytes: int
@@ -33,13 +33,9 @@ class Transaction:
         """Keep messages for the commit."""
         self._publishes.append((route, targets, contents, content_bytes))
 
-    def ack(self, stretches: list[Stretch]) -> None:
-        """Keep what is to be dropped at the commit."""
-        self._acknowledged += stretches
-
-    def give_back(self, stretches: list[Stretch]) -> None:
-        """Keep what is to go back to its queues at the commit."""
-        self._given_back += stretches
+    def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        """Keep what the queues are to be told at the commit."""
+        self._settled.append((stretches, outcome))
 
     def commit(self, channel: Channel) -> None:
         """Publish, then settle.  PreconditionFailed when a queue of a message is gone."""
@@ -48,16 +44,17 @@ class Transaction:
         for route, targets, contents, content_bytes in self._publishes:
             publish_plain(channel, route, targets, contents, content_bytes)
             is_complete &= all(vhost.has(queue) for queue in targets if isinstance(queue, Queue))
-        channel.acknowledge(self._acknowledged)
-        channel.give_back(self._given_back)
+        settled = self._settled
         self.forget()
+        for stretches, outcome in settled:
+            channel.settle(stretches, outcome)
         if not is_complete:
             raise PreconditionFailed("partial tx completion")
 
     def forget(self) -> list[Stretch]:
         """Start afresh; what had been settled."""
-        settled = self._acknowledged + self._given_back
-        self._publishes, self._acknowledged, self._given_back = [], [], []
+        settled = [stretch for stretches, _outcome in self._settled for stretch in stretches]
+        self._publishes, self._settled = [], []
         return settled
 
 

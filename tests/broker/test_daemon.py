@@ -154,6 +154,19 @@ def test_a_deaf_service_manager_is_no_reason_to_stop(
     assert names == ["notify_failed", "ready", "stopping", "notify_failed", "stopped"]
 
 
+def test_a_disk_that_takes_no_file_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
+    (tmp_path / "node.tmp").mkdir()  # where the draft of node.json goes
+    config = Config(data_dir=tmp_path, listen=LOOPBACK)
+    node = FakeNode(config, lambda: None)
+    assert run(config, lambda _config: node) == 1
+    (only,) = events(log)
+    assert (only["event"], only["reason"]) == (
+        "start_failed",
+        f"cannot keep data in {tmp_path} (Is a directory); name another place with --data-dir",
+    )
+    assert node.reason == "start failed"
+
+
 def test_a_port_in_use_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         listen = ListenAddress(*other.getsockname())

@@ -4,7 +4,7 @@ import pytest
 
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
-from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.handout import Handout, Outcome
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, Bench
 
 
@@ -14,11 +14,11 @@ def bench() -> Bench:
 
 
 def settle(handout: Handout) -> None:
-    handout.holder.queue.settle(handout, 0, len(handout.contents))
+    handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.ACKED)
 
 
 def give_back(handout: Handout) -> None:
-    handout.holder.queue.give_back(handout, 0, len(handout.contents))
+    handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.RETURNED)
 
 
 def test_a_queue_asks_for_a_pump_only_when_it_can_deliver(bench: Bench) -> None:
@@ -111,7 +111,7 @@ def test_prefetch_makes_room_as_messages_are_settled(bench: Bench) -> None:
     bench.enqueue(*"abcd")
     (handout,) = bench.pump()
     assert (bench.got("c"), consumer.parked) == ("ab", True)
-    bench.queue.settle(handout, 0, 1)
+    bench.queue.settle(handout, 0, 1, Outcome.ACKED)
     bench.pump()
     assert bench.got("c") == "abc"
 
@@ -248,7 +248,7 @@ def test_each_stretch_of_a_run_comes_back_alone(bench: Bench) -> None:
     (handout,) = bench.pump()
     bench.queue.detach(consumer)
     for start, stop in ((4, 5), (0, 1), (2, 3)):
-        bench.queue.give_back(handout, start, stop)
+        bench.queue.settle(handout, start, stop, Outcome.RETURNED)
     bench.consume("next")
     bench.pump()
     assert bench.got("next") == "ace"
@@ -292,9 +292,9 @@ def test_one_message_that_is_kept_keeps_no_other_in_memory(bench: Bench, kept: i
     (handout,) = bench.pump()
     for start, stop in ((0, kept), (kept + 1, 1000)):
         if start < stop:
-            bench.queue.settle(handout, start, stop)
+            bench.queue.settle(handout, start, stop, Outcome.ACKED)
     assert [content for content in handout.contents if content] == [b"message %d" % kept]
-    bench.queue.give_back(handout, kept, kept + 1)
+    bench.queue.settle(handout, kept, kept + 1, Outcome.RETURNED)
     assert not any(handout.contents)
     bench.pump()
     assert bench.sinks["c"].contents[1000:] == [b"message %d" % kept]

@@ -25,9 +25,11 @@ from hypothesis.stateful import (
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.server.unacked import Stretch, Unacked
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, FakeSink
+
+OUTCOMES = {"drop": Outcome.ACKED, "give back": Outcome.RETURNED}
 
 
 @dataclass
@@ -288,10 +290,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         messages = [client.held.pop(tag)[0] for tag in tags]
         for stretch in stretches:
-            if verb == "drop":
-                self.queue.settle(*stretch)
-            else:
-                self.queue.give_back(*stretch)
+            self.queue.settle(*stretch, OUTCOMES[verb])
         if verb == "drop":
             self.settled += len(tags)
         else:
