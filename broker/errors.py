@@ -49,10 +49,6 @@ class ConnectionForced(BrokerError):
     code, http_status = ReplyCode.CONNECTION_FORCED, 400
 
 
-class FrameError(BrokerError):
-    code, http_status = ReplyCode.FRAME_ERROR, 400
-
-
 class SyntaxFailure(BrokerError):
     code, http_status = ReplyCode.SYNTAX_ERROR, 400
 

@@ -4,6 +4,9 @@ import errno
 
 from fluffle.broker.config import ListenAddress
 
+BIND_SUFFIX = " (while attempting to bind on address "
+"""What socket.create_server adds to the reason: the address once more, as Python writes it."""
+
 
 class StartFailed(Exception):
     """Why the node cannot run here, in a sentence that says what to change."""
@@ -16,5 +19,5 @@ def cannot_listen(option: str, address: ListenAddress, error: OSError) -> StartF
             f"cannot listen on {address}, which is in use; stop the process that uses it, or "
             f"name another address with {option}"
         )
-    reason = error.strerror or error
+    reason = (error.strerror or str(error)).partition(BIND_SUFFIX)[0]
     return StartFailed(f"cannot listen on {address} ({reason}); name another address with {option}")

@@ -37,6 +37,7 @@ class VirtualHost:
         "_owned",
         "_touch",
         "counts",
+        "epoch",
         "limits",
         "metadata",
         "name",
@@ -51,6 +52,9 @@ class VirtualHost:
         self.metadata: Mapping[str, object] = {}
         """What definitions say of it besides: description, tags, default_queue_type."""
         self.queues: dict[str, Queue] = {}
+        self.epoch = 0
+        """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
+        other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(name)
         self.router = Router(self.topology, self.queues.__contains__)
         self.counts = QueueCounts()
@@ -58,11 +62,6 @@ class VirtualHost:
         self._origins: dict[tuple[str, str], Origin] = {}
         self._owned: dict[object, dict[str, Queue]] = {}
         """Exclusive queues by their owner; no owner without one."""
-
-    @property
-    def epoch(self) -> int:
-        """Raised by every change after which a message may go elsewhere."""
-        return self.topology.epoch
 
     def origin(self, exchange: str, routing_key: str) -> Origin:
         """The one object that stands for this exchange and this routing key."""
@@ -104,7 +103,7 @@ class VirtualHost:
             queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
-            self.topology.touch()
+            self.epoch += 1
             self.counts.created += 1
             return queue
         if queue.owner is not expected_owner:
@@ -120,6 +119,7 @@ class VirtualHost:
         self.counts.deleted += 1
         if queue.owner is not None:
             self._disown(queue.owner, queue.name)
+        self.epoch += 1
         self.topology.drop_queue(queue.name)
         for consumer in queue.consumers:
             queue.detach(consumer)

@@ -4,10 +4,13 @@ Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches
 what must be delivered, as runs.  Nothing here costs anything per message that could cost it per
 run, and no message is an object of its own while it waits.
 
-Seams, by the feature that will use them: time to live and length limits read `spec` in
-`enqueue` and `pump`; priorities make several lanes of the one; dead-lettering takes what
-`settle` drops; single active consumer narrows whom `Turns` returns; a journal hears of every
-change from the methods below, which are all there are.
+What features to come will find, and what they must add: the public methods are the only ways to
+change a queue, so that a journal can hear of everything from them; `pump` and `get` decide and
+account for what they return, which may be delivered as late as a journal wants.  Sequence numbers
+are the queue's, so that priorities can put several lanes behind them.  `settle` is told the
+outcome, for dead-lettering and counts of deliveries; `enqueue` may refuse, for length limits.  Time
+to live needs the time, which no method is given yet, and nothing stops what no longer fits from
+being handed out; single active consumer must narrow whom `Turns` returns.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ class Queue:
 
     __slots__ = (
         "_lane",
+        "_next_sequence",
         "_touch",
         "_turns",
         "debtors",
@@ -74,6 +78,7 @@ class Queue:
         self.debtors: list[Debtor] = []
         """Who has put in too much, whoever did so first in front."""
         self._lane = Lane()
+        self._next_sequence = 1
         self._turns = Turns()
         self._touch = touch
         """Asks for `pump` to be called before this turn of the loop ends."""
@@ -100,7 +105,8 @@ class Queue:
 
         A queue that has been deleted meanwhile accepts them too, as RabbitMQ does.
         """
-        self._lane.append(origin, contents, content_bytes)
+        self._lane.append(origin, contents, content_bytes, self._next_sequence)
+        self._next_sequence += len(contents)
         if self._turns.any_awake:
             self._touch(self)
         return Admission.ACCEPTED

@@ -79,21 +79,26 @@ class Taken:
 class Lane:
     """Messages in order; returned ones go back to their original place."""
 
-    __slots__ = ("_next_sequence", "_ready", "_returned", "count")
+    __slots__ = ("_ready", "_returned", "count")
 
     def __init__(self) -> None:
         self._ready: deque[Segment] = deque()
         self._returned: list[Returned] = []
-        self._next_sequence = 1
         self.count = 0
         """Messages that can be taken."""
 
-    def append(self, origin: Origin, contents: list[bytes], content_bytes: int) -> None:
-        """Add messages at the end.  The caller keeps `contents` and must not change it."""
+    def append(
+        self, origin: Origin, contents: list[bytes], content_bytes: int, first_sequence: int
+    ) -> None:
+        """Add messages at the end, numbered from `first_sequence`, which is beyond all before.
+
+        The caller keeps `contents` and must not change it.
+        """
         count = len(contents)
         tail = self._ready[-1] if self._ready else None
         if (
             tail is not None
+            and tail.first_sequence + len(tail.contents) == first_sequence
             and len(tail.contents) + count <= SEGMENT_MESSAGES_MAX
             and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
         ):
@@ -102,9 +107,8 @@ class Lane:
             tail.content_bytes += content_bytes
         else:
             self._ready.append(
-                Segment([origin] * count, contents[:], content_bytes, self._next_sequence)
+                Segment([origin] * count, contents[:], content_bytes, first_sequence)
             )
-        self._next_sequence += count
         self.count += count
 
     def give_back(

@@ -1,7 +1,8 @@
 """From an exchange and routing keys to queues: the walk over exchanges, alternates and bindings.
 
 A walk is a pure question, so a caller may remember its answer under the exchange and the keys, for
-as long as `Topology.epoch` stands and if `Router.headers_bindings` counts none.
+as long as `Topology.epoch` stands (the default exchange depends on the queues instead) and if
+`Router.headers_bindings` counts none.
 """
 
 from collections.abc import Callable, Iterator, Sequence

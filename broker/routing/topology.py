@@ -48,7 +48,8 @@ class Topology:
     def __init__(self, vhost: str) -> None:
         self.vhost = vhost
         self.epoch = 0
-        """Rises with each change that can alter a route; what was remembered before it is void."""
+        """Rises with each change that can alter a route; what was remembered before it is void.
+        The default exchange is not asked: where it leads is a matter of which queues there are."""
         self._exchanges = {spec.name: Exchange(spec) for spec in PREDECLARED}
         self._inbound: dict[tuple[DestinationKind, str], Bindings] = {}
         """Bindings by destination; no key without a binding."""
@@ -122,12 +123,9 @@ class Topology:
         """Remove all bindings to a queue that has been deleted."""
         removed = Removed()
         self._remove_bindings(self._inbound.get((DestinationKind.QUEUE, name), ()), removed)
-        self.epoch += 1  # without bindings too: the default exchange no longer leads to it
+        if removed.bindings:
+            self.epoch += 1
         return removed
-
-    def touch(self) -> None:
-        """Raise the epoch for a change that is not seen here, such as a new queue."""
-        self.epoch += 1
 
     def require(self, name: str) -> ExchangeSpec:
         """Raises NotFound."""

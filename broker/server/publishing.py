@@ -51,11 +51,18 @@ class Target(Protocol):
     def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission: ...
 
 
+class Ground(Protocol):
+    """What routes depend on: for the default exchange the queues, for others the topology."""
+
+    epoch: int
+
+
 class Route:
     """What a basic.publish frame means, and where its messages go while nothing changes."""
 
     __slots__ = (
         "epoch",
+        "ground",
         "guards_topics",
         "headers_bindings",
         "is_special",
@@ -65,12 +72,14 @@ class Route:
     )
 
     def __init__(
-        self, origin: Origin, targets: Sequence[Target], epoch: int, *, mandatory: bool
+        self, origin: Origin, targets: Sequence[Target], ground: Ground, *, mandatory: bool
     ) -> None:
         self.origin = origin
         self.targets = targets
         """Where messages go that have no keys in CC or BCC and no headers to match."""
-        self.epoch = epoch
+        self.ground = ground
+        """What the route stands on: it is used only while that has not changed."""
+        self.epoch = ground.epoch
         self.mandatory = mandatory
         self.headers_bindings = 0
         """How many bindings look at headers; if any do, `targets` says nothing."""
@@ -88,7 +97,7 @@ def on_publishes(channel: Channel, batch: Publishes) -> int:
     """Take a batch of messages; what that cost, 1 for itself and for each queue."""
     session = channel.session
     route = session.routes.get(batch.method_frame)
-    if route is None or route.epoch != session.topology.epoch:
+    if route is None or route.epoch != route.ground.epoch:
         route = remember_route(session, batch.method_frame)
     raw = raw_properties(batch.contents[0])
     facts = session.facts.get(raw)
@@ -119,9 +128,9 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     session.rights.check("write", "exchange", exchange)
     is_topic = vhost.router.publishable(exchange).type == "topic"
     targets = find_targets(session, exchange, (routing_key,), {})
-    route = Route(
-        vhost.origin(exchange, routing_key), targets, vhost.epoch, mandatory=method.mandatory
-    )
+    ground = vhost.topology if exchange else vhost
+    origin = vhost.origin(exchange, routing_key)
+    route = Route(origin, targets, ground, mandatory=method.mandatory)
     route.headers_bindings = vhost.router.headers_bindings(exchange)
     route.guards_topics = is_topic and session.rights.guards_topics(exchange)
     route.is_special = bool(route.headers_bindings) or route.guards_topics

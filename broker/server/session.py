@@ -45,7 +45,6 @@ class Session:
         "replies",
         "rights",
         "routes",
-        "topology",
         "traffic",
         "user",
         "vhost",
@@ -70,8 +69,6 @@ class Session:
         self.vhost = vhost
         self.access = services.access
         self.rights = Rights(services.access, user, vhost.name)
-        self.topology = vhost.topology
-        """Asked for its epoch with every batch."""
         self.outlet = outlet
         self.replies = services.replies
         self.traffic = services.traffic
@@ -89,9 +86,8 @@ class Session:
         self.notify_cancel = notify_cancel
         """Whether the client understands a basic.cancel from the server."""
         self.routes: dict[bytes, Route] = {}
-        """Where the messages go that come with this very basic.publish frame.
-        Invariant: a route is used only while its epoch is that of the virtual host, and forgotten
-        when the rights of the user change."""
+        """Where the messages go that come with this very basic.publish frame; forgotten when the
+        rights of the user change."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.confirming: dict[Channel, None] = {}

@@ -199,7 +199,8 @@ def test_definitions_that_cannot_be_used_are_one_line(tmp_path: Path, log: io.St
 def test_a_host_without_an_address_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
     class Unresolved(FakeNode):
         async def start(self) -> None:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            where = "(while attempting to bind on address ('nohost.invalid', 5672))"
+            raise OSError(socket.EAI_NONAME, f"Name or service not known {where}")
 
     config = Config(data_dir=tmp_path, listen=ListenAddress("nohost.invalid", 5672))
     assert run(config, lambda config: Unresolved(config, terminate)) == 1

@@ -259,6 +259,11 @@ NO_CHANGES: dict[str, Callable[[VirtualHost], object]] = {
 }
 
 
+def epochs(vhost: VirtualHost) -> tuple[int, int]:
+    """Neither ever falls."""
+    return vhost.epoch, vhost.topology.epoch
+
+
 def with_topology() -> VirtualHost:
     vhost = make_vhost()
     declare(vhost)
@@ -271,22 +276,29 @@ def with_topology() -> VirtualHost:
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_may_alter_a_route_raises_the_epoch(change: str) -> None:
     vhost = with_topology()
-    before = vhost.epoch
+    before = epochs(vhost)
     CHANGES[change](vhost)
-    assert vhost.epoch > before
+    assert epochs(vhost) > before
+
+
+def test_queues_without_bindings_leave_the_routes_of_bindings_alone() -> None:
+    vhost = with_topology()
+    queues, topology = epochs(vhost)
+    vhost.delete_queue(declare(vhost, "another", exclusive=True))
+    assert epochs(vhost) == (queues + 2, topology)
 
 
 @pytest.mark.parametrize("change", NO_CHANGES)
 def test_what_alters_no_route_leaves_the_epoch(change: str) -> None:
     vhost = with_topology()
-    before = vhost.epoch
+    before = epochs(vhost)
     NO_CHANGES[change](vhost)
-    assert vhost.epoch == before
+    assert epochs(vhost) == before
 
 
 def test_refusals_change_nothing() -> None:
     vhost = with_topology()
-    before = vhost.epoch
+    before = epochs(vhost)
     with pytest.raises(BrokerError):
         declare(vhost, durable=True)
-    assert (vhost.epoch, list(vhost.queues)) == (before, ["q", "own"])
+    assert (epochs(vhost), list(vhost.queues)) == (before, ["q", "own"])

@@ -11,8 +11,18 @@ from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, messages, numbered
 BURST = 1 << 20
 
 
-def append(lane: Lane, contents: list[bytes], *, other: bool = False) -> None:
-    lane.append(OTHER_ORIGIN if other else ORIGIN, contents, sum(map(len, contents)))
+class NumberedLane(Lane):
+    """A lane that has all the numbers to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_sequence = 1
+
+
+def append(lane: NumberedLane, contents: list[bytes], *, other: bool = False) -> None:
+    origin = OTHER_ORIGIN if other else ORIGIN
+    lane.append(origin, contents, sum(map(len, contents)), lane.next_sequence)
+    lane.next_sequence += len(contents)
 
 
 def drain(lane: Lane) -> list[Taken]:
@@ -27,7 +37,7 @@ def drained(lane: Lane) -> list[bytes]:
 
 
 def test_batches_come_out_as_one_run() -> None:
-    lane = Lane()
+    lane = NumberedLane()
     for batch in ("a", "b", "c"):
         append(lane, messages(batch))
     (taken,) = drain(lane)
@@ -37,7 +47,7 @@ def test_batches_come_out_as_one_run() -> None:
 
 
 def test_each_message_of_a_run_keeps_its_origin() -> None:
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, messages("a", "b"))
     append(lane, messages("c"), other=True)
     append(lane, messages("d"))
@@ -47,9 +57,19 @@ def test_each_message_of_a_run_keeps_its_origin() -> None:
     assert list(taken.sequences) == [1, 2, 3, 4]
 
 
+def test_numbers_that_went_to_another_lane_are_left_out() -> None:
+    lane = NumberedLane()
+    append(lane, messages("a"))
+    lane.next_sequence += 2
+    append(lane, messages("b", "c"))
+    append(lane, messages("d"))
+    runs = [(list(taken.sequences), taken.contents) for taken in drain(lane)]
+    assert runs == [([1], [b"a"]), ([4, 5, 6], [b"b", b"c", b"d"])]
+
+
 def test_the_callers_list_is_not_touched() -> None:
     """A fanout gives the same list to many queues."""
-    lane, other = Lane(), Lane()
+    lane, other = NumberedLane(), NumberedLane()
     batch = messages("a", "b")
     append(lane, batch)
     append(other, batch)
@@ -60,7 +80,7 @@ def test_the_callers_list_is_not_touched() -> None:
 
 
 def test_what_was_taken_whole_does_not_grow() -> None:
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, messages("a"))
     taken = lane.take(1)
     append(lane, messages("b"))
@@ -68,7 +88,7 @@ def test_what_was_taken_whole_does_not_grow() -> None:
 
 
 def test_returned_messages_go_to_their_old_place() -> None:
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, numbered(1, 6))
     first, second, third = lane.take(2), lane.take(2), lane.take(1)
     for taken in (third, first):
@@ -85,7 +105,7 @@ def test_returned_messages_go_to_their_old_place() -> None:
 
 def test_returned_runs_that_interleave_are_merged() -> None:
     """As after a round robin between consumers that both went away."""
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, numbered(1, 9))
     taken = lane.take(9)
     for start in (2, 0, 1):
@@ -94,7 +114,7 @@ def test_returned_runs_that_interleave_are_merged() -> None:
 
 
 def test_a_run_that_came_back_goes_out_as_one_run() -> None:
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, numbered(1, 100))
     taken = lane.take(100)
     lane.give_back(taken.origins[50:], taken.contents[50:], taken.sequences[50:])
@@ -103,7 +123,7 @@ def test_a_run_that_came_back_goes_out_as_one_run() -> None:
 
 
 def test_clear_forgets_what_is_ready_and_what_came_back() -> None:
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, numbered(1, 5))
     taken = lane.take(2)
     lane.give_back(taken.origins, taken.contents, taken.sequences)
@@ -115,7 +135,7 @@ def test_clear_forgets_what_is_ready_and_what_came_back() -> None:
 
 
 def test_a_run_keeps_to_its_size_but_is_never_empty() -> None:
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, [b"x" * 99] * 50)
     assert lane.available(1000) == 10
     assert lane.available(1) == 1
@@ -126,7 +146,7 @@ def test_a_run_keeps_to_its_size_but_is_never_empty() -> None:
 
 def test_a_segment_is_not_extended_for_ever() -> None:
     """In a queue that is never empty, what was taken lives as long as its segment."""
-    lane = Lane()
+    lane = NumberedLane()
     append(lane, [b"x"])
     for _ in range(SEGMENT_MESSAGES_MAX * 3):
         append(lane, [b"x"])
@@ -162,7 +182,7 @@ STEPS = st.lists(
 
 @given(steps=STEPS)
 def test_the_lane_equals_a_sorted_list(steps: list[tuple[str, int, bool]]) -> None:
-    lane, naive = Lane(), list[Known]()
+    lane, naive = NumberedLane(), list[Known]()
     held: list[tuple[Taken, list[Known]]] = []
     next_sequence = 1
     for verb, number, flag in steps:

@@ -211,9 +211,9 @@ def test_the_epoch_rises_when_a_route_may_have_changed() -> None:
         lambda: made.declare(ExchangeSpec("x")),
         lambda: made.bind(binding),
         lambda: made.unbind(binding),
-        lambda: made.delete("x"),
+        lambda: made.bind(binding),
         lambda: made.drop_queue("q"),
-        made.touch,
+        lambda: made.delete("x"),
     ):
         before = made.epoch
         change()
@@ -227,6 +227,7 @@ def test_the_epoch_stands_when_nothing_changed() -> None:
     made.bind(to_queue("x", "q"))
     made.unbind(to_queue("x", "other"))
     made.delete("nope")
+    made.drop_queue("other")
     assert made.epoch == before
 
 

@@ -258,9 +258,17 @@ def test_routes_are_decided_once_while_nothing_changes(monkeypatch: pytest.Monke
         client.publish(body)
         client.publish(body, queue="elsewhere")
     assert len(decided) == 2
-    client.declare("another")
-    client.publish(b"4")
+    client.publish(b"4", exchange="amq.fanout")
     assert len(decided) == 3
+    client.declare("another")
+    client.publish(b"5")
+    client.publish(b"5", exchange="amq.fanout")
+    assert len(decided) == 4
+    client.bind("another", "amq.fanout")
+    client.publish(b"6")
+    client.publish(b"6", exchange="amq.fanout")
+    assert len(decided) == 5
+    assert (client.ready_count(), client.ready_count("another")) == (5, 1)
 
 
 def test_facts_are_read_once_for_equal_properties(monkeypatch: pytest.MonkeyPatch) -> None:
