@@ -28,8 +28,13 @@ def main() -> None:
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the table, as texts, each as often as it was given."""
     for option in reversed(list(OPTIONS.values())):  # the last one applied is shown first
+        alone: dict[str, Any] = {"is_flag": False, "flag_value": "yes"} if option.is_switch else {}
         declare = click.option(
-            f"--{option.name}", metavar=option.metavar, help=option.description, multiple=True
+            f"--{option.name}",
+            metavar=option.metavar,
+            help=option.description,
+            multiple=True,
+            **alone,
         )
         command = declare(command)
     return command

@@ -17,6 +17,9 @@ class Alarms:
         """What RabbitMQ tells blocked clients, `low on memory & disk`; empty without an alarm."""
         return f"low on {' & '.join(self._raised)}" if self._raised else ""
 
+    def is_raised(self, resource: str) -> bool:
+        return resource in self._raised
+
     def set(self, resource: str, *, low: bool) -> None:
         """Raise or clear the alarm of a resource (`memory`, `disk`)."""
         if low == (resource in self._raised):

@@ -17,7 +17,7 @@ AMQP_PORT = 5672
 MEMORY_HIGH_WATERMARK = 0.6
 """Share of the memory: the rest is for garbage, buffers of sockets, and the page cache."""
 
-DEFAULT_USERS: Mapping[str, str] = {"guest": "guest"}
+DEFAULT_USER = DEFAULT_PASSWORD = "guest"
 DEFAULT_VHOST = "/"
 
 
@@ -46,6 +46,8 @@ class Limits:
     """Channels of one connection: each costs memory, and a leak of channels should show."""
     heartbeat_s: int = 60
     """Proposed in connection.tune: below the idle timeouts of most load balancers."""
+    connections_max: int | None = None
+    """Open connections of the node; RabbitMQ has no limit either unless it is given one."""
     handshake_timeout_ms: int = 10_000
     """From accept to connection.open: who has not logged in by then holds no socket."""
     message_bytes_max: int = 16 * 1024 * 1024
@@ -62,13 +64,32 @@ class Config:
     node_name: str = field(default_factory=lambda: f"fluffle@{platform.node() or 'localhost'}")
     data_dir: Path = Path("data")
     listen: ListenAddress = ListenAddress()
+    tls_listen: ListenAddress | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """None when it is in the file of the certificate."""
+    tls_ca: Path | None = None
+    tls_verify: str = "none"
+    tls_login_from: str = "distinguished_name"
+    proxy_protocol: bool = False
+    metrics_listen: ListenAddress | None = None
     limits: Limits = Limits()
-    users: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_USERS), repr=False)
+    users: Mapping[str, str] = field(
+        default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False
+    )
+    """Made at the first start, with all rights in every virtual host."""
     vhosts: tuple[str, ...] = (DEFAULT_VHOST,)
+    """Made at the first start."""
+    definitions: Path | None = None
+    """RabbitMQ's JSON of what else there is at the first start."""
+    loopback_users: frozenset[str] = frozenset({DEFAULT_USER})
+    """Who may only come from this machine, since everybody knows his password."""
     memory_bytes_max: int = field(
         default_factory=lambda: int(MEMORY_HIGH_WATERMARK * memory_bytes())
     )
     """Resident memory beyond which publishers are paused."""
+    disk_free_bytes_min: int = 50_000_000
+    """Space that must stay free in `data_dir`; with less, publishers are paused."""
     log_format: str = "text"
     log_level: str = "info"
     product: str = "RabbitMQ"

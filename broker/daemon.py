@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.lock import lock
 from fluffle.broker.logs import event
 from fluffle.broker.notify import READY, STOPPING, notify
+from fluffle.broker.starting import StartFailed, cannot_listen
 
 NODE_FILE = "node.json"
 LOCK_FILE = "lock"
@@ -31,9 +33,6 @@ GC_THRESHOLDS = (50_000, 20, 100)
 
 SWITCH_INTERVAL_S = 0.0005
 """A storage thread that wants the interpreter back waits for so long, not for the default 5 ms."""
-
-BIND_SUFFIX = " (while attempting to bind on address "
-"""What socket.create_server adds to the reason: the address once more, as Python writes it."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -51,18 +50,18 @@ class Node(Protocol):
     async def start(self) -> None:
         """Accept connections.  OSError when an address cannot be bound."""
 
+    def reload(self) -> None:
+        """Read the certificates again."""
+
     async def stop(self, reason: str) -> None:
         """Close every connection, saying why, and let go of everything."""
-
-
-class StartFailed(Exception):
-    """Why the node cannot run here, in a sentence that says what to change."""
 
 
 def run(config: Config, make_node: Callable[[Config], Node]) -> int:
     """Run a node until SIGTERM, SIGINT or SIGHUP; the exit code of the process.
 
-    The first signal stops the node in order, the second ends the process where it stands.
+    The first signal stops the node in order, the second ends the process where it stands.  To a
+    node with certificates and without a terminal that could close, SIGHUP says: read them again.
     """
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -94,7 +93,11 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     try:
         await node.start()
     except OSError as error:
-        raise _cannot_listen(config.listen, error) from error
+        raise cannot_listen("--listen", config.listen, error) from error
+    except DefinitionsError as error:
+        raise StartFailed(str(error)) from error
+    if config.tls_listen is not None and not has_terminal():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     tune_interpreter()
     try:
         write_node_file(node_file, config, node.addresses)
@@ -164,6 +167,10 @@ def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
     return first
 
 
+def has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _take_data_dir(data_dir: Path) -> BinaryIO:
     """Make a directory and lock it for this node, until what is returned is closed."""
     try:
@@ -186,16 +193,6 @@ def _cannot_keep(data_dir: Path, error: OSError) -> StartFailed:
     return StartFailed(
         f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
     )
-
-
-def _cannot_listen(address: ListenAddress, error: OSError) -> StartFailed:
-    if error.errno == errno.EADDRINUSE:
-        return StartFailed(
-            f"cannot listen on {address}, which is in use; stop the process that uses it, or "
-            "name another address with --listen"
-        )
-    reason = (error.strerror or str(error)).partition(BIND_SUFFIX)[0]
-    return StartFailed(f"cannot listen on {address} ({reason}); name another address with --listen")
 
 
 def _tell_manager(state: str) -> None:

@@ -6,10 +6,18 @@ import asyncio
 import base64
 import logging
 import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from fluffle.broker.access import Access
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.config import Config
+from fluffle.broker.clock import SystemClock
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.first_start import first_start
+from fluffle.broker.disk import DiskWatch
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
@@ -17,10 +25,15 @@ from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
+from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
+
+if TYPE_CHECKING:
+    from fluffle.broker.metrics.endpoint import MetricsEndpoint
+    from fluffle.broker.server.tls import Certificates
 
 CAPABILITIES = (
     "publisher_confirms",
@@ -41,25 +54,51 @@ logger = logging.getLogger(__name__)
 class Node:
     """One broker in one event loop."""
 
-    __slots__ = ("_config", "_listener", "_noticed", "_services", "_watch", "addresses")
+    __slots__ = (
+        "_certificates",
+        "_config",
+        "_disk_watch",
+        "_listener",
+        "_metrics",
+        "_noticed",
+        "_password_threads",
+        "_services",
+        "_watch",
+        "addresses",
+        "catalogue",
+    )
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.addresses: dict[str, tuple[str, int]] = {}
         """What was bound, by protocol; complete once `start` returns."""
+        self._password_threads = ThreadPoolExecutor(1, "passwords")
+        """For slow hashes, one at a time: they are made to use a core and much memory."""
         self._noticed: set[str] = set()
         """Features that were asked for, are not in effect, and have been logged."""
+        self._certificates: Certificates | None = None
+        self._metrics: MetricsEndpoint | None = None
 
     async def start(self) -> None:
-        """Accept connections.  OSError when an address cannot be bound."""
+        """Accept connections.  OSError when `listen` cannot be bound, DefinitionsError, and
+        StartFailed for the rest."""
         loop = asyncio.get_running_loop()
         turn = Turn(loop.call_soon)
         config = self._config
+        self.catalogue = Catalogue(
+            Access(
+                loopback_users=config.loopback_users,
+                verifier=Verifier(self._run_elsewhere),
+            ),
+            vhosts={},
+            make_vhost=lambda name: VirtualHost(name, touch=turn.touch_queue),
+        )
+        self._fill()
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
-            access=Access(dict(config.users)),
-            vhosts={name: VirtualHost(name, touch=turn.touch_queue) for name in config.vhosts},
+            access=self.catalogue.access,
+            vhosts=self.catalogue.vhosts,
             turn=turn,
             replies=ReplyTargets(),
             alarms=Alarms(),
@@ -68,16 +107,80 @@ class Node:
             call_later=loop.call_later,
             on_new_queue=self._note_features,
             connections=Connections(),
+            certificate_login=config.tls_login_from,
         )
         self._listener = Listener(self._services)
         self._watch = MemoryWatch(self._services.alarms, loop.call_later, config.memory_bytes_max)
         self._watch.start()
-        self.addresses["amqp"] = await self._listener.listen(config.listen.host, config.listen.port)
+        self._disk_watch = DiskWatch(
+            self._services.alarms, loop.call_later, config.data_dir, config.disk_free_bytes_min
+        )
+        self._disk_watch.start()
+        self.addresses["amqp"] = await self._listener.listen(
+            config.listen.host, config.listen.port, is_proxied=config.proxy_protocol
+        )
+        if config.tls_listen is not None:
+            self.addresses["amqps"] = await self._listen_tls(config.tls_listen)
+        if config.metrics_listen is not None:
+            self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen)
+
+    async def _listen_tls(self, address: ListenAddress) -> tuple[str, int]:
+        from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used
+
+        config = self._config
+        if config.tls_cert is None:
+            raise StartFailed(
+                "--tls-listen needs a certificate; name its PEM file with --tls-cert, and that of "
+                "its key with --tls-key"
+            )
+        self._certificates = Certificates(
+            config.tls_cert, config.tls_key, config.tls_ca, verify=config.tls_verify
+        )
+        try:
+            return await self._listener.listen(
+                address.host,
+                address.port,
+                certificates=self._certificates,
+                is_proxied=config.proxy_protocol,
+            )
+        except OSError as error:
+            raise cannot_listen("--tls-listen", address, error) from error
+
+    async def _listen_metrics(self, address: ListenAddress) -> tuple[str, int]:
+        from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
+
+        self._metrics = MetricsEndpoint(self._services, self._config, SystemClock())
+        try:
+            return await self._metrics.listen(address.host, address.port)
+        except OSError as error:
+            raise cannot_listen("--metrics", address, error) from error
+
+    def reload(self) -> None:
+        """Read the certificates again, also if their files look unchanged."""
+        if self._certificates is not None:
+            self._certificates.reload()
 
     async def stop(self, reason: str) -> None:
         """Close every connection with 320 CONNECTION_FORCED and let go of everything."""
         self._watch.stop()
+        self._disk_watch.stop()
+        if self._metrics is not None:
+            self._metrics.stop()
         await self._listener.stop(reason)
+        self._password_threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self) -> None:
+        """Make what there is at the first start, and log what is not as it was asked for."""
+        for reason in first_start(self.catalogue, self._config):
+            event(logger, logging.WARNING, "definition_skipped", reason=reason)
+        for vhost in self.catalogue.vhosts.values():
+            for queue in vhost.queues.values():
+                self._note_features(queue.spec, vhost.name)
+
+    def _run_elsewhere(self, job: Callable[[], Verdict], answer: Answer) -> None:
+        """Compare a password in a thread, and answer in the event loop."""
+        running = asyncio.get_running_loop().run_in_executor(self._password_threads, job)
+        running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))
 
     def _note_features(self, spec: QueueSpec, vhost: str) -> None:
         """Log what a declare asks for and does not get yet: each feature once, for who is first."""

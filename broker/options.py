@@ -16,7 +16,8 @@ from typing import Any
 
 from fluffle.broker.config import (
     AMQP_PORT,
-    DEFAULT_USERS,
+    DEFAULT_PASSWORD,
+    DEFAULT_USER,
     DEFAULT_VHOST,
     MEMORY_HIGH_WATERMARK,
     Config,
@@ -26,11 +27,21 @@ from fluffle.broker.config import (
 from fluffle.broker.logs import FORMATS
 
 PREFIX = "FLUFFLE_"
+FIRST_START = ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_DEFAULT_VHOST")
+"""Variables of RabbitMQ's that deployments everywhere set: name, password, virtual host."""
+
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
 
 LEVELS = ("debug", "info", "warning", "error")
+TLS_VERIFY = ("none", "request", "require")
+TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name")
 PORT_MAX = 65_535
+UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
+    f"{prefix}{ending}": int(base**power)
+    for power, prefix in enumerate("kmgt", start=1)
+    for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
+}
 
 
 class OptionError(Exception):
@@ -52,6 +63,8 @@ class Option:
     """Makes one value of those of an option that may be given many times."""
     is_secret: bool = False
     """Whether its value must not be shown, not even in an error."""
+    is_switch: bool = False
+    """Whether it is `yes` when it is given without a value."""
 
     @property
     def effective(self) -> bool:
@@ -148,6 +161,23 @@ def parse_watermark(text: str) -> int:
     return int(share * memory_bytes())
 
 
+def parse_size(text: str) -> int:
+    """A number of bytes, with a unit of powers of 1000 (MB) or of 1024 (MiB)."""
+    number = text.rstrip("BGKMTbgikmt ")
+    unit = text[len(number) :].strip().lower()
+    if not number.isdecimal() or unit not in UNITS:
+        raise ValueError("write a number of bytes such as 50MB, 2GiB or 1000000")
+    return int(number) * UNITS[unit]
+
+
+def parse_switch(text: str) -> bool:
+    """Yes or no, or what TOML and environments call it."""
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("write yes or no")
+    return words[text.lower()]
+
+
 def choice(*words: str) -> Callable[[str], str]:
     """One of `words`, in any case."""
 
@@ -159,14 +189,24 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def with_default_users(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """guest and those that were given."""
-    return {**DEFAULT_USERS, **dict(pairs)}
+def parse_loopback_users(text: str) -> frozenset[str]:
+    """Names with commas between them, or none."""
+    return frozenset() if text == "none" else frozenset(filter(None, text.split(",")))
 
 
-def with_default_vhost(names: list[str]) -> tuple[str, ...]:
-    """`/` and those that were given."""
-    return tuple(dict.fromkeys((DEFAULT_VHOST, *names)))
+def with_first_start(fields: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Put the default user and virtual host before those that were given.
+
+    With definitions there is neither, as with RabbitMQ, unless a variable asks for it.
+    """
+    user, password, vhost = (environment.get(name) for name in FIRST_START)
+    users, vhosts = fields.get("users", {}), fields.get("vhosts", ())
+    has_definitions = "definitions" in fields
+    if user or password or not has_definitions:
+        users = {user or DEFAULT_USER: password or DEFAULT_PASSWORD} | users
+    if vhost or not has_definitions:
+        vhosts = tuple(dict.fromkeys((vhost or DEFAULT_VHOST, *vhosts)))
+    fields.update(users=users, vhosts=vhosts)
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -182,9 +222,49 @@ OPTIONS: Mapping[str, Option] = {
             "listen",
             f":{AMQP_PORT}",
         ),
-        Option("tls-listen", "HOST:PORT", "Where to accept AMQP clients with TLS.", parse_address),
+        Option(
+            "tls-listen",
+            "HOST:PORT",
+            "Where to accept AMQP clients with TLS, usually :5671.",
+            parse_address,
+            "tls_listen",
+        ),
+        Option("tls-cert", "FILE", "Certificate chain for TLS, as PEM.", Path, "tls_cert"),
+        Option("tls-key", "FILE", "Its key, if that is in a file of its own.", Path, "tls_key"),
+        Option("tls-ca", "FILE", "Who signs the certificates of clients.", Path, "tls_ca"),
+        Option(
+            "tls-verify",
+            "|".join(TLS_VERIFY),
+            "Whether clients may or must show a certificate.",
+            choice(*TLS_VERIFY),
+            "tls_verify",
+            "none",
+        ),
+        Option(
+            "tls-login-from",
+            "WHERE",
+            f"Where EXTERNAL finds the user in a certificate: {', '.join(TLS_LOGIN_FROM)}.",
+            choice(*TLS_LOGIN_FROM),
+            "tls_login_from",
+            "distinguished_name",
+        ),
+        Option(
+            "proxy-protocol",
+            "yes|no",
+            "Whether AMQP clients come through a proxy that says who they are.",
+            parse_switch,
+            "proxy_protocol",
+            "no",
+            is_switch=True,
+        ),
         Option("http", "HOST:PORT", "Where to serve the management API.", parse_address),
-        Option("metrics", "HOST:PORT", "Where to serve metrics for Prometheus.", parse_address),
+        Option(
+            "metrics",
+            "HOST:PORT",
+            "Where to serve metrics for Prometheus, usually :15692.",
+            parse_address,
+            "metrics_listen",
+        ),
         Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes.", parse_address),
         Option("peers", "a=HOST:PORT,…", "The other nodes of the cluster.", parse_peers),
         Option("cluster-secret", "TEXT", "What the nodes of a cluster share.", is_secret=True),
@@ -194,7 +274,7 @@ OPTIONS: Mapping[str, Option] = {
             "A user besides guest, with every right in every virtual host.",
             parse_user,
             "users",
-            collect=with_default_users,
+            collect=dict,
             is_secret=True,
         ),
         Option(
@@ -203,9 +283,23 @@ OPTIONS: Mapping[str, Option] = {
             "A virtual host besides /.",
             parse_vhost,
             "vhosts",
-            collect=with_default_vhost,
+            collect=tuple,
         ),
-        Option("definitions", "FILE", "Definitions to import, as exported by RabbitMQ."),
+        Option(
+            "loopback-users",
+            "NAME,…|none",
+            "Who may only connect from this machine.",
+            parse_loopback_users,
+            "loopback_users",
+            DEFAULT_USER,
+        ),
+        Option(
+            "definitions",
+            "FILE",
+            "Definitions to start with, as exported by RabbitMQ.",
+            Path,
+            "definitions",
+        ),
         Option(
             "memory-high-watermark",
             "SHARE",
@@ -219,6 +313,14 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "product-version", "VERSION", "Its version.", parse_name, "product_version", "4.3.5"
+        ),
+        Option(
+            "disk-free-limit",
+            "SIZE",
+            "Free space below which publishers are paused.",
+            parse_size,
+            "disk_free_bytes_min",
+            "50MB",
         ),
         Option(
             "log-format",
@@ -258,8 +360,10 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
         if name != CONFIG and texts:
             given[name] = _Given(texts, f"--{name}")
     known = {*variables, config_variable}
+    fields = dict(_config_fields(given))
+    with_first_start(fields, environment)
     return Settings(
-        config=Config(**dict(_config_fields(given))),
+        config=Config(**fields),
         not_in_effect=tuple(
             value.source for name, value in given.items() if not OPTIONS[name].effective
         ),
@@ -305,6 +409,8 @@ def _texts(path: Path, key: str, value: object) -> list[str]:
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(OPTIONS)}"
         raise OptionError(f"{path}: there is no option '{key}'; {hint}")
     values = value if isinstance(value, list) and OPTIONS[key].collect else [value]
+    if OPTIONS[key].is_switch and isinstance(value, bool):
+        return [str(value)]
     if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
         raise OptionError(f'{path}:{key}: write a string, such as {key} = "…"')
     return [str(item) for item in values]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fluffle.broker.access.limits import VhostLimits, is_reached
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
@@ -19,19 +20,44 @@ ORIGINS_MAX = 65_536
 """Origins are interned until there are so many; then afresh, and older messages keep theirs."""
 
 
+class QueueCounts:
+    """How often queues were declared, made and deleted, since the node started."""
+
+    __slots__ = ("created", "declared", "deleted")
+
+    def __init__(self) -> None:
+        self.declared = self.created = self.deleted = 0
+
+
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
 
-    __slots__ = ("_origins", "_owned", "_touch", "epoch", "name", "queues", "router", "topology")
+    __slots__ = (
+        "_origins",
+        "_owned",
+        "_touch",
+        "counts",
+        "epoch",
+        "limits",
+        "metadata",
+        "name",
+        "queues",
+        "router",
+        "topology",
+    )
 
     def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
         self.name = name
+        self.limits = VhostLimits()
+        self.metadata: Mapping[str, object] = {}
+        """What definitions say of it besides: description, tags, default_queue_type."""
         self.queues: dict[str, Queue] = {}
         self.epoch = 0
         """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
         other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(name)
         self.router = Router(self.topology, self.queues.__contains__)
+        self.counts = QueueCounts()
         self._touch = touch
         self._origins: dict[tuple[str, str], Origin] = {}
         self._owned: dict[object, dict[str, Queue]] = {}
@@ -68,14 +94,17 @@ class VirtualHost:
 
         Raises ResourceLocked, PreconditionFailed, NotImplementedHere with RabbitMQ's texts.
         """
+        self.counts.declared += 1
         expected_owner = owner if declared.exclusive else None
         queue = self.queues.get(declared.name)
         if queue is None:
             spec = queue_spec(declared, self.name)
+            self._check_queue_limit(spec.name)
             queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
             self.epoch += 1
+            self.counts.created += 1
             return queue
         if queue.owner is not expected_owner:
             raise self._locked(declared.name)
@@ -87,6 +116,7 @@ class VirtualHost:
         if not self.has(queue):
             return
         del self.queues[queue.name]
+        self.counts.deleted += 1
         if queue.owner is not None:
             self._disown(queue.owner, queue.name)
         self.epoch += 1
@@ -141,6 +171,14 @@ class VirtualHost:
         """Delete the exclusive queues of a connection that ends."""
         for queue in tuple(self._owned.get(owner, {}).values()):
             self.delete_queue(queue)
+
+    def _check_queue_limit(self, name: str) -> None:
+        limit = self.limits.max_queues
+        if is_reached(limit, len(self.queues)):
+            raise PreconditionFailed(
+                f"cannot declare queue '{name}': queue limit in vhost '{self.name}' ({limit}) "
+                "is reached"
+            )
 
     def _disown(self, owner: object, name: str) -> None:
         owned = self._owned[owner]

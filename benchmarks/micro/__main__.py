@@ -1,19 +1,25 @@
-"""`python -m benchmarks.micro`: the three functions of `protocol/hot.py`, by body size.
+"""`python -m benchmarks.micro`: the hot functions, by body size and by length of runs.
 
 The figure is the best of several rounds: what the function costs when nothing disturbs it.
 """
 
-from benchmarks.micro.hot import BENCHES, BODY_BYTES
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.micro import edge, hot
 from benchmarks.report import markdown_table
 
 
-def main() -> None:
-    head = ["ns per message", *(f"{size:,} B" for size in BODY_BYTES)]
+def table(benches: Mapping[str, Callable[[int], float]], sizes: Sequence[int], unit: str) -> str:
+    head = ["ns per message", *(f"{size:,} {unit}" for size in sizes)]
     rows = [
-        [name, *(f"{measure(size):.0f}" for size in BODY_BYTES)]
-        for name, measure in BENCHES.items()
+        [name, *(f"{measure(size):.0f}" for size in sizes)] for name, measure in benches.items()
     ]
-    print(markdown_table(head, rows))
+    return markdown_table(head, rows)
+
+
+def main() -> None:
+    print(table(hot.BENCHES, hot.BODY_BYTES, "B"))
+    print(table(edge.BENCHES, edge.RUN_MESSAGES, "a run"))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ that is there, or `check_creatable` for one that is not.
 """
 
 from fluffle.broker.errors import AccessRefused, PreconditionFailed
+from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import (
     ALTERNATE_EXCHANGE,
     MATCHERS,
     ExchangeSpec,
+    check_not_default,
 )
 from fluffle.protocol.terms import text
 from fluffle.protocol.types import Field
@@ -39,6 +41,20 @@ def check_creatable(spec: ExchangeSpec, vhost: str) -> None:
             f"invalid type '{TYPE_NAMES[tag]}' for arg '{ALTERNATE_EXCHANGE}'"
             f" in {resource(spec.name, vhost)}"
         )
+
+
+def check_deletable(name: str, vhost: str) -> None:
+    """Refuses to delete the default exchange and those of the broker itself."""
+    check_not_default(name)
+    if name.startswith(RESERVED_PREFIX):
+        raise AccessRefused(f"deletion of system {resource(name, vhost)} not allowed")
+
+
+def check_bindable(binding: Binding) -> None:
+    """Refuses to bind or unbind the default exchange, on either end."""
+    check_not_default(binding.source)
+    if binding.destination_kind is DestinationKind.EXCHANGE:
+        check_not_default(binding.destination)
 
 
 def check_equivalent(current: ExchangeSpec, received: ExchangeSpec, vhost: str) -> None:

@@ -56,7 +56,7 @@ class Exchange:
         self.matcher = MATCHERS[spec.type]()
         self.onward: dict[str, int] = {}
         """How many bindings lead to each other exchange."""
-        self.alternate = _alternate(spec)
+        self.alternate = alternate_of(spec)
         """Where messages go that match no binding."""
 
     def add(self, binding: Binding) -> bool:
@@ -82,6 +82,7 @@ def check_not_default(name: str) -> None:
         raise AccessRefused("operation not permitted on the default exchange")
 
 
-def _alternate(spec: ExchangeSpec) -> str | None:
+def alternate_of(spec: ExchangeSpec) -> str | None:
+    """The name of the alternate exchange that a declaration asks for."""
     _, value = spec.arguments.get(ALTERNATE_EXCHANGE, ("V", None))
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fluffle.broker.errors import AccessRefused
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.declaring import resource
-from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange
+from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec
 from fluffle.broker.routing.headers import HeadersMatcher
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
@@ -27,12 +27,14 @@ class Router:
         self._topology = topology
         self._queue_exists = queue_exists
 
-    def publishable(self, name: str) -> None:
-        """Refuses a client's publish: NotFound, or AccessRefused if the exchange is internal."""
-        if self._topology.require(name).internal:
+    def publishable(self, name: str) -> ExchangeSpec:
+        """The exchange of a client's publish: NotFound, or AccessRefused if it is internal."""
+        spec = self._topology.require(name)
+        if spec.internal:
             raise AccessRefused(
                 f"cannot publish to internal {resource(name, self._topology.vhost)}"
             )
+        return spec
 
     def route(
         self, exchange: str, routing_keys: Sequence[str], headers: FieldTable | None

@@ -10,7 +10,7 @@ queue exists, is exclusive or may be bound is the caller's business.
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.routing.bindings import (
     Binding,
     Bindings,
@@ -19,8 +19,9 @@ from fluffle.broker.routing.bindings import (
     without_binding,
 )
 from fluffle.broker.routing.declaring import (
-    RESERVED_PREFIX,
+    check_bindable,
     check_creatable,
+    check_deletable,
     check_equivalent,
     check_type,
     resource,
@@ -80,9 +81,7 @@ class Topology:
 
         `if_unused`: raises PreconditionFailed if the exchange is the source of a binding.
         """
-        check_not_default(name)
-        if name.startswith(RESERVED_PREFIX):
-            raise AccessRefused(f"deletion of system {resource(name, self.vhost)} not allowed")
+        check_deletable(name, self.vhost)
         exchange = self._exchanges.get(name)
         removed = Removed()
         if exchange is None:
@@ -100,7 +99,7 @@ class Topology:
         binding looks for the queue: after `check_not_default` and `require` of the source, before
         this, which raises PreconditionFailed for a key or arguments that the type cannot have.
         """
-        self._check_ends(binding)
+        check_bindable(binding)
         source = self._find(binding.source)
         if binding.destination_kind is DestinationKind.EXCHANGE:
             self.require(binding.destination)
@@ -113,7 +112,7 @@ class Topology:
 
     def unbind(self, binding: Binding) -> Removed:
         """Remove a binding; neither it nor its ends need be there."""
-        self._check_ends(binding)
+        check_bindable(binding)
         removed = Removed()
         if binding in self.bindings_to(binding.destination_kind, binding.destination):
             self._remove_bindings([binding], removed)
@@ -153,11 +152,6 @@ class Topology:
         if exchange is None:
             raise NotFound(f"no {resource(name, self.vhost)}")
         return exchange
-
-    def _check_ends(self, binding: Binding) -> None:
-        check_not_default(binding.source)
-        if binding.destination_kind is DestinationKind.EXCHANGE:
-            check_not_default(binding.destination)
 
     def _remove_bindings(self, bindings: Iterable[Binding], removed: Removed) -> None:
         """Also removes each auto-delete exchange that was left without a binding as a source."""

@@ -72,10 +72,20 @@ class Channel:
         """The queue of that name that this connection may use."""
         return self.session.vhost.queue(self.queue_name(name), self.session)
 
+    def readable_queue(self, name: str) -> Queue:
+        """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
+        name = self.queue_name(name)
+        self.session.rights.check("read", "queue", name)
+        return self.session.vhost.queue(name, self.session)
+
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""
         for handout, start, stop in stretches:
             handout.holder.queue.settle(handout, start, stop, outcome)
+        if outcome is Outcome.ACKED:
+            self.session.traffic.from_queues.acknowledged += sum(
+                stop - start for _handout, start, stop in stretches
+            )
 
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing."""
@@ -90,6 +100,11 @@ class Channel:
             self.unacked.restore(self.transaction.forget())
         self.settle(self.unacked.take_up_to(0)[0], Outcome.LOST)
         self.session.confirming.pop(self, None)
+        traffic = self.session.traffic
+        traffic.channels_closed += 1
+        if self.confirms is not None:
+            traffic.received_confirm += self.confirms.assigned_count
+            traffic.confirmed += self.confirms.accepted_count
 
 
 Settler: TypeAlias = Callable[[list[Stretch], Outcome], None]

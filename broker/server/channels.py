@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from fluffle.broker.errors import BrokerError, ChannelError
 from fluffle.broker.logs import event
+from fluffle.broker.server.admitting import check_channel_limit
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import close_for, unimplemented
 from fluffle.broker.server.publishing import publish_plain
 from fluffle.broker.server.session import Session
+from fluffle.broker.server.subscription import Subscription
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Channel as Methods
 from fluffle.protocol.methods import Method, encode_method, make
@@ -38,9 +41,18 @@ class Channels:
             raise ChannelError("expected 'channel.open'")
         return channel
 
+    def __iter__(self) -> Iterator[Channel]:
+        """Those that are open."""
+        return iter(self._open.values())
+
     @property
     def have_consumers(self) -> bool:
         return any(channel.subscriptions for channel in self._open.values())
+
+    def subscriptions(self) -> Iterator[Subscription]:
+        """All of them, to go through while some end."""
+        for channel in tuple(self._open.values()):
+            yield from tuple(channel.subscriptions.values())
 
     def on_method(self, number: int, method: Method) -> None:
         """Give a method to its channel, or to the table if it is about the channel itself."""
@@ -91,7 +103,10 @@ class Channels:
                 f"number of channels opened ({count}) has reached the negotiated channel_max "
                 f"({self._limit})",
             )
+        check_channel_limit(self._session)
+        self._session.access.usage.channel_opened(self._session.user.name)
         self._open[number] = Channel(number, self._session, publish_plain)
+        self._session.traffic.channels_opened += 1
         self._send(number, make(Methods.OpenOk, channel_id=""))
 
     def _on_method_while_closing(self, number: int, method: Method) -> None:
@@ -105,6 +120,7 @@ class Channels:
 
     def _end(self, number: int) -> None:
         self._open.pop(number).close()
+        self._session.access.usage.channel_closed(self._session.user.name)
 
     def _send(self, number: int, method: Method) -> None:
         self._session.outlet.add(encode_method(number, method))

@@ -16,7 +16,7 @@ Run: TypeAlias = tuple[int, int]
 class Confirms:
     """Sequence numbers from 1, and what is known of them."""
 
-    __slots__ = ("_accepted", "_next_sequence", "_open", "_refused")
+    __slots__ = ("_accepted", "_next_sequence", "_open", "_refused", "_refused_count")
 
     def __init__(self) -> None:
         self._next_sequence = 1
@@ -24,6 +24,7 @@ class Confirms:
         """First and last of each run that waits for its queues.  Invariant: rising."""
         self._accepted: list[Run] = []
         self._refused: list[Run] = []
+        self._refused_count = 0
 
     def assign(self, count: int) -> int:
         """Number `count` publishes; the first number."""
@@ -38,7 +39,9 @@ class Confirms:
 
     def refuse(self, first: int) -> None:
         """A queue has refused the run that was assigned from `first` on."""
-        self._refused.append((first, self._open.pop(first)))
+        last = self._open.pop(first)
+        self._refused.append((first, last))
+        self._refused_count += last - first + 1
 
     def settle(self, count: int) -> None:
         """Number `count` publishes that every queue has taken already.
@@ -58,6 +61,16 @@ class Confirms:
     def open_count(self) -> int:
         """Publishes that are neither accepted nor refused."""
         return sum(last - first + 1 for first, last in self._open.items())
+
+    @property
+    def assigned_count(self) -> int:
+        """All publishes so far."""
+        return self._next_sequence - 1
+
+    @property
+    def accepted_count(self) -> int:
+        """Publishes that have been accepted."""
+        return self.assigned_count - self.open_count - self._refused_count
 
     def frames(self, channel: int) -> list[bytes]:
         """What to tell the publisher since the last call."""

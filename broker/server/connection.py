@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from socket import AF_UNIX
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
 from fluffle.broker.logs import event
-from fluffle.broker.server import lifecycle
+from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.consuming import on_acks
@@ -27,6 +27,7 @@ from fluffle.broker.server.intake import Debt, Intake, Timer
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.publishing import Target, on_publishes, oversized
+from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
@@ -43,6 +44,7 @@ from fluffle.protocol.events import (
 )
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, decode_method, encode_method, make
+from fluffle.protocol.proxy import Address, Forwarded
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER
 
@@ -73,12 +75,16 @@ logger = logging.getLogger(__name__)
 class Connection(asyncio.Protocol):
     """A socket and everything that lives and dies with it."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, forwarded: Forwarded | None = None) -> None:
         self.services = services
+        self._forwarded = forwarded
+        """For whom a proxy made this connection."""
         self.phase = Phase.HEADER
         self.handshake = lifecycle.Handshake()
         self.name = ""
         self.is_from_loopback = False
+        self.certificate: PeerCertificate = {}
+        """The client's, if it has been verified."""
         self.close_reason = ""
         self._session: Session | None = None
         self._channels: Channels | None = None
@@ -99,8 +105,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        peer, here = map(self._address, ("peername", "sockname"))
+        peer, here = self._ends()
         self.name = f"{lifecycle.shown_address(*peer)} -> {lifecycle.shown_address(*here)}"
+        self.certificate = transport.get_extra_info("peercert") or {}
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
         self._debt = Debt(self._intake, self.services.call_later)
@@ -111,7 +118,17 @@ class Connection(asyncio.Protocol):
             return
         self.is_from_loopback = not peer[0] or lifecycle.is_loopback(peer[0])
 
-    def _address(self, end: str) -> tuple[str, int]:
+    def _ends(self) -> tuple[Address, Address]:
+        """Where the client is and where it connected to, for us or for the proxy in front."""
+        if self._forwarded is None:
+            return self._address("peername"), self._address("sockname")
+        source, destination = self._forwarded.source, self._forwarded.destination
+        return (
+            (lifecycle.plain_host(source[0]), source[1]),
+            (lifecycle.plain_host(destination[0]), destination[1]),
+        )
+
+    def _address(self, end: str) -> Address:
         """Host and port of one end; a unix socket has neither, a lost one no peer."""
         address = self._transport.get_extra_info(end)
         if not isinstance(address, tuple):
@@ -323,14 +340,30 @@ class Connection(asyncio.Protocol):
         self._session = session
         self._channels = Channels(session, self.handshake.channels_max)
         self._timers.pop("handshake").cancel()
+        self.services.traffic.connections_opened += 1
         self.services.alarms.listen(self._on_alarm)
+        self.services.access.listen(session.user.name, self._on_access)
+        self.services.access.usage.opened(session.user.name, session.vhost.name)
 
     def end_session(self) -> None:
         """Close all channels and delete the queues that only this connection could use."""
         if self._channels is not None and self._session is not None:
             self._channels.end_all()
             self._session.vhost.drop_owned(self._session)
+            self.services.traffic.connections_closed += 1
+            self.services.access.unlisten(self._session.user.name, self._on_access)
+            self.services.access.usage.closed(self._session.user.name, self._session.vhost.name)
         self._channels = self._session = None
+
+    def _on_access(self) -> None:
+        """The user, his permissions or the virtual host have changed."""
+        assert self._session is not None
+        assert self._channels is not None
+        expulsion = admitting.expulsion(self.services, self._session)
+        if expulsion is None:
+            admitting.ask_again(self._session, self._channels)
+        else:
+            self.fail(expulsion)
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the peer has read it."""
@@ -348,6 +381,15 @@ class Connection(asyncio.Protocol):
         self.close_reason = reason
         self.phase = Phase.CLOSED
         self._transport.abort()
+
+    @property
+    def channels(self) -> Iterable[Channel]:
+        return self._channels or ()
+
+    @property
+    def is_publisher(self) -> bool:
+        """Whether it has published."""
+        return self._session is not None and bool(self._session.routes)
 
     def on_behind(self, target: Target, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way too."""

@@ -36,6 +36,12 @@ class Getter:
         """Answer with the message, and with how many are left."""
         channel = self._channel
         session = channel.session
+        deliveries = session.traffic.from_queues
+        if self.no_ack:
+            deliveries.got_auto_ack += 1
+        else:
+            deliveries.got_manual_ack += 1
+        deliveries.redelivered += handout.redelivered
         frame = get_ok_frame(
             channel.number,
             channel.unacked.number(handout),
@@ -83,7 +89,7 @@ def on_consume(channel: Channel, method: Method) -> None:
         consume_replies(channel, method)
         return
     tag = new_tag(channel, method.consumer_tag)
-    queue = channel.queue(method.queue)
+    queue = channel.readable_queue(method.queue)
     arguments = consumer_arguments(
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
@@ -148,9 +154,10 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
-    queue = channel.queue(method.queue)
+    queue = channel.readable_queue(method.queue)
     handout = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     if handout is None:
+        channel.session.traffic.from_queues.get_empty += 1
         channel.reply(make(Basic.GetEmpty))
     else:
         handout.holder.deliver(handout)

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.errors import AccessRefused, NotFound
+from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import Declaration, check_server_named
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.declaring import (
+    check_bindable,
+    check_creatable,
+    check_deletable,
+    check_type,
+)
+from fluffle.broker.routing.exchange import ExchangeSpec, alternate_of, check_not_default
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.properties import REPLY_TO
 from fluffle.broker.server.replies import PREFIX
+from fluffle.broker.server.session import Session
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
 from fluffle.protocol.methods import Queue as Methods
 
@@ -27,28 +35,48 @@ def clean(name: str) -> str:
 
 def on_exchange_declare(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Declare)
-    topology = channel.session.vhost.topology
+    session = channel.session
     name = clean(method.exchange)
     if method.passive:
-        topology.declare_passive(name)
+        check_not_default(name)
+        session.rights.check_any("exchange", name)
+        session.vhost.topology.declare_passive(name)
     else:
-        topology.declare(
-            ExchangeSpec(
-                name=name,
-                type=method.exchange_type,
-                durable=method.durable,
-                auto_delete=method.auto_delete,
-                internal=method.internal,
-                arguments=field_table(method.arguments),
-            )
+        spec = ExchangeSpec(
+            name=name,
+            type=method.exchange_type,
+            durable=method.durable,
+            auto_delete=method.auto_delete,
+            internal=method.internal,
+            arguments=field_table(method.arguments),
         )
+        check_may_declare_exchange(session, spec)
+        session.vhost.topology.declare(spec)
     if not method.nowait:
         channel.reply(make(Exchange.DeclareOk))
 
 
+def check_may_declare_exchange(session: Session, spec: ExchangeSpec) -> None:
+    """Its own right; for a new one with an alternate exchange, also read here and write there."""
+    vhost, rights = session.vhost, session.rights
+    check_type(spec.type)
+    check_not_default(spec.name)
+    rights.check("configure", "exchange", spec.name)
+    if vhost.topology.find(spec.name) is not None:
+        return
+    check_creatable(spec, vhost.name)
+    alternate = alternate_of(spec)
+    if alternate is not None:
+        rights.check("read", "exchange", spec.name)
+        rights.check("write", "exchange", alternate)
+
+
 def on_exchange_delete(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Delete)
-    channel.session.vhost.topology.delete(clean(method.exchange), if_unused=method.if_unused)
+    session, name = channel.session, clean(method.exchange)
+    check_deletable(name, session.vhost.name)
+    session.rights.check("configure", "exchange", name)
+    session.vhost.topology.delete(name, if_unused=method.if_unused)
     if not method.nowait:
         channel.reply(make(Exchange.DeleteOk))
 
@@ -63,18 +91,40 @@ def exchange_binding(method: Exchange.Bind | Exchange.Unbind) -> Binding:
     )
 
 
+def check_may_bind(session: Session, binding: Binding) -> None:
+    """Write at the destination, read at the source: there, if it is a topic exchange, by key."""
+    is_queue = binding.destination_kind is DestinationKind.QUEUE
+    rights, source = session.rights, binding.source
+    rights.check("write", "queue" if is_queue else "exchange", binding.destination)
+    check_bindable(binding)
+    rights.check("read", "exchange", source)
+    exchange = session.vhost.topology.find(source)
+    if exchange is not None and exchange.spec.type == "topic":
+        rights.check_topic("read", source, binding.routing_key)
+
+
 def on_exchange_bind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Bind)
-    channel.session.vhost.bind(exchange_binding(method), channel.session)
+    bind(channel.session, exchange_binding(method))
     if not method.nowait:
         channel.reply(make(Exchange.BindOk))
 
 
 def on_exchange_unbind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Unbind)
-    channel.session.vhost.unbind(exchange_binding(method), channel.session)
+    unbind(channel.session, exchange_binding(method))
     if not method.nowait:
         channel.reply(make(Exchange.UnbindOk))
+
+
+def bind(session: Session, binding: Binding) -> None:
+    check_may_bind(session, binding)
+    session.vhost.bind(binding, session)
+
+
+def unbind(session: Session, binding: Binding) -> None:
+    check_may_bind(session, binding)
+    session.vhost.unbind(binding, session)
 
 
 def on_queue_declare(channel: Channel, method: Method) -> None:
@@ -85,6 +135,7 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
         return
     session = channel.session
     if method.passive:  # here RabbitMQ does not take the empty name for the last queue
+        session.rights.check_any("queue", name)
         queue = session.vhost.queue(name, session)
     else:
         queue = declare_queue(channel, name, method)
@@ -108,11 +159,22 @@ def declare_queue(channel: Channel, name: str, method: Methods.Declare) -> Queue
         auto_delete=method.auto_delete,
         arguments=arguments,
     )
+    session.rights.check("configure", "queue", declared.name)
     is_new = declared.name not in session.vhost.queues
+    if is_new:
+        check_may_dead_letter(session, declared)
     queue = session.vhost.declare_queue(declared, session)
     if is_new:
         session.on_new_queue(queue.spec, session.vhost.name)
     return queue
+
+
+def check_may_dead_letter(session: Session, declared: Declaration) -> None:
+    """Who lets the broker move messages out of a queue must be allowed to do so himself."""
+    tag, value = declared.arguments.get(DEAD_LETTER_EXCHANGE, ("V", None))
+    if tag == "S" and isinstance(value, bytes):
+        session.rights.check("read", "queue", declared.name)
+        session.rights.check("write", "exchange", value.decode(errors="surrogateescape"))
 
 
 def answer_declare(channel: Channel, name: str, message_count: int, consumer_count: int) -> None:
@@ -160,20 +222,20 @@ def refuse_volatile(name: str) -> None:
 
 def on_queue_bind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Bind)
-    channel.session.vhost.bind(queue_binding(channel, method), channel.session)
+    bind(channel.session, queue_binding(channel, method))
     if not method.nowait:
         channel.reply(make(Methods.BindOk))
 
 
 def on_queue_unbind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Unbind)
-    channel.session.vhost.unbind(queue_binding(channel, method), channel.session)
+    unbind(channel.session, queue_binding(channel, method))
     channel.reply(make(Methods.UnbindOk))
 
 
 def on_queue_purge(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Purge)
-    count = channel.queue(method.queue).purge()
+    count = channel.readable_queue(method.queue).purge()
     if not method.nowait:
         channel.reply(make(Methods.PurgeOk, message_count=count))
 
@@ -183,6 +245,7 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Delete)
     vhost = channel.session.vhost
     name = channel.queue_name(clean(method.queue))
+    channel.session.rights.check("configure", "queue", name)
     queue = channel.queue(name) if name in vhost.queues else None
     if queue is not None:
         vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)

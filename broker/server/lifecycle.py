@@ -1,6 +1,6 @@
 """connection.*: from the protocol header to the last close-ok.
 
-HEADER -> START -> TUNE -> OPEN -> RUNNING -> CLOSED
+HEADER -> START -> SECURE -> TUNE -> OPEN -> RUNNING -> CLOSED
              any of them -> CLOSING (we closed) -> CLOSED
 """
 
@@ -12,7 +12,8 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access import LoginRefused, User
+from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.users import User
 from fluffle.broker.errors import (
     AccessRefused,
     BrokerError,
@@ -22,7 +23,8 @@ from fluffle.broker.errors import (
     NotAllowed,
 )
 from fluffle.broker.logs import event
-from fluffle.broker.server.sasl import MECHANISMS
+from fluffle.broker.server.admitting import admitted
+from fluffle.broker.server.sasl import EXTERNAL, MECHANISMS, certified_name
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
@@ -44,6 +46,7 @@ class Phase(Enum):
 
     HEADER = "pre_init"
     START = "starting"
+    SECURE = "securing"
     TUNE = "tuning"
     OPEN = "opening"
     RUNNING = "running"
@@ -83,29 +86,50 @@ def start(connection: Connection) -> None:
             version_major=0,
             version_minor=9,
             server_properties=pamqp_table(connection.services.server_properties),
-            mechanisms=" ".join(MECHANISMS),
+            mechanisms=" ".join(offered_mechanisms(connection)),
             locales="en_US",
         ),
     )
 
 
+def offered_mechanisms(connection: Connection) -> tuple[str, ...]:
+    """EXTERNAL only to who has shown a certificate."""
+    return (*MECHANISMS, EXTERNAL) if connection.certificate else tuple(MECHANISMS)
+
+
 def on_start_ok(connection: Connection, method: Method) -> None:
-    """Who the client is; then the limits."""
+    """Who the client is; the limits follow once that is clear, which need not be at once."""
     assert isinstance(method, Methods.StartOk)
     properties = field_table(method.client_properties)
     connection.handshake.capabilities = capabilities_of(properties)
     connection.handshake.client_name = text_of(properties, "connection_name")
-    if method.mechanism not in MECHANISMS:
+    if method.mechanism not in offered_mechanisms(connection):
         raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
-    name, password = MECHANISMS[method.mechanism](octets(method.response))
-    try:
-        connection.handshake.user = connection.services.access.login(
-            name, password, from_loopback=connection.is_from_loopback
-        )
-    except LoginRefused as refusal:
-        refuse_login(connection, method.mechanism, name, str(refusal))
-        return
+    mechanism, access = method.mechanism, connection.services.access
+    name = ""
+    connection.phase = Phase.SECURE
+
+    def on_login(outcome: User | LoginRefused) -> None:
+        if connection.phase is not Phase.SECURE:  # it has gone meanwhile
+            return
+        if isinstance(outcome, LoginRefused):
+            refuse_login(connection, mechanism, name, str(outcome))
+        else:
+            propose_limits(connection, outcome)
+
+    if mechanism == EXTERNAL:
+        name = certified_name(connection.certificate, connection.services.certificate_login)
+        on_login(access.admit(name, from_loopback=connection.is_from_loopback))
+    else:
+        name, password = MECHANISMS[mechanism](octets(method.response))
+        access.login(name, password, on_login, from_loopback=connection.is_from_loopback)
+
+
+def propose_limits(connection: Connection, user: User) -> None:
+    """The client has said who it is: what may it ask for?"""
+    connection.services.traffic.logins_succeeded += 1
     limits = connection.services.limits
+    connection.handshake.user = user
     connection.phase = Phase.TUNE
     connection.send(
         make(
@@ -119,6 +143,7 @@ def on_start_ok(connection: Connection, method: Method) -> None:
 
 def refuse_login(connection: Connection, mechanism: str, name: str, reason: str) -> None:
     """Tell a client that can hear it (authentication_failure_close), or just hang up."""
+    connection.services.traffic.logins_failed += 1
     event(
         logger,
         logging.WARNING,
@@ -169,10 +194,8 @@ def on_open(connection: Connection, method: Method) -> None:
     """Choose the virtual host; from here on channels may be opened."""
     assert isinstance(method, Methods.Open)
     services, handshake = connection.services, connection.handshake
-    vhost = services.vhosts.get(method.virtual_host)
-    if vhost is None:
-        raise NotAllowed(f"vhost {method.virtual_host} not found")
     assert handshake.user is not None
+    vhost = admitted(services, handshake.user, method.virtual_host)
     session = Session(
         name=connection.name,
         user=handshake.user,
@@ -216,7 +239,10 @@ def on_close_while_closing(connection: Connection, _method: Method) -> None:
 
 
 def on_update_secret(connection: Connection, method: Method) -> None:
-    """A new password for the user who is logged in; with passwords there is nothing to renew."""
+    """A new secret for the user who is logged in: passwords do not expire, so it is not needed.
+
+    RabbitMQ looks at the rights again then; here every change of them is noticed when it is made.
+    """
     assert isinstance(method, Methods.UpdateSecret)
     connection.send(make(Methods.UpdateSecretOk))
 

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.connection import Connection
+from fluffle.broker.server.entrance import Entrance
 from fluffle.broker.server.services import Services
+from fluffle.protocol.proxy import Forwarded
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.tls import Certificates
 
 BACKLOG = 1024
 """Connections the kernel accepts for us while a turn lasts."""
 
 CLOSE_WAIT_S = 3.0
 """How long clients have to answer the close of a node that stops."""
+
+
+class Accepting(Protocol):
+    def close(self) -> None:
+        """Accept no more."""
 
 
 class Listener:
@@ -23,17 +34,38 @@ class Listener:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[Accepting] = []
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Accept on an address; what was bound (port 0 picks one).  OSError when it is taken."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self._services), sock=listening_socket(host, port), backlog=BACKLOG
-        )
-        self._servers.append(server)
-        bound = server.sockets[0].getsockname()
-        return bound[0], bound[1]
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        *,
+        certificates: Certificates | None = None,
+        is_proxied: bool = False,
+    ) -> tuple[str, int]:
+        """Accept on an address; what was bound (port 0 picks one).  OSError when it is taken.
+
+        With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.
+        """
+        listening = listening_socket(host, port)
+        host, port = listening.getsockname()[:2]
+        if certificates or is_proxied:
+            listening.listen(BACKLOG)
+            self._servers.append(
+                Entrance(
+                    listening, self._connection, is_proxied=is_proxied, certificates=certificates
+                )
+            )
+        else:
+            loop = asyncio.get_running_loop()
+            self._servers.append(
+                await loop.create_server(self._connection, sock=listening, backlog=BACKLOG)
+            )
+        return host, port
+
+    def _connection(self, forwarded: Forwarded | None = None) -> Connection:
+        return Connection(self._services, forwarded)
 
     async def stop(self, reason: str) -> None:
         """Accept no more, close every connection with 320, and cut off those that do not answer."""

@@ -2,7 +2,9 @@
 
 A batch is a run of messages with the same basic.publish frame and the same properties: it is
 looked up once, checked once, routed once and put into each queue once.  The order of the checks:
-exchange, internal, expiration, CC and BCC, reply-to, user-id, route.
+write permission, exchange, internal, expiration, CC and BCC, topic permission, reply-to, user-id,
+route.  Permission costs nothing more than once a route: when the user's rights change, the session
+forgets its routes.
 """
 
 from __future__ import annotations
@@ -58,7 +60,16 @@ class Ground(Protocol):
 class Route:
     """What a basic.publish frame means, and where its messages go while nothing changes."""
 
-    __slots__ = ("epoch", "ground", "headers_bindings", "mandatory", "origin", "targets")
+    __slots__ = (
+        "epoch",
+        "ground",
+        "guards_topics",
+        "headers_bindings",
+        "is_special",
+        "mandatory",
+        "origin",
+        "targets",
+    )
 
     def __init__(
         self, origin: Origin, targets: Sequence[Target], ground: Ground, *, mandatory: bool
@@ -72,6 +83,10 @@ class Route:
         self.mandatory = mandatory
         self.headers_bindings = 0
         """How many bindings look at headers; if any do, `targets` says nothing."""
+        self.guards_topics = False
+        """Whether each routing key needs a permission."""
+        self.is_special = False
+        """Whether it is one of the two."""
 
 
 Publisher: TypeAlias = Callable[["Channel", Route, Sequence[Target], list[bytes], int], None]
@@ -89,12 +104,12 @@ def on_publishes(channel: Channel, batch: Publishes) -> int:
     if facts is None:
         facts = remember_facts(session, raw)
     contents, content_bytes, targets = batch.contents, batch.content_bytes, route.targets
+    session.traffic.received += len(contents)
+    if facts.more_routing_keys or route.is_special:
+        targets = look_closer(session, route, facts)
     if facts.is_special:
         contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
-    if facts.more_routing_keys or route.headers_bindings:
-        keys = (route.origin.routing_key, *facts.more_routing_keys)
-        targets = find_targets(session, route.origin.exchange, keys, facts.headers or {})
     channel.publish(channel, route, targets, contents, content_bytes)
     return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
 
@@ -109,17 +124,32 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     if method.immediate:
         raise NotImplementedHere("immediate=true")
     vhost = session.vhost
-    vhost.router.publishable(method.exchange)
     exchange, routing_key = method.exchange, method.routing_key
+    session.rights.check("write", "exchange", exchange)
+    is_topic = vhost.router.publishable(exchange).type == "topic"
     targets = find_targets(session, exchange, (routing_key,), {})
     ground = vhost.topology if exchange else vhost
     origin = vhost.origin(exchange, routing_key)
     route = Route(origin, targets, ground, mandatory=method.mandatory)
     route.headers_bindings = vhost.router.headers_bindings(exchange)
+    route.guards_topics = is_topic and session.rights.guards_topics(exchange)
+    route.is_special = bool(route.headers_bindings) or route.guards_topics
     if len(session.routes) >= REMEMBERED_MAX:
         session.routes.clear()
     session.routes[method_frame] = route
     return route
+
+
+def look_closer(session: Session, route: Route, facts: PropertyFacts) -> Sequence[Target]:
+    """Where messages go that the route alone does not say.  AccessRefused for a routing key."""
+    exchange = route.origin.exchange
+    keys = (route.origin.routing_key, *facts.more_routing_keys)
+    if route.guards_topics:
+        for key in keys:
+            session.rights.check_topic("write", exchange, key)
+    if facts.more_routing_keys or route.headers_bindings:
+        return find_targets(session, exchange, keys, facts.headers or {})
+    return route.targets
 
 
 def find_targets(
@@ -156,10 +186,10 @@ def prepare(
         if channel.reply_subscription is None:
             raise PreconditionFailed("fast reply consumer does not exist")
         raw = with_reply_to(raw, channel.reply_subscription.name)
-    user = channel.session.user.name
-    if facts.user_id is not None and facts.user_id != user:
+    user = channel.session.user
+    if facts.user_id not in (None, user.name) and not user.may_impersonate:
         raise PreconditionFailed(
-            f"user_id property set to '{facts.user_id}' but authenticated user was '{user}'"
+            f"user_id property set to '{facts.user_id}' but authenticated user was '{user.name}'"
         )
     return [replace_properties(content, raw) for content in contents]
 
@@ -210,8 +240,14 @@ def put(
             answer = Admission.REFUSED
         if target.is_behind:
             channel.session.on_behind(target, len(contents))
-    if not targets and route.mandatory:
+    traffic = channel.session.traffic
+    if targets:
+        traffic.routed += len(contents) * len(targets)
+    elif route.mandatory:
+        traffic.unroutable_returned += len(contents)
         return_unroutable(channel, route.origin, contents)
+    else:
+        traffic.unroutable_dropped += len(contents)
     return answer
 
 

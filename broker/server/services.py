@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fluffle.broker.access import Access
+from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.config import Limits
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.server.intake import Timer
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
+from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
@@ -37,3 +38,6 @@ class Services:
     on_new_queue: Callable[[QueueSpec, str], None]
     """Told what a queue is and the name of its virtual host, once it exists."""
     connections: Connections
+    certificate_login: str = "distinguished_name"
+    """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
+    traffic: Traffic = field(default_factory=Traffic)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access import User
+from fluffle.broker.access.rights import Rights
+from fluffle.broker.access.users import User
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.properties import PropertyFacts
 from fluffle.broker.server.replies import Inbox
@@ -29,6 +30,7 @@ class Session:
     """A client that has logged in and opened a virtual host."""
 
     __slots__ = (
+        "access",
         "confirming",
         "facts",
         "frame_bytes_max",
@@ -41,7 +43,9 @@ class Session:
         "outlet",
         "random_name",
         "replies",
+        "rights",
         "routes",
+        "traffic",
         "user",
         "vhost",
     )
@@ -61,9 +65,13 @@ class Session:
     ) -> None:
         self.name = name
         self.user = user
+        """As he was when he logged in."""
         self.vhost = vhost
+        self.access = services.access
+        self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet
         self.replies = services.replies
+        self.traffic = services.traffic
         self.inbox = Inbox()
         """What the requesters of this connection are answered through."""
         self.on_new_queue = services.on_new_queue
@@ -78,7 +86,8 @@ class Session:
         self.notify_cancel = notify_cancel
         """Whether the client understands a basic.cancel from the server."""
         self.routes: dict[bytes, Route] = {}
-        """Where the messages go that come with this very basic.publish frame."""
+        """Where the messages go that come with this very basic.publish frame; forgotten when the
+        rights of the user change."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.confirming: dict[Channel, None] = {}

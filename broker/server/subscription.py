@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.traffic import Deliveries
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, deliver_prefix, make
 from fluffle.protocol.properties import split_content
@@ -29,10 +30,12 @@ ENVELOPES_MAX = 1024
 class Envelopes:
     """Builds the frames of deliveries for one consumer tag on one channel."""
 
-    __slots__ = ("_channel", "_envelopes", "_frame_bytes_max", "_tag")
+    __slots__ = ("_channel", "_deliveries", "_envelopes", "_frame_bytes_max", "_tag")
 
-    def __init__(self, channel: Channel, tag: str) -> None:
+    def __init__(self, channel: Channel, tag: str, deliveries: Deliveries) -> None:
         self._channel = channel
+        self._deliveries = deliveries
+        """Where what is sent is counted."""
         self._tag = tag
         self._frame_bytes_max = channel.session.frame_bytes_max or 1 << 32
         self._envelopes: dict[Origin, Envelope] = {}
@@ -72,6 +75,13 @@ class Envelopes:
             tails = [envelope[tail_at] for envelope in envelopes]
             build_mixed_deliveries(outlet.pieces, prefixes, first_tag, tails, contents)
         outlet.sent(handout.content_bytes)
+        deliveries = self._deliveries
+        if handout.holder.no_ack:
+            deliveries.consumed_auto_ack += len(contents)
+        else:
+            deliveries.consumed_manual_ack += len(contents)
+        if handout.redelivered:
+            deliveries.redelivered += len(contents)
 
     def _envelope(self, origin: Origin) -> Envelope:
         """What surrounds the delivery tag of messages of this origin."""
@@ -92,7 +102,7 @@ class Subscription:
 
     def __init__(self, channel: Channel, tag: str) -> None:
         self._channel = channel
-        self._envelopes = Envelopes(channel, tag)
+        self._envelopes = Envelopes(channel, tag, channel.session.traffic.from_queues)
         self.consumer: Consumer
 
     def room(self, consumer: Consumer) -> int:
@@ -131,7 +141,7 @@ class ReplySubscription:
         self.tag = tag
         self.name = name
         """The routing key that reaches this channel."""
-        self._envelopes = Envelopes(channel, tag)
+        self._envelopes = Envelopes(channel, tag, channel.session.traffic.replies)
         self._outlet = channel.session.outlet
 
     @property

@@ -18,6 +18,7 @@ import pytest
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.daemon import GC_THRESHOLDS, node_pid, run
 from fluffle.broker.logs import configure
+from fluffle.broker.node import Node as RealNode
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 
@@ -29,6 +30,7 @@ class FakeNode:
         self.config = config
         self.addresses: dict[str, tuple[str, int]] = {}
         self.reason = ""
+        self.reloads = 0
         self._on_started = on_started
         self._server: asyncio.Server | None = None
 
@@ -37,6 +39,10 @@ class FakeNode:
         self._server = await loop.create_server(asyncio.Protocol, listen.host, listen.port)
         self.addresses["amqp"] = self._server.sockets[0].getsockname()[:2]
         loop.call_soon(self._on_started)
+
+    def reload(self) -> None:
+        self.reloads += 1
+        terminate()
 
     async def stop(self, reason: str) -> None:
         assert self._server is not None
@@ -102,6 +108,13 @@ def test_a_node_runs_until_a_signal(
     assert (ready["event"], ready["node"], ready["amqp"]) == ("ready", "a", f"{host}:{port}")
     assert (stopping["event"], stopping["signal"]) == ("stopping", number.name)
     assert stopped["event"] == "stopped"
+
+
+def test_a_hangup_makes_a_node_with_certificates_read_them_again(tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path, listen=LOOPBACK, tls_listen=LOOPBACK)
+    node = FakeNode(config, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    assert run(node.config, lambda _config: node) == 0
+    assert node.reloads == 1
 
 
 def test_the_interpreter_is_tuned_once_the_node_is_up(tmp_path: Path) -> None:
@@ -173,6 +186,14 @@ def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path, log: io.StringI
     assert run(config, lambda config: FakeNode(config, terminate)) == 1
     (only,) = events(log)
     assert only["reason"].startswith("cannot listen on 192.0.2.1:5672 (")
+
+
+def test_definitions_that_cannot_be_used_are_one_line(tmp_path: Path, log: io.StringIO) -> None:
+    file = tmp_path / "definitions.json"
+    file.write_text('{"users": [{}]}')
+    assert run(Config(data_dir=tmp_path, listen=LOOPBACK, definitions=file), RealNode) == 1
+    (only,) = events(log)
+    assert only["reason"] == f"definitions {file}: users, entry 1: there is no 'name'"
 
 
 def test_a_host_without_an_address_is_one_line(tmp_path: Path, log: io.StringIO) -> None:
@@ -256,6 +277,8 @@ class Node:
     addresses = {}
     async def start(self):
         os.kill(os.getpid(), signal.SIGTERM)
+    def reload(self):
+        pass
     async def stop(self, reason):
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.get_running_loop().create_future()

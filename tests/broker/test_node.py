@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
+from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.passwords import ARGON2, hashed
+from fluffle.broker.access.users import User
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.node import CAPABILITIES, Node, random_name, server_properties
@@ -51,6 +57,41 @@ async def test_a_node_cannot_start_where_another_listens() -> None:
         await second.start()
     assert second.addresses == {}
     await first.stop("shutdown")
+
+
+async def test_a_node_starts_with_definitions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "definitions.json"
+    arguments = {"x-message-ttl": 1000}
+    queues = [
+        {"vhost": "v", "name": "q", "durable": True, "arguments": arguments},
+        {"vhost": "v", "name": "amq.q", "durable": True, "arguments": {}},
+    ]
+    file.write_text(json.dumps({"vhosts": [{"name": "v"}], "queues": queues}))
+    node = Node(dataclasses.replace(LOOPBACK, definitions=file))
+    with caplog.at_level(logging.WARNING):
+        await node.start()
+    assert list(node._services.vhosts) == ["v", "/"]
+    assert list(node.catalogue.vhosts["v"].queues) == ["q"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["definition_skipped", "not_yet_in_effect"]
+    await node.stop("shutdown")
+
+
+async def test_a_slow_password_is_compared_beside_the_loop() -> None:
+    node = Node(LOOPBACK)
+    await node.start()
+    access = node.catalogue.access
+    access.put_user(User("u", hashed(b"secret", ARGON2)))
+    threads: list[str] = []
+    for password, expected in ((b"wrong", LoginRefused), (b"secret", User), (b"secret", User)):
+        answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        access.login("u", password, answered.set_result, from_loopback=True)
+        threads.append("here" if answered.done() else "beside")
+        assert isinstance(await answered, expected)
+    assert threads == ["beside", "beside", "here"]
+    await node.stop("shutdown")
 
 
 async def test_a_feature_that_is_not_in_effect_is_logged_once(

@@ -50,8 +50,19 @@ def test_every_effective_option_reaches_the_config() -> None:
         node="a@b",
         data_dir="there",
         listen="[::1]:0",
+        tls_listen=":5671",
+        tls_cert="c",
+        tls_key="k",
+        tls_ca="a",
+        tls_verify="Require",
+        tls_login_from="common_name",
+        proxy_protocol="yes",
+        metrics=":15692",
+        disk_free_limit="2 GiB",
         user="alice:p:w",
         vhost="v",
+        definitions="d.json",
+        loopback_users="a,b",
         memory_high_watermark="0.5",
         product="Fluffle",
         product_version="1.0",
@@ -63,8 +74,19 @@ def test_every_effective_option_reaches_the_config() -> None:
             node_name="a@b",
             data_dir=Path("there"),
             listen=ListenAddress("::1", 0),
-            users={"guest": "guest", "alice": "p:w"},
-            vhosts=("/", "v"),
+            tls_listen=ListenAddress("", 5671),
+            tls_cert=Path("c"),
+            tls_key=Path("k"),
+            tls_ca=Path("a"),
+            tls_verify="require",
+            tls_login_from="common_name",
+            proxy_protocol=True,
+            metrics_listen=ListenAddress("", 15_692),
+            disk_free_bytes_min=2 << 30,
+            users={"alice": "p:w"},
+            vhosts=("v",),
+            definitions=Path("d.json"),
+            loopback_users=frozenset({"a", "b"}),
             memory_bytes_max=int(memory_bytes() * 0.5),
             product="Fluffle",
             product_version="1.0",
@@ -106,6 +128,40 @@ def test_users_and_vhosts_may_be_many(tmp_path: Path) -> None:
     assert config.vhosts == ("/", "v")
 
 
+@pytest.mark.parametrize(
+    ("environment", "users", "vhosts"),
+    [
+        ({}, {"guest": "guest"}, ("/",)),
+        ({"DEFAULT_USER": "u", "DEFAULT_PASS": "p:w"}, {"u": "p:w"}, ("/",)),
+        ({"DEFAULT_USER": "u"}, {"u": "guest"}, ("/",)),
+        ({"DEFAULT_PASS": "p", "DEFAULT_USER": ""}, {"guest": "p"}, ("/",)),
+        ({"DEFAULT_VHOST": "v"}, {"guest": "guest"}, ("v",)),
+    ],
+)
+def test_variables_of_rabbitmq_choose_the_defaults(
+    environment: dict[str, str], users: dict[str, str], vhosts: tuple[str, ...]
+) -> None:
+    theirs = {f"RABBITMQ_{name}": value for name, value in environment.items()}
+    config = resolve({}, theirs).config
+    assert (config.users, config.vhosts) == (users, vhosts)
+    config = resolve({"user": ["a:1"], "vhost": ["w"]}, theirs).config
+    assert (config.users, config.vhosts) == ({**users, "a": "1"}, (*vhosts, "w"))
+
+
+def test_with_definitions_there_are_no_defaults() -> None:
+    flags = {"definitions": ["d.json"]}
+    config = resolve(flags, {}).config
+    assert (config.users, config.vhosts) == ({}, ())
+    config = resolve(flags, {"RABBITMQ_DEFAULT_PASS": "p"}).config
+    assert (config.users, config.vhosts) == ({"guest": "p"}, ())
+    config = resolve(flags, {"RABBITMQ_DEFAULT_VHOST": "v"}).config
+    assert (config.users, config.vhosts) == ({}, ("v",))
+
+
+def test_guest_may_come_from_anywhere_when_told_so() -> None:
+    assert from_flags(loopback_users="none").config.loopback_users == frozenset()
+
+
 def test_a_variable_holds_many_values_one_on_each_line() -> None:
     environment = {"FLUFFLE_USER": "a:1,b:2\n\nc:3 4\n", "FLUFFLE_VHOST": "v"}
     config = resolve({}, environment).config
@@ -137,12 +193,23 @@ def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
     assert config.memory_bytes_max == int(memory_bytes() * 0.25)
 
 
+def test_a_switch_is_a_boolean_in_the_file_and_may_be_alone_on_the_command_line(
+    tmp_path: Path,
+) -> None:
+    assert from_file(tmp_path, "proxy-protocol = true").config.proxy_protocol
+    assert not from_file(tmp_path, "proxy-protocol = false").config.proxy_protocol
+    flags = ["serve", "--proxy-protocol", "--listen", "nowhere"]
+    assert "--listen: cannot use 'nowhere'" in CliRunner().invoke(main, flags).output
+    flags = ["serve", "--proxy-protocol", "maybe"]
+    assert "--proxy-protocol: cannot use 'maybe'" in CliRunner().invoke(main, flags).output
+
+
 def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text('definitions = "d.json"', encoding="utf-8")
+    (tmp_path / "f").write_text('peers = "b=h:1"', encoding="utf-8")
     flags = {"config": [str(tmp_path / "f")], "http": [":15672"], "node": ["n"]}
     settings = resolve(flags, {"FLUFFLE_CLUSTER_SECRET": "s"})
     assert settings.not_in_effect == (
-        f"{tmp_path / 'f'}:definitions",
+        f"{tmp_path / 'f'}:peers",
         "FLUFFLE_CLUSTER_SECRET",
         "--http",
     )
@@ -198,6 +265,10 @@ def test_what_is_no_address(text: str) -> None:
         ({"memory_high_watermark": "1.5"}, "'1.5'; write a share of the memory"),
         ({"memory_high_watermark": "nan"}, "'nan'; write a share of the memory"),
         ({"memory_high_watermark": "half"}, "'half'; write a share of the memory"),
+        ({"disk_free_limit": "5 apples"}, "'5 apples'; write a number of bytes such as 50MB"),
+        ({"disk_free_limit": "-1"}, "'-1'; write a number of bytes"),
+        ({"disk_free_limit": "MB"}, "'MB'; write a number of bytes"),
+        ({"proxy_protocol": "maybe"}, "'maybe'; write yes or no"),
         ({"node": "a b"}, "'a b'; write a name without spaces"),
         ({"vhost": ""}, "''; write the name of a virtual host"),
     ],
@@ -210,6 +281,21 @@ def test_bad_values(flags: dict[str, str], text: str) -> None:
 def test_a_bad_user_is_refused_without_showing_what_may_be_a_password(text: str) -> None:
     expected = "--user: cannot use that value; write NAME:PASSWORD, neither of them empty"
     assert refusal(user=text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("7", 7),
+        ("7B", 7),
+        ("7k", 7_000),
+        ("50MB", 50_000_000),
+        ("1GiB", 1 << 30),
+        ("2tib", 2 << 40),
+    ],
+)
+def test_sizes(text: str, size_bytes: int) -> None:
+    assert from_flags(disk_free_limit=text).config.disk_free_bytes_min == size_bytes
 
 
 def test_errors_name_their_source(tmp_path: Path) -> None:
@@ -259,7 +345,9 @@ def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.Mon
     config = Config()
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
     for option in OPTIONS.values():
-        if option.config_field and not option.collect:
+        if option.config_field and not option.default:  # there is nothing without it
+            assert option.collect or getattr(config, option.config_field) is None
+        elif option.config_field and not option.collect:
             assert option.parse(option.default) == getattr(config, option.config_field)
             assert f"[default: {option.default}]" in re.sub(r"\s+", " ", shown)
 

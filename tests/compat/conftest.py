@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compat.estate import ESTATE
 from tests.compat.oracle import RabbitMQ
 from tests.support.daemon import Daemon
 
@@ -14,11 +15,14 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """RabbitMQ 4.0.5; skipped where it is not installed."""
     folder: Path = tmp_path_factory.mktemp("rabbitmq")
     with RabbitMQ(folder) as node:
+        node.import_definitions(ESTATE)
         yield node
 
 
 @pytest.fixture(scope="session")
-def fluffle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with Daemon(tmp_path_factory.mktemp("fluffle")) as daemon:
+def fluffle(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Iterator[Daemon]:
+    """fluffle with the users, virtual hosts and permissions that RabbitMQ exports."""
+    definitions = str(rabbitmq.export_definitions())
+    with Daemon(tmp_path_factory.mktemp("fluffle"), "--definitions", definitions) as daemon:
         yield daemon
     assert "Traceback" not in daemon.log

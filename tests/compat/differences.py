@@ -164,6 +164,21 @@ DIFFERENCES: tuple[Difference, ...] = (
         ),
     ),
     Difference(
+        "a passive declare needs one of the three rights, as by RabbitMQ 4.3",
+        scenarios=r"section_03_permissions\.passive_declares",
+        theirs=r"\[(\d+)\] \w+\.DeclareOk\(.*\n.*Channel\.CloseOk\(\)",
+        ours=r"[\1] refused",
+        said=r"\[(\d+)\] Channel\.Close\(reply_code=403, .* - configure access to .*",
+        clients="nobody",
+    ),
+    Difference(
+        "a user who has all his channels is told his own name; RabbitMQ 4.0.5 names the node",
+        scenarios=r"section_03_permissions\.channels_of_a_user",
+        theirs=r"for user 'oracle@localhost'(.*limit of \((\d)\))",
+        ours=r"for user '…'\1",
+        said=r"for user '(?:no|two) channels?'(.*limit of \((\d)\))",
+    ),
+    Difference(
         "topic binding keys with more than two `#` words are refused, as by RabbitMQ 4.3.5",
         scenarios=r"section_04_routing\.more_than_two_hash_words",
         theirs=r"Queue\.BindOk\(\)",

@@ -1,8 +1,11 @@
 """A RabbitMQ node of our own: Debian's package, started by hand on free ports of loopback."""
 
+import json
 import os
 import secrets
 import socket
+import subprocess
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +14,7 @@ from typing import Self
 from tests.support.process import Process
 from tests.support.require import require
 
+NODE = "oracle@localhost"
 EPMD_READY = "epmd running"
 BROKER_READY = r"Starting broker\.\.\. completed"
 
@@ -22,19 +26,20 @@ def free_port() -> int:
 
 
 class RabbitMQ:
-    """One node with its own data, cookie and port mapper; no plugins."""
+    """One node with its own data, cookie and port mapper; without plugins, if none are named."""
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = "", plugins: str = "") -> None:
         self.port = free_port()
         self._folder = folder
         self._config = config
+        self._plugins = plugins
         self._processes = ExitStack()
 
     def __enter__(self) -> Self:
         # Debian wraps the scripts in one that changes the user; they stand beside it.
         wrapper = Path(require("rabbitmq-server")).resolve()
         script = str(wrapper.with_name("rabbitmq-server"))
-        environment = self._environment()
+        environment = self._environment = self._make_environment()
         with self._processes as starting:
             epmd = Process(
                 [require("epmd"), "-d", "-port", environment["ERL_EPMD_PORT"]],
@@ -52,13 +57,35 @@ class RabbitMQ:
     ) -> None:
         self._processes.close()
 
-    def _environment(self) -> dict[str, str]:
+    def import_definitions(self, definitions: Mapping[str, object]) -> None:
+        """Add users, virtual hosts and what is in them; RabbitMQ hashes the passwords."""
+        file = self._folder / "import.json"
+        file.write_text(json.dumps(definitions))
+        self.ctl("import_definitions", str(file))
+
+    def export_definitions(self) -> Path:
+        """The file that RabbitMQ writes of what it holds."""
+        file = self._folder / "export.json"
+        self.ctl("export_definitions", str(file))
+        return file
+
+    def ctl(self, *arguments: str) -> None:
+        """Run rabbitmqctl against this node; its words are in the error when it fails."""
+        script = Path(require("rabbitmqctl")).resolve().with_name("rabbitmqctl")
+        command = [str(script), "--node", NODE, *arguments]
+        result = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            raise RuntimeError(f"rabbitmqctl {arguments[0]}: {result.stdout}{result.stderr}")
+
+    def _make_environment(self) -> dict[str, str]:
         folder = self._folder
         folder.mkdir(parents=True, exist_ok=True)
         cookie = folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o600)
-        (folder / "plugins").write_text("[].\n")
+        (folder / "plugins").write_text(f"[{self._plugins}].\n")
         (folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{self._config}\n"
         )
@@ -68,7 +95,7 @@ class RabbitMQ:
             "HOME": str(folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(free_port()),
-            "RABBITMQ_NODENAME": "oracle@localhost",
+            "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(free_port()),

@@ -24,11 +24,13 @@ class Daemon:
     A daemon can be started again after `stop` or `kill`: same data, perhaps another port.
     """
 
-    __slots__ = ("_options", "_past_log", "_process", "data_dir", "port")
+    __slots__ = ("_options", "_past_log", "_process", "addresses", "data_dir", "port")
 
     def __init__(self, data_dir: Path, *options: str) -> None:
         self.data_dir = data_dir
         self.port = 0
+        self.addresses: dict[str, tuple[str, int]] = {}
+        """What it listens on, by protocol."""
         self._options = options
         self._process: Process | None = None
         self._past_log = ""
@@ -55,7 +57,8 @@ class Daemon:
         env = {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}
         self._process = Process(command, READY, env)
         node = json.loads((self.data_dir / "node.json").read_text(encoding="utf-8"))
-        self.port = int(node["addresses"]["amqp"][1])
+        self.addresses = {name: (at[0], int(at[1])) for name, at in node["addresses"].items()}
+        self.port = self.addresses["amqp"][1]
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code; `RuntimeError` if it takes too long."""

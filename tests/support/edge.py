@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
-from fluffle.broker.access import Access
+from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.config import Config, Limits
 from fluffle.broker.node import server_properties
@@ -79,11 +79,14 @@ class Edge:
         self.vhost = VirtualHost("/", touch=self.turn.touch_queue)
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
+        self.access = Access()
+        for name, password in {"guest": b"guest", "alice": b"wonder"}.items():
+            self.access.grant_everything(name, password, ["/"])
         names = count(1)
         self.services = Services(
             limits=limits or Limits(),
             server_properties=server_properties(Config(node_name="fluffle@test")),
-            access=Access({"guest": "guest", "alice": "wonder"}),
+            access=self.access,
             vhosts={"/": self.vhost},
             turn=self.turn,
             replies=ReplyTargets(),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -14,9 +12,9 @@ from fluffle.broker.server.listener import Listener, listening_socket
 from fluffle.broker.server.services import Services
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
-from fluffle.protocol.methods import Connection, Method, decode_method, encode_method
-from fluffle.protocol.spec import PROTOCOL_HEADER
-from tests.support.edge import Edge, start_ok
+from fluffle.protocol.methods import Connection, encode_method
+from tests.support.edge import Edge
+from tests.support.peer import peer_of
 
 
 def real_services() -> Services:
@@ -38,36 +36,6 @@ def real_services() -> Services:
         on_new_queue=template.on_new_queue,
         connections=template.connections,
     )
-
-
-class Peer:
-    """A client on a socket, which reads frame by frame."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def method(self) -> Method:
-        head = await self.reader.readexactly(7)
-        payload = await self.reader.readexactly(int.from_bytes(head[3:]) + 1)
-        return decode_method(payload[:-1])
-
-    async def log_in(self) -> None:
-        self.writer.write(PROTOCOL_HEADER)
-        await self.method()
-        self.writer.write(encode_method(0, start_ok("\0guest\0guest")))
-        await self.method()
-        self.writer.write(encode_method(0, Connection.TuneOk(2047, 131_072, 0)))
-        self.writer.write(encode_method(0, Connection.Open("/")))
-        assert isinstance(await self.method(), Connection.OpenOk)
-
-
-@asynccontextmanager
-async def peer_of(address: tuple[str, int]) -> AsyncIterator[Peer]:
-    reader, writer = await asyncio.open_connection(*address)
-    try:
-        yield Peer(reader, writer)
-    finally:
-        writer.close()
 
 
 async def test_stopping_says_so_and_waits_for_the_answers() -> None:

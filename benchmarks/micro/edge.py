@@ -1,0 +1,119 @@
+"""What a run costs at the edge besides its messages: taking it from a publisher, sending it.
+
+Everything around it is real but the socket; runs of one message show what a lone message costs.
+"""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+from benchmarks.micro.hot import content, ns_per_message, publish_method
+from fluffle.broker.access.access import Access
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.confirms import Confirms
+from fluffle.broker.server.outlet import Outlet
+from fluffle.broker.server.publishing import on_publishes, publish_confirmed, publish_plain
+from fluffle.broker.server.replies import ReplyTargets
+from fluffle.broker.server.services import Services
+from fluffle.broker.server.session import Session
+from fluffle.broker.server.subscription import Envelopes
+from fluffle.broker.traffic import Traffic
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.events import Publishes
+
+QUEUE = "measurements"
+BODY_BYTES = 16
+RUNS = 100
+"""Between two times that the queue, or the outlet, is emptied."""
+
+
+class Nowhere:
+    """A socket that takes everything."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def writelines(self, list_of_data: list[bytes]) -> None: ...
+
+
+def open_channel() -> Channel:
+    """A channel of a connection to nowhere, on a virtual host with one queue."""
+    turn = Turn(lambda _act: None)
+    vhost = VirtualHost("/", touch=turn.touch_queue)
+    vhost.declare_queue(Declaration(QUEUE), None)
+    access = Access()
+    access.grant_everything("guest", b"guest", ["/"])
+    services = SimpleNamespace(
+        access=access,
+        replies=ReplyTargets(),
+        on_new_queue=lambda _spec: None,
+        random_name=lambda: "",
+        traffic=Traffic(),
+    )
+    session = Session(
+        name="",
+        user=access.users["guest"],
+        vhost=vhost,
+        outlet=Outlet(Nowhere(), touch=turn.touch_outlet),
+        services=cast(Services, services),
+        on_behind=lambda _queue, _count: None,
+        give_up=lambda _error: None,
+        frame_bytes_max=131_072,
+        notify_cancel=True,
+    )
+    return Channel(1, session, publish_plain)
+
+
+def publishes(*, confirmed: bool) -> Callable[[int], float]:
+    """Runs into one queue, from the look-up of their route on."""
+
+    def measure(run_messages: int) -> float:
+        channel = open_channel()
+        if confirmed:
+            channel.confirms, channel.publish = Confirms(), publish_confirmed
+        queue = channel.session.vhost.queues[QUEUE]
+        contents = [content(1, BODY_BYTES)] * run_messages
+        batch = Publishes(1, publish_method(1), contents, sum(map(len, contents)))
+
+        def call() -> int:
+            for _ in range(RUNS):
+                on_publishes(channel, batch)
+            if queue.purge() != RUNS * run_messages:
+                raise AssertionError("messages are missing")
+            return RUNS * run_messages
+
+        return ns_per_message(call)
+
+    return measure
+
+
+def deliveries(run_messages: int) -> float:
+    """Runs to one consumer, from handout to frames."""
+    channel = open_channel()
+    outlet = channel.session.outlet
+    queue = channel.session.vhost.queues[QUEUE]
+    holder = cast(Holder, SimpleNamespace(no_ack=True, queue=queue))
+    envelopes = Envelopes(channel, "c0", channel.session.traffic.from_queues)
+    origins = [channel.session.vhost.origin("", QUEUE)] * run_messages
+    contents = [content(1, BODY_BYTES)] * run_messages
+
+    def call() -> int:
+        for _ in range(RUNS):
+            sequences = range(1, run_messages + 1)
+            envelopes.send(Handout(holder, origins, contents, sequences, redelivered=False))
+        if not outlet.pieces:
+            raise AssertionError("nothing was sent")
+        outlet.pieces.clear()
+        return RUNS * run_messages
+
+    return ns_per_message(call)
+
+
+BENCHES: dict[str, Callable[[int], float]] = {
+    "on_publishes": publishes(confirmed=False),
+    "on_publishes, confirmed": publishes(confirmed=True),
+    "Envelopes.send": deliveries,
+}
+RUN_MESSAGES = (1, 10, 100)

@@ -1,0 +1,156 @@
+"""The users of a node and their permissions; who logs in, and who must hear of a change.
+
+Names of virtual hosts are taken as they come: that there is such a host is the caller's business.
+What a connection may do is asked of its `Rights`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from fluffle.broker.access.limits import Usage
+from fluffle.broker.access.passwords import hashed
+from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
+from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.access.verifying import Verdict, Verifier, run_here
+from fluffle.broker.config import DEFAULT_USER
+
+
+class LoginRefused(Exception):
+    """Why a login failed: for the log, never for the client."""
+
+
+LoginAnswer: TypeAlias = Callable[[User | LoginRefused], None]
+
+
+class Access:
+    """Users by name; permissions by user and virtual host, those for topics by exchange too.
+
+    The three tables are for reading; every change goes through a method, so that the user's
+    connections hear of it.
+    """
+
+    __slots__ = (
+        "_listeners",
+        "_loopback_users",
+        "_verifier",
+        "permissions",
+        "topic_permissions",
+        "usage",
+        "users",
+    )
+
+    def __init__(
+        self,
+        *,
+        loopback_users: frozenset[str] = frozenset({DEFAULT_USER}),
+        verifier: Verifier | None = None,
+    ) -> None:
+        self.users: dict[str, User] = {}
+        self.permissions: dict[tuple[str, str], Permission] = {}
+        self.topic_permissions: dict[tuple[str, str, str], TopicPermission] = {}
+        self.usage = Usage()
+        self._loopback_users = loopback_users
+        self._verifier = verifier or Verifier(run_here)
+        self._listeners: dict[str, dict[Callable[[], None], None]] = {}
+
+    # Logging in
+
+    def login(
+        self, name: str, password: bytes, answer: LoginAnswer, *, from_loopback: bool
+    ) -> None:
+        """Call `answer`, now or later, with the user of that name and password or a refusal."""
+        user = self.users.get(name)
+        if user is None:
+            answer(LoginRefused(f"user '{name}' does not exist"))
+            return
+        if user.password is None:
+            answer(LoginRefused(f"user '{name}' has no password"))
+            return
+
+        def on_verified(verdict: Verdict) -> None:
+            if verdict is Verdict.WRONG:
+                answer(LoginRefused(f"user '{name}' gave a wrong password"))
+            elif self.users.get(name) is not user:
+                answer(LoginRefused(f"user '{name}' was changed meanwhile"))
+            else:
+                answer(self.admit(name, from_loopback=from_loopback))
+
+        self._verifier.verify(user.password, password, on_verified)
+
+    def admit(self, name: str, *, from_loopback: bool) -> User | LoginRefused:
+        """The user of that name, who has shown in another way that it is his."""
+        user = self.users.get(name)
+        if user is None:
+            return LoginRefused(f"user '{name}' does not exist")
+        if name in self._loopback_users and not from_loopback:
+            return LoginRefused(f"user '{name}' can only connect via localhost")
+        return user
+
+    # Changes
+
+    def put_user(self, user: User) -> None:
+        """Make a user, or change the one of that name."""
+        self.users[user.name] = user
+        self._tell(user.name)
+
+    def delete_user(self, name: str) -> None:
+        """Remove a user and his permissions; his connections are closed by those who listen."""
+        self.users.pop(name, None)
+        self._forget(lambda key: key[0] == name)
+        self._tell(name)
+
+    def delete_vhost(self, vhost: str) -> None:
+        """Remove all permissions in a virtual host that is deleted."""
+        self._forget(lambda key: key[1] == vhost)
+        for user in tuple(self._listeners):
+            self._tell(user)
+
+    def put_permission(self, user: str, vhost: str, permission: Permission) -> None:
+        self.permissions[user, vhost] = permission
+        self._tell(user)
+
+    def clear_permission(self, user: str, vhost: str) -> None:
+        self.permissions.pop((user, vhost), None)
+        self._tell(user)
+
+    def put_topic_permission(
+        self, user: str, vhost: str, exchange: str, permission: TopicPermission
+    ) -> None:
+        self.topic_permissions[user, vhost, exchange] = permission
+        self._tell(user)
+
+    def clear_topic_permission(self, user: str, vhost: str, exchange: str) -> None:
+        self.topic_permissions.pop((user, vhost, exchange), None)
+        self._tell(user)
+
+    def grant_everything(self, name: str, password: bytes, vhosts: Iterable[str]) -> None:
+        """Make an administrator with full rights, as RabbitMQ makes its default user."""
+        self.put_user(User(name, hashed(password), (ADMINISTRATOR,)))
+        for vhost in vhosts:
+            self.put_permission(name, vhost, EVERYTHING)
+
+    # Who must hear of it
+
+    def listen(self, user: str, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change that concerns a user."""
+        self._listeners.setdefault(user, {})[listener] = None
+
+    def unlisten(self, user: str, listener: Callable[[], None]) -> None:
+        listeners = self._listeners.get(user, {})
+        listeners.pop(listener, None)
+        if not listeners:
+            self._listeners.pop(user, None)
+
+    def _tell(self, user: str) -> None:
+        for listener in tuple(self._listeners.get(user, ())):
+            listener()
+
+    def _forget(self, concerns: Callable[[tuple[str, ...]], bool]) -> None:
+        self.permissions = {
+            key: value for key, value in self.permissions.items() if not concerns(key)
+        }
+        self.topic_permissions = {
+            key: value for key, value in self.topic_permissions.items() if not concerns(key)
+        }

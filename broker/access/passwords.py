@@ -1,0 +1,107 @@
+"""Stored passwords: RabbitMQ's salted hashes, so that users move both ways, and argon2.
+
+A hash of RabbitMQ's is the salt, of four octets, and the digest of salt and password, together in
+base64.  One of argon2 is the text that its library makes; RabbitMQ cannot read it.
+"""
+
+import base64
+import binascii
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Any
+
+SALT_BYTES = 4
+
+SHA256 = "rabbit_password_hashing_sha256"
+"""RabbitMQ's default, and ours: cheap enough to check on each of a thousand logins a second."""
+SHA512 = "rabbit_password_hashing_sha512"
+MD5 = "rabbit_password_hashing_md5"
+"""Of users made before RabbitMQ 3.6; to be imported, and not to be made any more."""
+ARGON2 = "fluffle_password_hashing_argon2"
+"""Slow and hungry on purpose; needs the extra `argon2`."""
+
+DIGESTS: Mapping[str, Callable[[bytes], Any]] = {
+    SHA256: hashlib.sha256,
+    SHA512: hashlib.sha512,
+    MD5: lambda octets: hashlib.md5(octets, usedforsecurity=False),
+}
+ALGORITHMS = (*DIGESTS, ARGON2)
+
+
+class UnusableHash(ValueError):
+    """A stored password that no password could be compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordHash:
+    """What is kept of a password, in the two fields that definitions have for it."""
+
+    hash: str
+    algorithm: str = SHA256
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether to compare with it takes longer than an event loop may stand still."""
+        return self.algorithm == ARGON2
+
+
+def hashed(password: bytes, algorithm: str = SHA256) -> PasswordHash:
+    """A new hash of a password, with a salt of its own."""
+    if algorithm == ARGON2:
+        return PasswordHash(_argon2().hash(password), ARGON2)
+    salt = secrets.token_bytes(SALT_BYTES)
+    digest = DIGESTS[algorithm](salt + password).digest()
+    return PasswordHash(base64.b64encode(salt + digest).decode(), algorithm)
+
+
+def matches(stored: PasswordHash, password: bytes) -> bool:
+    """Whether this is the password.  UnusableHash when `stored` is none."""
+    if stored.algorithm == ARGON2:
+        return _argon2_matches(stored.hash, password)
+    salt, digest = _salt_and_digest(stored)
+    return compare_digest(DIGESTS[stored.algorithm](salt + password).digest(), digest)
+
+
+def check_usable(stored: PasswordHash) -> None:
+    """UnusableHash, with the reason, for what cannot be the hash of any password."""
+    if stored.algorithm not in ALGORITHMS:
+        raise UnusableHash(f"hashing algorithm {stored.algorithm} is not known")
+    if stored.algorithm == ARGON2:
+        _argon2()
+    else:
+        _salt_and_digest(stored)
+
+
+def _salt_and_digest(stored: PasswordHash) -> tuple[bytes, bytes]:
+    try:
+        octets = base64.b64decode(stored.hash, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UnusableHash("the password hash is not base64") from error
+    expected = SALT_BYTES + DIGESTS[stored.algorithm](b"").digest_size
+    if len(octets) != expected:
+        raise UnusableHash(f"the password hash has {len(octets)} octets instead of {expected}")
+    return octets[:SALT_BYTES], octets[SALT_BYTES:]
+
+
+def _argon2() -> Any:
+    try:
+        from argon2 import PasswordHasher  # noqa: PLC0415  optional
+    except ImportError as error:
+        raise UnusableHash("argon2 is not installed; pip install 'fluffle[argon2]'") from error
+    return PasswordHasher()
+
+
+def _argon2_matches(stored: str, password: bytes) -> bool:
+    hasher = _argon2()
+    from argon2.exceptions import InvalidHashError, VerifyMismatchError  # noqa: PLC0415  optional
+
+    try:
+        hasher.verify(stored, password)
+    except VerifyMismatchError:
+        return False
+    except InvalidHashError as error:
+        raise UnusableHash("the password hash is none of argon2") from error
+    return True

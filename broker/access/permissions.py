@@ -1,0 +1,50 @@
+"""Permissions as they are stored: three patterns for a user in a virtual host, two for topics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from fluffle.broker.access.patterns import compiled, expanded, found
+
+Right: TypeAlias = Literal["configure", "write", "read"]
+RIGHTS: tuple[Right, ...] = ("configure", "write", "read")
+TopicRight: TypeAlias = Literal["write", "read"]
+TOPIC_RIGHTS: tuple[TopicRight, ...] = ("write", "read")
+Kind: TypeAlias = Literal["queue", "exchange"]
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What a user may do with the queues and exchanges of a virtual host, by their names."""
+
+    configure: str = ""
+    write: str = ""
+    read: str = ""
+
+    def allows(self, right: Right, name: str) -> bool:
+        return found(getattr(self, right), name)
+
+    def check(self) -> None:
+        """UnusablePattern when one of the three cannot be read."""
+        for right in RIGHTS:
+            compiled(getattr(self, right))
+
+
+EVERYTHING = Permission(".*", ".*", ".*")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPermission:
+    """Which routing keys a user may publish to a topic exchange with, or bind to it."""
+
+    write: str = ""
+    read: str = ""
+
+    def allows(self, right: TopicRight, routing_key: str, variables: Mapping[str, str]) -> bool:
+        """`variables` are the values of `{username}` and `{vhost}`."""
+        return found(expanded(getattr(self, right), variables), routing_key)
+
+    def check(self) -> None:
+        """UnusablePattern when one of the two cannot be read."""
+        for right in TOPIC_RIGHTS:
+            compiled(expanded(getattr(self, right), {"username": "u", "vhost": "v"}))

@@ -1,0 +1,151 @@
+"""From the text of a definitions file to entries whose fields are there and have the right type.
+
+Both forms are read: that of a whole cluster, and that of one virtual host, whose entries do not
+name it.  Fields that nobody here knows are left alone, since newer RabbitMQs have more of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fluffle.broker.definitions.catalogue import Entry
+
+Types: TypeAlias = type | tuple[type, ...]
+
+
+class DefinitionsError(Exception):
+    """Why definitions cannot be used, in a sentence that says where in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One list of the file: which fields its entries must have, and which they may."""
+
+    required: Mapping[str, Types]
+    optional: Mapping[str, Types] = field(default_factory=dict)
+    """Of these fields the type is checked; there may be others."""
+
+
+_IN_VHOST: Mapping[str, Types] = {"vhost": str}
+_DECLARED: Mapping[str, Types] = {"durable": bool, "auto_delete": bool, "arguments": (dict, list)}
+
+CATEGORIES: Mapping[str, Category] = {
+    "users": Category(
+        {"name": str},
+        {
+            "password_hash": str,
+            "hashing_algorithm": str,
+            "password": str,
+            "tags": (str, list),
+            "limits": (dict, list),
+        },
+    ),
+    "vhosts": Category({"name": str}, {"metadata": dict, "limits": (dict, list)}),
+    "permissions": Category(
+        {**_IN_VHOST, "user": str, "configure": str, "write": str, "read": str},
+    ),
+    "topic_permissions": Category(
+        {**_IN_VHOST, "user": str, "exchange": str, "write": str, "read": str},
+    ),
+    "parameters": Category({**_IN_VHOST, "component": str, "name": str, "value": object}),
+    "global_parameters": Category({"name": str, "value": object}),
+    "policies": Category(
+        {**_IN_VHOST, "name": str, "pattern": str, "definition": dict},
+        {"apply-to": str, "priority": int},
+    ),
+    "exchanges": Category(
+        {**_IN_VHOST, "name": str, "type": str},
+        {**_DECLARED, "internal": bool},
+    ),
+    "queues": Category({**_IN_VHOST, "name": str}, {**_DECLARED, "type": str}),
+    "bindings": Category(
+        {
+            **_IN_VHOST,
+            "source": str,
+            "destination": str,
+            "destination_type": str,
+            "routing_key": str,
+        },
+        {"arguments": (dict, list)},
+    ),
+}
+
+SINGLE_VHOST = "single_virtual_host"
+FORMAT = "rabbitmq_definition_format"
+
+Definitions: TypeAlias = Mapping[str, Sequence[Entry]]
+"""The entries by category; every category is there, and every required field."""
+
+
+def read_file(path: Path) -> Definitions:
+    """What a file holds.  DefinitionsError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DefinitionsError(f"cannot read definitions {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DefinitionsError(f"definitions {path} are not UTF-8") from error
+    try:
+        return read(text)
+    except DefinitionsError as error:
+        raise DefinitionsError(f"definitions {path}: {error}") from error
+
+
+def read(text: str, *, vhost: str = "/") -> Definitions:
+    """Entries of a text; `vhost` is where those of one virtual host belong.  DefinitionsError."""
+    try:
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # finds halves of characters in escapes
+    except (ValueError, RecursionError) as error:
+        raise DefinitionsError(f"this is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DefinitionsError("there is no object at the top")
+    home = vhost if _is_single(content) else None
+    return {name: list(_entries(content, name, home)) for name in CATEGORIES}
+
+
+def _is_single(content: Mapping[str, Any]) -> bool:
+    """Not every version says which form it writes; one without virtual hosts is single."""
+    if FORMAT in content:
+        return bool(content[FORMAT] == SINGLE_VHOST)
+    listed = ("exchanges", "queues", "bindings", "policies")
+    entries = [entry for name in listed for entry in content.get(name) or ()]
+    return not content.get("vhosts") and not any(
+        isinstance(entry, dict) and "vhost" in entry for entry in entries
+    )
+
+
+def _entries(content: Mapping[str, Any], name: str, home: str | None) -> Sequence[Entry]:
+    category, listed = CATEGORIES[name], content.get(name, [])
+    if not isinstance(listed, list):
+        raise DefinitionsError(f"{name} is no list")
+    entries = []
+    for number, entry in enumerate(listed, 1):
+        where = f"{name}, entry {number}"
+        if not isinstance(entry, dict):
+            raise DefinitionsError(f"{where}: this is no object")
+        if home is not None and "vhost" in category.required:
+            entry = {"vhost": home} | entry
+        _check_types(entry, category, where)
+        entries.append(entry)
+    return entries
+
+
+def _check_types(entry: Entry, category: Category, where: str) -> None:
+    for key, types in {**category.required, **category.optional}.items():
+        if key not in entry:
+            if key in category.required:
+                raise DefinitionsError(f"{where}: there is no '{key}'")
+        elif not isinstance(entry[key], types):
+            raise DefinitionsError(f"{where}: '{key}' cannot be {json.dumps(entry[key])}")
+
+
+def mapping_of(value: Any) -> Entry:
+    """An object as it should be; RabbitMQ writes an empty one as [], and limits as pairs."""
+    if isinstance(value, dict):
+        return value
+    return {str(pair[0]): pair[1] for pair in value if isinstance(pair, list) and len(pair) == 2}

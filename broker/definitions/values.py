@@ -1,0 +1,56 @@
+"""Arguments in JSON and in field tables.
+
+As RabbitMQ reads them: an integer is a `long`, a number with a point a `double`, and so on.  The
+way back forgets the type tags, which JSON has no place for.
+"""
+
+from typing import Any
+
+from fluffle.broker.definitions.reading import DefinitionsError
+from fluffle.protocol.types import Field, FieldTable, FieldValue
+
+LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
+
+
+def table_of(arguments: dict[str, Any]) -> FieldTable:
+    """The arguments of an entry as a field table."""
+    return {name: _field_of(value) for name, value in arguments.items()}
+
+
+def plain(table: FieldTable) -> dict[str, Any]:
+    """A field table as arguments of an entry."""
+    return {name: _plain_value(value) for name, (_tag, value) in table.items()}
+
+
+def _field_of(value: Any) -> Field:
+    match value:
+        case None:
+            return "V", None
+        case bool():
+            return "t", value
+        case int():
+            if not LONG_MIN <= value <= LONG_MAX:
+                raise DefinitionsError(f"{value} is too large for an argument")
+            return "l", value
+        case float():
+            return "d", value
+        case str():
+            return "S", value.encode()
+        case dict():
+            return "F", table_of(value)
+        case _:
+            return "A", [_field_of(item) for item in value]
+
+
+def _plain_value(value: FieldValue) -> Any:
+    match value:
+        case bytes():
+            return value.decode(errors="replace")
+        case dict():
+            return plain(value)
+        case list():
+            return [_plain_value(item) for _tag, item in value]
+        case (int(scale), int(unscaled)):
+            return unscaled / 10**scale
+        case _:
+            return value

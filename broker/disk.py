@@ -1,0 +1,74 @@
+"""The disk alarm: raised while less is free where the data are than must be."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from fluffle.broker.alarms import Alarms
+from fluffle.broker.logs import event
+
+PERIOD_S = 1.0
+"""A disk that takes 2 GB/s, and is written to by others too, loses that much in between."""
+
+logger = logging.getLogger(__name__)
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class DiskWatch:
+    """Compares the space that is free with a limit, once a second."""
+
+    __slots__ = ("_alarms", "_call_later", "_folder", "_limit_bytes", "_timer")
+
+    def __init__(
+        self,
+        alarms: Alarms,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        folder: Path,
+        limit_bytes: int,
+    ) -> None:
+        self._alarms = alarms
+        self._call_later = call_later
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Look now and from now on; what cannot be seen changes nothing."""
+        available = free_bytes(self._folder)
+        if available is not None and self._alarms.is_raised("disk") != (
+            available < self._limit_bytes
+        ):
+            self._tell(available)
+        self._timer = self._call_later(PERIOD_S, self.start)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tell(self, available: int) -> None:
+        is_low = available < self._limit_bytes
+        event(
+            logger,
+            logging.WARNING if is_low else logging.INFO,
+            "alarm_raised" if is_low else "alarm_cleared",
+            resource="disk",
+            free_bytes=available,
+            limit_bytes=self._limit_bytes,
+        )
+        self._alarms.set("disk", low=is_low)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """What this process may still write there; None when the folder cannot be asked."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize

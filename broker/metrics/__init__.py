@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, under RabbitMQ's names where it has them."""

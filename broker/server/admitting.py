@@ -1,0 +1,76 @@
+"""Who may open a virtual host and channels, and what happens when that changes meanwhile.
+
+RabbitMQ's order and texts; all refusals concern the connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.limits import is_reached
+from fluffle.broker.access.users import User
+from fluffle.broker.errors import ConnectionForced, NotAllowed
+from fluffle.broker.server.services import Services
+from fluffle.broker.server.session import Session
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ReplyCode
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channels import Channels
+
+
+def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
+    """The virtual host that a user wants to open.  NotAllowed."""
+    usage = services.access.usage
+    node_limit = services.limits.connections_max
+    if is_reached(node_limit, usage.connection_count):
+        raise NotAllowed(f"connection refused: node connection limit ({node_limit}) is reached")
+    vhost = services.vhosts.get(vhost_name)
+    if vhost is None:
+        raise NotAllowed(f"vhost {vhost_name} not found")
+    refused = f"access to vhost '{vhost_name}' refused for user '{user.name}'"
+    limit = vhost.limits.max_connections
+    if is_reached(limit, usage.connections_to_vhost[vhost_name]):
+        raise NotAllowed(f"{refused}: connection limit ({limit}) is reached")
+    limit = user.limits.max_connections
+    if is_reached(limit, usage.connections_of_user[user.name]):
+        raise NotAllowed(
+            f"connection refused for user '{user.name}': user connection limit ({limit}) is reached"
+        )
+    if (user.name, vhost_name) not in services.access.permissions:
+        raise NotAllowed(refused)
+    return vhost
+
+
+def check_channel_limit(session: Session) -> None:
+    """NOT_ALLOWED when the user has all the channels he may have; about no method."""
+    name = session.user.name
+    user = session.access.users.get(name, session.user)  # limits may be newer than the login
+    limit = user.limits.max_channels
+    if is_reached(limit, session.access.usage.channels_of_user[name]):
+        raise ProtocolError(
+            ReplyCode.NOT_ALLOWED,
+            f"number of channels opened for user '{name}' has reached the maximum allowed user "
+            f"limit of ({limit})",
+        )
+
+
+def expulsion(services: Services, session: Session) -> ConnectionForced | None:
+    """Why a connection has to go, if it has to: its user or its virtual host is gone."""
+    if session.user.name not in services.access.users:
+        return ConnectionForced(f"user '{session.user.name}' is deleted")
+    if services.vhosts.get(session.vhost.name) is not session.vhost:
+        return ConnectionForced(f"vhost '{session.vhost.name}' is deleted")
+    return None
+
+
+def ask_again(session: Session, channels: Channels) -> None:
+    """Rights may have changed: forget the answers, and end consumers that may not read any more."""
+    session.rights.forget()
+    session.routes.clear()
+    for subscription in channels.subscriptions():
+        consumer = subscription.consumer
+        if not session.rights.may("read", consumer.queue.name):
+            session.vhost.detach(consumer)
+            subscription.cancelled(consumer)

@@ -1,0 +1,116 @@
+"""What lies between an accepted socket and its first byte of AMQP: PROXY header, TLS handshake.
+
+Each has its time.  Who does not get through costs one line in the log, and nobody waits for him.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fluffle.broker.logs import event
+from fluffle.broker.server import lifecycle
+from fluffle.protocol.proxy import Forwarded, ProxyError, bytes_missing, parse
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.tls import Certificates
+
+HANDSHAKE_TIMEOUT_S = 5.0
+"""For the PROXY header, and again for the handshake: who connects in earnest needs milliseconds."""
+
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_S = 1.0
+"""Accepting again at once would fail again at once."""
+
+logger = logging.getLogger(__name__)
+
+
+class Entrance:
+    """Accepts on a socket and makes connections of those who get through."""
+
+    __slots__ = ("_accepting", "_certificates", "_clients", "_is_proxied", "_make", "_socket")
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        make: Callable[[Forwarded | None], asyncio.Protocol],
+        *,
+        is_proxied: bool,
+        certificates: Certificates | None,
+    ) -> None:
+        """`make` is called for a client that is let in, with what a proxy said of it."""
+        listening.settimeout(0)
+        self._socket = listening
+        self._make = make
+        self._is_proxied = is_proxied
+        self._certificates = certificates
+        self._clients: dict[asyncio.Task[None], socket.socket] = {}
+        """Who is not in yet, by the task that lets him in."""
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        self._accepting.add_done_callback(lambda _task: listening.close())
+
+    def close(self) -> None:
+        """Accept no more, and turn away who is not in yet."""
+        for task in (self._accepting, *self._clients):
+            task.cancel()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, address = await loop.sock_accept(self._socket)
+            except OSError as error:
+                event(logger, logging.ERROR, "accept_failed", reason=error)
+                if error.errno in OUT_OF_RESOURCES:
+                    await asyncio.sleep(PAUSE_S)
+                continue
+            peer = lifecycle.shown_address(lifecycle.plain_host(address[0]), address[1])
+            task = loop.create_task(self._let_in(client, peer))
+            self._clients[task] = client
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        client = self._clients.pop(task)
+        if task.cancelled():
+            client.close()
+
+    async def _let_in(self, client: socket.socket, peer: str) -> None:
+        loop = asyncio.get_running_loop()
+        context = self._certificates.context() if self._certificates else None
+        try:
+            forwarded = await read_header(client) if self._is_proxied else None
+            await loop.connect_accepted_socket(
+                lambda: self._make(forwarded),
+                client,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if context else None,
+            )
+        except (OSError, ProxyError) as error:
+            client.close()
+            event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=reason_of(error))
+
+
+async def read_header(client: socket.socket) -> Forwarded | None:
+    """Take the PROXY header off a connection, to the byte.  TimeoutError, OSError, ProxyError."""
+    loop = asyncio.get_running_loop()
+    header = b""
+    async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+        while missing := bytes_missing(header):
+            data = await loop.sock_recv(client, missing)
+            if not data:
+                raise ProxyError(f"closed by peer after {len(header)} bytes of the PROXY header")
+            header += data
+    return parse(header)
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong, in the words of OpenSSL or of the system, on which a reader can act."""
+    openssl_reason = getattr(error, "reason", None)
+    if openssl_reason:
+        return str(openssl_reason).replace("_", " ").lower()
+    system_reason = getattr(error, "strerror", None)
+    return system_reason or str(error) or type(error).__name__

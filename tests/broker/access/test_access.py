@@ -1,0 +1,120 @@
+"""Who may log in, and who hears of changes."""
+
+import pytest
+
+from fluffle.broker.access.access import Access, LoginRefused
+from fluffle.broker.access.passwords import PasswordHash, hashed
+from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
+from fluffle.broker.access.users import User
+from fluffle.broker.access.verifying import Answer, Verdict, Verifier
+
+
+def access_of(**users: PasswordHash | None) -> Access:
+    access = Access()
+    for name, password in users.items():
+        access.put_user(User(name, password))
+    return access
+
+
+def outcome(access: Access, name: str, password: str, *, from_loopback: bool = True) -> object:
+    """The user, or the reason of the refusal."""
+    outcomes: list[User | LoginRefused] = []
+    access.login(name, password.encode(), outcomes.append, from_loopback=from_loopback)
+    (result,) = outcomes
+    return str(result) if isinstance(result, LoginRefused) else result
+
+
+ACCESS = access_of(
+    guest=hashed(b"guest"), zoë=hashed("pässword".encode()), blank=hashed(b""), certificate=None
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "from_loopback"),
+    [("guest", "guest", True), ("zoë", "pässword", True), ("zoë", "pässword", False)],
+)
+def test_let_in(name: str, password: str, from_loopback: bool) -> None:
+    assert outcome(ACCESS, name, password, from_loopback=from_loopback) == ACCESS.users[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "from_loopback", "reason"),
+    [
+        ("nobody", "guest", True, "user 'nobody' does not exist"),
+        ("guest", "Guest", True, "user 'guest' gave a wrong password"),
+        ("guest", "", True, "user 'guest' gave a wrong password"),
+        ("blank", "", True, "user 'blank' gave a wrong password"),
+        ("certificate", "", True, "user 'certificate' has no password"),
+        ("guest", "guest", False, "user 'guest' can only connect via localhost"),
+        ("guest", "wrong", False, "user 'guest' gave a wrong password"),
+    ],
+)
+def test_refused(name: str, password: str, from_loopback: bool, reason: str) -> None:
+    assert outcome(ACCESS, name, password, from_loopback=from_loopback) == reason
+
+
+def test_a_refusal_does_not_hold_the_password() -> None:
+    assert "hunter2" not in str(outcome(ACCESS, "guest", "hunter2"))
+
+
+def test_who_has_to_come_from_this_machine_can_be_chosen() -> None:
+    access = Access(loopback_users=frozenset({"zoë"}))
+    for name in ("guest", "zoë"):
+        access.grant_everything(name, b"secret", ["/"])
+    assert outcome(access, "guest", "secret", from_loopback=False) == access.users["guest"]
+    assert outcome(access, "zoë", "secret", from_loopback=False) == (
+        "user 'zoë' can only connect via localhost"
+    )
+
+
+def test_a_user_who_is_changed_while_his_password_is_compared_is_refused() -> None:
+    jobs: list[Answer] = []
+    access = Access(verifier=Verifier(lambda _job, answer: jobs.append(answer)))
+    access.put_user(User("u", PasswordHash("$argon2id$", "fluffle_password_hashing_argon2")))
+    outcomes: list[object] = []
+    access.login("u", b"secret", outcomes.append, from_loopback=True)
+    access.put_user(User("u", hashed(b"another")))
+    jobs[0](Verdict.RIGHT)
+    assert [str(result) for result in outcomes] == ["user 'u' was changed meanwhile"]
+
+
+def test_everything_is_granted_as_to_rabbitmqs_default_user() -> None:
+    access = Access()
+    access.grant_everything("u", b"secret", ["/", "v"])
+    assert access.users["u"].tags == ("administrator",)
+    assert access.permissions == {("u", "/"): EVERYTHING, ("u", "v"): EVERYTHING}
+
+
+def test_who_goes_takes_his_permissions_along() -> None:
+    access = Access()
+    for user in ("u", "w"):
+        for vhost in ("a", "b"):
+            access.put_permission(user, vhost, EVERYTHING)
+            access.put_topic_permission(user, vhost, "x", TopicPermission())
+    access.delete_user("u")
+    access.delete_vhost("a")
+    assert list(access.permissions) == [("w", "b")]
+    assert list(access.topic_permissions) == [("w", "b", "x")]
+
+
+def test_changes_are_told_to_those_they_concern() -> None:
+    access, heard = Access(), []
+
+    def listener() -> None:
+        heard.append("u")
+
+    access.listen("u", listener)
+    for name in ("u", "w"):
+        access.put_user(User(name))
+        access.put_permission(name, "/", Permission())
+        access.clear_permission(name, "/")
+        access.put_topic_permission(name, "/", "x", TopicPermission())
+        access.clear_topic_permission(name, "/", "x")
+        access.delete_user(name)
+    assert len(heard) == 6
+    access.delete_vhost("/")
+    assert len(heard) == 7
+    access.unlisten("u", listener)
+    access.unlisten("u", listener)
+    access.delete_user("u")
+    assert len(heard) == 7

@@ -1,0 +1,86 @@
+"""Stored passwords: those of RabbitMQ's making, those of ours, and what is none."""
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.access.passwords import (
+    ALGORITHMS,
+    ARGON2,
+    DIGESTS,
+    MD5,
+    SALT_BYTES,
+    SHA256,
+    SHA512,
+    PasswordHash,
+    UnusableHash,
+    check_usable,
+    hashed,
+    matches,
+)
+
+EXPORTED = {
+    "guest": "bvnihIuYZNPlObu0w6bVerF4FnMm25j38WEu6C1mkA/JHVkN",
+    "secret": "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1",
+}
+"""By password: what RabbitMQ 4.0.5 exported."""
+
+
+@pytest.mark.parametrize("password", EXPORTED)
+def test_hashes_of_rabbitmqs_making(password: str) -> None:
+    stored = PasswordHash(EXPORTED[password])
+    assert matches(stored, password.encode())
+    assert not matches(stored, password.encode() + b"x")
+    assert not matches(stored, b"")
+
+
+@given(st.binary(), st.binary(), st.sampled_from(list(DIGESTS)))
+def test_a_hash_matches_its_password_alone(password: bytes, other: bytes, algorithm: str) -> None:
+    stored = hashed(password, algorithm)
+    check_usable(stored)
+    assert stored.algorithm == algorithm
+    assert matches(stored, password)
+    assert matches(stored, other) == (other == password)
+
+
+@pytest.mark.parametrize(("algorithm", "digest_bytes"), [(MD5, 16), (SHA256, 32), (SHA512, 64)])
+def test_a_hash_is_salt_and_digest(algorithm: str, digest_bytes: int) -> None:
+    first, second = hashed(b"same", algorithm), hashed(b"same", algorithm)
+    octets = base64.b64decode(first.hash)
+    assert len(octets) == SALT_BYTES + digest_bytes
+    assert (
+        octets == octets[:SALT_BYTES] + DIGESTS[algorithm](octets[:SALT_BYTES] + b"same").digest()
+    )
+    assert first != second, "the same salt twice"
+
+
+def test_argon2_is_slow_and_knows_its_password() -> None:
+    stored = hashed(b"secret", ARGON2)
+    check_usable(stored)
+    assert stored.hash.startswith("$argon2id$")
+    assert stored.is_slow
+    assert matches(stored, b"secret")
+    assert not matches(stored, b"Secret")
+    assert not any(hashed(b"p", algorithm).is_slow for algorithm in DIGESTS)
+
+
+@pytest.mark.parametrize("algorithm", DIGESTS)
+@pytest.mark.parametrize("text", ["", "AAAA", "not base64!", "é"])
+def test_what_is_no_hash(text: str, algorithm: str) -> None:
+    stored = PasswordHash(text, algorithm)
+    for use in (check_usable, lambda hash_: matches(hash_, b"")):
+        with pytest.raises(UnusableHash, match="the password hash"):
+            use(stored)
+
+
+def test_an_argon2_hash_that_is_none() -> None:
+    with pytest.raises(UnusableHash, match="none of argon2"):
+        matches(PasswordHash("plain", ARGON2), b"plain")
+
+
+def test_an_unknown_algorithm() -> None:
+    assert "plain" not in ALGORITHMS
+    with pytest.raises(UnusableHash, match="hashing algorithm plain is not known"):
+        check_usable(PasswordHash("", "plain"))

@@ -1,0 +1,229 @@
+"""What definitions make of a node, what they leave alone, and what ends an import."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.access.passwords import PasswordHash, matches
+from fluffle.broker.access.permissions import Permission, TopicPermission
+from fluffle.broker.access.users import User
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.importing import import_definitions
+from fluffle.broker.definitions.reading import DefinitionsError, read
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.vhost import VirtualHost
+
+HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
+"""Of `secret`, made by RabbitMQ 4.0.5."""
+
+
+def empty() -> Catalogue:
+    return Catalogue(Access(), {}, lambda name: VirtualHost(name, touch=lambda _queue: None))
+
+
+def imported(catalogue: Catalogue | None = None, **content: list[dict[str, Any]]) -> Catalogue:
+    """A catalogue with a virtual host `v`, and these definitions, all of which are taken."""
+    catalogue = catalogue or empty()
+    catalogue.vhost("v")
+    assert import_definitions(read(json.dumps(cluster(content))), catalogue) == []
+    return catalogue
+
+
+def skipped(**content: list[dict[str, Any]]) -> list[str]:
+    catalogue = empty()
+    catalogue.vhost("v")
+    return import_definitions(read(json.dumps(cluster(content))), catalogue)
+
+
+def cluster(content: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    return {"rabbitmq_definition_format": "cluster", **content}
+
+
+def queue(name: str, **more: Any) -> dict[str, Any]:
+    return {"vhost": "v", "name": name, "durable": True, "arguments": {}} | more
+
+
+def exchange(name: str, **more: Any) -> dict[str, Any]:
+    return {"vhost": "v", "name": name, "type": "direct", "arguments": {}} | more
+
+
+def binding(source: str, destination: str, **more: Any) -> dict[str, Any]:
+    return {
+        "vhost": "v",
+        "source": source,
+        "destination": destination,
+        "destination_type": "queue",
+        "routing_key": "key",
+        "arguments": {},
+    } | more
+
+
+def permission(**more: str) -> dict[str, Any]:
+    return {"vhost": "v", "user": "u", "configure": "", "write": "^a", "read": ".*"} | more
+
+
+def test_a_user_keeps_his_password() -> None:
+    entry = {
+        "name": "u",
+        "password_hash": HASH,
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": ["monitoring", "impersonator"],
+        "limits": {"max-connections": 3, "max-channels": -1},
+    }
+    user = imported(users=[entry]).access.users["u"]
+    assert user == User(
+        "u", PasswordHash(HASH), ("monitoring", "impersonator"), UserLimits(3, max_channels=-1)
+    )
+    assert user.password is not None
+    assert matches(user.password, b"secret")
+
+
+@pytest.mark.parametrize("fields", [{"password_hash": HASH}, {"password": "secret"}])
+def test_without_an_algorithm_it_is_sha256(fields: dict[str, str]) -> None:
+    entry = {"name": "u", "tags": "administrator, other", **fields}
+    user = imported(users=[entry]).access.users["u"]
+    assert user.tags == ("administrator", "other")
+    assert user.password is not None
+    assert matches(user.password, b"secret")
+
+
+@pytest.mark.parametrize("fields", [{}, {"password_hash": ""}, {"password": ""}])
+def test_a_user_without_a_password(fields: dict[str, str]) -> None:
+    assert imported(users=[{"name": "u", **fields}]).access.users["u"].password is None
+
+
+def test_permissions_and_limits() -> None:
+    catalogue = imported(
+        users=[{"name": "u"}],
+        vhosts=[{"name": "w", "metadata": {"description": "d"}, "limits": {"max-queues": 1}}],
+        permissions=[permission()],
+        topic_permissions=[{"vhost": "v", "user": "u", "exchange": "x", "write": "a", "read": "b"}],
+        parameters=[
+            {
+                "vhost": "v",
+                "component": "vhost-limits",
+                "name": "limits",
+                "value": {"max-connections": 2},
+            }
+        ],
+    )
+    access, vhosts = catalogue.access, catalogue.vhosts
+    assert access.permissions == {("u", "v"): Permission("", "^a", ".*")}
+    assert access.topic_permissions == {("u", "v", "x"): TopicPermission("a", "b")}
+    assert vhosts["v"].limits == VhostLimits(max_connections=2)
+    assert (vhosts["w"].metadata, vhosts["w"].limits) == ({"description": "d"}, VhostLimits())
+
+
+def test_exchanges_queues_and_bindings() -> None:
+    vhost = imported(
+        exchanges=[
+            exchange("x", type="topic", arguments={"alternate-exchange": "y"}),
+            exchange("i", internal=True, durable=False, auto_delete=True),
+        ],
+        queues=[queue("q", arguments={"x-max-length": 5, "x-f": 1.5}), queue("r", durable=False)],
+        bindings=[
+            binding("x", "q", arguments={"n": 1}),
+            binding("x", "i", destination_type="exchange"),
+        ],
+    ).vhosts["v"]
+    spec = vhost.topology.require("x")
+    assert (spec.type, spec.durable, spec.arguments) == (
+        "topic",
+        True,
+        {"alternate-exchange": ("S", b"y")},
+    )
+    assert vhost.topology.require("i").internal
+    assert vhost.queues["q"].spec.max_length == 5
+    assert vhost.queues["q"].spec.arguments["x-f"] == ("d", 1.5)
+    assert not vhost.queues["r"].spec.durable
+    assert vhost.route("x", ("key",), {}) == (vhost.queues["q"],)
+    (to_exchange,) = vhost.topology.bindings_to(DestinationKind.EXCHANGE, "i")
+    assert to_exchange.source == "x"
+
+
+def test_an_import_adds_and_changes_no_queue_or_exchange() -> None:
+    catalogue = imported(queues=[queue("q", arguments={"x-max-length": 5})])
+    imported(
+        catalogue,
+        queues=[queue("q", durable=False), queue("r")],
+        exchanges=[exchange("x")],
+    )
+    imported(catalogue, exchanges=[exchange("x", type="fanout")])
+    vhost = catalogue.vhosts["v"]
+    assert vhost.queues["q"].spec.max_length == 5
+    assert vhost.topology.require("x").type == "direct"
+    assert list(vhost.queues) == ["q", "r"]
+
+
+def test_what_nothing_acts_on_yet_is_kept() -> None:
+    policy = {"vhost": "v", "name": "p", "pattern": "^x", "definition": {"max-length": 5}}
+    shovel = {"vhost": "v", "component": "shovel", "name": "s", "value": {"src-uri": "amqp://"}}
+    names = [{"name": "cluster_name", "value": "c"}, {"name": "internal_cluster_id", "value": "i"}]
+    catalogue = imported(policies=[policy], parameters=[shovel], global_parameters=names)
+    imported(catalogue, policies=[policy | {"pattern": "^y"}], parameters=[shovel])
+    kept = catalogue.kept
+    assert kept.policies == [policy | {"pattern": "^y"}]
+    assert (kept.parameters, kept.global_parameters) == ([shovel], names[:1])
+
+
+def test_reserved_names_and_what_is_refused_are_skipped() -> None:
+    reasons = skipped(
+        exchanges=[exchange("amq.x"), exchange(""), exchange("d", type="x-delayed-message")],
+        queues=[queue("amq.q"), queue("n", arguments={"x-max-length": "a"}), queue("good")],
+        bindings=[binding("d", "good"), binding("amq.direct", "good")],
+    )
+    assert reasons == [
+        "exchanges, vhost 'v' name 'amq.x': such names are the broker's own",
+        "exchanges, vhost 'v' name '': such names are the broker's own",
+        "exchanges, vhost 'v' name 'd': unknown exchange type 'x-delayed-message'",
+        "queues, vhost 'v' name 'amq.q': such names are the broker's own",
+        "queues, vhost 'v' name 'n': invalid arg 'x-max-length' for queue 'n' in vhost 'v': "
+        '"expected integer, got longstr"',
+        "bindings, vhost 'v' source 'd' destination 'good': no exchange 'd' in vhost 'v'",
+    ]
+
+
+def test_a_queue_type_that_is_not_there_is_skipped_and_not_another() -> None:
+    (reason,) = skipped(queues=[queue("q", type="stream")])
+    assert reason.startswith("queues, vhost 'v' name 'q': ")
+    assert "stream" in reason
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            {"permissions": [permission(user="w")]},
+            "permissions, vhost 'v' user 'w': there is no user",
+        ),
+        ({"permissions": [permission(vhost="w")]}, "there is no virtual host 'w'"),
+        ({"permissions": [permission(read="(")]}, "cannot use the regular expression '('"),
+        (
+            {
+                "topic_permissions": [
+                    {"vhost": "v", "user": "u", "exchange": "x", "write": "(", "read": ""}
+                ]
+            },
+            "topic_permissions, vhost 'v' user 'u' exchange 'x': cannot use",
+        ),
+        ({"users": [{"name": "w", "password_hash": "AAAA"}]}, "users, name 'w': the password hash"),
+        (
+            {"users": [{"name": "w", "password_hash": HASH, "hashing_algorithm": "own"}]},
+            "hashing algorithm own is not known",
+        ),
+        (
+            {"users": [{"name": "w", "limits": {"max-channels": "2"}}]},
+            "'max-channels' is no number",
+        ),
+        ({"queues": [queue("q", vhost="w")]}, "there is no virtual host 'w'"),
+        ({"queues": [queue("q", arguments={"n": 2**63})]}, "is too large for an argument"),
+    ],
+)
+def test_what_ends_an_import(content: dict[str, list[dict[str, Any]]], text: str) -> None:
+    catalogue = imported(users=[{"name": "u"}])
+    with pytest.raises(DefinitionsError) as refused:
+        import_definitions(read(json.dumps(cluster(content))), catalogue)
+    assert text in str(refused.value)

@@ -1,0 +1,169 @@
+"""What Prometheus is told of a node, read by its own parser."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fluffle.broker.clock import ManualClock
+from fluffle.broker.config import Config
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.endpoint import page
+from fluffle.protocol.methods import Basic, make
+from tests.support.edge import Edge
+
+CONFIG = Config(node_name="fluffle@test", memory_bytes_max=7_000)
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Node:
+    """An edge, and its metrics at different moments."""
+
+    def __init__(self) -> None:
+        self.edge = Edge()
+        self.clock = ManualClock(now_ms=5_000)
+        services = self.edge.services
+        self._pages = {
+            per_object: page(NodeCollector(services, CONFIG, self.clock, per_object=per_object))
+            for per_object in (False, True)
+        }
+
+    def scrape(self, *, per_object: bool = False) -> Samples:
+        text = self._pages[per_object]("").body.decode()
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.scrape()[name, tuple(sorted(labels.items()))]
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+def names(samples: Samples) -> set[str]:
+    return {name for name, _labels in samples}
+
+
+def test_dashboards_find_what_they_join_on(node: Node) -> None:
+    samples = node.scrape()
+    (identity,) = (dict(labels) for name, labels in samples if name == "rabbitmq_identity_info")
+    assert identity["rabbitmq_node"] == "fluffle@test"
+    assert identity["rabbitmq_endpoint"] == "aggregated"
+    assert identity["rabbitmq_cluster_permanent_id"].startswith("rabbitmq-cluster-id-")
+    (build,) = (dict(labels) for name, labels in samples if name == "rabbitmq_build_info")
+    assert (build["product_name"], build["rabbitmq_version"]) == ("RabbitMQ", "4.3.5")
+    assert {"erlang_version", "prometheus_client_version", "prometheus_plugin_version"} < set(build)
+
+
+OVERVIEW = """
+rabbitmq_alarms_free_disk_space_watermark rabbitmq_alarms_memory_used_watermark
+rabbitmq_auth_attempts_failed_total rabbitmq_auth_attempts_succeeded_total
+rabbitmq_auth_attempts_total rabbitmq_build_info rabbitmq_channels rabbitmq_channels_closed_total
+rabbitmq_channels_opened_total rabbitmq_connections rabbitmq_connections_closed_total
+rabbitmq_connections_opened_total rabbitmq_consumers rabbitmq_disk_space_available_bytes
+rabbitmq_disk_space_available_limit_bytes rabbitmq_erlang_uptime_seconds rabbitmq_global_consumers
+rabbitmq_global_messages_acknowledged_total rabbitmq_global_messages_confirmed_total
+rabbitmq_global_messages_delivered_consume_auto_ack_total
+rabbitmq_global_messages_delivered_consume_manual_ack_total
+rabbitmq_global_messages_delivered_get_auto_ack_total
+rabbitmq_global_messages_delivered_get_manual_ack_total rabbitmq_global_messages_delivered_total
+rabbitmq_global_messages_get_empty_total rabbitmq_global_messages_received_confirm_total
+rabbitmq_global_messages_received_total rabbitmq_global_messages_redelivered_total
+rabbitmq_global_messages_routed_total rabbitmq_global_messages_unroutable_dropped_total
+rabbitmq_global_messages_unroutable_returned_total rabbitmq_global_publishers
+rabbitmq_identity_info rabbitmq_process_max_fds rabbitmq_process_open_fds
+rabbitmq_process_resident_memory_bytes rabbitmq_queue_consumers rabbitmq_queue_messages
+rabbitmq_queue_messages_ready rabbitmq_queue_messages_unacked rabbitmq_queues
+rabbitmq_queues_created_total rabbitmq_queues_declared_total rabbitmq_queues_deleted_total
+rabbitmq_resident_memory_limit_bytes
+"""
+"""Names that a RabbitMQ node tells, too, and that its dashboards read."""
+
+
+def test_every_name_of_the_overview_is_there(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluffle.broker.metrics.collector.free_bytes", lambda _folder: 1)
+    assert set(OVERVIEW.split()) <= names(node.scrape())
+
+
+def test_messages_are_followed_through_the_broker(node: Node) -> None:
+    client = node.edge.connect()
+    client.declare()
+    client.confirm_select()
+    client.publish(b"1", b"2", b"3")
+    client.publish(b"4", queue="nowhere")
+    client.arrivals()
+    client.call(make(Basic.Get, queue="q"), Basic.GetOk)
+    client.consume(prefetch=1)
+    labels = {"protocol": "amqp091"}
+    total = "rabbitmq_global_messages_{}_total".format
+    for name, value in (
+        ("received", 4),
+        ("received_confirm", 4),
+        ("confirmed", 4),
+        ("routed", 3),
+        ("unroutable_dropped", 1),
+        ("unroutable_returned", 0),
+    ):
+        assert node.value(total(name), **labels) == value, name
+    labels["queue_type"] = "rabbit_classic_queue"
+    for name, value in (
+        ("delivered", 2),
+        ("delivered_get_manual_ack", 1),
+        ("delivered_consume_manual_ack", 1),
+        ("acknowledged", 0),
+    ):
+        assert node.value(total(name), **labels) == value, name
+    assert node.value("rabbitmq_queue_messages_ready") == 1
+    assert node.value("rabbitmq_queue_messages_unacked") == 2
+    assert node.value("rabbitmq_queue_messages") == 3
+    assert node.value("rabbitmq_consumers") == 1
+    assert node.value("rabbitmq_global_publishers", protocol="amqp091") == 1
+    assert node.value("rabbitmq_channel_messages_unconfirmed") == 0
+
+
+def test_totals_survive_those_who_made_them(node: Node) -> None:
+    client = node.edge.connect()
+    client.confirm_select()
+    client.publish(b"1")
+    client.arrivals()
+    client.close()
+    client.transport.lose()
+    assert node.value("rabbitmq_global_messages_confirmed_total", protocol="amqp091") == 1
+    assert node.value("rabbitmq_connections") == 0
+    assert node.value("rabbitmq_connections_opened_total") == 1
+    assert node.value("rabbitmq_channels") == 0
+
+
+def test_each_queue_may_be_asked_for(node: Node) -> None:
+    client = node.edge.connect()
+    for name in ("a", 'b"\\ '):
+        client.declare(name)
+        client.publish(b"1", b"2", queue=name)
+    samples = node.scrape(per_object=True)
+    for name in ("a", 'b"\\ '):
+        assert samples["rabbitmq_queue_messages_ready", (("queue", name), ("vhost", "/"))] == 2
+    assert ("rabbitmq_queue_messages_ready", ()) not in samples
+    assert names(node.scrape()) == names(samples)
+
+
+def test_resources_and_alarms(node: Node) -> None:
+    node.clock.advance(2_500)
+    assert node.value("rabbitmq_erlang_uptime_seconds") == 2.5
+    assert node.value("rabbitmq_resident_memory_limit_bytes") == 7_000
+    assert node.value("rabbitmq_disk_space_available_limit_bytes") == 50_000_000
+    assert node.value("rabbitmq_alarms_memory_used_watermark") == 0
+    node.edge.services.alarms.set("memory", low=True)
+    assert node.value("rabbitmq_alarms_memory_used_watermark") == 1
+    assert node.value("rabbitmq_alarms_free_disk_space_watermark") == 0
+
+
+def test_openmetrics_is_told_to_who_asks_for_it(node: Node) -> None:
+    answer = node._pages[False]("application/openmetrics-text; version=1.0.0")
+    assert answer.content_type.startswith("application/openmetrics-text")
+    assert answer.body.endswith(b"# EOF\n")

@@ -1,0 +1,109 @@
+"""The web server: whole requests, pieces of them, many at once, and what is none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.metrics.http import HEAD_BYTES_MAX, IDLE_S_MAX, HttpConnection, Page
+from tests.support.fakes import FakeTransport, Scheduler
+
+
+class Visit:
+    """A connection to a server with one page, which shows the Accept header."""
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler()
+        self.transport = FakeTransport(self.scheduler, {"peername": ("127.0.0.1", 40_000)})
+        self.open: set[HttpConnection] = set()
+        pages = {"/here": lambda accept: Page("text/x", f"<{accept}>".encode())}
+        self.transport.connect(HttpConnection(pages, self.open, self.scheduler.call_later))
+
+    def send(self, data: bytes) -> bytes:
+        """What is answered at once."""
+        before = len(self.transport.writes)
+        self.transport.receive(data)
+        return b"".join(self.transport.writes[before:])
+
+
+def request(line: str, *headers: str) -> bytes:
+    return "".join(f"{text}\r\n" for text in (line, *headers, "")).encode()
+
+
+GET = request("GET /here HTTP/1.1", "Host: x", "ACCEPT:  text/x ")
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nContent-Length: 8\r\n\r\n<text/x>"
+
+
+def test_a_page_is_answered_and_the_connection_kept() -> None:
+    visit = Visit()
+    assert visit.send(GET) == ANSWER
+    assert visit.send(GET + GET) == ANSWER * 2
+    assert not visit.transport.is_closing()
+
+
+@given(st.lists(st.integers(0, 3 * len(GET))))
+def test_it_does_not_matter_how_requests_are_cut(cuts: list[int]) -> None:
+    visit, data = Visit(), GET * 3
+    ends = [*sorted(cuts), len(data)]
+    starts = [0, *ends]
+    assert b"".join(visit.send(data[a:b]) for a, b in zip(starts, ends, strict=False)) == ANSWER * 3
+
+
+def test_a_head_has_no_body() -> None:
+    answer = Visit().send(request("HEAD /here?query HTTP/1.1"))
+    assert answer.endswith(b"Content-Length: 2\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "stays"),
+    [
+        ("GET /here HTTP/1.1", [], True),
+        ("GET /here HTTP/1.1", ["Connection: Close"], False),
+        ("GET /here HTTP/1.0", [], False),
+        ("GET /here HTTP/1.0", ["Connection: keep-alive"], True),
+    ],
+)
+def test_who_wants_to_be_hung_up_on_is(line: str, headers: list[str], stays: bool) -> None:
+    visit = Visit()
+    assert visit.send(request(line, *headers)).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert visit.transport.is_closing() is not stays
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (request("GET / HTTP/1.1"), "404 Not Found"),
+        (request("POST /here HTTP/1.1"), "405 Method Not Allowed"),
+        (request("GET /here HTTP/2.0"), "400 Bad Request"),
+        (request("GET /here HTTP/1.1", "Content-Length: 5"), "400 Bad Request"),
+        (request("GET /here HTTP/1.1", "Transfer-Encoding: chunked"), "400 Bad Request"),
+        (request("nonsense"), "400 Bad Request"),
+        (b"\r\n\r\n", "400 Bad Request"),
+        (b"AMQP\x00\x00\x09\x01\xff\r\n\r\n", "400 Bad Request"),
+        (b"x" * (HEAD_BYTES_MAX + 1), "431 Request Header Fields Too Large"),
+    ],
+)
+def test_anything_else_is_refused_and_hung_up_on(data: bytes, status: str) -> None:
+    visit = Visit()
+    answer = visit.send(data + GET if data.endswith(b"\r\n\r\n") else data)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status}\r\n".encode())
+    assert b"\r\nConnection: close" in head
+    assert (b"\r\nAllow: GET, HEAD\r\n" in head) is status.startswith("405")
+    assert body == f"{status[4:]}\n".encode()
+    visit.scheduler.run()
+    assert visit.transport.is_lost
+
+
+def test_who_says_nothing_for_long_is_hung_up_on() -> None:
+    visit = Visit()
+    for _ in range(3):
+        visit.scheduler.advance(IDLE_S_MAX - 1)
+        assert visit.send(GET) == ANSWER
+    assert len(visit.open) == 1
+    visit.send(b"GET /here")  # a request that never ends does not count
+    visit.scheduler.advance(IDLE_S_MAX)
+    assert visit.transport.was_aborted
+    assert visit.open == set()
+    assert visit.scheduler.timer_count == 0

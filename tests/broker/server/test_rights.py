@@ -1,0 +1,255 @@
+"""Connections under rights and limits that change while they are open."""
+
+import pytest
+
+from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.access.passwords import ARGON2, hashed
+from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
+from fluffle.broker.access.users import User
+from fluffle.broker.access.verifying import Answer, Verdict, Verifier
+from fluffle.broker.config import Limits
+from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
+from fluffle.protocol.methods import Channel as ChannelMethods
+from fluffle.protocol.properties import Properties
+from fluffle.protocol.spec import PROTOCOL_HEADER
+from tests.support.edge import Client, Edge, start_ok
+
+
+def connect(edge: Edge, name: str = "alice", password: str = "wonder") -> Client:
+    """A connection of alice, who may do everything so far."""
+    return edge.connect(user=name, password=password)
+
+
+def knock(edge: Edge, name: str = "alice", vhost: str = "/") -> Client:
+    """A connection of alice that has asked for its virtual host."""
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    client.expect(Connection.Start, channel=0)
+    client.call(start_ok(f"\0{name}\0wonder"), Connection.Tune, channel=0)
+    tune_ok = Connection.TuneOk(2047, 131_072, 0)
+    client.send(encode_method(0, tune_ok), encode_method(0, Connection.Open(vhost)))
+    return client
+
+
+def allow(edge: Edge, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
+    edge.access.put_permission("alice", "/", Permission(configure, write, read))
+    edge.run()
+
+
+def test_a_publisher_that_loses_its_right_is_refused_at_once() -> None:
+    edge = Edge()
+    client = connect(edge)
+    client.declare("q")
+    client.publish(b"1", b"2")
+    allow(edge, write="^q$")
+    client.publish(b"3")
+    client.expect_channel_closed(
+        403, "write access to exchange 'amq.default' in vhost '/' refused for user 'alice'"
+    )
+    assert edge.vhost.queues["q"].ready_count == 2
+
+
+def test_a_right_that_is_given_later_counts_too() -> None:
+    edge = Edge()
+    client = connect(edge)
+    allow(edge, configure="^a")
+    client.send(encode_method(1, make(Queue.Declare, queue="b")))
+    client.expect_channel_closed(403, "configure access to queue 'b'")
+    allow(edge)
+    client.open_channel(2)
+    client.declare("b", 2)
+
+
+def test_the_route_of_another_user_is_not_touched() -> None:
+    edge = Edge()
+    guest, alice = edge.connect(), connect(edge)
+    for client in (guest, alice):
+        client.declare("q")
+        client.publish(b"first")
+    routes = guest.connection._session.routes  # type: ignore[union-attr]
+    assert len(routes) == 1
+    allow(edge)
+    assert len(routes) == 1
+    assert alice.connection._session.routes == {}  # type: ignore[union-attr]
+
+
+def test_consumers_that_may_not_read_any_more_are_ended() -> None:
+    edge = Edge()
+    client = connect(edge)
+    for name in ("mine", "theirs"):
+        client.declare(name)
+        client.consume(name, tag=name)
+    client.publish(b"held", queue="theirs")
+    assert client.bodies() == [b"held"]
+    allow(edge, read="^mine")
+    cancel = client.take()
+    assert isinstance(cancel.method, Basic.Cancel)
+    assert cancel.method.consumer_tag == "theirs"
+    client.publish(b"later", queue="theirs")
+    client.publish(b"for me", queue="mine")
+    assert client.bodies() == [b"for me"]
+    client.ack(1)
+    assert edge.vhost.queues["theirs"].ready_count == 1
+    client.expect_nothing()
+
+
+def test_a_deleted_user_is_shown_out() -> None:
+    edge = Edge()
+    client, other = connect(edge), edge.connect()
+    edge.access.delete_user("alice")
+    edge.run()
+    client.expect_closed(320, "CONNECTION_FORCED - user 'alice' is deleted")
+    other.declare("q")
+
+
+def test_connections_to_a_deleted_virtual_host_are_closed() -> None:
+    edge = Edge()
+    client = connect(edge)
+    edge.services.vhosts.pop("/")
+    edge.access.delete_vhost("/")
+    edge.run()
+    client.expect_closed(320, "CONNECTION_FORCED - vhost '/' is deleted")
+
+
+def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
+    edge = Edge()
+    clients = [connect(edge), edge.connect(), knock(edge)]
+    clients[2].expect(Connection.OpenOk, channel=0)
+    usage = edge.access.usage
+    assert usage.connections_of_user == {"alice": 2, "guest": 1}
+    assert usage.channels_of_user == {"alice": 1, "guest": 1}
+    clients[0].close()
+    clients[1].transport.lose()
+    edge.access.delete_user("alice")
+    edge.run()
+    assert usage.connection_count == 0
+    assert usage.channels_of_user == {}
+    assert edge.access._listeners == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "node_limit", "text"),
+    [
+        (
+            UserLimits(max_connections=1),
+            None,
+            "connection refused for user 'alice': user connection",
+        ),
+        (UserLimits(), 1, "connection refused: node connection limit (1) is reached"),
+    ],
+)
+def test_limits_of_connections(limits: UserLimits, node_limit: int | None, text: str) -> None:
+    edge = Edge(Limits(connections_max=node_limit))
+    edge.access.put_user(User("alice", hashed(b"wonder"), limits=limits))
+    first = connect(edge)
+    knock(edge).expect_closed(530, text)
+    first.close()
+    knock(edge).expect(Connection.OpenOk, channel=0)
+
+
+def test_limits_of_virtual_hosts() -> None:
+    edge = Edge()
+    edge.vhost.limits = VhostLimits(max_connections=1, max_queues=1)
+    client = connect(edge)
+    knock(edge).expect_closed(
+        530, "access to vhost '/' refused for user 'alice': connection limit (1) is reached"
+    )
+    client.declare("q")
+    client.declare("q")
+    client.send(encode_method(1, make(Queue.Declare, queue="r")))
+    client.expect_channel_closed(
+        406, "cannot declare queue 'r': queue limit in vhost '/' (1) is reached"
+    )
+
+
+def test_the_newest_limit_of_channels_counts() -> None:
+    edge = Edge()
+    client = connect(edge)
+    client.open_channel(2)
+    edge.access.put_user(User("alice", hashed(b"wonder"), limits=UserLimits(max_channels=2)))
+    client.call(ChannelMethods.Close(200, "", 0, 0), ChannelMethods.CloseOk, channel=2)
+    client.open_channel(2)
+    client.send(encode_method(3, ChannelMethods.Open()))
+    client.expect_closed(530, "number of channels opened for user 'alice' has reached")
+
+
+def test_without_a_permission_there_is_no_way_in() -> None:
+    edge = Edge()
+    edge.access.clear_permission("alice", "/")
+    knock(edge).expect_closed(530, "access to vhost '/' refused for user 'alice'", (10, 40))
+    edge.access.put_permission("alice", "/", EVERYTHING)
+    knock(edge).expect(Connection.OpenOk, channel=0)
+
+
+def test_topic_permissions_are_looked_at_with_every_key() -> None:
+    edge = Edge()
+    client = connect(edge)
+    client.declare("q")
+    client.bind("q", "amq.topic", "#")
+    client.publish(b"free", exchange="amq.topic", queue="key")
+    edge.access.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^{username}"))
+    client.publish(b"own", exchange="amq.topic", queue="alice.key")
+    cc = Properties(headers={"CC": ("A", [("S", b"alice.too"), ("S", b"bob")])})
+    client.publish(b"bob's", exchange="amq.topic", queue="alice.key", properties=cc)
+    client.expect_channel_closed(403, "write access to topic 'bob' in exchange 'amq.topic'")
+    assert edge.vhost.queues["q"].ready_count == 2
+
+
+def test_an_impersonator_may_sign_as_anybody() -> None:
+    edge = Edge()
+    edge.access.put_user(User("alice", hashed(b"wonder"), ("impersonator",)))
+    client = connect(edge)
+    client.declare("q")
+    client.publish(b"x", properties=Properties(user_id="bob"))
+    assert client.ready_count() == 1
+
+
+class Elsewhere:
+    """Password comparisons that wait to be answered."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.access_verifier = Verifier(lambda _job, answer: self.answers.append(answer))
+
+
+def slow_login(edge: Edge, elsewhere: Elsewhere) -> Client:
+    """A client whose password is being compared elsewhere."""
+    edge.access._verifier = elsewhere.access_verifier
+    edge.access.put_user(User("alice", hashed(b"wonder", ARGON2)))
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    client.expect(Connection.Start, channel=0)
+    client.send(encode_method(0, start_ok("\0alice\0wonder")))
+    client.expect_nothing()
+    return client
+
+
+@pytest.mark.parametrize(
+    ("verdict", "answer"), [(Verdict.RIGHT, Connection.Tune), (Verdict.WRONG, Connection.Close)]
+)
+def test_a_slow_password_is_waited_for(verdict: Verdict, answer: type[Connection.Tune]) -> None:
+    edge, elsewhere = Edge(), Elsewhere()
+    client = slow_login(edge, elsewhere)
+    edge.connect()  # others need not wait
+    elsewhere.answers[0](verdict)
+    edge.run()
+    client.expect(answer, channel=0)
+
+
+def test_who_does_not_wait_for_his_login_is_refused() -> None:
+    edge, elsewhere = Edge(), Elsewhere()
+    client = slow_login(edge, elsewhere)
+    client.send(encode_method(0, Connection.TuneOk(2047, 131_072, 0)))
+    client.expect_closed(504, "unexpected method in connection state securing")
+    elsewhere.answers[0](Verdict.RIGHT)
+    edge.run()
+    client.expect_nothing()
+
+
+def test_an_answer_for_a_client_that_has_gone_is_dropped() -> None:
+    edge, elsewhere = Edge(), Elsewhere()
+    client = slow_login(edge, elsewhere)
+    client.transport.lose()
+    elsewhere.answers[0](Verdict.RIGHT)
+    edge.run()
+    client.expect_nothing()

@@ -1,0 +1,78 @@
+"""Definitions move both ways: RabbitMQ's into fluffle and out again, fluffle's into RabbitMQ."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fluffle.broker.access.passwords import SHA256, SHA512, hashed
+from fluffle.broker.access.permissions import EVERYTHING
+from fluffle.broker.access.users import User
+from fluffle.broker.definitions.exporting import export_all
+from fluffle.broker.definitions.importing import import_definitions
+from fluffle.broker.definitions.reading import CATEGORIES, read_file
+from tests.broker.definitions.test_importing import empty
+from tests.compat.oracle import RabbitMQ
+from tests.support.client import Client
+
+pytestmark = pytest.mark.compat
+
+OF_ITS_OWN = {"default_queue_type"}
+"""Fields that RabbitMQ adds to a virtual host and that say nothing."""
+
+
+def comparable(definitions: dict[str, Any]) -> dict[str, set[str]]:
+    """The entries of each category as texts; their order says nothing."""
+    return {
+        name: {
+            json.dumps({key: entry[key] for key in entry.keys() - OF_ITS_OWN}, sort_keys=True)
+            for entry in definitions[name]
+        }
+        for name in CATEGORIES
+    }
+
+
+def test_rabbitmqs_definitions_come_out_as_they_went_in(rabbitmq: RabbitMQ) -> None:
+    rabbitmq.import_definitions(
+        {
+            "policies": [
+                {
+                    "vhost": "estate",
+                    "name": "policy",
+                    "pattern": "^none$",
+                    "apply-to": "queues",
+                    "definition": {"max-length": 5},
+                    "priority": 1,
+                }
+            ],
+            "queues": [
+                {
+                    "vhost": "estate",
+                    "name": "with arguments",
+                    "durable": True,
+                    "auto_delete": False,
+                    "arguments": {"x-max-length": 5, "x-a": [1, "é", 1.5], "x-b": {"c": True}},
+                }
+            ],
+        }
+    )
+    file = rabbitmq.export_definitions()
+    catalogue = empty()
+    assert import_definitions(read_file(file), catalogue) == []
+    theirs = comparable(json.loads(file.read_text()))
+    ours = comparable(json.loads(json.dumps(export_all(catalogue, "4.3.5"))))
+    for name in CATEGORIES:
+        assert ours[name] == theirs[name], name
+
+
+@pytest.mark.parametrize("algorithm", [SHA256, SHA512])
+def test_fluffles_users_log_in_to_rabbitmq(rabbitmq: RabbitMQ, algorithm: str) -> None:
+    catalogue = empty()
+    name = f"made here, {algorithm}"
+    catalogue.access.put_user(User(name, hashed("pässword".encode(), algorithm), ("management",)))
+    catalogue.access.put_permission(name, "/", EVERYTHING)
+    catalogue.vhost("/")
+    rabbitmq.import_definitions(export_all(catalogue, "4.0.5"))
+    with Client("127.0.0.1", rabbitmq.port) as client:
+        client.open(user=name, password="pässword")
+        assert client.heard[-1].name == "Connection.OpenOk"

@@ -1,0 +1,102 @@
+"""The same conversation with both brokers, and what both then tell Prometheus of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.request import urlopen
+
+import pika
+import pika.exceptions
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.compat.oracle import RabbitMQ, free_port
+from tests.support.daemon import Daemon
+
+CONNECTIONS_CLOSED = "rabbitmq_connections_closed_total"
+"""RabbitMQ counts those that did not log in here, too, though not among the opened ones."""
+
+VOLATILE = ("queue_type", "rabbit_volatile_queue")
+"""Direct reply-to has this type of queue since 4.2."""
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+
+def scrape(port: int) -> tuple[dict[str, str], dict[Sample, float]]:
+    """The type of each family, and the value of each sample."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    types = {family.name: family.type for family in families if family.name[:8] == "rabbitmq"}
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith("rabbitmq")
+    }
+    return types, samples
+
+
+def converse(port: int) -> None:
+    """A bit of everything that is counted; ends with one connection closed in order."""
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError):
+        connect(port, "wrong")
+    connection = connect(port, "guest")
+    channel = connection.channel()
+    for name in ("a", "b", "a"):
+        channel.queue_declare(name)
+    channel.queue_bind("a", "amq.fanout")
+    channel.queue_bind("b", "amq.fanout")
+    channel.basic_publish("amq.fanout", "", b"1")
+    channel.basic_publish("", "a", b"2")
+    channel.basic_publish("", "nowhere", b"3")
+    channel.basic_publish("", "nowhere", b"4", mandatory=True)
+    channel.confirm_delivery()
+    channel.basic_publish("", "a", b"5")
+    got, _, _ = channel.basic_get("a")
+    assert got is not None
+    channel.basic_nack(got.delivery_tag)
+    got, _, _ = channel.basic_get("a")
+    assert got is not None
+    assert got.redelivered
+    channel.basic_ack(got.delivery_tag)
+    channel.basic_get("b", auto_ack=True)
+    channel.basic_get("b")
+    for _, (method, _, _) in zip(range(2), channel.consume("a"), strict=False):
+        assert method is not None
+        channel.basic_ack(method.delivery_tag)
+    channel.cancel()
+    channel.queue_delete("b")
+    connection.close()
+
+
+def connect(port: int, password: str) -> pika.BlockingConnection:
+    credentials = pika.PlainCredentials("guest", password)
+    return pika.BlockingConnection(
+        pika.ConnectionParameters("127.0.0.1", port, credentials=credentials)
+    )
+
+
+@pytest.mark.compat
+def test_both_brokers_count_alike(tmp_path: Path) -> None:
+    port = free_port()
+    config = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {port}"
+    with RabbitMQ(tmp_path / "rabbitmq", config, "rabbitmq_prometheus") as rabbitmq:
+        converse(rabbitmq.port)
+        their_types, theirs = scrape(port)
+    with Daemon(tmp_path / "fluffle", "--metrics=127.0.0.1:0") as fluffle:
+        converse(fluffle.port)
+        our_types, ours = scrape(fluffle.addresses["metrics"][1])
+    assert {
+        name: (kind, their_types.get(name))
+        for name, kind in our_types.items()
+        if their_types.get(name) not in (kind, "unknown")
+    } == {}
+    counted = {
+        sample: value
+        for sample, value in ours.items()
+        if sample[0].endswith("_total")
+        and VOLATILE not in sample[1]
+        and sample[0] != CONNECTIONS_CLOSED
+    }
+    assert len(counted) == 23
+    assert counted == {sample: theirs.get(sample) for sample in counted}
