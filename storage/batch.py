@@ -22,9 +22,9 @@ class Batch:
     def append(self, group: int, index: int, payload: bytes, *, tag: int = 0) -> None:
         """Add an entry to a group's log.
 
-        `index`, from 1, is greater than that of every entry before it; gaps do not matter.  `tag` is 64
-        bits that `Log.entries` tells without reading the payload: the Raft term, or how many
-        messages are in it.  Raises `ValueError` for numbers that have no place on disk.
+        `index`, from 1, is greater than that of every entry before it; gaps do not matter.
+        `tag` is 64 bits that `Log.entries` tells without reading the payload: the Raft term, or
+        how many messages are in it.  Raises `ValueError` for numbers that have no place on disk.
         """
         if not (0 < index < INDEX_END and 0 <= tag <= INDEX_END and 0 <= group < INDEX_END):
             raise ValueError(f"group {group} index {index} tag {tag}")

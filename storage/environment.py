@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,7 @@ Databases = dict[Table, "lmdb._Database"]
 
 LOCK_FILE = "lock"
 STORE_FOLDER = "store"
+UNFINISHED_FOLDER = "store.new"
 DATA_FILE = "data.mdb"
 
 MAP_BYTES = 1 << 40
@@ -53,6 +55,8 @@ RESERVE_BYTES = 1 << 26
 READERS_MAX = 16
 READER_CHECK_COMMITS = 4096
 """A process that was killed while reading keeps pages from being used again until it is noticed."""
+
+DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.NotFoundError)
 
 META_BYTES = 8192
 """The two pages at the start that say which tree is current."""
@@ -171,20 +175,15 @@ def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environm
     folder = directory / STORE_FOLDER
     lock = _lock(directory)
     try:
-        is_new = not (folder / DATA_FILE).exists()
-        folder.mkdir(exist_ok=True)
+        if not folder.exists():
+            _make(directory)
         _forget_cached_meta(folder / DATA_FILE)
         environment = _open(folder, map_bytes=map_bytes)
         try:
-            _check_format(environment, directory)
-            databases = {t: environment.open_db(t.value) for t in Table}
-            _write_format(environment, databases[Table.SYSTEM])
+            databases = _checked_databases(environment, directory)
         except BaseException:
             environment.close()
             raise
-        if is_new:
-            for made_in in (folder, directory, directory.parent):
-                _sync_folder(made_in)
         return Environment(environment, lock, databases)
     except lmdb.Error as error:
         os.close(lock)
@@ -205,9 +204,7 @@ def read_environment(directory: Path) -> Environment:
     try:
         environment = _open(folder, map_bytes=MAP_BYTES, readonly=True)
         try:
-            if _check_format(environment, directory) is None:
-                raise StoreMissing(directory)
-            databases = {t: environment.open_db(t.value, create=False) for t in Table}
+            databases = _checked_databases(environment, directory)
         except BaseException:
             environment.close()
             raise
@@ -254,6 +251,26 @@ def _forget_cached_meta(data: Path) -> None:
         os.close(file)
 
 
+def _make(directory: Path) -> None:
+    """Make a store beside its place and move it there when it is durable.
+
+    LMDB does not sync the first pages of a new file: a power cut could leave one that it refuses.
+    """
+    unfinished = directory / UNFINISHED_FOLDER
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    environment = _open(unfinished, map_bytes=MAP_BYTES)
+    databases = {table: environment.open_db(table.value) for table in Table}
+    with environment.begin(write=True, db=databases[Table.SYSTEM]) as transaction:
+        transaction.put(FORMAT_KEY, format_value())
+    environment.sync(force=True)
+    environment.close()
+    _sync_folder(unfinished)
+    unfinished.rename(directory / STORE_FOLDER)
+    _sync_folder(directory)
+    _sync_folder(directory.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the names in it durable: a file that nobody can find is lost."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -263,31 +280,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _check_format(environment: lmdb.Environment, directory: Path) -> int | None:
-    """The format of what is there, None if nothing is.  Raises `NewerFormat`, `Corrupt`."""
-    if environment.stat()["entries"] == 0:
-        return None
-    database = environment.open_db(Table.SYSTEM.value, create=False)
-    with environment.begin() as transaction:
-        value = transaction.get(FORMAT_KEY, db=database)
+def _checked_databases(environment: lmdb.Environment, directory: Path) -> Databases:
+    """The tables of a store in a format that is known.  Raises `NewerFormat`, `Corrupt`."""
+    system = environment.open_db(Table.SYSTEM.value, create=False)
+    with environment.begin(db=system) as transaction:
+        value = transaction.get(FORMAT_KEY)
     if value is None:
-        return None  # the process ended between the first two commits
+        raise Corrupt("table system", "the format is missing")
     found = format_number(value)
     if found > FORMAT:
         raise NewerFormat(directory, found, FORMAT)
-    return found
-
-
-def _write_format(environment: lmdb.Environment, system: lmdb._Database) -> None:
-    with environment.begin(write=True, db=system) as transaction:
-        if transaction.get(FORMAT_KEY) is None:
-            transaction.put(FORMAT_KEY, format_value())
+    return {table: environment.open_db(table.value, create=False) for table in Table}
 
 
 def _storage_error(error: lmdb.Error) -> StorageError:
     """What LMDB says, as one of ours."""
     if isinstance(error, lmdb.MapFullError) or os.strerror(errno.ENOSPC) in str(error):
         return DiskFull(f"no room for a commit: {error}")
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError):
+    if isinstance(error, DAMAGE):
         return Corrupt("pages of the store", str(error))
     return StorageError(str(error))

@@ -14,6 +14,7 @@ from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import (
     DATA_FILE,
     STORE_FOLDER,
+    UNFINISHED_FOLDER,
     Environment,
     open_environment,
     read_environment,
@@ -130,11 +131,29 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreMissing, match="holds no store"):
         read_environment(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opener", [open_environment, read_environment])
+def test_a_store_without_its_tables_is_corrupt(
+    tmp_path: Path, opener: Callable[[Path], Environment]
+) -> None:
     folder = tmp_path / STORE_FOLDER
     folder.mkdir()
-    lmdb.open(str(folder)).close()
-    with pytest.raises(StoreMissing):
-        read_environment(tmp_path)
+    lmdb.open(str(folder), max_dbs=1).close()
+    with pytest.raises(Corrupt):
+        opener(tmp_path)
+    environment = lmdb.open(str(folder), max_dbs=1)
+    environment.open_db(b"system")
+    environment.close()
+    with pytest.raises(Corrupt, match="the format is missing"):
+        opener(tmp_path)
+
+
+def test_a_store_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / UNFINISHED_FOLDER).mkdir()
+    (tmp_path / UNFINISHED_FOLDER / DATA_FILE).write_bytes(bytes(5000))
+    open_environment(tmp_path).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", STORE_FOLDER]
 
 
 def test_reading_goes_on_beside_the_owner(tmp_path: Path) -> None:
