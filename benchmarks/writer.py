@@ -22,7 +22,7 @@ from struct import Struct
 
 import uvloop
 
-from benchmarks.machine import cpu_s, rss_bytes
+from benchmarks.machine import anonymous_bytes, cpu_s
 from benchmarks.report import markdown_table
 from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk, Work
@@ -122,7 +122,8 @@ class Run:
     """A commit, of all processes, without what the busy loop burns."""
     loop_share: float
     """How many of the callbacks that fit into the time were run."""
-    rss_mb: float
+    memory_mb: float
+    """Of all processes, mapped files apart."""
 
 
 class Driver:
@@ -197,7 +198,7 @@ async def drive(
         latencies[int(len(latencies) * 0.99)] * 1e3,
         (cpu - runs * CALLBACK_S) / len(latencies) * 1e6,
         runs * CALLBACK_S / elapsed,
-        rss_bytes(pids) / 1e6,
+        anonymous_bytes(pids) / 1e6,
     )
 
 

@@ -254,7 +254,8 @@ def _forget_cached_meta(data: Path) -> None:
 def _make(directory: Path) -> None:
     """Make a store beside its place and move it there when it is durable.
 
-    LMDB does not sync the first pages of a new file: a power cut could leave one that it refuses.
+    LMDB syncs the first pages of a new file with the first commit only: a power cut before that
+    leaves a file that it refuses.
     """
     unfinished = directory / UNFINISHED_FOLDER
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -263,7 +264,6 @@ def _make(directory: Path) -> None:
     databases = {table: environment.open_db(table.value) for table in Table}
     with environment.begin(write=True, db=databases[Table.SYSTEM]) as transaction:
         transaction.put(FORMAT_KEY, format_value())
-    environment.sync(force=True)
     environment.close()
     _sync_folder(unfinished)
     unfinished.rename(directory / STORE_FOLDER)

@@ -48,14 +48,13 @@ class Table(Enum):
 SEQUENCE = Struct(">Q")
 COLD_KEY = Struct(">QQH")
 COLD_HEAD = Struct(">QII")
+COLD_VALUE = Struct(">QIII")
 CRC = Struct(">I")
 NAME_SIZE = Struct(">I")
 FORMAT_KEY = b"format"
 FORMAT_VALUE = Struct(">I")
 PART = Struct(">QQHQI")
 """What a part's checksum covers before its piece."""
-
-COLD_PIECE_AT = COLD_HEAD.size + CRC.size
 
 
 @dataclass(slots=True)
@@ -127,21 +126,26 @@ def cold_part(key: Bytes, value: Bytes) -> Part:
     if len(key) != COLD_KEY.size:
         raise Corrupt(f"table cold, key {bytes(key).hex()}", "a key that was never written")
     group, index, number = COLD_KEY.unpack(key)
-    where = f"table cold, group {group} index {index} part {number}"
-    if len(value) < COLD_PIECE_AT:
-        raise Corrupt(where, f"a value of {len(value)} bytes, shorter than its head")
-    (head_crc,) = CRC.unpack_from(value, COLD_HEAD.size)
+    if len(value) < COLD_VALUE.size:
+        what = f"a value of {len(value)} bytes, shorter than its head"
+        raise Corrupt(_cold_place(group, index, number), what)
+    tag, size_bytes, crc, head_crc = COLD_VALUE.unpack_from(value)
     if head_crc != crc32(value[: COLD_HEAD.size], crc32(key)):
-        raise Corrupt(where, "the head does not match its checksum")
-    tag, size_bytes, crc = COLD_HEAD.unpack_from(value)
+        what = "the head does not match its checksum"
+        raise Corrupt(_cold_place(group, index, number), what)
     return Part(group, index, number, tag, size_bytes, crc)
+
+
+def _cold_place(group: int, index: int, number: int) -> str:
+    return f"table cold, group {group} index {index} part {number}"
 
 
 def cold_piece(part: Part, value: Bytes) -> Bytes:
     """The piece of a cold value whose head was read.  Raises `Corrupt`."""
-    piece = value[COLD_PIECE_AT:]
+    piece = value[COLD_VALUE.size :]
     if not part.fits(piece):
-        raise Corrupt(f"table cold, {part.name}", "the bytes do not match their checksum")
+        where = _cold_place(part.group, part.index, part.number)
+        raise Corrupt(where, "the bytes do not match their checksum")
     return piece
 
 

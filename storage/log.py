@@ -16,7 +16,6 @@ Rule 3: the newest record stays; it holds the sequence number and the greatest g
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from fluffle.storage.disk import Disk, Outcome, View, Work
@@ -36,15 +35,6 @@ from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place
 
 SLICE = 1024
 """No view looks at more entries or records before it ends."""
-
-
-@dataclass(slots=True)
-class Known:
-    """An entry without its payload."""
-
-    index: int
-    tag: int
-    size_bytes: int
 
 
 class Log:
@@ -182,15 +172,18 @@ class Log:
         """Those that have entries on disk."""
         return [group for group, positions in self._groups.items() if not positions.is_empty]
 
-    def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[Known]:
-        """What a group's log holds on disk, in order, read in slices.  Raises `Corrupt`."""
+    def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[Part]:
+        """What a group's log holds on disk, in order: the first part of each entry, without bytes.
+
+        Read in slices, so that changes meanwhile do no harm.  Raises `Corrupt`.
+        """
         while True:
             with self._disk.view() as view:
-                known = list(islice(self._known(view, group, first, stop), SLICE))
-            yield from known
-            if len(known) < SLICE:
+                heads = list(islice(self._heads(view, group, first, stop), SLICE))
+            yield from heads
+            if len(heads) < SLICE:
                 return
-            first = known[-1].index + 1
+            first = heads[-1].index + 1
 
     def read(self, group: int, first: int, stop: int, *, bytes_max: int) -> list[Entry]:
         """Entries from index `first` up to `stop`, as far as they are on disk.
@@ -206,18 +199,17 @@ class Log:
                     break
         return entries
 
-    def _known(self, view: View, group: int, first: int, stop: int) -> Iterator[Known]:
+    def _heads(self, view: View, group: int, first: int, stop: int) -> Iterator[Part]:
         positions = self._groups.get(group)
         if positions is None:
             return
         doomed = self._mover.doomed(group)
         for part in cold_heads(view, group, first, positions.cold_end(stop)):
-            if not any(start <= part.index < end for start, end in doomed):
-                yield Known(part.index, part.tag, part.size_bytes)
+            if not (doomed and _is_doomed(part.index, doomed)):
+                yield part
         records = Records(view)
         for index, where in positions.hot(first, stop):
-            head = records.head(where) or next(cold_heads(view, group, index, index + 1))
-            yield Known(index, head.tag, head.size_bytes)
+            yield records.head(where) or next(cold_heads(view, group, index, index + 1))
 
     def _read(self, view: View, group: int, first: int, stop: int) -> Iterator[Entry]:
         positions = self._groups.get(group)
@@ -225,7 +217,7 @@ class Log:
             return
         doomed = self._mover.doomed(group)
         for entry in assemble(cold_parts(view, group, first, positions.cold_end(stop))):
-            if not any(start <= entry.index < end for start, end in doomed):
+            if not (doomed and _is_doomed(entry.index, doomed)):
                 yield entry
         records = Records(view)
         for index, where in positions.hot(first, stop):
@@ -233,3 +225,7 @@ class Log:
             is_hot = records.head(where) is not None
             parts = records.parts(where) if is_hot else cold_parts(view, group, index, index + 1)
             yield next(assemble(parts))
+
+
+def _is_doomed(index: int, doomed: list[tuple[int, int]]) -> bool:
+    return any(first <= index < stop for first, stop in doomed)

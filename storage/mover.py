@@ -26,7 +26,7 @@ class Tuning:
     """What is consumed sooner is written only once; but a start reads all of it."""
     moved_bytes: int = 1 << 18
     """Records that may leave with one commit: this, or twice what the commit brings."""
-    trimmed_keys: int = 512
+    trimmed_keys: int = 256
     """Cold parts that may be deleted with one commit, for each of the first debts."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, load, report, results
+from benchmarks import compare, load, report, results, writer
 from benchmarks.brokers import NotAvailable, fluffle
 from benchmarks.machine import placements
 from benchmarks.plot import WIDTH_PX, Scale
@@ -162,6 +162,14 @@ def test_brokers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert not chosen.complete
     assert chosen.command == ("python -m benchmarks.compare --scenarios a16,b16 --reps 2 --secs 8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", writer.KINDS)
+def test_whoever_commits_is_measured(kind: str) -> None:
+    run = writer.measure(kind, writer.SCENARIOS[0], 0.2, busy=False)
+    assert run.commits_per_s > 1
+    assert 0 < run.p50_ms <= run.p99_ms
 
 
 @pytest.mark.slow
