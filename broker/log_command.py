@@ -42,9 +42,8 @@ def dump(directory: Path) -> None:
     with _reading(directory) as environment:
         for finding in inspect(environment):
             damaged = damaged or bool(finding.damage)
-            for text in (finding.text, *map(str, finding.damage)):
-                if text:
-                    click.echo(text)
+            texts = finding.text, *map(str, finding.damage)
+            click.echo("\n".join(filter(None, texts)))
     sys.exit(1 if damaged else 0)
 
 

@@ -40,7 +40,16 @@ SLICE = 1024
 class Log:
     """The logs of a node."""
 
-    __slots__ = ("_disk", "_groups", "_mover", "_moves", "_next_sequence", "_packed", "_top_group")
+    __slots__ = (
+        "_disk",
+        "_groups",
+        "_mover",
+        "_moves",
+        "_next_sequence",
+        "_packed",
+        "_recorded_top_group",
+        "_top_group",
+    )
 
     def __init__(self, disk: Disk, tuning: Tuning) -> None:
         self._disk = disk
@@ -48,6 +57,9 @@ class Log:
         self._mover = Mover(tuning)
         self._next_sequence = 1
         self._top_group = 0
+        """The greatest group id in use."""
+        self._recorded_top_group = 0
+        """What the newest record says it is."""
         self._packed: tuple[list[Change], Packer] | None = None
         """What the commit that runs brings."""
         self._moves: list[Move] = []
@@ -64,7 +76,7 @@ class Log:
         """Add to `work` what makes `changes` durable, and some upkeep.  Raises `Corrupt`."""
         packer = Packer(self._next_sequence, self._top_group)
         packer.pack(changes)
-        records = packer.finish()
+        records = packer.finish(even_empty=self._top_group > self._recorded_top_group)
         self._packed = changes, packer
         incoming = sum(map(len, records))
         self._mover.trim(work)
@@ -85,6 +97,8 @@ class Log:
         (changes, packer), self._packed = self._packed, None
         for sequence, record in enumerate(packer.records, start=self._next_sequence):
             self._mover.add_record(sequence, len(record))
+        if packer.records:
+            self._recorded_top_group = packer.top_group
         self._next_sequence = packer.sequence
         for change, where in zip(changes, packer.places, strict=True):
             self._apply(change if isinstance(change, Deletion) else change[0], where)
@@ -154,6 +168,7 @@ class Log:
             record.check()
             self._mover.add_record(record.sequence, record.size_bytes)
             self._next_sequence = record.sequence + 1
+            self._recorded_top_group = record.top_group
             self._top_group = max(self._top_group, record.top_group)
             for number, row in enumerate(record.changes()):
                 change = row.part if isinstance(row, Row) else row
@@ -164,7 +179,7 @@ class Log:
     # Reading
 
     def unused_group(self) -> int:
-        """A group id that was never given and never used."""
+        """A group id that was never given and never used; the next commit makes sure of it."""
         self._top_group += 1
         return self._top_group
 

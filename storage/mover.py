@@ -144,13 +144,13 @@ def _survivors(
         record.check()
         for number, row in record.parts():
             part = row.part
+            entry = part.group, part.index
             if part.number == 0:
                 positions = groups.get(part.group)
-                where = place(sequence, number)
-                survives = positions is not None and positions.find(part.index) == where
-                if survives:
-                    moves.append((part.group, part.index))
+                where = positions.find(part.index) if positions else 0
+                survives = where == place(sequence, number)
+                moves += [entry] * survives
             if survives:
-                key = cold_key(part.group, part.index, part.number)
-                cold.append((Table.COLD, key, cold_value(part, record.raw_piece(row))))
+                value = cold_value(part, record.raw_piece(row))
+                cold.append((Table.COLD, cold_key(*entry, part.number), value))
     return moves

@@ -63,6 +63,8 @@ class Positions:
         at = bisect_left(self._indexes, first, self._head)
         end = bisect_left(self._indexes, stop, at)
         if end == len(self._indexes):
+            while at > self._head and not self._places[at - 1]:
+                at -= 1  # so that an index that is deleted can be appended again
             del self._indexes[at:], self._places[at:]
         else:
             self._places[at:end] = array("Q", bytes(8 * (end - at)))

@@ -100,9 +100,9 @@ class Packer:
                 self._pieces.append(piece)
                 self._offset += len(piece)
 
-    def finish(self) -> list[bytes]:
+    def finish(self, *, even_empty: bool = False) -> list[bytes]:
         """All records, the first under the sequence number this packer began with."""
-        if self._rows:
+        if self._rows or (even_empty and not self.records):
             self._close_record()
         return self.records
 

@@ -1,11 +1,12 @@
 """Positions of one group against a dictionary."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.storage.positions import COMPACT_ENTRIES, Positions
 
 
+@example([("append", 0, 0)] * 3 + [("delete", 2, 1), ("delete", 3, 1), ("append", 0, 0)])
 @given(
     st.lists(
         st.tuples(

@@ -161,6 +161,19 @@ def test_group_ids_are_never_given_twice(host: Host) -> None:
     assert host.log.unused_group() == 10
 
 
+def test_a_group_id_is_taken_by_a_definition_alone(host: Host) -> None:
+    batch = Batch()
+    batch.put("queue", b"orders", b"")
+    for expected in (1, 2):
+        assert host.log.unused_group() == expected
+        host.submit(batch)
+        host.settle()
+        host.restart()
+    host.submit(batch)
+    assert host.writer.work is not None
+    assert [table for table, _, _ in host.writer.work.puts] == [Table.CATALOG], "known by now"
+
+
 # Failing
 
 
