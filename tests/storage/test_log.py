@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fluffle.storage.batch import Batch
@@ -250,13 +250,23 @@ ACTIONS = st.one_of(
 )
 
 
+class Entries(dict[int, bytes]):
+    """What one group should hold, and which index its next entry must exceed."""
+
+    last = 0
+
+    def copy(self) -> "Entries":
+        same = Entries(self)
+        same.last = self.last
+        return same
+
+
 class Model:
     """What a log should hold: a dictionary for each group."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.durable: dict[int, dict[int, bytes]] = {1: {}, 2: {}, 3: {}}
-        self.states = [self.durable]
+        self.states = [{group: Entries() for group in (1, 2, 3)}]
         """As it is on disk, and as it will be after each batch on its way."""
         self.serial = 0
 
@@ -270,18 +280,22 @@ class Model:
         self.check()
 
     def change(self, action: str, group: int, a: int, b: int) -> None:
-        state = {key: dict(entries) for key, entries in self.states[-1].items()}
+        state = {key: entries.copy() for key, entries in self.states[-1].items()}
+        entries = state[group]
         batch = Batch()
         if action == "append":
             for _ in range(a):
                 self.serial += 1
-                index = max([0, *state[group]]) + 1
-                state[group][index] = b"%d" % self.serial + bytes(b)
-                batch.append(group, index, state[group][index])
+                entries.last += 1
+                entries[entries.last] = b"%d" % self.serial + bytes(b)
+                batch.append(group, entries.last, entries[entries.last])
         else:
             stop = a + b if action == "delete" else INDEX_END
             batch.delete(group, a, stop)
-            state[group] = {i: p for i, p in state[group].items() if not a <= i < stop}
+            for index in [index for index in entries if a <= index < stop]:
+                del entries[index]
+            if a <= entries.last < stop:
+                entries.last = max(a - 1, 0)
         self.states.append(state)
         self.host.store.submit(batch, self.advance)
         self.host.store.flush()
@@ -318,6 +332,7 @@ def run_against_model(
 
 
 @given(st.lists(ACTIONS, max_size=60))
+@example([("append", 1, 3, 0), ("delete", 1, 2, 1), ("delete", 1, 3, 1), ("append", 1, 1, 0)])
 @settings(deadline=None)
 def test_a_log_holds_what_a_dictionary_would(actions: list[tuple[str, int, int, int]]) -> None:
     disk = MemoryDisk()
