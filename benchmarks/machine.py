@@ -66,6 +66,12 @@ def rss_bytes(pids: list[int]) -> int:
     return sum(int((PROC / f"{pid}/statm").read_text().split()[1]) for pid in pids) * PAGE_BYTES
 
 
+def anonymous_bytes(pids: list[int]) -> int:
+    """Memory of `pids` that is theirs alone, without the pages of files they have mapped."""
+    statuses = ((PROC / f"{pid}/status").read_text() for pid in pids)
+    return sum(int(status.partition("RssAnon:")[2].split()[0]) for status in statuses) * 1024
+
+
 def machine_class() -> dict[str, str | int]:
     """The kind of machine; nothing that would name this one."""
     models = [

@@ -1,4 +1,7 @@
-"""The command line: `fluffle serve`.  Says what is wrong in a sentence, never with a traceback."""
+"""The command line: `fluffle serve`, `fluffle log`.
+
+It says what is wrong in a sentence, never with a traceback.
+"""
 
 import logging
 import os
@@ -8,6 +11,7 @@ from typing import Any
 
 import click
 
+from fluffle.broker.log_command import log
 from fluffle.broker.options import CONFIG, OPTIONS, OptionError, resolve
 
 logger = logging.getLogger(__name__)
@@ -67,6 +71,9 @@ def serve(**flags: Any) -> None:
     for source in settings.not_in_effect:
         event(logger, logging.WARNING, "not_yet_in_effect", option=source)
     sys.exit(run(settings.config, Node))
+
+
+main.add_command(log)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, load, report, results
+from benchmarks import compare, load, report, results, writer
 from benchmarks.brokers import NotAvailable, fluffle
 from benchmarks.client import broker_version
 from benchmarks.machine import placements
@@ -216,6 +216,14 @@ def test_what_has_no_commit_is_not_recorded(
     assert not results.may_record()
     assert results.here_and_now()["commit"].endswith("-dirty")
     assert "commit them, or name a folder with --out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", writer.KINDS)
+def test_whoever_commits_is_measured(kind: str) -> None:
+    run = writer.measure(kind, writer.SCENARIOS[0], 0.2, busy=False)
+    assert run.commits_per_s > 1
+    assert 0 < run.p50_ms <= run.p99_ms
 
 
 @pytest.mark.slow

@@ -1,0 +1,51 @@
+"""A batch: what must become durable together.  It is never split over two commits."""
+
+from fluffle.storage.layout import INDEX_END, catalog_key, catalog_value, cut
+from fluffle.storage.record import Change, Deletion
+
+
+class Batch:
+    """Changes of logs and of the catalog, in order."""
+
+    __slots__ = ("changes", "definitions", "size_bytes")
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.definitions: dict[bytes, bytes | None] = {}
+        """Key -> value as on disk; None removes."""
+        self.size_bytes = 0
+        """Bytes of payload and values."""
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.definitions)
+
+    def append(self, group: int, index: int, payload: bytes, *, tag: int = 0) -> None:
+        """Add an entry to a group's log.
+
+        `index`, from 1, is greater than that of every entry before it; gaps do not matter.
+        `tag` is 64 bits that `Log.entries` tells without reading the payload: the Raft term, or
+        how many messages are in it.  Raises `ValueError` for numbers that have no place on disk.
+        """
+        if not (0 < index < INDEX_END and 0 <= tag <= INDEX_END and 0 <= group < INDEX_END):
+            raise ValueError(f"group {group} index {index} tag {tag}")
+        self.changes += cut(group, index, tag, payload)
+        self.size_bytes += len(payload)
+
+    def delete(self, group: int, first: int, stop: int) -> None:
+        """Delete a group's entries from index `first` up to, not including, `stop`.
+
+        Costs the same for one and for a million: the space is freed by later commits, slice by
+        slice.  After deleting a tail its indexes may be used again.
+        """
+        if not (0 <= first <= stop <= INDEX_END and 0 <= group < INDEX_END):
+            raise ValueError(f"group {group} from {first} up to {stop}")
+        self.changes.append(Deletion(group, first, stop))
+
+    def put(self, kind: str, name: bytes, value: bytes) -> None:
+        """Write a definition, in place of what had its name."""
+        self.definitions[catalog_key(kind, name)] = catalog_value(kind, name, value)
+        self.size_bytes += len(name) + len(value)
+
+    def remove(self, kind: str, name: bytes) -> None:
+        """Delete a definition, if there is one."""
+        self.definitions[catalog_key(kind, name)] = None

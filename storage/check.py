@@ -1,0 +1,102 @@
+"""Read a whole store and say what is in it, and what is wrong.  Changes nothing.
+
+It reads in short views, so that a node that works on the store meanwhile is not held up; what
+the node changes between two views is seen as it was or as it is.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from fluffle.storage.disk import Disk
+from fluffle.storage.errors import Corrupt
+from fluffle.storage.layout import (
+    Bytes,
+    Table,
+    catalog_item,
+    cold_part,
+    cold_piece,
+    sequence_number,
+)
+from fluffle.storage.record import Deletion, Record
+
+SLICE = 256
+"""No view looks at more values before it ends."""
+
+PREVIEW_BYTES = 32
+
+
+@dataclass(slots=True)
+class Finding:
+    """One value of the store."""
+
+    text: str
+    """What is in it; empty if it cannot be said."""
+    damage: tuple[Corrupt, ...] = ()
+
+
+def inspect(disk: Disk) -> Iterator[Finding]:
+    """Every value of the store in the order of tables and keys, each checked."""
+    yield from _slices(disk, Table.CATALOG, _definition)
+    yield from _slices(disk, Table.HOT, _record)
+    yield from _slices(disk, Table.COLD, _cold)
+
+
+def _slices(
+    disk: Disk, table: Table, describe: Callable[[Bytes, Bytes], Finding]
+) -> Iterator[Finding]:
+    first = b"\0"
+    while True:
+        findings = []
+        with disk.view() as view:
+            for key, value in islice(view.scan(table, first, None), SLICE):
+                findings.append(_checked(describe, key, value))
+                first = bytes(key) + b"\0"
+        yield from findings
+        if len(findings) < SLICE:
+            return
+
+
+def _checked(describe: Callable[[Bytes, Bytes], Finding], key: Bytes, value: Bytes) -> Finding:
+    try:
+        return describe(key, value)
+    except Corrupt as damage:
+        return Finding("", (damage,))
+
+
+def _definition(key: Bytes, value: Bytes) -> Finding:
+    kind, name, content = catalog_item(key, value)
+    return Finding(f"catalog {kind} {name!r} {_preview(content)}")
+
+
+def _record(key: Bytes, value: Bytes) -> Finding:
+    record = Record(sequence_number(key), value)
+    record.check()
+    lines = [
+        f"hot record {record.sequence} {record.size_bytes} bytes, top group {record.top_group}"
+    ]
+    damage = []
+    for change in record.changes():
+        if isinstance(change, Deletion):
+            group, first, stop = change
+            lines.append(f"  delete group {group} index {first} up to {stop}")
+            continue
+        try:
+            content = _preview(record.piece(change))
+        except Corrupt as error:
+            damage.append(error)
+            content = "damaged"
+        part = change.part
+        lines.append(f"  append {part.name} tag {part.tag} size {part.size_bytes} {content}")
+    return Finding("\n".join(lines), tuple(damage))
+
+
+def _cold(key: Bytes, value: Bytes) -> Finding:
+    part = cold_part(key, value)
+    content = _preview(cold_piece(part, value))
+    return Finding(f"cold {part.name} tag {part.tag} size {part.size_bytes} {content}")
+
+
+def _preview(content: Bytes) -> str:
+    shown = bytes(content[:PREVIEW_BYTES])
+    return f"{shown!r}" + ("..." if len(content) > PREVIEW_BYTES else "")

@@ -1,0 +1,70 @@
+"""The port to the disk: tables of keys in order, changed by one piece of work at a time.
+
+`environment.Environment` is LMDB, `memory.MemoryDisk` the fake; both pass the same tests.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fluffle.storage.layout import Bytes, Table
+
+
+@dataclass(slots=True)
+class Trim:
+    """A stretch of the cold table that is to go, from `first` up to, not including, `stop`."""
+
+    first: bytes
+    stop: bytes
+
+
+@dataclass(slots=True)
+class Work:
+    """What one commit does: trim, then remove, then put.  All of it or nothing."""
+
+    trims: list[Trim] = field(default_factory=list)
+    """Done in order until `trim_keys_max` keys are deleted; the rest is for later commits."""
+    trim_keys_max: int = 0
+    removes: list[tuple[Table, bytes]] = field(default_factory=list)
+    """Keys that are not there do not matter."""
+    puts: list[tuple[Table, bytes, bytes]] = field(default_factory=list)
+    """Keys of the hot table only rise."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a commit that succeeded has to tell."""
+
+    trims_finished: int
+    trimmed_keys: int
+    used_bytes: int
+    """Taken by tables, without free pages."""
+
+
+class View(Protocol):
+    """What was on disk at one moment.  What it returns lives only as long as it does."""
+
+    def get(self, table: Table, key: bytes) -> Bytes | None: ...
+
+    def scan(self, table: Table, first: bytes, stop: bytes | None) -> Iterator[tuple[Bytes, Bytes]]:
+        """Keys from `first` up to `stop`, in order, with their values."""
+
+    def last_key(self, table: Table, stop: bytes | None) -> bytes | None:
+        """The greatest key below `stop`, or of all."""
+
+
+class Disk(Protocol):
+    """Reads at any time from one thread; commits one after the other from one, maybe another."""
+
+    @property
+    def room_bytes(self) -> int:
+        """What `used_bytes` may grow to before commits fail."""
+
+    def view(self) -> AbstractContextManager[View]:
+        """For one short reading: what it holds cannot be used again until it ends."""
+
+    def commit(self, work: Work) -> Outcome:
+        """Return when it is durable.  Raises `StorageError`; then nothing is known any more."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,302 @@
+"""The LMDB environment of a node: open and locked, read, changed.  The only `import lmdb`.
+
+    DIR/lock             held while a node runs; names its process
+    DIR/store/data.mdb   everything
+    DIR/store/lock.mdb   LMDB's table of readers
+
+Rule 1: full sync, always.  Without it a commit that was reported can be undone by a power cut.
+Rule 2: no writemap (three times slower for large values, and a stray write would reach the disk),
+no readahead (random reads), no read transaction that outlives a `with`.
+Rule 3: no commit is tried again.  After a failed sync the kernel takes pages for written that are
+not, so a second try could succeed for nothing.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+
+from fluffle.storage.disk import Outcome, Work
+from fluffle.storage.errors import (
+    Corrupt,
+    DiskFull,
+    NewerFormat,
+    StorageError,
+    StoreInUse,
+    StoreMissing,
+)
+from fluffle.storage.layout import (
+    FORMAT,
+    FORMAT_KEY,
+    Bytes,
+    Table,
+    format_number,
+    format_value,
+)
+
+Databases = dict[Table, "lmdb._Database"]
+
+LOCK_FILE = "lock"
+STORE_FOLDER = "store"
+UNFINISHED_FOLDER = "store.new"
+DATA_FILE = "data.mdb"
+
+MAP_BYTES = 1 << 40
+"""Reserved addresses, not memory and not disk: a limit that the disk reaches first."""
+
+RESERVE_BYTES = 1 << 26
+"""Kept for deletions, which need fresh pages before they free any."""
+
+READERS_MAX = 16
+READER_CHECK_COMMITS = 4096
+"""A process that was killed while reading keeps pages from being used again until it is noticed."""
+
+DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.NotFoundError)
+
+META_BYTES = 8192
+"""The two pages at the start that say which tree is current."""
+
+
+class Environment:
+    """An open store.  `commit` may run in another thread than everything else."""
+
+    __slots__ = ("_commits", "_databases", "_environment", "_lock", "_map_bytes", "_page_bytes")
+
+    def __init__(
+        self, environment: lmdb.Environment, lock: int | None, databases: Databases
+    ) -> None:
+        self._environment = environment
+        self._lock = lock
+        self._databases = databases
+        self._map_bytes = environment.info()["map_size"]
+        self._page_bytes = environment.stat()["psize"]
+        self._commits = 0
+
+    @property
+    def room_bytes(self) -> int:
+        return self._map_bytes - RESERVE_BYTES
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator["LmdbView"]:
+        with self._environment.begin(buffers=True) as transaction:
+            yield LmdbView(transaction, self._databases)
+
+    def commit(self, work: Work) -> Outcome:
+        try:
+            with self._environment.begin(write=True) as transaction:
+                finished, trimmed = self._trim(transaction, work)
+                for table, key in work.removes:
+                    transaction.delete(key, db=self._databases[table])
+                for table, key, value in work.puts:
+                    self._put(transaction, table, key, value)
+                used = self._used_bytes(transaction)
+        except lmdb.Error as error:
+            raise _storage_error(error) from error
+        self._commits += 1
+        if self._commits % READER_CHECK_COMMITS == 0:
+            self._environment.reader_check()
+        return Outcome(finished, trimmed, used)
+
+    def close(self) -> None:
+        """Let another process have the store."""
+        self._environment.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _put(self, transaction: lmdb.Transaction, table: Table, key: bytes, value: bytes) -> None:
+        """Keys that only rise fill their pages, if LMDB is told."""
+        rises = table is Table.HOT
+        if not transaction.put(key, value, db=self._databases[table], append=rises):
+            raise StorageError(f"key {key.hex()} of the hot table does not rise")
+
+    def _trim(self, transaction: lmdb.Transaction, work: Work) -> tuple[int, int]:
+        """Delete up to `trim_keys_max` keys; how many trims are finished, and how many keys."""
+        cursor = transaction.cursor(db=self._databases[Table.COLD])
+        trimmed = 0
+        for finished, trim in enumerate(work.trims):
+            found = cursor.set_range(trim.first)
+            while found and bytes(cursor.key()) < trim.stop:
+                if trimmed == work.trim_keys_max:
+                    return finished, trimmed
+                cursor.delete()  # moves on to the next
+                trimmed += 1
+                found = len(cursor.key()) > 0
+        return len(work.trims), trimmed
+
+    def _used_bytes(self, transaction: lmdb.Transaction) -> int:
+        pages = 0
+        for table in (Table.HOT, Table.COLD, Table.CATALOG):
+            stat = transaction.stat(self._databases[table])
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return pages * self._page_bytes
+
+
+class LmdbView:
+    """One read transaction."""
+
+    __slots__ = ("_databases", "_transaction")
+
+    def __init__(self, transaction: lmdb.Transaction, databases: Databases) -> None:
+        self._transaction = transaction
+        self._databases = databases
+
+    def get(self, table: Table, key: bytes) -> Bytes | None:
+        value: Bytes | None = self._transaction.get(key, db=self._databases[table])
+        return value
+
+    def scan(self, table: Table, first: bytes, stop: bytes | None) -> Iterator[tuple[Bytes, Bytes]]:
+        cursor = self._transaction.cursor(db=self._databases[table])
+        if not cursor.set_range(first):
+            return
+        for key, value in cursor:
+            if stop is not None and bytes(key) >= stop:
+                return
+            yield key, value
+
+    def last_key(self, table: Table, stop: bytes | None) -> bytes | None:
+        cursor = self._transaction.cursor(db=self._databases[table])
+        found = cursor.set_range(stop) if stop is not None else False
+        if not (cursor.prev() if found else cursor.last()):
+            return None
+        return bytes(cursor.key())
+
+
+def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environment:
+    """Open the store in `directory` for a node, making what is missing.
+
+    Raises `StoreInUse`, `NewerFormat`, `Corrupt`, `StorageError`; then nothing has been changed.
+    """
+    folder = directory / STORE_FOLDER
+    lock = _lock(directory)
+    try:
+        if not folder.exists():
+            _make(directory)
+        _forget_cached_meta(folder / DATA_FILE)
+        environment = _open(folder, map_bytes=map_bytes)
+        try:
+            databases = _checked_databases(environment, directory)
+        except BaseException:
+            environment.close()
+            raise
+        return Environment(environment, lock, databases)
+    except lmdb.Error as error:
+        os.close(lock)
+        raise _storage_error(error) from error
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def read_environment(directory: Path) -> Environment:
+    """Open the store in `directory` for reading only, beside the node that may be running.
+
+    Raises `StoreMissing`, `NewerFormat`, `Corrupt`, `StorageError`.
+    """
+    folder = directory / STORE_FOLDER
+    if not (folder / DATA_FILE).exists():
+        raise StoreMissing(directory)
+    try:
+        environment = _open(folder, map_bytes=MAP_BYTES, readonly=True)
+        try:
+            databases = _checked_databases(environment, directory)
+        except BaseException:
+            environment.close()
+            raise
+    except lmdb.Error as error:
+        raise _storage_error(error) from error
+    return Environment(environment, None, databases)
+
+
+def _open(folder: Path, *, map_bytes: int, readonly: bool = False) -> lmdb.Environment:
+    environment = lmdb.open(
+        str(folder),
+        map_size=map_bytes,
+        readonly=readonly,
+        create=not readonly,
+        max_dbs=len(Table),
+        max_readers=READERS_MAX,
+        readahead=False,
+        meminit=False,
+        mode=0o600,
+    )
+    environment.reader_check()
+    return environment
+
+
+def _lock(directory: Path) -> int:
+    """Take the directory for this process; the lock goes with the process, however it ends."""
+    lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 32).strip()
+        os.close(lock)
+        raise StoreInUse(directory, int(owner) if owner.isdigit() else None) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, b"%d\n" % os.getpid())
+    return lock
+
+
+def _forget_cached_meta(data: Path) -> None:
+    """After a failed sync the page cache may show a commit that the disk does not hold."""
+    with contextlib.suppress(FileNotFoundError):
+        file = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+        os.posix_fadvise(file, 0, META_BYTES, os.POSIX_FADV_DONTNEED)
+        os.close(file)
+
+
+def _make(directory: Path) -> None:
+    """Make a store beside its place and move it there when it is durable.
+
+    LMDB syncs the first pages of a new file with the first commit only: a power cut before that
+    leaves a file that it refuses.
+    """
+    unfinished = directory / UNFINISHED_FOLDER
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    environment = _open(unfinished, map_bytes=MAP_BYTES)
+    databases = {table: environment.open_db(table.value) for table in Table}
+    with environment.begin(write=True, db=databases[Table.SYSTEM]) as transaction:
+        transaction.put(FORMAT_KEY, format_value())
+    environment.close()
+    _sync_folder(unfinished)
+    unfinished.rename(directory / STORE_FOLDER)
+    _sync_folder(directory)
+    _sync_folder(directory.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in it durable: a file that nobody can find is lost."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checked_databases(environment: lmdb.Environment, directory: Path) -> Databases:
+    """The tables of a store in a format that is known.  Raises `NewerFormat`, `Corrupt`."""
+    system = environment.open_db(Table.SYSTEM.value, create=False)
+    with environment.begin(db=system) as transaction:
+        value = transaction.get(FORMAT_KEY)
+    if value is None:
+        raise Corrupt("table system", "the format is missing")
+    found = format_number(value)
+    if found > FORMAT:
+        raise NewerFormat(directory, found, FORMAT)
+    return {table: environment.open_db(table.value, create=False) for table in Table}
+
+
+def _storage_error(error: lmdb.Error) -> StorageError:
+    """What LMDB says, as one of ours."""
+    if isinstance(error, lmdb.MapFullError) or os.strerror(errno.ENOSPC) in str(error):
+        return DiskFull(f"no room for a commit: {error}")
+    if isinstance(error, DAMAGE):
+        return Corrupt("pages of the store", str(error))
+    return StorageError(str(error))

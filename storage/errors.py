@@ -1,0 +1,46 @@
+"""What can go wrong with what is on disk.  Nothing here is retried; the texts say what to do."""
+
+from pathlib import Path
+
+
+class StorageError(Exception):
+    """The store cannot do what it was asked; after one from a commit, the node must end."""
+
+
+class StoreInUse(StorageError):
+    """Another process works on the same directory."""
+
+    def __init__(self, directory: Path, pid: int | None) -> None:
+        who = f"process {pid}" if pid is not None else "another process"
+        super().__init__(f"{directory} is in use by {who}; stop it, or choose another directory")
+        self.pid = pid
+
+
+class NewerFormat(StorageError):
+    """The directory was written by a later version."""
+
+    def __init__(self, directory: Path, found: int, known: int) -> None:
+        super().__init__(
+            f"{directory} has format {found}; this version reads formats up to {known}. "
+            "Use the version that wrote it, or a later one; nothing has been changed"
+        )
+
+
+class StoreMissing(StorageError):
+    """There is no store in a directory that should hold one."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"{directory} holds no store")
+
+
+class DiskFull(StorageError):
+    """The map or the file system has no room for a commit."""
+
+
+class Corrupt(StorageError):
+    """Bytes on disk are not those that were written.  Says which and how; nothing is repaired."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"corrupt: {where}: {what}")
+        self.where = where
+        self.what = what

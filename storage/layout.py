@@ -1,0 +1,191 @@
+"""Every key and value on disk.  Integers are big-endian and unsigned; numbers are widths in bytes.
+
+    table    key                           value
+    -------------------------------------------------------------------------------------
+    hot      sequence:8                    a record, see `record.py`
+    cold     group:8 index:8 part:2        tag:8 size:4 crc:4 head_crc:4 piece
+    catalog  kind 00 sha256(name):32       crc:4 name_size:4 name value
+    system   "format"                      format:4 crc:4
+
+An entry of a group's log is cut into parts, so that no value needs a long stretch of free pages.
+Each part carries the entry's tag and whole size, and is a value of its own once it is cold.
+
+Rule 1: a checksum covers the key as well, so that a value in the wrong place is found.
+Rule 2: a part's checksum does not depend on the table it is in; moving it changes nothing.
+Rule 3: whoever changes a shape raises `FORMAT`.
+
+A checksum is zlib's CRC-32: it runs at a gigabyte a second and needs no further dependency.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
+from struct import Struct
+from zlib import crc32
+
+from fluffle.storage.errors import Corrupt
+
+FORMAT = 1
+
+PART_BYTES = 65_456
+"""With its header and LMDB's, a part fills 16 pages of 4 KiB."""
+
+INDEX_END = 2**64 - 1
+"""Behind every index: no entry has it."""
+
+Bytes = bytes | memoryview
+
+
+class Table(Enum):
+    """Each is a named database of the environment."""
+
+    HOT = b"hot"
+    COLD = b"cold"
+    CATALOG = b"catalog"
+    SYSTEM = b"system"
+
+
+SEQUENCE = Struct(">Q")
+COLD_KEY = Struct(">QQH")
+COLD_HEAD = Struct(">QII")
+COLD_VALUE = Struct(">QIII")
+CRC = Struct(">I")
+NAME_SIZE = Struct(">I")
+FORMAT_KEY = b"format"
+FORMAT_VALUE = Struct(">I")
+PART = Struct(">QQHQI")
+"""What a part's checksum covers before its piece."""
+
+
+@dataclass(slots=True)
+class Part:
+    """All there is to know of one part of an entry, its bytes apart."""
+
+    group: int
+    index: int
+    number: int
+    """From 0."""
+    tag: int
+    size_bytes: int
+    """Of the whole entry."""
+    crc: int
+    """Of all of the above and the piece."""
+
+    @property
+    def piece_bytes(self) -> int:
+        """How many of the entry's bytes are in this part."""
+        return min(PART_BYTES, self.size_bytes - self.number * PART_BYTES)
+
+    @property
+    def name(self) -> str:
+        """As it appears in reports."""
+        return f"group {self.group} index {self.index} part {self.number}"
+
+    def fits(self, piece: Bytes) -> bool:
+        """Whether `piece` is what was written."""
+        key = PART.pack(self.group, self.index, self.number, self.tag, self.size_bytes)
+        return len(piece) == self.piece_bytes and self.crc == crc32(piece, crc32(key))
+
+
+def cut(group: int, index: int, tag: int, payload: bytes) -> list[tuple[Part, Bytes]]:
+    """The parts of an entry and the piece of each; an entry without bytes has one."""
+    size = len(payload)
+    if size <= PART_BYTES:
+        crc = crc32(payload, crc32(PART.pack(group, index, 0, tag, size)))
+        return [(Part(group, index, 0, tag, size, crc), payload)]
+    parts: list[tuple[Part, Bytes]] = []
+    view = memoryview(payload)
+    for number, at in enumerate(range(0, size, PART_BYTES)):
+        piece = view[at : at + PART_BYTES]
+        crc = crc32(piece, crc32(PART.pack(group, index, number, tag, size)))
+        parts.append((Part(group, index, number, tag, size, crc), piece))
+    return parts
+
+
+def sequence_number(key: Bytes) -> int:
+    """The sequence number a record is under.  Raises `Corrupt`."""
+    if len(key) != SEQUENCE.size:
+        raise Corrupt(f"table hot, key {bytes(key).hex()}", "a key that was never written")
+    number: int = SEQUENCE.unpack(key)[0]
+    return number
+
+
+def cold_key(group: int, index: int, number: int = 0) -> bytes:
+    return COLD_KEY.pack(group, index, number)
+
+
+def cold_value(part: Part, piece: Bytes) -> bytes:
+    """A part as a value of its own, its checksum as it was."""
+    head = COLD_HEAD.pack(part.tag, part.size_bytes, part.crc)
+    head_crc = crc32(head, crc32(cold_key(part.group, part.index, part.number)))
+    return b"".join((head, CRC.pack(head_crc), piece))
+
+
+def cold_part(key: Bytes, value: Bytes) -> Part:
+    """Read and check the head of a cold value, without its piece.  Raises `Corrupt`."""
+    if len(key) != COLD_KEY.size:
+        raise Corrupt(f"table cold, key {bytes(key).hex()}", "a key that was never written")
+    group, index, number = COLD_KEY.unpack(key)
+    if len(value) < COLD_VALUE.size:
+        what = f"a value of {len(value)} bytes, shorter than its head"
+        raise Corrupt(_cold_place(group, index, number), what)
+    tag, size_bytes, crc, head_crc = COLD_VALUE.unpack_from(value)
+    if head_crc != crc32(value[: COLD_HEAD.size], crc32(key)):
+        what = "the head does not match its checksum"
+        raise Corrupt(_cold_place(group, index, number), what)
+    return Part(group, index, number, tag, size_bytes, crc)
+
+
+def _cold_place(group: int, index: int, number: int) -> str:
+    return f"table cold, group {group} index {index} part {number}"
+
+
+def cold_piece(part: Part, value: Bytes) -> Bytes:
+    """The piece of a cold value whose head was read.  Raises `Corrupt`."""
+    piece = value[COLD_VALUE.size :]
+    if not part.fits(piece):
+        where = _cold_place(part.group, part.index, part.number)
+        raise Corrupt(where, "the bytes do not match their checksum")
+    return piece
+
+
+def catalog_prefix(kind: str) -> bytes:
+    return kind.encode() + b"\0"
+
+
+def catalog_key(kind: str, name: bytes) -> bytes:
+    """LMDB's keys have at most 511 bytes, and a binding's name has more: hence the digest."""
+    return catalog_prefix(kind) + sha256(name).digest()
+
+
+def catalog_value(kind: str, name: bytes, value: bytes) -> bytes:
+    body = b"".join((NAME_SIZE.pack(len(name)), name, value))
+    return CRC.pack(crc32(body, crc32(catalog_key(kind, name)))) + body
+
+
+def catalog_item(key: Bytes, value: Bytes) -> tuple[str, bytes, bytes]:
+    """Kind, name and value of a definition.  Raises `Corrupt`."""
+    key = bytes(key)
+    kind = key.partition(b"\0")[0].decode(errors="replace")
+    where = f"table catalog, {kind} {key[-32:].hex()}"
+    name_at = CRC.size + NAME_SIZE.size
+    if len(value) < name_at:
+        raise Corrupt(where, f"a value of {len(value)} bytes, shorter than its head")
+    (crc,), (name_size,) = CRC.unpack_from(value), NAME_SIZE.unpack_from(value, CRC.size)
+    if crc != crc32(value[CRC.size :], crc32(key)):
+        raise Corrupt(where, "the bytes do not match their checksum")
+    return kind, bytes(value[name_at : name_at + name_size]), bytes(value[name_at + name_size :])
+
+
+def format_value(number: int = FORMAT) -> bytes:
+    body = FORMAT_VALUE.pack(number)
+    return body + CRC.pack(crc32(body))
+
+
+def format_number(value: Bytes) -> int:
+    """Raises `Corrupt`."""
+    body, crc = bytes(value[: FORMAT_VALUE.size]), bytes(value[FORMAT_VALUE.size :])
+    if CRC.pack(crc32(body)) != crc:
+        raise Corrupt("table system, format", "the number does not match its checksum")
+    number: int = FORMAT_VALUE.unpack(body)[0]
+    return number

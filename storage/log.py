@@ -1,0 +1,246 @@
+"""The logs of all groups: entries by group and index, in a hot and a cold table.
+
+        append                          mover
+    ------------>  hot: records  ------------------>  cold: parts by (group, index)
+                   by sequence     what has survived
+
+Appends of all groups go together, one record a commit, because keys of (group, index) would
+dirty a page for each group.  The newest records are the hot window; when it is full its oldest
+record goes, and entries in it that are not deleted move to the cold table, in the same commit.
+
+Rule 1: records leave in the order they came.  Hence a deletion need be kept only until what it
+deletes in the cold table is gone: until then it is a debt, and its record stays.
+Rule 2: everything is decided in memory, by one thread.  `begin` says what a commit is to do,
+`finish` believes it.  One commit at a time.
+Rule 3: the newest record stays; it holds the sequence number and the greatest group id.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from fluffle.storage.disk import Disk, Outcome, View, Work
+from fluffle.storage.layout import (
+    INDEX_END,
+    SEQUENCE,
+    Part,
+    Table,
+    cold_key,
+    cold_part,
+    sequence_number,
+)
+from fluffle.storage.mover import Debt, Move, Mover, Tuning
+from fluffle.storage.positions import Positions
+from fluffle.storage.reading import Entry, Records, assemble, cold_heads, cold_parts
+from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place
+
+SLICE = 1024
+"""No view looks at more entries or records before it ends."""
+
+
+class Log:
+    """The logs of a node."""
+
+    __slots__ = (
+        "_disk",
+        "_groups",
+        "_mover",
+        "_moves",
+        "_next_sequence",
+        "_packed",
+        "_recorded_top_group",
+        "_top_group",
+    )
+
+    def __init__(self, disk: Disk, tuning: Tuning) -> None:
+        self._disk = disk
+        self._groups: dict[int, Positions] = {}
+        self._mover = Mover(tuning)
+        self._next_sequence = 1
+        self._top_group = 0
+        """The greatest group id in use."""
+        self._recorded_top_group = 0
+        """What the newest record says it is."""
+        self._packed: tuple[list[Change], Packer] | None = None
+        """What the commit that runs brings."""
+        self._moves: list[Move] = []
+        """What the commit that runs moves to the cold table."""
+
+    # What a commit does
+
+    def admit(self, changes: list[Change]) -> None:
+        """Note changes that will be in a later commit.  Raises `ValueError` if they cannot be."""
+        for change in changes:
+            self._admit(change if isinstance(change, Deletion) else change[0])
+
+    def begin(self, changes: list[Change], work: Work) -> None:
+        """Add to `work` what makes `changes` durable, and some upkeep.  Raises `Corrupt`."""
+        packer = Packer(self._next_sequence, self._top_group)
+        packer.pack(changes)
+        records = packer.finish(even_empty=self._top_group > self._recorded_top_group)
+        self._packed = changes, packer
+        incoming = sum(map(len, records))
+        self._mover.trim(work)
+        if records:
+            with self._disk.view() as view:
+                self._moves = self._mover.move(Records(view), self._groups, incoming, work)
+        for sequence, record in enumerate(records, start=self._next_sequence):
+            work.puts.append((Table.HOT, SEQUENCE.pack(sequence), record))
+
+    def finish(self, outcome: Outcome) -> None:
+        """The work of `begin` is durable."""
+        for deletion in self._mover.finish(outcome):
+            self._positions(deletion.group).trimmed(deletion.first, deletion.stop)
+        for group, index in self._moves:
+            self._groups[group].chill(index)
+        self._moves = []
+        assert self._packed is not None
+        (changes, packer), self._packed = self._packed, None
+        for sequence, record in enumerate(packer.records, start=self._next_sequence):
+            self._mover.add_record(sequence, len(record))
+        if packer.records:
+            self._recorded_top_group = packer.top_group
+        self._next_sequence = packer.sequence
+        for change, where in zip(changes, packer.places, strict=True):
+            self._apply(change if isinstance(change, Deletion) else change[0], where)
+
+    @property
+    def needs_upkeep(self) -> bool:
+        """Whether commits without changes would be of use."""
+        return self._mover.has_debts
+
+    def _admit(self, change: Part | Deletion) -> None:
+        positions = self._positions(change.group)
+        if isinstance(change, Deletion):
+            if change.first <= positions.last < change.stop:
+                positions.last = max(change.first - 1, 0)
+        elif change.number == 0:
+            if change.index <= positions.last:
+                raise ValueError(f"{change.name} does not follow index {positions.last}")
+            positions.last = change.index
+
+    def _apply(self, change: Part | Deletion, where: int) -> None:
+        positions = self._positions(change.group)
+        if isinstance(change, Part):
+            if change.number == 0:
+                positions.append(change.index, where)
+            return
+        if positions.delete(change.first, change.stop):
+            self._mover.owe(Debt(where, change))
+        elif positions.is_forgettable:
+            del self._groups[change.group]
+
+    def _positions(self, group: int) -> Positions:
+        positions = self._groups.get(group)
+        if positions is None:
+            positions = self._groups[group] = Positions()
+            self._top_group = max(self._top_group, group)
+        return positions
+
+    # Recovery
+
+    def recover(self) -> None:
+        """Learn what is on disk.  Raises `Corrupt`."""
+        with self._disk.view() as view:
+            self._recover_cold(view)
+        recovered = SLICE
+        while recovered == SLICE:
+            with self._disk.view() as view:
+                recovered = self._recover_records(view)
+
+    def _recover_cold(self, view: View) -> None:
+        """The first and the last index of every group, by leaping over what is between."""
+        first = cold_key(0, 0)
+        while (item := next(view.scan(Table.COLD, first, None), None)) is not None:
+            part = cold_part(*item)
+            positions = self._positions(part.group)
+            positions.widen_cold(part.index)
+            first = cold_key(part.group + 1, 0)
+            last = view.last_key(Table.COLD, first)
+            assert last is not None
+            positions.last = cold_part(last, view.get(Table.COLD, last) or b"").index
+            positions.widen_cold(positions.last)
+
+    def _recover_records(self, view: View) -> int:
+        """Replay some hot records; how many."""
+        items = list(islice(view.scan(Table.HOT, SEQUENCE.pack(self._next_sequence), None), SLICE))
+        for key, value in items:
+            record = Record(sequence_number(key), value)
+            record.check()
+            self._mover.add_record(record.sequence, record.size_bytes)
+            self._next_sequence = record.sequence + 1
+            self._recorded_top_group = record.top_group
+            self._top_group = max(self._top_group, record.top_group)
+            for number, row in enumerate(record.changes()):
+                change = row.part if isinstance(row, Row) else row
+                self._admit(change)
+                self._apply(change, place(record.sequence, number))
+        return len(items)
+
+    # Reading
+
+    def unused_group(self) -> int:
+        """A group id that was never given and never used; the next commit makes sure of it."""
+        self._top_group += 1
+        return self._top_group
+
+    def groups(self) -> list[int]:
+        """Those that have entries on disk."""
+        return [group for group, positions in self._groups.items() if not positions.is_empty]
+
+    def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[Part]:
+        """What a group's log holds on disk, in order: the first part of each entry, without bytes.
+
+        Read in slices, so that changes meanwhile do no harm.  Raises `Corrupt`.
+        """
+        while True:
+            with self._disk.view() as view:
+                heads = list(islice(self._heads(view, group, first, stop), SLICE))
+            yield from heads
+            if len(heads) < SLICE:
+                return
+            first = heads[-1].index + 1
+
+    def read(self, group: int, first: int, stop: int, *, bytes_max: int) -> list[Entry]:
+        """Entries from index `first` up to `stop`, as far as they are on disk.
+
+        Ends with the entry that reaches `bytes_max`.  Raises `Corrupt`.
+        """
+        entries: list[Entry] = []
+        with self._disk.view() as view:
+            for entry in self._read(view, group, first, stop):
+                entries.append(entry)
+                bytes_max -= len(entry.payload)
+                if bytes_max <= 0:
+                    break
+        return entries
+
+    def _heads(self, view: View, group: int, first: int, stop: int) -> Iterator[Part]:
+        positions = self._groups.get(group)
+        if positions is None:
+            return
+        doomed = self._mover.doomed(group)
+        for part in cold_heads(view, group, first, positions.cold_end(stop)):
+            if not (doomed and _is_doomed(part.index, doomed)):
+                yield part
+        records = Records(view)
+        for index, where in positions.hot(first, stop):
+            yield records.head(where) or next(cold_heads(view, group, index, index + 1))
+
+    def _read(self, view: View, group: int, first: int, stop: int) -> Iterator[Entry]:
+        positions = self._groups.get(group)
+        if positions is None:
+            return
+        doomed = self._mover.doomed(group)
+        for entry in assemble(cold_parts(view, group, first, positions.cold_end(stop))):
+            if not (doomed and _is_doomed(entry.index, doomed)):
+                yield entry
+        records = Records(view)
+        for index, where in positions.hot(first, stop):
+            # The commit that runs may have moved it already.
+            is_hot = records.head(where) is not None
+            parts = records.parts(where) if is_hot else cold_parts(view, group, index, index + 1)
+            yield next(assemble(parts))
+
+
+def _is_doomed(index: int, doomed: list[tuple[int, int]]) -> bool:
+    return any(first <= index < stop for first, stop in doomed)

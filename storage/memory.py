@@ -1,0 +1,133 @@
+"""A disk in memory: the fake that passes the tests of the real one, and fails on demand.
+
+Faults: `fail_next` makes the next commit raise; `room_bytes` can be small; `flip` and `lose` damage
+values; while `is_lying`, commits return before they are durable, and `after_power_loss` shows what
+would have been left.
+"""
+
+import contextlib
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from fluffle.storage.disk import Outcome, Trim, Work
+from fluffle.storage.errors import DiskFull, StorageError
+from fluffle.storage.layout import FORMAT_KEY, Bytes, Table, format_value
+
+Tables = dict[Table, dict[bytes, bytes]]
+
+
+class MemoryDisk:
+    """Tables as dictionaries beside their sorted keys."""
+
+    __slots__ = ("_durable", "_keys", "_room_bytes", "_tables", "fail_next", "is_lying")
+
+    def __init__(self, tables: Tables | None = None, *, room_bytes: int = 1 << 40) -> None:
+        self._tables: Tables = tables or {table: {} for table in Table}
+        self._tables[Table.SYSTEM].setdefault(FORMAT_KEY, format_value())
+        self._keys = {table: sorted(values) for table, values in self._tables.items()}
+        self._room_bytes = room_bytes
+        self._durable = self._copy()
+        self.fail_next: StorageError | None = None
+        """What the next commit raises."""
+        self.is_lying = False
+        """Whether commits return without having been synced."""
+
+    @property
+    def room_bytes(self) -> int:
+        return self._room_bytes
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator["MemoryView"]:
+        yield MemoryView(self._tables, self._keys)
+
+    def commit(self, work: Work) -> Outcome:
+        failure, self.fail_next = self.fail_next, None
+        if failure is not None:
+            raise failure
+        if self._used_bytes() + sum(len(value) for _, _, value in work.puts) > self._room_bytes:
+            raise DiskFull("no room for a commit: this disk in memory is full")
+        finished, trimmed = self._trim(work.trims, work.trim_keys_max)
+        for table, key in work.removes:
+            self._remove(table, key)
+        for table, key, value in work.puts:
+            self._put(table, key, bytes(value))
+        if not self.is_lying:
+            self.sync()
+        return Outcome(finished, trimmed, self._used_bytes())
+
+    def sync(self) -> None:
+        """Make everything durable that was committed."""
+        self._durable = self._copy()
+
+    def after_power_loss(self) -> "MemoryDisk":
+        """The disk as it comes up again."""
+        return MemoryDisk({table: dict(values) for table, values in self._durable.items()})
+
+    def flip(self, table: Table, key: bytes, at: int) -> None:
+        """Change one byte of a value, as a failing disk does."""
+        value = bytearray(self._tables[table][key])
+        value[at] ^= 0x01
+        self._tables[table][key] = bytes(value)
+
+    def lose(self, table: Table, key: bytes) -> None:
+        """Forget a value."""
+        self._remove(table, key)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _copy(self) -> Tables:
+        return {table: dict(values) for table, values in self._tables.items()}
+
+    def _trim(self, trims: list[Trim], keys_max: int) -> tuple[int, int]:
+        trimmed = 0
+        for finished, trim in enumerate(trims):
+            keys = self._keys[Table.COLD]
+            first, stop = bisect_left(keys, trim.first), bisect_left(keys, trim.stop)
+            doomed = keys[first : min(stop, first + keys_max - trimmed)]
+            for key in doomed:
+                self._remove(Table.COLD, key)
+            trimmed += len(doomed)
+            if len(doomed) < stop - first:
+                return finished, trimmed
+        return len(trims), trimmed
+
+    def _remove(self, table: Table, key: bytes) -> None:
+        if self._tables[table].pop(key, None) is not None:
+            keys = self._keys[table]
+            del keys[bisect_left(keys, key)]
+
+    def _put(self, table: Table, key: bytes, value: bytes) -> None:
+        keys = self._keys[table]
+        if table is Table.HOT and keys and key <= keys[-1]:
+            raise StorageError(f"key {key.hex()} of the hot table does not rise")
+        if key not in self._tables[table]:
+            insort(keys, key)
+        self._tables[table][key] = value
+
+    def _used_bytes(self) -> int:
+        return sum(len(value) for values in self._tables.values() for value in values.values())
+
+
+class MemoryView:
+    """The tables as they are: nothing commits while somebody looks."""
+
+    __slots__ = ("_keys", "_tables")
+
+    def __init__(self, tables: Tables, keys: dict[Table, list[bytes]]) -> None:
+        self._tables = tables
+        self._keys = keys
+
+    def get(self, table: Table, key: bytes) -> Bytes | None:
+        return self._tables[table].get(key)
+
+    def scan(self, table: Table, first: bytes, stop: bytes | None) -> Iterator[tuple[Bytes, Bytes]]:
+        keys = self._keys[table]
+        end = len(keys) if stop is None else bisect_left(keys, stop)
+        for key in keys[bisect_left(keys, first) : end]:
+            yield key, self._tables[table][key]
+
+    def last_key(self, table: Table, stop: bytes | None) -> bytes | None:
+        keys = self._keys[table]
+        end = len(keys) if stop is None else bisect_left(keys, stop)
+        return keys[end - 1] if end else None

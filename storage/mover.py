@@ -1,0 +1,156 @@
+"""Upkeep that rides on commits: records leave the hot window, deletions are carried out.
+
+Each commit does a little, in proportion to what it brings, so that nobody waits for upkeep and
+it never falls behind.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from fluffle.storage.disk import Outcome, Trim, Work
+from fluffle.storage.errors import Corrupt
+from fluffle.storage.layout import SEQUENCE, Table, cold_key, cold_value
+from fluffle.storage.positions import Positions
+from fluffle.storage.reading import Records
+from fluffle.storage.record import Deletion, place, sequence_of
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How much upkeep rides on a commit."""
+
+    window_bytes: int = 1 << 25
+    """What is consumed sooner is written only once; but a start reads all of it."""
+    moved_bytes: int = 1 << 18
+    """Records that may leave with one commit: this, or twice what the commit brings."""
+    trimmed_keys: int = 256
+    """Cold parts that may be deleted with one commit, for each of the first debts."""
+
+
+TRIMS_MAX = 8
+"""Debts that one commit works on."""
+
+
+class Debt(NamedTuple):
+    """A deletion whose cold entries are not deleted yet."""
+
+    place: int
+    """Of its row; the record stays until the debt is paid."""
+    deletion: Deletion
+
+
+Move = tuple[int, int]
+"""Group and index of an entry that goes to the cold table."""
+
+
+class Mover:
+    """The hot window and the debts."""
+
+    __slots__ = ("_debts", "_leaving", "_tuning", "_window", "_window_bytes")
+
+    def __init__(self, tuning: Tuning) -> None:
+        self._tuning = tuning
+        self._window: deque[tuple[int, int]] = deque()
+        """Sequence number and size of every hot record, oldest first."""
+        self._window_bytes = 0
+        self._debts: deque[Debt] = deque()
+        """Oldest first."""
+        self._leaving = 0
+        """How many records leave with the commit that runs."""
+
+    @property
+    def has_debts(self) -> bool:
+        return bool(self._debts)
+
+    def add_record(self, sequence: int, size_bytes: int) -> None:
+        """A record is in the window."""
+        self._window.append((sequence, size_bytes))
+        self._window_bytes += size_bytes
+
+    def owe(self, debt: Debt) -> None:
+        """A deletion concerns entries that may be cold."""
+        self._debts.append(debt)
+
+    def doomed(self, group: int) -> list[tuple[int, int]]:
+        """Stretches of indexes whose cold entries are deleted, though they are still there."""
+        return [debt[1:] for _, debt in self._debts if debt.group == group]
+
+    def trim(self, work: Work) -> None:
+        """Have the oldest debts paid, as far as one commit can."""
+        for _, (group, first, stop) in islice(self._debts, TRIMS_MAX):
+            work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
+        work.trim_keys_max = len(work.trims) * self._tuning.trimmed_keys
+
+    def move(
+        self, records: Records, groups: Mapping[int, Positions], incoming_bytes: int, work: Work
+    ) -> list[Move]:
+        """Have the oldest records leave to make room for what comes.  Raises `Corrupt`."""
+        excess = self._window_bytes + incoming_bytes - self._tuning.window_bytes
+        excess = min(excess, max(self._tuning.moved_bytes, 2 * incoming_bytes))
+        barrier = sequence_of(self._debts[0].place) if self._debts else None
+        moves: list[Move] = []
+        cold: list[tuple[Table, bytes, bytes]] = []
+        while excess > 0 and self._leaving < len(self._window):
+            stop = self._together(records, self._leaving)
+            if barrier is not None and self._window[stop - 1][0] >= barrier:
+                break
+            leaving = list(islice(self._window, self._leaving, stop))
+            moves += _survivors(records, [sequence for sequence, _ in leaving], groups, cold)
+            work.removes += [(Table.HOT, SEQUENCE.pack(sequence)) for sequence, _ in leaving]
+            excess -= sum(size for _, size in leaving)
+            self._leaving = stop
+        work.puts += sorted(cold, key=lambda put: put[1])  # neighbours share pages
+        return moves
+
+    def finish(self, outcome: Outcome) -> list[Deletion]:
+        """The work is durable; which deletions are now carried out."""
+        for _ in range(self._leaving):
+            self._window_bytes -= self._window.popleft()[1]
+        self._leaving = 0
+        return [self._debts.popleft().deletion for _ in range(outcome.trims_finished)]
+
+    def _together(self, records: Records, start: int) -> int:
+        """Where the records end that must leave with the one at `start`: those that go on with
+        parts of an entry which began in it."""
+        stop = start + 1
+        while stop < len(self._window):
+            record = records.at(self._window[stop][0])
+            row = record and record.part(0)
+            if not row or row.part.number == 0:
+                break
+            stop += 1
+        return stop
+
+
+def _survivors(
+    records: Records,
+    sequences: list[int],
+    groups: Mapping[int, Positions],
+    cold: list[tuple[Table, bytes, bytes]],
+) -> list[Move]:
+    """The entries that begin in these records and are not deleted; adds their parts to `cold`.
+
+    Pieces move with their checksums, unlooked at: damage stays where it is, and visible.
+    """
+    moves: list[Move] = []
+    survives = False
+    for sequence in sequences:
+        record = records.at(sequence)
+        if record is None:
+            raise Corrupt(f"table hot, record {sequence}", "it is missing")
+        record.check()
+        for number, row in record.parts():
+            part = row.part
+            entry = part.group, part.index
+            if part.number == 0:
+                positions = groups.get(part.group)
+                where = positions.find(part.index) if positions else 0
+                survives = where == place(sequence, number)
+                moves += [entry] * survives
+            if survives:
+                value = cold_value(part, record.raw_piece(row))
+                cold.append((Table.COLD, cold_key(*entry, part.number), value))
+    return moves

@@ -1,0 +1,84 @@
+"""Entries put together from their parts, within one view.  Every byte is checked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fluffle.storage.disk import View
+from fluffle.storage.errors import Corrupt
+from fluffle.storage.layout import SEQUENCE, Bytes, Part, Table, cold_key, cold_part, cold_piece
+from fluffle.storage.record import Record, row_of, sequence_of
+
+
+@dataclass(slots=True)
+class Entry:
+    """What was appended."""
+
+    index: int
+    tag: int
+    payload: bytes
+
+
+class Records:
+    """The hot records of a view; the last one is kept, because neighbours are asked for next."""
+
+    __slots__ = ("_record", "_view")
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._record: Record | None = None
+
+    def at(self, sequence: int) -> Record | None:
+        """None if it has left the hot window."""
+        if self._record is None or self._record.sequence != sequence:
+            value = self._view.get(Table.HOT, SEQUENCE.pack(sequence))
+            self._record = None if value is None else Record(sequence, value)
+        return self._record
+
+    def head(self, place: int) -> Part | None:
+        """The first part of the entry at `place`, unchecked."""
+        record = self.at(sequence_of(place))
+        row = record and record.part(row_of(place))
+        return row.part if row else None
+
+    def parts(self, place: int) -> Iterator[tuple[Part, Bytes]]:
+        """Parts from `place` on, into the records that follow."""
+        sequence, number = sequence_of(place), row_of(place)
+        while (record := self.at(sequence)) is not None:
+            while (row := record.part(number)) is not None:
+                yield row.part, record.piece(row)
+                number += 1
+            sequence, number = sequence + 1, 0
+
+
+def cold_heads(view: View, group: int, first: int, stop: int) -> Iterator[Part]:
+    """The first part of each cold entry in a stretch, its piece unchecked."""
+    for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):
+        part = cold_part(key, value)
+        if part.number == 0:
+            yield part
+
+
+def cold_parts(view: View, group: int, first: int, stop: int) -> Iterator[tuple[Part, Bytes]]:
+    """All parts of the cold entries in a stretch."""
+    for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):
+        part = cold_part(key, value)
+        yield part, cold_piece(part, value)
+
+
+def assemble(parts: Iterator[tuple[Part, Bytes]]) -> Iterator[Entry]:
+    """Entries from the parts of each in order.  Raises `Corrupt` if one is missing."""
+    for head, piece in parts:
+        if head.number:
+            raise Corrupt(head.name, "the parts before it are missing")
+        pieces, size = [piece], len(piece)
+        while size < head.size_bytes:
+            part, piece = next(parts, (None, b""))
+            if part is None or not _is_next(head, part, len(pieces)):
+                raise Corrupt(head.name, f"its part {len(pieces)} is missing")
+            pieces.append(piece)
+            size += len(piece)
+        yield Entry(head.index, head.tag, b"".join(pieces))
+
+
+def _is_next(head: Part, part: Part, number: int) -> bool:
+    return (part.group, part.index, part.number) == (head.group, head.index, number)

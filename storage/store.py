@@ -1,0 +1,180 @@
+"""The store of a node: batches in, "it is durable" out, one commit at a time for everybody.
+
+    submit, submit, submit, flush --> begin --> writer: one commit --> wake --> collect
+                                        ^                                         |
+                                        +------- what came in the meantime -------+
+
+While one commit runs the next grows: there is no timer, a slow disk makes larger commits.
+
+Rule 1: `on_durable` callbacks are called in the order of their batches, after the commit that
+covers them, never before; by `collect` or `close`, so in the thread that calls those.
+Rule 2: after an error nothing is called any more but `on_fatal`, once.  The node must end: what
+has reached the disk is not known.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from fluffle.storage.batch import Batch
+from fluffle.storage.catalog import Catalog
+from fluffle.storage.disk import Disk, Work
+from fluffle.storage.environment import MAP_BYTES, open_environment
+from fluffle.storage.errors import StorageError
+from fluffle.storage.layout import Table
+from fluffle.storage.log import Log
+from fluffle.storage.mover import Tuning
+from fluffle.storage.record import Change
+from fluffle.storage.writer import Result, Writer, WriterThread, commit
+
+COMMIT_BYTES_MAX = 1 << 22
+"""A commit takes no more batches beyond this: about as much as a disk writes in 10 ms."""
+
+Submitted = tuple[Batch, Callable[[], None] | None]
+
+
+class Store:
+    """Used from one thread, the loop's; only the writer is elsewhere."""
+
+    __slots__ = (
+        "_disk", "_failed", "_on_fatal", "_running", "_submitted", "_writer",
+        "catalog", "log", "pending_bytes", "used_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        disk: Disk,
+        make_writer: Callable[[Disk, Callable[[], None]], Writer],
+        *,
+        on_fatal: Callable[[StorageError], None],
+        tuning: Tuning | None = None,
+    ) -> None:
+        """`make_writer` gets the disk, and `collect` to be woken by.  Raises `Corrupt`."""
+        self._disk = disk
+        self._on_fatal = on_fatal
+        self._submitted: deque[Submitted] = deque()
+        self._running: list[Submitted] | None = None
+        """Batches of the commit that runs; empty for one that does upkeep only."""
+        self._failed: StorageError | None = None
+        self.log = Log(disk, tuning or Tuning())
+        self.catalog = Catalog(disk)
+        self.pending_bytes = 0
+        """Submitted and not durable: a measure of how far the disk is behind."""
+        self.used_bytes = 0
+        """As of the last commit."""
+        self.log.recover()
+        self._writer = make_writer(disk, self.collect)
+
+    @property
+    def room_bytes(self) -> int:
+        """What may still be added; negative in the reserve that is kept for deletions."""
+        return self._disk.room_bytes - self.used_bytes - self.pending_bytes
+
+    def submit(self, batch: Batch, on_durable: Callable[[], None] | None = None) -> None:
+        """Have a batch made durable by a commit; `flush` must follow before the turn ends.
+
+        Raises `ValueError` if an index does not rise, `StorageError` after `on_fatal`.
+        """
+        if self._failed is not None:
+            raise self._failed
+        self.log.admit(batch.changes)
+        self._submitted.append((batch, on_durable))
+        self.pending_bytes += batch.size_bytes
+
+    def flush(self) -> None:
+        """Begin a commit, unless one is running: then its end begins the next."""
+        if self._running is None and (work := self._next_work()) is not None:
+            self._writer.start(work)
+
+    def collect(self) -> None:
+        """Take the result of a commit; begin the next, then tell whose batches are durable."""
+        if (result := self._writer.take()) is not None:
+            durable = self._finish(result)
+            self.flush()
+            _tell(durable)
+
+    def close(self) -> None:
+        """Make durable what was submitted, and let go of the directory.  Waits for the disk."""
+        self._writer.stop()
+        self._finish_and_tell(self._writer.take())
+        while self._submitted and (work := self._next_work()) is not None:
+            self._finish_and_tell(commit(self._disk, work))
+        self._disk.close()
+
+    def _next_work(self) -> Work | None:
+        """What the next commit has to do, if anything."""
+        if self._failed is not None or not (self._submitted or self.log.needs_upkeep):
+            return None
+        changes: list[Change] = []
+        definitions: dict[bytes, bytes | None] = {}
+        self._running = []
+        size_bytes = 0
+        while self._submitted and size_bytes < COMMIT_BYTES_MAX:
+            batch, on_durable = self._submitted.popleft()
+            self._running.append((batch, on_durable))
+            changes += batch.changes
+            definitions.update(batch.definitions)
+            size_bytes += batch.size_bytes
+        work = Work()
+        for key, value in definitions.items():
+            if value is None:
+                work.removes.append((Table.CATALOG, key))
+            else:
+                work.puts.append((Table.CATALOG, key, value))
+        try:
+            self.log.begin(changes, work)
+        except StorageError as error:
+            self._fail(error)
+            return None
+        return work
+
+    def _finish(self, result: Result) -> list[Submitted]:
+        """The commit has ended; the batches that are durable by it."""
+        assert self._running is not None
+        if isinstance(result, StorageError):
+            self._fail(result)
+            return []
+        durable, self._running = self._running, None
+        self.log.finish(result)
+        self.used_bytes = result.used_bytes
+        self.pending_bytes -= sum(batch.size_bytes for batch, _ in durable)
+        return durable
+
+    def _finish_and_tell(self, result: Result | None) -> None:
+        if result is not None:
+            _tell(self._finish(result))
+
+    def _fail(self, error: StorageError) -> None:
+        self._failed = error
+        self._on_fatal(error)
+
+
+def _tell(durable: list[Submitted]) -> None:
+    for _, on_durable in durable:
+        if on_durable is not None:
+            on_durable()
+
+
+def open_store(
+    directory: Path,
+    *,
+    call_soon: Callable[[Callable[[], None]], object],
+    on_fatal: Callable[[StorageError], None],
+    map_bytes: int = MAP_BYTES,
+    tuning: Tuning | None = None,
+) -> Store:
+    """Open the store of a node, with a thread that commits.
+
+    `call_soon` has a function called in the thread that uses the store; it is called from
+    another: `loop.call_soon_threadsafe`.  Raises as `open_environment` and `Store` do.
+    """
+    environment = open_environment(directory, map_bytes=map_bytes)
+
+    def writer(disk: Disk, wake: Callable[[], None]) -> Writer:
+        return WriterThread(disk, lambda: call_soon(wake))
+
+    try:
+        return Store(environment, writer, on_fatal=on_fatal, tuning=tuning)
+    except BaseException:
+        environment.close()
+        raise

@@ -1,0 +1,68 @@
+"""The thread that commits, so that nobody waits for the disk.
+
+One piece of work at a time.  The thread does little in Python and nearly all of its time is spent
+where the interpreter is not needed: `docs/decisions/0005-writer-thread-or-process.md`.
+"""
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Protocol
+
+from fluffle.storage.disk import Disk, Outcome, Work
+from fluffle.storage.errors import StorageError
+
+Result = Outcome | StorageError
+
+
+class Writer(Protocol):
+    """The port to whatever commits.  `wake` is given to it by who makes it."""
+
+    def start(self, work: Work) -> None:
+        """Commit; there must be no other work under way.  Ends with a call of `wake`."""
+
+    def take(self) -> Result | None:
+        """How the work ended; None while it runs or if it was taken."""
+
+    def stop(self) -> None:
+        """Return when nothing runs any more; what has ended can still be taken."""
+
+
+class WriterThread:
+    """Commits in a thread of its own."""
+
+    __slots__ = ("_disk", "_results", "_thread", "_wake", "_work")
+
+    def __init__(self, disk: Disk, wake: Callable[[], object]) -> None:
+        """`wake` is called in the thread: `loop.call_soon_threadsafe` belongs in it."""
+        self._disk = disk
+        self._wake = wake
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._results: SimpleQueue[Result] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="storage-writer", daemon=True)
+        self._thread.start()
+
+    def start(self, work: Work) -> None:
+        self._work.put(work)
+
+    def take(self) -> Result | None:
+        return None if self._results.empty() else self._results.get()
+
+    def stop(self) -> None:
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            result = commit(self._disk, work)
+            del work  # while it waits for more, it must not hold a batch in memory
+            self._results.put(result)
+            self._wake()
+
+
+def commit(disk: Disk, work: Work) -> Result:
+    """Do a piece of work; an error is a result too."""
+    try:
+        return disk.commit(work)
+    except StorageError as error:
+        return error

@@ -1,0 +1,204 @@
+"""The directory of a store: who may open it, and what is refused."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from fluffle.storage.batch import Batch
+from fluffle.storage.disk import Disk, Work
+from fluffle.storage.environment import (
+    DATA_FILE,
+    STORE_FOLDER,
+    UNFINISHED_FOLDER,
+    Environment,
+    open_environment,
+    read_environment,
+)
+from fluffle.storage.errors import (
+    Corrupt,
+    NewerFormat,
+    StorageError,
+    StoreInUse,
+    StoreMissing,
+)
+from fluffle.storage.layout import FORMAT, FORMAT_KEY, Table, format_value
+from fluffle.storage.mover import Tuning
+from tests.storage.support import Host
+
+OPEN = """
+import sys
+from pathlib import Path
+from fluffle.storage.environment import open_environment
+from fluffle.storage.errors import StorageError
+try:
+    open_environment(Path(sys.argv[1])).close()
+except StorageError as error:
+    print(error)
+"""
+
+
+READ = """
+import sys
+from pathlib import Path
+from fluffle.storage.environment import read_environment
+from fluffle.storage.layout import Table
+with read_environment(Path(sys.argv[1])).view() as view:
+    print(bytes(view.get(Table.CATALOG, b"a")))
+"""
+
+
+def open_elsewhere(directory: Path) -> str:
+    """Open the store in another process; what it says."""
+    command = [sys.executable, "-c", OPEN, str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_second_instance_is_refused_and_told_by_whom(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path)
+    with pytest.raises(StoreInUse, match=f"in use by process {os.getpid()}") as caught:
+        open_environment(tmp_path)
+    assert caught.value.pid == os.getpid()
+    assert open_elsewhere(tmp_path) == (
+        f"{tmp_path} is in use by process {os.getpid()}; stop it, or choose another directory"
+    )
+    environment.close()
+    assert open_elsewhere(tmp_path) == ""
+    open_environment(tmp_path).close()
+
+
+def test_a_lock_of_a_process_that_is_gone_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("1\n")
+    open_environment(tmp_path).close()
+
+
+def test_a_lock_without_a_number_is_still_a_lock(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path)
+    (tmp_path / "lock").write_text("")
+    with pytest.raises(StoreInUse, match="in use by another process"):
+        open_environment(tmp_path)
+    environment.close()
+
+
+def with_format(directory: Path, value: bytes) -> bytes:
+    """Make a store with another format; its file."""
+    environment = open_environment(directory)
+    environment.commit(Work(puts=[(Table.SYSTEM, FORMAT_KEY, value)]))
+    environment.close()
+    return (directory / STORE_FOLDER / DATA_FILE).read_bytes()
+
+
+@pytest.mark.parametrize("opener", [open_environment, read_environment])
+def test_a_newer_format_is_refused_untouched(
+    tmp_path: Path, opener: Callable[[Path], Environment]
+) -> None:
+    before = with_format(tmp_path, format_value(FORMAT + 1))
+    descriptors = open_descriptors()
+    with pytest.raises(NewerFormat, match=f"has format {FORMAT + 1}; this version reads formats"):
+        opener(tmp_path)
+    assert (tmp_path / STORE_FOLDER / DATA_FILE).read_bytes() == before
+    assert open_descriptors() == descriptors
+    assert "in use" not in open_elsewhere(tmp_path)
+
+
+def test_a_damaged_format_is_refused(tmp_path: Path) -> None:
+    with_format(tmp_path, b"nonsense")
+    with pytest.raises(Corrupt, match="table system, format"):
+        open_environment(tmp_path)
+
+
+@pytest.mark.parametrize("opener", [open_environment, read_environment])
+def test_a_file_of_something_else_is_refused_untouched(
+    tmp_path: Path, opener: Callable[[Path], Environment]
+) -> None:
+    data = tmp_path / STORE_FOLDER / DATA_FILE
+    data.parent.mkdir()
+    data.write_bytes(b"these are not pages" * 1000)
+    with pytest.raises(StorageError):
+        opener(tmp_path)
+    assert data.read_bytes() == b"these are not pages" * 1000
+
+
+def test_reading_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissing, match="holds no store"):
+        read_environment(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opener", [open_environment, read_environment])
+def test_a_store_without_its_tables_is_corrupt(
+    tmp_path: Path, opener: Callable[[Path], Environment]
+) -> None:
+    folder = tmp_path / STORE_FOLDER
+    folder.mkdir()
+    lmdb.open(str(folder), max_dbs=1).close()
+    with pytest.raises(Corrupt):
+        opener(tmp_path)
+    environment = lmdb.open(str(folder), max_dbs=1)
+    environment.open_db(b"system")
+    environment.close()
+    with pytest.raises(Corrupt, match="the format is missing"):
+        opener(tmp_path)
+
+
+def test_a_store_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / UNFINISHED_FOLDER).mkdir()
+    (tmp_path / UNFINISHED_FOLDER / DATA_FILE).write_bytes(bytes(5000))
+    open_environment(tmp_path).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", STORE_FOLDER]
+
+
+def test_reading_goes_on_beside_the_owner(tmp_path: Path) -> None:
+    owner = open_environment(tmp_path)
+    owner.commit(Work(puts=[(Table.CATALOG, b"a", b"seen beside the owner")]))
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    seen = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "seen beside the owner" in seen
+    owner.close()
+
+
+def test_a_reader_cannot_commit(tmp_path: Path) -> None:
+    open_environment(tmp_path).close()
+    reader = read_environment(tmp_path)
+    with pytest.raises(StorageError):
+        reader.commit(Work(puts=[(Table.CATALOG, b"a", b"2")]))
+    reader.close()
+
+
+def test_a_commit_of_which_nothing_can_be_written_is_an_error(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path)
+    with pytest.raises(StorageError):
+        environment.commit(Work(puts=[(Table.COLD, b"", b"an empty key")]))
+    environment.close()
+
+
+def test_space_is_used_again(tmp_path: Path) -> None:
+    """What comes and goes does not make the file grow."""
+    opened: list[Environment] = []
+
+    def open_disk() -> Disk:
+        opened.append(open_environment(tmp_path))
+        return opened[-1]
+
+    host = Host(open_disk, Tuning(window_bytes=100_000, moved_bytes=50_000))
+    data = tmp_path / STORE_FOLDER / DATA_FILE
+    sizes = []
+    for index in range(1, 150):
+        batch = Batch()
+        batch.append(1, index, bytes(10_000))
+        batch.delete(1, 0, max(0, index - 20))
+        host.submit(batch)
+        host.settle()
+        sizes.append(data.stat().st_size)
+    assert sizes[-1] == sizes[75]
+    assert sizes[-1] < 3_000_000
+    assert host.indexes(1) == list(range(129, 150))
+    opened[0].close()

@@ -1,0 +1,117 @@
+"""Keys and values: what was written comes back, and every flipped bit is noticed."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.storage.errors import Corrupt
+from fluffle.storage.layout import (
+    PART_BYTES,
+    Part,
+    catalog_item,
+    catalog_key,
+    catalog_value,
+    cold_key,
+    cold_part,
+    cold_piece,
+    cold_value,
+    cut,
+    format_number,
+    format_value,
+    sequence_number,
+)
+
+U64 = st.integers(0, 2**64 - 1)
+
+
+@given(U64, U64, U64, st.binary(max_size=50))
+def test_a_part_comes_back(group: int, index: int, tag: int, payload: bytes) -> None:
+    [(part, piece)] = cut(group, index, tag, payload)
+    key, value = cold_key(group, index), cold_value(part, piece)
+    assert cold_part(key, value) == part == Part(group, index, 0, tag, len(payload), part.crc)
+    assert bytes(cold_piece(part, value)) == payload
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES])
+def test_parts_make_up_the_payload(size: int) -> None:
+    payload = bytes(range(256)) * (size // 256 + 1)
+    parts = cut(1, 2, 3, payload[:size])
+    assert b"".join(piece for _, piece in parts) == payload[:size]
+    assert [part.number for part, _ in parts] == list(range(len(parts)))
+    assert len(parts) == max(1, -(-size // PART_BYTES))
+    assert all(part.fits(piece) for part, piece in parts)
+
+
+def flipped(data: bytes) -> list[bytes]:
+    """`data` with one bit wrong, for each byte."""
+    return [data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :] for at in range(len(data))]
+
+
+def read_cold(key: bytes, value: bytes) -> bytes:
+    return bytes(cold_piece(cold_part(key, value), value))
+
+
+def read_catalog(key: bytes, value: bytes) -> object:
+    return catalog_item(key, value)
+
+
+[(PART, PIECE)] = cut(1, 2, 3, b"payload")
+
+
+@pytest.mark.parametrize(
+    ("read", "key", "value"),
+    [
+        (read_cold, cold_key(1, 2), cold_value(PART, PIECE)),
+        (read_catalog, catalog_key("queue", b"q"), catalog_value("queue", b"q", b"value")),
+    ],
+)
+def test_no_flipped_bit_of_key_or_value_goes_unnoticed(
+    read: Callable[[bytes, bytes], object], key: bytes, value: bytes
+) -> None:
+    read(key, value)
+    for damaged in flipped(value):
+        with pytest.raises(Corrupt):
+            read(key, damaged)
+    for damaged in flipped(key):
+        with pytest.raises(Corrupt):
+            read(damaged, value)
+    for length in range(len(value)):
+        with pytest.raises(Corrupt):
+            read(key, value[:length])
+
+
+def test_keys_of_another_length_are_corrupt() -> None:
+    with pytest.raises(Corrupt, match="table cold, key 00: a key that was never written"):
+        cold_part(b"\0", b"")
+    with pytest.raises(Corrupt, match="table hot, key 00: a key that was never written"):
+        sequence_number(b"\0")
+
+
+def test_definitions_come_back_with_names_of_any_length() -> None:
+    name = b"n" * 2000
+    key = catalog_key("binding", name)
+    assert len(key) < 511, "LMDB's limit"
+    assert catalog_item(key, catalog_value("binding", name, b"v")) == ("binding", name, b"v")
+
+
+def test_the_format_comes_back() -> None:
+    assert format_number(format_value(7)) == 7
+    for damaged in flipped(format_value(7)):
+        with pytest.raises(Corrupt, match="format"):
+            format_number(damaged)
+
+
+def test_what_is_on_disk_does_not_change_by_accident() -> None:
+    """Who changes one of these raises `FORMAT` and reads the old one as well."""
+    assert cold_key(1, 2, 3).hex() == "000000000000000100000000000000020003"
+    assert cold_value(PART, PIECE).hex() == GOLDEN_COLD
+    assert catalog_key("q", b"n").hex()[:4] == "7100"
+    assert catalog_value("q", b"n", b"v").hex() == GOLDEN_CATALOG
+    assert format_value().hex() == GOLDEN_FORMAT
+
+
+GOLDEN_COLD = "00000000000000030000000794fa3b6ecc2db2dd7061796c6f6164"
+GOLDEN_CATALOG = "ded9eb59000000016e76"
+GOLDEN_FORMAT = "000000015643ef8a"

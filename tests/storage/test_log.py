@@ -1,0 +1,358 @@
+"""Logs: what was appended and not deleted can be read, wherever it is by now."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fluffle.storage.batch import Batch
+from fluffle.storage.disk import Disk
+from fluffle.storage.environment import open_environment
+from fluffle.storage.errors import Corrupt
+from fluffle.storage.layout import INDEX_END, PART_BYTES, Table, cold_key
+from fluffle.storage.memory import MemoryDisk
+from tests.storage.support import Host
+
+
+def cold_indexes(host: Host, group: int) -> list[int]:
+    with host.disk.view() as view:
+        keys = view.scan(Table.COLD, cold_key(group, 0), cold_key(group + 1, 0))
+        return [int.from_bytes(key[8:16], "big") for key, _ in keys]
+
+
+def records(host: Host) -> int:
+    with host.disk.view() as view:
+        return sum(1 for _ in view.scan(Table.HOT, b"", None))
+
+
+def test_entries_are_read_by_index(host: Host) -> None:
+    host.append(1, 1, 5, 9)
+    host.append(2, 5)
+    assert host.read(1) == {1: b"entry 1", 5: b"entry 5", 9: b"entry 9"}
+    assert host.read(1, 2, 9) == {5: b"entry 5"}
+    assert host.read(2) == {5: b"entry 5"}
+    assert host.read(3) == {}
+    assert [(e.index, e.tag, e.size_bytes) for e in host.log.entries(1, 5)] == [
+        (5, 5, 7),
+        (9, 9, 7),
+    ]
+
+
+def test_reading_ends_with_the_entry_that_reaches_the_limit(host: Host) -> None:
+    host.append(1, *range(1, 10))
+    entries = host.log.read(1, 1, 100, bytes_max=8)
+    assert [entry.index for entry in entries] == [1, 2]
+    assert [entry.index for entry in host.log.read(1, 1, 100, bytes_max=0)] == [1]
+
+
+def test_an_entry_without_bytes_is_an_entry(host: Host) -> None:
+    batch = Batch()
+    batch.append(1, 1, b"", tag=4)
+    host.submit(batch)
+    host.settle()
+    assert host.read(1) == {1: b""}
+
+
+def test_what_survives_moves_to_the_cold_table(host: Host) -> None:
+    for index in range(1, 60):
+        host.append(1, index)
+    moved = cold_indexes(host, 1)
+    assert moved == list(range(1, len(moved) + 1))
+    assert len(moved) > 40
+    assert records(host) < 20
+    assert host.indexes(1) == list(range(1, 60))
+    assert host.read(1) == {index: b"entry %d" % index for index in range(1, 60)}
+    host.restart()
+    assert host.read(1) == {index: b"entry %d" % index for index in range(1, 60)}
+
+
+def test_what_is_deleted_in_time_never_moves(host: Host) -> None:
+    for index in range(1, 60):
+        host.append(1, index)
+        host.delete(1, index, index + 1)
+        host.settle()
+    assert cold_indexes(host, 1) == []
+    assert host.log.groups() == []
+
+
+def test_a_large_entry_lies_in_parts(host: Host) -> None:
+    payload = bytes(range(251)) * 2000
+    assert len(payload) > 7 * PART_BYTES
+    host.append(1, 1, payload=payload)
+    host.append(1, 2)
+    assert host.read(1)[1] == payload
+    for index in range(3, 20):
+        host.append(1, index)
+    assert cold_indexes(host, 1)[:9] == [1] * 8 + [2]
+    assert host.read(1)[1] == payload
+    host.delete(1, 1, 2)
+    assert host.writer.step()
+    assert 1 not in host.read(1)
+    assert cold_indexes(host, 1)[0] == 1, "only a slice of it went with the first commit"
+    host.settle()
+    assert cold_indexes(host, 1)[0] == 2
+
+
+def test_an_entry_in_several_records_moves_whole(host: Host) -> None:
+    payload = bytes(range(251)) * 10_000
+    host.append(1, 1, payload=payload)
+    assert records(host) > 2
+    host.append(1, 2, payload=bytes(600))
+    assert records(host) == 1
+    assert host.read(1, 1, 2) == {1: payload}
+
+
+def test_a_deletion_is_at_once_though_its_work_takes_commits(host: Host) -> None:
+    host.append(1, *range(1, 40))
+    host.append(1, 40, payload=bytes(600))
+    assert len(cold_indexes(host, 1)) == 39
+    host.delete(1, 0, 31)
+    assert host.writer.step()
+    assert host.indexes(1) == list(range(31, 41))
+    assert list(host.read(1)) == list(range(31, 41))
+    assert len(cold_indexes(host, 1)) > 30
+    host.restart()
+    assert host.indexes(1) == list(range(31, 41))
+    host.store.flush()
+    host.settle()
+    assert cold_indexes(host, 1) == list(range(31, 41))
+
+
+def test_a_tail_can_be_replaced_wherever_it_is(host: Host) -> None:
+    host.append(1, *range(1, 20))
+    host.append(1, 20, payload=bytes(600))  # everything before it is cold now
+    batch = Batch()
+    batch.delete(1, 10, INDEX_END)
+    batch.append(1, 10, b"anew")
+    host.submit(batch)
+    assert host.writer.step()
+    expected = {index: b"entry %d" % index for index in range(1, 10)} | {10: b"anew"}
+    assert host.read(1) == expected
+    host.restart()
+    assert host.read(1) == expected
+    host.append(2, 1, payload=bytes(600))
+    host.store.flush()
+    host.settle()
+    host.append(2, 2, payload=bytes(600))
+    assert cold_indexes(host, 1) == list(range(1, 11))
+    assert host.read(1) == expected
+
+
+def test_what_moves_while_it_is_deleted_is_deleted(host: Host) -> None:
+    host.append(1, 1)
+    big = Batch()
+    big.append(2, 1, bytes(600))
+    host.submit(big)  # this commit moves 1/1 to the cold table
+    host.delete(1, 1)
+    assert host.writer.step()
+    assert cold_indexes(host, 1) == [1]
+    host.settle()
+    assert cold_indexes(host, 1) == []
+    assert host.indexes(1) == []
+
+
+def test_an_entry_can_be_read_while_it_moves(host: Host) -> None:
+    host.append(1, 1)
+    big = Batch()
+    big.append(2, 1, bytes(600))
+    host.submit(big)
+    host.writer.commit()  # on disk it has moved; nobody has heard of it
+    assert cold_indexes(host, 1) == [1]
+    assert host.read(1) == {1: b"entry 1"}
+    assert host.indexes(1) == [1]
+
+
+def test_the_newest_record_stays(host: Host) -> None:
+    host.append(1, 1)
+    host.delete(1, 0)
+    host.settle()
+    assert records(host) >= 1
+
+
+def test_many_groups_are_read_in_slices(host: Host) -> None:
+    host.append(1, *range(1, 3000))
+    assert host.indexes(1) == list(range(1, 3000))
+    host.append(1, 3000)
+    host.append(1, 3001)
+    assert len(cold_indexes(host, 1)) >= 2999
+    assert host.indexes(1) == list(range(1, 3002))
+    host.restart()
+    assert host.indexes(1) == list(range(1, 3002))
+
+
+# Damage
+
+
+def test_damage_of_a_payload_is_reported_when_it_is_read() -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1, 2)
+    with disk.view() as view:
+        value = bytes(view.get(Table.HOT, (1).to_bytes(8, "big")) or b"")
+    disk.flip(Table.HOT, (1).to_bytes(8, "big"), value.index(b"entry 2"))
+    assert host.read(1, 1, 2) == {1: b"entry 1"}
+    with pytest.raises(Corrupt, match="record 1: the bytes of group 1 index 2 part 0 do not match"):
+        host.read(1)
+
+
+def test_damage_moves_along_and_stays_visible() -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1)
+    with disk.view() as view:
+        value = bytes(view.get(Table.HOT, (1).to_bytes(8, "big")) or b"")
+    disk.flip(Table.HOT, (1).to_bytes(8, "big"), value.index(b"entry 1"))
+    host.append(1, 2, payload=bytes(600))
+    assert host.fatal == []
+    assert host.indexes(1) == [1, 2]
+    with pytest.raises(Corrupt, match="table cold, group 1 index 1 part 0: the bytes do not match"):
+        host.read(1)
+
+
+@pytest.mark.parametrize(
+    ("at", "what"), [(0, "head does not"), (15, "head does not"), (20, "bytes")]
+)
+def test_damage_of_a_cold_entry_is_reported(at: int, what: str) -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1)
+    host.append(1, 2, payload=bytes(600))
+    disk.flip(Table.COLD, cold_key(1, 1), at)
+    with pytest.raises(Corrupt, match=f"table cold, group 1 index 1 part 0: the {what}"):
+        host.read(1)
+
+
+def test_a_missing_part_is_reported() -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1, payload=bytes(3 * PART_BYTES))
+    host.append(1, 2)
+    host.append(1, 3)
+    disk.lose(Table.COLD, cold_key(1, 1, 1))
+    with pytest.raises(Corrupt, match="group 1 index 1 part 0: its part 1 is missing"):
+        host.read(1)
+    disk.lose(Table.COLD, cold_key(1, 1, 0))
+    with pytest.raises(Corrupt, match="group 1 index 1 part 2: the parts before it are missing"):
+        host.read(1)
+
+
+# Against a model
+
+GROUPS = st.integers(1, 3)
+ACTIONS = st.one_of(
+    st.tuples(st.just("append"), GROUPS, st.integers(1, 4), st.integers(0, 400)),
+    st.tuples(st.just("delete"), GROUPS, st.integers(0, 40), st.integers(0, 40)),
+    st.tuples(st.just("truncate"), GROUPS, st.integers(0, 40), st.just(0)),
+    st.tuples(st.just("step"), st.just(0), st.just(0), st.just(0)),
+    st.tuples(st.just("restart"), st.booleans(), st.just(0), st.just(0)),
+)
+
+
+class Entries(dict[int, bytes]):
+    """What one group should hold, and which index its next entry must exceed."""
+
+    last = 0
+
+    def copy(self) -> "Entries":
+        same = Entries(self)
+        same.last = self.last
+        return same
+
+
+class Model:
+    """What a log should hold: a dictionary for each group."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.states = [{group: Entries() for group in (1, 2, 3)}]
+        """As it is on disk, and as it will be after each batch on its way."""
+        self.serial = 0
+
+    def act(self, action: str, group: int, a: int, b: int) -> None:
+        if action == "step":
+            self.host.writer.step()
+        elif action == "restart":
+            self.restart(committed=bool(group))
+        else:
+            self.change(action, group, a, b)
+        self.check()
+
+    def change(self, action: str, group: int, a: int, b: int) -> None:
+        state = {key: entries.copy() for key, entries in self.states[-1].items()}
+        entries = state[group]
+        batch = Batch()
+        if action == "append":
+            for _ in range(a):
+                self.serial += 1
+                entries.last += 1
+                entries[entries.last] = b"%d" % self.serial + bytes(b)
+                batch.append(group, entries.last, entries[entries.last])
+        else:
+            stop = a + b if action == "delete" else INDEX_END
+            batch.delete(group, a, stop)
+            for index in [index for index in entries if a <= index < stop]:
+                del entries[index]
+            if a <= entries.last < stop:
+                entries.last = max(a - 1, 0)
+        self.states.append(state)
+        self.host.store.submit(batch, self.advance)
+        self.host.store.flush()
+
+    def advance(self) -> None:
+        del self.states[0]
+
+    def restart(self, *, committed: bool) -> None:
+        """Kill the node, before or after the commit that is under way."""
+        if committed:
+            self.host.writer.step()
+        del self.states[1:]
+        self.host.restart()
+        self.host.store.flush()
+
+    def check(self) -> None:
+        for group, entries in self.states[0].items():
+            assert self.host.read(group) == entries
+            assert self.host.indexes(group) == sorted(entries)
+        assert self.host.fatal == []
+
+
+def run_against_model(
+    open_disk: Callable[[], Disk], actions: list[tuple[str, int, int, int]]
+) -> None:
+    host = Host(open_disk)
+    model = Model(host)
+    for action in actions:
+        model.act(*action)
+    host.settle()
+    model.check()
+    for group, entries in model.states[0].items():
+        assert set(cold_indexes(host, group)) <= set(entries), "debts are paid in the end"
+
+
+@given(st.lists(ACTIONS, max_size=60))
+@example([("append", 1, 3, 0), ("delete", 1, 2, 1), ("delete", 1, 3, 1), ("append", 1, 1, 0)])
+@settings(deadline=None)
+def test_a_log_holds_what_a_dictionary_would(actions: list[tuple[str, int, int, int]]) -> None:
+    disk = MemoryDisk()
+    run_against_model(lambda: disk, actions)
+
+
+@pytest.mark.slow
+@given(st.lists(ACTIONS, max_size=60))
+@settings(deadline=None)
+def test_a_log_on_lmdb_holds_what_a_dictionary_would(
+    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int, int, int]]
+) -> None:
+    directory: Path = tmp_path_factory.mktemp("log")
+    opened: list[Disk] = []
+
+    def open_again() -> Disk:
+        if opened:
+            opened.pop().close()
+        opened.append(open_environment(directory))
+        return opened[0]
+
+    run_against_model(open_again, actions)
+    opened[0].close()

@@ -1,0 +1,252 @@
+"""The store: batches in, "it is durable" out, on both disks."""
+
+from pathlib import Path
+
+import pytest
+
+from fluffle.storage.batch import Batch
+from fluffle.storage.environment import open_environment
+from fluffle.storage.errors import DiskFull, StorageError
+from fluffle.storage.layout import Table
+from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.record import RECORD_BYTES_MAX
+from fluffle.storage.store import COMMIT_BYTES_MAX, Store
+from tests.storage.support import SMALL, Host, ManualWriter
+
+
+def batch_of(index: int, payload: bytes = b"payload", group: int = 1) -> Batch:
+    batch = Batch()
+    batch.append(group, index, payload)
+    return batch
+
+
+def test_nothing_is_told_before_the_commit(host: Host) -> None:
+    host.submit(batch_of(1), "first")
+    assert host.told == []
+    assert host.indexes(1) == []
+    host.writer.commit()
+    assert host.told == []
+    host.store.collect()
+    assert host.told == ["first"]
+    assert host.indexes(1) == [1]
+
+
+def test_what_comes_while_a_commit_runs_is_the_next_commit(host: Host) -> None:
+    host.submit(batch_of(1), "first")
+    for index in range(2, 5):
+        host.submit(batch_of(index), str(index))
+    assert host.writer.step()
+    assert host.told == ["first"]
+    assert host.writer.work is not None
+    assert [table for table, _, _ in host.writer.work.puts] == [Table.HOT]
+    assert host.writer.step()
+    assert host.told == ["first", "2", "3", "4"]
+    assert not host.writer.step()
+
+
+def test_batches_submitted_before_a_flush_share_a_commit(host: Host) -> None:
+    for index in (1, 2):
+        host.store.submit(batch_of(index), lambda: host.told.append("told"))
+    assert host.writer.work is None
+    host.store.flush()
+    host.writer.step()
+    assert host.told == ["told", "told"]
+
+
+def test_an_empty_store_has_nothing_to_flush(host: Host) -> None:
+    host.store.flush()
+    assert not host.writer.step()
+
+
+def test_a_batch_is_not_split_though_it_makes_several_records(host: Host) -> None:
+    batch = Batch()
+    payload = bytes(range(256)) * (RECORD_BYTES_MAX // 512)
+    for index in range(1, 6):
+        batch.append(7, index, payload)
+    host.submit(batch, "large")
+    assert host.writer.work is not None
+    assert len(host.writer.work.puts) > 1
+    host.settle()
+    assert host.told == ["large"]
+    assert host.read(7) == dict.fromkeys(range(1, 6), payload)
+
+
+def test_a_commit_takes_only_so_much(host: Host) -> None:
+    payload = bytes(COMMIT_BYTES_MAX // 2)
+    for index in range(1, 5):
+        host.store.submit(batch_of(index, payload), lambda: host.told.append("told"))
+    host.store.flush()
+    told = []
+    while host.writer.step():
+        told.append(len(host.told))
+    assert told[:2] == [2, 4]
+    assert host.store.pending_bytes == 0
+
+
+def test_pending_bytes_tell_how_far_the_disk_is_behind(host: Host) -> None:
+    room = host.store.room_bytes
+    host.submit(batch_of(1, bytes(1000)))
+    assert host.store.pending_bytes == 1000
+    assert host.store.room_bytes == room - 1000
+    host.settle()
+    assert host.store.pending_bytes == 0
+    assert host.store.used_bytes >= 1000
+    assert host.store.room_bytes <= room - 1000
+
+
+def test_an_index_that_does_not_rise_is_refused(host: Host) -> None:
+    host.store.submit(batch_of(5))
+    with pytest.raises(ValueError, match="index 5 part 0 does not follow index 5"):
+        host.store.submit(batch_of(5))
+    host.store.submit(batch_of(6))
+
+
+@pytest.mark.parametrize(
+    ("group", "index", "tag"),
+    [(-1, 1, 0), (2**64 - 1, 1, 0), (1, 0, 0), (1, 2**64 - 1, 0), (1, 1, -1)],
+)
+def test_numbers_without_a_place_on_disk_are_refused(group: int, index: int, tag: int) -> None:
+    with pytest.raises(ValueError, match=f"group {group} index {index} tag {tag}"):
+        Batch().append(group, index, b"", tag=tag)
+
+
+@pytest.mark.parametrize(
+    ("group", "first", "stop"), [(-1, 0, 1), (1, -1, 1), (1, 2, 1), (1, 0, 2**64)]
+)
+def test_stretches_without_a_place_on_disk_are_refused(group: int, first: int, stop: int) -> None:
+    with pytest.raises(ValueError, match=f"group {group} from {first} up to {stop}"):
+        Batch().delete(group, first, stop)
+
+
+def test_indexes_rise_beyond_a_restart(host: Host) -> None:
+    host.append(1, 5)
+    host.restart()
+    with pytest.raises(ValueError, match="does not follow index 5"):
+        host.store.submit(batch_of(5))
+
+
+def test_close_makes_everything_durable_and_tells(host: Host) -> None:
+    host.submit(batch_of(1), "running")
+    host.submit(batch_of(2), "waiting")
+    host.store.submit(batch_of(3), lambda: host.told.append("not flushed"))
+    host.store.close()
+    assert host.told == ["running", "waiting", "not flushed"]
+    host.restart()
+    assert host.indexes(1) == [1, 2, 3]
+
+
+def test_a_kill_loses_what_was_not_told_or_keeps_it_whole(host: Host) -> None:
+    host.append(1, 1)
+    batch = Batch()
+    for index in (2, 3):
+        batch.append(1, index, b"x")
+    host.submit(batch, "lost")
+    host.restart()
+    assert host.indexes(1) == [1]
+    host.submit(batch, "kept")
+    host.writer.commit()
+    host.restart()
+    assert host.indexes(1) == [1, 2, 3]
+    assert "kept" not in host.told
+
+
+def test_group_ids_are_never_given_twice(host: Host) -> None:
+    host.append(8, 1)
+    assert host.log.unused_group() == 9
+    host.append(9, 1)
+    host.delete(9, 0)
+    host.settle()
+    host.restart()
+    assert host.log.groups() == [8]
+    assert host.log.unused_group() == 10
+
+
+def test_a_group_id_is_taken_by_a_definition_alone(host: Host) -> None:
+    batch = Batch()
+    batch.put("queue", b"orders", b"")
+    for expected in (1, 2):
+        assert host.log.unused_group() == expected
+        host.submit(batch)
+        host.settle()
+        host.restart()
+    host.submit(batch)
+    assert host.writer.work is not None
+    assert [table for table, _, _ in host.writer.work.puts] == [Table.CATALOG], "known by now"
+
+
+# Failing
+
+
+@pytest.fixture
+def memory_host() -> Host:
+    disk = MemoryDisk()
+    return Host(lambda: disk)
+
+
+def test_a_failed_commit_is_fatal_once_and_nothing_is_told(memory_host: Host) -> None:
+    host = memory_host
+    assert isinstance(host.disk, MemoryDisk)
+    host.disk.fail_next = StorageError("input/output error")
+    host.submit(batch_of(1), "first")
+    host.submit(batch_of(2), "second")
+    host.settle()
+    assert [str(error) for error in host.fatal] == ["input/output error"]
+    assert host.told == []
+    with pytest.raises(StorageError, match="input/output error"):
+        host.submit(batch_of(3))
+    host.store.flush()
+    host.store.close()
+    assert host.told == []
+    assert len(host.fatal) == 1
+
+
+def test_a_full_disk_is_fatal_when_the_reserve_is_used_up(memory_host: Host) -> None:
+    disk = MemoryDisk(room_bytes=2000)
+    host = Host(lambda: disk)
+    host.append(1, 1, payload=bytes(1500))
+    assert host.store.room_bytes < 500
+    host.append(1, 2, payload=bytes(1500))
+    assert [type(error) for error in host.fatal] == [DiskFull]
+
+
+def test_a_full_map_of_lmdb_is_fatal(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path, map_bytes=1 << 20)
+    host = Host(lambda: environment)
+    assert host.store.room_bytes < 0, "all of so small a map is reserve"
+    host.append(1, 1, payload=bytes(1 << 20))
+    assert [type(error) for error in host.fatal] == [DiskFull]
+    environment.close()
+
+
+def test_damage_in_the_window_is_fatal_when_it_would_move(memory_host: Host) -> None:
+    host = memory_host
+    assert isinstance(host.disk, MemoryDisk)
+    host.append(1, 1)
+    host.disk.flip(Table.HOT, (1).to_bytes(8, "big"), 30)
+    host.append(1, 2, payload=bytes(600))
+    assert [str(error) for error in host.fatal] == [
+        "corrupt: table hot, record 1: head and rows do not match their checksum"
+    ]
+
+
+def test_a_disk_that_lies_loses_what_it_had_not_synced() -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1)
+    disk.is_lying = True
+    host.append(1, 2)
+    assert host.indexes(1) == [1, 2]
+    after = Host(disk.after_power_loss)
+    assert after.indexes(1) == [1]
+
+
+def test_recovery_refuses_damage_and_changes_nothing() -> None:
+    disk = MemoryDisk()
+    Host(lambda: disk).append(1, 1)
+    disk.flip(Table.HOT, (1).to_bytes(8, "big"), 9)
+    with disk.view() as view:
+        before = list(view.scan(Table.HOT, b"", None))
+    with pytest.raises(StorageError, match="table hot, record 1"):
+        Store(disk, ManualWriter, on_fatal=lambda _: None, tuning=SMALL)
+    with disk.view() as view:
+        assert list(view.scan(Table.HOT, b"", None)) == before
