@@ -66,7 +66,7 @@ class Debt:
     The connection is not read until the queues have handed out as many, or its time is up.
     """
 
-    __slots__ = ("_call_later", "_intake", "_owed", "_timer")
+    __slots__ = ("_call_later", "_intake", "_owed", "_timer", "_untimed_count")
 
     def __init__(
         self, intake: Intake, call_later: Callable[[float, Callable[[], None]], Timer]
@@ -76,6 +76,8 @@ class Debt:
         self._owed: dict[Creditor, int] = {}
         """How many messages each queue has to hand out.  Invariant: none that is paid."""
         self._timer: Timer | None = None
+        self._untimed_count = 0
+        """Messages owed since the timer was set, which will need another term."""
 
     def owe(self, queue: Creditor, count: int) -> None:
         """`count` messages were put into `queue`, which is behind."""
@@ -83,12 +85,20 @@ class Debt:
             self._owed[queue] = 0
             queue.debtors.append(self)
         self._owed[queue] += count
+        self._untimed_count += count
         if self._timer is None:
             self._intake.hold("flow")
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        count, self._untimed_count = self._untimed_count, 0
+        self._timer = self._call_later(count * SECONDS_PER_MESSAGE, self._end_term)
+
+    def _end_term(self) -> None:
+        if self._untimed_count:
+            self._set_timer()
         else:
-            self._timer.cancel()
-        owed = sum(self._owed.values())
-        self._timer = self._call_later(owed * SECONDS_PER_MESSAGE, self.forgive)
+            self.forgive()
 
     def paid(self, queue: Creditor, count: int) -> int:
         """Take what is owed of `count` messages that left `queue`; how many are left of them."""
@@ -108,6 +118,7 @@ class Debt:
             return
         self._timer.cancel()
         self._timer = None
+        self._untimed_count = 0
         for queue in self._owed:
             queue.debtors.remove(self)
         self._owed.clear()

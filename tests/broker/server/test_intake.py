@@ -119,3 +119,15 @@ def test_a_debt_does_not_end_another_hold(scene: Scene) -> None:
     scene.debt.owe(scene.queue, 1)
     scene.debt.paid(scene.queue, 1)
     assert (scene.socket.is_read, scene.intake.holds("alarm")) == (False, True)
+
+
+def test_debts_to_many_queues_need_two_timers(scene: Scene) -> None:
+    """A fan-out to a thousand queues that are behind owes a thousand times in one turn."""
+    timers = scene.scheduler.timer_count
+    for queue in [SlowQueue() for _ in range(1000)]:
+        scene.debt.owe(queue, 1)
+    assert scene.scheduler.timer_count == timers + 1
+    scene.scheduler.advance(SECONDS_PER_MESSAGE)
+    assert (scene.socket.is_read, scene.scheduler.timer_count) == (False, timers + 1)
+    scene.scheduler.advance(999 * SECONDS_PER_MESSAGE)
+    assert scene.socket.is_read
