@@ -22,6 +22,7 @@ from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.lock import lock
 from fluffle.broker.logs import event
+from fluffle.broker.memory import keep_buffers
 from fluffle.broker.notify import READY, STOPPING, notify
 from fluffle.broker.starting import StartFailed, cannot_listen
 
@@ -122,6 +123,7 @@ def tune_interpreter() -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_buffers()
 
 
 def write_node_file(file: Path, config: Config, addresses: Mapping[str, tuple[str, int]]) -> None:

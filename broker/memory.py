@@ -19,6 +19,15 @@ from fluffle.broker.logs import event
 PERIOD_S = 0.5
 """At 1 GB/s, the most that publishers on loopback bring, the watermark is passed by 0.5 GB."""
 
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+
+MAPPED_BYTES_MIN = 4 << 20
+"""Blocks from this size on come from the system and go back to it: large bodies."""
+
+KEPT_BYTES_MAX = 16 << 20
+"""Free memory at the end of the heap that is kept for the next buffers."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,8 +92,29 @@ def resident_bytes() -> int | None:
 
 def return_free_memory() -> None:
     """Have the C library return free memory to the system, where it can (glibc, malloc_trim(3))."""
-    import ctypes  # noqa: PLC0415  slow to import, and only wanted when memory is short
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = library_function("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def keep_buffers() -> bool:
+    """Have the C library keep the memory of read and write buffers; whether it can (mallopt(3)).
+
+    By default glibc maps blocks of some hundred kilobytes anew and gives them back at once, and
+    each page then costs a fault: at 1 KiB a message that is half of all (benchmarks/compare, a1k).
+    """
+    set_option = library_function("mallopt")
+    if set_option is None:
+        return False
+    return bool(
+        set_option(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
+        and set_option(M_TRIM_THRESHOLD, KEPT_BYTES_MAX)
+    )
+
+
+def library_function(name: str) -> Callable[..., int] | None:
+    """A function of the C library, if it has it."""
+    import ctypes  # noqa: PLC0415  slow to import, and not wanted in every process
+
+    function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    return function

@@ -8,7 +8,13 @@ import pytest
 
 from fluffle.broker import memory
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.memory import PERIOD_S, MemoryWatch, resident_bytes
+from fluffle.broker.memory import (
+    PERIOD_S,
+    MemoryWatch,
+    keep_buffers,
+    library_function,
+    resident_bytes,
+)
 from tests.support.fakes import Scheduler
 
 
@@ -90,3 +96,8 @@ def test_the_alarm_ends_when_what_was_used_is_free_again() -> None:
     scheduler.advance(PERIOD_S)
     assert (alarms.reason, len(kept)) == ("", 100)
     watch.stop()
+
+
+def test_the_allocator_can_be_told_to_keep_buffers() -> None:
+    assert keep_buffers() is (library_function("mallopt") is not None)
+    assert library_function("no_such_function") is None
