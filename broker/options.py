@@ -251,7 +251,8 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "proxy-protocol",
             "yes|no",
-            "Whether AMQP clients come through a proxy that says who they are.",
+            "Whether AMQP clients come through a proxy that says who they are; "
+            "nobody but the proxy may reach the ports then.",
             parse_switch,
             "proxy_protocol",
             "no",

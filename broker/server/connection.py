@@ -113,10 +113,12 @@ class Connection(asyncio.Protocol):
         self._debt = Debt(self._intake, self.services.call_later)
         self.services.connections.add(self)
         self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
-        if not peer[0] and not self._is_unix():
+        real_host, _port = self._address("peername")
+        if not real_host and not self._is_unix():
             self._hang_up("reset before it was accepted")  # so that nobody can say who that was
             return
-        self.is_from_loopback = not peer[0] or lifecycle.is_loopback(peer[0])
+        hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
+        self.is_from_loopback = all(map(lifecycle.is_loopback, hosts))
 
     def _ends(self) -> tuple[Address, Address]:
         """Where the client is and where it connected to, for us or for the proxy in front."""

@@ -13,6 +13,7 @@ from fluffle.broker.server.connection import (
     METHOD_COST,
     TURN_COST_MAX,
 )
+from fluffle.broker.server.connection import Connection as ServerConnection
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import forced
 from fluffle.protocol.methods import (
@@ -26,9 +27,11 @@ from fluffle.protocol.methods import (
     pamqp_table,
 )
 from fluffle.protocol.properties import Properties
+from fluffle.protocol.proxy import Forwarded
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
 from tests.support.edge import HEARTBEAT, Client, Edge, publish_frames
+from tests.support.fakes import FakeTransport
 
 CLOSE = encode_method(0, Connection.Close(200, "bye", 0, 0))
 CLOSE_OK = encode_method(0, Connection.CloseOk())
@@ -425,3 +428,29 @@ def test_a_peer_that_is_gone_before_it_is_accepted_logs_in_from_nowhere(
     assert len(edge.services.connections) == edge.scheduler.timer_count == 0
     assert client.connection.close_reason == "reset before it was accepted"
     assert caplog.messages == ["connection_closed"]
+
+
+@pytest.mark.parametrize(
+    ("real", "source", "is_local"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("::1", "127.0.0.1", True),
+        ("203.0.113.9", "127.0.0.1", False),
+        ("127.0.0.1", "203.0.113.9", False),
+    ],
+)
+def test_a_header_makes_nobody_local_who_is_not(real: str, source: str, is_local: bool) -> None:
+    edge = Edge()
+    connection = ServerConnection(edge.services, Forwarded((source, 1), ("127.0.0.1", 5672)))
+    FakeTransport(edge.scheduler, {"peername": (real, 2)}).connect(connection)
+    assert connection.name.startswith(f"{source}:1 -> ")
+    assert connection.is_from_loopback is is_local
+
+
+def test_who_is_gone_behind_a_header_is_not_local() -> None:
+    edge = Edge()
+    connection = ServerConnection(edge.services, Forwarded(("127.0.0.1", 1), ("127.0.0.1", 5672)))
+    transport = FakeTransport(edge.scheduler, {"peername": None})
+    transport.connect(connection)
+    assert transport.was_aborted
+    assert not connection.is_from_loopback
