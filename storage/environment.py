@@ -95,11 +95,11 @@ class Environment:
                 for table, key, value in work.puts:
                     self._put(transaction, table, key, value)
                 used = self._used_bytes(transaction)
+            self._commits += 1
+            if self._commits % READER_CHECK_COMMITS == 0:
+                self._environment.reader_check()
         except lmdb.Error as error:
             raise _storage_error(error) from error
-        self._commits += 1
-        if self._commits % READER_CHECK_COMMITS == 0:
-            self._environment.reader_check()
         return Outcome(finished, trimmed, used)
 
     def close(self) -> None:

@@ -61,8 +61,12 @@ class WriterThread:
 
 
 def commit(disk: Disk, work: Work) -> Result:
-    """Do a piece of work; an error is a result too."""
+    """Do a piece of work; an error is a result too, of whatever kind: the thread must not end."""
     try:
         return disk.commit(work)
     except StorageError as error:
         return error
+    except Exception as error:  # noqa: BLE001 - it is told to the loop, as fatal
+        unexpected = StorageError(f"a commit failed: {error!r}")
+        unexpected.__cause__ = error
+        return unexpected

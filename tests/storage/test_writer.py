@@ -56,6 +56,32 @@ def test_an_error_is_a_result() -> None:
     writer.stop()
 
 
+class BrokenDisk(MemoryDisk):
+    """Fails as no disk should."""
+
+    def commit(self, work: Work) -> Outcome:
+        raise MemoryError("no memory for a transaction")
+
+
+def test_an_error_that_nobody_expects_is_fatal_too() -> None:
+    woken = Event()
+    fatal: list[StorageError] = []
+    store = Store(
+        BrokenDisk(), lambda disk, _: WriterThread(disk, woken.set), on_fatal=fatal.append
+    )
+    batch = Batch()
+    batch.append(1, 1, b"x")
+    store.submit(batch)
+    store.flush()
+    assert woken.wait(DEADLINE_S)
+    store.collect()
+    assert [str(error) for error in fatal] == [
+        "a commit failed: MemoryError('no memory for a transaction')"
+    ]
+    assert isinstance(fatal[0].__cause__, MemoryError)
+    store.close()
+
+
 def test_stopping_waits_for_the_work_and_keeps_its_result() -> None:
     disk = SlowDisk()
     writer = WriterThread(disk, lambda: None)
