@@ -94,7 +94,7 @@ def _parse_line(data: bytes) -> Forwarded | None:
 
 def _host(text: bytes, family: type[IPv4Address | IPv6Address]) -> str:
     try:
-        return str(family(text.decode("ascii")))
+        return _plain(family(text.decode("ascii")))
     except ValueError as error:
         raise ProxyError(f"{text!r} is no address of its family") from error
 
@@ -123,5 +123,11 @@ def _parse_binary(data: bytes) -> Forwarded | None:
         raise ProxyError("the addresses of the PROXY header are cut off")
     source, destination, source_port, destination_port = unpack_from(layout, data, HEAD_BYTES)
     return Forwarded(
-        (str(ip_address(source)), source_port), (str(ip_address(destination)), destination_port)
+        (_plain(ip_address(source)), source_port),
+        (_plain(ip_address(destination)), destination_port),
     )
+
+
+def _plain(address: IPv4Address | IPv6Address) -> str:
+    """Of IPv4 mapped into IPv6, the IPv4."""
+    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -310,8 +310,11 @@ def shown_address(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is one of this machine alone.  ValueError for none."""
-    return ip_address(host).is_loopback
+    """Whether it is an address of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def capabilities_of(client_properties: FieldTable) -> frozenset[str]:

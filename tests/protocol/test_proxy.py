@@ -36,12 +36,17 @@ def binary(body: bytes, *, command: int = 0x21, family: int = 0x11) -> bytes:
     return SIGNATURE + pack(">BBH", command, family, len(body)) + body
 
 
+def plain(address: IPv4Address | IPv6Address) -> str:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
 @st.composite
 def headers(draw: st.DrawFn) -> tuple[bytes, Forwarded | None]:
     """A header and what it says."""
     version, source, destination = draw(pairs)
     source_port, destination_port = draw(ports), draw(ports)
-    said = Forwarded((str(source), source_port), (str(destination), destination_port))
+    said = Forwarded((plain(source), source_port), (plain(destination), destination_port))
     records = draw(st.binary(max_size=50))
     body = source.packed + destination.packed + pack(">HH", source_port, destination_port)
     family = 0x11 if version == 4 else 0x21
@@ -153,3 +158,12 @@ def test_an_address_is_written_in_one_way() -> None:
     assert said == Forwarded(("::1", 1), ("2001:db8::1", 2))
     body = IPv4Address("192.0.2.1").packed * 2 + pack(">HH", 3, 4)
     assert parse(binary(body)) == Forwarded(("192.0.2.1", 3), ("192.0.2.1", 4))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
+def test_ipv4_that_is_mapped_into_ipv6_is_ipv4(host: str) -> None:
+    mapped, here = IPv6Address(f"::ffff:{host}"), IPv6Address("::1")
+    said = Forwarded((host, 1), ("::1", 2))
+    assert parse(line(6, mapped, here, 1, 2)) == said
+    body = mapped.packed + here.packed + pack(">HH", 1, 2)
+    assert parse(binary(body, family=0x21)) == said

@@ -462,6 +462,7 @@ def test_an_unknown_method_closes_the_connection() -> None:
         ("::ffff:10.0.0.1", "10.0.0.1", False),
         ("fe80::1%eth0", "fe80::1", False),
         ("::1", "::1", True),
+        ("no address", "no address", False),
     ],
 )
 def test_hosts(host: str, plain: str, loopback: bool) -> None:
