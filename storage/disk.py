@@ -62,7 +62,10 @@ class Disk(Protocol):
         """What `used_bytes` may grow to before commits fail."""
 
     def view(self) -> AbstractContextManager[View]:
-        """For one short reading: what it holds cannot be used again until it ends."""
+        """For one short reading: what it holds cannot be used again until it ends.
+
+        Within it, reading raises `StorageError`.
+        """
 
     def commit(self, work: Work) -> Outcome:
         """Return when it is durable.  Raises `StorageError`; then nothing is known any more."""

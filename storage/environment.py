@@ -83,8 +83,11 @@ class Environment:
 
     @contextlib.contextmanager
     def view(self) -> Iterator["LmdbView"]:
-        with self._environment.begin(buffers=True) as transaction:
-            yield LmdbView(transaction, self._databases)
+        try:
+            with self._environment.begin(buffers=True) as transaction:
+                yield LmdbView(transaction, self._databases)
+        except lmdb.Error as error:
+            raise _storage_error(error) from error
 
     def commit(self, work: Work) -> Outcome:
         try:

@@ -16,6 +16,7 @@ from fluffle.storage.environment import (
     STORE_FOLDER,
     UNFINISHED_FOLDER,
     Environment,
+    LmdbView,
     open_environment,
     read_environment,
 )
@@ -177,6 +178,34 @@ def test_a_commit_of_which_nothing_can_be_written_is_an_error(tmp_path: Path) ->
     environment = open_environment(tmp_path)
     with pytest.raises(StorageError):
         environment.commit(Work(puts=[(Table.COLD, b"", b"an empty key")]))
+    environment.close()
+
+
+def fail_reading(*_: object) -> None:
+    raise lmdb.PageNotFoundError("page 7")
+
+
+def test_what_lmdb_says_while_reading_is_an_error_of_the_store(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path)
+    with pytest.raises(StorageError, match="BAD_VALSIZE"), environment.view() as view:
+        view.get(Table.COLD, b"")
+    with pytest.raises(Corrupt, match="page 7"), environment.view():
+        fail_reading()
+    environment.close()
+    with pytest.raises(StorageError), environment.view():
+        pass
+
+
+def test_pages_that_cannot_be_read_are_fatal_to_upkeep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = open_environment(tmp_path)
+    host = Host(lambda: environment)
+    host.append(1, 1)
+    monkeypatch.setattr(LmdbView, "get", fail_reading)
+    host.append(1, 2, payload=bytes(600))
+    assert [str(error) for error in host.fatal] == ["corrupt: pages of the store: page 7"]
+    assert host.told == [""]
     environment.close()
 
 
