@@ -1,7 +1,8 @@
 """A web server for one thing: GET and HEAD of a few pages, made when they are asked for.
 
 HTTP/1.1 (RFC 9112) with connections that are kept; who sends anything else, or nothing for long, is
-hung up on.  Nothing that comes in is kept beyond a request's head.
+hung up on, and so is who does not wait for an answer before he asks again.  A page costs the node
+time: one is made in a turn of the event loop, for few clients, and none for who does not read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from http import HTTPStatus
 from typing import Protocol, TypeAlias, cast
 
 HEAD_BYTES_MAX = 8_192
+CONNECTIONS_MAX = 32
+"""Scrapers are few."""
 IDLE_S_MAX = 75.0
 """Longer than scrapes are apart, so that a scraper keeps its connection."""
 END_OF_HEAD = b"\r\n\r\n"
@@ -72,7 +75,7 @@ class Timer(Protocol):
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection: request after request, each answered before the next is looked at."""
+    """One connection: request after request, each sent after the answer to the one before."""
 
     def __init__(
         self,
@@ -89,6 +92,9 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._timer = self._call_later(IDLE_S_MAX, self.drop)
+        if len(self._open_connections) >= CONNECTIONS_MAX:
+            self.drop()
+            return
         self._open_connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,15 +106,29 @@ class HttpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Answer every request that is complete."""
-        self._data += data
-        while END_OF_HEAD in self._data and not self._transport.is_closing():
-            head, _, self._data = self._data.partition(END_OF_HEAD)
-            self._timer.cancel()
-            self._timer = self._call_later(IDLE_S_MAX, self.drop)
-            self._answer(Request.parse(head.decode("latin-1")))
-        if len(self._data) > HEAD_BYTES_MAX and not self._transport.is_closing():
+        """Answer a request once it is complete; what is behind it cannot be meant for us."""
+        if self._transport.is_closing():
+            return
+        head, end, rest = (self._data + data).partition(END_OF_HEAD)
+        if len(head) > HEAD_BYTES_MAX:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, with_body=True)
+            return
+        if not end:
+            self._data = head
+            return
+        self._data = b""
+        self._timer.cancel()
+        self._timer = self._call_later(IDLE_S_MAX, self.drop)
+        self._answer(Request.parse(head.decode("latin-1")))
+        if rest:
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        """Who does not read is not read."""
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
 
     def _answer(self, request: Request) -> None:
         with_body = request.method != "HEAD"

@@ -1,4 +1,4 @@
-"""The web server: whole requests, pieces of them, many at once, and what is none."""
+"""The web server: whole requests, pieces of them, too many at once, and what is none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.metrics.http import HEAD_BYTES_MAX, IDLE_S_MAX, HttpConnection, Page
+from fluffle.broker.metrics.http import (
+    CONNECTIONS_MAX,
+    HEAD_BYTES_MAX,
+    IDLE_S_MAX,
+    HttpConnection,
+    Page,
+)
 from tests.support.fakes import FakeTransport, Scheduler
 
 
@@ -38,16 +44,47 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nContent-Length: 8\r\n\r\n<
 def test_a_page_is_answered_and_the_connection_kept() -> None:
     visit = Visit()
     assert visit.send(GET) == ANSWER
-    assert visit.send(GET + GET) == ANSWER * 2
+    assert visit.send(GET) == ANSWER
     assert not visit.transport.is_closing()
 
 
-@given(st.lists(st.integers(0, 3 * len(GET))))
+@given(st.lists(st.integers(0, len(GET))))
 def test_it_does_not_matter_how_requests_are_cut(cuts: list[int]) -> None:
-    visit, data = Visit(), GET * 3
-    ends = [*sorted(cuts), len(data)]
+    visit = Visit()
+    ends = [*sorted(cuts), len(GET)]
     starts = [0, *ends]
-    assert b"".join(visit.send(data[a:b]) for a, b in zip(starts, ends, strict=False)) == ANSWER * 3
+    for _ in range(3):
+        pieces = [GET[a:b] for a, b in zip(starts, ends, strict=False)]
+        assert b"".join(map(visit.send, pieces)) == ANSWER
+
+
+def test_who_does_not_wait_for_the_answer_gets_one_and_is_hung_up_on() -> None:
+    visit = Visit()
+    assert visit.send(GET * 10_000) == ANSWER
+    assert visit.transport.is_closing()
+    assert visit.send(GET) == b""
+
+
+def test_who_does_not_read_is_not_read() -> None:
+    visit = Visit()
+    visit.transport.set_write_buffer_limits(high=2 * len(ANSWER))
+    visit.transport.is_stuck = True
+    assert [visit.send(GET) for _ in range(5)] == [ANSWER] * 3 + [b""] * 2
+    visit.transport.drain()
+    visit.scheduler.run()
+    assert len(visit.transport.writes) == 5
+
+
+def test_there_is_an_end_to_the_connections() -> None:
+    visit = Visit()
+    others = [FakeTransport(visit.scheduler, {}) for _ in range(CONNECTIONS_MAX)]
+    for transport in others:
+        transport.connect(HttpConnection({}, visit.open, visit.scheduler.call_later))
+    assert [transport.was_aborted for transport in others] == [False] * 31 + [True]
+    visit.scheduler.run()
+    assert len(visit.open) == visit.scheduler.timer_count == CONNECTIONS_MAX
+    others[0].lose()
+    assert len(visit.open) == CONNECTIONS_MAX - 1
 
 
 def test_a_head_has_no_body() -> None:
