@@ -1,6 +1,6 @@
 """The LMDB environment of a node: open and locked, read, changed.  The only `import lmdb`.
 
-    DIR/lock             held while a node runs; names its process
+    DIR/store.lock       held while the store is open; names the process
     DIR/store/data.mdb   everything
     DIR/store/lock.mdb   LMDB's table of readers
 
@@ -41,7 +41,8 @@ from fluffle.storage.layout import (
 
 Databases = dict[Table, "lmdb._Database"]
 
-LOCK_FILE = "lock"
+LOCK_FILE = "store.lock"
+"""Not `lock`: that one is held by the node, which may then not open its own store."""
 STORE_FOLDER = "store"
 UNFINISHED_FOLDER = "store.new"
 DATA_FILE = "data.mdb"

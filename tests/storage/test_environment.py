@@ -9,10 +9,12 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from fluffle.broker.lock import lock
 from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import (
     DATA_FILE,
+    LOCK_FILE,
     STORE_FOLDER,
     UNFINISHED_FOLDER,
     Environment,
@@ -76,14 +78,21 @@ def test_a_second_instance_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     open_environment(tmp_path).close()
 
 
+def test_a_node_that_holds_its_directory_opens_its_store(tmp_path: Path) -> None:
+    with lock(tmp_path / "lock"):
+        environment = open_environment(tmp_path)
+        assert (tmp_path / LOCK_FILE).read_text() == f"{os.getpid()}\n"
+        environment.close()
+
+
 def test_a_lock_of_a_process_that_is_gone_does_not_matter(tmp_path: Path) -> None:
-    (tmp_path / "lock").write_text("1\n")
+    (tmp_path / LOCK_FILE).write_text("1\n")
     open_environment(tmp_path).close()
 
 
 def test_a_lock_without_a_number_is_still_a_lock(tmp_path: Path) -> None:
     environment = open_environment(tmp_path)
-    (tmp_path / "lock").write_text("")
+    (tmp_path / LOCK_FILE).write_text("")
     with pytest.raises(StoreInUse, match="in use by another process"):
         open_environment(tmp_path)
     environment.close()
@@ -154,7 +163,7 @@ def test_a_store_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
     (tmp_path / UNFINISHED_FOLDER).mkdir()
     (tmp_path / UNFINISHED_FOLDER / DATA_FILE).write_bytes(bytes(5000))
     open_environment(tmp_path).close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", STORE_FOLDER]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [STORE_FOLDER, LOCK_FILE]
 
 
 def test_reading_goes_on_beside_the_owner(tmp_path: Path) -> None:
