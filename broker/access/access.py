@@ -6,6 +6,7 @@ What a connection may do is asked of its `Rights`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -15,6 +16,8 @@ from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermi
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.access.verifying import Verdict, Verifier, run_here
 from fluffle.broker.config import DEFAULT_USER
+
+logger = logging.getLogger(__name__)
 
 
 class LoginRefused(Exception):
@@ -134,7 +137,10 @@ class Access:
     # Who must hear of it
 
     def listen(self, user: str, listener: Callable[[], None]) -> None:
-        """Call `listener` after every change that concerns a user."""
+        """Call `listener` after every change that concerns a user.
+
+        One that raises is logged and keeps a change from nobody else.
+        """
         self._listeners.setdefault(user, {})[listener] = None
 
     def unlisten(self, user: str, listener: Callable[[], None]) -> None:
@@ -145,7 +151,10 @@ class Access:
 
     def _tell(self, user: str) -> None:
         for listener in tuple(self._listeners.get(user, ())):
-            listener()
+            try:
+                listener()
+            except Exception:
+                logger.exception("a change of user '%s' could not be told to all", user)
 
     def _forget(self, concerns: Callable[[tuple[str, ...]], bool]) -> None:
         self.permissions = {

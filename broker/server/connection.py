@@ -362,10 +362,13 @@ class Connection(asyncio.Protocol):
         assert self._session is not None
         assert self._channels is not None
         expulsion = admitting.expulsion(self.services, self._session)
-        if expulsion is None:
-            admitting.ask_again(self._session, self._channels)
-        else:
+        if expulsion is not None:
             self.fail(expulsion)
+            return
+        try:
+            admitting.ask_again(self._session, self._channels)
+        except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
+            self.give_up(error)
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the peer has read it."""

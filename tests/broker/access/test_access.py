@@ -118,3 +118,20 @@ def test_changes_are_told_to_those_they_concern() -> None:
     access.unlisten("u", listener)
     access.delete_user("u")
     assert len(heard) == 7
+
+
+def test_one_who_cannot_hear_of_a_change_keeps_it_from_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    access, heard = Access(), []
+
+    def deaf() -> None:
+        raise RuntimeError("deaf")
+
+    access.listen("u", deaf)
+    access.listen("u", lambda: heard.append("u"))
+    access.clear_permission("u", "/")
+    assert heard == ["u"]
+    (record,) = caplog.records
+    assert record.message == "a change of user 'u' could not be told to all"
+    assert "RuntimeError: deaf" in caplog.text

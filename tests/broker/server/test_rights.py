@@ -111,6 +111,21 @@ def test_connections_to_a_deleted_virtual_host_are_closed() -> None:
     client.expect_closed(320, "CONNECTION_FORCED - vhost '/' is deleted")
 
 
+def test_a_connection_that_cannot_ask_again_is_closed_and_the_others_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Edge()
+    broken, other = connect(edge), connect(edge)
+    other.declare("q")
+    other.consume("q")
+    monkeypatch.setattr(broken.connection._session, "rights", None)
+    edge.access.clear_permission("alice", "/")
+    edge.run()
+    broken.expect_closed(541, "INTERNAL_ERROR")
+    assert other.names() == ["Basic.Cancel"]
+    assert "a handler failed on" in caplog.text
+
+
 def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
     edge = Edge()
     clients = [connect(edge), edge.connect(), knock(edge)]
