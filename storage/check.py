@@ -6,11 +6,12 @@ the node changes between two views is seen as it was or as it is.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import (
+    SEQUENCE,
     Bytes,
     Table,
     catalog_item,
@@ -18,6 +19,7 @@ from fluffle.storage.layout import (
     cold_piece,
     sequence_number,
 )
+from fluffle.storage.reading import missing_record
 from fluffle.storage.record import Deletion, Record
 
 SLICE = 256
@@ -28,7 +30,7 @@ PREVIEW_BYTES = 32
 
 @dataclass(slots=True)
 class Finding:
-    """One value of the store."""
+    """One value of the store, or one that is missing."""
 
     text: str
     """What is in it; empty if it cannot be said."""
@@ -39,6 +41,7 @@ def inspect(disk: Disk) -> Iterator[Finding]:
     """Every value of the store in the order of tables and keys, each checked."""
     yield from _slices(disk, Table.CATALOG, _definition)
     yield from _slices(disk, Table.HOT, _record)
+    yield from _missing_records(disk)
     yield from _slices(disk, Table.COLD, _cold)
 
 
@@ -55,6 +58,22 @@ def _slices(
         yield from findings
         if len(findings) < SLICE:
             return
+
+
+def _missing_records(disk: Disk) -> Iterator[Finding]:
+    """Gaps between hot records.  Neighbours are compared within one view: the node removes the
+    oldest records meanwhile, and what follows them is then the front, not behind a gap."""
+    first = b"\0"
+    while True:
+        with disk.view() as view:
+            keys = [bytes(key) for key, _ in islice(view.scan(Table.HOT, first, None), SLICE)]
+        for before, after in pairwise(key for key in keys if len(key) == SEQUENCE.size):
+            missing = sequence_number(before) + 1
+            if sequence_number(after) != missing:
+                yield Finding("", (missing_record(missing),))
+        if len(keys) < SLICE:
+            return
+        first = keys[-1]
 
 
 def _checked(describe: Callable[[Bytes, Bytes], Finding], key: Bytes, value: Bytes) -> Finding:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from fluffle.storage.disk import Disk, Outcome, View, Work
+from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import (
     INDEX_END,
     SEQUENCE,
@@ -30,8 +31,8 @@ from fluffle.storage.layout import (
 )
 from fluffle.storage.mover import Debt, Move, Mover, Tuning
 from fluffle.storage.positions import Positions
-from fluffle.storage.reading import Entry, Records, assemble, cold_heads, cold_parts
-from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place
+from fluffle.storage.reading import Entry, Records, assemble, cold_heads, cold_parts, missing_record
+from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place, sequence_of
 
 SLICE = 1024
 """No view looks at more entries or records before it ends."""
@@ -161,20 +162,28 @@ class Log:
             positions.widen_cold(positions.last)
 
     def _recover_records(self, view: View) -> int:
-        """Replay some hot records; how many."""
+        """Replay some hot records; how many.  Only in front of the first may some be gone."""
         items = list(islice(view.scan(Table.HOT, SEQUENCE.pack(self._next_sequence), None), SLICE))
         for key, value in items:
             record = Record(sequence_number(key), value)
             record.check()
+            if self._next_sequence > 1 and record.sequence != self._next_sequence:
+                raise missing_record(self._next_sequence)
             self._mover.add_record(record.sequence, record.size_bytes)
             self._next_sequence = record.sequence + 1
             self._recorded_top_group = record.top_group
             self._top_group = max(self._top_group, record.top_group)
             for number, row in enumerate(record.changes()):
                 change = row.part if isinstance(row, Row) else row
-                self._admit(change)
-                self._apply(change, place(record.sequence, number))
+                self._replay(change, place(record.sequence, number))
         return len(items)
+
+    def _replay(self, change: Part | Deletion, where: int) -> None:
+        try:
+            self._admit(change)
+        except ValueError as error:
+            raise Corrupt(f"table hot, record {sequence_of(where)}", str(error)) from error
+        self._apply(change, where)
 
     # Reading
 

@@ -11,10 +11,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from fluffle.storage.disk import Outcome, Trim, Work
-from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import SEQUENCE, Table, cold_key, cold_value
 from fluffle.storage.positions import Positions
-from fluffle.storage.reading import Records
+from fluffle.storage.reading import Records, missing_record
 from fluffle.storage.record import Deletion, place, sequence_of
 
 
@@ -140,7 +139,7 @@ def _survivors(
     for sequence in sequences:
         record = records.at(sequence)
         if record is None:
-            raise Corrupt(f"table hot, record {sequence}", "it is missing")
+            raise missing_record(sequence)
         record.check()
         for number, row in record.parts():
             part = row.part

@@ -50,6 +50,11 @@ class Records:
             sequence, number = sequence + 1, 0
 
 
+def missing_record(sequence: int) -> Corrupt:
+    """What is wrong when a hot record is not there, though it has not left the window."""
+    return Corrupt(f"table hot, record {sequence}", "it is missing")
+
+
 def cold_heads(view: View, group: int, first: int, stop: int) -> Iterator[Part]:
     """The first part of each cold entry in a stretch, its piece unchecked."""
     for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):

@@ -10,8 +10,9 @@ from fluffle.storage.batch import Batch
 from fluffle.storage.check import SLICE, inspect
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.errors import Corrupt
-from fluffle.storage.layout import Table
+from fluffle.storage.layout import SEQUENCE, Table
 from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.mover import Tuning
 from fluffle.storage.store import open_store
 from tests.storage.support import Host
 
@@ -73,6 +74,19 @@ def test_damage_is_found_and_the_rest_is_read(
     assert len(findings) == 5
     [damage] = [damage for finding in findings for damage in finding.damage]
     assert message in str(damage)
+
+
+@pytest.mark.parametrize(("lost", "found"), [(1, []), (2, [2]), (SLICE, [SLICE]), (SLICE + 5, [])])
+def test_a_record_is_missed_unless_it_was_the_oldest_or_the_newest(
+    lost: int, found: list[int]
+) -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk, Tuning())
+    for index in range(1, SLICE + 6):
+        host.append(1, index)
+    disk.lose(Table.HOT, SEQUENCE.pack(lost))
+    damage = [str(damage) for finding in inspect(disk) for damage in finding.damage]
+    assert damage == [f"corrupt: table hot, record {number}: it is missing" for number in found]
 
 
 # The command

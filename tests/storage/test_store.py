@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from fluffle.storage.batch import Batch
+from fluffle.storage.disk import Work
 from fluffle.storage.environment import open_environment
-from fluffle.storage.errors import DiskFull, StorageError
-from fluffle.storage.layout import Table
+from fluffle.storage.errors import Corrupt, DiskFull, StorageError
+from fluffle.storage.layout import SEQUENCE, Table
 from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.record import RECORD_BYTES_MAX
+from fluffle.storage.record import RECORD_BYTES_MAX, Packer
 from fluffle.storage.store import COMMIT_BYTES_MAX, Store
 from tests.storage.support import SMALL, Host, ManualWriter
 
@@ -250,3 +251,25 @@ def test_recovery_refuses_damage_and_changes_nothing() -> None:
         Store(disk, ManualWriter, on_fatal=lambda _: None, tuning=SMALL)
     with disk.view() as view:
         assert list(view.scan(Table.HOT, b"", None)) == before
+
+
+@pytest.mark.parametrize("lost", [2, 3])
+def test_recovery_misses_a_record(lost: int) -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    for index in range(1, 5):
+        host.append(1, index)
+    disk.lose(Table.HOT, SEQUENCE.pack(lost))
+    with pytest.raises(Corrupt, match=f"table hot, record {lost}: it is missing"):
+        host.restart()
+
+
+def test_recovery_refuses_indexes_that_do_not_rise() -> None:
+    disk = MemoryDisk()
+    Host(lambda: disk).append(1, 3)
+    packer = Packer(2, 1)
+    packer.pack(batch_of(2).changes)
+    [record] = packer.finish()
+    disk.commit(Work(puts=[(Table.HOT, SEQUENCE.pack(2), record)]))
+    with pytest.raises(Corrupt, match="record 2: group 1 index 2 part 0 does not follow index 3"):
+        Host(lambda: disk)
