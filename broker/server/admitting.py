@@ -30,6 +30,8 @@ def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
     if vhost is None:
         raise NotAllowed(f"vhost {vhost_name} not found")
     refused = f"access to vhost '{vhost_name}' refused for user '{user.name}'"
+    if services.access.users.get(user.name) is not user:
+        raise NotAllowed(refused)  # another of that name, whose password nobody gave
     limit = vhost.limits.max_connections
     if is_reached(limit, usage.connections_to_vhost[vhost_name]):
         raise NotAllowed(f"{refused}: connection limit ({limit}) is reached")

@@ -126,6 +126,19 @@ def test_a_connection_that_cannot_ask_again_is_closed_and_the_others_do(
     assert "a handler failed on" in caplog.text
 
 
+def test_a_login_does_not_survive_its_user() -> None:
+    edge = Edge()
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    client.expect(Connection.Start, channel=0)
+    client.call(start_ok("\0alice\0wonder"), Connection.Tune, channel=0)
+    edge.access.delete_user("alice")
+    edge.access.grant_everything("alice", b"another", ["/"])
+    tune_ok = Connection.TuneOk(2047, 131_072, 0)
+    client.send(encode_method(0, tune_ok), encode_method(0, Connection.Open("/")))
+    client.expect_closed(530, "access to vhost '/' refused for user 'alice'")
+
+
 def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
     edge = Edge()
     clients = [connect(edge), edge.connect(), knock(edge)]
