@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from fluffle.broker.clock import Clock
 from fluffle.broker.config import Config
@@ -47,14 +48,17 @@ class MetricsEndpoint:
             connection.drop()
 
 
-def page(collector: NodeCollector) -> Callable[[str], Page]:
+def page(collector: Collector) -> Callable[[str], Page]:
     """What a node tells, and what its process costs."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
     ProcessCollector(registry=registry)
 
     def render(accept: str) -> Page:
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it asks for a version that is no number
+            encode, content_type = choose_encoder("")
         return Page(content_type, encode(registry))
 
     return render

@@ -7,11 +7,15 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.metrics.endpoint import page
 from fluffle.broker.node import Node
 from fluffle.broker.starting import StartFailed
 from tests.support.peer import peer_of
@@ -36,6 +40,26 @@ async def test_a_node_tells_its_metrics(tmp_path: Path) -> None:
     await node.stop("shutdown")
     assert await reader.read() == b""
     writer.close()
+
+
+class Nothing(Collector):
+    def collect(self) -> Iterator[Metric]:
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "text/plain; version=0.0.4"),
+        ("text/plain;version=x", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=\xff", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"),
+    ],
+)
+def test_who_asks_for_no_format_that_exists_gets_the_plain_one(
+    accept: str, content_type: str
+) -> None:
+    assert page(Nothing())(accept).content_type.startswith(content_type)
 
 
 async def test_an_address_in_use_says_which_option_names_another(tmp_path: Path) -> None:
