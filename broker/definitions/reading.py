@@ -104,6 +104,9 @@ def read(text: str, *, vhost: str = "/") -> Definitions:
         raise DefinitionsError(f"this is no JSON: {error}") from error
     if not isinstance(content, dict):
         raise DefinitionsError("there is no object at the top")
+    for name in CATEGORIES:
+        if not isinstance(content.get(name, []), list):
+            raise DefinitionsError(f"{name} is no list")
     home = vhost if _is_single(content) else None
     return {name: list(_entries(content, name, home)) for name in CATEGORIES}
 
@@ -113,18 +116,15 @@ def _is_single(content: Mapping[str, Any]) -> bool:
     if FORMAT in content:
         return bool(content[FORMAT] == SINGLE_VHOST)
     listed = ("exchanges", "queues", "bindings", "policies")
-    entries = [entry for name in listed for entry in content.get(name) or ()]
+    entries = [entry for name in listed for entry in content.get(name, [])]
     return not content.get("vhosts") and not any(
         isinstance(entry, dict) and "vhost" in entry for entry in entries
     )
 
 
 def _entries(content: Mapping[str, Any], name: str, home: str | None) -> Sequence[Entry]:
-    category, listed = CATEGORIES[name], content.get(name, [])
-    if not isinstance(listed, list):
-        raise DefinitionsError(f"{name} is no list")
-    entries = []
-    for number, entry in enumerate(listed, 1):
+    category, entries = CATEGORIES[name], []
+    for number, entry in enumerate(content.get(name, []), 1):
         where = f"{name}, entry {number}"
         if not isinstance(entry, dict):
             raise DefinitionsError(f"{where}: this is no object")
@@ -141,11 +141,25 @@ def _check_types(entry: Entry, category: Category, where: str) -> None:
             if key in category.required:
                 raise DefinitionsError(f"{where}: there is no '{key}'")
         elif not isinstance(entry[key], types):
-            raise DefinitionsError(f"{where}: '{key}' cannot be {json.dumps(entry[key])}")
+            raise DefinitionsError(f"{where}: '{key}' cannot be {_shown(key, entry[key])}")
+
+
+def _shown(key: str, value: Any) -> str:
+    """A value for the log, which is no place for passwords."""
+    return "what it is" if key.startswith("password") else json.dumps(value)
 
 
 def mapping_of(value: Any) -> Entry:
-    """An object as it should be; RabbitMQ writes an empty one as [], and limits as pairs."""
+    """An object as it should be; RabbitMQ writes an empty one as [], and limits as pairs.
+
+    DefinitionsError for anything else.
+    """
     if isinstance(value, dict):
         return value
-    return {str(pair[0]): pair[1] for pair in value if isinstance(pair, list) and len(pair) == 2}
+    if not isinstance(value, list) or not all(map(_is_pair, value)):
+        raise DefinitionsError(f"{json.dumps(value)} is no object")
+    return dict(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)

@@ -59,6 +59,9 @@ def test_an_entry_of_the_other_form_must_name_its_virtual_host() -> None:
         (r'{"users": [{"name": "\ud800"}]}', "this is no JSON"),
         ([], "there is no object at the top"),
         ({"users": {}}, "users is no list"),
+        ({"queues": 5}, "queues is no list"),
+        ({"exchanges": True}, "exchanges is no list"),
+        ({"bindings": None}, "bindings is no list"),
         ({"users": ["guest"]}, "users, entry 1: this is no object"),
         ({"users": [{"name": "u"}, {"tags": []}]}, "users, entry 2: there is no 'name'"),
         ({"users": [{"name": 5}]}, "users, entry 1: 'name' cannot be 5"),
@@ -70,6 +73,12 @@ def test_an_entry_of_the_other_form_must_name_its_virtual_host() -> None:
 )
 def test_what_cannot_be_used(content: Any, text: str) -> None:
     assert text in refusal(content)
+
+
+@pytest.mark.parametrize("key", ["password", "password_hash"])
+def test_a_password_is_not_shown(key: str) -> None:
+    text = refusal({"users": [{"name": "u", key: 12345}]})
+    assert text == f"users, entry 1: '{key}' cannot be what it is"
 
 
 def test_files(tmp_path: Path) -> None:
@@ -90,3 +99,9 @@ def test_objects_that_rabbitmq_writes_as_lists() -> None:
     assert mapping_of([]) == {}
     assert mapping_of([["max-queues", 5]]) == {"max-queues": 5}
     assert mapping_of({"max-queues": 5}) == {"max-queues": 5}
+
+
+@pytest.mark.parametrize("value", [5, None, "x", [5], [["x"]], [[["x"], 1]]])
+def test_what_is_no_object(value: Any) -> None:
+    with pytest.raises(DefinitionsError, match="is no object"):
+        mapping_of(value)
