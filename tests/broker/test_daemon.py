@@ -216,6 +216,7 @@ def test_a_second_node_is_refused_and_leaves_the_first_alone(
 ) -> None:
     config = Config(data_dir=tmp_path, listen=LOOPBACK)
     command = [sys.executable, "-m", "fluffle.broker", "serve", "--listen=127.0.0.1:0"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLUFFLE_")}
     seen: dict[str, object] = {}
 
     def on_started() -> None:
@@ -225,6 +226,7 @@ def test_a_second_node_is_refused_and_leaves_the_first_alone(
             text=True,
             timeout=60,
             check=False,
+            env=environment,
         )
         seen["second"] = (second.returncode, second.stderr.count("\n"))
         seen["said"] = f"another node (process {os.getpid()}) keeps its data in" in second.stderr
