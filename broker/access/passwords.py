@@ -23,6 +23,14 @@ MD5 = "rabbit_password_hashing_md5"
 ARGON2 = "fluffle_password_hashing_argon2"
 """Slow and hungry on purpose; needs the extra `argon2`."""
 
+ARGON2_MEMORY_KIB_MAX = 262_144
+ARGON2_TIME_COST_MAX = 32
+ARGON2_PARALLELISM_MAX = 64
+"""What one login may cost: many times what the hashes made here ask for."""
+ARGON2_SALT_BYTES_MIN = 8
+ARGON2_KIB_PER_LANE_MIN = 8
+"""RFC 9106, section 3.1."""
+
 DIGESTS: Mapping[str, Callable[[bytes], Any]] = {
     SHA256: hashlib.sha256,
     SHA512: hashlib.sha512,
@@ -71,6 +79,7 @@ def check_usable(stored: PasswordHash) -> None:
         raise UnusableHash(f"hashing algorithm {stored.algorithm} is not known")
     if stored.algorithm == ARGON2:
         _argon2()
+        _check_argon2(stored.hash)
     else:
         _salt_and_digest(stored)
 
@@ -94,14 +103,42 @@ def _argon2() -> Any:
     return PasswordHasher()
 
 
+def _check_argon2(stored: str) -> None:
+    from argon2 import extract_parameters  # noqa: PLC0415  optional
+    from argon2.exceptions import InvalidHashError  # noqa: PLC0415  optional
+
+    try:
+        stored.encode("ascii")
+        asked = extract_parameters(stored)
+    except (InvalidHashError, UnicodeError) as error:
+        raise UnusableHash("the password hash is none of argon2") from error
+    lanes = asked.parallelism
+    is_sound = (
+        1 <= lanes <= ARGON2_PARALLELISM_MAX
+        and 1 <= asked.time_cost <= ARGON2_TIME_COST_MAX
+        and lanes * ARGON2_KIB_PER_LANE_MIN <= asked.memory_cost <= ARGON2_MEMORY_KIB_MAX
+        and asked.salt_len >= ARGON2_SALT_BYTES_MIN
+    )
+    if not is_sound:
+        raise UnusableHash(
+            "the password hash asks for more or less than can be: "
+            f"m={asked.memory_cost}, t={asked.time_cost}, p={lanes}"
+        )
+
+
 def _argon2_matches(stored: str, password: bytes) -> bool:
     hasher = _argon2()
-    from argon2.exceptions import InvalidHashError, VerifyMismatchError  # noqa: PLC0415  optional
+    _check_argon2(stored)
+    from argon2.exceptions import (  # noqa: PLC0415  optional
+        InvalidHashError,
+        VerificationError,
+        VerifyMismatchError,
+    )
 
     try:
         hasher.verify(stored, password)
     except VerifyMismatchError:
         return False
-    except InvalidHashError as error:
-        raise UnusableHash("the password hash is none of argon2") from error
+    except (InvalidHashError, VerificationError) as error:
+        raise UnusableHash(f"the password hash is none of argon2: {error}") from error
     return True

@@ -75,9 +75,37 @@ def test_what_is_no_hash(text: str, algorithm: str) -> None:
             use(stored)
 
 
-def test_an_argon2_hash_that_is_none() -> None:
+def argon2_text(parameters: str, salt: str = "c29tZXNhbHQ", digest: str = "A" * 43) -> str:
+    return f"$argon2id$v=19${parameters}${salt}${digest}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "none of argon2"),
+        ("plain", "none of argon2"),
+        ("é", "none of argon2"),
+        (argon2_text("m=64,t=1,p=1", salt="éééééééééééé"), "none of argon2"),
+        (argon2_text("m=x,t=1,p=1"), "none of argon2"),
+        (argon2_text("m=4294967295,t=1,p=1"), "m=4294967295, t=1, p=1"),
+        (argon2_text("m=64,t=999999999,p=1"), "more or less than can be"),
+        (argon2_text("m=64,t=0,p=1"), "more or less than can be"),
+        (argon2_text("m=64,t=1,p=9"), "more or less than can be"),
+        (argon2_text("m=-1,t=1,p=-1"), "more or less than can be"),
+        (argon2_text("m=64,t=1,p=1", salt=""), "more or less than can be"),
+    ],
+)
+def test_an_argon2_hash_that_is_none(text: str, reason: str) -> None:
+    stored = PasswordHash(text, ARGON2)
+    for use in (check_usable, lambda hash_: matches(hash_, b"plain")):
+        with pytest.raises(UnusableHash, match=reason):
+            use(stored)
+
+
+def test_what_only_argon2_itself_finds_wrong_is_no_hash_either() -> None:
+    stored = PasswordHash(argon2_text("m=64,t=1,p=1", digest="!" * 43), ARGON2)
     with pytest.raises(UnusableHash, match="none of argon2"):
-        matches(PasswordHash("plain", ARGON2), b"plain")
+        matches(stored, b"plain")
 
 
 def test_an_unknown_algorithm() -> None:
