@@ -8,8 +8,9 @@ While one commit runs the next grows: there is no timer, a slow disk makes large
 
 Rule 1: `on_durable` callbacks are called in the order of their batches, after the commit that
 covers them, never before; by `collect` or `close`, so in the thread that calls those.
-Rule 2: after an error nothing is called any more but `on_fatal`, once.  The node must end: what
-has reached the disk is not known.
+Rule 2: after an error of the disk nothing is called any more but `on_fatal`, once.  The node must
+end: what has reached the disk is not known.  A callback that raises is fatal too, but the callbacks
+of the same commit are still called, for their batches are durable.
 """
 
 from collections import deque
@@ -91,7 +92,7 @@ class Store:
         if (result := self._writer.take()) is not None:
             durable = self._finish(result)
             self.flush()
-            _tell(durable)
+            self._tell(durable)
 
     def close(self) -> None:
         """Make durable what was submitted, and let go of the directory.  Waits for the disk."""
@@ -142,17 +143,24 @@ class Store:
 
     def _finish_and_tell(self, result: Result | None) -> None:
         if result is not None:
-            _tell(self._finish(result))
+            self._tell(self._finish(result))
+
+    def _tell(self, durable: list[Submitted]) -> None:
+        for _, on_durable in durable:
+            if on_durable is None:
+                continue
+            try:
+                on_durable()
+            except Exception as error:  # noqa: BLE001 - the batches behind it are durable as well
+                unexpected = StorageError(f"a callback failed: {error!r}")
+                unexpected.__cause__ = error
+                self._fail(unexpected)
 
     def _fail(self, error: StorageError) -> None:
-        self._failed = error
-        self._on_fatal(error)
-
-
-def _tell(durable: list[Submitted]) -> None:
-    for _, on_durable in durable:
-        if on_durable is not None:
-            on_durable()
+        """End the node; what fails after the first failure is a consequence of it."""
+        if self._failed is None:
+            self._failed = error
+            self._on_fatal(error)
 
 
 def open_store(

@@ -273,3 +273,18 @@ def test_recovery_refuses_indexes_that_do_not_rise() -> None:
     disk.commit(Work(puts=[(Table.HOT, SEQUENCE.pack(2), record)]))
     with pytest.raises(Corrupt, match="record 2: group 1 index 2 part 0 does not follow index 3"):
         Host(lambda: disk)
+
+
+def test_a_callback_that_raises_is_fatal_and_those_behind_it_are_called(host: Host) -> None:
+    def fail() -> None:
+        raise KeyError("channel")
+
+    for index, on_durable in enumerate([fail, fail, lambda: host.told.append("third")], start=1):
+        host.store.submit(batch_of(index), on_durable)
+    host.store.flush()
+    host.settle()
+    assert host.told == ["third"]
+    assert [str(error) for error in host.fatal] == ["a callback failed: KeyError('channel')"]
+    assert isinstance(host.fatal[0].__cause__, KeyError)
+    with pytest.raises(StorageError, match="a callback failed"):
+        host.submit(batch_of(4))
