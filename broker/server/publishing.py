@@ -104,12 +104,12 @@ def on_publishes(channel: Channel, batch: Publishes) -> int:
     if facts is None:
         facts = remember_facts(session, raw)
     contents, content_bytes, targets = batch.contents, batch.content_bytes, route.targets
-    session.traffic.received += len(contents)
     if facts.more_routing_keys or route.is_special:
         targets = look_closer(session, route, facts)
     if facts.is_special:
         contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
+    session.traffic.received += len(contents)
     channel.publish(channel, route, targets, contents, content_bytes)
     return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
 

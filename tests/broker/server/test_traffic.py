@@ -6,6 +6,7 @@ from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.traffic import Deliveries, Traffic
 from fluffle.protocol.methods import Basic, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
+from fluffle.protocol.properties import Properties
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.support.edge import Client, Edge, publish_frames, start_ok
 
@@ -40,6 +41,13 @@ def test_publishes_are_counted_by_where_they_went() -> None:
         "unroutable_dropped": 3,
         "unroutable_returned": 1,
     }
+
+
+def test_what_is_refused_has_not_been_received() -> None:
+    _edge, client, traffic = start()
+    client.send(publish_frames(b"x", properties=Properties(user_id="mallory")))
+    client.expect_channel_closed(406, "user_id property set to 'mallory'")
+    assert traffic.received == 0
 
 
 def test_deliveries_are_counted_by_how_they_are_acknowledged() -> None:
