@@ -39,7 +39,7 @@ class Outcome:
     trims_finished: int
     trimmed_keys: int
     used_bytes: int
-    """Taken by tables, without free pages."""
+    """As `View.used_bytes` says it from now on."""
 
 
 class View(Protocol):
@@ -52,6 +52,9 @@ class View(Protocol):
 
     def last_key(self, table: Table, stop: bytes | None) -> bytes | None:
         """The greatest key below `stop`, or of all."""
+
+    def used_bytes(self) -> int:
+        """Taken by tables, without free pages."""
 
 
 class Disk(Protocol):

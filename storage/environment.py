@@ -66,7 +66,7 @@ META_BYTES = 8192
 class Environment:
     """An open store.  `commit` may run in another thread than everything else."""
 
-    __slots__ = ("_commits", "_databases", "_environment", "_lock", "_map_bytes", "_page_bytes")
+    __slots__ = ("_commits", "_databases", "_environment", "_lock", "_map_bytes")
 
     def __init__(
         self, environment: lmdb.Environment, lock: int | None, databases: Databases
@@ -75,7 +75,6 @@ class Environment:
         self._lock = lock
         self._databases = databases
         self._map_bytes = environment.info()["map_size"]
-        self._page_bytes = environment.stat()["psize"]
         self._commits = 0
 
     @property
@@ -98,7 +97,7 @@ class Environment:
                     transaction.delete(key, db=self._databases[table])
                 for table, key, value in work.puts:
                     self._put(transaction, table, key, value)
-                used = self._used_bytes(transaction)
+                used = _used_bytes(transaction, self._databases)
             self._commits += 1
             if self._commits % READER_CHECK_COMMITS == 0:
                 self._environment.reader_check()
@@ -133,13 +132,6 @@ class Environment:
                 found = len(cursor.key()) > 0
         return len(work.trims), trimmed
 
-    def _used_bytes(self, transaction: lmdb.Transaction) -> int:
-        pages = 0
-        for table in (Table.HOT, Table.COLD, Table.CATALOG):
-            stat = transaction.stat(self._databases[table])
-            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return pages * self._page_bytes
-
 
 class LmdbView:
     """One read transaction."""
@@ -169,6 +161,9 @@ class LmdbView:
         if not (cursor.prev() if found else cursor.last()):
             return None
         return bytes(cursor.key())
+
+    def used_bytes(self) -> int:
+        return _used_bytes(self._transaction, self._databases)
 
 
 def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environment:
@@ -295,6 +290,15 @@ def _checked_databases(environment: lmdb.Environment, directory: Path) -> Databa
     if found > FORMAT:
         raise NewerFormat(directory, found, FORMAT)
     return {table: environment.open_db(table.value, create=False) for table in Table}
+
+
+def _used_bytes(transaction: lmdb.Transaction, databases: Databases) -> int:
+    used = 0
+    for table in (Table.HOT, Table.COLD, Table.CATALOG):
+        stat = transaction.stat(databases[table])
+        pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        used += pages * stat["psize"]
+    return used
 
 
 def _storage_error(error: lmdb.Error) -> StorageError:

@@ -15,7 +15,7 @@ Rule 2: everything is decided in memory, by one thread.  `begin` says what a com
 Rule 3: the newest record stays; it holds the sequence number and the greatest group id.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from fluffle.storage.disk import Disk, Outcome, View, Work
@@ -69,9 +69,8 @@ class Log:
     # What a commit does
 
     def admit(self, changes: list[Change]) -> None:
-        """Note changes that will be in a later commit.  Raises `ValueError` if they cannot be."""
-        for change in changes:
-            self._admit(change if isinstance(change, Deletion) else change[0])
+        """Note changes that will be in a later commit: all, or `ValueError` and none of them."""
+        self._admit(change if isinstance(change, Deletion) else change[0] for change in changes)
 
     def begin(self, changes: list[Change], work: Work) -> None:
         """Add to `work` what makes `changes` durable, and some upkeep.  Raises `Corrupt`."""
@@ -109,15 +108,16 @@ class Log:
         """Whether commits without changes would be of use."""
         return self._mover.has_debts
 
-    def _admit(self, change: Part | Deletion) -> None:
-        positions = self._positions(change.group)
-        if isinstance(change, Deletion):
-            if change.first <= positions.last < change.stop:
-                positions.last = max(change.first - 1, 0)
-        elif change.number == 0:
-            if change.index <= positions.last:
-                raise ValueError(f"{change.name} does not follow index {positions.last}")
-            positions.last = change.index
+    def _admit(self, changes: Iterable[Part | Deletion]) -> None:
+        lasts: dict[int, int] = {}
+        for change in changes:
+            last = lasts.get(change.group)
+            if last is None:
+                positions = self._groups.get(change.group)
+                last = 0 if positions is None else positions.last
+            lasts[change.group] = _last_after(change, last)
+        for group, last in lasts.items():
+            self._positions(group).last = last
 
     def _apply(self, change: Part | Deletion, where: int) -> None:
         positions = self._positions(change.group)
@@ -180,7 +180,7 @@ class Log:
 
     def _replay(self, change: Part | Deletion, where: int) -> None:
         try:
-            self._admit(change)
+            self._admit([change])
         except ValueError as error:
             raise Corrupt(f"table hot, record {sequence_of(where)}", str(error)) from error
         self._apply(change, where)
@@ -249,6 +249,17 @@ class Log:
             is_hot = records.head(where) is not None
             parts = records.parts(where) if is_hot else cold_parts(view, group, index, index + 1)
             yield next(assemble(parts))
+
+
+def _last_after(change: Part | Deletion, last: int) -> int:
+    """The greatest index after a change to a group where it was `last`.  Raises `ValueError`."""
+    if isinstance(change, Deletion):
+        return max(change.first - 1, 0) if change.first <= last < change.stop else last
+    if change.number:
+        return last
+    if change.index <= last:
+        raise ValueError(f"{change.name} does not follow index {last}")
+    return change.index
 
 
 def _is_doomed(index: int, doomed: list[tuple[int, int]]) -> bool:

@@ -44,7 +44,10 @@ class MemoryDisk:
         failure, self.fail_next = self.fail_next, None
         if failure is not None:
             raise failure
-        if self._used_bytes() + sum(len(value) for _, _, value in work.puts) > self._room_bytes:
+        if (
+            _used_bytes(self._tables) + sum(len(value) for _, _, value in work.puts)
+            > self._room_bytes
+        ):
             raise DiskFull("no room for a commit: this disk in memory is full")
         finished, trimmed = self._trim(work.trims, work.trim_keys_max)
         for table, key in work.removes:
@@ -53,7 +56,7 @@ class MemoryDisk:
             self._put(table, key, bytes(value))
         if not self.is_lying:
             self.sync()
-        return Outcome(finished, trimmed, self._used_bytes())
+        return Outcome(finished, trimmed, _used_bytes(self._tables))
 
     def sync(self) -> None:
         """Make everything durable that was committed."""
@@ -105,9 +108,6 @@ class MemoryDisk:
             insort(keys, key)
         self._tables[table][key] = value
 
-    def _used_bytes(self) -> int:
-        return sum(len(value) for values in self._tables.values() for value in values.values())
-
 
 class MemoryView:
     """The tables as they are: nothing commits while somebody looks."""
@@ -131,3 +131,10 @@ class MemoryView:
         keys = self._keys[table]
         end = len(keys) if stop is None else bisect_left(keys, stop)
         return keys[end - 1] if end else None
+
+    def used_bytes(self) -> int:
+        return _used_bytes(self._tables)
+
+
+def _used_bytes(tables: Tables) -> int:
+    return sum(len(value) for values in tables.values() for value in values.values())

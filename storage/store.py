@@ -38,8 +38,8 @@ class Store:
     """Used from one thread, the loop's; only the writer is elsewhere."""
 
     __slots__ = (
-        "_disk", "_failed", "_on_fatal", "_running", "_submitted", "_writer",
-        "catalog", "log", "pending_bytes", "used_bytes",
+        "_disk", "_failed", "_is_closed", "_is_closing", "_on_fatal", "_running", "_submitted",
+        "_writer", "catalog", "log", "pending_bytes", "used_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -57,12 +57,15 @@ class Store:
         self._running: list[Submitted] | None = None
         """Batches of the commit that runs; empty for one that does upkeep only."""
         self._failed: StorageError | None = None
+        self._is_closing = False
+        self._is_closed = False
         self.log = Log(disk, tuning or Tuning())
         self.catalog = Catalog(disk)
         self.pending_bytes = 0
         """Submitted and not durable: a measure of how far the disk is behind."""
-        self.used_bytes = 0
-        """As of the last commit."""
+        with disk.view() as view:
+            self.used_bytes = view.used_bytes()
+            """As of the last commit, of this process or one before."""
         self.log.recover()
         self._writer = make_writer(disk, self.collect)
 
@@ -74,8 +77,10 @@ class Store:
     def submit(self, batch: Batch, on_durable: Callable[[], None] | None = None) -> None:
         """Have a batch made durable by a commit; `flush` must follow before the turn ends.
 
-        Raises `ValueError` if an index does not rise, `StorageError` after `on_fatal`.
+        Raises `ValueError` if an index does not rise; then nothing of the batch is admitted.
+        Raises `StorageError` after `on_fatal` or `close`.
         """
+        self._check_open()
         if self._failed is not None:
             raise self._failed
         self.log.admit(batch.changes)
@@ -83,7 +88,13 @@ class Store:
         self.pending_bytes += batch.size_bytes
 
     def flush(self) -> None:
-        """Begin a commit, unless one is running: then its end begins the next."""
+        """Begin a commit, unless one is running: then its end begins the next.
+
+        Raises `StorageError` after `close`, which itself commits what its callbacks submit.
+        """
+        self._check_open()
+        if self._is_closing:
+            return
         if self._running is None and (work := self._next_work()) is not None:
             self._writer.start(work)
 
@@ -96,11 +107,17 @@ class Store:
 
     def close(self) -> None:
         """Make durable what was submitted, and let go of the directory.  Waits for the disk."""
+        self._is_closing = True
         self._writer.stop()
         self._finish_and_tell(self._writer.take())
         while self._submitted and (work := self._next_work()) is not None:
             self._finish_and_tell(commit(self._disk, work))
         self._disk.close()
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StorageError("the store is closed")
 
     def _next_work(self) -> Work | None:
         """What the next commit has to do, if anything."""

@@ -93,6 +93,8 @@ def test_used_bytes_grow_and_shrink(disk: Disk) -> None:
     assert large >= before + 100_000
     assert after < large
     assert disk.room_bytes > large
+    with disk.view() as view:
+        assert view.used_bytes() == after
 
 
 def test_what_was_committed_is_there_again(open_disk: Callable[[], Disk]) -> None:

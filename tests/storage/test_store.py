@@ -102,6 +102,41 @@ def test_an_index_that_does_not_rise_is_refused(host: Host) -> None:
     host.store.submit(batch_of(6))
 
 
+def test_of_a_batch_that_is_refused_nothing_is_admitted(host: Host) -> None:
+    batch = batch_of(5)
+    batch.append(9, 1, b"")
+    batch.append(1, 5, b"does not rise")
+    with pytest.raises(ValueError, match="index 5 part 0 does not follow index 5"):
+        host.store.submit(batch)
+    assert host.log.unused_group() == 1
+    host.append(1, 3)
+    assert host.indexes(1) == [3]
+
+
+def test_used_bytes_are_known_from_the_start(host: Host) -> None:
+    host.append(1, 1, payload=bytes(1000))
+    used = host.store.used_bytes
+    host.restart()
+    assert host.store.used_bytes == used >= 1000
+
+
+def test_a_closed_store_takes_nothing(host: Host) -> None:
+    host.store.close()
+    with pytest.raises(StorageError, match="the store is closed"):
+        host.store.submit(batch_of(1))
+    with pytest.raises(StorageError, match="the store is closed"):
+        host.store.flush()
+
+
+def test_what_callbacks_submit_while_the_store_closes_is_durable(host: Host) -> None:
+    host.store.submit(batch_of(1), lambda: host.submit(batch_of(2), "second"))
+    host.store.flush()
+    host.store.close()
+    assert host.told == ["second"]
+    host.restart()
+    assert host.indexes(1) == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("group", "index", "tag"),
     [(-1, 1, 0), (2**64 - 1, 1, 0), (1, 0, 0), (1, 2**64 - 1, 0), (1, 1, -1)],
