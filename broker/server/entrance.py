@@ -6,7 +6,6 @@ Each has its time.  Who does not get through costs one line in the log, and nobo
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
 HANDSHAKE_TIMEOUT_S = 5.0
 """For the PROXY header, and again for the handshake: who connects in earnest needs milliseconds."""
 
-OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 1.0
-"""Accepting again at once would fail again at once."""
+"""After an error, since accepting again at once would mostly fail again at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,19 +57,20 @@ class Entrance:
             task.cancel()
 
     async def _accept(self) -> None:
+        """One a turn: a socket that has many waiting is accepted from without ever waiting."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 client, address = await loop.sock_accept(self._socket)
             except OSError as error:
                 event(logger, logging.ERROR, "accept_failed", reason=error)
-                if error.errno in OUT_OF_RESOURCES:
-                    await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
                 continue
             peer = lifecycle.shown_address(lifecycle.plain_host(address[0]), address[1])
             task = loop.create_task(self._let_in(client, peer))
             self._clients[task] = client
             task.add_done_callback(self._forget)
+            await asyncio.sleep(0)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         client = self._clients.pop(task)

@@ -246,6 +246,10 @@ class FakeLoop:
     def __init__(self, errors: list[int]) -> None:
         self.errors = errors
         self.waits = asyncio.Event()
+        self.rests: list[float] = []
+
+    async def rest(self, delay_s: float) -> None:
+        self.rests.append(delay_s)
 
     async def sock_accept(self, _socket: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
         if self.errors:
@@ -254,16 +258,11 @@ class FakeLoop:
         return await asyncio.Future()
 
 
-async def test_accepting_goes_on_after_errors_and_takes_a_rest_without_resources(
+async def test_accepting_goes_on_after_errors_when_it_has_taken_a_rest(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rests: list[float] = []
-
-    async def rest(delay_s: float) -> None:
-        rests.append(delay_s)
-
-    loop = FakeLoop([errno.ECONNABORTED, errno.EMFILE, errno.ECONNABORTED])
-    fake = SimpleNamespace(get_running_loop=lambda: loop, sleep=rest)
+    loop = FakeLoop([errno.ECONNABORTED, errno.EMFILE, errno.EPERM])
+    fake = SimpleNamespace(get_running_loop=lambda: loop, sleep=loop.rest)
     with socket.socket() as listening:
         there = Entrance(
             listening, lambda _: asyncio.Protocol(), is_proxied=True, certificates=None
@@ -271,8 +270,34 @@ async def test_accepting_goes_on_after_errors_and_takes_a_rest_without_resources
         monkeypatch.setattr(entrance, "asyncio", fake)
         await loop.waits.wait()
         there.close()
-    assert rests == [entrance.PAUSE_S]
+    assert loop.rests == [entrance.PAUSE_S] * 3
     assert len(logged(caplog, "accept_failed")) == 3
+
+
+async def test_accepting_gives_way_while_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted: list[socket.socket] = []
+
+    async def sock_accept(_socket: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+        if len(accepted) == 100:
+            await asyncio.Future()
+        client = socket.socket()
+        client.setblocking(False)
+        accepted.append(client)
+        return client, ("127.0.0.1", 1)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", sock_accept)
+    with socket.socket() as listening:
+        there = Entrance(
+            listening, lambda _: asyncio.Protocol(), is_proxied=True, certificates=None
+        )
+        for turn in range(5):
+            assert len(accepted) <= turn
+            await asyncio.sleep(0)
+        there.close()
+        assert accepted
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert all(client.fileno() < 0 for client in accepted)
 
 
 @pytest.mark.parametrize(
