@@ -89,7 +89,9 @@ class Log:
     def finish(self, outcome: Outcome) -> None:
         """The work of `begin` is durable."""
         for deletion in self._mover.finish(outcome):
-            self._positions(deletion.group).trimmed(deletion.first, deletion.stop)
+            if (positions := self._groups.get(deletion.group)) is not None:
+                positions.trimmed(deletion.first, deletion.stop)
+                self._forget_if_empty(deletion.group, positions)
         for group, index in self._moves:
             self._groups[group].chill(index)
         self._moves = []
@@ -127,8 +129,12 @@ class Log:
             return
         if positions.delete(change.first, change.stop):
             self._mover.owe(Debt(where, change))
-        elif positions.is_forgettable:
-            del self._groups[change.group]
+        self._forget_if_empty(change.group, positions)
+
+    def _forget_if_empty(self, group: int, positions: Positions) -> None:
+        """Groups come and go, as queues do: those that are gone must not cost memory."""
+        if positions.is_forgettable:
+            del self._groups[group]
 
     def _positions(self, group: int) -> Positions:
         positions = self._groups.get(group)

@@ -90,7 +90,7 @@ class Positions:
         if first <= self.cold_first:
             self.cold_first = min(max(stop, self.cold_first), self.cold_stop)
         elif stop >= self.cold_stop:
-            self.cold_stop = max(first, self.cold_first)
+            self.cold_stop = min(max(first, self.cold_first), self.cold_stop)
 
     def _skip_deleted(self) -> None:
         head, places = self._head, self._places

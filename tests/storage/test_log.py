@@ -95,6 +95,20 @@ def test_a_large_entry_lies_in_parts(host: Host) -> None:
     assert cold_indexes(host, 1)[0] == 2
 
 
+def test_a_deleted_group_is_forgotten_once_its_cold_entries_are_gone(host: Host) -> None:
+    host.append(1, *range(1, 10))
+    host.append(2, 1, payload=bytes(600))
+    assert cold_indexes(host, 1) == list(range(1, 10))
+    host.delete(1, 0)
+    host.delete(1, 0, 5)  # a second debt outlives the group
+    assert host.writer.step()
+    assert list(host.log._groups) == [1, 2]
+    host.settle()
+    assert list(host.log._groups) == [2]
+    host.append(1, 1)
+    assert host.indexes(1) == [1]
+
+
 def test_an_entry_in_several_records_moves_whole(host: Host) -> None:
     payload = bytes(range(251)) * 10_000
     host.append(1, 1, payload=payload)

@@ -62,6 +62,8 @@ def test_cold_bounds_follow() -> None:
     assert (positions.cold_first, positions.cold_stop) == (2, 6)
     positions.trimmed(5, 100)
     assert (positions.cold_first, positions.cold_stop) == (2, 5)
+    positions.trimmed(7, 100)
+    assert (positions.cold_first, positions.cold_stop) == (2, 5), "nothing was there"
     positions.trimmed(3, 4)
     assert (positions.cold_first, positions.cold_stop) == (2, 5), "a hole is not a bound"
     positions.delete(0, 100)
@@ -69,3 +71,6 @@ def test_cold_bounds_follow() -> None:
     positions.trimmed(0, 100)
     assert positions.is_empty
     assert positions.is_forgettable
+    positions = Positions()
+    positions.trimmed(7, 100)
+    assert positions.is_forgettable, "an old debt says nothing of a group that began anew"
