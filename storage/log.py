@@ -79,7 +79,7 @@ class Log:
         records = packer.finish(even_empty=self._top_group > self._recorded_top_group)
         self._packed = changes, packer
         incoming = sum(map(len, records))
-        self._mover.trim(work)
+        self._mover.trim(sum(isinstance(change, Deletion) for change in changes), work)
         if records:
             with self._disk.view() as view:
                 self._moves = self._mover.move(Records(view), self._groups, incoming, work)

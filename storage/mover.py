@@ -1,7 +1,8 @@
 """Upkeep that rides on commits: records leave the hot window, deletions are carried out.
 
 Each commit does a little, in proportion to what it brings, so that nobody waits for upkeep and
-it never falls behind.
+it does not fall behind.  Only deletions of long stretches take many commits, and those follow of
+themselves when there is nothing else to do.
 """
 
 from collections import deque
@@ -25,12 +26,8 @@ class Tuning:
     """What is consumed sooner is written only once; but a start reads all of it."""
     moved_bytes: int = 1 << 18
     """Records that may leave with one commit: this, or twice what the commit brings."""
-    trimmed_keys: int = 256
-    """Cold parts that may be deleted with one commit, for each of the first debts."""
-
-
-TRIMS_MAX = 8
-"""Debts that one commit works on."""
+    trimmed_keys: int = 512
+    """Cold parts, or debts, that may go with one commit: this, or twice its deletions."""
 
 
 class Debt(NamedTuple):
@@ -77,11 +74,11 @@ class Mover:
         """Stretches of indexes whose cold entries are deleted, though they are still there."""
         return [debt[1:] for _, debt in self._debts if debt.group == group]
 
-    def trim(self, work: Work) -> None:
+    def trim(self, incoming_deletions: int, work: Work) -> None:
         """Have the oldest debts paid, as far as one commit can."""
-        for _, (group, first, stop) in islice(self._debts, TRIMS_MAX):
+        work.trim_keys_max = max(self._tuning.trimmed_keys, 2 * incoming_deletions)
+        for _, (group, first, stop) in islice(self._debts, work.trim_keys_max):
             work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
-        work.trim_keys_max = len(work.trims) * self._tuning.trimmed_keys
 
     def move(
         self, records: Records, groups: Mapping[int, Positions], incoming_bytes: int, work: Work

@@ -95,6 +95,25 @@ def test_a_large_entry_lies_in_parts(host: Host) -> None:
     assert cold_indexes(host, 1)[0] == 2
 
 
+def test_deletions_one_by_one_are_carried_out_as_fast_as_they_come(host: Host) -> None:
+    entries = 200
+    host.append(1, *range(1, entries + 1))
+    host.append(2, 1, payload=bytes(600))
+    assert len(cold_indexes(host, 1)) == entries
+    left = []
+    for first in range(1, entries, 20):
+        batch = Batch()
+        for index in range(first, first + 20):
+            batch.delete(1, index, index + 1)
+        host.submit(batch)
+        if first > 1:  # so that the end of each commit begins one with the next deletions
+            assert host.writer.step()
+            left.append(len(cold_indexes(host, 1)))
+    assert left == [200, 180, 160, 140, 120, 100, 80, 60, 40], "each commit carries out the last"
+    host.settle()
+    assert cold_indexes(host, 1) == []
+
+
 def test_a_deleted_group_is_forgotten_once_its_cold_entries_are_gone(host: Host) -> None:
     host.append(1, *range(1, 10))
     host.append(2, 1, payload=bytes(600))
