@@ -57,7 +57,6 @@ class Queue:
         "_touch",
         "_turns",
         "debtors",
-        "had_consumers",
         "in_exclusive_use",
         "in_flight",
         "owner",
@@ -72,7 +71,6 @@ class Queue:
         """The connection that alone may use it, for an exclusive queue."""
         self.in_flight = 0
         """Messages handed out and not settled."""
-        self.had_consumers = False
         self.in_exclusive_use = False
         """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
@@ -204,7 +202,6 @@ class Queue:
 
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
-        self.had_consumers = True
         self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
         if self._lane.count:

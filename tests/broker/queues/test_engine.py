@@ -321,7 +321,7 @@ def test_what_is_settled_in_one_queue_stays_in_the_others() -> None:
 
 def test_the_counts_and_flags_of_a_queue(bench: Bench) -> None:
     queue = bench.queue
-    assert (queue.name, queue.consumer_count, queue.had_consumers) == ("q", 0, False)
+    assert (queue.name, queue.consumer_count) == ("q", 0)
     assert not queue.in_exclusive_use
     consumer = bench.consume("c", prefetch=1, exclusive=True)
     bench.enqueue("a", "b")
@@ -330,7 +330,7 @@ def test_the_counts_and_flags_of_a_queue(bench: Bench) -> None:
     assert (queue.ready_count, queue.in_flight, queue.consumer_count) == (1, 1, 1)
     assert queue.in_exclusive_use
     queue.detach(consumer)
-    assert (queue.consumers, queue.had_consumers, queue.in_exclusive_use) == ((), True, False)
+    assert (queue.consumers, queue.in_exclusive_use) == ((), False)
 
 
 def test_a_queue_is_behind_only_while_somebody_consumes(bench: Bench) -> None:
