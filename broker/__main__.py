@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -56,7 +57,7 @@ def serve(**flags: Any) -> None:
     An option that may be given many times takes one value on each line of its variable, and in the
     file an array: user = ["alice:secret", "bob:secret"].
     """
-    from fluffle.broker.daemon import run  # noqa: PLC0415  asyncio is slow to import, and
+    from fluffle.broker.daemon import end_process, run  # noqa: PLC0415  asyncio is slow, and
     from fluffle.broker.logs import configure, event  # noqa: PLC0415  --help needs none of it
     from fluffle.broker.node import Node  # noqa: PLC0415
 
@@ -70,7 +71,7 @@ def serve(**flags: Any) -> None:
         event(logger, logging.WARNING, "unknown_variable", variable=variable)
     for source in settings.not_in_effect:
         event(logger, logging.WARNING, "not_yet_in_effect", option=source)
-    sys.exit(run(settings.config, Node))
+    sys.exit(run(settings.config, partial(Node, on_fatal=end_process)))
 
 
 main.add_command(log)

@@ -25,6 +25,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.memory import keep_buffers
 from fluffle.broker.notify import READY, STOPPING, notify
 from fluffle.broker.starting import StartFailed, cannot_listen
+from fluffle.storage.errors import StorageError
 
 NODE_FILE = "node.json"
 LOCK_FILE = "lock"
@@ -73,6 +74,16 @@ def run(config: Config, make_node: Callable[[Config], Node]) -> int:
     return EXIT_OK
 
 
+def end_process(error: Exception) -> None:
+    """The node cannot be relied on any more: end it where it stands, so that it says nothing false.
+
+    What was confirmed is on disk, and the next start finds it.
+    """
+    event(logger, logging.CRITICAL, "fatal", reason=error)
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """uvloop's, where it is installed."""
     try:
@@ -95,7 +106,7 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
         await node.start()
     except OSError as error:
         raise cannot_listen("--listen", config.listen, error) from error
-    except DefinitionsError as error:
+    except (DefinitionsError, StorageError) as error:
         raise StartFailed(str(error)) from error
     if config.tls_listen is not None and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)

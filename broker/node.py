@@ -18,6 +18,7 @@ from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.first_start import first_start
 from fluffle.broker.disk import DiskWatch
+from fluffle.broker.durability import open_durability
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
@@ -51,6 +52,11 @@ CAPABILITIES = (
 logger = logging.getLogger(__name__)
 
 
+def log_fatal(error: Exception) -> None:
+    """In a process that is not ours: nothing is confirmed any more, and what needs it fails."""
+    event(logger, logging.CRITICAL, "fatal", reason=error)
+
+
 class Node:
     """One broker in one event loop."""
 
@@ -58,9 +64,11 @@ class Node:
         "_certificates",
         "_config",
         "_disk_watch",
+        "_durability",
         "_listener",
         "_metrics",
         "_noticed",
+        "_on_fatal",
         "_password_threads",
         "_services",
         "_watch",
@@ -68,8 +76,12 @@ class Node:
         "catalogue",
     )
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, *, on_fatal: Callable[[Exception], None] = log_fatal
+    ) -> None:
+        """`on_fatal` is told when nothing more can be made durable, and should end the process."""
         self._config = config
+        self._on_fatal = on_fatal
         self.addresses: dict[str, tuple[str, int]] = {}
         """What was bound, by protocol; complete once `start` returns."""
         self._password_threads = ThreadPoolExecutor(1, "passwords")
@@ -80,26 +92,33 @@ class Node:
         self._metrics: MetricsEndpoint | None = None
 
     async def start(self) -> None:
-        """Accept connections.  OSError when `listen` cannot be bound, DefinitionsError, and
-        StartFailed for the rest."""
+        """Accept connections.  OSError when `listen` cannot be bound, DefinitionsError,
+        StorageError, and StartFailed for the rest."""
         loop = asyncio.get_running_loop()
         turn = Turn(loop.call_soon)
         config = self._config
+        durability = open_durability(config.data_dir, turn, on_fatal=self._on_fatal)
+        self._durability = durability
         self.catalogue = Catalogue(
             Access(
                 loopback_users=config.loopback_users,
                 verifier=Verifier(self._run_elsewhere),
             ),
             vhosts={},
-            make_vhost=lambda name: VirtualHost(name, touch=turn.touch_queue),
+            make_vhost=lambda name: VirtualHost(
+                name, touch=turn.touch_queue, journals=durability.journals
+            ),
         )
         self._fill()
+        durability.forget_seen()
+        await durability.durable()
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
             access=self.catalogue.access,
             vhosts=self.catalogue.vhosts,
             turn=turn,
+            commits=durability.commits,
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=random_name,
@@ -168,6 +187,9 @@ class Node:
             self._metrics.stop()
         await self._listener.stop(reason)
         self._password_threads.shutdown(wait=False, cancel_futures=True)
+        self._durability.close(
+            queue for vhost in self.catalogue.vhosts.values() for queue in vhost.queues.values()
+        )
 
     def _fill(self) -> None:
         """Make what there is at the first start, and log what is not as it was asked for."""

@@ -1,7 +1,8 @@
 """One turn of the loop: everything that came in has been taken, now everything goes out.
 
-Queues that changed are pumped once, their runs delivered, and each connection with something
-to say writes once.  No timer makes a batch: while one turn writes, the next one's input grows.
+Queues that changed are pumped once, their runs delivered, what must last is recorded, and each
+connection with something to say writes once.  No timer makes a batch: while one turn writes, the
+next one's input grows.
 
 What fails here is a bug: it is logged and left alone until it is touched again, and the others
 have their turn.
@@ -28,13 +29,22 @@ class Turn:
     Between `begin` and `end` nothing is asked for; `end` then sees what there is to do.
     """
 
-    __slots__ = ("_call_soon", "_outlets", "_queues", "_scheduled")
+    __slots__ = ("_call_soon", "_outlets", "_queues", "_records", "_scheduled", "record")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._queues: dict[Queue, None] = {}
         self._outlets: dict[Flushable, None] = {}
+        self._records = False
+        """Whether there may be something to record."""
         self._scheduled = False
+        self.record: Callable[[], None] = nothing
+        """Begins to make durable what was told to journals in this turn."""
+
+    def touch_record(self) -> None:
+        """There may be something to record."""
+        self._records = True
+        self._schedule()
 
     def touch_queue(self, queue: Queue) -> None:
         """`queue` may have something to deliver."""
@@ -58,7 +68,7 @@ class Turn:
         A turn with one queue and one publisher is what a lone request makes: answering it at
         once is faster (benchmarks/compare, c16) by a quarter than another round of the loop.
         """
-        if not self._queues and not self._outlets:
+        if not (self._queues or self._outlets or self._records):
             self._scheduled = False
         elif len(self._queues) <= 1 and len(self._outlets) <= 1:
             self.run()
@@ -80,6 +90,9 @@ class Turn:
                 logger.exception("queue '%s' failed to hand out its messages", queue.name)
             else:
                 deliver(handouts)
+        if self._records:
+            self._records = False
+            self.record()
         self._scheduled = False
         if self._queues:
             self._schedule()
@@ -92,6 +105,10 @@ class Turn:
                 outlet.flush()
             except Exception:
                 logger.exception("a connection failed to write")
+
+
+def nothing() -> None:
+    """What a node without a store records."""
 
 
 def deliver(handouts: list[Handout]) -> None:

@@ -10,6 +10,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Journals
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import check_not_default
 from fluffle.broker.routing.router import Router
@@ -33,6 +34,7 @@ class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
 
     __slots__ = (
+        "_journals",
         "_origins",
         "_owned",
         "_touch",
@@ -46,7 +48,9 @@ class VirtualHost:
         "topology",
     )
 
-    def __init__(self, name: str, *, touch: Callable[[Queue], None]) -> None:
+    def __init__(
+        self, name: str, *, touch: Callable[[Queue], None], journals: Journals | None = None
+    ) -> None:
         self.name = name
         self.limits = VhostLimits()
         self.metadata: Mapping[str, object] = {}
@@ -59,6 +63,7 @@ class VirtualHost:
         self.router = Router(self.topology, self.queues.__contains__)
         self.counts = QueueCounts()
         self._touch = touch
+        self._journals = journals
         self._origins: dict[tuple[str, str], Origin] = {}
         self._owned: dict[object, dict[str, Queue]] = {}
         """Exclusive queues by their owner; no owner without one."""
@@ -100,7 +105,10 @@ class VirtualHost:
         if queue is None:
             spec = queue_spec(declared, self.name)
             self._check_queue_limit(spec.name)
-            queue = self.queues[spec.name] = Queue(spec, touch=self._touch, owner=expected_owner)
+            journal = self._journals.create() if self._journals and spec.durable else None
+            queue = self.queues[spec.name] = Queue(
+                spec, touch=self._touch, owner=expected_owner, journal=journal
+            )
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
             self.epoch += 1
@@ -125,6 +133,8 @@ class VirtualHost:
             queue.detach(consumer)
             consumer.sink.cancelled(consumer)
         queue.purge()
+        if queue.journal is not None:
+            queue.journal.drop()
 
     def has(self, queue: Queue) -> bool:
         """Whether a queue, not another one of its name, is still there."""

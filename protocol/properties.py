@@ -53,6 +53,9 @@ FLAG_CLUSTER_ID = 1 << 2
 FLAG_CONTINUED = 1 << 0
 """More flags follow: no property of AMQP 0-9-1 needs them, RabbitMQ reads none."""
 
+DELIVERY_MODE_PERSISTENT = 2
+"""The delivery mode of messages that outlive the broker."""
+
 
 @dataclass(slots=True)
 class Properties:
@@ -131,6 +134,21 @@ def encode_properties(properties: Properties) -> bytes:
 def property_flags(raw: bytes) -> int:
     """Which properties there are in raw properties, as a set of FLAG_ bits."""
     return int.from_bytes(raw[: _FLAGS.size], "big")
+
+
+def is_persistent(raw: bytes) -> bool:
+    """Whether well-formed raw properties have delivery_mode 2; what stands before it is skipped."""
+    flags = property_flags(raw)
+    if not flags & FLAG_DELIVERY_MODE:
+        return False
+    offset = _FLAGS.size
+    if flags & FLAG_CONTENT_TYPE:
+        offset += raw[offset] + 1
+    if flags & FLAG_CONTENT_ENCODING:
+        offset += raw[offset] + 1
+    if flags & FLAG_HEADERS:
+        offset += _SIZE.unpack_from(raw, offset)[0] + _SIZE.size
+    return raw[offset] == DELIVERY_MODE_PERSISTENT
 
 
 def raw_properties(content: bytes) -> bytes:

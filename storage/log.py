@@ -198,6 +198,11 @@ class Log:
         self._top_group += 1
         return self._top_group
 
+    def last_index(self, group: int) -> int:
+        """Greater than this must be the index that is appended next."""
+        positions = self._groups.get(group)
+        return 0 if positions is None else positions.last
+
     def groups(self) -> list[int]:
         """Those that have entries on disk."""
         return [group for group, positions in self._groups.items() if not positions.is_empty]

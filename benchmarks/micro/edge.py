@@ -51,6 +51,7 @@ def open_channel() -> Channel:
         on_new_queue=lambda _spec: None,
         random_name=lambda: "",
         traffic=Traffic(),
+        commits=None,
     )
     session = Session(
         name="",
@@ -59,6 +60,7 @@ def open_channel() -> Channel:
         outlet=Outlet(Nowhere(), touch=turn.touch_outlet),
         services=cast(Services, services),
         on_behind=lambda _queue, _count: None,
+        on_disk_behind=lambda: None,
         give_up=lambda _error: None,
         frame_bytes_max=131_072,
         notify_cancel=True,

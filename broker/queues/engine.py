@@ -5,8 +5,8 @@ what must be delivered, as runs.  Nothing here costs anything per message that c
 run, and no message is an object of its own while it waits.
 
 What features to come will find, and what they must add: the public methods are the only ways to
-change a queue, so that a journal can hear of everything from them; `pump` and `get` decide and
-account for what they return, which may be delivered as late as a journal wants.  Sequence numbers
+change a queue, and the journal hears of everything from them; `pump` and `get` decide and account
+for what they return, which may be delivered as late as a journal wants.  Sequence numbers
 are the queue's, so that priorities can put several lanes behind them.  `settle` is told the
 outcome, for dead-lettering and counts of deliveries; `enqueue` may refuse, for length limits.  Time
 to live needs the time, which no method is given yet, and nothing stops what no longer fits from
@@ -23,6 +23,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
 from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.journal import Journal
 from fluffle.broker.queues.lane import Lane, Taken
 
 BURST_BYTES = 1_048_576
@@ -37,6 +38,8 @@ class Admission(Enum):
 
     ACCEPTED = auto()
     """They are in the queue."""
+    RECORDED = auto()
+    """They are in the queue, and safe once the commit that collects has been done."""
     REFUSED = auto()
     """They are not, and the publisher must know; no queue refuses any yet."""
 
@@ -59,14 +62,22 @@ class Queue:
         "debtors",
         "in_exclusive_use",
         "in_flight",
+        "journal",
         "owner",
         "spec",
     )
 
     def __init__(
-        self, spec: QueueSpec, *, touch: Callable[[Queue], None], owner: object | None = None
+        self,
+        spec: QueueSpec,
+        *,
+        touch: Callable[[Queue], None],
+        owner: object | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.spec = spec
+        self.journal = journal
+        """Told of persistent messages; None for a queue that ends with the process."""
         self.owner = owner
         """The connection that alone may use it, for an exclusive queue."""
         self.in_flight = 0
@@ -75,7 +86,7 @@ class Queue:
         """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
         """Who has put in too much, whoever did so first in front."""
-        self._lane = Lane()
+        self._lane = Lane(journal)
         self._next_sequence = 1
         self._turns = Turns()
         self._touch = touch
@@ -98,16 +109,40 @@ class Queue:
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
 
-    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission:
+    @property
+    def first_unseen(self) -> int:
+        """Messages with lower sequence numbers may have been handed out, those from it on not."""
+        return self._lane.first_unseen(self._next_sequence)
+
+    def recover(self) -> None:
+        """Take up what the journal holds, before anything else happens."""
+        assert self.journal is not None
+        recovery = self.journal.recover()
+        self._next_sequence = recovery.next_sequence
+        self._lane.recover(recovery)
+
+    def enqueue(
+        self,
+        origin: Origin,
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool = False,
+    ) -> Admission:
         """Add messages at the end.  The caller may keep `contents` but must not change it.
 
         A queue that has been deleted meanwhile accepts them too, as RabbitMQ does.
         """
-        self._lane.append(origin, contents, content_bytes, self._next_sequence)
-        self._next_sequence += len(contents)
+        first, journal = self._next_sequence, self.journal
+        self._next_sequence = first + len(contents)
         if self._turns.any_awake:
             self._touch(self)
-        return Admission.ACCEPTED
+        if journal is None or not persistent:
+            self._lane.append(origin, contents, content_bytes, first)
+            return Admission.ACCEPTED
+        apart = self._lane.append(origin, contents, content_bytes, first, ticket=journal.ticket)
+        journal.enqueued(origin, contents, content_bytes, first, apart=apart)
+        return Admission.RECORDED
 
     @property
     def is_behind(self) -> bool:
@@ -140,7 +175,14 @@ class Queue:
             if step > 1:
                 origins, contents = origins[start::step], contents[start::step]
                 sequences = sequences[start::step]
-            handout = Handout(consumer, origins, contents, sequences, redelivered=taken.redelivered)
+            handout = Handout(
+                consumer,
+                origins,
+                contents,
+                sequences,
+                redelivered=taken.redelivered,
+                is_recorded=taken.is_recorded,
+            )
             self._hand(handout)
             handouts.append(handout)
         self._pay(len(taken.contents))
@@ -152,6 +194,8 @@ class Queue:
         holder.took(handout)
         if not holder.no_ack:
             self.in_flight += len(handout.contents)
+        elif handout.is_recorded and self.journal is not None:
+            self.journal.settled(handout.sequences)
 
     def _pay(self, count: int) -> None:
         """Tell the publishers that wait for it, in turn, that `count` messages have left."""
@@ -167,7 +211,12 @@ class Queue:
         taken = self._lane.take(1)
         self._pay(1)
         handout = Handout(
-            holder, taken.origins, taken.contents, taken.sequences, redelivered=taken.redelivered
+            holder,
+            taken.origins,
+            taken.contents,
+            taken.sequences,
+            redelivered=taken.redelivered,
+            is_recorded=taken.is_recorded,
         )
         self._hand(handout)
         return handout
@@ -180,6 +229,8 @@ class Queue:
         """
         if outcome not in FINAL:
             self._take_back(handout, start, stop)
+        elif handout.is_recorded and self.journal is not None:
+            self.journal.settled(handout.sequences[start:stop])
         handout.release(start, stop)
         if not handout.holder.no_ack:
             self.in_flight -= stop - start
@@ -190,7 +241,10 @@ class Queue:
             handout.origins[start:stop],
             handout.contents[start:stop],
             handout.sequences[start:stop],
+            is_recorded=handout.is_recorded,
         )
+        if handout.is_recorded and handout.holder.no_ack and self.journal is not None:
+            self.journal.unsettled(handout.sequences[start:stop])
         if self._turns.any_awake:
             self._touch(self)
 

@@ -64,6 +64,7 @@ class Handout:
         "head",
         "holder",
         "holes",
+        "is_recorded",
         "origins",
         "redelivered",
         "sequences",
@@ -77,6 +78,7 @@ class Handout:
         sequences: Sequence[int],
         *,
         redelivered: bool,
+        is_recorded: bool = False,
     ) -> None:
         self.holder = holder
         self.origins = origins
@@ -88,6 +90,8 @@ class Handout:
         """The queue's sequence number of each message.  Invariant: rising; one a content, as
         there is one origin a content."""
         self.redelivered = redelivered
+        self.is_recorded = is_recorded
+        """Whether the queue's journal must hear when they are settled."""
         self.first_tag = 0
         """The delivery tag of `contents[0]`, given by the channel; 0 until then."""
         self.head = 0

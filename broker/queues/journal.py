@@ -1,18 +1,93 @@
 """The port to what remembers a durable queue's messages when the process does not.
 
 The engine tells it what happened, in batches, and asks for what it no longer holds in memory.
+Nothing is durable when a method returns: it is once the commit with the number `ticket`, as it was
+then, has been done.  Sequence numbers are the queue's; a stretch is from `first` up to, not
+including, `stop`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from fluffle.broker.message import Origin
+
+
+@dataclass(slots=True)
+class Stored:
+    """Messages that lie on disk together, some of them perhaps settled."""
+
+    first: int
+    stop: int
+    count: int
+    """How many are not settled."""
+    content_bytes: int
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Messages read back, with consecutive sequence numbers from `first_sequence` on."""
+
+    first_sequence: int
+    origins: list[Origin]
+    contents: list[bytes]
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What a journal holds when its queue is opened again."""
+
+    stored: list[Stored] = field(default_factory=list)
+    """In order."""
+    next_sequence: int = 1
+    redelivered_below: int = 1
+    """Messages with lower numbers may have been handed out before."""
 
 
 class Journal(Protocol):
     """The log of one queue."""
 
     groups: tuple[int, ...]
-    """The logs in the store that are its own: recorded with the queue, so that it is found again."""
+    """Its logs in the store: recorded with the queue, so that they are found again."""
+
+    @property
+    def ticket(self) -> int:
+        """The number of the commit that what is told now will be part of."""
+
+    @property
+    def durable(self) -> int:
+        """The number of the last commit that has been done."""
+
+    def recover(self) -> Recovery:
+        """What is there, before anything else is asked or told."""
+
+    def enqueued(
+        self,
+        origin: Origin,
+        contents: list[bytes],
+        content_bytes: int,
+        first_sequence: int,
+        *,
+        apart: bool,
+    ) -> None:
+        """Messages came in; `apart`: what is read or forgotten as a whole begins with them."""
+
+    def settled(self, sequences: Sequence[int]) -> None:
+        """Messages are done with.  Rising numbers."""
+
+    def unsettled(self, sequences: Sequence[int]) -> None:
+        """`settled` was told of them since the last commit began, and is no longer true."""
+
+    def evicted(self, first: int, stop: int) -> None:
+        """A stretch that began apart, durable and with nothing settled, has left memory."""
+
+    def load(self, first: int, stop: int) -> list[Loaded]:
+        """Read back a stretch that was evicted or recovered: what of it is not settled."""
+
+    def discarded(self, first: int, stop: int) -> None:
+        """A stretch that is not in memory is done with."""
 
     def drop(self) -> None:
         """The queue is gone: so is all that was written of it."""

@@ -1,11 +1,18 @@
 """One first-in-first-out lane of a queue: what is ready, and what came back.
 
-    returned  ->  ready            the head is at the left; returned messages go first, because
-    (heap)        (segments)       each of them is older than everything that is ready
+    returned  ->  ready                                the head is at the left; returned messages
+    (heap)        (segments: memory | disk | memory)   go first, since each is older than all ready
 
-A segment holds messages with consecutive sequence numbers.  A message costs its bytes and two
-pointers, to them and to its origin; the segment around it is shared by a thousand.
+A segment holds messages with consecutive sequence numbers.  In memory a message costs its bytes
+and two pointers, to them and to its origin; the segment around it is shared by a thousand.  A
+segment whose messages are in the journal can leave memory: those between the first few, which
+consumers will want soon, and the last ones do so by themselves once they are durable.
+
+Rule 1: the messages of a segment are all in the journal or none is.
+Rule 2: a segment begins an entry of the journal, so that it is read and forgotten as a whole.
 """
+
+from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
@@ -13,54 +20,95 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.journal import Journal, Loaded, Recovery
 
 SEGMENT_MESSAGES_MAX = 1024
 SEGMENT_BYTES_MAX = 1_048_576
 """A segment is not extended beyond these, because its memory goes when all of it has been read."""
 
+FRONT_SEGMENTS = 8
+"""So many stay in memory: more than what waits where consumers keep up."""
+
+RECENT_SEGMENTS = 2
+"""And of those behind them the last ones, of which the very last still grows."""
+
 
 class Segment:
     """Ready messages, the first `head` of them already taken."""
 
-    __slots__ = ("content_bytes", "contents", "first_sequence", "head", "origins")
+    __slots__ = (
+        "content_bytes",
+        "contents",
+        "count",
+        "first_sequence",
+        "head",
+        "is_recorded",
+        "is_resident",
+        "origins",
+        "redelivered",
+        "stop_sequence",
+        "ticket",
+    )
 
     def __init__(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, first_sequence: int
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        first_sequence: int,
+        *,
+        ticket: int,
     ) -> None:
         self.origins = origins
         """Invariant, here and in every run: one a content."""
         self.contents = contents
+        """Invariant: empty while it is not in memory."""
         self.content_bytes = content_bytes
         """The summed length of all contents, taken or not: for the mean, not for accounts."""
+        self.count = len(contents)
+        """How many there are, wherever they are, taken or not."""
         self.first_sequence = first_sequence
+        self.stop_sequence = first_sequence + self.count
+        """Invariant: `count` more than the first, unless it was recovered and not yet read."""
         self.head = 0
+        self.ticket = ticket
+        """Of the commit that makes it durable; 0 if none will."""
+        self.is_recorded = ticket > 0
+        self.is_resident = True
+        self.redelivered = False
 
 
 class Returned:
     """Messages that came back together, in rising sequence; read from `head` on."""
 
-    __slots__ = ("contents", "head", "origins", "sequences")
+    __slots__ = ("contents", "head", "is_recorded", "origins", "sequences")
 
     def __init__(
-        self, origins: list[Origin], contents: list[bytes], sequences: Sequence[int]
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        sequences: Sequence[int],
+        *,
+        is_recorded: bool,
     ) -> None:
         self.origins = origins
         self.contents = contents
         self.sequences = sequences
+        self.is_recorded = is_recorded
         self.head = 0
 
     @property
     def oldest(self) -> int:
         return self.sequences[self.head]
 
-    def __lt__(self, other: "Returned") -> bool:
+    def __lt__(self, other: Returned) -> bool:
         return self.oldest < other.oldest
 
 
 class Taken:
     """Messages taken off the head of a lane together."""
 
-    __slots__ = ("contents", "origins", "redelivered", "sequences")
+    __slots__ = ("contents", "is_recorded", "origins", "redelivered", "sequences")
 
     def __init__(
         self,
@@ -69,79 +117,167 @@ class Taken:
         sequences: Sequence[int],
         *,
         redelivered: bool,
+        is_recorded: bool,
     ) -> None:
         self.origins = origins
         self.contents = contents
         self.sequences = sequences
         self.redelivered = redelivered
+        self.is_recorded = is_recorded
 
 
 class Lane:
     """Messages in order; returned ones go back to their original place."""
 
-    __slots__ = ("_ready", "_returned", "count")
+    __slots__ = ("_evictable", "_journal", "_ready", "_redelivered_below", "_returned", "count")
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
+        self._journal = journal
         self._ready: deque[Segment] = deque()
+        self._evictable: deque[Segment] = deque()
+        """Those of `_ready` behind the front that are in memory, in order."""
         self._returned: list[Returned] = []
+        self._redelivered_below = 0
+        """Messages with lower numbers were there before the node last ended."""
         self.count = 0
         """Messages that can be taken."""
 
+    def recover(self, recovery: Recovery) -> None:
+        """Begin with what a journal holds; the lane must be empty."""
+        self._redelivered_below = recovery.redelivered_below
+        for stored in recovery.stored:
+            segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
+            segment.count = stored.count
+            segment.stop_sequence = stored.stop
+            segment.is_resident = False
+            self._ready.append(segment)
+            self.count += stored.count
+
     def append(
-        self, origin: Origin, contents: list[bytes], content_bytes: int, first_sequence: int
-    ) -> None:
+        self,
+        origin: Origin,
+        contents: list[bytes],
+        content_bytes: int,
+        first_sequence: int,
+        *,
+        ticket: int = 0,
+    ) -> bool:
         """Add messages at the end, numbered from `first_sequence`, which is beyond all before.
 
-        The caller keeps `contents` and must not change it.
+        `ticket` is that of the commit which makes them durable, 0 for none.  The caller keeps
+        `contents` and must not change it.  Whether they begin a segment.
         """
         count = len(contents)
+        self.count += count
         tail = self._ready[-1] if self._ready else None
         if (
             tail is not None
-            and tail.first_sequence + len(tail.contents) == first_sequence
-            and len(tail.contents) + count <= SEGMENT_MESSAGES_MAX
+            and tail.stop_sequence == first_sequence
+            and tail.is_recorded == (ticket > 0)
+            and tail.is_resident
+            and not tail.redelivered
+            and tail.count + count <= SEGMENT_MESSAGES_MAX
             and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
         ):
             tail.contents += contents
             tail.origins += [origin] * count
             tail.content_bytes += content_bytes
-        else:
-            self._ready.append(
-                Segment([origin] * count, contents[:], content_bytes, first_sequence)
-            )
-        self.count += count
+            tail.count += count
+            tail.stop_sequence += count
+            tail.ticket = ticket
+            return False
+        segment = Segment(
+            [origin] * count, contents[:], content_bytes, first_sequence, ticket=ticket
+        )
+        self._ready.append(segment)
+        if len(self._ready) > FRONT_SEGMENTS:
+            self._evictable.append(segment)
+            self._evict(RECENT_SEGMENTS)
+        return True
+
+    def _evict(self, kept_segments: int) -> None:
+        """Have the oldest segments leave memory that can, until so many are left that could."""
+        journal, evictable = self._journal, self._evictable
+        while len(evictable) > kept_segments:
+            segment = evictable[0]
+            if journal is not None and segment.is_recorded:
+                if segment.ticket > journal.durable:
+                    return
+                journal.evicted(segment.first_sequence, segment.stop_sequence)
+                segment.origins, segment.contents = [], []
+                segment.is_resident = False
+            evictable.popleft()
 
     def give_back(
-        self, origins: list[Origin], contents: list[bytes], sequences: Sequence[int]
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        sequences: Sequence[int],
+        *,
+        is_recorded: bool = False,
     ) -> None:
         """Put messages back to their original place.  `sequences` rises, one a content."""
-        heappush(self._returned, Returned(origins, contents, sequences))
+        heappush(self._returned, Returned(origins, contents, sequences, is_recorded=is_recorded))
         self.count += len(contents)
 
     def available(self, bytes_max: int) -> int:
         """How many `take` would give at most, keeping to about `bytes_max` but at least one."""
         if self._returned:
             return self._oldest_returned()  # it went out in one run, so it is not too large
-        segment = self._ready[0]
-        mean_bytes = segment.content_bytes // len(segment.contents) + 1
-        return min(len(segment.contents) - segment.head, bytes_max // mean_bytes or 1)
+        segment = self._front()
+        mean_bytes = segment.content_bytes // segment.count + 1
+        return min(segment.count - segment.head, bytes_max // mean_bytes or 1)
 
     def take(self, count: int) -> Taken:
         """The next messages, at most `count`; the lane must not be empty."""
         if self._returned:
             return self._take_returned(count)
-        segment = self._ready[0]
+        segment = self._front()
         start = segment.head
-        stop = min(start + count, len(segment.contents))
+        stop = min(start + count, segment.count)
         first = segment.first_sequence
         origins, contents = segment.origins, segment.contents
-        if stop - start < len(contents):
+        if stop - start < segment.count:
             origins, contents = origins[start:stop], contents[start:stop]
         segment.head = stop
-        if stop == len(segment.contents):
+        if stop == segment.count:
             self._ready.popleft()
         self.count -= stop - start
-        return Taken(origins, contents, range(first + start, first + stop), redelivered=False)
+        return Taken(
+            origins,
+            contents,
+            range(first + start, first + stop),
+            redelivered=segment.redelivered,
+            is_recorded=segment.is_recorded,
+        )
+
+    def _front(self) -> Segment:
+        """The first segment, in memory."""
+        segment = self._ready[0]
+        if self._evictable and self._evictable[0] is segment:
+            self._evictable.popleft()
+        if not segment.is_resident:
+            self._load(segment)
+            segment = self._ready[0]
+        return segment
+
+    def _load(self, segment: Segment) -> None:
+        """Read the first segment back; where some of it is settled it becomes several."""
+        assert self._journal is not None
+        loaded = self._journal.load(segment.first_sequence, segment.stop_sequence)
+        found = sum(len(part.contents) for part in loaded)
+        assert found == segment.count, f"{segment.count} messages were stored, {found} are there"
+        self._ready.popleft()
+        for part in reversed(loaded):
+            for piece in reversed(_split_at(part, self._redelivered_below)):
+                self._ready.appendleft(self._resident(piece))
+
+    def _resident(self, part: Loaded) -> Segment:
+        contents = part.contents
+        size_bytes = sum(map(len, contents))
+        segment = Segment(part.origins, contents, size_bytes, part.first_sequence, ticket=1)
+        segment.redelivered = part.first_sequence < self._redelivered_below
+        return segment
 
     def _oldest_returned(self) -> int:
         """How many messages of the foremost returned run are older than those of every other."""
@@ -166,11 +302,45 @@ class Lane:
             run.contents[start:stop],
             run.sequences[start:stop],
             redelivered=True,
+            is_recorded=run.is_recorded,
         )
+
+    def first_unseen(self, next_sequence: int) -> int:
+        """The lowest sequence number that was never taken; `next_sequence` if there is none."""
+        for segment in self._ready:
+            if segment.redelivered or segment.stop_sequence <= self._redelivered_below:
+                continue
+            return max(segment.first_sequence + segment.head, self._redelivered_below)
+        return next_sequence
 
     def clear(self) -> int:
         """Forget every message that can be taken; how many there were."""
         dropped, self.count = self.count, 0
+        if self._journal is not None:
+            self._settle_all(self._journal)
         self._ready.clear()
+        self._evictable.clear()
         self._returned.clear()
         return dropped
+
+    def _settle_all(self, journal: Journal) -> None:
+        for run in self._returned:
+            if run.is_recorded:
+                journal.settled(run.sequences[run.head :])
+        for segment in self._ready:
+            first, stop = segment.first_sequence, segment.stop_sequence
+            if not segment.is_resident:
+                journal.discarded(first, stop)
+            elif segment.is_recorded:
+                journal.settled(range(first + segment.head, stop))
+
+
+def _split_at(part: Loaded, sequence: int) -> list[Loaded]:
+    """A stretch as what lies before a sequence number and what does not, if there is both."""
+    count = sequence - part.first_sequence
+    if not 0 < count < len(part.contents):
+        return [part]
+    return [
+        Loaded(part.first_sequence, part.origins[:count], part.contents[:count]),
+        Loaded(sequence, part.origins[count:], part.contents[count:]),
+    ]

@@ -36,6 +36,7 @@ class Channel:
         "session",
         "shared_credit",
         "subscriptions",
+        "ticket",
         "transaction",
         "unacked",
     )
@@ -55,10 +56,35 @@ class Channel:
         """For consumers that start from now on; 0 means no limit."""
         self.shared_credit = SharedCredit()
         self.last_queue_name = ""
+        self.ticket = 0
+        """Of the last commit that makes something safe which was done on this channel."""
+
+    def recorded(self) -> None:
+        """Something was done that is safe once the commit that collects has been done."""
+        self.ticket = self.session.commits.ticket
 
     def reply(self, method: Method) -> None:
-        """Send a method at the end of this turn."""
+        """Send a method at the end of this turn, or once what it vouches for is safe."""
+        self.vouch()
         self.session.outlet.add(encode_method(self.number, method))
+
+    def vouch(self) -> None:
+        """What is sent from now on says that all is safe that was done on this channel.
+
+        It vouches for every declaration, too, since it may be about another's.
+        """
+        commits = self.session.commits
+        ticket = max(self.ticket, commits.defined)
+        if ticket > commits.durable:
+            self.session.outlet.hold(ticket)
+            commits.wait(self.session.outlet, ticket)
+
+    def on_durable(self, ticket: int) -> None:
+        """Confirm what a commit has made safe, unless the channel has ended meanwhile."""
+        confirms = self.confirms
+        if confirms is not None and confirms.accept_durable(ticket):
+            for frame in confirms.frames(self.number):
+                self.session.outlet.add(frame)
 
     def queue_name(self, name: str) -> str:
         """`name`, or the queue last declared on this channel when it is empty (§1.7.2.1)."""
@@ -82,13 +108,19 @@ class Channel:
         """Tell the queues what became of messages that the ledger has let go."""
         for handout, start, stop in stretches:
             handout.holder.queue.settle(handout, start, stop, outcome)
+            if handout.is_recorded:
+                self.recorded()
         if outcome is Outcome.ACKED:
             self.session.traffic.from_queues.acknowledged += sum(
                 stop - start for _handout, start, stop in stretches
             )
 
     def close(self) -> None:
-        """Stop all consumers and give back what is unacknowledged; say nothing."""
+        """Stop all consumers and give back what is unacknowledged; say nothing.
+
+        The answer to the client's close, if it is that, vouches for what was done here.
+        """
+        self.vouch()
         subscriptions, self.subscriptions = self.subscriptions, {}
         for subscription in subscriptions.values():
             self.session.outlet.forget(subscription.consumer)
@@ -105,6 +137,7 @@ class Channel:
         if self.confirms is not None:
             traffic.received_confirm += self.confirms.assigned_count
             traffic.confirmed += self.confirms.accepted_count
+            self.confirms = None
 
 
 Settler: TypeAlias = Callable[[list[Stretch], Outcome], None]

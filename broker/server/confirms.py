@@ -5,6 +5,7 @@ RabbitMQ does: one with `multiple` for everything that lies below each number th
 has the other answer, single ones for the rest; a lone answer goes out with multiple=false.
 """
 
+from collections import deque
 from typing import TypeAlias
 
 from fluffle.protocol.methods import ack_frame, nack_frame
@@ -16,12 +17,14 @@ Run: TypeAlias = tuple[int, int]
 class Confirms:
     """Sequence numbers from 1, and what is known of them."""
 
-    __slots__ = ("_accepted", "_next_sequence", "_open", "_refused", "_refused_count")
+    __slots__ = ("_accepted", "_deferred", "_next_sequence", "_open", "_refused", "_refused_count")
 
     def __init__(self) -> None:
         self._next_sequence = 1
         self._open: dict[int, int] = {}
         """First and last of each run that waits for its queues.  Invariant: rising."""
+        self._deferred: deque[tuple[int, int]] = deque()
+        """Runs that a commit will make safe: its ticket, and their first number.  Both rise."""
         self._accepted: list[Run] = []
         self._refused: list[Run] = []
         self._refused_count = 0
@@ -56,6 +59,26 @@ class Confirms:
             accepted[-1] = (accepted[-1][0], last - 1)
         else:
             accepted.append((first, last - 1))
+
+    def defer(self, count: int, ticket: int) -> None:
+        """Number `count` publishes that are accepted once the commit `ticket` has been done."""
+        deferred, first = self._deferred, self._next_sequence
+        if deferred and deferred[-1][0] == ticket:
+            run = deferred[-1][1]
+            if self._open[run] + 1 == first:
+                self._open[run] += count
+                self._next_sequence += count
+                return
+        deferred.append((ticket, self.assign(count)))
+
+    def accept_durable(self, ticket: int) -> bool:
+        """Accept what commits up to this one have made safe; whether there was anything."""
+        deferred = self._deferred
+        if not deferred or deferred[0][0] > ticket:
+            return False
+        while deferred and deferred[0][0] <= ticket:
+            self.accept(deferred.popleft()[1])
+        return True
 
     @property
     def open_count(self) -> int:

@@ -169,6 +169,7 @@ class Connection(asyncio.Protocol):
         for timer in self._timers.values():
             timer.cancel()
         self._debt.forgive()
+        self.services.commits.forget(self._go_on)
         self.services.alarms.unlisten(self._on_alarm)
         self.services.connections.discard(self)
         self.end_session()
@@ -374,8 +375,16 @@ class Connection(asyncio.Protocol):
         """Write what is collected, then close the socket once the peer has read it."""
         self.phase = Phase.CLOSED
         self.outlet.flush()
-        self._transport.close()
+        if self.outlet.is_holding:
+            self.services.commits.wait(self, self.outlet.ticket)
+        else:
+            self._transport.close()
         self._drop_later()
+
+    def on_durable(self, _ticket: int) -> None:
+        """The commit that the last answer had to wait for has been done."""
+        if self.phase is Phase.CLOSED and not self._transport.is_closing():
+            self.finish()
 
     def drop(self) -> None:
         """Close the socket without a word: the peer has had its time."""
@@ -400,6 +409,14 @@ class Connection(asyncio.Protocol):
         """Messages went to a queue that is behind: pause, unless acks come this way too."""
         if self._channels and not self._channels.have_consumers:
             self._debt.owe(target, count)
+
+    def on_disk_behind(self) -> None:
+        """Messages come faster than the disk takes them: pause until it has caught up."""
+        self._intake.hold("disk")
+        self.services.commits.when_caught_up(self._go_on)
+
+    def _go_on(self) -> None:
+        self._intake.release("disk")
 
     # Timers and alarms
 

@@ -37,6 +37,7 @@ class Getter:
         channel = self._channel
         session = channel.session
         deliveries = session.traffic.from_queues
+        channel.vouch()
         if self.no_ack:
             deliveries.got_auto_ack += 1
         else:

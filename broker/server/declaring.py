@@ -235,7 +235,10 @@ def on_queue_unbind(channel: Channel, method: Method) -> None:
 
 def on_queue_purge(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Purge)
-    count = channel.readable_queue(method.queue).purge()
+    queue = channel.readable_queue(method.queue)
+    count = queue.purge()
+    if queue.journal is not None:
+        channel.recorded()
     if not method.nowait:
         channel.reply(make(Methods.PurgeOk, message_count=count))
 

@@ -1,5 +1,7 @@
 """What one connection has to write: collected in a turn, written once at its end.
 
+What vouches for something that is not on disk yet is held back, with all behind it, until it is.
+
 An outlet also says how much its consumers may be handed: a burst of bytes before it must be
 written, and nothing while the socket does not drain.  Consumers that were told to wait are woken
 when there is room.
@@ -7,6 +9,7 @@ when there is room.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -31,14 +34,17 @@ class Outlet:
     """The output of one connection."""
 
     __slots__ = (
+        "_durable",
         "_handed_bytes",
         "_has_written",
+        "_held",
         "_sent_bytes",
         "_touch",
         "_waiting",
         "_writer",
         "is_draining",
         "pieces",
+        "ticket",
     )
 
     def __init__(self, writer: Writer, *, touch: Callable[[Outlet], None]) -> None:
@@ -46,6 +52,12 @@ class Outlet:
         """What goes out at the end of the turn.  Whoever adds here calls `touch`."""
         self.is_draining = False
         """Whether the socket is full and nothing may be added but replies."""
+        self.ticket = 0
+        """The commit that must have been done before `pieces` goes out."""
+        self._held: deque[tuple[int, list[bytes]]] = deque()
+        """What goes out before `pieces`, each after its commit.  Empty while nothing is held."""
+        self._durable = 0
+        """The last commit that this was told of."""
         self._writer = writer
         self._touch = touch
         self._handed_bytes = 0
@@ -59,6 +71,26 @@ class Outlet:
         """Send a frame at the end of this turn."""
         self.pieces.append(frame)
         self._touch(self)
+
+    def hold(self, ticket: int) -> None:
+        """What is added from now on goes out after the commit `ticket`, which is yet to be done.
+
+        The caller sees to it that `on_durable` is called.
+        """
+        if ticket > self.ticket:
+            self._held.append((self.ticket, self.pieces))
+            self.ticket = ticket
+            self.pieces = []
+
+    def on_durable(self, ticket: int) -> None:
+        """Everything up to this commit is on disk."""
+        self._durable = ticket
+        self._touch(self)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether something waits for a commit."""
+        return self.ticket > self._durable
 
     def reserve(self, content_bytes: int) -> None:
         """Deliveries were handed out: they use up the burst until they are written."""
@@ -87,23 +119,38 @@ class Outlet:
 
     def flush(self) -> None:
         """Write what has been collected; one call of the transport, unless it is very much."""
-        pieces = self.pieces
+        pieces = self._due() if self.ticket else self.pieces
         if pieces:
-            self.pieces = []
+            if pieces is self.pieces:
+                self.pieces = []
             # Once a turn, because it is faster (benchmarks/compare, b16) by a factor of six.
             if self._sent_bytes < JOIN_BYTES_MAX:
                 self._writer.write(b"".join(pieces))
             else:
                 self._writer.writelines(pieces)
             self._has_written = True
-        self._handed_bytes -= self._sent_bytes
-        self._sent_bytes = 0
+        if not self.ticket:
+            self._handed_bytes -= self._sent_bytes
+            self._sent_bytes = 0
         if self._waiting and not self.is_draining:
             self._wake()
+
+    def _due(self) -> list[bytes]:
+        """What no commit holds back any more."""
+        due: list[bytes] = []
+        while self._held and self._held[0][0] <= self._durable:
+            due += self._held.popleft()[1]
+        if not self._held and self.ticket <= self._durable:
+            due += self.pieces
+            self.pieces = []
+            self.ticket = 0
+        return due
 
     def discard(self) -> None:
         """The socket is gone: forget what was to be written, for transports may refuse it."""
         self.pieces.clear()
+        self._held.clear()
+        self.ticket = 0
 
     def take_written(self) -> bool:
         """Whether anything was written since this was last asked."""

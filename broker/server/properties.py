@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.protocol.properties import (
+    DELIVERY_MODE_PERSISTENT,
     FLAG_EXPIRATION,
     FLAG_HEADERS,
     FLAG_REPLY_TO,
@@ -16,6 +17,7 @@ from fluffle.protocol.properties import (
     check_properties,
     decode_properties,
     encode_properties,
+    is_persistent,
     property_flags,
 )
 from fluffle.protocol.terms import escaped
@@ -39,6 +41,8 @@ class PropertyFacts:
     more_routing_keys: tuple[str, ...]
     """Those of the CC and BCC headers."""
     headers: FieldTable | None
+    persistent: bool
+    """Whether durable queues keep these messages when the broker ends."""
 
     @property
     def is_special(self) -> bool:
@@ -46,9 +50,18 @@ class PropertyFacts:
         return self.wants_reply or self.user_id is not None or self.stored is not None
 
 
-NOTHING_TO_KNOW = PropertyFacts(
-    stored=None, wants_reply=False, user_id=None, more_routing_keys=(), headers=None
+TRANSIENT, PERSISTENT = (
+    PropertyFacts(
+        stored=None,
+        wants_reply=False,
+        user_id=None,
+        more_routing_keys=(),
+        headers=None,
+        persistent=persistent,
+    )
+    for persistent in (False, True)
 )
+"""What there is to know of properties that say nothing else to the broker."""
 
 FLAGS_READ = FLAG_HEADERS | FLAG_REPLY_TO | FLAG_EXPIRATION | FLAG_USER_ID
 
@@ -61,7 +74,7 @@ def read_facts(raw: bytes) -> PropertyFacts:
     """
     if not property_flags(raw) & FLAGS_READ:
         check_properties(raw)
-        return NOTHING_TO_KNOW
+        return PERSISTENT if is_persistent(raw) else TRANSIENT
     properties = decode_properties(raw)
     if properties.expiration is not None:
         check_expiration(properties.expiration)
@@ -78,6 +91,7 @@ def read_facts(raw: bytes) -> PropertyFacts:
         user_id=properties.user_id,
         more_routing_keys=more,
         headers=headers,
+        persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
     )
 
 

@@ -10,7 +10,7 @@ forgets its routes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
@@ -48,7 +48,9 @@ class Target(Protocol):
     @property
     def is_behind(self) -> bool: ...
 
-    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission: ...
+    def enqueue(
+        self, origin: Origin, contents: list[bytes], content_bytes: int, *, persistent: bool
+    ) -> Admission: ...
 
 
 class Ground(Protocol):
@@ -89,8 +91,19 @@ class Route:
         """Whether it is one of the two."""
 
 
-Publisher: TypeAlias = Callable[["Channel", Route, Sequence[Target], list[bytes], int], None]
-"""Takes messages that have passed all checks: (channel, route, targets, contents, bytes)."""
+class Publisher(Protocol):
+    """Takes messages that have passed all checks."""
+
+    def __call__(
+        self,
+        channel: Channel,
+        route: Route,
+        targets: Sequence[Target],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+    ) -> None: ...
 
 
 def on_publishes(channel: Channel, batch: Publishes) -> int:
@@ -112,7 +125,7 @@ def on_publishes(channel: Channel, batch: Publishes) -> int:
     # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
     # refused it would have seen the first alone
     session.traffic.received += len(contents)
-    channel.publish(channel, route, targets, contents, content_bytes)
+    channel.publish(channel, route, targets, contents, content_bytes, persistent=facts.persistent)
     return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
 
 
@@ -202,9 +215,11 @@ def publish_plain(
     targets: Sequence[Target],
     contents: list[bytes],
     content_bytes: int,
+    *,
+    persistent: bool,
 ) -> None:
     """Put messages into their queues, or return them."""
-    put(channel, route, targets, contents, content_bytes)
+    put(channel, route, targets, contents, content_bytes, persistent=persistent)
 
 
 def publish_confirmed(
@@ -213,11 +228,18 @@ def publish_confirmed(
     targets: Sequence[Target],
     contents: list[bytes],
     content_bytes: int,
+    *,
+    persistent: bool,
 ) -> None:
-    """As `publish_plain`, and confirm at the end of the batch: queues answer at once."""
+    """As `publish_plain`, and confirm: at the end of the batch, or once they are on disk."""
     confirms = channel.confirms
     assert confirms is not None
-    answer = put(channel, route, targets, contents, content_bytes)
+    answer = put(channel, route, targets, contents, content_bytes, persistent=persistent)
+    if answer is Admission.RECORDED:
+        commits = channel.session.commits
+        confirms.defer(len(contents), commits.ticket)
+        commits.wait(channel, commits.ticket)
+        return
     if answer is Admission.ACCEPTED:
         confirms.settle(len(contents))
     else:
@@ -231,17 +253,23 @@ def put(
     targets: Sequence[Target],
     contents: list[bytes],
     content_bytes: int,
+    *,
+    persistent: bool,
 ) -> Admission:
     """Put messages into their queues, or return them.
 
-    REFUSED when any queue refuses them, as RabbitMQ has it; the others keep them.
+    REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
+    RECORDED when any queue records them.
     """
     answer = Admission.ACCEPTED
     for target in targets:
-        if target.enqueue(route.origin, contents, content_bytes) is Admission.REFUSED:
-            answer = Admission.REFUSED
+        one = target.enqueue(route.origin, contents, content_bytes, persistent=persistent)
+        if one is not Admission.ACCEPTED and answer is not Admission.REFUSED:
+            answer = one
         if target.is_behind:
             channel.session.on_behind(target, len(contents))
+    if answer is Admission.RECORDED and channel.session.commits.is_behind:
+        channel.session.on_disk_behind()
     traffic = channel.session.traffic
     if targets:
         traffic.routed += len(contents) * len(targets)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.commits import Commits
 from fluffle.broker.config import Limits
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.server.intake import Timer
@@ -27,6 +28,7 @@ class Services:
     access: Access
     vhosts: dict[str, VirtualHost]
     turn: Turn
+    commits: Commits
     replies: ReplyTargets
     alarms: Alarms
     random_name: Callable[[], str]

@@ -31,6 +31,7 @@ class Session:
 
     __slots__ = (
         "access",
+        "commits",
         "confirming",
         "facts",
         "frame_bytes_max",
@@ -39,6 +40,7 @@ class Session:
         "name",
         "notify_cancel",
         "on_behind",
+        "on_disk_behind",
         "on_new_queue",
         "outlet",
         "random_name",
@@ -59,6 +61,7 @@ class Session:
         outlet: Outlet,
         services: Services,
         on_behind: Callable[[Target, int], None],
+        on_disk_behind: Callable[[], None],
         give_up: Callable[[Exception], None],
         frame_bytes_max: int,
         notify_cancel: bool,
@@ -68,6 +71,7 @@ class Session:
         """As he was when he logged in."""
         self.vhost = vhost
         self.access = services.access
+        self.commits = services.commits
         self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet
         self.replies = services.replies
@@ -79,6 +83,8 @@ class Session:
         """A random, URL-safe name of 22 letters."""
         self.on_behind = on_behind
         """Called with a queue that is behind and how many messages were just put into it."""
+        self.on_disk_behind = on_disk_behind
+        """Called when messages were recorded and the disk is behind."""
         self.give_up = give_up
         """Called with an error of our own that concerns this connection alone: it is closed."""
         self.frame_bytes_max = frame_bytes_max

@@ -8,14 +8,25 @@ the ledger under the tags it had: nothing is redelivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.engine import Admission, Queue
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.publishing import Route, Target, publish_plain
+from fluffle.broker.server.publishing import Route, Target, put
 from fluffle.broker.server.unacked import Stretch
 from fluffle.protocol.methods import Method, Tx, make
+
+
+class Published(NamedTuple):
+    """Messages that have passed all checks."""
+
+    route: Route
+    targets: Sequence[Target]
+    contents: list[bytes]
+    content_bytes: int
+    persistent: bool
 
 
 class Transaction:
@@ -24,14 +35,12 @@ class Transaction:
     __slots__ = ("_publishes", "_settled")
 
     def __init__(self) -> None:
-        self._publishes: list[tuple[Route, Sequence[Target], list[bytes], int]] = []
+        self._publishes: list[Published] = []
         self._settled: list[tuple[list[Stretch], Outcome]] = []
 
-    def publish(
-        self, route: Route, targets: Sequence[Target], contents: list[bytes], content_bytes: int
-    ) -> None:
+    def publish(self, published: Published) -> None:
         """Keep messages for the commit."""
-        self._publishes.append((route, targets, contents, content_bytes))
+        self._publishes.append(published)
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Keep what the queues are to be told at the commit."""
@@ -41,8 +50,10 @@ class Transaction:
         """Publish, then settle.  PreconditionFailed when a queue of a message is gone."""
         vhost = channel.session.vhost
         is_complete = True
-        for route, targets, contents, content_bytes in self._publishes:
-            publish_plain(channel, route, targets, contents, content_bytes)
+        for route, targets, contents, content_bytes, persistent in self._publishes:
+            answer = put(channel, route, targets, contents, content_bytes, persistent=persistent)
+            if answer is Admission.RECORDED:
+                channel.recorded()
             is_complete &= all(vhost.has(queue) for queue in targets if isinstance(queue, Queue))
         settled = self._settled
         self.forget()
@@ -64,9 +75,13 @@ def publish_in_transaction(
     targets: Sequence[Target],
     contents: list[bytes],
     content_bytes: int,
+    *,
+    persistent: bool,
 ) -> None:
     """Keep messages until tx.commit."""
-    transaction_of(channel).publish(route, targets, contents, content_bytes)
+    transaction_of(channel).publish(
+        Published(route, targets, contents, content_bytes, persistent=persistent)
+    )
 
 
 def transaction_of(channel: Channel) -> Transaction:

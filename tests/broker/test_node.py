@@ -21,11 +21,15 @@ from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
 
-LOOPBACK = Config(node_name="fluffle@test", listen=ListenAddress("127.0.0.1", 0))
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A node on a free port that keeps its data in a directory of its own."""
+    return Config(node_name="fluffle@test", listen=ListenAddress("127.0.0.1", 0), data_dir=tmp_path)
 
 
-async def test_a_node_serves_between_start_and_stop() -> None:
-    node = Node(LOOPBACK)
+async def test_a_node_serves_between_start_and_stop(config: Config) -> None:
+    node = Node(config)
     await node.start()
     address = node.addresses["amqp"]
     reader, writer = await asyncio.open_connection(*address)
@@ -38,8 +42,9 @@ async def test_a_node_serves_between_start_and_stop() -> None:
         await asyncio.open_connection(*address)
 
 
-async def test_two_nodes_know_nothing_of_each_other() -> None:
-    nodes = [Node(LOOPBACK), Node(LOOPBACK)]
+async def test_two_nodes_know_nothing_of_each_other(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    nodes = [Node(config), Node(dataclasses.replace(config, data_dir=tmp_path / "second"))]
     for node in nodes:
         await node.start()
     assert nodes[0].addresses != nodes[1].addresses
@@ -48,19 +53,21 @@ async def test_two_nodes_know_nothing_of_each_other() -> None:
         await node.stop("shutdown")
 
 
-async def test_a_node_cannot_start_where_another_listens() -> None:
-    first = Node(LOOPBACK)
+async def test_a_node_cannot_start_where_another_listens(config: Config, tmp_path: Path) -> None:
+    first = Node(config)
     await first.start()
     host, port = first.addresses["amqp"]
-    second = Node(Config(listen=ListenAddress(host, port)))
+    (tmp_path / "second").mkdir()
+    second = Node(Config(listen=ListenAddress(host, port), data_dir=tmp_path / "second"))
     with pytest.raises(OSError, match="in use"):
         await second.start()
     assert second.addresses == {}
+    await second.stop("failed")
     await first.stop("shutdown")
 
 
 async def test_a_node_starts_with_definitions(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "definitions.json"
     arguments = {"x-message-ttl": 1000}
@@ -69,7 +76,7 @@ async def test_a_node_starts_with_definitions(
         {"vhost": "v", "name": "amq.q", "durable": True, "arguments": {}},
     ]
     file.write_text(json.dumps({"vhosts": [{"name": "v"}], "queues": queues}))
-    node = Node(dataclasses.replace(LOOPBACK, definitions=file))
+    node = Node(dataclasses.replace(config, definitions=file))
     with caplog.at_level(logging.WARNING):
         await node.start()
     assert list(node._services.vhosts) == ["v", "/"]
@@ -79,8 +86,8 @@ async def test_a_node_starts_with_definitions(
     await node.stop("shutdown")
 
 
-async def test_a_slow_password_is_compared_beside_the_loop() -> None:
-    node = Node(LOOPBACK)
+async def test_a_slow_password_is_compared_beside_the_loop(config: Config) -> None:
+    node = Node(config)
     await node.start()
     access = node.catalogue.access
     access.put_user(User("u", hashed(b"secret", ARGON2)))
@@ -95,9 +102,10 @@ async def test_a_slow_password_is_compared_beside_the_loop() -> None:
 
 
 async def test_a_feature_that_is_not_in_effect_is_logged_once(
+    config: Config,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    node = Node(LOOPBACK)
+    node = Node(config)
     asked = (("first", {"x-message-ttl": 1}), ("next", {"x-message-ttl": 2, "x-max-length": 3}))
     with caplog.at_level(logging.WARNING):
         for name, arguments in asked:

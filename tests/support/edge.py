@@ -46,6 +46,7 @@ from fluffle.protocol.spec import (
 )
 from fluffle.protocol.wire import to_table
 from tests.support.fakes import FakeTransport, Scheduler
+from tests.support.store import commits_in_memory
 
 M = TypeVar("M", bound=Method)
 
@@ -89,6 +90,7 @@ class Edge:
             access=self.access,
             vhosts={"/": self.vhost},
             turn=self.turn,
+            commits=commits_in_memory(self.turn),
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=lambda: f"{next(names):022}",

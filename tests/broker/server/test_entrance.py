@@ -52,8 +52,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def config(authority: Authority) -> Config:
+def config(authority: Authority, tmp_path: Path) -> Config:
     return Config(
+        data_dir=tmp_path,
         listen=LOOPBACK,
         tls_listen=LOOPBACK,
         tls_cert=authority.cert_file,

@@ -15,6 +15,7 @@ from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
 from tests.support.edge import Edge
 from tests.support.peer import peer_of
+from tests.support.store import commits_in_memory
 
 
 def real_services() -> Services:
@@ -28,6 +29,7 @@ def real_services() -> Services:
         access=template.access,
         vhosts={"/": VirtualHost("/", touch=turn.touch_queue)},
         turn=turn,
+        commits=commits_in_memory(turn),
         replies=template.replies,
         alarms=template.alarms,
         random_name=template.random_name,

@@ -411,7 +411,14 @@ def test_tx_and_confirms_exclude_each_other() -> None:
 class FullQueue(engine.Queue):
     """A queue that refuses what is published to it."""
 
-    def enqueue(self, origin: Origin, contents: list[bytes], content_bytes: int) -> Admission:
+    def enqueue(
+        self,
+        origin: Origin,
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool = False,
+    ) -> Admission:
         return Admission.REFUSED
 
 

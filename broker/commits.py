@@ -1,0 +1,189 @@
+"""Group commit: what all queues and declarations of a node have to write, one commit at a time.
+
+    enlist, put, delete ... --> flush --> batch --> store: one commit --> durable --> waiters
+                                  ^                                          |
+                                  +------ what came in the meantime ---------+
+
+What is told while a commit runs is written by the next; there is no timer, and a message that is
+published and settled within one commit is never written.  Commits have numbers, their *tickets*:
+whoever tells something remembers `ticket`, and what he told is durable once `durable` is as great.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fluffle.broker.turn import Turn
+from fluffle.storage.batch import Batch
+from fluffle.storage.store import Store
+
+BATCH_BYTES_MAX = 1 << 20
+"""A batch is never split, so beyond this a new one begins, and the store may end a commit."""
+
+BEHIND_BYTES = 1 << 25
+"""So much that is not durable holds publishers up: what a slow disk writes in a second."""
+
+
+class Scribe(Protocol):
+    """Somebody who has something to write."""
+
+    def write(self) -> None:
+        """Add all of it to what `Commits.batch` returns."""
+
+
+class Waiter(Protocol):
+    """Somebody who must not speak before something is durable."""
+
+    def on_durable(self, ticket: int) -> None:
+        """Everything up to this ticket is."""
+
+
+class Commits:
+    """The commits of one node.  Used from the loop's thread."""
+
+    __slots__ = (
+        "_batches",
+        "_held",
+        "_running_bytes",
+        "_running_waiters",
+        "_scribes",
+        "_store",
+        "_turn",
+        "_waiters",
+        "defined",
+        "durable",
+        "ticket",
+        "waiting_bytes",
+    )
+
+    def __init__(self, store: Store, turn: Turn) -> None:
+        self._store = store
+        self._turn = turn
+        turn.record = self.flush
+        self.ticket = 1
+        """Of the commit that collects."""
+        self.durable = 0
+        """Of the last commit that has been done.  Invariant: `ticket` less 1 or 2."""
+        self.defined = 0
+        """Of the last commit that has a declaration in it."""
+        self.waiting_bytes = 0
+        """Of messages that were told and not yet written."""
+        self._running_bytes = 0
+        """Of those that the commit which runs writes."""
+        self._batches: list[Batch] = [Batch()]
+        """Invariant: at least one."""
+        self._scribes: dict[Scribe, None] = {}
+        self._waiters: dict[Waiter, None] = {}
+        """For the commit that collects."""
+        self._running_waiters: dict[Waiter, None] = {}
+        """For the one that runs."""
+        self._held: dict[Callable[[], None], None] = {}
+        """What to call once the disk has caught up."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the disk is so far behind that publishers should wait."""
+        return self.waiting_bytes + self._running_bytes > BEHIND_BYTES
+
+    # What is to be written
+
+    def enlist(self, scribe: Scribe) -> None:
+        """Have `scribe` write when the next commit begins."""
+        self._scribes[scribe] = None
+        self._turn.touch_record()
+
+    def strike(self, scribe: Scribe) -> None:
+        """It has nothing to write any more."""
+        self._scribes.pop(scribe, None)
+
+    def put(self, kind: str, name: bytes, value: bytes) -> None:
+        """Write a definition: see `Batch.put`."""
+        self.batch().put(kind, name, value)
+        self._define()
+
+    def remove(self, kind: str, name: bytes) -> None:
+        """Delete a definition: see `Batch.remove`."""
+        self.batch().remove(kind, name)
+        self._define()
+
+    def delete(self, group: int, first: int, stop: int) -> None:
+        """Delete entries of a log: see `Batch.delete`."""
+        self.batch().delete(group, first, stop)
+        self._turn.touch_record()
+
+    def _define(self) -> None:
+        self.defined = self.ticket
+        self._turn.touch_record()
+
+    def batch(self) -> Batch:
+        """What the next commit writes, to be added to; ask again for what may be in another."""
+        if self._batches[-1].size_bytes > BATCH_BYTES_MAX:
+            self._batches.append(Batch())
+        return self._batches[-1]
+
+    # Who waits for it
+
+    def wait(self, waiter: Waiter, ticket: int) -> None:
+        """Tell `waiter` once the commit `ticket`, which is yet to be done, has been."""
+        if ticket < self.ticket:
+            self._running_waiters[waiter] = None
+        else:
+            self._waiters[waiter] = None
+            self._turn.touch_record()
+
+    def when_caught_up(self, act: Callable[[], None]) -> None:
+        """Call `act` when the disk is no longer behind."""
+        self._held[act] = None
+
+    def forget(self, act: Callable[[], None]) -> None:
+        """Do not."""
+        self._held.pop(act, None)
+
+    def flush(self) -> None:
+        """Begin a commit with what was told, unless one is running."""
+        if self.ticket - self.durable > 1:
+            return
+        scribes, self._scribes = self._scribes, {}
+        for scribe in scribes:
+            scribe.write()
+        if not (any(self._batches) or self._waiters):
+            return
+        batches, self._batches = self._batches, [Batch()]
+        self._running_waiters, self._waiters = self._waiters, {}
+        self._running_bytes, self.waiting_bytes = self.waiting_bytes, 0
+        self.ticket += 1
+        if not any(batches):  # all of it has been settled meanwhile
+            self._finish()
+            return
+        for batch in batches[:-1]:
+            self._store.submit(batch)
+        self._store.submit(batches[-1], self._on_durable)
+        self._store.flush()
+
+    def _finish(self) -> None:
+        """The commit that runs has been done."""
+        self.durable += 1
+        self._running_bytes = 0
+        waiters, self._running_waiters = self._running_waiters, {}
+        for waiter in waiters:
+            waiter.on_durable(self.durable)
+        if self._held and not self.is_behind:
+            held, self._held = self._held, {}
+            for act in held:
+                act()
+
+    def _on_durable(self) -> None:
+        """The store has done a commit: tell who has waited and begin the next, in one turn."""
+        ends_turn = self._turn.begin()
+        try:
+            self._finish()
+            self.flush()
+        finally:
+            if ends_turn:
+                self._turn.end()
+
+    def close(self) -> None:
+        """Write what is left and let go of the store.  Waits for the disk."""
+        self.flush()
+        self._store.close()

@@ -1,0 +1,1 @@
+"""What remembers queues when the process does not."""

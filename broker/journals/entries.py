@@ -1,0 +1,141 @@
+"""The entries of one queue's log whose messages are in memory or in somebody's hands.
+
+An entry holds messages with consecutive sequence numbers and is named by the first.  It stays on
+disk until all of them are settled; which ones are is a number with a bit for each.  Entries whose
+messages are only on disk are not here, so that a backlog costs no memory.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+COMPACT_ENTRIES = 512
+"""Entries that are dead are cut off the front once there are so many, and they are half."""
+
+
+class Partial(NamedTuple):
+    """An entry of which some messages are settled."""
+
+    first: int
+    settled: int
+    """Bit `i` for the message `first + i`."""
+
+
+class Changes(NamedTuple):
+    """What has become of entries."""
+
+    dead: list[tuple[int, int]]
+    """The first number and the one behind the last of those of which every message is settled."""
+    partial: list[Partial]
+    """Those that live on, with all that is settled of them."""
+
+
+class Entries:
+    """Rising, without overlap."""
+
+    __slots__ = ("_counts", "_firsts", "_head", "_settled", "_touched")
+
+    def __init__(self) -> None:
+        self._firsts = array("Q")
+        self._counts = array("L")
+        """How many messages each has; 0 if it is dead."""
+        self._head = 0
+        """Those before this index are dead."""
+        self._settled: dict[int, int] = {}
+        """What is settled of an entry, by its first number; none without a bit."""
+        self._touched: dict[int, None] = {}
+        """Entries of which something was settled since `take_changes`."""
+
+    def __len__(self) -> int:
+        return sum(count > 0 for count in self._counts)
+
+    def add(self, first: int, count: int) -> None:
+        """An entry begins behind all others."""
+        self._firsts.append(first)
+        self._counts.append(count)
+
+    def extend(self, count: int) -> None:
+        """The last entry has so many messages more."""
+        self._counts[-1] += count
+
+    def insert(self, entries: Sequence[tuple[int, int]], settled: Iterable[Partial]) -> None:
+        """Entries, each with its first number and its count, that lie together among the others."""
+        at = bisect_left(self._firsts, entries[0][0], self._head)
+        self._firsts[at:at] = array("Q", [first for first, _ in entries])
+        self._counts[at:at] = array("L", [count for _, count in entries])
+        self._settled.update(settled)
+
+    def remove(self, first: int, stop: int) -> None:
+        """Those that begin from `first` up to `stop`, of which nothing is settled."""
+        at = bisect_left(self._firsts, first, self._head)
+        end = bisect_left(self._firsts, stop, at)
+        del self._firsts[at:end], self._counts[at:end]
+
+    def settle(self, sequences: Sequence[int]) -> None:
+        """Messages, rising, are done with."""
+        for first, bits in self._spread(sequences):
+            self._settled[first] = self._settled.get(first, 0) | bits
+            self._touched[first] = None
+
+    def unsettle(self, sequences: Sequence[int]) -> None:
+        """Undo `settle`; `take_changes` was not called in between."""
+        for first, bits in self._spread(sequences):
+            settled = self._settled.pop(first) & ~bits
+            if settled:
+                self._settled[first] = settled
+
+    def take_changes(self) -> Changes:
+        """What has changed since this was last called; the dead are forgotten."""
+        changes = Changes([], [])
+        touched, self._touched = self._touched, {}
+        for first in sorted(touched):
+            settled = self._settled.get(first, 0)
+            if not settled:
+                continue  # it was undone
+            at = bisect_left(self._firsts, first, self._head)
+            count = self._counts[at]
+            if settled == (1 << count) - 1:
+                self._counts[at] = 0
+                del self._settled[first]
+                changes.dead.append((first, first + count))
+            else:
+                changes.partial.append(Partial(first, settled))
+        self._skip_dead()
+        return changes
+
+    def _spread(self, sequences: Sequence[int]) -> list[tuple[int, int]]:
+        """Entries, by their first number, and the bits in each for `sequences`."""
+        step = sequences.step if isinstance(sequences, range) else 0
+        found: list[tuple[int, int]] = []
+        start = 0
+        while start < len(sequences):
+            lowest = sequences[start]
+            at = bisect_right(self._firsts, lowest, self._head) - 1
+            first, count = self._firsts[at], self._counts[at]
+            assert self._head <= at, f"message {lowest} is in no entry"
+            assert lowest < first + count, f"message {lowest} is in no entry"
+            stop = bisect_left(sequences, first + count, start)
+            if step:
+                bits = _comb(stop - start, step) << (lowest - first)
+            else:
+                bits = sum(1 << (sequence - first) for sequence in sequences[start:stop])
+            found.append((first, bits))
+            start = stop
+        return found
+
+    def _skip_dead(self) -> None:
+        head, counts = self._head, self._counts
+        while head < len(counts) and not counts[head]:
+            head += 1
+        if head > COMPACT_ENTRIES and head * 2 > len(counts):
+            del self._firsts[:head], self._counts[:head]
+            head = 0
+        self._head = head
+
+
+def _comb(count: int, step: int) -> int:
+    """A number with `count` bits, `step` apart, from bit 0 on."""
+    if step == 1:
+        return (1 << count) - 1
+    return ((1 << count * step) - 1) // ((1 << step) - 1)

@@ -1,0 +1,300 @@
+"""The journal of a durable queue that lives on this node alone.
+
+Two logs in the store.  In the first an entry is a batch of messages, under the sequence number of
+the first of them; it goes when all are settled.  In the second an entry says which messages of a
+batch are settled, for batches of which only some are: the newest counts, and replaces the one
+before.  Hand-outs are not written, so that after a crash everything may have been seen.
+
+What comes in between two commits is one entry, unless the queue wants it apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, repeat
+from re import finditer
+from struct import Struct
+
+from fluffle.broker.commits import Commits
+from fluffle.broker.journals.encoding import decode, encode
+from fluffle.broker.journals.entries import Entries, Partial
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.journal import Journal, Loaded, Recovery, Stored
+from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
+from fluffle.storage.batch import Batch
+from fluffle.storage.layout import INDEX_END
+from fluffle.storage.log import Log
+
+FIRST = Struct(">Q")
+"""What an entry of the second log begins with: whom it is about; then bits, little-endian."""
+
+SEEN = "seen"
+"""The kind of the definitions that a node leaves behind when it stops in order."""
+
+NUMBER = Struct(">Q")
+
+NO_LIMIT = 1 << 62
+
+
+class Fresh:
+    """A batch of messages that is not written yet."""
+
+    __slots__ = ("contents", "first", "origins", "stop")
+
+    def __init__(self, first: int) -> None:
+        self.first = self.stop = first
+        self.origins: list[tuple[Origin, int]] = []
+        """Each with how many messages it is of."""
+        self.contents: list[bytes] = []
+
+    def payload(self) -> bytes:
+        origins = chain.from_iterable(repeat(*pair) for pair in self.origins)
+        return encode(origins, self.contents)
+
+
+class LocalJournal:
+    """The log of one queue on this node."""
+
+    __slots__ = (
+        "_commits",
+        "_entries",
+        "_fresh",
+        "_is_dropped",
+        "_log",
+        "_next_note",
+        "_notes",
+        "_recovered",
+        "_redelivered_below",
+        "groups",
+    )
+
+    def __init__(
+        self, groups: tuple[int, ...], log: Log, commits: Commits, *, redelivered_below: int
+    ) -> None:
+        self.groups = groups
+        self._log = log
+        self._commits = commits
+        self._entries = Entries()
+        self._fresh: list[Fresh] = []
+        """What the next commit writes, in order."""
+        self._notes: dict[int, int] = {}
+        """Where the second log says what is settled of a batch."""
+        self._next_note = 1
+        self._recovered: dict[int, int] = {}
+        """What is settled of batches that have not been read yet."""
+        self._redelivered_below = redelivered_below
+        self._is_dropped = False
+
+    @property
+    def ticket(self) -> int:
+        return self._commits.ticket
+
+    @property
+    def durable(self) -> int:
+        return self._commits.durable
+
+    # Coming back
+
+    def recover(self) -> Recovery:
+        """Read where everything is, but no message.  Raises `Corrupt`."""
+        messages, notes = self.groups
+        self._read_notes(notes)
+        recovery = Recovery(next_sequence=self._log.last_index(messages) + 1)
+        for part in self._log.entries(messages):
+            first, count = part.index, part.tag
+            live = count - self._recovered.get(first, 0).bit_count()
+            recovery.next_sequence = max(recovery.next_sequence, first + count)
+            _add_stored(recovery.stored, Stored(first, first + count, live, part.size_bytes))
+        recovery.redelivered_below = min(self._redelivered_below, recovery.next_sequence)
+        return recovery
+
+    def _read_notes(self, group: int) -> None:
+        self._next_note = self._log.last_index(group) + 1
+        for note in self._log.read(group, 0, INDEX_END, bytes_max=NO_LIMIT):
+            (first,) = FIRST.unpack_from(note.payload)
+            self._recovered[first] = int.from_bytes(note.payload[FIRST.size :], "little")
+            self._notes[first] = note.index
+
+    # What the queue tells
+
+    def enqueued(
+        self,
+        origin: Origin,
+        contents: list[bytes],
+        content_bytes: int,
+        first_sequence: int,
+        *,
+        apart: bool,
+    ) -> None:
+        if self._is_dropped:
+            return
+        count = len(contents)
+        self._commits.waiting_bytes += content_bytes
+        if not self._fresh:
+            self._commits.enlist(self)
+        last = self._fresh[-1] if self._fresh else None
+        if last is None or apart or last.stop != first_sequence:
+            last = Fresh(first_sequence)
+            self._fresh.append(last)
+            self._entries.add(first_sequence, count)
+        else:
+            self._entries.extend(count)
+        last.origins.append((origin, count))
+        last.contents += contents
+        last.stop += count
+
+    def settled(self, sequences: Sequence[int]) -> None:
+        if not self._is_dropped and sequences:
+            self._entries.settle(sequences)
+            self._commits.enlist(self)
+
+    def unsettled(self, sequences: Sequence[int]) -> None:
+        if not self._is_dropped:
+            self._entries.unsettle(sequences)
+
+    def evicted(self, first: int, stop: int) -> None:
+        self._entries.remove(first, stop)
+
+    def load(self, first: int, stop: int) -> list[Loaded]:
+        entries: list[tuple[int, int]] = []
+        partials: list[Partial] = []
+        loaded: list[Loaded] = []
+        for entry in self._log.read(self.groups[0], first, stop, bytes_max=NO_LIMIT):
+            origins, contents = decode(entry.payload)
+            entries.append((entry.index, len(contents)))
+            settled = self._recovered.pop(entry.index, 0)
+            if settled:
+                partials.append(Partial(entry.index, settled))
+            loaded += _live(Loaded(entry.index, origins, contents), settled)
+        self._entries.insert(entries, partials)
+        return _joined(loaded)
+
+    def discarded(self, first: int, stop: int) -> None:
+        if not self._is_dropped:
+            self._commits.delete(self.groups[0], first, stop)
+            for entry in [entry for entry in self._notes if first <= entry < stop]:
+                self._erase(self._commits.batch(), entry)
+
+    def drop(self) -> None:
+        self._is_dropped = True
+        self._fresh.clear()
+        self._commits.strike(self)
+        for group in self.groups:
+            self._commits.delete(group, 0, INDEX_END)
+
+    # What the next commit writes
+
+    def write(self) -> None:
+        """Add new messages that are still wanted, and what was settled of those before."""
+        messages, notes = self.groups
+        changes = self._entries.take_changes()
+        dead = dict(changes.dead)
+        fresh, self._fresh = self._fresh, []
+        for entry in fresh:
+            if dead.pop(entry.first, None) is None:
+                self._commits.batch().append(
+                    messages, entry.first, entry.payload(), tag=len(entry.contents)
+                )
+        for first, stop in _merged(dead):
+            self._commits.batch().delete(messages, first, stop)
+        for first in dead.keys() & self._notes.keys():
+            self._erase(self._commits.batch(), first)
+        for first, settled in changes.partial:
+            batch = self._commits.batch()
+            if first in self._notes:
+                self._erase(batch, first)
+            batch.append(notes, self._next_note, _note(first, settled))
+            self._notes[first] = self._next_note
+            self._next_note += 1
+
+    def _erase(self, batch: Batch, first: int) -> None:
+        """What was noted of a batch of messages counts no more."""
+        note = self._notes.pop(first)
+        batch.delete(self.groups[1], note, note + 1)
+
+
+class LocalJournals:
+    """The journals of a node's queues."""
+
+    __slots__ = ("_commits", "_log", "_seen_below")
+
+    def __init__(self, log: Log, commits: Commits, seen_below: Mapping[int, int]) -> None:
+        """`seen_below` as `read_seen` returns it."""
+        self._log = log
+        self._commits = commits
+        self._seen_below = seen_below
+
+    def create(self) -> Journal:
+        groups = self._log.unused_group(), self._log.unused_group()
+        return LocalJournal(groups, self._log, self._commits, redelivered_below=0)
+
+    def reopen(self, groups: tuple[int, ...]) -> Journal:
+        redelivered_below = self._seen_below.get(groups[0], NO_LIMIT)
+        return LocalJournal(groups, self._log, self._commits, redelivered_below=redelivered_below)
+
+
+def read_seen(items: Iterable[tuple[bytes, bytes]]) -> dict[int, int]:
+    """By log of messages: below which number they may have been seen.  From `SEEN` definitions.
+
+    There are none after a crash.  They must have been removed before anything is handed out.
+    """
+    return {NUMBER.unpack(name)[0]: NUMBER.unpack(value)[0] for name, value in items}
+
+
+def _note(first: int, settled: int) -> bytes:
+    size = (settled.bit_length() + 7) // 8
+    return FIRST.pack(first) + settled.to_bytes(size, "little")
+
+
+def _live(part: Loaded, settled: int) -> list[Loaded]:
+    """What is left of an entry, as stretches."""
+    if not settled:
+        return [part]
+    bits = f"{settled:b}"[::-1].ljust(len(part.contents), "0")
+    return [
+        Loaded(
+            part.first_sequence + found.start(),
+            part.origins[found.start() : found.end()],
+            part.contents[found.start() : found.end()],
+        )
+        for found in finditer("0+", bits)
+    ]
+
+
+def _joined(parts: list[Loaded]) -> list[Loaded]:
+    """Stretches of which none begins where another ends."""
+    joined: list[Loaded] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if last is not None and last.first_sequence + len(last.contents) == part.first_sequence:
+            last.origins += part.origins
+            last.contents += part.contents
+        else:
+            joined.append(part)
+    return joined
+
+
+def _add_stored(stored: list[Stored], entry: Stored) -> None:
+    """Add an entry behind the others; small ones become one, as large as a segment."""
+    last = stored[-1] if stored else None
+    if (
+        last is not None
+        and last.stop == entry.first
+        and last.count + entry.count <= SEGMENT_MESSAGES_MAX
+        and last.content_bytes + entry.content_bytes <= SEGMENT_BYTES_MAX
+    ):
+        last.stop = entry.stop
+        last.count += entry.count
+        last.content_bytes += entry.content_bytes
+    else:
+        stored.append(entry)
+
+
+def _merged(entries: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Stretches, from the first to behind the last, rising; those that touch become one."""
+    merged: list[tuple[int, int]] = []
+    for first, stop in entries.items():
+        if merged and merged[-1][1] == first:
+            first, _ = merged.pop()
+        merged.append((first, stop))
+    return merged

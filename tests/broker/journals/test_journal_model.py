@@ -1,0 +1,284 @@
+"""A durable queue and its journal against a model, through commits, crashes and orderly stops.
+
+The model is a table of messages with the tickets of the commits that they were published and
+settled in.  After a crash exactly those are there that were published by a commit that was done and
+not settled by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from fluffle.broker.commits import Commits
+from fluffle.broker.journals.local import NUMBER, SEEN, LocalJournals, read_seen
+from fluffle.broker.message import Origin
+from fluffle.broker.queues import lane
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.turn import Turn
+from fluffle.storage.disk import Disk
+from fluffle.storage.memory import MemoryDisk
+from tests.storage.support import ManualWriter
+from tests.support.store import open_store
+
+ORIGINS = [Origin("ex", "a"), Origin("ex", "b"), Origin("", "q")]
+
+
+@dataclass
+class Message:
+    content: bytes
+    persistent: bool
+    published: int
+    """Ticket."""
+    settled: int | None = None
+    was_handed_out: bool = False
+    is_held: bool = False
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.rooms = 0
+
+    def room(self, consumer: Consumer) -> int:
+        return self.rooms
+
+    def reserve(self, handout: Handout) -> None:
+        self.rooms -= len(handout.contents)
+
+    def deliver(self, handout: Handout) -> None:
+        """The machine looks at what `pump` returns."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """It is not."""
+
+
+class JournalMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = MemoryDisk()
+        self.model: dict[int, Message] = {}
+        """By sequence number; those that are gone are not in it."""
+        self.next_content = 0
+        self.groups: tuple[int, ...] = ()
+        self.boot()
+
+    def boot(self) -> None:
+        self.turn = Turn(lambda _act: None)
+        self.store = open_store(self.disk, self.writer_on)
+        self.commits = Commits(self.store, self.turn)
+        seen = read_seen(self.store.catalog.items(SEEN))
+        journals = LocalJournals(self.store.log, self.commits, seen)
+        journal = journals.reopen(self.groups) if self.groups else journals.create()
+        self.groups = journal.groups
+        self.queue = Queue(QueueSpec("q", durable=True), touch=self.touched, journal=journal)
+        self.queue.recover()
+        for group in seen:
+            self.commits.remove(SEEN, NUMBER.pack(group))
+        self.held: list[Handout] = []
+        self.sinks = {no_ack: Sink() for no_ack in (False, True)}
+        self.consumers = {
+            no_ack: Consumer("c", self.queue, sink, shared=SharedCredit(), no_ack=no_ack)
+            for no_ack, sink in self.sinks.items()
+        }
+        for consumer in self.consumers.values():
+            self.queue.attach(consumer)
+        self.complete_commit()
+
+    def writer_on(self, disk: Disk, wake: object) -> ManualWriter:
+        assert callable(wake)
+        self.writer = ManualWriter(disk, wake)
+        return self.writer
+
+    def touched(self, _queue: Queue) -> None:
+        """The machine pumps when it likes."""
+
+    @rule(
+        count=st.integers(1, 5),
+        origin=st.sampled_from(ORIGINS),
+        persistent=st.booleans() | st.just(True),
+    )
+    def publish(self, count: int, origin: Origin, *, persistent: bool) -> None:
+        contents = [
+            b"%d" % number for number in range(self.next_content, self.next_content + count)
+        ]
+        self.next_content += count
+        first = self.queue._next_sequence
+        ticket = self.commits.ticket
+        self.queue.enqueue(origin, contents, sum(map(len, contents)), persistent=persistent)
+        for sequence, content in enumerate(contents, start=first):
+            self.model[sequence] = Message(
+                origin.routing_key.encode() + content, persistent, published=ticket
+            )
+
+    @rule(origin=st.sampled_from(ORIGINS))
+    def pile_up(self, origin: Origin) -> None:
+        """So much that most of it leaves memory."""
+        for _ in range(5):
+            self.publish(3, origin, persistent=True)
+        self.complete_commit()
+        self.publish(4, origin, persistent=True)
+
+    @rule(no_ack=st.booleans(), room=st.integers(1, 20), is_sent=st.booleans())
+    def consume(self, *, no_ack: bool, room: int, is_sent: bool) -> None:
+        self.sinks[no_ack].rooms = room
+        if self.consumers[no_ack].parked:
+            self.queue.wake(self.consumers[no_ack])
+        handouts = self.queue.pump()
+        for handout in handouts:
+            self.check(handout)
+        for handout in handouts:
+            if not is_sent:
+                handout.settle(0, len(handout.contents))
+                self.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+                for sequence in handout.sequences:
+                    self.model[sequence].is_held = False
+            elif handout.holder.no_ack:
+                self.mark_settled(handout.sequences)
+            else:
+                self.held.append(handout)
+        self.sinks[no_ack].rooms = 0
+
+    def check(self, handout: Handout) -> None:
+        """It is what the model says comes next."""
+        for at, sequence in enumerate(handout.sequences):
+            message = self.model[sequence]
+            text = handout.origins[at].routing_key.encode() + handout.contents[at]
+            assert text == message.content
+            assert not message.is_held
+            assert message.settled is None
+            assert handout.redelivered == message.was_handed_out
+        for sequence in handout.sequences:
+            self.model[sequence].is_held = self.model[sequence].was_handed_out = True
+        ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
+        two = all(consumer.parked is False for consumer in self.consumers.values())
+        assert two or not ready or min(ready) > max(handout.sequences)
+
+    @precondition(lambda self: self.held)
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from([Outcome.ACKED, Outcome.REJECTED, Outcome.RETURNED]),
+    )
+    def settle(self, data: st.DataObject, outcome: Outcome) -> None:
+        handout = data.draw(st.sampled_from(self.held))
+        start = data.draw(st.integers(0, len(handout.contents) - 1))
+        stop = data.draw(st.integers(start + 1, len(handout.contents)))
+        for part in handout.settle(start, stop):
+            sequences = handout.sequences[part[0] : part[1]]
+            self.queue.settle(handout, *part, outcome)
+            if outcome is Outcome.RETURNED:
+                for sequence in sequences:
+                    self.model[sequence].is_held = False
+            else:
+                self.mark_settled(sequences)
+        if handout.is_settled:
+            self.held.remove(handout)
+
+    @rule()
+    def purge(self) -> None:
+        ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
+        assert self.queue.purge() == len(ready)
+        self.mark_settled(ready)
+
+    def mark_settled(self, sequences: object) -> None:
+        for sequence in sequences:  # type: ignore[attr-defined]
+            self.model[sequence].settled = self.commits.ticket
+            self.model[sequence].is_held = False
+
+    @rule()
+    def begin_commit(self) -> None:
+        self.commits.flush()
+
+    @rule()
+    def end_commit(self) -> None:
+        self.writer.step()
+
+    @rule(is_done=st.booleans())
+    def crash(self, *, is_done: bool) -> None:
+        """The process ends, before or after the commit that runs has reached the disk."""
+        durable = self.commits.durable
+        if is_done and self.writer.work is not None:
+            self.writer.commit()
+            durable += 1
+        for message in self.model.values():
+            if not message.persistent or message.published > durable:
+                message.settled = 0
+            elif message.settled is not None and message.settled > durable:
+                message.settled = None
+        self.restart()
+        for message in self.model.values():
+            message.was_handed_out = True
+
+    @rule()
+    def stop_in_order(self) -> None:
+        for handout in self.held:
+            for start, stop in handout.settle(0, len(handout.contents)):
+                self.queue.settle(handout, start, stop, Outcome.LOST)
+        for message in self.model.values():
+            if not message.persistent:
+                message.settled = 0
+        value = NUMBER.pack(self.queue.first_unseen)
+        unseen = self.queue.first_unseen
+        self.commits.put(SEEN, NUMBER.pack(self.groups[0]), value)
+        self.complete_commit()
+        assert all(m.was_handed_out == (n < unseen) for n, m in self.live())
+        self.restart()
+
+    def live(self) -> list[tuple[int, Message]]:
+        return [(n, m) for n, m in self.model.items() if m.settled is None]
+
+    def restart(self) -> None:
+        self.model = dict(self.live())
+        for message in self.model.values():
+            message.is_held = False
+            message.published = 0
+        self.disk = self.disk.after_power_loss()
+        self.boot()
+
+    def complete_commit(self) -> None:
+        self.commits.flush()
+        while self.writer.step():
+            pass
+
+    @invariant()
+    def what_is_ready_is_counted(self) -> None:
+        ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
+        assert self.queue.ready_count == len(ready)
+
+    def teardown(self) -> None:
+        """What is settled everywhere has left the disk."""
+        self.sinks[False].rooms = 1 << 20
+        if self.consumers[False].parked:
+            self.queue.wake(self.consumers[False])
+        self.held += self.queue.pump()
+        for handout in self.held:
+            for start, stop in handout.settle(0, len(handout.contents)):
+                self.queue.settle(handout, start, stop, Outcome.ACKED)
+        self.complete_commit()
+        assert [g for g in self.groups if list(self.store.log.entries(g))] == []
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few messages are a backlog."""
+    monkeypatch.setattr(lane, "SEGMENT_MESSAGES_MAX", 6)
+    monkeypatch.setattr(lane, "FRONT_SEGMENTS", 1)
+    monkeypatch.setattr(lane, "RECENT_SEGMENTS", 1)
+
+
+def test_a_journal_keeps_what_its_queue_has(small_segments: None) -> None:
+    run_state_machine_as_test(
+        JournalMachine, settings=settings(max_examples=200, stateful_step_count=60)
+    )

@@ -1,0 +1,50 @@
+"""Stores for tests of what stands on them: on a disk in memory, committed at once or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fluffle.broker.commits import Commits
+from fluffle.broker.turn import Turn
+from fluffle.storage.disk import Disk, Work
+from fluffle.storage.errors import StorageError
+from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.store import Store
+from fluffle.storage.writer import Result, Writer, commit
+
+
+class InstantWriter:
+    """Commits when it is asked to, and tells at once."""
+
+    def __init__(self, disk: Disk, wake: Callable[[], None]) -> None:
+        self._disk = disk
+        self._wake = wake
+        self._result: Result | None = None
+
+    def start(self, work: Work) -> None:
+        self._result = commit(self._disk, work)
+        self._wake()
+
+    def take(self) -> Result | None:
+        result, self._result = self._result, None
+        return result
+
+    def stop(self) -> None:
+        """Nothing ever runs."""
+
+
+def raise_it(error: StorageError) -> None:
+    raise error
+
+
+def open_store(
+    disk: Disk | None = None,
+    make_writer: Callable[[Disk, Callable[[], None]], Writer] = InstantWriter,
+) -> Store:
+    """A store on a disk, a new one in memory if none is given."""
+    return Store(MemoryDisk() if disk is None else disk, make_writer, on_fatal=raise_it)
+
+
+def commits_in_memory(turn: Turn) -> Commits:
+    """Commits that are done as soon as they begin."""
+    return Commits(open_store(), turn)
