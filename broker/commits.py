@@ -107,6 +107,10 @@ class Commits:
         self.batch().remove(kind, name)
         self._define()
 
+    def touch(self) -> None:
+        """Something was added to what `batch` returned."""
+        self._turn.touch_record()
+
     def delete(self, group: int, first: int, stop: int) -> None:
         """Delete entries of a log: see `Batch.delete`."""
         self.batch().delete(group, first, stop)

@@ -1,6 +1,6 @@
 """What a node keeps on disk: the store, the commits to it, and the journals of the queues.
 
-A start goes so: `open_durability`, everything that was there is taken up, `forget_seen`, and only
+A start goes so: `open_durability`, everything that was there is taken up, `forget`, and only
 when `durable` has returned may clients come.  An end in order is `close`.
 """
 
@@ -17,6 +17,7 @@ from fluffle.broker.journals.local import (
     LocalJournals,
     read_seen,
 )
+from fluffle.broker.journals.spill import SPILL, delete_spilled
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
@@ -34,8 +35,12 @@ class Durability:
         self._seen_below = read_seen(store.catalog.items(SEEN))
         self.journals = LocalJournals(store.log, self.commits, self._seen_below)
 
-    def forget_seen(self) -> None:
-        """From now on messages are handed out, and what was known of that is no longer true."""
+    def forget(self) -> None:
+        """From now on messages are handed out: what was known of that is no longer true.
+
+        And what was only spilled by an earlier process is of no use to this one.
+        """
+        delete_spilled(self.store.catalog.items(SPILL), self.commits)
         for group in self._seen_below:
             self.commits.remove(SEEN, NUMBER.pack(group))
 

@@ -1,5 +1,7 @@
 """The memory alarm: raised while this process is larger than it may be.
 
+Long before that messages go to disk that need not be in memory.
+
 What a process gives back to its allocator is not yet given back to the system: after a backlog is
 gone its memory may stay resident for ever.  So while the alarm is raised the allocator is asked to
 return what it does not need before anybody looks; otherwise publishers would wait for nothing.
@@ -19,6 +21,9 @@ from fluffle.broker.logs import event
 PERIOD_S = 0.5
 """At 1 GB/s, the most that publishers on loopback bring, the watermark is passed by 0.5 GB."""
 
+SHORT_RATIO = 0.5
+"""Beyond so much of the watermark memory is short: RabbitMQ's ratio for paging, once."""
+
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
@@ -35,26 +40,47 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
+class Relief(Protocol):
+    """Who can do with less memory."""
+
+    def shed(self) -> None:
+        """Memory is short: told at every look."""
+
+    def rest(self) -> None:
+        """It is no longer."""
+
+
 class MemoryWatch:
     """Compares resident memory with a watermark, twice a second."""
 
-    __slots__ = ("_alarms", "_call_later", "_is_low", "_limit_bytes", "_timer")
+    __slots__ = (
+        "_alarms",
+        "_call_later",
+        "_is_low",
+        "_is_short",
+        "_limit_bytes",
+        "_relief",
+        "_timer",
+    )
 
     def __init__(
         self,
         alarms: Alarms,
         call_later: Callable[[float, Callable[[], None]], Timer],
         limit_bytes: int,
+        relief: Relief,
     ) -> None:
         self._alarms = alarms
         self._call_later = call_later
+        self._relief = relief
         self._limit_bytes = limit_bytes
         self._is_low = False
+        self._is_short = False
         self._timer: Timer | None = None
 
     def start(self) -> None:
         """Look now and from now on, where the system tells how much memory a process uses."""
-        if self._is_low:
+        if self._is_short:
             return_free_memory()
         used_bytes = resident_bytes()
         if used_bytes is None:
@@ -63,6 +89,12 @@ class MemoryWatch:
         if is_low != self._is_low:
             self._is_low = is_low
             self._tell(used_bytes)
+        is_short = used_bytes > SHORT_RATIO * self._limit_bytes
+        if is_short:
+            self._relief.shed()
+        elif self._is_short:
+            self._relief.rest()
+        self._is_short = is_short
         self._timer = self._call_later(PERIOD_S, self.start)
 
     def stop(self) -> None:

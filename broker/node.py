@@ -6,7 +6,7 @@ import asyncio
 import base64
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,12 @@ from fluffle.broker.durability import open_durability
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
+from fluffle.broker.queues.engine import Queue
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
+from fluffle.broker.shedding import Shedding
 from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
@@ -95,7 +97,7 @@ class Node:
         """Accept connections.  OSError when `listen` cannot be bound, DefinitionsError,
         StorageError, and StartFailed for the rest."""
         loop = asyncio.get_running_loop()
-        turn = Turn(loop.call_soon)
+        turn = Turn(loop.call_soon, self._on_fatal)
         config = self._config
         durability = open_durability(config.data_dir, turn, on_fatal=self._on_fatal)
         self._durability = durability
@@ -110,7 +112,7 @@ class Node:
             ),
         )
         self._fill()
-        durability.forget_seen()
+        durability.forget()
         await durability.durable()
         self._services = Services(
             limits=config.limits,
@@ -126,10 +128,14 @@ class Node:
             call_later=loop.call_later,
             on_new_queue=self._note_features,
             connections=Connections(),
+            on_fatal=self._on_fatal,
             certificate_login=config.tls_login_from,
         )
         self._listener = Listener(self._services)
-        self._watch = MemoryWatch(self._services.alarms, loop.call_later, config.memory_bytes_max)
+        shedding = Shedding(self._queues, durability.journals.spill, durability.commits)
+        self._watch = MemoryWatch(
+            self._services.alarms, loop.call_later, config.memory_bytes_max, shedding
+        )
         self._watch.start()
         self._disk_watch = DiskWatch(
             self._services.alarms, loop.call_later, config.data_dir, config.disk_free_bytes_min
@@ -187,9 +193,12 @@ class Node:
             self._metrics.stop()
         await self._listener.stop(reason)
         self._password_threads.shutdown(wait=False, cancel_futures=True)
-        self._durability.close(
-            queue for vhost in self.catalogue.vhosts.values() for queue in vhost.queues.values()
-        )
+        self._durability.close(self._queues())
+
+    def _queues(self) -> Iterator[Queue]:
+        """Those of all virtual hosts."""
+        for vhost in self.catalogue.vhosts.values():
+            yield from vhost.queues.values()
 
     def _fill(self) -> None:
         """Make what there is at the first start, and log what is not as it was asked for."""

@@ -5,7 +5,7 @@ connection with something to say writes once.  No timer makes a batch: while one
 next one's input grows.
 
 What fails here is a bug: it is logged and left alone until it is touched again, and the others
-have their turn.
+have their turn.  A broken assertion is more: what the node believes is wrong, and it must end.
 """
 
 import logging
@@ -23,16 +23,34 @@ class Flushable(Protocol):
         """Write what has been collected."""
 
 
+def raise_it(error: Exception) -> None:
+    """What becomes of a broken assertion where nobody says otherwise."""
+    raise error
+
+
 class Turn:
     """What was touched since the last turn.  Whoever touches first asks for the turn.
 
     Between `begin` and `end` nothing is asked for; `end` then sees what there is to do.
     """
 
-    __slots__ = ("_call_soon", "_outlets", "_queues", "_records", "_scheduled", "record")
+    __slots__ = (
+        "_call_soon",
+        "_on_fatal",
+        "_outlets",
+        "_queues",
+        "_records",
+        "_scheduled",
+        "record",
+    )
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        on_fatal: Callable[[Exception], None] = raise_it,
+    ) -> None:
         self._call_soon = call_soon
+        self._on_fatal = on_fatal
         self._queues: dict[Queue, None] = {}
         self._outlets: dict[Flushable, None] = {}
         self._records = False
@@ -86,10 +104,12 @@ class Turn:
         for queue in queues:
             try:
                 handouts = queue.pump()
+            except AssertionError as error:
+                self._on_fatal(error)
             except Exception:
                 logger.exception("queue '%s' failed to hand out its messages", queue.name)
             else:
-                deliver(handouts)
+                self._deliver(handouts)
         if self._records:
             self._records = False
             self.record()
@@ -98,23 +118,26 @@ class Turn:
             self._schedule()
         self._flush()
 
+    def _deliver(self, handouts: list[Handout]) -> None:
+        """Pass runs on to their holders."""
+        for handout in handouts:
+            try:
+                handout.holder.deliver(handout)
+            except AssertionError as error:
+                self._on_fatal(error)
+            except Exception:
+                logger.exception("a delivery from queue '%s' failed", handout.holder.queue.name)
+
     def _flush(self) -> None:
         outlets, self._outlets = self._outlets, {}
         for outlet in outlets:
             try:
                 outlet.flush()
+            except AssertionError as error:
+                self._on_fatal(error)
             except Exception:
                 logger.exception("a connection failed to write")
 
 
 def nothing() -> None:
     """What a node without a store records."""
-
-
-def deliver(handouts: list[Handout]) -> None:
-    """Pass runs on to their holders."""
-    for handout in handouts:
-        try:
-            handout.holder.deliver(handout)
-        except Exception:
-            logger.exception("a delivery from queue '%s' failed", handout.holder.queue.name)

@@ -107,7 +107,11 @@ class VirtualHost:
             self._check_queue_limit(spec.name)
             journal = self._journals.create() if self._journals and spec.durable else None
             queue = self.queues[spec.name] = Queue(
-                spec, touch=self._touch, owner=expected_owner, journal=journal
+                spec,
+                touch=self._touch,
+                owner=expected_owner,
+                journal=journal,
+                spill=self._journals.spill if self._journals else None,
             )
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue

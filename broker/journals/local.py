@@ -18,8 +18,9 @@ from struct import Struct
 from fluffle.broker.commits import Commits
 from fluffle.broker.journals.encoding import decode, encode
 from fluffle.broker.journals.entries import Entries, Partial
+from fluffle.broker.journals.spill import LogSpill
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.journal import Journal, Loaded, Recovery, Stored
+from fluffle.broker.queues.journal import Journal, Loaded, Recovery, Spill, Stored
 from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.storage.batch import Batch
 from fluffle.storage.layout import INDEX_END
@@ -216,13 +217,14 @@ class LocalJournal:
 class LocalJournals:
     """The journals of a node's queues."""
 
-    __slots__ = ("_commits", "_log", "_seen_below")
+    __slots__ = ("_commits", "_log", "_seen_below", "spill")
 
     def __init__(self, log: Log, commits: Commits, seen_below: Mapping[int, int]) -> None:
         """`seen_below` as `read_seen` returns it."""
         self._log = log
         self._commits = commits
         self._seen_below = seen_below
+        self.spill: Spill = LogSpill(log, commits)
 
     def create(self) -> Journal:
         groups = self._log.unused_group(), self._log.unused_group()

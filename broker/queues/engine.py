@@ -23,7 +23,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
 from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
-from fluffle.broker.queues.journal import Journal
+from fluffle.broker.queues.journal import Journal, Spill
 from fluffle.broker.queues.lane import Lane, Taken
 
 BURST_BYTES = 1_048_576
@@ -74,6 +74,7 @@ class Queue:
         touch: Callable[[Queue], None],
         owner: object | None = None,
         journal: Journal | None = None,
+        spill: Spill | None = None,
     ) -> None:
         self.spec = spec
         self.journal = journal
@@ -86,7 +87,7 @@ class Queue:
         """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
         """Who has put in too much, whoever did so first in front."""
-        self._lane = Lane(journal)
+        self._lane = Lane(journal, spill)
         self._next_sequence = 1
         self._turns = Turns()
         self._touch = touch
@@ -253,6 +254,10 @@ class Queue:
         dropped = self._lane.clear()
         self._pay(dropped)
         return dropped
+
+    def shed(self) -> None:
+        """Memory is short: keep in it only what will be handed out next."""
+        self._lane.shed()
 
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""

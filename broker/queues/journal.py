@@ -93,8 +93,35 @@ class Journal(Protocol):
         """The queue is gone: so is all that was written of it."""
 
 
+class Spill(Protocol):
+    """Where messages go that no journal holds, when memory is short."""
+
+    is_wanted: bool
+    """Whether it is."""
+
+    @property
+    def ticket(self) -> int:
+        """The number of the commit that what is written now will be part of."""
+
+    @property
+    def durable(self) -> int:
+        """The number of the last commit that has been done."""
+
+    def write(self, origins: list[Origin], contents: list[bytes]) -> int:
+        """Write messages; under which number they are found."""
+
+    def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
+        """Read back what is durable."""
+
+    def forget(self, index: int) -> None:
+        """They are not wanted any more."""
+
+
 class Journals(Protocol):
     """Makes journals, for the queues of a node."""
+
+    spill: Spill
+    """For the messages that none of them holds."""
 
     def create(self) -> Journal:
         """For a queue that has just been declared."""

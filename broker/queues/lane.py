@@ -5,8 +5,9 @@
 
 A segment holds messages with consecutive sequence numbers.  In memory a message costs its bytes
 and two pointers, to them and to its origin; the segment around it is shared by a thousand.  A
-segment whose messages are in the journal can leave memory: those between the first few, which
-consumers will want soon, and the last ones do so by themselves once they are durable.
+segment that is on disk can leave memory: those in the journal do, except for the first few, which
+consumers will want soon, and the last; these, and messages that no journal holds, if memory is
+short.
 
 Rule 1: the messages of a segment are all in the journal or none is.
 Rule 2: a segment begins an entry of the journal, so that it is read and forgotten as a whole.
@@ -17,10 +18,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from enum import Enum, auto
 from heapq import heappop, heappush, heapreplace
+from itertools import islice
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.journal import Journal, Loaded, Recovery
+from fluffle.broker.queues.journal import Journal, Loaded, Recovery, Spill
 
 SEGMENT_MESSAGES_MAX = 1024
 SEGMENT_BYTES_MAX = 1_048_576
@@ -33,6 +36,17 @@ RECENT_SEGMENTS = 2
 """And of those behind them the last ones, of which the very last still grows."""
 
 
+class Place(Enum):
+    """Where the messages of a segment are."""
+
+    MEMORY = auto()
+    LEAVING = auto()
+    """In memory until the disk has them."""
+    DISK = auto()
+    KEPT = auto()
+    """In memory for good: a part of what was read, which can only be read as a whole."""
+
+
 class Segment:
     """Ready messages, the first `head` of them already taken."""
 
@@ -43,9 +57,10 @@ class Segment:
         "first_sequence",
         "head",
         "is_recorded",
-        "is_resident",
         "origins",
+        "place",
         "redelivered",
+        "spilled_at",
         "stop_sequence",
         "ticket",
     )
@@ -62,7 +77,7 @@ class Segment:
         self.origins = origins
         """Invariant, here and in every run: one a content."""
         self.contents = contents
-        """Invariant: empty while it is not in memory."""
+        """Invariant: empty while they are on disk only."""
         self.content_bytes = content_bytes
         """The summed length of all contents, taken or not: for the mean, not for accounts."""
         self.count = len(contents)
@@ -72,9 +87,12 @@ class Segment:
         """Invariant: `count` more than the first, unless it was recovered and not yet read."""
         self.head = 0
         self.ticket = ticket
-        """Of the commit that makes it durable; 0 if none will."""
+        """Of the commit after which the disk has it; 0 if none will."""
         self.is_recorded = ticket > 0
-        self.is_resident = True
+        """Whether the journal has it."""
+        self.place = Place.MEMORY
+        self.spilled_at = 0
+        """Where the spill has it, or will; 0 if it has not."""
         self.redelivered = False
 
 
@@ -129,13 +147,23 @@ class Taken:
 class Lane:
     """Messages in order; returned ones go back to their original place."""
 
-    __slots__ = ("_evictable", "_journal", "_ready", "_redelivered_below", "_returned", "count")
+    __slots__ = (
+        "_journal",
+        "_leaving",
+        "_ready",
+        "_redelivered_below",
+        "_returned",
+        "_spill",
+        "count",
+    )
 
-    def __init__(self, journal: Journal | None = None) -> None:
+    def __init__(self, journal: Journal | None = None, spill: Spill | None = None) -> None:
         self._journal = journal
+        self._spill = spill
         self._ready: deque[Segment] = deque()
-        self._evictable: deque[Segment] = deque()
-        """Those of `_ready` behind the front that are in memory, in order."""
+        self._leaving: deque[Segment] = deque()
+        """Those that leave memory once they are durable, and perhaps some that changed their mind;
+        tickets rise."""
         self._returned: list[Returned] = []
         self._redelivered_below = 0
         """Messages with lower numbers were there before the node last ended."""
@@ -149,7 +177,7 @@ class Lane:
             segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
             segment.count = stored.count
             segment.stop_sequence = stored.stop
-            segment.is_resident = False
+            segment.place = Place.DISK
             self._ready.append(segment)
             self.count += stored.count
 
@@ -174,7 +202,7 @@ class Lane:
             tail is not None
             and tail.stop_sequence == first_sequence
             and tail.is_recorded == (ticket > 0)
-            and tail.is_resident
+            and tail.place is Place.MEMORY
             and not tail.redelivered
             and tail.count + count <= SEGMENT_MESSAGES_MAX
             and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
@@ -190,23 +218,40 @@ class Lane:
             [origin] * count, contents[:], content_bytes, first_sequence, ticket=ticket
         )
         self._ready.append(segment)
-        if len(self._ready) > FRONT_SEGMENTS:
-            self._evictable.append(segment)
-            self._evict(RECENT_SEGMENTS)
+        if len(self._ready) > FRONT_SEGMENTS + RECENT_SEGMENTS:
+            self._let_go(self._ready[-1 - RECENT_SEGMENTS])
+            self._drop_durable()
         return True
 
-    def _evict(self, kept_segments: int) -> None:
-        """Have the oldest segments leave memory that can, until so many are left that could."""
-        journal, evictable = self._journal, self._evictable
-        while len(evictable) > kept_segments:
-            segment = evictable[0]
-            if journal is not None and segment.is_recorded:
-                if segment.ticket > journal.durable:
-                    return
-                journal.evicted(segment.first_sequence, segment.stop_sequence)
+    def shed(self) -> None:
+        """Memory is short: have all but the very first leave it that can."""
+        for segment in islice(self._ready, 1, None):
+            self._let_go(segment)
+        self._drop_durable()
+
+    def _let_go(self, segment: Segment) -> None:
+        """Have a segment leave memory if it is on disk, will be, or may go there now."""
+        if segment.place is not Place.MEMORY:
+            return
+        if not (segment.is_recorded or segment.spilled_at):
+            spill = self._spill
+            if spill is None or not spill.is_wanted:
+                return
+            segment.ticket = spill.ticket
+            segment.spilled_at = spill.write(segment.origins, segment.contents)
+        segment.place = Place.LEAVING
+        self._leaving.append(segment)
+
+    def _drop_durable(self) -> None:
+        """Forget what the disk has."""
+        port = self._journal or self._spill
+        while self._leaving and port is not None and self._leaving[0].ticket <= port.durable:
+            segment = self._leaving.popleft()
+            if segment.place is Place.LEAVING:
+                if segment.is_recorded and self._journal is not None:
+                    self._journal.evicted(segment.first_sequence, segment.stop_sequence)
                 segment.origins, segment.contents = [], []
-                segment.is_resident = False
-            evictable.popleft()
+                segment.place = Place.DISK
 
     def give_back(
         self,
@@ -254,30 +299,42 @@ class Lane:
     def _front(self) -> Segment:
         """The first segment, in memory."""
         segment = self._ready[0]
-        if self._evictable and self._evictable[0] is segment:
-            self._evictable.popleft()
-        if not segment.is_resident:
-            self._load(segment)
+        if segment.place in (Place.LEAVING, Place.DISK):
+            self._take_back(segment)
             segment = self._ready[0]
         return segment
 
+    def _take_back(self, segment: Segment) -> None:
+        """Have the first segment in memory again, and stay there."""
+        if segment.spilled_at:
+            assert self._spill is not None
+            if segment.place is Place.DISK:
+                segment.origins, segment.contents = self._spill.read(segment.spilled_at)
+            self._spill.forget(segment.spilled_at)
+            segment.spilled_at = 0
+        elif segment.place is Place.DISK:
+            self._load(segment)
+        segment.place = Place.MEMORY
+
     def _load(self, segment: Segment) -> None:
-        """Read the first segment back; where some of it is settled it becomes several."""
+        """Read the first segment from the journal; where some is settled it becomes several."""
         assert self._journal is not None
         loaded = self._journal.load(segment.first_sequence, segment.stop_sequence)
         found = sum(len(part.contents) for part in loaded)
         assert found == segment.count, f"{segment.count} messages were stored, {found} are there"
+        parts = [piece for part in loaded for piece in _split_at(part, self._redelivered_below)]
+        is_whole = (
+            len(parts) == 1 and segment.count == segment.stop_sequence - segment.first_sequence
+        )
         self._ready.popleft()
-        for part in reversed(loaded):
-            for piece in reversed(_split_at(part, self._redelivered_below)):
-                self._ready.appendleft(self._resident(piece))
-
-    def _resident(self, part: Loaded) -> Segment:
-        contents = part.contents
-        size_bytes = sum(map(len, contents))
-        segment = Segment(part.origins, contents, size_bytes, part.first_sequence, ticket=1)
-        segment.redelivered = part.first_sequence < self._redelivered_below
-        return segment
+        for part in reversed(parts):
+            size_bytes = sum(map(len, part.contents))
+            again = Segment(
+                part.origins, part.contents, size_bytes, part.first_sequence, ticket=segment.ticket
+            )
+            again.redelivered = part.first_sequence < self._redelivered_below
+            again.place = Place.MEMORY if is_whole else Place.KEPT
+            self._ready.appendleft(again)
 
     def _oldest_returned(self) -> int:
         """How many messages of the foremost returned run are older than those of every other."""
@@ -316,10 +373,13 @@ class Lane:
     def clear(self) -> int:
         """Forget every message that can be taken; how many there were."""
         dropped, self.count = self.count, 0
+        for segment in self._ready:
+            if segment.spilled_at and self._spill is not None:
+                self._spill.forget(segment.spilled_at)
         if self._journal is not None:
             self._settle_all(self._journal)
         self._ready.clear()
-        self._evictable.clear()
+        self._leaving.clear()
         self._returned.clear()
         return dropped
 
@@ -328,10 +388,12 @@ class Lane:
             if run.is_recorded:
                 journal.settled(run.sequences[run.head :])
         for segment in self._ready:
+            if not segment.is_recorded:
+                continue
             first, stop = segment.first_sequence, segment.stop_sequence
-            if not segment.is_resident:
+            if segment.place is Place.DISK:
                 journal.discarded(first, stop)
-            elif segment.is_recorded:
+            else:
                 journal.settled(range(first + segment.head, stop))
 
 

@@ -299,7 +299,12 @@ class Connection(asyncio.Protocol):
             self.fail(error, ids)
 
     def give_up(self, error: Exception, ids: tuple[int, int] = NO_IDS) -> None:
-        """The broker itself is at fault: say so here, and keep the other connections."""
+        """The broker itself is at fault: say so here, and keep the other connections.
+
+        Unless what it believes is wrong: then it must end before it says so to others.
+        """
+        if isinstance(error, AssertionError):
+            self.services.on_fatal(error)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
         self.fail(InternalError("the broker failed, see its log"), ids)
 

@@ -40,6 +40,8 @@ class Services:
     on_new_queue: Callable[[QueueSpec, str], None]
     """Told what a queue is and the name of its virtual host, once it exists."""
     connections: Connections
+    on_fatal: Callable[[Exception], None]
+    """Told when an assertion is broken: ends the node."""
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
     traffic: Traffic = field(default_factory=Traffic)

@@ -18,6 +18,19 @@ from fluffle.broker.memory import (
 from tests.support.fakes import Scheduler
 
 
+class Ballast:
+    """What could leave memory."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def shed(self) -> None:
+        self.heard.append("shed")
+
+    def rest(self) -> None:
+        self.heard.append("rest")
+
+
 class Machine:
     """A watch with a limit of 100 bytes, and the memory that it sees."""
 
@@ -25,7 +38,8 @@ class Machine:
         self.used_bytes: int | None = 0
         self.scheduler = Scheduler()
         self.alarms = Alarms()
-        self.watch = MemoryWatch(self.alarms, self.scheduler.call_later, 100)
+        self.ballast = Ballast()
+        self.watch = MemoryWatch(self.alarms, self.scheduler.call_later, 100, self.ballast)
         monkeypatch.setattr(memory, "resident_bytes", lambda: self.used_bytes)
 
 
@@ -41,6 +55,14 @@ def test_the_alarm_lasts_while_more_is_used_than_allowed(machine: Machine) -> No
         machine.used_bytes = used_bytes
         machine.scheduler.advance(PERIOD_S)
         assert machine.alarms.reason == reason
+
+
+def test_what_can_leave_memory_is_asked_to_long_before_the_alarm(machine: Machine) -> None:
+    machine.watch.start()
+    for used_bytes in (50, 51, 200, 50, 40):
+        machine.used_bytes = used_bytes
+        machine.scheduler.advance(PERIOD_S)
+    assert machine.ballast.heard == ["shed", "shed", "rest"]
 
 
 def test_a_node_that_starts_too_large_is_alarmed_at_once(machine: Machine) -> None:
@@ -87,7 +109,7 @@ def test_the_alarm_ends_when_what_was_used_is_free_again() -> None:
     if resident is None:
         pytest.skip("the system has no /proc")
     scheduler, alarms = Scheduler(), Alarms()
-    watch = MemoryWatch(alarms, scheduler.call_later, resident + 100_000_000)
+    watch = MemoryWatch(alarms, scheduler.call_later, resident + 100_000_000, Ballast())
     bodies = [bytes([number % 256]) * 1_000 for number in range(200_000)]
     kept = bodies[::2_000]  # which pins the arenas they lie in
     watch.start()

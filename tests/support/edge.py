@@ -20,7 +20,7 @@ from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
-from fluffle.broker.turn import Turn
+from fluffle.broker.turn import Turn, raise_it
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import (
     Basic,
@@ -98,6 +98,7 @@ class Edge:
             call_later=self.scheduler.call_later,
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             connections=Connections(),
+            on_fatal=raise_it,
         )
 
     def accept(self, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> Client:

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 
 from fluffle.broker.commits import Commits
 from fluffle.broker.journals.local import NUMBER, SEEN, LocalJournals, read_seen
+from fluffle.broker.journals.spill import SPILL, delete_spilled
 from fluffle.broker.message import Origin
 from fluffle.broker.queues import lane
 from fluffle.broker.queues.arguments import QueueSpec
@@ -83,10 +84,14 @@ class JournalMachine(RuleBasedStateMachine):
         journals = LocalJournals(self.store.log, self.commits, seen)
         journal = journals.reopen(self.groups) if self.groups else journals.create()
         self.groups = journal.groups
-        self.queue = Queue(QueueSpec("q", durable=True), touch=self.touched, journal=journal)
+        self.spill = journals.spill
+        self.queue = Queue(
+            QueueSpec("q", durable=True), touch=self.touched, journal=journal, spill=self.spill
+        )
         self.queue.recover()
         for group in seen:
             self.commits.remove(SEEN, NUMBER.pack(group))
+        delete_spilled(self.store.catalog.items(SPILL), self.commits)
         self.held: list[Handout] = []
         self.sinks = {no_ack: Sink() for no_ack in (False, True)}
         self.consumers = {
@@ -123,13 +128,17 @@ class JournalMachine(RuleBasedStateMachine):
                 origin.routing_key.encode() + content, persistent, published=ticket
             )
 
-    @rule(origin=st.sampled_from(ORIGINS))
-    def pile_up(self, origin: Origin) -> None:
-        """So much that most of it leaves memory."""
+    @rule(origin=st.sampled_from(ORIGINS), sheds=st.booleans())
+    def pile_up(self, origin: Origin, *, sheds: bool) -> None:
+        """So much that most of it leaves memory, or all."""
         for _ in range(5):
             self.publish(3, origin, persistent=True)
         self.complete_commit()
         self.publish(4, origin, persistent=True)
+        if sheds:
+            self.complete_commit()
+            self.queue.shed()
+            self.publish(1, origin, persistent=True)
 
     @rule(no_ack=st.booleans(), room=st.integers(1, 20), is_sent=st.booleans())
     def consume(self, *, no_ack: bool, room: int, is_sent: bool) -> None:
@@ -186,6 +195,20 @@ class JournalMachine(RuleBasedStateMachine):
         if handout.is_settled:
             self.held.remove(handout)
 
+    @precondition(lambda self: self.held)
+    @rule(at=st.integers(0, 20), room=st.integers(1, 3))
+    def crash_with_a_hole(self, at: int, room: int) -> None:
+        """The first messages are settled but for one; the next process begins with them."""
+        for handout in self.held:
+            for start, stop in [(0, at), (at + 1, len(handout.contents))]:
+                for part in handout.settle(start, min(stop, len(handout.contents))):
+                    self.queue.settle(handout, *part, Outcome.ACKED)
+                    self.mark_settled(handout.sequences[part[0] : part[1]])
+        self.complete_commit()
+        self.crash(is_done=False)
+        self.consume(no_ack=False, room=room, is_sent=True)
+        self.queue.shed()
+
     @rule()
     def purge(self) -> None:
         ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
@@ -196,6 +219,11 @@ class JournalMachine(RuleBasedStateMachine):
         for sequence in sequences:  # type: ignore[attr-defined]
             self.model[sequence].settled = self.commits.ticket
             self.model[sequence].is_held = False
+
+    @rule(is_short=st.booleans())
+    def shed(self, *, is_short: bool) -> None:
+        self.spill.is_wanted = is_short
+        self.queue.shed()
 
     @rule()
     def begin_commit(self) -> None:
@@ -267,7 +295,7 @@ class JournalMachine(RuleBasedStateMachine):
             for start, stop in handout.settle(0, len(handout.contents)):
                 self.queue.settle(handout, start, stop, Outcome.ACKED)
         self.complete_commit()
-        assert [g for g in self.groups if list(self.store.log.entries(g))] == []
+        assert self.store.log.groups() == []
 
 
 @pytest.fixture(autouse=True)

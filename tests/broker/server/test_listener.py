@@ -37,6 +37,7 @@ def real_services() -> Services:
         call_later=loop.call_later,
         on_new_queue=template.on_new_queue,
         connections=template.connections,
+        on_fatal=template.on_fatal,
     )
 
 

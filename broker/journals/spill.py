@@ -1,0 +1,68 @@
+"""Where messages go that end with the process, when memory is short: one log for all queues.
+
+It is named in the catalog, so that the next start finds it and deletes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fluffle.broker.commits import Commits
+from fluffle.broker.journals.encoding import decode, encode
+from fluffle.broker.message import Origin
+from fluffle.storage.errors import Corrupt
+from fluffle.storage.layout import INDEX_END
+from fluffle.storage.log import Log
+
+SPILL = "spill"
+"""The kind of the definition whose name is the number of the log."""
+
+NO_LIMIT = 1 << 62
+
+
+class LogSpill:
+    """The spill of a node."""
+
+    __slots__ = ("_commits", "_group", "_log", "_next_index", "is_wanted")
+
+    def __init__(self, log: Log, commits: Commits) -> None:
+        self._log = log
+        self._commits = commits
+        self._group = 0
+        """0 until there is something to write."""
+        self._next_index = 1
+        self.is_wanted = False
+
+    @property
+    def ticket(self) -> int:
+        return self._commits.ticket
+
+    @property
+    def durable(self) -> int:
+        return self._commits.durable
+
+    def write(self, origins: list[Origin], contents: list[bytes]) -> int:
+        if not self._group:
+            self._group = self._log.unused_group()
+            self._commits.put(SPILL, b"%d" % self._group, b"")
+        index, self._next_index = self._next_index, self._next_index + 1
+        payload = encode(origins, contents)
+        self._commits.waiting_bytes += len(payload)
+        self._commits.batch().append(self._group, index, payload, tag=len(contents))
+        self._commits.touch()
+        return index
+
+    def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
+        for entry in self._log.read(self._group, index, index + 1, bytes_max=NO_LIMIT):
+            return decode(entry.payload)
+        raise Corrupt(f"group {self._group} index {index}", "it is missing")
+
+    def forget(self, index: int) -> None:
+        self._commits.delete(self._group, index, index + 1)
+
+
+def delete_spilled(items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
+    """Delete what an earlier process spilled, from the definitions of kind `SPILL`."""
+    for name, _ in items:
+        commits.delete(int(name), 0, INDEX_END)
+        commits.remove(SPILL, name)

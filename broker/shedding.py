@@ -1,0 +1,44 @@
+"""When memory is short queues keep on disk what they can, at the pace of the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fluffle.broker.commits import Commits
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Spill
+
+
+class Shedding:
+    """Goes from queue to queue, and on when the disk has taken what came from them."""
+
+    __slots__ = ("_commits", "_left", "_queues", "_spill")
+
+    def __init__(
+        self, queues: Callable[[], Iterable[Queue]], spill: Spill, commits: Commits
+    ) -> None:
+        self._queues = queues
+        self._spill = spill
+        self._commits = commits
+        self._left: list[Queue] = []
+        """Those whose turn is yet to come."""
+
+    def rest(self) -> None:
+        """Messages may stay in memory again."""
+        self._spill.is_wanted = False
+        self._left.clear()
+
+    def shed(self) -> None:
+        """Have messages leave memory, unless that is under way."""
+        self._spill.is_wanted = True
+        if not self._left:
+            self._left = sorted(self._queues(), key=lambda queue: queue.ready_count)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The longest queues first."""
+        while self._left:
+            if self._commits.is_behind:
+                self._commits.when_caught_up(self._go_on)
+                return
+            self._left.pop().shed()
