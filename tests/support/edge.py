@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.config import Config, Limits
+from fluffle.broker.durability import Durability
 from fluffle.broker.node import server_properties
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.registry import Connections
@@ -45,8 +46,9 @@ from fluffle.protocol.spec import (
     PROTOCOL_HEADER,
 )
 from fluffle.protocol.wire import to_table
+from fluffle.storage.store import Store
 from tests.support.fakes import FakeTransport, Scheduler
-from tests.support.store import commits_in_memory
+from tests.support.store import open_store
 
 M = TypeVar("M", bound=Method)
 
@@ -74,10 +76,12 @@ class Arrival:
 class Edge:
     """The services of a node, and the connections to it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, store: Store | None = None) -> None:
+        """`store` is what durable things are written to; by default in memory, and at once."""
         self.scheduler = Scheduler()
         self.turn = Turn(self.scheduler.call_soon)
-        self.vhost = VirtualHost("/", touch=self.turn.touch_queue)
+        durability = Durability(store or open_store(), self.turn)
+        self.vhost = VirtualHost("/", touch=self.turn.touch_queue, journals=durability.journals)
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
         self.access = Access()
@@ -90,7 +94,7 @@ class Edge:
             access=self.access,
             vhosts={"/": self.vhost},
             turn=self.turn,
-            commits=commits_in_memory(self.turn),
+            commits=durability.commits,
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=lambda: f"{next(names):022}",
