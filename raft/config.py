@@ -1,0 +1,115 @@
+"""Who belongs to a group: voters and learners, and the changes from one such set to the next.
+
+A *member* is a node in one incarnation of its membership: whoever is removed and added again, or
+lost its disk, comes back under a greater incarnation, and nothing its former self said counts.
+Changes are made one member at a time, so that any majority of one configuration meets any majority
+of the next (thesis §4.1); a member becomes a voter only by way of learner.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NodeId = str
+"""The name of a node, as the operator gave it."""
+
+
+class Member(NamedTuple):
+    """A node as a member of one group."""
+
+    node: NodeId
+    incarnation: int
+    """From 1; within a group greater than that of every member that joined before."""
+
+
+class BadChange(Exception):
+    """A change of membership that makes no sense for the configuration; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The members of a group at one point of its log."""
+
+    voters: tuple[Member, ...] = ()
+    """Sorted by node.  Nobody: a member that waits to be told, by its leader, where it is."""
+    learners: tuple[Member, ...] = ()
+    """Sorted by node.  They receive everything and decide nothing."""
+    top_incarnation: int = 0
+    """The greatest that was ever used in the group."""
+
+    @staticmethod
+    def initial(nodes: Iterable[NodeId]) -> "Config":
+        """What a new group begins with, equal on all its nodes: all voters, incarnation 1."""
+        return Config(tuple(Member(node, 1) for node in sorted(nodes)), (), 1)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self.voters + self.learners
+
+    def is_voter(self, member: Member) -> bool:
+        return member in self.voters
+
+    def member_on(self, node: NodeId) -> Member | None:
+        """The member that is on a node."""
+        return next((member for member in self.members if member.node == node), None)
+
+    def encode(self) -> bytes:
+        """As the payload of an entry.  JSON: it is rare, and a person can read it in a dump."""
+        fields = {
+            "voters": self.voters,
+            "learners": self.learners,
+            "top_incarnation": self.top_incarnation,
+        }
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @staticmethod
+    def decode(payload: bytes) -> "Config":
+        """What `encode` made.  Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+        fields = json.loads(payload)
+        voters = tuple(Member(node, incarnation) for node, incarnation in fields["voters"])
+        learners = tuple(Member(node, incarnation) for node, incarnation in fields["learners"])
+        return Config(voters, learners, fields["top_incarnation"])
+
+
+class AddLearner(NamedTuple):
+    """A node joins; its incarnation is the next of the group."""
+
+    node: NodeId
+
+
+class Promote(NamedTuple):
+    """A learner that has caught up becomes a voter."""
+
+    node: NodeId
+
+
+class Remove(NamedTuple):
+    """A voter or learner leaves."""
+
+    node: NodeId
+
+
+Change = AddLearner | Promote | Remove
+
+
+def changed(config: Config, change: Change) -> Config:
+    """The configuration after a change.  Raises `BadChange`."""
+    member = config.member_on(change.node)
+    if isinstance(change, AddLearner):
+        if member is not None:
+            raise BadChange(f"{change.node} is a member already")
+        incarnation = config.top_incarnation + 1
+        learners = (*config.learners, Member(change.node, incarnation))
+        return Config(config.voters, tuple(sorted(learners)), incarnation)
+    if member is None:
+        raise BadChange(f"{change.node} is not a member")
+    learners = tuple(learner for learner in config.learners if learner != member)
+    if isinstance(change, Promote):
+        if member in config.voters:
+            raise BadChange(f"{change.node} is a voter already")
+        return Config(tuple(sorted((*config.voters, member))), learners, config.top_incarnation)
+    voters = tuple(voter for voter in config.voters if voter != member)
+    if not voters:
+        raise BadChange(f"{change.node} is the last voter")
+    return Config(voters, learners, config.top_incarnation)

@@ -1,0 +1,174 @@
+"""The port to the disk: what consensus has written for it, and reads back.
+
+All groups of a node write together: one `Persist` a turn.  `storage/` has the implementations, one
+on LMDB and one in memory with faults; both pass the same tests.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fluffle.raft.records import Entry, GroupId, HardState, Quarantine, SnapshotMeta
+
+
+@dataclass(slots=True)
+class NewSnapshot:
+    """A snapshot of this node's own image."""
+
+    meta: SnapshotMeta
+    state: bytes
+
+
+@dataclass(slots=True)
+class Staged:
+    """A piece of a snapshot that a leader sends, to be kept apart from the log until installed.
+
+    Pieces of one snapshot come in order, each where the one before ended.  A piece of another
+    snapshot discards all *state* that is staged, not the entries: what is live in a later snapshot,
+    at an index the earlier one covers, was live in that as well.
+    """
+
+    meta: SnapshotMeta
+    entries: list[Entry]
+    """Rising, maybe none."""
+    entries_through: int
+    """With these, every live entry that had to be sent up to here is staged."""
+    offset: int
+    """Of `state`; 0 begins the state afresh."""
+    state: bytes
+
+
+@dataclass(slots=True)
+class Write:
+    """What one group has to write; done in the order of the fields, all of it or nothing.
+
+    A group that is not there is made by its first write, which has `created_as` and `install`.
+    """
+
+    group: GroupId
+    created_as: int | None = None
+    """The group is made, as the member of this incarnation."""
+    is_drop: bool = False
+    """Everything of the group goes, its name too.  Alone in its write; the last of the group."""
+    install: SnapshotMeta | None = None
+    """The log now begins with this snapshot: what is staged for it becomes its state and its
+    entries, of two at one index the staged one stays.  With index 0: a new group, or one that is
+    to be filled by its leader; no state, no log.  What of the old log must go is in `deletes` and
+    `truncate_from`.  Nothing is staged afterwards."""
+    truncate_from: int | None = None
+    """Entries from this index on go."""
+    entries: list[Entry] = field(default_factory=list)
+    """Behind what there is, consecutive; their indexes may have been used and truncated before."""
+    snapshot: NewSnapshot | None = None
+    """Takes the place of the former."""
+    deletes: list[tuple[int, int]] = field(default_factory=list)
+    """Entries from the first index up to, not including, the second go.  All are at or below the
+    snapshot's index; some are not there.  The space may be freed later, in slices, but once this
+    write is durable none of them is ever read again."""
+    hard_state: HardState | None = None
+    """Takes the place of the former."""
+    quarantine: Quarantine | None = None
+    """To be remembered."""
+    is_repaired: bool = False
+    """The quarantine is over: forget it."""
+    staged: Staged | None = None
+    discard_staged: bool = False
+    """What is staged goes."""
+
+
+@dataclass(slots=True)
+class Persist:
+    """What all groups of a node write in one turn: becomes durable as a whole or not at all."""
+
+    token: int
+    """From 1, rising by one."""
+    writes: list[Write] = field(default_factory=list)
+    """At most one a group."""
+
+
+@dataclass(slots=True)
+class StagedSoFar:
+    """What of a snapshot was staged when the process ended, so that its transfer can go on."""
+
+    meta: SnapshotMeta
+    entries_through: int
+    state_bytes: int
+    state_crc: int
+    """zlib.crc32 of those bytes."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A group as it is found on disk."""
+
+    group: GroupId
+    incarnation: int
+    hard_state: HardState
+    """(0, None) if none was ever written."""
+    snapshot: SnapshotMeta
+    """Its index is the *floor* of the log."""
+    terms: list[tuple[int, int]] = field(default_factory=list)
+    """Run-lengths: (index, term) of each entry above the floor that has another term than the one
+    before it, the first included.  Between floor and `last_index` nothing is missing."""
+    last_index: int = 0
+    """The floor if there are no entries above it."""
+    configs: list[Entry] = field(default_factory=list)
+    """Every entry of kind `CONFIG` above the floor, in order."""
+    quarantine: Quarantine | None = None
+    """What was remembered, joined with what is found damaged now: a bad checksum, a bad or missing
+    entry above the floor, a missing live one below, a bad state.  Never a shorter log: `last_index`
+    is that which was written, and damaged entries have the term of the entry before them."""
+    staged: StagedSoFar | None = None
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Everything a node finds when it starts."""
+
+    groups: list[Recovered] = field(default_factory=list)
+    lost: list[GroupId] = field(default_factory=list)
+    """Groups whose hard state, configuration or snapshot head cannot be read.  They must not vote
+    again as the members they were: they come back as new incarnations, by `AddLearner`."""
+
+
+class Damaged(Exception):
+    """Something that was written cannot be read.  Nothing is repaired, nothing is forgotten."""
+
+    def __init__(self, group: GroupId, index: int) -> None:
+        super().__init__(f"group {group}: what is at index {index} is damaged")
+        self.group = group
+        self.index = index
+        """The lowest index that is; the floor for the state of a snapshot."""
+
+
+class LogStore(Protocol):
+    """Used from one thread.
+
+    An error of the disk while writing ends the process: nothing is called any more.
+    """
+
+    on_durable: Callable[[int], None]
+    """Called with a token once its `Persist`, and all before, are durable.  In order, each token
+    once (or the greatest of several at once), never from within `submit`, never for a token of a
+    former life."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether proposals may be accepted.  Without room `submit` still takes everything: votes,
+        appends of a leader, deletions."""
+
+    def load(self) -> Loaded:
+        """What is there, before anything is submitted."""
+
+    def submit(self, persist: Persist) -> None:
+        """Make it durable, after all that was submitted before, together with what else waits."""
+
+    def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
+        """Entries that are there from `first` up to, not including, `stop`, in order.
+
+        No more than `bytes_max` of payload, but at least one entry if there is any.  Asked only for
+        what is durable.  Raises `Damaged`; the entries before the damage can be read without it.
+        """
+
+    def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
+        """A piece of the state of the group's snapshot.  Raises `Damaged`."""

@@ -1,0 +1,146 @@
+"""What a turn leaves behind: the whole effect of consensus on the world.
+
+The split between what may leave before the disk and what must wait for it is a split in time:
+everything in `messages` may leave at once.  What must wait (votes, acknowledgements of appends,
+snapshots that are stored) is not there before `durable` was called with the token of the `Persist`
+it rests on; then the next output has it.  So no host can send it too early.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log_store import Persist
+from fluffle.raft.messages import Message
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta
+
+
+class Role(Enum):
+    FOLLOWER = "follower"
+    """Learners and members in quarantine are always this."""
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+@dataclass(slots=True)
+class RoleChange:
+    """A group has another role, term or leader here than the last time this was told."""
+
+    group: GroupId
+    role: Role
+    term: int
+    leader: NodeId | None
+    """None while it is not known."""
+
+
+@dataclass(slots=True)
+class Led:
+    """The entry of its own term is applied: from here on a leader may serve, and not before."""
+
+    group: GroupId
+    term: int
+
+
+@dataclass(slots=True)
+class ConfigChange:
+    """A configuration is committed."""
+
+    group: GroupId
+    index: int
+    config: Config
+
+
+@dataclass(slots=True)
+class Restore:
+    """Replace the group's image by the state of its snapshot: an empty one if the index is 0."""
+
+    group: GroupId
+    snapshot: SnapshotMeta
+
+
+@dataclass(slots=True)
+class Apply:
+    """Committed entries, durable here: apply them in order, then call `Group.applied`."""
+
+    group: GroupId
+    entries: Sequence[Entry]
+    """Of all kinds; consecutive, without a gap to the ones before."""
+
+
+@dataclass(slots=True)
+class ReadEntries:
+    """Call `LogStore.read` and give the result to `Group.entries_read`, or `Group.damaged`.
+
+    It need not be at once, and other groups must not wait for it.
+    """
+
+    group: GroupId
+    first: int
+    stop: int
+    bytes_max: int
+    number: int
+    """To be given back."""
+
+
+@dataclass(slots=True)
+class ReadState:
+    """Call `LogStore.read_state`, then `Group.state_read` or `Group.damaged`."""
+
+    group: GroupId
+    offset: int
+    size: int
+    number: int
+
+
+@dataclass(slots=True)
+class Readable:
+    """A `Group.read_index` has its answer."""
+
+    group: GroupId
+    context: int
+    """As it was given."""
+    index: int | None
+    """Whatever was committed when the read was asked for is applied here up to this index, at
+    least.  None: this is not the leader (any more); ask elsewhere."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Another node is believed to be alive, or not; or it is alive in another boot than before."""
+
+    node: NodeId
+    is_alive: bool
+    boot: int
+
+
+@dataclass(slots=True)
+class Output:
+    """The effects of one turn, of all groups.  The order within a list matters.
+
+    A host does them in the order of the fields; after `persist` was submitted nothing of it may
+    get lost without the process ending.
+    """
+
+    messages: dict[NodeId, list[Message]] = field(default_factory=dict)
+    """All groups' to one node together, in order."""
+    persist: Persist | None = None
+    roles: list[RoleChange] = field(default_factory=list)
+    restores: list[Restore] = field(default_factory=list)
+    """Before `applies`."""
+    applies: list[Apply] = field(default_factory=list)
+    """At most one a group, of limited size; more comes once `Group.applied` was called."""
+    configs: list[ConfigChange] = field(default_factory=list)
+    led: list[Led] = field(default_factory=list)
+    readable: list[Readable] = field(default_factory=list)
+    reads: list[ReadEntries | ReadState] = field(default_factory=list)
+    snapshots_wanted: list[GroupId] = field(default_factory=list)
+    """A follower needs a snapshot that is not there: call `Group.compact` when it is made."""
+    verdicts: list[Verdict] = field(default_factory=list)
+    unknown: list[tuple[NodeId, GroupId]] = field(default_factory=list)
+    """A node says that it does not have a group: whoever knows the groups must look into it."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return any(getattr(self, name) for name in self.__slots__)

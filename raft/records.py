@@ -1,0 +1,90 @@
+"""The plain values of consensus: what a log consists of, and what else of a group is on disk.
+
+Indexes of a group's log begin with 1; index 0 is the empty log, of term 0.  Terms begin with 1.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from fluffle.raft.config import Config, Member
+from fluffle.raft.ranges import Ranges
+
+GroupId = int
+"""64 bits, given by whoever declares groups, and never twice: not even after the group is gone."""
+
+NOOP: Final = 0
+"""What a new leader writes first; the payload is empty."""
+DATA: Final = 1
+"""A proposal.  The payload is the proposer's, opaque here."""
+CONFIG: Final = 2
+"""A change of membership.  The payload is the whole `Config` that is active from here on."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry of a log.  Shared by log, messages and output: nobody changes it."""
+
+    index: int
+    term: int
+    kind: int
+    """`NOOP`, `DATA` or `CONFIG`."""
+    payload: bytes
+
+
+ENTRY_OVERHEAD_BYTES: Final = 64
+"""What an entry counts in limits besides its payload, so that empty ones are not free."""
+
+
+def size_of(entry: Entry) -> int:
+    """What an entry counts in limits, in bytes."""
+    return len(entry.payload) + ENTRY_OVERHEAD_BYTES
+
+
+class HardState(NamedTuple):
+    """What a member must never forget: in which term it is, and for whom it voted in it."""
+
+    term: int
+    vote: Member | None
+
+
+@dataclass(slots=True)
+class SnapshotMeta:
+    """All there is to know of a snapshot without its state.
+
+    The state is the image after `index` was applied, without the bodies, which stay in the log:
+    at and below `index` the log is *sparse*, only the entries in `live` are needed.
+    Two snapshots are the same if `identity` is.
+    """
+
+    index: int
+    term: int
+    """Of the entry at `index`, which itself may be gone."""
+    config: Config
+    """Active at `index`."""
+    live: Ranges
+    """Indexes at or below `index` whose entries must not be lost."""
+    state_bytes: int
+    state_crc: int
+    """zlib.crc32 of the state."""
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        return self.index, self.term, self.state_bytes, self.state_crc
+
+
+class Quarantine(NamedTuple):
+    """Something that was written can no longer be read: until it is repaired this is no voter."""
+
+    first: int
+    """The lowest index that is damaged."""
+    last: int
+    """The greatest index the log had.  Repaired once all of first..last is durable again."""
+    needs_snapshot: bool
+    """Damage at or below the floor, where the log is sparse: only a snapshot can repair it."""
+
+
+class Chance(Protocol):
+    """Where randomness comes from: `random.Random` fits."""
+
+    def randrange(self, stop: int, /) -> int:
+        """A number from 0 up to, not including, `stop`."""

@@ -1,0 +1,42 @@
+"""Limits and times, each with its unit in its name and its reason beside it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """For all groups of a node; the nodes of a cluster need not agree."""
+
+    ping_interval_ms: int = 250
+    suspect_after_ms: int = 1_000
+    """Four pings unanswered, as counted from the last of ours that was answered."""
+    stall_ms: int = 500
+    """If our own loop was away for longer, that time is not held against the others."""
+
+    rank_delay_ms: int = 40
+    """The next in rank waits so long for the one before to win: a round trip and two commits."""
+    election_timeout_ms: int = 400
+    """A candidate that has not won by then tries again; a transfer that has not succeeded is off;
+    a leader that has lost its quorum for so long steps down."""
+    retry_ms: int = 200
+    """A follower that owes an answer is asked again after this; grows to `retry_ms_max`."""
+    retry_ms_max: int = 2_000
+
+    append_bytes_max: int = 1 << 20
+    """Of entries in one message; one entry that is larger goes alone."""
+    window_bytes: int = 8 << 20
+    """Appends under way to one follower: a tenth of a second of a fast network."""
+    window_messages: int = 128
+    uncommitted_bytes_max: int = 64 << 20
+    """Proposals wait for their commit in memory; beyond this they are refused."""
+    cached_bytes: int = 1 << 20
+    """Applied entries that a follower still needs stay in memory up to this; then they are read."""
+    apply_bytes_max: int = 4 << 20
+    """Of entries handed over to be applied at once, so that a turn ends."""
+
+    snapshot_chunk_bytes: int = 256 << 10
+    """Pings must not wait behind more than this."""
+    snapshot_window: int = 4
+    """Chunks under way to one follower."""
+    snapshot_hold_ms: int = 30_000
+    """While a snapshot's state is being sent no newer one takes its place; at most so long."""

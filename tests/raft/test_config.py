@@ -1,0 +1,84 @@
+"""Configurations, and the steps between them."""
+
+import pytest
+
+from fluffle.raft.config import (
+    AddLearner,
+    BadChange,
+    Change,
+    Config,
+    Member,
+    Promote,
+    Remove,
+    changed,
+)
+
+THREE = Config.initial(["c", "a", "b"])
+
+
+def test_a_new_group_is_the_same_on_all_its_nodes() -> None:
+    assert Config((Member("a", 1), Member("b", 1), Member("c", 1)), (), 1) == THREE
+    assert Config.initial(["b", "c", "a"]) == THREE
+
+
+def test_a_node_joins_as_learner_and_is_promoted() -> None:
+    joined = changed(THREE, AddLearner("d"))
+    assert joined.learners == (Member("d", 2),)
+    assert joined.voters == THREE.voters
+    promoted = changed(joined, Promote("d"))
+    assert promoted.voters == (*THREE.voters, Member("d", 2))
+    assert promoted.learners == ()
+
+
+def test_who_comes_back_is_another_member() -> None:
+    without = changed(THREE, Remove("c"))
+    again = changed(without, AddLearner("c"))
+    assert again.member_on("c") == Member("c", 2)
+    assert not again.is_voter(Member("c", 1))
+
+
+def test_an_incarnation_is_never_used_again() -> None:
+    config = THREE
+    for _ in range(3):
+        config = changed(changed(config, AddLearner("d")), Remove("d"))
+    assert changed(config, AddLearner("d")).member_on("d") == Member("d", 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (AddLearner("a"), "a is a member already"),
+        (Promote("a"), "a is a voter already"),
+        (Promote("d"), "d is not a member"),
+        (Remove("d"), "d is not a member"),
+    ],
+)
+def test_senseless_changes_are_refused(change: Change, why: str) -> None:
+    with pytest.raises(BadChange, match=why):
+        changed(THREE, change)
+
+
+def test_the_last_voter_stays() -> None:
+    with pytest.raises(BadChange, match="a is the last voter"):
+        changed(changed(Config.initial(["a"]), AddLearner("b")), Remove("a"))
+
+
+def test_a_configuration_survives_encoding() -> None:
+    config = changed(THREE, AddLearner("d"))
+    assert Config.decode(config.encode()) == config
+    assert Config.decode(Config().encode()) == Config()
+
+
+def test_majorities_of_neighbouring_configurations_meet() -> None:
+    """Thesis §4.1: that is what one member at a time is for."""
+    config = Config.initial(["a"])
+    steps: list[Change] = [
+        *[change for node in "bcde" for change in (AddLearner(node), Promote(node))],
+        *[Remove(node) for node in "abcd"],
+    ]
+    for change in steps:
+        after = changed(config, change)
+        both = set(config.voters) | set(after.voters)
+        needed = len(config.voters) // 2 + 1 + len(after.voters) // 2 + 1
+        assert needed > len(both)
+        config = after
