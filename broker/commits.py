@@ -5,8 +5,11 @@
                                   +------ what came in the meantime ---------+
 
 What is told while a commit runs is written by the next; there is no timer, and a message that is
-published and settled within one commit is never written.  Commits have numbers, their *tickets*:
-whoever tells something remembers `ticket`, and what he told is durable once `durable` is as great.
+published and settled within one commit is never written.  What is removed without a pause is
+removed by one commit, so that no crash leaves half of a queue or of a virtual host.
+
+Commits have numbers, their *tickets*: whoever tells something remembers `ticket`, and what he told
+is durable once `durable` is as great.
 """
 
 from __future__ import annotations
@@ -104,7 +107,7 @@ class Commits:
 
     def remove(self, kind: str, name: bytes) -> None:
         """Delete a definition: see `Batch.remove`."""
-        self.batch().remove(kind, name)
+        self._batches[-1].remove(kind, name)
         self._define()
 
     def touch(self) -> None:
@@ -113,7 +116,7 @@ class Commits:
 
     def delete(self, group: int, first: int, stop: int) -> None:
         """Delete entries of a log: see `Batch.delete`."""
-        self.batch().delete(group, first, stop)
+        self._batches[-1].delete(group, first, stop)
         self._turn.touch_record()
 
     def _define(self) -> None:

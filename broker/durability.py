@@ -1,6 +1,6 @@
-"""What a node keeps on disk: the store, the commits to it, and the journals of the queues.
+"""What a node keeps on disk: the store, the commits to it, its definitions and its messages.
 
-A start goes so: `open_durability`, everything that was there is taken up, `forget`, and only
+A start goes so: `open_durability`, everything in the image is built again, `forget`, and only
 when `durable` has returned may clients come.  An end in order is `close`.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fluffle.broker.commits import Commits
+from fluffle.broker.facts import Kind
 from fluffle.broker.journals.local import (
     NUMBER,
     SEEN,
@@ -19,28 +20,55 @@ from fluffle.broker.journals.local import (
 )
 from fluffle.broker.journals.spill import SPILL, delete_spilled
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.recording.loading import read_image
+from fluffle.broker.recording.recorder import Recorder
 from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
+
+KINDS = frozenset((*Kind, SEEN, SPILL))
+"""All that this version writes."""
 
 
 class Durability:
     """The durable side of one node."""
 
-    __slots__ = ("_seen_below", "commits", "journals", "store")
+    __slots__ = (
+        "_is_closed",
+        "_seen_below",
+        "_spilled",
+        "commits",
+        "facts",
+        "image",
+        "journals",
+        "store",
+    )
 
     def __init__(self, store: Store, turn: Turn) -> None:
+        """Raises `Corrupt`, and `StorageError` for what a later version wrote."""
         self.store = store
         self.commits = Commits(store, turn)
-        self._seen_below = read_seen(store.catalog.items(SEEN))
+        self.facts = Recorder(self.commits)
+        definitions = store.catalog.by_kind()
+        unknown = definitions.keys() - KINDS
+        if unknown:
+            raise StorageError(
+                f"the store has definitions that this version does not know: "
+                f"{', '.join(sorted(unknown))}; nothing has been changed"
+            )
+        self.image = read_image(definitions)
+        """What was told to the `facts` of the process before."""
+        self._seen_below = read_seen(definitions.get(SEEN, ()))
+        self._spilled = definitions.get(SPILL, [])
         self.journals = LocalJournals(store.log, self.commits, self._seen_below)
+        self._is_closed = False
 
     def forget(self) -> None:
         """From now on messages are handed out: what was known of that is no longer true.
 
         And what was only spilled by an earlier process is of no use to this one.
         """
-        delete_spilled(self.store.catalog.items(SPILL), self.commits)
+        delete_spilled(self._spilled, self.commits)
         for group in self._seen_below:
             self.commits.remove(SEEN, NUMBER.pack(group))
 
@@ -52,7 +80,13 @@ class Durability:
         await done
 
     def close(self, queues: Iterable[Queue]) -> None:
-        """Write what is left, and of each queue what nobody has seen yet.  Waits for the disk."""
+        """Write what is left, and of each queue what nobody has seen yet.  Waits for the disk.
+
+        Does nothing the second time.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
         for queue in queues:
             if queue.journal is not None:
                 name, unseen = queue.journal.groups[0], queue.first_unseen
@@ -80,4 +114,8 @@ def open_durability(
     """Open what is in `directory`, for the running loop.  Raises `StorageError`."""
     loop = asyncio.get_running_loop()
     store = open_store(directory, call_soon=loop.call_soon_threadsafe, on_fatal=on_fatal)
-    return Durability(store, turn)
+    try:
+        return Durability(store, turn)
+    except BaseException:
+        store.close()
+        raise

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fluffle.broker.recording.encoding import describe
 from fluffle.storage.check import inspect
 from fluffle.storage.environment import Environment, read_environment
 from fluffle.storage.errors import StorageError
@@ -25,7 +26,7 @@ def verify(directory: Path) -> None:
     """Check every byte against its checksum; exit with 1 if one is wrong."""
     values = damaged = 0
     with _reading(directory) as environment:
-        for finding in inspect(environment):
+        for finding in inspect(environment, describe):
             values += 1
             for damage in finding.damage:
                 damaged += 1
@@ -40,7 +41,7 @@ def dump(directory: Path) -> None:
     """Print everything in it; exit with 1 if something is damaged."""
     damaged = False
     with _reading(directory) as environment:
-        for finding in inspect(environment):
+        for finding in inspect(environment, describe):
             damaged = damaged or bool(finding.damage)
             texts = finding.text, *map(str, finding.damage)
             click.echo("\n".join(filter(None, texts)))

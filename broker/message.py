@@ -21,3 +21,26 @@ class Origin:
 
     def __repr__(self) -> str:
         return f"Origin({self.exchange!r}, {self.routing_key!r})"
+
+
+ORIGINS_MAX = 65_536
+"""Origins are interned until there are so many; then afresh, and older messages keep theirs."""
+
+
+class Origins:
+    """The origins of one virtual host."""
+
+    __slots__ = ("_origins",)
+
+    def __init__(self) -> None:
+        self._origins: dict[tuple[str, str], Origin] = {}
+
+    def of(self, exchange: str, routing_key: str) -> Origin:
+        """The one object that stands for this exchange and this routing key."""
+        key = (exchange, routing_key)
+        origin = self._origins.get(key)
+        if origin is None:
+            if len(self._origins) >= ORIGINS_MAX:
+                self._origins.clear()
+            origin = self._origins[key] = Origin(exchange, routing_key)
+        return origin

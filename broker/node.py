@@ -15,14 +15,15 @@ from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.first_start import first_start
+from fluffle.broker.definitions.catalogue import Catalogue, Kept
+from fluffle.broker.definitions.first_start import first_start, load_definitions
 from fluffle.broker.disk import DiskWatch
-from fluffle.broker.durability import open_durability
+from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
@@ -94,26 +95,57 @@ class Node:
         self._metrics: MetricsEndpoint | None = None
 
     async def start(self) -> None:
-        """Accept connections.  OSError when `listen` cannot be bound, DefinitionsError,
-        StorageError, and StartFailed for the rest."""
+        """Take up what was there, and accept connections.
+
+        OSError when `listen` cannot be bound, DefinitionsError, StorageError, and StartFailed for
+        the rest.
+        """
         loop = asyncio.get_running_loop()
         turn = Turn(loop.call_soon, self._on_fatal)
         config = self._config
         durability = open_durability(config.data_dir, turn, on_fatal=self._on_fatal)
         self._durability = durability
-        self.catalogue = Catalogue(
-            Access(
-                loopback_users=config.loopback_users,
-                verifier=Verifier(self._run_elsewhere),
-            ),
-            vhosts={},
-            make_vhost=lambda name: VirtualHost(
-                name, touch=turn.touch_queue, journals=durability.journals
-            ),
+        self.catalogue = self._restored(durability, turn)
+        try:
+            self._fill(is_first=not durability.image.has_started)
+            durability.forget()
+            await durability.durable()
+            await self._open(turn)
+        except BaseException:
+            durability.close(self._queues())
+            raise
+
+    def _restored(self, durability: Durability, turn: Turn) -> Catalogue:
+        """The parts of the node as they were.  Raises `StorageError`."""
+
+        def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
+            return VirtualHost(
+                name,
+                touch=turn.touch_queue,
+                journals=durability.journals,
+                facts=durability.facts,
+                image=image,
+            )
+
+        image = durability.image
+        try:
+            vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
+        except BaseException:
+            durability.close(())
+            raise
+        access = Access(
+            loopback_users=self._config.loopback_users,
+            verifier=Verifier(self._run_elsewhere),
+            facts=durability.facts,
+            tables=image.tables,
         )
-        self._fill()
-        durability.forget()
-        await durability.durable()
+        kept = Kept(durability.facts, image)
+        return Catalogue(access, vhosts, make_vhost, durability.facts, kept)
+
+    async def _open(self, turn: Turn) -> None:
+        """Let clients in."""
+        loop = asyncio.get_running_loop()
+        config, durability = self._config, self._durability
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
@@ -200,10 +232,12 @@ class Node:
         for vhost in self.catalogue.vhosts.values():
             yield from vhost.queues.values()
 
-    def _fill(self) -> None:
-        """Make what there is at the first start, and log what is not as it was asked for."""
-        for reason in first_start(self.catalogue, self._config):
+    def _fill(self, *, is_first: bool) -> None:
+        """Make what there is at a start, and log what is not as it was asked for."""
+        for reason in load_definitions(self.catalogue, self._config):
             event(logger, logging.WARNING, "definition_skipped", reason=reason)
+        if is_first:
+            first_start(self.catalogue, self._config)
         for vhost in self.catalogue.vhosts.values():
             for queue in vhost.queues.values():
                 self._note_features(queue.spec, vhost.name)

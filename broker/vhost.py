@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from fluffle.broker.access.limits import VhostLimits, is_reached
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
-from fluffle.broker.message import Origin
-from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
+from fluffle.broker.facts import FORGOTTEN, Facts, Kind
+from fluffle.broker.message import Origins
+from fluffle.broker.queues.arguments import Declaration, QueueSpec, check_equivalent, queue_spec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Journals
+from fluffle.broker.queues.journal import DurableQueue, Journal, Journals
+from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import check_not_default
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
-
-ORIGINS_MAX = 65_536
-"""Origins are interned until there are so many; then afresh, and older messages keep theirs."""
 
 
 class QueueCounts:
@@ -31,52 +31,88 @@ class QueueCounts:
 
 
 class VirtualHost:
-    """Exchanges, bindings and queues that know nothing of those of other virtual hosts."""
+    """Exchanges, bindings and queues that know nothing of those of other virtual hosts.
+
+    What of it is durable is told to `facts`, and `image` is what was told to those of an earlier
+    process.
+    """
 
     __slots__ = (
+        "_facts",
         "_journals",
-        "_origins",
         "_owned",
         "_touch",
         "counts",
         "epoch",
-        "limits",
-        "metadata",
         "name",
+        "origin",
         "queues",
         "router",
+        "settings",
         "topology",
     )
 
     def __init__(
-        self, name: str, *, touch: Callable[[Queue], None], journals: Journals | None = None
+        self,
+        name: str,
+        *,
+        touch: Callable[[Queue], None],
+        journals: Journals | None = None,
+        facts: Facts = FORGOTTEN,
+        image: VhostImage | None = None,
     ) -> None:
+        """Raises `StorageError` when the journal of a queue cannot be read."""
+        image = image or VhostImage()
         self.name = name
-        self.limits = VhostLimits()
-        self.metadata: Mapping[str, object] = {}
-        """What definitions say of it besides: description, tags, default_queue_type."""
+        self.settings = image.settings
+        """To be changed by `change` alone."""
         self.queues: dict[str, Queue] = {}
         self.epoch = 0
         """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
         other exchanges lead where the topology says, which has an epoch of its own."""
-        self.topology = Topology(name)
+        self.topology = Topology(
+            name,
+            facts=facts,
+            is_durable_queue=lambda queue: self.queues[queue].spec.durable,
+            exchanges=image.exchanges,
+            bindings=image.bindings,
+        )
         self.router = Router(self.topology, self.queues.__contains__)
         self.counts = QueueCounts()
+        self.origin = Origins().of
+        """The one object that stands for an exchange and a routing key."""
         self._touch = touch
         self._journals = journals
-        self._origins: dict[tuple[str, str], Origin] = {}
+        self._facts = facts
         self._owned: dict[object, dict[str, Queue]] = {}
         """Exclusive queues by their owner; no owner without one."""
+        for spec, groups in image.queues:
+            journal = journals.reopen(groups) if journals else None
+            self.queues[spec.name] = self._make_queue(spec, journal)
+            if journal is not None:
+                self.queues[spec.name].recover()
 
-    def origin(self, exchange: str, routing_key: str) -> Origin:
-        """The one object that stands for this exchange and this routing key."""
-        key = (exchange, routing_key)
-        origin = self._origins.get(key)
-        if origin is None:
-            if len(self._origins) >= ORIGINS_MAX:
-                self._origins.clear()
-            origin = self._origins[key] = Origin(exchange, routing_key)
-        return origin
+    @property
+    def limits(self) -> VhostLimits:
+        return self.settings.limits
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What definitions say of it besides."""
+        return self.settings.metadata
+
+    def change(
+        self,
+        *,
+        limits: VhostLimits | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
+        """Set what is given; new limits take nothing away."""
+        if limits is not None:
+            self.settings = replace(self.settings, limits=limits)
+        if metadata is not None:
+            self.settings = replace(self.settings, metadata=metadata)
+        self._facts.put(Kind.VHOST, (self.name,), self.settings)
 
     def route(
         self, exchange: str, routing_keys: Sequence[str], headers: FieldTable | None
@@ -106,17 +142,14 @@ class VirtualHost:
             spec = queue_spec(declared, self.name)
             self._check_queue_limit(spec.name)
             journal = self._journals.create() if self._journals and spec.durable else None
-            queue = self.queues[spec.name] = Queue(
-                spec,
-                touch=self._touch,
-                owner=expected_owner,
-                journal=journal,
-                spill=self._journals.spill if self._journals else None,
-            )
+            queue = self.queues[spec.name] = self._make_queue(spec, journal, expected_owner)
             if queue.owner is not None:
                 self._owned.setdefault(queue.owner, {})[queue.name] = queue
             self.epoch += 1
             self.counts.created += 1
+            if spec.durable:
+                kept = DurableQueue(spec, journal.groups if journal else ())
+                self._facts.put(Kind.QUEUE, (self.name, spec.name), kept)
             return queue
         if queue.owner is not expected_owner:
             raise self._locked(declared.name)
@@ -127,12 +160,14 @@ class VirtualHost:
         """Remove a queue with its bindings and cancel its consumers, unless it is gone already."""
         if not self.has(queue):
             return
+        self.topology.drop_queue(queue.name)
+        if queue.spec.durable:
+            self._facts.remove(Kind.QUEUE, (self.name, queue.name))
         del self.queues[queue.name]
         self.counts.deleted += 1
         if queue.owner is not None:
             self._disown(queue.owner, queue.name)
         self.epoch += 1
-        self.topology.drop_queue(queue.name)
         for consumer in queue.consumers:
             queue.detach(consumer)
             consumer.sink.cancelled(consumer)
@@ -185,6 +220,12 @@ class VirtualHost:
         """Delete the exclusive queues of a connection that ends."""
         for queue in tuple(self._owned.get(owner, {}).values()):
             self.delete_queue(queue)
+
+    def _make_queue(
+        self, spec: QueueSpec, journal: Journal | None, owner: object | None = None
+    ) -> Queue:
+        spill = self._journals.spill if self._journals else None
+        return Queue(spec, touch=self._touch, owner=owner, journal=journal, spill=spill)
 
     def _check_queue_limit(self, name: str) -> None:
         limit = self.limits.max_queues

@@ -25,13 +25,22 @@ class Catalog:
 
     def items(self, kind: str) -> Iterator[tuple[bytes, bytes]]:
         """Names and values of all definitions of a kind, in no useful order.  Raises `Corrupt`."""
-        first = catalog_prefix(kind)
-        stop = first[:-1] + b"\1"
+        prefix = catalog_prefix(kind)
+        return (item[1:] for item in self._scan(prefix, prefix[:-1] + b"\1"))
+
+    def by_kind(self) -> dict[str, list[tuple[bytes, bytes]]]:
+        """The names and values of all definitions there are.  Raises `Corrupt`."""
+        kinds: dict[str, list[tuple[bytes, bytes]]] = {}
+        for kind, name, value in self._scan(b"\0", None):
+            kinds.setdefault(kind, []).append((name, value))
+        return kinds
+
+    def _scan(self, first: bytes, stop: bytes | None) -> Iterator[tuple[str, bytes, bytes]]:
         while True:
             with self._disk.view() as view:
                 found = list(islice(view.scan(Table.CATALOG, first, stop), SLICE))
-                items = [catalog_item(key, value)[1:] for key, value in found]
-                following = bytes(found[-1][0]) + b"\0" if found else stop
+                items = [catalog_item(key, value) for key, value in found]
+                following = bytes(found[-1][0]) + b"\0" if found else b""
             yield from items
             if len(items) < SLICE:
                 return

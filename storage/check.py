@@ -6,6 +6,7 @@ the node changes between two views is seen as it was or as it is.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 
 from fluffle.storage.disk import Disk
@@ -37,23 +38,28 @@ class Finding:
     damage: tuple[Corrupt, ...] = ()
 
 
-def inspect(disk: Disk) -> Iterator[Finding]:
-    """Every value of the store in the order of tables and keys, each checked."""
-    yield from _slices(disk, Table.CATALOG, _definition)
+Describe = Callable[[str, bytes, bytes], str | None]
+"""Kind, name and value of a definition, in words or None.  Raises `Corrupt`, `StorageError`."""
+
+
+def inspect(disk: Disk, describe: Describe = lambda *_: None) -> Iterator[Finding]:
+    """Every value of the store in the order of tables and keys, each checked.
+
+    `describe` knows what is in definitions.
+    """
+    yield from _slices(disk, Table.CATALOG, partial(_definition, describe))
     yield from _slices(disk, Table.HOT, _record)
     yield from _missing_records(disk)
     yield from _slices(disk, Table.COLD, _cold)
 
 
-def _slices(
-    disk: Disk, table: Table, describe: Callable[[Bytes, Bytes], Finding]
-) -> Iterator[Finding]:
+def _slices(disk: Disk, table: Table, find: Callable[[Bytes, Bytes], Finding]) -> Iterator[Finding]:
     first = b"\0"
     while True:
         findings = []
         with disk.view() as view:
             for key, value in islice(view.scan(table, first, None), SLICE):
-                findings.append(_checked(describe, key, value))
+                findings.append(_checked(find, key, value))
                 first = bytes(key) + b"\0"
         yield from findings
         if len(findings) < SLICE:
@@ -76,16 +82,21 @@ def _missing_records(disk: Disk) -> Iterator[Finding]:
         first = keys[-1]
 
 
-def _checked(describe: Callable[[Bytes, Bytes], Finding], key: Bytes, value: Bytes) -> Finding:
+def _checked(find: Callable[[Bytes, Bytes], Finding], key: Bytes, value: Bytes) -> Finding:
     try:
-        return describe(key, value)
+        return find(key, value)
     except Corrupt as damage:
         return Finding("", (damage,))
 
 
-def _definition(key: Bytes, value: Bytes) -> Finding:
+def _definition(describe: Describe, key: Bytes, value: Bytes) -> Finding:
     kind, name, content = catalog_item(key, value)
-    return Finding(f"catalog {kind} {name!r} {_preview(content)}")
+    raw = f"{name!r} {_preview(content)}"
+    try:
+        shown = describe(kind, name, content)
+    except Corrupt as damage:
+        return Finding(f"catalog {kind} {raw}", (damage,))
+    return Finding(f"catalog {kind} {raw if shown is None else shown}".rstrip())
 
 
 def _record(key: Bytes, value: Bytes) -> Finding:

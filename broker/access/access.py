@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import Usage
@@ -16,6 +17,7 @@ from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermi
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.access.verifying import Verdict, Verifier, run_here
 from fluffle.broker.config import DEFAULT_USER
+from fluffle.broker.facts import FORGOTTEN, Facts, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +29,24 @@ class LoginRefused(Exception):
 LoginAnswer: TypeAlias = Callable[[User | LoginRefused], None]
 
 
-class Access:
-    """Users by name; permissions by user and virtual host, those for topics by exchange too.
+@dataclass(slots=True)
+class Tables:
+    """Users by name; permissions by user and virtual host, those for topics by exchange too."""
 
-    The three tables are for reading; every change goes through a method, so that the user's
-    connections hear of it.
+    users: dict[str, User] = field(default_factory=dict)
+    permissions: dict[tuple[str, str], Permission] = field(default_factory=dict)
+    topic_permissions: dict[tuple[str, str, str], TopicPermission] = field(default_factory=dict)
+
+
+class Access:
+    """The tables, and what follows from a change of them.
+
+    They are for reading; every change goes through a method, so that it is remembered and the
+    user's connections hear of it.
     """
 
     __slots__ = (
+        "_facts",
         "_listeners",
         "_loopback_users",
         "_verifier",
@@ -49,11 +61,16 @@ class Access:
         *,
         loopback_users: frozenset[str] = frozenset({DEFAULT_USER}),
         verifier: Verifier | None = None,
+        facts: Facts = FORGOTTEN,
+        tables: Tables | None = None,
     ) -> None:
-        self.users: dict[str, User] = {}
-        self.permissions: dict[tuple[str, str], Permission] = {}
-        self.topic_permissions: dict[tuple[str, str, str], TopicPermission] = {}
+        """`tables` as an earlier process told it to its `facts`."""
+        tables = tables or Tables()
+        self.users = tables.users
+        self.permissions = tables.permissions
+        self.topic_permissions = tables.topic_permissions
         self.usage = Usage()
+        self._facts = facts
         self._loopback_users = loopback_users
         self._verifier = verifier or Verifier(run_here)
         self._listeners: dict[str, dict[Callable[[], None], None]] = {}
@@ -96,11 +113,13 @@ class Access:
     def put_user(self, user: User) -> None:
         """Make a user, or change the one of that name."""
         self.users[user.name] = user
+        self._facts.put(Kind.USER, (user.name,), user)
         self._tell(user.name)
 
     def delete_user(self, name: str) -> None:
         """Remove a user and his permissions; his connections are closed by those who listen."""
-        self.users.pop(name, None)
+        if self.users.pop(name, None) is not None:
+            self._facts.remove(Kind.USER, (name,))
         self._forget(lambda key: key[0] == name)
         self._tell(name)
 
@@ -112,20 +131,26 @@ class Access:
 
     def put_permission(self, user: str, vhost: str, permission: Permission) -> None:
         self.permissions[user, vhost] = permission
+        self._facts.put(Kind.PERMISSION, (user, vhost), permission)
         self._tell(user)
 
     def clear_permission(self, user: str, vhost: str) -> None:
-        self.permissions.pop((user, vhost), None)
+        if self.permissions.pop((user, vhost), None) is not None:
+            self._facts.remove(Kind.PERMISSION, (user, vhost))
         self._tell(user)
 
     def put_topic_permission(
         self, user: str, vhost: str, exchange: str, permission: TopicPermission
     ) -> None:
-        self.topic_permissions[user, vhost, exchange] = permission
+        key = user, vhost, exchange
+        self.topic_permissions[key] = permission
+        self._facts.put(Kind.TOPIC_PERMISSION, key, permission)
         self._tell(user)
 
     def clear_topic_permission(self, user: str, vhost: str, exchange: str) -> None:
-        self.topic_permissions.pop((user, vhost, exchange), None)
+        key = user, vhost, exchange
+        if self.topic_permissions.pop(key, None) is not None:
+            self._facts.remove(Kind.TOPIC_PERMISSION, key)
         self._tell(user)
 
     def grant_everything(self, name: str, password: bytes, vhosts: Iterable[str]) -> None:
@@ -157,9 +182,9 @@ class Access:
                 logger.exception("a change of user '%s' could not be told to all", user)
 
     def _forget(self, concerns: Callable[[tuple[str, ...]], bool]) -> None:
-        self.permissions = {
-            key: value for key, value in self.permissions.items() if not concerns(key)
-        }
-        self.topic_permissions = {
-            key: value for key, value in self.topic_permissions.items() if not concerns(key)
-        }
+        for key in tuple(filter(concerns, self.permissions)):
+            del self.permissions[key]
+            self._facts.remove(Kind.PERMISSION, key)
+        for topic in tuple(filter(concerns, self.topic_permissions)):
+            del self.topic_permissions[topic]
+            self._facts.remove(Kind.TOPIC_PERMISSION, topic)

@@ -4,6 +4,7 @@ RabbitMQ's rule: no limit when there is none or it is negative, and nothing at a
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -17,6 +18,15 @@ class UserLimits:
 class VhostLimits:
     max_connections: int | None = None
     max_queues: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VhostSettings:
+    """What can be changed of a virtual host as a whole."""
+
+    limits: VhostLimits = VhostLimits()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    """What definitions say of it besides: description, tags, default_queue_type.  JSON."""
 
 
 def is_reached(limit: int | None, count: int) -> bool:

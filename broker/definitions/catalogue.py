@@ -4,22 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 from fluffle.broker.access.access import Access
+from fluffle.broker.facts import FORGOTTEN, Facts, Key, Kind
+from fluffle.broker.recording.image import KEPT, Entry, Image
 from fluffle.broker.vhost import VirtualHost
 
-Entry: TypeAlias = dict[str, Any]
-"""An object of the file."""
 
-
-@dataclass(slots=True)
 class Kept:
     """What definitions hold that nothing acts on yet: it is kept as it came, and exported again."""
 
-    policies: list[Entry] = field(default_factory=list)
-    parameters: list[Entry] = field(default_factory=list)
-    global_parameters: list[Entry] = field(default_factory=list)
+    __slots__ = ("_entries", "_facts")
+
+    def __init__(self, facts: Facts = FORGOTTEN, image: Image | None = None) -> None:
+        self._facts = facts
+        self._entries = (image or Image()).kept
+
+    @property
+    def policies(self) -> list[Entry]:
+        return list(self._entries[Kind.POLICY].values())
+
+    @property
+    def parameters(self) -> list[Entry]:
+        return list(self._entries[Kind.PARAMETER].values())
+
+    @property
+    def global_parameters(self) -> list[Entry]:
+        return list(self._entries[Kind.GLOBAL_PARAMETER].values())
+
+    def put(self, kind: Kind, entry: Entry) -> None:
+        """Keep an entry in the place of an earlier one with the same names."""
+        key = tuple(str(entry[name]) for name in KEPT[kind])
+        self._entries[kind][key] = entry
+        self._facts.put(kind, key, entry)
+
+    def delete_vhost(self, vhost: str) -> None:
+        """Forget what belongs to a virtual host."""
+        for kind, names in KEPT.items():
+            if names[0] == "vhost":
+                for key in [key for key in self._entries[kind] if key[0] == vhost]:
+                    self._remove(kind, key)
+
+    def _remove(self, kind: Kind, key: Key) -> None:
+        del self._entries[kind][key]
+        self._facts.remove(kind, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +56,9 @@ class Catalogue:
 
     access: Access
     vhosts: dict[str, VirtualHost]
+    """For reading."""
     make_vhost: Callable[[str], VirtualHost]
+    facts: Facts = FORGOTTEN
     kept: Kept = field(default_factory=Kept)
 
     def vhost(self, name: str) -> VirtualHost:
@@ -36,12 +66,16 @@ class Catalogue:
         vhost = self.vhosts.get(name)
         if vhost is None:
             vhost = self.vhosts[name] = self.make_vhost(name)
+            self.facts.put(Kind.VHOST, (name,), vhost.settings)
         return vhost
 
     def delete_vhost(self, name: str) -> None:
         """Remove a virtual host with all that is in it or about it; its connections are closed."""
-        self.vhosts.pop(name, None)
-        kept = self.kept
-        kept.policies[:] = [entry for entry in kept.policies if entry["vhost"] != name]
-        kept.parameters[:] = [entry for entry in kept.parameters if entry["vhost"] != name]
+        vhost = self.vhosts.pop(name, None)
+        self.kept.delete_vhost(name)
         self.access.delete_vhost(name)
+        if vhost is not None:
+            for queue in tuple(vhost.queues.values()):
+                vhost.delete_queue(queue)
+            vhost.topology.clear()
+            self.facts.remove(Kind.VHOST, (name,))

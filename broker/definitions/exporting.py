@@ -11,10 +11,11 @@ from typing import Any
 
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import User
-from fluffle.broker.definitions.catalogue import Catalogue, Entry
+from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import VHOST_LIMITS
 from fluffle.broker.definitions.reading import FORMAT, SINGLE_VHOST
 from fluffle.broker.definitions.values import plain
+from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.vhost import VirtualHost
 
@@ -37,8 +38,8 @@ def export_all(catalogue: Catalogue, version: str) -> dict[str, Any]:
             for (user, vhost, exchange), row in access.topic_permissions.items()
         ],
         "parameters": [*_limit_parameters(vhosts), *kept.parameters],
-        "global_parameters": list(kept.global_parameters),
-        "policies": list(kept.policies),
+        "global_parameters": kept.global_parameters,
+        "policies": kept.policies,
         "queues": [entry for vhost in vhosts for entry in queue_entries(vhost)],
         "exchanges": [entry for vhost in vhosts for entry in exchange_entries(vhost)],
         "bindings": [entry for vhost in vhosts for entry in binding_entries(vhost)],

@@ -1,25 +1,32 @@
-"""What a node without data begins with: the definitions it is given, then users and virtual hosts.
+"""What a node begins with: definitions at each start, users and virtual hosts at the first.
 
-What the definitions have is not changed by the rest.
+What the definitions have is not changed by the rest.  As with RabbitMQ, definitions come back at
+each start, while a user or a virtual host of the first start that was deleted stays away.
 """
 
 from fluffle.broker.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import read_file
+from fluffle.broker.facts import Kind
 
 
-def first_start(catalogue: Catalogue, config: Config) -> list[str]:
-    """Fill an empty catalogue; what was skipped, a sentence each.  DefinitionsError.
+def load_definitions(catalogue: Catalogue, config: Config) -> list[str]:
+    """Import what `config` names; what was skipped, a sentence each.  DefinitionsError."""
+    if config.definitions is None:
+        return []
+    return import_definitions(read_file(config.definitions), catalogue)
 
-    The users that are configured may do everything in every virtual host there is now.
+
+def first_start(catalogue: Catalogue, config: Config) -> None:
+    """Make the users and virtual hosts that are configured, and note that it has been done.
+
+    These users may do everything in every virtual host there is now.  The note comes last: if the
+    process ends before it is on disk, the next start is a first one again.
     """
-    skipped = []
-    if config.definitions is not None:
-        skipped = import_definitions(read_file(config.definitions), catalogue)
     for name in config.vhosts:
         catalogue.vhost(name)
     for name, password in config.users.items():
         if name not in catalogue.access.users:
             catalogue.access.grant_everything(name, password.encode(), catalogue.vhosts)
-    return skipped
+    catalogue.facts.put(Kind.STARTED, (), None)

@@ -22,11 +22,13 @@ from fluffle.broker.access.passwords import (
 from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
-from fluffle.broker.definitions.catalogue import Catalogue, Entry
+from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.facts import Kind
 from fluffle.broker.queues.arguments import QUEUE_TYPE, Declaration, QueueType
+from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -106,8 +108,7 @@ def limit(limits: Mapping[str, Any], name: str) -> int | None:
 
 def put_vhost(catalogue: Catalogue, entry: Entry) -> None:
     """Limits stand in the parameters; RabbitMQ does not read those it writes here."""
-    vhost = catalogue.vhost(entry["name"])
-    vhost.metadata = dict(entry.get("metadata", {}))
+    catalogue.vhost(entry["name"]).change(metadata=dict(entry.get("metadata", {})))
 
 
 def put_permission(catalogue: Catalogue, entry: Entry) -> None:
@@ -126,28 +127,21 @@ def put_topic_permission(catalogue: Catalogue, entry: Entry) -> None:
 
 def put_parameter(catalogue: Catalogue, entry: Entry) -> None:
     if entry["component"] != VHOST_LIMITS:
-        _keep(catalogue.kept.parameters, entry, "vhost", "component", "name")
+        catalogue.kept.put(Kind.PARAMETER, entry)
         return
     limits = mapping_of(entry["value"])
-    _existing_vhost(catalogue, entry).limits = VhostLimits(
-        limit(limits, "max-connections"), limit(limits, "max-queues")
+    _existing_vhost(catalogue, entry).change(
+        limits=VhostLimits(limit(limits, "max-connections"), limit(limits, "max-queues"))
     )
 
 
 def put_global_parameter(catalogue: Catalogue, entry: Entry) -> None:
     if not entry["name"].startswith("internal"):
-        _keep(catalogue.kept.global_parameters, entry, "name")
+        catalogue.kept.put(Kind.GLOBAL_PARAMETER, entry)
 
 
 def put_policy(catalogue: Catalogue, entry: Entry) -> None:
-    _keep(catalogue.kept.policies, entry, "vhost", "name")
-
-
-def _keep(entries: list[Entry], entry: Entry, *names: str) -> None:
-    """An entry takes the place of an earlier one with the same names."""
-    key = [entry[name] for name in names]
-    entries[:] = [other for other in entries if [other[name] for name in names] != key]
-    entries.append(entry)
+    catalogue.kept.put(Kind.POLICY, entry)
 
 
 def put_exchange(catalogue: Catalogue, entry: Entry) -> None:

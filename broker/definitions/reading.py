@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fluffle.broker.definitions.catalogue import Entry
+from fluffle.broker.recording.image import Entry
 
 Types: TypeAlias = type | tuple[type, ...]
 

@@ -7,19 +7,30 @@ way back forgets the type tags, which JSON has no place for.
 from typing import Any
 
 from fluffle.broker.definitions.reading import DefinitionsError
+from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.types import Field, FieldTable, FieldValue
+from fluffle.protocol.wire import encode_table, read_table
 
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 
 
 def table_of(arguments: dict[str, Any]) -> FieldTable:
-    """The arguments of an entry as a field table."""
-    return {name: _field_of(value) for name, value in arguments.items()}
+    """The arguments of an entry as a field table.  DefinitionsError for what cannot be in one."""
+    table = _table_of(arguments)
+    try:
+        read_table(encode_table(table), 0)
+    except (ProtocolError, ValueError) as error:
+        raise DefinitionsError(f"these cannot be arguments: {error}") from error
+    return table
 
 
 def plain(table: FieldTable) -> dict[str, Any]:
     """A field table as arguments of an entry."""
     return {name: _plain_value(value) for name, (_tag, value) in table.items()}
+
+
+def _table_of(arguments: dict[str, Any]) -> FieldTable:
+    return {name: _field_of(value) for name, value in arguments.items()}
 
 
 def _field_of(value: Any) -> Field:
@@ -37,7 +48,7 @@ def _field_of(value: Any) -> Field:
         case str():
             return "S", value.encode()
         case dict():
-            return "F", table_of(value)
+            return "F", _table_of(value)
         case _:
             return "A", [_field_of(item) for item in value]
 

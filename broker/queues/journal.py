@@ -10,9 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+
+
+class DurableQueue(NamedTuple):
+    """All that must be remembered of a queue, its messages apart."""
+
+    spec: QueueSpec
+    groups: tuple[int, ...]
+    """The logs of its journal."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from fluffle.broker.facts import Key
 from fluffle.protocol.types import FieldTable, FieldValue
+from fluffle.protocol.wire import encode_table
 
 
 class DestinationKind(Enum):
@@ -37,6 +39,18 @@ class Binding:
         return hash((self.source, self.destination, self.routing_key, arguments))
 
 
+def binding_key(vhost: str, binding: Binding) -> Key:
+    """The name of a binding, the same for equal ones."""
+    return (
+        vhost,
+        binding.source,
+        binding.destination_kind.value,
+        binding.destination,
+        binding.routing_key,
+        encode_table(_canonical_table(binding.arguments)) if binding.arguments else b"",
+    )
+
+
 Bindings: TypeAlias = "tuple[Binding, ...] | dict[Binding, None]"
 """Bindings without duplicates, in the order they came: a tuple while they are few, then a dict."""
 
@@ -59,6 +73,23 @@ def without_binding(bindings: Bindings, binding: Binding) -> Bindings:
         return tuple(other for other in bindings if other != binding)
     del bindings[binding]
     return bindings if len(bindings) > TUPLE_MEMBERS_MAX // 2 else tuple(bindings)
+
+
+def _canonical_table(table: FieldTable) -> FieldTable:
+    """A table of the same bytes for all that are equal: of any order, with zeros of any sign."""
+    return {key: (table[key][0], _canonical(table[key][1])) for key in sorted(table)}
+
+
+def _canonical(value: FieldValue) -> FieldValue:
+    match value:
+        case dict():
+            return _canonical_table(value)
+        case list():
+            return [(tag, _canonical(item)) for tag, item in value]
+        case float():
+            return value + 0.0
+        case _:
+            return value
 
 
 def _hashable(value: FieldValue) -> Hashable:

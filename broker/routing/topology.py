@@ -5,16 +5,20 @@ or an exchange takes along what leads to it without a search.
 
 Names come as the client meant them: CR and LF are stripped where methods are read.  Whether a
 queue exists, is exclusive or may be bound is the caller's business.
+
+Durable exchanges are told to `Facts`, and bindings of which both ends are durable.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.facts import FORGOTTEN, Facts, Kind
 from fluffle.broker.routing.bindings import (
     Binding,
     Bindings,
     DestinationKind,
+    binding_key,
     with_binding,
     without_binding,
 )
@@ -43,16 +47,29 @@ class Topology:
     Names and keys are text; errors are those of `broker/errors.py` with RabbitMQ's texts.
     """
 
-    __slots__ = ("_exchanges", "_inbound", "epoch", "vhost")
+    __slots__ = ("_exchanges", "_facts", "_inbound", "_is_durable_queue", "epoch", "vhost")
 
-    def __init__(self, vhost: str) -> None:
+    def __init__(
+        self,
+        vhost: str,
+        *,
+        facts: Facts = FORGOTTEN,
+        is_durable_queue: Callable[[str], bool] = lambda _name: False,
+        exchanges: Iterable[ExchangeSpec] = (),
+        bindings: Iterable[Binding] = (),
+    ) -> None:
+        """With `exchanges` and `bindings`, of which both ends are there, it goes on from before."""
         self.vhost = vhost
         self.epoch = 0
         """Rises with each change that can alter a route; what was remembered before it is void.
         The default exchange is not asked: where it leads is a matter of which queues there are."""
-        self._exchanges = {spec.name: Exchange(spec) for spec in PREDECLARED}
+        self._facts = facts
+        self._is_durable_queue = is_durable_queue
+        self._exchanges = {spec.name: Exchange(spec) for spec in (*PREDECLARED, *exchanges)}
         self._inbound: dict[tuple[DestinationKind, str], Bindings] = {}
         """Bindings by destination; no key without a binding."""
+        for binding in bindings:
+            self._add_binding(binding)
 
     def declare(self, spec: ExchangeSpec) -> bool:
         """Make an exchange, or check that the one there is the same; whether it was made.
@@ -69,6 +86,8 @@ class Topology:
         check_creatable(spec, self.vhost)
         self._exchanges[spec.name] = Exchange(spec)
         self.epoch += 1
+        if spec.durable:
+            self._facts.put(Kind.EXCHANGE, (self.vhost, spec.name), spec)
         return True
 
     def declare_passive(self, name: str) -> ExchangeSpec:
@@ -100,14 +119,14 @@ class Topology:
         this, which raises PreconditionFailed for a key or arguments that the type cannot have.
         """
         check_bindable(binding)
-        source = self._find(binding.source)
+        self.require(binding.source)
         if binding.destination_kind is DestinationKind.EXCHANGE:
             self.require(binding.destination)
-        if not source.add(binding):
+        if not self._add_binding(binding):
             return False
-        end = binding.destination_kind, binding.destination
-        self._inbound[end] = with_binding(self._inbound.get(end, ()), binding)
         self.epoch += 1
+        if self._is_durable(binding):
+            self._facts.put(Kind.BINDING, binding_key(self.vhost, binding), binding)
         return True
 
     def unbind(self, binding: Binding) -> Removed:
@@ -115,17 +134,29 @@ class Topology:
         check_bindable(binding)
         removed = Removed()
         if binding in self.bindings_to(binding.destination_kind, binding.destination):
+            self._forget_bindings([binding])
             self._remove_bindings([binding], removed)
             self.epoch += 1
         return removed
 
     def drop_queue(self, name: str) -> Removed:
-        """Remove all bindings to a queue that has been deleted."""
+        """Remove all bindings to a queue that is about to be deleted."""
         removed = Removed()
-        self._remove_bindings(self._inbound.get((DestinationKind.QUEUE, name), ()), removed)
+        bindings = self._inbound.get((DestinationKind.QUEUE, name), ())
+        self._forget_bindings(bindings)
+        self._remove_bindings(bindings, removed)
         if removed.bindings:
             self.epoch += 1
         return removed
+
+    def clear(self) -> None:
+        """The virtual host is deleted: nothing of it is to be remembered."""
+        for exchange in self._exchanges.values():
+            self._forget_bindings(exchange.matcher)
+            self._forget_exchange(exchange.spec)
+        self._exchanges.clear()
+        self._inbound.clear()
+        self.epoch += 1
 
     def require(self, name: str) -> ExchangeSpec:
         """Raises NotFound."""
@@ -168,12 +199,16 @@ class Topology:
     def _remove_exchange(self, exchange: Exchange, removed: Removed) -> Bindings:
         """Remove it and the bindings it is the source of; the bindings to it are still to do."""
         name = exchange.spec.name
+        self._forget_bindings(exchange.matcher)
         for binding in exchange.matcher:
             self._forget_inbound(binding)
             removed.bindings.append(binding)
+        inbound = self._inbound.get((DestinationKind.EXCHANGE, name), ())
+        self._forget_bindings(inbound)
+        self._forget_exchange(exchange.spec)
         del self._exchanges[name]
         removed.exchanges.append(exchange.spec)
-        return self._inbound.get((DestinationKind.EXCHANGE, name), ())
+        return inbound
 
     def _forget_inbound(self, binding: Binding) -> None:
         end = binding.destination_kind, binding.destination
@@ -182,3 +217,29 @@ class Topology:
             self._inbound[end] = rest
         else:
             del self._inbound[end]
+
+    def _add_binding(self, binding: Binding) -> bool:
+        """Whether it is new; its ends are there."""
+        if not self._exchanges[binding.source].add(binding):
+            return False
+        end = binding.destination_kind, binding.destination
+        self._inbound[end] = with_binding(self._inbound.get(end, ()), binding)
+        return True
+
+    def _is_durable(self, binding: Binding) -> bool:
+        """Whether it outlives the process; to be asked while both ends are there."""
+        if not self._exchanges[binding.source].spec.durable:
+            return False
+        if binding.destination_kind is DestinationKind.QUEUE:
+            return self._is_durable_queue(binding.destination)
+        return self._exchanges[binding.destination].spec.durable
+
+    def _forget_bindings(self, bindings: Iterable[Binding]) -> None:
+        """Tell that they are gone, while both ends are there."""
+        for binding in bindings:
+            if self._is_durable(binding):
+                self._facts.remove(Kind.BINDING, binding_key(self.vhost, binding))
+
+    def _forget_exchange(self, spec: ExchangeSpec) -> None:
+        if spec.durable and spec not in PREDECLARED:
+            self._facts.remove(Kind.EXCHANGE, (self.vhost, spec.name))

@@ -19,7 +19,7 @@ from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.vhost import ORIGINS_MAX, VirtualHost
+from fluffle.broker.vhost import VirtualHost
 from tests.broker.queues.make import FakeSink
 
 ANNA, BERT = object(), object()
@@ -66,25 +66,6 @@ def to_queue(source: str, name: str = "q", key: str = "k") -> Binding:
 def fill(vhost: VirtualHost, queue: Queue, count: int) -> None:
     contents = [b"x"] * count
     queue.enqueue(vhost.origin("", queue.name), contents, count)
-
-
-# Origins
-
-
-def test_equal_origins_are_one_object() -> None:
-    vhost = make_vhost()
-    assert vhost.origin("x", "k") is vhost.origin("x", "k")
-    assert vhost.origin("x", "k") is not vhost.origin("x", "l")
-    assert vhost.origin("x", "k") is not make_vhost().origin("x", "k")
-
-
-def test_origins_are_bounded() -> None:
-    vhost = make_vhost()
-    first = vhost.origin("x", "0")
-    for number in range(1, ORIGINS_MAX + 1):
-        vhost.origin("x", str(number))
-    assert vhost.origin("x", "0") is not first
-    assert len(vhost._origins) == 2
 
 
 # Owners

@@ -20,7 +20,7 @@ from tests.storage.support import Host
 def fill(host: Host) -> None:
     """Something in every table."""
     batch = Batch()
-    batch.put("queue", b"orders", b"durable")
+    batch.put("seen", b"orders", b"durable")
     batch.append(1, 1, b"the first payload", tag=3)
     batch.append(1, 2, b"the second payload, which is longer than the preview", tag=4)
     host.submit(batch)
@@ -33,7 +33,7 @@ def fill(host: Host) -> None:
 def test_everything_is_described_in_order(host: Host) -> None:
     fill(host)
     texts = [finding.text for finding in inspect(host.disk)]
-    assert texts[0] == "catalog queue b'orders' b'durable'"
+    assert texts[0] == "catalog seen b'orders' b'durable'"
     assert texts[1].splitlines() == [
         "hot record 2 464 bytes, top group 2",
         f"  append group 2 index 1 part 0 tag 1 size 400 {bytes(32)!r}...",

@@ -15,6 +15,7 @@ from fluffle.broker.definitions.exporting import export_all, export_vhost
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import read
 from fluffle.broker.definitions.values import plain, table_of
+from fluffle.broker.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -26,9 +27,9 @@ ARGUMENTS = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=60), inner),
     max_leaves=8,
 )
 
@@ -37,12 +38,12 @@ def filled() -> Catalogue:
     """Something of everything."""
     catalogue = empty()
     access, vhost = catalogue.access, catalogue.vhost("v")
-    catalogue.vhost("w").metadata = {"description": "d", "tags": ["t"]}
+    catalogue.vhost("w").change(metadata={"description": "d", "tags": ["t"]})
     access.put_user(User("u", PasswordHash(HASH), ("monitoring",), UserLimits(1, 2)))
     access.put_user(User("certificate"))
     access.put_permission("u", "v", Permission("a", "b", ""))
     access.put_topic_permission("u", "v", "x", TopicPermission("c", ""))
-    vhost.limits = VhostLimits(max_queues=9)
+    vhost.change(limits=VhostLimits(max_queues=9))
     topology = vhost.topology
     topology.declare(ExchangeSpec("x", "topic", durable=True))
     topology.declare(ExchangeSpec("i", "fanout", internal=True))
@@ -52,7 +53,8 @@ def filled() -> Catalogue:
     for destination, kind in (("q", DestinationKind.QUEUE), ("i", DestinationKind.EXCHANGE)):
         vhost.bind(Binding("x", destination, kind, "key", to_table({"n": 1})), None)
         vhost.bind(Binding("amq.direct", destination, kind, "key"), None)
-    catalogue.kept.policies.append({"vhost": "v", "name": "p", "pattern": "", "definition": {}})
+    policy = {"vhost": "v", "name": "p", "pattern": "", "definition": {}}
+    catalogue.kept.put(Kind.POLICY, policy)
     return catalogue
 
 

@@ -177,7 +177,7 @@ def test_limits_of_connections(limits: UserLimits, node_limit: int | None, text:
 
 def test_limits_of_virtual_hosts() -> None:
     edge = Edge()
-    edge.vhost.limits = VhostLimits(max_connections=1, max_queues=1)
+    edge.vhost.change(limits=VhostLimits(max_connections=1, max_queues=1))
     client = connect(edge)
     knock(edge).expect_closed(
         530, "access to vhost '/' refused for user 'alice': connection limit (1) is reached"

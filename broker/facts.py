@@ -1,0 +1,63 @@
+"""The port to what remembers the definitions of a node when the process does not.
+
+Whoever owns a definition tells it, at the moment of a change, what is true from now on: a kind, a
+name that is unique within it, and a value.  Only what must outlive the process is told.
+"""
+
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+Key: TypeAlias = tuple[str | bytes, ...]
+"""A name: what it stands in, then its own; `Kind` says which parts."""
+
+
+class Kind(StrEnum):
+    """What is remembered, each kind with the parts of its names."""
+
+    STARTED = "started"
+    """(): what belongs to a first start has been made."""
+    USER = "user"
+    """(user)"""
+    VHOST = "vhost"
+    """(vhost)"""
+    PERMISSION = "permission"
+    """(user, vhost)"""
+    TOPIC_PERMISSION = "topic_permission"
+    """(user, vhost, exchange)"""
+    EXCHANGE = "exchange"
+    """(vhost, exchange)"""
+    QUEUE = "queue"
+    """(vhost, queue)"""
+    BINDING = "binding"
+    """(vhost, source, kind of destination, destination, routing key, arguments)"""
+    POLICY = "policy"
+    """(vhost, policy)"""
+    PARAMETER = "parameter"
+    """(vhost, component, parameter)"""
+    GLOBAL_PARAMETER = "global_parameter"
+    """(parameter)"""
+
+
+class Facts(Protocol):
+    """Told what has changed.  Durable is it later: see `Commits`."""
+
+    def put(self, kind: Kind, key: Key, value: object) -> None:
+        """This is so from now on, in place of what was under that name."""
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        """There is no such thing any more."""
+
+
+class Forgotten:
+    """Remembers nothing: for what ends with the process."""
+
+    __slots__ = ()
+
+    def put(self, kind: Kind, key: Key, value: object) -> None:
+        """Nobody will ask."""
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        """Nobody will ask."""
+
+
+FORGOTTEN = Forgotten()
