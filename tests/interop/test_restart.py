@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import amqp
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
 from tests.support.daemon import Daemon
 
@@ -41,30 +41,28 @@ def is_there(daemon: Daemon, kind: str, name: str) -> bool:
     return True
 
 
-def kill(daemon: Daemon, channel: BlockingChannel) -> None:
-    """Kill a node to which a client is connected."""
-    daemon.kill()
-    with contextlib.suppress(AMQPError):
-        channel.connection.process_data_events()
-
-
 def test_what_is_durable_survives_a_kill_and_the_rest_does_not(daemon: Daemon) -> None:
-    channel = open_channel(daemon)
+    connection = amqp.Connection(f"127.0.0.1:{daemon.port}")
+    connection.connect()
+    channel = connection.channel()
     for name, durable in (("kept", True), ("lost", False)):
-        channel.exchange_declare(name, "topic", durable=durable)
-        channel.queue_declare(name, durable=durable, arguments={"x-max-length": 100})
+        channel.exchange_declare(name, "topic", durable=durable, auto_delete=False)
+        channel.queue_declare(
+            name, durable=durable, auto_delete=False, arguments={"x-max-length": 100}
+        )
         channel.queue_bind(name, "kept", "k", arguments={"a": 1})
         channel.queue_bind(name, "lost", "k")
-    channel.exchange_declare("inner", "fanout", durable=True, internal=True)
+    channel.exchange_declare("inner", "fanout", durable=True, auto_delete=False)
     channel.exchange_bind("inner", "kept", "k")
     channel.queue_bind("kept", "inner", "")
     channel.queue_declare("exclusive", durable=True, exclusive=True)
-    channel.queue_declare("unbound", durable=True)
+    channel.queue_declare("unbound", durable=True, auto_delete=False)
     channel.queue_bind("unbound", "kept", "k")
     channel.queue_unbind("unbound", "kept", "k")
-    channel.queue_declare("deleted", durable=True)
+    channel.queue_declare("deleted", durable=True, auto_delete=False)
     channel.queue_delete("deleted")
-    kill(daemon, channel)
+    daemon.kill()
+    connection.collect()
     daemon.start()
     found = {
         (kind, name)
