@@ -6,7 +6,9 @@ keeps everything in its data directory, and sees no `FLUFFLE_*` variable of its 
 
 import json
 import os
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,6 +48,10 @@ class Daemon:
         return self._past_log + (self._process.log if self._process else "")
 
     @property
+    def _command(self) -> list[str]:
+        return [*COMMAND, "--data-dir", str(self.data_dir), *self._options]
+
+    @property
     def pid(self) -> int:
         return self._running().pid
 
@@ -53,12 +59,25 @@ class Daemon:
         """Return when clients can connect; `RuntimeError` with the log if that never happens."""
         if self._process is not None:
             raise RuntimeError("the daemon is already running")
-        command = [*COMMAND, "--data-dir", str(self.data_dir), *self._options]
-        env = {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}
-        self._process = Process(command, READY, env)
+        self._process = Process(self._command, READY, environment())
         node = json.loads((self.data_dir / "node.json").read_text(encoding="utf-8"))
         self.addresses = {name: (at[0], int(at[1])) for name, at in node["addresses"].items()}
         self.port = self.addresses["amqp"][1]
+
+    def start_and_kill(self, after_s: float) -> None:
+        """Start, and kill it after that time, most likely before it is ready."""
+        with subprocess.Popen(
+            self._command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(after_s)
+            process.kill()
+            self._past_log += process.communicate()[0]
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code; `RuntimeError` if it takes too long."""
@@ -89,3 +108,8 @@ class Daemon:
 
     def _forget(self) -> None:
         self._past_log, self._process = self.log, None
+
+
+def environment() -> dict[str, str]:
+    """That of this process without the variables that a node reads."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}

@@ -1,0 +1,179 @@
+"""Starts a node, has clients at work, kills it at a random moment, and again.
+
+What decides is one seed; when exactly the kill strikes is the machine's, and no two runs see the
+same history.  So a failure prints the seed, and what broke a rule.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from threading import Event as Flag
+from threading import Thread
+
+from tests.crash import roles
+from tests.crash.checker import Checker, Report
+from tests.crash.history import Event, RunEnded, Strange
+from tests.crash.roles import CHURN, DURABLE, ROLES, STEADY, TRANSIENT, Role
+from tests.crash.witness import Ended, Witness
+from tests.support.daemon import Daemon
+
+RUN_S = (0.02, 0.8)
+"""How long clients work before the kill."""
+
+DOOMED_STARTS = 0.2
+ORDERLY_STOPS = 0.1
+"""How many of the kills strike a start, and how many ends are no kill at all."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a number of kills has shown."""
+
+    seed: int
+    report: Report
+    kills: int = 0
+    doomed: int = 0
+    """Of the kills: of processes that were not ready yet."""
+    stops: int = 0
+    """Ends in order, in between."""
+    starts_s: list[float] = field(default_factory=list)
+    """How long each took that became ready."""
+
+    def __str__(self) -> str:
+        report = self.report
+        lines = [
+            f"{self.kills} kills, {self.doomed} of them during the start; {self.stops} stops;"
+            f" seed {self.seed}",
+            f"attempted {report.attempted}, confirmed {report.confirmed},"
+            f" received {report.received}, lost {len(report.lost)},"
+            f" duplicated {report.duplicated}, unexpected {len(report.unexpected)},"
+            f" recovered {report.recovered}",
+            f"longest restart {max(self.starts_s):.2f} s",
+            *report.lost[:20],
+            *report.unexpected[:20],
+        ]
+        return "\n".join(lines)
+
+
+class Driver:
+    """One node and the clients around it."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._random = Random(seed)
+        self._daemon = Daemon(folder)
+        self._checker = Checker(transient=[TRANSIENT], steady=[STEADY])
+        self.outcome = Outcome(seed, self._checker.report)
+        self._history: list[Event] = []
+        self._run = 0
+
+    def kill_again_and_again(self, kills: int, say: Callable[[str], None]) -> Outcome:
+        """Do so many kills, then empty all queues and look whether they stay empty."""
+        outcome = self.outcome
+        while outcome.kills < kills:
+            if self._random.random() < DOOMED_STARTS:
+                self._start_in_vain()
+            else:
+                self._work()
+            say(f"{outcome.kills} kills, {len(outcome.report.unexpected)} unexpected")
+        self._start()
+        self._with_witness("drain", empty_all)
+        self._end(self._daemon.kill)
+        self._start()
+        self._with_witness("look", look_whether_empty)
+        self._end(self._daemon.kill)
+        self._checker.finish()
+        if "Traceback" in self._daemon.log:
+            outcome.report.unexpected.append(f"the log says:\n{self._daemon.log[-5_000:]}")
+        return outcome
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        self._daemon.start()
+        self.outcome.starts_s.append(time.monotonic() - began)
+
+    def _start_in_vain(self) -> None:
+        """Kill within the 300 ms after exec, or anywhere in what a start takes."""
+        usual_s = self.outcome.starts_s[-1] if self.outcome.starts_s else 0.5
+        limit_s = self._random.choice((0.3, usual_s))
+        self._daemon.start_and_kill(self._random.uniform(0.0, limit_s))
+        self.outcome.kills += 1
+        self.outcome.doomed += 1
+
+    def _work(self) -> None:
+        """One life of the process, with clients."""
+        self._start()
+        self._with_witness("setup", roles.set_up)
+        is_over, gone = Flag(), Flag()
+        threads = [
+            Thread(target=self._play, args=(name, role, is_over, gone))
+            for name, role in ROLES.items()
+        ]
+        for thread in threads:
+            thread.start()
+        gone.wait(self._random.uniform(*RUN_S))
+        is_over.set()
+        if self._random.random() < ORDERLY_STOPS:
+            self.outcome.stops += 1
+            self._end(self._daemon.stop, threads)
+        else:
+            self.outcome.kills += 1
+            self._end(self._daemon.kill, threads)
+
+    def _end(self, how: Callable[[], object], threads: list[Thread] | None = None) -> None:
+        """End the process and see the clients go; then read what they wrote down."""
+        how()
+        for thread in threads or []:
+            thread.join()
+        self._history.append(RunEnded())
+        self._checker.read(self._history)
+        self._history.clear()
+        self._run += 1
+
+    def _play(self, name: str, role: Role, is_over: Flag, gone: Flag) -> None:
+        """A client's thread: it works until the node goes, and must not end before."""
+        random = Random(f"{self.outcome.seed} {self._run} {name}")
+        try:
+            witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history)
+            try:
+                role(witness, random)
+            finally:
+                witness.close()
+        except (Ended, OSError) as error:
+            if not is_over.is_set():
+                self._history.append(Strange(f"{name} ended before the node: {error!r}"))
+        except Exception as error:  # noqa: BLE001  a thread has nobody to tell but the history
+            self._history.append(Strange(f"{name} failed: {error!r}"))
+        gone.set()
+
+    def _with_witness(self, name: str, act: Callable[[Witness], None]) -> None:
+        witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history)
+        try:
+            act(witness)
+        finally:
+            witness.close()
+
+
+def empty_all(witness: Witness) -> None:
+    """Receive all there is, in order, and acknowledge it."""
+    for queue in (*DURABLE, CHURN):
+        if not witness.is_there(queue):
+            continue
+        left = witness.ready_count(queue)
+        witness.consume(queue, prefetch=200)
+        while left:
+            tags = witness.await_held(min(left, 100))
+            left -= len(tags)
+            witness.ack_up_to(tags[-1])
+        witness.reopen_channel()
+    look_whether_empty(witness)
+
+
+def look_whether_empty(witness: Witness) -> None:
+    """All queues are there and hold nothing."""
+    for queue in (*DURABLE, CHURN):
+        if witness.is_there(queue) and (count := witness.ready_count(queue)):
+            witness.note(Strange(f"{queue} holds {count} messages and should hold none"))
