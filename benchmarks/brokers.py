@@ -19,6 +19,7 @@ from benchmarks.machine import Cores, family, pinned
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
+OWN_COMMAND = Path(sys.executable).with_name("fluffle")
 
 
 class NotAvailable(Exception):
@@ -48,17 +49,28 @@ Launcher = Callable[[Path, Cores], AbstractContextManager[Broker]]
 
 
 @contextmanager
-def fluffle(folder: Path, cores: Cores) -> Iterator[Broker]:
-    """`fluffle serve` from this interpreter's environment."""
-    command = Path(sys.executable).with_name("fluffle")
+def fluffle(
+    folder: Path, cores: Cores, *, command: Path = OWN_COMMAND, options: tuple[str, ...] = ()
+) -> Iterator[Broker]:
+    """`fluffle serve`, from this interpreter's environment unless it is told otherwise."""
     if not command.exists():
         raise NotAvailable("fluffle is not installed beside this Python: pip install -e .")
     data, log = folder / "data", folder / "log"
-    arguments = [str(command), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(data)]
+    arguments = [
+        str(command),
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        str(data),
+        *options,
+    ]
     environment = {name: value for name, value in os.environ.items() if "FLUFFLE_" not in name}
     began = time.perf_counter()
     with log.open("wb") as output, pinned(cores):
-        process = subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [*arguments, *options], env=environment, stdout=output, stderr=output
+        )
     with ending(process):
         node = await_node_file(process, data / "node.json", log)
         ready_ms = (time.perf_counter() - began) * 1000

@@ -7,14 +7,15 @@ each repetition, so that what the machine does meanwhile meets both alike.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks import load, report, results
-from benchmarks.brokers import BROKERS, NotAvailable
+from benchmarks.brokers import BROKERS, Launcher, NotAvailable, fluffle
 from benchmarks.machine import Cores, Placement, placements, rss_bytes
 from benchmarks.results import Comparison, Run
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import SUITES, Contender, Suite
 
 RESULTS = Path(__file__).with_name("results")
 QUICK = {"secs": 2.0, "reps": 1, "warm": 0.5}
@@ -25,11 +26,18 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short run of each")
     parser.add_argument(
-        "--scenarios", default=",".join(SCENARIOS), help="names, separated by commas: %(default)s"
+        "--suite", choices=SUITES, default="transient", help="what to measure: %(default)s"
     )
+    parser.add_argument("--scenarios", help="names, separated by commas; otherwise all there are")
     parser.add_argument("--reps", type=int, help="repetitions of every run")
     parser.add_argument("--secs", type=float, help="measured seconds of a run")
-    parser.add_argument("--only", choices=sorted(BROKERS), help="measure this broker alone")
+    parser.add_argument("--only", help="measure these alone: names, separated by commas")
+    parser.add_argument(
+        "--former",
+        type=Path,
+        metavar="COMMAND",
+        help="measure another fluffle as well, to see what a change has changed",
+    )
     parser.add_argument(
         "--pin-rabbitmq",
         action="store_true",
@@ -41,52 +49,77 @@ def arguments() -> argparse.Namespace:
     chosen.reps = chosen.reps or int(defaults["reps"])
     chosen.secs = chosen.secs or defaults["secs"]
     chosen.warm = defaults["warm"]
-    chosen.brokers = [chosen.only] if chosen.only else list(BROKERS)
-    chosen.scenarios = chosen.scenarios.split(",")
-    if unknown := set(chosen.scenarios) - set(SCENARIOS):
-        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    suite = SUITES[chosen.suite]
+    chosen.launchers = launchers(chosen.former)
+    chosen.contenders = contenders(suite, chosen.former)
+    if chosen.only:
+        pick(parser, "contender", chosen.only, chosen.contenders)
+        chosen.contenders = {name: chosen.contenders[name] for name in chosen.only.split(",")}
+    if chosen.scenarios:
+        pick(parser, "scenario", chosen.scenarios, suite.scenarios)
+    chosen.scenarios = chosen.scenarios.split(",") if chosen.scenarios else list(suite.scenarios)
     chosen.command = f"python -m benchmarks.compare {options_text(chosen)}".strip()
-    chosen.complete = (
-        not chosen.quick and not chosen.only and len(chosen.scenarios) == len(SCENARIOS)
-    )
+    chosen.complete = not (chosen.quick or chosen.only or chosen.former) and len(
+        chosen.scenarios
+    ) == len(suite.scenarios)
     return chosen
+
+
+def pick(parser: argparse.ArgumentParser, what: str, names: str, known: Collection[str]) -> None:
+    if unknown := set(names.split(",")) - set(known):
+        parser.error(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+
+
+def contenders(suite: Suite, former: Path | None) -> dict[str, Contender]:
+    if former is None:
+        return suite.contenders
+    return {"former": Contender("former", "former", "former"), **suite.contenders}
+
+
+def launchers(former: Path | None) -> dict[str, Launcher]:
+    if former is None:
+        return BROKERS
+    return {"former": partial(fluffle, command=former.absolute()), **BROKERS}
 
 
 def options_text(chosen: argparse.Namespace) -> str:
     """The options that decide what is measured; where it is written is nobody's business."""
     options = [
         *["--quick"] * chosen.quick,
-        *[f"--scenarios {','.join(chosen.scenarios)}"] * (chosen.scenarios != list(SCENARIOS)),
+        *[f"--suite {chosen.suite}"] * (chosen.suite != "transient"),
+        *[f"--scenarios {','.join(chosen.scenarios)}"]
+        * (chosen.scenarios != list(SUITES[chosen.suite].scenarios)),
         f"--reps {chosen.reps} --secs {chosen.secs:g}",
         *[f"--only {chosen.only}"] * bool(chosen.only),
+        *["--former COMMAND"] * bool(chosen.former),
         *["--pin-rabbitmq"] * chosen.pin_rabbitmq,
     ]
     return " ".join(options)
 
 
 def turns(chosen: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
-    """Repetition, scenario and broker of every run; who goes first changes each repetition."""
+    """Repetition, scenario and contender of every run; who goes first changes each repetition."""
     for repetition in range(chosen.reps):
-        order = chosen.brokers[:: -1 if repetition % 2 else 1]
+        order = list(chosen.contenders)[:: -1 if repetition % 2 else 1]
         for scenario in chosen.scenarios:
-            for broker in order:
-                yield repetition, scenario, broker
+            for contender in order:
+                yield repetition, scenario, contender
 
 
 def measure(
-    chosen: argparse.Namespace, broker_name: str, scenario: str, place: Placement
+    chosen: argparse.Namespace, contender: Contender, scenario: str, place: Placement
 ) -> tuple[str, float, load.Report]:
     """Version of the broker, its idle memory in MiB, and the report of one run."""
     window = ["-T", str(chosen.secs), "-W", str(chosen.warm), "-d", str(load.DRAIN_TIMEOUT_S)]
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        BROKERS[broker_name](Path(folder), place.broker) as broker,
+        chosen.launchers[contender.broker](Path(folder), place.broker) as broker,
     ):
         idle_mib = rss_bytes(broker.pids()) / 2**20
         found = load.run(
             broker,
             place.load,
-            [*window, *SCENARIOS[scenario].options],
+            [*window, *SUITES[chosen.suite].scenarios[scenario].options, *contender.options],
             timeout_s=chosen.secs + chosen.warm + 2 * load.DRAIN_TIMEOUT_S,
         )
         return broker.version, idle_mib, found
@@ -95,7 +128,7 @@ def measure(
 def progress(run: Run) -> str:
     figures = run.report
     return (
-        f"{run.repetition} {run.scenario:5} {run.broker:9} "
+        f"{run.repetition} {run.scenario:5} {run.broker:15} "
         f"{figures['pub_rate']:>10,.0f} published/s {figures['consume_rate']:>10,.0f} consumed/s "
         f"{figures['broker_cpu_s_per_M']:>8.2f} µs"
         f"{'  disturbed' if run.disturbed() else ''}"
@@ -117,17 +150,21 @@ def compare(chosen: argparse.Namespace) -> Comparison:
     places = placements(pin_rabbitmq=chosen.pin_rabbitmq)
     versions: dict[str, str] = {}
     runs: list[Run] = []
-    for repetition, scenario, broker in turns(chosen):
-        versions[broker], idle_mib, found = measure(chosen, broker, scenario, places[broker])
-        runs.append(Run(broker, scenario, repetition, round(idle_mib, 1), found))
+    for repetition, scenario, name in turns(chosen):
+        contender = chosen.contenders[name]
+        place = places["rabbitmq" if contender.broker == "rabbitmq" else "fluffle"]
+        version, idle_mib, found = measure(chosen, contender, scenario, place)
+        versions[name] = version
+        runs.append(Run(name, scenario, repetition, round(idle_mib, 1), found))
         print(progress(runs[-1]), file=sys.stderr, flush=True)
     return Comparison(
         results.conditions(
+            suite=chosen.suite,
             command=chosen.command,
             measured_s=chosen.secs,
             warm_up_s=chosen.warm,
             repetitions=chosen.reps,
-            cores={broker: cores_text(places[broker]) for broker in chosen.brokers},
+            cores={name: cores_text(places[who.broker]) for name, who in chosen.contenders.items()},
             versions=versions,
         ),
         runs,
@@ -137,7 +174,7 @@ def compare(chosen: argparse.Namespace) -> Comparison:
 def record(comparison: Comparison, chosen: argparse.Namespace, *, complete: bool) -> None:
     """A complete comparison goes into the repository, any other only where it is told to."""
     what = comparison.conditions
-    name = f"compare-{what.date}-{what.commit}.json"
+    name = f"compare-{what.suite}-{what.date}-{what.commit}.json"
     if chosen.out:
         results.save(comparison, chosen.out / name)
         report.publish(comparison, chosen.out)

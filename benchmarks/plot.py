@@ -12,7 +12,7 @@ WIDTH_PX = 300
 """Of the bars; the number behind a bar may reach beyond."""
 PANEL_PX = LABEL_PX + WIDTH_PX + 64
 HEAD_PX = 52
-COLOURS = ("#f60", "#47c", "#888")
+COLOURS = ("#f60", "#47c", "#888", "#2a5")
 STYLE = (
     "text{font:11px sans-serif;fill:#333}.title{font-size:13px;font-weight:bold}"
     ".label{text-anchor:end}.axis{stroke:#ddd}.tick{text-anchor:middle;fill:#888}"
@@ -80,7 +80,7 @@ def shortened(decade: float) -> str:
 def legend(series: list[str]) -> list[str]:
     parts = []
     for place, (name, colour) in enumerate(zip(series, COLOURS, strict=False)):
-        x = LABEL_PX + place * 90
+        x = LABEL_PX + place * 130
         parts.append(f'<rect x="{x}" y="8" width="10" height="10" fill="{colour}"/>')
         parts.append(f'<text x="{x + 15}" y="17">{escape(name)}</text>')
     return parts

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from benchmarks.plot import Panel, draw
 from benchmarks.results import DISTURBED_CORES, Comparison, Run, load
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import SUITES
 
 DISTURBED = "†"
 DOCS = Path(__file__).parents[1] / "docs"
-TITLES = {"rabbitmq": "RabbitMQ", "fluffle": "fluffle"}
+FLUFFLE = "fluffle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ def shown(value: float | None, digits: int | None) -> str:
     return f"{value / 1e3:.1f}k" if value >= 1e4 else f"{value:.0f}"
 
 
-def ratio(measure: Measure, rabbitmq: float | None, fluffle: float | None) -> str:
+def ratio(measure: Measure, rival: float | None, fluffle: float | None) -> str:
     """How many times better fluffle is."""
-    if not rabbitmq or not fluffle:
+    if not rival or not fluffle:
         return "–"
-    times = fluffle / rabbitmq if measure.more_is_better else rabbitmq / fluffle
+    times = fluffle / rival if measure.more_is_better else rival / fluffle
     return f"{times:.1f}×"
 
 
@@ -86,29 +86,44 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
+def titles(comparison: Comparison) -> dict[str, str]:
+    """How each contender is called in tables; others than those of the suite by their names."""
+    known = SUITES[comparison.conditions.suite].contenders
+    return {
+        name: known[name].title if name in known else name
+        for name in (*comparison.brokers(), *comparison.conditions.versions)
+    }
+
+
 def group_table(comparison: Comparison, measures: tuple[Measure, ...]) -> str:
-    brokers = comparison.brokers()
-
-    def has_ratio(measure: Measure) -> bool:
-        return len(brokers) == len(TITLES) and measure.more_is_better is not None
-
+    """A column for each contender, then how many times better fluffle is than each of the rest."""
+    brokers, title = comparison.brokers(), titles(comparison)
+    rivals = [broker for broker in brokers if broker != FLUFFLE] if FLUFFLE in brokers else []
     head = ["scenario"]
     for measure in measures:
-        head += [f"{measure.title} {TITLES[broker]}" for broker in brokers]
-        head += ["×"] * has_ratio(measure)
-    rows = []
-    for scenario in comparison.scenarios():
-        row = [scenario]
-        for measure in measures:
-            values = [comparison.median(broker, scenario, measure.value) for broker in brokers]
-            row += [
-                shown(value, measure.digits) + mark(comparison, broker, scenario, value)
-                for broker, value in zip(brokers, values, strict=True)
-            ]
-            if has_ratio(measure):
-                row.append(ratio(measure, *values))
-        rows.append(row)
+        head += [f"{measure.title} {title[broker]}" for broker in brokers]
+        if measure.more_is_better is not None:
+            head += ["×"] if len(rivals) == 1 else [f"× {title[rival]}" for rival in rivals]
+    rows = [
+        [scenario, *(cell for measure in measures for cell in cells(comparison, scenario, measure))]
+        for scenario in comparison.scenarios()
+    ]
     return markdown_table(head, rows)
+
+
+def cells(comparison: Comparison, scenario: str, measure: Measure) -> list[str]:
+    values = {
+        broker: comparison.median(broker, scenario, measure.value)
+        for broker in comparison.brokers()
+    }
+    row = [
+        shown(value, measure.digits) + mark(comparison, broker, scenario, value)
+        for broker, value in values.items()
+    ]
+    if FLUFFLE in values and measure.more_is_better is not None:
+        own = values.pop(FLUFFLE)
+        row += [ratio(measure, value, own) for value in values.values()]
+    return row
 
 
 def mark(comparison: Comparison, broker: str, scenario: str, value: float | None) -> str:
@@ -116,7 +131,7 @@ def mark(comparison: Comparison, broker: str, scenario: str, value: float | None
 
 
 def conditions_text(comparison: Comparison) -> str:
-    what, runs = comparison.conditions, comparison.runs
+    what, runs, title = comparison.conditions, comparison.runs, titles(comparison)
     machine = ", ".join(
         (
             f"{what.machine['cpu']}",
@@ -124,8 +139,8 @@ def conditions_text(comparison: Comparison) -> str:
             f"{what.machine['memory_gib']} GiB",
         )
     )
-    versions = ", ".join(f"{TITLES[name]} {version}" for name, version in what.versions.items())
-    cores = "; ".join(f"{TITLES[name]}: {text}" for name, text in what.cores.items())
+    versions = ", ".join(f"{title[name]} {version}" for name, version in what.versions.items())
+    cores = "; ".join(f"{title[name]}: {text}" for name, text in what.cores.items())
     return (
         f"`{what.command}` on {what.date}, commit {what.commit}.  {machine}; {what.python}; "
         f"{versions}.  {how_often(what.repetitions)} of {what.measured_s:g} s after "
@@ -147,8 +162,9 @@ def how_often(repetitions: int) -> str:
 
 
 def faults_text(comparison: Comparison) -> str:
+    title = titles(comparison)
     faults = [
-        f"{TITLES[run.broker]} {run.scenario}: {count} {name}"
+        f"{title[run.broker]} {run.scenario}: {count} {name}"
         for run in comparison.runs
         for name, count in run.faults().items()
     ]
@@ -157,21 +173,24 @@ def faults_text(comparison: Comparison) -> str:
 
 def tables(comparison: Comparison) -> str:
     """Everything about a comparison as markdown, without a title."""
+    scenarios = SUITES[comparison.conditions.suite].scenarios
     legend = markdown_table(
         ["scenario", "load"],
-        [[name, SCENARIOS[name].description] for name in comparison.scenarios()],
+        [[name, scenarios[name].description] for name in comparison.scenarios()],
     ).replace("--:", "---")
     groups = [
         f"**{title}**\n\n{group_table(comparison, measures)}" for title, measures in GROUPS.items()
     ]
-    return "\n\n".join([conditions_text(comparison), legend, *groups])
+    about = SUITES[comparison.conditions.suite].about
+    return "\n\n".join([about, conditions_text(comparison), legend, *groups])
 
 
 def plot(comparison: Comparison) -> str:
     """The throughput and the CPU per message of every scenario, as SVG."""
-    series = {broker: TITLES[broker] for broker in comparison.brokers()}
+    title = titles(comparison)
+    series = {broker: title[broker] for broker in comparison.brokers()}
 
-    def panel(title: str, measure: Measure) -> Panel:
+    def panel(heading: str, measure: Measure) -> Panel:
         rows = {
             scenario: {
                 name: comparison.median(broker, scenario, measure.value) or 0.0
@@ -179,7 +198,7 @@ def plot(comparison: Comparison) -> str:
             }
             for scenario in comparison.scenarios()
         }
-        return Panel(title, rows, lambda value: shown(value, measure.digits))
+        return Panel(heading, rows, lambda value: shown(value, measure.digits))
 
     return draw(
         [
@@ -206,11 +225,12 @@ def update_section(file: Path, name: str, text: str) -> None:
 
 
 def publish(comparison: Comparison, folder: Path) -> None:
-    """Writes performance.md and performance.svg in `folder`."""
+    """Writes performance.md and the picture of the suite in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "performance.svg").write_text(plot(comparison))
-    picture = "![Throughput and CPU per message](performance.svg)"
-    update_section(folder / "performance.md", "comparison", f"{picture}\n\n{tables(comparison)}")
+    suite = comparison.conditions.suite
+    (folder / f"performance-{suite}.svg").write_text(plot(comparison))
+    text = f"![Throughput and CPU per message](performance-{suite}.svg)\n\n{tables(comparison)}"
+    update_section(folder / "performance.md", f"comparison-{suite}", text)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ DISTURBED_CORES = 0.25
 @dataclass(frozen=True, slots=True)
 class Run:
     broker: str
+    """Or contender: RabbitMQ is several, if it is measured with several kinds of queue."""
     scenario: str
     repetition: int
     idle_rss_mib: float
@@ -55,6 +56,7 @@ class Conditions:
     cores: dict[str, str]
     """Per broker: which cores it and its load had."""
     versions: dict[str, str]
+    suite: str = "transient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Comparison:
     runs: list[Run]
 
     def brokers(self) -> list[str]:
-        """RabbitMQ, the yardstick, first."""
+        """RabbitMQ, the yardstick, first; fluffle last."""
         return sorted({run.broker for run in self.runs}, reverse=True)
 
     def scenarios(self) -> list[str]:
@@ -128,6 +130,7 @@ def conditions(
     repetitions: int,
     cores: dict[str, str],
     versions: dict[str, str],
+    suite: str = "transient",
 ) -> Conditions:
     return Conditions(
         **here_and_now(),
@@ -138,6 +141,7 @@ def conditions(
         repetitions=repetitions,
         cores=cores,
         versions=versions,
+        suite=suite,
     )
 
 

@@ -1,7 +1,6 @@
-"""The loads that brokers are compared under, a row each.
+"""The loads that brokers are compared under, a row each, and who is compared.
 
 The first letter says what is asked of the broker, the rest how large the bodies are.
-Queues and messages are transient: nothing is asked of the disk.
 """
 
 from dataclasses import dataclass
@@ -15,14 +14,46 @@ class Scenario:
     """Arguments for amqpload."""
 
 
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A broker, and how it is used."""
+
+    name: str
+    title: str
+    broker: str
+    options: tuple[str, ...] = ()
+    """Further arguments for amqpload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Scenarios that are run under the same conditions and shown together."""
+
+    name: str
+    about: str
+    contenders: dict[str, Contender]
+    scenarios: dict[str, Scenario]
+
+
 def scenario(name: str, description: str, options: str) -> Scenario:
-    return Scenario(name, description, ("-z", *options.split()))
+    return Scenario(name, description, tuple(options.split()))
+
+
+def suite(
+    name: str, about: str, contenders: tuple[Contender, ...], options: str, rows: tuple[str, ...]
+) -> Suite:
+    """Of some of the rows below, each with further arguments."""
+    scenarios = {
+        row: Scenario(row, ROWS[row].description, (*options.split(), *ROWS[row].options))
+        for row in rows
+    }
+    return Suite(name, about, {who.name: who for who in contenders}, scenarios)
 
 
 CONFIRMED = "-f -w 1000 -u 300 -k 1"
 """Publisher confirms, at most 1,000 outstanding; prefetch 300, each message acked alone."""
 
-SCENARIOS = {
+ROWS = {
     row.name: row
     for row in (
         scenario("a16", "16 B, no confirms, auto-ack", "-s 16"),
@@ -48,3 +79,27 @@ SCENARIOS = {
     )
 }
 """For d16 the rates consumed and the CPU are counted by copies delivered, not by publishes."""
+
+FLUFFLE = Contender("fluffle", "fluffle", "fluffle")
+RABBITMQ = Contender("rabbitmq", "RabbitMQ", "rabbitmq")
+
+TRANSIENT = suite(
+    "transient",
+    "Transient queues and messages: nothing is asked of the disk.",
+    (FLUFFLE, RABBITMQ),
+    "-z",
+    tuple(ROWS),
+)
+DURABLE = suite(
+    "durable",
+    "Durable queues and persistent messages.  fluffle and RabbitMQ's quorum queue sync before they "
+    "confirm, RabbitMQ's classic queue does not.",
+    (
+        FLUFFLE,
+        Contender("rabbitmq", "RabbitMQ classic", "rabbitmq"),
+        Contender("rabbitmq-quorum", "RabbitMQ quorum", "rabbitmq", ("-t", "quorum")),
+    ),
+    "-P",
+    ("b16", "b1k", "b16k", "w100", "c16", "d16", "f16", "u16", "h1k"),
+)
+SUITES = {found.name: found for found in (TRANSIENT, DURABLE)}

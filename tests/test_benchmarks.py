@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare, load, report, results, writer
-from benchmarks.brokers import NotAvailable, fluffle
+from benchmarks.brokers import BROKERS, NotAvailable, fluffle
 from benchmarks.client import broker_version
 from benchmarks.machine import placements
 from benchmarks.plot import WIDTH_PX, Scale
 from benchmarks.results import Comparison, Conditions, Run
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import SUITES, TRANSIENT, Suite
 from fluffle.protocol.wire import encode_table, to_table
 from tests.support.require import unavailable
 
@@ -42,8 +42,9 @@ def run(broker: str, scenario: str, repetition: int, **figures: float) -> Run:
     return Run(broker, scenario, repetition, 100.0, reported)
 
 
-def recorded(*more: Run) -> Comparison:
+def recorded(*more: Run, suite: str = "transient") -> Comparison:
     conditions = Conditions(
+        suite=suite,
         date="2026-01-31",
         commit="0123456789",
         python="CPython 3.11.7",
@@ -80,6 +81,16 @@ def test_one_broker_alone_has_no_ratio() -> None:
     assert table.splitlines()[0] == "| scenario | CPU µs RabbitMQ |"
 
 
+def test_fluffle_is_compared_with_each_kind_of_queue() -> None:
+    quorum = run("rabbitmq-quorum", "b16", 0, broker_cpu_s_per_M=50.0)
+    table = report.group_table(recorded(quorum, suite="durable"), (report.CPU,))
+    assert table.splitlines()[::2] == [
+        "| scenario | CPU µs RabbitMQ quorum | CPU µs RabbitMQ classic | CPU µs fluffle "
+        "| × RabbitMQ quorum | × RabbitMQ classic |",
+        "| b16 | 50.00 | 20.00 | 2.50 | 20.0× | 8.0× |",
+    ]
+
+
 def test_a_latency_without_samples_is_left_out() -> None:
     value = report.latency_ms("confirm", "p99")
     assert value(run("fluffle", "a16", 0)) is None
@@ -104,9 +115,17 @@ def test_figures_of_disturbed_runs_are_marked() -> None:
     ]
 
 
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_every_suite_has_a_queue_of_its_kind(suite: Suite) -> None:
+    """What is durable is persistent, and what is not is neither, for every contender."""
+    for row in suite.scenarios.values():
+        assert ("-z" in row.options, "-P" in row.options) in ((True, False), (False, True))
+    assert {who.broker for who in suite.contenders.values()} <= set(BROKERS)
+
+
 def test_every_part_of_a_comparison_is_in_its_text() -> None:
     text = report.tables(recorded())
-    for part in (*report.GROUPS, "Example CPU", "4.3.5", SCENARIOS["b16"].description):
+    for part in (*report.GROUPS, "Example CPU", "4.3.5", TRANSIENT.scenarios["b16"].description):
         assert part in text
 
 
@@ -155,14 +174,14 @@ def test_a_section_is_renewed_and_the_rest_is_kept() -> None:
 def test_publishing_writes_the_table_and_the_plot(tmp_path: Path) -> None:
     report.publish(recorded(), tmp_path)
     assert "5.0×" in (tmp_path / "performance.md").read_text()
-    assert ET.parse(tmp_path / "performance.svg").getroot().tag == f"{SVG}svg"
+    assert ET.parse(tmp_path / "performance-transient.svg").getroot().tag == f"{SVG}svg"
 
 
 def test_brokers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["compare", "--scenarios", "a16,b16", "--reps", "2", "--out", "/elsewhere"]
     monkeypatch.setattr("sys.argv", command)
     chosen = compare.arguments()
-    first, second = chosen.brokers
+    first, second = chosen.contenders
     assert list(compare.turns(chosen)) == [
         (0, "a16", first),
         (0, "a16", second),
@@ -230,7 +249,7 @@ def test_whoever_commits_is_measured(kind: str) -> None:
 def test_a_message_costs_little_cpu() -> None:
     """Publish, confirm, deliver and acknowledge 16 bytes, by the CPU of the broker process."""
     place = placements(pin_rabbitmq=False)["fluffle"]
-    options = ["-T", "2", "-W", "0.5", *SCENARIOS["b16"].options]
+    options = ["-T", "2", "-W", "0.5", *TRANSIENT.scenarios["b16"].options]
     try:
         load.build()
         with tempfile.TemporaryDirectory() as folder, fluffle(Path(folder), place.broker) as broker:
