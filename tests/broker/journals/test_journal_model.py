@@ -75,6 +75,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.next_content = 0
         self.groups: tuple[int, ...] = ()
         self.boot()
+        self.commits.put("queue", b"q", b"")  # with it its groups are taken for good
+        self.complete_commit()
 
     def boot(self) -> None:
         self.turn = Turn(lambda _act: None)
