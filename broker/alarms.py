@@ -17,6 +17,11 @@ class Alarms:
         """What RabbitMQ tells blocked clients, `low on memory & disk`; empty without an alarm."""
         return f"low on {' & '.join(self._raised)}" if self._raised else ""
 
+    @property
+    def raised(self) -> tuple[str, ...]:
+        """The resources that are low."""
+        return tuple(self._raised)
+
     def is_raised(self, resource: str) -> bool:
         return resource in self._raised
 

@@ -15,6 +15,10 @@ from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.control.dispatch import Dispatcher
+from fluffle.broker.control.endpoint import ControlSocket
+from fluffle.broker.control.parts import Parts
+from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.definitions.catalogue import Catalogue, Kept
 from fluffle.broker.definitions.first_start import first_start, load_definitions
 from fluffle.broker.disk import DiskWatch
@@ -66,6 +70,7 @@ class Node:
     __slots__ = (
         "_certificates",
         "_config",
+        "_control",
         "_disk_watch",
         "_durability",
         "_listener",
@@ -93,6 +98,7 @@ class Node:
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
         self._metrics: MetricsEndpoint | None = None
+        self._control: ControlSocket | None = None
 
     async def start(self) -> None:
         """Take up what was there, and accept connections.
@@ -180,6 +186,22 @@ class Node:
             self.addresses["amqps"] = await self._listen_tls(config.tls_listen)
         if config.metrics_listen is not None:
             self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen)
+        self._control = self._control_socket()
+        await self._control.open()
+
+    def _control_socket(self) -> ControlSocket:
+        clock = SystemClock()
+        parts = Parts(
+            config=self._config,
+            catalogue=self.catalogue,
+            connections=self._services.connections,
+            alarms=self._services.alarms,
+            addresses=self.addresses,
+            clock=clock,
+            started_ms=clock.now_ms(),
+        )
+        dispatcher = Dispatcher(parts, VERBS, self._on_fatal)
+        return ControlSocket(self._config.data_dir, dispatcher, self._services)
 
     async def _listen_tls(self, address: ListenAddress) -> tuple[str, int]:
         from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used
@@ -223,6 +245,8 @@ class Node:
         self._disk_watch.stop()
         if self._metrics is not None:
             self._metrics.stop()
+        if self._control is not None:
+            self._control.close()
         await self._listener.stop(reason)
         self._password_threads.shutdown(wait=False, cancel_futures=True)
         self._durability.close(self._queues())

@@ -1,67 +1,95 @@
 """A node as definitions that RabbitMQ imports: all of it, or one virtual host without its users.
 
 As with RabbitMQ there are no messages in them, no exclusive queues, no internal exchanges, and
-nothing that the broker has made by itself.
+nothing that the broker has made by itself.  Entries are made when they are taken, since there may
+be many: others change the node in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.forms import FORMAT, SINGLE_VHOST
 from fluffle.broker.definitions.importing import VHOST_LIMITS
-from fluffle.broker.definitions.reading import FORMAT, SINGLE_VHOST
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.recording.image import Entry
+from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.vhost import VirtualHost
+
+Categories: TypeAlias = Mapping[str, Iterator[Entry]]
+"""The entries by category, in the order of the file."""
 
 
 def export_all(catalogue: Catalogue, version: str) -> dict[str, Any]:
     """Everything; `version` is the one of RabbitMQ that we behave like."""
-    access, vhosts, kept = catalogue.access, catalogue.vhosts.values(), catalogue.kept
-    return {
-        "rabbit_version": version,
-        "rabbitmq_version": version,
-        FORMAT: "cluster",
-        "users": [user_entry(user) for user in access.users.values()],
-        "vhosts": [vhost_entry(vhost) for vhost in vhosts],
-        "permissions": [
-            {"user": user, "vhost": vhost, **_fields(row, "configure", "write", "read")}
-            for (user, vhost), row in access.permissions.items()
-        ],
-        "topic_permissions": [
-            {"user": user, "vhost": vhost, "exchange": exchange, **_fields(row, "write", "read")}
-            for (user, vhost, exchange), row in access.topic_permissions.items()
-        ],
-        "parameters": [*_limit_parameters(vhosts), *kept.parameters],
-        "global_parameters": kept.global_parameters,
-        "policies": kept.policies,
-        "queues": [entry for vhost in vhosts for entry in queue_entries(vhost)],
-        "exchanges": [entry for vhost in vhosts for entry in exchange_entries(vhost)],
-        "bindings": [entry for vhost in vhosts for entry in binding_entries(vhost)],
-    }
+    return whole(cluster_head(version), cluster_entries(catalogue))
 
 
 def export_vhost(catalogue: Catalogue, vhost: VirtualHost, version: str) -> dict[str, Any]:
     """One virtual host, in the form whose entries do not name it: it can be imported as another."""
-    kept = catalogue.kept
-    parameters = [*_limit_parameters([vhost]), *kept.parameters]
+    return whole(vhost_head(vhost, version), entries_of_vhost(catalogue, vhost))
+
+
+def whole(head: Entry, categories: Categories) -> dict[str, Any]:
+    """Definitions in one object."""
+    return head | {category: list(entries) for category, entries in categories.items()}
+
+
+def cluster_head(version: str) -> Entry:
+    """What stands before the entries of everything."""
+    return {"rabbit_version": version, "rabbitmq_version": version, FORMAT: "cluster"}
+
+
+def cluster_entries(catalogue: Catalogue) -> Categories:
+    """The entries of everything."""
+    access, vhosts, kept = catalogue.access, tuple(catalogue.vhosts.values()), catalogue.kept
+    return {
+        "users": map(user_entry, tuple(access.users.values())),
+        "vhosts": map(vhost_entry, vhosts),
+        "permissions": (
+            {"user": user, "vhost": vhost, **_fields(row, "configure", "write", "read")}
+            for (user, vhost), row in tuple(access.permissions.items())
+        ),
+        "topic_permissions": (
+            {"user": user, "vhost": vhost, "exchange": exchange, **_fields(row, "write", "read")}
+            for (user, vhost, exchange), row in tuple(access.topic_permissions.items())
+        ),
+        "parameters": iter([*_limit_parameters(vhosts), *kept.parameters]),
+        "global_parameters": iter(list(kept.global_parameters)),
+        "policies": iter(list(kept.policies)),
+        "queues": (entry for vhost in vhosts for entry in queue_entries(vhost)),
+        "exchanges": (entry for vhost in vhosts for entry in exchange_entries(vhost)),
+        "bindings": (entry for vhost in vhosts for entry in binding_entries(vhost)),
+    }
+
+
+def vhost_head(vhost: VirtualHost, version: str) -> Entry:
+    """What stands before the entries of one virtual host."""
     return {
         "rabbit_version": version,
         "rabbitmq_version": version,
         FORMAT: SINGLE_VHOST,
         "original_vhost_name": vhost.name,
         "metadata": dict(vhost.metadata),
-        "parameters": _without_vhost(parameters, vhost.name),
-        "policies": _without_vhost(kept.policies, vhost.name),
-        "queues": _without_vhost(queue_entries(vhost), vhost.name),
-        "exchanges": _without_vhost(exchange_entries(vhost), vhost.name),
-        "bindings": _without_vhost(binding_entries(vhost), vhost.name),
     }
+
+
+def entries_of_vhost(catalogue: Catalogue, vhost: VirtualHost) -> Categories:
+    """The entries of one virtual host."""
+    kept = catalogue.kept
+    entries: Mapping[str, Iterable[Entry]] = {
+        "parameters": [*_limit_parameters([vhost]), *kept.parameters],
+        "policies": list(kept.policies),
+        "queues": queue_entries(vhost),
+        "exchanges": exchange_entries(vhost),
+        "bindings": binding_entries(vhost),
+    }
+    return {category: _without_vhost(rows, vhost.name) for category, rows in entries.items()}
 
 
 def user_entry(user: User) -> Entry:
@@ -92,8 +120,8 @@ def vhost_limits(vhost: VirtualHost) -> Entry:
     return _set_ones({"max-connections": limits.max_connections, "max-queues": limits.max_queues})
 
 
-def queue_entries(vhost: VirtualHost) -> list[Entry]:
-    return [
+def queue_entries(vhost: VirtualHost) -> Iterator[Entry]:
+    return (
         {
             "vhost": vhost.name,
             "name": queue.name,
@@ -102,13 +130,13 @@ def queue_entries(vhost: VirtualHost) -> list[Entry]:
             "auto_delete": queue.spec.auto_delete,
             "arguments": plain(queue.spec.arguments),
         }
-        for queue in vhost.queues.values()
+        for queue in tuple(vhost.queues.values())
         if queue.owner is None
-    ]
+    )
 
 
-def exchange_entries(vhost: VirtualHost) -> list[Entry]:
-    return [
+def exchange_entries(vhost: VirtualHost) -> Iterator[Entry]:
+    return (
         {
             "vhost": vhost.name,
             "name": spec.name,
@@ -117,17 +145,14 @@ def exchange_entries(vhost: VirtualHost) -> list[Entry]:
             "auto_delete": spec.auto_delete,
             "arguments": plain(spec.arguments),
         }
-        for spec in vhost.topology.exchanges()
+        for spec in tuple(vhost.topology.exchanges())
         if spec.name and not spec.name.startswith(RESERVED_PREFIX) and not spec.internal
-    ]
+    )
 
 
-def binding_entries(vhost: VirtualHost) -> list[Entry]:
+def binding_entries(vhost: VirtualHost) -> Iterator[Entry]:
     """Those whose ends are exported too."""
-    queues = {entry["name"] for entry in queue_entries(vhost)}
-    exchanges = {spec.name for spec in vhost.topology.exchanges() if not spec.internal}
-    ends = {"queue": queues, "exchange": exchanges}
-    return [
+    return (
         {
             "vhost": vhost.name,
             "source": binding.source,
@@ -136,10 +161,19 @@ def binding_entries(vhost: VirtualHost) -> list[Entry]:
             "routing_key": binding.routing_key,
             "arguments": plain(binding.arguments),
         }
-        for source in exchanges
-        for binding in vhost.topology.bindings_from(source)
-        if binding.destination in ends[binding.destination_kind.value]
-    ]
+        for binding in vhost.topology.bindings()
+        if _is_exported(vhost, DestinationKind.EXCHANGE, binding.source)
+        and _is_exported(vhost, binding.destination_kind, binding.destination)
+    )
+
+
+def _is_exported(vhost: VirtualHost, kind: DestinationKind, name: str) -> bool:
+    """Whether it will be there wherever the definitions are imported."""
+    if kind is DestinationKind.QUEUE:
+        queue = vhost.queues.get(name)
+        return queue is not None and queue.owner is None
+    exchange = vhost.topology.find(name)
+    return exchange is not None and not exchange.spec.internal
 
 
 def _limit_parameters(vhosts: Iterable[VirtualHost]) -> list[Entry]:
@@ -150,12 +184,12 @@ def _limit_parameters(vhosts: Iterable[VirtualHost]) -> list[Entry]:
     ]
 
 
-def _without_vhost(entries: Iterable[Entry], vhost: str) -> list[Entry]:
-    return [
+def _without_vhost(entries: Iterable[Entry], vhost: str) -> Iterator[Entry]:
+    return (
         {key: value for key, value in entry.items() if key != "vhost"}
         for entry in entries
         if entry["vhost"] == vhost
-    ]
+    )
 
 
 def _set_ones(limits: Mapping[str, int | None]) -> Entry:

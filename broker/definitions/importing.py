@@ -8,7 +8,7 @@ skipped too.  A right that cannot be given as it stands ends the import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
@@ -23,6 +23,7 @@ from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.forms import ORDER
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.errors import BrokerError
@@ -50,10 +51,18 @@ def import_definitions(definitions: Definitions, catalogue: Catalogue) -> list[s
     DefinitionsError for a user or a permission that cannot be taken; what came before stays.
     """
     return [
+        reason
+        for category in ORDER
+        for reason in import_entries(category, definitions[category], catalogue)
+    ]
+
+
+def import_entries(category: str, entries: Sequence[Entry], catalogue: Catalogue) -> list[str]:
+    """As `import_definitions`, for some of a category."""
+    return [
         f"{category}, {_shown(entry)}: {reason}"
-        for category, put in CATEGORIES.items()
-        for entry in definitions[category]
-        for reason in _tried(put, catalogue, entry, category)
+        for entry in entries
+        for reason in _tried(CATEGORIES[category], catalogue, entry, category)
     ]
 
 
@@ -226,4 +235,4 @@ CATEGORIES: Mapping[str, Put] = {
     "queues": put_queue,
     "bindings": put_binding,
 }
-"""What becomes of the entries, in RabbitMQ's order of categories."""
+"""What becomes of the entries."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fluffle.broker.definitions.forms import is_single
 from fluffle.broker.recording.image import Entry
 
 Types: TypeAlias = type | tuple[type, ...]
@@ -74,9 +75,6 @@ CATEGORIES: Mapping[str, Category] = {
     ),
 }
 
-SINGLE_VHOST = "single_virtual_host"
-FORMAT = "rabbitmq_definition_format"
-
 Definitions: TypeAlias = Mapping[str, Sequence[Entry]]
 """The entries by category; every category is there, and every required field."""
 
@@ -107,32 +105,25 @@ def read(text: str, *, vhost: str = "/") -> Definitions:
     for name in CATEGORIES:
         if not isinstance(content.get(name, []), list):
             raise DefinitionsError(f"{name} is no list")
-    home = vhost if _is_single(content) else None
-    return {name: list(_entries(content, name, home)) for name in CATEGORIES}
+    home = vhost if is_single(content) else None
+    return {name: entries_of(name, content.get(name, []), home) for name in CATEGORIES}
 
 
-def _is_single(content: Mapping[str, Any]) -> bool:
-    """Not every version says which form it writes; one without virtual hosts is single."""
-    if FORMAT in content:
-        return bool(content[FORMAT] == SINGLE_VHOST)
-    listed = ("exchanges", "queues", "bindings", "policies")
-    entries = [entry for name in listed for entry in content.get(name, [])]
-    return not content.get("vhosts") and not any(
-        isinstance(entry, dict) and "vhost" in entry for entry in entries
-    )
+def entries_of(name: str, entries: Sequence[object], home: str | None) -> Sequence[Entry]:
+    """The entries of a category; those without a virtual host belong to `home`, if it is given.
 
-
-def _entries(content: Mapping[str, Any], name: str, home: str | None) -> Sequence[Entry]:
-    category, entries = CATEGORIES[name], []
-    for number, entry in enumerate(content.get(name, []), 1):
+    DefinitionsError for what is none, or has a field that cannot be what it is.
+    """
+    category, checked = CATEGORIES[name], []
+    for number, entry in enumerate(entries, 1):
         where = f"{name}, entry {number}"
         if not isinstance(entry, dict):
             raise DefinitionsError(f"{where}: this is no object")
         if home is not None and "vhost" in category.required:
             entry = {"vhost": home} | entry
         _check_types(entry, category, where)
-        entries.append(entry)
-    return entries
+        checked.append(entry)
+    return checked
 
 
 def _check_types(entry: Entry, category: Category, where: str) -> None:

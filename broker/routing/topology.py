@@ -174,6 +174,11 @@ class Topology:
         exchange = self._exchanges.get(source)
         return iter(()) if exchange is None else iter(exchange.matcher)
 
+    def bindings(self) -> Iterator[Binding]:
+        """All of them but those of the default exchange; they may change in between."""
+        for end in tuple(self._inbound):
+            yield from tuple(self._inbound.get(end, ()))
+
     def bindings_to(self, kind: DestinationKind, destination: str) -> Collection[Binding]:
         """Not to be changed; asking whether a binding is among them takes no search."""
         return self._inbound.get((kind, destination), ())

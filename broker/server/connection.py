@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from socket import AF_UNIX
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
@@ -22,6 +21,7 @@ from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.consuming import on_acks
+from fluffle.broker.server.ends import address_of, ends_of, is_unix
 from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
 from fluffle.broker.server.intake import Debt, Intake, Timer
 from fluffle.broker.server.lifecycle import Phase
@@ -44,7 +44,7 @@ from fluffle.protocol.events import (
 )
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, decode_method, encode_method, make
-from fluffle.protocol.proxy import Address, Forwarded
+from fluffle.protocol.proxy import Forwarded
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER
 
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._events: deque[Event] = deque()
         """What has been read and not acted on: empty between turns, unless there is very much."""
         self._heartbeat = Heartbeat()
-        self._heartbeat_s = 0
+        self.heartbeat_s = 0
         self._timers: dict[str, Timer] = {}
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        peer, here = self._ends()
+        self.ends = peer, here = ends_of(transport, self._forwarded)
         self.name = f"{lifecycle.shown_address(*peer)} -> {lifecycle.shown_address(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
@@ -113,33 +113,12 @@ class Connection(asyncio.Protocol):
         self._debt = Debt(self._intake, self.services.call_later)
         self.services.connections.add(self)
         self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
-        real_host, _port = self._address("peername")
-        if not real_host and not self._is_unix():
+        real_host, _port = address_of(transport, "peername")
+        if not real_host and not is_unix(transport):
             self._hang_up("reset before it was accepted")  # so that nobody can say who that was
             return
         hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
         self.is_from_loopback = all(map(lifecycle.is_loopback, hosts))
-
-    def _ends(self) -> tuple[Address, Address]:
-        """Where the client is and where it connected to, for us or for the proxy in front."""
-        if self._forwarded is None:
-            return self._address("peername"), self._address("sockname")
-        source, destination = self._forwarded.source, self._forwarded.destination
-        return (
-            (lifecycle.plain_host(source[0]), source[1]),
-            (lifecycle.plain_host(destination[0]), destination[1]),
-        )
-
-    def _address(self, end: str) -> Address:
-        """Host and port of one end; a unix socket has neither, a lost one no peer."""
-        address = self._transport.get_extra_info(end)
-        if not isinstance(address, tuple):
-            return "", 0
-        return lifecycle.plain_host(address[0]), address[1]
-
-    def _is_unix(self) -> bool:
-        sock = self._transport.get_extra_info("socket")
-        return sock is not None and sock.family == AF_UNIX
 
     def data_received(self, data: bytes) -> None:
         self._heartbeat.heard = True
@@ -337,7 +316,7 @@ class Connection(asyncio.Protocol):
     def tuned(self, frame_bytes_max: int, heartbeat_s: int) -> None:
         """The limits have been negotiated; 0 is no limit and no heartbeat."""
         self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
-        self._heartbeat_s = heartbeat_s
+        self.heartbeat_s = heartbeat_s
         if heartbeat_s:
             self._beat_later()
 
@@ -406,6 +385,19 @@ class Connection(asyncio.Protocol):
         return self._channels or ()
 
     @property
+    def session(self) -> Session | None:
+        return self._session
+
+    @property
+    def state(self) -> str:
+        """RabbitMQ's word for what it is doing, and for why it is not read."""
+        return lifecycle.state_of(self.phase, self.services.alarms, self._intake.holds)
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self._transport.get_extra_info("ssl_object") is not None
+
+    @property
     def is_publisher(self) -> bool:
         """Whether it has published."""
         return self._session is not None and bool(self._session.routes)
@@ -432,7 +424,7 @@ class Connection(asyncio.Protocol):
     def _drop_later(self) -> None:
         """Give the peer its time to answer, or to read what is left for it."""
         if "close" not in self._timers:
-            wait_s = min(self._heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
+            wait_s = min(self.heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
             self._start_timer("close", wait_s, self.drop)
 
     def _wait_until_read(self) -> None:
@@ -445,7 +437,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _beat_later(self) -> None:
-        self._start_timer("heartbeat", self._heartbeat_s / 2, self._beat)
+        self._start_timer("heartbeat", self.heartbeat_s / 2, self._beat)
 
     def _beat(self) -> None:
         self._heartbeat.spoke = self.outlet.take_written()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.users import User
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.errors import (
     AccessRefused,
     BrokerError,
@@ -52,6 +53,17 @@ class Phase(Enum):
     RUNNING = "running"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+def state_of(phase: Phase, alarms: Alarms, holds: Callable[[str], bool]) -> str:
+    """What RabbitMQ calls it: `blocking` is who would be blocked if he published."""
+    if phase is not Phase.RUNNING:
+        return str(phase.value)
+    if holds("alarm"):
+        return "blocked"
+    if alarms.reason:
+        return "blocking"
+    return "flow" if holds("flow") or holds("disk") else "running"
 
 
 class Handshake:

@@ -1,0 +1,1 @@
+"""Administering a running node: verbs over its parts, and the socket that takes them."""

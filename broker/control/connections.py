@@ -1,0 +1,76 @@
+"""connections.*, channels.list and consumers.list: who is there, and out with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.errors import ConnectionForced, NotFound, SyntaxFailure
+from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
+
+REASON = "closed by the operator"
+
+
+def list_connections(parts: Parts) -> Rows:
+    """All of them, those that have not logged in yet included."""
+    return map(connection_row, parts.connections)
+
+
+def close(
+    parts: Parts,
+    *,
+    reason: str = REASON,
+    name: str | None = None,
+    user: str | None = None,
+    vhost: str | None = None,
+    everybody: bool = False,
+) -> Row:
+    """Close the connections to which all applies that is given; how many there were.
+
+    NotFound when none has that name.
+    """
+    if name is None and user is None and vhost is None and not everybody:
+        raise SyntaxFailure("say which connections: by name, user or vhost, or everybody")
+    rows = ((connection, connection_row(connection)) for connection in parts.connections)
+    chosen = [
+        connection
+        for connection, row in rows
+        if name in (None, row["name"])
+        and user in (None, row["user"])
+        and vhost in (None, row["vhost"])
+    ]
+    if name is not None and not chosen:
+        raise NotFound(f"no connection '{name}'")
+    for connection in chosen:
+        connection.fail(ConnectionForced(reason))
+    return {"closed": len(chosen)}
+
+
+def list_channels(parts: Parts) -> Rows:
+    """Those that are open."""
+    return (
+        channel_row(connection, channel)
+        for connection in parts.connections
+        for channel in tuple(connection.channels)
+    )
+
+
+def list_consumers(parts: Parts, *, vhost: str | None = None) -> Rows:
+    """Those of a virtual host, or all."""
+    names = {each.name for each in parts.vhosts(vhost)}
+    return (
+        consumer_row(connection, channel, subscription.consumer)
+        for connection in parts.connections
+        for channel in tuple(connection.channels)
+        if channel.session.vhost.name in names
+        for subscription in tuple(channel.subscriptions.values())
+    )
+
+
+READS: Mapping[str, Callable[..., Any]] = {
+    "connections.list": list_connections,
+    "channels.list": list_channels,
+    "consumers.list": list_consumers,
+}
+CHANGES: Mapping[str, Callable[..., Any]] = {"connections.close": close}

@@ -1,0 +1,169 @@
+"""From a line to a result, and from a result to lines.
+
+    -> {"id": 7, "verb": "queues.purge", "arguments": {"vhost": "/", "name": "orders"}}
+    <- {"id": 7, "result": {"messages": 12}}
+    <- {"id": 7, "rows": [{…}, {…}], "more": true}
+    <- {"id": 7, "error": {"code": 404, "name": "NOT_FOUND", "text": "no queue 'orders' …"}}
+
+A list comes in several lines, the last of them with `"more": false`.  Errors are those that clients
+of AMQP hear, with the same codes.  This is the one place where they become lines.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
+
+from fluffle.broker.access.passwords import UnusableHash
+from fluffle.broker.access.patterns import UnusablePattern
+from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments
+from fluffle.broker.control.parts import Parts, Result, Row, Rows
+from fluffle.broker.definitions.reading import DefinitionsError
+from fluffle.broker.errors import (
+    BrokerError,
+    CommandInvalid,
+    InternalError,
+    PreconditionFailed,
+    SyntaxFailure,
+)
+from fluffle.broker.logs import event
+
+PAGE_ROWS = 100
+"""Rows of one line: a millisecond or so."""
+
+ID_LENGTH_MAX = 64
+AUDITED = ("name", "user", "vhost", "exchange", "category")
+"""What the log says of a change besides the verb: no hashes, no patterns."""
+
+RequestId: TypeAlias = int | str | None
+Make: TypeAlias = Callable[..., Any]
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Something that can be asked for."""
+
+    act: Make
+    arguments: Mapping[str, Argument]
+    is_change: bool
+    """Whether it changes something, so that its answer says that the change is safe."""
+
+
+def verbs_of(reads: Mapping[str, Make], changes: Mapping[str, Make]) -> Mapping[str, Verb]:
+    """The table of all verbs."""
+    return {
+        name: Verb(act, arguments_of(act), is_change=is_change)
+        for is_change, acts in ((False, reads), (True, changes))
+        for name, act in acts.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request."""
+
+    request_id: RequestId
+    result: Result | BrokerError
+    is_change: bool = False
+
+
+class Dispatcher:
+    """Acts on requests.  `on_fatal` is told of a broken assertion."""
+
+    __slots__ = ("_on_fatal", "_parts", "_verbs")
+
+    def __init__(
+        self, parts: Parts, verbs: Mapping[str, Verb], on_fatal: Callable[[Exception], None]
+    ) -> None:
+        self._parts = parts
+        self._verbs = verbs
+        self._on_fatal = on_fatal
+
+    def act(self, line: bytes) -> Outcome:
+        """Do what a line asks for."""
+        request = self.guarded(lambda: read_request(line))
+        if isinstance(request, BrokerError):
+            return Outcome(None, request)
+        request_id = request.get("id")
+        verb = self._verbs.get(request["verb"])
+        if verb is None:
+            return Outcome(request_id, CommandInvalid(f"there is no verb '{request['verb']}'"))
+        arguments: Row = request.get("arguments", {})
+        result = self.guarded(lambda: self._do(verb, arguments))
+        if verb.is_change and not isinstance(result, BrokerError):
+            shown = {name: arguments[name] for name in AUDITED if name in arguments}
+            event(logger, logging.INFO, "administered", verb=request["verb"], **shown)
+        return Outcome(request_id, result, is_change=verb.is_change)
+
+    def page(self, rows: Rows) -> list[Row] | BrokerError:
+        """The next rows; there may be more if there are PAGE_ROWS of them."""
+        return self.guarded(lambda: list(islice(rows, PAGE_ROWS)))
+
+    def _do(self, verb: Verb, arguments: Row) -> Result:
+        check_arguments(verb.arguments, arguments)
+        result: Result = verb.act(self._parts, **arguments)
+        return result
+
+    def guarded(self, make: Callable[[], T]) -> T | BrokerError:
+        """What `make` returns, or why it does not."""
+        try:
+            return make()
+        except BrokerError as error:
+            return error
+        except (UnusableHash, UnusablePattern, DefinitionsError) as error:
+            return PreconditionFailed(str(error))
+        except Exception as error:  # a bug ends one request, not the node
+            if isinstance(error, AssertionError):  # unless what it believes is wrong
+                self._on_fatal(error)
+            logger.exception("a verb of the control socket failed")
+            return InternalError("the broker failed, see its log")
+
+
+def read_request(line: bytes) -> Row:
+    """A request whose id, verb and arguments are of the right types.  SyntaxFailure."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SyntaxFailure(f"this is no JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise SyntaxFailure("a request is an object")
+    request_id = request.get("id")
+    is_id = request_id is None or (
+        isinstance(request_id, int | str)
+        and not isinstance(request_id, bool)
+        and len(str(request_id)) <= ID_LENGTH_MAX
+    )
+    if not is_id:
+        raise SyntaxFailure(f"'id' must be a number or a string, {ID_LENGTH_MAX} long at most")
+    if not isinstance(request.get("verb"), str):
+        raise SyntaxFailure("'verb' must be a string")
+    if not isinstance(request.get("arguments", {}), dict):
+        raise SyntaxFailure("'arguments' must be an object")
+    return request
+
+
+def answer_line(request_id: RequestId, result: Row | BrokerError) -> bytes:
+    """A result, or what went wrong."""
+    if isinstance(result, BrokerError):
+        return line_of({"id": request_id, "error": error_row(result)})
+    return line_of({"id": request_id, "result": result})
+
+
+def page_line(request_id: RequestId, rows: list[Row]) -> bytes:
+    """Some rows; whether there may be more is a matter of how many they are."""
+    return line_of({"id": request_id, "rows": rows, "more": len(rows) == PAGE_ROWS})
+
+
+def error_row(error: BrokerError) -> Row:
+    return {"code": int(error.code), "name": error.code.name, "text": error.explanation}
+
+
+def line_of(content: Row) -> bytes:
+    return json.dumps(content, default=str).encode() + b"\n"

@@ -1,0 +1,74 @@
+"""The control socket of a node: made for its owner alone, and gone when the node is.
+
+Whoever opens it has locked the data directory: a socket that is there already is nobody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+from fluffle.broker.control.conversation import Conversation
+from fluffle.broker.control.dispatch import Dispatcher
+from fluffle.broker.control_address import SOCKET_NAME, control_address
+from fluffle.broker.server.services import Services
+from fluffle.broker.starting import StartFailed
+
+ALL_BUT_OWNER = 0o177
+"""The umask under which a socket has mode 0600 from its first moment."""
+
+
+class ControlSocket:
+    """Where one node is administered."""
+
+    __slots__ = ("_dispatcher", "_open", "_path", "_server", "_services")
+
+    def __init__(self, data_dir: Path, dispatcher: Dispatcher, services: Services) -> None:
+        self._path = data_dir / SOCKET_NAME
+        self._dispatcher = dispatcher
+        self._services = services
+        self._open: set[Conversation] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Accept.  StartFailed."""
+        try:
+            listening = bound_socket(self._path)
+        except OSError as error:
+            raise StartFailed(
+                f"cannot make the control socket {self._path} ({error.strerror or error}); "
+                "name another place with --data-dir"
+            ) from error
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._conversation, sock=listening)
+
+    def _conversation(self) -> Conversation:
+        return Conversation(self._dispatcher, self._services, self._open)
+
+    def close(self) -> None:
+        """Accept no more, hang up on who is there, and leave nothing behind."""
+        if self._server is None:
+            return
+        self._server.close()
+        for conversation in tuple(self._open):
+            conversation.drop()
+        self._path.unlink(missing_ok=True)
+
+
+def bound_socket(path: Path) -> socket.socket:
+    """A socket at `path`, in the place of one that was left behind.  OSError."""
+    if path.is_socket():
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(ALL_BUT_OWNER)
+    try:
+        with control_address(path.parent) as address:
+            listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listening

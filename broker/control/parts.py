@@ -1,0 +1,60 @@
+"""What verbs work on, and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.alarms import Alarms
+from fluffle.broker.clock import Clock
+from fluffle.broker.config import Config
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.errors import BrokerError, NotFound
+from fluffle.broker.server.registry import Connections
+from fluffle.broker.vhost import VirtualHost
+
+Row: TypeAlias = dict[str, Any]
+"""Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
+
+Rows: TypeAlias = Iterator[Row]
+"""Many of them, made when they are taken: others change the node in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A result that is not there yet: `begin` calls its argument with it, now or some time."""
+
+    begin: Callable[[Callable[[Row | BrokerError], None]], None]
+
+
+Result: TypeAlias = Row | Rows | Later
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one node that can be administered."""
+
+    config: Config
+    catalogue: Catalogue
+    connections: Connections
+    alarms: Alarms
+    addresses: Mapping[str, tuple[str, int]]
+    clock: Clock
+    started_ms: int
+
+    @property
+    def access(self) -> Access:
+        return self.catalogue.access
+
+    def vhost(self, name: str) -> VirtualHost:
+        """The virtual host of that name.  NotFound."""
+        vhost = self.catalogue.vhosts.get(name)
+        if vhost is None:
+            raise NotFound(f"vhost '{name}' does not exist")
+        return vhost
+
+    def vhosts(self, name: str | None) -> tuple[VirtualHost, ...]:
+        """The one of that name, or all.  NotFound."""
+        return tuple(self.catalogue.vhosts.values()) if name is None else (self.vhost(name),)

@@ -1,0 +1,106 @@
+"""permissions.*: what users may do in virtual hosts, and with which routing keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.access.permissions import Permission, TopicPermission
+from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.control.users import existing_user
+
+
+def list_permissions(parts: Parts, *, user: str | None = None, vhost: str | None = None) -> Rows:
+    """Those of a user, in a virtual host, or all."""
+    check_exist(parts, user, vhost)
+    return (
+        {
+            "user": of_user,
+            "vhost": in_vhost,
+            "configure": permission.configure,
+            "write": permission.write,
+            "read": permission.read,
+        }
+        for (of_user, in_vhost), permission in tuple(parts.access.permissions.items())
+        if user in (None, of_user) and vhost in (None, in_vhost)
+    )
+
+
+def set_permission(
+    parts: Parts, *, user: str, vhost: str, configure: str, write: str, read: str
+) -> Row:
+    """In the place of what the user has there.  UnusablePattern."""
+    check_exist(parts, user, vhost)
+    permission = Permission(configure, write, read)
+    permission.check()
+    parts.access.put_permission(user, vhost, permission)
+    return {}
+
+
+def clear_permission(parts: Parts, *, user: str, vhost: str) -> Row:
+    """He cannot open the virtual host any more; who is in it may do nothing."""
+    check_exist(parts, user, vhost)
+    parts.access.clear_permission(user, vhost)
+    return {}
+
+
+def list_topic_permissions(
+    parts: Parts, *, user: str | None = None, vhost: str | None = None
+) -> Rows:
+    """Those of a user, in a virtual host, or all."""
+    check_exist(parts, user, vhost)
+    return (
+        {
+            "user": of_user,
+            "vhost": in_vhost,
+            "exchange": exchange,
+            "write": permission.write,
+            "read": permission.read,
+        }
+        for (of_user, in_vhost, exchange), permission in tuple(
+            parts.access.topic_permissions.items()
+        )
+        if user in (None, of_user) and vhost in (None, in_vhost)
+    )
+
+
+def set_topic_permission(
+    parts: Parts, *, user: str, vhost: str, exchange: str, write: str, read: str
+) -> Row:
+    """In the place of what the user has for that exchange.  UnusablePattern."""
+    check_exist(parts, user, vhost)
+    permission = TopicPermission(write, read)
+    permission.check()
+    parts.access.put_topic_permission(user, vhost, exchange, permission)
+    return {}
+
+
+def clear_topic_permission(
+    parts: Parts, *, user: str, vhost: str, exchange: str | None = None
+) -> Row:
+    """For one exchange, or for all in the virtual host."""
+    check_exist(parts, user, vhost)
+    for of_user, in_vhost, at_exchange in tuple(parts.access.topic_permissions):
+        if (of_user, in_vhost) == (user, vhost) and exchange in (None, at_exchange):
+            parts.access.clear_topic_permission(user, vhost, at_exchange)
+    return {}
+
+
+def check_exist(parts: Parts, user: str | None, vhost: str | None) -> None:
+    """NotFound, as long as they are named."""
+    if user is not None:
+        existing_user(parts, user)
+    if vhost is not None:
+        parts.vhost(vhost)
+
+
+READS: Mapping[str, Callable[..., Any]] = {
+    "permissions.list": list_permissions,
+    "permissions.topic_list": list_topic_permissions,
+}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "permissions.set": set_permission,
+    "permissions.clear": clear_permission,
+    "permissions.topic_set": set_topic_permission,
+    "permissions.topic_clear": clear_topic_permission,
+}

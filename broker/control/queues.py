@@ -1,0 +1,81 @@
+"""queues.*: what is in them, and away with it.
+
+An operator may do to any queue what a client may, to those that are exclusive to another, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.errors import NotFound
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.server.session import Session
+from fluffle.broker.vhost import VirtualHost
+
+
+def list_queues(parts: Parts, *, vhost: str | None = None) -> Rows:
+    """Those of a virtual host, or all."""
+    return (
+        queue_row(each, queue)
+        for each in parts.vhosts(vhost)
+        for queue in tuple(each.queues.values())
+        if each.has(queue)
+    )
+
+
+def queue_row(vhost: VirtualHost, queue: Queue) -> Row:
+    """What RabbitMQ calls these things."""
+    spec = queue.spec
+    return {
+        "vhost": vhost.name,
+        "name": spec.name,
+        "type": spec.queue_type.value,
+        "durable": spec.durable,
+        "auto_delete": spec.auto_delete,
+        "exclusive": spec.exclusive,
+        "owner": queue.owner.name if isinstance(queue.owner, Session) else None,
+        "arguments": plain(spec.arguments),
+        "messages": queue.ready_count + queue.in_flight,
+        "messages_ready": queue.ready_count,
+        "messages_unacknowledged": queue.in_flight,
+        "consumers": queue.consumer_count,
+        "state": "running",
+    }
+
+
+def show(parts: Parts, *, name: str, vhost: str) -> Row:
+    """One queue, with what leads to it."""
+    host = parts.vhost(vhost)
+    return queue_row(host, existing_queue(host, name))
+
+
+def purge(parts: Parts, *, name: str, vhost: str) -> Row:
+    """Drop the ready messages; how many there were."""
+    return {"messages": existing_queue(parts.vhost(vhost), name).purge()}
+
+
+def delete(
+    parts: Parts, *, name: str, vhost: str, if_unused: bool = False, if_empty: bool = False
+) -> Row:
+    """A queue with its messages, how many there were; its consumers are cancelled."""
+    host = parts.vhost(vhost)
+    queue = existing_queue(host, name)
+    host.check_deletable(queue, unused=if_unused, empty=if_empty)
+    messages = queue.ready_count
+    host.delete_queue(queue)
+    return {"messages": messages}
+
+
+def existing_queue(vhost: VirtualHost, name: str) -> Queue:
+    """NotFound."""
+    queue = vhost.queues.get(name)
+    if queue is None:
+        raise NotFound(f"no queue '{name}' in vhost '{vhost.name}'")
+    return queue
+
+
+READS: Mapping[str, Callable[..., Any]] = {"queues.list": list_queues, "queues.show": show}
+CHANGES: Mapping[str, Callable[..., Any]] = {"queues.purge": purge, "queues.delete": delete}

@@ -1,0 +1,40 @@
+"""status: what this node is, how it is, and how much there is on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.control.parts import Parts, Row
+from fluffle.broker.disk import free_bytes
+from fluffle.broker.memory import resident_bytes
+
+
+def status(parts: Parts) -> Row:
+    """Everything that can be told without a search."""
+    config, usage = parts.config, parts.access.usage
+    return {
+        "node": config.node_name,
+        "version": config.version,
+        "product": config.product,
+        "product_version": config.product_version,
+        "platform": config.platform,
+        "pid": os.getpid(),
+        "uptime_s": (parts.clock.now_ms() - parts.started_ms) // 1000,
+        "data_dir": str(config.data_dir.absolute()),
+        "addresses": {name: list(address) for name, address in parts.addresses.items()},
+        "alarms": list(parts.alarms.raised),
+        "memory_bytes": resident_bytes(),
+        "memory_bytes_max": config.memory_bytes_max,
+        "disk_free_bytes": free_bytes(config.data_dir),
+        "disk_free_bytes_min": config.disk_free_bytes_min,
+        "vhosts": len(parts.catalogue.vhosts),
+        "users": len(parts.access.users),
+        "queues": sum(len(vhost.queues) for vhost in parts.vhosts(None)),
+        "connections": len(parts.connections),
+        "channels": usage.channels_of_user.total(),
+    }
+
+
+READS: Mapping[str, Callable[..., Any]] = {"status": status}

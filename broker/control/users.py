@@ -1,0 +1,127 @@
+"""users.*: who may log in, with which password, tags and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
+from fluffle.broker.access.users import User
+from fluffle.broker.control.arguments import Limits, check_name
+from fluffle.broker.control.limits import changed_limits
+from fluffle.broker.control.parts import Later, Parts, Row, Rows
+from fluffle.broker.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
+
+LIMITS: Mapping[str, str] = {"max-connections": "max_connections", "max-channels": "max_channels"}
+
+
+def user_row(user: User) -> Row:
+    """All there is to say of a user, but for the hash of his password."""
+    return {
+        "user": user.name,
+        "tags": list(user.tags),
+        "hashing_algorithm": user.password.algorithm if user.password else None,
+        "max_connections": user.limits.max_connections,
+        "max_channels": user.limits.max_channels,
+    }
+
+
+def existing_user(parts: Parts, name: str) -> User:
+    """NotFound."""
+    user = parts.access.users.get(name)
+    if user is None:
+        raise NotFound(f"user '{name}' does not exist")
+    return user
+
+
+def list_users(parts: Parts) -> Rows:
+    """All of them."""
+    return map(user_row, tuple(parts.access.users.values()))
+
+
+def add(
+    parts: Parts,
+    *,
+    name: str,
+    password_hash: str = "",
+    hashing_algorithm: str = SHA256,
+    tags: list[str] | None = None,
+) -> Row:
+    """A new user without permissions; without a hash he cannot log in with a password."""
+    check_name("user", name)
+    if name in parts.access.users:
+        raise PreconditionFailed(f"user '{name}' already exists")
+    stored = usable_hash(password_hash, hashing_algorithm)
+    parts.access.put_user(User(name, stored, tuple(tags or ())))
+    return {}
+
+
+def delete(parts: Parts, *, name: str) -> Row:
+    """A user with his permissions; his connections are closed."""
+    existing_user(parts, name)
+    parts.access.delete_user(name)
+    return {}
+
+
+def set_password(
+    parts: Parts, *, name: str, password_hash: str, hashing_algorithm: str = SHA256
+) -> Row:
+    """Another password, or with an empty hash none; who is logged in stays."""
+    user = existing_user(parts, name)
+    stored = usable_hash(password_hash, hashing_algorithm)
+    parts.access.put_user(replace(user, password=stored))
+    return {}
+
+
+def set_tags(parts: Parts, *, name: str, tags: list[str]) -> Row:
+    """These and no others."""
+    parts.access.put_user(replace(existing_user(parts, name), tags=tuple(tags)))
+    return {}
+
+
+def set_limits(parts: Parts, *, name: str, limits: Limits) -> Row:
+    """Change the limits that are named."""
+    user = existing_user(parts, name)
+    changed = replace(user, limits=changed_limits(user.limits, LIMITS, limits))
+    parts.access.put_user(changed)
+    return {}
+
+
+def authenticate(parts: Parts, *, name: str, password: str) -> Later:
+    """Whether that is the password.  AccessRefused, with what the log would say."""
+
+    def begin(answer: Callable[[Row | BrokerError], None]) -> None:
+        def on_login(outcome: User | LoginRefused) -> None:
+            if isinstance(outcome, LoginRefused):
+                answer(AccessRefused(str(outcome)))
+            else:
+                answer(user_row(outcome))
+
+        octets = password.encode(errors="surrogateescape")
+        parts.access.login(name, octets, on_login, from_loopback=True)
+
+    return Later(begin)
+
+
+def usable_hash(password_hash: str, hashing_algorithm: str) -> PasswordHash | None:
+    """None for an empty one.  UnusableHash."""
+    if not password_hash:
+        return None
+    stored = PasswordHash(password_hash, hashing_algorithm)
+    check_usable(stored)
+    return stored
+
+
+READS: Mapping[str, Callable[..., Any]] = {
+    "users.list": list_users,
+    "users.authenticate": authenticate,
+}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "users.add": add,
+    "users.delete": delete,
+    "users.password": set_password,
+    "users.tags": set_tags,
+    "users.limits": set_limits,
+}

@@ -1,0 +1,34 @@
+"""All verbs of the control socket: the union of the groups' tables."""
+
+from fluffle.broker.control import (
+    connections,
+    definitions,
+    permissions,
+    queues,
+    status,
+    topology,
+    users,
+    vhosts,
+)
+from fluffle.broker.control.dispatch import verbs_of
+
+VERBS = verbs_of(
+    reads={
+        **status.READS,
+        **users.READS,
+        **vhosts.READS,
+        **permissions.READS,
+        **queues.READS,
+        **topology.READS,
+        **connections.READS,
+        **definitions.READS,
+    },
+    changes={
+        **users.CHANGES,
+        **vhosts.CHANGES,
+        **permissions.CHANGES,
+        **queues.CHANGES,
+        **connections.CHANGES,
+        **definitions.CHANGES,
+    },
+)

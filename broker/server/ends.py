@@ -1,0 +1,30 @@
+"""The two ends of a connection, as the socket knows them or as a proxy says."""
+
+import asyncio
+from socket import AF_UNIX
+
+from fluffle.broker.server.lifecycle import plain_host
+from fluffle.protocol.proxy import Address, Forwarded
+
+
+def ends_of(
+    transport: asyncio.BaseTransport, forwarded: Forwarded | None
+) -> tuple[Address, Address]:
+    """Where the client is and where it connected to, for us or for the proxy in front."""
+    if forwarded is None:
+        return address_of(transport, "peername"), address_of(transport, "sockname")
+    source, destination = forwarded.source, forwarded.destination
+    return (plain_host(source[0]), source[1]), (plain_host(destination[0]), destination[1])
+
+
+def address_of(transport: asyncio.BaseTransport, end: str) -> Address:
+    """Host and port of one end; a unix socket has neither, a lost one no peer."""
+    address = transport.get_extra_info(end)
+    if not isinstance(address, tuple):
+        return "", 0
+    return plain_host(address[0]), address[1]
+
+
+def is_unix(transport: asyncio.BaseTransport) -> bool:
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.family == AF_UNIX

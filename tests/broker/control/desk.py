@@ -1,0 +1,76 @@
+"""The verbs of a node without a socket: what is asked, and what is answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fluffle.broker.clock import ManualClock
+from fluffle.broker.config import Config
+from fluffle.broker.control.dispatch import Dispatcher, answer_line
+from fluffle.broker.control.parts import Later, Parts, Row
+from fluffle.broker.control.verbs import VERBS
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.turn import raise_it
+from fluffle.broker.vhost import VirtualHost
+from tests.support.edge import Edge
+
+
+class Desk:
+    """A node's edge, its parts, and somebody who asks."""
+
+    def __init__(self, data_dir: Path = Path("data")) -> None:
+        self.edge = Edge()
+        self.clock = ManualClock(now_ms=5_000)
+        services = self.edge.services
+        touch = self.edge.turn.touch_queue
+        self.parts = Parts(
+            config=Config(node_name="a", data_dir=data_dir),
+            catalogue=Catalogue(
+                services.access,
+                services.vhosts,
+                make_vhost=lambda name: VirtualHost(name, touch=touch),
+            ),
+            connections=services.connections,
+            alarms=services.alarms,
+            addresses={"amqp": ("127.0.0.1", 5672)},
+            clock=self.clock,
+            started_ms=1_000,
+        )
+        self.dispatcher = Dispatcher(self.parts, VERBS, raise_it)
+
+    def ask(self, verb: str, **arguments: Any) -> Row:
+        """The result of a verb that gives one."""
+        answer = self._result(verb, arguments)
+        assert isinstance(answer, dict), answer
+        return answer
+
+    def rows(self, verb: str, **arguments: Any) -> list[Row]:
+        """All rows of a verb that gives many, as they are on the wire."""
+        answer = self._result(verb, arguments)
+        assert not isinstance(answer, dict | BrokerError), answer
+        rows: list[Row] = json.loads(json.dumps(list(answer)))
+        return rows
+
+    def refusal(self, verb: str, **arguments: Any) -> str:
+        """The error of a verb that gives one: `NAME: text`."""
+        answer = self._result(verb, arguments)
+        if not isinstance(answer, dict | BrokerError):
+            answer = self.dispatcher.page(answer)
+        assert isinstance(answer, BrokerError), answer
+        error = json.loads(answer_line(None, answer))["error"]
+        return f"{error['name']}: {error['text']}"
+
+    def _result(self, verb: str, arguments: Row) -> Any:
+        request = {"id": 1, "verb": verb, "arguments": arguments}
+        outcome = self.dispatcher.act(json.dumps(request).encode())
+        assert outcome.request_id == 1
+        self.edge.run()
+        if not isinstance(outcome.result, Later):
+            return outcome.result
+        answers: list[Row | BrokerError] = []
+        outcome.result.begin(answers.append)
+        (answer,) = answers
+        return answer

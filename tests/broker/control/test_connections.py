@@ -1,0 +1,146 @@
+"""connections.*, channels.list and consumers.list at the desk."""
+
+import pytest
+
+from tests.broker.control.desk import Desk
+
+
+def test_what_a_connection_is() -> None:
+    desk = Desk()
+    client = desk.edge.accept(("127.0.0.1", 40_001))
+    client.log_in(user="alice", password="wonder", name="worker", heartbeat_s=30)
+    client.open_channel(3)
+    assert desk.rows("connections.list") == [
+        {
+            "name": "127.0.0.1:40001 -> 127.0.0.1:5672",
+            "user_provided_name": "worker",
+            "user": "alice",
+            "vhost": "/",
+            "state": "running",
+            "channels": 1,
+            "peer_host": "127.0.0.1",
+            "peer_port": 40_001,
+            "host": "127.0.0.1",
+            "port": 5672,
+            "ssl": False,
+            "protocol": "AMQP 0-9-1",
+            "timeout": 30,
+            "channel_max": 2047,
+            "frame_max": 131_072,
+        }
+    ]
+
+
+def states(desk: Desk) -> list[str]:
+    return [row["state"] for row in desk.rows("connections.list")]
+
+
+def test_who_is_blocked_is_visible() -> None:
+    desk = Desk()
+    publisher, _consumer = desk.edge.connect(), desk.edge.connect()
+    desk.edge.accept()
+    publisher.declare("q")
+    desk.parts.alarms.set("memory", low=True)
+    assert states(desk) == ["blocking", "blocking", "pre_init"]
+    publisher.publish(b"1")
+    assert states(desk) == ["blocked", "blocking", "pre_init"]
+    desk.parts.alarms.set("memory", low=False)
+    assert states(desk) == ["running", "running", "pre_init"]
+
+
+def test_who_waits_for_slow_consumers_is_in_flow() -> None:
+    desk = Desk()
+    publisher, consumer = desk.edge.connect(), desk.edge.connect()
+    publisher.declare("q")
+    consumer.consume("q", prefetch=1)
+    publisher.publish(*(b"" for _ in range(5000)))
+    assert states(desk) == ["flow", "running"]
+
+
+def test_a_connection_is_closed_with_a_reason() -> None:
+    desk = Desk()
+    client, other = desk.edge.connect(), desk.edge.connect()
+    client.connection.name = "chosen"
+    assert desk.ask("connections.close", name="chosen", reason="maintenance") == {"closed": 1}
+    client.expect_closed(320, "CONNECTION_FORCED - maintenance")
+    assert states(desk) == ["closing", "running"]
+    other.declare("q")
+
+
+@pytest.mark.parametrize(
+    ("which", "closed"),
+    [
+        ({"user": "alice"}, [True, False]),
+        ({"user": "alice", "vhost": "/"}, [True, False]),
+        ({"user": "alice", "vhost": "v"}, [False, False]),
+        ({"vhost": "/"}, [True, True]),
+        ({"everybody": True}, [True, True]),
+    ],
+)
+def test_many_are_closed_at_once(which: dict[str, object], closed: list[bool]) -> None:
+    desk = Desk()
+    desk.edge.connect(user="alice", password="wonder")
+    desk.edge.connect()
+    assert desk.ask("connections.close", **which) == {"closed": sum(closed)}
+    assert states(desk) == ["closing" if each else "running" for each in closed]
+
+
+def test_refusals() -> None:
+    desk = Desk()
+    assert desk.refusal("connections.close", name="x") == "NOT_FOUND: no connection 'x'"
+    assert desk.refusal("connections.close").startswith("SYNTAX_ERROR: say which connections")
+
+
+def test_a_reason_without_an_end_is_cut() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    desk.ask("connections.close", everybody=True, reason="é" * 1000)
+    client.expect_closed(320, "CONNECTION_FORCED - é")
+
+
+def test_channels() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.confirm_select()
+    client.consume("q", prefetch=7)
+    client.publish(b"1", b"2")
+    name = client.connection.name
+    assert desk.rows("channels.list") == [
+        {
+            "name": f"{name} (1)",
+            "connection": name,
+            "number": 1,
+            "user": "guest",
+            "vhost": "/",
+            "transactional": False,
+            "confirm": True,
+            "consumer_count": 1,
+            "messages_unacknowledged": 2,
+            "messages_unconfirmed": 0,
+            "prefetch_count": 7,
+            "global_prefetch_count": 0,
+        }
+    ]
+
+
+def test_consumers() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.consume("q", tag="c", no_ack=True)
+    assert desk.rows("consumers.list", vhost="/") == [
+        {
+            "vhost": "/",
+            "queue_name": "q",
+            "consumer_tag": "c",
+            "channel": f"{client.connection.name} (1)",
+            "ack_required": False,
+            "exclusive": False,
+            "priority": 0,
+            "prefetch_count": 0,
+            "messages_unacknowledged": 0,
+        }
+    ]
+    desk.ask("vhosts.add", name="v")
+    assert desk.rows("consumers.list", vhost="v") == []

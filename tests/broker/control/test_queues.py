@@ -1,0 +1,133 @@
+"""queues.*, exchanges.list and bindings.list at the desk."""
+
+import pytest
+
+from fluffle.protocol.methods import Basic, pamqp_table
+from fluffle.protocol.wire import to_table
+from tests.broker.control.desk import Desk
+
+HERE = {"vhost": "/"}
+
+
+def test_what_a_queue_is_and_holds() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q", arguments=pamqp_table(to_table({"x-max-length": 9})))
+    client.consume("q", prefetch=1)
+    client.publish(b"1", b"2", b"3")
+    row = {
+        "vhost": "/",
+        "name": "q",
+        "type": "classic",
+        "durable": False,
+        "auto_delete": False,
+        "exclusive": False,
+        "owner": None,
+        "arguments": {"x-max-length": 9},
+        "messages": 3,
+        "messages_ready": 2,
+        "messages_unacknowledged": 1,
+        "consumers": 1,
+        "state": "running",
+    }
+    assert desk.rows("queues.list") == [row]
+    assert desk.ask("queues.show", name="q", **HERE) == row
+
+
+def test_an_exclusive_queue_names_its_connection() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q", exclusive=True)
+    row = desk.ask("queues.show", name="q", **HERE)
+    assert (row["exclusive"], row["owner"]) == (True, client.connection.name)
+
+
+def test_a_purge_takes_what_is_ready_and_says_how_much() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.publish(b"1", b"2", b"3")
+    client.call(Basic.Get(queue="q"), Basic.GetOk)
+    assert desk.ask("queues.purge", name="q", **HERE) == {"messages": 2}
+    assert desk.ask("queues.show", name="q", **HERE)["messages"] == 1
+
+
+def test_a_deletion_cancels_consumers() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.consume("q")
+    assert desk.refusal("queues.delete", name="q", **HERE, if_unused=True) == (
+        "PRECONDITION_FAILED: queue 'q' in vhost '/' in use"
+    )
+    assert desk.ask("queues.delete", name="q", **HERE) == {"messages": 0}
+    assert client.names() == ["Basic.Cancel"]
+    assert desk.rows("queues.list") == []
+
+
+def test_a_queue_may_have_to_be_empty() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.publish(b"1")
+    assert "not empty" in desk.refusal("queues.delete", name="q", **HERE, if_empty=True)
+    assert desk.ask("queues.delete", name="q", **HERE) == {"messages": 1}
+
+
+def test_exclusive_queues_are_no_secret_to_operators() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q", exclusive=True)
+    client.publish(b"1")
+    assert desk.ask("queues.purge", name="q", **HERE) == {"messages": 1}
+    assert desk.ask("queues.delete", name="q", **HERE) == {"messages": 0}
+    client.close()
+
+
+@pytest.mark.parametrize("verb", ["queues.show", "queues.purge", "queues.delete"])
+def test_what_is_not_there(verb: str) -> None:
+    desk = Desk()
+    assert desk.refusal(verb, name="q", **HERE) == "NOT_FOUND: no queue 'q' in vhost '/'"
+    assert desk.refusal(verb, name="q", vhost="v") == "NOT_FOUND: vhost 'v' does not exist"
+
+
+def test_a_list_goes_on_while_queues_come_and_go() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    for name in ("a", "b", "c"):
+        client.declare(name)
+    rows = desk._result("queues.list", {})
+    assert next(rows)["name"] == "a"
+    client.delete("b")
+    client.declare("d")
+    assert [row["name"] for row in rows] == ["c"]
+
+
+def test_exchanges_and_bindings() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.declare_exchange("x", "topic")
+    client.bind("q", "x", "a.#")
+    assert desk.rows("exchanges.list")[-1] == {
+        "vhost": "/",
+        "name": "x",
+        "type": "topic",
+        "durable": False,
+        "auto_delete": False,
+        "internal": False,
+        "arguments": {},
+    }
+    implied = {
+        "vhost": "/",
+        "source_name": "",
+        "source_kind": "exchange",
+        "destination_name": "q",
+        "destination_kind": "queue",
+        "routing_key": "q",
+        "arguments": {},
+    }
+    assert desk.rows("bindings.list", vhost="/") == [
+        implied,
+        {**implied, "source_name": "x", "routing_key": "a.#"},
+    ]
