@@ -43,7 +43,7 @@ def list_bindings(parts: Parts, *, vhost: str | None = None) -> Rows:
 def bindings_in(vhost: VirtualHost) -> Iterator[Binding]:
     for name in tuple(vhost.queues):
         yield Binding(DEFAULT_EXCHANGE, name, DestinationKind.QUEUE, name)
-    yield from vhost.topology.bindings()
+    yield from vhost.topology.bindings
 
 
 def binding_row(vhost: VirtualHost, binding: Binding) -> Row:

@@ -161,7 +161,7 @@ def binding_entries(vhost: VirtualHost) -> Iterator[Entry]:
             "routing_key": binding.routing_key,
             "arguments": plain(binding.arguments),
         }
-        for binding in vhost.topology.bindings()
+        for binding in vhost.topology.bindings
         if _is_exported(vhost, DestinationKind.EXCHANGE, binding.source)
         and _is_exported(vhost, binding.destination_kind, binding.destination)
     )

@@ -174,6 +174,7 @@ class Topology:
         exchange = self._exchanges.get(source)
         return iter(()) if exchange is None else iter(exchange.matcher)
 
+    @property
     def bindings(self) -> Iterator[Binding]:
         """All of them but those of the default exchange; they may change in between."""
         for end in tuple(self._inbound):
