@@ -1,23 +1,23 @@
 """A batch: what must become durable together.  It is never split over two commits."""
 
-from fluffle.storage.layout import INDEX_END, catalog_key, catalog_value, cut
+from fluffle.storage.layout import INDEX_END, Table, catalog_key, catalog_value, cut
 from fluffle.storage.record import Change, Deletion
 
 
 class Batch:
-    """Changes of logs and of the catalog, in order."""
+    """Changes of logs, in order, and values of other tables."""
 
-    __slots__ = ("changes", "definitions", "size_bytes")
+    __slots__ = ("changes", "size_bytes", "values")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
-        self.definitions: dict[bytes, bytes | None] = {}
-        """Key -> value as on disk; None removes."""
+        self.values: dict[tuple[Table, bytes], bytes | None] = {}
+        """Table and key -> value as on disk; None removes."""
         self.size_bytes = 0
         """Bytes of payload and values."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.definitions)
+        return bool(self.changes or self.values)
 
     def append(self, group: int, index: int, payload: bytes, *, tag: int = 0) -> None:
         """Add an entry to a group's log.
@@ -43,9 +43,17 @@ class Batch:
 
     def put(self, kind: str, name: bytes, value: bytes) -> None:
         """Write a definition, in place of what had its name."""
-        self.definitions[catalog_key(kind, name)] = catalog_value(kind, name, value)
-        self.size_bytes += len(name) + len(value)
+        self.write(Table.CATALOG, catalog_key(kind, name), catalog_value(kind, name, value))
 
     def remove(self, kind: str, name: bytes) -> None:
         """Delete a definition, if there is one."""
-        self.definitions[catalog_key(kind, name)] = None
+        self.erase(Table.CATALOG, catalog_key(kind, name))
+
+    def write(self, table: Table, key: bytes, value: bytes) -> None:
+        """Write a value of the tables catalog or raft, in place of what was there."""
+        self.values[table, key] = value
+        self.size_bytes += len(value)
+
+    def erase(self, table: Table, key: bytes) -> None:
+        """Delete a value, if it is there."""
+        self.values[table, key] = None

@@ -26,6 +26,7 @@ from fluffle.storage.errors import (
     Corrupt,
     DiskFull,
     NewerFormat,
+    OlderFormat,
     StorageError,
     StoreInUse,
     StoreMissing,
@@ -179,7 +180,9 @@ def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environm
         _forget_cached_meta(folder / DATA_FILE)
         environment = _open(folder, map_bytes=map_bytes)
         try:
-            databases = _checked_databases(environment, directory)
+            if _format(environment, directory) < FORMAT:
+                _upgrade(environment)
+            databases = _databases(environment)
         except BaseException:
             environment.close()
             raise
@@ -195,7 +198,7 @@ def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environm
 def read_environment(directory: Path) -> Environment:
     """Open the store in `directory` for reading only, beside the node that may be running.
 
-    Raises `StoreMissing`, `NewerFormat`, `Corrupt`, `StorageError`.
+    Raises `StoreMissing`, `NewerFormat`, `OlderFormat`, `Corrupt`, `StorageError`.
     """
     folder = directory / STORE_FOLDER
     if not (folder / DATA_FILE).exists():
@@ -203,7 +206,9 @@ def read_environment(directory: Path) -> Environment:
     try:
         environment = _open(folder, map_bytes=MAP_BYTES, readonly=True)
         try:
-            databases = _checked_databases(environment, directory)
+            if (found := _format(environment, directory)) < FORMAT:
+                raise OlderFormat(directory, found, FORMAT)
+            databases = _databases(environment)
         except BaseException:
             environment.close()
             raise
@@ -279,8 +284,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _checked_databases(environment: lmdb.Environment, directory: Path) -> Databases:
-    """The tables of a store in a format that is known.  Raises `NewerFormat`, `Corrupt`."""
+def _format(environment: lmdb.Environment, directory: Path) -> int:
+    """The format of a store, one that is known.  Raises `NewerFormat`, `Corrupt`."""
     system = environment.open_db(Table.SYSTEM.value, create=False)
     with environment.begin(db=system) as transaction:
         value = transaction.get(FORMAT_KEY)
@@ -289,12 +294,24 @@ def _checked_databases(environment: lmdb.Environment, directory: Path) -> Databa
     found = format_number(value)
     if found > FORMAT:
         raise NewerFormat(directory, found, FORMAT)
+    return found
+
+
+def _databases(environment: lmdb.Environment) -> Databases:
     return {table: environment.open_db(table.value, create=False) for table in Table}
+
+
+def _upgrade(environment: lmdb.Environment) -> None:
+    """Bring a store of format 1 to that of today: the table raft was added."""
+    system = environment.open_db(Table.SYSTEM.value, create=False)
+    with environment.begin(write=True) as transaction:
+        environment.open_db(Table.RAFT.value, txn=transaction)
+        transaction.put(FORMAT_KEY, format_value(), db=system)
 
 
 def _used_bytes(transaction: lmdb.Transaction, databases: Databases) -> int:
     used = 0
-    for table in (Table.HOT, Table.COLD, Table.CATALOG):
+    for table in (Table.HOT, Table.COLD, Table.CATALOG, Table.RAFT):
         stat = transaction.stat(databases[table])
         pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         used += pages * stat["psize"]

@@ -26,6 +26,16 @@ class NewerFormat(StorageError):
         )
 
 
+class OlderFormat(StorageError):
+    """The directory was written by an earlier version, and is opened for reading only."""
+
+    def __init__(self, directory: Path, found: int, known: int) -> None:
+        super().__init__(
+            f"{directory} has format {found}; start a node of this version on it, which makes it "
+            f"format {known}, or read it with the version that wrote it"
+        )
+
+
 class StoreMissing(StorageError):
     """There is no store in a directory that should hold one."""
 
@@ -44,3 +54,12 @@ class Corrupt(StorageError):
         super().__init__(f"corrupt: {where}: {what}")
         self.where = where
         self.what = what
+
+
+class CorruptEntry(Corrupt):
+    """Of an entry of a log, of which it is known which."""
+
+    def __init__(self, where: str, what: str, group: int, index: int) -> None:
+        super().__init__(where, what)
+        self.group = group
+        self.index = index

@@ -5,10 +5,17 @@
     hot      sequence:8                    a record, see `record.py`
     cold     group:8 index:8 part:2        tag:8 size:4 crc:4 head_crc:4 piece
     catalog  kind 00 sha256(name):32       crc:4 name_size:4 name value
+    raft     kind:1 group:8 slot:1 part:4  crc:4 content
     system   "format"                      format:4 crc:4
 
 An entry of a group's log is cut into parts, so that no value needs a long stretch of free pages.
 Each part carries the entry's tag and whole size, and is a value of its own once it is cold.
+
+The table raft holds what a Raft group is besides entries.  Its kinds, and what is in them:
+
+    1 head   of the group: all that is small, as `heads.py` says
+    2 image  of the group, in two slots: what is live and the state, in parts of `PART_BYTES`
+    3 owner  of the log whose number stands in place of the group: the Raft group's id, 8 bytes
 
 Rule 1: a checksum covers the key as well, so that a value in the wrong place is found.
 Rule 2: a part's checksum does not depend on the table it is in; moving it changes nothing.
@@ -23,9 +30,10 @@ from hashlib import sha256
 from struct import Struct
 from zlib import crc32
 
-from fluffle.storage.errors import Corrupt
+from fluffle.storage.errors import Corrupt, CorruptEntry
 
-FORMAT = 1
+FORMAT = 2
+"""2 has the table raft; a store of format 1 gets it when a node opens it."""
 
 PART_BYTES = 65_456
 """With its header and LMDB's, a part fills 16 pages of 4 KiB."""
@@ -42,6 +50,7 @@ class Table(Enum):
     HOT = b"hot"
     COLD = b"cold"
     CATALOG = b"catalog"
+    RAFT = b"raft"
     SYSTEM = b"system"
 
 
@@ -51,6 +60,7 @@ COLD_HEAD = Struct(">QII")
 COLD_VALUE = Struct(">QIII")
 CRC = Struct(">I")
 NAME_SIZE = Struct(">I")
+RAFT_KEY = Struct(">BQBI")
 FORMAT_KEY = b"format"
 FORMAT_VALUE = Struct(">I")
 PART = Struct(">QQHQI")
@@ -128,11 +138,11 @@ def cold_part(key: Bytes, value: Bytes) -> Part:
     group, index, number = COLD_KEY.unpack(key)
     if len(value) < COLD_VALUE.size:
         what = f"a value of {len(value)} bytes, shorter than its head"
-        raise Corrupt(_cold_place(group, index, number), what)
+        raise CorruptEntry(_cold_place(group, index, number), what, group, index)
     tag, size_bytes, crc, head_crc = COLD_VALUE.unpack_from(value)
     if head_crc != crc32(value[: COLD_HEAD.size], crc32(key)):
         what = "the head does not match its checksum"
-        raise Corrupt(_cold_place(group, index, number), what)
+        raise CorruptEntry(_cold_place(group, index, number), what, group, index)
     return Part(group, index, number, tag, size_bytes, crc)
 
 
@@ -145,8 +155,20 @@ def cold_piece(part: Part, value: Bytes) -> Bytes:
     piece = value[COLD_VALUE.size :]
     if not part.fits(piece):
         where = _cold_place(part.group, part.index, part.number)
-        raise Corrupt(where, "the bytes do not match their checksum")
+        what = "the bytes do not match their checksum"
+        raise CorruptEntry(where, what, part.group, part.index)
     return piece
+
+
+def cold_index(key: Bytes) -> tuple[int, int]:
+    """Group and index that a cold key says it is of, whether it is right or not.
+
+    Raises `Corrupt` if it cannot be a key of this table.
+    """
+    if len(key) != COLD_KEY.size:
+        raise Corrupt(f"table cold, key {bytes(key).hex()}", "a key that was never written")
+    group, index, _ = COLD_KEY.unpack(key)
+    return group, index
 
 
 def catalog_prefix(kind: str) -> bytes:
@@ -175,6 +197,32 @@ def catalog_item(key: Bytes, value: Bytes) -> tuple[str, bytes, bytes]:
     if crc != crc32(value[CRC.size :], crc32(key)):
         raise Corrupt(where, "the bytes do not match their checksum")
     return kind, bytes(value[name_at : name_at + name_size]), bytes(value[name_at + name_size :])
+
+
+def raft_key(kind: int, group: int, slot: int = 0, part: int = 0) -> bytes:
+    return RAFT_KEY.pack(kind, group, slot, part)
+
+
+def raft_value(key: bytes, content: Bytes) -> bytes:
+    return CRC.pack(crc32(content, crc32(key))) + content
+
+
+def raft_place(key: Bytes) -> tuple[int, int, int, int]:
+    """Kind, group, slot and part of a key of the table raft.  Raises `Corrupt`."""
+    if len(key) != RAFT_KEY.size:
+        raise Corrupt(f"table raft, key {bytes(key).hex()}", "a key that was never written")
+    kind, group, slot, part = RAFT_KEY.unpack(key)
+    return kind, group, slot, part
+
+
+def raft_content(key: Bytes, value: Bytes) -> bytes:
+    """What is in a value of the table raft.  Raises `Corrupt`."""
+    kind, group, slot, part = raft_place(key)
+    content = bytes(value[CRC.size :])
+    if bytes(value[: CRC.size]) != CRC.pack(crc32(content, crc32(key))):
+        where = f"table raft, kind {kind} group {group} slot {slot} part {part}"
+        raise Corrupt(where, "the bytes do not match their checksum")
+    return content
 
 
 def format_value(number: int = FORMAT) -> bytes:

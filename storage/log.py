@@ -19,19 +19,28 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from fluffle.storage.disk import Disk, Outcome, View, Work
-from fluffle.storage.errors import Corrupt
+from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import (
     INDEX_END,
     SEQUENCE,
     Part,
     Table,
+    cold_index,
     cold_key,
-    cold_part,
     sequence_number,
 )
 from fluffle.storage.mover import Debt, Move, Mover, Tuning
 from fluffle.storage.positions import Positions
-from fluffle.storage.reading import Entry, Records, assemble, cold_heads, cold_parts, missing_record
+from fluffle.storage.reading import (
+    Entry,
+    Records,
+    assemble,
+    cold_heads,
+    cold_parts,
+    cold_survey,
+    missing_entry,
+    missing_record,
+)
 from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place, sequence_of
 
 SLICE = 1024
@@ -155,16 +164,19 @@ class Log:
                 recovered = self._recover_records(view)
 
     def _recover_cold(self, view: View) -> None:
-        """The first and the last index of every group, by leaping over what is between."""
+        """The first and the last index of every group, by leaping over what is between.
+
+        Values are not looked at: one that is damaged concerns only whoever needs it.
+        """
         first = cold_key(0, 0)
         while (item := next(view.scan(Table.COLD, first, None), None)) is not None:
-            part = cold_part(*item)
-            positions = self._positions(part.group)
-            positions.widen_cold(part.index)
-            first = cold_key(part.group + 1, 0)
+            group, index = cold_index(item[0])
+            positions = self._positions(group)
+            positions.widen_cold(index)
+            first = cold_key(group + 1, 0)
             last = view.last_key(Table.COLD, first)
             assert last is not None
-            positions.last = cold_part(last, view.get(Table.COLD, last) or b"").index
+            positions.last = cold_index(last)[1]
             positions.widen_cold(positions.last)
 
     def _recover_records(self, view: View) -> int:
@@ -210,7 +222,7 @@ class Log:
     def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[Part]:
         """What a group's log holds on disk, in order: the first part of each entry, without bytes.
 
-        Read in slices, so that changes meanwhile do no harm.  Raises `Corrupt`.
+        Read in slices, so that changes meanwhile do no harm.  Raises `CorruptEntry`.
         """
         while True:
             with self._disk.view() as view:
@@ -223,16 +235,37 @@ class Log:
     def read(self, group: int, first: int, stop: int, *, bytes_max: int) -> list[Entry]:
         """Entries from index `first` up to `stop`, as far as they are on disk.
 
-        Ends with the entry that reaches `bytes_max`.  Raises `Corrupt`.
+        No more than `bytes_max` of payload, but at least one entry if there is any.  Raises
+        `CorruptEntry`.
         """
         entries: list[Entry] = []
         with self._disk.view() as view:
             for entry in self._read(view, group, first, stop):
-                entries.append(entry)
                 bytes_max -= len(entry.payload)
-                if bytes_max <= 0:
+                if entries and bytes_max < 0:
                     break
+                entries.append(entry)
         return entries
+
+    def survey(
+        self, group: int, first: int, stop: int, *, checked_from: int
+    ) -> Iterator[tuple[int, int | None]]:
+        """Index and tag of every entry, without a tag if it is damaged; nothing is raised.
+
+        From `checked_from` on every byte is read, below only the heads of cold entries.
+        """
+        while True:
+            with self._disk.view() as view:
+                found = list(islice(self._survey(view, group, first, stop, checked_from), SLICE))
+            yield from found
+            if len(found) < SLICE:
+                return
+            first = found[-1][0] + 1
+
+    def bounds(self, group: int) -> tuple[int, int]:
+        """No entry on disk has an index below the first number, or not below the second."""
+        positions = self._groups.get(group)
+        return (0, 0) if positions is None else positions.bounds
 
     def _heads(self, view: View, group: int, first: int, stop: int) -> Iterator[Part]:
         positions = self._groups.get(group)
@@ -244,7 +277,13 @@ class Log:
                 yield part
         records = Records(view)
         for index, where in positions.hot(first, stop):
-            yield records.head(where) or next(cold_heads(view, group, index, index + 1))
+            head = records.head(where)
+            if head is None:
+                # The commit that runs has moved it already.
+                head = next(cold_heads(view, group, index, index + 1), None)
+            if head is None:
+                raise missing_entry(group, index)
+            yield head
 
     def _read(self, view: View, group: int, first: int, stop: int) -> Iterator[Entry]:
         positions = self._groups.get(group)
@@ -256,10 +295,39 @@ class Log:
                 yield entry
         records = Records(view)
         for index, where in positions.hot(first, stop):
-            # The commit that runs may have moved it already.
-            is_hot = records.head(where) is not None
-            parts = records.parts(where) if is_hot else cold_parts(view, group, index, index + 1)
-            yield next(assemble(parts))
+            yield _hot_entry(view, records, group, index, where)
+
+    def _survey(
+        self, view: View, group: int, first: int, stop: int, checked_from: int
+    ) -> Iterator[tuple[int, int | None]]:
+        positions = self._groups.get(group)
+        if positions is None:
+            return
+        doomed = self._mover.doomed(group)
+        for index, tag in cold_survey(view, group, first, positions.cold_end(stop), checked_from):
+            if not (doomed and _is_doomed(index, doomed)):
+                yield index, tag
+        records = Records(view)
+        for index, where in positions.hot(first, stop):
+            try:
+                yield index, _hot_entry(view, records, group, index, where).tag
+            except Corrupt:
+                yield index, None
+
+
+def _hot_entry(view: View, records: Records, group: int, index: int, where: int) -> Entry:
+    """An entry that is in the hot window, or was until the commit that runs moved it."""
+    try:
+        is_hot = records.head(where) is not None
+        parts = records.parts(where) if is_hot else cold_parts(view, group, index, index + 1)
+        entry = next(assemble(parts), None)
+    except CorruptEntry:
+        raise
+    except Corrupt as damage:
+        raise CorruptEntry(damage.where, damage.what, group, index) from damage
+    if entry is None:
+        raise missing_entry(group, index)
+    return entry
 
 
 def _last_after(change: Part | Deletion, last: int) -> int:

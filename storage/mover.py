@@ -45,7 +45,7 @@ Move = tuple[int, int]
 class Mover:
     """The hot window and the debts."""
 
-    __slots__ = ("_debts", "_leaving", "_tuning", "_window", "_window_bytes")
+    __slots__ = ("_debts", "_debts_of", "_leaving", "_tuning", "_window", "_window_bytes")
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
@@ -54,6 +54,8 @@ class Mover:
         self._window_bytes = 0
         self._debts: deque[Debt] = deque()
         """Oldest first."""
+        self._debts_of: dict[int, deque[Deletion]] = {}
+        """The same by group."""
         self._leaving = 0
         """How many records leave with the commit that runs."""
 
@@ -69,10 +71,11 @@ class Mover:
     def owe(self, debt: Debt) -> None:
         """A deletion concerns entries that may be cold."""
         self._debts.append(debt)
+        self._debts_of.setdefault(debt.deletion.group, deque()).append(debt.deletion)
 
     def doomed(self, group: int) -> list[tuple[int, int]]:
         """Stretches of indexes whose cold entries are deleted, though they are still there."""
-        return [debt[1:] for _, debt in self._debts if debt.group == group]
+        return [debt[1:] for debt in self._debts_of.get(group, ())]
 
     def trim(self, incoming_deletions: int, work: Work) -> None:
         """Have the oldest debts paid, as far as one commit can."""
@@ -106,7 +109,16 @@ class Mover:
         for _ in range(self._leaving):
             self._window_bytes -= self._window.popleft()[1]
         self._leaving = 0
-        return [self._debts.popleft().deletion for _ in range(outcome.trims_finished)]
+        return [self._pay() for _ in range(outcome.trims_finished)]
+
+    def _pay(self) -> Deletion:
+        """The oldest debt has been paid."""
+        deletion = self._debts.popleft().deletion
+        of_group = self._debts_of[deletion.group]
+        of_group.popleft()
+        if not of_group:
+            del self._debts_of[deletion.group]
+        return deletion
 
     def _together(self, records: Records, start: int) -> int:
         """Where the records end that must leave with the one at `start`: those that go on with

@@ -42,6 +42,16 @@ class Positions:
         hot_first = self._indexes[self._head] if self._head < len(self._indexes) else stop
         return min(stop, hot_first, self.cold_stop)
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """No entry is below the first number, or not below the second."""
+        if self._head == len(self._indexes):
+            return self.cold_first, self.cold_stop
+        hot_first, hot_stop = self._indexes[self._head], self._indexes[-1] + 1
+        if self.cold_first == self.cold_stop:
+            return hot_first, hot_stop
+        return min(self.cold_first, hot_first), max(self.cold_stop, hot_stop)
+
     def append(self, index: int, place: int) -> None:
         self._indexes.append(index)
         self._places.append(place)

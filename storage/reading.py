@@ -2,10 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from fluffle.storage.disk import View
-from fluffle.storage.errors import Corrupt
-from fluffle.storage.layout import SEQUENCE, Bytes, Part, Table, cold_key, cold_part, cold_piece
+from fluffle.storage.errors import Corrupt, CorruptEntry
+from fluffle.storage.layout import (
+    PART_BYTES,
+    SEQUENCE,
+    Bytes,
+    Part,
+    Table,
+    cold_index,
+    cold_key,
+    cold_part,
+    cold_piece,
+)
 from fluffle.storage.record import Record, row_of, sequence_of
 
 
@@ -50,6 +61,11 @@ class Records:
             sequence, number = sequence + 1, 0
 
 
+def missing_entry(group: int, index: int) -> CorruptEntry:
+    """What is wrong when an entry is not where it was put."""
+    return CorruptEntry(f"group {group} index {index}", "it is missing", group, index)
+
+
 def missing_record(sequence: int) -> Corrupt:
     """What is wrong when a hot record is not there, though it has not left the window."""
     return Corrupt(f"table hot, record {sequence}", "it is missing")
@@ -70,16 +86,48 @@ def cold_parts(view: View, group: int, first: int, stop: int) -> Iterator[tuple[
         yield part, cold_piece(part, value)
 
 
+def cold_survey(
+    view: View, group: int, first: int, stop: int, checked_from: int
+) -> Iterator[tuple[int, int | None]]:
+    """Index and tag of each cold entry in a stretch, without a tag if it is damaged.
+
+    From `checked_from` on every byte is read, below only the heads.
+    """
+    stretch = view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop))
+    for (_, index), items in groupby(stretch, lambda item: cold_index(item[0])):
+        try:
+            yield index, _checked_tag(items, with_bytes=index >= checked_from)
+        except Corrupt:
+            yield index, None
+
+
+def _checked_tag(items: Iterator[tuple[Bytes, Bytes]], *, with_bytes: bool) -> int:
+    """The tag of the entry that has these parts.  Raises `Corrupt`."""
+    tag = size = number = 0
+    for number, (key, value) in enumerate(items, start=1):
+        part = cold_part(key, value)
+        if part.number != number - 1:
+            raise missing_entry(part.group, part.index)
+        if with_bytes:
+            cold_piece(part, value)
+        tag, size = part.tag, part.size_bytes
+    if number != max(1, -(-size // PART_BYTES)):
+        raise Corrupt("table cold", f"{number} parts of an entry of {size} bytes")
+    return tag
+
+
 def assemble(parts: Iterator[tuple[Part, Bytes]]) -> Iterator[Entry]:
     """Entries from the parts of each in order.  Raises `Corrupt` if one is missing."""
     for head, piece in parts:
         if head.number:
-            raise Corrupt(head.name, "the parts before it are missing")
+            what = "the parts before it are missing"
+            raise CorruptEntry(head.name, what, head.group, head.index)
         pieces, size = [piece], len(piece)
         while size < head.size_bytes:
             part, piece = next(parts, (None, b""))
             if part is None or not _is_next(head, part, len(pieces)):
-                raise Corrupt(head.name, f"its part {len(pieces)} is missing")
+                what = f"its part {len(pieces)} is missing"
+                raise CorruptEntry(head.name, what, head.group, head.index)
             pieces.append(piece)
             size += len(piece)
         yield Entry(head.index, head.tag, b"".join(pieces))

@@ -22,7 +22,7 @@ from struct import Struct
 from typing import NamedTuple
 from zlib import crc32
 
-from fluffle.storage.errors import Corrupt
+from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import Bytes, Part
 
 HEAD = Struct(">QQII")
@@ -178,11 +178,16 @@ class Record:
         """The bytes of a part; they live as long as the value.  Raises `Corrupt`."""
         piece = self.raw_piece(row)
         if not row.part.fits(piece):
-            raise self._corrupt(f"the bytes of {row.part.name} do not match their checksum")
+            what = f"the bytes of {row.part.name} do not match their checksum"
+            raise CorruptEntry(self._where, what, row.part.group, row.part.index)
         return piece
 
+    @property
+    def _where(self) -> str:
+        return f"table hot, record {self.sequence}"
+
     def _corrupt(self, what: str) -> Corrupt:
-        return Corrupt(f"table hot, record {self.sequence}", what)
+        return Corrupt(self._where, what)
 
 
 def _part_row(part: Part, offset: int) -> bytes:

@@ -124,21 +124,21 @@ class Store:
         if self._failed is not None or not (self._submitted or self.log.needs_upkeep):
             return None
         changes: list[Change] = []
-        definitions: dict[bytes, bytes | None] = {}
+        values: dict[tuple[Table, bytes], bytes | None] = {}
         self._running = []
         size_bytes = 0
         while self._submitted and size_bytes < COMMIT_BYTES_MAX:
             batch, on_durable = self._submitted.popleft()
             self._running.append((batch, on_durable))
             changes += batch.changes
-            definitions.update(batch.definitions)
+            values.update(batch.values)
             size_bytes += batch.size_bytes
         work = Work()
-        for key, value in definitions.items():
+        for (table, key), value in values.items():
             if value is None:
-                work.removes.append((Table.CATALOG, key))
+                work.removes.append((table, key))
             else:
-                work.puts.append((Table.CATALOG, key, value))
+                work.puts.append((table, key, value))
         try:
             self.log.begin(changes, work)
         except StorageError as error:

@@ -25,6 +25,7 @@ from fluffle.storage.environment import (
 from fluffle.storage.errors import (
     Corrupt,
     NewerFormat,
+    OlderFormat,
     StorageError,
     StoreInUse,
     StoreMissing,
@@ -117,6 +118,29 @@ def test_a_newer_format_is_refused_untouched(
     assert (tmp_path / STORE_FOLDER / DATA_FILE).read_bytes() == before
     assert open_descriptors() == descriptors
     assert "in use" not in open_elsewhere(tmp_path)
+
+
+def test_a_store_of_format_1_gets_what_it_lacks_from_a_node_and_not_from_a_reader(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / STORE_FOLDER
+    folder.mkdir()
+    old = lmdb.open(str(folder), max_dbs=4)
+    for name in (b"hot", b"cold", b"catalog"):
+        old.open_db(name)
+    with old.begin(write=True, db=old.open_db(b"system")) as transaction:
+        transaction.put(FORMAT_KEY, format_value(1))
+    old.close()
+    with pytest.raises(OlderFormat, match="has format 1; start a node of this version on it"):
+        read_environment(tmp_path)
+    environment = open_environment(tmp_path)
+    environment.commit(Work(puts=[(Table.RAFT, b"key", b"value")]))
+    environment.close()
+    reader = read_environment(tmp_path)
+    with reader.view() as view:
+        assert bytes(view.get(Table.RAFT, b"key") or b"") == b"value"
+        assert bytes(view.get(Table.SYSTEM, FORMAT_KEY) or b"") == format_value()
+    reader.close()
 
 
 def test_a_damaged_format_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fluffle.storage.layout import (
     catalog_item,
     catalog_key,
     catalog_value,
+    cold_index,
     cold_key,
     cold_part,
     cold_piece,
@@ -20,6 +21,9 @@ from fluffle.storage.layout import (
     cut,
     format_number,
     format_value,
+    raft_content,
+    raft_key,
+    raft_value,
     sequence_number,
 )
 
@@ -65,6 +69,7 @@ def read_catalog(key: bytes, value: bytes) -> object:
     [
         (read_cold, cold_key(1, 2), cold_value(PART, PIECE)),
         (read_catalog, catalog_key("queue", b"q"), catalog_value("queue", b"q", b"value")),
+        (raft_content, raft_key(1, 2), raft_value(raft_key(1, 2), b"head")),
     ],
 )
 def test_no_flipped_bit_of_key_or_value_goes_unnoticed(
@@ -87,6 +92,10 @@ def test_keys_of_another_length_are_corrupt() -> None:
         cold_part(b"\0", b"")
     with pytest.raises(Corrupt, match="table hot, key 00: a key that was never written"):
         sequence_number(b"\0")
+    with pytest.raises(Corrupt, match="table cold, key 00: a key that was never written"):
+        cold_index(b"\0")
+    with pytest.raises(Corrupt, match="table raft, key 00: a key that was never written"):
+        raft_content(b"\0", b"")
 
 
 def test_definitions_come_back_with_names_of_any_length() -> None:
@@ -109,9 +118,12 @@ def test_what_is_on_disk_does_not_change_by_accident() -> None:
     assert cold_value(PART, PIECE).hex() == GOLDEN_COLD
     assert catalog_key("q", b"n").hex()[:4] == "7100"
     assert catalog_value("q", b"n", b"v").hex() == GOLDEN_CATALOG
+    assert raft_key(1, 2, 3, 4).hex() == "0100000000000000020300000004"
+    assert raft_value(raft_key(1, 2, 3, 4), b"v").hex() == GOLDEN_RAFT
     assert format_value().hex() == GOLDEN_FORMAT
 
 
 GOLDEN_COLD = "00000000000000030000000794fa3b6ecc2db2dd7061796c6f6164"
 GOLDEN_CATALOG = "ded9eb59000000016e76"
-GOLDEN_FORMAT = "000000015643ef8a"
+GOLDEN_RAFT = "a229aa8576"
+GOLDEN_FORMAT = "00000002cf4abe30"

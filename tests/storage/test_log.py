@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
-from fluffle.storage.errors import Corrupt
-from fluffle.storage.layout import INDEX_END, PART_BYTES, Table, cold_key
+from fluffle.storage.errors import Corrupt, CorruptEntry
+from fluffle.storage.layout import INDEX_END, PART_BYTES, SEQUENCE, Table, cold_key
 from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.mover import Tuning
 from tests.storage.support import Host
 
 
@@ -40,11 +41,13 @@ def test_entries_are_read_by_index(host: Host) -> None:
     ]
 
 
-def test_reading_ends_with_the_entry_that_reaches_the_limit(host: Host) -> None:
+@pytest.mark.parametrize(("bytes_max", "read"), [(0, 1), (13, 1), (14, 2), (15, 2), (21, 3)])
+def test_reading_ends_before_the_limit_but_not_before_an_entry(
+    host: Host, bytes_max: int, read: int
+) -> None:
     host.append(1, *range(1, 10))
-    entries = host.log.read(1, 1, 100, bytes_max=8)
-    assert [entry.index for entry in entries] == [1, 2]
-    assert [entry.index for entry in host.log.read(1, 1, 100, bytes_max=0)] == [1]
+    entries = host.log.read(1, 1, 100, bytes_max=bytes_max)
+    assert [entry.index for entry in entries] == list(range(1, read + 1))
 
 
 def test_an_entry_without_bytes_is_an_entry(host: Host) -> None:
@@ -271,6 +274,84 @@ def test_a_missing_part_is_reported() -> None:
         host.read(1)
 
 
+def test_damage_says_which_entry_it_is_of() -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1, 2)  # record 1
+    host.append(2, 1, payload=bytes(500))
+    disk.flip(Table.COLD, cold_key(1, 2), 20)
+    with pytest.raises(CorruptEntry) as caught:
+        host.read(1)
+    assert (caught.value.group, caught.value.index) == (1, 2)
+    disk.lose(Table.HOT, SEQUENCE.pack(2))
+    with pytest.raises(CorruptEntry, match="group 2 index 1: it is missing") as caught:
+        host.read(2)
+    assert (caught.value.group, caught.value.index) == (2, 1)
+    with pytest.raises(CorruptEntry, match="group 2 index 1: it is missing"):
+        host.indexes(2)
+
+
+def test_damage_of_the_head_of_a_record_is_damage_of_what_is_read_from_it() -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1, 2)
+    disk.flip(Table.HOT, SEQUENCE.pack(1), 0)
+    with pytest.raises(CorruptEntry, match="table hot, record 1: this is record") as caught:
+        host.read(1, 2)
+    assert (caught.value.group, caught.value.index) == (1, 2)
+
+
+def survey(host: Host, group: int, checked_from: int = 0) -> list[tuple[int, int | None]]:
+    return list(host.log.survey(group, 0, INDEX_END, checked_from=checked_from))
+
+
+def test_a_survey_tells_what_is_there_and_what_is_damaged() -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk, Tuning(window_bytes=PART_BYTES, moved_bytes=PART_BYTES))
+    for index in (1, 2, 3, 4):
+        host.append(1, index, payload=bytes(2 * PART_BYTES))
+    host.append(1, 5)
+    assert cold_indexes(host, 1) == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert survey(host, 1) == [(index, index) for index in range(1, 6)]
+    disk.lose(Table.COLD, cold_key(1, 1, 1))
+    disk.flip(Table.COLD, cold_key(1, 2, 1), 100)  # the bytes
+    disk.flip(Table.COLD, cold_key(1, 3, 0), 3)  # the head
+    disk.lose(Table.COLD, cold_key(1, 4, 0))
+    [newest] = hot_keys(disk)
+    disk.flip(Table.HOT, newest, -1)
+    assert survey(host, 1) == [(index, None) for index in range(1, 6)]
+    assert survey(host, 1, 3) == [(1, None), (2, 2), (3, None), (4, None), (5, None)]
+
+
+def hot_keys(disk: Disk) -> list[bytes]:
+    with disk.view() as view:
+        return [bytes(key) for key, _ in view.scan(Table.HOT, b"", None)]
+
+
+@pytest.mark.parametrize("at", [0, 20])
+def test_a_store_opens_though_the_first_and_last_cold_entries_are_damaged(at: int) -> None:
+    disk = MemoryDisk()
+    host = Host(lambda: disk)
+    host.append(1, 1, 2, 3)
+    host.append(2, 1, payload=bytes(600))
+    for index in (1, 3):
+        disk.flip(Table.COLD, cold_key(1, index), at)
+    host.restart()
+    assert survey(host, 1) == [(1, None), (2, 2), (3, None)]
+    assert host.log.last_index(1) == 3
+
+
+def test_a_survey_is_made_in_slices_and_leaves_out_what_is_deleted(host: Host) -> None:
+    host.append(1, *range(1, 3000))
+    host.append(1, 3000)
+    host.append(1, 3001)
+    host.delete(1, 5, 2001)
+    assert host.writer.step()
+    assert [index for index, _ in survey(host, 1)] == [1, 2, 3, 4, *range(2001, 3002)]
+    assert host.log.bounds(1) == (1, 3002)
+    assert host.log.bounds(2) == (0, 0)
+
+
 # Against a model
 
 GROUPS = st.integers(1, 3)
@@ -281,6 +362,10 @@ ACTIONS = st.one_of(
     st.tuples(st.just("step"), st.just(0), st.just(0), st.just(0)),
     st.tuples(st.just("restart"), st.booleans(), st.just(0), st.just(0)),
 )
+
+
+def tag_of(payload: bytes) -> int:
+    return len(payload)
 
 
 class Entries(dict[int, bytes]):
@@ -321,7 +406,8 @@ class Model:
                 self.serial += 1
                 entries.last += 1
                 entries[entries.last] = b"%d" % self.serial + bytes(b)
-                batch.append(group, entries.last, entries[entries.last])
+                payload = entries[entries.last]
+                batch.append(group, entries.last, payload, tag=tag_of(payload))
         else:
             stop = a + b if action == "delete" else INDEX_END
             batch.delete(group, a, stop)
@@ -348,6 +434,9 @@ class Model:
         for group, entries in self.states[0].items():
             assert self.host.read(group) == entries
             assert self.host.indexes(group) == sorted(entries)
+            assert survey(self.host, group) == [(i, tag_of(entries[i])) for i in sorted(entries)]
+            low, high = self.host.log.bounds(group)
+            assert all(low <= index < high for index in entries)
         assert self.host.fatal == []
 
 
