@@ -8,15 +8,18 @@ from fluffle.protocol.errors import ProtocolError
 
 @dataclass(slots=True)
 class Publishes:
-    """Messages that came one after another with equal basic.publish frames and properties."""
+    """Messages that came one after another on a channel, and of whose properties a broker reads
+    the same."""
 
     channel: int
-    method_frame: bytes
-    """The basic.publish frame as received: the key under which routes are remembered."""
+    methods: list[bytes]
+    """The basic.publish frame of each as received: the key under which routes are remembered."""
     contents: list[bytes]
     """Each message's content in canonical form (see `properties`)."""
     content_bytes: int
     """The summed length of `contents`."""
+    outline: bytes
+    """What a broker reads of the properties (see `properties`)."""
 
 
 @dataclass(slots=True)

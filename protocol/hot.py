@@ -9,8 +9,12 @@ a body in one frame, so for them the canonical form is one slice of what was rec
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import chain, repeat
 from struct import Struct
+from typing import Any, TypeAlias
+
+from fluffle.protocol.properties import outline
 
 FRAME_END = 0xCE
 CLASS_BASIC = 60
@@ -19,11 +23,20 @@ CHANNEL_1 = b"\x00\x01"
 HEADER_FRAME_BYTES_MIN = 22
 """Frame header 7, class 2, weight 2, body size 8, property flags 2, frame end 1."""
 
-NO_HEAD = (b"", 0)
+PROPERTIES_AT = 19
+"""Where raw properties begin in a header frame, behind what `unpack_header` reads."""
 
 HEAD_BYTES_MAX = 1024
 """Longer ones, which have headers of some size, are measured each time: memory is dearer."""
 
+Unpack: TypeAlias = Callable[[bytes, int], tuple[Any, ...]]
+
+Head: TypeAlias = tuple[bytes, bytes, bytes, int, Unpack, tuple[Any, ...]]
+"""What stands before a body: method, header frame and, unless the body is empty, the head of the
+one body frame.  Then the method alone; the channel and the outline of the properties; the length of
+the body; and what reads the parts behind the method that others of its kind share, with these."""
+
+FRAME_HEAD_BYTES = 7
 ACK_FRAME_BYTES = 21
 
 unpack_header = Struct(">BHIHHQ").unpack_from
@@ -37,98 +50,131 @@ unpack_size = Struct(">I").unpack_from
 def scan_publishes(
     buffer: bytes,
     start: int,
-    method: bytes,
     payload_bytes_max: int,
-    append: Callable[[bytes], None],
+    methods: list[bytes],
+    contents: list[bytes],
     *,
-    heads: dict[bytes, tuple[bytes, int]],
-) -> tuple[int, int]:
-    """Append the canonical content of each publish that repeats `method` from `start` on.
+    heads: dict[bytes, Head],
+) -> tuple[int, int, bytes]:
+    """Take the messages from `start` on, where a basic.publish frame begins: method and content.
 
-    `method` is a basic.publish frame and `buffer[start:]` begins with it.  Takes messages as
-    long as their properties are those of the first one, and all are empty or none is.  Returns
-    where it stopped and how many it took; stops before anything incomplete, split over several
-    body frames, larger than `payload_bytes_max` or malformed.  `heads` remembers for the next
-    scans, by method, what stood before a body and the length of that body, unless it is long.
+    Goes on while they are on the same channel and the outline of their properties is the same.
+    Returns where it stopped, the length of all contents and that outline.  Stops before a method
+    that is not in `heads`, which remembers for the next scans how the last message with it began,
+    and before anything incomplete, split over several body frames, larger than `payload_bytes_max`
+    or malformed.
     """
-    begins = buffer.startswith
-    head, body_bytes = heads.get(method, NO_HEAD)
-    if not head or not begins(head, start):
-        head, body_bytes = measure_head(buffer, start, method, payload_bytes_max)
-        if not head:
-            return start, 0
-        if len(head) <= HEAD_BYTES_MAX:
-            heads[method] = head, body_bytes
-    head_bytes = len(head)
-    message_bytes = head_bytes + body_bytes + 1 if body_bytes else head_bytes
-    is_canonical = method[1:3] == CHANNEL_1
-    canonical_head = b"" if is_canonical else renumber_head(head[len(method) :])
-    method_bytes, length = len(method), len(buffer)
-    unpack_parts, front, middle = None, b"", b""
-    position, count = start, 0
-    while True:
-        # One comparison covers the method, the header and the body frame's head: because it
-        # is faster (benchmarks/micro, scan_publishes) than unpacking each of them again.
-        if not begins(head, position):
-            if not (body_bytes and begins(method, position) and position + head_bytes <= length):
+    begins, append, length = buffer.startswith, contents.append, len(buffer)
+    channel = buffer[start + 1 : start + 3]
+    is_canonical = channel == CHANNEL_1
+    position, content_bytes, likeness = start, 0, b""
+    known = find_head(buffer, start, payload_bytes_max, heads)
+    if known is None:
+        known = measure_head(buffer, start, payload_bytes_max, heads)
+    while known is not None and (position == start or known[2] == likeness):
+        head, method, likeness, body_bytes, _, _ = known
+        content_at, body_at = len(method), len(head)
+        message_bytes = body_at + body_bytes + 1 if body_bytes else body_at
+        front = b"" if is_canonical else renumber_head(buffer, position + content_at)
+        count, end = 0, position + message_bytes
+        while end <= length and buffer[end - 1] == FRAME_END:
+            if is_canonical:
+                append(buffer[position + content_at : end])
+            else:
+                append(front + buffer[position + body_at : end])
+            count += 1
+            position = end
+            # One comparison covers the method, the header and the body frame's head: because
+            # it is faster (benchmarks/micro, scan_publishes) than unpacking each of them again.
+            if not begins(head, position):
                 break
-            if unpack_parts is None:
-                unpack_parts = Struct(f">11sQ{head_bytes - method_bytes - 23}sI").unpack_from
-                front, _, middle, _ = unpack_parts(head, method_bytes)
-            found_front, announced, found_middle, body_bytes = unpack_parts(
-                buffer, position + method_bytes
-            )
-            is_alike = (found_front, found_middle, announced) == (front, middle, body_bytes)
-            if not is_alike or not 0 < body_bytes <= payload_bytes_max:
-                break
-            head = buffer[position : position + head_bytes]
-            message_bytes = head_bytes + body_bytes + 1
-            canonical_head = b"" if is_canonical else renumber_head(head[method_bytes:])
-        end = position + message_bytes
-        if end > length or buffer[end - 1] != FRAME_END:
-            break
-        if is_canonical:
-            append(buffer[position + method_bytes : end])
-        else:
-            append(canonical_head + buffer[position + head_bytes : end])
-        count += 1
-        position = end
-    return position, count
+            end = position + message_bytes
+        methods += [method] * count
+        content_bytes += count * (message_bytes - content_at)
+        known = find_head(buffer, position, payload_bytes_max, heads) if count else None
+    return position, content_bytes, likeness[2:]
+
+
+def find_head(
+    buffer: bytes, position: int, payload_bytes_max: int, heads: dict[bytes, Head]
+) -> Head | None:
+    """How the message at `position` begins, if one with the same method is known.
+
+    What stands in the buffer may differ from it where nobody reads.
+    """
+    length = len(buffer)
+    if length - position < FRAME_HEAD_BYTES:
+        return None
+    method = buffer[position : position + unpack_size(buffer, position + 3)[0] + 8]
+    known = heads.get(method)
+    if known is None or buffer.startswith(known[0], position):
+        return known
+    head, _, likeness, body_bytes, unpack, common = known
+    if position + len(head) <= length:
+        parts = unpack(buffer, position + len(method))
+        if parts == common:
+            return known
+        found_bytes = parts[-1]
+        common = (common[0], found_bytes, *common[2:-1], found_bytes)
+        if body_bytes and parts == common and 0 < found_bytes <= payload_bytes_max:
+            head = buffer[position : position + len(head)]
+            heads[method] = head, method, likeness, found_bytes, unpack, common
+            return heads[method]
+    return measure_head(buffer, position, payload_bytes_max, heads)
 
 
 def measure_head(
-    buffer: bytes, position: int, method: bytes, payload_bytes_max: int
-) -> tuple[bytes, int]:
-    """All that stands before a message's body, and the length of the body.
+    buffer: bytes, position: int, payload_bytes_max: int, heads: dict[bytes, Head]
+) -> Head | None:
+    """How the message at `position`, which a basic.publish frame begins, begins.
 
-    That is the method, the header frame and, unless the body is empty, the head of the one body
-    frame.  Empty and 0 when it is not whole and well-formed.
+    None when header or body frame are not whole and well-formed.  Remembered unless it is long.
     """
-    header_at = position + len(method)
+    header_at = position + unpack_size(buffer, position + 3)[0] + 8
     if header_at + HEADER_FRAME_BYTES_MIN > len(buffer):
-        return NO_HEAD
+        return None
     kind, channel, size, class_id, weight, body_bytes = unpack_header(buffer, header_at)
     header_end = header_at + 8 + size
     head_end = header_end + 7 if body_bytes else header_end
+    channel_number = buffer[position + 1 : position + 3]
     if (
         (kind, class_id, weight) != (2, CLASS_BASIC, 0)
-        or buffer[header_at + 1 : header_at + 3] != method[1:3]
+        or buffer[header_at + 1 : header_at + 3] != channel_number
         or not 14 <= size <= payload_bytes_max >= body_bytes
         or head_end > len(buffer)
         or buffer[header_end - 1] != FRAME_END
         or (body_bytes and unpack_body(buffer, header_end) != (3, channel, body_bytes))
     ):
-        return NO_HEAD
-    return buffer[position:head_end], body_bytes
+        return None
+    method, head = buffer[position:header_at], buffer[position:head_end]
+    essence, free = outline(buffer[header_at + PROPERTIES_AT : header_end - 1])
+    unpack = unpacker(header_end - header_at, tuple(free), has_body=body_bytes > 0)
+    common = unpack(head, len(method))
+    found = head, method, channel_number + essence, body_bytes, unpack, common
+    if len(head) <= HEAD_BYTES_MAX:
+        heads[method] = found
+    return found
 
 
-def renumber_head(head: bytes) -> bytes:
-    """A header frame, and the head of a body frame if there is one, numbered for channel 1."""
-    end_of_header = 8 + unpack_size(head, 3)[0]
-    header = b"\x02" + CHANNEL_1 + head[3:end_of_header]
-    if end_of_header == len(head):
+@lru_cache(maxsize=1024)
+def unpacker(header_bytes: int, free: tuple[tuple[int, int], ...], *, has_body: bool) -> Unpack:
+    """Reads a header frame, and the head of the body frame behind it, without the `free` parts of
+    the properties: the second value is the length of the body, and so is the last."""
+    pieces, at = [">11sQ"], PROPERTIES_AT
+    for start, stop in free:
+        pieces.append(f"{PROPERTIES_AT + start - at}s{stop - start}x")
+        at = PROPERTIES_AT + stop
+    pieces.append(f"{header_bytes - at + 3}sI" if has_body else f"{header_bytes - at}s")
+    return Struct("".join(pieces)).unpack_from
+
+
+def renumber_head(buffer: bytes, start: int) -> bytes:
+    """The header frame at `start`, and the head of a body frame if one follows, for channel 1."""
+    end = start + 8 + unpack_size(buffer, start + 3)[0]
+    header = b"\x02" + CHANNEL_1 + buffer[start + 3 : end]
+    if not any(buffer[start + 11 : start + 19]):
         return header
-    return header + b"\x03" + CHANNEL_1 + head[-4:]
+    return header + b"\x03" + CHANNEL_1 + buffer[end + 3 : end + 7]
 
 
 def scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:

@@ -116,6 +116,33 @@ def check_properties(raw: bytes) -> None:
         raise _malformed(f"{abs(len(raw) - offset)} bytes too many or missing")
 
 
+def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
+    """What a broker reads of raw properties, as raw properties, and where the other values stand.
+
+    Properties that differ only in those places are well-formed alike, and a broker treats them
+    alike.  With headers, reply_to or user_id, or malformed, they are their own outline.
+    """
+    flags = property_flags(raw)
+    if flags & _READ_AS_A_WHOLE:
+        return raw, []
+    try:
+        check_properties(raw)
+    except ProtocolError:
+        return raw, []
+    kept = bytearray(_FLAGS.pack(flags & _READ_ALONE))
+    free: list[tuple[int, int]] = []
+    start = _FLAGS.size
+    announced = (flag for flag, *_ in _PROPERTIES if flags & flag)
+    for flag, size in zip(announced, _sizes(flags), strict=True):
+        stop = start + (size or raw[start] + 1)
+        if flag & _READ_ALONE:
+            kept += raw[start:stop]
+        else:
+            free.append((start if size else start + 1, stop))
+        start = stop
+    return bytes(kept), free
+
+
 def encode_properties(properties: Properties) -> bytes:
     """Raw properties: flags and values of what is not None.
 
@@ -200,6 +227,8 @@ def split_content(content: bytes, channel: int, frame_max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
+_READ_AS_A_WHOLE = FLAG_HEADERS | FLAG_REPLY_TO | FLAG_USER_ID
+_READ_ALONE = FLAG_DELIVERY_MODE | FLAG_PRIORITY | FLAG_EXPIRATION
 _FRAME_HEAD = struct.Struct(">BHI")
 _HEADER_START = struct.Struct(">BHIHHQ")
 """Frame head, class, weight, body size: what stands before raw properties."""

@@ -25,11 +25,8 @@ from fluffle.protocol.events import (
     Publishes,
     Violation,
 )
-from fluffle.protocol.hot import (
-    ACK_FRAME_BYTES,
-    scan_acks,
-    scan_publishes,
-)
+from fluffle.protocol.hot import ACK_FRAME_BYTES, Head, scan_acks, scan_publishes
+from fluffle.protocol.properties import outline, raw_properties
 from fluffle.protocol.spec import (
     CLASS_BASIC,
     FRAME_BODY,
@@ -138,7 +135,7 @@ class Reader:
         self._open = False
         self._is_broken = False
         self._assemblies: dict[int, Assembly] = {}
-        self._heads: dict[bytes, tuple[bytes, int]] = {}
+        self._heads: dict[bytes, Head] = {}
         """By basic.publish frame: how the last message with it began (see `scan_publishes`)."""
         self._events: list[Event] = []
 
@@ -244,21 +241,21 @@ class Reader:
     def _publishes(self, buffer: bytes, position: int, end: int, channel: int) -> int:
         if self._is_closing:
             return end
-        method = buffer[position:end]
+        methods: list[bytes] = []
         contents: list[bytes] = []
         whole_bytes_max = min(self.frame_bytes_max - FRAME_OVERHEAD_BYTES, self._message_bytes_max)
         if len(self._heads) >= HEADS_MAX:
             self._heads.clear()
-        stop, count = scan_publishes(
-            buffer, position, method, whole_bytes_max, contents.append, heads=self._heads
+        stop, content_bytes, read = scan_publishes(
+            buffer, position, whole_bytes_max, methods, contents, heads=self._heads
         )
-        if not count:
+        if not contents:
+            method = buffer[position:end]
             assembly = self._assemblies[channel] = Assembly(method)
             self._events.append(MessageStarted(channel))
             self._hold(assembly, len(method))
             return end
-        content_bytes = stop - position - count * len(method)
-        self._events.append(Publishes(channel, method, contents, content_bytes))
+        self._events.append(Publishes(channel, methods, contents, content_bytes, read))
         return stop
 
     def _assembly(self, channel: int) -> Assembly | None:
@@ -329,7 +326,10 @@ class Reader:
             self._events.append(Oversized(channel, assembly.body_bytes))
             return
         content = assembly.content()
-        self._events.append(Publishes(channel, assembly.method_frame, [content], len(content)))
+        read, _free = outline(raw_properties(content))
+        self._events.append(
+            Publishes(channel, [assembly.method_frame], [content], len(content), read)
+        )
 
     def _heartbeat(self, channel: int, payload: bytes) -> None:
         if channel:

@@ -26,6 +26,8 @@ from fluffle.protocol.events import Publishes
 
 QUEUE = "measurements"
 BODY_BYTES = 16
+TRANSIENT = b"\x10\x00\x01"
+"""The outline of the properties."""
 RUNS = 100
 """Between two times that the queue, or the outlet, is emptied."""
 
@@ -36,6 +38,10 @@ class Nowhere:
     def write(self, data: bytes) -> None: ...
 
     def writelines(self, list_of_data: list[bytes]) -> None: ...
+
+
+def never(_runs: list[Publishes]) -> None:
+    raise AssertionError("one run was put back")
 
 
 def open_channel() -> Channel:
@@ -77,11 +83,12 @@ def publishes(*, confirmed: bool) -> Callable[[int], float]:
             channel.confirms, channel.publish = Confirms(), publish_confirmed
         queue = channel.session.vhost.queues[QUEUE]
         contents = [content(1, BODY_BYTES)] * run_messages
-        batch = Publishes(1, publish_method(1), contents, sum(map(len, contents)))
+        methods = [publish_method(1)] * run_messages
+        batch = Publishes(1, methods, contents, sum(map(len, contents)), TRANSIENT)
 
         def call() -> int:
             for _ in range(RUNS):
-                on_publishes(channel, batch)
+                on_publishes(channel, batch, never)
             if queue.purge() != RUNS * run_messages:
                 raise AssertionError("messages are missing")
             return RUNS * run_messages

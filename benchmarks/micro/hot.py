@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from struct import pack
 
-from fluffle.protocol.hot import build_deliveries, scan_acks, scan_publishes
+from fluffle.protocol.hot import Head, build_deliveries, scan_acks, scan_publishes
 
+QUEUE = "measurements"
 BODY_BYTES = (16, 1_024, 16_384)
 READ_BYTES = 65_536
 """About what the event loop reads at once."""
@@ -22,14 +23,17 @@ def frame(kind: int, channel: int, payload: bytes) -> bytes:
     return pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
 
 
-def publish_method(channel: int) -> bytes:
-    """basic.publish to the default exchange with routing key `measurements`."""
-    return frame(1, channel, b"\x00\x3c\x00\x28\x00\x00\x00\x0cmeasurements\x00")
+def publish_method(channel: int, queue: str = QUEUE) -> bytes:
+    """basic.publish to the default exchange with a routing key."""
+    key = bytes([len(queue)]) + queue.encode()
+    return frame(1, channel, b"\x00\x3c\x00\x28\x00\x00\x00" + key + b"\x00")
 
 
-def content(channel: int, body_bytes: int) -> bytes:
-    """A header with delivery-mode 1, and a body in one frame."""
-    header = frame(2, channel, pack(">HHQHB", 60, 0, body_bytes, 1 << 12, 1))
+def content(channel: int, body_bytes: int, message_id: bytes = b"") -> bytes:
+    """A header with delivery-mode 1 and perhaps a message id, and a body in one frame."""
+    flags = 1 << 12 | (1 << 7 if message_id else 0)
+    properties = pack(">HB", flags, 1) + bytes([len(message_id)] * bool(message_id)) + message_id
+    header = frame(2, channel, pack(">HHQ", 60, 0, body_bytes) + properties)
     return header + frame(3, channel, b"x" * body_bytes)
 
 
@@ -49,20 +53,32 @@ def ns_per_message(call: Callable[[], int]) -> float:
     return best
 
 
-def publishes(channel: int) -> Callable[[int], float]:
-    """Publishes on `channel`, where 1 is the one that needs no renumbering."""
+def publishes(channel: int, *, queues: int = 1, ids: bool = False) -> Callable[[int], float]:
+    """Publishes on `channel`, where 1 is the one that needs no renumbering.
+
+    To so many queues in turn, and with an id of its own for each message.
+    """
 
     def measure(body_bytes: int) -> float:
-        method = publish_method(channel)
-        message = method + content(channel, body_bytes)
-        count = max(1, READ_BYTES // len(message))
-        read = message * count
+        methods = [publish_method(channel, f"{QUEUE}{number}") for number in range(queues)]
+        size = len(methods[0] + content(channel, body_bytes, b"0" * 36 * ids))
+        count = max(1, READ_BYTES // size)
+        read = b"".join(
+            methods[number % queues] + content(channel, body_bytes, b"%036d" % number * ids)
+            for number in range(count)
+        )
+        heads: dict[bytes, Head] = {}
 
         def call() -> int:
+            found: list[bytes] = []
             taken: list[bytes] = []
-            found = scan_publishes(read, 0, method, FRAME_BYTES_MAX - 8, taken.append, heads={})
-            if found[:2] != (len(read), count):
-                raise AssertionError(f"took {found} of {count} messages")
+            position = 0
+            while position < len(read):
+                position = scan_publishes(
+                    read, position, FRAME_BYTES_MAX - 8, found, taken, heads=heads
+                )[0]
+            if len(taken) != count:
+                raise AssertionError(f"took {len(taken)} of {count} messages")
             return count
 
         return ns_per_message(call)
@@ -104,6 +120,9 @@ def deliveries(body_bytes: int) -> float:
 BENCHES: dict[str, Callable[[int], float]] = {
     "scan_publishes": publishes(channel=1),
     "scan_publishes, channel 7": publishes(channel=7),
+    "scan_publishes, 100 queues": publishes(channel=1, queues=100),
+    "scan_publishes, unique ids": publishes(channel=1, ids=True),
+    "scan_publishes, unique ids, 100 queues": publishes(channel=1, queues=100, ids=True),
     "scan_acks": acks,
     "build_deliveries and join": deliveries,
 }

@@ -11,7 +11,6 @@ What comes in between two commits is one entry, unless the queue wants it apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, repeat
 from re import finditer
 from struct import Struct
 
@@ -44,13 +43,11 @@ class Fresh:
 
     def __init__(self, first: int) -> None:
         self.first = self.stop = first
-        self.origins: list[tuple[Origin, int]] = []
-        """Each with how many messages it is of."""
+        self.origins: list[Origin] = []
         self.contents: list[bytes] = []
 
     def payload(self) -> bytes:
-        origins = chain.from_iterable(repeat(*pair) for pair in self.origins)
-        return encode(origins, self.contents)
+        return encode(self.origins, self.contents)
 
 
 class LocalJournal:
@@ -120,7 +117,7 @@ class LocalJournal:
 
     def enqueued(
         self,
-        origin: Origin,
+        origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
         first_sequence: int,
@@ -140,7 +137,7 @@ class LocalJournal:
             self._entries.add(first_sequence, count)
         else:
             self._entries.extend(count)
-        last.origins.append((origin, count))
+        last.origins += origins
         last.contents += contents
         last.stop += count
 

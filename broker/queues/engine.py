@@ -124,13 +124,13 @@ class Queue:
 
     def enqueue(
         self,
-        origin: Origin,
+        origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
         *,
         persistent: bool = False,
     ) -> Admission:
-        """Add messages at the end.  The caller may keep `contents` but must not change it.
+        """Add messages at the end.  The caller may keep the lists but must not change them.
 
         A queue that has been deleted meanwhile accepts them too, as RabbitMQ does.
         """
@@ -139,10 +139,10 @@ class Queue:
         if self._turns.any_awake:
             self._touch(self)
         if journal is None or not persistent:
-            self._lane.append(origin, contents, content_bytes, first)
+            self._lane.append(origins, contents, content_bytes, first)
             return Admission.ACCEPTED
-        apart = self._lane.append(origin, contents, content_bytes, first, ticket=journal.ticket)
-        journal.enqueued(origin, contents, content_bytes, first, apart=apart)
+        apart = self._lane.append(origins, contents, content_bytes, first, ticket=journal.ticket)
+        journal.enqueued(origins, contents, content_bytes, first, apart=apart)
         return Admission.RECORDED
 
     @property

@@ -74,7 +74,7 @@ class Journal(Protocol):
 
     def enqueued(
         self,
-        origin: Origin,
+        origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
         first_sequence: int,

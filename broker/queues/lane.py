@@ -183,7 +183,7 @@ class Lane:
 
     def append(
         self,
-        origin: Origin,
+        origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
         first_sequence: int,
@@ -193,7 +193,7 @@ class Lane:
         """Add messages at the end, numbered from `first_sequence`, which is beyond all before.
 
         `ticket` is that of the commit which makes them durable, 0 for none.  The caller keeps
-        `contents` and must not change it.  Whether they begin a segment.
+        the lists and must not change them.  Whether they begin a segment.
         """
         count = len(contents)
         self.count += count
@@ -208,15 +208,13 @@ class Lane:
             and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
         ):
             tail.contents += contents
-            tail.origins += [origin] * count
+            tail.origins += origins
             tail.content_bytes += content_bytes
             tail.count += count
             tail.stop_sequence += count
             tail.ticket = ticket
             return False
-        segment = Segment(
-            [origin] * count, contents[:], content_bytes, first_sequence, ticket=ticket
-        )
+        segment = Segment(origins[:], contents[:], content_bytes, first_sequence, ticket=ticket)
         self._ready.append(segment)
         if len(self._ready) > FRONT_SEGMENTS + RECENT_SEGMENTS:
             self._let_go(self._ready[-1 - RECENT_SEGMENTS])

@@ -228,7 +228,11 @@ class Connection(asyncio.Protocol):
             return 1
         if self.services.alarms.reason:
             self._block()
-        return on_publishes(channel, batch)
+        return on_publishes(channel, batch, self._put_back)
+
+    def _put_back(self, runs: list[Publishes]) -> None:
+        """Act on these next."""
+        self._events.extendleft(reversed(runs))
 
     def _on_message_started(self, occurrence: MessageStarted) -> int:
         """The rest of it is only read if it may be published at all."""

@@ -1,7 +1,7 @@
 """basic.publish, basic.return and publisher confirms.  A hot file.
 
-A batch is a run of messages with the same basic.publish frame and the same properties: it is
-looked up once, checked once, routed once and put into each queue once.  The order of the checks:
+A batch is sorted by where its messages go, so that each queue is asked once: a basic.publish frame
+is looked up, checked and routed once however many messages came with it.  The order of the checks:
 write permission, exchange, internal, expiration, CC and BCC, topic permission, reply-to, user-id,
 route.  Permission costs nothing more than once a route: when the user's rights change, the session
 forgets its routes.
@@ -9,7 +9,8 @@ forgets its routes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
@@ -24,9 +25,10 @@ from fluffle.broker.server.session import (
     REMEMBERED_PROPERTIES_MAX,
     Session,
 )
+from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
-from fluffle.protocol.properties import raw_properties, replace_properties, split_content
+from fluffle.protocol.properties import replace_properties, split_content
 from fluffle.protocol.spec import ReplyCode
 from fluffle.protocol.types import FieldTable
 
@@ -49,7 +51,7 @@ class Target(Protocol):
     def is_behind(self) -> bool: ...
 
     def enqueue(
-        self, origin: Origin, contents: list[bytes], content_bytes: int, *, persistent: bool
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
     ) -> Admission: ...
 
 
@@ -74,7 +76,7 @@ class Route:
     )
 
     def __init__(
-        self, origin: Origin, targets: Sequence[Target], ground: Ground, *, mandatory: bool
+        self, origin: Origin, targets: tuple[Target, ...], ground: Ground, *, mandatory: bool
     ) -> None:
         self.origin = origin
         self.targets = targets
@@ -91,42 +93,156 @@ class Route:
         """Whether it is one of the two."""
 
 
+class Parcel:
+    """Messages of one batch that go to the same queues, in order."""
+
+    __slots__ = ("content_bytes", "contents", "mandatory", "origins", "places", "targets")
+
+    def __init__(
+        self,
+        targets: tuple[Target, ...],
+        origins: list[Origin],
+        contents: list[bytes],
+        places: Sequence[int],
+        *,
+        mandatory: bool,
+    ) -> None:
+        self.targets = targets
+        self.origins = origins
+        self.contents = contents
+        self.content_bytes = sum(map(len, contents))
+        self.places = places
+        """Where each message stands among those that are published together."""
+        self.mandatory = mandatory
+
+
 class Publisher(Protocol):
     """Takes messages that have passed all checks."""
 
     def __call__(
-        self,
-        channel: Channel,
-        route: Route,
-        targets: Sequence[Target],
-        contents: list[bytes],
-        content_bytes: int,
-        *,
-        persistent: bool,
+        self, channel: Channel, parcels: Sequence[Parcel], *, persistent: bool
     ) -> None: ...
 
 
-def on_publishes(channel: Channel, batch: Publishes) -> int:
-    """Take a batch of messages; what that cost, 1 for itself and for each queue."""
+def on_publishes(
+    channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]], None]
+) -> int:
+    """Take a batch of messages; what that cost, 1 for each parcel and for each queue of it.
+
+    One that cannot be sorted is put back as runs, for it may cost too much for one turn.
+    """
     session = channel.session
-    route = session.routes.get(batch.method_frame)
-    if route is None or route.epoch != route.ground.epoch:
-        route = remember_route(session, batch.method_frame)
-    raw = raw_properties(batch.contents[0])
-    facts = session.facts.get(raw)
+    facts = session.facts.get(batch.outline)
     if facts is None:
-        facts = remember_facts(session, raw)
-    contents, content_bytes, targets = batch.contents, batch.content_bytes, route.targets
+        facts = remember_facts(session, batch.outline)
+    methods = batch.methods
+    if methods.count(methods[0]) == len(methods):
+        return publish_run(channel, facts, batch.outline, methods[0], batch.contents)
+    routes, refusal = find_routes(session, methods)
+    if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
+        put_back(runs_of(batch))
+        return 1
+    parcels = sort(batch, routes)
+    if parcels:
+        give(channel, parcels, persistent=facts.persistent)
+    if refusal is not None:
+        raise refusal
+    return sum(1 + len(parcel.targets) for parcel in parcels)
+
+
+def publish_run(
+    channel: Channel, facts: PropertyFacts, raw: bytes, method: bytes, contents: list[bytes]
+) -> int:
+    """Take messages that came with the same basic.publish frame."""
+    session = channel.session
+    route = find_route(session, method)
+    targets = route.targets
     if facts.more_routing_keys or route.is_special:
         targets = look_closer(session, route, facts)
     if facts.is_special:
         contents = prepare(channel, facts, raw, contents)
-        content_bytes = sum(map(len, contents))
+    origins, places = [route.origin] * len(contents), range(len(contents))
+    parcel = Parcel(targets, origins, contents, places, mandatory=route.mandatory)
+    give(channel, (parcel,), persistent=facts.persistent)
+    return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
+
+
+def runs_of(batch: Publishes) -> list[Publishes]:
+    """The same messages, apart where the basic.publish frame changes."""
+    runs, start = [], 0
+    for method, same in groupby(batch.methods):
+        count = len(list(same))
+        contents = batch.contents[start : start + count]
+        size_bytes = sum(map(len, contents))
+        runs.append(Publishes(batch.channel, [method] * count, contents, size_bytes, batch.outline))
+        start += count
+    return runs
+
+
+def sort(batch: Publishes, routes: dict[bytes, Route]) -> list[Parcel]:
+    """The messages in front of the first whose route is not there, by where they go."""
+    places: dict[object, list[int]] = {}
+    add_place: dict[bytes, Callable[[int], None]] = {}
+    for method, route in routes.items():
+        add_place[method] = places.setdefault(route.targets or route.mandatory, []).append
+    for place, method in enumerate(batch.methods):
+        if method not in add_place:
+            break
+        add_place[method](place)
+    methods, contents = batch.methods.__getitem__, batch.contents.__getitem__
+    parcels = []
+    for found in places.values():
+        of_each = [routes[method] for method in map(methods, found)]
+        parcels.append(
+            Parcel(
+                of_each[0].targets,
+                [route.origin for route in of_each],
+                list(map(contents, found)),
+                found,
+                mandatory=of_each[0].mandatory,
+            )
+        )
+    return parcels
+
+
+def are_apart(routes: Collection[Route]) -> bool:
+    """Whether each queue is in the targets of like routes only, and nothing else is to be asked.
+
+    Then messages may be sorted by their targets, and those of each queue stay in order.
+    """
+    kinds = {route.targets for route in routes}
+    return len(set(chain.from_iterable(kinds))) == sum(map(len, kinds)) and not any(
+        route.is_special for route in routes
+    )
+
+
+def give(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
+    """Count messages that have passed all checks, and publish them as the channel does it."""
     # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
     # refused it would have seen the first alone
-    session.traffic.received += len(contents)
-    channel.publish(channel, route, targets, contents, content_bytes, persistent=facts.persistent)
-    return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
+    channel.session.traffic.received += sum(len(parcel.contents) for parcel in parcels)
+    channel.publish(channel, parcels, persistent=persistent)
+
+
+def find_routes(
+    session: Session, methods: list[bytes]
+) -> tuple[dict[bytes, Route], BrokerError | ProtocolError | None]:
+    """Routes by basic.publish frame, up to the first that is refused, and what is said to that."""
+    routes: dict[bytes, Route] = {}
+    for method in dict.fromkeys(methods):
+        try:
+            routes[method] = find_route(session, method)
+        except (BrokerError, ProtocolError) as refusal:
+            return routes, refusal
+    return routes, None
+
+
+def find_route(session: Session, method_frame: bytes) -> Route:
+    """What a basic.publish frame means now.  Raises as `remember_route` does."""
+    route = session.routes.get(method_frame)
+    if route is None or route.epoch != route.ground.epoch:
+        route = remember_route(session, method_frame)
+    return route
 
 
 def remember_route(session: Session, method_frame: bytes) -> Route:
@@ -155,7 +271,7 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     return route
 
 
-def look_closer(session: Session, route: Route, facts: PropertyFacts) -> Sequence[Target]:
+def look_closer(session: Session, route: Route, facts: PropertyFacts) -> tuple[Target, ...]:
     """Where messages go that the route alone does not say.  AccessRefused for a routing key."""
     exchange = route.origin.exchange
     keys = (route.origin.routing_key, *facts.more_routing_keys)
@@ -169,7 +285,7 @@ def look_closer(session: Session, route: Route, facts: PropertyFacts) -> Sequenc
 
 def find_targets(
     session: Session, exchange: str, routing_keys: Sequence[str], headers: FieldTable
-) -> Sequence[Target]:
+) -> tuple[Target, ...]:
     """The queues that messages go to; the default exchange also leads to requesters."""
     queues = session.vhost.route(exchange, routing_keys, headers)
     if exchange:
@@ -209,61 +325,66 @@ def prepare(
     return [replace_properties(content, raw) for content in contents]
 
 
-def publish_plain(
-    channel: Channel,
-    route: Route,
-    targets: Sequence[Target],
-    contents: list[bytes],
-    content_bytes: int,
-    *,
-    persistent: bool,
-) -> None:
+def publish_plain(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
     """Put messages into their queues, or return them."""
-    put(channel, route, targets, contents, content_bytes, persistent=persistent)
+    for parcel in parcels:
+        put(channel, parcel, persistent=persistent)
 
 
-def publish_confirmed(
-    channel: Channel,
-    route: Route,
-    targets: Sequence[Target],
-    contents: list[bytes],
-    content_bytes: int,
-    *,
-    persistent: bool,
-) -> None:
+def publish_confirmed(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
     """As `publish_plain`, and confirm: at the end of the batch, or once they are on disk."""
     confirms = channel.confirms
     assert confirms is not None
-    answer = put(channel, route, targets, contents, content_bytes, persistent=persistent)
-    if answer is Admission.RECORDED:
-        commits = channel.session.commits
-        confirms.defer(len(contents), commits.ticket)
-        commits.wait(channel, commits.ticket)
-        return
-    if answer is Admission.ACCEPTED:
-        confirms.settle(len(contents))
+    answers = [put(channel, parcel, persistent=persistent) for parcel in parcels]
+    count = sum(len(parcel.contents) for parcel in parcels)
+    if Admission.REFUSED in answers:
+        answer_each(channel, confirms, parcels, answers)
+    elif Admission.RECORDED in answers:
+        defer(channel, confirms, count)
     else:
-        confirms.refuse(confirms.assign(len(contents)))
+        confirms.settle(count)
+        channel.session.confirming[channel] = None
+
+
+def defer(channel: Channel, confirms: Confirms, count: int) -> None:
+    """Confirm the next `count` messages once they are on disk."""
+    commits = channel.session.commits
+    confirms.defer(count, commits.ticket)
+    commits.wait(channel, commits.ticket)
+
+
+def answer_each(
+    channel: Channel,
+    confirms: Confirms,
+    parcels: Sequence[Parcel],
+    answers: Sequence[Admission],
+) -> None:
+    """Tell the publisher what became of each message, for they fared differently."""
+    by_place = {
+        place: answer
+        for parcel, answer in zip(parcels, answers, strict=True)
+        for place in parcel.places
+    }
+    for place in sorted(by_place):
+        if by_place[place] is Admission.REFUSED:
+            confirms.refuse(confirms.assign(1))
+        elif by_place[place] is Admission.RECORDED:
+            defer(channel, confirms, 1)
+        else:
+            confirms.settle(1)
     channel.session.confirming[channel] = None
 
 
-def put(
-    channel: Channel,
-    route: Route,
-    targets: Sequence[Target],
-    contents: list[bytes],
-    content_bytes: int,
-    *,
-    persistent: bool,
-) -> Admission:
+def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Admission:
     """Put messages into their queues, or return them.
 
     REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
     RECORDED when any queue records them.
     """
     answer = Admission.ACCEPTED
-    for target in targets:
-        one = target.enqueue(route.origin, contents, content_bytes, persistent=persistent)
+    origins, contents, content_bytes = parcel.origins, parcel.contents, parcel.content_bytes
+    for target in parcel.targets:
+        one = target.enqueue(origins, contents, content_bytes, persistent=persistent)
         if one is not Admission.ACCEPTED and answer is not Admission.REFUSED:
             answer = one
         if target.is_behind:
@@ -271,25 +392,26 @@ def put(
     if answer is Admission.RECORDED and channel.session.commits.is_behind:
         channel.session.on_disk_behind()
     traffic = channel.session.traffic
-    if targets:
-        traffic.routed += len(contents) * len(targets)
-    elif route.mandatory:
+    if parcel.targets:
+        traffic.routed += len(contents) * len(parcel.targets)
+    elif parcel.mandatory:
         traffic.unroutable_returned += len(contents)
-        return_unroutable(channel, route.origin, contents)
+        return_unroutable(channel, parcel)
     else:
         traffic.unroutable_dropped += len(contents)
     return answer
 
 
-def return_unroutable(channel: Channel, origin: Origin, contents: list[bytes]) -> None:
+def return_unroutable(channel: Channel, parcel: Parcel) -> None:
     """basic.return with 312 for messages that were mandatory and went nowhere."""
-    frame = return_frame(
-        channel.number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
-    )
-    frame_bytes_max = channel.session.frame_bytes_max
-    for content in contents:
-        channel.session.outlet.add(frame)
-        channel.session.outlet.add(split_content(content, channel.number, frame_bytes_max))
+    session = channel.session
+    for origin, content in zip(parcel.origins, parcel.contents, strict=True):
+        session.outlet.add(
+            return_frame(
+                channel.number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
+            )
+        )
+        session.outlet.add(split_content(content, channel.number, session.frame_bytes_max))
 
 
 def oversized(body_bytes: int, limit_bytes: int) -> BrokerError:

@@ -68,14 +68,13 @@ class ReplyTarget:
         return self._requester is not None and self._inbox.is_full
 
     def enqueue(
-        self, origin: Origin, contents: list[bytes], content_bytes: int, *, persistent: bool
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
     ) -> Admission:
         """Deliver at once, or drop when nobody asks any more, or does not read."""
         del persistent  # nothing is kept
         requester = self._requester
         if requester is not None and self._inbox.takes(content_bytes):
             sequences: Sequence[int] = range(1, len(contents) + 1)
-            origins = [origin] * len(contents)
             requester.deliver(Handout(requester, origins, contents, sequences, redelivered=False))
         return Admission.ACCEPTED
 

@@ -14,7 +14,7 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.queues.engine import Admission, Queue
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.publishing import Route, Target, put
+from fluffle.broker.server.publishing import Parcel, put
 from fluffle.broker.server.unacked import Stretch
 from fluffle.protocol.methods import Method, Tx, make
 
@@ -22,10 +22,7 @@ from fluffle.protocol.methods import Method, Tx, make
 class Published(NamedTuple):
     """Messages that have passed all checks."""
 
-    route: Route
-    targets: Sequence[Target]
-    contents: list[bytes]
-    content_bytes: int
+    parcel: Parcel
     persistent: bool
 
 
@@ -50,11 +47,11 @@ class Transaction:
         """Publish, then settle.  PreconditionFailed when a queue of a message is gone."""
         vhost = channel.session.vhost
         is_complete = True
-        for route, targets, contents, content_bytes, persistent in self._publishes:
-            answer = put(channel, route, targets, contents, content_bytes, persistent=persistent)
-            if answer is Admission.RECORDED:
+        for parcel, persistent in self._publishes:
+            if put(channel, parcel, persistent=persistent) is Admission.RECORDED:
                 channel.recorded()
-            is_complete &= all(vhost.has(queue) for queue in targets if isinstance(queue, Queue))
+            queues = (target for target in parcel.targets if isinstance(target, Queue))
+            is_complete &= all(map(vhost.has, queues))
         settled = self._settled
         self.forget()
         for stretches, outcome in settled:
@@ -70,18 +67,11 @@ class Transaction:
 
 
 def publish_in_transaction(
-    channel: Channel,
-    route: Route,
-    targets: Sequence[Target],
-    contents: list[bytes],
-    content_bytes: int,
-    *,
-    persistent: bool,
+    channel: Channel, parcels: Sequence[Parcel], *, persistent: bool
 ) -> None:
     """Keep messages until tx.commit."""
-    transaction_of(channel).publish(
-        Published(route, targets, contents, content_bytes, persistent=persistent)
-    )
+    for parcel in parcels:
+        transaction_of(channel).publish(Published(parcel, persistent=persistent))
 
 
 def transaction_of(channel: Channel) -> Transaction:

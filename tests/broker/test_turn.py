@@ -88,7 +88,7 @@ def broker() -> Broker:
 
 
 def enqueue(queue: Queue, *texts: str) -> None:
-    queue.enqueue(ORIGIN, messages(*texts), 0)
+    queue.enqueue([ORIGIN] * len(texts), messages(*texts), 0)
 
 
 def test_all_deliveries_come_before_one_write_each(broker: Broker) -> None:
@@ -153,7 +153,7 @@ def test_a_delivery_that_fails_harms_no_other(
     for queue in (failing, other):
         broker.consume(queue, client)
     enqueue(failing, "fails")
-    failing.enqueue(ORIGIN, [b"behind"], SEGMENT_BYTES_MAX)  # a segment of its own
+    failing.enqueue([ORIGIN], [b"behind"], SEGMENT_BYTES_MAX)  # a segment of its own
     enqueue(other, "other")
     assert broker.loop.go_on() == 1
     assert broker.log == ["deliver behind", "deliver other", "flush"]

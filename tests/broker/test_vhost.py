@@ -65,7 +65,7 @@ def to_queue(source: str, name: str = "q", key: str = "k") -> Binding:
 
 def fill(vhost: VirtualHost, queue: Queue, count: int) -> None:
     contents = [b"x"] * count
-    queue.enqueue(vhost.origin("", queue.name), contents, count)
+    queue.enqueue([vhost.origin("", queue.name)] * count, contents, count)
 
 
 # Owners

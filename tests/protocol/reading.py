@@ -58,8 +58,12 @@ def content(channel: int, *pieces: bytes) -> bytes:
     return b"".join(frames + [content_body(channel, piece) for piece in pieces])
 
 
+OUTLINE = b"\x10\x00\x02"
+"""Of `PERSISTENT`, which are nothing else."""
+
+
 def stored(octets: bytes) -> bytes:
-    return build_content(b"\x10\x00\x02", octets)
+    return build_content(OUTLINE, octets)
 
 
 def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
@@ -68,7 +72,8 @@ def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
 
 def published(channel: int, *bodies: bytes, key: str = "key") -> Publishes:
     contents = [stored(octets) for octets in bodies]
-    return Publishes(channel, publish(channel, key), contents, sum(map(len, contents)))
+    methods = [publish(channel, key)] * len(contents)
+    return Publishes(channel, methods, contents, sum(map(len, contents)), OUTLINE)
 
 
 def feed(reader: Reader, data: bytes) -> list[Event]:

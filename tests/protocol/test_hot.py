@@ -1,5 +1,6 @@
 """The hot functions do what slow and obvious ones do, on good bytes, cut ones and wrong ones."""
 
+from collections.abc import Iterable
 from struct import pack, unpack_from
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body, commands, frame, header
 
-from fluffle.protocol.hot import build_deliveries, renumber, scan_acks, scan_publishes
+from fluffle.protocol.hot import Head, build_deliveries, renumber, scan_acks, scan_publishes
 from fluffle.protocol.methods import Basic, ack_frame, decode_method, deliver_prefix
-from fluffle.protocol.properties import build_content, split_content
+from fluffle.protocol.properties import build_content, outline, split_content
 
 PAYLOAD_BYTES_MAX = 64
 
@@ -19,6 +20,17 @@ PROPERTIES = [
     commands.Basic.Properties(delivery_mode=2),
     commands.Basic.Properties(delivery_mode=1),
     commands.Basic.Properties(content_type="text/plain", message_id="m"),
+    commands.Basic.Properties(content_type="text/plain", message_id="n"),
+    commands.Basic.Properties(content_type="text/plai", message_id="mm"),
+    commands.Basic.Properties(delivery_mode=2, message_id="m", correlation_id="c", priority=1),
+    commands.Basic.Properties(delivery_mode=2, message_id="n", correlation_id="d", priority=1),
+    commands.Basic.Properties(delivery_mode=2, message_id="n", correlation_id="d", priority=2),
+    commands.Basic.Properties(reply_to="q", correlation_id="c"),
+    commands.Basic.Properties(reply_to="q", correlation_id="d"),
+    commands.Basic.Properties(expiration="10"),
+    commands.Basic.Properties(expiration="11"),
+    commands.Basic.Properties(headers={"a": 1}),
+    commands.Basic.Properties(headers={"a": 2}),
 ]
 BODIES = st.sampled_from([0, 0, 1, 5, 5, 5, 6, 64, 65]).map(lambda size: b"x" * size)
 MESSAGES = st.lists(st.tuples(st.sampled_from(PROPERTIES), BODIES), max_size=8)
@@ -45,7 +57,7 @@ def read_frame(buffer: bytes, kind: int, channel: bytes) -> tuple[bytes, bytes] 
 
 def read_message(buffer: bytes, method: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Raw properties, body and the rest, if `buffer` begins with one whole common message."""
-    if not buffer.startswith(method):
+    if not method or not buffer.startswith(method):
         return None
     channel = method[1:3]
     found = read_frame(buffer[len(method) :], 2, channel)
@@ -63,40 +75,93 @@ def read_message(buffer: bytes, method: bytes) -> tuple[bytes, bytes, bytes] | N
     return raw_properties, *found
 
 
-HEADS: dict[bytes, tuple[bytes, int]] = {}
-"""What scans remember, kept from one example to the next: it must never change an answer."""
+HEADS: dict[bytes, Head] = {}
+"""What scans remember, kept from one example to the next."""
+
+Taken = tuple[int, int, bytes, list[bytes], list[bytes]]
+"""Where a scan stopped, the length of the contents, the outline, methods and contents."""
 
 
-def slow_scan_publishes(buffer: bytes, start: int, method: bytes) -> tuple[int, list[bytes]]:
-    rest, contents, like = buffer[start:], [], None
-    while (found := read_message(rest, method)) is not None:
-        raw_properties, octets, behind = found
-        like = like or (raw_properties, bool(octets))
-        if like != (raw_properties, bool(octets)):
+def slow_scan_publishes(buffer: bytes, start: int, known: Iterable[bytes]) -> Taken:
+    """`known` methods are taken behind the first."""
+    methods: list[bytes] = []
+    contents: list[bytes] = []
+    rest, read = buffer[start:], b""
+    channel = rest[1:3]
+    first = rest[: unpack_from(">I", rest, 3)[0] + 8]
+    while True:
+        method = next((m for m in {first, *known} if rest.startswith(m)), b"")
+        found = read_message(rest, method)
+        if found is None or method[1:3] != channel:
             break
+        raw_properties, octets, behind = found
+        if methods and outline(raw_properties)[0] != read:
+            break
+        read = outline(raw_properties)[0]
+        methods.append(method)
         contents.append(build_content(raw_properties, octets))
         rest = behind
-    return len(buffer) - len(rest), contents
+    return len(buffer) - len(rest), sum(map(len, contents)), read, methods, contents
 
 
-def check_scan(buffer: bytes, start: int, method: bytes) -> int:
-    """Both versions agree; returns how many messages they took."""
+def scan(buffer: bytes, start: int, heads: dict[bytes, Head]) -> Taken:
+    methods: list[bytes] = []
     contents: list[bytes] = []
-    stop, count = scan_publishes(
-        buffer, start, method, PAYLOAD_BYTES_MAX, contents.append, heads=HEADS
-    )
-    assert (stop, contents) == slow_scan_publishes(buffer, start, method)
-    assert count == len(contents)
-    return count
+    found = scan_publishes(buffer, start, PAYLOAD_BYTES_MAX, methods, contents, heads=heads)
+    return *found, methods, contents
+
+
+def check_scan(buffer: bytes, start: int) -> int:
+    """Both versions agree; returns how many messages they took."""
+    expected = slow_scan_publishes(buffer, start, tuple(HEADS))
+    found = scan(buffer, start, HEADS)
+    if expected[3]:
+        assert found == expected
+    else:
+        assert found[0] == start
+        assert not found[3]
+    return len(expected[3])
 
 
 def test_a_run_is_taken_whole() -> None:
     method = publish_frame(1)
-    read = [content_frames(1, PROPERTIES[1], octets) for octets in (b"a", b"b", b"cd", b"e")]
-    contents: list[bytes] = []
+    read = [content_frames(1, PROPERTIES[1], octets) for octets in (b"a", b"b", b"cd", b"", b"e")]
     buffer = b"".join(method + content for content in read)
-    assert scan_publishes(buffer, 0, method, 64, contents.append, heads={}) == (len(buffer), 4)
-    assert contents == read
+    size_bytes = sum(map(len, read))
+    assert scan(buffer, 0, {}) == (len(buffer), size_bytes, b"\x10\x00\x02", [method] * 5, read)
+
+
+def test_what_no_broker_reads_may_differ_and_so_may_the_method_once_it_is_known() -> None:
+    heads: dict[bytes, Head] = {}
+    methods = [publish_frame(1, key) for key in ("a", "a", "bb", "a", "bb")]
+    sent = [
+        content_frames(1, commands.Basic.Properties(delivery_mode=2, message_id=name), b"x")
+        for name in ("first", "other", "third", "a longer one", "fifth")
+    ]
+    buffer = b"".join(method + content for method, content in zip(methods, sent, strict=True))
+    stop, _, read, taken, _ = scan(buffer, 0, heads)
+    assert (taken, read) == (methods[:2], b"\x10\x00\x02")
+    assert scan(buffer, stop, heads)[3] == methods[2:]
+    assert scan(buffer, 0, heads)[3:] == (methods, sent)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        commands.Basic.Properties(delivery_mode=1, message_id="a"),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", priority=0),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", expiration="1"),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", user_id="u"),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", reply_to="q"),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", headers={}),
+    ],
+)
+def test_what_a_broker_reads_ends_a_scan(other: commands.Basic.Properties) -> None:
+    method = publish_frame(1)
+    same = commands.Basic.Properties(delivery_mode=2, message_id="a")
+    sent = [method + content_frames(1, properties, b"x") for properties in (same, other, same)]
+    assert len(scan(b"".join(sent), 0, {})[3]) == 1
+    assert len(scan(b"".join(sent[1:]), 0, {})[3]) == 1
 
 
 @given(channel=CHANNELS, messages=MESSAGES, other=MESSAGES, junk=st.binary(max_size=5))
@@ -110,12 +175,18 @@ def test_scan_publishes_equals_the_slow_one(
     method = publish_frame(channel)
     sent = [(method, message) for message in messages]
     sent += [(publish_frame(channel, "other"), message) for message in other]
+    sent += [(method, message) for message in messages]
     sent += [(publish_frame(channel % 65535 + 1), message) for message in other]
     buffer = junk + b"".join(
-        publish + content_frames(channel, *message) for publish, message in sent
+        publish
+        + content_frames(
+            unpack_from(">H", publish, 1)[0],  # that of the method
+            *message,
+        )
+        for publish, message in sent
     )
     if messages:
-        check_scan(buffer, len(junk), method)
+        check_scan(buffer, len(junk))
 
 
 def two_messages(channel: int) -> tuple[bytes, bytes]:
@@ -128,7 +199,7 @@ def two_messages(channel: int) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("channel", [1, 513])
 def test_cut_anywhere(channel: int) -> None:
     method, buffer = two_messages(channel)
-    counts = [check_scan(buffer[:cut], 0, method) for cut in range(len(method), len(buffer) + 1)]
+    counts = [check_scan(buffer[:cut], 0) for cut in range(len(method), len(buffer) + 1)]
     assert sorted(set(counts)) == [0, 1, 2, 3]
     assert counts == sorted(counts)
 
@@ -140,7 +211,7 @@ def test_any_octet_wrong(channel: int, change: int) -> None:
     for at in range(len(method), len(buffer)):
         wrong = bytearray(buffer)
         wrong[at] ^= change
-        check_scan(bytes(wrong), 0, method)
+        check_scan(bytes(wrong), 0)
 
 
 @pytest.mark.parametrize("body_bytes", [PAYLOAD_BYTES_MAX + 1, 2**31, 2**63, 2**64 - 1])
@@ -148,8 +219,8 @@ def test_a_body_that_is_announced_too_large_stops_the_scan(body_bytes: int) -> N
     method = publish_frame(1)
     large = method + pack(">BHIHHQHB", 2, 1, 14, 60, 0, body_bytes, 0, 0xCE)
     large += pack(">BHI", 3, 1, body_bytes & 0xFFFFFFFF) + b"x" * 100
-    assert check_scan(large, 0, method) == 0
-    assert check_scan(method + content_frames(1, PROPERTIES[0], b"x") + large, 0, method) == 1
+    assert check_scan(large, 0) == 0
+    assert check_scan(method + content_frames(1, PROPERTIES[0], b"x") + large, 0) == 1
 
 
 def slow_scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:

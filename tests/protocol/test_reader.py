@@ -17,7 +17,6 @@ from fluffle.protocol.events import (
     Violation,
 )
 from fluffle.protocol.methods import decode_method
-from fluffle.protocol.properties import raw_properties
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.protocol.reading import (
@@ -320,9 +319,10 @@ def merged(events: Iterable[Event]) -> list[Event]:
         if isinstance(event, Publishes) and isinstance(last, Publishes) and alike(last, event):
             event = Publishes(
                 event.channel,
-                event.method_frame,
+                last.methods + event.methods,
                 last.contents + event.contents,
                 last.content_bytes + event.content_bytes,
+                event.outline,
             )
             out.pop()
         elif isinstance(event, Acks) and isinstance(last, Acks) and follows(last, event):
@@ -333,11 +333,7 @@ def merged(events: Iterable[Event]) -> list[Event]:
 
 
 def alike(last: Publishes, event: Publishes) -> bool:
-    return (last.channel, last.method_frame, raw_properties(last.contents[0])) == (
-        event.channel,
-        event.method_frame,
-        raw_properties(event.contents[0]),
-    )
+    return (last.channel, last.outline) == (event.channel, event.outline)
 
 
 def follows(last: Acks, event: Acks) -> bool:

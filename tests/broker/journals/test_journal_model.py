@@ -124,7 +124,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.next_content += count
         first = self.queue._next_sequence
         ticket = self.commits.ticket
-        self.queue.enqueue(origin, contents, sum(map(len, contents)), persistent=persistent)
+        origins, size_bytes = [origin] * count, sum(map(len, contents))
+        self.queue.enqueue(origins, contents, size_bytes, persistent=persistent)
         for sequence, content in enumerate(contents, start=first):
             self.model[sequence] = Message(
                 origin.routing_key.encode() + content, persistent, published=ticket

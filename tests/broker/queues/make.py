@@ -89,7 +89,7 @@ class Bench:
 
     def enqueue(self, *texts: str, origin: Origin = ORIGIN) -> None:
         contents = messages(*texts)
-        self.queue.enqueue(origin, contents, sum(map(len, contents)))
+        self.queue.enqueue([origin] * len(contents), contents, sum(map(len, contents)))
 
     def pump(self) -> list[Handout]:
         """Deliver until the queue asks for no more."""

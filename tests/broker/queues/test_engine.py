@@ -301,11 +301,11 @@ def test_one_message_that_is_kept_keeps_no_other_in_memory(bench: Bench, kept: i
 
 
 def test_what_is_settled_in_one_queue_stays_in_the_others() -> None:
-    """A fan-out gives every queue the same list, and a lane extends its last segment."""
+    """A fan-out gives every queue the same lists, and a lane extends its last segment."""
     first, second = Bench(), Bench()
-    contents = [b"a", b"b"]
+    origins, contents = [ORIGIN] * 2, [b"a", b"b"]
     for bench in (first, second):
-        bench.queue.enqueue(ORIGIN, contents, 2)
+        bench.queue.enqueue(origins, contents, 2)
         bench.consume("c")
     (handout,) = first.pump()
     first.enqueue("c")

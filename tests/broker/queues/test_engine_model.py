@@ -117,8 +117,8 @@ class QueueMachine(RuleBasedStateMachine):
     def enqueue(self, count: int, is_other: bool) -> None:
         batch = [Message(self.enqueued + 1 + at, is_other) for at in range(count)]
         contents = [message.content for message in batch]
-        origin = OTHER_ORIGIN if is_other else ORIGIN
-        self.queue.enqueue(origin, contents, sum(map(len, contents)))
+        origins = [OTHER_ORIGIN if is_other else ORIGIN] * count
+        self.queue.enqueue(origins, contents, sum(map(len, contents)))
         self.ready += batch
         self.enqueued += count
 

@@ -20,8 +20,8 @@ class NumberedLane(Lane):
 
 
 def append(lane: NumberedLane, contents: list[bytes], *, other: bool = False) -> None:
-    origin = OTHER_ORIGIN if other else ORIGIN
-    lane.append(origin, contents, sum(map(len, contents)), lane.next_sequence)
+    origins = [OTHER_ORIGIN if other else ORIGIN] * len(contents)
+    lane.append(origins, contents, sum(map(len, contents)), lane.next_sequence)
     lane.next_sequence += len(contents)
 
 

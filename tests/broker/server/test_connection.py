@@ -279,8 +279,20 @@ def test_a_flood_that_fans_out_is_cut_by_the_queues_it_fills() -> None:
     for number in range(200):
         flooder.declare(f"q{number}")
         flooder.bind(f"q{number}", "amq.fanout")
-    runs = [publish_frames(b"x", "ab"[number % 2], exchange="amq.fanout") for number in range(100)]
-    assert turns_of_a_flood(edge, flooder, *runs) >= 100 * 201 // (2 * TURN_COST_MAX + 2 * 201)
+    to_all, to_one = publish_frames(b"x", exchange="amq.fanout"), publish_frames(b"x", "q0")
+    sent = [to_all, to_one] * 50
+    assert turns_of_a_flood(edge, flooder, *sent) >= 50 * 203 // (2 * TURN_COST_MAX + 2 * 201)
+    assert (flooder.ready_count("q0"), flooder.ready_count("q199")) == (100, 50)
+
+
+def test_a_fan_out_with_many_routing_keys_asks_each_queue_once() -> None:
+    edge = Edge()
+    flooder = edge.connect()
+    for number in range(200):
+        flooder.declare(f"q{number}")
+        flooder.bind(f"q{number}", "amq.fanout")
+    sent = [publish_frames(b"x", "ab"[number % 2], exchange="amq.fanout") for number in range(100)]
+    assert turns_of_a_flood(edge, flooder, *sent) == 0
     assert flooder.ready_count("q199") == 100
 
 

@@ -28,7 +28,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
-from tests.support.edge import Edge
+from tests.support.edge import Edge, publish_frames
 from tests.support.store import open_store
 
 PERSISTENT = Properties(delivery_mode=2)
@@ -310,3 +310,22 @@ def test_delete_ok_comes_after_the_commit(rig: Rig) -> None:
     rig.commit()
     assert rig.client.expect(Queue.DeleteOk).message_count == 2
     assert bodies_on(rig.disk, journal.groups) == []
+
+
+def test_of_a_mixed_batch_nothing_is_confirmed_before_what_is_recorded() -> None:
+    """One message in two goes to a queue without a disk; they have numbers in between."""
+    rig = Rig()
+    rig.client.declare("t")
+    rig.client.confirm_select()
+    frames = [publish_frames(b"x", queue, properties=PERSISTENT) for queue in "tq"]
+    for _ in range(2):  # the second time both routes are known, and the two are sorted
+        rig.client.send(*frames)
+        rig.commit()
+        rig.client.arrivals()
+    rig.client.send(*frames, *frames)
+    assert rig.is_writing
+    assert rig.client.names() == []
+    rig.commit()
+    assert [(a.method["delivery_tag"], a.method["multiple"]) for a in rig.client.arrivals()] == [
+        (8, True)
+    ]

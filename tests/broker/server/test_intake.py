@@ -82,7 +82,7 @@ def test_publishers_of_one_queue_are_read_one_after_the_other() -> None:
     queue = Queue(QueueSpec("q"), touch=lambda _queue: None)
     scenes = [Scene() for _ in range(3)]
     for scene in scenes:
-        queue.enqueue(ORIGIN, [b""] * 1000, 0)
+        queue.enqueue([ORIGIN] * 1000, [b""] * 1000, 0)
         scene.debt.owe(queue, 1000)
     holder = Consumer("c", queue, FakeSink(), shared=SharedCredit())
     read = []

@@ -413,7 +413,7 @@ class FullQueue(engine.Queue):
 
     def enqueue(
         self,
-        origin: Origin,
+        origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
         *,

@@ -32,7 +32,7 @@ def test_answers_reach_the_requester_at_once() -> None:
     targets, requester = ReplyTargets(), Requester()
     targets.add(NAME, requester, Inbox())
     target = targets.target(NAME)
-    target.enqueue(ORIGIN, messages("a", "b"), 2, persistent=False)
+    target.enqueue([ORIGIN] * 2, messages("a", "b"), 2, persistent=False)
     (handout,) = requester.got
     assert (handout.holder, handout.origins) == (requester, [ORIGIN, ORIGIN])
     assert (handout.contents, handout.redelivered) == ([b"a", b"b"], False)
@@ -42,7 +42,7 @@ def test_answers_reach_the_requester_at_once() -> None:
 
 def test_a_name_that_reaches_nobody_swallows_answers() -> None:
     targets = ReplyTargets()
-    targets.target(NAME).enqueue(ORIGIN, messages("a"), 1, persistent=False)
+    targets.target(NAME).enqueue([ORIGIN], messages("a"), 1, persistent=False)
     assert not targets.is_alive(NAME)
 
 
@@ -52,8 +52,8 @@ def test_routes_that_are_remembered_fall_silent_with_their_requester() -> None:
     remembered = targets.target(NAME)
     targets.remove(NAME)
     targets.remove(NAME)
-    remembered.enqueue(ORIGIN, messages("late"), 4, persistent=False)
-    targets.target(NAME).enqueue(ORIGIN, messages("late"), 4, persistent=False)
+    remembered.enqueue([ORIGIN], messages("late"), 4, persistent=False)
+    targets.target(NAME).enqueue([ORIGIN], messages("late"), 4, persistent=False)
     assert requester.got == []
     assert not targets.is_alive(NAME)
 
@@ -62,14 +62,14 @@ def test_answers_to_who_does_not_read_are_dropped_once_they_are_many() -> None:
     targets, requester, inbox = ReplyTargets(), Requester(), Inbox()
     targets.add(NAME, requester, inbox)
     target = targets.target(NAME)
-    target.enqueue(ORIGIN, messages("whole"), 2 * UNREAD_BYTES_MAX, persistent=False)
+    target.enqueue([ORIGIN], messages("whole"), 2 * UNREAD_BYTES_MAX, persistent=False)
     inbox.filled()
     assert target.is_behind
     for body, size_bytes in (("last", UNREAD_BYTES_MAX + 1), ("dropped", 1), ("dropped", 0)):
-        target.enqueue(ORIGIN, messages(body), size_bytes, persistent=False)
+        target.enqueue([ORIGIN], messages(body), size_bytes, persistent=False)
     inbox.drained()
     assert not target.is_behind
-    target.enqueue(ORIGIN, messages("again"), UNREAD_BYTES_MAX, persistent=False)
+    target.enqueue([ORIGIN], messages("again"), UNREAD_BYTES_MAX, persistent=False)
     assert [handout.contents for handout in requester.got] == [[b"whole"], [b"last"], [b"again"]]
 
 
@@ -78,8 +78,8 @@ def test_all_requesters_of_a_connection_share_its_bound() -> None:
     targets.add(NAME, first, inbox)
     targets.add(NAME + "2", second, inbox)
     inbox.filled()
-    targets.target(NAME).enqueue(ORIGIN, messages("last"), UNREAD_BYTES_MAX + 1, persistent=False)
-    targets.target(NAME + "2").enqueue(ORIGIN, messages("dropped"), 1, persistent=False)
+    targets.target(NAME).enqueue([ORIGIN], messages("last"), UNREAD_BYTES_MAX + 1, persistent=False)
+    targets.target(NAME + "2").enqueue([ORIGIN], messages("dropped"), 1, persistent=False)
     assert (len(first.got), second.got) == (1, [])
 
 

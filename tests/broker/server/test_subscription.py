@@ -56,7 +56,7 @@ def test_what_was_handed_to_a_consumer_that_was_cancelled_goes_back() -> None:
     client.declare()
     client.consume()
     queue = edge.vhost.queues["q"]
-    queue.enqueue(ORIGIN, [b"1", b"2"], 2)
+    queue.enqueue([ORIGIN] * 2, [b"1", b"2"], 2)
     handouts = list(queue.pump())
     client.feed(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
     for handout in handouts:
