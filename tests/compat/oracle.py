@@ -47,15 +47,37 @@ class RabbitMQ:
                 environment,
             )
             starting.callback(epmd.kill)
-            broker = Process([script], BROKER_READY, environment)
-            starting.callback(broker.kill)
+            self._broker = Process([script], BROKER_READY, environment)
+            starting.callback(self._end)
             self._processes = starting.pop_all()
+        self._script = script
         return self
 
     def __exit__(
         self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
     ) -> None:
         self._processes.close()
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        self.ctl("stop")
+        self._end()
+
+    def kill(self) -> None:
+        """Send it SIGKILL, after as long as a command takes.
+
+        It writes down what was acknowledged and purged when it has nothing else to do; what a
+        sooner kill brings back is chance.
+        """
+        self.ctl("await_startup")
+        self._end()
+
+    def _end(self) -> None:
+        self._broker.kill()
+
+    def start(self) -> None:
+        """Start it again, with the same data on the same port."""
+        self._broker = Process([self._script], BROKER_READY, self._environment)
 
     def import_definitions(self, definitions: Mapping[str, object]) -> None:
         """Add users, virtual hosts and what is in them; RabbitMQ hashes the passwords."""

@@ -6,8 +6,9 @@ order of appearance.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
@@ -42,8 +43,27 @@ class Peer:
         """Write down something that the scenario itself has found out."""
         self.notes.append(str(text))
 
+    def hang_up(self) -> Transcript:
+        """End all clients; what they have heard."""
+        for client in self.clients.values():
+            client.close()
+        transcript = {name: client.transcript for name, client in self.clients.items()}
+        if self.notes:
+            transcript["notes"] = self.notes
+        return normalised(transcript)
+
+
+class End(Enum):
+    """How a broker ends before it is started again."""
+
+    STOP = auto()
+    """In order."""
+    KILL = auto()
+
 
 Drive: TypeAlias = Callable[[Peer], None]
+DriveAcross: TypeAlias = Callable[[Peer], Iterator[None]]
+"""Yields where the broker ends and starts again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +80,22 @@ class Scenario:
         try:
             self.drive(peer)
         finally:
-            for client in peer.clients.values():
-                client.close()
-        transcript = {name: client.transcript for name, client in peer.clients.items()}
-        if peer.notes:
-            transcript["notes"] = peer.notes
-        return normalised(transcript)
+            transcript = peer.hang_up()
+        return transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A conversation in the middle of which the broker ends and starts again."""
+
+    name: str
+    rows: tuple[str, ...]
+    drive: DriveAcross
+    end: End
 
 
 SCENARIOS: dict[str, Scenario] = {}
+CROSSINGS: dict[str, Crossing] = {}
 
 
 def scenario(*rows: str) -> Callable[[Drive], Drive]:
@@ -78,6 +105,18 @@ def scenario(*rows: str) -> Callable[[Drive], Drive]:
         name = f"{drive.__module__.rpartition('.')[2]}.{drive.__name__}"
         assert name not in SCENARIOS, f"two scenarios are called {name}"
         SCENARIOS[name] = Scenario(name, rows, drive)
+        return drive
+
+    return register
+
+
+def across(end: End, *rows: str) -> Callable[[DriveAcross], DriveAcross]:
+    """Register a generator function as a scenario that goes across a restart."""
+
+    def register(drive: DriveAcross) -> DriveAcross:
+        name = f"{drive.__module__.rpartition('.')[2]}.{drive.__name__}.{end.name.lower()}"
+        assert name not in CROSSINGS, f"two scenarios are called {name}"
+        CROSSINGS[name] = Crossing(name, rows, drive, end)
         return drive
 
     return register

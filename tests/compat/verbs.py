@@ -126,7 +126,7 @@ class Speaker:
         other = self.another()
         while self.client.heard[-1].name != "Channel.Close":
             other.declare(queue, passive=True)
-        self._forget(f"[{other.number}] Queue.DeclareOk(")
+        self.forget(f"[{other.number}] Queue.DeclareOk(")
 
     # Messages
 
@@ -157,7 +157,7 @@ class Speaker:
         for body in bodies:
             other.publish("", queue, body)
             other.expect("Basic.Ack")
-        self._forget(f"[{other.number}] ")
+        self.forget(f"[{other.number}] ")
 
     def get(self, queue: str, *, no_ack: bool = True) -> Heard:
         return self.client.call(self.number, make(Basic.Get, queue=queue, no_ack=no_ack))
@@ -211,8 +211,8 @@ class Speaker:
                 known = {number for numbers in settled.values() for number in numbers}
                 covered = set(range(1, confirm.delivery_tag)) if confirm.multiple else set()
                 settled[heard.name] += [*covered - known, confirm.delivery_tag]
-        self._forget(f"[{self.number}] Basic.Ack(")
-        self._forget(f"[{self.number}] Basic.Nack(")
+        self.forget(f"[{self.number}] Basic.Ack(")
+        self.forget(f"[{self.number}] Basic.Nack(")
         return ", ".join(f"{name} {sorted(numbers)}" for name, numbers in settled.items())
 
     def transact(self) -> None:
@@ -224,7 +224,7 @@ class Speaker:
     def roll_back(self) -> None:
         self.do(make(Tx.Rollback))
 
-    def _forget(self, start: str) -> None:
+    def forget(self, start: str) -> None:
         """Take lines out of the transcript."""
         lines = self.client.transcript
         lines[:] = [line for line in lines if not line.startswith(start)]

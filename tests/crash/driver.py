@@ -14,12 +14,15 @@ from random import Random
 from threading import Event as Flag
 from threading import Thread
 
+from fluffle.storage.environment import open_environment
+from fluffle.storage.store import Store
 from tests.crash import roles
 from tests.crash.checker import Checker, Report
 from tests.crash.history import Event, RunEnded, Strange
 from tests.crash.roles import CHURN, DURABLE, ROLES, STEADY, TRANSIENT, Role
 from tests.crash.witness import Ended, Witness
 from tests.support.daemon import Daemon
+from tests.support.store import InstantWriter, raise_it
 
 RUN_S = (0.02, 0.8)
 """How long clients work before the kill."""
@@ -73,19 +76,21 @@ class Driver:
     def kill_again_and_again(self, kills: int, say: Callable[[str], None]) -> Outcome:
         """Do so many kills, then empty all queues and look whether they stay empty."""
         outcome = self.outcome
-        while outcome.kills < kills:
-            if self._random.random() < DOOMED_STARTS:
-                self._start_in_vain()
-            else:
-                self._work()
-            say(f"{outcome.kills} kills, {len(outcome.report.unexpected)} unexpected")
-        self._start()
-        self._with_witness("drain", empty_all)
-        self._end(self._daemon.kill)
-        self._start()
-        self._with_witness("look", look_whether_empty)
-        self._end(self._daemon.kill)
-        self._checker.finish()
+        try:
+            while outcome.kills < kills:
+                if self._random.random() < DOOMED_STARTS:
+                    self._start_in_vain()
+                else:
+                    self._work()
+                say(f"{outcome.kills} kills, {len(outcome.report.unexpected)} unexpected")
+            for act in (empty_all, look_whether_empty):
+                self._start()
+                self._with_witness(act.__name__, act)
+                self._end(self._daemon.kill)
+            self._checker.finish()
+            outcome.report.unexpected += what_is_left(self._daemon.data_dir)
+        except (Ended, OSError, RuntimeError) as error:
+            outcome.report.unexpected.append(f"the node does not serve: {error!r}")
         if "Traceback" in self._daemon.log:
             outcome.report.unexpected.append(f"the log says:\n{self._daemon.log[-5_000:]}")
         return outcome
@@ -177,3 +182,14 @@ def look_whether_empty(witness: Witness) -> None:
     for queue in (*DURABLE, CHURN):
         if witness.is_there(queue) and (count := witness.ready_count(queue)):
             witness.note(Strange(f"{queue} holds {count} messages and should hold none"))
+
+
+def what_is_left(data_dir: Path) -> list[str]:
+    """What is on the disk of a node whose queues are empty: it should be nothing."""
+    environment = open_environment(data_dir)
+    try:
+        store = Store(environment, InstantWriter, on_fatal=raise_it)
+        left = {group: len(list(store.log.entries(group))) for group in store.log.groups()}
+        return [f"group {group} has {count} entries left" for group, count in left.items() if count]
+    finally:
+        environment.close()

@@ -27,15 +27,18 @@ from tests.crash.history import (
 from tests.crash.witness import Target, Witness
 
 FAN, TOPIC = "crash.fan", "crash.topic"
-STEADY, BUSY, MIXED, LARGE = "steady", "busy", "mixed", "large"
+STEADY, BUSY, MIXED, LARGE, DEEP = "steady", "busy", "mixed", "large", "deep"
 FANNED = ("fan.a", "fan.b")
 TRANSIENT = "fan.t"
 CHURN = "churn"
-DURABLE = (STEADY, BUSY, MIXED, LARGE, *FANNED)
+DURABLE = (STEADY, BUSY, MIXED, LARGE, DEEP, *FANNED)
 
 NOWHERE = Target("", "no such queue", ())
 TO_FAN = Target(FAN, "", (*FANNED, TRANSIENT))
 LARGE_BYTES = 100 * 1024
+DEEP_BYTES = 8 * 1024
+DEEP_MESSAGES = 2_000
+"""16 MiB: a queue keeps about ten segments of one MiB in memory."""
 
 Role: TypeAlias = Callable[[Witness, Random], None]
 
@@ -118,6 +121,16 @@ def passing(witness: Witness, random: Random) -> None:
     while True:
         witness.publish([to(BUSY)] * random.randint(1, 5), 30, persistent=False)
         witness.await_confirms()
+
+
+def deep(witness: Witness, random: Random) -> None:
+    """Fills a queue that is not deep yet; reads one that is, from the disk."""
+    if witness.ready_count(DEEP) > DEEP_MESSAGES:
+        in_order(DEEP)(witness, random)
+    witness.confirm_select()
+    while True:
+        witness.publish([to(DEEP)] * 50, DEEP_BYTES)
+        witness.await_confirms(open_max=200)
 
 
 # Consumers
@@ -241,6 +254,7 @@ ROLES: dict[str, Role] = {
     "one-by-one": one_by_one,
     "transactions": transactions,
     "large": large,
+    "deep": deep,
     "fanned": fanned,
     "passing": passing,
     "steady": in_order(STEADY),

@@ -81,9 +81,13 @@ class Witness:
         self._client = Client("127.0.0.1", port)
         try:
             self._client.open()
+            self.open_channel()
         except Closed as error:
+            self.close()
             raise Ended from error
-        self.open_channel()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def channel(self) -> str:
