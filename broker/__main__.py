@@ -1,80 +1,54 @@
-"""The command line: `fluffle serve`, `fluffle log`.
+"""The command line: each command is imported when it is asked for.
 
 It says what is wrong in a sentence, never with a traceback.
 """
 
-import logging
-import os
-import sys
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
 
 import click
 
-from fluffle.broker.log_command import log
-from fluffle.broker.options import CONFIG, OPTIONS, OptionError, resolve
+COMMANDS: Mapping[str, str] = {
+    "serve": "serve_command:serve",
+    "status": "commands.status:status",
+    "users": "commands.users:users",
+    "permissions": "commands.permissions:permissions",
+    "vhosts": "commands.vhosts:vhosts",
+    "queues": "commands.queues:queues",
+    "exchanges": "commands.queues:exchanges",
+    "bindings": "commands.queues:bindings",
+    "connections": "commands.connections:connections",
+    "channels": "commands.connections:channels",
+    "consumers": "commands.connections:consumers",
+    "definitions": "commands.definitions:definitions",
+    "log": "log_command:log",
+}
+"""In the order in which they are shown: where in this package they are."""
 
-logger = logging.getLogger(__name__)
+
+class Lazily(click.Group):
+    """A group whose commands cost nothing until they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"fluffle.broker.{module}"), name)
+        return command
 
 
-class Refused(click.ClickException):
-    """An option that cannot be used: one line, and the exit code of every other usage error."""
-
-    exit_code = click.UsageError.exit_code
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fluffle", message="%(package)s %(version)s")
 def main() -> None:
-    """fluffle, an AMQP 0-9-1 message broker that behaves like RabbitMQ."""
+    """fluffle, an AMQP 0-9-1 message broker that behaves like RabbitMQ.
 
-
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of the table, as texts, each as often as it was given."""
-    for option in reversed(list(OPTIONS.values())):  # the last one applied is shown first
-        alone: dict[str, Any] = {"is_flag": False, "flag_value": "yes"} if option.is_switch else {}
-        declare = click.option(
-            f"--{option.name}",
-            metavar=option.metavar,
-            help=option.description,
-            multiple=True,
-            **alone,
-        )
-        command = declare(command)
-    return command
-
-
-@main.command()
-@click.option("--config", metavar="FILE.toml", multiple=True, help="File with more options.")
-@with_options
-def serve(**flags: Any) -> None:
-    """Run a node in the foreground until SIGTERM or Ctrl-C.
-
-    Each option is also a variable of the environment, FLUFFLE_LOG_LEVEL for --log-level, and a key
-    of the TOML file, log-level = "debug".  A flag comes before a variable, that before the file.
-
-    An option that may be given many times takes one value on each line of its variable, and in the
-    file an array: user = ["alice:secret", "bob:secret"].
+    `fluffle serve` runs a node; the other commands talk to the node that keeps its data in ./data,
+    or where --data-dir says. They exit with 0 when it is done, 1 when the node refuses, 2 when they
+    were called wrongly, and 69 when no node runs there.
     """
-    from fluffle.broker.daemon import end_process, run  # noqa: PLC0415  asyncio is slow, and
-    from fluffle.broker.logs import configure, event  # noqa: PLC0415  --help needs none of it
-    from fluffle.broker.node import Node  # noqa: PLC0415
-
-    names = (CONFIG, *OPTIONS)
-    try:
-        settings = resolve({name: flags[name.replace("-", "_")] for name in names}, os.environ)
-    except OptionError as error:
-        raise Refused(str(error)) from error
-    configure(settings.config.log_format, settings.config.log_level, sys.stderr)
-    for variable in settings.unknown_variables:
-        event(logger, logging.WARNING, "unknown_variable", variable=variable)
-    for source in settings.not_in_effect:
-        event(logger, logging.WARNING, "not_yet_in_effect", option=source)
-    sys.exit(run(settings.config, partial(Node, on_fatal=end_process)))
-
-
-main.add_command(log)
 
 
 if __name__ == "__main__":

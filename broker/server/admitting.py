@@ -48,8 +48,7 @@ def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
 def check_channel_limit(session: Session) -> None:
     """NOT_ALLOWED when the user has all the channels he may have; about no method."""
     name = session.user.name
-    user = session.access.users.get(name, session.user)  # limits may be newer than the login
-    limit = user.limits.max_channels
+    limit = session.user.limits.max_channels
     if is_reached(limit, session.access.usage.channels_of_user[name]):
         raise ProtocolError(
             ReplyCode.NOT_ALLOWED,
@@ -68,7 +67,11 @@ def expulsion(services: Services, session: Session) -> ConnectionForced | None:
 
 
 def ask_again(session: Session, channels: Channels) -> None:
-    """Rights may have changed: forget the answers, and end consumers that may not read any more."""
+    """The user or his rights may have changed: forget what was true of them.
+
+    Consumers that may not read any more are ended.
+    """
+    session.user = session.access.users[session.user.name]
     session.rights.forget()
     session.routes.clear()
     for subscription in channels.subscriptions():

@@ -68,7 +68,7 @@ class Session:
     ) -> None:
         self.name = name
         self.user = user
-        """As he was when he logged in."""
+        """As he is now: see `admitting.ask_again`."""
         self.vhost = vhost
         self.access = services.access
         self.commits = services.commits

@@ -1,5 +1,7 @@
 """Connections under rights and limits that change while they are open."""
 
+from dataclasses import replace
+
 import pytest
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
@@ -230,6 +232,19 @@ def test_an_impersonator_may_sign_as_anybody() -> None:
     client.declare("q")
     client.publish(b"x", properties=Properties(user_id="bob"))
     assert client.ready_count() == 1
+
+
+def test_a_tag_counts_as_long_as_the_user_has_it() -> None:
+    edge = Edge()
+    client = connect(edge)
+    client.declare("q")
+    alice = edge.access.users["alice"]
+    edge.access.put_user(replace(alice, tags=("impersonator",)))
+    client.publish(b"x", properties=Properties(user_id="bob"))
+    assert client.ready_count() == 1
+    edge.access.put_user(replace(alice, tags=()))
+    client.publish(b"x", properties=Properties(user_id="bob"))
+    client.expect_channel_closed(406, "user_id property set to 'bob' but authenticated user was")
 
 
 class Elsewhere:

@@ -1,0 +1,93 @@
+"""`fluffle connections`, `fluffle channels`, `fluffle consumers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.options import on_node, only_vhost, prints_rows
+from fluffle.broker.commands.tables import Row
+
+
+@click.group()
+def connections() -> None:
+    """Connections: who is there, and out with them."""
+
+
+@connections.command("list")
+@prints_rows("name", "user_provided_name", "user", "vhost", "state", "channels")
+def list_connections(client: Client) -> Iterable[Row]:
+    """All connections.
+
+    Under an alarm, who has tried to publish is blocked, and who has not is blocking. A publisher
+    that waits for slow consumers or for the disk is in flow.
+    """
+    return client.rows("connections.list")
+
+
+@connections.command()
+@click.argument("name", required=False)
+@click.option("--user", metavar="NAME", help="All of this user.")
+@click.option("--vhost", "-p", metavar="NAME", help="All in this virtual host.")
+@click.option("--all", "everybody", is_flag=True, help="All there are.")
+@click.option("--reason", metavar="TEXT", help="What the clients are told.")
+@on_node
+def close(
+    client: Client,
+    *,
+    name: str | None,
+    user: str | None,
+    vhost: str | None,
+    everybody: bool,
+    reason: str | None,
+) -> None:
+    """Close connections with 320 CONNECTION_FORCED; prints how many.
+
+    NAME is the one that `fluffle connections list` shows.
+    """
+    if name is None and user is None and vhost is None and not everybody:
+        raise click.UsageError("say which: NAME, --user, --vhost or --all")
+    result = client.call(
+        "connections.close",
+        name=name,
+        user=user,
+        vhost=vhost,
+        everybody=everybody,
+        reason=reason,
+    )
+    click.echo(result["closed"])
+
+
+@click.group()
+def channels() -> None:
+    """Channels: what they are for, and what is unsettled."""
+
+
+@channels.command("list")
+@prints_rows("name", "user", "vhost", "consumer_count", "messages_unacknowledged", "prefetch_count")
+def list_channels(client: Client) -> Iterable[Row]:
+    """All channels that are open."""
+    return client.rows("channels.list")
+
+
+@click.group()
+def consumers() -> None:
+    """Consumers: who takes from which queue."""
+
+
+@consumers.command("list")
+@prints_rows(
+    "vhost",
+    "queue_name",
+    "consumer_tag",
+    "channel",
+    "ack_required",
+    "prefetch_count",
+    "messages_unacknowledged",
+)
+@only_vhost
+def list_consumers(client: Client, vhost: str | None) -> Iterable[Row]:
+    """All consumers of queues."""
+    return client.rows("consumers.list", vhost=vhost)

@@ -1,0 +1,126 @@
+"""`fluffle definitions`: RabbitMQ's JSON, out of a running node and into one, in pieces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from fluffle.broker.commands.client import Client, Refused, Row
+from fluffle.broker.commands.options import on_node
+from fluffle.broker.definitions.forms import ORDER, is_single
+
+ENTRIES_PER_REQUEST = 100
+"""A few milliseconds of the node's time."""
+
+BYTES_PER_REQUEST = 1 << 18
+"""Of entries with many arguments; a request may be four times as long."""
+
+
+@click.group()
+def definitions() -> None:
+    """All that was made, as RabbitMQ's JSON: out and in."""
+
+
+@definitions.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--vhost", "-p", metavar="NAME", help="Only this virtual host, without its users.")
+@on_node
+def export(client: Client, file: Path | None, vhost: str | None) -> None:
+    """Write definitions to a file, or to standard output.
+
+    Password hashes are among them: a file is made for its owner alone.
+    """
+    rows = client.rows("definitions.export", vhost=vhost)
+    first = next(rows)  # before there is a file, so that a refusal leaves none
+    if file is None:
+        write(sys.stdout, first, rows)
+        return
+    draft = file.with_name(f"{file.name}.part")
+    try:
+        draft.unlink(missing_ok=True)
+        draft.touch(0o600, exist_ok=False)
+        with draft.open("w", encoding="utf-8") as output:
+            write(output, first, rows)
+        draft.replace(file)
+    except OSError as error:
+        raise Refused(f"cannot write {file}: {error.strerror}") from error
+
+
+def write(output: TextIO, first: Row, rows: Iterator[Row]) -> None:
+    """One object, an entry a line, as they come."""
+    head = json.dumps(first["head"], indent=1)
+    output.write(head.removesuffix("\n}"))
+    row = next(rows, None)
+    for category in first["categories"]:
+        output.write(f',\n "{category}": [')
+        comma = ""
+        while row is not None and row["category"] == category:
+            output.write(f"{comma}\n  {json.dumps(row['entry'])}")
+            comma, row = ",", next(rows, None)
+        output.write("\n ]" if comma else "]")
+    output.write("\n}\n")
+
+
+@definitions.command("import")
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.option(
+    "--vhost",
+    "-p",
+    metavar="NAME",
+    default="/",
+    show_default=True,
+    help="Where the entries of a file about one virtual host belong.",
+)
+@on_node
+def import_file(client: Client, file: TextIO, vhost: str) -> None:
+    """Make what a file names, and take nothing away; - is standard input.
+
+    Prints what is skipped and why. An entry that cannot be taken ends it; what came before stays.
+    """
+    content = read(file)
+    home = vhost if is_single(content) else None
+    for category in ORDER:
+        for entries in pieces(content.get(category, [])):
+            result = client.call(
+                "definitions.import", category=category, entries=entries, home=home
+            )
+            for reason in result["skipped"]:
+                click.echo(f"skipped {reason}", err=True)
+
+
+def read(file: TextIO) -> Mapping[str, Any]:
+    """An object with lists of objects.  Refused."""
+    try:
+        content = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{file.name} is no JSON: {error}") from error
+    except OSError as error:
+        raise Refused(f"cannot read {file.name}: {error.strerror}") from error
+    if not isinstance(content, dict):
+        raise Refused(f"{file.name} holds no object")
+    for category in ORDER:
+        entries = content.get(category, [])
+        if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+            raise Refused(f"{file.name}: {category} is no list of objects")
+    return content
+
+
+def pieces(entries: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The entries, some at a time."""
+    piece: list[Row] = []
+    size_bytes = 0
+    for entry in entries:
+        entry_bytes = len(json.dumps(entry))
+        is_full = len(piece) == ENTRIES_PER_REQUEST or size_bytes + entry_bytes > BYTES_PER_REQUEST
+        if piece and is_full:
+            yield piece
+            piece, size_bytes = [], 0
+        piece.append(entry)
+        size_bytes += entry_bytes
+    if piece:
+        yield piece

@@ -1,0 +1,109 @@
+"""What many commands have in common: where the node is, and how to print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+
+from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.tables import ALL, Row, json_lines, pairs, table
+
+Command: TypeAlias = Callable[..., Any]
+"""What click makes a command of; its options are noted in it."""
+
+
+def connected(context: click.Context, _parameter: click.Parameter, data_dir: str) -> Client:
+    """The client that a command is given instead of a directory."""
+    return context.with_resource(Client(Path(data_dir)))
+
+
+on_node: Callable[[Command], Command] = click.option(
+    "--data-dir",
+    "client",
+    metavar="DIR",
+    default="data",
+    show_default=True,
+    envvar="FLUFFLE_DATA_DIR",
+    show_envvar=True,
+    callback=connected,
+    help="Where the node keeps its data.",
+)
+"""Gives a command its `client`."""
+
+as_json: Callable[[Command], Command] = click.option(
+    "--json", "is_json", is_flag=True, help="Print JSON, with everything there is."
+)
+
+in_vhost: Callable[[Command], Command] = click.option(
+    "--vhost", "-p", metavar="NAME", default="/", show_default=True, help="In which virtual host."
+)
+"""For commands about one thing."""
+
+only_vhost: Callable[[Command], Command] = click.option(
+    "--vhost", "-p", metavar="NAME", help="Only those in this virtual host."
+)
+"""For lists."""
+
+
+def prints_rows(*columns: str) -> Callable[[Callable[..., Iterable[Row]]], Command]:
+    """Make a command of a function that returns rows: a table of these columns, or JSON."""
+
+    def decorate(list_rows: Callable[..., Iterable[Row]]) -> Command:
+        @wraps(list_rows)
+        def command(*, is_json: bool, chosen: str, **arguments: Any) -> None:
+            rows = list_rows(**arguments)
+            names = [name.strip() for name in chosen.split(",")]
+            for line in json_lines(rows) if is_json else table(rows, names):
+                click.echo(line)
+
+        option = click.option(
+            "--columns",
+            "chosen",
+            metavar="NAME,…",
+            default=",".join(columns),
+            show_default=True,
+            help=f"What to print; {ALL} for everything there is.",
+        )
+        return on_node(as_json(option(command)))
+
+    return decorate
+
+
+def print_row(row: Row, *, is_json: bool) -> None:
+    """One row."""
+    for line in json_lines([row]) if is_json else pairs(row):
+        click.echo(line)
+
+
+def limit_options(*names: str) -> Callable[[Command], Command]:
+    """An option for each limit, whose name is RabbitMQ's; `limits` is what was given."""
+
+    def decorate(set_limits: Command) -> Command:
+        @wraps(set_limits)
+        def command(**arguments: Any) -> None:
+            keys = {name: arguments.pop(name.replace("-", "_")) for name in names}
+            given = {name: parsed_limit(text) for name, text in keys.items() if text is not None}
+            if not given:
+                raise click.UsageError(f"name a limit: {', '.join(f'--{name}' for name in names)}")
+            set_limits(limits=given, **arguments)
+
+        result: Command = command
+        for name in reversed(names):
+            what = f"How many {name.removeprefix('max-')} there may be at once."
+            result = click.option(f"--{name}", metavar="NUMBER|none", help=what)(result)
+        return result
+
+    return decorate
+
+
+def parsed_limit(text: str) -> int | None:
+    """A number, or None for no limit."""
+    if text == "none":
+        return None
+    if not text.isdecimal():
+        raise click.UsageError(f"cannot use '{text}' as a limit; write a number or none")
+    return int(text)

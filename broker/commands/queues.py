@@ -1,0 +1,101 @@
+"""`fluffle queues`, `fluffle exchanges`, `fluffle bindings`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.options import (
+    as_json,
+    in_vhost,
+    on_node,
+    only_vhost,
+    print_row,
+    prints_rows,
+)
+from fluffle.broker.commands.tables import Row
+
+
+@click.group()
+def queues() -> None:
+    """Queues: what is in them, and away with it."""
+
+
+@queues.command("list")
+@prints_rows(
+    "vhost",
+    "name",
+    "type",
+    "state",
+    "messages_ready",
+    "messages_unacknowledged",
+    "messages",
+    "consumers",
+)
+@only_vhost
+def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:
+    """All queues."""
+    return client.rows("queues.list", vhost=vhost)
+
+
+@queues.command()
+@click.argument("name")
+@in_vhost
+@as_json
+@on_node
+def show(client: Client, name: str, vhost: str, *, is_json: bool) -> None:
+    """Everything about one queue."""
+    print_row(client.call("queues.show", name=name, vhost=vhost), is_json=is_json)
+
+
+@queues.command()
+@click.argument("name")
+@in_vhost
+@on_node
+def purge(client: Client, name: str, vhost: str) -> None:
+    """Drop the messages that are ready; prints how many."""
+    click.echo(client.call("queues.purge", name=name, vhost=vhost)["messages"])
+
+
+@queues.command()
+@click.argument("name")
+@in_vhost
+@click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
+@click.option("--if-empty", is_flag=True, help="Only if no message is ready in it.")
+@on_node
+def delete(client: Client, *, name: str, vhost: str, if_unused: bool, if_empty: bool) -> None:
+    """Remove a queue with its messages; prints how many were ready."""
+    result = client.call(
+        "queues.delete", name=name, vhost=vhost, if_unused=if_unused, if_empty=if_empty
+    )
+    click.echo(result["messages"])
+
+
+@click.group()
+def exchanges() -> None:
+    """Exchanges: which there are."""
+
+
+@exchanges.command("list")
+@prints_rows("vhost", "name", "type", "durable", "auto_delete", "internal")
+@only_vhost
+def list_exchanges(client: Client, vhost: str | None) -> Iterable[Row]:
+    """All exchanges; the default one has no name."""
+    return client.rows("exchanges.list", vhost=vhost)
+
+
+@click.group()
+def bindings() -> None:
+    """Bindings: what leads where."""
+
+
+@bindings.command("list")
+@prints_rows(
+    "vhost", "source_name", "destination_name", "destination_kind", "routing_key", "arguments"
+)
+@only_vhost
+def list_bindings(client: Client, vhost: str | None) -> Iterable[Row]:
+    """All bindings, those that the default exchange has by itself included."""
+    return client.rows("bindings.list", vhost=vhost)

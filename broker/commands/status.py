@@ -1,0 +1,64 @@
+"""`fluffle status`."""
+
+from __future__ import annotations
+
+import click
+
+from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.options import as_json, on_node, print_row
+from fluffle.broker.commands.tables import Row
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@click.command()
+@as_json
+@on_node
+def status(client: Client, *, is_json: bool) -> None:
+    """Whether a node runs, what it is, and how it is.
+
+    Exits with 0 when it answers and 69 when it does not, so that it serves as a probe.
+    """
+    row = client.call("status")
+    print_row(row if is_json else for_people(row), is_json=is_json)
+
+
+def for_people(row: Row) -> Row:
+    """The same with units."""
+    alarms = ", ".join(row["alarms"]) or "none"
+    addresses = row["addresses"].items()
+    return {
+        "node": row["node"],
+        "version": f"{row['version']}, behaves like {row['product']} {row['product_version']}",
+        "process": f"{row['pid']}, {row['platform']}",
+        "up for": duration(row["uptime_s"]),
+        "data in": row["data_dir"],
+        "listens on": [f"{name} {shown_address(*address)}" for name, address in addresses],
+        "alarms": alarms,
+        "memory": f"{size(row['memory_bytes'])}, alarm at {size(row['memory_bytes_max'])}",
+        "disk": f"{size(row['disk_free_bytes'])} free, alarm at {size(row['disk_free_bytes_min'])}",
+        **{name: row[name] for name in ("vhosts", "users", "queues", "connections", "channels")},
+    }
+
+
+def shown_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def size(count_bytes: float | None) -> str:
+    """In the unit that leaves at most three digits."""
+    if count_bytes is None:
+        return "unknown"
+    unit = 0
+    while count_bytes >= 1000 and unit < len(UNITS) - 1:
+        count_bytes, unit = count_bytes / 1024, unit + 1
+    return f"{count_bytes:.3g} {UNITS[unit]}"
+
+
+def duration(seconds: int) -> str:
+    """Days only when there are some."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours:02}:{minutes:02}:{seconds:02}"
+    return f"{days} d {clock}" if days else clock

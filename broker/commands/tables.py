@@ -1,0 +1,87 @@
+"""Rows as people read them, or as JSON; both while they come.
+
+Names are what clients chose: control characters are escaped, so that nobody writes to the terminal
+of an operator.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, TypeAlias
+
+import click
+
+Row: TypeAlias = dict[str, Any]
+
+MEASURED_ROWS = 1000
+"""Columns are as wide as these need; what is wider further down stands out."""
+
+GAP = "  "
+ALL = "all"
+
+
+def shown(value: object) -> str:
+    """A value in a cell of a table."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value if value.isprintable() else value.encode("unicode_escape").decode()
+        case list() if all(isinstance(each, str) for each in value):
+            return ", ".join(map(shown, value))
+        case dict() if not value:
+            return ""
+        case list() | dict():
+            return json.dumps(value)
+    return str(value)
+
+
+def table(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
+    """Lines with aligned cells, the names of the columns on top; nothing for no rows.
+
+    UsageError for a column that the rows do not have.
+    """
+    rest = iter(rows)
+    measured = list(islice(rest, MEASURED_ROWS))
+    if not measured:
+        return
+    names = tuple(measured[0]) if tuple(columns) == (ALL,) else tuple(columns)
+    for name in names:
+        if name not in measured[0]:
+            raise click.UsageError(
+                f"there is no column '{name}'; there are {', '.join(measured[0])}"
+            )
+    are_numbers = [all(type(row[name]) is int for row in measured) for name in names]
+    first = [[shown(row[name]) for name in names] for row in measured]
+    widths = [max(map(len, column)) for column in zip(names, *first, strict=True)]
+    aligns = [str.rjust if are else str.ljust for are in are_numbers]
+    later = ([shown(row[name]) for name in names] for row in rest)
+    for cells in chain([names], first, later):
+        line = (
+            align(cell, width) for align, cell, width in zip(aligns, cells, widths, strict=True)
+        )
+        yield GAP.join(line).rstrip()
+
+
+def json_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """One array, one line a row."""
+    yield "["
+    last: str | None = None
+    for row in rows:
+        if last is not None:
+            yield f"{last},"
+        last = json.dumps(row)
+    if last is not None:
+        yield last
+    yield "]"
+
+
+def pairs(row: Row) -> Iterator[str]:
+    """One row as lines of name and value."""
+    width = max(map(len, row))
+    for name, value in row.items():
+        yield f"{name.ljust(width)}{GAP}{shown(value)}".rstrip()

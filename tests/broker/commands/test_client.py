@@ -1,0 +1,82 @@
+"""What a client does about nodes that are not there, are not theirs, or do not answer."""
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.commands import client as module
+from fluffle.broker.commands.client import Client, Refused, Unreachable
+from fluffle.broker.control.endpoint import bound_socket
+from fluffle.broker.control_address import SOCKET_NAME
+from tests.broker.commands.running import RunningNode, run
+
+Serve = Callable[[socket.socket], object]
+
+
+def serve(data_dir: Path, talk: Serve) -> threading.Thread:
+    """Somebody who accepts one connection."""
+    listening = bound_socket(data_dir / SOCKET_NAME)
+    listening.listen()
+
+    def accept() -> None:
+        with listening, listening.accept()[0] as connection:
+            talk(connection)
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    return thread
+
+
+def test_no_node(tmp_path: Path) -> None:
+    result = run("status", "--data-dir", str(tmp_path))
+    assert result.exit_code == 69
+    assert result.stderr == (
+        f"Error: no node runs in {tmp_path}; name its data directory with --data-dir\n"
+    )
+
+
+def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
+    bound_socket(tmp_path / SOCKET_NAME).close()
+    with pytest.raises(Unreachable, match="no node runs in"):
+        Client(tmp_path).call("status")
+
+
+def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unreachable, match="no node runs in"):
+        Client(tmp_path / "file").call("status")
+
+
+def test_a_node_that_hangs_up(tmp_path: Path) -> None:
+    thread = serve(tmp_path, lambda connection: None)
+    with Client(tmp_path) as client, pytest.raises(Unreachable, match="hung up"):
+        client.call("status")
+    thread.join()
+
+
+def test_a_node_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_WAIT_S_MAX", 0.01)
+    done = threading.Event()
+    thread = serve(tmp_path, lambda _connection: done.wait(20))
+    with Client(tmp_path) as client, pytest.raises(Unreachable, match="does not answer"):
+        client.call("status")
+    done.set()
+    thread.join()
+
+
+def test_many_requests_go_over_one_connection(node: RunningNode) -> None:
+    with Client(node.config.data_dir) as client:
+        assert client.call("status")["node"] == "a"
+        assert [row["name"] for row in client.rows("vhosts.list")] == ["/"]
+        with pytest.raises(Refused, match="there is no verb 'nonsense'"):
+            client.call("nonsense")
+        assert client.call("status", nothing=None)["users"] == 1
+
+
+def test_a_long_path(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 120)
+    with RunningNode(folder) as running:
+        assert "node" in running.output("status")

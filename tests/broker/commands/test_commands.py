@@ -1,0 +1,259 @@
+"""Each command against a node, as an operator types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from fluffle.broker.__main__ import COMMANDS, main
+from fluffle.broker.access.passwords import SHA512, hashed
+from fluffle.broker.commands import passwords
+from fluffle.broker.commands.status import duration, size
+from tests.broker.commands.running import RunningNode, run
+
+
+def rows(node: RunningNode, *words: str) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = json.loads(node.output(*words, "--json"))
+    return result
+
+
+def make(node: RunningNode, tmp_path: Path, **categories: list[dict[str, Any]]) -> None:
+    file = tmp_path / "made.json"
+    file.write_text(json.dumps(categories))
+    node.output("definitions", "import", str(file))
+
+
+def test_status(node: RunningNode) -> None:
+    lines = dict(line.split("  ", 1) for line in node.output("status").splitlines())
+    assert lines["node"].strip() == "a"
+    assert rows(node, "status")[0]["queues"] == 0
+
+
+def test_users(node: RunningNode) -> None:
+    assert node.output("users", "add", "bob", "builder", "--tags", "monitoring, x") == ""
+    assert node.refusal("users", "add", "bob", "b") == "user 'bob' already exists"
+    assert node.output("users", "list") == (
+        "user   tags\nguest  administrator\nbob    monitoring, x\n"
+    )
+    node.output("users", "authenticate", "bob", "builder")
+    assert node.refusal("users", "authenticate", "bob", "x") == "user 'bob' gave a wrong password"
+    node.output("users", "tags", "bob")
+    node.output("users", "limits", "bob", "--max-connections", "3", "--max-channels", "none")
+    row = rows(node, "users", "list")[1]
+    assert (row["tags"], row["max_connections"], row["max_channels"]) == ([], 3, None)
+    node.output("users", "delete", "bob")
+    assert node.refusal("users", "delete", "bob") == "user 'bob' does not exist"
+
+
+def test_a_password_comes_from_where_nobody_sees_it(node: RunningNode) -> None:
+    node.output("users", "add", "bob", "--password-stdin", input="sec ret\r\nmore")
+    node.output("users", "authenticate", "bob", "--password-stdin", input="sec ret")
+    node.output("users", "password", "bob", "--no-password")
+    assert "no password" in node.refusal("users", "authenticate", "bob", "sec ret")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512", "argon2"])
+def test_passwords_are_hashed_in_three_ways(node: RunningNode, algorithm: str) -> None:
+    node.output("users", "add", "bob", "pass", "--algorithm", algorithm)
+    node.output("users", "authenticate", "bob", "pass")
+    assert algorithm in rows(node, "users", "list")[1]["hashing_algorithm"]
+
+
+def test_a_hash_is_taken_as_it_is(node: RunningNode) -> None:
+    ready = hashed(b"pass", SHA512).hash
+    node.output("users", "add", "bob", "--hash", ready, "--algorithm", "sha512")
+    node.output("users", "authenticate", "bob", "pass")
+    assert node.refusal("users", "password", "bob", "--hash", ready) == (
+        "the password hash has 68 octets instead of 36"
+    )
+
+
+def test_a_terminal_is_asked(node: RunningNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(click, "prompt", lambda *_args, **_more: "typed")
+    assert passwords.asked_password(None, is_stdin=False) == b"typed"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("users", "add", "bob"),
+        ("users", "add", "bob", ""),
+        ("users", "add", "bob", "x", "--password-stdin"),
+        ("users", "password", "bob", "--no-password", "--hash", "x"),
+        ("users", "limits", "bob"),
+        ("users", "limits", "bob", "--max-channels", "many"),
+        ("users", "list", "--columns", "x"),
+        ("connections", "close"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_calls(node: RunningNode, words: tuple[str, ...]) -> None:
+    assert node.run(*words).exit_code == 2
+    assert len(rows(node, "users", "list")) == 1
+
+
+def test_virtual_hosts_and_permissions(node: RunningNode) -> None:
+    node.output("vhosts", "add", "orders")
+    node.output("vhosts", "limits", "orders", "--max-queues", "5")
+    assert rows(node, "vhosts", "list")[1]["max_queues"] == 5
+    node.output("permissions", "set", "guest", "", "^a", ".*", "--vhost", "orders")
+    assert node.output("permissions", "list", "--vhost", "orders") == (
+        "user   vhost   configure  write  read\nguest  orders             ^a     .*\n"
+    )
+    assert "cannot use the regular" in node.refusal("permissions", "set", "guest", "(", "", "")
+    node.output("permissions", "clear", "guest", "-p", "orders")
+    assert rows(node, "permissions", "list", "--user", "guest", "-p", "orders") == []
+    node.output("permissions", "topic-set", "guest", "x", "^a", "")
+    assert rows(node, "permissions", "topic-list")[0]["write"] == "^a"
+    node.output("permissions", "topic-clear", "guest")
+    assert rows(node, "permissions", "topic-list") == []
+    node.output("vhosts", "delete", "orders")
+    assert "does not exist" in node.refusal("vhosts", "delete", "orders")
+
+
+def test_queues_exchanges_and_bindings(node: RunningNode, tmp_path: Path) -> None:
+    binding = {
+        "vhost": "/",
+        "source": "x",
+        "destination": "q",
+        "destination_type": "queue",
+        "routing_key": "k",
+    }
+    make(
+        node,
+        tmp_path,
+        exchanges=[{"vhost": "/", "name": "x", "type": "topic"}],
+        queues=[{"vhost": "/", "name": "q", "durable": True}],
+        bindings=[binding],
+    )
+    assert node.output("queues", "list", "--columns", "name,messages") == (
+        "name  messages\nq            0\n"
+    )
+    assert rows(node, "queues", "show", "q")[0]["durable"] is True
+    assert "durable" in node.output("queues", "show", "q")
+    assert node.output("queues", "purge", "q") == "0\n"
+    assert rows(node, "exchanges", "list", "-p", "/")[-1]["name"] == "x"
+    assert [row["routing_key"] for row in rows(node, "bindings", "list")] == ["q", "k"]
+    assert node.output("queues", "delete", "q", "--if-empty", "--if-unused") == "0\n"
+    assert node.refusal("queues", "delete", "q") == "no queue 'q' in vhost '/'"
+    assert node.output("queues", "list") == ""
+
+
+def test_connections_channels_and_consumers(node: RunningNode) -> None:
+    for what in ("connections", "channels", "consumers"):
+        assert rows(node, what, "list") == []
+    assert node.refusal("connections", "close", "x") == "no connection 'x'"
+    assert node.output("connections", "close", "--all") == "0\n"
+
+
+def test_more_queues_than_a_page_holds(node: RunningNode, tmp_path: Path) -> None:
+    queues = [{"vhost": "/", "name": f"q{number}"} for number in range(1234)]
+    make(node, tmp_path, queues=queues)
+    assert [row["name"] for row in rows(node, "queues", "list")] == [
+        queue["name"] for queue in queues
+    ]
+    assert len(node.output("queues", "list").splitlines()) == 1235
+
+
+def test_definitions_go_round(node: RunningNode, tmp_path: Path) -> None:
+    node.output("users", "add", "bob", "builder")
+    node.output("vhosts", "add", "v")
+    make(node, tmp_path, queues=[{"vhost": "v", "name": "q", "arguments": {"x-max-length": 5}}])
+    file = tmp_path / "out.json"
+    node.output("definitions", "export", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    whole = json.loads(file.read_text())
+    assert json.loads(node.output("definitions", "export")) == whole
+    with RunningNode(tmp_path / "other") as other:
+        other.output("definitions", "import", str(file))
+        other.output("users", "authenticate", "bob", "builder")
+        assert json.loads(other.output("definitions", "export")) == whole
+        one = node.output("definitions", "export", "--vhost", "v")
+        other.output("vhosts", "add", "w")
+        other.output("definitions", "import", "-", "--vhost", "w", input=one)
+        assert rows(other, "queues", "list", "-p", "w")[0]["arguments"] == {"x-max-length": 5}
+
+
+def test_what_an_import_skips_is_said(node: RunningNode, tmp_path: Path) -> None:
+    file = tmp_path / "in.json"
+    file.write_text(json.dumps({"queues": [{"vhost": "/", "name": "s", "type": "stream"}]}))
+    result = node.run("definitions", "import", str(file))
+    assert result.exit_code == 0
+    assert result.stderr.startswith("skipped queues, vhost '/' name 's': ")
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "holds no object"),
+        ('{"queues": {}}', "queues is no list of objects"),
+        ('{"queues": [1]}', "queues is no list of objects"),
+        ('{"users": [{}]}', "users, entry 1: there is no 'name'"),
+    ],
+)
+def test_files_that_hold_no_definitions(
+    node: RunningNode, tmp_path: Path, text: str, refusal: str
+) -> None:
+    file = tmp_path / "in.json"
+    file.write_text(text)
+    assert refusal in node.refusal("definitions", "import", str(file))
+
+
+def test_an_export_that_is_refused_leaves_no_file(node: RunningNode, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    assert "does not exist" in node.refusal("definitions", "export", str(file), "--vhost", "x")
+    assert "cannot write" in node.refusal("definitions", "export", str(tmp_path / "no" / "file"))
+    assert not file.exists()
+
+
+def test_the_environment_says_where_the_node_is(node: RunningNode) -> None:
+    result = run("status", "--json", env={"FLUFFLE_DATA_DIR": str(node.config.data_dir)})
+    assert json.loads(result.stdout)[0]["node"] == "a"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    context = click.Context(main)
+    command = main.get_command(context, name)
+    assert command is not None
+    assert command.help
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    assert [each.name for each in inner if not each.help] == []
+    assert run(name, "--help").exit_code == 0
+
+
+def test_sizes_and_durations() -> None:
+    sizes = [999, 1000, 50_000_000, 36 << 20, 5 << 40, None]
+    assert list(map(size, sizes)) == [
+        "999 B",
+        "0.977 KiB",
+        "47.7 MiB",
+        "36 MiB",
+        "5 TiB",
+        "unknown",
+    ]
+    assert [duration(59), duration(90_061)] == ["00:00:59", "1 d 01:01:01"]
+
+
+def test_a_command_loads_no_broker() -> None:
+    code = (
+        "import sys; from fluffle.broker.__main__ import main\n"
+        "try: main(['queues', 'list', '--data-dir', '/nonexistent'])\n"
+        "except SystemExit as end: assert end.code == 69\n"
+        "heavy = {'asyncio', 'uvloop', 'lmdb', 'logging', 'fluffle.broker.node'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"
