@@ -75,7 +75,10 @@ def scan_publishes(
         head, method, likeness, body_bytes, _, _ = known
         content_at, body_at = len(method), len(head)
         message_bytes = body_at + body_bytes + 1 if body_bytes else body_at
-        front = b"" if is_canonical else renumber_head(buffer, position + content_at)
+        front = b""
+        if not is_canonical:
+            head = buffer[position : position + body_at]  # which may differ where nobody reads
+            front = renumber_head(head, content_at)
         count, end = 0, position + message_bytes
         while end <= length and buffer[end - 1] == FRAME_END:
             if is_canonical:

@@ -145,6 +145,23 @@ def test_what_no_broker_reads_may_differ_and_so_may_the_method_once_it_is_known(
     assert scan(buffer, 0, heads)[3:] == (methods, sent)
 
 
+@pytest.mark.parametrize("octets", [b"", b"x"])
+def test_what_no_broker_reads_stays_with_its_message_on_every_channel(octets: bytes) -> None:
+    method = publish_frame(2)
+    names = ("a", "b", "a", "b", "b", "a")
+    same, renumbered = (
+        [
+            content_frames(channel, commands.Basic.Properties(message_id=name), octets)
+            for name in names
+        ]
+        for channel in (2, 1)
+    )
+    heads: dict[bytes, Head] = {}
+    for _ in range(2):
+        found = scan(b"".join(method + content for content in same), 0, heads)
+        assert found[4] == renumbered
+
+
 @pytest.mark.parametrize(
     "other",
     [
