@@ -15,6 +15,7 @@ Source: AMQP 0-9-1 §1.2-1.8 and §4.2.5.2 (bits are packed, lowest first).
 
 import struct
 from collections.abc import Callable
+from functools import cache
 from inspect import signature
 from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -181,9 +182,13 @@ def encode_method(channel: int, method: Method) -> bytes:
     return bytes(out)
 
 
+_signature_of = cache(signature)
+"""Of each class once: to find one costs more than all else that a method does."""
+
+
 def make(cls: Callable[P, M], *args: P.args, **kwargs: P.kwargs) -> M:
     """Construct a method without pamqp's validation: `make(Queue.DeclareOk, queue="a b", …)`."""
-    bound = signature(cls).bind(*args, **kwargs)
+    bound = _signature_of(cls).bind(*args, **kwargs)
     bound.apply_defaults()
     method_class = cast(type[M], cls)
     method = method_class.__new__(method_class)
