@@ -3,8 +3,10 @@
 Long before that messages go to disk that need not be in memory.
 
 What a process gives back to its allocator is not yet given back to the system: after a backlog is
-gone its memory may stay resident for ever.  So while the alarm is raised the allocator is asked to
-return what it does not need before anybody looks; otherwise publishers would wait for nothing.
+gone its memory may stay resident for ever.  So while memory is short the allocator is asked to
+return what it does not need before anybody looks; otherwise publishers would wait for nothing.  It
+is asked as well when memory has grown much since it was last asked, so that what a storm of clients
+took does not stay, and the next storm does not add to it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,13 @@ PERIOD_S = 0.5
 
 SHORT_RATIO = 0.5
 """Beyond so much of the watermark memory is short: RabbitMQ's ratio for paging, once."""
+
+GROWTH_BYTES = 64 << 20
+"""To return so much takes some ten milliseconds."""
+
+GROWTH_LOOKS = 20
+"""How many looks there are at least between two such returns: a load that needs much memory again
+and again should not have to fetch it each time."""
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -59,6 +68,8 @@ class MemoryWatch:
         "_is_low",
         "_is_short",
         "_limit_bytes",
+        "_looks",
+        "_low_bytes",
         "_relief",
         "_timer",
     )
@@ -76,15 +87,35 @@ class MemoryWatch:
         self._limit_bytes = limit_bytes
         self._is_low = False
         self._is_short = False
+        self._looks = 0
+        """Since free memory was last returned."""
+        self._low_bytes = 0
+        """The least that was seen since, or what was left then."""
         self._timer: Timer | None = None
 
     def start(self) -> None:
-        """Look now and from now on, where the system tells how much memory a process uses."""
+        """Look now and from now on; what cannot be seen changes nothing."""
+        used_bytes = self._used_bytes()
+        if used_bytes is not None:
+            self._compare(used_bytes)
+        self._timer = self._call_later(PERIOD_S, self.start)
+
+    def _used_bytes(self) -> int | None:
+        """What is needed; None where the system does not tell, or has no file descriptor left."""
+        self._looks += 1
         if self._is_short:
             return_free_memory()
         used_bytes = resident_bytes()
         if used_bytes is None:
-            return
+            return None
+        if used_bytes > self._low_bytes + GROWTH_BYTES and self._looks >= GROWTH_LOOKS:
+            return_free_memory()
+            self._looks = 0
+            self._low_bytes = used_bytes = resident_bytes() or used_bytes
+        self._low_bytes = min(self._low_bytes, used_bytes)
+        return used_bytes
+
+    def _compare(self, used_bytes: int) -> None:
         is_low = used_bytes > self._limit_bytes
         if is_low != self._is_low:
             self._is_low = is_low
@@ -95,7 +126,6 @@ class MemoryWatch:
         elif self._is_short:
             self._relief.rest()
         self._is_short = is_short
-        self._timer = self._call_later(PERIOD_S, self.start)
 
     def stop(self) -> None:
         if self._timer is not None:

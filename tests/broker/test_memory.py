@@ -9,6 +9,8 @@ import pytest
 from fluffle.broker import memory
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.memory import (
+    GROWTH_BYTES,
+    GROWTH_LOOKS,
     PERIOD_S,
     MemoryWatch,
     keep_buffers,
@@ -32,14 +34,14 @@ class Ballast:
 
 
 class Machine:
-    """A watch with a limit of 100 bytes, and the memory that it sees."""
+    """A watch, and the memory that it sees."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, limit_bytes: int = 100) -> None:
         self.used_bytes: int | None = 0
         self.scheduler = Scheduler()
         self.alarms = Alarms()
         self.ballast = Ballast()
-        self.watch = MemoryWatch(self.alarms, self.scheduler.call_later, 100, self.ballast)
+        self.watch = MemoryWatch(self.alarms, self.scheduler.call_later, limit_bytes, self.ballast)
         monkeypatch.setattr(memory, "resident_bytes", lambda: self.used_bytes)
 
 
@@ -78,10 +80,38 @@ def test_nobody_looks_after_the_stop(machine: Machine) -> None:
     assert machine.scheduler.timer_count == 0
 
 
-def test_where_memory_is_not_told_there_is_no_alarm(machine: Machine) -> None:
+def test_what_is_not_told_changes_nothing(machine: Machine) -> None:
+    """To ask takes a file descriptor, and a flood of connections may leave none."""
     machine.used_bytes = None
     machine.watch.start()
-    assert (machine.alarms.reason, machine.scheduler.timer_count) == ("", 0)
+    assert machine.alarms.reason == ""
+    for used_bytes, reason in ((101, "low on memory"), (None, "low on memory"), (99, "")):
+        machine.used_bytes = used_bytes
+        machine.scheduler.advance(PERIOD_S)
+        assert machine.alarms.reason == reason
+
+
+def test_free_memory_is_returned_when_much_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The storm is over, and half of what it took is free: that goes, and what is needed stays."""
+    machine = Machine(monkeypatch, limit_bytes=100 * GROWTH_BYTES)
+    returned: list[int] = []
+
+    def give_back() -> None:
+        assert machine.used_bytes is not None
+        returned.append(machine.used_bytes)
+        machine.used_bytes //= 2
+
+    monkeypatch.setattr(memory, "return_free_memory", give_back)
+    machine.used_bytes = 3 * GROWTH_BYTES
+    machine.watch.start()
+    machine.scheduler.advance(PERIOD_S * GROWTH_LOOKS)
+    assert returned == [3 * GROWTH_BYTES]
+    machine.used_bytes = 2 * GROWTH_BYTES
+    machine.scheduler.advance(PERIOD_S * GROWTH_LOOKS * 2)
+    assert returned == [3 * GROWTH_BYTES], "it has not grown much since"
+    machine.used_bytes = 3 * GROWTH_BYTES
+    machine.scheduler.advance(PERIOD_S * GROWTH_LOOKS * 2)
+    assert returned == [3 * GROWTH_BYTES] * 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc")
