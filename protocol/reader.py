@@ -49,6 +49,10 @@ OVERSHOOT_BYTES = 8
 HEADS_MAX = 1024
 """Publishers that use more exchanges and routing keys at once are read a little slower."""
 
+EVENTS_MAX = 256
+"""Read at once: a read holds some ten thousand small frames, and as objects they would cost much
+more memory than as bytes, and hold up the other connections."""
+
 PART_OVERHEAD_BYTES = 64
 """What a body frame of an unfinished message costs beside its payload, which may be one byte."""
 
@@ -94,6 +98,8 @@ class Assembly:
 class Reader:
     """Splits what a peer sends into events.  After a Violation it reads no more.
 
+    It stops after EVENTS_MAX of them, and goes on when it is told to.
+
     Until `open` there are no messages, and methods come one at a time, because the answer to one
     (a higher frame limit, or `open`) changes how the next is read.
     """
@@ -102,7 +108,6 @@ class Reader:
         "_assemblies",
         "_events",
         "_heads",
-        "_is_broken",
         "_is_closing",
         "_is_negotiating",
         "_message_bytes_max",
@@ -112,6 +117,7 @@ class Reader:
         "_unfinished_bytes",
         "_unfinished_bytes_max",
         "frame_bytes_max",
+        "is_broken",
         "is_waiting",
     )
 
@@ -122,6 +128,8 @@ class Reader:
         """Frames may be this large, all told; raised once the connection has been tuned."""
         self.is_waiting = False
         """Whether there is more to read in what was fed: `go_on` once the events are acted on."""
+        self.is_broken = False
+        """Whether there was a Violation, so that nothing can be read any more."""
         self._is_negotiating = True
         self._is_closing = False
         self._message_bytes_max = message_bytes_max
@@ -133,7 +141,6 @@ class Reader:
         self._missing_bytes = 0
         """What the unfinished frame lacks at least: until then pieces are only collected."""
         self._open = False
-        self._is_broken = False
         self._assemblies: dict[int, Assembly] = {}
         self._heads: dict[bytes, Head] = {}
         """By basic.publish frame: how the last message with it began (see `scan_publishes`)."""
@@ -149,6 +156,14 @@ class Reader:
         self._assemblies.clear()
         self._unfinished_bytes = 0
 
+    def discard(self) -> None:
+        """Nothing will be read any more, so nothing is kept for it."""
+        self.close()
+        self.is_broken = True
+        self._pending.clear()
+        self._heads.clear()
+        self._events = []
+
     def go_on(self) -> list[Event]:
         """What there is to read in what was fed already."""
         return self.feed(b"")
@@ -158,10 +173,11 @@ class Reader:
         events: list[Event] = []
         self._events = events
         self.is_waiting = False
-        if self._is_broken:
+        if self.is_broken:
             return events
         if self._pending:
-            self._pending.append(data)
+            if data:
+                self._pending.append(data)
             self._missing_bytes -= len(data)
             if self._missing_bytes > 0:
                 return events
@@ -208,13 +224,16 @@ class Reader:
                     raise ProtocolError(
                         ReplyCode.FRAME_ERROR, f"frame end octet is {buffer[end - 1]}, not 206"
                     )
+                if len(self._events) >= EVENTS_MAX:
+                    self.is_waiting = True
+                    break
                 if kind == FRAME_METHOD:
                     position = self._method(buffer, position, end, channel)
                     continue
                 FRAMES.get(kind, unknown_kind)(self, channel, buffer[position + 7 : end - 1])
             except ProtocolError as error:
                 self._events.append(Violation(channel, error))
-                self._is_broken = True
+                self.is_broken = True
                 return length
             position = end
         return position

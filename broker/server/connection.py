@@ -23,7 +23,7 @@ from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.consuming import on_acks
 from fluffle.broker.server.ends import address_of, ends_of, is_unix
 from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
-from fluffle.broker.server.intake import Debt, Intake, Timer
+from fluffle.broker.server.intake import UNREAD_BYTES_MAX, UNREAD_WAIT_S_MAX, Debt, Intake, Timer
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.publishing import Target, on_publishes, oversized
@@ -51,21 +51,12 @@ from fluffle.protocol.spec import PROTOCOL_HEADER
 WRITE_BUFFER_BYTES_MAX = 1_048_576
 """Beyond this in the transport's buffer, consumers of the connection wait."""
 
-UNREAD_BYTES_MAX = 32 * 1_048_576
-"""Beyond this in the transport's buffer, answers pile up that the client does not read: it is
-not read either.  Deliveries alone, which wait, never make so much."""
-
-UNREAD_WAIT_S_MAX = 120
-"""For so long a client may leave them unread.  Heartbeats do not tell: it may want none, and while
-it is not read its silence does not count."""
-
-CLOSE_WAIT_S_MAX = 30
-"""RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
-
 TURN_COST_MAX = 2048
 METHOD_COST = 16
-"""What a connection may do in one turn: a run costs 1, and 1 for each queue it is put into,
-methods as many, so that one that floods us holds up the others for some milliseconds only."""
+COST_BYTES = 512
+"""What the connections that have more to do than that may do in one turn, all together: a run costs
+1, and 1 for each queue it is put into, methods as many, and 1 for so many bytes of messages that
+they ask for, so that a flood holds up the others for some milliseconds only."""
 
 NO_IDS = (0, 0)
 
@@ -91,6 +82,8 @@ class Connection(asyncio.Protocol):
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
         self._events: deque[Event] = deque()
         """What has been read and not acted on: empty between turns, unless there is very much."""
+        self._is_asking = False
+        """Whether its last method was answered with a message."""
         self._heartbeat = Heartbeat()
         self.heartbeat_s = 0
         self._timers: dict[str, Timer] = {}
@@ -124,9 +117,6 @@ class Connection(asyncio.Protocol):
         self._heartbeat.heard = True
         self._events.extend(self._reader.feed(data))
         self._act()
-        while self._reader.is_waiting and self.phase is not Phase.CLOSED:
-            self._events.extend(self._reader.go_on())
-            self._act()
 
     def pause_writing(self) -> None:
         self.outlet.is_draining = True
@@ -140,6 +130,9 @@ class Connection(asyncio.Protocol):
         if self._intake.holds("unread"):
             self._timers.pop("unread").cancel()
             self._intake.release("unread")
+        if self._intake.holds("asking"):
+            self._intake.release("asking")
+            self.services.call_soon(self._act)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.close_reason:
@@ -153,6 +146,8 @@ class Connection(asyncio.Protocol):
         self.services.connections.discard(self)
         self.end_session()
         self.outlet.discard()
+        self._events.clear()
+        self._reader.discard()
         event(
             logger,
             logging.INFO,
@@ -164,26 +159,39 @@ class Connection(asyncio.Protocol):
     # What came in
 
     def _act(self) -> None:
-        """Act on what was read; the rest, if it is very much, in the next turn."""
+        """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
+        busy = self.services.connections.busy
+        busy.discard(self)
+        if self.outlet.is_draining and self._is_asking:
+            self._intake.hold("busy")
+            self._intake.hold("asking")  # until `resume_writing`
+            return
         ends_turn = self.services.turn.begin()
         try:
-            self._act_on_events()
+            self._act_on_events(max(METHOD_COST, TURN_COST_MAX // (1 + len(busy))))
             if self._session is not None and self._session.confirming:
                 self._confirm(self._session)
         finally:
             if ends_turn:
                 self.services.turn.end()
-        if not self._events:
+        if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            self._wait_until_read()
+        if not (self._events or self._reader.is_waiting):
             self._intake.release("busy")
         elif self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
+            busy.add(self)
             self.services.call_soon(self._act)
-        if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self._wait_until_read()
 
-    def _act_on_events(self) -> None:
+    def _act_on_events(self, cost_max: int) -> None:
+        """Act for so much, and on one event at least; `cost_max` is more than 0."""
         events, cost = self._events, 0
-        while events and cost < TURN_COST_MAX and self.phase is not Phase.CLOSED:
+        while cost < cost_max and self.phase is not Phase.CLOSED:
+            if not events:
+                if not self._reader.is_waiting:
+                    break
+                events.extend(self._reader.go_on())
+                continue
             occurrence = events.popleft()
             try:
                 cost += EVENTS[type(occurrence)](self, occurrence)
@@ -257,13 +265,16 @@ class Connection(asyncio.Protocol):
     def _on_method(self, occurrence: MethodReceived) -> int:
         """Decode a method and give it to the connection or to its channel."""
         method = decode_method(occurrence.payload)
+        sent_bytes = self.outlet.sent_bytes
         if occurrence.channel == 0:
             lifecycle.on_method(self, method)
         elif self._channels is not None:
             self._channels.on_method(occurrence.channel, method)
         else:
             lifecycle.refuse_untimely(self.phase, occurrence.channel)
-        return METHOD_COST
+        asked_bytes = self.outlet.sent_bytes - sent_bytes
+        self._is_asking = asked_bytes > 0
+        return METHOD_COST + asked_bytes // COST_BYTES
 
     # Errors
 
@@ -292,17 +303,15 @@ class Connection(asyncio.Protocol):
         self.fail(InternalError("the broker failed, see its log"), ids)
 
     def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
-        """Close the connection and say why; from here on only the answer to that counts."""
-        if self.phase in (Phase.CLOSING, Phase.CLOSED):
-            return
+        """Log what was wrong, and close the connection."""
+        if self.phase not in (Phase.CLOSING, Phase.CLOSED):
+            text = error.reply_text
+            event(logger, logging.ERROR, "connection_error", connection=self.name, error=text)
+            self.close(error, ids)
+
+    def close(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
+        """Say why the connection is closed; from here on only the answer to that counts."""
         self.close_reason = error.reply_text
-        event(
-            logger,
-            logging.ERROR,
-            "connection_error",
-            connection=self.name,
-            error=error.reply_text,
-        )
         self.phase = Phase.CLOSING
         self._reader.close()
         self.end_session()
@@ -341,6 +350,7 @@ class Connection(asyncio.Protocol):
         if self._channels is not None and self._session is not None:
             self._channels.end_all()
             self._session.vhost.drop_owned(self._session)
+            self._session.forget()
             self.services.traffic.connections_closed += 1
             self.services.access.unlisten(self._session.user.name, self._on_access)
             self.services.access.usage.closed(self._session.user.name, self._session.vhost.name)
@@ -428,7 +438,8 @@ class Connection(asyncio.Protocol):
     def _drop_later(self) -> None:
         """Give the peer its time to answer, or to read what is left for it."""
         if "close" not in self._timers:
-            wait_s = min(self.heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
+            can_answer = not self._reader.is_broken
+            wait_s = lifecycle.close_wait_s(self.heartbeat_s, can_answer=can_answer)
             self._start_timer("close", wait_s, self.drop)
 
     def _wait_until_read(self) -> None:

@@ -55,6 +55,8 @@ class Getter:
         session.outlet.add(
             split_content(handout.contents[0], channel.number, session.frame_bytes_max)
         )
+        session.outlet.reserve(handout.content_bytes)
+        session.outlet.sent(handout.content_bytes)
 
     def took(self, handout: Handout) -> None:
         """The channel's ledger is all that counts these."""

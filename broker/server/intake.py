@@ -15,6 +15,14 @@ SECONDS_PER_MESSAGE = 20e-6
 """A publisher in debt waits no longer than this for each message it owes, so that consumers
 which are slow by nature slow nobody to less than 50,000 messages a second."""
 
+UNREAD_BYTES_MAX = 32 * 1_048_576
+"""Beyond this in the transport's buffer, answers pile up that the client does not read: it is
+not read either.  Deliveries alone, which wait, never make so much."""
+
+UNREAD_WAIT_S_MAX = 120
+"""For so long a client may leave them unread.  Heartbeats do not tell: it may want none, and while
+it is not read its silence does not count."""
+
 
 class Reading(Protocol):
     """The part of asyncio's transport that an intake needs."""

@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
 """The header of AMQP 0-9: RabbitMQ takes it for 0-9-1."""
 
+CLOSE_WAIT_S_MAX = 30
+"""RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
+
+BROKEN_WAIT_S = 3
+"""As RabbitMQ, for who sent what is no frame: nothing behind it can be read, so no answer comes,
+and there is only the time to read what we said."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -171,7 +178,7 @@ def refuse_login(connection: Connection, mechanism: str, name: str, reason: str)
             f"Login was refused using authentication mechanism {mechanism}. For details see the "
             "broker logfile."
         )
-        connection.fail(refusal)  # about no method, as RabbitMQ puts it
+        connection.close(refusal)  # about no method, as RabbitMQ puts it
         return
     connection.close_reason = reason
     connection.finish()
@@ -291,6 +298,12 @@ def refuse_untimely(phase: Phase, channel: int) -> None:
             ReplyCode.UNEXPECTED_FRAME, f"channels have to wait in connection state {phase.value}"
         )
     raise ChannelError(f"unexpected method in connection state {phase.value}")
+
+
+def close_wait_s(heartbeat_s: int, *, can_answer: bool) -> int:
+    """How long a client has to answer our close, and to read it."""
+    wait_s = min(heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
+    return wait_s if can_answer else min(wait_s, BROKEN_WAIT_S)
 
 
 def close_for(

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 class Connections:
     """A set of connections in the order they came."""
 
-    __slots__ = ("_empty", "_open")
+    __slots__ = ("_empty", "_open", "busy")
 
     def __init__(self) -> None:
+        self.busy: set[Connection] = set()
+        """Those that have more to do than fitted into their turn."""
         self._open: dict[Connection, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -32,6 +34,7 @@ class Connections:
 
     def discard(self, connection: Connection) -> None:
         self._open.pop(connection, None)
+        self.busy.discard(connection)
         if not self._open:
             self._empty.set()
 

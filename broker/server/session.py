@@ -98,3 +98,8 @@ class Session:
         """What the broker must know of properties, by their raw bytes."""
         self.confirming: dict[Channel, None] = {}
         """Channels with publishes to confirm at the end of this batch."""
+
+    def forget(self) -> None:
+        """The connection has ended: keep nothing alive, for the collector may come much later."""
+        self.routes.clear()
+        self.facts.clear()

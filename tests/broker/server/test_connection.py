@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from socket import AF_INET, AF_INET6, AF_UNIX, AddressFamily, socket
 
 import pytest
 
 from fluffle.broker.server import subscription
 from fluffle.broker.server.channel import Channel as ServerChannel
-from fluffle.broker.server.connection import (
-    CLOSE_WAIT_S_MAX,
-    METHOD_COST,
-    TURN_COST_MAX,
-)
 from fluffle.broker.server.connection import Connection as ServerConnection
 from fluffle.broker.server.handlers import HANDLERS
-from fluffle.broker.server.lifecycle import forced
+from fluffle.broker.server.lifecycle import BROKEN_WAIT_S, CLOSE_WAIT_S_MAX, forced
 from fluffle.protocol.methods import (
     Basic,
     Connection,
@@ -24,12 +21,9 @@ from fluffle.protocol.methods import (
     deliver_prefix,
     encode_method,
     make,
-    pamqp_table,
 )
-from fluffle.protocol.properties import Properties
 from fluffle.protocol.proxy import Forwarded
 from fluffle.protocol.spec import PROTOCOL_HEADER
-from fluffle.protocol.wire import to_table
 from tests.support.edge import HEARTBEAT, Client, Edge, publish_frames
 from tests.support.fakes import FakeTransport
 
@@ -110,6 +104,16 @@ def test_who_has_a_shorter_heartbeat_is_cut_off_sooner() -> None:
     assert client.transport.was_aborted
 
 
+def test_who_can_be_read_no_more_is_cut_off_soon() -> None:
+    client = Edge().connect()
+    client.send(b"\x01\x00\x01\x00\x00\x00\x00\x00")
+    client.expect_closed(501)
+    client.send(CLOSE_OK)
+    assert not client.transport.is_lost
+    client.edge.advance(BROKEN_WAIT_S)
+    assert client.transport.is_lost
+
+
 def test_who_does_not_read_the_answer_to_its_close_is_cut_off() -> None:
     client = Edge().connect()
     client.transport.is_stuck = True
@@ -147,6 +151,23 @@ def test_a_lost_connection_leaves_nothing_behind() -> None:
     assert edge.vhost.queues["q"].consumer_count == 0
     assert other.ready_count() == 2
     assert edge.scheduler.timer_count == 0
+
+
+def test_what_a_lost_connection_held_needs_no_collector() -> None:
+    """Which may come much later, since it is told to come rarely."""
+    edge = Edge()
+    client = edge.connect()
+    client.declare(exclusive=True)
+    client.publish(b"x", b"x")
+    client.call(Basic.Get(queue="q"), Basic.GetOk)
+    queue = edge.vhost.queues["q"]
+    flood = [encode_method(1, Queue.Declare(queue="q", exclusive=True))] * 1_000
+    client.feed(*flood, publish_frames(b"begun")[:-1])
+    client.transport.lose()
+    edge.run()
+    assert sys.getrefcount(queue) == 2, "somebody remembers the queue"
+    assert client.connection._events == deque()
+    assert client.connection._reader._pending == []
 
 
 def test_exclusive_queues_are_gone_before_close_ok() -> None:
@@ -235,114 +256,6 @@ def test_the_silence_of_a_client_that_is_not_read_does_not_count() -> None:
     edge.services.alarms.set("memory", low=False)
     edge.advance(30)
     assert client.transport.was_aborted
-
-
-# Fairness
-
-
-def test_a_flood_of_methods_is_cut_into_turns() -> None:
-    edge = Edge()
-    flooder, other = edge.connect(), edge.connect()
-    methods = [encode_method(1, Queue.Declare(queue=f"q{number}")) for number in range(1_000)]
-    flooder.feed(*methods)
-    other.feed(encode_method(1, Queue.Declare(queue="mine")))
-    assert not flooder.transport.is_reading()
-    done_by_turn = [len(flooder.names())]
-    edge.scheduler.turn()
-    assert other.names() == ["Queue.DeclareOk"]
-    done_by_turn.append(len(flooder.names()))
-    while edge.scheduler.turn():
-        done_by_turn.append(len(flooder.names()))
-    assert sum(done_by_turn) == 1_000
-    assert max(done_by_turn) == TURN_COST_MAX // METHOD_COST
-    assert flooder.transport.is_reading()
-
-
-def turns_of_a_flood(edge: Edge, flooder: Client, *sent: bytes) -> int:
-    """How many turns a flood takes, in each of which another client is served."""
-    other = edge.connect()
-    flooder.feed(*sent)
-    count = 0
-    while not flooder.transport.is_reading():
-        count += 1
-        other.feed(encode_method(1, Queue.Declare(queue="mine")))
-        edge.scheduler.turn()
-        edge.scheduler.turn()
-        assert other.names() == ["Queue.DeclareOk"]
-    edge.run()
-    return count
-
-
-def test_a_flood_that_fans_out_is_cut_by_the_queues_it_fills() -> None:
-    edge = Edge()
-    flooder = edge.connect()
-    for number in range(200):
-        flooder.declare(f"q{number}")
-        flooder.bind(f"q{number}", "amq.fanout")
-    to_all, to_one = publish_frames(b"x", exchange="amq.fanout"), publish_frames(b"x", "q0")
-    sent = [to_all, to_one] * 50
-    assert turns_of_a_flood(edge, flooder, *sent) >= 50 * 203 // (2 * TURN_COST_MAX + 2 * 201)
-    assert (flooder.ready_count("q0"), flooder.ready_count("q199")) == (100, 50)
-
-
-def test_a_fan_out_with_many_routing_keys_asks_each_queue_once() -> None:
-    edge = Edge()
-    flooder = edge.connect()
-    for number in range(200):
-        flooder.declare(f"q{number}")
-        flooder.bind(f"q{number}", "amq.fanout")
-    sent = [publish_frames(b"x", "ab"[number % 2], exchange="amq.fanout") for number in range(100)]
-    assert turns_of_a_flood(edge, flooder, *sent) == 0
-    assert flooder.ready_count("q199") == 100
-
-
-def test_a_flood_that_asks_many_bindings_is_cut_by_their_number() -> None:
-    edge = Edge()
-    flooder = edge.connect()
-    flooder.declare()
-    arguments = [to_table({"n": number}) for number in range(400)]
-    flooder.send(
-        *(
-            encode_method(
-                1,
-                make(
-                    Queue.Bind,
-                    queue="q",
-                    exchange="amq.headers",
-                    arguments=pamqp_table(table),
-                    nowait=True,
-                ),
-            )
-            for table in arguments
-        )
-    )
-    properties = Properties(headers=to_table({"n": 399}))
-    runs = [
-        publish_frames(b"x", "ab"[number % 2], exchange="amq.headers", properties=properties)
-        for number in range(200)
-    ]
-    assert turns_of_a_flood(edge, flooder, *runs) >= 2
-    assert flooder.ready_count() == 200
-
-
-def test_a_flood_keeps_its_order_over_turns() -> None:
-    client = Edge().connect()
-    client.declare()
-    rounds = [
-        publish_frames(b"%d" % number) + encode_method(1, Basic.Get(queue="q", no_ack=True))
-        for number in range(500)
-    ]
-    client.send(*rounds)
-    assert client.bodies(Basic.GetOk) == [b"%d" % number for number in range(500)]
-
-
-def test_a_close_in_a_flood_ends_it() -> None:
-    edge = Edge()
-    client = edge.connect()
-    declare = encode_method(1, Queue.Declare(queue="q"))
-    client.send(*([declare] * 300), CLOSE, *([declare] * 300))
-    assert client.names() == ["Queue.DeclareOk"] * 300 + ["Connection.CloseOk"]
-    assert client.transport.is_lost
 
 
 def test_what_one_read_brings_is_answered_by_one_write() -> None:

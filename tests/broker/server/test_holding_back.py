@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
-from fluffle.broker.server.connection import UNREAD_BYTES_MAX, UNREAD_WAIT_S_MAX
-from fluffle.broker.server.intake import SECONDS_PER_MESSAGE
+from fluffle.broker.server.intake import (
+    SECONDS_PER_MESSAGE,
+    UNREAD_BYTES_MAX,
+    UNREAD_WAIT_S_MAX,
+)
 from fluffle.broker.server.outlet import BURST_BYTES
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames
@@ -163,19 +168,15 @@ def test_a_turn_hands_out_no_more_than_a_burst() -> None:
 
 
 def pile_up(client: Client) -> None:
-    """Ask for a message of a megabyte fifty times, and read no answer."""
+    """Publish a message of a megabyte that comes back fifty times, and read nothing."""
     client.transport.is_stuck = True
     for _ in range(50):
-        client.send(
-            encode_method(1, Basic.Get(queue="q")), encode_method(1, Basic.Nack(0, True, True))
-        )
+        client.publish(b"x" * 1_000_000, queue="nowhere", mandatory=True)
 
 
 def test_who_does_not_read_answers_is_not_read() -> None:
     edge = Edge()
     client = edge.connect()
-    client.declare()
-    client.publish(b"x" * 1_000_000)
     pile_up(client)
     buffered_bytes = client.transport.get_write_buffer_size()
     assert UNREAD_BYTES_MAX < buffered_bytes < UNREAD_BYTES_MAX + 2_000_000
@@ -183,9 +184,49 @@ def test_who_does_not_read_answers_is_not_read() -> None:
     client.transport.drain()
     edge.run()
     assert client.transport.is_reading()
-    assert len(client.bodies(Basic.GetOk)) == 50
+    assert len(client.bodies(Basic.Return)) == 50
     edge.advance(UNREAD_WAIT_S_MAX)
     assert not client.transport.is_lost
+
+
+def gets_of_a_megabyte(client: Client, count: int) -> bytes:
+    """One read: a message of a megabyte is asked for again and again."""
+    client.declare()
+    client.publish(b"x" * 1_000_000)
+    get, nack = Basic.Get(queue="q"), Basic.Nack(0, True, True)
+    return (encode_method(1, get) + encode_method(1, nack)) * count
+
+
+def test_who_asks_for_messages_waits_until_they_are_read() -> None:
+    """A short question may have a long answer, and a read holds many of them."""
+    edge = Edge()
+    client = edge.connect()
+    sent = gets_of_a_megabyte(client, 50)
+    client.transport.is_stuck = True
+    client.send(sent)
+    assert 1_000_000 < client.transport.get_write_buffer_size() < 5_000_000
+    client.send(sent)
+    assert client.transport.get_write_buffer_size() < 5_000_000
+    edge.advance(UNREAD_WAIT_S_MAX)
+    client.transport.drain()
+    edge.run()
+    assert client.transport.is_reading()
+    assert len(client.bodies(Basic.GetOk)) == 100
+
+
+def test_long_answers_are_cut_into_turns() -> None:
+    edge = Edge()
+    client, other = edge.connect(), edge.connect()
+    sent = gets_of_a_megabyte(client, 20)
+    sizes = [sum(map(len, client.transport.writes))]
+    client.feed(sent)
+    other.feed(encode_method(1, Queue.Declare(queue="other")))
+    sizes.append(sum(map(len, client.transport.writes)))
+    while edge.scheduler.turn():
+        sizes.append(sum(map(len, client.transport.writes)))
+    assert other.names() == ["Queue.DeclareOk"]
+    written = [after - before for before, after in pairwise(sizes)]
+    assert (len(written) >= 10, max(written) < 2_100_000) == (True, True)
 
 
 @pytest.mark.parametrize("heartbeat_s", [0, 10])
@@ -193,8 +234,6 @@ def test_but_not_for_ever(heartbeat_s: int) -> None:
     """Silence while a client is not read is no silence, so heartbeats do not give it up."""
     edge = Edge()
     client = edge.connect(heartbeat_s=heartbeat_s)
-    client.declare()
-    client.publish(b"x" * 1_000_000)
     pile_up(client)
     edge.advance(UNREAD_WAIT_S_MAX - 1)
     assert not client.transport.was_aborted
