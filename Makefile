@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check types bench crash clean
+.PHONY: help serve test check types bench abuse crash clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(INSTALLED) ## compare with RabbitMQ on this machine; see benchmarks/
 
 crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="--seed 1" repeats one
 	$(BIN)/python -m tests.crash --kills $(or $(KILLS),100) $(ARGS)
+
+abuse: $(INSTALLED) ## abuse a node and watch it, for TIME=60 seconds; ARGS="--seed 2"
+	$(BIN)/python -m tests.abuse --seconds $(or $(TIME),60) $(ARGS)
 
 clean: ## remove everything that can be made again; ./data stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

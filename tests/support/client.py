@@ -99,15 +99,15 @@ class Client:
         self.heard: list[Heard] = []
         self._recording = False
         self._buffer = b""
-        self._socket = socket.create_connection((host, port), DEADLINE_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = socket.create_connection((host, port), DEADLINE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     # Sending
 
     def send_bytes(self, data: bytes) -> None:
         """Bytes as they are; a peer that has closed already is no error, and is heard of later."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            self._socket.sendall(data)
+            self.socket.sendall(data)
 
     def send(self, channel: int, *methods: Method) -> None:
         """Methods, without waiting for an answer."""
@@ -143,7 +143,7 @@ class Client:
                     self._buffer = self._buffer[8 + size :]
                     return Frame(kind, channel, payload)
             try:
-                data = self._socket.recv(1 << 20)
+                data = self.socket.recv(1 << 20)
             except ConnectionResetError as error:
                 raise Closed from error
             if not data:
@@ -278,7 +278,7 @@ class Client:
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.close()
+        self.socket.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,19 +22,22 @@ READY = r'(?:^|[\s"])ready(?:[\s"]|$)'
 
 
 class Daemon:
-    """One node.  `options` are further options of `fluffle serve`.
+    """One node.  `options` are further options of `fluffle serve`; `on_line` hears its log.
 
     A daemon can be started again after `stop` or `kill`: same data, perhaps another port.
     """
 
-    __slots__ = ("_options", "_past_log", "_process", "addresses", "data_dir", "port")
+    __slots__ = ("_on_line", "_options", "_past_log", "_process", "addresses", "data_dir", "port")
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(
+        self, data_dir: Path, *options: str, on_line: Callable[[str], None] | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.port = 0
         self.addresses: dict[str, tuple[str, int]] = {}
         """What it listens on, by protocol."""
         self._options = options
+        self._on_line = on_line
         self._process: Process | None = None
         self._past_log = ""
 
@@ -59,7 +63,7 @@ class Daemon:
         """Return when clients can connect; `RuntimeError` with the log if that never happens."""
         if self._process is not None:
             raise RuntimeError("the daemon is already running")
-        self._process = Process(self._command, READY, environment())
+        self._process = Process(self._command, READY, environment(), self._on_line)
         node = json.loads((self.data_dir / "node.json").read_text(encoding="utf-8"))
         self.addresses = {name: (at[0], int(at[1])) for name, at in node["addresses"].items()}
         self.port = self.addresses["amqp"][1]

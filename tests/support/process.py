@@ -6,22 +6,34 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 30.0
+
+LAST_LINES = 1000
+"""Enough to see why a process failed, where somebody else reads all of its output."""
 
 
 class Process:
     """Runs `command` until `stop` or `kill`; it is ready once a line of its output matches `ready`.
 
+    `on_line` hears each line of the output, in another thread; then only the last are kept.
     Raises `RuntimeError` with the output if it ends or stays silent instead.
     """
 
-    __slots__ = ("_decided", "_is_ready", "_lines", "_popen", "_reader")
+    __slots__ = ("_decided", "_is_ready", "_lines", "_on_line", "_popen", "_reader")
 
-    def __init__(self, command: Sequence[str], ready: str, env: Mapping[str, str]) -> None:
-        self._lines: list[str] = []
+    def __init__(
+        self,
+        command: Sequence[str],
+        ready: str,
+        env: Mapping[str, str],
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        self._lines: deque[str] = deque(maxlen=LAST_LINES if on_line else None)
+        self._on_line = on_line
         self._is_ready = False
         self._decided = threading.Event()
         self._popen = subprocess.Popen(
@@ -48,7 +60,7 @@ class Process:
     @property
     def log(self) -> str:
         """Standard output and standard error so far."""
-        return "".join(self._lines)
+        return "".join(tuple(self._lines))
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code; `RuntimeError` if it does not go in time."""
@@ -75,6 +87,8 @@ class Process:
         with self._popen.stdout as lines:
             for line in lines:
                 self._lines.append(line)
+                if self._on_line is not None:
+                    self._on_line(line)
                 if not self._is_ready and ready.search(line):
                     self._is_ready = True
                     self._decided.set()

@@ -1,0 +1,93 @@
+"""Those who have the node keep things for them: answers they do not read, messages they hold."""
+
+from __future__ import annotations
+
+from random import Random
+
+from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
+from tests.abuse.ground import Ground, Rogue
+from tests.support.edge import publish_frames
+
+UNREAD_S = 120
+"""For so long a client may leave its answers unread."""
+
+MESSAGE = bytes(10_000)
+
+
+def with_backlog(ground: Ground, count: int, heartbeat: int = 0) -> tuple[Rogue, str]:
+    """A rogue with an exclusive queue in which so many messages wait."""
+    rogue = ground.log_in(1, heartbeat=heartbeat)
+    queue = rogue.declare()
+    for _ in range(count):
+        rogue.client.publish(1, "", queue, MESSAGE)
+    rogue.client.settle(1)
+    return rogue, queue
+
+
+def never_reads_deliveries(ground: Ground, _chance: Random) -> None:
+    """It consumes and does not read; its heartbeats do not come either."""
+    rogue, queue = with_backlog(ground, 500, heartbeat=1)
+    rogue.client.send(1, make(Basic.Consume, queue=queue, consumer_tag="c", no_ack=True))
+    rogue.leave_open(3, "a consumer that reads nothing and is silent")
+
+
+def never_reads_gets(ground: Ground, _chance: Random) -> None:
+    """It asks for message after message and reads none."""
+    rogue, queue = with_backlog(ground, 200)
+    get = encode_method(1, make(Basic.Get, queue=queue, no_ack=False))
+    nack = encode_method(1, make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True))
+    rogue.pour((get * 100 + nack) * 200)
+    rogue.leave_open(UNREAD_S, "gets that are not read")
+
+
+def never_reads_declares(ground: Ground, _chance: Random) -> None:
+    """It asks again and again whether a queue is there."""
+    with ground.log_in(1) as rogue:
+        queue = rogue.declare()
+        declare = encode_method(1, make(Queue.Declare, queue=queue, passive=True, exclusive=True))
+        rogue.pour(declare * 50_000)
+
+
+def never_reads_returns(ground: Ground, _chance: Random) -> None:
+    """It publishes what must be routed and cannot be, and reads none of what comes back."""
+    with ground.log_in(1) as rogue:
+        rogue.pour(publish_frames(bytes(1_000), "nowhere", mandatory=True) * 10_000)
+
+
+def endless_transactions(ground: Ground, _chance: Random) -> None:
+    """It publishes into a transaction that it never commits."""
+    with ground.log_in(1) as rogue:
+        rogue.call(1, make(Tx.Select))
+        queue = rogue.declare()
+        for _ in range(800):
+            rogue.client.publish(1, "", queue, MESSAGE)
+        rogue.client.settle(1)
+
+
+def unacked_growth(ground: Ground, chance: Random) -> None:
+    """It takes everything there is, acknowledges nothing, and goes."""
+    rogue, queue = with_backlog(ground, 300)
+    with rogue:
+        rogue.call(1, make(Basic.Qos, prefetch_count=chance.choice((0, 65_535))))
+        rogue.call(1, make(Basic.Consume, queue=queue, consumer_tag="c"))
+        rogue.client.expect("Basic.Deliver", 300)
+        rogue.client.heard.clear()
+
+
+def unfinished_messages(ground: Ground, _chance: Random) -> None:
+    """Messages that are begun on many channels and never ended."""
+    channels = range(1, 21)
+    with ground.log_in(*channels) as rogue:
+        for number in channels:
+            rogue.send(publish_frames(bytes(200_000), "nowhere", number)[:100_000])
+
+
+KINDS = {
+    "never reads deliveries": never_reads_deliveries,
+    "never reads gets": never_reads_gets,
+    "never reads declares": never_reads_declares,
+    "never reads returns": never_reads_returns,
+    "endless transactions": endless_transactions,
+    "unacked growth": unacked_growth,
+    "unfinished messages": unfinished_messages,
+}

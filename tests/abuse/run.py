@@ -1,0 +1,239 @@
+"""A run: nodes, the good client, storms and calms, and what was seen."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+
+from fluffle.broker.access.passwords import ARGON2, UnusableHash, hashed
+from tests.abuse import verdict
+from tests.abuse.good import GoodClient
+from tests.abuse.ground import Tally, Target
+from tests.abuse.kinds import KINDS
+from tests.abuse.storm import Order, Report, serve
+from tests.abuse.verdict import Patience, Round, Seen
+from tests.abuse.watch import LogCount, Sample, look
+from tests.support.certificates import Authority
+from tests.support.daemon import Daemon
+
+CALM_S = 2.0
+LOOK_PERIOD_S = 0.1
+SLOW_USER = "slow"
+TOLD_MAX = 50
+"""Violations that are printed."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a node is to be abused."""
+
+    seconds: float
+    seed: str
+    threads: int
+    storm_s: float
+    each: bool = False
+    """Each kind alone, for its cost, instead of all together."""
+    patience: Patience = field(default_factory=Patience)
+
+
+class Scene:
+    """Two nodes under watch, and the process that abuses them."""
+
+    def __init__(self, node: Daemon, log: LogCount, pipe: Pipe) -> None:
+        self.log = log
+        self.node = node
+        self._pipe = pipe
+
+    def look(self) -> Sample:
+        return look(self.node.pid)
+
+    def storm(self, order: Order) -> tuple[Report, Sample]:
+        """One storm; the largest of everything that was seen in it."""
+        self._pipe.send(order)
+        samples = [self.look()]
+        while not self._pipe.poll(LOOK_PERIOD_S):
+            samples.append(self.look())
+        report: Report = self._pipe.recv()
+        return report, Sample(
+            resident_mib=max(sample.resident_mib for sample in samples),
+            files=max(sample.files for sample in samples),
+            threads=max(sample.threads for sample in samples),
+            cpu_s=samples[-1].cpu_s,
+        )
+
+
+@contextmanager
+def scene(folder: Path) -> Iterator[Scene]:
+    """Start everything; the good client is not part of it."""
+    authority = Authority(folder)
+    log = LogCount()
+    options = {
+        "--tls-listen": "127.0.0.1:0",
+        "--tls-cert": authority.cert_file,
+        "--tls-key": authority.key_file,
+        "--definitions": write_definitions(folder / "users.json"),
+    }
+    with ExitStack() as stack:
+        given = [str(part) for option in options.items() for part in option]
+        node = Daemon(folder / "node", *given, on_line=log.hear)
+        proxied = Daemon(folder / "proxied", "--proxy-protocol", "yes", on_line=log.hear)
+        for daemon in (node, proxied):
+            stack.enter_context(daemon)
+        target = Target(
+            amqp=node.addresses["amqp"],
+            amqps=node.addresses["amqps"],
+            proxied=proxied.addresses["amqp"],
+            ca_file=authority.ca_file,
+            slow_user=SLOW_USER if can_be_slow() else "",
+        )
+        spawn = multiprocessing.get_context("spawn")
+        here, there = spawn.Pipe()
+        abuser = spawn.Process(target=serve, args=(there, target), daemon=True)
+        abuser.start()
+        try:
+            yield Scene(node, log, here)
+            here.send(None)
+            abuser.join()
+        finally:
+            abuser.kill()
+
+
+def can_be_slow() -> bool:
+    """Whether argon2 is installed."""
+    try:
+        hashed(b"", ARGON2)
+    except UnusableHash:
+        return False
+    return True
+
+
+def write_definitions(file: Path) -> Path:
+    """guest with every right, and where argon2 is installed a user who is slow to log in."""
+    users = {"guest": hashed(b"guest")}
+    if can_be_slow():
+        users[SLOW_USER] = hashed(b"nobody knows", ARGON2)
+    every = {"configure": ".*", "write": ".*", "read": ".*"}
+    definitions = {
+        "users": [
+            {
+                "name": name,
+                "password_hash": stored.hash,
+                "hashing_algorithm": stored.algorithm,
+                "tags": [],
+            }
+            for name, stored in users.items()
+        ],
+        "vhosts": [{"name": "/"}],
+        "permissions": [{"user": name, "vhost": "/", **every} for name in users],
+    }
+    file.write_text(json.dumps(definitions), encoding="utf-8")
+    return file
+
+
+def run(folder: Path, plan: Plan, tell: Tell) -> int:
+    """The whole of it; the exit code."""
+    with scene(folder) as stage:
+        good = GoodClient(stage.node.addresses["amqp"])
+        good.start()
+        try:
+            calm(stage)
+            rounds, before, report = (each if plan.each else mixed)(stage, good, plan, tell)
+        finally:
+            good.stop()
+    seen = Seen(rounds, before, good.lanes, stage.log, report)
+    found = list(verdict.violations(seen, plan.patience))
+    for line in verdict.table(seen):
+        tell(line)
+    for line in found[:TOLD_MAX]:
+        tell(f"VIOLATION {line}")
+    tell(f"{'FAILED: ' + str(len(found)) + ' violations' if found else 'passed'}, seed {plan.seed}")
+    return int(bool(found))
+
+
+def calm(stage: Scene) -> Sample:
+    """Wait until the node has let go of everything, then look."""
+    threading.Event().wait(CALM_S)
+    return stage.look()
+
+
+Outcome = tuple[list[Round], Sample, Report]
+
+
+def mixed(stage: Scene, good: GoodClient, plan: Plan, tell: Tell) -> Outcome:
+    """Storms of everything."""
+    total: Report = {name: Tally() for name in KINDS}
+    rounds: list[Round] = []
+    before = stage.look()
+    until_s = time.monotonic() + plan.seconds
+    while time.monotonic() < until_s or not rounds:
+        seconds = min(plan.storm_s, max(1.0, until_s - time.monotonic()))
+        order = Order(seconds, plan.threads, f"{plan.seed}/{len(rounds)}")
+        rounds.append(one_round(stage, good, order, total))
+        tell(line_of(len(rounds), rounds[-1]))
+    return rounds, before, total
+
+
+def each(stage: Scene, good: GoodClient, plan: Plan, tell: Tell) -> Outcome:
+    """A storm of each kind alone, with what it costs the node."""
+    total: Report = {name: Tally() for name in KINDS}
+    rounds: list[Round] = []
+    before = stage.look()
+    seconds = plan.seconds / len(KINDS)
+    tell(
+        f"{'kind':28}{'attacks':>9}{'events':>9}{'ms CPU/event':>14}{'p99 ms':>9}{'worst MiB':>11}"
+    )
+    for name in KINDS:
+        order = Order(seconds, plan.threads, f"{plan.seed}/{name}", (name,))
+        start = stage.look()
+        rounds.append(one_round(stage, good, order, total))
+        tally, one = total[name], rounds[-1]
+        cpu_ms = (one.worst.cpu_s - start.cpu_s) * 1000 / max(1, tally.events)
+        p99_ms = verdict.percentile(one.confirm_ms, 99)
+        tell(
+            f"{name:28}{tally.attacks:9}{tally.events:9}{cpu_ms:14.2f}{p99_ms:9.1f}"
+            f"{one.worst.resident_mib:11.1f}"
+        )
+    return rounds, before, total
+
+
+def one_round(stage: Scene, good: GoodClient, order: Order, total: Report) -> Round:
+    """A storm and its calm, added to the total."""
+    for lane in good.lanes:
+        lane.take()
+    report, worst = stage.storm(order)
+    windows = [lane.take() for lane in good.lanes]
+    for name, tally in report.items():
+        total[name].attacks += tally.attacks
+        total[name].events += tally.events
+        total[name].surprises += tally.surprises
+    return Round(
+        seconds=order.seconds,
+        worst=worst,
+        calm=calm(stage),
+        confirm_ms=joined([window.confirm_ms for window in windows]),
+        deliver_ms=joined([window.deliver_ms for window in windows]),
+    )
+
+
+def joined(parts: Sequence[Sequence[float]]) -> list[float]:
+    return [value for part in parts for value in part]
+
+
+def line_of(number: int, one: Round) -> str:
+    """One round while the run goes on."""
+    p50_ms, p99_ms = (verdict.percentile(one.confirm_ms, percent) for percent in (50, 99))
+    return (
+        f"round {number:4}: confirm p50 {p50_ms:6.1f} p99 {p99_ms:6.1f} "
+        f"max {max(one.confirm_ms, default=0):6.1f} ms; "
+        f"worst {one.worst.resident_mib:6.1f} MiB {one.worst.files:4} fds; "
+        f"calm {one.calm.resident_mib:6.1f} MiB {one.calm.files:3} fds {one.calm.threads} threads"
+    )

@@ -1,0 +1,39 @@
+"""A short run of the driver: each kind alone, then all together for some seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.abuse.kinds import KINDS
+from tests.abuse.run import Plan, Scene, run, scene
+from tests.abuse.storm import Order
+from tests.abuse.verdict import Patience
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with scene(tmp_path_factory.mktemp("abuse")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_ends_as_it_must_and_costs_one_line(stage: Scene, kind: str) -> None:
+    """No traceback, at most one line of complaint for each event, nothing that stays open."""
+    complaints = stage.log.complaints
+    report, _worst = stage.storm(Order(seconds=0.0, threads=1, seed="1", kinds=(kind,), least=3))
+    tally = report[kind]
+    assert (tally.attacks, tally.surprises) == (3, [])
+    assert stage.log.tracebacks == []
+    assert stage.log.complaints - complaints <= tally.events
+
+
+def test_all_kinds_together(tmp_path: Path) -> None:
+    lines: list[str] = []
+    patience = Patience(p99_ms=5_000, worst_ms=10_000)  # other tests may run beside this one
+    plan = Plan(seconds=10.0, seed="1", threads=2, storm_s=5.0, patience=patience)
+    assert run(tmp_path, plan, lines.append) == 0, "\n".join(lines)

@@ -1,0 +1,148 @@
+"""From what was seen to a verdict: bounds, each with its reason, and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+
+from tests.abuse.good import Lane
+from tests.abuse.storm import Report
+from tests.abuse.watch import LogCount, Sample
+
+GROWTH_MIB_MAX = 16.0
+"""What may be resident more in the last third than in the middle one: the heap of a process that is
+used by chance keeps its shape only roughly."""
+
+WARMING_ROUNDS = 30
+WARMING_MIB_MAX = 64.0
+"""In fewer rounds it is still finding its shape, and free memory of so much may be kept."""
+
+RESIDENT_MIB_MAX = 1024.0
+"""In the worst moment: some dozens of those who never read, with 32 MiB of answers each."""
+
+FILES_SLACK = 4
+THREADS_MAX = 8
+P99_MS_MAX = 250.0
+WORST_MS_MAX = 2_000.0
+"""Of all messages of a run on a machine that does nothing else; the abusers share it anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the messages of the good client may take."""
+
+    p99_ms: float = P99_MS_MAX
+    worst_ms: float = WORST_MS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A storm and the calm after it."""
+
+    seconds: float
+    worst: Sample
+    """The largest of each that was seen in the storm."""
+    calm: Sample
+    confirm_ms: Sequence[float]
+    deliver_ms: Sequence[float]
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    if len(values) < 2:
+        return values[0] if values else 0.0
+    return quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def growth_mib(rounds: Sequence[Round]) -> float:
+    """Between the middle third and the last, at its least; the first third is warming up.
+
+    The least, since the allocator is asked for what it does not need only now and then.
+    """
+    resident = [one.calm.resident_mib for one in rounds]
+    third = len(resident) // 3
+    if not third:
+        return 0.0
+    return min(resident[-third:]) - min(resident[third:-third] or resident[:third])
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that was seen in a run."""
+
+    rounds: Sequence[Round]
+    before: Sample
+    lanes: Sequence[Lane]
+    log: LogCount
+    report: Report
+
+
+def violations(seen: Seen, patience: Patience) -> Iterator[str]:
+    """Everything that was not as it must be."""
+    yield from resources(seen.rounds, seen.before)
+    yield from latencies(seen.rounds, patience)
+    for lane in seen.lanes:
+        yield from lane.faults
+        if lane.confirmed != lane.delivered or not lane.confirmed:
+            yield f"{lane.queue}: {lane.confirmed} confirmed, {lane.delivered} delivered"
+    events = sum(tally.events for tally in seen.report.values())
+    if seen.log.complaints > events:
+        yield f"{seen.log.complaints} lines of complaint for {events} events"
+    yield from (f"traceback: {line[:200]}" for line in seen.log.tracebacks)
+    for kind, tally in seen.report.items():
+        yield from (f"{kind}: {text}" for text in tally.surprises)
+
+
+def resources(rounds: Sequence[Round], before: Sample) -> Iterator[str]:
+    """Memory, descriptors and threads."""
+    grown = growth_mib(rounds)
+    bound = GROWTH_MIB_MAX if len(rounds) >= WARMING_ROUNDS else WARMING_MIB_MAX
+    if grown > bound:
+        yield f"memory grew by {grown:.1f} MiB, more than {bound:.1f}"
+    worst_mib = max(one.worst.resident_mib for one in rounds)
+    if worst_mib > RESIDENT_MIB_MAX:
+        yield f"memory was {worst_mib:.0f} MiB at worst"
+    files = rounds[-1].calm.files
+    if files > before.files + FILES_SLACK:
+        yield f"{files} descriptors are open, {before.files} before"
+    threads = max(one.worst.threads for one in rounds)
+    if threads > THREADS_MAX:
+        yield f"{threads} threads"
+
+
+def latencies(rounds: Sequence[Round], patience: Patience) -> Iterator[str]:
+    """How long the good client waited."""
+    for name in ("confirm", "deliver"):
+        values = [value for one in rounds for value in getattr(one, f"{name}_ms")]
+        if percentile(values, 99) > patience.p99_ms:
+            yield f"p99 of {name} is {percentile(values, 99):.1f} ms"
+        if max(values, default=0) > patience.worst_ms:
+            yield f"the slowest {name} took {max(values):.0f} ms"
+
+
+def table(seen: Seen) -> Iterator[str]:
+    """The last lines of a run."""
+    rounds, before, log, report = seen.rounds, seen.before, seen.log, seen.report
+    yield f"{'kind of abuse':28}{'attacks':>9}{'events':>9}{'surprises':>11}"
+    for kind, tally in report.items():
+        yield f"{kind:28}{tally.attacks:9}{tally.events:9}{len(tally.surprises):11}"
+    yield ""
+    yield f"{'':28}{'before':>9}{'worst':>9}{'calm':>9}"
+    last = rounds[-1].calm
+    for name, form in (("resident_mib", ".1f"), ("files", "d"), ("threads", "d")):
+        worst = max(getattr(one.worst, name) for one in rounds)
+        shown = (getattr(before, name), worst, getattr(last, name))
+        yield f"{name:28}" + "".join(f"{value:9{form}}" for value in shown)
+    yield f"{'growth after warm-up, MiB':28}{growth_mib(rounds):27.1f}"
+    yield ""
+    yield f"{'latency, ms':28}{'p50':>9}{'p99':>9}{'max':>9}{'count':>9}"
+    for name in ("confirm", "deliver"):
+        values = [value for one in rounds for value in getattr(one, f"{name}_ms")]
+        shown = (percentile(values, 50), percentile(values, 99), max(values, default=0.0))
+        yield f"{name:28}" + "".join(f"{value:9.1f}" for value in shown) + f"{len(values):9}"
+    yield ""
+    seconds = sum(one.seconds for one in rounds)
+    cpu_s = last.cpu_s - before.cpu_s
+    yield f"{seconds:.0f} s of storm in {len(rounds)} rounds, {cpu_s:.1f} s of the node's CPU"
+    lines = ", ".join(f"{count} {level}" for level, count in sorted(log.levels.items()))
+    yield f"log: {lines}; {len(log.tracebacks)} tracebacks"

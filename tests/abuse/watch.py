@@ -1,0 +1,65 @@
+"""What is looked at of the node while it is abused: memory, descriptors, threads, CPU, log."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+KEPT_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at a process."""
+
+    resident_mib: float
+    files: int
+    threads: int
+    cpu_s: float
+
+
+def look(pid: int) -> Sample:
+    """As /proc tells it."""
+    folder = Path(f"/proc/{pid}")
+    status = dict(
+        line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
+    )
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    return Sample(
+        resident_mib=int(status["VmRSS"].split()[0]) / 1024,
+        files=len(list((folder / "fd").iterdir())),
+        threads=int(status["Threads"]),
+        cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_PER_S,
+    )
+
+
+@dataclass(slots=True)
+class LogCount:
+    """What a node has logged: how many lines of each event, and the worst of them."""
+
+    levels: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    tracebacks: list[str] = field(default_factory=list)
+
+    def hear(self, line: str) -> None:
+        """Count one line."""
+        match = LINE.match(line)
+        level, name = match.groups() if match else ("none", line.strip()[:60])
+        self.levels[level] += 1
+        if level != "info":
+            self.events[name] += 1
+        if "raceback" in line and len(self.tracebacks) < KEPT_LINES:
+            self.tracebacks.append(line.strip())
+
+    @property
+    def complaints(self) -> int:
+        """Lines that are more than a note."""
+        return sum(count for level, count in self.levels.items() if level != "info")
+
+
+LINE = re.compile(r"\S+ (debug|info|warning|error|critical) (\S+)")
+"""`2026-01-31T12:00:00.000Z info ready node=…`."""
