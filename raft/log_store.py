@@ -50,6 +50,9 @@ class Write:
     """The group is made, as the member of this incarnation."""
     is_drop: bool = False
     """Everything of the group goes, its name too.  Alone in its write; the last of the group."""
+    discard_staged: bool = False
+    """What was staged before this write goes."""
+    staged: list[Staged] = field(default_factory=list)
     install: SnapshotMeta | None = None
     """The log now begins with this snapshot: what is staged for it becomes its state and its
     entries, of two at one index the staged one stays.  With index 0: a new group, or one that is
@@ -71,9 +74,6 @@ class Write:
     """To be remembered."""
     is_repaired: bool = False
     """The quarantine is over: forget it."""
-    staged: Staged | None = None
-    discard_staged: bool = False
-    """What is staged goes."""
 
 
 @dataclass(slots=True)

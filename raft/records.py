@@ -78,7 +78,10 @@ class Quarantine(NamedTuple):
     first: int
     """The lowest index that is damaged."""
     last: int
-    """The greatest index the log had.  Repaired once all of first..last is durable again."""
+    """The greatest index the log had.  Repaired once all of first..last is durable again, or all
+    that a leader of a later term has committed is."""
+    term: int
+    """Of the member when the damage was found."""
     needs_snapshot: bool
     """Damage at or below the floor, where the log is sparse: only a snapshot can repair it."""
 

@@ -54,6 +54,12 @@ class Batch:
         self.values[table, key] = value
         self.size_bytes += len(value)
 
+    def add(self, other: "Batch") -> None:
+        """Add everything of another one behind what is here."""
+        self.changes += other.changes
+        self.values.update(other.values)
+        self.size_bytes += other.size_bytes
+
     def erase(self, table: Table, key: bytes) -> None:
         """Delete a value, if it is there."""
         self.values[table, key] = None

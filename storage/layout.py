@@ -5,17 +5,13 @@
     hot      sequence:8                    a record, see `record.py`
     cold     group:8 index:8 part:2        tag:8 size:4 crc:4 head_crc:4 piece
     catalog  kind 00 sha256(name):32       crc:4 name_size:4 name value
-    raft     kind:1 group:8 slot:1 part:4  crc:4 content
+    raft     kind:1 group:8 slot:1 part:8  crc:4 content
     system   "format"                      format:4 crc:4
 
 An entry of a group's log is cut into parts, so that no value needs a long stretch of free pages.
 Each part carries the entry's tag and whole size, and is a value of its own once it is cold.
 
-The table raft holds what a Raft group is besides entries.  Its kinds, and what is in them:
-
-    1 head   of the group: all that is small, as `heads.py` says
-    2 image  of the group, in two slots: what is live and the state, in parts of `PART_BYTES`
-    3 owner  of the log whose number stands in place of the group: the Raft group's id, 8 bytes
+The table raft holds what a Raft group is besides entries; its kinds are in `heads.py`.
 
 Rule 1: a checksum covers the key as well, so that a value in the wrong place is found.
 Rule 2: a part's checksum does not depend on the table it is in; moving it changes nothing.
@@ -60,7 +56,7 @@ COLD_HEAD = Struct(">QII")
 COLD_VALUE = Struct(">QIII")
 CRC = Struct(">I")
 NAME_SIZE = Struct(">I")
-RAFT_KEY = Struct(">BQBI")
+RAFT_KEY = Struct(">BQBQ")
 FORMAT_KEY = b"format"
 FORMAT_VALUE = Struct(">I")
 PART = Struct(">QQHQI")

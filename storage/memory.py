@@ -1,6 +1,7 @@
 """A disk in memory: the fake that passes the tests of the real one, and fails on demand.
 
-Faults: `fail_next` makes the next commit raise; `room_bytes` can be small; `flip` and `lose` damage
+Faults: `fail_next` makes the next commit raise; `room_bytes` can be small, and so can the reserve
+beyond it, where only deletions should go; `flip` and `lose` damage
 values; while `is_lying`, commits return before they are durable, and `after_power_loss` shows what
 would have been left.
 """
@@ -19,13 +20,18 @@ Tables = dict[Table, dict[bytes, bytes]]
 class MemoryDisk:
     """Tables as dictionaries beside their sorted keys."""
 
-    __slots__ = ("_durable", "_keys", "_room_bytes", "_tables", "fail_next", "is_lying")
+    __slots__ = (
+        "_durable", "_keys", "_reserve_bytes", "_room_bytes", "_tables", "fail_next", "is_lying",
+    )  # fmt: skip
 
-    def __init__(self, tables: Tables | None = None, *, room_bytes: int = 1 << 40) -> None:
+    def __init__(
+        self, tables: Tables | None = None, *, room_bytes: int = 1 << 40, reserve_bytes: int = 0
+    ) -> None:
         self._tables: Tables = tables or {table: {} for table in Table}
         self._tables[Table.SYSTEM].setdefault(FORMAT_KEY, format_value())
         self._keys = {table: sorted(values) for table, values in self._tables.items()}
         self._room_bytes = room_bytes
+        self._reserve_bytes = reserve_bytes
         self._durable = self._copy()
         self.fail_next: StorageError | None = None
         """What the next commit raises."""
@@ -46,7 +52,7 @@ class MemoryDisk:
             raise failure
         if (
             _used_bytes(self._tables) + sum(len(value) for _, _, value in work.puts)
-            > self._room_bytes
+            > self._room_bytes + self._reserve_bytes
         ):
             raise DiskFull("no room for a commit: this disk in memory is full")
         finished, trimmed = self._trim(work.trims, work.trim_keys_max)

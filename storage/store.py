@@ -22,6 +22,7 @@ from fluffle.storage.catalog import Catalog
 from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import MAP_BYTES, open_environment
 from fluffle.storage.errors import StorageError
+from fluffle.storage.heads import Heads
 from fluffle.storage.layout import Table
 from fluffle.storage.log import Log
 from fluffle.storage.mover import Tuning
@@ -39,7 +40,7 @@ class Store:
 
     __slots__ = (
         "_disk", "_failed", "_is_closed", "_is_closing", "_on_fatal", "_running", "_submitted",
-        "_writer", "catalog", "log", "pending_bytes", "used_bytes",
+        "_writer", "catalog", "heads", "log", "pending_bytes", "used_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class Store:
         self._is_closed = False
         self.log = Log(disk, tuning or Tuning())
         self.catalog = Catalog(disk)
+        self.heads = Heads(disk)
         self.pending_bytes = 0
         """Submitted and not durable: a measure of how far the disk is behind."""
         with disk.view() as view:

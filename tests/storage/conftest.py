@@ -8,6 +8,7 @@ import pytest
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.memory import MemoryDisk
+from tests.storage.log_stores import InMemory, InStore, Subject, Writer
 from tests.storage.support import Host
 
 
@@ -37,3 +38,35 @@ def disk(open_disk: Callable[[], Disk]) -> Disk:
 @pytest.fixture
 def host(open_disk: Callable[[], Disk]) -> Host:
     return Host(open_disk)
+
+
+def on_fake_disk() -> InStore:
+    disk = MemoryDisk()
+    return InStore(lambda: disk)
+
+
+@pytest.fixture(params=["fake", "store on the fake disk", "store on LMDB"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
+    """Every log store."""
+    if request.param == "fake":
+        yield Writer(InMemory())
+    elif request.param == "store on the fake disk":
+        yield Writer(on_fake_disk())
+    else:
+        opened: list[Disk] = []
+
+        def open_again() -> Disk:
+            for disk in opened:
+                disk.close()
+            opened[:] = [open_environment(tmp_path)]
+            return opened[0]
+
+        yield Writer(InStore(open_again))
+        opened[0].close()
+
+
+@pytest.fixture(params=[InMemory, on_fake_disk])
+def fragile(request: pytest.FixtureRequest) -> Writer:
+    """Every log store that can be damaged."""
+    make: Callable[[], Subject] = request.param
+    return Writer(make())

@@ -118,12 +118,12 @@ def test_what_is_on_disk_does_not_change_by_accident() -> None:
     assert cold_value(PART, PIECE).hex() == GOLDEN_COLD
     assert catalog_key("q", b"n").hex()[:4] == "7100"
     assert catalog_value("q", b"n", b"v").hex() == GOLDEN_CATALOG
-    assert raft_key(1, 2, 3, 4).hex() == "0100000000000000020300000004"
+    assert raft_key(1, 2, 3, 4).hex() == "010000000000000002030000000000000004"
     assert raft_value(raft_key(1, 2, 3, 4), b"v").hex() == GOLDEN_RAFT
     assert format_value().hex() == GOLDEN_FORMAT
 
 
 GOLDEN_COLD = "00000000000000030000000794fa3b6ecc2db2dd7061796c6f6164"
 GOLDEN_CATALOG = "ded9eb59000000016e76"
-GOLDEN_RAFT = "a229aa8576"
+GOLDEN_RAFT = "63bb5af876"
 GOLDEN_FORMAT = "00000002cf4abe30"

@@ -1,0 +1,172 @@
+"""The logs of all Raft groups of a node, in its store: the `LogStore` of a real disk.
+
+Each `Persist` is one batch, so that it is durable as a whole or not at all, together with what else
+the node writes.
+
+    group 7  created     logs [12]
+             install     logs [12, 15]    staged entries were in log 15; nothing is copied
+             snapshot    logs [15]        12 had no entry left
+
+Rule 1: the numbers of logs are this node's own and never used twice; the ids of groups are the
+cluster's.  So journals of classic queues and Raft groups share a store, and what is left of a group
+cannot be taken for that of a later one.
+Rule 2: heads in memory are as they will be once all that was submitted is durable.  Only what is
+durable is read.
+Rule 3: whatever is damaged, the others go on: each group is in quarantine, or lost, by itself.
+"""
+
+from collections.abc import Callable
+
+from fluffle.raft.log_store import Damaged, Loaded, Persist, Write
+from fluffle.raft.records import Entry, GroupId
+from fluffle.storage import reading
+from fluffle.storage.batch import Batch
+from fluffle.storage.errors import Corrupt, CorruptEntry
+from fluffle.storage.heads import Head, kind_of, term_of
+from fluffle.storage.overlay import stretches
+from fluffle.storage.raft_writes import create, drop, retire_logs, write_group
+from fluffle.storage.recovering import Recovering
+from fluffle.storage.store import Store
+
+ROOM_BYTES_MIN = 1 << 27
+"""Proposals need more room than this: what leaders elsewhere and elections may still bring, and
+what was accepted and is not written yet."""
+
+
+class RaftLog:
+    """The log store of a node.  Used from the thread that uses the store."""
+
+    __slots__ = (
+        "_durable", "_groups", "_leftovers", "_lost", "_room_bytes_min", "_store", "on_durable",
+    )  # fmt: skip
+
+    def __init__(self, store: Store, *, room_bytes_min: int = ROOM_BYTES_MIN) -> None:
+        """`load` must follow."""
+        self._store = store
+        self._room_bytes_min = room_bytes_min
+        self._groups: dict[GroupId, Head] = {}
+        self._lost: dict[GroupId, Batch] = {}
+        """What deletes all that is left of a group without a head."""
+        self._leftovers = Batch()
+        """What the start found to be of no use; goes with the first commit."""
+        self._durable = 0
+        """Token of the last `Persist` that is."""
+        self.on_durable: Callable[[int], None] = _ignore
+
+    @property
+    def has_room(self) -> bool:
+        return self._store.room_bytes > self._room_bytes_min
+
+    def load(self) -> Loaded:
+        """See `LogStore.load`."""
+        recovering = Recovering(self._store.log, self._store.heads)
+        loaded = recovering.load()
+        self._groups = recovering.heads
+        self._lost = recovering.lost
+        self._leftovers = recovering.leftovers
+        return loaded
+
+    # Writing
+
+    def submit(self, persist: Persist) -> None:
+        """See `LogStore.submit`.
+
+        Raises `ValueError` for what contradicts what was written before, and `StorageError` once
+        the store has failed: then the process must end.
+        """
+        batch, self._leftovers = self._leftovers, Batch()
+        for write in persist.writes:
+            if write.is_drop:
+                self._drop(batch, write.group)
+            else:
+                self._write(batch, write, persist.token)
+        token = persist.token
+        self._store.submit(batch, lambda: self._finish(token))
+        self._store.flush()
+
+    def _write(self, batch: Batch, write: Write, token: int) -> None:
+        if write.created_as is not None:
+            self._create(batch, write.group, write.created_as)
+        head = self._groups.get(write.group)
+        if head is None:
+            raise ValueError(f"group {write.group} is not here")
+        if write.snapshot is not None and head.installed_by <= self._durable:
+            retire_logs(batch, write.group, head, self._store.log)
+        write_group(batch, write, head, self._store.log, token=token)
+
+    def _create(self, batch: Batch, group: GroupId, incarnation: int) -> None:
+        if group in self._groups:
+            raise ValueError(f"group {group} is here already")
+        if group in self._lost:
+            batch.add(self._lost.pop(group))
+        self._groups[group] = create(batch, group, incarnation, self._store.log)
+
+    def _drop(self, batch: Batch, group: GroupId) -> None:
+        if group in self._lost:
+            batch.add(self._lost.pop(group))
+        elif group in self._groups:
+            drop(batch, group, self._groups.pop(group))
+        else:
+            raise ValueError(f"group {group} is not here")
+
+    def _finish(self, token: int) -> None:
+        self._durable = token
+        self.on_durable(token)
+
+    # Reading
+
+    def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
+        """See `LogStore.read`."""
+        head = self._groups.get(group)
+        if head is None:
+            return []
+        try:
+            found = self._read(head, first, stop, bytes_max)
+        except CorruptEntry as damage:
+            found = self._read(head, first, damage.index, bytes_max)
+            if not found:
+                raise Damaged(group, damage.index) from damage
+        whole = _without_holes(head.image.index, first, found)
+        if found and not whole:
+            raise Damaged(group, max(first, head.image.index + 1))
+        return [Entry(e.index, term_of(e.tag), kind_of(e.tag), e.payload) for e in whole]
+
+    def _read(self, head: Head, first: int, stop: int, bytes_max: int) -> list[reading.Entry]:
+        entries: list[reading.Entry] = []
+        for number, low, high in stretches(self._store.log, head.logs, first, stop):
+            page = self._store.log.read(number, low, high, bytes_max=bytes_max)
+            bytes_max -= sum(len(entry.payload) for entry in page)
+            if entries and bytes_max < 0:
+                break
+            entries += page
+            if bytes_max <= 0 or (page and page[-1].index < high - 1):
+                break
+        return entries
+
+    def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
+        """See `LogStore.read_state`."""
+        head = self._groups.get(group)
+        if head is None:
+            return b""
+        image = head.image
+        first = image.live_bytes + offset
+        stop = min(first + size, image.size_bytes)
+        try:
+            return self._store.heads.image(group, head.slot, first, stop)
+        except Corrupt as damage:
+            raise Damaged(group, image.index) from damage
+
+
+def _without_holes(floor: int, first: int, entries: list[reading.Entry]) -> list[reading.Entry]:
+    """Those before the first hole: above the floor every index must be there."""
+    expected = max(first, floor + 1)
+    for number, entry in enumerate(entries):
+        if entry.index > expected:
+            return entries[:number]
+        if entry.index == expected:
+            expected += 1
+    return entries
+
+
+def _ignore(token: int) -> None:
+    """Nobody has asked to be told."""
