@@ -1,0 +1,113 @@
+"""Frames of messages: what goes in comes out, and nothing else gets in."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.cluster.codec import BadFrame, decode, encode
+from fluffle.raft.messages import MESSAGES, GroupUnknown, Message, Ping
+from fluffle.raft.records import CONFIG, DATA, NOOP, Entry
+
+NUMBERS = st.integers(0, 2**64 - 1)
+ENTRIES = st.builds(
+    Entry,
+    st.integers(1, 2**64 - 1),
+    st.integers(1, 2**64 - 1),
+    st.sampled_from([NOOP, DATA, CONFIG]),
+    st.binary(max_size=50),
+)
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    int: NUMBERS,
+    bool: st.booleans(),
+    bytes: st.binary(max_size=50),
+    Sequence[Entry]: st.lists(ENTRIES, max_size=4),
+}
+
+
+def any_of(kind: type[Message]) -> st.SearchStrategy[Message]:
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{field.name: VALUES[hints[field.name]] for field in fields(kind)})
+
+
+MESSAGE = st.one_of([any_of(kind) for kind in MESSAGES])
+
+
+@given(st.lists(MESSAGE, max_size=5))
+def test_a_frame_says_what_was_put_into_it(messages: list[Message]) -> None:
+    assert decode(encode(messages)) == messages
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_do_worse_than_being_refused(frame: bytes) -> None:
+    try:
+        messages = decode(frame)
+    except BadFrame:
+        return
+    assert decode(encode(messages)) == messages
+
+
+VALUE = st.recursive(
+    st.one_of(st.integers(-(2**63), 2**64 - 1), st.binary(max_size=5), st.booleans(), st.none()),
+    lambda children: st.lists(children, max_size=8),
+)
+
+
+@given(st.lists(st.one_of(MESSAGE, VALUE), min_size=1, max_size=3))
+def test_no_values_do_worse_than_being_refused(values: list[Any]) -> None:
+    rows = [
+        msgpack.unpackb(encode([value]))[0] if type(value) in MESSAGES else value
+        for value in values
+    ]
+    try:
+        messages = decode(msgpack.packb(rows))
+    except BadFrame:
+        return
+    assert msgpack.unpackb(encode(messages)) == rows
+
+
+@given(st.lists(MESSAGE, min_size=1, max_size=3), st.data())
+def test_a_frame_that_was_cut_is_refused(messages: list[Message], data: st.DataObject) -> None:
+    frame = encode(messages)
+    with pytest.raises(BadFrame):
+        decode(frame[: data.draw(st.integers(0, len(frame) - 1))])
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (7, "not a list"),
+        ([7], "not a list with a number"),
+        ([[]], "not a list with a number"),
+        ([[len(MESSAGES)]], "no message has the number"),
+        ([[-1]], "no message has the number"),
+        ([["Ping"]], "no message has the number"),
+        ([[True, 1, 1]], "no message has the number"),
+        ([[0, 1, 1, 0]], "the fields of a Ping"),
+        ([[0, 1, 1, 0, 0, 0]], "the fields of a Ping"),
+        ([[0, 1, 1, 0, True]], "the fields of a Ping"),
+        ([[0, 1, -1, 0, 0]], "below zero"),
+        ([[2, *range(8), [[1, 1, 1]]]], "an entry whose fields"),
+        ([[2, *range(8), [[0, 1, 1, b""]]]], "an entry of index 0"),
+        ([[2, *range(8), [[1, 1, 3, b""]]]], "kind 3"),
+    ],
+)
+def test_what_is_wrong_is_said(rows: object, complaint: str) -> None:
+    with pytest.raises(BadFrame, match=complaint):
+        decode(msgpack.packb(rows))
+
+
+def test_two_frames_in_one_are_refused() -> None:
+    with pytest.raises(BadFrame, match="not msgpack"):
+        decode(encode([Ping(1, 1, 0, 0)]) + encode([GroupUnknown(7, 1)]))
+
+
+def test_the_number_of_a_class_is_its_place() -> None:
+    assert msgpack.unpackb(encode([GroupUnknown(7, 1), Ping(3, 4, 5, 6)])) == [
+        [1, 7, 1],
+        [0, 3, 4, 5, 6],
+    ]
