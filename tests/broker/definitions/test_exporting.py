@@ -126,7 +126,7 @@ def test_a_virtual_host_that_is_deleted_leaves_nothing() -> None:
     assert '"vhost": "v"' not in json.dumps(exported)
 
 
-@given(st.dictionaries(st.text(), ARGUMENTS))
+@given(st.dictionaries(st.text(max_size=60), ARGUMENTS))
 def test_arguments_come_back_as_they_were(arguments: dict[str, Any]) -> None:
     assert plain(table_of(arguments)) == arguments
 
