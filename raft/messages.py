@@ -1,9 +1,9 @@
 """Every message between nodes: a closed set of plain values.
 
 A message of a group carries the sender's term and the incarnations of both members; sender and
-receiver node are those of the link.  All fields are ints, bools and bytes, or a list of entries, so that a codec needs no more than
-`MESSAGES`: the number of a class on the wire is its place there, from 0, and its fields, like an
-entry's, are written in order.
+receiver node are those of the link.  All fields are ints, bools and bytes, or a list of entries, so
+that a codec needs no more than `MESSAGES`: the number of a class on the wire is its place there,
+from 0, and its fields, like an entry's, are written in order.
 
 Messages may be lost, repeated, reordered and held back for as long as anybody likes; they are not
 altered.  Nobody changes a message, or a list in it, after it was sent or received.
@@ -104,8 +104,8 @@ class RepairRequest:
     sender: int
     receiver: int
     first: int
-    needs_snapshot: bool
-    """It is at or below the floor of my log."""
+    floor: int
+    """If not 0: the damage is at or below this floor of my log; a snapshot not below mends it."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,9 @@ class Tuning:
     """A follower that owes an answer is asked again after this; grows to `retry_ms_max`."""
     retry_ms_max: int = 2_000
 
+    commit_delay_ms: int = 5
+    """If nothing follows, followers hear of a commit after this.  Mostly the next append tells."""
+
     append_bytes_max: int = 1 << 20
     """Of entries in one message; one entry that is larger goes alone."""
     window_bytes: int = 8 << 20
@@ -33,6 +36,9 @@ class Tuning:
     """Applied entries that a follower still needs stay in memory up to this; then they are read."""
     apply_bytes_max: int = 4 << 20
     """Of entries handed over to be applied at once, so that a turn ends."""
+
+    promotion_lag_entries: int = 128
+    """A learner that lacks more does not become a voter: it would hold commits up."""
 
     snapshot_chunk_bytes: int = 256 << 10
     """Pings must not wait behind more than this."""

@@ -1,0 +1,174 @@
+"""The log of one group in memory: all terms, and the entries that still have somewhere to go.
+
+      floor          applied      commit            last
+        |               |           |                 |
+    ----+---------------+-----------+-----------------+
+    live|  on disk only |  in memory: the tail        |
+        |               |  tail_first ... last_index  |
+    sparse              contiguous
+
+At and below the floor there is a snapshot and, sparse, the entries it needs.  Terms are kept as
+run-lengths, so that a question for one never goes to the disk.  `None` as a term means that it is
+not known, and is never equal to a term: not "no entry, so 0".
+
+Invariants: floor <= handed <= commit <= last_index, applied <= handed;
+tail_first == last_index + 1 - len(tail); what is not in the tail is durable.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from fluffle.raft.records import Entry, SnapshotMeta, size_of
+
+
+class Log:
+    """Nothing here knows what is on disk; that is `Durable`."""
+
+    __slots__ = (
+        "_firsts", "_terms", "applied", "commit", "handed", "last_index", "last_term",
+        "snapshot", "submitted", "tail", "tail_bytes", "tail_first",
+    )  # fmt: skip
+
+    def __init__(
+        self, snapshot: SnapshotMeta, terms: Sequence[tuple[int, int]] = (), last_index: int = 0
+    ) -> None:
+        """A log as it was found: nothing above the floor is known to be committed."""
+        self.snapshot = snapshot
+        self._firsts = [first for first, _ in terms]
+        self._terms = [term for _, term in terms]
+        self.last_index = max(last_index, snapshot.index)
+        self.last_term = self._terms[-1] if self._terms else snapshot.term
+        self.tail: list[Entry] = []
+        self.tail_first = self.last_index + 1
+        self.tail_bytes = 0
+        """As `size_of` counts."""
+        self.submitted = self.last_index
+        """Entries behind this have yet to be given to the disk."""
+        self.commit = snapshot.index
+        self.handed = snapshot.index
+        """What was given out to be applied."""
+        self.applied = snapshot.index
+        """What the host says it has applied."""
+
+    @property
+    def floor(self) -> int:
+        return self.snapshot.index
+
+    def term_at(self, index: int) -> int | None:
+        """The term of the entry at `index`; None below the floor and behind the last."""
+        if index == self.last_index:
+            return self.last_term
+        if index > self.last_index or index < self.snapshot.index:
+            return None
+        if index == self.snapshot.index:
+            return self.snapshot.term
+        return self._terms[bisect_right(self._firsts, index) - 1]
+
+    def last_not_newer(self, index: int, term: int) -> tuple[int, int]:
+        """The last entry at or before `index` whose term is at most `term`, and its term.
+
+        It is the floor if all above it are newer, or `index` is below.
+        """
+        index = min(index, self.last_index)
+        at = bisect_right(self._firsts, index) - 1
+        while at >= 0 and self._terms[at] > term:
+            index = self._firsts[at] - 1
+            at -= 1
+        if at < 0:
+            return self.snapshot.index, self.snapshot.term
+        return index, self._terms[at]
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Entries behind the last one, consecutive."""
+        for entry in entries:
+            assert entry.index == self.last_index + 1, f"{entry.index} behind {self.last_index}"
+            if entry.term != self.last_term or not self._terms:
+                self._firsts.append(entry.index)
+                self._terms.append(entry.term)
+                self.last_term = entry.term
+            self.last_index += 1
+            self.tail.append(entry)
+            self.tail_bytes += size_of(entry)
+
+    def truncate(self, first: int) -> None:
+        """Forget everything from `first` on, which is above the commit index."""
+        assert first > self.commit, f"truncation from {first} with commit {self.commit}"
+        self._cut(first)
+
+    def cut_damage(self, first: int) -> None:
+        """From `first` on, above the floor, the log cannot be read: it is to be received again.
+
+        What was known to be committed is forgotten, as by a restart; the members know.
+        """
+        assert first > self.floor
+        self._cut(first)
+        self.commit = self.handed = self.applied = self.floor
+
+    def _cut(self, first: int) -> None:
+        kept = max(0, first - self.tail_first)
+        self.tail_bytes -= sum(map(size_of, self.tail[kept:]))
+        del self.tail[kept:]
+        self.last_index = min(self.last_index, first - 1)
+        self.submitted = min(self.submitted, self.last_index)
+        self.tail_first = min(self.tail_first, first)
+        while self._firsts and self._firsts[-1] > self.last_index:
+            self._firsts.pop()
+            self._terms.pop()
+        self.last_term = self._terms[-1] if self._terms else self.snapshot.term
+
+    def submit(self) -> list[Entry]:
+        """What has yet to be given to the disk: it is given now."""
+        entries = self.tail[self.submitted + 1 - self.tail_first :]
+        self.submitted = self.last_index
+        return entries
+
+    def is_in_memory(self, index: int) -> bool:
+        return index >= self.tail_first
+
+    def slice(self, first: int, stop: int, bytes_max: int) -> list[Entry]:
+        """Entries in memory from `first` up to `stop`: at least one if there is, then by size."""
+        assert first >= self.tail_first, f"{first} is not in memory"
+        at = first - self.tail_first
+        found = self.tail[at : stop - self.tail_first]
+        size = 0
+        for count, entry in enumerate(found):
+            size += size_of(entry)
+            if size > bytes_max and count:
+                return found[:count]
+        return found
+
+    def evict(self, through: int) -> None:
+        """Keep entries up to `through`, which are durable and applied, no longer in memory."""
+        gone = through + 1 - self.tail_first
+        if gone <= 0:
+            return
+        self.tail_bytes -= sum(map(size_of, self.tail[:gone]))
+        del self.tail[:gone]
+        self.tail_first += gone
+
+    def compact(self, snapshot: SnapshotMeta) -> None:
+        """A snapshot of what was applied raises the floor."""
+        assert self.floor <= snapshot.index <= self.last_index
+        self.snapshot = snapshot
+        at = bisect_right(self._firsts, snapshot.index + 1) - 1
+        if at >= 0:
+            del self._firsts[:at], self._terms[:at]
+            self._firsts[0] = max(self._firsts[0], snapshot.index + 1)
+        if self.last_index == snapshot.index:
+            self._firsts, self._terms = [], []
+            self.last_term = snapshot.term
+        self.evict(min(snapshot.index, self.last_index))
+
+    def reset(self, snapshot: SnapshotMeta) -> None:
+        """A snapshot from elsewhere takes the place of the whole log."""
+        self.snapshot = snapshot
+        self._firsts, self._terms = [], []
+        self.last_index, self.last_term = snapshot.index, snapshot.term
+        self.tail, self.tail_bytes, self.tail_first = [], 0, snapshot.index + 1
+        self.submitted = snapshot.index
+        self.commit = snapshot.index
+        self.rewind()
+
+    def rewind(self) -> None:
+        """The image begins again with the snapshot."""
+        self.handed = self.applied = self.floor

@@ -1,0 +1,126 @@
+"""What a leader knows of one follower, as a small machine.
+
+PROBE ----- an answer -----> REPLICATE       one request at a time; then pipelined, in a window
+  ^  \\                       /   |
+  |   +---<-- rejected, lost-+    | behind the floor
+  +--------------- SNAPSHOT <-----+
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from fluffle.raft.config import Member
+
+if TYPE_CHECKING:
+    from fluffle.raft.sending import Sender
+
+
+class Flow(Enum):
+    """How a follower is fed."""
+
+    PROBE = "probe"
+    """Where its log and the leader's meet is not known: one request, then its answer."""
+    REPLICATE = "replicate"
+    """It has everything below `next`, as far as is known; requests follow each other."""
+    SNAPSHOT = "snapshot"
+    """What it needs is below the floor of the leader's log."""
+
+
+class Progress:
+    """Invariant: match < next; in flight are only entries below `next` and above `match`."""
+
+    __slots__ = (
+        "_in_flight", "commit", "confirmed_round", "first_valid_round", "flow", "in_flight_bytes",
+        "is_alive", "is_waiting", "match", "member", "next", "probe_round", "read_number",
+        "retry_at_ms", "retry_ms", "sender", "snapshot_from", "told_commit",
+    )  # fmt: skip
+
+    def __init__(self, member: Member, next_index: int, *, is_alive: bool, retry_ms: int) -> None:
+        self.member = member
+        self.flow = Flow.PROBE
+        self.match = 0
+        """Greatest index known to be on the follower's disk, equal to the leader's log."""
+        self.next = next_index
+        """First index not yet sent."""
+        self.commit = 0
+        """Commit index that the follower is known to have."""
+        self.told_commit = 0
+        """Commit index of the last request sent."""
+        self.is_alive = is_alive
+        """Whether its node is; nothing is sent otherwise."""
+        self.is_waiting = False
+        """While PROBE: a request is under way."""
+        self.probe_round = 0
+        """Rejections of earlier rounds are out of date."""
+        self.first_valid_round = 0
+        """Whatever follows only earlier rounds is void: the follower has lost what it said."""
+        self.confirmed_round = 0
+        """The greatest round that it has answered."""
+        self.in_flight_bytes = 0
+        """Of entries sent and not known to be durable."""
+        self._in_flight: list[tuple[int, int]] = []
+        """Last index and bytes of each such request, in order."""
+        self.retry_at_ms: int | None = None
+        """When to ask again, while it owes something."""
+        self.retry_ms = retry_ms
+        self.read_number: int | None = None
+        """Of the read of the log that is under way for it."""
+        self.snapshot_from = 0
+        """A snapshot of this index or later is needed, whatever else it has."""
+        self.sender: Sender | None = None
+        """While SNAPSHOT, once there is one."""
+
+    @property
+    def in_flight_messages(self) -> int:
+        return len(self._in_flight)
+
+    def sent(self, last: int, size_bytes: int) -> None:
+        """A request with entries up to `last` was sent."""
+        self._in_flight.append((last, size_bytes))
+        self.in_flight_bytes += size_bytes
+        self.next = last + 1
+
+    def advance(self, durable: int) -> None:
+        """It has everything up to `durable` on disk: make room in the window."""
+        self.match = durable
+        self.next = max(self.next, durable + 1)
+        arrived = 0
+        for last, size_bytes in self._in_flight:
+            if last > durable:
+                break
+            arrived += 1
+            self.in_flight_bytes -= size_bytes
+        del self._in_flight[:arrived]
+
+    def probe(self, next_index: int) -> None:
+        """Find out anew where its log and the leader's meet; what is in flight counts as lost."""
+        self.flow = Flow.PROBE
+        self.next = max(self.match + 1, next_index)
+        self.is_waiting = False
+        self.sender = None
+        self.read_number = None
+        self._forget_in_flight()
+
+    def replicate(self, next_index: int) -> None:
+        """Its log equals the leader's below `next_index`."""
+        self.flow = Flow.REPLICATE
+        self.next = max(self.match + 1, next_index)
+        self.is_waiting = False
+        self.sender = None
+
+    def need_snapshot(self) -> None:
+        self.flow = Flow.SNAPSHOT
+        self.is_waiting = False
+        self.sender = None
+        self.read_number = None
+        self._forget_in_flight()
+
+    def retract(self, first: int) -> None:
+        """It has lost what it had from `first` on."""
+        self.match = min(self.match, first - 1)
+
+    def _forget_in_flight(self) -> None:
+        self._in_flight.clear()
+        self.in_flight_bytes = 0

@@ -1,0 +1,25 @@
+"""Majority arithmetic."""
+
+from collections.abc import Iterable, Sequence, Set
+
+from fluffle.raft.config import Member
+
+
+def majority_of(count: int) -> int:
+    """How many of so many voters are a majority."""
+    return count // 2 + 1
+
+
+def committed_index(durable: Sequence[int]) -> int:
+    """The greatest index that a majority holds on disk: one number a voter, at least one."""
+    return sorted(durable, reverse=True)[len(durable) // 2]
+
+
+def is_majority(agreeing: Set[Member], voters: Sequence[Member]) -> bool:
+    """Whether those who agree are a majority of the voters; others among them do not count."""
+    return sum(voter in agreeing for voter in voters) >= majority_of(len(voters))
+
+
+def agreed_round(rounds: Iterable[int]) -> int:
+    """The greatest round that a majority has confirmed: one number a voter."""
+    return committed_index(list(rounds))
