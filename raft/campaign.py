@@ -1,0 +1,276 @@
+"""Elections: when to stand, whom to vote for, and what follows from the answers.
+
+    leader lost --rank--> PRE_CANDIDATE --majority--> CANDIDATE --majority--> LEADER
+                              |   ^                       |
+                              +---+--- later, again ------+
+
+No timer runs while the leader's node is alive.  When it is not, every voter knows its rank for the
+group, from the group's id: the first stands at once, the next only if that has come to nothing, and
+since ranks differ from group to group, leaders end up balanced.
+"""
+
+from __future__ import annotations
+
+from fluffle.raft import leading
+from fluffle.raft.config import Member, NodeId
+from fluffle.raft.log import Log
+from fluffle.raft.messages import (
+    PreVoteRequest,
+    PreVoteResponse,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from fluffle.raft.output import Role
+from fluffle.raft.quorum import is_majority
+from fluffle.raft.records import GroupId, HardState
+from fluffle.raft.state import State
+
+
+class Campaign:
+    """What a candidate, or somebody who would like to be one, has heard."""
+
+    __slots__ = ("granted", "is_asked", "is_transfer")
+
+    def __init__(self, *, is_transfer: bool) -> None:
+        self.granted: set[Member] = set()
+        """A set of voters: an answer that comes twice counts once."""
+        self.is_asked = False
+        """Whether the requests for votes have left."""
+        self.is_transfer = is_transfer
+        """Whether the leader asked for this."""
+
+
+# When to stand
+
+
+def rank_of(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
+    """Whose turn it is to stand for this group, 0 first; `nodes` are sorted, `node` among them."""
+    return (nodes.index(node) - (group * 0x9E3779B97F4A7C15 >> 32)) % len(nodes)
+
+
+def may_campaign(state: State) -> bool:
+    """A voter in good order, with a majority to win, that sees no leader."""
+    return state.is_voter and not sees_leader(state) and has_live_quorum(state)
+
+
+def sees_leader(state: State) -> bool:
+    """Leader stickiness: the leader it knows, maybe itself, is alive.  Thesis §4.2.3."""
+    return state.leader is not None and state.leader in state.node.alive
+
+
+def has_live_quorum(state: State) -> bool:
+    return state.node.has_quorum(state.voters)
+
+
+def watch(state: State) -> None:
+    """A follower has a deadline while it sees no leader and might become one, and else none."""
+    if state.role is Role.FOLLOWER:
+        if not may_campaign(state):
+            state.set_deadline(None)
+        elif state.deadline_ms is None:
+            schedule(state)
+
+
+def schedule(state: State) -> None:
+    """Stand when it is our turn, if nobody has won by then."""
+    node, tuning = state.node, state.node.tuning
+    if state.tries == 0:
+        alive = sorted(v.node for v in state.voters if v.node in node.alive)
+        delay_ms = tuning.rank_delay_ms * rank_of(node.name, state.group, alive)
+    else:
+        # Whoever lost goes on trying, ever more rarely, and not in step with the others.
+        longest_ms = min(tuning.rank_delay_ms << min(state.tries, 8), tuning.retry_ms_max)
+        delay_ms = tuning.rank_delay_ms + node.chance.randrange(longest_ms)
+    state.set_deadline(node.now_ms + delay_ms)
+
+
+def on_deadline(state: State) -> None:
+    """It is our turn, or what we began has come to nothing."""
+    if state.role is Role.CANDIDATE:
+        # Before asking for another term, ask whether anybody would vote.
+        state.become_follower(state.term, None)
+        schedule(state)
+    elif may_campaign(state):
+        stand(state)
+    elif state.role is Role.PRE_CANDIDATE:
+        state.become_follower(state.term, None)
+
+
+def stand(state: State) -> None:
+    """Ask who would vote for us.  Changes neither term nor vote.  Thesis §9.6."""
+    state.tries += 1
+    state.role = Role.PRE_CANDIDATE
+    state.leader = None
+    state.campaign = Campaign(is_transfer=False)
+    state.campaign.granted.add(state.me)
+    state.touch()
+    if is_majority(state.campaign.granted, state.voters):
+        begin_election(state, is_transfer=False)
+        return
+    log, me = state.log, state.me
+    for voter in state.voters:
+        if voter != me and voter.node in state.node.alive:
+            request = PreVoteRequest(
+                state.group, state.term + 1, me.incarnation, voter.incarnation,
+                log.last_index, log.last_term,
+            )  # fmt: skip
+            state.node.send(voter.node, request)
+    schedule(state)
+
+
+def begin_election(state: State, *, is_transfer: bool) -> None:
+    """A new term, and a vote for ourselves; the others are asked once both are on disk."""
+    state.receiver = None
+    state.follow(None)
+    state.role = Role.CANDIDATE
+    state.tries = max(1, state.tries)
+    state.campaign = Campaign(is_transfer=is_transfer)
+    state.set_hard_state(state.term + 1, state.me)
+    tuning, chance = state.node.tuning, state.node.chance
+    jitter_ms = chance.randrange(tuning.election_timeout_ms)
+    state.set_deadline(state.node.now_ms + tuning.election_timeout_ms + jitter_ms)
+
+
+# Voting
+
+
+def is_new_enough(log: Log, last_index: int, last_term: int) -> bool:
+    """Raft §5.4.1: the later term is newer; in the same term, the longer log."""
+    return (last_term, last_index) >= (log.last_term, log.last_index)
+
+
+def on_pre_vote_request(state: State, node: NodeId, request: PreVoteRequest) -> None:
+    """Would we vote?  Nothing changes here, whatever the answer."""
+    is_granted = (
+        request.term > state.term
+        and state.quarantine is None
+        and is_new_enough(state.log, request.last_index, request.last_term)
+        and not clings_to_leader(state, node)
+    )
+    term = request.term if is_granted else state.term
+    response = PreVoteResponse(
+        state.group, term, state.me.incarnation, request.sender, is_granted
+    )  # fmt: skip
+    state.node.send(node, response)
+    if state.leading is not None:
+        leading.remind(state, node)
+
+
+def clings_to_leader(state: State, candidate: NodeId) -> bool:
+    """A leader that is alive is kept, unless it is he who asks: then he does not lead any more."""
+    return sees_leader(state) and (state.leader != candidate or state.role is Role.LEADER)
+
+
+def on_vote_request(state: State, node: NodeId, request: VoteRequest) -> None:
+    """Raft §5.2, §5.4.1; a member votes for whoever asks, in its configuration or not (§4.1)."""
+    if request.term > state.term:
+        if clings_to_leader(state, node) and not request.is_transfer:
+            return
+        state.become_follower(request.term, None)
+    candidate = Member(node, request.sender)
+    if request.term == state.term and may_vote_for(state, candidate, request):
+        if state.hard_state.vote is None:
+            state.set_hard_state(state.term, candidate)
+        state.grant_due = True
+        state.touch()
+        give_time(state)
+        return
+    response = VoteResponse(
+        state.group, state.term, state.me.incarnation, request.sender, is_granted=False
+    )  # fmt: skip
+    state.node.send(node, response)
+
+
+def may_vote_for(state: State, candidate: Member, request: VoteRequest) -> bool:
+    """One vote a term, for a log that is new enough, by a member in good order."""
+    return (
+        state.role is Role.FOLLOWER
+        and state.leader is None
+        and state.quarantine is None
+        and state.hard_state.vote in (None, candidate)
+        and is_new_enough(state.log, request.last_index, request.last_term)
+    )
+
+
+def give_time(state: State) -> None:
+    """Whoever voted lets the candidate win before standing itself."""
+    if may_campaign(state):
+        tuning = state.node.tuning
+        jitter_ms = state.node.chance.randrange(tuning.election_timeout_ms)
+        state.set_deadline(state.node.now_ms + tuning.election_timeout_ms + jitter_ms)
+
+
+def is_vote_durable(state: State) -> bool:
+    """Whether this term's vote would survive a crash: only then may anybody hear of it."""
+    return state.durable.hard_state == state.hard_state
+
+
+def flush(state: State) -> None:
+    """Send what waited for a vote to be on disk."""
+    if state.grant_due and is_vote_durable(state):
+        state.grant_due = False
+        candidate = state.hard_state.vote
+        assert candidate is not None
+        response = VoteResponse(
+            state.group, state.term, state.me.incarnation, candidate.incarnation, is_granted=True
+        )  # fmt: skip
+        state.node.send(candidate.node, response)
+    if state.role is Role.CANDIDATE and is_vote_durable(state):
+        ask_for_votes(state)
+
+
+def ask_for_votes(state: State) -> None:
+    """Our own vote is on disk: it counts, and the others are asked."""
+    campaign, log, me = state.campaign, state.log, state.me
+    assert campaign is not None
+    if campaign.is_asked:
+        return
+    campaign.is_asked = True
+    for voter in state.voters:
+        if voter != me and voter.node in state.node.alive:
+            request = VoteRequest(
+                state.group, state.term, me.incarnation, voter.incarnation,
+                log.last_index, log.last_term, campaign.is_transfer,
+            )  # fmt: skip
+            state.node.send(voter.node, request)
+    count_vote(state, me)
+
+
+# Counting
+
+
+def on_pre_vote_response(state: State, node: NodeId, response: PreVoteResponse) -> None:
+    """Answers to a term that we do not ask for any more do not count."""
+    campaign = state.campaign
+    if state.role is not Role.PRE_CANDIDATE or campaign is None:
+        return
+    if response.is_granted and response.term == state.term + 1:
+        campaign.granted.add(Member(node, response.sender))
+        if is_majority(campaign.granted, state.voters):
+            begin_election(state, is_transfer=False)
+
+
+def on_vote_response(state: State, node: NodeId, response: VoteResponse) -> None:
+    if response.is_granted:
+        count_vote(state, Member(node, response.sender))
+
+
+def count_vote(state: State, voter: Member) -> None:
+    """Votes of members that are not voters of the active configuration do not count."""
+    campaign = state.campaign
+    assert campaign is not None
+    campaign.granted.add(voter)
+    if is_majority(campaign.granted, state.voters) and state.is_voter:
+        leading.begin(state)
+
+
+def on_timeout_now(state: State, node: NodeId, message: TimeoutNow) -> None:
+    """The leader hands over: no pre-vote, and the voters need not hold on to it.  Thesis §3.10."""
+    if state.is_voter and state.leader in (None, node) and message.term == state.term:
+        begin_election(state, is_transfer=True)
+
+
+def vote_of(hard_state: HardState) -> NodeId | None:
+    """For those who look at a group from outside."""
+    return hard_state.vote.node if hard_state.vote is not None else None

@@ -1,0 +1,98 @@
+"""Damage is not truncation: what a member does when it cannot read what it wrote.
+
+It is in *quarantine*, on disk too: it neither votes nor stands, and acknowledges nothing from the
+damage on, until a leader has sent all of that again and it is durable.  Above the floor the log is
+received anew from the damaged entry on; what is behind it on disk stays there until then.  At or
+below the floor only a snapshot with its live entries mends it.  A leader resigns first.
+"""
+
+from __future__ import annotations
+
+from fluffle.raft import transferring
+from fluffle.raft.messages import RepairRequest
+from fluffle.raft.output import Role
+from fluffle.raft.records import Quarantine
+from fluffle.raft.state import State
+
+
+def found(state: State, index: int) -> None:
+    """What is at `index` cannot be read."""
+    before = state.quarantine
+    is_sparse = index <= state.log.floor
+    first, last = index, state.log.last_index
+    if before is not None:
+        first, last = min(first, before.first), max(last, before.last)
+        is_sparse = is_sparse or before.needs_snapshot
+        if first == before.first and is_sparse == before.needs_snapshot:
+            return
+    state.quarantine = Quarantine(first, last, state.term, is_sparse)
+    state.pending().quarantine = state.quarantine
+    state.touch()
+
+
+def flush(state: State) -> None:
+    """Act on a quarantine: stop leading, cut what cannot be read, see whether it is over."""
+    quarantine = state.quarantine
+    assert quarantine is not None
+    if state.leading is not None:
+        transferring.resign(state, state.leading)
+        return
+    if state.role is not Role.FOLLOWER:
+        state.become_follower(state.term, None)
+    if not quarantine.needs_snapshot and state.cut_at != quarantine.first:
+        cut(state, quarantine.first)
+    if is_repaired(state):
+        state.quarantine = None
+        state.cut_at = 0
+        state.pending().is_repaired = True
+
+
+def cut(state: State, first: int) -> None:
+    """Receive everything from `first` on again, and apply from the floor on."""
+    state.cut_at = first
+    if first > state.log.last_index:
+        return
+    state.log.cut_damage(first)
+    state.durable.truncate(first)
+    state.configs.roll_back(first)
+    state.truncate_due = first
+    state.restore_due = True
+    state.apply_read = None
+    state.follow(state.leader)
+
+
+def on_installed(state: State) -> None:
+    """A snapshot has taken the place of what was damaged below the floor."""
+    quarantine, floor = state.quarantine, state.log.floor
+    if quarantine is not None:
+        first = max(quarantine.first, floor + 1)
+        last = max(first, quarantine.last)
+        state.quarantine = Quarantine(first, last, quarantine.term, needs_snapshot=False)
+        state.pending().quarantine = state.quarantine
+
+
+def is_repaired(state: State) -> bool:
+    """All that was damaged is on disk again, as the leader of this term has it.
+
+    A later leader's log may be shorter than the damaged one was; then all that it has committed,
+    one entry of its own among it, is all there ever was to keep.
+    """
+    quarantine, log = state.quarantine, state.log
+    assert quarantine is not None
+    if quarantine.needs_snapshot:
+        return False
+    whole = state.acknowledged_index
+    has_own_commit = state.term > quarantine.term and log.term_at(log.commit) == state.term
+    return whole >= quarantine.last or (has_own_commit and whole >= log.commit)
+
+
+def repair_request(state: State, receiver: int) -> RepairRequest | None:
+    """What to say instead of an answer, while something has to be sent again."""
+    quarantine = state.quarantine
+    if quarantine is None:
+        return None
+    if quarantine.needs_snapshot:
+        first, floor = quarantine.first, state.log.floor
+    else:
+        first, floor = state.log.last_index + 1, 0
+    return RepairRequest(state.group, state.term, state.me.incarnation, receiver, first, floor)

@@ -1,0 +1,101 @@
+"""Which function takes which message, in which role; and what a term means before that.
+
+What is not in a role's table means nothing to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fluffle.raft import campaign, following, receiving, replicating, sending
+from fluffle.raft.config import NodeId
+from fluffle.raft.messages import (
+    AppendAccepted,
+    AppendRejected,
+    AppendRequest,
+    GroupMessage,
+    PreVoteRequest,
+    PreVoteResponse,
+    RepairRequest,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotProgress,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from fluffle.raft.output import Role
+from fluffle.raft.state import State
+
+Handler = Callable[[State, NodeId, Any], None]
+
+FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
+    AppendRequest: following.on_append_request,
+    SnapshotOffer: receiving.on_snapshot_offer,
+    SnapshotChunk: receiving.on_snapshot_chunk,
+}
+
+ELECTIONS: dict[type[GroupMessage], Handler] = {
+    PreVoteRequest: campaign.on_pre_vote_request,
+    VoteRequest: campaign.on_vote_request,
+}
+"""For every role; their terms are those of elections that may never be held."""
+
+HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
+    Role.FOLLOWER: {
+        **FROM_A_LEADER,
+        TimeoutNow: campaign.on_timeout_now,
+    },
+    Role.PRE_CANDIDATE: {
+        **FROM_A_LEADER,
+        TimeoutNow: campaign.on_timeout_now,
+        PreVoteResponse: campaign.on_pre_vote_response,
+    },
+    Role.CANDIDATE: {
+        **FROM_A_LEADER,
+        VoteResponse: campaign.on_vote_response,
+    },
+    Role.LEADER: {
+        AppendAccepted: replicating.on_append_accepted,
+        AppendRejected: replicating.on_append_rejected,
+        RepairRequest: replicating.on_repair_request,
+        SnapshotProgress: sending.on_snapshot_progress,
+    },
+}
+
+
+def step(state: State, node: NodeId, message: GroupMessage) -> None:
+    """Take a message of this group that came from `node`, for this incarnation."""
+    if not is_of_known_incarnation(state, node, message):
+        return
+    kind = type(message)
+    election = ELECTIONS.get(kind)
+    if election is not None:
+        election(state, node, message)
+        return
+    if message.term > state.term and not is_proposed_term(message):
+        state.become_follower(message.term, None)
+    elif message.term < state.term:
+        on_old_term(state, node, message)
+        return
+    handler = HANDLERS[state.role].get(kind)
+    if handler is not None:
+        handler(state, node, message)
+
+
+def is_of_known_incarnation(state: State, node: NodeId, message: GroupMessage) -> bool:
+    """What an earlier incarnation of a member says is void; a later one we may not know yet."""
+    member = state.configs.active.member_on(node)
+    return member is None or member.incarnation <= message.sender
+
+
+def is_proposed_term(message: GroupMessage) -> bool:
+    """A pre-vote that was granted names the term that was asked for, not one that exists."""
+    return isinstance(message, PreVoteResponse) and message.is_granted
+
+
+def on_old_term(state: State, node: NodeId, message: GroupMessage) -> None:
+    """Nothing an old term says counts; but its leader must hear that it is over (Raft §5.1)."""
+    if type(message) in FROM_A_LEADER:
+        following.tell_term(state, node, message.sender)

@@ -1,0 +1,194 @@
+"""One group, as its users see it.  All of it takes effect with the output of the turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from zlib import crc32
+
+from fluffle.raft import (
+    campaign,
+    damage,
+    leading,
+    membership,
+    reading,
+    replicating,
+    sending,
+    transferring,
+)
+from fluffle.raft.config import Change, Config, Member, NodeId
+from fluffle.raft.leading import Leading
+from fluffle.raft.log_store import NewSnapshot
+from fluffle.raft.output import Apply, Role
+from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import DATA, Entry, SnapshotMeta
+from fluffle.raft.refused import Reason, Refused
+from fluffle.raft.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an entry is, if it is committed: another term at that index is another entry."""
+
+    term: int
+    index: int
+
+
+class Status(NamedTuple):
+    """A group at one moment, for whoever looks at it from outside."""
+
+    role: Role
+    term: int
+    vote: Member | None
+    leader: NodeId | None
+    config: Config
+    floor: int
+    applied: int
+    commit: int
+    durable: int
+    last: int
+    is_quarantined: bool
+
+
+class Group:
+    """What can be asked of one group.  What is refused raises `Refused`, and nothing was done."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    @property
+    def status(self) -> Status:
+        state, log = self._state, self._state.log
+        return Status(
+            state.role, state.term, state.hard_state.vote, state.leader, state.configs.active,
+            log.floor, log.applied, log.commit, state.durable.index, log.last_index,
+            state.quarantine is not None,
+        )  # fmt: skip
+
+    @property
+    def progress(self) -> dict[NodeId, tuple[Flow, int]]:
+        """Of each follower: how it is fed, and what it has on disk.  Empty if not leading."""
+        peers = self._state.leading.peers if self._state.leading is not None else {}
+        return {node: (peer.flow, peer.match) for node, peer in peers.items()}
+
+    def tell_commits_at_once(self) -> None:
+        """For a group whose followers answer from their images."""
+        self._state.commit_delay_ms = 0
+
+    # A leader
+
+    def propose(self, payload: bytes) -> Position:
+        """Append a batch as one entry.  It is committed once that entry is applied, or never."""
+        state = self._state
+        leader = self._leading()
+        if not state.node.has_room:
+            raise Refused(Reason.NO_ROOM)
+        if not admits(state, leader, len(payload)):
+            raise Refused(Reason.BEHIND)
+        entry = leading.append(state, leader, DATA, payload)
+        return Position(entry.term, entry.index)
+
+    def change(self, change: Change) -> Position:
+        """Change the members; one such change at a time."""
+        state = self._state
+        entry = membership.propose(state, self._leading(), change)
+        return Position(entry.term, entry.index)
+
+    def transfer(self, target: NodeId) -> None:
+        """Have another voter lead; given up after an election timeout.  No proposals meanwhile."""
+        state, leader = self._state, self._leading()
+        member = state.configs.active.member_on(target)
+        if member is None or member not in state.voters or target == state.node.name:
+            raise Refused(Reason.BAD_CHANGE, detail=f"{target} is not another voter")
+        if target not in state.node.alive:
+            raise Refused(Reason.NOT_ALIVE)
+        transferring.begin(state, leader, target)
+
+    def read_index(self, context: int) -> None:
+        """Ask for a `Readable` with this context: always answered, with an index or without."""
+        if self._state.leading is None:
+            raise Refused(Reason.NOT_LEADER, leader=self._state.leader)
+        reading.begin(self._state, self._state.leading, context)
+
+    def _leading(self) -> Leading:
+        leader = self._state.leading
+        if leader is None:
+            raise Refused(Reason.NOT_LEADER, leader=self._state.leader)
+        if leader.transfer is not None:
+            raise Refused(Reason.TRANSFERRING)
+        return leader
+
+    # Every member
+
+    def campaign(self) -> None:
+        """Stand for leadership, pre-vote first, though nobody may be missing a leader."""
+        if self._state.leading is None and self._state.is_voter:
+            campaign.stand(self._state)
+
+    def applied(self, index: int) -> None:
+        """Everything up to `index` was applied; the next page may come."""
+        log = self._state.log
+        if log.applied < index <= log.handed:
+            log.applied = index
+            self._state.touch()
+
+    def compact(self, index: int, live: Ranges, state_bytes: bytes) -> None:
+        """Take a snapshot of the image as it was after `index`, which was applied.
+
+        `live` are the indexes up to there whose entries it still needs; the others are deleted.
+        """
+        state, log = self._state, self._state.log
+        if not log.floor < index <= log.applied or state.restore_due or state.quarantine:
+            raise Refused(Reason.OUT_OF_DATE)
+        if state.compacting is not None or sending.is_holding(state):
+            raise Refused(Reason.SENDING)
+        term = log.term_at(index)
+        assert term is not None
+        meta = SnapshotMeta(
+            index, term, state.configs.at(index), live, len(state_bytes), crc32(state_bytes)
+        )
+        write = state.pending()
+        write.snapshot = NewSnapshot(meta, state_bytes)
+        before = log.snapshot.live.plus(Ranges.of((log.floor + 1, index + 1)))
+        write.deletes += list(before.minus(live))
+        state.compacting = (0, meta)
+
+    def entries_read(self, number: int, entries: Sequence[Entry]) -> None:
+        """The answer to a `ReadEntries`."""
+        state = self._state
+        if number == state.apply_read:
+            state.apply_read = None
+            state.touch()
+            if entries and entries[0].index == state.log.handed + 1 and not state.restore_due:
+                state.log.handed = entries[-1].index
+                state.node.output.applies.append(Apply(state.group, entries))
+        elif (peer := self._reading(number)) is not None:
+            if peer.flow is Flow.SNAPSHOT:
+                sending.on_entries_read(state, peer, entries)
+            else:
+                replicating.on_entries_read(state, peer, entries)
+
+    def state_read(self, number: int, data: bytes) -> None:
+        """The answer to a `ReadState`."""
+        if (peer := self._reading(number)) is not None:
+            sending.on_state_read(self._state, peer, data)
+
+    def _reading(self, number: int) -> Progress | None:
+        peers = self._state.leading.peers if self._state.leading is not None else {}
+        return next((peer for peer in peers.values() if peer.read_number == number), None)
+
+    def damaged(self, index: int) -> None:
+        """What is at `index` could not be read; the floor, for the state of a snapshot."""
+        damage.found(self._state, index)
+
+
+def admits(state: State, leader: Leading, payload_bytes: int) -> bool:
+    """Bounds what waits for its commit in memory; one proposal always may."""
+    waiting_bytes = leader.uncommitted_bytes
+    return not waiting_bytes or (
+        waiting_bytes + payload_bytes <= state.node.tuning.uncommitted_bytes_max
+    )

@@ -1,0 +1,132 @@
+"""Which nodes are alive: one small machine for all groups of a node.
+
+    link up --> ping --> ping that echoes ours --> alive
+                           not for `suspect_after_ms`, or link down --> suspected
+
+A node is alive only if *it has heard us* lately, and we have heard that: pings carry back what was
+heard last, so a link that works in one direction does not count.  Time in which our own loop stood
+still is not held against anybody.  A greater boot is a new life of the node: it has forgotten
+whatever was not on its disk.
+"""
+
+from __future__ import annotations
+
+from fluffle.raft.config import NodeId
+from fluffle.raft.messages import Ping
+from fluffle.raft.output import Verdict
+from fluffle.raft.tuning import Tuning
+
+
+class Peer:
+    """What is known of another node."""
+
+    __slots__ = (
+        "boot", "confirmed_ms", "heard_sequence", "is_alive", "is_linked", "ping_at_ms", "sent",
+        "sequence",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.boot = 0
+        """The greatest heard of; 0 before the first ping."""
+        self.heard_sequence = 0
+        """Of that boot's last ping."""
+        self.is_linked = False
+        self.is_alive = False
+        self.sequence = 0
+        """Of our last ping to it."""
+        self.sent: dict[int, int] = {}
+        """When those pings were sent that it may still echo, over the link that is up."""
+        self.confirmed_ms = 0
+        """When the latest of ours that it has echoed was sent."""
+        self.ping_at_ms = 0
+
+
+class Liveness:
+    """Give it the time, links and pings; take pings to send and verdicts from it."""
+
+    __slots__ = ("_boot", "_now_ms", "_peers", "_tuning", "pings", "verdicts")
+
+    def __init__(self, boot: int, tuning: Tuning) -> None:
+        self._boot = boot
+        self._tuning = tuning
+        self._now_ms = 0
+        self._peers: dict[NodeId, Peer] = {}
+        self.pings: list[tuple[NodeId, Ping]] = []
+        """To be sent; whoever takes them empties the list."""
+        self.verdicts: list[Verdict] = []
+        """What has changed; likewise."""
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When `tick` is wanted."""
+        return min(
+            (peer.ping_at_ms for peer in self._peers.values() if peer.is_linked), default=None
+        )
+
+    def link_up(self, node: NodeId) -> None:
+        """What was sent over an earlier link proves nothing of this one."""
+        peer = self._peers.setdefault(node, Peer())
+        peer.is_linked = True
+        peer.sent.clear()
+        self._ping(node, peer)
+
+    def link_down(self, node: NodeId) -> None:
+        """A link that cannot be opened again at once is a suspicion at once."""
+        peer = self._peers.setdefault(node, Peer())
+        peer.is_linked = False
+        self._judge(node, peer, is_alive=False)
+
+    def tick(self, now_ms: int) -> None:
+        """Ping whoever is due, suspect whoever has not answered for too long."""
+        away_ms = now_ms - self._now_ms
+        self._now_ms = now_ms
+        is_stall = away_ms > self._tuning.stall_ms
+        for node, peer in self._peers.items():
+            if is_stall:
+                peer.confirmed_ms = min(now_ms, peer.confirmed_ms + away_ms)
+            if peer.is_linked and peer.ping_at_ms <= now_ms:
+                self._ping(node, peer)
+            if now_ms - peer.confirmed_ms >= self._tuning.suspect_after_ms:
+                self._judge(node, peer, is_alive=False)
+
+    def on_ping(self, node: NodeId, ping: Ping) -> None:
+        """It lives; whether it has heard us, the echo tells."""
+        peer = self._peers.setdefault(node, Peer())
+        if ping.boot < peer.boot:
+            return
+        if ping.boot > peer.boot:
+            self._judge(node, peer, is_alive=False)
+            peer.boot, peer.heard_sequence = ping.boot, 0
+        peer.heard_sequence = max(peer.heard_sequence, ping.sequence)
+        was_alive = peer.is_alive
+        sent_ms = peer.sent.get(ping.echo_sequence) if self._is_ours(ping) else None
+        if sent_ms is not None and peer.is_linked:
+            peer.confirmed_ms = max(peer.confirmed_ms, sent_ms)
+            for sequence in [sequence for sequence in peer.sent if sequence < ping.echo_sequence]:
+                del peer.sent[sequence]
+            if self._now_ms - peer.confirmed_ms < self._tuning.suspect_after_ms:
+                self._judge(node, peer, is_alive=True)
+        if peer.is_linked and not (was_alive and ping.echo_sequence):
+            self._ping(node, peer)
+
+    def _is_ours(self, ping: Ping) -> bool:
+        """Whether what it echoes is of this life of ours."""
+        return ping.echo_boot == self._boot
+
+    def _ping(self, node: NodeId, peer: Peer) -> None:
+        peer.sequence += 1
+        peer.sent[peer.sequence] = self._now_ms
+        peer.ping_at_ms = self._now_ms + self._tuning.ping_interval_ms
+        oldest = peer.sequence - SENT_MAX
+        peer.sent.pop(oldest, None)
+        ping = Ping(self._boot, peer.sequence, peer.boot, peer.heard_sequence)
+        self.pings.append((node, ping))
+
+    def _judge(self, node: NodeId, peer: Peer, *, is_alive: bool) -> None:
+        if is_alive != peer.is_alive:
+            peer.is_alive = is_alive
+            self.verdicts.append(Verdict(node, is_alive, peer.boot))
+
+
+SENT_MAX = 64
+"""Pings whose time is remembered for each node: many times what can be under way."""

@@ -1,0 +1,239 @@
+"""The state of one group on one node, and the steps that every role shares.
+
+What only one role needs is an object of its own that goes with the role: `Campaign`, `Leading`,
+`Receiver`.  An idle follower has none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.configs import Configs
+from fluffle.raft.durable import Durable
+from fluffle.raft.log import Log
+from fluffle.raft.log_store import Write
+from fluffle.raft.node import Node
+from fluffle.raft.output import ConfigChange, Readable, Restore, Role
+from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
+
+if TYPE_CHECKING:
+    from fluffle.raft.campaign import Campaign
+    from fluffle.raft.leading import Leading
+    from fluffle.raft.receiving import Receiver
+
+
+class State:
+    """Everything of one group.  Roles change only by `become_follower` and their own modules."""
+
+    __slots__ = (
+        "acknowledged",
+        "answer_due",
+        "apply_read",
+        "campaign",
+        "commit_delay_ms",
+        "compacting",
+        "configs",
+        "created_as",
+        "cut_at",
+        "deadline_ms",
+        "durable",
+        "grant_due",
+        "group",
+        "hard_state",
+        "installing",
+        "leader",
+        "leader_incarnation",
+        "leading",
+        "log",
+        "matched",
+        "me",
+        "node",
+        "quarantine",
+        "receiver",
+        "restore_due",
+        "role",
+        "round",
+        "submitted_hard_state",
+        "told_config",
+        "told_role",
+        "tries",
+        "truncate_due",
+        "write",
+    )  # fmt: skip
+
+    def __init__(self, node: Node, group: GroupId, me: Member, log: Log, hard: HardState) -> None:
+        self.node = node
+        self.group = group
+        self.me = me
+        self.log = log
+        self.durable = Durable(log.last_index, hard)
+        self.hard_state = hard
+        """Term and vote.  What is not on disk is under way, or written at the end of this turn."""
+        self.submitted_hard_state = hard
+        """As it was last given to the disk."""
+        self.role = Role.FOLLOWER
+        self.leader: NodeId | None = None
+        """Of this term, if known."""
+        self.leader_incarnation = 0
+        self.configs = Configs(log.floor, log.snapshot.config)
+        self.told_config = -1
+        """Index of the last committed one that was told."""
+        self.told_role: tuple[Role, int, NodeId | None] | None = None
+        self.deadline_ms: int | None = None
+        """When this group wants to be looked at; None while there is nothing to do."""
+        self.tries = 0
+        """Campaigns since a leader was known."""
+        self.commit_delay_ms = node.tuning.commit_delay_ms
+        """See `Tuning`; a group whose followers answer from their image sets it to 0."""
+
+        self.matched = 0
+        """Greatest index shown to equal the log of the leader of this term."""
+        self.acknowledged = 0
+        """What that leader was told last."""
+        self.round = 0
+        """Greatest of that leader's requests seen."""
+        self.answer_due = False
+        """The leader waits for an answer, even if nothing became durable."""
+        self.grant_due = False
+        """A vote was given and waits for the disk, to be sent."""
+        self.quarantine: Quarantine | None = None
+        self.cut_at = 0
+        """The quarantine's first index, once everything from there on is to be received anew."""
+
+        self.restore_due = True
+        """The image must begin with the snapshot, once that is on disk."""
+        self.installing: int | None = None
+        """Token of the write by which the snapshot is; 0: of this turn's."""
+        self.apply_read: int | None = None
+        """Number of the read of entries to be applied that is under way."""
+        self.compacting: tuple[int, SnapshotMeta] | None = None
+        """Token and meta of a snapshot of our own that is not durable yet; 0: not yet written."""
+        self.created_as: int | None = None
+        self.write: Write | None = None
+        """What this turn's flush has to write, entries and hard state apart."""
+        self.truncate_due: int | None = None
+        """The disk has entries from here on that are to go once others take their place."""
+
+        self.campaign: Campaign | None = None
+        self.leading: Leading | None = None
+        self.receiver: Receiver | None = None
+
+    @property
+    def term(self) -> int:
+        return self.hard_state.term
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this member may vote for itself and count itself."""
+        return self.me in self.voters and self.quarantine is None
+
+    @property
+    def voters(self) -> tuple[Member, ...]:
+        """Of the active configuration."""
+        return self.configs.active.voters
+
+    @property
+    def is_config_committed(self) -> bool:
+        return self.configs.last_index <= self.log.commit
+
+    @property
+    def acknowledged_index(self) -> int:
+        """What the leader may be told: durable *and* shown to equal its log; and not damaged."""
+        index = min(self.durable.index, self.matched)
+        if self.quarantine is not None and self.quarantine.needs_snapshot:
+            return min(index, self.quarantine.first - 1)
+        return index
+
+    # Writing
+
+    def touch(self) -> None:
+        """Have this group flushed before the turn ends."""
+        self.node.dirty[self] = None
+
+    def pending(self) -> Write:
+        """What will be written when the turn ends, to be added to."""
+        if self.write is None:
+            self.write = Write(self.group)
+            self.touch()
+        return self.write
+
+    def set_hard_state(self, term: int, vote: Member | None) -> None:
+        """Written by the flush of this turn."""
+        self.hard_state = HardState(term, vote)
+        self.touch()
+
+    def set_deadline(self, at_ms: int | None) -> None:
+        """Be looked at at this time, instead of at any other."""
+        if at_ms != self.deadline_ms:
+            self.deadline_ms = at_ms
+            if at_ms is not None:
+                self.node.set_alarm(self.group, at_ms)
+
+    # The log
+
+    def append(self, entries: list[Entry]) -> None:
+        """Entries behind the last one; a configuration is active at once.  Thesis §4.1."""
+        self.log.append(entries)
+        for entry in entries:
+            if entry.kind == CONFIG:
+                self.configs.append(entry.index, Config.decode(entry.payload))
+        self.touch()
+
+    def truncate(self, first: int) -> None:
+        """Another leader has other entries from `first` on."""
+        is_on_disk = first <= self.log.submitted
+        self.log.truncate(first)
+        self.durable.truncate(first)
+        self.configs.roll_back(first)
+        if is_on_disk:
+            write = self.pending()
+            write.truncate_from = min(first, write.truncate_from or first)
+            self.truncate_due = None
+
+    def commit_to(self, index: int) -> None:
+        """Everything up to `index` is committed, and in this log."""
+        log = self.log
+        if index <= log.commit:
+            return
+        assert index <= log.last_index, f"commit {index} behind {log.last_index}"
+        log.commit = index
+        self.touch()
+        self.tell_configs()
+
+    def tell_configs(self) -> None:
+        """Tell of configurations that were committed."""
+        for index, config in self.configs.between(self.told_config, self.log.commit):
+            self.told_config = index
+            self.node.output.configs.append(ConfigChange(self.group, index, config))
+
+    # Roles
+
+    def become_follower(self, term: int, leader: NodeId | None) -> None:
+        """Of `leader`, in this term or a later one.  Whatever the role was, it ends."""
+        if term > self.term:
+            self.set_hard_state(term, None)
+            self.grant_due = False
+        if self.leading is not None:
+            for context in self.leading.waiting_contexts():
+                self.node.output.readable.append(Readable(self.group, context, None))
+        self.role = Role.FOLLOWER
+        self.leading = self.campaign = None
+        self.follow(leader)
+
+    def follow(self, leader: NodeId | None) -> None:
+        """What was shown to equal one leader's log says nothing of another's."""
+        self.leader = leader
+        self.matched = self.acknowledged = self.round = 0
+        self.answer_due = False
+        if leader is not None:
+            self.tries = 0
+        self.touch()
+
+    def restore_if_due(self) -> None:
+        """Have the image begin with the snapshot, once that is on disk."""
+        if self.restore_due and self.installing is None:
+            self.restore_due = False
+            self.log.rewind()
+            self.node.output.restores.append(Restore(self.group, self.log.snapshot))
+            self.tell_configs()

@@ -1,0 +1,112 @@
+"""The end of a turn, for one group: everything that came in becomes what goes out."""
+
+from __future__ import annotations
+
+from fluffle.raft import campaign, damage, following, leading, receiving
+from fluffle.raft.log_store import Write
+from fluffle.raft.output import Apply, ReadEntries, RoleChange
+from fluffle.raft.state import State
+
+
+def flush(state: State) -> None:
+    """Decide what to send; what is to be written follows in `write`."""
+    if state.quarantine is not None:
+        damage.flush(state)
+    campaign.flush(state)
+    if state.leading is not None:
+        leading.flush(state)
+    else:
+        following.flush(state)
+        if state.receiver is not None:
+            receiving.flush(state, state.receiver)
+        campaign.watch(state)
+    restore_and_apply(state)
+    evict(state)
+    tell_role(state)
+
+
+def restore_and_apply(state: State) -> None:
+    """Hand out what may be applied, one page at a time."""
+    if state.restore_due:
+        state.restore_if_due()
+        if state.restore_due:
+            return
+    log = state.log
+    first, stop = log.handed + 1, applicable_index(state) + 1
+    if first >= stop or log.applied < log.handed or state.apply_read is not None:
+        return
+    bytes_max = state.node.tuning.apply_bytes_max
+    if log.is_in_memory(first):
+        entries = log.slice(first, stop, bytes_max)
+        log.handed = entries[-1].index
+        state.node.output.applies.append(Apply(state.group, entries))
+    else:
+        state.apply_read = state.node.take_number()
+        stop = min(stop, log.tail_first)
+        read = ReadEntries(state.group, first, stop, bytes_max, state.apply_read)
+        state.node.output.reads.append(read)
+
+
+def applicable_index(state: State) -> int:
+    """Committed, and durable here: what is applied is never lost by a restart."""
+    return min(state.log.commit, state.durable.index)
+
+
+def evict(state: State) -> None:
+    """Let go of entries that nobody will ask for; those a follower needs soon are kept a while."""
+    log = state.log
+    if not log.tail:
+        return
+    through = min(log.applied, state.durable.index)
+    if state.leading is not None and log.tail_bytes <= state.node.tuning.cached_bytes:
+        for peer in state.leading.peers.values():
+            if peer.is_alive:
+                through = min(through, peer.match)
+    log.evict(through)
+
+
+def tell_role(state: State) -> None:
+    told = (state.role, state.term, state.leader)
+    if told != state.told_role:
+        state.told_role = told
+        state.node.output.roles.append(RoleChange(state.group, *told))
+
+
+def write(state: State, token: int) -> Write | None:
+    """What the group has to write under this token, if anything."""
+    entries = state.log.submit() if state.log.submitted < state.log.last_index else []
+    is_voting = state.hard_state != state.submitted_hard_state
+    if state.write is None and not entries and not is_voting:
+        return None
+    found, state.write = state.write or Write(state.group), None
+    found.entries = entries
+    if entries and state.truncate_due is not None:
+        found.truncate_from = min(state.truncate_due, found.truncate_from or state.truncate_due)
+        state.truncate_due = None
+    if is_voting:
+        found.hard_state = state.submitted_hard_state = state.hard_state
+    state.durable.submit(token, state.log.submitted, state.hard_state)
+    if found.snapshot is not None:
+        state.compacting = (token, found.snapshot.meta)
+    if found.install is not None and state.installing is not None:
+        state.installing = token
+    if state.receiver is not None:
+        receiving.on_written(state.receiver, token)
+    return found
+
+
+def on_durable(state: State, token: int) -> None:
+    """The group's oldest write under way is on disk."""
+    state.durable.finish(token)
+    if state.leading is not None:
+        state.leading.commit_due = True
+    if state.installing == token:
+        state.installing = None
+    if state.compacting is not None and state.compacting[0] == token:
+        meta, state.compacting = state.compacting[1], None
+        if meta.index > state.log.floor:
+            state.log.compact(meta)
+            state.configs.prune(meta.index)
+    if state.receiver is not None:
+        receiving.on_durable(state, state.receiver, token)
+    state.touch()
