@@ -56,6 +56,7 @@ def fluffle(
     if not command.exists():
         raise NotAvailable("fluffle is not installed beside this Python: pip install -e .")
     data, log = folder / "data", folder / "log"
+    (data / "node.json").unlink(missing_ok=True)  # of a process before
     arguments = [
         str(command),
         "serve",
@@ -173,6 +174,7 @@ def rabbitmq_environment(
 ) -> dict[str, str]:
     """Everything RabbitMQ reads or writes is in `folder`; it listens on loopback alone."""
     cookie = folder / ".erlang.cookie"
+    cookie.unlink(missing_ok=True)
     cookie.write_text(secrets.token_hex(16))
     cookie.chmod(0o400)
     (folder / "enabled_plugins").write_text("[].\n")

@@ -45,6 +45,19 @@ class Connection:
     def close(self) -> None:
         self._socket.close()
 
+    def open_channel(self) -> None:
+        """Channel 1, for `call`."""
+        self.call(20, 10, b"\x00", 11)
+
+    def call(self, class_id: int, method_id: int, arguments: bytes, answer_id: int) -> bytes:
+        """The arguments of the answer to a method on channel 1, which must be the one named."""
+        self._socket.sendall(method(class_id, method_id, arguments, channel=1))
+        return expect(self._socket, class_id, answer_id)
+
+    def wait_for(self, seconds: float) -> None:
+        """How long answers may take from now on."""
+        self._socket.settimeout(seconds)
+
 
 def open_connection(address: Address) -> Connection:
     """Connects as guest to vhost `/` and returns after connection.open-ok."""
@@ -67,9 +80,9 @@ def open_connection(address: Address) -> Connection:
     return Connection(connected, broker_version(start))
 
 
-def method(class_id: int, method_id: int, arguments: bytes) -> bytes:
+def method(class_id: int, method_id: int, arguments: bytes, *, channel: int = 0) -> bytes:
     payload = struct.pack(">HH", class_id, method_id) + arguments
-    return struct.pack(">BHI", 1, 0, len(payload)) + payload + b"\xce"
+    return struct.pack(">BHI", 1, channel, len(payload)) + payload + b"\xce"
 
 
 def expect(connected: socket.socket, class_id: int, method_id: int) -> bytes:

@@ -72,6 +72,12 @@ def anonymous_bytes(pids: list[int]) -> int:
     return sum(int(status.partition("RssAnon:")[2].split()[0]) for status in statuses) * 1024
 
 
+def written_bytes(pids: list[int]) -> int:
+    """What `pids` have given to the disk so far."""
+    fields = ((PROC / f"{pid}/io").read_text() for pid in pids)
+    return sum(int(text.partition("\nwrite_bytes:")[2].split()[0]) for text in fields)
+
+
 def machine_class() -> dict[str, str | int]:
     """The kind of machine; nothing that would name this one."""
     models = [
