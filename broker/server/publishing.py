@@ -69,7 +69,7 @@ class Route:
         "ground",
         "guards_topics",
         "headers_bindings",
-        "is_special",
+        "is_admitted",
         "mandatory",
         "origin",
         "targets",
@@ -89,8 +89,8 @@ class Route:
         """How many bindings look at headers; if any do, `targets` says nothing."""
         self.guards_topics = False
         """Whether each routing key needs a permission."""
-        self.is_special = False
-        """Whether it is one of the two."""
+        self.is_admitted = True
+        """Whether its own routing key has it, or needs none."""
 
 
 class Parcel:
@@ -132,12 +132,13 @@ def on_publishes(
     One that cannot be sorted is put back as runs, for it may cost too much for one turn.
     """
     session = channel.session
+    methods = batch.methods
+    route = find_route(session, methods[0])
     facts = session.facts.get(batch.outline)
     if facts is None:
         facts = remember_facts(session, batch.outline)
-    methods = batch.methods
     if methods.count(methods[0]) == len(methods):
-        return publish_run(channel, facts, batch.outline, methods[0], batch.contents)
+        return publish_run(channel, route, facts, batch.outline, batch.contents)
     routes, refusal = find_routes(session, methods)
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
         put_back(runs_of(batch))
@@ -151,14 +152,14 @@ def on_publishes(
 
 
 def publish_run(
-    channel: Channel, facts: PropertyFacts, raw: bytes, method: bytes, contents: list[bytes]
+    channel: Channel, route: Route, facts: PropertyFacts, raw: bytes, contents: list[bytes]
 ) -> int:
     """Take messages that came with the same basic.publish frame."""
-    session = channel.session
-    route = find_route(session, method)
     targets = route.targets
-    if facts.more_routing_keys or route.is_special:
-        targets = look_closer(session, route, facts)
+    if not route.is_admitted:
+        admit(channel.session, route)
+    if facts.more_routing_keys or route.headers_bindings:
+        targets = look_closer(channel.session, route, facts)
     if facts.is_special:
         contents = prepare(channel, facts, raw, contents)
     origins, places = [route.origin] * len(contents), range(len(contents))
@@ -212,7 +213,7 @@ def are_apart(routes: Collection[Route]) -> bool:
     """
     kinds = {route.targets for route in routes}
     return len(set(chain.from_iterable(kinds))) == sum(map(len, kinds)) and not any(
-        route.is_special for route in routes
+        route.headers_bindings for route in routes
     )
 
 
@@ -231,9 +232,12 @@ def find_routes(
     routes: dict[bytes, Route] = {}
     for method in dict.fromkeys(methods):
         try:
-            routes[method] = find_route(session, method)
+            route = find_route(session, method)
+            if not route.is_admitted:
+                admit(session, route)
         except (BrokerError, ProtocolError) as refusal:
             return routes, refusal
+        routes[method] = route
     return routes, None
 
 
@@ -264,23 +268,27 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     route = Route(origin, targets, ground, mandatory=method.mandatory)
     route.headers_bindings = vhost.router.headers_bindings(exchange)
     route.guards_topics = is_topic and session.rights.guards_topics(exchange)
-    route.is_special = bool(route.headers_bindings) or route.guards_topics
+    route.is_admitted = not route.guards_topics
     if len(session.routes) >= REMEMBERED_MAX:
         session.routes.clear()
     session.routes[method_frame] = route
     return route
 
 
+def admit(session: Session, route: Route) -> None:
+    """Ask once whether the routing key of a route may be used.  Raises AccessRefused if not."""
+    session.rights.check_topic("write", route.origin.exchange, route.origin.routing_key)
+    route.is_admitted = True
+
+
 def look_closer(session: Session, route: Route, facts: PropertyFacts) -> tuple[Target, ...]:
     """Where messages go that the route alone does not say.  AccessRefused for a routing key."""
     exchange = route.origin.exchange
-    keys = (route.origin.routing_key, *facts.more_routing_keys)
     if route.guards_topics:
-        for key in keys:
+        for key in facts.more_routing_keys:
             session.rights.check_topic("write", exchange, key)
-    if facts.more_routing_keys or route.headers_bindings:
-        return find_targets(session, exchange, keys, facts.headers or {})
-    return route.targets
+    keys = (route.origin.routing_key, *facts.more_routing_keys)
+    return find_targets(session, exchange, keys, facts.headers or {})
 
 
 def find_targets(

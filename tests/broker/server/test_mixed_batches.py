@@ -6,6 +6,7 @@ from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Admission
 from fluffle.protocol.methods import Basic, encode_method
+from fluffle.protocol.properties import Properties
 from tests.support.edge import Client, Edge, publish_frames
 
 
@@ -92,3 +93,13 @@ def test_mandatory_messages_come_back_from_a_mixed_batch() -> None:
         client.send(*frames)
         returned = [arrival.method["routing_key"] for arrival in client.arrivals()]
         assert returned == ["none", "nowhere"]
+
+
+def test_the_exchange_is_asked_for_before_the_properties_are_read() -> None:
+    client = Edge().connect()
+    wrong = Properties(expiration="soon")
+    client.send(publish_frames(b"x", exchange="none", properties=wrong))
+    client.expect_channel_closed(404, "no exchange 'none' in vhost '/'")
+    client.open_channel(2)
+    client.send(publish_frames(b"x", channel=2, properties=wrong))
+    client.expect_channel_closed(406, "invalid expiration 'soon': no_integer", channel=2)

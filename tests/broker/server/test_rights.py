@@ -14,7 +14,7 @@ from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, ma
 from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.spec import PROTOCOL_HEADER
-from tests.support.edge import Client, Edge, start_ok
+from tests.support.edge import Client, Edge, publish_frames, start_ok
 
 
 def connect(edge: Edge, name: str = "alice", password: str = "wonder") -> Client:
@@ -296,3 +296,20 @@ def test_an_answer_for_a_client_that_has_gone_is_dropped() -> None:
     elsewhere.answers[0](Verdict.RIGHT)
     edge.run()
     client.expect_nothing()
+
+
+def test_a_topic_permission_that_is_given_later_counts_for_keys_that_were_asked_about() -> None:
+    """And of messages that come together, those before the one that is refused are published."""
+    edge = Edge()
+    client = connect(edge)
+    client.declare("q")
+    client.bind("q", "amq.topic", "#")
+    edge.access.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^[ab]"))
+    frames = {key: publish_frames(b"x", key, exchange="amq.topic") for key in "abc"}
+    for count in (2, 4):
+        client.send(frames["a"], frames["b"])
+        assert edge.vhost.queues["q"].ready_count == count
+    edge.access.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^a"))
+    client.send(frames["a"], frames["b"], frames["a"])
+    client.expect_channel_closed(403, "write access to topic 'b' in exchange 'amq.topic'")
+    assert edge.vhost.queues["q"].ready_count == 5
