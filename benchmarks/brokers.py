@@ -40,6 +40,7 @@ class Broker:
     """From exec until it said that it was ready; for RabbitMQ the same as `open_ms`."""
     open_ms: float
     """From exec until the first connection.open-ok."""
+    tls_address: Address | None = None
 
     def pids(self) -> list[int]:
         return family(self.pid)
@@ -69,17 +70,16 @@ def fluffle(
     environment = {name: value for name, value in os.environ.items() if "FLUFFLE_" not in name}
     began = time.perf_counter()
     with log.open("wb") as output, pinned(cores):
-        process = subprocess.Popen(
-            [*arguments, *options], env=environment, stdout=output, stderr=output
-        )
+        process = subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
     with ending(process):
         node = await_node_file(process, data / "node.json", log)
         ready_ms = (time.perf_counter() - began) * 1000
-        host, port = node["addresses"]["amqp"]
-        address = Address(host, port)
+        addresses = {name: Address(*end) for name, end in node["addresses"].items()}
+        address = addresses["amqp"]
         version = await_open(process, address, log)
         open_ms = (time.perf_counter() - began) * 1000
-        yield Broker("fluffle", version, address, process.pid, ready_ms, open_ms)
+        tls_address = addresses.get("amqps")
+        yield Broker("fluffle", version, address, process.pid, ready_ms, open_ms, tls_address)
 
 
 @contextmanager

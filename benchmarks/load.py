@@ -32,10 +32,17 @@ def build() -> Path:
     return FOLDER / "amqpload"
 
 
-def run(broker: Broker, cores: Cores, arguments: list[str], *, timeout_s: float) -> Report:
+def run(
+    broker: Broker, cores: Cores, arguments: list[str], *, timeout_s: float, tls: bool = False
+) -> Report:
     """Loads `broker` from `cores`; the report accounts for the broker's processes."""
+    address = broker.address
+    if tls:
+        if broker.tls_address is None:
+            raise NotAvailable("the broker does not listen for TLS")
+        address, arguments = broker.tls_address, [*arguments, "-E"]
     with pinned(cores):
-        return command(broker.address, arguments, pids=broker.pids(), timeout_s=timeout_s)
+        return command(address, arguments, pids=broker.pids(), timeout_s=timeout_s)
 
 
 def command(address: Address, arguments: list[str], *, pids: list[int], timeout_s: float) -> Report:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks import bindings, load, report
+from benchmarks import bindings, guarded, load, report
 from benchmarks.brokers import Broker, NotAvailable, fluffle
 from benchmarks.client import open_connection
 from benchmarks.compare import RESULTS
@@ -128,10 +128,15 @@ def topic_bindings(sizes: Sizes, _place: Placement) -> list[Measurement]:
     return bindings.measure(sizes.bindings)
 
 
+def guarded_load(sizes: Sizes, place: Placement) -> list[Measurement]:
+    return guarded.measure(sizes.churn_s, place)
+
+
 SUBJECTS: dict[str, Callable[[Sizes, Placement], list[Measurement]]] = {
     "start-up": start_up,
     "idle": idle,
     "churn": churn,
+    "guarded": guarded_load,
     "connections": connections,
     "queues": queues,
     "bindings": topic_bindings,

@@ -30,7 +30,7 @@ typedef struct {
     addr publish_hosts[16], consume_hosts[16];
     int publish_host_count, consume_host_count, setup_host;
     int publishers, consumers, queues, bindings, size;
-    int persistent, message_ids, confirm, prefetch, ack_every, transient, keep, no_declare, reconnect;
+    int tls, persistent, message_ids, confirm, prefetch, ack_every, transient, keep, no_declare, reconnect;
     uint64_t window, messages;
     double secs, warm_up, rate, drain_timeout;
     const char *queue_type, *exchange_type, *label;
@@ -53,6 +53,7 @@ typedef struct {
 
 typedef struct conn {
     int fd, role, idx, hidx, want_out, dead; /* hidx: which host it is connected to */
+    void *tls;                               /* 0: none */
     uint8_t *rb;                             /* read buffer, [rpos, rlen) not parsed yet */
     size_t rpos, rlen, rcap;
     obuf out;
@@ -109,6 +110,13 @@ usage broker_usage(void);
 double own_cpu_s(void);
 double machine_busy_s(void);
 snap take(void);
+
+/* socket.c: as send, recv and close */
+int start_tls(conn *c); /* blocking; 0 or -1 */
+ssize_t send_bytes(conn *c, const void *bytes, size_t n);
+ssize_t receive_bytes(conn *c, void *bytes, size_t n);
+int has_pending(const conn *c); /* received and not read yet, so that no event tells of it */
+void close_socket(conn *c);
 
 /* client.c: 0 or -1 with last_error or errno set */
 extern char last_error[300];

@@ -39,7 +39,7 @@ static int tcp_connect(const addr *a) {
 
 int flush_all(conn *c) {
     while (c->out.off < c->out.len) {
-        ssize_t n = send(c->fd, c->out.p + c->out.off, c->out.len - c->out.off, MSG_NOSIGNAL);
+        ssize_t n = send_bytes(c, c->out.p + c->out.off, c->out.len - c->out.off);
         if (n <= 0) {
             if (n < 0 && errno == EINTR)
                 continue;
@@ -76,7 +76,7 @@ static int next_frame(conn *c, int *type, const uint8_t **pl, uint32_t *len) {
             c->rcap = c->rcap ? c->rcap * 2 : 16384;
             c->rb = realloc(c->rb, c->rcap);
         }
-        ssize_t r = recv(c->fd, c->rb + c->rlen, c->rcap - c->rlen, 0);
+        ssize_t r = receive_bytes(c, c->rb + c->rlen, c->rcap - c->rlen);
         if (r <= 0) {
             if (r < 0 && errno == EINTR)
                 continue;
@@ -117,6 +117,9 @@ int open_session(conn *c, const addr *a, int open_ch) {
         return -1;
     const uint8_t *p;
     uint32_t n;
+    c->tls = 0;
+    if (opt.tls && start_tls(c))
+        goto bad;
     put(&c->out, "AMQP\0\0\x09\x01", 8);
     if (flush_all(c) || expect(c, 10, 10, 0, 0))
         goto bad;
@@ -174,7 +177,7 @@ int open_session(conn *c, const addr *a, int open_ch) {
 bad:
     {
         int e = errno;
-        close(c->fd);
+        close_socket(c);
         c->fd = -1;
         errno = e;
         return -1;
@@ -189,7 +192,7 @@ int close_session(conn *c) {
     p16(&c->out, 0);
     fr_end(&c->out, f);
     int r = flush_all(c) || expect(c, 10, 51, 0, 0);
-    close(c->fd);
+    close_socket(c);
     c->fd = -1;
     return r ? -1 : 0;
 }

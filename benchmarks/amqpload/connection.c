@@ -84,7 +84,7 @@ void lose(conn *c, const char *why) {
     fprintf(stderr, "%s at %.3fs\n", last_error, (double)(now_ns() - t_start) / 1e9);
     if (c->fd >= 0) {
         epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, 0);
-        close(c->fd);
+        close_socket(c);
         c->fd = -1;
     }
     c->dead = 1;
@@ -119,7 +119,7 @@ void lose(conn *c, const char *why) {
 
 void flush_some(conn *c) {
     while (c->out.off < c->out.len) {
-        ssize_t n = send(c->fd, c->out.p + c->out.off, c->out.len - c->out.off, MSG_NOSIGNAL);
+        ssize_t n = send_bytes(c, c->out.p + c->out.off, c->out.len - c->out.off);
         if (n < 0) {
             if (errno == EINTR)
                 continue;
@@ -138,7 +138,7 @@ void flush_some(conn *c) {
 }
 
 int read_some(conn *c) {
-    for (int loops = 0; loops < 4; loops++) {
+    for (int loops = 0; loops < 4 || has_pending(c); loops++) {
         if (c->rpos) {
             memmove(c->rb, c->rb + c->rpos, c->rlen - c->rpos);
             c->rlen -= c->rpos;
@@ -149,7 +149,7 @@ int read_some(conn *c) {
             c->rb = realloc(c->rb, c->rcap);
         }
         size_t room = c->rcap - c->rlen;
-        ssize_t r = recv(c->fd, c->rb + c->rlen, room, 0);
+        ssize_t r = receive_bytes(c, c->rb + c->rlen, room);
         if (r == 0) {
             lose(c, "eof");
             return -1;
@@ -175,7 +175,7 @@ int read_some(conn *c) {
             if ((c->role == PUB ? publisher_frame : consumer_frame)(c, f[0], f + 7, n, now))
                 return -1;
         }
-        if ((size_t)r < room)
+        if ((size_t)r < room && !c->tls)
             break;
     }
     return 0;

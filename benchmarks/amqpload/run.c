@@ -241,7 +241,7 @@ static void count_lost(measurement *m) {
 static void close_sockets(conn *all, int n) {
     for (int i = 0; i < n; i++)
         if (all[i].fd >= 0)
-            close(all[i].fd);
+            close_socket(&all[i]);
 }
 
 int mode_run(void) {

@@ -49,7 +49,7 @@ static int step_churn(worker *w) {
     p16(&c->out, 0);
     fr_end(&c->out, f);
     if (flush_all(c) || expect(c, 20, 41, 0, 0)) {
-        close(c->fd);
+        close_socket(c);
         return -1;
     }
     return close_session(c);
