@@ -142,7 +142,7 @@ class Driver:
         """A client's thread: it works until the node goes, and must not end before."""
         random = Random(f"{self.outcome.seed} {self._run} {name}")
         try:
-            witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history)
+            witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history.append)
             try:
                 role(witness, random)
             finally:
@@ -155,7 +155,7 @@ class Driver:
         gone.set()
 
     def _with_witness(self, name: str, act: Callable[[Witness], None]) -> None:
-        witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history)
+        witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history.append)
         try:
             act(witness)
         finally:

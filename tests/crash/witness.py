@@ -6,7 +6,7 @@ the process was killed, or is stopping in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import NamedTuple
 
@@ -64,13 +64,16 @@ class Target(NamedTuple):
 class Witness:
     """A client with a name that no other in the history has."""
 
-    def __init__(self, port: int, name: str, history: list[Event]) -> None:
+    def __init__(self, port: int, name: str, note: Callable[[Event], None]) -> None:
+        """`note` writes an event down."""
         self.name = name
+        self.note = note
         self.held: dict[int, tuple[str, Message]] = {}
         """What is in hands: queue and message, by delivery tag, rising."""
         self.unconfirmed: dict[int, Message] = {}
         """By publish sequence number, rising."""
-        self._history = history
+        self.heard_count = 0
+        """Methods that this connection has been sent so far."""
         self._numbers = count(1)
         self._sequences = count(1)
         self._channel = 0
@@ -81,6 +84,7 @@ class Witness:
         self._client = Client("127.0.0.1", port)
         try:
             self._client.open()
+            self.heard_count = len(self._client.heard)
             self.open_channel()
         except Closed as error:
             self.close()
@@ -98,9 +102,6 @@ class Witness:
         """Hang up."""
         self._client.close()
 
-    def note(self, event: Event) -> None:
-        self._history.append(event)
-
     # Hearing
 
     def hear(self) -> Heard:
@@ -109,6 +110,7 @@ class Witness:
             heard = self._client.next()
         except Closed as error:
             raise Ended from error
+        self.heard_count += 1
         self._client.heard.clear()
         act = getattr(self, f"_on_{heard.name.lower().replace('.', '_')}", None)
         if act is not None:
@@ -164,9 +166,7 @@ class Witness:
         self.held[heard.method.delivery_tag or 0] = queue, message
 
     def _read(self, body: bytes) -> Message:
-        """The message of a body that `body_of` made."""
-        publisher, number, _ = body.split(b" ", 2)
-        message = Message(publisher.decode(), int(number))
+        message = message_of(body)
         if body != body_of(message, len(body)):
             self.note(Strange(f"{message} came damaged"))
         return message
@@ -313,3 +313,9 @@ def body_of(message: Message, size: int) -> bytes:
     """A body that says which message it is, again and again."""
     word = b"%s %d " % (message.publisher.encode(), message.number)
     return (word * (size // len(word) + 1))[: max(size, len(word))]
+
+
+def message_of(body: bytes) -> Message:
+    """The message that a body says it is; damage further back is not seen."""
+    publisher, number, _ = body.split(b" ", 2)
+    return Message(publisher.decode(), int(number))

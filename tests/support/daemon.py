@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,17 +27,33 @@ class Daemon:
     A daemon can be started again after `stop` or `kill`: same data, perhaps another port.
     """
 
-    __slots__ = ("_on_line", "_options", "_past_log", "_process", "addresses", "data_dir", "port")
+    __slots__ = (
+        "_environment",
+        "_on_line",
+        "_options",
+        "_past_log",
+        "_process",
+        "addresses",
+        "data_dir",
+        "port",
+    )
 
     def __init__(
-        self, data_dir: Path, *options: str, on_line: Callable[[str], None] | None = None
+        self,
+        data_dir: Path,
+        *options: str,
+        on_line: Callable[[str], None] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment` is set besides what this process has."""
         self.data_dir = data_dir
         self.port = 0
         self.addresses: dict[str, tuple[str, int]] = {}
         """What it listens on, by protocol."""
         self._options = options
         self._on_line = on_line
+        own = {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}
+        self._environment = {**own, **(environment or {})}
         self._process: Process | None = None
         self._past_log = ""
 
@@ -63,7 +79,7 @@ class Daemon:
         """Return when clients can connect; `RuntimeError` with the log if that never happens."""
         if self._process is not None:
             raise RuntimeError("the daemon is already running")
-        self._process = Process(self._command, READY, environment(), self._on_line)
+        self._process = Process(self._command, READY, self._environment, self._on_line)
         node = json.loads((self.data_dir / "node.json").read_text(encoding="utf-8"))
         self.addresses = {name: (at[0], int(at[1])) for name, at in node["addresses"].items()}
         self.port = self.addresses["amqp"][1]
@@ -72,7 +88,7 @@ class Daemon:
         """Start, and kill it after that time, most likely before it is ready."""
         with subprocess.Popen(
             self._command,
-            env=environment(),
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -112,8 +128,3 @@ class Daemon:
 
     def _forget(self) -> None:
         self._past_log, self._process = self.log, None
-
-
-def environment() -> dict[str, str]:
-    """That of this process without the variables that a node reads."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}

@@ -1,0 +1,157 @@
+"""Power cuts of a whole node: whatever was confirmed and vouched for before is what a start finds.
+
+The disk as a cut leaves it is made for every moment of a recording: right after each answer that
+left the node, and with none, all and some of what was written and not yet synced.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from fluffle.broker.durability import Durability
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.properties import body_of as content_body
+from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
+from tests.crash.checker import Checker
+from tests.crash.history import Event, Looked, Message, Received, RunEnded, Strange
+from tests.crash.story import QUEUES, THINGS, Recording, record
+from tests.crash.witness import Witness, body_of, message_of
+from tests.support.daemon import Daemon
+from tests.support.powercut import PowerCut
+from tests.support.store import open_store
+
+
+class Taker:
+    """Takes a message and keeps it."""
+
+    no_ack = False
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    def took(self, handout: Handout) -> None:
+        """Nothing is counted."""
+
+    def deliver(self, handout: Handout) -> None:
+        """Nobody is told."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+
+def found_on(directory: Path) -> list[Event]:
+    """What a node finds that starts on this disk, as a history."""
+    environment = open_environment(directory)
+    try:
+        durability = Durability(open_store(environment), Turn(lambda _act: None))
+        vhost = VirtualHost(
+            "/",
+            touch=lambda _queue: None,
+            journals=durability.journals,
+            image=durability.image.vhosts["/"],
+        )
+        there = {*vhost.queues}
+        there |= {f"exchange {spec.name}" for spec in durability.image.vhosts["/"].exchanges}
+        there |= {
+            f"binding {each.source} {each.destination}"
+            for each in durability.image.vhosts["/"].bindings
+        }
+        events: list[Event] = [Looked(thing, found=thing in there) for thing in THINGS]
+        events += [Strange(f"{thing} is there") for thing in there - {*THINGS}]
+        for queue in vhost.queues.values():
+            events += drained(queue)
+        journals = [queue.journal for queue in vhost.queues.values()]
+        named = {group for journal in journals if journal is not None for group in journal.groups}
+        stray = {*durability.store.log.groups()} - named
+        return events + [Strange(f"group {group} belongs to no queue") for group in stray]
+    finally:
+        environment.close()
+
+
+def drained(queue: Queue) -> Iterator[Event]:
+    """All messages of a queue, which come in the order of their publisher."""
+    last: dict[str, int] = {}
+    while (handout := queue.get(Taker(queue))) is not None:
+        (content,) = handout.contents
+        body = content_body(content)
+        message: Message = message_of(body)
+        if body != body_of(message, len(body)):
+            yield Strange(f"{message} came damaged")
+        if message.number <= last.get(message.publisher, 0):
+            yield Strange(f"{message} in {queue.name} came after {last[message.publisher]}")
+        last[message.publisher] = message.number
+        yield Received("the next process", queue.name, message, handout.redelivered)
+
+
+def judge(recording: Recording, moment: int, found: list[Event]) -> list[str]:
+    """What is wrong with what was found after a cut at this moment."""
+    checker = Checker()
+    checker.read(event for at, event in recording.history if at <= moment)
+    checker.read([RunEnded(), *found])
+    report = checker.finish()
+    return report.lost + report.unexpected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "steps"), [(1, 40), (2, 150)])
+def test_every_power_cut_leaves_what_was_answered(tmp_path: Path, seed: int, steps: int) -> None:
+    recording = record(tmp_path, seed, steps)
+    assert recording.history, "the clients knew nothing"
+    random, disk = Random(seed), PowerCut()
+    begin = next(moment for moment, event in enumerate(recording.events) if event.kind == b"N")
+    kinds = dict.fromkeys((b"W", b"D", b"S", b"N", b"R"), 0)
+    images = 0
+    for moment, event in enumerate(recording.events):
+        disk.replay(event)
+        kinds[event.kind] += 1
+        if moment < begin or (event.kind == b"W" and random.random() < 0.8):
+            continue
+        for image in disk.images(random)[: 1 if event.kind in b"NR" else 3]:
+            images += 1
+            wrong = judge(recording, moment, reopened(tmp_path / "image", image))
+            assert not wrong, f"seed {seed}, event {moment} {event.kind!r}: {wrong[:5]}"
+    assert kinds[b"D"] > steps // 2, "a commit ends with its meta page, written synchronously"
+    assert kinds[b"S"] >= kinds[b"D"] - 1, "after its data have been synced"
+    assert images > len(recording.history) // 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_node_starts_on_what_a_power_cut_leaves(tmp_path: Path, seed: int) -> None:
+    """The same with the process itself, at one moment."""
+    recording = record(tmp_path, seed, steps=40)
+    random, disk = Random(seed), PowerCut()
+    last = random.randrange(len(recording.events) // 2, len(recording.events))
+    for event in recording.events[: last + 1]:
+        disk.replay(event)
+    lay(tmp_path / "image", disk.images(random)[-1])
+    with Daemon(tmp_path / "image") as daemon:
+        found: list[Event] = []
+        witness = Witness(daemon.port, "the next process", found.append)
+        for queue in QUEUES:
+            while witness.is_there(queue) and witness.get(queue) is not None:
+                pass
+        witness.close()
+    assert judge(recording, last, found) == []
+
+
+def reopened(directory: Path, image: bytearray) -> list[Event]:
+    """Start on a disk as a power cut left it."""
+    lay(directory, image)
+    return found_on(directory)
+
+
+def lay(directory: Path, image: bytearray) -> None:
+    """Make a data directory with this disk."""
+    shutil.rmtree(directory, ignore_errors=True)
+    data = directory / STORE_FOLDER / DATA_FILE
+    data.parent.mkdir(parents=True)
+    data.write_bytes(image)

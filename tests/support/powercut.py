@@ -1,0 +1,90 @@
+"""The disk after a power cut, at every moment of a process's life.
+
+What a process does to the file of its store is recorded by a library that is preloaded into it.
+Replayed event by event it says what could be left at each: what was synced is there; of what was
+not some sectors are, some are not.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from struct import Struct
+from typing import NamedTuple
+
+from tests.support.require import require
+
+SOURCE = Path(__file__).with_name("recorder.c")
+EVENT = Struct(">cQQ")
+SECTOR_BYTES = 512
+"""What a disk writes whole or not at all."""
+
+
+class Noted(NamedTuple):
+    """One event of a recording; what kinds there are stands in `recorder.c`."""
+
+    kind: bytes
+    offset: int
+    """Or the number of the socket."""
+    content: bytes
+    length: int
+
+
+def recording_environment(folder: Path, trace: Path) -> dict[str, str]:
+    """Compile the recorder in `folder`; the variables that make a process note in `trace`."""
+    library = folder / "recorder.so"
+    compile_it = [require("cc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE)]
+    subprocess.run(compile_it, check=True)
+    return {"LD_PRELOAD": str(library), "RECORDER_TRACE": str(trace)}
+
+
+def read_trace(trace: Path) -> list[Noted]:
+    """What was noted, in order; an event that was cut short by a kill is left out."""
+    events, data, at = [], trace.read_bytes(), 0
+    while at + EVENT.size <= len(data):
+        kind, offset, length = EVENT.unpack_from(data, at)
+        at += EVENT.size
+        size = 0 if kind == b"R" else length
+        if at + size > len(data):
+            break
+        events.append(Noted(kind, offset, data[at : at + size], length))
+        at += size
+    return events
+
+
+@dataclass(slots=True)
+class PowerCut:
+    """A disk that is replayed event by event, and what could be left of it at each."""
+
+    synced: bytearray = field(default_factory=bytearray)
+    unsynced: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def replay(self, event: Noted) -> None:
+        if event.kind == b"W":
+            self.unsynced.append((event.offset, event.content))
+        elif event.kind == b"D":
+            write(self.synced, event.offset, event.content)
+        elif event.kind == b"S":
+            for earlier in self.unsynced:
+                write(self.synced, *earlier)
+            self.unsynced.clear()
+
+    def images(self, random: Random) -> list[bytearray]:
+        """Nothing unsynced is there, all of it is, some sectors are."""
+        lost, kept, torn = bytearray(self.synced), bytearray(self.synced), bytearray(self.synced)
+        if not self.unsynced:
+            return [lost]
+        for offset, content in self.unsynced:
+            write(kept, offset, content)
+            for at in range(0, len(content), SECTOR_BYTES):
+                if random.random() < 0.5:
+                    write(torn, offset + at, content[at : at + SECTOR_BYTES])
+        return [lost, kept, torn]
+
+
+def write(image: bytearray, offset: int, content: bytes) -> None:
+    if len(image) < offset:
+        image.extend(bytes(offset - len(image)))
+    image[offset : offset + len(content)] = content
