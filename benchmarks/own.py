@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks import bindings, guarded, load, report
+from benchmarks import bindings, disk, guarded, load, report
 from benchmarks.brokers import Broker, NotAvailable, fluffle
 from benchmarks.client import open_connection
 from benchmarks.compare import RESULTS
@@ -132,11 +132,16 @@ def guarded_load(sizes: Sizes, place: Placement) -> list[Measurement]:
     return guarded.measure(sizes.churn_s, place)
 
 
+def disk_limit(sizes: Sizes, _place: Placement) -> list[Measurement]:
+    return disk.measure(sizes.churn_s / 8)
+
+
 SUBJECTS: dict[str, Callable[[Sizes, Placement], list[Measurement]]] = {
     "start-up": start_up,
     "idle": idle,
     "churn": churn,
     "guarded": guarded_load,
+    "disk": disk_limit,
     "connections": connections,
     "queues": queues,
     "bindings": topic_bindings,
