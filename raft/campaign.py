@@ -11,7 +11,7 @@ since ranks differ from group to group, leaders end up balanced.
 
 from __future__ import annotations
 
-from fluffle.raft import leading
+from fluffle.raft import doubt, leading
 from fluffle.raft.config import Member, NodeId
 from fluffle.raft.log import Log
 from fluffle.raft.messages import (
@@ -45,13 +45,23 @@ class Campaign:
 
 
 def rank_of(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
-    """Whose turn it is to stand for this group, 0 first; `nodes` are sorted, `node` among them."""
+    """Whose turn it is to stand for this group, 0 first; `nodes` are sorted.  Others come last."""
+    if node not in nodes:
+        return len(nodes)
     return (nodes.index(node) - (group * 0x9E3779B97F4A7C15 >> 32)) % len(nodes)
 
 
 def may_campaign(state: State) -> bool:
     """A voter in good order, with a majority to win, that sees no leader."""
-    return state.is_voter and not sees_leader(state) and has_live_quorum(state)
+    return may_stand(state) and not sees_leader(state) and has_live_quorum(state)
+
+
+def may_stand(state: State) -> bool:
+    """No learner; and who is being removed may, as long as that is not committed: it may be the
+    only one that has the entry (thesis §4.2.2)."""
+    if state.quarantine is not None:
+        return False
+    return any(config.is_voter(state.me) for config in state.configs.in_use(state.log.commit))
 
 
 def sees_leader(state: State) -> bool:
@@ -155,6 +165,8 @@ def on_pre_vote_request(state: State, node: NodeId, request: PreVoteRequest) -> 
     state.node.send(node, response)
     if state.leading is not None:
         leading.remind(state, node)
+    elif not is_granted:
+        doubt.ask_leader(state)
 
 
 def clings_to_leader(state: State, candidate: NodeId) -> bool:
@@ -166,6 +178,7 @@ def on_vote_request(state: State, node: NodeId, request: VoteRequest) -> None:
     """Raft §5.2, §5.4.1; a member votes for whoever asks, in its configuration or not (§4.1)."""
     if request.term > state.term:
         if clings_to_leader(state, node) and not request.is_transfer:
+            doubt.ask_leader(state)
             return
         state.become_follower(request.term, None)
     candidate = Member(node, request.sender)
@@ -261,13 +274,13 @@ def count_vote(state: State, voter: Member) -> None:
     campaign = state.campaign
     assert campaign is not None
     campaign.granted.add(voter)
-    if is_majority(campaign.granted, state.voters) and state.is_voter:
+    if is_majority(campaign.granted, state.voters):
         leading.begin(state)
 
 
 def on_timeout_now(state: State, node: NodeId, message: TimeoutNow) -> None:
     """The leader hands over: no pre-vote, and the voters need not hold on to it.  Thesis §3.10."""
-    if state.is_voter and state.leader in (None, node) and message.term == state.term:
+    if may_stand(state) and state.leader in (None, node) and message.term == state.term:
         begin_election(state, is_transfer=True)
 
 

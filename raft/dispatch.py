@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fluffle.raft import campaign, following, receiving, replicating, sending
+from fluffle.raft import campaign, doubt, following, receiving, replicating, sending
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import (
     AppendAccepted,
     AppendRejected,
     AppendRequest,
     GroupMessage,
+    LeaderQuery,
+    NotLeading,
     PreVoteRequest,
     PreVoteResponse,
     RepairRequest,
@@ -36,16 +38,18 @@ FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
     SnapshotChunk: receiving.on_snapshot_chunk,
 }
 
-ELECTIONS: dict[type[GroupMessage], Handler] = {
+ANY_ROLE: dict[type[GroupMessage], Handler] = {
     PreVoteRequest: campaign.on_pre_vote_request,
     VoteRequest: campaign.on_vote_request,
+    LeaderQuery: doubt.on_leader_query,
 }
-"""For every role; their terms are those of elections that may never be held."""
+"""For every role; the terms of the first two are those of elections that may never be held."""
 
 HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
     Role.FOLLOWER: {
         **FROM_A_LEADER,
         TimeoutNow: campaign.on_timeout_now,
+        NotLeading: doubt.on_not_leading,
     },
     Role.PRE_CANDIDATE: {
         **FROM_A_LEADER,
@@ -70,9 +74,9 @@ def step(state: State, node: NodeId, message: GroupMessage) -> None:
     if not is_of_known_incarnation(state, node, message):
         return
     kind = type(message)
-    election = ELECTIONS.get(kind)
-    if election is not None:
-        election(state, node, message)
+    handler = ANY_ROLE.get(kind)
+    if handler is not None:
+        handler(state, node, message)
         return
     if message.term > state.term and not is_proposed_term(message):
         state.become_follower(message.term, None)

@@ -84,7 +84,7 @@ def reject(state: State, node: NodeId, request: AppendRequest) -> None:
 
 def flush(state: State) -> None:
     """Acknowledge: when more is durable than was told, or when an answer is waited for."""
-    if state.leader is None or state.role is not Role.FOLLOWER:
+    if state.leader is None or state.role is not Role.FOLLOWER or not is_term_durable(state):
         return
     index = state.acknowledged_index
     if index <= state.acknowledged and not state.answer_due:
@@ -102,6 +102,11 @@ def flush(state: State) -> None:
         )  # fmt: skip
         state.node.send(state.leader, answer)
     state.answer_due = False
+
+
+def is_term_durable(state: State) -> bool:
+    """Whoever answers and forgets the term could follow an older leader, and undo what it said."""
+    return state.durable.hard_state.term == state.term
 
 
 def needs_snapshot(state: State) -> bool:

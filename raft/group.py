@@ -126,7 +126,7 @@ class Group:
 
     def campaign(self) -> None:
         """Stand for leadership, pre-vote first, though nobody may be missing a leader."""
-        if self._state.leading is None and self._state.is_voter:
+        if self._state.leading is None and campaign.may_stand(self._state):
             campaign.stand(self._state)
 
     def applied(self, index: int) -> None:

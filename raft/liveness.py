@@ -21,8 +21,8 @@ class Peer:
     """What is known of another node."""
 
     __slots__ = (
-        "boot", "confirmed_ms", "heard_sequence", "is_alive", "is_linked", "ping_at_ms", "sent",
-        "sequence",
+        "boot", "confirmed_ms", "heard_sequence", "is_alive", "is_linked", "ping_at_ms", "replies",
+        "sent", "sequence",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,6 +39,8 @@ class Peer:
         self.confirmed_ms = 0
         """When the latest of ours that it has echoed was sent."""
         self.ping_at_ms = 0
+        self.replies = 0
+        """Pings sent out of turn since the last that was due."""
 
 
 class Liveness:
@@ -68,6 +70,7 @@ class Liveness:
         peer = self._peers.setdefault(node, Peer())
         peer.is_linked = True
         peer.sent.clear()
+        peer.replies = 0
         self._ping(node, peer)
 
     def link_down(self, node: NodeId) -> None:
@@ -85,6 +88,7 @@ class Liveness:
             if is_stall:
                 peer.confirmed_ms = min(now_ms, peer.confirmed_ms + away_ms)
             if peer.is_linked and peer.ping_at_ms <= now_ms:
+                peer.replies = 0
                 self._ping(node, peer)
             if now_ms - peer.confirmed_ms >= self._tuning.suspect_after_ms:
                 self._judge(node, peer, is_alive=False)
@@ -106,7 +110,13 @@ class Liveness:
                 del peer.sent[sequence]
             if self._now_ms - peer.confirmed_ms < self._tuning.suspect_after_ms:
                 self._judge(node, peer, is_alive=True)
-        if peer.is_linked and not (was_alive and ping.echo_sequence):
+        if not (was_alive and ping.echo_sequence):
+            self._reply(node, peer)
+
+    def _reply(self, node: NodeId, peer: Peer) -> None:
+        """Ping at once, so that both sides soon know; on a slow link that must not multiply."""
+        if peer.is_linked and peer.replies < REPLIES_MAX:
+            peer.replies += 1
             self._ping(node, peer)
 
     def _is_ours(self, ping: Ping) -> bool:
@@ -127,6 +137,9 @@ class Liveness:
             peer.is_alive = is_alive
             self.verdicts.append(Verdict(node, is_alive, peer.boot))
 
+
+REPLIES_MAX = 3
+"""A link that has just come up needs two: to answer, and to answer the answer."""
 
 SENT_MAX = 64
 """Pings whose time is remembered for each node: many times what can be under way."""

@@ -163,6 +163,26 @@ class TimeoutNow:
 
 
 @dataclass(slots=True)
+class LeaderQuery:
+    """Follower to the leader it knows: do you still lead this term?"""
+
+    group: GroupId
+    term: int
+    sender: int
+    receiver: int
+
+
+@dataclass(slots=True)
+class NotLeading:
+    """The answer of one that does not lead this term, or is in a later one."""
+
+    group: GroupId
+    term: int
+    sender: int
+    receiver: int
+
+
+@dataclass(slots=True)
 class SnapshotOffer:
     """Leader to follower: you are behind the floor of my log; this snapshot is there."""
 
@@ -232,6 +252,8 @@ GroupMessage = (
     | VoteRequest
     | VoteResponse
     | TimeoutNow
+    | LeaderQuery
+    | NotLeading
     | SnapshotOffer
     | SnapshotChunk
     | SnapshotProgress
@@ -255,5 +277,7 @@ MESSAGES: tuple[type[Message], ...] = (
     SnapshotOffer,
     SnapshotChunk,
     SnapshotProgress,
+    LeaderQuery,
+    NotLeading,
 )
 """The place of a class is its number on the wire: new ones go to the end."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from fluffle.raft import campaign, dispatch, leading, receiving, turn
+from fluffle.raft import campaign, dispatch, doubt, leading, receiving, turn
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.group import Group
 from fluffle.raft.liveness import Liveness
@@ -212,5 +212,7 @@ def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool)
         return
     if is_new_life and state.leader == node:
         state.follow(None)
+    elif is_alive and state.leader == node:
+        doubt.ask_leader(state)
     if state.leader is None or state.leader == node:
         state.touch()

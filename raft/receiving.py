@@ -206,7 +206,7 @@ def flush(state: State, receiver: Receiver) -> None:
         drop(state)
         return
     is_due = not receiver.writes if receiver.is_asked else receiver.progress_due
-    if not is_due or state.leader is None:
+    if not is_due or state.leader is None or not following.is_term_durable(state):
         return
     receiver.progress_due = receiver.is_asked = False
     meta = receiver.meta

@@ -124,11 +124,6 @@ class State:
         return self.hard_state.term
 
     @property
-    def is_voter(self) -> bool:
-        """Whether this member may vote for itself and count itself."""
-        return self.me in self.voters and self.quarantine is None
-
-    @property
     def voters(self) -> tuple[Member, ...]:
         """Of the active configuration."""
         return self.configs.active.voters

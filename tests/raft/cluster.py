@@ -1,7 +1,7 @@
 """A cluster in memory, moved by hand: every message, write and millisecond is a step of the test.
 
-The image of a group is the list of payloads that were applied; its snapshot is that list, and every
-entry stays live unless a test says otherwise.
+The image of a group is the list of what was applied; its snapshot is that list, and every entry
+stays live unless a test says otherwise.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ class Host:
         self.is_up = False
         self.applied: dict[GroupId, list[tuple[int, int, bytes]]] = {}
         """Index, term and payload of the data in each image."""
-        self.outputs: list[Output] = []
-        self.snapshot_floor: dict[GroupId, int] = {}
 
     def start(self) -> None:
         self.boot += 1
@@ -66,7 +64,7 @@ class Host:
         if act is not None:
             act()
         output = self.raft.output()
-        self.outputs.append(output)
+        self.cluster.on_output(self, output)
         for node, messages in output.messages.items():
             for message in messages:
                 self.cluster.send(self.name, node, message)
@@ -110,10 +108,8 @@ class Host:
 
     def snapshot(self, group: GroupId = 1, dead: Iterable[int] = ()) -> None:
         """Take a snapshot of all that is applied; `dead` are indexes that are done with."""
-        gone = set(dead)
-        items = [item for item in self.applied[group] if item[0] not in gone]
-        self.applied[group] = items
-        live = Ranges.joined((index, index + 1) for index, _, _ in items)
+        gone, items = set(dead), self.applied[group]
+        live = Ranges.joined((index, index + 1) for index, _, _ in items if index not in gone)
         state = json.dumps([(i, t, p.hex()) for i, t, p in items]).encode()
         index = self.status(group).applied
         self.do(lambda: self.group(group).compact(index, live, state))
@@ -123,6 +119,8 @@ class Cluster:
     """Hosts and the messages between them."""
 
     def __init__(self, names: str = "abc", *, tuning: Tuning | None = None) -> None:
+        self.on_output: Callable[[Host, Output], object] = lambda host, output: None
+        """Told of each turn, before anything of it is done."""
         self.now_ms = 1_000
         self.tuning = tuning or Tuning()
         self.network: list[Sent] = []

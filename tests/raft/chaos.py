@@ -1,0 +1,313 @@
+"""Random runs of a cluster in memory, with the invariants that matter checked after each step.
+
+Smaller than the simulator of `tests/simulation`, and of the core alone: it is for finding bugs
+where they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from random import Random
+
+from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
+from fluffle.raft.messages import AppendAccepted, VoteRequest, VoteResponse
+from fluffle.raft.output import Output, Role
+from fluffle.raft.quorum import majority_of
+from fluffle.raft.records import Entry
+from fluffle.raft.refused import Refused
+from fluffle.raft.tuning import Tuning
+from tests.raft.cluster import Cluster, Host
+
+TUNINGS = [
+    Tuning(),
+    Tuning(window_messages=2, append_bytes_max=100, apply_bytes_max=100, cached_bytes=0),
+    Tuning(snapshot_chunk_bytes=64, snapshot_window=2, commit_delay_ms=0),
+]
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+class Ghost:
+    """What has been true of the group, as nobody in it can know."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.leaders: dict[int, str] = {}
+        self.votes: dict[tuple[str, int], Member] = {}
+        self.committed: dict[int, tuple[int, bytes]] = {}
+        """Term and payload of each entry that was ever applied anywhere."""
+
+    def see(self, host: Host, output: Output) -> None:
+        for change in output.roles:
+            if change.role is Role.LEADER:
+                self.lead(host, change.term)
+        for apply in output.applies:
+            for entry in apply.entries:
+                self.apply(host, entry)
+
+    def lead(self, host: Host, term: int) -> None:
+        if self.leaders.setdefault(term, host.name) != host.name:
+            raise Broken(f"term {term} is led by {self.leaders[term]} and {host.name}")
+        image = host.disk.groups[1]
+        missing = [i for i in self.committed if i > host.status().last]
+        if missing:
+            raise Broken(f"{host.name} leads term {term} without {missing}")
+        for index, (entry_term, _) in self.committed.items():
+            held = image.entries.get(index)
+            if index > image.floor and held is not None and held.term != entry_term:
+                raise Broken(f"{host.name} leads term {term} with another entry at {index}")
+
+    def apply(self, host: Host, entry: Entry) -> None:
+        what = entry.term, entry.payload
+        if entry.index not in self.committed:
+            self.commit(host, entry)
+        if self.committed[entry.index] != what:
+            raise Broken(f"{host.name} applies another entry at {entry.index}")
+
+    def commit(self, host: Host, entry: Entry) -> None:
+        """Somebody applies it first: by now a majority of its voters must have it on disk."""
+        if entry.index - 1 not in self.committed and entry.index != 1:
+            raise Broken(f"{host.name} applies {entry.index} before the one in front of it")
+        self.committed[entry.index] = entry.term, entry.payload
+        configs = host.raft._groups[1].configs.in_use(entry.index)
+        held = {node for node in self.cluster.hosts if self.has(node, entry)}
+        if not any(self.is_held(config, held) for config in configs):
+            raise Broken(f"entry {entry.index} was committed with only {sorted(held)} having it")
+
+    def is_held(self, config: Config, held: set[str]) -> bool:
+        """By the configuration of the entry, or one behind it, active when it was counted."""
+        count = sum(voter.node in held for voter in config.voters)
+        return count >= majority_of(len(config.voters))
+
+    def has(self, name: str, entry: Entry) -> bool:
+        image = self.cluster[name].disk.groups.get(1)
+        if image is None or entry.index in image.damaged:
+            return False
+        held = image.entries.get(entry.index)
+        return image.floor >= entry.index or (held is not None and held.term == entry.term)
+
+    def on_wire(self) -> None:
+        """What was said must be on the disk of whoever said it."""
+        for source, target, message in self.cluster.network:
+            image = self.cluster[source].disk.groups.get(1)
+            if isinstance(message, VoteResponse) and message.is_granted:
+                candidate = Member(target, message.receiver)
+                if self.votes.setdefault((source, message.term), candidate) != candidate:
+                    raise Broken(f"{source} votes twice in term {message.term}")
+            if isinstance(message, VoteRequest | VoteResponse | AppendAccepted):
+                if isinstance(message, VoteResponse) and not message.is_granted:
+                    continue
+                if image is None or image.hard_state.term < message.term:
+                    raise Broken(f"{source} says {message} and has {image and image.hard_state}")
+
+
+class Chaos:
+    """One run."""
+
+    def __init__(self, seed: int, nodes: str = "abc") -> None:
+        self.random = Random(f"chaos {seed}")
+        self.cluster = Cluster(nodes, tuning=self.random.choice(TUNINGS))
+        self.nodes = nodes
+        self.founders = nodes[:3] if self.random.random() < 0.5 else nodes
+        self.cluster.create(self.founders)
+        self.ghost = Ghost(self.cluster)
+        self.cluster.on_output = self.ghost.see
+        self.left: set[str] = set()
+        self.number = 0
+        self.steps: list[tuple[int, Callable[[], None]]] = [
+            (40, self.deliver), (20, self.sync), (10, self.pass_time), (12, self.propose),
+            (2, self.lose), (2, self.repeat), (1, self.crash), (3, self.restart),
+            (1, self.partition), (2, self.heal), (1, self.snapshot), (1, self.transfer),
+            (1, self.relink), (1, self.change), (1, self.read), (1, self.damage),
+        ]  # fmt: skip
+        self.acts = [act for _, act in self.steps]
+        self.weights = [
+            weight * self.random.choice((0, 1, 1, 2)) if weight < 3 else weight
+            for weight, _ in self.steps
+        ]
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            act = self.random.choices(self.acts, self.weights)[0]
+            act()
+            self.check()
+        self.finish()
+
+    def check(self) -> None:
+        self.ghost.on_wire()
+
+    # What happens
+
+    def some(self) -> Host | None:
+        return self.random.choice(self.cluster.up) if self.cluster.up else None
+
+    def member(self) -> Host | None:
+        found = [host for host in self.cluster.up if 1 in host.raft]
+        return self.random.choice(found) if found else None
+
+    def deliver(self) -> None:
+        network = self.cluster.network
+        if network:
+            in_order = self.random.random() < 0.8
+            self.cluster.deliver(0 if in_order else self.random.randrange(len(network)))
+
+    def sync(self) -> None:
+        if (host := self.some()) is not None:
+            host.sync()
+
+    def pass_time(self) -> None:
+        self.cluster.now_ms += self.random.choice((1, 10, 50, 200))
+        for host in self.cluster.up:
+            host.do()
+
+    def propose(self) -> None:
+        host = self.member()
+        if host is not None and host.status().role is Role.LEADER:
+            self.number += 1
+            payload = str(self.number).encode() * self.random.choice((1, 1, 40))
+            self.attempt(lambda: host.group().propose(payload), host)
+
+    def attempt(self, act: Callable[[], object], host: Host) -> None:
+        def guarded() -> None:
+            with suppress(Refused):
+                act()
+
+        host.do(guarded)
+
+    def lose(self) -> None:
+        if self.cluster.network:
+            self.cluster.network.pop(self.random.randrange(len(self.cluster.network)))
+
+    def repeat(self) -> None:
+        network = self.cluster.network
+        if network:
+            network.append(self.random.choice(network))
+
+    def crash(self) -> None:
+        if len(self.cluster.up) == len(self.nodes) or self.random.random() < 0.2:
+            host = self.some()
+            if host is not None:
+                host.crash()
+                for other in self.cluster.up:
+                    other.do(partial(other.raft.link_down, host.name))
+
+    def restart(self) -> None:
+        down = [host for host in self.cluster.hosts.values() if not host.is_up]
+        if down:
+            host = self.random.choice(down)
+            self.start(host)
+            for other in self.cluster.up:
+                if other is not host:
+                    other.do(partial(other.raft.link_up, host.name))
+                    host.do(partial(host.raft.link_up, other.name))
+
+    def start(self, host: Host) -> None:
+        """A node that never had its founding group on disk founds it again."""
+        host.start()
+        if 1 not in host.raft and host.name in self.founders and host.name not in self.left:
+            host.do(partial(host.raft.create, 1, 1, Config.initial(self.founders)))
+
+    def partition(self) -> None:
+        names = list(self.nodes)
+        self.random.shuffle(names)
+        at = self.random.randrange(1, len(names))
+        if self.random.random() < 0.3:
+            self.cluster.cut = {(a, b) for a in names[:at] for b in names[at:]}
+        else:
+            self.cluster.partition("".join(names[:at]), "".join(names[at:]))
+
+    def heal(self) -> None:
+        self.cluster.heal()
+
+    def relink(self) -> None:
+        host, other = self.some(), self.some()
+        if host is not None and other is not None and host is not other:
+            host.do(partial(host.raft.link_down, other.name))
+            host.do(partial(host.raft.link_up, other.name))
+
+    def snapshot(self) -> None:
+        host = self.member()
+        if host is None or 1 not in host.applied:
+            return
+        status = host.status()
+        dead = [i for i, *_ in host.applied[1] if i + 5 <= status.applied and i % 3]
+        if status.applied > status.floor:
+            try:
+                host.snapshot(dead=dead)
+            except Refused:
+                host.do()
+
+    def transfer(self) -> None:
+        host = self.member()
+        if host is not None:
+            target = self.random.choice(self.nodes)
+            self.attempt(lambda: host.group().transfer(target), host)
+
+    def change(self) -> None:
+        host = self.member()
+        if host is None:
+            return
+        node = self.random.choice(self.nodes)
+        kind = self.random.choice((AddLearner, Promote, Remove))
+        self.attempt(lambda: host.group().change(kind(node)), host)
+
+    def read(self) -> None:
+        host = self.member()
+        if host is not None:
+            self.attempt(lambda: host.group().read_index(self.number), host)
+
+    def damage(self) -> None:
+        """One entry of one node, if all others are in order."""
+
+    def join(self) -> None:
+        """Whoever is told of a group that it does not have looks it up."""
+        leader = self.cluster.leader()
+        if leader is None:
+            return
+        for member in leader.status().config.members:
+            host = self.cluster[member.node]
+            if not host.is_up:
+                continue
+            if 1 in host.raft and host.raft.group(1)._state.me.incarnation < member.incarnation:
+                host.do(partial(host.raft.delete, 1))
+                self.left.add(host.name)
+            if 1 not in host.raft:
+                host.do(partial(host.raft.create, 1, member.incarnation, Config()))
+
+    # The end
+
+    def finish(self) -> None:
+        """Heal everything: then there is one leader, and all are equal."""
+        self.cluster.heal()
+        for host in self.cluster.hosts.values():
+            if not host.is_up:
+                self.start(host)
+        self.cluster.link_all()
+        for _ in range(60):
+            self.cluster.advance(200, step_ms=20)
+            self.join()
+            self.check()
+            if self.is_calm():
+                return
+        found = [(host.name, host.status()) for host in self.cluster.up if 1 in host.raft]
+        raise Broken(f"does not calm down: {found}")
+
+    def is_calm(self) -> bool:
+        leader = self.cluster.leader()
+        if leader is None:
+            return False
+        status = leader.status()
+        members = [self.cluster[m.node] for m in status.config.members]
+        if not all(1 in host.raft for host in members):
+            return False
+        images = [host.applied.get(1) for host in members]
+        same = all(image == images[0] for image in images)
+        if same and any(image is None for image in images):
+            return False
+        done = all(host.status().applied == status.last for host in members)
+        asleep = all(host.raft._groups[1].deadline_ms is None for host in members)
+        return same and done and asleep
