@@ -12,18 +12,34 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import Usage
-from fluffle.broker.access.passwords import hashed
+from fluffle.broker.access.passwords import PasswordHash, decoy, hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.access.verifying import Verdict, Verifier, run_here
+from fluffle.broker.access.verifying import (
+    Answer,
+    Asker,
+    Verdict,
+    Verifier,
+    always,
+    run_here,
+)
 from fluffle.broker.config import DEFAULT_USER
 from fluffle.broker.facts import FORGOTTEN, Facts, Kind
+
+BUSY = Verdict.BUSY
 
 logger = logging.getLogger(__name__)
 
 
 class LoginRefused(Exception):
     """Why a login failed: for the log, never for the client."""
+
+
+class Overloaded(LoginRefused):
+    """So many passwords are being compared that this one is not; the log says so once."""
+
+    def __init__(self) -> None:
+        super().__init__("too many passwords are being compared")
 
 
 LoginAnswer: TypeAlias = Callable[[User | LoginRefused], None]
@@ -46,6 +62,7 @@ class Access:
     """
 
     __slots__ = (
+        "_decoy",
         "_facts",
         "_listeners",
         "_loopback_users",
@@ -74,30 +91,55 @@ class Access:
         self._loopback_users = loopback_users
         self._verifier = verifier or Verifier(run_here)
         self._listeners: dict[str, dict[Callable[[], None], None]] = {}
+        self._decoy: PasswordHash | None = None
+        """What is compared where there is nothing to compare, once a user has a slow hash."""
+        for user in self.users.values():
+            self._note_slow_hash(user)
 
     # Logging in
 
     def login(
-        self, name: str, password: bytes, answer: LoginAnswer, *, from_loopback: bool
+        self,
+        name: str,
+        password: bytes,
+        answer: LoginAnswer,
+        *,
+        from_loopback: bool,
+        source: str = "",
+        is_there: Callable[[], bool] = always,
     ) -> None:
-        """Call `answer`, now or later, with the user of that name and password or a refusal."""
-        user = self.users.get(name)
-        if user is None:
-            answer(LoginRefused(f"user '{name}' does not exist"))
-            return
-        if user.password is None:
-            answer(LoginRefused(f"user '{name}' has no password"))
-            return
+        """Call `answer`, now or later, with the user of that name and password or a refusal.
 
-        def on_verified(verdict: Verdict) -> None:
-            if verdict is Verdict.WRONG:
-                answer(LoginRefused(f"user '{name}' gave a wrong password"))
+        `source` is the address the client comes from, and `is_there` whether he still waits.
+        """
+        user = self.users.get(name)
+        stored = user.password if user is not None else None
+
+        def compare(stored: PasswordHash, act: Answer) -> None:
+            self._verifier.verify(stored, password, Asker(act, is_there, source))
+
+        def refuse(reason: str) -> None:
+            """Where slow hashes are in use, as late as if this had been one: time tells nothing."""
+            refused = LoginRefused(f"user '{name}' {reason}")
+            if self._decoy is None or (stored is not None and stored.is_slow):
+                answer(refused)
+            else:
+                compare(self._decoy, lambda it: answer(Overloaded() if it is BUSY else refused))
+
+        def on_verdict(verdict: Verdict) -> None:
+            if verdict is BUSY:
+                answer(Overloaded())
+            elif verdict is Verdict.WRONG:
+                refuse("gave a wrong password")
             elif self.users.get(name) is not user:
                 answer(LoginRefused(f"user '{name}' was changed meanwhile"))
             else:
                 answer(self.admit(name, from_loopback=from_loopback))
 
-        self._verifier.verify(user.password, password, on_verified)
+        if stored is not None:
+            compare(stored, on_verdict)
+        else:
+            refuse("does not exist" if user is None else "has no password")
 
     def admit(self, name: str, *, from_loopback: bool) -> User | LoginRefused:
         """The user of that name, who has shown in another way that it is his."""
@@ -113,6 +155,7 @@ class Access:
     def put_user(self, user: User) -> None:
         """Make a user, or change the one of that name."""
         self.users[user.name] = user
+        self._note_slow_hash(user)
         self._facts.put(Kind.USER, (user.name,), user)
         self._tell(user.name)
 
@@ -158,6 +201,10 @@ class Access:
         self.put_user(User(name, hashed(password), (ADMINISTRATOR,)))
         for vhost in vhosts:
             self.put_permission(name, vhost, EVERYTHING)
+
+    def _note_slow_hash(self, user: User) -> None:
+        if self._decoy is None and user.password is not None and user.password.is_slow:
+            self._decoy = decoy(user.password)
 
     # Who must hear of it
 

@@ -73,6 +73,12 @@ def matches(stored: PasswordHash, password: bytes) -> bool:
     return compare_digest(DIGESTS[stored.algorithm](salt + password).digest(), digest)
 
 
+def decoy(stored: PasswordHash) -> PasswordHash:
+    """A hash that is of no password, and as slow to find that out as one of argon2."""
+    front, _, digest = stored.hash.rpartition("$")
+    return PasswordHash(f"{front}${'A' * len(digest)}", stored.algorithm)
+
+
 def check_usable(stored: PasswordHash) -> None:
     """UnusableHash, with the reason, for what cannot be the hash of any password."""
     if stored.algorithm not in ALGORITHMS:

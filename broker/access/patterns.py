@@ -3,14 +3,34 @@
 RabbitMQ searches names, as octets, for a pattern of PCRE that need not match the whole; an empty
 one matches the empty name alone.  The two dialects agree but for the little that `translated`
 mends.  What cannot be read matches nothing: a right is not given by mistake.
+
+Clients choose the names, and Python's `re` tries one way after another.  So it searches only for
+expressions that leave it few ways; the others are run by an automaton
+(docs/decisions/0006-patterns-without-backtracking.md).
 """
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.access.automaton import Automaton
+from fluffle.broker.access.pattern_syntax import (
+    NOTHING,
+    Choice,
+    Look,
+    Node,
+    NotRead,
+    Place,
+    Repeat,
+    Series,
+    Special,
+    parse,
+)
 
 EMPTY = "^$"
+SHOWN_MAX = 200
 _ODDITIES = re.compile(rb"\\(?P<escaped>.)|\[:(?P<not>\^?)(?P<class>\w+):\]", re.DOTALL)
 _ESCAPES: Mapping[bytes, bytes] = {b"z": rb"\Z", b"Z": rb"(?=\n?\Z)"}
 _CLASSES: Mapping[bytes, bytes] = {
@@ -26,20 +46,102 @@ _CLASSES: Mapping[bytes, bytes] = {
 }
 
 
+PATTERN_BYTES_MAX = 8192
+"""What can be read in a few milliseconds."""
+
+NAME_BYTES_MAX = 255
+"""A short string of AMQP."""
+
+EFFORT_MAX = 1 << 21
+"""What `re` may have to do, in octets to look at: some milliseconds."""
+
+ENDLESS = 1 << 40
+"""As good as without end."""
+
+Finds: TypeAlias = Callable[[bytes], bool]
+"""Whether an expression matches somewhere in a name."""
+
+
 class UnusablePattern(ValueError):
-    """A regular expression that cannot be read."""
+    """A regular expression that cannot be read, or not be run in bounded time."""
 
 
 @lru_cache(maxsize=1024)
-def compiled(pattern: str) -> re.Pattern[bytes]:
-    """The expression that searches octets.  UnusablePattern."""
-    octets = (pattern or EMPTY).encode(errors="surrogateescape")
+def compiled(pattern: str) -> Finds:
+    """What searches names for an expression.  UnusablePattern."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # on what means the same until then
-            return re.compile(translated(octets))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise UnusablePattern(f"cannot use the regular expression '{pattern}': {error}") from error
+        return _compiled((pattern or EMPTY).encode(errors="surrogateescape"))
+    except (re.error, OverflowError, RecursionError, NotRead) as error:
+        shown = pattern if len(pattern) <= SHOWN_MAX else f"{pattern[:SHOWN_MAX]}…"
+        raise UnusablePattern(f"cannot use the regular expression '{shown}': {error}") from error
+
+
+def _compiled(pattern: bytes) -> Finds:
+    if len(pattern) > PATTERN_BYTES_MAX:
+        raise NotRead(f"it has more than {PATTERN_BYTES_MAX} bytes")
+    octets = translated(pattern)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # on what means the same until then
+        expression = re.compile(octets)
+    try:
+        node = parse(octets)
+        if effort(node) <= EFFORT_MAX:
+            return lambda name: expression.search(name) is not None
+        return Automaton(node).finds
+    except NotRead as error:
+        raise NotRead(f"{error} cannot be used where many ways lead to a match") from error
+
+
+def effort(node: Node) -> int:
+    """A bound of how many octets `re` has to look at; much more than EFFORT_MAX is not counted."""
+    nodes = node.nodes if isinstance(node, Series) else (node,)
+    starts = 1 if nodes and nodes[0] is Place.START else NAME_BYTES_MAX + 1
+    return starts * toil(node).octets
+
+
+class Toil(NamedTuple):
+    """What `re` may have to do with a node, at one place of a name."""
+
+    octets: int
+    """How many octets it looks at, on all ways together."""
+    ways: int
+    """In how many ways it may get through: what stands behind is tried for each of them."""
+
+
+def toil(node: Node) -> Toil:
+    """Of one place."""
+    match node:
+        case Series(nodes):
+            return in_series(map(toil, nodes))
+        case Choice(nodes):
+            each = tuple(map(toil, nodes))
+            return Toil(sum(toil.octets for toil in each), sum(toil.ways for toil in each))
+        case Repeat(inner, least, most):
+            return repeated(toil(inner), least, NAME_BYTES_MAX if most is None else most)
+        case Special(_, inner) if inner == NOTHING:
+            return Toil(NAME_BYTES_MAX, 1)  # it compares with what was found before
+        case Look(inner) | Special(_, inner):
+            return toil(inner)
+    return Toil(1, 1)
+
+
+def in_series(toils: Iterable[Toil]) -> Toil:
+    octets, ways = 1, 1
+    for each in toils:
+        octets = min(octets + ways * each.octets, ENDLESS)
+        ways = min(ways * each.ways, ENDLESS)
+    return Toil(octets, ways)
+
+
+def repeated(each: Toil, least: int, most: int) -> Toil:
+    """A way may end after each time from the `least` on; no name has more than so many octets."""
+    octets, ways, before = 1, 0, 1
+    for times in range(min(most, NAME_BYTES_MAX) + 1):
+        if times >= min(least, NAME_BYTES_MAX):
+            ways = min(ways + before, ENDLESS)
+        octets = min(octets + before * each.octets, ENDLESS)
+        before = min(before * each.ways, ENDLESS)
+    return Toil(octets, ways)
 
 
 def found(pattern: str, name: str) -> bool:
@@ -48,7 +150,7 @@ def found(pattern: str, name: str) -> bool:
         expression = compiled(pattern)
     except UnusablePattern:
         return False
-    return expression.search(name.encode(errors="surrogateescape")) is not None
+    return expression(name.encode(errors="surrogateescape"))
 
 
 def expanded(pattern: str, variables: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.access import LoginRefused, Overloaded
 from fluffle.broker.access.users import User
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.errors import (
@@ -132,7 +132,7 @@ def on_start_ok(connection: Connection, method: Method) -> None:
         if connection.phase is not Phase.SECURE:  # it has gone meanwhile
             return
         if isinstance(outcome, LoginRefused):
-            refuse_login(connection, mechanism, name, str(outcome))
+            refuse_login(connection, mechanism, name, outcome)
         else:
             propose_limits(connection, outcome)
 
@@ -141,7 +141,14 @@ def on_start_ok(connection: Connection, method: Method) -> None:
         on_login(access.admit(name, from_loopback=connection.is_from_loopback))
     else:
         name, password = MECHANISMS[mechanism](octets(method.response))
-        access.login(name, password, on_login, from_loopback=connection.is_from_loopback)
+        access.login(
+            name,
+            password,
+            on_login,
+            from_loopback=connection.is_from_loopback,
+            source=connection.ends[0][0],
+            is_there=lambda: connection.phase is Phase.SECURE,
+        )
 
 
 def propose_limits(connection: Connection, user: User) -> None:
@@ -160,19 +167,20 @@ def propose_limits(connection: Connection, user: User) -> None:
     )
 
 
-def refuse_login(connection: Connection, mechanism: str, name: str, reason: str) -> None:
+def refuse_login(connection: Connection, mechanism: str, name: str, refused: LoginRefused) -> None:
     """Tell a client that can hear it (authentication_failure_close), or just hang up."""
     connection.services.traffic.logins_failed += 1
-    event(
-        logger,
-        logging.WARNING,
-        "authentication_failed",
-        connection=connection.name,
-        user=name,
-        mechanism=mechanism,
-        client=connection.handshake.client_name,
-        reason=reason,
-    )
+    if not isinstance(refused, Overloaded):
+        event(
+            logger,
+            logging.WARNING,
+            "authentication_failed",
+            connection=connection.name,
+            user=name,
+            mechanism=mechanism,
+            client=connection.handshake.client_name,
+            reason=str(refused),
+        )
     if "authentication_failure_close" in connection.handshake.capabilities:
         refusal = AccessRefused(
             f"Login was refused using authentication mechanism {mechanism}. For details see the "
@@ -180,7 +188,7 @@ def refuse_login(connection: Connection, mechanism: str, name: str, reason: str)
         )
         connection.close(refusal)  # about no method, as RabbitMQ puts it
         return
-    connection.close_reason = reason
+    connection.close_reason = str(refused)
     connection.finish()
 
 

@@ -1,9 +1,12 @@
 """Who may log in, and who hears of changes."""
 
+from collections.abc import Callable
+
 import pytest
 
-from fluffle.broker.access.access import Access, LoginRefused
-from fluffle.broker.access.passwords import PasswordHash, hashed
+from fluffle.broker.access import verifying
+from fluffle.broker.access.access import Access, LoginRefused, Tables
+from fluffle.broker.access.passwords import ARGON2, PasswordHash, hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
@@ -135,3 +138,58 @@ def test_one_who_cannot_hear_of_a_change_keeps_it_from_nobody(
     (record,) = caplog.records
     assert record.message == "a change of user 'u' could not be told to all"
     assert "RuntimeError: deaf" in caplog.text
+
+
+class Counting:
+    """A port that compares at once and counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, job: Callable[[], Verdict], answer: Answer) -> None:
+        self.count += 1
+        answer(job())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nobody", "user 'nobody' does not exist"),
+        ("slow", "user 'slow' gave a wrong password"),
+        ("quick", "user 'quick' gave a wrong password"),
+        ("certificate", "user 'certificate' has no password"),
+    ],
+)
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_time_does_not_tell_who_exists(name: str, reason: str, is_restored: bool) -> None:
+    """Every refusal costs one slow comparison, once there is a slow hash."""
+    users = {
+        "quick": User("quick", hashed(b"right")),
+        "certificate": User("certificate"),
+        "slow": User("slow", hashed(b"right", ARGON2)),
+    }
+    port = Counting()
+    access = Access(verifier=Verifier(port), tables=Tables(users) if is_restored else None)
+    for user in users.values():
+        if not is_restored:
+            access.put_user(user)
+    assert outcome(access, name, "wrong") == reason
+    assert port.count == 1
+    assert outcome(access, "quick", "right") == users["quick"]
+    assert port.count == 1
+
+
+def test_without_slow_hashes_nobody_waits() -> None:
+    port = Counting()
+    access = Access(verifier=Verifier(port))
+    access.put_user(User("quick", hashed(b"right")))
+    assert outcome(access, "nobody", "wrong") == "user 'nobody' does not exist"
+    assert port.count == 0
+
+
+@pytest.mark.parametrize("name", ["slow", "nobody"])
+def test_when_too_many_log_in_some_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "WAITING_MAX", 0)
+    access = Access(verifier=Verifier(Counting()))
+    access.put_user(User("slow", hashed(b"right", ARGON2)))
+    assert outcome(access, name, "right") == "too many passwords are being compared"

@@ -17,6 +17,7 @@ from fluffle.broker.access.passwords import (
     PasswordHash,
     UnusableHash,
     check_usable,
+    decoy,
     hashed,
     matches,
 )
@@ -112,3 +113,11 @@ def test_an_unknown_algorithm() -> None:
     assert "plain" not in ALGORITHMS
     with pytest.raises(UnusableHash, match="hashing algorithm plain is not known"):
         check_usable(PasswordHash("", "plain"))
+
+
+def test_a_decoy_costs_as_much_and_is_of_no_password() -> None:
+    stored = hashed(b"secret", ARGON2)
+    fake = decoy(stored)
+    check_usable(fake)
+    assert fake.hash.split("$")[:5] == stored.hash.split("$")[:5]
+    assert not matches(fake, b"secret")

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.access.patterns import UnusablePattern, compiled, expanded, found
+from fluffle.broker.access.pattern_syntax import parse
+from fluffle.broker.access.patterns import (
+    EFFORT_MAX,
+    UnusablePattern,
+    compiled,
+    effort,
+    expanded,
+    found,
+    translated,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +64,68 @@ def test_variables_are_taken_literally(username: str, vhost: str) -> None:
 
 def test_other_braces_stay() -> None:
     assert expanded("a{2}{client_id}{username}", {"username": "u"}) == "a{2}{client_id}u"
+
+
+@pytest.mark.parametrize("pattern", [r"(a)\1$", "(?>ab)c", "a++b", "^(a)?(?(1)b|c)$"])
+def test_what_leaves_few_ways_may_use_all_of_re(pattern: str) -> None:
+    names = ("aa", "ab", "abc", "aab", "c", "ac")
+    for name in names:
+        assert found(pattern, name) == (re.search(pattern, name) is not None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        (r"(a+)+\1", "back references cannot be used where many ways lead to a match"),
+        ("(.*)*(?>a)", "atomic groups cannot be used"),
+        ("(?x)(a *)+", "the flags x and L cannot be used"),
+        ("((a{100}){100}){100}", "more than 10000 steps cannot be used"),
+        ("a" * 8193, "it has more than 8192 bytes"),
+    ],
+)
+def test_what_cannot_be_bounded_is_refused(pattern: str, reason: str) -> None:
+    with pytest.raises(UnusablePattern) as refused:
+        compiled(pattern)
+    assert reason in str(refused.value)
+    assert len(str(refused.value)) < 400
+    assert not found(pattern, "a")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_quick"),
+    [
+        ("", True),
+        (".*", True),
+        (r"^orders\.", True),
+        ("^(a|b|c)-.*", True),
+        (r"^\w+\.\w+$", True),
+        ("^(?!amq\\.).*", True),
+        ("|".join(f"queue{number}" for number in range(300)), True),
+        ("(a+)+$", False),
+        ("(a|a)*$", False),
+        ("(.*a){20}", False),
+        (".*.*x", False),
+        ("(?i)(A+)+$", False),
+    ],
+)
+def test_re_searches_where_it_has_few_ways(pattern: str, is_quick: bool) -> None:
+    assert (effort(parse(translated(pattern.encode()))) <= EFFORT_MAX) == is_quick
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("^(a+)+$", ["a", "a" * 255], ["", "b", "a" * 254 + "!"]),
+        ("^(a|a)*$", ["", "a" * 255], ["a" * 254 + "b"]),
+        ("(.*a){20}", ["a" * 20, "xa" * 100], ["a" * 19]),
+        ("^((a|b)+-?)+[[:digit:]]$", ["ab-ba1"], ["ab-"]),
+        (r"^(.*)(.*)\Z", ["", "x\n"], []),
+        ("^(é+)+$", ["é", "éé"], ["e"]),
+        ("(?i)^(x+)+$", ["xX"], ["y"]),
+    ],
+)
+def test_evil_patterns_mean_what_they_say(
+    pattern: str, matching: list[str], other: list[str]
+) -> None:
+    assert [name for name in matching if not found(pattern, name)] == []
+    assert [name for name in other if found(pattern, name)] == []

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from fluffle.broker.access import verifying
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import ARGON2, hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
@@ -313,3 +314,33 @@ def test_a_topic_permission_that_is_given_later_counts_for_keys_that_were_asked_
     client.send(frames["a"], frames["b"], frames["a"])
     client.expect_channel_closed(403, "write access to topic 'b' in exchange 'amq.topic'")
     assert edge.vhost.queues["q"].ready_count == 5
+
+
+def test_a_login_that_cannot_be_checked_now_is_refused_as_any_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(verifying, "WAITING_PER_SOURCE_MAX", 1)
+    edge, elsewhere = Edge(), Elsewhere()
+    first = slow_login(edge, elsewhere)
+    for _ in range(3):
+        client = edge.accept()
+        client.send(PROTOCOL_HEADER)
+        client.expect(Connection.Start, channel=0)
+        client.send(encode_method(0, start_ok("\0alice\0wrong")))
+        client.expect_closed(403, "Login was refused using authentication mechanism PLAIN")
+    assert caplog.messages.count("logins_overloaded") == 1
+    assert "authentication_failed" not in caplog.messages
+    elsewhere.answers[0](Verdict.RIGHT)
+    edge.run()
+    first.expect(Connection.Tune, channel=0)
+
+
+def test_no_password_is_compared_for_a_client_that_has_gone() -> None:
+    edge, elsewhere = Edge(), Elsewhere()
+    slow_login(edge, elsewhere)
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    client.send(encode_method(0, start_ok("\0alice\0wrong")))
+    client.transport.lose()
+    elsewhere.answers[0](Verdict.RIGHT)
+    assert len(elsewhere.answers) == 1
