@@ -14,8 +14,8 @@ class Alarms:
 
     @property
     def reason(self) -> str:
-        """What RabbitMQ tells blocked clients, `low on memory & disk`; empty without an alarm."""
-        return f"low on {' & '.join(self._raised)}" if self._raised else ""
+        """What RabbitMQ tells blocked clients: `low on disk & memory`; empty without an alarm."""
+        return f"low on {' & '.join(sorted(self._raised))}" if self._raised else ""
 
     @property
     def raised(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ def test_the_reason_names_every_resource_that_is_low() -> None:
     alarms.set("memory", low=True)
     assert alarms.reason == "low on memory"
     alarms.set("disk", low=True)
-    assert alarms.reason == "low on memory & disk"
+    assert alarms.reason == "low on disk & memory"
     alarms.set("memory", low=False)
     assert alarms.reason == "low on disk"
     alarms.set("disk", low=False)

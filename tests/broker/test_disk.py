@@ -49,7 +49,7 @@ def test_a_node_that_starts_on_a_full_disk_is_alarmed_at_once(machine: Machine) 
     machine.free_bytes = 0
     machine.alarms.set("memory", low=True)
     machine.watch.start()
-    assert machine.alarms.reason == "low on memory & disk"
+    assert machine.alarms.reason == "low on disk & memory"
 
 
 def test_nobody_looks_after_the_stop(machine: Machine) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from tests.support.client import Client
 
@@ -94,7 +94,35 @@ class Crossing:
     end: End
 
 
+class Switch(Protocol):
+    """Makes a resource of the broker low, or not."""
+
+    def __call__(self, resource: str, *, low: bool) -> None:
+        """`memory` or `disk`; returns when the broker knows."""
+
+
+DriveUnderAlarm: TypeAlias = Callable[[Peer, Switch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmScenario:
+    """A conversation while resources become low and are no longer."""
+
+    name: str
+    rows: tuple[str, ...]
+    drive: DriveUnderAlarm
+
+    def run(self, port: int, switch: Switch) -> Transcript:
+        peer = Peer("127.0.0.1", port)
+        try:
+            self.drive(peer, switch)
+        finally:
+            transcript = peer.hang_up()
+        return transcript
+
+
 SCENARIOS: dict[str, Scenario] = {}
+ALARMS: dict[str, AlarmScenario] = {}
 CROSSINGS: dict[str, Crossing] = {}
 
 
@@ -117,6 +145,18 @@ def across(end: End, *rows: str) -> Callable[[DriveAcross], DriveAcross]:
         name = f"{drive.__module__.rpartition('.')[2]}.{drive.__name__}.{end.name.lower()}"
         assert name not in CROSSINGS, f"two scenarios are called {name}"
         CROSSINGS[name] = Crossing(name, rows, drive, end)
+        return drive
+
+    return register
+
+
+def under_alarm(*rows: str) -> Callable[[DriveUnderAlarm], DriveUnderAlarm]:
+    """Register a scenario that is given a switch; when it ends, no resource may be low."""
+
+    def register(drive: DriveUnderAlarm) -> DriveUnderAlarm:
+        name = f"{drive.__module__.rpartition('.')[2]}.{drive.__name__}"
+        assert name not in ALARMS, f"two scenarios are called {name}"
+        ALARMS[name] = AlarmScenario(name, rows, drive)
         return drive
 
     return register

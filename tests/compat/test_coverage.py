@@ -4,14 +4,16 @@ import re
 from pathlib import Path
 
 from tests.compat.differences import DIFFERENCES
-from tests.compat.scenario import CROSSINGS, SCENARIOS, load_scenarios
+from tests.compat.scenario import ALARMS, CROSSINGS, SCENARIOS, load_scenarios
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 ROW = re.compile(r"^\| (\d+(?:\.\d+)?) \| .+ \| (covered|later\b.*) \|$", re.MULTILINE)
 
 load_scenarios()
-ROWS = {name: each.rows for name, each in SCENARIOS.items()} | {
-    name: each.rows for name, each in CROSSINGS.items()
+ROWS = {
+    **{name: each.rows for name, each in SCENARIOS.items()},
+    **{name: each.rows for name, each in CROSSINGS.items()},
+    **{name: each.rows for name, each in ALARMS.items()},
 }
 
 

@@ -29,7 +29,7 @@ def test_only_connections_that_publish_are_blocked() -> None:
     edge.run()
     publisher.expect_nothing()
     publisher.publish(b"1")
-    assert publisher.expect(Connection.Blocked, channel=0).reason == "low on memory & disk"
+    assert publisher.expect(Connection.Blocked, channel=0).reason == "low on disk & memory"
     assert consumer.bodies() == [b"1"], "what was read before the block counts"
     publisher.publish(b"2")
     assert not publisher.transport.is_reading()
