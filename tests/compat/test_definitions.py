@@ -1,6 +1,7 @@
 """Definitions move both ways: RabbitMQ's into fluffle and out again, fluffle's into RabbitMQ."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from fluffle.broker.definitions.exporting import export_all
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import CATEGORIES, read_file
 from tests.broker.definitions.test_importing import empty
+from tests.compat.estate import PASSWORD, VHOST
 from tests.compat.oracle import RabbitMQ
 from tests.support.client import Client
+from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.compat
 
@@ -76,3 +79,19 @@ def test_fluffles_users_log_in_to_rabbitmq(rabbitmq: RabbitMQ, algorithm: str) -
     with Client("127.0.0.1", rabbitmq.port) as client:
         client.open(user=name, password="pässword")
         assert client.heard[-1].name == "Connection.OpenOk"
+
+
+@pytest.mark.parametrize("name", ["owner", "of sha512", "of md5"])
+def test_rabbitmqs_users_log_in_here_also_when_the_file_is_gone(imported: Path, name: str) -> None:
+    with Daemon(imported) as daemon, Client("127.0.0.1", daemon.port) as client:
+        client.open(user=name, password=PASSWORD.format(name), vhost=VHOST)
+        assert client.heard[-1].name == "Connection.OpenOk"
+
+
+@pytest.fixture(scope="module")
+def imported(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a node that has once read what RabbitMQ exports."""
+    data_dir = tmp_path_factory.mktemp("imported")
+    with Daemon(data_dir, "--definitions", str(rabbitmq.export_definitions())):
+        pass
+    return data_dir
