@@ -142,6 +142,17 @@ def cold_part(key: Bytes, value: Bytes) -> Part:
     return Part(group, index, number, tag, size_bytes, crc)
 
 
+def cold_head(key: Bytes, value: Bytes) -> tuple[int, int, int, int]:
+    """Index, number, tag and whole size of a cold part.  Raises `Corrupt` as `cold_part` does."""
+    if len(key) == COLD_KEY.size and len(value) >= COLD_VALUE.size:
+        _, index, number = COLD_KEY.unpack(key)
+        tag, size_bytes, _, head_crc = COLD_VALUE.unpack_from(value)
+        if head_crc == crc32(value[: COLD_HEAD.size], crc32(key)):
+            return index, number, tag, size_bytes
+    part = cold_part(key, value)
+    return part.index, part.number, part.tag, part.size_bytes
+
+
 def _cold_place(group: int, index: int, number: int) -> str:
     return f"table cold, group {group} index {index} part {number}"
 

@@ -33,9 +33,10 @@ from fluffle.storage.mover import Debt, Move, Mover, Tuning
 from fluffle.storage.positions import Positions
 from fluffle.storage.reading import (
     Entry,
+    Known,
     Records,
     assemble,
-    cold_heads,
+    cold_known,
     cold_parts,
     cold_survey,
     missing_entry,
@@ -197,8 +198,9 @@ class Log:
         return len(items)
 
     def _replay(self, change: Part | Deletion, where: int) -> None:
+        positions = self._positions(change.group)
         try:
-            self._admit([change])
+            positions.last = _last_after(change, positions.last)
         except ValueError as error:
             raise Corrupt(f"table hot, record {sequence_of(where)}", str(error)) from error
         self._apply(change, where)
@@ -219,18 +221,18 @@ class Log:
         """Those that have entries on disk."""
         return [group for group, positions in self._groups.items() if not positions.is_empty]
 
-    def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[Part]:
-        """What a group's log holds on disk, in order: the first part of each entry, without bytes.
+    def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[Known]:
+        """What a group's log holds on disk, in order: index, tag and size of each entry.
 
         Read in slices, so that changes meanwhile do no harm.  Raises `CorruptEntry`.
         """
         while True:
             with self._disk.view() as view:
-                heads = list(islice(self._heads(view, group, first, stop), SLICE))
-            yield from heads
-            if len(heads) < SLICE:
+                known = list(islice(self._known(view, group, first, stop), SLICE))
+            yield from known
+            if len(known) < SLICE:
                 return
-            first = heads[-1].index + 1
+            first = known[-1][0] + 1
 
     def read(self, group: int, first: int, stop: int, *, bytes_max: int) -> list[Entry]:
         """Entries from index `first` up to `stop`, as far as they are on disk.
@@ -267,23 +269,23 @@ class Log:
         positions = self._groups.get(group)
         return (0, 0) if positions is None else positions.bounds
 
-    def _heads(self, view: View, group: int, first: int, stop: int) -> Iterator[Part]:
+    def _known(self, view: View, group: int, first: int, stop: int) -> Iterator[Known]:
         positions = self._groups.get(group)
         if positions is None:
             return
         doomed = self._mover.doomed(group)
-        for part in cold_heads(view, group, first, positions.cold_end(stop)):
-            if not (doomed and _is_doomed(part.index, doomed)):
-                yield part
+        for known in cold_known(view, group, first, positions.cold_end(stop)):
+            if not (doomed and _is_doomed(known[0], doomed)):
+                yield known
         records = Records(view)
         for index, where in positions.hot(first, stop):
-            head = records.head(where)
-            if head is None:
+            found = records.known(where)
+            if found is None:
                 # The commit that runs has moved it already.
-                head = next(cold_heads(view, group, index, index + 1), None)
-            if head is None:
+                found = next(cold_known(view, group, index, index + 1), None)
+            if found is None:
                 raise missing_entry(group, index)
-            yield head
+            yield found
 
     def _read(self, view: View, group: int, first: int, stop: int) -> Iterator[Entry]:
         positions = self._groups.get(group)
@@ -318,7 +320,7 @@ class Log:
 def _hot_entry(view: View, records: Records, group: int, index: int, where: int) -> Entry:
     """An entry that is in the hot window, or was until the commit that runs moved it."""
     try:
-        is_hot = records.head(where) is not None
+        is_hot = records.known(where) is not None
         parts = records.parts(where) if is_hot else cold_parts(view, group, index, index + 1)
         entry = next(assemble(parts), None)
     except CorruptEntry:

@@ -6,7 +6,7 @@ themselves when there is nothing else to do.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -45,12 +45,22 @@ Move = tuple[int, int]
 class Mover:
     """The hot window and the debts."""
 
-    __slots__ = ("_debts", "_debts_of", "_leaving", "_tuning", "_window", "_window_bytes")
+    __slots__ = (
+        "_debts",
+        "_debts_of",
+        "_first_sequence",
+        "_leaving",
+        "_sizes",
+        "_tuning",
+        "_window_bytes",
+    )
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
-        self._window: deque[tuple[int, int]] = deque()
-        """Sequence number and size of every hot record, oldest first."""
+        self._sizes: deque[int] = deque()
+        """Of every hot record, oldest first: there may be a hundred thousand."""
+        self._first_sequence = 0
+        """Of the oldest; those of the others follow it."""
         self._window_bytes = 0
         self._debts: deque[Debt] = deque()
         """Oldest first."""
@@ -64,8 +74,10 @@ class Mover:
         return bool(self._debts)
 
     def add_record(self, sequence: int, size_bytes: int) -> None:
-        """A record is in the window."""
-        self._window.append((sequence, size_bytes))
+        """A record is in the window; its sequence number follows that of the one before."""
+        if not self._sizes:
+            self._first_sequence = sequence
+        self._sizes.append(size_bytes)
         self._window_bytes += size_bytes
 
     def owe(self, debt: Debt) -> None:
@@ -92,14 +104,14 @@ class Mover:
         barrier = sequence_of(self._debts[0].place) if self._debts else None
         moves: list[Move] = []
         cold: list[tuple[Table, bytes, bytes]] = []
-        while excess > 0 and self._leaving < len(self._window):
+        while excess > 0 and self._leaving < len(self._sizes):
             stop = self._together(records, self._leaving)
-            if barrier is not None and self._window[stop - 1][0] >= barrier:
+            if barrier is not None and self._first_sequence + stop > barrier:
                 break
-            leaving = list(islice(self._window, self._leaving, stop))
-            moves += _survivors(records, [sequence for sequence, _ in leaving], groups, cold)
-            work.removes += [(Table.HOT, SEQUENCE.pack(sequence)) for sequence, _ in leaving]
-            excess -= sum(size for _, size in leaving)
+            leaving = range(self._first_sequence + self._leaving, self._first_sequence + stop)
+            moves += _survivors(records, leaving, groups, cold)
+            work.removes += [(Table.HOT, SEQUENCE.pack(sequence)) for sequence in leaving]
+            excess -= sum(islice(self._sizes, self._leaving, stop))
             self._leaving = stop
         work.puts += sorted(cold, key=lambda put: put[1])  # neighbours share pages
         return moves
@@ -107,7 +119,8 @@ class Mover:
     def finish(self, outcome: Outcome) -> list[Deletion]:
         """The work is durable; which deletions are now carried out."""
         for _ in range(self._leaving):
-            self._window_bytes -= self._window.popleft()[1]
+            self._window_bytes -= self._sizes.popleft()
+        self._first_sequence += self._leaving
         self._leaving = 0
         return [self._pay() for _ in range(outcome.trims_finished)]
 
@@ -124,8 +137,8 @@ class Mover:
         """Where the records end that must leave with the one at `start`: those that go on with
         parts of an entry which began in it."""
         stop = start + 1
-        while stop < len(self._window):
-            record = records.at(self._window[stop][0])
+        while stop < len(self._sizes):
+            record = records.at(self._first_sequence + stop)
             row = record and record.part(0)
             if not row or row.part.number == 0:
                 break
@@ -135,7 +148,7 @@ class Mover:
 
 def _survivors(
     records: Records,
-    sequences: list[int],
+    sequences: Iterable[int],
     groups: Mapping[int, Positions],
     cold: list[tuple[Table, bytes, bytes]],
 ) -> list[Move]:

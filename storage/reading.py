@@ -12,6 +12,7 @@ from fluffle.storage.layout import (
     Bytes,
     Part,
     Table,
+    cold_head,
     cold_index,
     cold_key,
     cold_part,
@@ -27,6 +28,10 @@ class Entry:
     index: int
     tag: int
     payload: bytes
+
+
+Known = tuple[int, int, int]
+"""Index, tag and size in bytes of an entry that has not been read.  A start makes one for each."""
 
 
 class Records:
@@ -45,11 +50,11 @@ class Records:
             self._record = None if value is None else Record(sequence, value)
         return self._record
 
-    def head(self, place: int) -> Part | None:
-        """The first part of the entry at `place`, unchecked."""
+    def known(self, place: int) -> Known | None:
+        """The entry at `place`, unchecked."""
         record = self.at(sequence_of(place))
         row = record and record.part(row_of(place))
-        return row.part if row else None
+        return (row.part.index, row.part.tag, row.part.size_bytes) if row else None
 
     def parts(self, place: int) -> Iterator[tuple[Part, Bytes]]:
         """Parts from `place` on, into the records that follow."""
@@ -71,12 +76,12 @@ def missing_record(sequence: int) -> Corrupt:
     return Corrupt(f"table hot, record {sequence}", "it is missing")
 
 
-def cold_heads(view: View, group: int, first: int, stop: int) -> Iterator[Part]:
-    """The first part of each cold entry in a stretch, its piece unchecked."""
+def cold_known(view: View, group: int, first: int, stop: int) -> Iterator[Known]:
+    """The cold entries in a stretch; the heads of their parts are checked."""
     for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):
-        part = cold_part(key, value)
-        if part.number == 0:
-            yield part
+        index, number, tag, size_bytes = cold_head(key, value)
+        if number == 0:
+            yield index, tag, size_bytes
 
 
 def cold_parts(view: View, group: int, first: int, stop: int) -> Iterator[tuple[Part, Bytes]]:

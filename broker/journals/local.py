@@ -98,11 +98,24 @@ class LocalJournal:
         messages, notes = self.groups
         self._read_notes(notes)
         recovery = Recovery(next_sequence=self._log.last_index(messages) + 1)
-        for part in self._log.entries(messages):
-            first, count = part.index, part.tag
-            live = count - self._recovered.get(first, 0).bit_count()
-            recovery.next_sequence = max(recovery.next_sequence, first + count)
-            _add_stored(recovery.stored, Stored(first, first + count, live, part.size_bytes))
+        settled, last = self._recovered, None
+        for first, count, size_bytes in self._log.entries(messages):
+            live = count - settled[first].bit_count() if first in settled else count
+            # Small ones become one, as large as a segment.
+            if (
+                last is not None
+                and last.stop == first
+                and last.count + live <= SEGMENT_MESSAGES_MAX
+                and last.content_bytes + size_bytes <= SEGMENT_BYTES_MAX
+            ):
+                last.stop = first + count
+                last.count += live
+                last.content_bytes += size_bytes
+            else:
+                last = Stored(first, first + count, live, size_bytes)
+                recovery.stored.append(last)
+        if last is not None:
+            recovery.next_sequence = max(recovery.next_sequence, last.stop)
         recovery.redelivered_below = min(self._redelivered_below, recovery.next_sequence)
         return recovery
 
@@ -271,22 +284,6 @@ def _joined(parts: list[Loaded]) -> list[Loaded]:
         else:
             joined.append(part)
     return joined
-
-
-def _add_stored(stored: list[Stored], entry: Stored) -> None:
-    """Add an entry behind the others; small ones become one, as large as a segment."""
-    last = stored[-1] if stored else None
-    if (
-        last is not None
-        and last.stop == entry.first
-        and last.count + entry.count <= SEGMENT_MESSAGES_MAX
-        and last.content_bytes + entry.content_bytes <= SEGMENT_BYTES_MAX
-    ):
-        last.stop = entry.stop
-        last.count += entry.count
-        last.content_bytes += entry.content_bytes
-    else:
-        stored.append(entry)
 
 
 def _merged(entries: Mapping[int, int]) -> list[tuple[int, int]]:

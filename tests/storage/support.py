@@ -99,7 +99,7 @@ class Host:
             pass
 
     def indexes(self, group: int) -> list[int]:
-        return [known.index for known in self.log.entries(group)]
+        return [index for index, _, _ in self.log.entries(group)]
 
     def read(self, group: int, first: int = 0, stop: int = INDEX_END) -> dict[int, bytes]:
         entries = self.log.read(group, first, stop, bytes_max=1 << 40)

@@ -113,7 +113,7 @@ def test_a_store_tells_in_the_thread_that_uses_it(tmp_path: Path) -> None:
     assert told == list(range(1, 101))
     store.close()
     store = open_store(tmp_path, call_soon=calls.put, on_fatal=fatal.append)
-    assert [known.index for known in store.log.entries(1)] == list(range(1, 101))
+    assert [index for index, _, _ in store.log.entries(1)] == list(range(1, 101))
     with pytest.raises(StoreInUse):
         open_store(tmp_path, call_soon=calls.put, on_fatal=fatal.append)
     store.close()

@@ -70,7 +70,9 @@ def held(disk: Disk) -> State:
     entries = {}
     for group in store.log.groups():
         found = store.log.read(group, 0, INDEX_END, bytes_max=1 << 40)
-        assert [entry.index for entry in found] == [k.index for k in store.log.entries(group)]
+        assert [entry.index for entry in found] == [
+            index for index, _, _ in store.log.entries(group)
+        ]
         if found:
             entries[group] = {entry.index: entry.payload for entry in found}
     state = State(entries, dict(store.catalog.items("kind")))
