@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check types bench abuse crash clean
+.PHONY: help serve test check types bench tables abuse crash clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ types: $(INSTALLED) $(TYPES) ## lay the tree of links that mypy reads
 
 bench: $(INSTALLED) ## compare with RabbitMQ on this machine; see benchmarks/
 	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+tables: $(INSTALLED) ## measure all that docs/performance.md shows; half an hour of a quiet machine
+	$(BIN)/python -m benchmarks.compare --reps 2 --secs 3
+	$(BIN)/python -m benchmarks.compare --suite durable --reps 2 --secs 3
+	$(BIN)/python -m benchmarks.backlog
+	$(BIN)/python -m benchmarks.own
 
 crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="--seed 1" repeats one
 	$(BIN)/python -m tests.crash --kills $(or $(KILLS),100) $(ARGS)

@@ -50,7 +50,7 @@ class Sizes:
     single: int
 
 
-FULL = Sizes(batched=1_000_000, single=100_000)
+FULL = Sizes(batched=1_000_000, single=50_000)
 QUICK = Sizes(batched=50_000, single=2_000)
 
 
