@@ -53,7 +53,7 @@ def rank_of(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
 
 def may_campaign(state: State) -> bool:
     """A voter in good order, with a majority to win, that sees no leader."""
-    return may_stand(state) and not sees_leader(state) and has_live_quorum(state)
+    return not sees_leader(state) and may_stand(state) and has_live_quorum(state)
 
 
 def may_stand(state: State) -> bool:
@@ -131,7 +131,6 @@ def stand(state: State) -> None:
 
 def begin_election(state: State, *, is_transfer: bool) -> None:
     """A new term, and a vote for ourselves; the others are asked once both are on disk."""
-    state.receiver = None
     state.follow(None)
     state.role = Role.CANDIDATE
     state.tries = max(1, state.tries)

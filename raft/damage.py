@@ -65,8 +65,7 @@ def on_installed(state: State) -> None:
     """A snapshot has taken the place of what was damaged below the floor."""
     quarantine, floor = state.quarantine, state.log.floor
     if quarantine is not None:
-        first = max(quarantine.first, floor + 1)
-        last = max(first, quarantine.last)
+        first, last = max(quarantine.first, floor + 1), max(quarantine.last, floor)
         state.quarantine = Quarantine(first, last, quarantine.term, needs_snapshot=False)
         state.pending().quarantine = state.quarantine
 

@@ -57,7 +57,8 @@ def begin(state: State) -> None:
     """A majority has voted for us.  The first entry commits all those before it.  Raft §5.4.2."""
     log = state.log
     state.role = Role.LEADER
-    state.campaign = state.receiver = None
+    state.campaign = None
+    state.drop_receiver()
     state.leader = state.node.name
     state.tries = 0
     leading = state.leading = Leading(log.last_index + 1)

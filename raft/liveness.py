@@ -21,8 +21,8 @@ class Peer:
     """What is known of another node."""
 
     __slots__ = (
-        "boot", "confirmed_ms", "heard_sequence", "is_alive", "is_linked", "ping_at_ms", "replies",
-        "sent", "sequence",
+        "boot", "confirmed_ms", "heard_sequence", "is_alive", "is_link_new", "is_linked",
+        "ping_at_ms", "replies", "sent", "sequence",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,6 +31,8 @@ class Peer:
         self.heard_sequence = 0
         """Of that boot's last ping."""
         self.is_linked = False
+        self.is_link_new = False
+        """Nothing sent over it is known to have arrived."""
         self.is_alive = False
         self.sequence = 0
         """Of our last ping to it."""
@@ -69,6 +71,7 @@ class Liveness:
         """What was sent over an earlier link proves nothing of this one."""
         peer = self._peers.setdefault(node, Peer())
         peer.is_linked = True
+        peer.is_link_new = True
         peer.sent.clear()
         peer.replies = 0
         self._ping(node, peer)
@@ -102,15 +105,15 @@ class Liveness:
             self._judge(node, peer, is_alive=False)
             peer.boot, peer.heard_sequence = ping.boot, 0
         peer.heard_sequence = max(peer.heard_sequence, ping.sequence)
-        was_alive = peer.is_alive
         sent_ms = peer.sent.get(ping.echo_sequence) if self._is_ours(ping) else None
         if sent_ms is not None and peer.is_linked:
             peer.confirmed_ms = max(peer.confirmed_ms, sent_ms)
+            peer.is_link_new = False
             for sequence in [sequence for sequence in peer.sent if sequence < ping.echo_sequence]:
                 del peer.sent[sequence]
             if self._now_ms - peer.confirmed_ms < self._tuning.suspect_after_ms:
                 self._judge(node, peer, is_alive=True)
-        if not (was_alive and ping.echo_sequence):
+        if ping.is_answer_wanted:
             self._reply(node, peer)
 
     def _reply(self, node: NodeId, peer: Peer) -> None:
@@ -129,7 +132,8 @@ class Liveness:
         peer.ping_at_ms = self._now_ms + self._tuning.ping_interval_ms
         oldest = peer.sequence - SENT_MAX
         peer.sent.pop(oldest, None)
-        ping = Ping(self._boot, peer.sequence, peer.boot, peer.heard_sequence)
+        is_fresh = not peer.is_alive or peer.is_link_new
+        ping = Ping(self._boot, peer.sequence, peer.boot, peer.heard_sequence, is_fresh)
         self.pings.append((node, ping))
 
     def _judge(self, node: NodeId, peer: Peer, *, is_alive: bool) -> None:

@@ -26,6 +26,8 @@ class Ping:
     echo_boot: int
     """The receiver's boot and sequence as last heard by the sender; 0 if never."""
     echo_sequence: int
+    is_answer_wanted: bool
+    """The sender does not know yet that the receiver hears it: a ping in return, at once."""
 
 
 @dataclass(slots=True)

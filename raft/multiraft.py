@@ -94,10 +94,8 @@ class MultiRaft:
         self._heed_liveness()
         for group in self._node.due():
             state = self._groups.get(group)
-            at_ms = state.deadline_ms if state is not None else None
-            if state is not None and at_ms is not None and at_ms <= self._node.now_ms:
-                state.deadline_ms = None
-                on_deadline(state)
+            if state is not None:
+                on_alarm(state)
 
     def receive(self, node: NodeId, messages: Sequence[Message]) -> None:
         """Messages from another node, in the order they came."""
@@ -196,8 +194,15 @@ class MultiRaft:
             on_verdict(state, node, is_alive=is_alive, is_new_life=is_new_life)
 
 
-def on_deadline(state: State) -> None:
-    """What a group has waited for has come."""
+def on_alarm(state: State) -> None:
+    """The deadline has come; or it was put off meanwhile, as mostly, or is not meant any more."""
+    state.alarm_ms = None
+    if state.deadline_ms is None:
+        return
+    if state.deadline_ms > state.node.now_ms:
+        state.set_deadline(state.deadline_ms)
+        return
+    state.deadline_ms = None
     if state.role is Role.LEADER:
         leading.on_deadline(state)
     else:

@@ -80,7 +80,7 @@ class Node:
         return self._alarms[0][0] if self._alarms else None
 
     def due(self) -> list[GroupId]:
-        """Groups whose alarm has come, or came to nothing: they know which."""
+        """Groups whose alarm has come."""
         found: dict[GroupId, None] = {}
         while self._alarms and self._alarms[0][0] <= self.now_ms:
             found[heappop(self._alarms)[1]] = None

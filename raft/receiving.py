@@ -70,7 +70,7 @@ def on_snapshot_offer(state: State, node: NodeId, offer: SnapshotOffer) -> None:
     )  # fmt: skip
     state.touch()
     if not is_needed(state, meta):
-        drop(state)
+        state.drop_receiver()
         # All up to a snapshot's index is committed, and here it is the same.
         state.commit_to(meta.index)
         state.matched = max(state.matched, meta.index)
@@ -96,7 +96,7 @@ def replacing(state: State, old: Receiver | None, meta: SnapshotMeta) -> Receive
     """A receiver for another snapshot: for a later one the staged entries are of use."""
     through = here_already(state)
     if old is not None and meta.index < old.meta.index:
-        drop(state)
+        state.drop_receiver()
         old = None
     if old is None:
         return Receiver(meta, min(through, meta.index))
@@ -104,14 +104,6 @@ def replacing(state: State, old: Receiver | None, meta: SnapshotMeta) -> Receive
     receiver.stored = (max(through, old.stored[0]), 0)
     receiver.writes = [(token, (so_far, 0)) for token, (so_far, _) in old.writes]
     return receiver
-
-
-def drop(state: State) -> None:
-    """What is staged is of no use any more."""
-    if state.receiver is not None:
-        state.receiver = None
-        state.pending().discard_staged = True
-        state.pending().staged.clear()
 
 
 def here_already(state: State) -> int:
@@ -155,7 +147,7 @@ def install(state: State, receiver: Receiver) -> None:
     meta = receiver.meta
     if receiver.crc != meta.state_crc:
         # Some piece is not what was offered: begin again.
-        drop(state)
+        state.drop_receiver()
         state.receiver = Receiver(meta, here_already(state))
         state.receiver.is_asked = True
         return
@@ -203,7 +195,7 @@ def on_durable(state: State, receiver: Receiver, token: int) -> None:
 def flush(state: State, receiver: Receiver) -> None:
     """Tell the leader how far we are; or forget it, if entries have overtaken the snapshot."""
     if not is_needed(state, receiver.meta):
-        drop(state)
+        state.drop_receiver()
         return
     is_due = not receiver.writes if receiver.is_asked else receiver.progress_due
     if not is_due or state.leader is None or not following.is_term_durable(state):

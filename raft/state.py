@@ -27,7 +27,7 @@ class State:
     """Everything of one group.  Roles change only by `become_follower` and their own modules."""
 
     __slots__ = (
-        "acknowledged",
+        "acknowledged", "alarm_ms",
         "answer_due",
         "apply_read",
         "campaign",
@@ -82,6 +82,8 @@ class State:
         self.told_role: tuple[Role, int, NodeId | None] | None = None
         self.deadline_ms: int | None = None
         """When this group wants to be looked at; None while there is nothing to do."""
+        self.alarm_ms: int | None = None
+        """The earliest that is set for it: not later than the deadline, often much earlier."""
         self.tries = 0
         """Campaigns since a leader was known."""
         self.commit_delay_ms = node.tuning.commit_delay_ms
@@ -160,10 +162,10 @@ class State:
 
     def set_deadline(self, at_ms: int | None) -> None:
         """Be looked at at this time, instead of at any other."""
-        if at_ms != self.deadline_ms:
-            self.deadline_ms = at_ms
-            if at_ms is not None:
-                self.node.set_alarm(self.group, at_ms)
+        self.deadline_ms = at_ms
+        if at_ms is not None and (self.alarm_ms is None or at_ms < self.alarm_ms):
+            self.alarm_ms = at_ms
+            self.node.set_alarm(self.group, at_ms)
 
     # The log
 
@@ -224,6 +226,13 @@ class State:
         if leader is not None:
             self.tries = 0
         self.touch()
+
+    def drop_receiver(self) -> None:
+        """What is staged of a snapshot is of no use any more."""
+        if self.receiver is not None:
+            self.receiver = None
+            self.pending().discard_staged = True
+            self.pending().staged.clear()
 
     def restore_if_due(self) -> None:
         """Have the image begin with the snapshot, once that is on disk."""

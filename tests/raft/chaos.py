@@ -18,7 +18,7 @@ from fluffle.raft.quorum import majority_of
 from fluffle.raft.records import Entry
 from fluffle.raft.refused import Refused
 from fluffle.raft.tuning import Tuning
-from tests.raft.cluster import Cluster, Host
+from tests.raft.cluster import GROUP, Cluster, Host
 
 TUNINGS = [
     Tuning(),
@@ -52,7 +52,7 @@ class Ghost:
     def lead(self, host: Host, term: int) -> None:
         if self.leaders.setdefault(term, host.name) != host.name:
             raise Broken(f"term {term} is led by {self.leaders[term]} and {host.name}")
-        image = host.disk.groups[1]
+        image = host.disk.groups[GROUP]
         missing = [i for i in self.committed if i > host.status().last]
         if missing:
             raise Broken(f"{host.name} leads term {term} without {missing}")
@@ -73,7 +73,7 @@ class Ghost:
         if entry.index - 1 not in self.committed and entry.index != 1:
             raise Broken(f"{host.name} applies {entry.index} before the one in front of it")
         self.committed[entry.index] = entry.term, entry.payload
-        configs = host.raft._groups[1].configs.in_use(entry.index)
+        configs = host.raft._groups[GROUP].configs.in_use(entry.index)
         held = {node for node in self.cluster.hosts if self.has(node, entry)}
         if not any(self.is_held(config, held) for config in configs):
             raise Broken(f"entry {entry.index} was committed with only {sorted(held)} having it")
@@ -84,7 +84,7 @@ class Ghost:
         return count >= majority_of(len(config.voters))
 
     def has(self, name: str, entry: Entry) -> bool:
-        image = self.cluster[name].disk.groups.get(1)
+        image = self.cluster[name].disk.groups.get(GROUP)
         if image is None or entry.index in image.damaged:
             return False
         held = image.entries.get(entry.index)
@@ -93,7 +93,7 @@ class Ghost:
     def on_wire(self) -> None:
         """What was said must be on the disk of whoever said it."""
         for source, target, message in self.cluster.network:
-            image = self.cluster[source].disk.groups.get(1)
+            image = self.cluster[source].disk.groups.get(GROUP)
             if isinstance(message, VoteResponse) and message.is_granted:
                 candidate = Member(target, message.receiver)
                 if self.votes.setdefault((source, message.term), candidate) != candidate:
@@ -146,7 +146,7 @@ class Chaos:
         return self.random.choice(self.cluster.up) if self.cluster.up else None
 
     def member(self) -> Host | None:
-        found = [host for host in self.cluster.up if 1 in host.raft]
+        found = [host for host in self.cluster.up if GROUP in host.raft]
         return self.random.choice(found) if found else None
 
     def deliver(self) -> None:
@@ -208,8 +208,8 @@ class Chaos:
     def start(self, host: Host) -> None:
         """A node that never had its founding group on disk founds it again."""
         host.start()
-        if 1 not in host.raft and host.name in self.founders and host.name not in self.left:
-            host.do(partial(host.raft.create, 1, 1, Config.initial(self.founders)))
+        if GROUP not in host.raft and host.name in self.founders and host.name not in self.left:
+            host.do(partial(host.raft.create, GROUP, 1, Config.initial(self.founders)))
 
     def partition(self) -> None:
         names = list(self.nodes)
@@ -231,10 +231,10 @@ class Chaos:
 
     def snapshot(self) -> None:
         host = self.member()
-        if host is None or 1 not in host.applied:
+        if host is None or GROUP not in host.applied:
             return
         status = host.status()
-        dead = [i for i, *_ in host.applied[1] if i + 5 <= status.applied and i % 3]
+        dead = [i for i, *_ in host.applied[GROUP] if i + 5 <= status.applied and i % 3]
         if status.applied > status.floor:
             try:
                 host.snapshot(dead=dead)
@@ -272,11 +272,12 @@ class Chaos:
             host = self.cluster[member.node]
             if not host.is_up:
                 continue
-            if 1 in host.raft and host.raft.group(1)._state.me.incarnation < member.incarnation:
-                host.do(partial(host.raft.delete, 1))
+            state = host.raft._groups.get(GROUP)
+            if state is not None and state.me.incarnation < member.incarnation:
+                host.do(partial(host.raft.delete, GROUP))
                 self.left.add(host.name)
-            if 1 not in host.raft:
-                host.do(partial(host.raft.create, 1, member.incarnation, Config()))
+            if GROUP not in host.raft:
+                host.do(partial(host.raft.create, GROUP, member.incarnation, Config()))
 
     # The end
 
@@ -293,7 +294,7 @@ class Chaos:
             self.check()
             if self.is_calm():
                 return
-        found = [(host.name, host.status()) for host in self.cluster.up if 1 in host.raft]
+        found = [(host.name, host.status()) for host in self.cluster.up if GROUP in host.raft]
         raise Broken(f"does not calm down: {found}")
 
     def is_calm(self) -> bool:
@@ -302,12 +303,12 @@ class Chaos:
             return False
         status = leader.status()
         members = [self.cluster[m.node] for m in status.config.members]
-        if not all(1 in host.raft for host in members):
+        if not all(GROUP in host.raft for host in members):
             return False
-        images = [host.applied.get(1) for host in members]
+        images = [host.applied.get(GROUP) for host in members]
         same = all(image == images[0] for image in images)
         if same and any(image is None for image in images):
             return False
         done = all(host.status().applied == status.last for host in members)
-        asleep = all(host.raft._groups[1].deadline_ms is None for host in members)
+        asleep = all(host.raft._groups[GROUP].deadline_ms is None for host in members)
         return same and done and asleep

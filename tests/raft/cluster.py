@@ -22,6 +22,9 @@ from fluffle.raft.records import DATA, GroupId
 from fluffle.raft.tuning import Tuning
 from tests.raft.disk import Disk
 
+GROUP = 19
+"""Of two to five nodes, a is the first to stand for it."""
+
 Sent = tuple[NodeId, NodeId, Message]
 """From, to, what."""
 
@@ -52,10 +55,10 @@ class Host:
         self.is_up = False
         self.disk.crash()
 
-    def group(self, group: GroupId = 1) -> Group:
+    def group(self, group: GroupId = GROUP) -> Group:
         return self.raft.group(group)
 
-    def status(self, group: GroupId = 1) -> Status:
+    def status(self, group: GroupId = GROUP) -> Status:
         return self.raft.group(group).status
 
     def do(self, act: Callable[[], object] | None = None) -> Output:
@@ -106,7 +109,7 @@ class Host:
         self.do(lambda: self.raft.durable(token))
         return True
 
-    def snapshot(self, group: GroupId = 1, dead: Iterable[int] = ()) -> None:
+    def snapshot(self, group: GroupId = GROUP, dead: Iterable[int] = ()) -> None:
         """Take a snapshot of all that is applied; `dead` are indexes that are done with."""
         gone, items = set(dead), self.applied[group]
         live = Ranges.joined((index, index + 1) for index, _, _ in items if index not in gone)
@@ -144,7 +147,7 @@ class Cluster:
                 if host is not other:
                     host.do(partial(host.raft.link_up, other.name))
 
-    def create(self, names: str = "abc", group: GroupId = 1) -> None:
+    def create(self, names: str = "abc", group: GroupId = GROUP) -> None:
         config = Config.initial(names)
         for name in names:
             host = self.hosts[name]
@@ -200,7 +203,7 @@ class Cluster:
 
     # Looking
 
-    def leader(self, group: GroupId = 1) -> Host | None:
+    def leader(self, group: GroupId = GROUP) -> Host | None:
         """The one of the greatest term."""
         leaders = [
             host
@@ -209,12 +212,12 @@ class Cluster:
         ]
         return max(leaders, key=lambda host: host.status(group).term, default=None)
 
-    def led(self, group: GroupId = 1) -> Host:
+    def led(self, group: GroupId = GROUP) -> Host:
         leader = self.leader(group)
         assert leader is not None, "nobody leads"
         return leader
 
-    def elect(self, name: NodeId | None = None, group: GroupId = 1) -> Host:
+    def elect(self, name: NodeId | None = None, group: GroupId = GROUP) -> Host:
         """Let time pass until there is a leader; then have `name` lead."""
         for _ in range(100):
             if self.leader(group) is not None:
@@ -229,12 +232,12 @@ class Cluster:
             assert leader.name == name
         return leader
 
-    def propose(self, *payloads: str, group: GroupId = 1) -> None:
+    def propose(self, *payloads: str, group: GroupId = GROUP) -> None:
         leader = self.led(group)
         for payload in payloads:
             leader.do(partial(leader.group(group).propose, payload.encode()))
 
-    def data(self, name: NodeId, group: GroupId = 1) -> list[str]:
+    def data(self, name: NodeId, group: GroupId = GROUP) -> list[str]:
         """What is in the image of a group on a node."""
         return [payload.decode() for _, _, payload in self.hosts[name].applied[group]]
 

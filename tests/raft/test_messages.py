@@ -18,4 +18,4 @@ def test_the_messages_of_a_group_begin_alike() -> None:
 
 
 def test_no_message_has_a_dictionary() -> None:
-    assert not hasattr(Ping(1, 1, 0, 0), "__dict__")
+    assert not hasattr(Ping(1, 1, 0, 0, True), "__dict__")

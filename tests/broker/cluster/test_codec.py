@@ -88,9 +88,9 @@ def test_a_frame_that_was_cut_is_refused(messages: list[Message], data: st.DataO
         ([["Ping"]], "no message has the number"),
         ([[True, 1, 1]], "no message has the number"),
         ([[0, 1, 1, 0]], "the fields of a Ping"),
-        ([[0, 1, 1, 0, 0, 0]], "the fields of a Ping"),
-        ([[0, 1, 1, 0, True]], "the fields of a Ping"),
-        ([[0, 1, -1, 0, 0]], "below zero"),
+        ([[0, 1, 1, 0, 0, False, 0]], "the fields of a Ping"),
+        ([[0, 1, 1, 0, True, False]], "the fields of a Ping"),
+        ([[0, 1, -1, 0, 0, False]], "below zero"),
         ([[2, *range(8), [[1, 1, 1]]]], "an entry whose fields"),
         ([[2, *range(8), [[0, 1, 1, b""]]]], "an entry of index 0"),
         ([[2, *range(8), [[1, 1, 3, b""]]]], "kind 3"),
@@ -103,11 +103,13 @@ def test_what_is_wrong_is_said(rows: object, complaint: str) -> None:
 
 def test_two_frames_in_one_are_refused() -> None:
     with pytest.raises(BadFrame, match="not msgpack"):
-        decode(encode([Ping(1, 1, 0, 0)]) + encode([GroupUnknown(7, 1)]))
+        decode(encode([Ping(1, 1, 0, 0, is_answer_wanted=True)]) + encode([GroupUnknown(7, 1)]))
 
 
 def test_the_number_of_a_class_is_its_place() -> None:
-    assert msgpack.unpackb(encode([GroupUnknown(7, 1), Ping(3, 4, 5, 6)])) == [
+    assert msgpack.unpackb(
+        encode([GroupUnknown(7, 1), Ping(3, 4, 5, 6, is_answer_wanted=True)])
+    ) == [
         [1, 7, 1],
-        [0, 3, 4, 5, 6],
+        [0, 3, 4, 5, 6, True],
     ]
