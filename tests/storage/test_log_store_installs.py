@@ -79,6 +79,20 @@ def test_a_suffix_that_matches_stays_behind_an_installed_snapshot(log: Writer) -
     assert everything(log.subject.store, 1) == kept[:-4] + entries(54, 55, 6)
 
 
+@pytest.mark.parametrize("bytes_max", range(0, 130, 9))
+def test_a_page_ends_at_its_limit_wherever_its_entries_are(log: Writer, bytes_max: int) -> None:
+    content = [entry(index, payload=bytes(index % 4 * 9)) for index in range(1, 30)]
+    live = [(index, index + 1) for index in range(2, 28, 3)]
+    sent = meta(28, [(1, 29)], b"state")
+    log.write(created(1))
+    log.write(Write(1, entries=content))
+    late = [content[first - 1] for first, _ in live]
+    log.write(Write(1, staged=[staged(sent, late, 28, b"state")], install=sent))
+    page = log.subject.store.read(1, 1, 30, bytes_max)
+    assert page == content[: len(page)], "nothing is left out"
+    assert sum(len(found.payload) for found in page) <= max(bytes_max, len(page[0].payload))
+
+
 def test_a_later_snapshot_discards_staged_state_but_not_entries(log: Writer) -> None:
     log.write(created(1))
     log.write(Write(1, staged=[staged(SENT, SENT_ENTRIES[:3], 30, STATE[:100])]))

@@ -170,6 +170,16 @@ def test_staged_pieces_are_written_once_but_for_the_end_of_each(
     assert subject.store.read_state(1, 0, 1 << 30) == state
 
 
+def test_an_installed_image_leaves_nothing_of_the_former_behind(
+    log: Writer, subject: InStore
+) -> None:
+    log.write(created(1))
+    log.write(Write(1, entries=entries(1, 9), snapshot=snapshot(5, [], bytes(3 * PART_BYTES))))
+    sent = meta(9, [], b"small")
+    log.write(Write(1, staged=[staged(sent, [], 9, b"small")], install=sent))
+    assert len(keys(subject)) == 3, "head, owner and one part"
+
+
 # Damage that only a disk can have
 
 
