@@ -91,8 +91,8 @@ class RabbitMQ:
         self.ctl("export_definitions", str(file))
         return file
 
-    def ctl(self, *arguments: str) -> None:
-        """Run rabbitmqctl against this node; its words are in the error when it fails."""
+    def ctl(self, *arguments: str) -> str:
+        """What rabbitmqctl says of this node; its words are in the error when it fails."""
         script = Path(require("rabbitmqctl")).resolve().with_name("rabbitmqctl")
         command = [str(script), "--node", NODE, *arguments]
         result = subprocess.run(
@@ -100,6 +100,7 @@ class RabbitMQ:
         )
         if result.returncode:
             raise RuntimeError(f"rabbitmqctl {arguments[0]}: {result.stdout}{result.stderr}")
+        return result.stdout
 
     def _make_environment(self) -> dict[str, str]:
         folder = self._folder

@@ -10,6 +10,7 @@ from pathlib import Path
 import pika
 import pytest
 
+from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.slow
@@ -108,3 +109,23 @@ def test_a_node_that_has_been_killed_is_not_there(daemon: Daemon) -> None:
     fluffle(daemon, "status")
     assert daemon.stop() == 0
     assert not (daemon.data_dir / "control.sock").exists()
+
+
+def test_who_speaks_tls_is_shown_so(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    options = (
+        "--tls-listen=127.0.0.1:0",
+        f"--tls-cert={authority.cert_file}",
+        f"--tls-key={authority.key_file}",
+    )
+    with Daemon(tmp_path / "data", *options) as daemon:
+        parameters = pika.ConnectionParameters(
+            "127.0.0.1",
+            daemon.addresses["amqps"][1],
+            ssl_options=pika.SSLOptions(authority.client(), "localhost"),
+        )
+        plain, encrypted = connect(daemon, "guest", "guest"), pika.BlockingConnection(parameters)
+        rows = json.loads(fluffle(daemon, "connections", "list", "--json"))
+        assert [row["ssl"] for row in rows] == [False, True]
+        plain.close()
+        encrypted.close()
