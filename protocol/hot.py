@@ -59,10 +59,10 @@ def scan_publishes(
     """Take the messages from `start` on, where a basic.publish frame begins: method and content.
 
     Goes on while they are on the same channel and the outline of their properties is the same.
-    Returns where it stopped, the length of all contents and that outline.  Stops before a method
-    that is not in `heads`, which remembers for the next scans how the last message with it began,
-    and before anything incomplete, split over several body frames, larger than `payload_bytes_max`
-    or malformed.
+    Returns where it stopped, the length of all contents and that outline.  Stops before a message
+    that begins like none in `heads`, which remembers for the next scans how messages began, by
+    method and size of the header, and before anything incomplete, split over several body frames,
+    larger than `payload_bytes_max` or malformed.
     """
     begins, append, length = buffer.startswith, contents.append, len(buffer)
     channel = buffer[start + 1 : start + 3]
@@ -101,18 +101,19 @@ def scan_publishes(
 def find_head(
     buffer: bytes, position: int, payload_bytes_max: int, heads: dict[bytes, Head]
 ) -> Head | None:
-    """How the message at `position` begins, if one with the same method is known.
+    """How the message at `position` begins, if one with the same method and a header of the same
+    size is known.
 
     What stands in the buffer may differ from it where nobody reads.
     """
     length = len(buffer)
     if length - position < FRAME_HEAD_BYTES:
         return None
-    method = buffer[position : position + unpack_size(buffer, position + 3)[0] + 8]
-    known = heads.get(method)
+    key = buffer[position : position + unpack_size(buffer, position + 3)[0] + 8 + FRAME_HEAD_BYTES]
+    known = heads.get(key)
     if known is None or buffer.startswith(known[0], position):
         return known
-    head, _, likeness, body_bytes, unpack, common = known
+    head, method, likeness, body_bytes, unpack, common = known
     if position + len(head) <= length:
         parts = unpack(buffer, position + len(method))
         if parts == common:
@@ -121,8 +122,8 @@ def find_head(
         common = (common[0], found_bytes, *common[2:-1], found_bytes)
         if body_bytes and parts == common and 0 < found_bytes <= payload_bytes_max:
             head = buffer[position : position + len(head)]
-            heads[method] = head, method, likeness, found_bytes, unpack, common
-            return heads[method]
+            known = heads[key] = head, method, likeness, found_bytes, unpack, common
+            return known
     return measure_head(buffer, position, payload_bytes_max, heads)
 
 
@@ -155,7 +156,7 @@ def measure_head(
     common = unpack(head, len(method))
     found = head, method, channel_number + essence, body_bytes, unpack, common
     if len(head) <= HEAD_BYTES_MAX:
-        heads[method] = found
+        heads[buffer[position : header_at + FRAME_HEAD_BYTES]] = found
     return found
 
 

@@ -28,6 +28,7 @@ from fluffle.protocol import wire
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.spec import (
     CLASS_BASIC,
+    DIRECT_REPLY_TO,
     FRAME_BODY,
     FRAME_END,
     FRAME_HEADER,
@@ -117,30 +118,19 @@ def check_properties(raw: bytes) -> None:
 
 
 def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
-    """What a broker reads of raw properties, as raw properties, and where the other values stand.
+    """What a broker reads of raw properties, as raw properties, and where values stand that may be
+    any.
 
-    Properties that differ only in those places are well-formed alike, and a broker treats them
-    alike.  With headers, reply_to or user_id, or malformed, they are their own outline.
+    Properties that differ only in those places are well-formed alike and have the same outline.
+    Headers are not in it, which only a headers exchange reads, nor is reply_to.  Properties are
+    their own outline if they have headers that route (CC, BCC), the reply_to that is no queue, or a
+    user_id; and so are malformed ones.
     """
-    flags = property_flags(raw)
-    if flags & _READ_AS_A_WHOLE:
-        return raw, []
     try:
-        check_properties(raw)
-    except ProtocolError:
-        return raw, []
-    kept = bytearray(_FLAGS.pack(flags & _READ_ALONE))
-    free: list[tuple[int, int]] = []
-    start = _FLAGS.size
-    announced = (flag for flag, *_ in _PROPERTIES if flags & flag)
-    for flag, size in zip(announced, _sizes(flags), strict=True):
-        stop = start + (size or raw[start] + 1)
-        if flag & _READ_ALONE:
-            kept += raw[start:stop]
-        else:
-            free.append((start if size else start + 1, stop))
-        start = stop
-    return bytes(kept), free
+        found = _read_outline(raw)
+    except (ProtocolError, IndexError, struct.error):
+        found = None
+    return found or (raw, [])
 
 
 def encode_properties(properties: Properties) -> bytes:
@@ -227,8 +217,8 @@ def split_content(content: bytes, channel: int, frame_max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-_READ_AS_A_WHOLE = FLAG_HEADERS | FLAG_REPLY_TO | FLAG_USER_ID
-_READ_ALONE = FLAG_DELIVERY_MODE | FLAG_PRIORITY | FLAG_EXPIRATION
+_READ = FLAG_DELIVERY_MODE | FLAG_PRIORITY | FLAG_EXPIRATION
+_ROUTING_HEADERS = frozenset((b"CC", b"BCC"))
 _FRAME_HEAD = struct.Struct(">BHI")
 _HEADER_START = struct.Struct(">BHIHHQ")
 """Frame head, class, weight, body size: what stands before raw properties."""
@@ -253,6 +243,36 @@ def _header_end(content: bytes) -> int:
 
 def _malformed(what: str) -> ProtocolError:
     return ProtocolError(ReplyCode.FRAME_ERROR, f"malformed content properties: {what}")
+
+
+def _read_outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]] | None:
+    """As `outline`; None, or an error, for properties that are their own outline."""
+    flags = property_flags(raw)
+    if flags & (FLAG_CONTINUED | FLAG_USER_ID):
+        return None
+    kept = bytearray(_FLAGS.pack(flags & _READ))
+    free: list[tuple[int, int]] = []
+    offset = _FLAGS.size
+    for flag, _, read, _ in _PROPERTIES:
+        if not flags & flag:
+            continue
+        start = offset
+        if flag == FLAG_HEADERS:
+            keys, found, offset = wire.survey_table(raw, start)
+            if not _ROUTING_HEADERS.isdisjoint(keys):
+                return None
+            free += found
+            continue
+        value, offset = read(raw, start)
+        if flag & _READ:
+            kept += raw[start:offset]
+        elif flag == FLAG_TIMESTAMP:
+            free.append((start, offset))
+        elif flag != FLAG_REPLY_TO:
+            free.append((start + 1, offset))
+        elif value == DIRECT_REPLY_TO:
+            return None
+    return (bytes(kept), free) if offset == len(raw) else None
 
 
 def _read_octet(raw: bytes, offset: int) -> tuple[int, int]:

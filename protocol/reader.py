@@ -143,7 +143,7 @@ class Reader:
         self._open = False
         self._assemblies: dict[int, Assembly] = {}
         self._heads: dict[bytes, Head] = {}
-        """By basic.publish frame: how the last message with it began (see `scan_publishes`)."""
+        """How messages began (see `scan_publishes`)."""
         self._events: list[Event] = []
 
     def open(self) -> None:

@@ -14,6 +14,9 @@ FRAME_END = 0xCE
 FRAME_OVERHEAD_BYTES = 8
 """Seven bytes before the payload (kind, channel, size) and the end octet behind it."""
 
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
+"""The queue that is none: an answer to it goes straight to who asked (RabbitMQ)."""
+
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
 CLASS_BASIC = 60

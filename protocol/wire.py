@@ -72,6 +72,8 @@ _NUMBERS = {
     }.items()
 }
 _DECIMAL = struct.Struct(">BI")
+_STRINGS = frozenset("Sx")
+_INTEGERS = frozenset("bBsuIilLT")
 
 
 def read_shortstr_bytes(buffer: bytes, offset: int) -> tuple[bytes, int]:
@@ -118,6 +120,29 @@ def read_fields(buffer: bytes, start: int, end: int) -> FieldTable:
         return _read_fields(buffer, start, end, 0)
     except (IndexError, struct.error) as error:
         raise _truncated() from error
+
+
+def survey_table(buffer: bytes, offset: int) -> tuple[set[bytes], list[tuple[int, int]], int]:
+    """The keys of a field table, where values stand whose bytes may be any, and its end.
+
+    Those are the strings and integers of the table itself, not of tables in it.  Raises as
+    `read_table`, and what it does not refuse is well-formed.
+    """
+    at, end = _read_extent(buffer, offset, len(buffer))
+    keys: set[bytes] = set()
+    free: list[tuple[int, int]] = []
+    try:
+        while at < end:
+            tag_at = at + 1 + buffer[at]
+            keys.add(buffer[at + 1 : tag_at])
+            (tag, _), at = _read_field(buffer, tag_at, end, 0)
+            if tag in _STRINGS:
+                free.append((tag_at + 5, at))
+            elif tag in _INTEGERS:
+                free.append((tag_at + 1, at))
+    except (IndexError, struct.error) as error:
+        raise _truncated() from error
+    return keys, free, end
 
 
 def encode_shortstr(text: str) -> bytes:

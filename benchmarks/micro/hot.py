@@ -7,8 +7,11 @@ import gc
 import time
 from collections.abc import Callable
 from struct import pack
+from typing import Any
 
 from fluffle.protocol.hot import Head, build_deliveries, scan_acks, scan_publishes
+from fluffle.protocol.properties import Properties, encode_properties
+from fluffle.protocol.wire import PlainValue, to_table
 
 QUEUE = "measurements"
 BODY_BYTES = (16, 1_024, 16_384)
@@ -29,11 +32,10 @@ def publish_method(channel: int, queue: str = QUEUE) -> bytes:
     return frame(1, channel, b"\x00\x3c\x00\x28\x00\x00\x00" + key + b"\x00")
 
 
-def content(channel: int, body_bytes: int, message_id: bytes = b"") -> bytes:
-    """A header with delivery-mode 1 and perhaps a message id, and a body in one frame."""
-    flags = 1 << 12 | (1 << 7 if message_id else 0)
-    properties = pack(">HB", flags, 1) + bytes([len(message_id)] * bool(message_id)) + message_id
-    header = frame(2, channel, pack(">HHQ", 60, 0, body_bytes) + properties)
+def content(channel: int, body_bytes: int, **properties: Any) -> bytes:
+    """A header with delivery-mode 1 and other properties, and a body in one frame."""
+    raw = encode_properties(Properties(delivery_mode=1, **properties))
+    header = frame(2, channel, pack(">HHQ", 60, 0, body_bytes) + raw)
     return header + frame(3, channel, b"x" * body_bytes)
 
 
@@ -53,18 +55,36 @@ def ns_per_message(call: Callable[[], int]) -> float:
     return best
 
 
-def publishes(channel: int, *, queues: int = 1, ids: bool = False) -> Callable[[int], float]:
+def with_id(number: int) -> dict[str, Any]:
+    return {"message_id": f"{number:036}"}
+
+
+def with_task(number: int) -> dict[str, Any]:
+    """About what a task queue for Python sends."""
+    task = f"{number:036}"
+    texts: dict[str, PlainValue] = dict.fromkeys(
+        ("lang", "task", "group", "argsrepr", "kwargsrepr", "origin"), "some text"
+    )
+    others: dict[str, PlainValue] = {"retries": 0, "timelimit": [None, None], "stamps": {}}
+    headers = to_table({**texts, **others, "id": task, "root_id": task})
+    return {"headers": headers, "correlation_id": task, "reply_to": "results", "priority": 0}
+
+
+def publishes(
+    channel: int, *, queues: int = 1, varied: Callable[[int], dict[str, Any]] | None = None
+) -> Callable[[int], float]:
     """Publishes on `channel`, where 1 is the one that needs no renumbering.
 
-    To so many queues in turn, and with an id of its own for each message.
+    To so many queues in turn, and with properties of its own for each message.
     """
 
     def measure(body_bytes: int) -> float:
         methods = [publish_method(channel, f"{QUEUE}{number}") for number in range(queues)]
-        size = len(methods[0] + content(channel, body_bytes, b"0" * 36 * ids))
+        each = varied or (lambda _number: {})
+        size = len(methods[0] + content(channel, body_bytes, **each(0)))
         count = max(1, READ_BYTES // size)
         read = b"".join(
-            methods[number % queues] + content(channel, body_bytes, b"%036d" % number * ids)
+            methods[number % queues] + content(channel, body_bytes, **each(number))
             for number in range(count)
         )
         heads: dict[bytes, Head] = {}
@@ -121,8 +141,9 @@ BENCHES: dict[str, Callable[[int], float]] = {
     "scan_publishes": publishes(channel=1),
     "scan_publishes, channel 7": publishes(channel=7),
     "scan_publishes, 100 queues": publishes(channel=1, queues=100),
-    "scan_publishes, unique ids": publishes(channel=1, ids=True),
-    "scan_publishes, unique ids, 100 queues": publishes(channel=1, queues=100, ids=True),
+    "scan_publishes, unique ids": publishes(channel=1, varied=with_id),
+    "scan_publishes, unique ids, 100 queues": publishes(channel=1, queues=100, varied=with_id),
+    "scan_publishes, tasks": publishes(channel=1, varied=with_task),
     "scan_acks": acks,
     "build_deliveries and join": deliveries,
 }

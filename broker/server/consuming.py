@@ -10,12 +10,12 @@ from fluffle.broker.queues.arguments import consumer_arguments
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.channel import Channel, Settler
-from fluffle.broker.server.properties import REPLY_TO
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.subscription import ReplySubscription, Subscription
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
@@ -88,7 +88,7 @@ def wake_all(channel: Channel) -> None:
 
 def on_consume(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Consume)
-    if method.queue == REPLY_TO:
+    if method.queue == DIRECT_REPLY_TO:
         consume_replies(channel, method)
         return
     tag = new_tag(channel, method.consumer_tag)

@@ -17,11 +17,11 @@ from fluffle.broker.routing.declaring import (
 )
 from fluffle.broker.routing.exchange import ExchangeSpec, alternate_of, check_not_default
 from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.properties import REPLY_TO
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import Session
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
 from fluffle.protocol.methods import Queue as Methods
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 RESERVED_PREFIX = "amq."
 LINE_BREAKS = str.maketrans("", "", "\r\n")
@@ -130,7 +130,7 @@ def unbind(session: Session, binding: Binding) -> None:
 def on_queue_declare(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Declare)
     name = clean(method.queue)
-    if name == REPLY_TO or name.startswith(PREFIX):
+    if name == DIRECT_REPLY_TO or name.startswith(PREFIX):
         declare_reply_target(channel, name, nowait=method.nowait)
         return
     session = channel.session
@@ -189,8 +189,8 @@ def answer_declare(channel: Channel, name: str, message_count: int, consumer_cou
 
 
 def declare_reply_target(channel: Channel, name: str, *, nowait: bool) -> None:
-    """Declaring the name of a requester asks whether it is still there; REPLY_TO always is."""
-    if name != REPLY_TO and not channel.session.replies.is_alive(name):
+    """Declaring the name of a requester asks whether it is still there; the bare one always is."""
+    if name != DIRECT_REPLY_TO and not channel.session.replies.is_alive(name):
         raise NotFound(f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
     channel.last_queue_name = name
     if not nowait:

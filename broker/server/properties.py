@@ -20,11 +20,11 @@ from fluffle.protocol.properties import (
     is_persistent,
     property_flags,
 )
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.terms import escaped
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
 
-REPLY_TO = "amq.rabbitmq.reply-to"
 EXPIRATION_MS_MAX = 315_360_000_000
 """Ten years: RabbitMQ's limit on every time in milliseconds."""
 
@@ -87,7 +87,7 @@ def read_facts(raw: bytes) -> PropertyFacts:
             stored = without_bcc(properties, headers)
     return PropertyFacts(
         stored=stored,
-        wants_reply=properties.reply_to == REPLY_TO,
+        wants_reply=properties.reply_to == DIRECT_REPLY_TO,
         user_id=properties.user_id,
         more_routing_keys=more,
         headers=headers,

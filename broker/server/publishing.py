@@ -9,8 +9,8 @@ forgets its routes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from itertools import chain, groupby
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain, groupby, repeat
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
@@ -28,7 +28,7 @@ from fluffle.broker.server.session import (
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
-from fluffle.protocol.properties import replace_properties, split_content
+from fluffle.protocol.properties import raw_properties, replace_properties, split_content
 from fluffle.protocol.spec import ReplyCode
 from fluffle.protocol.types import FieldTable
 
@@ -138,10 +138,13 @@ def on_publishes(
     if facts is None:
         facts = remember_facts(session, batch.outline)
     if methods.count(methods[0]) == len(methods):
+        if route.headers_bindings and raw_properties(batch.contents[0]) != batch.outline:
+            put_back(runs_of(batch, map(raw_properties, batch.contents)))
+            return 1
         return publish_run(channel, route, facts, batch.outline, batch.contents)
     routes, refusal = find_routes(session, methods)
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
-        put_back(runs_of(batch))
+        put_back(runs_of(batch, repeat(batch.outline)))
         return 1
     parcels = sort(batch, routes)
     if parcels:
@@ -168,14 +171,17 @@ def publish_run(
     return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
 
 
-def runs_of(batch: Publishes) -> list[Publishes]:
-    """The same messages, apart where the basic.publish frame changes."""
+def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
+    """The same messages, apart where the basic.publish frame changes, or the outline.
+
+    A headers exchange reads all properties: for it, they are their own outline.
+    """
     runs, start = [], 0
-    for method, same in groupby(batch.methods):
-        count = len(list(same))
+    for (method, outline), same in groupby(zip(batch.methods, outlines, strict=False)):
+        count = sum(1 for _ in same)
         contents = batch.contents[start : start + count]
         size_bytes = sum(map(len, contents))
-        runs.append(Publishes(batch.channel, [method] * count, contents, size_bytes, batch.outline))
+        runs.append(Publishes(batch.channel, [method] * count, contents, size_bytes, outline))
         start += count
     return runs
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.engine import Admission, Debtor
 from fluffle.broker.queues.handout import Handout, Holder
-from fluffle.broker.server.properties import REPLY_TO
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 
-PREFIX = REPLY_TO + "."
+PREFIX = DIRECT_REPLY_TO + "."
 
 UNREAD_BYTES_MAX = 16 * 1_048_576
 """Answers are sent to a connection whose socket is full until they are so many; the last, which may

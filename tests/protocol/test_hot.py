@@ -11,6 +11,7 @@ from pamqp import body, commands, frame, header
 from fluffle.protocol.hot import Head, build_deliveries, renumber, scan_acks, scan_publishes
 from fluffle.protocol.methods import Basic, ack_frame, decode_method, deliver_prefix
 from fluffle.protocol.properties import build_content, outline, split_content
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 PAYLOAD_BYTES_MAX = 64
 
@@ -83,14 +84,15 @@ Taken = tuple[int, int, bytes, list[bytes], list[bytes]]
 
 
 def slow_scan_publishes(buffer: bytes, start: int, known: Iterable[bytes]) -> Taken:
-    """`known` methods are taken behind the first."""
+    """Of `known` are the methods, with heads of headers, that are taken behind the first."""
     methods: list[bytes] = []
     contents: list[bytes] = []
     rest, read = buffer[start:], b""
     channel = rest[1:3]
-    first = rest[: unpack_from(">I", rest, 3)[0] + 8]
+    method_bytes = unpack_from(">I", rest, 3)[0] + 8
+    first = rest[: method_bytes + 7]
     while True:
-        method = next((m for m in {first, *known} if rest.startswith(m)), b"")
+        method = next((key[:-7] for key in {first, *known} if rest.startswith(key)), b"")
         found = read_message(rest, method)
         if found is None or method[1:3] != channel:
             break
@@ -141,7 +143,9 @@ def test_what_no_broker_reads_may_differ_and_so_may_the_method_once_it_is_known(
     buffer = b"".join(method + content for method, content in zip(methods, sent, strict=True))
     stop, _, read, taken, _ = scan(buffer, 0, heads)
     assert (taken, read) == (methods[:2], b"\x10\x00\x02")
-    assert scan(buffer, stop, heads)[3] == methods[2:]
+    stop, *_, taken, _ = scan(buffer, stop, heads)
+    assert taken == methods[2:3]  # the next has a longer header
+    assert scan(buffer, stop, heads)[3] == methods[3:]  # the last begins as the third
     assert scan(buffer, 0, heads)[3:] == (methods, sent)
 
 
@@ -169,8 +173,9 @@ def test_what_no_broker_reads_stays_with_its_message_on_every_channel(octets: by
         commands.Basic.Properties(delivery_mode=2, message_id="a", priority=0),
         commands.Basic.Properties(delivery_mode=2, message_id="a", expiration="1"),
         commands.Basic.Properties(delivery_mode=2, message_id="a", user_id="u"),
-        commands.Basic.Properties(delivery_mode=2, message_id="a", reply_to="q"),
-        commands.Basic.Properties(delivery_mode=2, message_id="a", headers={}),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", reply_to=DIRECT_REPLY_TO),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", headers={"CC": ["q"]}),
+        commands.Basic.Properties(delivery_mode=2, message_id="a", headers={"BCC": ["q"]}),
     ],
 )
 def test_what_a_broker_reads_ends_a_scan(other: commands.Basic.Properties) -> None:

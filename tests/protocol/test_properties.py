@@ -20,12 +20,14 @@ from fluffle.protocol.properties import (
     check_properties,
     decode_properties,
     encode_properties,
+    outline,
     property_flags,
     raw_properties,
     replace_properties,
     split_content,
 )
-from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.spec import DIRECT_REPLY_TO, ReplyCode
+from fluffle.protocol.types import FieldTable
 
 GOLDEN = (
     Properties(
@@ -89,6 +91,50 @@ def test_checking_finds_what_decoding_finds(
     cut = data.draw(st.integers(2, len(raw)))
     for other in (raw[:cut], raw + b"\x00", b"\x00\x01" + raw[2:]):
         assert is_refused(check_properties, other) is is_refused(decode_properties, other)
+
+
+HEADERS = {"n": ("l", 7), "s": ("S", b"text"), "F": ("F", {"x": ("t", True)})}
+ROUTING = [{"CC": ("A", [])}, {"n": ("l", 1), "BCC": ("A", [("S", b"q")])}]
+READ = ("delivery_mode", "priority", "expiration")
+
+
+@given(
+    PROPERTIES,
+    st.sampled_from([*ROUTING, HEADERS]),
+    st.sampled_from([DIRECT_REPLY_TO, "a queue", None]),
+    st.data(),
+)
+def test_an_outline_holds_all_that_a_broker_reads(
+    given_properties: Properties, headers: FieldTable, reply_to: str | None, data: st.DataObject
+) -> None:
+    given_properties.headers, given_properties.reply_to = headers, reply_to
+    raw = encode_properties(given_properties)
+    kept, free = outline(raw)
+    is_whole = headers in ROUTING or reply_to == DIRECT_REPLY_TO or given_properties.user_id
+    if is_whole or given_properties.user_id is not None:
+        assert (kept, free) == (raw, [])
+        return
+    expected = Properties(**{name: getattr(given_properties, name) for name in READ})
+    assert decode_properties(kept) == expected
+    other = bytearray(raw)
+    for start, stop in free:
+        size = stop - start
+        other[start:stop] = data.draw(st.binary(min_size=size, max_size=size))
+    assert outline(bytes(other)) == (kept, free)
+    changed = decode_properties(bytes(other))
+    assert (changed.headers or {}).keys() == headers.keys()
+    assert changed.reply_to == reply_to
+
+
+@given(PROPERTIES, st.data())
+def test_malformed_properties_are_their_own_outline(
+    given_properties: Properties, data: st.DataObject
+) -> None:
+    raw = encode_properties(given_properties)
+    cut = data.draw(st.integers(2, len(raw)))
+    for other in (raw[:cut], raw + b"\x00", b"\x00\x01" + raw[2:]):
+        if is_refused(decode_properties, other):
+            assert outline(other) == (other, [])
 
 
 @given(PROPERTIES)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Admission
-from fluffle.protocol.methods import Basic, encode_method
+from fluffle.protocol.methods import Basic, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
+from fluffle.protocol.wire import to_table
 from tests.support.edge import Client, Edge, publish_frames
 
 
@@ -103,3 +104,40 @@ def test_the_exchange_is_asked_for_before_the_properties_are_read() -> None:
     client.open_channel(2)
     client.send(publish_frames(b"x", channel=2, properties=wrong))
     client.expect_channel_closed(406, "invalid expiration 'soon': no_integer", channel=2)
+
+
+def test_a_headers_exchange_looks_at_the_headers_of_each_message() -> None:
+    """Though those of messages that come together are not compared for any other."""
+    client = Edge().connect()
+    for colour in ("red", "blue"):
+        client.declare(colour)
+        table = pamqp_table(to_table({"colour": colour}))
+        bind = make(Queue.Bind, queue=colour, exchange="amq.headers", arguments=table)
+        client.call(bind, Queue.BindOk)
+    colours = ["red", "blue", "none", "blue", "red", "red"]
+    for keys in (["k"] * 6, [*"ababab"]):
+        client.send(
+            *(
+                publish_frames(
+                    b"%d" % number,
+                    key,
+                    exchange="amq.headers",
+                    properties=Properties(headers=to_table({"colour": colour})),
+                )
+                for number, (key, colour) in enumerate(zip(keys, colours, strict=True))
+            )
+        )
+        assert [body for _key, body in keys_of(client, "red")] == [b"0", b"4", b"5"]
+        assert [body for _key, body in keys_of(client, "blue")] == [b"1", b"3"]
+
+
+def test_headers_that_route_are_seen_among_others() -> None:
+    client = Edge().connect()
+    client.declare("q")
+    client.declare("copy")
+    plain = Properties(headers=to_table({"id": "1"}))
+    copied = Properties(headers=to_table({"CC": [b"copy"]}))
+    frames = [publish_frames(b"x", properties=found) for found in (plain, copied, plain)]
+    for count in (1, 2):
+        client.send(*frames)
+        assert (client.ready_count("q"), client.ready_count("copy")) == (3 * count, count)

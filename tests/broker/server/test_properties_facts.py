@@ -5,13 +5,13 @@ import pytest
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.server.properties import (
     EXPIRATION_MS_MAX,
-    REPLY_TO,
     PropertyFacts,
     read_facts,
     with_reply_to,
 )
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.types import Field, FieldTable
 
 PLAIN = Properties(content_type="text/plain", delivery_mode=2, priority=3)
@@ -44,15 +44,15 @@ def test_a_user_id_must_be_checked() -> None:
 
 
 def test_direct_reply_to_is_asked_for_by_its_name_alone() -> None:
-    facts = facts_of(Properties(reply_to=REPLY_TO))
+    facts = facts_of(Properties(reply_to=DIRECT_REPLY_TO))
     assert facts.is_special
     assert facts.wants_reply
-    for other in (f"{REPLY_TO}.somebody", "replies", ""):
+    for other in (f"{DIRECT_REPLY_TO}.somebody", "replies", ""):
         assert not facts_of(Properties(reply_to=other)).is_special
 
 
 def test_reply_to_is_replaced_and_nothing_else() -> None:
-    raw = encode_properties(Properties(content_type="a", reply_to=REPLY_TO, priority=7))
+    raw = encode_properties(Properties(content_type="a", reply_to=DIRECT_REPLY_TO, priority=7))
     changed = decode_properties(with_reply_to(raw, "name"))
     assert changed == Properties(content_type="a", reply_to="name", priority=7)
 
