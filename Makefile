@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check types bench tables abuse crash clean
+.PHONY: help serve test check types bench tables abuse fuzz crash clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="
 
 abuse: $(INSTALLED) ## abuse a node and watch it, for TIME=60 seconds; ARGS="--seed 2"
 	$(BIN)/python -m tests.abuse --seconds $(or $(TIME),60) $(ARGS)
+
+fuzz: $(INSTALLED) ## atheris on all that reads bytes, TIME=60 seconds each; ARGS="reader talk"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris \
+		--editable '.[fuzz]' || true
+	$(BIN)/python -m tests.fuzz --seconds $(or $(TIME),60) $(ARGS)
 
 clean: ## remove everything that can be made again; ./data stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from struct import Struct, pack, unpack_from
+from struct import error as StructError  # noqa: N812  it is an exception
 
 from fluffle.broker.message import Origin
 from fluffle.storage.errors import StorageError
@@ -22,6 +23,7 @@ SHAPE = 1
 
 HEAD = Struct(">BII")
 RUN = Struct(">IBB")
+SIZE_BYTES = 4
 
 
 def encode(origins: Iterable[Origin], contents: Sequence[bytes]) -> bytes:
@@ -37,10 +39,32 @@ def encode(origins: Iterable[Origin], contents: Sequence[bytes]) -> bytes:
 
 
 def decode(payload: bytes) -> tuple[list[Origin], list[bytes]]:
-    """Origins and contents; equal origins are one object.  StorageError for another shape."""
-    shape, run_count, message_count = HEAD.unpack_from(payload)
-    if shape != SHAPE:
-        raise StorageError(f"an entry has shape {shape}; this version reads shape {SHAPE}")
+    """Origins and contents; equal origins are one object.
+
+    StorageError for another shape, and for what `encode` has never made.
+    """
+    if payload[:1] != bytes((SHAPE,)):
+        raise StorageError(f"an entry has shape {payload[:1]!r}; this version reads shape {SHAPE}")
+    try:
+        origins, at = _origins(payload)
+        sizes = unpack_from(f">{len(origins)}I", payload, at)
+    except StructError as error:
+        raise StorageError(f"an entry cannot be read: {error}") from error
+    at += SIZE_BYTES * len(sizes)
+    if at + sum(sizes) != len(payload):
+        raise StorageError(f"an entry of {len(payload)} bytes should have {at + sum(sizes)}")
+    contents: list[bytes] = []
+    for size in sizes:
+        contents.append(payload[at : at + size])
+        at += size
+    return origins, contents
+
+
+def _origins(payload: bytes) -> tuple[list[Origin], int]:
+    """The origin of each message, and where they end.  StorageError, struct.error."""
+    _shape, run_count, message_count = HEAD.unpack_from(payload)
+    if message_count * SIZE_BYTES > len(payload):
+        raise StorageError(f"an entry of {len(payload)} bytes is said to hold {message_count}")
     at = HEAD.size
     known: dict[tuple[bytes, bytes], Origin] = {}
     origins: list[Origin] = []
@@ -51,11 +75,9 @@ def decode(payload: bytes) -> tuple[list[Origin], list[bytes]]:
         names = payload[key_at - exchange_size : key_at], payload[key_at:at]
         if names not in known:
             known[names] = Origin(*(name.decode(errors="surrogateescape") for name in names))
+        if count > message_count - len(origins):
+            raise StorageError(f"an entry of {message_count} messages has runs of more")
         origins += [known[names]] * count
-    sizes = unpack_from(f">{message_count}I", payload, at)
-    at += 4 * message_count
-    contents: list[bytes] = []
-    for size in sizes:
-        contents.append(payload[at : at + size])
-        at += size
-    return origins, contents
+    if len(origins) != message_count:
+        raise StorageError(f"an entry of {message_count} messages has runs of {len(origins)}")
+    return origins, at

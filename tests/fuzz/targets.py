@@ -1,0 +1,282 @@
+"""Each thing that reads bytes from outside, and what must hold whatever it is given.
+
+A target takes bytes and returns, or raises what is a bug: an exception that nobody expects, or a
+broken promise.  Seeds are good input to begin with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.limits import VhostLimits, VhostSettings
+from fluffle.broker.access.permissions import Permission
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.importing import import_definitions
+from fluffle.broker.definitions.reading import DefinitionsError, read
+from fluffle.broker.facts import Kind
+from fluffle.broker.journals.encoding import decode as decode_messages
+from fluffle.broker.journals.encoding import encode as encode_messages
+from fluffle.broker.message import Origin
+from fluffle.broker.recording.encoding import decode as decode_fact
+from fluffle.broker.recording.encoding import encode as encode_fact
+from fluffle.broker.recording.encoding import encode_key
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol import wire
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.events import Event, MessageStarted, MethodReceived, Violation
+from fluffle.protocol.methods import decode_method, encode_method
+from fluffle.protocol.properties import (
+    FLAG_HEADERS,
+    check_properties,
+    decode_properties,
+    encode_properties,
+    outline,
+    property_flags,
+)
+from fluffle.protocol.proxy import ProxyError, bytes_missing, parse
+from fluffle.storage.errors import Corrupt, StorageError
+from fluffle.storage.layout import cut
+from fluffle.storage.record import Deletion, Packer, Record, Row
+from tests.fuzz.talk import GREETING, talk
+from tests.protocol.reading import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
+from tests.protocol.talking import conversation, merged, talking_reader
+
+HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something to fuzz."""
+
+    run: Callable[[bytes], object]
+    seeds: Sequence[bytes]
+
+
+def read_all(pieces: Sequence[bytes]) -> list[Event]:
+    """What a reader makes of bytes that come in pieces."""
+    reader = talking_reader()
+    events: list[Event] = []
+    for piece in pieces:
+        events += reader.feed(piece)
+        while reader.is_waiting:
+            events += reader.go_on()
+        held = sum(assembly.held_bytes for assembly in reader._assemblies.values())
+        assert held <= HELD_BYTES_MAX, "more is kept than may be"
+    violations = [at for at, event in enumerate(events) if isinstance(event, Violation)]
+    assert violations in ([], [len(events) - 1]), "a reader goes on behind a violation"
+    return events
+
+
+def comparable(events: Sequence[Event]) -> list[object]:
+    """Events without what depends on how bytes were cut; errors compare by what they say."""
+    return [
+        (event.channel, str(event.error)) if isinstance(event, Violation) else event
+        for event in merged(event for event in events if not isinstance(event, MessageStarted))
+    ]
+
+
+def reader(data: bytes) -> None:
+    """Events or one violation; the same however it is cut; what is decoded can be encoded.
+
+    The first bytes say where to cut.
+    """
+    cuts, sent = data[:3], data[3:]
+    places = sorted(place * (len(sent) + 1) // 256 for place in cuts)
+    pieces = [sent[start:stop] for start, stop in pairwise([0, *places, len(sent)])]
+    whole = read_all([sent])
+    assert comparable(read_all(pieces)) == comparable(whole)
+    for event in whole:
+        if isinstance(event, MethodReceived):
+            method(event.payload)
+
+
+def method(payload: bytes) -> None:
+    """A method or a refusal; encoded again it is the same method."""
+    try:
+        decoded = decode_method(payload)
+    except ProtocolError:
+        return
+    again = encode_method(1, decoded)
+    assert dict(decode_method(again[7:-1])) == dict(decoded)
+
+
+def table(raw: bytes) -> None:
+    """A table or a refusal; encoded again it is the same table."""
+    try:
+        decoded = wire.read_fields(raw, 0, len(raw))
+    except ProtocolError:
+        return
+    encoded = wire.encode_table(decoded)
+    assert wire.read_table(encoded, 0) == (decoded, len(encoded))
+
+
+def properties(raw: bytes) -> None:
+    """Encoded again they are the same; all roads agree on what can be read."""
+    try:
+        decoded = decode_properties(raw)
+    except ProtocolError:
+        is_good = False
+    else:
+        is_good = True
+        assert decode_properties(encode_properties(decoded)) == decoded
+    if property_flags(raw) & FLAG_HEADERS:
+        return
+    try:
+        check_properties(raw)
+    except ProtocolError:
+        assert not is_good
+        return
+    assert is_good
+    alike = bytearray(raw)
+    for start, stop in outline(raw)[1]:
+        alike[start:stop] = b"x" * (stop - start)
+    check_properties(bytes(alike))
+
+
+def proxy(data: bytes) -> None:
+    """A header is taken to the byte, or refused; it never asks for more than there may be."""
+    have = b""
+    try:
+        while missing := bytes_missing(have):
+            if len(have) + missing > len(data):
+                return
+            have += data[len(have) : len(have) + missing]
+        parse(have)
+    except ProxyError:
+        return
+
+
+def definitions(data: bytes) -> None:
+    """Definitions are refused with a sentence, or imported; what cannot be is named."""
+    catalogue = Catalogue(
+        Access(), vhosts={}, make_vhost=lambda name: VirtualHost(name, touch=lambda _queue: None)
+    )
+    try:
+        content = read(data.decode(errors="surrogateescape"))
+    except DefinitionsError:
+        return
+    try:
+        skipped = import_definitions(content, catalogue)
+    except DefinitionsError:
+        return
+    assert all(skipped)
+
+
+def fact(data: bytes) -> None:
+    """What is on disk of a definition is read or refused; the first byte says of which kind."""
+    kinds = list(Kind)
+    if not data:
+        return
+    kind, split = kinds[data[0] % len(kinds)], data[1] if len(data) > 1 else 0
+    name, value = data[2 : 2 + split], data[2 + split :]
+    try:
+        key, decoded = decode_fact(kind, name, value)
+    except StorageError:
+        return
+    assert decode_fact(kind, encode_key(key), encode_fact(kind, decoded)) == (key, decoded)
+
+
+def record(data: bytes) -> None:
+    """A record of a store is read or refused."""
+    try:
+        found = Record(int.from_bytes(data[:8]), data)
+        found.check()
+        for row in found.changes():
+            if isinstance(row, Row):
+                found.piece(row)
+    except Corrupt:
+        return
+
+
+def messages(data: bytes) -> None:
+    """An entry of a queue's log is read or refused; encoded again it is the same."""
+    try:
+        origins, contents = decode_messages(data)
+    except StorageError:
+        return
+    assert len(origins) == len(contents)
+    again = decode_messages(encode_messages(origins, contents))
+    assert (list(map(repr, again[0])), again[1]) == (list(map(repr, origins)), contents)
+
+
+def record_seed() -> bytes:
+    packer = Packer(1, top_group=9)
+    packer.pack([*cut(1, 1, 0, b"first"), Deletion(1, 0, 1), *cut(2, 5, 3, b"second" * 9)])
+    return packer.finish()[0]
+
+
+def fact_seed(kind: Kind, key: tuple[str, ...], value: object) -> bytes:
+    """As `fact` takes it apart."""
+    name = encode_key(key)
+    return bytes((list(Kind).index(kind), len(name))) + name + encode_fact(kind, value)
+
+
+def method_seeds() -> list[bytes]:
+    events = read_all([conversation()])
+    return [event.payload for event in events if isinstance(event, MethodReceived)]
+
+
+DEFINITIONS = {
+    "users": [{"name": "u", "password_hash": "", "tags": ["administrator"]}],
+    "vhosts": [{"name": "v", "limits": {"max-queues": 3}}],
+    "permissions": [{"user": "u", "vhost": "v", "configure": ".*", "write": "", "read": "a"}],
+    "exchanges": [{"vhost": "v", "name": "x", "type": "topic", "durable": True, "arguments": {}}],
+    "queues": [{"vhost": "v", "name": "q", "durable": True, "arguments": {"x-max-length": 9}}],
+    "bindings": [
+        {
+            "vhost": "v",
+            "source": "x",
+            "destination": "q",
+            "destination_type": "queue",
+            "routing_key": "#",
+            "arguments": {},
+        }
+    ],
+}
+
+TABLE: dict[str, wire.PlainValue] = {
+    "s": "text",
+    "i": -5,
+    "b": True,
+    "t": {"nested": [1, 2.5, None]},
+    "empty": {},
+}
+
+TARGETS: Mapping[str, Target] = {
+    "reader": Target(reader, [bytes((9, 99, 199)) + conversation()]),
+    "method": Target(method, method_seeds()),
+    "table": Target(table, [wire.encode_table(wire.to_table(TABLE))[4:]]),
+    "properties": Target(
+        properties,
+        [
+            b"\x10\x00\x02",
+            b"\xff\xfc\x01a\x01b" + wire.encode_table(wire.to_table(TABLE)) + b"\x02\x05"
+            b"\x01c\x01d\x0260\x01e" + bytes(8) + b"\x01t\x01u\x01a\x01x",
+        ],
+    ),
+    "proxy": Target(
+        proxy,
+        [
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n",
+            b"PROXY UNKNOWN\r\n",
+            b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x01\x02\x03\x04\x05\x06\x07\x08\x00\x09\x00\x0a",
+        ],
+    ),
+    "definitions": Target(definitions, [json.dumps(DEFINITIONS).encode()]),
+    "fact": Target(
+        fact,
+        [
+            fact_seed(Kind.PERMISSION, ("u", "v"), Permission(".*", "", "^a")),
+            fact_seed(Kind.VHOST, ("v",), VhostSettings(VhostLimits(max_queues=3), {"tags": []})),
+        ],
+    ),
+    "record": Target(record, [record_seed()]),
+    "messages": Target(
+        messages, [encode_messages([Origin("x", "key")] * 2 + [Origin("", "q")], [b"a", b"", b"c"])]
+    ),
+    "talk": Target(talk, [conversation()[len(GREETING) :]]),
+}
