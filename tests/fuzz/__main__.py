@@ -20,8 +20,8 @@ INPUT_S_MAX = 10
 MEMORY_MB_MAX = 1024
 
 WITHOUT = (
-    "atheris is not installed: there is no wheel of it for this interpreter, or `make fuzz` was not "
-    "asked.  Without it: HYPOTHESIS_PROFILE=deep python -m pytest tests/fuzz"
+    "atheris is not installed: it has no wheel for this interpreter, or was not asked for.  "
+    "Without it: HYPOTHESIS_PROFILE=deep python -m pytest tests/fuzz"
 )
 
 

@@ -6,22 +6,21 @@ from hypothesis import strategies as st
 from pamqp.commands import INDEX_MAPPING
 
 from fluffle.protocol.methods import Method, encode_method, make
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import PlainValue, to_table
 from tests.support.edge import publish_frames
 
 NAMES = st.sampled_from(("", "q", "q2", "amq.topic", "amq.x", "safe", "amq.rabbitmq.reply-to"))
-TABLES = st.sampled_from(
-    (
-        {},
-        {"x-max-length": 3},
-        {"x-max-priority": -1},
-        {"x-queue-type": "quorum"},
-        {"x-match": "any", "a": 1},
-        {"x-priority": "text"},
-        {"x-dead-letter-exchange": "amq.topic"},
-        {"alternate-exchange": "amq.fanout"},
-    )
-).map(to_table)
+ARGUMENTS: tuple[dict[str, PlainValue], ...] = (
+    {},
+    {"x-max-length": 3},
+    {"x-max-priority": -1},
+    {"x-queue-type": "quorum"},
+    {"x-match": "any", "a": 1},
+    {"x-priority": "text"},
+    {"x-dead-letter-exchange": "amq.topic"},
+    {"alternate-exchange": "amq.fanout"},
+)
+TABLES = st.sampled_from(ARGUMENTS).map(to_table)
 NUMBERS = st.sampled_from((0, 1, 2, 3, 200))
 
 BY_TYPE: dict[str, st.SearchStrategy[object]] = {
