@@ -14,6 +14,7 @@ is durable once `durable` is as great.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -42,12 +43,29 @@ class Waiter(Protocol):
         """Everything up to this ticket is."""
 
 
+class Done:
+    """What has been committed since the node started: numbers for who asks, nothing else."""
+
+    __slots__ = ("changes", "commits", "seconds", "written_bytes")
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.seconds = 0.0
+        """From when commits began until the loop heard of their end."""
+        self.written_bytes = 0
+        """Of messages and definitions, without what the store adds."""
+        self.changes = 0
+        """Entries appended, stretches deleted, and values put or removed."""
+
+
 class Commits:
     """The commits of one node.  Used from the loop's thread."""
 
     __slots__ = (
         "_batches",
+        "_began_s",
         "_held",
+        "_now_s",
         "_running_bytes",
         "_running_waiters",
         "_scribes",
@@ -55,13 +73,20 @@ class Commits:
         "_turn",
         "_waiters",
         "defined",
+        "done",
         "durable",
         "ticket",
         "waiting_bytes",
     )
 
-    def __init__(self, store: Store, turn: Turn) -> None:
+    def __init__(
+        self, store: Store, turn: Turn, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._now_s = now_s
+        self._began_s = 0.0
+        """When the commit that runs began."""
+        self.done = Done()
         self._turn = turn
         turn.record = self.flush
         self.ticket = 1
@@ -87,7 +112,17 @@ class Commits:
     @property
     def is_behind(self) -> bool:
         """Whether the disk is so far behind that publishers should wait."""
-        return self.waiting_bytes + self._running_bytes > BEHIND_BYTES
+        return self.unwritten_bytes > BEHIND_BYTES
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Of messages that were told and are not durable."""
+        return self.waiting_bytes + self._running_bytes
+
+    @property
+    def store_bytes(self) -> int:
+        """What is on disk, as of the last commit, without pages that are free."""
+        return self._store.used_bytes
 
     # What is to be written
 
@@ -163,6 +198,9 @@ class Commits:
         if not any(batches):  # all of it has been settled meanwhile
             self._finish()
             return
+        self._began_s = self._now_s()
+        self.done.written_bytes += sum(batch.size_bytes for batch in batches)
+        self.done.changes += sum(len(batch.changes) + len(batch.values) for batch in batches)
         for batch in batches[:-1]:
             self._store.submit(batch)
         self._store.submit(batches[-1], self._on_durable)
@@ -182,6 +220,8 @@ class Commits:
 
     def _on_durable(self) -> None:
         """The store has done a commit: tell who has waited and begin the next, in one turn."""
+        self.done.commits += 1
+        self.done.seconds += self._now_s() - self._began_s
         ends_turn = self._turn.begin()
         try:
             self._finish()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+from collections import Counter
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -105,6 +106,8 @@ class NodeCollector(Collector):
         yield from self._messages()
         yield from self._deliveries()
         yield from self._resources()
+        yield from self._durability()
+        yield from self._holding_back()
 
     def _identity(self) -> Iterator[Metric]:
         """Every dashboard of RabbitMQ joins on these two."""
@@ -258,6 +261,47 @@ class NodeCollector(Collector):
         ):
             if value is not None:
                 yield gauge(name, text, value)
+
+    def _durability(self) -> Iterator[Metric]:
+        """Each commit is one wait for the disk, so RabbitMQ's names for those tell of them."""
+        commits = self._services.commits
+        done = commits.done
+        yield counter("io_sync_ops", "Total number of I/O sync operations", done.commits)
+        yield counter("io_sync_time_seconds", "Total I/O sync time", done.seconds)
+        yield counter("io_write_bytes", "Total number of I/O bytes written", done.written_bytes)
+        yield CounterMetricFamily(
+            "fluffle_commit_changes",
+            "Entries, deletions and definitions that commits have written; with the number of "
+            "commits it says how large they are",
+            value=done.changes,
+        )
+        yield GaugeMetricFamily(
+            "fluffle_commit_waiting_bytes",
+            "Messages that are to be written and not on disk yet",
+            value=commits.unwritten_bytes,
+        )
+        yield GaugeMetricFamily(
+            "fluffle_store_bytes", "What the store holds on disk", value=commits.store_bytes
+        )
+
+    def _holding_back(self) -> Iterator[Metric]:
+        """Who is not read, and why; RabbitMQ has no name for it."""
+        connections = self._services.connections
+        family = GaugeMetricFamily(
+            "fluffle_connections_by_state", "Connections, by what they do or wait for"
+        )
+        states = Counter(connection.state for connection in connections)
+        for state in {"running", "flow", "blocking", "blocked", *states}:
+            labelled(family, states[state], state=state)
+        yield family
+        if self._per_object:
+            family = GaugeMetricFamily(
+                "fluffle_connection_blocked", "Connections that an alarm keeps from publishing"
+            )
+            for connection in connections:
+                if connection.state == "blocked":
+                    labelled(family, connection=connection.name)
+            yield family
 
 
 def gauge(name: str, text: str, value: float | None = None) -> GaugeMetricFamily:

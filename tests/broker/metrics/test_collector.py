@@ -10,6 +10,7 @@ from fluffle.broker.config import Config
 from fluffle.broker.metrics.collector import NodeCollector
 from fluffle.broker.metrics.endpoint import page
 from fluffle.protocol.methods import Basic, make
+from fluffle.protocol.properties import Properties
 from tests.support.edge import Edge
 
 CONFIG = Config(node_name="fluffle@test", memory_bytes_max=7_000)
@@ -91,6 +92,10 @@ def test_every_name_of_the_overview_is_there(node: Node, monkeypatch: pytest.Mon
     assert set(OVERVIEW.split()) <= names(node.scrape())
 
 
+IO = ("io_sync_ops", "io_sync_time_seconds", "io_write_bytes")
+"""Of RabbitMQ's names for what it does to its disk, those that have a counterpart."""
+
+
 def test_messages_are_followed_through_the_broker(node: Node) -> None:
     client = node.edge.connect()
     client.declare()
@@ -161,6 +166,39 @@ def test_resources_and_alarms(node: Node) -> None:
     node.edge.services.alarms.set("memory", low=True)
     assert node.value("rabbitmq_alarms_memory_used_watermark") == 1
     assert node.value("rabbitmq_alarms_free_disk_space_watermark") == 0
+
+
+def test_commits_are_counted_with_their_size(node: Node) -> None:
+    client = node.edge.connect()
+    client.declare("q", durable=True)
+    before = {name: node.value(f"rabbitmq_{name}_total") for name in IO}
+    changes = node.value("fluffle_commit_changes_total")
+    client.publish(b"x" * 1_000, b"y" * 1_000, properties=Properties(delivery_mode=2))
+    after = {name: node.value(f"rabbitmq_{name}_total") for name in IO}
+    assert after["io_sync_ops"] == before["io_sync_ops"] + 1
+    assert after["io_sync_time_seconds"] > before["io_sync_time_seconds"]
+    assert 2_000 <= after["io_write_bytes"] - before["io_write_bytes"] <= 2_200
+    assert node.value("fluffle_commit_changes_total") == changes + 1, "a batch is one entry"
+    assert node.value("fluffle_commit_waiting_bytes") == 0
+    assert node.value("fluffle_store_bytes") > 2_000
+
+
+def test_who_is_blocked_is_told(node: Node) -> None:
+    publisher, consumer = node.edge.connect(), node.edge.connect()
+    node.edge.services.alarms.set("memory", low=True)
+    publisher.publish(b"x")
+    by_state = "fluffle_connections_by_state"
+    assert node.value(by_state, state="blocked") == node.value(by_state, state="blocking") == 1
+    blocked = [
+        dict(labels)["connection"]
+        for name, labels in node.scrape(per_object=True)
+        if name == "fluffle_connection_blocked"
+    ]
+    assert blocked == [publisher.connection.name]
+    node.edge.services.alarms.set("memory", low=False)
+    assert node.value(by_state, state="blocked") == 0
+    assert node.value(by_state, state="running") == 2
+    assert consumer.connection.state == "running"
 
 
 def test_openmetrics_is_told_to_who_asks_for_it(node: Node) -> None:
