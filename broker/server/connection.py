@@ -130,9 +130,7 @@ class Connection(asyncio.Protocol):
         if self._intake.holds("unread"):
             self._timers.pop("unread").cancel()
             self._intake.release("unread")
-        if self._intake.holds("asking"):
-            self._intake.release("asking")
-            self.services.call_soon(self._act)
+        self._act_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.close_reason:
@@ -162,9 +160,8 @@ class Connection(asyncio.Protocol):
         """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
         busy = self.services.connections.busy
         busy.discard(self)
-        if self.outlet.is_draining and self._is_asking:
+        if self._intake.holds("alarm") or (self.outlet.is_draining and self._is_asking):
             self._intake.hold("busy")
-            self._intake.hold("asking")  # until `resume_writing`
             return
         ends_turn = self.services.turn.begin()
         try:
@@ -180,6 +177,12 @@ class Connection(asyncio.Protocol):
             self._intake.release("busy")
         elif self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
+            self._act_later()
+
+    def _act_later(self) -> None:
+        """Go on in the next turn, if there is anything to go on with."""
+        busy = self.services.connections.busy
+        if self._intake.holds("busy") and self not in busy:
             busy.add(self)
             self.services.call_soon(self._act)
 
@@ -235,7 +238,8 @@ class Connection(asyncio.Protocol):
         if channel is None:
             return 1
         if self.services.alarms.reason:
-            self._block()
+            self._put_back([batch])
+            return self._block()
         return on_publishes(channel, batch, self._put_back)
 
     def _put_back(self, runs: list[Publishes]) -> None:
@@ -245,7 +249,7 @@ class Connection(asyncio.Protocol):
     def _on_message_started(self, occurrence: MessageStarted) -> int:
         """The rest of it is only read if it may be published at all."""
         if self._channel(occurrence.channel) is not None and self.services.alarms.reason:
-            self._block()
+            return self._block()
         return 1
 
     def _on_acks(self, acks: Acks) -> int:
@@ -317,6 +321,7 @@ class Connection(asyncio.Protocol):
         self.end_session()
         self._debt.forgive()
         self._intake.release("alarm")  # close-ok has to be read
+        self._act_later()
         self.send(lifecycle.close_for(Methods.Close, error, ids))
         self._drop_later()
 
@@ -464,19 +469,19 @@ class Connection(asyncio.Protocol):
             self._transport.write(HEARTBEAT_FRAME)
         self._beat_later()
 
-    def _block(self) -> None:
-        """A resource alarm is raised and this connection publishes: do not read it."""
-        if self._intake.holds("alarm"):
-            return
+    def _block(self) -> int:
+        """A resource alarm is raised and this connection publishes: neither read it nor act."""
         self._intake.hold("alarm")
         if self.handshake.wants_blocked:
             self.send(make(Methods.Blocked, reason=self.services.alarms.reason))
+        return TURN_COST_MAX
 
     def _on_alarm(self) -> None:
         """An alarm was raised or cleared; only the last one cleared ends a block."""
         if self.services.alarms.reason or not self._intake.holds("alarm"):
             return
         self._intake.release("alarm")
+        self._act_later()
         if self.handshake.wants_blocked:
             self.send(make(Methods.Unblocked))
 

@@ -19,6 +19,9 @@ CONNECTIONS_CLOSED = "rabbitmq_connections_closed_total"
 VOLATILE = ("queue_type", "rabbit_volatile_queue")
 """Direct reply-to has this type of queue since 4.2."""
 
+DISK = "rabbitmq_io_"
+"""What a disk is asked for is each broker's own business; the names and types are the same."""
+
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
@@ -97,6 +100,7 @@ def test_both_brokers_count_alike(tmp_path: Path) -> None:
         if sample[0].endswith("_total")
         and VOLATILE not in sample[1]
         and sample[0] != CONNECTIONS_CLOSED
+        and not sample[0].startswith(DISK)
     }
     assert len(counted) == 23
     assert counted == {sample: theirs.get(sample) for sample in counted}
