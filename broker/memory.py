@@ -144,12 +144,16 @@ class MemoryWatch:
 
 
 def resident_bytes() -> int | None:
-    """Resident memory of this process; None where there is no /proc."""
+    """Resident memory of this process, without pages of files; None where there is no /proc.
+
+    Those of the store are as many as it holds and was asked for, and the system takes them back
+    whenever it needs them: a backlog on disk must not count as one in memory.
+    """
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        _total, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
     except OSError:
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def return_free_memory() -> None:

@@ -17,6 +17,7 @@ class Sample:
     """One look at a process."""
 
     resident_mib: float
+    """Without pages of files, which are the system's to keep or to drop."""
     files: int
     threads: int
     cpu_s: float
@@ -30,7 +31,7 @@ def look(pid: int) -> Sample:
     )
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
     return Sample(
-        resident_mib=int(status["VmRSS"].split()[0]) / 1024,
+        resident_mib=int(status["RssAnon"].split()[0]) / 1024,
         files=len(list((folder / "fd").iterdir())),
         threads=int(status["Threads"]),
         cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_PER_S,

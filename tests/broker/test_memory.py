@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,20 @@ def test_resident_memory_is_that_of_this_process() -> None:
     grown_bytes = resident_bytes()
     assert grown_bytes is not None
     assert grown_bytes > used_bytes + len(ballast) // 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc")
+def test_pages_of_files_are_not_counted(tmp_path: Path) -> None:
+    """A store maps its file, and what was read of it stays as long as the system likes."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * (64 << 20))
+    used_bytes = resident_bytes()
+    assert used_bytes is not None
+    with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as mapped:
+        assert sum(mapped[:: 1 << 12]) == 16_384 * ord("x")
+        mapped_bytes = resident_bytes()
+    assert mapped_bytes is not None
+    assert mapped_bytes < used_bytes + (16 << 20)
 
 
 def test_without_proc_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
