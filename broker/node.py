@@ -19,7 +19,7 @@ from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.verbs import VERBS
-from fluffle.broker.definitions.catalogue import Catalogue, Kept
+from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.first_start import first_start, load_definitions
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
@@ -133,20 +133,17 @@ class Node:
                 image=image,
             )
 
-        image = durability.image
-        try:
-            vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
-        except BaseException:
-            durability.close(())
-            raise
         access = Access(
             loopback_users=self._config.loopback_users,
             verifier=Verifier(self._run_elsewhere),
             facts=durability.facts,
-            tables=image.tables,
+            tables=durability.image.tables,
         )
-        kept = Kept(durability.facts, image)
-        return Catalogue(access, vhosts, make_vhost, durability.facts, kept)
+        try:
+            return restored(durability.image, durability.facts, access, make_vhost)
+        except BaseException:
+            durability.close(())
+            raise
 
     async def _open(self, turn: Turn) -> None:
         """Let clients in."""

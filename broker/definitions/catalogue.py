@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.facts import FORGOTTEN, Facts, Key, Kind
-from fluffle.broker.recording.image import KEPT, Entry, Image
+from fluffle.broker.recording.image import KEPT, Entry, Image, VhostImage
 from fluffle.broker.vhost import VirtualHost
 
 
@@ -50,6 +50,12 @@ class Kept:
         self._facts.remove(kind, key)
 
 
+class MakeVhost(Protocol):
+    """Makes a virtual host: a new one, or one that was there."""
+
+    def __call__(self, name: str, image: VhostImage | None = None) -> VirtualHost: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """The definable parts of a node."""
@@ -57,7 +63,7 @@ class Catalogue:
     access: Access
     vhosts: dict[str, VirtualHost]
     """For reading."""
-    make_vhost: Callable[[str], VirtualHost]
+    make_vhost: MakeVhost
     facts: Facts = FORGOTTEN
     kept: Kept = field(default_factory=Kept)
 
@@ -79,3 +85,9 @@ class Catalogue:
                 vhost.delete_queue(queue)
             vhost.topology.clear()
             self.facts.remove(Kind.VHOST, (name,))
+
+
+def restored(image: Image, facts: Facts, access: Access, make_vhost: MakeVhost) -> Catalogue:
+    """What was remembered, and `access` which was made of its tables.  StorageError."""
+    vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
+    return Catalogue(access, vhosts, make_vhost, facts, Kept(facts, image))

@@ -45,8 +45,10 @@ def test_what_is_durable_survives_a_kill_and_the_rest_does_not(daemon: Daemon) -
     connection = amqp.Connection(f"127.0.0.1:{daemon.port}")
     connection.connect()
     channel = connection.channel()
-    for name, durable in (("kept", True), ("lost", False)):
+    durability = (("kept", True), ("lost", False))
+    for name, durable in durability:
         channel.exchange_declare(name, "topic", durable=durable, auto_delete=False)
+    for name, durable in durability:
         channel.queue_declare(
             name, durable=durable, auto_delete=False, arguments={"x-max-length": 100}
         )
@@ -62,7 +64,7 @@ def test_what_is_durable_survives_a_kill_and_the_rest_does_not(daemon: Daemon) -
     channel.queue_declare("deleted", durable=True, auto_delete=False)
     channel.queue_delete("deleted")
     daemon.kill()
-    connection.collect()
+    connection.transport.sock.close()
     daemon.start()
     found = {
         (kind, name)

@@ -1,0 +1,339 @@
+"""Any changes, then a restart: what was durable is there, as it was when the last commit began.
+
+The model is the catalogue itself, of which only what must outlive the process is looked at.  In
+half of the runs commits are so small that a crash comes between changes that were made together:
+then what comes up need not be what was, but it must make sense.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from fluffle.broker import commits
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.access.passwords import PasswordHash
+from fluffle.broker.access.permissions import Permission, TopicPermission
+from fluffle.broker.access.users import User
+from fluffle.broker.definitions.catalogue import Catalogue, restored
+from fluffle.broker.durability import Durability
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.facts import Kind
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.recording.image import Entry, VhostImage
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.types import FieldTable
+from fluffle.storage import store as storage
+from fluffle.storage.disk import Disk
+from fluffle.storage.environment import open_environment
+from fluffle.storage.memory import MemoryDisk
+from tests.storage.support import ManualWriter
+from tests.support.store import open_store
+
+OWNER = object()
+NAMES = st.sampled_from(["a", "b", "c\udcff", "\N{RABBIT}"])
+USERS = st.sampled_from(["guest", "zoë"])
+VHOSTS = st.sampled_from(["/", "w"])
+SOURCES = NAMES | st.sampled_from(["amq.topic", "amq.fanout"])
+ARGUMENTS: st.SearchStrategy[FieldTable] = st.sampled_from(
+    [
+        {},
+        {"n": ("l", 1)},
+        {"n": ("s", 1)},
+        {"n": ("d", 0.0), "m": ("F", {"x": ("T", 5), "y": ("A", [("V", None), ("x", b"\0")])})},
+        {"m": ("F", {"y": ("A", [("V", None), ("x", b"\0")]), "x": ("T", 5)}), "n": ("d", -0.0)},
+        {"\udcfe": ("D", (2, 314))},
+    ]
+)
+LIMITS = st.none() | st.integers(-1, 2**40)
+PASSWORDS = st.none() | st.builds(PasswordHash, st.text(max_size=5))
+BINDINGS = st.builds(
+    Binding, SOURCES, NAMES, st.sampled_from(DestinationKind), st.sampled_from(["", "k"]), ARGUMENTS
+)
+ENTRIES: dict[Kind, Entry] = {
+    Kind.POLICY: {"name": "p", "definition": {"max-length": 10**30}, "pattern": "é\x00"},
+    Kind.PARAMETER: {"component": "c", "name": "p", "value": [1.5, None]},
+    Kind.GLOBAL_PARAMETER: {"name": "g", "value": {"deep": [[["x"]]]}},
+}
+
+
+class Sink:
+    def room(self, consumer: Consumer) -> int:
+        return 0
+
+    def reserve(self, handout: Handout) -> None:
+        """There is no room."""
+
+    def deliver(self, handout: Handout) -> None:
+        """There is no room."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """Nobody is there to be told."""
+
+
+def durable_part(catalogue: Catalogue) -> dict[str, Any]:
+    """What must come up again."""
+    access, kept = catalogue.access, catalogue.kept
+    return {
+        "users": dict(access.users),
+        "permissions": dict(access.permissions),
+        "topic permissions": dict(access.topic_permissions),
+        "kept": [
+            sorted(entries, key=str)
+            for entries in (kept.policies, kept.parameters, kept.global_parameters)
+        ],
+        "vhosts": {name: durable_in(vhost) for name, vhost in catalogue.vhosts.items()},
+    }
+
+
+def durable_in(vhost: VirtualHost) -> tuple[object, ...]:
+    specs = [spec for spec in vhost.topology.exchanges() if spec.durable]
+    exchanges = {spec.name: spec for spec in specs if spec not in PREDECLARED}
+    queues = {name: queue for name, queue in vhost.queues.items() if queue.spec.durable}
+    ends = {
+        DestinationKind.QUEUE: frozenset(queues),
+        DestinationKind.EXCHANGE: frozenset(spec.name for spec in specs),
+    }
+    bindings = {
+        binding: tuple(binding.arguments)
+        for spec in specs
+        for binding in vhost.topology.bindings_from(spec.name)
+        if binding.destination in ends[binding.destination_kind]
+    }
+    journals = {name: queue.journal and queue.journal.groups for name, queue in queues.items()}
+    kept = {name: queue.spec for name, queue in queues.items()}
+    return vhost.settings, exchanges, kept, journals, bindings
+
+
+class RestartMachine(RuleBasedStateMachine):
+    make_disk: ClassVar[Callable[[], Callable[[], Disk]]]
+    """A new disk, as something that opens it."""
+    is_torn: ClassVar[bool]
+    """Whether a crash may come between changes that were told in one go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open_disk = type(self).make_disk()
+        self.expected: dict[int, dict[str, Any]] = {}
+        """What is on disk once the commit with that ticket has been done."""
+        self.boot()
+        self.expected[0] = durable_part(self.catalogue)
+
+    def boot(self) -> None:
+        self.store = open_store(self.open_disk(), self.writer_on)
+        self.durability = durability = Durability(self.store, Turn(lambda _act: None))
+
+        def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
+            facts, journals = durability.facts, durability.journals
+            return VirtualHost(
+                name, touch=lambda _: None, journals=journals, facts=facts, image=image
+            )
+
+        access = Access(facts=durability.facts, tables=durability.image.tables)
+        self.catalogue = restored(durability.image, durability.facts, access, make_vhost)
+        durability.forget()
+
+    def writer_on(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
+        self.writer = ManualWriter(disk, wake)
+        return self.writer
+
+    def change(self, act: Callable[[], object]) -> None:
+        """Do something that may be refused."""
+        with contextlib.suppress(BrokerError):
+            act()
+
+    # Users and rights
+
+    @rule(user=st.builds(User, USERS, PASSWORDS, st.just(("t",)), st.builds(UserLimits, LIMITS)))
+    def put_user(self, user: User) -> None:
+        self.catalogue.access.put_user(user)
+
+    @rule(name=USERS)
+    def delete_user(self, name: str) -> None:
+        self.catalogue.access.delete_user(name)
+
+    @rule(user=USERS, vhost=VHOSTS, given=st.booleans())
+    def permission(self, user: str, vhost: str, *, given: bool) -> None:
+        access = self.catalogue.access
+        if given:
+            access.put_permission(user, vhost, Permission(".*", user, ""))
+        else:
+            access.clear_permission(user, vhost)
+
+    @rule(user=USERS, vhost=VHOSTS, exchange=NAMES, given=st.booleans())
+    def topic_permission(self, user: str, vhost: str, exchange: str, *, given: bool) -> None:
+        access = self.catalogue.access
+        if given:
+            access.put_topic_permission(user, vhost, exchange, TopicPermission("^{username}", ""))
+        else:
+            access.clear_topic_permission(user, vhost, exchange)
+
+    # Virtual hosts
+
+    @rule(vhost=VHOSTS)
+    def make(self, vhost: str) -> None:
+        self.catalogue.vhost(vhost)
+
+    @rule(vhost=VHOSTS)
+    def unmake(self, vhost: str) -> None:
+        self.catalogue.delete_vhost(vhost)
+
+    @rule(vhost=VHOSTS, limit=LIMITS, metadata=st.none() | st.just({"tags": ["é"]}))
+    def configure(
+        self, vhost: str, limit: int | None, metadata: Mapping[str, object] | None
+    ) -> None:
+        limits = None if limit is None else VhostLimits(max_connections=limit)
+        self.catalogue.vhost(vhost).change(limits=limits, metadata=metadata)
+
+    @rule(kind=st.sampled_from(sorted(ENTRIES)), vhost=VHOSTS)
+    def keep(self, kind: Kind, vhost: str) -> None:
+        where = {} if kind is Kind.GLOBAL_PARAMETER else {"vhost": vhost}
+        self.catalogue.kept.put(kind, where | ENTRIES[kind])
+
+    # Exchanges, queues, bindings
+
+    @rule(
+        vhost=VHOSTS,
+        spec=st.builds(
+            ExchangeSpec,
+            NAMES,
+            st.sampled_from(["direct", "topic", "headers"]),
+            st.booleans(),
+            st.booleans(),
+            st.booleans(),
+            ARGUMENTS,
+        ),
+    )
+    def declare_exchange(self, vhost: str, spec: ExchangeSpec) -> None:
+        self.change(lambda: self.catalogue.vhost(vhost).topology.declare(spec))
+
+    @rule(vhost=VHOSTS, name=SOURCES)
+    def delete_exchange(self, vhost: str, name: str) -> None:
+        self.change(lambda: self.catalogue.vhost(vhost).topology.delete(name))
+
+    @rule(
+        vhost=VHOSTS,
+        declared=st.builds(
+            Declaration, NAMES, st.booleans(), st.booleans(), st.booleans(), ARGUMENTS
+        ),
+    )
+    def declare_queue(self, vhost: str, declared: Declaration) -> None:
+        self.change(lambda: self.catalogue.vhost(vhost).declare_queue(declared, OWNER))
+
+    @rule(vhost=VHOSTS, name=NAMES, how=st.sampled_from(["delete", "cancel", "publish", "owner"]))
+    def touch_queue(self, vhost: str, name: str, how: str) -> None:
+        host = self.catalogue.vhost(vhost)
+        queue = host.queues.get(name)
+        if how == "owner":
+            host.drop_owned(OWNER)
+        elif queue is None:
+            return
+        elif how == "delete":
+            host.delete_queue(queue)
+        elif how == "publish":
+            queue.enqueue(host.origin("", name), [b"m"] * 3, 3, persistent=True)
+        else:
+            consumer = Consumer("c", queue, Sink(), shared=SharedCredit(), no_ack=False)
+            host.attach(consumer)
+            host.detach(consumer)
+
+    @rule(vhost=VHOSTS, binding=BINDINGS, is_new=st.booleans() | st.just(True))
+    def bind(self, vhost: str, binding: Binding, *, is_new: bool) -> None:
+        host = self.catalogue.vhost(vhost)
+        self.change(lambda: (host.bind if is_new else host.unbind)(binding, OWNER))
+
+    # Commits and ends
+
+    @rule()
+    def begin_commit(self) -> None:
+        ticket = self.durability.commits.ticket
+        self.durability.commits.flush()
+        if self.durability.commits.ticket > ticket:
+            self.expected[ticket] = durable_part(self.catalogue)
+
+    @rule()
+    def end_commit(self) -> None:
+        ticket = self.durability.commits.ticket
+        was_told = durable_part(self.catalogue)
+        self.writer.step()
+        if self.durability.commits.ticket > ticket:  # the next one has begun
+            self.expected[ticket] = was_told
+
+    @rule()
+    def crash(self) -> None:
+        expected = self.expected[self.durability.commits.durable]
+        self.boot()
+        if not self.is_torn:
+            assert durable_part(self.catalogue) == expected
+        self.begin_again()
+
+    @rule()
+    def stop(self) -> None:
+        was = durable_part(self.catalogue)
+        self.durability.close(
+            queue for vhost in self.catalogue.vhosts.values() for queue in vhost.queues.values()
+        )
+        self.boot()
+        assert durable_part(self.catalogue) == was
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """There is no log without its queue."""
+        self.expected = {0: durable_part(self.catalogue)}
+        groups: set[int] = set()
+        for vhost in self.catalogue.vhosts.values():
+            for queue in vhost.queues.values():
+                assert queue.journal is not None
+                groups.update(queue.journal.groups)
+        assert set(self.store.log.groups()) <= groups
+
+
+def new_in_memory() -> Callable[[], Disk]:
+    disk = MemoryDisk()
+    return lambda: disk
+
+
+def new_on_disk(folder: Path) -> Callable[[], Disk]:
+    directory = Path(mkdtemp(dir=folder))
+    opened: list[Disk] = []
+
+    def open_again() -> Disk:
+        while opened:
+            opened.pop().close()
+        opened.append(open_environment(directory))
+        return opened[0]
+
+    return open_again
+
+
+@pytest.mark.parametrize("is_torn", [False, True], ids=["whole", "torn"])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("memory", 100), pytest.param("lmdb", 30, marks=pytest.mark.slow)]
+)
+def test_what_is_durable_comes_up(
+    kind: str, count: int, is_torn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_torn:
+        monkeypatch.setattr(commits, "BATCH_BYTES_MAX", 100)
+        monkeypatch.setattr(storage, "COMMIT_BYTES_MAX", 100)
+    make = new_in_memory if kind == "memory" else partial(new_on_disk, tmp_path)
+    members = {"make_disk": staticmethod(make), "is_torn": is_torn}
+    run_state_machine_as_test(
+        type("Machine", (RestartMachine,), members),
+        settings=settings(max_examples=count, stateful_step_count=40),
+    )
