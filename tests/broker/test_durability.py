@@ -1,0 +1,144 @@
+"""The durable side of a node: what is removed together, and what it does not start on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker import commits
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.permissions import Permission
+from fluffle.broker.definitions.catalogue import Catalogue, restored
+from fluffle.broker.durability import Durability, open_durability
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.recording.image import VhostImage
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+from fluffle.storage import store as storage
+from fluffle.storage.batch import Batch
+from fluffle.storage.disk import Disk
+from fluffle.storage.errors import StorageError
+from fluffle.storage.memory import MemoryDisk
+from tests.storage.support import ManualWriter
+from tests.support.store import open_store
+
+
+class Rig:
+    """A node's catalogue on a disk that is moved by hand."""
+
+    def __init__(self, disk: MemoryDisk) -> None:
+        self.disk = disk
+        self.store = open_store(disk, self._make_writer)
+        self.durability = durability = Durability(self.store, Turn(lambda _act: None))
+
+        def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
+            facts, journals = durability.facts, durability.journals
+            return VirtualHost(
+                name, touch=lambda _: None, journals=journals, facts=facts, image=image
+            )
+
+        access = Access(facts=durability.facts, tables=durability.image.tables)
+        self.catalogue: Catalogue = restored(durability.image, durability.facts, access, make_vhost)
+
+    def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
+        self._writer = ManualWriter(disk, wake)
+        return self._writer
+
+    def step(self) -> bool:
+        """Do one commit, if there is one to do."""
+        self.durability.commits.flush()
+        return self._writer.step()
+
+    def has(self) -> tuple[int, int, int, int]:
+        """How many virtual hosts, queues, messages, and logs."""
+        vhosts = self.catalogue.vhosts.values()
+        queues = [queue for vhost in vhosts for queue in vhost.queues.values()]
+        messages = sum(queue.ready_count for queue in queues)
+        return len(vhosts), len(queues), messages, len(self.store.log.groups())
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """A virtual host with three queues of one message, each bound twice."""
+    monkeypatch.setattr(commits, "BATCH_BYTES_MAX", 1)
+    monkeypatch.setattr(storage, "COMMIT_BYTES_MAX", 1)
+    rig = Rig(MemoryDisk())
+    vhost = rig.catalogue.vhost("v")
+    vhost.topology.declare(ExchangeSpec("x", durable=True))
+    for name in ("q", "r", "s"):
+        queue = vhost.declare_queue(Declaration(name, durable=True), None)
+        for source in ("x", "amq.topic"):
+            vhost.bind(Binding(source, name, DestinationKind.QUEUE, ""), None)
+        queue.enqueue(vhost.origin("", name), [b"m"], 1, persistent=True)
+    rig.catalogue.access.put_permission("u", "v", Permission())
+    return rig
+
+
+def crash_at_every_commit(rig: Rig) -> list[tuple[int, int, int, int]]:
+    """What comes up if the process ends before the first commit, the second, and so on."""
+    found = [Rig(rig.disk.after_power_loss()).has()]
+    while rig.step():
+        found.append(Rig(rig.disk.after_power_loss()).has())
+    return found
+
+
+def test_what_is_made_comes_up_at_every_commit(rig: Rig) -> None:
+    found = crash_at_every_commit(rig)
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == ((0, 0, 0, 0), (1, 3, 3, 3))
+    assert len(found) > 5
+
+
+def test_a_queue_goes_with_its_bindings_and_messages_or_not_at_all(rig: Rig) -> None:
+    crash_at_every_commit(rig)
+    vhost = rig.catalogue.vhosts["v"]
+    vhost.delete_queue(vhost.queues["q"])
+    assert crash_at_every_commit(rig) == [(1, 3, 3, 3), (1, 2, 2, 2)]
+
+
+def test_a_virtual_host_goes_with_all_that_is_in_it_or_not_at_all(rig: Rig) -> None:
+    crash_at_every_commit(rig)
+    rig.catalogue.delete_vhost("v")
+    assert crash_at_every_commit(rig) == [(1, 3, 3, 3), (0, 0, 0, 0)]
+    assert rig.store.catalog.by_kind() == {}
+
+
+def test_a_queue_that_is_made_again_has_nothing_of_the_old_one(rig: Rig) -> None:
+    vhost = rig.catalogue.vhosts["v"]
+    old = vhost.queues["q"].journal
+    vhost.delete_queue(vhost.queues["q"])
+    new = vhost.declare_queue(Declaration("q", durable=True), None).journal
+    assert old is not None
+    assert new is not None
+    assert not set(old.groups) & set(new.groups)
+    assert crash_at_every_commit(rig)[-1] == (1, 3, 2, 2)
+
+
+def test_kinds_of_a_later_version_are_refused() -> None:
+    disk = MemoryDisk()
+    store = open_store(disk)
+    batch = Batch()
+    batch.put("shovel", b"s", b"")
+    store.submit(batch)
+    store.flush()
+    with pytest.raises(StorageError, match=r"does not know: shovel; nothing has been changed"):
+        Rig(disk)
+
+
+async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
+    def fail(error: StorageError) -> None:
+        raise error
+
+    turn = Turn(asyncio.get_running_loop().call_soon)
+    first = open_durability(tmp_path, turn, on_fatal=fail)
+    first.commits.put("shovel", b"s", b"")
+    first.close(())
+    first.close(())  # which a node does that could not listen
+    for _ in range(2):
+        with pytest.raises(StorageError, match="does not know: shovel"):
+            open_durability(tmp_path, turn, on_fatal=fail)

@@ -1,0 +1,22 @@
+"""Facts that are kept as they are told, for tests of those who tell them."""
+
+from fluffle.broker.facts import Key, Kind
+
+
+class ToldFacts:
+    """What is so, by kind and name, and how often something was told."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[Kind, Key], object] = {}
+        self.told = 0
+
+    def put(self, kind: Kind, key: Key, value: object) -> None:
+        self.told += 1
+        self.known[kind, key] = value
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        self.told += 1
+        del self.known[kind, key]
+
+    def names(self, kind: Kind) -> list[Key]:
+        return sorted(key for known, key in self.known if known is kind)
