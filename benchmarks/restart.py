@@ -100,11 +100,11 @@ class Making:
     def fill(self, queue_name: str, count: int, together: int) -> None:
         """Publish `count` messages to a new queue, so many with each commit."""
         queue = self.vhost.declare_queue(Declaration(queue_name, durable=True), None)
-        origin = self.vhost.origin("", queue_name)
+        origins = [self.vhost.origin("", queue_name)] * together
         properties = encode_properties(Properties(delivery_mode=2))
         contents = [build_content(properties, bytes(BODY_BYTES))] * together
         for _ in range(count // together):
-            queue.enqueue(origin, contents, together * len(contents[0]), persistent=True)
+            queue.enqueue(origins, contents, together * len(contents[0]), persistent=True)
             self.durability.commits.flush()
 
     def end(self) -> None:

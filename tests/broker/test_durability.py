@@ -74,7 +74,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
         queue = vhost.declare_queue(Declaration(name, durable=True), None)
         for source in ("x", "amq.topic"):
             vhost.bind(Binding(source, name, DestinationKind.QUEUE, ""), None)
-        queue.enqueue(vhost.origin("", name), [b"m"], 1, persistent=True)
+        queue.enqueue([vhost.origin("", name)], [b"m"], 1, persistent=True)
     rig.catalogue.access.put_permission("u", "v", Permission())
     return rig
 

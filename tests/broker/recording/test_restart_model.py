@@ -294,7 +294,7 @@ class TopologyMachine(RestartMachine):
         elif how == "delete":
             host.delete_queue(queue)
         elif how == "publish":
-            queue.enqueue(host.origin("", name), [b"m"] * 3, 3, persistent=True)
+            queue.enqueue([host.origin("", name)] * 3, [b"m"] * 3, 3, persistent=True)
         else:
             consumer = Consumer("c", queue, Sink(), shared=SharedCredit(), no_ack=False)
             host.attach(consumer)
