@@ -15,11 +15,16 @@ from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.passwords import ARGON2, hashed
 from fluffle.broker.access.users import User
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.node import CAPABILITIES, Node, random_name, server_properties
 from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Outcome
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
+from tests.broker.recording.test_restart_model import Sink
 
 
 @pytest.fixture
@@ -84,6 +89,70 @@ async def test_a_node_starts_with_definitions(
     messages = [record.getMessage() for record in caplog.records]
     assert messages == ["definition_skipped", "not_yet_in_effect"]
     await node.stop("shutdown")
+
+
+async def test_the_users_of_the_first_start_are_made_once(config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "definitions.json"
+    file.write_text(json.dumps({"users": [{"name": "file", "password_hash": ""}], "vhosts": []}))
+    config = dataclasses.replace(config, users={"guest": "guest", "u": "p"}, definitions=file)
+    for deleted, left in (("u", ["file", "guest"]), ("guest", ["file"]), ("file", [])):
+        node = Node(config)
+        await node.start()
+        node.catalogue.access.delete_user(deleted)
+        node.catalogue.delete_vhost("/")
+        assert sorted(node.catalogue.access.users) == left
+        await node.stop("shutdown")
+    last = Node(config)
+    await last.start()
+    # The file names its user at each start, as RabbitMQ's load_definitions does.
+    assert list(last.catalogue.access.users) == ["file"]
+    assert last.catalogue.vhosts == {}
+    await last.stop("shutdown")
+
+
+async def test_a_first_start_that_was_cut_short_is_one_again(config: Config) -> None:
+    node = Node(dataclasses.replace(config, definitions=config.data_dir / "missing"))
+    with pytest.raises(DefinitionsError):
+        await node.start()
+    node = Node(config)
+    await node.start()
+    assert list(node.catalogue.access.users) == ["guest"]
+    await node.stop("shutdown")
+
+
+def holder(queue: Queue) -> Consumer:
+    return Consumer("c", queue, Sink(), shared=SharedCredit(), no_ack=False)
+
+
+async def test_a_start_that_fails_forgets_nothing(config: Config, tmp_path: Path) -> None:
+    """What was seen before the last stop in order is still known after it."""
+    first = Node(config)
+    await first.start()
+    vhost = first.catalogue.vhosts["/"]
+    queue = vhost.declare_queue(Declaration("q", durable=True), None)
+    queue.enqueue([vhost.origin("", "q")] * 2, [b"1", b"2"], 2, persistent=True)
+    seen = queue.get(holder(queue))
+    assert seen is not None
+    queue.settle(seen, 0, 1, Outcome.LOST)
+    await first.stop("shutdown")
+
+    (tmp_path / "other").mkdir()
+    other = Node(dataclasses.replace(config, data_dir=tmp_path / "other"))
+    await other.start()
+    taken = ListenAddress(*other.addresses["amqp"])
+    failed = Node(dataclasses.replace(config, listen=taken))
+    with pytest.raises(OSError, match="in use"):
+        await failed.start()
+    await other.stop("shutdown")
+
+    last = Node(config)
+    await last.start()
+    queue = last.catalogue.vhosts["/"].queues["q"]
+    handouts = [queue.get(holder(queue)) for _ in range(2)]
+    assert [
+        (handout.contents, handout.redelivered) for handout in handouts if handout is not None
+    ] == [([b"1"], True), ([b"2"], False)]
+    await last.stop("shutdown")
 
 
 async def test_a_slow_password_is_compared_beside_the_loop(config: Config) -> None:
