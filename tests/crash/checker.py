@@ -254,7 +254,7 @@ class Checker:
     def _looked(self, event: Looked) -> None:
         known = self._there.get(event.queue, False)
         if known is not None and known is not event.found:
-            self._breach(f"queue {event.queue} is {'there' if event.found else 'not there'}")
+            self._breach(f"{event.queue} is {'there' if event.found else 'not there'}")
         self._there[event.queue] = event.found
 
     def _run_ended(self, _event: RunEnded) -> None:

@@ -9,20 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Event as Flag
 from threading import Thread
+from typing import TypeAlias
 
+from fluffle.broker.commands.client import Unreachable
 from fluffle.storage.environment import open_environment
 from fluffle.storage.store import Store
 from tests.crash import roles
+from tests.crash.administering import Operator
 from tests.crash.checker import Checker, Report
 from tests.crash.history import Event, RunEnded, Strange
 from tests.crash.roles import CHURN, DURABLE, ROLES, STEADY, TRANSIENT, Role
 from tests.crash.witness import Ended, Witness
 from tests.support.daemon import Daemon
 from tests.support.store import InstantWriter, raise_it
+
+Play: TypeAlias = Callable[[Random], None]
+"""What a thread does until the node is gone."""
 
 RUN_S = (0.02, 0.8)
 """How long clients work before the kill."""
@@ -86,6 +93,7 @@ class Driver:
             for act in (empty_all, look_whether_empty):
                 self._start()
                 self._with_witness(act.__name__, act)
+                delete_vhosts(self._daemon, self._history.append)
                 self._end(self._daemon.kill)
             self._checker.finish()
             outcome.report.unexpected += what_is_left(self._daemon.data_dir)
@@ -113,9 +121,13 @@ class Driver:
         self._start()
         self._with_witness("setup", roles.set_up)
         is_over, gone = Flag(), Flag()
+        plays: dict[str, Play] = {
+            name: partial(self._act_as, name, role) for name, role in ROLES.items()
+        }
+        plays["operator"] = self._administer
         threads = [
-            Thread(target=self._play, args=(name, role, is_over, gone))
-            for name, role in ROLES.items()
+            Thread(target=self._play, args=(name, play, is_over, gone))
+            for name, play in plays.items()
         ]
         for thread in threads:
             thread.start()
@@ -138,21 +150,23 @@ class Driver:
         self._history.clear()
         self._run += 1
 
-    def _play(self, name: str, role: Role, is_over: Flag, gone: Flag) -> None:
+    def _play(self, name: str, play: Play, is_over: Flag, gone: Flag) -> None:
         """A client's thread: it works until the node goes, and must not end before."""
-        random = Random(f"{self.outcome.seed} {self._run} {name}")
         try:
-            witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history.append)
-            try:
-                role(witness, random)
-            finally:
-                witness.close()
-        except (Ended, OSError) as error:
+            play(Random(f"{self.outcome.seed} {self._run} {name}"))
+        except (Ended, Unreachable, OSError) as error:
             if not is_over.is_set():
                 self._history.append(Strange(f"{name} ended before the node: {error!r}"))
         except Exception as error:  # noqa: BLE001  a thread has nobody to tell but the history
             self._history.append(Strange(f"{name} failed: {error!r}"))
         gone.set()
+
+    def _act_as(self, name: str, role: Role, random: Random) -> None:
+        self._with_witness(name, lambda witness: role(witness, random))
+
+    def _administer(self, random: Random) -> None:
+        daemon = self._daemon
+        Operator(daemon.data_dir, daemon.port, self._history.append, random).work()
 
     def _with_witness(self, name: str, act: Callable[[Witness], None]) -> None:
         witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history.append)
@@ -175,6 +189,11 @@ def empty_all(witness: Witness) -> None:
             witness.ack_up_to(tags[-1])
         witness.reopen_channel()
     look_whether_empty(witness)
+
+
+def delete_vhosts(daemon: Daemon, note: Callable[[Event], None]) -> None:
+    """Those of the operator, with all that is in them."""
+    Operator(daemon.data_dir, daemon.port, note, Random(0)).clear()
 
 
 def look_whether_empty(witness: Witness) -> None:
