@@ -1,10 +1,11 @@
 """A process that commits until it is killed or done; run by `test_crash.py`.
 
-    python -m tests.storage.workload DIR SEED COMMITS
+    python -m tests.storage.workload DIR SEED COMMITS FIRST
 
-Each commit appends, deletes and defines at random.  What it is about to do depends on the seed
-and the commit's number only, so that `states` tells what the store must hold after each.  Once a
-commit is durable it writes its number on standard output.
+It does COMMITS commits, those behind the FIRST ones, which are on the disk already.  Each appends,
+deletes and defines at random.  What it is about to do depends on the seed and the commit's number
+only, so that `plan` tells what the store must hold after each.  Once a commit is durable it writes
+its number on standard output.
 """
 
 import sys
@@ -34,6 +35,10 @@ class State:
 
     entries: dict[int, dict[int, bytes]] = field(default_factory=dict)
     definitions: dict[bytes, bytes] = field(default_factory=dict)
+
+
+NOTHING = State()
+"""Before the first commit."""
 
 
 def plan(seed: int) -> Iterator[tuple[Batch, State]]:
@@ -85,7 +90,7 @@ def _raise(error: Exception) -> None:
 
 
 def main() -> None:
-    directory, seed, commits = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    directory, (seed, commits, first) = Path(sys.argv[1]), map(int, sys.argv[2:])
     wakes: SimpleQueue[None] = SimpleQueue()
 
     def writer(disk: Disk, _: object) -> WriterThread:
@@ -93,7 +98,8 @@ def main() -> None:
 
     store = Store(open_environment(directory), writer, on_fatal=_raise, tuning=TUNING)
     say("ready")
-    for number, (batch, _) in enumerate(islice(plan(seed), commits), start=1):
+    steps = enumerate(islice(plan(seed), first + commits), start=1)
+    for number, (batch, _) in islice(steps, first, None):
         store.submit(batch, partial(say, str(number)))
         store.flush()
         while store.pending_bytes:
