@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from fluffle.broker.recording.encoding import describe
-from fluffle.storage.check import inspect
+from fluffle.storage.check import Finding, inspect
 from fluffle.storage.environment import Environment, read_environment
 from fluffle.storage.errors import StorageError
+from fluffle.storage.raft_check import inspect_groups
 
 DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -24,15 +26,23 @@ def log() -> None:
 @DIRECTORY
 def verify(directory: Path) -> None:
     """Check every byte against its checksum; exit with 1 if one is wrong."""
-    values = damaged = 0
     with _reading(directory) as environment:
-        for finding in inspect(environment, describe):
-            values += 1
-            for damage in finding.damage:
-                damaged += 1
-                click.echo(damage)
-    click.echo(f"{values} values read, {damaged} damaged")
+        damaged = _verify(inspect(environment, describe), "values read")
+        damaged += _verify(inspect_groups(environment), "Raft groups")
     sys.exit(1 if damaged else 0)
+
+
+def _verify(findings: Iterator[Finding], what: str) -> int:
+    """Print what is damaged, and how much there is; how much of it is damaged."""
+    count = damaged = 0
+    for finding in findings:
+        count += 1
+        for damage in finding.damage:
+            damaged += 1
+            click.echo(damage)
+    if count:
+        click.echo(f"{count} {what}, {damaged} damaged")
+    return damaged
 
 
 @log.command()
@@ -41,7 +51,7 @@ def dump(directory: Path) -> None:
     """Print everything in it; exit with 1 if something is damaged."""
     damaged = False
     with _reading(directory) as environment:
-        for finding in inspect(environment, describe):
+        for finding in chain(inspect(environment, describe), inspect_groups(environment)):
             damaged = damaged or bool(finding.damage)
             texts = finding.text, *map(str, finding.damage)
             click.echo("\n".join(filter(None, texts)))

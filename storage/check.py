@@ -4,20 +4,25 @@ It reads in short views, so that a node that works on the store meanwhile is not
 the node changes between two views is seen as it was or as it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
 
+from fluffle.raft.records import CONFIG, DATA, NOOP
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import Corrupt
+from fluffle.storage.heads import HEAD, OWNER, Heads, kind_of, term_of
 from fluffle.storage.layout import (
     SEQUENCE,
     Bytes,
+    Part,
     Table,
     catalog_item,
     cold_part,
     cold_piece,
+    raft_content,
+    raft_place,
     sequence_number,
 )
 from fluffle.storage.reading import missing_record
@@ -27,6 +32,8 @@ SLICE = 256
 """No view looks at more values before it ends."""
 
 PREVIEW_BYTES = 32
+
+KINDS = {NOOP: "noop", DATA: "data", CONFIG: "config"}
 
 
 @dataclass(slots=True)
@@ -47,10 +54,12 @@ def inspect(disk: Disk, describe: Describe = lambda *_: None) -> Iterator[Findin
 
     `describe` knows what is in definitions.
     """
+    owners = {number: group for group, number in Heads(disk).owned()}
     yield from _slices(disk, Table.CATALOG, partial(_definition, describe))
-    yield from _slices(disk, Table.HOT, _record)
+    yield from _slices(disk, Table.RAFT, _raft)
+    yield from _slices(disk, Table.HOT, partial(_record, owners))
     yield from _missing_records(disk)
-    yield from _slices(disk, Table.COLD, _cold)
+    yield from _slices(disk, Table.COLD, partial(_cold, owners))
 
 
 def _slices(disk: Disk, table: Table, find: Callable[[Bytes, Bytes], Finding]) -> Iterator[Finding]:
@@ -99,7 +108,17 @@ def _definition(describe: Describe, key: Bytes, value: Bytes) -> Finding:
     return Finding(f"catalog {kind} {raw if shown is None else shown}".rstrip())
 
 
-def _record(key: Bytes, value: Bytes) -> Finding:
+def _raft(key: Bytes, value: Bytes) -> Finding:
+    kind, group, slot, part = raft_place(key)
+    content = raft_content(key, value)
+    if kind == HEAD:
+        return Finding(f"head of Raft group {group} {content.decode(errors='replace')}")
+    if kind == OWNER:
+        return Finding(f"Raft group {group} owns log {part}")
+    return Finding(f"image of Raft group {group} slot {slot} part {part} size {len(content)}")
+
+
+def _record(owners: Mapping[int, int], key: Bytes, value: Bytes) -> Finding:
     record = Record(sequence_number(key), value)
     record.check()
     lines = [
@@ -116,15 +135,21 @@ def _record(key: Bytes, value: Bytes) -> Finding:
         except Corrupt as error:
             damage.append(error)
             content = "damaged"
-        part = change.part
-        lines.append(f"  append {part.name} tag {part.tag} size {part.size_bytes} {content}")
+        lines.append(f"  append {_entry(owners, change.part)} {content}")
     return Finding("\n".join(lines), tuple(damage))
 
 
-def _cold(key: Bytes, value: Bytes) -> Finding:
+def _cold(owners: Mapping[int, int], key: Bytes, value: Bytes) -> Finding:
     part = cold_part(key, value)
-    content = _preview(cold_piece(part, value))
-    return Finding(f"cold {part.name} tag {part.tag} size {part.size_bytes} {content}")
+    return Finding(f"cold {_entry(owners, part)} {_preview(cold_piece(part, value))}")
+
+
+def _entry(owners: Mapping[int, int], part: Part) -> str:
+    """What a part is of; `owners` says which groups are logs of Raft groups."""
+    if (group := owners.get(part.group)) is None:
+        return f"{part.name} tag {part.tag} size {part.size_bytes}"
+    tag = f"term {term_of(part.tag)} kind {KINDS.get(kind_of(part.tag), 'unknown')}"
+    return f"{part.name} of Raft group {group} {tag} size {part.size_bytes}"
 
 
 def _preview(content: Bytes) -> str:

@@ -37,13 +37,15 @@ class Held:
 class Recovering:
     """Reads everything once."""
 
-    __slots__ = ("_log", "_table", "heads", "leftovers", "lost")
+    __slots__ = ("_log", "_table", "damaged", "heads", "leftovers", "lost")
 
     def __init__(self, log: Log, table: Heads) -> None:
         self._log = log
         self._table = table
         self.heads: dict[GroupId, Head] = {}
         """Of every group that can be read."""
+        self.damaged: dict[GroupId, int] = {}
+        """Of groups in which damage was found now: its lowest index."""
         self.lost: dict[GroupId, Batch] = {}
         """What would delete all that is left of a group that cannot."""
         self.leftovers = Batch()
@@ -71,6 +73,8 @@ class Recovering:
         live, damaged = self._live(group, head, there)
         if damaged is None:
             damaged = held.damaged
+        if damaged is not None:
+            self.damaged[group] = damaged
         return Recovered(
             group,
             head.incarnation,

@@ -6,6 +6,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fluffle.broker.__main__ import main
+from fluffle.raft.config import Member
+from fluffle.raft.log_store import Write
+from fluffle.raft.records import CONFIG, HardState, Quarantine
 from fluffle.storage.batch import Batch
 from fluffle.storage.check import SLICE, inspect
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
@@ -13,7 +16,19 @@ from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import SEQUENCE, Table
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.mover import Tuning
+from fluffle.storage.raft_check import inspect_groups
 from fluffle.storage.store import open_store
+from tests.storage.log_stores import (
+    THREE,
+    InStore,
+    Writer,
+    created,
+    entries,
+    entry,
+    meta,
+    snapshot,
+    staged,
+)
 from tests.storage.support import Host
 
 
@@ -147,6 +162,104 @@ def test_a_node_does_not_start_on_a_damaged_record_and_overwrites_nothing(
             open_store(directory, call_soon=lambda _: None, on_fatal=lambda _: None)
     assert (directory / STORE_FOLDER / DATA_FILE).read_bytes() == before
     assert run("verify", directory).exit_code == 1
+
+
+# Raft groups
+
+
+@pytest.fixture
+def subject() -> InStore:
+    """Two groups, the first with a snapshot, a change of members and something staged."""
+    disk = MemoryDisk()
+    subject = InStore(lambda: disk)
+    log = Writer(subject)
+    log.write(created(7, incarnation=2), created(8))
+    written = [*entries(1, 9), entry(9, 2, CONFIG, THREE.encode()), entry(10, 3)]
+    log.write(Write(7, entries=written, hard_state=HardState(3, Member("b", 1))))
+    log.write(
+        Write(7, snapshot=snapshot(6, [(2, 4), (5, 6)], b"image"), deletes=[(1, 2), (4, 5), (6, 7)])
+    )
+    log.write(Write(7, staged=[staged(meta(20, [(20, 21)], b"state"), entries(20, 21), 20, b"st")]))
+    log.write(Write(8, entries=entries(1, 3), quarantine=Quarantine(1, 5, 4, needs_snapshot=True)))
+    return subject
+
+
+def texts_of(subject: InStore) -> str:
+    findings = [*inspect(subject.disk), *inspect_groups(subject.disk)]
+    assert [damage for finding in findings for damage in finding.damage] == []
+    return "\n".join(finding.text for finding in findings)
+
+
+def test_a_dump_knows_groups(subject: InStore) -> None:
+    text = texts_of(subject)
+    [log] = subject.logs(7)
+    assert f"Raft group 7 owns log {log}\n" in text
+    assert 'head of Raft group 7 {"incarnation":2,' in text
+    assert "image of Raft group 7 slot 0 part 0 size 9\n" in text
+    assert f"group {log} index 2 part 0 of Raft group 7 term 1 kind data size 7 b'entry 2'" in text
+    assert f"group {log} index 9 part 0 of Raft group 7 term 2 kind config size" in text
+    assert text.endswith(
+        f"""
+Raft group 7 incarnation 2 term 3, voted for b incarnation 1
+  logs {log}
+  snapshot at index 6 term 1, 5 bytes; 3 live 2-4 5-6
+  {THREE.encode().decode()}
+  entries 7 up to 11, terms from 7-1 9-2 10-3
+  index 9 {THREE.encode().decode()}
+  staged: snapshot at index 20, entries through 20, 2 of 5 bytes
+Raft group 8 incarnation 1 term 0
+  logs {subject.logs(8)[0]}
+  snapshot at index 0 term 0, 0 bytes; 0 live
+  {THREE.encode().decode()}
+  entries 1 up to 3, terms from 1-1
+  in quarantine since term 4: 1 through 5, needs a snapshot"""
+    )
+
+
+def damage_of(subject: InStore) -> list[str]:
+    findings = inspect_groups(subject.disk)
+    return [str(damage) for finding in findings for damage in finding.damage]
+
+
+def test_groups_are_verified_one_by_one(subject: InStore) -> None:
+    assert damage_of(subject) == []
+    subject.host.append(99, 1, payload=bytes(600))
+    subject.host.append(99, 2, payload=bytes(600))
+    subject.lose_entry(7, 5)
+    subject.damage_entry(8, 2)
+    assert damage_of(subject) == [
+        "corrupt: Raft group 7: what is at index 5 is damaged or missing",
+        "corrupt: Raft group 8: what is at index 2 is damaged or missing",
+    ]
+    subject.damage_head(8)
+    assert "corrupt: Raft group 8: its head is damaged or missing" in damage_of(subject)
+    [newest] = [key for key in hot_keys(subject) if key > SEQUENCE.pack(1)][-1:]
+    subject.disk.flip(Table.HOT, newest, 9)
+    [damage] = damage_of(subject)
+    assert damage.startswith("corrupt: Raft groups: they cannot be told apart: corrupt: table hot")
+
+
+def hot_keys(subject: InStore) -> list[bytes]:
+    with subject.disk.view() as view:
+        return [bytes(key) for key, _ in view.scan(Table.HOT, b"", None)]
+
+
+def test_the_command_verifies_and_dumps_groups(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path)
+    log = Writer(InStore(lambda: environment, Tuning()))
+    log.write(created(7))
+    log.write(Write(7, entries=entries(1, 5)))
+    environment.close()
+    result = run("verify", tmp_path)
+    summary = "4 values read, 0 damaged\n1 Raft groups, 0 damaged\n"
+    assert (result.exit_code, result.output) == (0, summary)
+    assert "entries 1 up to 5, terms from 1-1" in run("dump", tmp_path).output
+    flip(tmp_path, b"entry 3")
+    result = run("verify", tmp_path)
+    assert result.exit_code == 1
+    assert (
+        "Raft group 7: what is at index 3 is damaged or missing\n1 Raft groups, 1" in result.output
+    )
 
 
 def test_a_directory_without_a_store_is_an_error(tmp_path: Path) -> None:
