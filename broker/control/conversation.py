@@ -14,7 +14,6 @@ from functools import partial
 from typing import cast
 
 from fluffle.broker.control.dispatch import (
-    PAGE_ROWS,
     Dispatcher,
     Outcome,
     RequestId,
@@ -197,14 +196,14 @@ class Conversation(asyncio.Protocol):
         self._schedule()
 
     def _list_on(self, request_id: RequestId, rows: Rows) -> None:
-        """Send a page; the one that is not full is the last."""
+        """Send a page."""
         page = self._dispatcher.page(rows)
         if isinstance(page, BrokerError):
             self._list = None
             line = answer_line(request_id, page)
         else:
             line = page_line(request_id, page)
-            self._list = (request_id, rows) if len(page) == PAGE_ROWS else None
+            self._list = (request_id, rows) if page.has_more else None
         self._say(line, self._services.commits.defined)
 
     def _say(self, line: bytes, ticket: int) -> None:

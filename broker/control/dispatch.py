@@ -15,7 +15,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from fluffle.broker.access.passwords import UnusableHash
@@ -34,6 +33,9 @@ from fluffle.broker.logs import event
 
 PAGE_ROWS = 100
 """Rows of one line: a millisecond or so."""
+
+PAGE_BYTES = 1 << 16
+"""A line ends with the row that goes beyond this: clients choose how long arguments are."""
 
 ID_LENGTH_MAX = 64
 AUDITED = ("name", "user", "vhost", "exchange", "category")
@@ -74,6 +76,15 @@ class Outcome:
     is_change: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a list, as JSON."""
+
+    rows: list[str]
+    has_more: bool
+    """Whether there may be more."""
+
+
 class Dispatcher:
     """Acts on requests.  `on_fatal` is told of a broken assertion."""
 
@@ -102,9 +113,9 @@ class Dispatcher:
             event(logger, logging.INFO, "administered", verb=request["verb"], **shown)
         return Outcome(request_id, result, is_change=verb.is_change)
 
-    def page(self, rows: Rows) -> list[Row] | BrokerError:
-        """The next rows; there may be more if there are PAGE_ROWS of them."""
-        return self.guarded(lambda: list(islice(rows, PAGE_ROWS)))
+    def page(self, rows: Rows) -> Page | BrokerError:
+        """The next rows."""
+        return self.guarded(lambda: page_of(rows))
 
     def _do(self, verb: Verb, arguments: Row) -> Result:
         check_arguments(verb.arguments, arguments)
@@ -156,9 +167,22 @@ def answer_line(request_id: RequestId, result: Row | BrokerError) -> bytes:
     return line_of({"id": request_id, "result": result})
 
 
-def page_line(request_id: RequestId, rows: list[Row]) -> bytes:
-    """Some rows; whether there may be more is a matter of how many they are."""
-    return line_of({"id": request_id, "rows": rows, "more": len(rows) == PAGE_ROWS})
+def page_of(rows: Rows) -> Page:
+    """As many as go into a line."""
+    texts, size_bytes = [], 0
+    for row in rows:
+        texts.append(text_of(row))
+        size_bytes += len(texts[-1])
+        if len(texts) == PAGE_ROWS or size_bytes > PAGE_BYTES:
+            return Page(texts, has_more=True)
+    return Page(texts, has_more=False)
+
+
+def page_line(request_id: RequestId, page: Page) -> bytes:
+    """Some rows, and whether there may be more."""
+    rows = ", ".join(page.rows)
+    more = text_of(page.has_more)
+    return f'{{"id": {text_of(request_id)}, "rows": [{rows}], "more": {more}}}\n'.encode()
 
 
 def error_row(error: BrokerError) -> Row:
@@ -166,4 +190,8 @@ def error_row(error: BrokerError) -> Row:
 
 
 def line_of(content: Row) -> bytes:
-    return json.dumps(content, default=str).encode() + b"\n"
+    return text_of(content).encode() + b"\n"
+
+
+def text_of(content: object) -> str:
+    return json.dumps(content, default=str)

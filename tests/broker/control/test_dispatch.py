@@ -6,10 +6,12 @@ import logging
 import pytest
 
 from fluffle.broker.control.dispatch import (
+    PAGE_BYTES,
     PAGE_ROWS,
     Dispatcher,
     answer_line,
     page_line,
+    page_of,
     verbs_of,
 )
 from fluffle.broker.control.parts import Parts, Row
@@ -98,9 +100,18 @@ def test_lines() -> None:
         "error": {"code": 502, "name": "SYNTAX_ERROR", "text": "'name' is missing"},
     }
     assert json.loads(answer_line("a", {"n": 1})) == {"id": "a", "result": {"n": 1}}
-    assert json.loads(page_line(1, [{}])) == {"id": 1, "rows": [{}], "more": False}
-    assert json.loads(page_line(1, [{}] * PAGE_ROWS))["more"] is True
+    line = page_line(1, page_of(iter([{}, {"a": 1}])))
+    assert json.loads(line) == {"id": 1, "rows": [{}, {"a": 1}], "more": False}
+    assert json.loads(page_line("a", page_of(iter([])))) == {"id": "a", "rows": [], "more": False}
     assert answer_line(None, {"name": "\udc80\n"}).count(b"\n") == 1
+
+
+def test_a_page_ends_after_so_many_rows_or_bytes() -> None:
+    rows = iter([{"n": number} for number in range(PAGE_ROWS + 1)])
+    pages = [page_of(rows), page_of(rows)]
+    assert [(len(page.rows), page.has_more) for page in pages] == [(PAGE_ROWS, True), (1, False)]
+    long = iter([{"text": "x" * PAGE_BYTES}] * 3)
+    assert [len(page_of(long).rows) for _ in range(4)] == [1, 1, 1, 0]
 
 
 def test_every_verb_has_a_sentence() -> None:

@@ -1,0 +1,78 @@
+"""Whatever is asked for, nothing but a result or a refusal comes back, and the node stays whole."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.control.dispatch import Page
+from fluffle.broker.control.parts import Later, Result
+from fluffle.broker.control.verbs import VERBS
+from fluffle.broker.errors import BrokerError, InternalError
+from tests.broker.control.desk import Desk
+
+NAMES = st.sampled_from(["/", "guest", "alice", "q", "x", "", "v", "queue", "(a+)+$", "\udc80"])
+KNOWN = st.sampled_from(
+    [
+        *("name", "vhost", "user", "type", "durable", "arguments", "tags", "password_hash"),
+        *("limits", "source", "destination", "destination_type", "routing_key", "exchange"),
+        *("value", "component", "configure", "write", "read", "definition", "pattern"),
+        *("metadata", "max-queues"),
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | NAMES | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KNOWN | NAMES, inner, max_size=6),
+    max_leaves=8,
+)
+CATEGORIES = st.sampled_from(["users", "queues", "bindings", "exchanges", "parameters", "vhosts"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> dict[str, Any]:
+    verb = draw(st.sampled_from(sorted(VERBS)))
+    arguments = {
+        name: draw(CATEGORIES if name == "category" else NAMES | VALUES)
+        for name, argument in VERBS[verb].arguments.items()
+        if argument.required or draw(st.booleans())
+    }
+    if "entries" in arguments and draw(st.booleans()):
+        arguments["entries"] = [draw(st.dictionaries(KNOWN, VALUES | NAMES))]
+    return {"id": draw(VALUES), "verb": verb, "arguments": arguments}
+
+
+def results(desk: Desk, result: Result | BrokerError) -> Iterator[object]:
+    """All that comes of an outcome."""
+    if isinstance(result, Later):
+        answers: list[object] = []
+        result.begin(answers.append)
+        yield from answers
+    elif isinstance(result, dict | BrokerError):
+        yield result
+    else:
+        page = desk.dispatcher.page(result)
+        yield page
+        if isinstance(page, Page) and page.has_more:
+            yield from results(desk, result)
+
+
+@given(st.lists(requests() | VALUES, min_size=1, max_size=6))
+def test_any_requests(asked: list[Any]) -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    for request in asked:
+        outcome = desk.dispatcher.act(json.dumps(request).encode())
+        for result in results(desk, outcome.result):
+            assert not isinstance(result, InternalError)
+        desk.edge.run()
+    assert isinstance(desk.ask("status")["connections"], int)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_any_octets(line: bytes) -> None:
+    outcome = Desk().dispatcher.act(line)
+    assert isinstance(outcome.result, BrokerError)
+    assert not isinstance(outcome.result, InternalError)
