@@ -81,7 +81,7 @@ class Config:
     vhosts: tuple[str, ...] = (DEFAULT_VHOST,)
     """Made at the first start."""
     definitions: Path | None = None
-    """RabbitMQ's JSON of what else there is at the first start."""
+    """RabbitMQ's JSON of what is made at each start, if it is not there."""
     loopback_users: frozenset[str] = frozenset({DEFAULT_USER})
     """Who may only come from this machine, since everybody knows his password."""
     memory_bytes_max: int = field(

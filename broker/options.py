@@ -272,7 +272,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "user",
             "NAME:PASSWORD",
-            "A user besides guest, with every right in every virtual host.",
+            "A user besides guest, made at the first start with every right in every virtual host.",
             parse_user,
             "users",
             collect=dict,
@@ -281,7 +281,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "vhost",
             "NAME",
-            "A virtual host besides /.",
+            "A virtual host besides /, made at the first start.",
             parse_vhost,
             "vhosts",
             collect=tuple,
@@ -297,7 +297,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "definitions",
             "FILE",
-            "Definitions to start with, as exported by RabbitMQ.",
+            "Definitions to load at each start, as exported by RabbitMQ.",
             Path,
             "definitions",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,7 +64,7 @@ class Catalogue:
     access: Access
     vhosts: dict[str, VirtualHost]
     """For reading."""
-    make_vhost: MakeVhost
+    make_vhost: Callable[[str], VirtualHost]
     facts: Facts = FORGOTTEN
     kept: Kept = field(default_factory=Kept)
 

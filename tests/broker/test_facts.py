@@ -44,7 +44,7 @@ def new_catalogue(facts: ToldFacts) -> Catalogue:
     return Catalogue(
         Access(facts=facts),
         {},
-        lambda name, image=None: VirtualHost(name, touch=lambda _: None, facts=facts),
+        lambda name: VirtualHost(name, touch=lambda _: None, facts=facts),
         facts,
         Kept(facts),
     )

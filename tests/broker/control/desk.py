@@ -31,7 +31,7 @@ class Desk:
             catalogue=Catalogue(
                 services.access,
                 services.vhosts,
-                make_vhost=lambda name, image=None: VirtualHost(name, touch=touch, image=image),
+                make_vhost=lambda name: VirtualHost(name, touch=touch),
             ),
             connections=services.connections,
             alarms=services.alarms,

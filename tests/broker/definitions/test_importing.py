@@ -21,9 +21,7 @@ HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
 
 
 def empty() -> Catalogue:
-    return Catalogue(
-        Access(), {}, lambda name, image=None: VirtualHost(name, touch=lambda _: None, image=image)
-    )
+    return Catalogue(Access(), {}, lambda name: VirtualHost(name, touch=lambda _queue: None))
 
 
 def imported(catalogue: Catalogue | None = None, **content: list[dict[str, Any]]) -> Catalogue:
