@@ -39,6 +39,11 @@ def flush(state: State) -> None:
         return
     if state.role is not Role.FOLLOWER:
         state.become_follower(state.term, None)
+    if state.compacting is not None:
+        return  # the floor is about to rise, on disk it may have
+    if quarantine.first <= state.log.floor and not quarantine.needs_snapshot:
+        state.quarantine = quarantine = quarantine._replace(needs_snapshot=True)
+        state.pending().quarantine = quarantine
     if not quarantine.needs_snapshot and state.cut_at != quarantine.first:
         cut(state, quarantine.first)
     if is_repaired(state):

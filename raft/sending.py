@@ -88,7 +88,8 @@ def want_snapshot(state: State, peer: Progress) -> None:
     """There is none that would serve: the host has to make one.  Asked again with each retry."""
     if peer.retry_at_ms is None:
         peer.retry_at_ms = state.node.now_ms + peer.retry_ms
-        state.node.output.snapshots_wanted.append(state.group)
+        if state.compacting is None:
+            state.node.output.snapshots_wanted.append(state.group)
 
 
 def offer(state: State, leading: Leading, peer: Progress) -> None:

@@ -138,8 +138,11 @@ class State:
     def acknowledged_index(self) -> int:
         """What the leader may be told: durable *and* shown to equal its log; and not damaged."""
         index = min(self.durable.index, self.matched)
-        if self.quarantine is not None and self.quarantine.needs_snapshot:
-            return min(index, self.quarantine.first - 1)
+        quarantine = self.quarantine
+        if quarantine is not None and (
+            quarantine.needs_snapshot or self.cut_at != quarantine.first
+        ):
+            return min(index, quarantine.first - 1)
         return index
 
     # Writing

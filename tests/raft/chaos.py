@@ -129,6 +129,9 @@ class Chaos:
             weight * self.random.choice((0, 1, 1, 2)) if weight < 3 else weight
             for weight, _ in self.steps
         ]
+        # Whoever is damaged needs the others: no change of members in the same run.
+        without = self.change if self.random.random() < 0.5 else self.damage
+        self.weights[self.acts.index(without)] = 0
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
@@ -200,10 +203,13 @@ class Chaos:
         if down:
             host = self.random.choice(down)
             self.start(host)
-            for other in self.cluster.up:
-                if other is not host:
-                    other.do(partial(other.raft.link_up, host.name))
-                    host.do(partial(host.raft.link_up, other.name))
+            self.relink_all(host)
+
+    def relink_all(self, host: Host) -> None:
+        for other in self.cluster.up:
+            if other is not host:
+                other.do(partial(other.raft.link_up, host.name))
+                host.do(partial(host.raft.link_up, other.name))
 
     def start(self, host: Host) -> None:
         """A node that never had its founding group on disk founds it again."""
@@ -261,7 +267,26 @@ class Chaos:
             self.attempt(lambda: host.group().read_index(self.number), host)
 
     def damage(self) -> None:
-        """One entry of one node, if all others are in order."""
+        """An entry of one node, while all others are in order; noticed at once, or at a restart."""
+        hosts = list(self.cluster.hosts.values())
+        images = [host.disk.groups.get(GROUP) for host in hosts]
+        if any(image is None or image.quarantine or image.damaged for image in images):
+            return
+        host = self.random.choice(hosts)
+        # An entry that was committed: its copies were counted, and that is not to be done again.
+        entries = [i for i in host.disk.groups[GROUP].entries if i in self.ghost.committed]
+        if not entries:
+            return
+        index = self.random.choice(entries)
+        host.disk.groups[GROUP].damaged.add(index)
+        if not host.is_up:
+            return
+        if self.random.random() < 0.5:
+            host.do(lambda: host.group().damaged(index))
+        else:
+            host.crash()
+            self.start(host)
+            self.relink_all(host)
 
     def join(self) -> None:
         """Whoever is told of a group that it does not have looks it up."""
@@ -309,6 +334,9 @@ class Chaos:
         same = all(image == images[0] for image in images)
         if same and any(image is None for image in images):
             return False
-        done = all(host.status().applied == status.last for host in members)
+        done = all(
+            host.status().applied == status.last and not host.status().is_quarantined
+            for host in members
+        )
         asleep = all(host.raft._groups[GROUP].deadline_ms is None for host in members)
         return same and done and asleep

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from random import Random
 
@@ -19,6 +20,7 @@ from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, ReadEntries, ReadState, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, GroupId
+from fluffle.raft.refused import Refused
 from fluffle.raft.tuning import Tuning
 from tests.raft.disk import Disk
 
@@ -86,6 +88,9 @@ class Host:
             again.append(partial(group.applied, last))
         if again:
             self.do(lambda: [each() for each in again])
+        for wanted in output.snapshots_wanted:
+            with suppress(Refused):
+                self.snapshot(wanted)
         return output
 
     def _read(self, read: ReadEntries | ReadState) -> None:
