@@ -55,6 +55,9 @@ class Limits:
     unfinished_bytes_max: int = 64 * 1024 * 1024
     """Of messages under way on all channels of a connection, which no queue knows of yet: four
     of the largest.  Not less than `message_bytes_max`."""
+    uncommitted_bytes_max: int = 128 * 1024 * 1024
+    """Of messages in all transactions of a connection: nothing else bounds one that never ends, and
+    an alarm, which keeps it from its commit, would not either."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,10 @@ class ChannelError(BrokerError):
     code, http_status = ReplyCode.CHANNEL_ERROR, 400
 
 
+class ResourceError(BrokerError):
+    code, http_status = ReplyCode.RESOURCE_ERROR, 400
+
+
 class NotAllowed(BrokerError):
     code, http_status = ReplyCode.NOT_ALLOWED, 401
 

@@ -167,7 +167,12 @@ class Node:
             certificate_login=config.tls_login_from,
         )
         self._listener = Listener(self._services)
-        shedding = Shedding(self._queues, durability.journals.spill, durability.commits)
+        shedding = Shedding(
+            self._queues,
+            durability.journals.spill,
+            durability.commits,
+            self._services.connections.cut_off_unread,
+        )
         self._watch = MemoryWatch(
             self._services.alarms, loop.call_later, config.memory_bytes_max, shedding
         )

@@ -1,4 +1,7 @@
-"""When memory is short queues keep on disk what they can, at the pace of the disk."""
+"""When memory is short queues keep on disk what they can, at the pace of the disk.
+
+Who leaves very many answers unread is not waited for any longer.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,17 @@ from fluffle.broker.queues.journal import Spill
 class Shedding:
     """Goes from queue to queue, and on when the disk has taken what came from them."""
 
-    __slots__ = ("_commits", "_left", "_queues", "_spill")
+    __slots__ = ("_commits", "_cut_off", "_left", "_queues", "_spill")
 
     def __init__(
-        self, queues: Callable[[], Iterable[Queue]], spill: Spill, commits: Commits
+        self,
+        queues: Callable[[], Iterable[Queue]],
+        spill: Spill,
+        commits: Commits,
+        cut_off: Callable[[], None],
     ) -> None:
+        """`cut_off` ends the connections whose clients do not read."""
+        self._cut_off = cut_off
         self._queues = queues
         self._spill = spill
         self._commits = commits
@@ -31,6 +40,7 @@ class Shedding:
     def shed(self) -> None:
         """Have messages leave memory, unless that is under way."""
         self._spill.is_wanted = True
+        self._cut_off()
         if not self._left:
             self._left = sorted(self._queues(), key=lambda queue: queue.ready_count)
             self._go_on()

@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         self.outlet.drained()
         if self._session is not None:
             self._session.inbox.drained()
-        if self._intake.holds("unread"):
+        if self.is_unread:
             self._timers.pop("unread").cancel()
             self._intake.release("unread")
         self._act_later()
@@ -417,6 +417,11 @@ class Connection(asyncio.Protocol):
         return self._transport.get_extra_info("ssl_object") is not None
 
     @property
+    def is_unread(self) -> bool:
+        """Whether its client leaves more answers unread than it may for long."""
+        return self._intake.holds("unread")
+
+    @property
     def is_publisher(self) -> bool:
         """Whether it has published."""
         return self._session is not None and bool(self._session.routes)
@@ -449,12 +454,10 @@ class Connection(asyncio.Protocol):
 
     def _wait_until_read(self) -> None:
         """Answers pile up: do not read the client while it does not read them."""
-        if self._intake.holds("unread"):
-            return
-        self._intake.hold("unread")
-        self._start_timer(
-            "unread", UNREAD_WAIT_S_MAX, partial(self._hang_up, "client does not read its answers")
-        )
+        if not self.is_unread:
+            self._intake.hold("unread")
+            give_up = partial(self._hang_up, "client does not read its answers")
+            self._start_timer("unread", UNREAD_WAIT_S_MAX, give_up)
 
     def _beat_later(self) -> None:
         self._start_timer("heartbeat", self.heartbeat_s / 2, self._beat)

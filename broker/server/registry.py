@@ -38,6 +38,12 @@ class Connections:
         if not self._open:
             self._empty.set()
 
+    def cut_off_unread(self) -> None:
+        """Memory is short: end those that leave so many answers unread that they are not read."""
+        for connection in self:
+            if connection.is_unread:
+                connection.drop()
+
     async def wait_empty(self, timeout_s: float) -> bool:
         """Whether the last connection went within `timeout_s`."""
         try:

@@ -48,6 +48,8 @@ class Session:
         "rights",
         "routes",
         "traffic",
+        "uncommitted_bytes",
+        "uncommitted_bytes_max",
         "user",
         "vhost",
     )
@@ -96,6 +98,9 @@ class Session:
         rights of the user change."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
+        self.uncommitted_bytes = 0
+        """Of messages in transactions."""
+        self.uncommitted_bytes_max = services.limits.uncommitted_bytes_max
         self.confirming: dict[Channel, None] = {}
         """Channels with publishes to confirm at the end of this batch."""
 

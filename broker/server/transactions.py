@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.errors import PreconditionFailed, ResourceError
 from fluffle.broker.queues.engine import Admission, Queue
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.publishing import Parcel, put
+from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch
 from fluffle.protocol.methods import Method, Tx, make
+
+MESSAGE_OVERHEAD_BYTES = 64
+"""What a message costs beside its content."""
 
 
 class Published(NamedTuple):
@@ -29,14 +33,24 @@ class Published(NamedTuple):
 class Transaction:
     """What a channel has published and settled since its last commit or rollback."""
 
-    __slots__ = ("_publishes", "_settled")
+    __slots__ = ("_bytes", "_publishes", "_session", "_settled")
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._bytes = 0
+        """Of what it holds to be published."""
         self._publishes: list[Published] = []
         self._settled: list[tuple[list[Stretch], Outcome]] = []
 
     def publish(self, published: Published) -> None:
-        """Keep messages for the commit."""
+        """Keep messages for the commit.  ResourceError when they are too many."""
+        session, size_bytes = self._session, held_bytes(published.parcel)
+        if session.uncommitted_bytes + size_bytes > session.uncommitted_bytes_max:
+            raise ResourceError(
+                f"transactions exceed {session.uncommitted_bytes_max} bytes on this connection"
+            )
+        session.uncommitted_bytes += size_bytes
+        self._bytes += size_bytes
         self._publishes.append(published)
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
@@ -63,7 +77,14 @@ class Transaction:
         """Start afresh; what had been settled."""
         settled = [stretch for stretches, _outcome in self._settled for stretch in stretches]
         self._publishes, self._settled = [], []
+        self._session.uncommitted_bytes -= self._bytes
+        self._bytes = 0
         return settled
+
+
+def held_bytes(parcel: Parcel) -> int:
+    """What a parcel costs that is kept, which for messages without a body is more than they are."""
+    return parcel.content_bytes + MESSAGE_OVERHEAD_BYTES * len(parcel.contents)
 
 
 def publish_in_transaction(
@@ -85,7 +106,7 @@ def on_select(channel: Channel, _method: Method) -> None:
     if channel.confirms is not None:
         raise PreconditionFailed("cannot switch from confirm to tx mode")
     if channel.transaction is None:
-        channel.transaction = Transaction()
+        channel.transaction = Transaction(channel.session)
         channel.publish = publish_in_transaction
     channel.reply(make(Tx.SelectOk))
 

@@ -256,6 +256,16 @@ def test_but_not_for_ever(heartbeat_s: int) -> None:
     assert (client.transport.is_lost, edge.scheduler.timer_count) == (True, 0)
 
 
+def test_nor_when_memory_is_short() -> None:
+    edge = Edge()
+    client, other = edge.connect(), edge.connect()
+    pile_up(client)
+    edge.services.connections.cut_off_unread()
+    edge.run()
+    assert client.transport.was_aborted
+    other.declare()
+
+
 # Publishers that are faster than their consumers
 
 

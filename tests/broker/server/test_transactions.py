@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.config import Limits
 from fluffle.protocol.methods import Basic, Channel, Confirm, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
 
@@ -39,6 +40,23 @@ def test_messages_are_seen_at_the_commit() -> None:
     assert client.bodies() == [b"1", b"2"]
     commit(client)
     client.expect_nothing()
+
+
+def test_what_is_never_committed_is_bounded_together() -> None:
+    edge = Edge(Limits(uncommitted_bytes_max=10_000))
+    client = edge.connect()
+    for channel in (1, 2):
+        if channel == 2:
+            client.open_channel(2)
+        client.call(Tx.Select(), Tx.SelectOk, channel)
+        client.publish(bytes(4_000), channel=channel)
+    client.call(Tx.Commit(), Tx.CommitOk)
+    client.publish(bytes(4_000))
+    client.call(Tx.Rollback(), Tx.RollbackOk)
+    client.publish(bytes(4_000))
+    client.expect_nothing()
+    client.publish(bytes(4_000))
+    client.expect_closed(506, "transactions exceed 10000 bytes on this connection")
 
 
 def test_messages_that_are_rolled_back_are_never_seen() -> None:
