@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,6 +55,7 @@ class Kept:
 
     sock: socket.socket
     until_s: float
+    """For ever, if it may stay."""
     promise: str
 
 
@@ -110,8 +112,11 @@ class Rogue:
         self.client.send(0, make(Connection.CloseOk))
         self.leave_open(BROKEN_S, f"a connection that was closed with {heard.reply_code}")
 
-    def leave_open(self, within_s: float, promise: str) -> None:
-        """The node has to cut it off within so many seconds; somebody looks then."""
+    def leave_open(self, within_s: float = inf, promise: str = "") -> None:
+        """The node has to cut it off within so many seconds; somebody looks then.
+
+        Without a promise it may stay as long as the storm.
+        """
         self._is_left = True
         self._keep(self.client.socket, within_s, promise)
 

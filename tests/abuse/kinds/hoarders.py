@@ -8,9 +8,6 @@ from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from tests.abuse.ground import Ground, Rogue
 from tests.support.edge import publish_frames
 
-UNREAD_S = 120
-"""For so long a client may leave its answers unread."""
-
 MESSAGE = bytes(10_000)
 
 
@@ -32,26 +29,28 @@ def never_reads_deliveries(ground: Ground, _chance: Random) -> None:
 
 
 def never_reads_gets(ground: Ground, _chance: Random) -> None:
-    """It asks for message after message and reads none."""
+    """It asks for message after message and reads none: it gets no more than fit into a socket."""
     rogue, queue = with_backlog(ground, 200)
     get = encode_method(1, make(Basic.Get, queue=queue, no_ack=False))
     nack = encode_method(1, make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True))
     rogue.pour((get * 100 + nack) * 200)
-    rogue.leave_open(UNREAD_S, "gets that are not read")
+    rogue.leave_open()
 
 
 def never_reads_declares(ground: Ground, _chance: Random) -> None:
     """It asks again and again whether a queue is there."""
-    with ground.log_in(1) as rogue:
-        queue = rogue.declare()
-        declare = encode_method(1, make(Queue.Declare, queue=queue, passive=True, exclusive=True))
-        rogue.pour(declare * 50_000)
+    rogue = ground.log_in(1)
+    queue = rogue.declare()
+    declare = encode_method(1, make(Queue.Declare, queue=queue, passive=True, exclusive=True))
+    rogue.pour(declare * 50_000)
+    rogue.leave_open()
 
 
 def never_reads_returns(ground: Ground, _chance: Random) -> None:
     """It publishes what must be routed and cannot be, and reads none of what comes back."""
-    with ground.log_in(1) as rogue:
-        rogue.pour(publish_frames(bytes(1_000), "nowhere", mandatory=True) * 10_000)
+    rogue = ground.log_in(1)
+    rogue.pour(publish_frames(bytes(1_000), "nowhere", mandatory=True) * 10_000)
+    rogue.leave_open()
 
 
 def endless_transactions(ground: Ground, _chance: Random) -> None:

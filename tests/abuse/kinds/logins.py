@@ -11,7 +11,7 @@ from tests.abuse.ground import Ground
 from tests.support.client import CAPABILITIES, start_ok
 
 ACCESS_REFUSED, SYNTAX_ERROR, COMMAND_INVALID = 403, 502, 503
-LOGINS = 20
+LOGINS = 3
 
 
 def refused(ground: Ground, user: str, password: str, *, is_told: bool = True) -> None:
