@@ -1,7 +1,6 @@
 """Runs the scenarios about low resources: RabbitMQ's limits are changed by its command line,
 fluffle is told by its system that less is left."""
 
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.compat.comparing import compare
 from tests.compat.oracle import RabbitMQ
 from tests.compat.scenario import ALARMS, load_scenarios
 from tests.support.daemon import Daemon
-from tests.support.require import require
+from tests.support.powercut import preloaded
 
 pytestmark = pytest.mark.compat
 
@@ -33,16 +32,13 @@ class Resources:
     """A fluffle whose system says what it is told to."""
 
     def __init__(self, folder: Path) -> None:
-        library = folder / "resources.so"
-        compile_it = [require("cc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE)]
-        subprocess.run(compile_it, check=True)
         self._files = {"disk": folder / "free", "memory": folder / "statm"}
         self._lines: SimpleQueue[str] = SimpleQueue()
         self.daemon = Daemon(
             folder / "data",
             on_line=self._lines.put,
             environment={
-                "LD_PRELOAD": str(library),
+                "LD_PRELOAD": preloaded(SOURCE, folder),
                 "LOW_DISK": str(self._files["disk"]),
                 "LOW_MEMORY": str(self._files["memory"]),
             },

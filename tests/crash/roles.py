@@ -120,6 +120,7 @@ def passing(witness: Witness, random: Random) -> None:
     witness.confirm_select()
     while True:
         witness.publish([to(BUSY)] * random.randint(1, 5), 30, persistent=False)
+        witness.publish([to(BUSY)], 30)
         witness.await_confirms()
 
 

@@ -32,12 +32,17 @@ class Noted(NamedTuple):
     length: int
 
 
-def recording_environment(folder: Path, trace: Path) -> dict[str, str]:
-    """Compile the recorder in `folder`; the variables that make a process note in `trace`."""
-    library = folder / "recorder.so"
-    compile_it = [require("cc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE)]
+def preloaded(source: Path, folder: Path) -> str:
+    """Compile a library that can be preloaded into a process; its path."""
+    library = folder / source.with_suffix(".so").name
+    compile_it = [require("cc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(source)]
     subprocess.run(compile_it, check=True)
-    return {"LD_PRELOAD": str(library), "RECORDER_TRACE": str(trace)}
+    return str(library)
+
+
+def recording_environment(folder: Path, trace: Path) -> dict[str, str]:
+    """The variables that make a process note in `trace` what it does."""
+    return {"LD_PRELOAD": preloaded(SOURCE, folder), "RECORDER_TRACE": str(trace)}
 
 
 def read_trace(trace: Path) -> list[Noted]:
