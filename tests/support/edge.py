@@ -81,7 +81,12 @@ class Edge:
         self.scheduler = Scheduler()
         self.turn = Turn(self.scheduler.call_soon)
         durability = Durability(store or open_store(), self.turn)
-        self.vhost = VirtualHost("/", touch=self.turn.touch_queue, journals=durability.journals)
+        self.vhost = VirtualHost(
+            "/",
+            touch=self.turn.touch_queue,
+            journals=durability.journals,
+            facts=durability.facts,
+        )
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
         self.access = Access()

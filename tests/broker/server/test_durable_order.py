@@ -41,6 +41,9 @@ class Rig:
         self.disk = MemoryDisk()
         self._writer: ManualWriter
         self.edge = Edge(store=open_store(self.disk, self._make_writer))
+        self.edge.vhost.change()  # so that it is remembered, and its queues can be
+        self.edge.run()
+        self.commit()
         self.client = self.edge.connect()
         for name in ("q", "r"):
             self.send(make(Queue.Declare, queue=name, durable=True))
