@@ -135,6 +135,7 @@ def begin_election(state: State, *, is_transfer: bool) -> None:
     state.role = Role.CANDIDATE
     state.tries = max(1, state.tries)
     state.campaign = Campaign(is_transfer=is_transfer)
+    state.grant_due = False
     state.set_hard_state(state.term + 1, state.me)
     tuning, chance = state.node.tuning, state.node.chance
     jitter_ms = chance.randrange(tuning.election_timeout_ms)

@@ -52,6 +52,9 @@ class MultiRaft:
             for entry in found.configs:
                 state.configs.append(entry.index, Config.decode(entry.payload))
             state.quarantine = found.quarantine
+            if found.quarantine is not None:
+                # Before anything is sent again: afterwards the damage could not be found any more.
+                state.pending().quarantine = found.quarantine
             if found.staged is not None:
                 state.receiver = receiving.resume(found.staged)
             self._groups[found.group] = state
