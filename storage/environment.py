@@ -67,7 +67,7 @@ META_BYTES = 8192
 class Environment:
     """An open store.  `commit` may run in another thread than everything else."""
 
-    __slots__ = ("_commits", "_databases", "_environment", "_lock", "_map_bytes")
+    __slots__ = ("_capacity_bytes", "_commits", "_databases", "_environment", "_lock")
 
     def __init__(
         self, environment: lmdb.Environment, lock: int | None, databases: Databases
@@ -75,12 +75,13 @@ class Environment:
         self._environment = environment
         self._lock = lock
         self._databases = databases
-        self._map_bytes = environment.info()["map_size"]
+        self._capacity_bytes = _capacity_bytes(environment)
+        """As of the last commit."""
         self._commits = 0
 
     @property
     def room_bytes(self) -> int:
-        return self._map_bytes - RESERVE_BYTES
+        return self._capacity_bytes - RESERVE_BYTES
 
     @contextlib.contextmanager
     def view(self) -> Iterator["LmdbView"]:
@@ -99,6 +100,7 @@ class Environment:
                 for table, key, value in work.puts:
                     self._put(transaction, table, key, value)
                 used = _used_bytes(transaction, self._databases)
+            self._capacity_bytes = _capacity_bytes(self._environment)
             self._commits += 1
             if self._commits % READER_CHECK_COMMITS == 0:
                 self._environment.reader_check()
@@ -316,6 +318,14 @@ def _used_bytes(transaction: lmdb.Transaction, databases: Databases) -> int:
         pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         used += pages * stat["psize"]
     return used
+
+
+def _capacity_bytes(environment: lmdb.Environment) -> int:
+    """What the file can grow to: the map, or what the file system has left for it."""
+    folder = Path(environment.path())
+    system = os.statvfs(folder)
+    there = (folder / DATA_FILE).stat().st_size + system.f_bavail * system.f_frsize
+    return min(int(environment.info()["map_size"]), there)
 
 
 def _storage_error(error: lmdb.Error) -> StorageError:

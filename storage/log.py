@@ -312,7 +312,10 @@ class Log:
         records = Records(view)
         for index, where in positions.hot(first, stop):
             try:
-                yield index, _hot_entry(view, records, group, index, where).tag
+                tag = records.tag_of_whole(where)
+                if tag is None:
+                    tag = _hot_entry(view, records, group, index, where).tag
+                yield index, tag
             except Corrupt:
                 yield index, None
 

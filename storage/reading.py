@@ -56,6 +56,15 @@ class Records:
         row = record and record.part(row_of(place))
         return (row.part.index, row.part.tag, row.part.size_bytes) if row else None
 
+    def tag_of_whole(self, place: int) -> int | None:
+        """The tag of the entry at `place`, its bytes checked; None if it is not in one part."""
+        record = self.at(sequence_of(place))
+        row = record and record.part(row_of(place))
+        if record is None or not row or row.part.size_bytes > PART_BYTES:
+            return None
+        record.piece(row)
+        return row.part.tag
+
     def parts(self, place: int) -> Iterator[tuple[Part, Bytes]]:
         """Parts from `place` on, into the records that follow."""
         sequence, number = sequence_of(place), row_of(place)

@@ -15,6 +15,7 @@ from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import (
     DATA_FILE,
     LOCK_FILE,
+    RESERVE_BYTES,
     STORE_FOLDER,
     UNFINISHED_FOLDER,
     Environment,
@@ -181,6 +182,22 @@ def test_a_store_without_its_tables_is_corrupt(
     environment.close()
     with pytest.raises(Corrupt, match="the format is missing"):
         opener(tmp_path)
+
+
+def test_room_is_what_the_file_system_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = open_environment(tmp_path)
+    system = os.statvfs(tmp_path)
+    data = tmp_path / STORE_FOLDER / DATA_FILE
+    for free_blocks in (1 << 16, 100, 0):
+        fields = list(system)
+        fields[1], fields[4] = 4096, free_blocks  # f_frsize, f_bavail
+        monkeypatch.setattr(os, "statvfs", lambda _, left=fields: os.statvfs_result(left))
+        environment.commit(Work(puts=[(Table.CATALOG, b"a", b"1")]))
+        left = data.stat().st_size + 4096 * free_blocks
+        assert environment.room_bytes == left - RESERVE_BYTES
+    environment.close()
 
 
 def test_a_store_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
