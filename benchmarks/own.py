@@ -160,16 +160,19 @@ def text(measurements: list[Measurement], command: str, conditions: dict[str, st
     )
 
 
-def record(measurements: list[Measurement], command: str, folder: Path, docs: Path) -> None:
+def record(
+    measurements: list[Measurement], command: str, folder: Path, docs: Path, *, name: str = "own"
+) -> None:
+    """Write a record into `folder`, and the table into its section of the page in `docs`."""
     conditions = here_and_now()
     found = {
         "conditions": {**conditions, "command": command, "machine": machine_class()},
         "measurements": [row._asdict() for row in measurements],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"own-{conditions['date']}-{conditions['commit']}.json"
+    file = folder / f"{name}-{conditions['date']}-{conditions['commit']}.json"
     file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    report.update_section(docs / "performance.md", "own", text(measurements, command, conditions))
+    report.update_section(docs / "performance.md", name, text(measurements, command, conditions))
 
 
 def allow_many_sockets() -> None:
