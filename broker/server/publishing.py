@@ -103,14 +103,16 @@ class Parcel:
         targets: tuple[Target, ...],
         origins: list[Origin],
         contents: list[bytes],
-        places: Sequence[int],
+        content_bytes: int,
         *,
+        places: Sequence[int],
         mandatory: bool,
     ) -> None:
         self.targets = targets
         self.origins = origins
         self.contents = contents
-        self.content_bytes = sum(map(len, contents))
+        self.content_bytes = content_bytes
+        """The summed length of `contents`."""
         self.places = places
         """Where each message stands among those that are published together."""
         self.mandatory = mandatory
@@ -141,7 +143,7 @@ def on_publishes(
         if route.headers_bindings and raw_properties(batch.contents[0]) != batch.outline:
             put_back(runs_of(batch, map(raw_properties, batch.contents)))
             return 1
-        return publish_run(channel, route, facts, batch.outline, batch.contents)
+        return publish_run(channel, route, facts, batch)
     routes, refusal = find_routes(session, methods)
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
         put_back(runs_of(batch, repeat(batch.outline)))
@@ -154,19 +156,24 @@ def on_publishes(
     return sum(1 + len(parcel.targets) for parcel in parcels)
 
 
-def publish_run(
-    channel: Channel, route: Route, facts: PropertyFacts, raw: bytes, contents: list[bytes]
-) -> int:
+def publish_run(channel: Channel, route: Route, facts: PropertyFacts, batch: Publishes) -> int:
     """Take messages that came with the same basic.publish frame."""
-    targets = route.targets
+    targets, contents, content_bytes = route.targets, batch.contents, batch.content_bytes
     if not route.is_admitted:
         admit(channel.session, route)
     if facts.more_routing_keys or route.headers_bindings:
         targets = look_closer(channel.session, route, facts)
     if facts.is_special:
-        contents = prepare(channel, facts, raw, contents)
-    origins, places = [route.origin] * len(contents), range(len(contents))
-    parcel = Parcel(targets, origins, contents, places, mandatory=route.mandatory)
+        contents = prepare(channel, facts, batch.outline, contents)
+        content_bytes = sum(map(len, contents))
+    parcel = Parcel(
+        targets,
+        [route.origin] * len(contents),
+        contents,
+        content_bytes,
+        places=range(len(contents)),
+        mandatory=route.mandatory,
+    )
     give(channel, (parcel,), persistent=facts.persistent)
     return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
 
@@ -200,12 +207,14 @@ def sort(batch: Publishes, routes: dict[bytes, Route]) -> list[Parcel]:
     parcels = []
     for found in places.values():
         of_each = [routes[method] for method in map(methods, found)]
+        taken = list(map(contents, found))
         parcels.append(
             Parcel(
                 of_each[0].targets,
                 [route.origin for route in of_each],
-                list(map(contents, found)),
-                found,
+                taken,
+                sum(map(len, taken)),
+                places=found,
                 mandatory=of_each[0].mandatory,
             )
         )
