@@ -9,6 +9,7 @@ from typing import cast
 
 from benchmarks.micro.hot import content, ns_per_message, publish_method
 from fluffle.broker.access.access import Access
+from fluffle.broker.config import Limits
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.handout import Handout, Holder
 from fluffle.broker.server.channel import Channel
@@ -58,6 +59,7 @@ def open_channel() -> Channel:
         random_name=lambda: "",
         traffic=Traffic(),
         commits=None,
+        limits=Limits(),
     )
     session = Session(
         name="",
