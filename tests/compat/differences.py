@@ -223,14 +223,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         ours="Channel.Close: NOT_FOUND",
     ),
     Difference(
-        "what was acknowledged stays gone after a crash, once a later reply on its channel has"
-        " come; RabbitMQ writes that down later",
-        scenarios=r"section_05_durability\.settled\.kill",
-        clients="notes",
-        theirs=r"b'0'\nb'1'\n(b'2'\nb'3'\n)b'4'\n(b'5'\n)b'6'\n",
-        ours=r"\1\2",
-    ),
-    Difference(
         "basic.cancel-ok is no error, since the specification lets clients answer a basic.cancel",
         scenarios=r"section_02_errors\.methods_that_only_a_server_sends",
         theirs=r".*503.*\n",
