@@ -11,6 +11,8 @@ since ranks differ from group to group, leaders end up balanced.
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from fluffle.raft import doubt, leading
 from fluffle.raft.config import Member, NodeId
 from fluffle.raft.log import Log
@@ -45,10 +47,20 @@ class Campaign:
 
 
 def rank_of(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
-    """Whose turn it is to stand for this group, 0 first; `nodes` are sorted.  Others come last."""
-    if node not in nodes:
-        return len(nodes)
-    return (nodes.index(node) - (group * 0x9E3779B97F4A7C15 >> 32)) % len(nodes)
+    """Whose turn it is to stand for this group: 0 first.  A node that is not in `nodes` comes last.
+
+    Each group puts the nodes into an order of its own, and who is missing changes nothing in it.
+    """
+    mine = weight_of(node, group)
+    return sum(weight_of(other, group) > mine or node not in nodes for other in nodes)
+
+
+def weight_of(node: NodeId, group: GroupId) -> int:
+    """A number that looks like chance, and is the same everywhere: the mixing of splitmix64."""
+    mixed = (crc32(node.encode()) ^ group * 0x9E3779B97F4A7C15) & 0xFFFF_FFFF_FFFF_FFFF
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFF_FFFF_FFFF_FFFF
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFF_FFFF_FFFF_FFFF
+    return mixed ^ mixed >> 31
 
 
 def may_campaign(state: State) -> bool:
@@ -86,7 +98,7 @@ def schedule(state: State) -> None:
     """Stand when it is our turn, if nobody has won by then."""
     node, tuning = state.node, state.node.tuning
     if state.tries == 0:
-        alive = sorted(v.node for v in state.voters if v.node in node.alive)
+        alive = [voter.node for voter in state.voters if voter.node in node.alive]
         delay_ms = tuning.rank_delay_ms * rank_of(node.name, state.group, alive)
     else:
         # Whoever lost goes on trying, ever more rarely, and not in step with the others.

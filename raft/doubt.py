@@ -34,6 +34,12 @@ def on_leader_query(state: State, node: NodeId, query: LeaderQuery) -> None:
         state.node.send(node, answer)
 
 
+def on_group_unknown(state: State, node: NodeId, incarnation: int) -> None:
+    """A member that is not there does not lead either."""
+    if state.leader == node and state.leader_incarnation == incarnation:
+        state.follow(None)
+
+
 def on_not_leading(state: State, node: NodeId, answer: NotLeading) -> None:
     """It does not lead in this term: it will not again."""
     if state.leader == node and answer.term == state.term:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from fluffle.raft import reading, replicating, transferring
 from fluffle.raft.config import Member, NodeId
+from fluffle.raft.messages import NotLeading
 from fluffle.raft.output import Led, Role
 from fluffle.raft.progress import Progress
 from fluffle.raft.quorum import committed_index
@@ -197,6 +198,17 @@ def check_quorum(state: State, leading: Leading) -> None:
     elif leading.quorum_lost_at_ms is None:
         leading.quorum_lost_at_ms = state.node.now_ms
         state.touch()
+
+
+def farewell(state: State) -> None:
+    """A leader that is deleted tells those that would wait for it, as far as it reaches them."""
+    for peer in state.leading.peers.values() if state.leading is not None else ():
+        if peer.is_alive:
+            member = peer.member
+            message = NotLeading(
+                state.group, state.term, state.me.incarnation, member.incarnation
+            )  # fmt: skip
+            state.node.send(member.node, message)
 
 
 def remind(state: State, node: NodeId) -> None:

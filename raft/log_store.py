@@ -49,7 +49,8 @@ class Write:
     created_as: int | None = None
     """The group is made, as the member of this incarnation."""
     is_drop: bool = False
-    """Everything of the group goes, its name too.  Alone in its write; the last of the group."""
+    """Everything of the group goes, its name too, whether it could be loaded or is lost.  Alone in
+    its write."""
     discard_staged: bool = False
     """What was staged before this write goes."""
     staged: list[Staged] = field(default_factory=list)
@@ -83,7 +84,8 @@ class Persist:
     token: int
     """From 1, rising by one."""
     writes: list[Write] = field(default_factory=list)
-    """At most one a group."""
+    """At most one a group; but in front of the write that makes a group a drop of its former
+    member may stand."""
 
 
 @dataclass(slots=True)

@@ -75,10 +75,17 @@ class MultiRaft:
         self._groups[group] = state
 
     def delete(self, group: GroupId) -> None:
-        """Forget a group and all its data: only on a committed tombstone for this very id."""
-        state = self._groups.pop(group)
-        state.become_follower(state.term, None)
-        self._node.dirty.pop(state, None)
+        """Forget a group and all its data, be it here or `lost` on disk.
+
+        Only on a committed tombstone for this very id, or when this member's removal is committed.
+        """
+        state = self._groups.pop(group, None)
+        if state is not None:
+            leading.farewell(state)
+            state.become_follower(state.term, None)
+            self._node.dirty.pop(state, None)
+            if state.write is not None and state.write.created_as is not None:
+                return  # it never was on its way to the disk
         self._drops.append(Write(group, is_drop=True))
 
     def group(self, group: GroupId) -> Group:
@@ -107,7 +114,7 @@ class MultiRaft:
                 self._liveness.on_ping(node, message)
                 self._heed_liveness()
             elif isinstance(message, GroupUnknown):
-                self._node.output.unknown.append((node, message.group))
+                self._on_group_unknown(node, message)
             else:
                 self._step(node, message)
 
@@ -118,6 +125,12 @@ class MultiRaft:
             self._node.send(node, GroupUnknown(message.group, message.receiver))
         elif state is not None and message.receiver == known:
             dispatch.step(state, node, message)
+
+    def _on_group_unknown(self, node: NodeId, message: GroupUnknown) -> None:
+        state = self._groups.get(message.group)
+        if state is not None:
+            doubt.on_group_unknown(state, node, message.incarnation)
+        self._node.output.unknown.append((node, message.group))
 
     def link_up(self, node: NodeId) -> None:
         """Messages can be sent to a node, over a link that is new."""

@@ -24,8 +24,8 @@ from fluffle.raft.refused import Refused
 from fluffle.raft.tuning import Tuning
 from tests.raft.disk import Disk
 
-GROUP = 19
-"""Of two to five nodes, a is the first to stand for it."""
+GROUP = 285
+"""a is the first to stand for it, then b, c, d and e."""
 
 Sent = tuple[NodeId, NodeId, Message]
 """From, to, what."""

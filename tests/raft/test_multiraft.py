@@ -1,6 +1,31 @@
 """All groups of a node together."""
 
-from tests.raft.cluster import Cluster
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from fluffle.raft.config import Config
+from fluffle.raft.messages import GroupUnknown, Ping, PreVoteRequest
+from fluffle.raft.output import Role
+from fluffle.raft.refused import Refused
+from tests.raft.cluster import GROUP, Cluster
+
+
+def leaders(cluster: Cluster, groups: range) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for group in groups:
+        found[cluster.led(group).name] += 1
+    return found
+
+
+def many(groups: range) -> Cluster:
+    """All with a leader, and asleep."""
+    cluster = Cluster()
+    for group in groups:
+        cluster.create("abc", group)
+    cluster.advance(2_000, step_ms=50)
+    return cluster
 
 
 def test_three_nodes_elect_a_leader_and_agree() -> None:
@@ -10,3 +35,159 @@ def test_three_nodes_elect_a_leader_and_agree() -> None:
     cluster.propose("one", "two", "three")
     cluster.advance(50)
     assert [cluster.data(name) for name in "abc"] == [["one", "two", "three"]] * 3
+
+
+def test_leaders_are_balanced_from_the_beginning_and_after_a_loss() -> None:
+    groups = range(1, 91)
+    cluster = Cluster()
+    cluster.advance(300)
+    for group in groups:
+        cluster.create("abc", group)
+    cluster.advance(2_000, step_ms=50)
+    assert all(leaders(cluster, groups)[name] >= 15 for name in "abc")
+    cluster["a"].crash()
+    for name in "bc":
+        cluster[name].do(partial(cluster[name].raft.link_down, "a"))
+    cluster.advance(500)
+    found = leaders(cluster, groups)
+    assert found["a"] == 0
+    assert all(found[name] >= 30 for name in "bc")
+
+
+def test_the_groups_of_a_lost_node_stand_in_one_frame() -> None:
+    groups = range(1, 61)
+    cluster = many(groups)
+    lost = [group for group in groups if cluster.led(group).name == "a"]
+    cluster["a"].crash()
+    b = cluster["b"]
+    b.do(partial(b.raft.link_down, "a"))
+    output = b.do()
+    asked = [m for m in output.messages["c"] if isinstance(m, PreVoteRequest)]
+    first = {message.group for message in asked}
+    assert len(first) == len(asked)
+    assert first <= set(lost)
+    assert len(first) >= len(lost) // 4
+
+
+def test_all_groups_write_together() -> None:
+    groups = range(1, 21)
+    cluster = many(groups)
+    a = cluster["a"]
+    led = [group for group in groups if cluster.led(group).name == "a"]
+    output = a.do(lambda: [a.raft.group(group).propose(b"x") for group in led])
+    assert output.persist is not None
+    assert [write.group for write in output.persist.writes] == led
+    assert sorted(output.messages) == ["b", "c"]
+
+
+def test_idle_groups_send_and_want_nothing() -> None:
+    """However many there are, a node wants to be called for its pings only."""
+    cluster = many(range(1, 41))
+    for host in cluster.up:
+        for state in host.raft._groups.values():
+            assert state.deadline_ms is None
+    sent: list[type] = []
+    cluster.on_output = lambda host, output: sent.extend(
+        type(message) for messages in output.messages.values() for message in messages
+    )
+    cluster.advance(5_000, step_ms=50)
+    assert set(sent) == {Ping}
+    for host in cluster.up:
+        assert host.raft.deadline_ms == host.raft._liveness.deadline_ms
+
+
+def test_a_group_that_is_not_here_is_not_invented() -> None:
+    cluster = Cluster()
+    a = cluster["a"]
+    request = PreVoteRequest(77, 1, 1, 1, 0, 0)
+    output = a.do(lambda: a.raft.receive("b", [request]))
+    assert output.messages["b"] == [GroupUnknown(77, 1)]
+    assert 77 not in a.raft
+    output = cluster["b"].do(lambda: cluster["b"].raft.receive("a", [GroupUnknown(77, 1)]))
+    assert output.unknown == [("a", 77)]
+
+
+def test_messages_for_another_incarnation_are_not_heard() -> None:
+    cluster = Cluster()
+    a = cluster["a"]
+    a.do(lambda: a.raft.create(GROUP, 3, Config()))
+    later, former = PreVoteRequest(GROUP, 1, 1, 4, 0, 0), PreVoteRequest(GROUP, 1, 1, 2, 0, 0)
+    assert a.do(lambda: a.raft.receive("b", [later])).messages["b"] == [GroupUnknown(GROUP, 4)]
+    assert "b" not in a.do(lambda: a.raft.receive("b", [former])).messages
+
+
+def test_what_is_deleted_is_gone_and_says_so() -> None:
+    cluster = Cluster()
+    cluster.create()
+    leader = cluster.elect("a")
+    leader.do(lambda: leader.raft.delete(GROUP))
+    leader.sync()
+    assert GROUP not in leader.raft
+    assert leader.disk.groups == {}
+    cluster.advance(2_000)
+    assert cluster.led().name in "bc"
+
+
+def test_a_former_member_is_dropped_in_front_of_the_new_one() -> None:
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+
+    def come_again() -> None:
+        a.raft.delete(GROUP)
+        a.raft.create(GROUP, 9, Config())
+
+    output = a.do(come_again)
+    assert output.persist is not None
+    assert [(w.is_drop, w.created_as) for w in output.persist.writes] == [(True, None), (False, 9)]
+    a.sync()
+    assert a.disk.groups[GROUP].incarnation == 9
+
+
+def test_what_was_never_written_needs_no_drop() -> None:
+    cluster = Cluster()
+    a = cluster["a"]
+
+    def come_and_go() -> None:
+        a.raft.create(5, 1, Config())
+        a.raft.delete(5)
+
+    assert a.do(come_and_go).persist is None
+
+
+def test_a_group_that_is_lost_on_disk_can_be_dropped() -> None:
+    cluster = Cluster()
+    output = cluster["a"].do(lambda: cluster["a"].raft.delete(123))
+    assert output.persist is not None
+    assert [(write.group, write.is_drop) for write in output.persist.writes] == [(123, True)]
+
+
+def test_damage_found_at_the_start_is_written_down_at_once() -> None:
+    """What is sent again replaces what is behind: a crash in between must not look like health."""
+    cluster = Cluster()
+    cluster.create()
+    cluster.elect("a")
+    cluster.propose("one", "two", "three")
+    cluster.advance(500)
+    b = cluster["b"]
+    b.crash()
+    b.disk.groups[GROUP].damaged.add(2)
+    b.start()
+    output = b.do()
+    assert output.persist is not None
+    quarantine = output.persist.writes[0].quarantine
+    assert quarantine is not None
+    assert (quarantine.first, quarantine.last) == (2, 4)
+
+
+def test_without_room_only_proposals_are_refused() -> None:
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    a.raft.has_room = False
+    assert not a.raft.has_room
+    with pytest.raises(Refused, match="the disk is nearly full"):
+        cluster.propose("x")
+    a.do(lambda: a.group().transfer("b"))
+    cluster.advance(500)
+    assert cluster["b"].status().role is Role.LEADER

@@ -1,0 +1,146 @@
+"""One group as its users see it: limits, pages and snapshots."""
+
+import pytest
+
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.refused import Reason, Refused
+from fluffle.raft.tuning import Tuning
+from tests.raft.cluster import GROUP, Cluster
+from tests.raft.single import Single
+
+
+def test_what_waits_for_its_commit_is_bounded() -> None:
+    node = Single(tuning=Tuning(uncommitted_bytes_max=1_000))
+    node.lead()
+    node.accept("b", 1)
+    node.group.propose(bytes(5_000))  # one always may be
+    with pytest.raises(Refused) as refused:
+        node.group.propose(b"x")
+    assert refused.value.reason is Reason.BEHIND
+    node.turn()
+    node.sync()
+    node.accept("b", 2)
+    node.group.propose(bytes(100))
+    assert node.state.leading is not None
+    node.turn()
+    node.sync()
+    node.accept("b", 3)
+    assert node.state.leading.uncommitted_bytes == 0
+
+
+def test_only_a_leader_takes_proposals_and_a_follower_knows_who() -> None:
+    node = Single()
+    node.follow("b", 1)
+    with pytest.raises(Refused) as refused:
+        node.group.propose(b"x")
+    assert (refused.value.reason, refused.value.leader) == (Reason.NOT_LEADER, "b")
+
+
+def test_a_proposal_tells_where_it_will_be() -> None:
+    node = Single()
+    node.lead()
+    position = node.group.propose(b"x")
+    assert (position.term, position.index) == (node.status.term, 2)
+
+
+def test_entries_are_applied_in_pages() -> None:
+    cluster = Cluster(tuning=Tuning(apply_bytes_max=200))
+    cluster.create()
+    cluster.elect("a")
+    pages: list[int] = []
+    cluster.on_output = lambda host, output: pages.extend(
+        len(apply.entries) for apply in output.applies if host.name == "b"
+    )
+    cluster.partition("b", "ac")
+    cluster.propose(*("x" * 50 for _ in range(20)))
+    cluster.settle()
+    cluster.heal()
+    cluster.advance(2_000)
+    assert len(cluster.data("b")) == 20
+    assert max(pages) == 1
+    assert len(pages) == 20
+
+
+def test_no_page_before_the_former_was_applied() -> None:
+    node = Single()
+    node.lead()
+    node.accept("b", 1)
+    node.state.log.applied = 0
+    node.state.log.handed = 1
+    node.group.propose(b"x")
+    node.turn()
+    node.sync()
+    node.accept("b", 2)
+    assert node.output.applies == []
+    node.group.applied(1)
+    assert [e.index for apply in node.turn().applies for e in apply.entries] == [2]
+
+
+def test_a_snapshot_deletes_what_is_not_live_and_nothing_else() -> None:
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.propose("2", "3", "4", "5")
+    cluster.advance(300)
+    a.snapshot(dead=[3])
+    cluster.settle()
+    assert sorted(a.disk.groups[GROUP].entries) == [2, 4, 5]
+    cluster.propose("6", "7")
+    cluster.advance(300)
+    a.snapshot(dead=[3, 2, 6])
+    cluster.settle()
+    assert sorted(a.disk.groups[GROUP].entries) == [4, 5, 7]
+
+
+@pytest.mark.parametrize("index", [0, 2, 5])
+def test_a_snapshot_is_of_what_was_applied_since_the_last(index: int) -> None:
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.propose("2")
+    cluster.advance(300)
+    a.snapshot()
+    cluster.settle()
+    cluster.propose("3", "4")
+    cluster.advance(300)
+    if index == 5:
+        cluster.propose("5")
+    with pytest.raises(Refused) as refused:
+        a.group().compact(index, Ranges(), b"")
+    assert refused.value.reason is Reason.OUT_OF_DATE
+
+
+def test_a_snapshot_counts_only_once_it_is_on_disk() -> None:
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.propose("2", "3")
+    cluster.advance(300)
+    a.snapshot()
+    assert a.status().floor == 0
+    with pytest.raises(Refused):
+        a.group().compact(a.status().applied, Ranges(), b"")
+    a.sync()
+    assert a.status().floor == 3
+
+
+def test_whoever_is_no_leader_has_no_progress_to_show() -> None:
+    node = Single()
+    assert node.group.progress == {}
+    node.lead()
+    assert sorted(node.group.progress) == ["b", "c"]
+
+
+def test_followers_can_hear_of_commits_at_once() -> None:
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.propose("x")
+    cluster.settle()
+    assert cluster.data("b") == []
+    cluster.advance(10)
+    assert cluster.data("b") == ["x"]
+    a.group().tell_commits_at_once()
+    cluster.propose("y")
+    cluster.settle()
+    assert cluster.data("b") == ["x", "y"]
