@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from fluffle.raft import doubt, leading
+from fluffle.raft import doubt, leading, quorum
 from fluffle.raft.config import Member, NodeId
 from fluffle.raft.log import Log
 from fluffle.raft.messages import (
@@ -24,7 +24,6 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import Role
-from fluffle.raft.quorum import is_majority
 from fluffle.raft.records import GroupId, HardState
 from fluffle.raft.state import State
 
@@ -127,7 +126,7 @@ def stand(state: State) -> None:
     state.campaign = Campaign(is_transfer=False)
     state.campaign.granted.add(state.me)
     state.touch()
-    if is_majority(state.campaign.granted, state.voters):
+    if quorum.is_majority(state.campaign.granted, state.voters):
         begin_election(state, is_transfer=False)
         return
     log, me = state.log, state.me
@@ -272,7 +271,7 @@ def on_pre_vote_response(state: State, node: NodeId, response: PreVoteResponse) 
         return
     if response.is_granted and response.term == state.term + 1:
         campaign.granted.add(Member(node, response.sender))
-        if is_majority(campaign.granted, state.voters):
+        if quorum.is_majority(campaign.granted, state.voters):
             begin_election(state, is_transfer=False)
 
 
@@ -286,7 +285,7 @@ def count_vote(state: State, voter: Member) -> None:
     campaign = state.campaign
     assert campaign is not None
     campaign.granted.add(voter)
-    if is_majority(campaign.granted, state.voters):
+    if quorum.is_majority(campaign.granted, state.voters):
         leading.begin(state)
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fluffle.raft import reading, replicating, transferring
+from fluffle.raft import quorum, reading, replicating, transferring
 from fluffle.raft.config import Member, NodeId
 from fluffle.raft.messages import NotLeading
 from fluffle.raft.output import Led, Role
 from fluffle.raft.progress import Progress
-from fluffle.raft.quorum import committed_index
 from fluffle.raft.reading import Reads
 from fluffle.raft.records import NOOP, Entry, size_of
 from fluffle.raft.state import State
@@ -101,7 +100,7 @@ def advance_commit(state: State, leading: Leading) -> None:
     """Commit what a majority of the active voters has on disk, if `is_committable`."""
     leading.commit_due = False
     voters = state.voters
-    index = committed_index([durable_of(state, leading, voter) for voter in voters])
+    index = quorum.committed_index([durable_of(state, leading, voter) for voter in voters])
     before = state.log.commit
     if index > before and is_committable(state, index):
         own_first = max(before + 1, leading.first_index)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fluffle.raft import replicating
+from fluffle.raft import quorum, replicating
 from fluffle.raft.output import Readable
-from fluffle.raft.quorum import agreed_round
 from fluffle.raft.state import State
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def begin_round(state: State, leading: Leading, reads: Reads) -> None:
 
 def confirmed_round(state: State, leading: Leading) -> int:
     """The greatest that a majority of voters has confirmed, ourselves included if we are one."""
-    return agreed_round(round_of(state, leading, voter) for voter in state.voters)
+    return quorum.agreed_round(round_of(state, leading, voter) for voter in state.voters)
 
 
 def round_of(state: State, leading: Leading, voter: Member) -> int:

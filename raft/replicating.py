@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fluffle.raft import sending
+from fluffle.raft import peers, sending
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
 from fluffle.raft.output import ReadEntries
-from fluffle.raft.peers import heard, peer_of
 from fluffle.raft.progress import Flow, Progress
 from fluffle.raft.records import Entry, size_of
 from fluffle.raft.state import State
@@ -187,10 +186,10 @@ def ask_again(state: State, leading: Leading, peer: Progress) -> None:
 
 def on_append_accepted(state: State, node: NodeId, answer: AppendAccepted) -> None:
     """So much is on the follower's disk.  Answers may be old; none of it becomes untrue."""
-    leading, peer = state.leading, peer_of(state, node, answer.sender)
+    leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None or answer.round < peer.first_valid_round:
         return
-    heard(state, peer, answer.round)
+    peers.heard(state, peer, answer.round)
     peer.commit = max(peer.commit, answer.commit)
     if answer.durable > peer.match:
         assert answer.durable <= state.log.last_index
@@ -215,10 +214,10 @@ def settle_retry(state: State, leading: Leading, peer: Progress) -> None:
 
 def on_append_rejected(state: State, node: NodeId, answer: AppendRejected) -> None:
     """Its log differs at `previous`: go back to where the logs may meet, in one step a term."""
-    leading, peer = state.leading, peer_of(state, node, answer.sender)
+    leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None:
         return
-    heard(state, peer, answer.round)
+    peers.heard(state, peer, answer.round)
     if peer.flow is Flow.SNAPSHOT or is_stale(peer, answer):
         return
     meeting = min(answer.hint_index, answer.previous_index - 1)
@@ -240,7 +239,7 @@ def is_stale(peer: Progress, answer: AppendRejected) -> bool:
 
 def on_repair_request(state: State, node: NodeId, request: RepairRequest) -> None:
     """It cannot read what it had: what it said of it does not count any more."""
-    leading, peer = state.leading, peer_of(state, node, request.sender)
+    leading, peer = state.leading, peers.peer_of(state, node, request.sender)
     if leading is None or peer is None:
         return
     is_known = peer.match < request.first and (

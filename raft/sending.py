@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fluffle.raft import damage
+from fluffle.raft import damage, peers
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.output import ReadEntries, ReadState
-from fluffle.raft.peers import heard, peer_of
 from fluffle.raft.progress import Flow, Progress
 from fluffle.raft.records import Entry, SnapshotMeta
 from fluffle.raft.state import State
@@ -183,10 +182,10 @@ def ask_again(state: State, leading: Leading, peer: Progress) -> None:
 
 def on_snapshot_progress(state: State, node: NodeId, answer: SnapshotProgress) -> None:
     """The follower has stored this much."""
-    peer = peer_of(state, node, answer.sender)
+    peer = peers.peer_of(state, node, answer.sender)
     if peer is None:
         return
-    heard(state, peer, answer.round)
+    peers.heard(state, peer, answer.round)
     sender = peer.sender
     if peer.flow is not Flow.SNAPSHOT or sender is None or not is_of(answer, sender.meta):
         return

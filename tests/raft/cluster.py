@@ -161,6 +161,7 @@ class Cluster:
     # The network
 
     def send(self, source: NodeId, target: NodeId, message: Message) -> None:
+        assert source != target, f"{source} speaks to itself: {message}"
         if (source, target) not in self.cut and self.hosts[target].is_up:
             self.network.append((source, target, message))
 
