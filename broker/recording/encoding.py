@@ -38,6 +38,8 @@ TEXT_ERRORS = "surrogatepass"
 UNREADABLE = (ValueError, TypeError, LookupError, BrokerError, ProtocolError, RecursionError)
 """What comes of reading what nobody wrote: all that msgpack raises is a ValueError."""
 
+NUMBER_MAX = 2**63 - 1
+
 Fields = dict[str, Any]
 
 
@@ -138,14 +140,23 @@ def _table(encoded: bytes) -> FieldTable:
 # One kind after the other
 
 
+def _encode_limit(limit: int | None) -> int | str | None:
+    """msgpack has 64 bits for a number, RabbitMQ no end."""
+    return limit if limit is None or abs(limit) <= NUMBER_MAX else str(limit)
+
+
+def _decode_limit(stored: int | str | None) -> int | None:
+    return None if stored is None else int(stored)
+
+
 def _encode_user(user: User) -> Fields:
     password = user.password
     return {
         "tags": user.tags,
         "password_algorithm": password and password.algorithm,
         "password_hash": password and password.hash,
-        "max_connections": user.limits.max_connections,
-        "max_channels": user.limits.max_channels,
+        "max_connections": _encode_limit(user.limits.max_connections),
+        "max_channels": _encode_limit(user.limits.max_channels),
     }
 
 
@@ -155,20 +166,24 @@ def _decode_user(key: tuple[str], fields: Fields) -> User:
         *key,
         password=None if stored is None else PasswordHash(stored, fields["password_algorithm"]),
         tags=tuple(fields["tags"]),
-        limits=UserLimits(fields["max_connections"], fields["max_channels"]),
+        limits=UserLimits(
+            _decode_limit(fields["max_connections"]), _decode_limit(fields["max_channels"])
+        ),
     )
 
 
 def _encode_vhost(settings: VhostSettings) -> Fields:
     return {
-        "max_connections": settings.limits.max_connections,
-        "max_queues": settings.limits.max_queues,
+        "max_connections": _encode_limit(settings.limits.max_connections),
+        "max_queues": _encode_limit(settings.limits.max_queues),
         "metadata": json.dumps(dict(settings.metadata)),
     }
 
 
 def _decode_vhost(_key: tuple[str], fields: Fields) -> VhostSettings:
-    limits = VhostLimits(fields["max_connections"], fields["max_queues"])
+    limits = VhostLimits(
+        _decode_limit(fields["max_connections"]), _decode_limit(fields["max_queues"])
+    )
     return VhostSettings(limits, json.loads(fields["metadata"]))
 
 
