@@ -40,7 +40,7 @@ TABLES: st.SearchStrategy[FieldTable] = st.dictionaries(
     | st.tuples(st.just("A"), st.lists(FIELDS, max_size=3)),
     max_size=4,
 )
-LIMITS = st.none() | st.integers()
+LIMITS = st.none() | st.integers() | st.just(10**30)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
