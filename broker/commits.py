@@ -5,8 +5,8 @@
                                   +------ what came in the meantime ---------+
 
 What is told while a commit runs is written by the next; there is no timer, and a message that is
-published and settled within one commit is never written.  What is removed without a pause is
-removed by one commit, so that no crash leaves half of a queue or of a virtual host.
+published and settled within one commit is never written.  Removals have no size, so those that are
+told without a pause are in one batch, and no crash leaves half of a queue or of a virtual host.
 
 Commits have numbers, their *tickets*: whoever tells something remembers `ticket`, and what he told
 is durable once `durable` is as great.
@@ -142,7 +142,7 @@ class Commits:
 
     def remove(self, kind: str, name: bytes) -> None:
         """Delete a definition: see `Batch.remove`."""
-        self._batches[-1].remove(kind, name)
+        self.batch().remove(kind, name)
         self._define()
 
     def touch(self) -> None:
@@ -151,7 +151,7 @@ class Commits:
 
     def delete(self, group: int, first: int, stop: int) -> None:
         """Delete entries of a log: see `Batch.delete`."""
-        self._batches[-1].delete(group, first, stop)
+        self.batch().delete(group, first, stop)
         self._turn.touch_record()
 
     def _define(self) -> None:

@@ -24,7 +24,9 @@ from fluffle.protocol.types import Field, FieldTable
 from fluffle.storage.errors import Corrupt, StorageError
 
 OCTETS = st.binary(max_size=8).map(lambda raw: raw.decode(errors="surrogateescape"))
-"""Names as they come from the wire."""
+"""Texts as they come from the wire."""
+NAMES = OCTETS | st.just("\ud800")
+"""And from JSON."""
 FIELDS: st.SearchStrategy[Field] = st.one_of(
     st.tuples(st.just("t"), st.booleans()),
     st.tuples(st.sampled_from("bBsuIiLlT"), st.integers(0, 100)),
@@ -54,7 +56,7 @@ PASSWORDS = st.none() | st.builds(PasswordHash, st.text(), st.text())
 def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
     """Something of any kind under a name that fits it."""
     kind = draw(st.sampled_from(Kind))
-    first, second, third = draw(OCTETS), draw(OCTETS), draw(OCTETS)
+    first, second, third = draw(NAMES), draw(NAMES), draw(NAMES)
     match kind:
         case Kind.STARTED:
             return kind, (), None
