@@ -30,7 +30,7 @@ class Staged:
 
     meta: SnapshotMeta
     entries: list[Entry]
-    """Rising, maybe none."""
+    """Rising, and above those of all pieces before, of whichever snapshot; maybe none."""
     entries_through: int
     """With these, every live entry that had to be sent up to here is staged."""
     offset: int
@@ -49,18 +49,18 @@ class Write:
     created_as: int | None = None
     """The group is made, as the member of this incarnation."""
     is_drop: bool = False
-    """Everything of the group goes, its name too, whether it could be loaded or is lost.  Alone in
-    its write."""
+    """Everything of the group goes, its name too, whether it could be loaded, is lost or is gone
+    already.  Alone in its write."""
     discard_staged: bool = False
     """What was staged before this write goes."""
     staged: list[Staged] = field(default_factory=list)
+    truncate_from: int | None = None
+    """Entries from this index on go; not those that are staged."""
     install: SnapshotMeta | None = None
     """The log now begins with this snapshot: what is staged for it becomes its state and its
     entries, of two at one index the staged one stays.  With index 0: a new group, or one that is
-    to be filled by its leader; no state, no log.  What of the old log must go is in `deletes` and
-    `truncate_from`.  Nothing is staged afterwards."""
-    truncate_from: int | None = None
-    """Entries from this index on go."""
+    to be filled by its leader; no state, no log.  What of the old log must go is in
+    `truncate_from` and `deletes`.  Nothing is staged afterwards."""
     entries: list[Entry] = field(default_factory=list)
     """Behind what there is, consecutive; their indexes may have been used and truncated before."""
     snapshot: NewSnapshot | None = None
@@ -119,7 +119,8 @@ class Recovered:
     quarantine: Quarantine | None = None
     """What was remembered, joined with what is found damaged now: a bad checksum, a bad or missing
     entry above the floor, a missing live one below, a bad state.  Never a shorter log: `last_index`
-    is that which was written, and damaged entries have the term of the entry before them."""
+    is that which was written, and damaged entries have the term of the entry before them.  What is
+    damaged but there below the floor may be found by `read` only."""
     staged: StagedSoFar | None = None
 
 
@@ -163,13 +164,18 @@ class LogStore(Protocol):
         """What is there, before anything is submitted."""
 
     def submit(self, persist: Persist) -> None:
-        """Make it durable, after all that was submitted before, together with what else waits."""
+        """Make it durable, after all that was submitted before, together with what else waits.
+
+        Raises `ValueError` for what contradicts what was written before: entries that do not
+        follow, deletions above the floor, an install that was not staged whole.
+        """
 
     def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
         """Entries that are there from `first` up to, not including, `stop`, in order.
 
         No more than `bytes_max` of payload, but at least one entry if there is any.  Asked only for
-        what is durable.  Raises `Damaged`; the entries before the damage can be read without it.
+        what is durable.  Ends before what is damaged, or raises `Damaged` if it would begin with
+        that; so there is no more only if there is nothing.
         """
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:

@@ -106,8 +106,6 @@ class RaftLog:
             batch.add(self._lost.pop(group))
         elif group in self._groups:
             drop(batch, group, self._groups.pop(group))
-        else:
-            raise ValueError(f"group {group} is not here")
 
     def _finish(self, token: int) -> None:
         self._durable = token

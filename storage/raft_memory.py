@@ -96,8 +96,7 @@ class Image:
         """
         for write in persist.writes:
             if write.is_drop:
-                self._group(write.group)
-                del self.groups[write.group]
+                self.groups.pop(write.group, None)
                 continue
             if write.created_as is not None:
                 self._create(write.group, write.created_as)

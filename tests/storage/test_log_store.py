@@ -186,6 +186,23 @@ def test_a_group_that_is_dropped_leaves_nothing(log: Writer) -> None:
     assert everything(log.subject.store, 2) == entries(1, 3)
 
 
+def test_a_group_can_be_dropped_and_made_anew_in_one_persist(log: Writer) -> None:
+    log.write(created(1))
+    log.write(Write(1, entries=entries(1, 9), snapshot=snapshot(4, [(1, 5)], bytes(100_000))))
+    log.write(Write(1, is_drop=True), created(1, incarnation=2))
+    recovered = log.recovered(1)
+    assert (recovered.incarnation, recovered.last_index, recovered.quarantine) == (2, 0, None)
+    log.write(Write(1, entries=entries(1, 3, 5)))
+    assert everything(log.subject.store, 1) == entries(1, 3, 5)
+
+
+def test_a_group_that_is_gone_can_be_dropped_again(log: Writer) -> None:
+    log.write(created(1))
+    log.write(Write(1, is_drop=True))
+    log.write(Write(1, is_drop=True), Write(2, is_drop=True))
+    assert log.load().groups == []
+
+
 def test_a_group_can_be_made_and_dropped_within_a_commit(log: Writer) -> None:
     log.submit(created(1))
     log.submit(Write(1, entries=entries(1, 3), hard_state=HardState(1, None)))

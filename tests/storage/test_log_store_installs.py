@@ -180,7 +180,6 @@ def test_one_install_after_the_other(log: Writer) -> None:
     "write",
     [
         Write(2, entries=entries(1, 2)),
-        Write(2, is_drop=True),
         created(1),
         Write(1, entries=entries(6, 7)),
         Write(1, entries=entries(4, 5)),
