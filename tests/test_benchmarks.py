@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, load, report, results, writer
+from benchmarks import backlog, compare, load, report, results, writer
 from benchmarks.brokers import BROKERS, NotAvailable, fluffle
 from benchmarks.client import broker_version
 from benchmarks.machine import placements
+from benchmarks.measurement import Measurement
 from benchmarks.plot import WIDTH_PX, Scale
 from benchmarks.results import Comparison, Conditions, Run
 from benchmarks.scenarios import SUITES, TRANSIENT, Suite
@@ -121,6 +122,18 @@ def test_every_suite_has_a_queue_of_its_kind(suite: Suite) -> None:
     for row in suite.scenarios.values():
         assert ("-z" in row.options, "-P" in row.options) in ((True, False), (False, True))
     assert {who.broker for who in suite.contenders.values()} <= set(BROKERS)
+
+
+def test_a_backlog_is_shown_a_column_for_each_kind_of_queue() -> None:
+    found = {
+        name: [Measurement("a million: start", seconds, "s")]
+        for name, seconds in (("fluffle", 0.4), ("rabbitmq-quorum", 12.0))
+    }
+    table = backlog.text(found, "command", results.here_and_now())
+    assert table.splitlines()[-3::2] == [
+        "| what | fluffle | RabbitMQ quorum |",
+        "| a million: start | 0.4 s | 12 s |",
+    ]
 
 
 def test_every_part_of_a_comparison_is_in_its_text() -> None:
