@@ -100,6 +100,9 @@ def is_proposed_term(message: GroupMessage) -> bool:
 
 
 def on_old_term(state: State, node: NodeId, message: GroupMessage) -> None:
-    """Nothing an old term says counts; but its leader must hear that it is over (Raft §5.1)."""
-    if type(message) in FROM_A_LEADER:
+    """Nothing an old term says counts; but its leader must hear that it is over (Raft §5.1).
+
+    By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
+    """
+    if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:
         following.tell_term(state, node, message.sender)
