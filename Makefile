@@ -2,6 +2,7 @@
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SEEDS ?= 200
 FAST := not slow and not interop and not compat
 TYPES := $(addprefix build/types/fluffle/,broker protocol raft storage)
 
@@ -11,10 +12,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check types bench tables abuse fuzz crash clean
+.PHONY: help serve test check types simulate bench tables abuse fuzz crash clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(INSTALLED) ## run the broker in the foreground; ARGS="--listen 127.0.0.1:5673" adds options
 	$(BIN)/fluffle serve --data-dir ./data $(ARGS)
@@ -30,6 +31,9 @@ check: types ## lint, types, layers and the fast tests, in about a minute
 	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
 
 types: $(INSTALLED) $(TYPES) ## lay the tree of links that mypy reads
+
+simulate: $(INSTALLED) ## clusters under faults: SEEDS=2000 seeds with 3 and with 5 nodes
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes 3,5 $(ARGS)
 
 bench: $(INSTALLED) ## compare with RabbitMQ on this machine; see benchmarks/
 	$(BIN)/python -m benchmarks.compare $(ARGS)

@@ -1,0 +1,1 @@
+"""Whole clusters in one thread: production code on simulated time, networks and disks."""

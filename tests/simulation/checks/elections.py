@@ -1,0 +1,122 @@
+"""Who leads, and who voted for it: invariants 1, 2, 3, 6 (in part), 16 and 21 (in part)."""
+
+from bisect import bisect_left
+
+from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.log_store import Write
+from fluffle.raft.messages import (
+    AppendAccepted,
+    AppendRequest,
+    SnapshotProgress,
+    VoteRequest,
+    VoteResponse,
+)
+from fluffle.raft.output import RoleChange
+from tests.simulation.facts import Facts, Replica, Stored, Violation
+from tests.simulation.watch import Watch
+
+
+class Elections:
+    """Votes are judged by what is on disk, leaders by the votes that were sent."""
+
+    def __init__(self) -> None:
+        self._facts = Facts()
+
+    def join(self, watch: Watch) -> None:
+        self._facts = watch.facts
+        watch.durable.append(self.durable)
+        watch.sent[VoteRequest].append(self.asked)
+        watch.sent[VoteResponse].append(self.answered)
+        watch.sent[AppendAccepted].append(self.holds_term)
+        watch.sent[SnapshotProgress].append(self.holds_term)
+        watch.sent[AppendRequest].append(self.leads)
+        watch.elected.append(self.elected)
+
+    def durable(self, node: NodeId, stored: Stored | None, write: Write) -> None:
+        """2: one vote a term, for good.  3: terms on disk never fall."""
+        if stored is None or write.hard_state is None:
+            return
+        facts, member = self._facts.group(write.group), stored.member
+        term, vote = write.hard_state
+        if term < facts.tops.get(member, 0):
+            raise Violation(f"inv 3: the term of {member} falls to {term} in {write.group}")
+        facts.tops[member] = term
+        if vote is not None:
+            before = facts.votes.setdefault((member, term), vote)
+            if before != vote:
+                raise Violation(
+                    f"inv 2: {member} votes for {before} and {vote} in term {term} "
+                    f"of group {write.group}"
+                )
+
+    def asked(self, node: NodeId, receiver: NodeId, request: VoteRequest) -> None:
+        """2, 3: who asks has voted for itself, on disk, and may."""
+        facts = self._facts.group(request.group)
+        me = Member(node, request.sender)
+        if facts.votes.get((me, request.term)) != me:
+            raise Violation(f"inv 3: {me} asks for votes before its own is on disk: {request}")
+        if self._is_quarantined(request.group, node):
+            raise Violation(f"inv 21: {me} stands in quarantine: {request}")
+
+    def answered(self, node: NodeId, receiver: NodeId, response: VoteResponse) -> None:
+        """2, 3: a vote is on disk before anybody hears of it.  21: not from quarantine."""
+        if not response.is_granted:
+            return
+        facts = self._facts.group(response.group)
+        voter = Member(node, response.sender)
+        candidate = Member(receiver, response.receiver)
+        if facts.votes.get((voter, response.term)) != candidate:
+            raise Violation(f"inv 2: {voter} grants a vote that is not on its disk: {response}")
+        if self._is_quarantined(response.group, node):
+            raise Violation(f"inv 21: {voter} votes in quarantine: {response}")
+        facts.grants.setdefault((response.term, candidate), set()).add(voter)
+
+    def holds_term(
+        self, node: NodeId, receiver: NodeId, message: AppendAccepted | SnapshotProgress
+    ) -> None:
+        """3: whoever acknowledges something of a term will know of that term after a crash."""
+        stored = self._facts.stored[node].get(message.group)
+        if stored is None or stored.hard_state.term < message.term:
+            raise Violation(f"inv 3: {node} speaks of a term that it may forget: {message}")
+
+    def leads(self, node: NodeId, receiver: NodeId, request: AppendRequest) -> None:
+        """1: only the leader of a term sends appends of that term."""
+        leader = self._facts.group(request.group).leaders.get(request.term)
+        if leader != Member(node, request.sender):
+            raise Violation(f"inv 1: {leader} was elected, but {node} sends {request}")
+
+    def elected(self, node: NodeId, replica: Replica, change: RoleChange) -> None:
+        facts = self._facts.group(change.group)
+        member = replica.member
+        other = facts.leaders.setdefault(change.term, member)
+        if other != member:
+            raise Violation(
+                f"inv 1: {other} and {member} lead term {change.term} of group {change.group}"
+            )
+        granted = facts.grants.get((change.term, member), set())
+        if facts.votes.get((member, change.term)) == member:
+            granted = granted | {member}
+        config = replica.log.config
+        # One whose removal is not committed may have to lead, by others' votes (thesis §4.2.2).
+        may_lead = any(member in config.voters for _, config in replica.log.configs)
+        if not may_lead or not has_majority(config, granted):
+            raise Violation(
+                f"inv 16: {member} leads term {change.term} of group {change.group} by the votes "
+                f"of {sorted(granted)}, of {config}"
+            )
+        # Of earlier terms, that is: a majority may have gone on to a later one meanwhile.
+        commit = bisect_left(facts.committed, change.term) - 1
+        if commit > 0 and not replica.log.holds(commit, facts.committed[commit]):
+            raise Violation(
+                f"inv 6: {member} leads term {change.term} of group {change.group} without entry "
+                f"{commit} of term {facts.committed[commit]}, which is committed"
+            )
+
+    def _is_quarantined(self, group: int, node: NodeId) -> bool:
+        stored = self._facts.stored[node].get(group)
+        return stored is not None and stored.quarantine is not None
+
+
+def has_majority(config: Config, members: set[Member]) -> bool:
+    """Whether these, as far as they are voters, are a majority of a configuration."""
+    return 2 * len(members.intersection(config.voters)) > len(config.voters)

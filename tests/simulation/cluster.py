@@ -1,0 +1,202 @@
+"""The nodes of a run: machines with a disk and a clock, on which processes come and go."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fluffle.raft.config import NodeId
+from fluffle.raft.log_store import Persist
+from fluffle.raft.output import Output
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import Entry, GroupId
+from fluffle.raft.tuning import Tuning
+from fluffle.storage.raft_memory import Image
+from tests.simulation.checks import standard
+from tests.simulation.clockwork import MS_US, Clockwork
+from tests.simulation.disk import DiskProfile, SimDisk
+from tests.simulation.network import NetworkProfile, SimNetwork
+from tests.simulation.process import Identity, Process
+from tests.simulation.registry import Registry
+from tests.simulation.watch import Watch
+
+
+@dataclass(slots=True)
+class Machine:
+    """What of a node is there without a process."""
+
+    name: NodeId
+    disk: SimDisk
+    tuning: Tuning
+    turn_us: int
+    """Mean time from something to do to its being done: load, and slowness of the processor."""
+    rate: float = 1.0
+    """How fast its clock runs."""
+    base_ms: float = 0.0
+    base_us: int = 0
+    """The clock showed `base_ms` at `base_us`."""
+    shown_ms: int = 0
+    is_paused: bool = False
+    is_hurt: bool = False
+    """It has lost something for good, and its groups are not yet whole again."""
+    process: Process | None = None
+
+    def clock_ms(self, now_us: int) -> int:
+        """Never goes back, whatever happens to its rate."""
+        ms = int(self.base_ms + (now_us - self.base_us) * self.rate / MS_US)
+        self.shown_ms = max(self.shown_ms, ms)
+        return self.shown_ms
+
+    def set_clock(self, now_us: int, *, jump_ms: int = 0, rate: float | None = None) -> None:
+        """Jump forward, or run at another rate from now on."""
+        self.base_ms += (now_us - self.base_us) * self.rate / MS_US + jump_ms
+        self.base_us = now_us
+        self.rate = self.rate if rate is None else rate
+
+    def when_us(self, at_ms: int) -> int:
+        return self.base_us + int((at_ms - self.base_ms) * MS_US / self.rate) + 1
+
+
+class Cluster:
+    """The `World` of its processes."""
+
+    __slots__ = (
+        "_chance", "clockwork", "machines", "names", "network", "on_turn", "registry",
+        "watch",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        names: Sequence[NodeId],
+        clockwork: Clockwork,
+        network: NetworkProfile,
+        disks: Callable[[], DiskProfile],
+        machines: Callable[[], tuple[Tuning, int, float]],
+    ) -> None:
+        self.clockwork = clockwork
+        self.names = tuple(names)
+        self._chance = clockwork.chance("cluster")
+        self.network = SimNetwork(self.names, clockwork, network, self._deliver, self._link_changed)
+        self.machines: dict[NodeId, Machine] = {}
+        for name in self.names:
+            disk = SimDisk(name, clockwork, disks(), self._became_durable)
+            tuning, turn_us, rate = machines()
+            self.machines[name] = Machine(name, disk, tuning, turn_us, rate)
+        self.watch = Watch(standard({name: m.disk for name, m in self.machines.items()}))
+        self.registry = Registry(self)
+        self.watch.configured.append(self.registry.configured)
+        self.on_turn = self.watch.turned
+        """Called with each turn."""
+
+    # Machines and processes
+
+    def alive(self) -> list[Process]:
+        """Processes that run, in the order of their nodes."""
+        found = (machine.process for machine in self.machines.values())
+        return [process for process in found if process is not None]
+
+    def start(self, name: NodeId) -> None:
+        """Begin a life, if none is there."""
+        machine = self.machines[name]
+        if machine.process is not None:
+            return
+        disk = machine.disk
+        disk.boot += 1
+        chance = self.clockwork.chance(f"core {name} {disk.boot}")
+        identity = Identity(name, disk.boot, machine.tuning, chance)
+        machine.process = process = Process(identity, disk, self)
+        disk.on_failed = lambda: self.kill(name, is_silent=False)
+        self.registry.started(process)
+        self.watch.started(name)
+        for group in process.start():
+            # It must not go on as the member it was: it begins anew, as another incarnation.
+            self.registry.burn(name, group)
+            del disk.image.groups[group], self.watch.facts.stored[name][group]
+            del self.watch.facts.replicas[name][group]
+        self.network.attach(name, disk.boot)
+
+    def kill(self, name: NodeId, *, is_silent: bool) -> None:
+        """The process dies at once; silently if nobody is told, as when the machine dies."""
+        machine = self.machines[name]
+        if machine.process is None:
+            return
+        machine.process.is_alive = False
+        machine.process = None
+        machine.is_paused = False
+        machine.disk.lose_power()
+        self.watch.ended(name)
+        self.network.detach(name, is_silent=is_silent)
+
+    def lose_disk(self, name: NodeId, image: Image) -> None:
+        """While no process runs: what is on the disk from now on is older, or nothing.
+
+        Each node's boots are known to all, so the node is recognised as not what it was: it begins
+        anew with nothing, and none of its memberships go on.
+        """
+        machine = self.machines[name]
+        machine.is_hurt = True
+        for group in self.watch.facts.stored.get(name, {}):
+            self.registry.burn(name, group)
+        for group in image.groups:
+            self.registry.burn(name, group)
+        machine.disk.image = Image()
+        self.watch.facts.disk_lost(name)
+
+    def pause(self, name: NodeId) -> None:
+        self.machines[name].is_paused = True
+
+    def resume(self, name: NodeId) -> None:
+        machine = self.machines[name]
+        if machine.is_paused:
+            machine.is_paused = False
+            if machine.process is not None:
+                self.plan_turn(machine.process)
+
+    # What processes ask of their world
+
+    def now_ms(self, node: NodeId) -> int:
+        return self.machines[node].clock_ms(self.clockwork.now_us)
+
+    def plan_turn(self, process: Process) -> None:
+        turn_us = self.machines[process.node].turn_us
+        self.clockwork.after(int(turn_us * 2 * self._chance.random()), self._turn, process)
+
+    def plan_tick(self, process: Process, at_ms: int) -> None:
+        when_us = self.machines[process.node].when_us(at_ms)
+        self.clockwork.at(when_us, process.wake, at_ms)
+
+    def later(self, process: Process, call: Callable[..., None], *args: Any) -> None:
+        delay_us = int(self._chance.expovariate(1 / (2 * MS_US)))
+        self.clockwork.after(delay_us, process.feed, call, *args)
+
+    def send(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None:
+        self.network.send(sender, receiver, frame)
+
+    def turned(self, process: Process, output: Output) -> None:
+        self.on_turn(process, output)
+        for _, group in output.unknown:
+            self.registry.look_into(group)
+
+    def applied(self, process: Process, group: GroupId, entry: Entry, digest: int) -> None:
+        self.watch.applied_entry(process.node, group, entry, digest)
+
+    def took_snapshot(self, group: GroupId, index: int, live: Ranges, state: bytes) -> None:
+        self.watch.took_snapshot(group, index, live, state)
+
+    # What the parts tell
+
+    def _turn(self, process: Process) -> None:
+        if process.is_alive and not self.machines[process.node].is_paused:
+            process.turn()
+
+    def _deliver(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None:
+        process = self.machines[receiver].process
+        if process is not None:
+            process.receive(sender, frame)
+
+    def _link_changed(self, node: NodeId, other: NodeId, is_up: bool) -> None:
+        process = self.machines[node].process
+        if process is not None:
+            process.link_changed(other, is_up)
+
+    def _became_durable(self, node: NodeId, persist: Persist) -> None:
+        self.watch.became_durable(node, persist)

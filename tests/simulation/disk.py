@@ -1,0 +1,141 @@
+"""A disk with latency and failures around an image; one commit at a time, as the real one.
+
+    submit ---> waiting ---> [a commit of all that waits] ---> durable ---> told
+
+A loss of power strikes anywhere on the way: what waits is gone; the commit that runs is kept as a
+whole or lost as a whole; what is durable is kept, whether or not anybody was told.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from fluffle.raft.config import NodeId
+from fluffle.raft.log_store import Loaded, Persist
+from fluffle.raft.records import Entry, GroupId
+from fluffle.storage.raft_memory import Image
+from tests.simulation.clockwork import MS_US, Clockwork
+
+
+@dataclass(slots=True)
+class DiskProfile:
+    """How one disk behaves for a run; the faults change it as they come and go."""
+
+    commit_us: int = 2 * MS_US
+    """Mean duration of a commit."""
+    told_us: int = 50
+    """Mean time from being durable to being told."""
+    tail: float = 0.02
+    """Share of commits that take twenty times as long."""
+    kept: float = 0.5
+    """Chance that a commit under way survives a loss of power."""
+
+
+class SimDisk:
+    """Outlives the processes of its node.  Implements `LogStore` for the one that has it open."""
+
+    __slots__ = (
+        "_chance", "_clockwork", "_generation", "_on_durable", "_running", "_waiting", "boot",
+        "fails_next", "has_room", "image", "is_stalled", "name", "on_durable", "on_failed",
+        "profile", "slowness",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: NodeId,
+        clockwork: Clockwork,
+        profile: DiskProfile,
+        on_durable: Callable[[NodeId, Persist], None],
+    ) -> None:
+        self.name = name
+        self.profile = profile
+        self.image = Image()
+        self.boot = 0
+        """Boot epoch, raised at each start of a process."""
+        self.has_room = True
+        self.is_stalled = False
+        """Commits that begin or run take until the stall ends."""
+        self.slowness = 1
+        self.fails_next = False
+        """The next commit ends in an error: the process must end."""
+        self.on_durable: Callable[[int], None] = _nobody
+        self.on_failed: Callable[[], None] = _nothing
+        self._on_durable = on_durable
+        """Told the truth at the moment it becomes true."""
+        self._clockwork = clockwork
+        self._chance: Random = clockwork.chance(f"disk {name}")
+        self._waiting: list[Persist] = []
+        self._running: list[Persist] = []
+        self._generation = 0
+        """Plans of an earlier one are void: the power was lost since."""
+
+    def load(self) -> Loaded:
+        return self.image.load()
+
+    def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
+        return self.image.read(group, first, stop, bytes_max)
+
+    def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
+        return self.image.read_state(group, offset, size)
+
+    def submit(self, persist: Persist) -> None:
+        self._waiting.append(persist)
+        if not self._running:
+            self._begin()
+
+    def lose_power(self) -> None:
+        """Whoever used it has died; maybe the machine as well."""
+        if self._running and self._chance.random() < self.profile.kept:
+            self._make_durable()
+        self._waiting, self._running = [], []
+        self._generation += 1
+        self.on_durable, self.on_failed = _nobody, _nothing
+
+    def resume(self) -> None:
+        self.is_stalled = False
+        if self._running:
+            self._clockwork.after(self._duration_us(), self._end, self._generation)
+
+    def _begin(self) -> None:
+        self._running, self._waiting = self._waiting, []
+        if not self.is_stalled:
+            self._clockwork.after(self._duration_us(), self._end, self._generation)
+
+    def _duration_us(self) -> int:
+        mean = self.profile.commit_us * self.slowness
+        if self._chance.random() < self.profile.tail:
+            mean *= 20
+        return int(mean * (0.5 + self._chance.random()))
+
+    def _end(self, generation: int) -> None:
+        if generation != self._generation or self.is_stalled or not self._running:
+            return
+        if self.fails_next:
+            self.fails_next = False
+            self.on_failed()
+            return
+        token = self._running[-1].token
+        self._make_durable()
+        told_us = int(self.profile.told_us * 2 * self._chance.random())
+        self._clockwork.after(told_us, self._tell, generation, token)
+        if self._waiting:
+            self._begin()
+
+    def _make_durable(self) -> None:
+        persists, self._running = self._running, []
+        for persist in persists:
+            self.image.apply(persist)
+            self._on_durable(self.name, persist)
+            self._clockwork.note(persist.token)
+
+    def _tell(self, generation: int, token: int) -> None:
+        if generation == self._generation:
+            self.on_durable(token)
+
+
+def _nobody(token: int) -> None:
+    """No process has this disk open."""
+
+
+def _nothing() -> None:
+    """As above."""

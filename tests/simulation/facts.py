@@ -1,0 +1,207 @@
+"""The ghost: what is true of the whole cluster, gathered from what nodes write, send and apply.
+
+No node knows this.  It outlives every process, forgets nothing, and has its own plain idea of each
+log, in memory (`Replica.log`) and on disk (`Stored.log`), so that no mistake of the code under test
+can hide in it.  Whether something is *right* is for the checkers in `checks/`.
+"""
+
+from dataclasses import dataclass, field
+
+from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.log_store import Write
+from fluffle.raft.output import Role
+from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine
+
+NO_STATE = HardState(0, None)
+
+
+class Violation(Exception):
+    """An invariant does not hold; the text begins with its name."""
+
+
+@dataclass(slots=True)
+class LogView:
+    """The log that a sequence of writes makes, by indexes and terms alone."""
+
+    floor: int = 0
+    floor_term: int = 0
+    last: int = 0
+    terms: dict[int, int] = field(default_factory=dict)
+    """Of the entries above the floor."""
+    configs: list[tuple[int, Config]] = field(default_factory=lambda: [(0, Config())])
+    """That of the floor first, then those of entries above it."""
+
+    def copy(self) -> "LogView":
+        return LogView(self.floor, self.floor_term, self.last, dict(self.terms), list(self.configs))
+
+    @property
+    def config(self) -> Config:
+        return self.configs[-1][1]
+
+    def term_at(self, index: int) -> int | None:
+        if index == self.floor:
+            return self.floor_term
+        return self.terms.get(index)
+
+    def holds(self, index: int, term: int) -> bool:
+        """Whether it has this entry, or a snapshot that covers it."""
+        return index < self.floor or self.term_at(index) == term
+
+    def apply(self, write: Write) -> None:
+        if write.install is not None:
+            meta = write.install
+            self._raise_floor(meta.index, meta.term, meta.config)
+        if write.truncate_from is not None:
+            self._truncate(write.truncate_from)
+        for entry in write.entries:
+            self.terms[entry.index] = entry.term
+            self.last = entry.index
+            if entry.kind == CONFIG:
+                self.configs.append((entry.index, Config.decode(entry.payload)))
+        if write.snapshot is not None:
+            meta = write.snapshot.meta
+            self._raise_floor(meta.index, meta.term, meta.config)
+
+    def _raise_floor(self, index: int, term: int, config: Config) -> None:
+        for old in range(self.floor + 1, index + 1):
+            self.terms.pop(old, None)
+        self.floor, self.floor_term = index, term
+        self.last = max(self.last, index)
+        above = [pair for pair in self.configs if pair[0] > index]
+        self.configs = [(index, config), *above]
+
+    def _truncate(self, first: int) -> None:
+        for index in range(first, self.last + 1):
+            self.terms.pop(index, None)
+        self.last = max(self.floor, min(self.last, first - 1))
+        while len(self.configs) > 1 and self.configs[-1][0] >= first:
+            self.configs.pop()
+
+
+@dataclass(slots=True)
+class Stored:
+    """One group on one disk."""
+
+    member: Member
+    log: LogView = field(default_factory=LogView)
+    hard_state: HardState = NO_STATE
+    quarantine: Quarantine | None = None
+
+    def apply(self, write: Write) -> None:
+        self.log.apply(write)
+        if write.hard_state is not None:
+            self.hard_state = write.hard_state
+        if write.quarantine is not None:
+            self.quarantine = write.quarantine
+        if write.is_repaired:
+            self.quarantine = None
+
+
+@dataclass(slots=True)
+class Replica:
+    """One group in one life of a process."""
+
+    member: Member
+    log: LogView
+    """With everything that was submitted, durable or not."""
+    role: Role = Role.FOLLOWER
+    term: int = 0
+    config_before: Config = field(default_factory=Config)
+    """The active configuration when the turn began."""
+    commit: int = 0
+    applied: int = 0
+    is_quarantined: bool = False
+
+
+@dataclass(slots=True)
+class GroupFacts:
+    """What is true of one group, wherever it is."""
+
+    group: GroupId
+    leaders: dict[int, Member] = field(default_factory=dict)
+    """Term -> who was elected."""
+    votes: dict[tuple[Member, int], Member] = field(default_factory=dict)
+    """(voter, term) -> for whom, as it was durable at some time."""
+    grants: dict[tuple[int, Member], set[Member]] = field(default_factory=dict)
+    """(term, candidate) -> who has told it yes."""
+    entries: dict[tuple[int, int], tuple[Entry, int]] = field(default_factory=dict)
+    """(index, term) -> the entry, and the term of the one before it."""
+    committed: list[int] = field(default_factory=lambda: [0])
+    """The term of each committed entry, by index."""
+    config: Config = field(default_factory=Config)
+    """The committed one."""
+    lost: list[Stored] = field(default_factory=list)
+    """What was on disks that were lost."""
+    digests: dict[int, int] = field(default_factory=dict)
+    """Index -> digest of the image after it."""
+    tops: dict[Member, int] = field(default_factory=dict)
+    """The greatest term that each member has ever had on disk."""
+
+    @property
+    def commit(self) -> int:
+        return len(self.committed) - 1
+
+
+class Facts:
+    """All of it."""
+
+    __slots__ = ("groups", "replicas", "stored")
+
+    def __init__(self) -> None:
+        self.groups: dict[GroupId, GroupFacts] = {}
+        self.replicas: dict[NodeId, dict[GroupId, Replica]] = {}
+        """Of the processes that live."""
+        self.stored: dict[NodeId, dict[GroupId, Stored]] = {}
+
+    def group(self, group: GroupId) -> GroupFacts:
+        facts = self.groups.get(group)
+        if facts is None:
+            facts = self.groups[group] = GroupFacts(group)
+        return facts
+
+    def disk_lost(self, node: NodeId) -> None:
+        """Everything on it is gone."""
+        for group, stored in self.stored.get(node, {}).items():
+            self.group(group).lost.append(stored)
+        self.stored[node] = {}
+
+    def process_started(self, node: NodeId) -> None:
+        """It knows what is on its disk."""
+        stored = self.stored.setdefault(node, {})
+        self.replicas[node] = {
+            group: Replica(
+                on_disk.member,
+                on_disk.log.copy(),
+                commit=on_disk.log.floor,
+                is_quarantined=on_disk.quarantine is not None,
+            )
+            for group, on_disk in stored.items()
+        }
+
+    def process_ended(self, node: NodeId) -> None:
+        self.replicas.pop(node, None)
+
+    def submitted(self, node: NodeId, write: Write) -> Replica | None:
+        """A write has left consensus; returns what it is about, if that still exists."""
+        replicas = self.replicas[node]
+        if write.is_drop:
+            replicas.pop(write.group, None)
+            return None
+        if write.created_as is not None:
+            replicas[write.group] = Replica(Member(node, write.created_as), LogView())
+        replica = replicas[write.group]
+        replica.log.apply(write)
+        if write.quarantine is not None or write.is_repaired:
+            replica.is_quarantined = not write.is_repaired
+        return replica
+
+    def became_durable(self, node: NodeId, write: Write) -> Stored | None:
+        """A write is on disk."""
+        stored = self.stored[node]
+        if write.is_drop:
+            stored.pop(write.group, None)
+            return None
+        if write.created_as is not None:
+            stored[write.group] = Stored(Member(node, write.created_as))
+        stored[write.group].apply(write)
+        return stored[write.group]

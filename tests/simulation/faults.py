@@ -1,0 +1,389 @@
+"""What goes wrong in a run: a list of faults, each at its time, so that any can be left out.
+
+A fault begins, maybe returns how it ends, and draws from chance of its own.  Damage that no
+protocol survives by design is not done: disks are hurt one at a time, only where every
+configuration in use has two other voters at least, and the next only after the last is mended.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from random import Random
+
+from fluffle.raft.config import Config, NodeId
+from fluffle.storage.raft_memory import Image
+from tests.simulation.clockwork import MS_US, SECOND_US
+from tests.simulation.cluster import Cluster, Machine
+
+
+@dataclass(slots=True, frozen=True)
+class Fault:
+    """One of them."""
+
+    number: int
+    kind: str
+    at_us: int
+    lasts_us: int
+
+
+Undo = Callable[[], None]
+
+
+class Faults:
+    """Lets a plan happen."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._is_over = False
+
+    def follow(self, plan: Collection[Fault]) -> None:
+        for fault in plan:
+            self._cluster.clockwork.at(fault.at_us, self._begin, fault)
+
+    def _begin(self, fault: Fault) -> None:
+        clockwork = self._cluster.clockwork
+        undo = KINDS[fault.kind](self._cluster, clockwork.chance(f"fault {fault.number}"))
+        if undo is not None:
+            clockwork.after(fault.lasts_us, self._end, undo)
+
+    def _end(self, undo: Undo) -> None:
+        if not self._is_over:
+            undo()
+
+    def stop(self) -> None:
+        """All that can end, ends now; hurt disks are found out about."""
+        self._is_over = True
+        self._cluster.network.profile.calm()
+        heal(self._cluster)
+
+
+def heal(cluster: Cluster) -> None:
+    """Everything works, everybody runs, and whoever is damaged starts anew, to notice."""
+    for a, b in pairs(cluster):
+        cluster.network.mend(a, b)
+        cluster.network.slow(a, b, 0)
+    for name, machine in cluster.machines.items():
+        machine.disk.has_room = True
+        machine.disk.fails_next = False
+        machine.disk.slowness = 1
+        if machine.disk.is_stalled:
+            machine.disk.resume()
+        cluster.resume(name)
+        if has_damage(machine):
+            cluster.kill(name, is_silent=False)
+        cluster.start(name)
+
+
+def draw_plan(
+    chance: Random, rates: dict[str, float], first_us: int, stop_us: int, offset: int = 0
+) -> list[Fault]:
+    """Faults between two moments; `rates` a minute."""
+    plan: list[Fault] = []
+    for kind, rate in sorted(rates.items()):
+        at_us = first_us
+        while rate:
+            at_us += int(chance.expovariate(rate / 60) * SECOND_US)
+            if at_us >= stop_us:
+                break
+            mean_s = chance.choice((0.05, 0.5, 1.5, 5.0))
+            lasts_us = int(chance.expovariate(1 / mean_s) * SECOND_US)
+            plan.append(Fault(offset + len(plan), kind, at_us, lasts_us))
+    return plan
+
+
+def pairs(cluster: Cluster) -> list[tuple[NodeId, NodeId]]:
+    """All ordered pairs of nodes."""
+    return [(a, b) for a in cluster.names for b in cluster.names if a != b]
+
+
+# Processes
+
+
+def crash(cluster: Cluster, chance: Random) -> Undo:
+    name = chance.choice(cluster.names)
+    cluster.kill(name, is_silent=chance.random() < 0.4)
+    return lambda: cluster.start(name)
+
+
+def crash_many(cluster: Cluster, chance: Random) -> Undo:
+    """Some, or all; they come back one after the other."""
+    names = chance.sample(cluster.names, chance.randint(2, len(cluster.names)))
+    for name in names:
+        cluster.kill(name, is_silent=chance.random() < 0.4)
+
+    def undo() -> None:
+        for name in names:
+            cluster.clockwork.after(int(chance.random() * SECOND_US), cluster.start, name)
+
+    return undo
+
+
+def crash_quickly(cluster: Cluster, chance: Random) -> None:
+    """Back before anybody noticed."""
+    name = chance.choice(cluster.names)
+    cluster.kill(name, is_silent=chance.random() < 0.5)
+    cluster.clockwork.after(int(chance.random() * 300 * MS_US), cluster.start, name)
+
+
+def pause(cluster: Cluster, chance: Random) -> Undo:
+    name = chance.choice(cluster.names)
+    cluster.pause(name)
+    return lambda: cluster.resume(name)
+
+
+def busy(cluster: Cluster, chance: Random) -> Undo:
+    """A processor a hundred times too slow."""
+    machine = cluster.machines[chance.choice(cluster.names)]
+    before = machine.turn_us
+    machine.turn_us = min(before * 100, 100 * MS_US)
+
+    def undo() -> None:
+        machine.turn_us = before
+
+    return undo
+
+
+def jump(cluster: Cluster, chance: Random) -> None:
+    machine = cluster.machines[chance.choice(cluster.names)]
+    machine.set_clock(cluster.clockwork.now_us, jump_ms=int(chance.expovariate(1 / 2_000)))
+    if machine.process is not None:
+        machine.process.feed(_nothing)
+
+
+def drift(cluster: Cluster, chance: Random) -> Undo:
+    machine = cluster.machines[chance.choice(cluster.names)]
+    machine.set_clock(cluster.clockwork.now_us, rate=chance.choice((0.5, 0.9, 1.1, 2.0)))
+    return lambda: machine.set_clock(cluster.clockwork.now_us, rate=1.0)
+
+
+# The network
+
+
+def cut(cluster: Cluster, ways: Collection[tuple[NodeId, NodeId]]) -> Undo:
+    for a, b in ways:
+        cluster.network.cut(a, b)
+
+    def undo() -> None:
+        for a, b in ways:
+            cluster.network.mend(a, b)
+
+    return undo
+
+
+def isolate(cluster: Cluster, chance: Random) -> Undo:
+    """One node hears nobody, is heard by nobody, or both."""
+    name, kind = chance.choice(cluster.names), chance.randrange(3)
+    ways = [(a, b) for a, b in pairs(cluster) if (a == name and kind != 1) or (b == name and kind)]
+    return cut(cluster, ways)
+
+
+def halves(cluster: Cluster, chance: Random) -> Undo:
+    names = chance.sample(cluster.names, len(cluster.names))
+    side = set(names[: chance.randint(1, len(names) - 1)])
+    return cut(cluster, [(a, b) for a, b in pairs(cluster) if (a in side) != (b in side)])
+
+
+def bridge(cluster: Cluster, chance: Random) -> Undo:
+    """Two sides, and one node that both can reach."""
+    middle, *names = chance.sample(cluster.names, len(cluster.names))
+    side = set(names[: len(names) // 2])
+    ways = [(a, b) for a, b in pairs(cluster) if middle not in (a, b)]
+    return cut(cluster, [(a, b) for a, b in ways if (a in side) != (b in side)])
+
+
+def ring(cluster: Cluster, chance: Random) -> Undo:
+    """Each node reaches its neighbours only: a majority of five, but no two the same."""
+    names = chance.sample(cluster.names, len(cluster.names))
+    place = {name: at for at, name in enumerate(names)}
+    count = len(names)
+    ways = [
+        (a, b) for a, b in pairs(cluster) if (place[a] - place[b]) % count not in (1, count - 1)
+    ]
+    return cut(cluster, ways)
+
+
+def one_way(cluster: Cluster, chance: Random) -> Undo:
+    ways = pairs(cluster)
+    return cut(cluster, chance.sample(ways, chance.randint(1, len(ways) // 2)))
+
+
+def slow(cluster: Cluster, chance: Random) -> Undo:
+    ways = chance.sample(pairs(cluster), chance.randint(1, len(cluster.names)))
+    for a, b in ways:
+        cluster.network.slow(a, b, int(chance.expovariate(1 / (200 * MS_US))))
+
+    def undo() -> None:
+        for a, b in ways:
+            cluster.network.slow(a, b, 0)
+
+    return undo
+
+
+def reset(cluster: Cluster, chance: Random) -> None:
+    for a, b in chance.sample(pairs(cluster), chance.randint(1, len(cluster.names))):
+        cluster.network.reset(a, b)
+
+
+# Disks
+
+
+def stall(cluster: Cluster, chance: Random) -> Undo:
+    disk = cluster.machines[chance.choice(cluster.names)].disk
+    disk.is_stalled = True
+    return disk.resume
+
+
+def slow_disk(cluster: Cluster, chance: Random) -> Undo:
+    disk = cluster.machines[chance.choice(cluster.names)].disk
+    disk.slowness = chance.choice((5, 50, 200))
+
+    def undo() -> None:
+        disk.slowness = 1
+
+    return undo
+
+
+def failing_disk(cluster: Cluster, chance: Random) -> Undo:
+    """A commit ends in an error; nobody knows what of it is there, and the process ends."""
+    name = chance.choice(cluster.names)
+    cluster.machines[name].disk.fails_next = True
+    return lambda: cluster.start(name)
+
+
+def full_disk(cluster: Cluster, chance: Random) -> Undo:
+    disk = cluster.machines[chance.choice(cluster.names)].disk
+    disk.has_room = False
+
+    def undo() -> None:
+        disk.has_room = True
+
+    return undo
+
+
+# Damage
+
+
+def flip(cluster: Cluster, chance: Random) -> Undo | None:
+    """Bits flip in some entries of one group, or in the state of its snapshot, or in its head."""
+    name = chance.choice(cluster.names)
+    machine = cluster.machines[name]
+    images = machine.disk.image.groups
+    if not images or not may_be_hurt(cluster, name):
+        return None
+    group = chance.choice(sorted(images))
+    image = images[group]
+    machine.is_hurt = True
+    kind = chance.random()
+    if kind < 0.1:
+        image.is_head_damaged = True
+    elif kind < 0.3 and image.meta.index:
+        image.is_state_damaged = True
+    elif image.entries:
+        count = chance.randint(1, min(3, len(image.entries)))
+        image.damaged.update(chance.sample(sorted(image.entries), count))
+
+    def undo() -> None:
+        if has_damage(machine):
+            cluster.kill(name, is_silent=False)
+            cluster.start(name)
+
+    return undo
+
+
+def wipe(cluster: Cluster, chance: Random) -> Undo | None:
+    """The machine comes back with an empty disk."""
+    name = chance.choice(cluster.names)
+    if not may_be_hurt(cluster, name):
+        return None
+    cluster.kill(name, is_silent=True)
+    cluster.lose_disk(name, Image())
+    return lambda: cluster.start(name)
+
+
+def go_back(cluster: Cluster, chance: Random) -> Undo | None:
+    """The disk is replaced by a copy of a while ago, as by restoring a backup."""
+    name = chance.choice(cluster.names)
+    old = cluster.machines[name].disk.image.copy()
+
+    def undo() -> None:
+        if may_be_hurt(cluster, name):
+            cluster.kill(name, is_silent=True)
+            cluster.lose_disk(name, old)
+            cluster.clockwork.after(SECOND_US, cluster.start, name)
+
+    return undo
+
+
+def has_damage(machine: Machine) -> bool:
+    return any(
+        image.damaged or image.is_state_damaged or image.is_head_damaged
+        for image in machine.disk.image.groups.values()
+    )
+
+
+def may_be_hurt(cluster: Cluster, name: NodeId) -> bool:
+    """Whether this disk is not needed by anybody, and no other is hurt."""
+    note_mended(cluster)
+    if any(machine.is_hurt for machine in cluster.machines.values()):
+        return False
+    return all(
+        len(config.voters) >= 3
+        for config in configs_in_use(cluster)
+        if config.member_on(name) in config.voters
+    )
+
+
+def configs_in_use(cluster: Cluster) -> list[Config]:
+    """Of all groups: what is in any log, on disk or not, and what they begin with."""
+    facts = cluster.watch.facts
+    found: list[Config] = []
+    for spec in cluster.registry.living():
+        found += [spec.initial, spec.config] if spec.config_index == 0 else [spec.config]
+        for views in (facts.stored, facts.replicas):
+            logs = [groups[spec.group].log for groups in views.values() if spec.group in groups]
+            found += [config for log in logs for _, config in log.configs if config.voters]
+    return found
+
+
+def note_mended(cluster: Cluster) -> None:
+    """Whoever was hurt and has everything again is hurt no more."""
+    stored = cluster.watch.facts.stored
+    for name, machine in cluster.machines.items():
+        if not machine.is_hurt or machine.process is None or has_damage(machine):
+            continue
+        is_quarantined = any(found.quarantine for found in stored[name].values())
+        is_burnt = any(
+            member.node == name and member in spec.burnt
+            for spec in cluster.registry.living()
+            for member in (*spec.config.members, *spec.initial.members)
+            if member in spec.config.members or spec.config_index == 0
+        )
+        machine.is_hurt = is_quarantined or is_burnt
+
+
+def _nothing() -> None:
+    """A turn, to look at the clock."""
+
+
+KINDS: dict[str, Callable[[Cluster, Random], Undo | None]] = {
+    "crash": crash,
+    "crash many": crash_many,
+    "crash quickly": crash_quickly,
+    "pause": pause,
+    "busy": busy,
+    "jump": jump,
+    "drift": drift,
+    "isolate": isolate,
+    "halves": halves,
+    "bridge": bridge,
+    "ring": ring,
+    "one way": one_way,
+    "slow": slow,
+    "reset": reset,
+    "stall": stall,
+    "slow disk": slow_disk,
+    "failing disk": failing_disk,
+    "full disk": full_disk,
+    "flip": flip,
+    "wipe": wipe,
+    "go back": go_back,
+}

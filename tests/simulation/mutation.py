@@ -1,0 +1,157 @@
+"""The simulator is tested too: known mistakes are put into the code under test, one at a time.
+
+A mutant is a named function and a piece of its text in other words; production knows nothing of it.
+The changed function takes the place of the original wherever that is already referred to, in
+tables too: only its code object is exchanged.  The first seed that fails *kills* a mutant.
+"""
+
+import inspect
+import textwrap
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import CodeType, FunctionType
+
+from tests.simulation.seeds import Failure, Job, outcome
+
+SEEDS_MAX = 60
+"""A mutant that lives so long, with 3 and with 5 nodes, has escaped."""
+SECONDS = 30
+"""Simulated, of each run: mistakes show early, and many short runs have more mixes of faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake."""
+
+    name: str
+    """As in the table of the README; a letter tells variants apart."""
+    mistake: str
+    where: str
+    """module:function or module:Class.method, below `fluffle`."""
+    old: str
+    """Text of the function, there once."""
+    new: str
+
+    def function(self) -> FunctionType:
+        """The original; of a property, its getter."""
+        module, _, path = self.where.partition(":")
+        found: object = import_module(f"fluffle.{module}")
+        for part in path.split("."):
+            found = inspect.getattr_static(found, part)
+        if isinstance(found, property):
+            found = found.fget
+        assert isinstance(found, FunctionType), self.where
+        return found
+
+    def changed(self) -> CodeType:
+        """The code of the function with the mistake in it.  Raises if the text is not there."""
+        function = self.function()
+        source = textwrap.dedent(inspect.getsource(function))
+        assert source.count(self.old) == 1, f"{self.name}: {self.old!r} in {self.where}"
+        text = source.replace(self.old, self.new)
+        # A getter stands alone here; annotations are of no interest.
+        text = "from __future__ import annotations\n" + text.removeprefix("@property\n")
+        spare: dict[str, object] = {}
+        exec(compile(text, f"<mutant {self.name}>", "exec"), dict(function.__globals__), spare)
+        made = spare[function.__name__]
+        assert isinstance(made, FunctionType)
+        return made.__code__
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The mistake is made as long as this lasts."""
+        function = self.function()
+        original = function.__code__
+        function.__code__ = self.changed()
+        try:
+            yield
+        finally:
+            function.__code__ = original
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What became of a mutant."""
+
+    mutant: Mutant
+    runs: int
+    """How many it took."""
+    failure: str | None
+    """What was found; None if it escaped."""
+    cpu_s: float
+
+
+def jobs_for(seeds: int) -> Iterator[Job]:
+    """3 and 5 nodes in turn, with every seed."""
+    for seed in range(1, seeds + 1):
+        for nodes in (3, 5):
+            yield Job(seed, nodes, SECONDS)
+
+
+def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
+    """Run seeds until one finds the mistake."""
+    began = time.process_time()
+    runs = 0
+    with mutant.in_place():
+        for runs, job in enumerate(jobs_for(seeds), 1):
+            found = outcome(job)
+            if isinstance(found, Failure):
+                return Verdict(mutant, runs, found.text, time.process_time() - began)
+    return Verdict(mutant, runs, None, time.process_time() - began)
+
+
+def report(names: str, processors: int) -> int:
+    """Hunt for mutants, all or those named, and write the table when it was all."""
+    from tests.simulation.mutants import MUTANTS
+
+    wanted = MUTANTS if names == "all" else [m for m in MUTANTS if m.name in names.split(",")]
+    verdicts: list[Verdict] = []
+    began = time.perf_counter()
+    for verdict in hunts(wanted, processors):
+        verdicts.append(verdict)
+        found = verdict.failure or "ESCAPED"
+        print(f"{verdict.mutant.name:6} {verdict.runs:4} runs  {found[:110]}", flush=True)
+    escaped = [verdict.mutant.name for verdict in verdicts if verdict.failure is None]
+    took_s = time.perf_counter() - began
+    print(f"{len(verdicts)} mutants, {len(escaped)} escaped {escaped}, in {took_s:.0f} s")
+    if names == "all":
+        order = {mutant.name: at for at, mutant in enumerate(MUTANTS)}
+        verdicts.sort(key=lambda verdict: order[verdict.mutant.name])
+        (Path(__file__).parent / "MUTANTS.md").write_text(table(verdicts), encoding="utf-8")
+    return 1 if escaped else 0
+
+
+def hunts(mutants: list[Mutant], processors: int) -> Iterator[Verdict]:
+    """As they come."""
+    if processors <= 1:
+        yield from map(hunt, mutants)
+        return
+    with ProcessPoolExecutor(processors) as pool:
+        for future in as_completed([pool.submit(hunt, mutant) for mutant in mutants]):
+            yield future.result()
+
+
+def table(verdicts: list[Verdict]) -> str:
+    """Seeds to kill are how sensitive the simulator is: a jump is a step back of the tester."""
+    lines = [
+        "# Mutants",
+        "",
+        "Written by `python -m tests.simulation --mutants`. Runs until the first that",
+        f"fails, 3 and 5 nodes in turn, {SECONDS} simulated seconds each.",
+        "",
+        "| | mistake | where | runs | found by |",
+        "|---|---|---|---|---|",
+    ]
+    for verdict in verdicts:
+        mutant = verdict.mutant
+        found = (verdict.failure or "escaped").split(":")[0].split(" ")
+        kind = " ".join(found[:2]) if found[0] == "inv" else found[0]
+        lines.append(
+            f"| {mutant.name} | {mutant.mistake} | `{mutant.where}` | {verdict.runs} | {kind} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,106 @@
+"""What the metadata of a real cluster knows of groups: which there are, where, and which are gone.
+
+It is simply right, and nodes hear of it late.  A node creates what it is a member of, and deletes
+what has a tombstone, or what it was removed from by a committed change.  A member whose disk was
+lost is *burnt*: it must never be made again, but be removed and come back as another incarnation.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.output import ConfigChange
+from fluffle.raft.records import GroupId
+from tests.simulation.clockwork import MS_US
+from tests.simulation.process import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+
+@dataclass(slots=True)
+class GroupSpec:
+    """One group."""
+
+    group: GroupId
+    initial: Config
+    wanted: set[NodeId]
+    """Where it is to be; whoever looks after it makes it so, change by change."""
+    config: Config
+    """The latest that is known to be committed."""
+    config_index: int = 0
+    is_deleted: bool = False
+    burnt: set[Member] = field(default_factory=set)
+
+
+class Registry:
+    """One for the cluster."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self._chance = cluster.clockwork.chance("registry")
+        self._next_group = 1
+        self.groups: dict[GroupId, GroupSpec] = {}
+
+    def living(self) -> list[GroupSpec]:
+        return [spec for spec in self.groups.values() if not spec.is_deleted]
+
+    def create(self, nodes: list[NodeId]) -> GroupSpec:
+        config = Config.initial(nodes)
+        spec = GroupSpec(self._next_group, config, set(nodes), config)
+        self.groups[spec.group] = spec
+        self._next_group += 1
+        self.look_into(spec.group)
+        return spec
+
+    def delete(self, spec: GroupSpec) -> None:
+        """A tombstone, for good."""
+        spec.is_deleted = True
+        self.look_into(spec.group)
+
+    def burn(self, node: NodeId, group: GroupId) -> None:
+        """What this node had of a group is lost."""
+        spec = self.groups[group]
+        for config in (spec.initial, spec.config):
+            member = config.member_on(node)
+            if member is not None:
+                spec.burnt.add(member)
+
+    def configured(self, node: NodeId, change: ConfigChange) -> None:
+        """Somebody has told of a committed configuration."""
+        spec = self.groups[change.group]
+        if change.index > spec.config_index:
+            spec.config_index, spec.config = change.index, change.config
+            self.look_into(change.group)
+
+    def started(self, process: Process) -> None:
+        for group in self.groups:
+            self._plan(process, group)
+
+    def look_into(self, group: GroupId) -> None:
+        """Have every node compare what it has with what is so."""
+        for process in self._cluster.alive():
+            self._plan(process, group)
+
+    def _plan(self, process: Process, group: GroupId) -> None:
+        delay_us = int(self._chance.expovariate(1 / (50 * MS_US)))
+        self._cluster.clockwork.after(delay_us, process.feed, self._compare, process, group)
+
+    def _compare(self, process: Process, group: GroupId) -> None:
+        spec = self.groups[group]
+        had = process.members.get(group)
+        member = spec.config.member_on(process.node)
+        is_outdated = member is None or (had is not None and member.incarnation > had)
+        if had is not None and (spec.is_deleted or is_outdated):
+            if not spec.is_deleted and process.leads(group):
+                # It hands over first: its node is alive, so the others would wait for it.
+                self._plan(process, group)
+                return
+            process.delete(group)
+            if not spec.is_deleted:
+                self.look_into(group)
+            return
+        if had is not None or spec.is_deleted or member is None or member in spec.burnt:
+            return
+        config = spec.initial if member in spec.initial.voters else Config()
+        process.create(group, member.incarnation, config)

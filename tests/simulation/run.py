@@ -1,0 +1,291 @@
+"""One run from one seed: trouble, maybe a calm in the midst of it, then healing, and an account.
+
+faults ... | calm: nothing changes, a majority can work | faults ... | heal | settle | idle
+---------- 60 simulated seconds by default ------------------------- | as long as needed, at most
+                                                                       `SETTLE_S`
+"""
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from fluffle.raft.messages import Ping
+from fluffle.raft.output import Output, Role
+from fluffle.raft.records import GroupId
+from tests.simulation import profile as profiles
+from tests.simulation.checks.snapshots import leaked
+from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
+from tests.simulation.cluster import Cluster
+from tests.simulation.facts import Violation
+from tests.simulation.faults import Fault, Faults, draw_plan, heal, may_be_hurt, note_mended, pairs
+from tests.simulation.process import Process
+from tests.simulation.registry import GroupSpec
+from tests.simulation.workload import Workload
+
+NAMES = ("a", "b", "c", "d", "e")
+SETTLE_S = 30
+"""So long nothing may come forward: retries back off to two seconds, suspicions take one, changing
+members takes several steps.  Small windows on slow links may take longer in all."""
+SETTLE_MAX_S = 900
+CALM_S = 15
+IDLE_S = 5
+
+
+@dataclass(slots=True)
+class Account:
+    """What a run that found nothing has to say."""
+
+    seed: int
+    nodes: int
+    events: int
+    simulated_s: float
+    digest: int
+    commits: int
+    elections: int
+    settled_after_s: float
+
+
+class Run:
+    """Everything of one run; `go` is called once."""
+
+    def __init__(
+        self, seed: int, nodes: int, *, seconds: int = 60, without: Collection[int] = ()
+    ) -> None:
+        self.seed = seed
+        self.seconds = seconds
+        clockwork = self.clockwork = Clockwork(seed)
+        chance = clockwork.chance(f"profile of {nodes}")
+        self.profile = profile = profiles.draw(chance, nodes)
+        self.cluster = Cluster(
+            NAMES[:nodes],
+            clockwork,
+            profile.network,
+            lambda: profiles.draw_disk(chance, profile),
+            lambda: profiles.draw_machine(chance, profile),
+        )
+        self.workload = Workload(self.cluster, profile.workload)
+        self.faults = Faults(self.cluster)
+        self.plan = [fault for fault in self._draw_plan() if fault.number not in without]
+        self.trace: deque[tuple[int, str, Any]] | None = None
+
+    def _draw_plan(self) -> list[Fault]:
+        """Two stretches of faults, with the calm between them, or one."""
+        chance, rates = self.clockwork.chance("faults"), self.profile.fault_rates
+        stop_us = self.seconds * SECOND_US
+        first_us = 2 * SECOND_US
+        if not self.profile.has_calm:
+            return draw_plan(chance, rates, first_us, stop_us)
+        middle_us = (stop_us + first_us) // 2
+        before = draw_plan(chance, rates, first_us, middle_us)
+        again_us = middle_us + CALM_S * SECOND_US
+        return before + draw_plan(chance, rates, again_us, stop_us, len(before))
+
+    def keep_trace(self, length: int) -> None:
+        """Remember the last turns, to be looked at after a failure."""
+        self.trace = deque(maxlen=length)
+        watch, trace = self.cluster.watch, self.trace
+        turned = watch.turned
+
+        def traced(process: Process, output: Output) -> None:
+            trace.append((self.clockwork.now_us, process.node, output))
+            turned(process, output)
+
+        self.cluster.on_turn = traced
+
+    def go(self) -> Account:
+        """Raises `Violation`, or whatever the code under test raises."""
+        clockwork, cluster = self.clockwork, self.cluster
+        for name in cluster.names:
+            cluster.start(name)
+        self.workload.start()
+        self.faults.follow(self.plan)
+        stop_us = self.seconds * SECOND_US
+        if self.profile.has_calm:
+            clockwork.run((stop_us + 2 * SECOND_US) // 2)
+            self._calm()
+        clockwork.run(stop_us)
+        self.faults.stop()
+        self.workload.stop()
+        settled_us = self._settle()
+        self._idle()
+        facts = cluster.watch.facts.groups.values()
+        return Account(
+            self.seed,
+            len(cluster.names),
+            clockwork.events,
+            clockwork.now_us / SECOND_US,
+            clockwork.digest,
+            sum(group.commit for group in facts),
+            sum(len(group.leaders) for group in facts),
+            settled_us / SECOND_US,
+        )
+
+    # 20, weak: while a majority is well and nothing changes, work goes on
+
+    def _calm(self) -> None:
+        """A majority is well and connected; of the others nothing is said.  It must serve."""
+        cluster, clockwork = self.cluster, self.clockwork
+        chance = clockwork.chance("calm")
+        heal(cluster)
+        names = chance.sample(cluster.names, len(cluster.names))
+        core = set(names[: len(names) // 2 + 1])
+        for a, b in pairs(cluster):
+            if not (a in core and b in core) and chance.random() < 0.5:
+                cluster.network.cut(a, b)
+        for name in sorted(set(names) - core):
+            if chance.random() < 0.3:
+                cluster.kill(name, is_silent=chance.random() < 0.5)
+        served = [
+            (spec, self._commit_of(spec.group))
+            for spec in cluster.registry.living()
+            if self._can_serve(spec, core)
+        ]
+        end_us = clockwork.now_us + CALM_S * SECOND_US
+        while clockwork.now_us < end_us:
+            clockwork.run(clockwork.now_us + 500 * MS_US)
+            note_mended(cluster)
+            for spec, _ in served:
+                self.workload.propose(spec.group)
+        for spec, before in served:
+            if not spec.is_deleted and self._commit_of(spec.group) == before:
+                raise Violation(
+                    f"inv 20: group {spec.group} has not committed anything for {CALM_S} s, though "
+                    f"{sorted(core)} are well and connected, of {spec.config}"
+                )
+        heal(cluster)
+
+    def _can_serve(self, spec: GroupSpec, core: set[str]) -> bool:
+        """Whether a majority is in the core, in good order, and nobody is about to be moved."""
+        stored = self.cluster.watch.facts.stored
+        voters = {voter.node for voter in spec.config.voters}
+        if voters != spec.wanted or spec.config.learners:
+            return False
+        if not all(may_be_hurt(self.cluster, name) or len(voters) < 3 for name in voters):
+            return False
+        there = [
+            name
+            for name in sorted(voters & core)
+            if spec.group in stored[name] and stored[name][spec.group].quarantine is None
+        ]
+        return 2 * len(there) > len(voters)
+
+    def _commit_of(self, group: GroupId) -> int:
+        return self.cluster.watch.facts.group(group).commit
+
+    # 20: once everything works, everything is set right
+
+    def _settle(self) -> int:
+        """Returns how long it took."""
+        clockwork, cluster = self.clockwork, self.cluster
+        began_us = moved_us = clockwork.now_us
+        before = 0
+        asked: dict[GroupId, int] = {}
+        while True:
+            clockwork.run(clockwork.now_us + 250 * MS_US)
+            note_mended(cluster)
+            wrong = self._first_wrong() or self._first_mute(asked)
+            if wrong is None:
+                return clockwork.now_us - began_us
+            done = self._work_done()
+            if done > before:
+                before, moved_us = done, clockwork.now_us
+            since_s = (clockwork.now_us - moved_us) / SECOND_US
+            if since_s >= SETTLE_S or clockwork.now_us - began_us >= SETTLE_MAX_S * SECOND_US:
+                raise Violation(
+                    f"inv 20: nothing comes forward for {since_s} s without any fault: {wrong}"
+                )
+
+    def _first_mute(self, asked: dict[GroupId, int]) -> str | None:
+        """Something new goes to each group that is well; `asked` is what was committed before."""
+        mute: str | None = None
+        for spec in self.cluster.registry.living():
+            commit = self._commit_of(spec.group)
+            if commit <= asked.setdefault(spec.group, commit):
+                mute = f"group {spec.group} commits nothing new"
+                self.workload.propose(spec.group)
+        return mute
+
+    def _work_done(self) -> int:
+        """What only grows while there is progress: entries and bytes that have arrived."""
+        done = 0
+        for name, machine in self.cluster.machines.items():
+            replicas = self.cluster.watch.facts.replicas.get(name, {})
+            done += sum(replica.applied + replica.log.last for replica in replicas.values())
+            for image in machine.disk.image.groups.values():
+                if image.staged is not None:
+                    done += image.staged.entries_through + len(image.staged.state)
+        return done
+
+    def _first_wrong(self) -> str | None:
+        """What is not yet as it must be."""
+        for spec in self.cluster.registry.groups.values():
+            wrong = self._deleted_wrong(spec) if spec.is_deleted else self._wrong_with(spec)
+            if wrong is not None:
+                return f"group {spec.group} {wrong}"
+        return None
+
+    def _deleted_wrong(self, spec: GroupSpec) -> str | None:
+        for process in self.cluster.alive():
+            on_disk = self.cluster.machines[process.node].disk.image.groups
+            if spec.group in process.members or spec.group in on_disk:
+                return f"has a tombstone, and is on {process.node}"
+        return None
+
+    def _wrong_with(self, spec: GroupSpec) -> str | None:
+        facts = self.cluster.watch.facts
+        commit = facts.group(spec.group).commit
+        if {voter.node for voter in spec.config.voters} != spec.wanted or spec.config.learners:
+            return f"is to be on {sorted(spec.wanted)}, and has {spec.config}"
+        leaders = []
+        for process in self.cluster.alive():
+            replica = facts.replicas[process.node].get(spec.group)
+            if process.node not in spec.wanted:
+                if replica is not None:
+                    return f"is still on {process.node}"
+                continue
+            stored = facts.stored[process.node].get(spec.group)
+            if replica is None or stored is None:
+                return f"is not on {process.node}"
+            if stored.quarantine is not None:
+                return f"is in quarantine on {process.node}: {stored.quarantine}"
+            if replica.commit != commit or replica.applied != commit:
+                return f"has commit {commit}, {process.node} is at {replica}"
+            if replica.role is Role.LEADER:
+                leaders.append(process.node)
+        return None if len(leaders) == 1 else f"is led by {leaders}"
+
+    # 14, 19: what is quiet costs nothing and keeps nothing
+
+    def _idle(self) -> None:
+        clockwork, cluster = self.clockwork, self.cluster
+        for process in cluster.alive():
+            for group in process.members:
+                process.feed(process.snapshot, group)
+        # Retries that are no longer needed run out, snapshots are written, commits are told.
+        clockwork.run(clockwork.now_us + 5 * SECOND_US)
+        self._nothing_leaked()
+        stirred: list[str] = []
+        watch = cluster.watch
+        turned = cluster.on_turn
+
+        def listen(process: Process, output: Output) -> None:
+            for node, messages in output.messages.items():
+                if any(type(message) is not Ping for message in messages):
+                    stirred.append(f"{process.node} to {node}: {messages}")
+            if output.persist is not None:
+                stirred.append(f"{process.node} writes {output.persist}")
+            turned(process, output)
+
+        cluster.on_turn = listen
+        clockwork.run(clockwork.now_us + IDLE_S * SECOND_US)
+        cluster.on_turn = watch.turned
+        if stirred:
+            raise Violation(f"inv 19: {len(stirred)} stirrings of idle groups, first {stirred[0]}")
+
+    def _nothing_leaked(self) -> None:
+        for name, machine in self.cluster.machines.items():
+            for group, image in machine.disk.image.groups.items():
+                dead = leaked(image)
+                if dead:
+                    raise Violation(f"inv 14: {name} keeps {dead} of group {group}, which are dead")

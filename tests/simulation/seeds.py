@@ -1,0 +1,145 @@
+"""Runs of many seeds, on several processors, and what is said of them."""
+
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+
+from tests.simulation.facts import Violation
+from tests.simulation.run import Account, Run
+
+
+@dataclass(slots=True, frozen=True)
+class Job:
+    """One run."""
+
+    seed: int
+    nodes: int
+    seconds: int = 60
+    without: tuple[int, ...] = ()
+    """Faults to leave out, by number."""
+
+
+@dataclass(slots=True)
+class Failure:
+    """A run that found something."""
+
+    job: Job
+    text: str
+    """One line."""
+    detail: str
+    """Where it was found."""
+    events: int
+
+
+def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
+    """Whatever the run raises is what it found; so its last turns are there to be looked at."""
+    run = Run(job.seed, job.nodes, seconds=job.seconds, without=job.without)
+    if trace:
+        run.keep_trace(trace)
+    try:
+        return run.go(), run
+    except Violation as violation:
+        text = str(violation)
+        return Failure(job, text, text, run.clockwork.events), run
+    except Exception as error:  # noqa: BLE001 - any error of the code under test is a finding
+        text = f"{type(error).__name__}: {error}"
+        return Failure(job, text, traceback.format_exc(), run.clockwork.events), run
+
+
+def outcome(job: Job) -> Account | Failure:
+    return attempt(job)[0]
+
+
+def outcomes(
+    jobs: Iterable[Job],
+    processors: int,
+    do: Callable[[Job], Account | Failure] = outcome,
+) -> Iterator[Account | Failure]:
+    """As they come; `jobs` may be endless, the caller stops when it has seen enough."""
+    if processors <= 1:
+        yield from map(do, jobs)
+        return
+    source = iter(jobs)
+    with ProcessPoolExecutor(processors) as pool:
+        running: set[Future[Account | Failure]] = {
+            pool.submit(do, job) for job in islice(source, 2 * processors)
+        }
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(do, job) for job in islice(source, len(done))}
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+@dataclass(slots=True)
+class Summary:
+    """What many runs had in common."""
+
+    runs: int = 0
+    events: int = 0
+    simulated_s: float = 0.0
+    commits: int = 0
+    elections: int = 0
+    failures: int = 0
+
+    def add(self, found: Account | Failure) -> None:
+        self.runs += 1
+        self.events += found.events
+        if isinstance(found, Failure):
+            self.failures += 1
+            return
+        self.simulated_s += found.simulated_s
+        self.commits += found.commits
+        self.elections += found.elections
+
+    def line(self, wall_s: float, processors: int) -> str:
+        busy_s = wall_s * processors
+        return (
+            f"{self.runs} runs, {self.failures} failed; {self.events} events, {self.commits} "
+            f"commits, {self.elections} elections, {self.simulated_s:.0f} simulated s in "
+            f"{wall_s:.1f} s on {processors}; a processor {self.events / busy_s:.0f} events/s and "
+            f"{self.simulated_s / busy_s:.0f} simulated s/s"
+        )
+
+
+def shrink(job: Job, say: Callable[[str], None]) -> Job:
+    """Leave out faults, half of them, a quarter ..., one by one, as long as the run still fails."""
+    numbers = [fault.number for fault in Run(job.seed, job.nodes, seconds=job.seconds).plan]
+    needed = [number for number in numbers if number not in job.without]
+    size = max(1, len(needed) // 2)
+    while True:
+        kept = _without_chunks(job, numbers, needed, size)
+        say(f"{len(kept)} of {len(numbers)} faults are needed, in steps of {size}")
+        if size == 1 and len(kept) == len(needed):
+            return _only(job, numbers, kept)
+        needed, size = kept, max(1, size // 2)
+
+
+def _without_chunks(
+    job: Job, numbers: Sequence[int], needed: Sequence[int], size: int
+) -> list[int]:
+    kept = list(needed)
+    for at in range(0, len(needed), size):
+        fewer = [number for number in kept if number not in needed[at : at + size]]
+        if isinstance(outcome(_only(job, numbers, fewer)), Failure):
+            kept = fewer
+    return kept
+
+
+def _only(job: Job, numbers: Sequence[int], kept: Collection[int]) -> Job:
+    without = tuple(number for number in numbers if number not in kept)
+    return Job(job.seed, job.nodes, job.seconds, without)
+
+
+def measured(jobs: Iterable[Job], processors: int) -> Iterator[tuple[Account | Failure, float]]:
+    """With the seconds since the beginning."""
+    began = time.perf_counter()
+    for found in outcomes(jobs, processors):
+        yield found, time.perf_counter() - began

@@ -1,0 +1,27 @@
+"""What the simulator must be able to see: see `mutation.py`."""
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutation import Mutant, hunt
+
+BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
+
+
+def test_there_are_enough_of_them_and_each_has_its_name() -> None:
+    assert len(BY_NAME) == len(MUTANTS) >= 30
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_text_that_a_mutant_changes_is_there(mutant: Mutant) -> None:
+    original = mutant.function().__code__
+    with mutant.in_place():
+        assert mutant.function().__code__ != original
+    assert mutant.function().__code__ is original
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["M1", "M2", "M3", "M4", "M5b", "M12", "M21a", "M26", "M44"])
+def test_representative_mutants_die_soon(name: str) -> None:
+    verdict = hunt(BY_NAME[name], seeds=20)
+    assert verdict.failure is not None

@@ -1,0 +1,75 @@
+"""Whole clusters under faults, seed by seed; and that a seed means one run, and no other."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.run import Account, Run
+from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
+
+ROOT = Path(__file__).parent.parent.parent
+SLICES = 10
+SEEDS = 200
+
+
+def check(jobs: list[Job]) -> Summary:
+    summary = Summary()
+    for found in outcomes(jobs, os.cpu_count() or 1):
+        assert not isinstance(found, Failure), f"{found.job}: {found.text}"
+        summary.add(found)
+    return summary
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_a_few_seeds_find_nothing(nodes: int) -> None:
+    """Short ones, for each change; `make test` runs many."""
+    for seed in (1, 2):
+        found = outcome(Job(seed, nodes, seconds=10))
+        assert isinstance(found, Account), f"seed {seed} with {nodes} nodes: {found}"
+        assert found.commits > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slice_", range(SLICES))
+def test_many_seeds_find_nothing(slice_: int) -> None:
+    seeds = range(1 + slice_, SEEDS + 1, SLICES)
+    summary = check([Job(seed, nodes) for seed in seeds for nodes in (3, 5)])
+    assert summary.runs == 2 * SEEDS // SLICES
+    assert summary.commits > 10_000
+    assert summary.elections > 100
+
+
+DIGEST = "from tests.simulation.run import Run; print(Run(3, 3, seconds=8).go().digest)"
+
+
+def test_a_seed_is_one_run_whatever_python_hashes() -> None:
+    """Nothing may depend on the order of a set of names, or on where an object lies in memory."""
+    digests = set()
+    for hash_seed in ("0", "1", "random"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        found = subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(found.stdout)
+    digests.add(f"{Run(3, 3, seconds=8).go().digest}\n")
+    assert len(digests) == 1
+
+
+def test_other_seeds_are_other_runs() -> None:
+    digests = {Run(seed, 3, seconds=4).go().digest for seed in (1, 2, 3)}
+    assert len(digests) == 3
+
+
+def test_leaving_out_a_fault_leaves_the_others_where_they_were() -> None:
+    whole = Run(1, 3).plan
+    numbers = [fault.number for fault in whole]
+    assert len(whole) > 1
+    assert Run(1, 3, without=numbers[:1]).plan == whole[1:]
