@@ -89,11 +89,20 @@ class Fate:
 class Checker:
     """Reads a history event by event."""
 
-    def __init__(self, *, transient: Collection[str] = (), steady: Collection[str] = ()) -> None:
-        """`transient` queues end with the process; `steady` ones never get anything back."""
+    def __init__(
+        self,
+        *,
+        transient: Collection[str] = (),
+        steady: Collection[str] = (),
+        leaky: Collection[str] = (),
+    ) -> None:
+        """`transient` queues end with the process; `steady` ones never get anything back; what
+        is in `leaky` ones is handed out without acknowledgement, and may be lost with a process.
+        """
         self.report = Report()
         self._transient = transient
         self._steady = steady
+        self._leaky = leaky
         self._run = 0
         self._fates: dict[Message, list[Fate]] = {}
         """Of each message, one a queue."""
@@ -122,7 +131,7 @@ class Checker:
         for fates in self._fates.values():
             for fate in fates:
                 if fate.is_confirmed and fate.outlives and not fate.receipts:
-                    if not fate.may_be_cleared:
+                    if not (fate.may_be_cleared or fate.queue in self._leaky):
                         self.report.lost.append(f"{fate} was confirmed and is lost")
                 elif fate.receipts and not fate.is_confirmed:
                     self.report.recovered += 1

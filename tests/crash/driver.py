@@ -23,7 +23,7 @@ from tests.crash import roles
 from tests.crash.administering import Operator
 from tests.crash.checker import Checker, Report
 from tests.crash.history import Event, RunEnded, Strange
-from tests.crash.roles import CHURN, DURABLE, ROLES, STEADY, TRANSIENT, Role
+from tests.crash.roles import CHURN, DURABLE, LEAKY, ROLES, STEADY, TRANSIENT, Role
 from tests.crash.witness import Ended, Witness
 from tests.support.daemon import Daemon
 from tests.support.store import InstantWriter, raise_it
@@ -75,7 +75,7 @@ class Driver:
     def __init__(self, folder: Path, seed: int) -> None:
         self._random = Random(seed)
         self._daemon = Daemon(folder)
-        self._checker = Checker(transient=[TRANSIENT], steady=[STEADY])
+        self._checker = Checker(transient=[TRANSIENT], steady=[STEADY], leaky=[LEAKY])
         self.outcome = Outcome(seed, self._checker.report)
         self._history: list[Event] = []
         self._run = 0

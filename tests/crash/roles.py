@@ -27,11 +27,11 @@ from tests.crash.history import (
 from tests.crash.witness import Target, Witness
 
 FAN, TOPIC = "crash.fan", "crash.topic"
-STEADY, BUSY, MIXED, LARGE, DEEP = "steady", "busy", "mixed", "large", "deep"
+STEADY, BUSY, MIXED, LARGE, DEEP, LEAKY = "steady", "busy", "mixed", "large", "deep", "leaky"
 FANNED = ("fan.a", "fan.b")
 TRANSIENT = "fan.t"
 CHURN = "churn"
-DURABLE = (STEADY, BUSY, MIXED, LARGE, DEEP, *FANNED)
+DURABLE = (STEADY, BUSY, MIXED, LARGE, DEEP, LEAKY, *FANNED)
 
 NOWHERE = Target("", "no such queue", ())
 TO_FAN = Target(FAN, "", (*FANNED, TRANSIENT))
@@ -76,7 +76,7 @@ def batches(witness: Witness, random: Random) -> None:
     witness.confirm_select()
     while True:
         count = random.randint(1, 40)
-        targets = [to(random.choice((STEADY, STEADY, BUSY, MIXED))) for _ in range(count)]
+        targets = [to(random.choice((STEADY, STEADY, BUSY, MIXED, LEAKY))) for _ in range(count)]
         witness.publish(targets, random.choice((0, 30, 2_000)))
         witness.await_confirms(open_max=random.choice((0, 20, 80)))
 
@@ -199,6 +199,14 @@ def polled(queue: str) -> Role:
     return consume
 
 
+def unacknowledged(witness: Witness, _random: Random) -> None:
+    """Hears no answer after the first message, so that nothing is vouched for."""
+    witness.consume(LEAKY, prefetch=0, no_ack=True)
+    while True:
+        witness.await_held(1)
+        witness.let_go()
+
+
 def transactional(queue: str) -> Role:
     """Acknowledges and publishes in one transaction, and sometimes thinks better of it."""
 
@@ -264,6 +272,7 @@ ROLES: dict[str, Role] = {
     "shuffled": shuffled(MIXED),
     "transactional": transactional(MIXED),
     "large-reader": in_order(LARGE),
+    "unacknowledged": unacknowledged,
     "fan-a": multiple(FANNED[0]),
     "fan-b": polled(FANNED[1]),
     "churned": churned,

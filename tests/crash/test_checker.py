@@ -125,3 +125,11 @@ def test_a_purge_leaves_what_is_in_hands() -> None:
 def test_a_transient_message_need_not_survive() -> None:
     published = Published(SECOND, ("q",), persistent=False)
     assert judge([published, Confirmed(SECOND), RunEnded()]).is_clean
+
+
+def test_a_leaky_queue_may_lose_and_may_not_lie() -> None:
+    checker = Checker(leaky=["q"])
+    checker.read(PUBLISHED)
+    assert checker.finish().is_clean
+    checker.read([RECEIVED, ACKED, RunEnded(), AGAIN._replace(redelivered=False)])
+    assert not checker.report.is_clean

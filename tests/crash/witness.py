@@ -263,9 +263,9 @@ class Witness:
 
     # Consuming
 
-    def consume(self, queue: str, prefetch: int) -> None:
+    def consume(self, queue: str, prefetch: int, *, no_ack: bool = False) -> None:
         self.call(make(Basic.Qos, prefetch_count=prefetch))
-        self.call(make(Basic.Consume, queue=queue, consumer_tag=queue))
+        self.call(make(Basic.Consume, queue=queue, consumer_tag=queue, no_ack=no_ack))
 
     def await_held(self, count: int) -> list[int]:
         """Return when at least so many messages are in hands: their tags."""
@@ -285,6 +285,10 @@ class Witness:
         """One by one."""
         self._note_acked(tags)
         self.send(*(make(Basic.Ack, delivery_tag=tag) for tag in tags))
+
+    def let_go(self) -> None:
+        """What is in hands was acknowledged by being sent."""
+        self._note_acked(list(self.held))
 
     def ack_up_to(self, tag: int) -> None:
         self._note_acked([each for each in self.held if each <= tag])
