@@ -63,6 +63,8 @@ class Ghost:
 
     def apply(self, host: Host, entry: Entry) -> None:
         what = entry.term, entry.payload
+        if not self.has(host.name, entry):
+            raise Broken(f"{host.name} applies {entry.index}, which is not on its disk")
         if entry.index not in self.committed:
             self.commit(host, entry)
         if self.committed[entry.index] != what:

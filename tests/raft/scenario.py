@@ -5,6 +5,8 @@ elect a                     let time pass until a leads and all is quiet
 propose a x y               proposals, one entry each; a must lead
 sync a                      the oldest write of a becomes durable; `sync a all`: every one
 deliver a b [Kind ...]      what is under way from a to b arrives, in order
+step a b [Kind ...]         the first of them does
+pings                       all pings do
 lose / hold a b [Kind ...]  it never does / not yet;  `release` has what is held arrive
 repeat a b [Kind ...]       it arrives twice: once more, behind everything
 settle                      deliver and sync until nothing is left to do
@@ -184,6 +186,17 @@ class Scenario:
         source, target, message = sent
         host = self.host(target)
         host.do(lambda: host.raft.receive(source, [message]))
+
+    def on_step(self, source: str, target: str, *kinds: str) -> None:
+        found = [sent for sent in self.cluster.network if matches(sent, source, target, kinds)]
+        assert found, "nothing is under way"
+        self.cluster.network.remove(found[0])
+        self.arrive(found[0])
+
+    def on_pings(self) -> None:
+        while pings := [sent for sent in self.cluster.network if isinstance(sent[2], Ping)]:
+            self.cluster.network.remove(pings[0])
+            self.arrive(pings[0])
 
     def on_lose(self, source: str, target: str, *kinds: str) -> None:
         assert self.take(source, target, kinds), "nothing is under way"
