@@ -275,7 +275,7 @@ class Log:
             return
         doomed = self._mover.doomed(group)
         for known in cold_known(view, group, first, positions.cold_end(stop)):
-            if not (doomed and _is_doomed(known[0], doomed)):
+            if not (doomed and known[0] in doomed):
                 yield known
         records = Records(view)
         for index, where in positions.hot(first, stop):
@@ -293,7 +293,7 @@ class Log:
             return
         doomed = self._mover.doomed(group)
         for entry in assemble(cold_parts(view, group, first, positions.cold_end(stop))):
-            if not (doomed and _is_doomed(entry.index, doomed)):
+            if not (doomed and entry.index in doomed):
                 yield entry
         records = Records(view)
         for index, where in positions.hot(first, stop):
@@ -307,7 +307,7 @@ class Log:
             return
         doomed = self._mover.doomed(group)
         for index, tag in cold_survey(view, group, first, positions.cold_end(stop), checked_from):
-            if not (doomed and _is_doomed(index, doomed)):
+            if not (doomed and index in doomed):
                 yield index, tag
         records = Records(view)
         for index, where in positions.hot(first, stop):
@@ -344,7 +344,3 @@ def _last_after(change: Part | Deletion, last: int) -> int:
     if change.index <= last:
         raise ValueError(f"{change.name} does not follow index {last}")
     return change.index
-
-
-def _is_doomed(index: int, doomed: list[tuple[int, int]]) -> bool:
-    return any(first <= index < stop for first, stop in doomed)

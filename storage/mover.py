@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from fluffle.raft.ranges import Ranges
 from fluffle.storage.disk import Outcome, Trim, Work
 from fluffle.storage.layout import SEQUENCE, Table, cold_key, cold_value
 from fluffle.storage.positions import Positions
@@ -38,6 +39,8 @@ class Debt(NamedTuple):
     deletion: Deletion
 
 
+NOTHING = Ranges()
+
 Move = tuple[int, int]
 """Group and index of an entry that goes to the cold table."""
 
@@ -48,6 +51,7 @@ class Mover:
     __slots__ = (
         "_debts",
         "_debts_of",
+        "_doomed",
         "_first_sequence",
         "_leaving",
         "_sizes",
@@ -66,6 +70,9 @@ class Mover:
         """Oldest first."""
         self._debts_of: dict[int, deque[Deletion]] = {}
         """The same by group."""
+        self._doomed: dict[int, Ranges] = {}
+        """What `doomed` said, until the debts of the group change: a read asks for each entry, and
+        a sparse deletion makes a debt for each gap."""
         self._leaving = 0
         """How many records leave with the commit that runs."""
 
@@ -84,10 +91,16 @@ class Mover:
         """A deletion concerns entries that may be cold."""
         self._debts.append(debt)
         self._debts_of.setdefault(debt.deletion.group, deque()).append(debt.deletion)
+        self._doomed.pop(debt.deletion.group, None)
 
-    def doomed(self, group: int) -> list[tuple[int, int]]:
-        """Stretches of indexes whose cold entries are deleted, though they are still there."""
-        return [debt[1:] for debt in self._debts_of.get(group, ())]
+    def doomed(self, group: int) -> Ranges:
+        """Indexes whose cold entries are deleted, though they are still there."""
+        if group not in self._debts_of:
+            return NOTHING
+        if group not in self._doomed:
+            stretches = sorted((first, stop) for _, first, stop in self._debts_of[group])
+            self._doomed[group] = Ranges.joined(stretches)
+        return self._doomed[group]
 
     def trim(self, incoming_deletions: int, work: Work) -> None:
         """Have the oldest debts paid, as far as one commit can."""
@@ -129,6 +142,7 @@ class Mover:
         deletion = self._debts.popleft().deletion
         of_group = self._debts_of[deletion.group]
         of_group.popleft()
+        self._doomed.pop(deletion.group, None)
         if not of_group:
             del self._debts_of[deletion.group]
         return deletion

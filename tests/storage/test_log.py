@@ -341,6 +341,26 @@ def test_a_store_opens_though_the_first_and_last_cold_entries_are_damaged(at: in
     assert host.log.last_index(1) == 3
 
 
+def test_reading_between_many_deletions_looks_at_each_debt_once(host: Host) -> None:
+    host.append(1, *range(1, 2001))
+    host.append(2, 1, payload=bytes(600))
+    assert len(cold_indexes(host, 1)) == 2000
+    batch = Batch()
+    for index in range(2, 2000, 2):
+        batch.delete(1, index, index + 1)
+    host.submit(batch)
+    assert host.writer.step()
+    odd = [*range(1, 2000, 2), 2000]
+    assert host.indexes(1) == list(host.read(1)) == odd
+    assert [index for index, _ in survey(host, 1)] == odd
+    doomed = host.log._mover.doomed(1)
+    assert doomed is host.log._mover.doomed(1)
+    assert len(doomed) == 999
+    host.settle()
+    assert not host.log._mover.doomed(1)
+    assert cold_indexes(host, 1) == host.indexes(1) == odd
+
+
 def test_a_survey_is_made_in_slices_and_leaves_out_what_is_deleted(host: Host) -> None:
     host.append(1, *range(1, 3000))
     host.append(1, 3000)
