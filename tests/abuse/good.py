@@ -53,9 +53,22 @@ class GoodClient:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._live, args=(lane,)) for lane in self.lanes]
 
+    @property
+    def faults(self) -> list[str]:
+        """What went wrong so far; then there is nothing more to wait for."""
+        return [fault for lane in self.lanes for fault in lane.faults]
+
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def take(self) -> Window:
+        """What happened on all lanes since this was last asked."""
+        windows = [lane.take() for lane in self.lanes]
+        return Window(
+            confirm_ms=[value for window in windows for value in window.confirm_ms],
+            deliver_ms=[value for window in windows for value in window.deliver_ms],
+        )
 
     def stop(self) -> None:
         """Finish what is under way and leave in order."""

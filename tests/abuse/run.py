@@ -6,11 +6,12 @@ import json
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from typing import NamedTuple
 
 from fluffle.broker.access.passwords import ARGON2, UnusableHash, hashed
 from tests.abuse import verdict
@@ -46,11 +47,12 @@ class Plan:
 
 
 class Scene:
-    """Two nodes under watch, and the process that abuses them."""
+    """Two nodes under watch, the process that abuses them, and a node that nobody abuses."""
 
-    def __init__(self, node: Daemon, log: LogCount, pipe: Pipe) -> None:
+    def __init__(self, node: Daemon, control: Daemon, log: LogCount, pipe: Pipe) -> None:
         self.log = log
         self.node = node
+        self.control = control
         self._pipe = pipe
 
     def look(self) -> Sample:
@@ -86,7 +88,8 @@ def scene(folder: Path) -> Iterator[Scene]:
         given = [str(part) for option in options.items() for part in option]
         node = Daemon(folder / "node", *given, on_line=log.hear)
         proxied = Daemon(folder / "proxied", "--proxy-protocol", "yes", on_line=log.hear)
-        for daemon in (node, proxied):
+        control = Daemon(folder / "control")
+        for daemon in (node, proxied, control):
             stack.enter_context(daemon)
         target = Target(
             amqp=node.addresses["amqp"],
@@ -100,7 +103,7 @@ def scene(folder: Path) -> Iterator[Scene]:
         abuser = spawn.Process(target=serve, args=(there, target), daemon=True)
         abuser.start()
         try:
-            yield Scene(node, log, here)
+            yield Scene(node, control, log, here)
             here.send(None)
             abuser.join()
         finally:
@@ -142,14 +145,16 @@ def write_definitions(file: Path) -> Path:
 def run(folder: Path, plan: Plan, tell: Tell) -> int:
     """The whole of it; the exit code."""
     with scene(folder) as stage:
-        good = GoodClient(stage.node.addresses["amqp"])
-        good.start()
+        crew = Crew(*(GoodClient(node.addresses["amqp"]) for node in (stage.node, stage.control)))
+        for client in crew:
+            client.start()
         try:
             calm(stage)
-            rounds, before, report = (each if plan.each else mixed)(stage, good, plan, tell)
+            rounds, before, report = (each if plan.each else mixed)(stage, crew, plan, tell)
         finally:
-            good.stop()
-    seen = Seen(rounds, before, good.lanes, stage.log, report)
+            for client in crew:
+                client.stop()
+    seen = Seen(rounds, before, crew.good.lanes, stage.log, report)
     found = list(verdict.violations(seen, plan.patience))
     for line in verdict.table(seen):
         tell(line)
@@ -157,6 +162,13 @@ def run(folder: Path, plan: Plan, tell: Tell) -> int:
         tell(f"VIOLATION {line}")
     tell(f"{'FAILED: ' + str(len(found)) + ' violations' if found else 'passed'}, seed {plan.seed}")
     return int(bool(found))
+
+
+class Crew(NamedTuple):
+    """Two clients that behave well, one with the node that is abused."""
+
+    good: GoodClient
+    control: GoodClient
 
 
 def calm(stage: Scene) -> Sample:
@@ -168,21 +180,21 @@ def calm(stage: Scene) -> Sample:
 Outcome = tuple[list[Round], Sample, Report]
 
 
-def mixed(stage: Scene, good: GoodClient, plan: Plan, tell: Tell) -> Outcome:
+def mixed(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
     """Storms of everything."""
     total: Report = {name: Tally() for name in KINDS}
     rounds: list[Round] = []
     before = stage.look()
     until_s = time.monotonic() + plan.seconds
-    while time.monotonic() < until_s or not rounds:
+    while (time.monotonic() < until_s and not crew.good.faults) or not rounds:
         seconds = min(plan.storm_s, max(1.0, until_s - time.monotonic()))
         order = Order(seconds, plan.threads, f"{plan.seed}/{len(rounds)}")
-        rounds.append(one_round(stage, good, order, total))
+        rounds.append(one_round(stage, crew, order, total))
         tell(line_of(len(rounds), rounds[-1]))
     return rounds, before, total
 
 
-def each(stage: Scene, good: GoodClient, plan: Plan, tell: Tell) -> Outcome:
+def each(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
     """A storm of each kind alone, with what it costs the node."""
     total: Report = {name: Tally() for name in KINDS}
     rounds: list[Round] = []
@@ -194,7 +206,7 @@ def each(stage: Scene, good: GoodClient, plan: Plan, tell: Tell) -> Outcome:
     for name in KINDS:
         order = Order(seconds, plan.threads, f"{plan.seed}/{name}", (name,))
         start = stage.look()
-        rounds.append(one_round(stage, good, order, total))
+        rounds.append(one_round(stage, crew, order, total))
         tally, one = total[name], rounds[-1]
         cpu_ms = (one.worst.cpu_s - start.cpu_s) * 1000 / max(1, tally.events)
         p99_ms = verdict.percentile(one.confirm_ms, 99)
@@ -205,12 +217,12 @@ def each(stage: Scene, good: GoodClient, plan: Plan, tell: Tell) -> Outcome:
     return rounds, before, total
 
 
-def one_round(stage: Scene, good: GoodClient, order: Order, total: Report) -> Round:
+def one_round(stage: Scene, crew: Crew, order: Order, total: Report) -> Round:
     """A storm and its calm, added to the total."""
-    for lane in good.lanes:
-        lane.take()
+    for client in crew:
+        client.take()
     report, worst = stage.storm(order)
-    windows = [lane.take() for lane in good.lanes]
+    window, control = crew.good.take(), crew.control.take()
     for name, tally in report.items():
         total[name].attacks += tally.attacks
         total[name].events += tally.events
@@ -219,13 +231,10 @@ def one_round(stage: Scene, good: GoodClient, order: Order, total: Report) -> Ro
         seconds=order.seconds,
         worst=worst,
         calm=calm(stage),
-        confirm_ms=joined([window.confirm_ms for window in windows]),
-        deliver_ms=joined([window.deliver_ms for window in windows]),
+        confirm_ms=window.confirm_ms,
+        deliver_ms=window.deliver_ms,
+        control_ms=control.confirm_ms,
     )
-
-
-def joined(parts: Sequence[Sequence[float]]) -> list[float]:
-    return [value for part in parts for value in part]
 
 
 def line_of(number: int, one: Round) -> str:
@@ -233,7 +242,8 @@ def line_of(number: int, one: Round) -> str:
     p50_ms, p99_ms = (verdict.percentile(one.confirm_ms, percent) for percent in (50, 99))
     return (
         f"round {number:4}: confirm p50 {p50_ms:6.1f} p99 {p99_ms:6.1f} "
-        f"max {max(one.confirm_ms, default=0):6.1f} ms; "
+        f"max {max(one.confirm_ms, default=0):6.1f} ms, "
+        f"not abused p99 {verdict.percentile(one.control_ms, 99):6.1f}; "
         f"worst {one.worst.resident_mib:6.1f} MiB {one.worst.files:4} fds; "
         f"calm {one.calm.resident_mib:6.1f} MiB {one.calm.files:3} fds {one.calm.threads} threads"
     )
