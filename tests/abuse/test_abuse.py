@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,13 @@ from tests.abuse.kinds import KINDS
 from tests.abuse.run import Plan, Scene, run, scene
 from tests.abuse.storm import Order
 from tests.abuse.verdict import Patience
+from tests.abuse.watch import look
+from tests.support.client import Client
+from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.slow
+
+DESCRIPTORS = 64
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +44,18 @@ def test_all_kinds_together(tmp_path: Path) -> None:
     patience = Patience(p99_ms=5_000, worst_ms=10_000)  # other tests may run beside this one
     plan = Plan(seconds=10.0, seed="1", threads=2, storm_s=5.0, patience=patience)
     assert run(tmp_path, plan, lines.append) == 0, "\n".join(lines)
+
+
+def test_a_node_without_descriptors_serves_who_is_there_and_recovers(tmp_path: Path) -> None:
+    with Daemon(tmp_path) as daemon, Client("127.0.0.1", daemon.port) as client:
+        client.open().channel()
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+        crowd = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(200)]
+        client.settle(1)
+        assert look(daemon.pid).files <= DESCRIPTORS
+        for sock in crowd:
+            sock.close()
+        client.settle(1)
+        with Client("127.0.0.1", daemon.port) as late:
+            late.open().channel()
+        assert "raceback" not in daemon.log
