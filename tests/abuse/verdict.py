@@ -10,13 +10,9 @@ from tests.abuse.good import Lane
 from tests.abuse.storm import Report
 from tests.abuse.watch import LogCount, Sample
 
-GROWTH_MIB_MAX = 16.0
-"""What may be resident more in the last third than in the middle one: the heap of a process that is
-used by chance keeps its shape only roughly."""
-
-WARMING_ROUNDS = 30
-WARMING_MIB_MAX = 64.0
-"""In fewer rounds it is still finding its shape, and free memory of so much may be kept."""
+GROWTH_MIB_MAX = 64.0
+"""What may be resident more in the last third than in the middle one: so much free memory may stay
+with the allocator before the node asks for it."""
 
 RESIDENT_MIB_MAX = 1024.0
 """In the worst moment: some dozens of those who never read, with 32 MiB of answers each."""
@@ -101,9 +97,8 @@ def violations(seen: Seen, patience: Patience) -> Iterator[str]:
 def resources(rounds: Sequence[Round], before: Sample) -> Iterator[str]:
     """Memory, descriptors and threads."""
     grown = growth_mib(rounds)
-    bound = GROWTH_MIB_MAX if len(rounds) >= WARMING_ROUNDS else WARMING_MIB_MAX
-    if grown > bound:
-        yield f"memory grew by {grown:.1f} MiB, more than {bound:.1f}"
+    if grown > GROWTH_MIB_MAX:
+        yield f"memory grew by {grown:.1f} MiB, more than {GROWTH_MIB_MAX}"
     worst_mib = max(one.worst.resident_mib for one in rounds)
     if worst_mib > RESIDENT_MIB_MAX:
         yield f"memory was {worst_mib:.0f} MiB at worst"
