@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -62,7 +63,7 @@ class Outcome:
             f" received {report.received}, lost {len(report.lost)},"
             f" duplicated {report.duplicated}, unexpected {len(report.unexpected)},"
             f" recovered {report.recovered}",
-            f"longest restart {max(self.starts_s):.2f} s",
+            f"longest restart {max(self.starts_s, default=0):.2f} s",
             *report.lost[:20],
             *report.unexpected[:20],
         ]
@@ -97,8 +98,11 @@ class Driver:
                 self._end(self._daemon.kill)
             self._checker.finish()
             outcome.report.unexpected += what_is_left(self._daemon.data_dir)
-        except (Ended, OSError, RuntimeError) as error:
+        except (Ended, Unreachable, OSError, RuntimeError) as error:
             outcome.report.unexpected.append(f"the node does not serve: {error!r}")
+        finally:
+            with suppress(RuntimeError):  # it is not running, which is as it should be
+                self._daemon.kill()
         if "Traceback" in self._daemon.log:
             outcome.report.unexpected.append(f"the log says:\n{self._daemon.log[-5_000:]}")
         return outcome
