@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.turn import Turn
+from fluffle.broker.turn import Turn, nothing
 from fluffle.storage.batch import Batch
 from fluffle.storage.store import Store
 
@@ -190,6 +190,8 @@ class Commits:
         for scribe in scribes:
             scribe.write()
         if not (any(self._batches) or self._waiters):
+            self.waiting_bytes = 0  # all of it has been settled meanwhile
+            self._let_go()
             return
         batches, self._batches = self._batches, [Batch()]
         self._running_waiters, self._waiters = self._waiters, {}
@@ -213,6 +215,10 @@ class Commits:
         waiters, self._running_waiters = self._running_waiters, {}
         for waiter in waiters:
             waiter.on_durable(self.durable)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Call who has waited for the disk, if it has caught up."""
         if self._held and not self.is_behind:
             held, self._held = self._held, {}
             for act in held:
@@ -231,6 +237,10 @@ class Commits:
                 self._turn.end()
 
     def close(self) -> None:
-        """Write what is left and let go of the store.  Waits for the disk."""
+        """Write what is left and let go of the store.  Waits for the disk.
+
+        Connections may end later; what they then tell is not written.
+        """
+        self._turn.record = nothing
         self.flush()
         self._store.close()

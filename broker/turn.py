@@ -5,7 +5,8 @@ connection with something to say writes once.  No timer makes a batch: while one
 next one's input grows.
 
 What fails here is a bug: it is logged and left alone until it is touched again, and the others
-have their turn.  A broken assertion is more: what the node believes is wrong, and it must end.
+have their turn.  A broken assertion is more: what the node believes is wrong, and it must end.  So
+must one that cannot record: it would go on taking messages and never answer for one.
 """
 
 import logging
@@ -99,7 +100,7 @@ class Turn:
             self._call_soon(self.run)
 
     def run(self) -> None:
-        """Pump, deliver, write.  A queue that is touched meanwhile waits for the next turn."""
+        """Pump, deliver, record, write.  What is touched meanwhile waits for the next turn."""
         queues, self._queues = self._queues, {}
         for queue in queues:
             try:
@@ -112,9 +113,12 @@ class Turn:
                 self._deliver(handouts)
         if self._records:
             self._records = False
-            self.record()
+            try:
+                self.record()
+            except Exception as error:  # noqa: BLE001 - who waits for it would wait for ever
+                self._on_fatal(error)
         self._scheduled = False
-        if self._queues:
+        if self._queues or self._records:
             self._schedule()
         self._flush()
 

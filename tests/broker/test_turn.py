@@ -198,3 +198,32 @@ def test_an_outlet_that_fails_harms_no_other(
     assert broker.log == ["flush"]
     assert broker.loop.callbacks == []
     assert caplog.messages == ["a connection failed to write"]
+
+
+def test_what_cannot_be_recorded_ends_the_node() -> None:
+    """Else it would take messages, and forget them, and never say a word to anybody."""
+    loop, fatal = Loop(), list[Exception]()
+    turn = Turn(loop.call_soon, fatal.append)
+    failure = ValueError("an index does not rise")
+
+    def record() -> None:
+        raise failure
+
+    turn.record = record
+    turn.touch_record()
+    loop.go_on()
+    assert fatal == [failure]
+
+
+def test_what_is_to_be_recorded_while_something_is_gets_another_turn(broker: Broker) -> None:
+    recorded: list[str] = []
+
+    def record() -> None:
+        recorded.append("once more")
+        if len(recorded) == 1:
+            broker.turn.touch_record()
+
+    broker.turn.record = record
+    broker.turn.touch_record()
+    assert (broker.loop.go_on(), broker.loop.go_on(), broker.loop.go_on()) == (1, 1, 0)
+    assert len(recorded) == 2

@@ -203,3 +203,23 @@ def test_what_was_collected_for_a_lost_socket_is_forgotten(scene: Scene) -> None
     scene.outlet.discard()
     scene.outlet.flush()
     assert scene.socket.writes == []
+
+
+def test_what_was_written_makes_room_though_something_newer_is_held(scene: Scene) -> None:
+    """As on a connection of which one channel or another always waits for a commit."""
+    scene.outlet.hold(1)
+    scene.bench.enqueue("x" * BURST_BYTES, "b")
+    scene.bench.pump()
+    scene.outlet.hold(2)
+    scene.outlet.add(b"reply")
+    scene.outlet.flush()
+    scene.bench.pump()
+    assert (scene.sink.got, scene.socket.writes) == (1, [])
+    scene.outlet.on_durable(1)
+    scene.outlet.flush()
+    scene.bench.pump()
+    assert (scene.sink.got, len(scene.socket.writes)) == (2, 1)
+    scene.outlet.on_durable(2)
+    scene.outlet.flush()
+    assert scene.socket.writes[1:] == [b"replyb"]
+    assert scene.outlet.sent_bytes == 0
