@@ -8,10 +8,11 @@ messages are only on disk are not here, so that a backlog costs no memory.
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 COMPACT_ENTRIES = 512
-"""Entries that are dead are cut off the front once there are so many, and they are half."""
+"""Entries that are dead are swept out once there are so many, and they are half."""
 
 
 class Partial(NamedTuple):
@@ -34,21 +35,21 @@ class Changes(NamedTuple):
 class Entries:
     """Rising, without overlap."""
 
-    __slots__ = ("_counts", "_firsts", "_head", "_settled", "_touched")
+    __slots__ = ("_counts", "_dead", "_firsts", "_settled", "_touched")
 
     def __init__(self) -> None:
         self._firsts = array("Q")
         self._counts = array("L")
         """How many messages each has; 0 if it is dead."""
-        self._head = 0
-        """Those before this index are dead."""
+        self._dead = 0
+        """How many are dead: not only in front, for one message may be kept for long."""
         self._settled: dict[int, int] = {}
         """What is settled of an entry, by its first number; none without a bit."""
         self._touched: dict[int, None] = {}
         """Entries of which something was settled since `take_changes`."""
 
     def __len__(self) -> int:
-        return sum(count > 0 for count in self._counts)
+        return len(self._counts) - self._dead
 
     def add(self, first: int, count: int) -> None:
         """An entry begins behind all others."""
@@ -61,14 +62,14 @@ class Entries:
 
     def insert(self, entries: Sequence[tuple[int, int]], settled: Iterable[Partial]) -> None:
         """Entries, each with its first number and its count, that lie together among the others."""
-        at = bisect_left(self._firsts, entries[0][0], self._head)
+        at = bisect_left(self._firsts, entries[0][0])
         self._firsts[at:at] = array("Q", [first for first, _ in entries])
         self._counts[at:at] = array("L", [count for _, count in entries])
         self._settled.update(settled)
 
     def remove(self, first: int, stop: int) -> None:
         """Those that begin from `first` up to `stop`, of which nothing is settled."""
-        at = bisect_left(self._firsts, first, self._head)
+        at = bisect_left(self._firsts, first)
         end = bisect_left(self._firsts, stop, at)
         del self._firsts[at:end], self._counts[at:end]
 
@@ -93,15 +94,16 @@ class Entries:
             settled = self._settled.get(first, 0)
             if not settled:
                 continue  # it was undone
-            at = bisect_left(self._firsts, first, self._head)
+            at = bisect_left(self._firsts, first)
             count = self._counts[at]
             if settled == (1 << count) - 1:
                 self._counts[at] = 0
+                self._dead += 1
                 del self._settled[first]
                 changes.dead.append((first, first + count))
             else:
                 changes.partial.append(Partial(first, settled))
-        self._skip_dead()
+        self._sweep()
         return changes
 
     def _spread(self, sequences: Sequence[int]) -> list[tuple[int, int]]:
@@ -111,9 +113,9 @@ class Entries:
         start = 0
         while start < len(sequences):
             lowest = sequences[start]
-            at = bisect_right(self._firsts, lowest, self._head) - 1
+            at = bisect_right(self._firsts, lowest) - 1
+            assert at >= 0, f"message {lowest} is in no entry"
             first, count = self._firsts[at], self._counts[at]
-            assert self._head <= at, f"message {lowest} is in no entry"
             assert lowest < first + count, f"message {lowest} is in no entry"
             stop = bisect_left(sequences, first + count, start)
             if step:
@@ -124,14 +126,12 @@ class Entries:
             start = stop
         return found
 
-    def _skip_dead(self) -> None:
-        head, counts = self._head, self._counts
-        while head < len(counts) and not counts[head]:
-            head += 1
-        if head > COMPACT_ENTRIES and head * 2 > len(counts):
-            del self._firsts[:head], self._counts[:head]
-            head = 0
-        self._head = head
+    def _sweep(self) -> None:
+        """Let go of the dead once they are many, so that each costs a constant."""
+        if self._dead > COMPACT_ENTRIES and self._dead * 2 > len(self._counts):
+            self._firsts = array("Q", compress(self._firsts, self._counts))
+            self._counts = array("L", filter(None, self._counts))
+            self._dead = 0
 
 
 def _comb(count: int, step: int) -> int:
