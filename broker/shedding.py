@@ -13,7 +13,10 @@ from fluffle.broker.queues.journal import Spill
 
 
 class Shedding:
-    """Goes from queue to queue, and on when the disk has taken what came from them."""
+    """Goes from queue to queue, and on when the disk has taken what came from them.
+
+    A queue may be longer than what is left of memory, and what is being written is there twice.
+    """
 
     __slots__ = ("_commits", "_cut_off", "_left", "_queues", "_spill")
 
@@ -51,4 +54,5 @@ class Shedding:
             if self._commits.is_behind:
                 self._commits.when_caught_up(self._go_on)
                 return
-            self._left.pop().shed()
+            if self._left[-1].shed():
+                self._left.pop()

@@ -34,6 +34,10 @@ class LogSpill:
         self.is_wanted = False
 
     @property
+    def is_behind(self) -> bool:
+        return self._commits.is_behind
+
+    @property
     def ticket(self) -> int:
         return self._commits.ticket
 

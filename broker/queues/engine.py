@@ -255,9 +255,12 @@ class Queue:
         self._pay(dropped)
         return dropped
 
-    def shed(self) -> None:
-        """Memory is short: keep in it only what will be handed out next."""
-        self._lane.shed()
+    def shed(self) -> bool:
+        """Memory is short: keep in it only what will be handed out next.
+
+        False when the disk must catch up before more can leave.
+        """
+        return self._lane.shed()
 
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""

@@ -109,6 +109,10 @@ class Spill(Protocol):
     """Whether it is."""
 
     @property
+    def is_behind(self) -> bool:
+        """Whether the disk should catch up before it is given more."""
+
+    @property
     def ticket(self) -> int:
         """The number of the commit that what is written now will be part of."""
 

@@ -221,11 +221,18 @@ class Lane:
             self._drop_durable()
         return True
 
-    def shed(self) -> None:
-        """Memory is short: have all but the very first leave it that can."""
+    def shed(self) -> bool:
+        """Memory is short: have all but the very first leave it that can.
+
+        Whether that was all: while the disk is behind, no more is added to what it has to write.
+        """
+        self._drop_durable()
         for segment in islice(self._ready, 1, None):
+            if self._spill is not None and self._spill.is_behind:
+                return False
             self._let_go(segment)
         self._drop_durable()
+        return True
 
     def _let_go(self, segment: Segment) -> None:
         """Have a segment leave memory if it is on disk, will be, or may go there now."""
@@ -285,6 +292,7 @@ class Lane:
         segment.head = stop
         if stop == segment.count:
             self._ready.popleft()
+            segment.origins, segment.contents = [], []  # it may still be among those that leave
         self.count -= stop - start
         return Taken(
             origins,

@@ -13,7 +13,10 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.durability import Durability, open_durability
+from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout
 from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -142,3 +145,36 @@ async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(StorageError, match="does not know: shovel"):
             open_durability(tmp_path, turn, on_fatal=fail)
+
+
+class Taker:
+    """Takes one message of a queue and settles it."""
+
+    no_ack = True
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    def deliver(self, handout: Handout) -> None:
+        """Nobody looks at it."""
+
+    def took(self, handout: Handout) -> None:
+        """Nothing limits it."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+
+def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
+    """However much was told before, in the same commit."""
+    queue = rig.catalogue.vhosts["v"].queues["q"]
+    queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
+    crash_at_every_commit(rig)
+    assert queue.get(Taker(queue)) is not None
+    crash_at_every_commit(rig)
+    again = Rig(rig.disk.after_power_loss())
+    assert again.has() == (1, 3, 4, 4)
+    vhost = again.catalogue.vhosts["v"]
+    vhost.declare_queue(Declaration("t", durable=True), None)
+    vhost.delete_queue(vhost.queues["q"])
+    assert crash_at_every_commit(again) == [(1, 3, 4, 4), (1, 4, 4, 4), (1, 3, 2, 2)]
