@@ -174,6 +174,14 @@ def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environm
 
     Raises `StoreInUse`, `NewerFormat`, `Corrupt`, `StorageError`; then nothing has been changed.
     """
+    try:
+        return _open_locked(directory, map_bytes=map_bytes)
+    except OSError as error:
+        raise StorageError(f"cannot open the store in {directory}: {error}") from error
+
+
+def _open_locked(directory: Path, *, map_bytes: int) -> Environment:
+    """The same; raises `OSError` too."""
     folder = directory / STORE_FOLDER
     lock = _lock(directory)
     try:

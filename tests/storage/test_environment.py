@@ -281,3 +281,17 @@ def test_space_is_used_again(tmp_path: Path) -> None:
     assert sizes[-1] < 3_000_000
     assert host.indexes(1) == list(range(129, 150))
     opened[0].close()
+
+
+@pytest.mark.parametrize("name", [LOCK_FILE, UNFINISHED_FOLDER])
+def test_a_directory_that_cannot_keep_a_store_is_named(tmp_path: Path, name: str) -> None:
+    """What is wrong with it the system says; that it is about the store, it does not."""
+    if name == LOCK_FILE:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).touch()
+    with pytest.raises(StorageError, match=f"cannot open the store in {tmp_path}: .*{name}"):
+        open_environment(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != LOCK_FILE] == (
+        [] if name == LOCK_FILE else [name]
+    )
