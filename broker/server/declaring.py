@@ -252,8 +252,7 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     queue = channel.queue(name) if name in vhost.queues else None
     if queue is not None:
         vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)
-        if queue.journal is not None:
-            channel.recorded()
+        channel.recorded()  # also if it is not durable: what goes with it may be
     if not method.nowait:
         count = queue.ready_count if queue is not None else 0
         channel.reply(make(Methods.DeleteOk, message_count=count))

@@ -17,6 +17,7 @@ from fluffle.protocol.methods import (
     Channel,
     Confirm,
     Connection,
+    Exchange,
     Method,
     Queue,
     Tx,
@@ -332,3 +333,17 @@ def test_of_a_mixed_batch_nothing_is_confirmed_before_what_is_recorded() -> None
     assert [(a.method["delivery_tag"], a.method["multiple"]) for a in rig.client.arrivals()] == [
         (8, True)
     ]
+
+
+def test_delete_ok_vouches_for_what_goes_with_a_queue_that_is_not_durable(rig: Rig) -> None:
+    """Its last binding takes along an exchange that deletes itself, and that is on disk."""
+    exchange = make(
+        Exchange.Declare, exchange="x", exchange_type="fanout", durable=True, auto_delete=True
+    )
+    rig.send(exchange, make(Queue.Declare, queue="t"), make(Queue.Bind, queue="t", exchange="x"))
+    rig.settle()
+    rig.send(make(Queue.Delete, queue="t"))
+    assert rig.edge.vhost.topology.find("x") is None
+    rig.client.expect_nothing()
+    rig.commit()
+    rig.client.expect(Queue.DeleteOk)
