@@ -183,8 +183,10 @@ class LocalJournal:
     def discarded(self, first: int, stop: int) -> None:
         if not self._is_dropped:
             self._commits.delete(self.groups[0], first, stop)
-            for entry in [entry for entry in self._notes if first <= entry < stop]:
-                self._erase(self._commits.batch(), entry)
+            entries = [entry for entry in self._notes if first <= entry < stop]
+            notes = sorted(map(self._notes.pop, entries))
+            for note, behind in _merged({note: note + 1 for note in notes}):
+                self._commits.delete(self.groups[1], note, behind)
 
     def drop(self) -> None:
         self._is_dropped = True

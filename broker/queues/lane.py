@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 from heapq import heappop, heappush, heapreplace
-from itertools import islice
+from itertools import groupby, islice
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.journal import Journal, Loaded, Recovery, Spill
@@ -393,14 +393,19 @@ class Lane:
         for run in self._returned:
             if run.is_recorded:
                 journal.settled(run.sequences[run.head :])
-        for segment in self._ready:
-            if not segment.is_recorded:
+        for is_on_disk, segments in groupby(self._ready, _is_only_in_journal):
+            if is_on_disk:  # one stretch, though they be thousands: there is nothing between them
+                of_disk = list(segments)
+                journal.discarded(of_disk[0].first_sequence, of_disk[-1].stop_sequence)
                 continue
-            first, stop = segment.first_sequence, segment.stop_sequence
-            if segment.place is Place.DISK:
-                journal.discarded(first, stop)
-            else:
-                journal.settled(range(first + segment.head, stop))
+            for segment in segments:
+                if segment.is_recorded:
+                    first_ready = segment.first_sequence + segment.head
+                    journal.settled(range(first_ready, segment.stop_sequence))
+
+
+def _is_only_in_journal(segment: Segment) -> bool:
+    return segment.is_recorded and segment.place is Place.DISK
 
 
 def _split_at(part: Loaded, sequence: int) -> list[Loaded]:

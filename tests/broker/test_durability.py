@@ -13,7 +13,9 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.durability import Durability, open_durability
+from fluffle.broker.journals import local
 from fluffle.broker.message import Origin
+from fluffle.broker.queues import lane
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
@@ -148,12 +150,11 @@ async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
 
 
 class Taker:
-    """Takes one message of a queue and settles it."""
+    """Takes messages of a queue, and keeps them unless it is told not to."""
 
-    no_ack = True
-
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, *, no_ack: bool = False) -> None:
         self.queue = queue
+        self.no_ack = no_ack
 
     def deliver(self, handout: Handout) -> None:
         """Nobody looks at it."""
@@ -170,7 +171,7 @@ def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
     queue = rig.catalogue.vhosts["v"].queues["q"]
     queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
     crash_at_every_commit(rig)
-    assert queue.get(Taker(queue)) is not None
+    assert queue.get(Taker(queue, no_ack=True)) is not None
     crash_at_every_commit(rig)
     again = Rig(rig.disk.after_power_loss())
     assert again.has() == (1, 3, 4, 4)
@@ -178,3 +179,23 @@ def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
     vhost.declare_queue(Declaration("t", durable=True), None)
     vhost.delete_queue(vhost.queues["q"])
     assert crash_at_every_commit(again) == [(1, 3, 4, 4), (1, 4, 4, 4), (1, 3, 2, 2)]
+
+
+def test_a_purge_deletes_one_stretch_of_messages_and_one_of_notes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one for each segment and each note: of a million messages that were seconds."""
+    for module in (lane, local):
+        monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 2)
+    queue = rig.catalogue.vhosts["v"].queues["q"]
+    assert queue.purge() == 1
+    for _ in range(6):
+        queue.enqueue([Origin("", "q")] * 2, [b"m"] * 2, 2, persistent=True)
+    for number in range(12):
+        assert queue.get(Taker(queue, no_ack=number % 2 == 0)) is not None
+    crash_at_every_commit(rig)
+    again = Rig(rig.disk.after_power_loss())
+    queue = again.catalogue.vhosts["v"].queues["q"]
+    assert queue.purge() == 6
+    assert crash_at_every_commit(again)[-1] == (1, 3, 2, 2)
+    assert again.durability.commits.done.changes == 2
