@@ -9,26 +9,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.definitions.reading import DefinitionsError
-from fluffle.broker.lock import lock
+from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.logs import event
 from fluffle.broker.memory import keep_buffers
+from fluffle.broker.node_file import NODE_FILE, node_pid, write_node_file
 from fluffle.broker.notify import READY, STOPPING, notify
 from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.storage.errors import StorageError
-
-NODE_FILE = "node.json"
-LOCK_FILE = "lock"
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """Full collections become rare: what piles up in a broker are bytes, which the collector skips."""
@@ -112,7 +109,7 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     tune_interpreter()
     try:
-        write_node_file(node_file, config, node.addresses)
+        write_node_file(node_file, config.node_name, config.version, node.addresses)
     except OSError as error:
         await node.stop("start failed")
         raise _cannot_keep(config.data_dir, error) from error
@@ -135,27 +132,6 @@ def tune_interpreter() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_buffers()
-
-
-def write_node_file(file: Path, config: Config, addresses: Mapping[str, tuple[str, int]]) -> None:
-    """Say who runs here and where it listens, at once or not at all."""
-    content = {
-        "node": config.node_name,
-        "pid": os.getpid(),
-        "addresses": addresses,
-        "version": config.version,
-    }
-    draft = file.with_suffix(".tmp")
-    draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    draft.replace(file)
-
-
-def node_pid(file: Path) -> int | None:
-    """The process that wrote a node file; None where nobody did, or not for us to read."""
-    try:
-        return int(json.loads(file.read_text(encoding="utf-8"))["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
@@ -185,9 +161,13 @@ def has_terminal() -> bool:
 
 
 def _take_data_dir(data_dir: Path) -> BinaryIO:
-    """Make a directory and lock it for this node, until what is returned is closed."""
+    """Make a directory and lock it for this node, until what is returned is closed.
+
+    It is made for its owner alone: messages and password hashes are in it.
+    """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, exist_ok=True)
         if not os.access(data_dir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return lock(data_dir / LOCK_FILE)

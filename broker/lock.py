@@ -8,6 +8,9 @@ import fcntl
 from pathlib import Path
 from typing import BinaryIO
 
+LOCK_FILE = "lock"
+"""The one of a data directory, in it."""
+
 
 def lock(path: Path) -> BinaryIO:
     """Lock a file, which is made if need be, until what is returned is closed.

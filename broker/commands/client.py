@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
+from select import select
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import click
 
 from fluffle.broker.control_address import SOCKET_NAME, control_address
+from fluffle.broker.lock import LOCK_FILE, lock
+from fluffle.broker.node_file import NODE_FILE, node_pid
 
 Row: TypeAlias = dict[str, Any]
 
+PING_WAIT_S_MAX = 5.0
+"""For the answer to a question that costs nothing: a node that serves has it in milliseconds."""
+
 ANSWER_WAIT_S_MAX = 120.0
-"""A node that says nothing for so long is not going to."""
+"""A node that has answered may work for so long on what it was asked."""
+
+NOTICE_AFTER_S = 3.0
+"""Who waits at a terminal is told by then that it is the node that he waits for."""
+
+READ_BYTES = 1 << 16
 
 
 class Refused(click.ClickException):
@@ -36,13 +48,13 @@ class Unreachable(click.ClickException):
 class Client:
     """A node that keeps its data in `data_dir`; connected to when it is first asked something."""
 
-    __slots__ = ("_connection", "_data_dir", "_lines", "_request_id")
+    __slots__ = ("_connection", "_data_dir", "_input", "_request_id")
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._connection: socket.socket | None = None
-        self._lines: BufferedReader | None = None
-        """What comes from the connection.  Invariant: None while that is."""
+        self._input = bytearray()
+        """What has come of answers that were not taken yet."""
         self._request_id = 0
 
     def call(self, verb: str, **arguments: object) -> Row:
@@ -69,30 +81,59 @@ class Client:
         request = {"id": self._request_id, "verb": verb, "arguments": given}
         if self._connection is None:
             self._connection = self._connected()
-            self._lines = self._connection.makefile("rb")
+            self._ping(self._connection)
+        self._write(self._connection, request)
+
+    def _ping(self, connection: socket.socket) -> None:
+        """See that somebody answers, whatever he says: a node may know no ping."""
+        connection.settimeout(PING_WAIT_S_MAX)
+        self._write(connection, {"verb": "ping"})
+        self._line(connection)
+        connection.settimeout(ANSWER_WAIT_S_MAX)
+
+    def _write(self, connection: socket.socket, request: Row) -> None:
         try:
-            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            connection.sendall(json.dumps(request).encode() + b"\n")
+        except TimeoutError as error:
+            raise self._silent() from error
         except OSError as error:
             raise self._unreachable(f"hung up ({error.strerror})") from error
 
     def _answer(self) -> Row:
-        assert self._lines is not None
-        try:
-            line = self._lines.readline()
-        except TimeoutError as error:
-            raise self._unreachable("does not answer") from error
-        except OSError as error:
-            raise self._unreachable(f"hung up ({error.strerror})") from error
-        if not line:
-            raise self._unreachable("hung up")
-        answer: Row = json.loads(line)
+        assert self._connection is not None
+        if not self._input and sys.stderr.isatty():
+            self._notice(self._connection)
+        answer: Row = json.loads(self._line(self._connection))
         if "error" in answer:
             raise Refused(answer["error"]["text"])
         return answer
 
+    def _notice(self, connection: socket.socket) -> None:
+        """Say so when an answer takes its time."""
+        if not select([connection], [], [], NOTICE_AFTER_S)[0]:
+            click.echo("the node is at work, waiting for its answer …", err=True)
+
+    def _line(self, connection: socket.socket) -> bytes:
+        """The next line that comes."""
+        searched = 0
+        while (end := self._input.find(b"\n", searched)) < 0:
+            searched = len(self._input)
+            try:
+                data = connection.recv(READ_BYTES)
+            except TimeoutError as error:
+                raise self._silent() from error
+            except OSError as error:
+                raise self._unreachable(f"hung up ({error.strerror})") from error
+            if not data:
+                raise self._unreachable("hung up")
+            self._input += data
+        line = bytes(self._input[:end])
+        del self._input[: end + 1]
+        return line
+
     def _connected(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(ANSWER_WAIT_S_MAX)
+        connection.settimeout(PING_WAIT_S_MAX)
         try:
             with control_address(self._data_dir) as address:
                 connection.connect(address)
@@ -104,11 +145,37 @@ class Client:
     def _why(self, error: OSError) -> Unreachable:
         """What to tell about a connection that could not be made."""
         place = self._data_dir.absolute()
+        if isinstance(error, FileNotFoundError) and (pid := self._running_pid()) is not None:
+            return Unreachable(
+                f"the node in {place} runs (process {pid}), but its {SOCKET_NAME} is gone; only a "
+                "restart makes another"
+            )
         if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
             return Unreachable(f"no node runs in {place}; name its data directory with --data-dir")
         if isinstance(error, PermissionError):
             return Unreachable(f"{place / SOCKET_NAME} is for the user that the node runs as")
+        if isinstance(error, BlockingIOError | TimeoutError):  # so many wait to be accepted
+            return self._silent()
         return self._unreachable(f"cannot be reached ({error.strerror or error})")
+
+    def _running_pid(self) -> int | None:
+        """The process of the node that holds the data directory; None where none does."""
+        pid = node_pid(self._data_dir / NODE_FILE)
+        if pid is None:
+            return None
+        try:
+            os.kill(pid, 0)
+            lock(self._data_dir / LOCK_FILE).close()
+        except BlockingIOError:
+            return pid
+        except OSError:
+            return None
+        return None
+
+    def _silent(self) -> Unreachable:
+        pid = node_pid(self._data_dir / NODE_FILE)
+        by_name = f" (process {pid})" if pid else ""
+        return self._unreachable(f"does not answer{by_name}: it is stopped, or too busy")
 
     def _unreachable(self, what: str) -> Unreachable:
         return Unreachable(f"the node in {self._data_dir.absolute()} {what}")
@@ -119,6 +186,5 @@ class Client:
     def __exit__(
         self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
     ) -> None:
-        if self._connection is not None and self._lines is not None:
-            self._lines.close()
+        if self._connection is not None:
             self._connection.close()

@@ -185,7 +185,8 @@ class Conversation(asyncio.Protocol):
             if error is not None:
                 self._answer_later(request_id, error)
         elif isinstance(result, dict | BrokerError):
-            ticket = commits.ticket if outcome.is_change else commits.defined
+            speaks_of = commits.ticket if outcome.is_change else commits.defined
+            ticket = speaks_of if result or outcome.is_change else 0  # {} says nothing: a ping
             self._say(answer_line(request_id, result), ticket)
         else:
             self._list = request_id, result

@@ -37,4 +37,9 @@ def status(parts: Parts) -> Row:
     }
 
 
-READS: Mapping[str, Callable[..., Any]] = {"status": status}
+def ping(_parts: Parts) -> Row:
+    """Nothing, at once: that somebody answers is all it says."""
+    return {}
+
+
+READS: Mapping[str, Callable[..., Any]] = {"ping": ping, "status": status}

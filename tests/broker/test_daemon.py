@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.daemon import GC_THRESHOLDS, node_pid, run
+from fluffle.broker.daemon import GC_THRESHOLDS, run
 from fluffle.broker.logs import configure
 from fluffle.broker.node import Node as RealNode
+from fluffle.broker.node_file import node_pid
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 
@@ -88,6 +90,7 @@ def test_a_node_runs_until_a_signal(
     def on_started() -> None:
         seen["file"] = json.loads(node_file.read_text())
         seen["others"] = sorted(path.name for path in config.data_dir.iterdir())
+        seen["modes"] = [stat.S_IMODE(path.stat().st_mode) for path in (config.data_dir, node_file)]
         os.kill(os.getpid(), number)
 
     node = FakeNode(config, on_started)
@@ -101,6 +104,7 @@ def test_a_node_runs_until_a_signal(
             "version": config.version,
         },
         "others": ["lock", "node.json"],
+        "modes": [0o700, 0o600],
     }
     assert node.reason == "shutdown"
     assert not node_file.exists()

@@ -1,8 +1,10 @@
 """What a client does about nodes that are not there, are not theirs, or do not answer."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from fluffle.broker.commands import client as module
 from fluffle.broker.commands.client import Client, Refused, Unreachable
 from fluffle.broker.control.endpoint import bound_socket
 from fluffle.broker.control_address import SOCKET_NAME
+from fluffle.broker.lock import LOCK_FILE, lock
+from fluffle.broker.node_file import NODE_FILE, write_node_file
 from tests.broker.commands.running import RunningNode, run
 
 Serve = Callable[[socket.socket], object]
@@ -58,13 +62,61 @@ def test_a_node_that_hangs_up(tmp_path: Path) -> None:
 
 
 def test_a_node_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_WAIT_S_MAX", 0.01)
+    monkeypatch.setattr(module, "PING_WAIT_S_MAX", 0.01)
+    (tmp_path / NODE_FILE).write_text('{"pid": 4711}')
     done = threading.Event()
     thread = serve(tmp_path, lambda _connection: done.wait(20))
-    with Client(tmp_path) as client, pytest.raises(Unreachable, match="does not answer"):
+    with Client(tmp_path) as client, pytest.raises(Unreachable) as raised:
         client.call("status")
+    assert "does not answer (process 4711)" in str(raised.value.message)
     done.set()
     thread.join()
+
+
+def test_a_node_that_does_not_even_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PING_WAIT_S_MAX", 0.01)
+    with bound_socket(tmp_path / SOCKET_NAME) as listening, ExitStack() as others:
+        listening.listen(0)
+        refused = False
+        while not refused:
+            client = others.enter_context(Client(tmp_path))
+            with pytest.raises(Unreachable, match="does not answer"):
+                client.call("status")
+            refused = client._connection is None
+
+
+def test_a_node_that_has_answered_may_take_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "PING_WAIT_S_MAX", 20.0)
+    monkeypatch.setattr(module, "ANSWER_WAIT_S_MAX", 0.01)
+    monkeypatch.setattr(module, "NOTICE_AFTER_S", 0.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    done = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b'{"id": null, "error": {"text": "there is no verb \'ping\'"}}\n')
+        done.wait(20)
+
+    thread = serve(tmp_path, talk)
+    with Client(tmp_path) as client, pytest.raises(Unreachable, match="does not answer"):
+        client.call("status")
+    assert "at work" in capsys.readouterr().err
+    done.set()
+    thread.join()
+
+
+def test_a_socket_that_is_gone_from_under_its_node(node: RunningNode) -> None:
+    data_dir = node.config.data_dir
+    write_node_file(data_dir / NODE_FILE, "a", "1", {})
+    (data_dir / SOCKET_NAME).unlink()
+    with pytest.raises(Unreachable, match="no node runs in"):
+        Client(data_dir).call("status")
+    with lock(data_dir / LOCK_FILE):
+        result = node.run("status")
+    assert result.exit_code == 69
+    assert f"runs (process {os.getpid()}), but its control.sock is gone" in result.stderr
 
 
 def test_many_requests_go_over_one_connection(node: RunningNode) -> None:
