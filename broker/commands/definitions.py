@@ -10,8 +10,10 @@ from typing import Any, TextIO
 
 import click
 
+from fluffle.broker.access.passwords import ARGON2, SHA256
 from fluffle.broker.commands.client import Client, Refused, Row
 from fluffle.broker.commands.options import on_node
+from fluffle.broker.commands.tables import shown
 from fluffle.broker.definitions.forms import ORDER, is_single
 
 ENTRIES_PER_REQUEST = 100
@@ -19,6 +21,10 @@ ENTRIES_PER_REQUEST = 100
 
 BYTES_PER_REQUEST = 1 << 18
 """Of entries with many arguments; a request may be four times as long."""
+
+WITHOUT_HASH = "exported without a password, which RabbitMQ could not read: "
+WITH_ARGON2 = "RabbitMQ's import will stop at hashes of argon2, without --for-rabbitmq: "
+"""What is said before the names of users."""
 
 
 @click.group()
@@ -29,17 +35,34 @@ def definitions() -> None:
 @definitions.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @click.option("--vhost", "-p", metavar="NAME", help="Only this virtual host, without its users.")
+@click.option("--for-rabbitmq", is_flag=True, help="Leave out hashes that RabbitMQ cannot read.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
 @on_node
-def export(client: Client, file: Path | None, vhost: str | None) -> None:
+def export(
+    client: Client, file: Path | None, *, vhost: str | None, for_rabbitmq: bool, force: bool
+) -> None:
     """Write definitions to a file, or to standard output.
 
-    Password hashes are among them: a file is made for its owner alone.
+    Password hashes are among them: a file is made for its owner alone. RabbitMQ's import stops at
+    a hash of argon2; with --for-rabbitmq such users are exported without a password.
     """
+    if file is not None and file.exists() and not force:
+        raise Refused(f"{file} is there already; --force replaces it")
     rows = client.rows("definitions.export", vhost=vhost)
     first = next(rows)  # before there is a file, so that a refusal leaves none
+    unreadable: list[str] = []
+    entries = noting_argon2(rows, unreadable, without_hashes=for_rabbitmq)
     if file is None:
-        write(sys.stdout, first, rows)
-        return
+        write(sys.stdout, first, entries)
+    else:
+        write_file(file, first, entries)
+    if unreadable:
+        whose = ", ".join(map(shown, unreadable))
+        click.echo((WITHOUT_HASH if for_rabbitmq else WITH_ARGON2) + whose, err=True)
+
+
+def write_file(file: Path, first: Row, rows: Iterator[Row]) -> None:
+    """For its owner alone, whole or not at all.  Refused."""
     draft = file.with_name(f"{file.name}.part")
     try:
         draft.unlink(missing_ok=True)
@@ -49,6 +72,18 @@ def export(client: Client, file: Path | None, vhost: str | None) -> None:
         draft.replace(file)
     except OSError as error:
         raise Refused(f"cannot write {file}: {error.strerror}") from error
+
+
+def noting_argon2(rows: Iterator[Row], names: list[str], *, without_hashes: bool) -> Iterator[Row]:
+    """The rows; `names` gets the users with hashes of argon2, which can be left out."""
+    for row in rows:
+        entry = row["entry"]
+        if row["category"] != "users" or entry["hashing_algorithm"] != ARGON2:
+            yield row
+            continue
+        names.append(entry["name"])
+        without = entry | {"password_hash": "", "hashing_algorithm": SHA256}
+        yield row | {"entry": without if without_hashes else entry}
 
 
 def write(output: TextIO, first: Row, rows: Iterator[Row]) -> None:

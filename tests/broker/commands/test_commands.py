@@ -169,7 +169,9 @@ def test_definitions_go_round(node: RunningNode, tmp_path: Path) -> None:
     node.output("vhosts", "add", "v")
     make(node, tmp_path, queues=[{"vhost": "v", "name": "q", "arguments": {"x-max-length": 5}}])
     file = tmp_path / "out.json"
-    node.output("definitions", "export", str(file))
+    file.touch()
+    assert node.refusal("definitions", "export", str(file)).endswith("--force replaces it")
+    node.output("definitions", "export", str(file), "--force")
     assert file.stat().st_mode & 0o777 == 0o600
     whole = json.loads(file.read_text())
     assert json.loads(node.output("definitions", "export")) == whole
@@ -181,6 +183,23 @@ def test_definitions_go_round(node: RunningNode, tmp_path: Path) -> None:
         other.output("vhosts", "add", "w")
         other.output("definitions", "import", "-", "--vhost", "w", input=one)
         assert rows(other, "queues", "list", "-p", "w")[0]["arguments"] == {"x-max-length": 5}
+
+
+def test_hashes_that_rabbitmq_cannot_read_are_said_and_left_out(node: RunningNode) -> None:
+    node.output("users", "add", "bob", "builder", "--algorithm", "argon2")
+    within = node.run("definitions", "export")
+    assert "argon2" in within.stderr
+    assert within.stderr.endswith(": bob\n")
+    assert json.loads(within.stdout)["users"][1]["password_hash"].startswith("$argon2")
+    without = node.run("definitions", "export", "--for-rabbitmq")
+    assert without.stderr.startswith("exported without a password")
+    guest, bob = json.loads(without.stdout)["users"]
+    assert (bob["name"], bob["password_hash"], bob["hashing_algorithm"]) == (
+        "bob",
+        "",
+        "rabbit_password_hashing_sha256",
+    )
+    assert guest == json.loads(within.stdout)["users"][0]
 
 
 def test_what_an_import_skips_is_said(node: RunningNode, tmp_path: Path) -> None:
