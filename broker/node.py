@@ -20,7 +20,11 @@ from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.definitions.catalogue import Catalogue, restored
-from fluffle.broker.definitions.first_start import first_start, load_definitions
+from fluffle.broker.definitions.first_start import (
+    first_start,
+    ignored_after_first_start,
+    load_definitions,
+)
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.logs import event
@@ -264,6 +268,8 @@ class Node:
             event(logger, logging.WARNING, "definition_skipped", reason=reason)
         if is_first:
             first_start(self.catalogue, self._config)
+        elif commands := ignored_after_first_start(self.catalogue, self._config):
+            event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)
         for vhost in self.catalogue.vhosts.values():
             for queue in vhost.queues.values():
                 self._note_features(queue.spec, vhost.name)

@@ -4,7 +4,10 @@ What the definitions have is not changed by the rest.  As with RabbitMQ, definit
 each start, while a user or a virtual host of the first start that was deleted stays away.
 """
 
-from fluffle.broker.config import Config
+from collections.abc import Iterable
+from shlex import quote
+
+from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import read_file
@@ -30,3 +33,22 @@ def first_start(catalogue: Catalogue, config: Config) -> None:
         if name not in catalogue.access.users:
             catalogue.access.grant_everything(name, password.encode(), catalogue.vhosts)
     catalogue.facts.put(Kind.STARTED, (), None)
+
+
+def ignored_after_first_start(catalogue: Catalogue, config: Config) -> str | None:
+    """How to make the users and virtual hosts that are configured, as commands, if any is missing.
+
+    guest and / do not count: nobody has asked for them, and they may have been deleted on purpose.
+    """
+    vhosts = missing(config.vhosts, catalogue.vhosts, DEFAULT_VHOST)
+    users = missing(config.users, catalogue.access.users, DEFAULT_USER)
+    commands = [f"fluffle vhosts add {quote(name)}" for name in vhosts]
+    for name in map(quote, users):
+        commands += [f"fluffle users add {name}", f"fluffle permissions set {name} '.*' '.*' '.*'"]
+    return "; ".join(commands) or None
+
+
+def missing(wanted: Iterable[str], present: Iterable[str], default: str) -> list[str]:
+    """What is not there."""
+    there = {*present, default}
+    return [name for name in wanted if name not in there]

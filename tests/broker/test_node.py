@@ -110,6 +110,19 @@ async def test_the_users_of_the_first_start_are_made_once(config: Config, tmp_pa
     await last.stop("shutdown")
 
 
+async def test_a_user_that_comes_too_late_is_logged(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    for users in ({"guest": "guest"}, {"guest": "guest", "late": "p"}):
+        node = Node(dataclasses.replace(config, users=users))
+        with caplog.at_level(logging.WARNING):
+            await node.start()
+        await node.stop("shutdown")
+    (record,) = caplog.records
+    assert record.getMessage() == "ignored_after_first_start"
+    assert "fluffle users add late" in getattr(record, FIELDS_ATTRIBUTE)["instead"]
+
+
 async def test_a_first_start_that_was_cut_short_is_one_again(config: Config) -> None:
     node = Node(dataclasses.replace(config, definitions=config.data_dir / "missing"))
     with pytest.raises(DefinitionsError):

@@ -8,7 +8,11 @@ import pytest
 from fluffle.broker.access.passwords import matches
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.config import Config
-from fluffle.broker.definitions.first_start import first_start, load_definitions
+from fluffle.broker.definitions.first_start import (
+    first_start,
+    ignored_after_first_start,
+    load_definitions,
+)
 from fluffle.broker.definitions.reading import DefinitionsError
 from tests.broker.definitions.test_importing import HASH, empty
 
@@ -46,3 +50,15 @@ def test_definitions_come_first_and_are_not_changed(tmp_path: Path) -> None:
 def test_without_the_file_there_is_no_start(tmp_path: Path) -> None:
     with pytest.raises(DefinitionsError, match="cannot read definitions"):
         load_definitions(empty(), Config(definitions=tmp_path / "nothing"))
+
+
+def test_who_comes_after_the_first_start_is_told_how_to_be_made() -> None:
+    catalogue = empty()
+    config = Config(users={"guest": "guest", "al ice": "p"}, vhosts=("/", "orders"))
+    assert ignored_after_first_start(catalogue, Config()) is None, "nobody asked for guest and /"
+    assert ignored_after_first_start(catalogue, config) == (
+        "fluffle vhosts add orders; fluffle users add 'al ice'; "
+        "fluffle permissions set 'al ice' '.*' '.*' '.*'"
+    )
+    first_start(catalogue, config)
+    assert ignored_after_first_start(catalogue, config) is None
