@@ -159,6 +159,8 @@ def on_deadline(state: State, leading: Leading) -> None:
             if is_unfinished(state, leading, peer):
                 peer.retry_ms = min(peer.retry_ms * 2, state.node.tuning.retry_ms_max)
                 ask_again(state, leading, peer)
+            else:
+                peer.is_waiting = False  # for the answer to something that was of use once
 
 
 def is_unfinished(state: State, leading: Leading, peer: Progress) -> bool:
