@@ -27,10 +27,13 @@ class Machine:
     name: NodeId
     disk: SimDisk
     tuning: Tuning
-    turn_us: int
+    usual_turn_us: int
     """Mean time from something to do to its being done: load, and slowness of the processor."""
-    rate: float = 1.0
+    usual_rate: float = 1.0
     """How fast its clock runs."""
+    turn_us: int = 0
+    """At present; and so the rate."""
+    rate: float = 1.0
     base_ms: float = 0.0
     base_us: int = 0
     """The clock showed `base_ms` at `base_us`."""
@@ -39,6 +42,14 @@ class Machine:
     is_hurt: bool = False
     """It has lost something for good, and its groups are not yet whole again."""
     process: Process | None = None
+
+    @property
+    def has_damage(self) -> bool:
+        """Whether something on its disk cannot be read, found out or not."""
+        return any(
+            image.damaged or image.is_state_damaged or image.is_head_damaged
+            for image in self.disk.image.groups.values()
+        )
 
     def clock_ms(self, now_us: int) -> int:
         """Never goes back, whatever happens to its rate."""
@@ -80,7 +91,7 @@ class Cluster:
         for name in self.names:
             disk = SimDisk(name, clockwork, disks(), self._became_durable)
             tuning, turn_us, rate = machines()
-            self.machines[name] = Machine(name, disk, tuning, turn_us, rate)
+            self.machines[name] = Machine(name, disk, tuning, turn_us, rate, turn_us, rate)
         self.watch = Watch(standard({name: m.disk for name, m in self.machines.items()}))
         self.registry = Registry(self)
         self.watch.configured.append(self.registry.configured)

@@ -35,9 +35,23 @@ class SimDisk:
     """Outlives the processes of its node.  Implements `LogStore` for the one that has it open."""
 
     __slots__ = (
-        "_chance", "_clockwork", "_generation", "_on_durable", "_running", "_waiting", "boot",
-        "fails_next", "has_room", "image", "is_stalled", "name", "on_durable", "on_failed",
-        "profile", "slowness",
+        "_chance",
+        "_clockwork",
+        "_commit",
+        "_generation",
+        "_on_durable",
+        "_running",
+        "_waiting",
+        "boot",
+        "fails_next",
+        "has_room",
+        "image",
+        "is_stalled",
+        "name",
+        "on_durable",
+        "on_failed",
+        "profile",
+        "slowness",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +80,8 @@ class SimDisk:
         self._chance: Random = clockwork.chance(f"disk {name}")
         self._waiting: list[Persist] = []
         self._running: list[Persist] = []
+        self._commit = 0
+        """How many have begun."""
         self._generation = 0
         """Plans of an earlier one are void: the power was lost since."""
 
@@ -92,14 +108,20 @@ class SimDisk:
         self.on_durable, self.on_failed = _nobody, _nothing
 
     def resume(self) -> None:
+        """As fast as ever, the commit that runs as well."""
         self.is_stalled = False
+        self.slowness = 1
         if self._running:
-            self._clockwork.after(self._duration_us(), self._end, self._generation)
+            self._plan_end()
 
     def _begin(self) -> None:
         self._running, self._waiting = self._waiting, []
+        self._commit += 1
         if not self.is_stalled:
-            self._clockwork.after(self._duration_us(), self._end, self._generation)
+            self._plan_end()
+
+    def _plan_end(self) -> None:
+        self._clockwork.after(self._duration_us(), self._end, self._generation, self._commit)
 
     def _duration_us(self) -> int:
         mean = self.profile.commit_us * self.slowness
@@ -107,8 +129,9 @@ class SimDisk:
             mean *= 20
         return int(mean * (0.5 + self._chance.random()))
 
-    def _end(self, generation: int) -> None:
-        if generation != self._generation or self.is_stalled or not self._running:
+    def _end(self, generation: int, commit: int) -> None:
+        is_that_one = generation == self._generation and commit == self._commit
+        if not is_that_one or self.is_stalled or not self._running:
             return
         if self.fails_next:
             self.fails_next = False

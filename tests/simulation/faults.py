@@ -12,7 +12,7 @@ from random import Random
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.clockwork import MS_US, SECOND_US
-from tests.simulation.cluster import Cluster, Machine
+from tests.simulation.cluster import Cluster
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,7 +52,7 @@ class Faults:
     def stop(self) -> None:
         """All that can end, ends now; hurt disks are found out about."""
         self._is_over = True
-        self._cluster.network.profile.calm()
+        self._cluster.network.profile = self._cluster.network.profile.calmed()
         heal(self._cluster)
 
 
@@ -64,11 +64,11 @@ def heal(cluster: Cluster) -> None:
     for name, machine in cluster.machines.items():
         machine.disk.has_room = True
         machine.disk.fails_next = False
-        machine.disk.slowness = 1
-        if machine.disk.is_stalled:
-            machine.disk.resume()
+        machine.disk.resume()
+        machine.turn_us = machine.usual_turn_us
+        machine.set_clock(cluster.clockwork.now_us, rate=machine.usual_rate)
         cluster.resume(name)
-        if has_damage(machine):
+        if machine.has_damage:
             cluster.kill(name, is_silent=False)
         cluster.start(name)
 
@@ -133,11 +133,10 @@ def pause(cluster: Cluster, chance: Random) -> Undo:
 def busy(cluster: Cluster, chance: Random) -> Undo:
     """A processor a hundred times too slow."""
     machine = cluster.machines[chance.choice(cluster.names)]
-    before = machine.turn_us
-    machine.turn_us = min(before * 100, 100 * MS_US)
+    machine.turn_us = min(machine.usual_turn_us * 100, 100 * MS_US)
 
     def undo() -> None:
-        machine.turn_us = before
+        machine.turn_us = machine.usual_turn_us
 
     return undo
 
@@ -152,7 +151,7 @@ def jump(cluster: Cluster, chance: Random) -> None:
 def drift(cluster: Cluster, chance: Random) -> Undo:
     machine = cluster.machines[chance.choice(cluster.names)]
     machine.set_clock(cluster.clockwork.now_us, rate=chance.choice((0.5, 0.9, 1.1, 2.0)))
-    return lambda: machine.set_clock(cluster.clockwork.now_us, rate=1.0)
+    return lambda: machine.set_clock(cluster.clockwork.now_us, rate=machine.usual_rate)
 
 
 # The network
@@ -235,11 +234,7 @@ def stall(cluster: Cluster, chance: Random) -> Undo:
 def slow_disk(cluster: Cluster, chance: Random) -> Undo:
     disk = cluster.machines[chance.choice(cluster.names)].disk
     disk.slowness = chance.choice((5, 50, 200))
-
-    def undo() -> None:
-        disk.slowness = 1
-
-    return undo
+    return disk.resume
 
 
 def failing_disk(cluster: Cluster, chance: Random) -> Undo:
@@ -282,7 +277,7 @@ def flip(cluster: Cluster, chance: Random) -> Undo | None:
         image.damaged.update(chance.sample(sorted(image.entries), count))
 
     def undo() -> None:
-        if has_damage(machine):
+        if machine.has_damage:
             cluster.kill(name, is_silent=False)
             cluster.start(name)
 
@@ -313,13 +308,6 @@ def go_back(cluster: Cluster, chance: Random) -> Undo | None:
     return undo
 
 
-def has_damage(machine: Machine) -> bool:
-    return any(
-        image.damaged or image.is_state_damaged or image.is_head_damaged
-        for image in machine.disk.image.groups.values()
-    )
-
-
 def may_be_hurt(cluster: Cluster, name: NodeId) -> bool:
     """Whether this disk is not needed by anybody, and no other is hurt."""
     note_mended(cluster)
@@ -348,7 +336,7 @@ def note_mended(cluster: Cluster) -> None:
     """Whoever was hurt and has everything again is hurt no more."""
     stored = cluster.watch.facts.stored
     for name, machine in cluster.machines.items():
-        if not machine.is_hurt or machine.process is None or has_damage(machine):
+        if not machine.is_hurt or machine.process is None or machine.has_damage:
             continue
         is_quarantined = any(found.quarantine for found in stored[name].values())
         is_burnt = any(

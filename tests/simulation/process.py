@@ -149,6 +149,15 @@ class Process:
             with contextlib.suppress(Refused):
                 self.multi.group(group).compact(index, *image)
 
+    def scrub(self) -> None:
+        """From within a turn: read everything that is live, to find damage before it is needed."""
+        for group, toy in self.images.items():
+            for index in toy.live:
+                try:
+                    self.store.read(group, index, index + 1, 1)
+                except Damaged as damage:
+                    self._damaged(group, damage.index)
+
     def _receive(self, sender: NodeId, frame: bytes) -> None:
         self.multi.receive(sender, decode(frame))
 

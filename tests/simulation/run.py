@@ -44,6 +44,8 @@ class Account:
     commits: int
     elections: int
     settled_after_s: float
+    cpu_s: float = 0.0
+    """Of this process; whoever measures sets it."""
 
 
 class Run:
@@ -128,6 +130,8 @@ class Run:
         cluster, clockwork = self.cluster, self.clockwork
         chance = clockwork.chance("calm")
         heal(cluster)
+        rough = cluster.network.profile
+        cluster.network.profile = rough.calmed()
         names = chance.sample(cluster.names, len(cluster.names))
         core = set(names[: len(names) // 2 + 1])
         for a, b in pairs(cluster):
@@ -153,6 +157,7 @@ class Run:
                     f"inv 20: group {spec.group} has not committed anything for {CALM_S} s, though "
                     f"{sorted(core)} are well and connected, of {spec.config}"
                 )
+        cluster.network.profile = rough
         heal(cluster)
 
     def _can_serve(self, spec: GroupSpec, core: set[str]) -> bool:

@@ -32,6 +32,7 @@ class Failure:
     detail: str
     """Where it was found."""
     events: int
+    cpu_s: float = 0.0
 
 
 def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
@@ -50,7 +51,11 @@ def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
 
 
 def outcome(job: Job) -> Account | Failure:
-    return attempt(job)[0]
+    """With the processor time it took."""
+    began = time.process_time()
+    found = attempt(job)[0]
+    found.cpu_s = time.process_time() - began
+    return found
 
 
 def outcomes(
@@ -88,10 +93,12 @@ class Summary:
     commits: int = 0
     elections: int = 0
     failures: int = 0
+    cpu_s: float = 0.0
 
     def add(self, found: Account | Failure) -> None:
         self.runs += 1
         self.events += found.events
+        self.cpu_s += found.cpu_s
         if isinstance(found, Failure):
             self.failures += 1
             return
@@ -100,12 +107,12 @@ class Summary:
         self.elections += found.elections
 
     def line(self, wall_s: float, processors: int) -> str:
-        busy_s = wall_s * processors
+        cpu_s = max(self.cpu_s, 0.001)
         return (
             f"{self.runs} runs, {self.failures} failed; {self.events} events, {self.commits} "
             f"commits, {self.elections} elections, {self.simulated_s:.0f} simulated s in "
-            f"{wall_s:.1f} s on {processors}; a processor {self.events / busy_s:.0f} events/s and "
-            f"{self.simulated_s / busy_s:.0f} simulated s/s"
+            f"{wall_s:.1f} s, {processors} at once; per second of processor time "
+            f"{self.events / cpu_s:.0f} events and {self.simulated_s / cpu_s:.0f} simulated seconds"
         )
 
 
@@ -136,10 +143,3 @@ def _without_chunks(
 def _only(job: Job, numbers: Sequence[int], kept: Collection[int]) -> Job:
     without = tuple(number for number in numbers if number not in kept)
     return Job(job.seed, job.nodes, job.seconds, without)
-
-
-def measured(jobs: Iterable[Job], processors: int) -> Iterator[tuple[Account | Failure, float]]:
-    """With the seconds since the beginning."""
-    began = time.perf_counter()
-    for found in outcomes(jobs, processors):
-        yield found, time.perf_counter() - began

@@ -186,7 +186,10 @@ class Workload:
     # Looking after members
 
     def _look_after(self) -> None:
-        """One step for each group towards the members that are wanted."""
+        """One step for each group towards the members that are wanted; and a look at the disks."""
+        for running in self._cluster.alive():
+            if self._cluster.machines[running.node].has_damage:
+                running.feed(running.scrub)
         for spec in self._cluster.registry.living():
             process = self._leader(spec.group)
             if process is not None:
