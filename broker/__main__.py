@@ -8,6 +8,8 @@ from importlib import import_module
 
 import click
 
+from fluffle.broker.commands.suggestions import suggestion
+
 COMMANDS: Mapping[str, str] = {
     "serve": "serve_command:serve",
     "status": "commands.status:status",
@@ -38,6 +40,25 @@ class Lazily(click.Group):
         module, _, name = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"fluffle.broker.{module}"), name)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """With a word on where options belong."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"there is no option {error.option_name} here; options stand behind their command: "
+                f"fluffle COMMAND … {error.option_name} …",
+                ctx,
+            ) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """With a guess at what was meant."""
+        if args[0] not in COMMANDS:
+            ctx.fail(f"there is no command '{args[0]}'{suggestion(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,7 +17,25 @@ def connections() -> None:
 
 
 @connections.command("list")
-@prints_rows("name", "user_provided_name", "user", "vhost", "state", "channels")
+@prints_rows(
+    "name",
+    "user_provided_name",
+    "user",
+    "vhost",
+    "state",
+    "channels",
+    more=[
+        "peer_host",
+        "peer_port",
+        "host",
+        "port",
+        "ssl",
+        "protocol",
+        "timeout",
+        "channel_max",
+        "frame_max",
+    ],
+)
 def list_connections(client: Client) -> Iterable[Row]:
     """All connections.
 
@@ -66,7 +84,22 @@ def channels() -> None:
 
 
 @channels.command("list")
-@prints_rows("name", "user", "vhost", "consumer_count", "messages_unacknowledged", "prefetch_count")
+@prints_rows(
+    "name",
+    "user",
+    "vhost",
+    "consumer_count",
+    "messages_unacknowledged",
+    "prefetch_count",
+    more=[
+        "connection",
+        "number",
+        "transactional",
+        "confirm",
+        "messages_unconfirmed",
+        "global_prefetch_count",
+    ],
+)
 def list_channels(client: Client) -> Iterable[Row]:
     """All channels that are open."""
     return client.rows("channels.list")
@@ -86,6 +119,7 @@ def consumers() -> None:
     "ack_required",
     "prefetch_count",
     "messages_unacknowledged",
+    more=["exclusive", "priority"],
 )
 @only_vhost
 def list_consumers(client: Client, vhost: str | None) -> Iterable[Row]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -49,14 +50,20 @@ only_vhost: Callable[[Command], Command] = click.option(
 """For lists."""
 
 
-def prints_rows(*columns: str) -> Callable[[Callable[..., Iterable[Row]]], Command]:
-    """Make a command of a function that returns rows: a table of these columns, or JSON."""
+def prints_rows(
+    *columns: str, more: Sequence[str] = ()
+) -> Callable[[Callable[..., Iterable[Row]]], Command]:
+    """Make a command of a function that returns rows: a table of these columns, or JSON.
+
+    `more` are the others that there are, for who asks for them.
+    """
+    known = (*columns, *more)
 
     def decorate(list_rows: Callable[..., Iterable[Row]]) -> Command:
         @wraps(list_rows)
         def command(*, is_json: bool, chosen: str, **arguments: Any) -> None:
+            names = chosen_columns(chosen, known) if chosen else columns
             rows = list_rows(**arguments)
-            names = [name.strip() for name in chosen.split(",")]
             for line in json_lines(rows) if is_json else table(rows, names):
                 click.echo(line)
 
@@ -64,18 +71,28 @@ def prints_rows(*columns: str) -> Callable[[Callable[..., Iterable[Row]]], Comma
             "--columns",
             "chosen",
             metavar="NAME,…",
-            default=",".join(columns),
-            show_default=True,
-            help=f"What to print; {ALL} for everything there is.",
+            default="",
+            help=f"What to print: some of {', '.join(known)}, or {ALL}.",
         )
         return on_node(as_json(option(command)))
 
     return decorate
 
 
+def chosen_columns(text: str, known: Sequence[str]) -> Sequence[str]:
+    """The names between the commas.  UsageError for one that there is not."""
+    names = [name.strip() for name in text.split(",")]
+    if names == [ALL]:
+        return known
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"there is no column '{name}'; there are {', '.join(known)}")
+    return names
+
+
 def print_row(row: Row, *, is_json: bool) -> None:
     """One row."""
-    for line in json_lines([row]) if is_json else pairs(row):
+    for line in [json.dumps(row)] if is_json else pairs(row):
         click.echo(line)
 
 

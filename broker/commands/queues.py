@@ -33,6 +33,7 @@ def queues() -> None:
     "messages_unacknowledged",
     "messages",
     "consumers",
+    more=["durable", "auto_delete", "exclusive", "owner", "arguments"],
 )
 @only_vhost
 def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:
@@ -79,7 +80,7 @@ def exchanges() -> None:
 
 
 @exchanges.command("list")
-@prints_rows("vhost", "name", "type", "durable", "auto_delete", "internal")
+@prints_rows("vhost", "name", "type", "durable", "auto_delete", "internal", more=["arguments"])
 @only_vhost
 def list_exchanges(client: Client, vhost: str | None) -> Iterable[Row]:
     """All exchanges; the default one has no name."""
@@ -93,7 +94,13 @@ def bindings() -> None:
 
 @bindings.command("list")
 @prints_rows(
-    "vhost", "source_name", "destination_name", "destination_kind", "routing_key", "arguments"
+    "vhost",
+    "source_name",
+    "destination_name",
+    "destination_kind",
+    "routing_key",
+    "arguments",
+    more=["source_kind"],
 )
 @only_vhost
 def list_bindings(client: Client, vhost: str | None) -> Iterable[Row]:

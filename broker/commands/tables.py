@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
-import click
-
 Row: TypeAlias = dict[str, Any]
 
 MEASURED_ROWS = 1000
@@ -41,26 +39,15 @@ def shown(value: object) -> str:
 
 
 def table(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
-    """Lines with aligned cells, the names of the columns on top; nothing for no rows.
-
-    UsageError for a column that the rows do not have.
-    """
+    """Lines with aligned cells, the names of the columns on top."""
     rest = iter(rows)
     measured = list(islice(rest, MEASURED_ROWS))
-    if not measured:
-        return
-    names = tuple(measured[0]) if tuple(columns) == (ALL,) else tuple(columns)
-    for name in names:
-        if name not in measured[0]:
-            raise click.UsageError(
-                f"there is no column '{name}'; there are {', '.join(measured[0])}"
-            )
-    are_numbers = [all(type(row[name]) is int for row in measured) for name in names]
-    first = [[shown(row[name]) for name in names] for row in measured]
-    widths = [max(map(len, column)) for column in zip(names, *first, strict=True)]
+    are_numbers = [all(type(row.get(name)) is int for row in measured) for name in columns]
+    first = [[shown(row.get(name)) for name in columns] for row in measured]
+    widths = [max(map(len, column)) for column in zip(columns, *first, strict=True)]
     aligns = [str.rjust if are else str.ljust for are in are_numbers]
-    later = ([shown(row[name]) for name in names] for row in rest)
-    for cells in chain([names], first, later):
+    later = ([shown(row.get(name)) for name in columns] for row in rest)
+    for cells in chain([columns], first, later):
         line = (
             align(cell, width) for align, cell, width in zip(aligns, cells, widths, strict=True)
         )

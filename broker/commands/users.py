@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from fluffle.broker.commands.client import Client
-from fluffle.broker.commands.options import limit_options, on_node, prints_rows
+from fluffle.broker.commands.options import (
+    as_json,
+    limit_options,
+    on_node,
+    print_row,
+    prints_rows,
+)
 from fluffle.broker.commands.passwords import (
     asked_password,
     from_stdin,
@@ -25,10 +31,19 @@ def users() -> None:
 
 
 @users.command("list")
-@prints_rows("user", "tags")
+@prints_rows("user", "tags", "max_connections", "max_channels", more=["hashing_algorithm"])
 def list_users(client: Client) -> Iterable[Row]:
     """All users."""
     return client.rows("users.list")
+
+
+@users.command()
+@click.argument("name")
+@as_json
+@on_node
+def show(client: Client, name: str, *, is_json: bool) -> None:
+    """Everything about one user."""
+    print_row(client.call("users.show", name=name), is_json=is_json)
 
 
 @users.command()
@@ -47,10 +62,11 @@ def add(client: Client, name: str, stored: dict[str, str], tags: str) -> None:
 
 @users.command()
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Also the last administrator.")
 @on_node
-def delete(client: Client, name: str) -> None:
+def delete(client: Client, name: str, *, force: bool) -> None:
     """Remove a user and his permissions, and close his connections."""
-    client.call("users.delete", name=name)
+    client.call("users.delete", name=name, force=force)
 
 
 @users.command()

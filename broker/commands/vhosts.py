@@ -18,7 +18,7 @@ def vhosts() -> None:
 
 
 @vhosts.command("list")
-@prints_rows("name", "queues", "connections")
+@prints_rows("name", "queues", "connections", more=["metadata", "max_connections", "max_queues"])
 def list_vhosts(client: Client) -> Iterable[Row]:
     """All virtual hosts."""
     return client.rows("vhosts.list")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.control.permissions import check_exist
 from fluffle.broker.errors import ConnectionForced, NotFound, SyntaxFailure
 from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
 
@@ -28,10 +29,11 @@ def close(
 ) -> Row:
     """Close the connections to which all applies that is given; how many there were.
 
-    NotFound when none has that name.
+    NotFound when none has that name, or there is no such user or vhost.
     """
     if name is None and user is None and vhost is None and not everybody:
         raise SyntaxFailure("say which connections: by name, user or vhost, or everybody")
+    check_exist(parts, user, vhost)
     rows = ((connection, connection_row(connection)) for connection in parts.connections)
     chosen = [
         connection

@@ -8,7 +8,7 @@ from typing import Any
 
 from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
 from fluffle.broker.control.parts import Later, Parts, Row, Rows
@@ -28,6 +28,10 @@ def user_row(user: User) -> Row:
     }
 
 
+def is_administrator(user: User) -> bool:
+    return ADMINISTRATOR in user.tags
+
+
 def existing_user(parts: Parts, name: str) -> User:
     """NotFound."""
     user = parts.access.users.get(name)
@@ -39,6 +43,11 @@ def existing_user(parts: Parts, name: str) -> User:
 def list_users(parts: Parts) -> Rows:
     """All of them."""
     return map(user_row, tuple(parts.access.users.values()))
+
+
+def show(parts: Parts, *, name: str) -> Row:
+    """One of them."""
+    return user_row(existing_user(parts, name))
 
 
 def add(
@@ -58,9 +67,17 @@ def add(
     return {}
 
 
-def delete(parts: Parts, *, name: str) -> Row:
-    """A user with his permissions; his connections are closed."""
-    existing_user(parts, name)
+def delete(parts: Parts, *, name: str, force: bool = False) -> Row:
+    """A user with his permissions; his connections are closed.
+
+    The last administrator only with `force`: it is mostly guest, before there is another one.
+    """
+    user = existing_user(parts, name)
+    others = (other for other in parts.access.users.values() if other is not user)
+    if not force and is_administrator(user) and not any(map(is_administrator, others)):
+        raise PreconditionFailed(
+            f"user '{name}' is the last administrator; add another one, or use force"
+        )
     parts.access.delete_user(name)
     return {}
 
@@ -116,6 +133,7 @@ def usable_hash(password_hash: str, hashing_algorithm: str) -> PasswordHash | No
 
 READS: Mapping[str, Callable[..., Any]] = {
     "users.list": list_users,
+    "users.show": show,
     "users.authenticate": authenticate,
 }
 CHANGES: Mapping[str, Callable[..., Any]] = {

@@ -1,6 +1,7 @@
 """Each command against a node, as an operator types it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from fluffle.broker.__main__ import COMMANDS, main
 from fluffle.broker.access.passwords import SHA512, hashed
 from fluffle.broker.commands import passwords
 from fluffle.broker.commands.status import duration, size
+from fluffle.broker.commands.suggestions import RABBITMQCTL
 from tests.broker.commands.running import RunningNode, run
+from tests.broker.control.desk import Desk
 
 
 def rows(node: RunningNode, *words: str) -> list[dict[str, Any]]:
@@ -30,14 +33,16 @@ def make(node: RunningNode, tmp_path: Path, **categories: list[dict[str, Any]]) 
 def test_status(node: RunningNode) -> None:
     lines = dict(line.split("  ", 1) for line in node.output("status").splitlines())
     assert lines["node"].strip() == "a"
-    assert rows(node, "status")[0]["queues"] == 0
+    assert json.loads(node.output("status", "--json"))["queues"] == 0
 
 
 def test_users(node: RunningNode) -> None:
     assert node.output("users", "add", "bob", "builder", "--tags", "monitoring, x") == ""
     assert node.refusal("users", "add", "bob", "b") == "user 'bob' already exists"
     assert node.output("users", "list") == (
-        "user   tags\nguest  administrator\nbob    monitoring, x\n"
+        "user   tags           max_connections  max_channels\n"
+        "guest  administrator\n"
+        "bob    monitoring, x\n"
     )
     node.output("users", "authenticate", "bob", "builder")
     assert node.refusal("users", "authenticate", "bob", "x") == "user 'bob' gave a wrong password"
@@ -45,8 +50,12 @@ def test_users(node: RunningNode) -> None:
     node.output("users", "limits", "bob", "--max-connections", "3", "--max-channels", "none")
     row = rows(node, "users", "list")[1]
     assert (row["tags"], row["max_connections"], row["max_channels"]) == ([], 3, None)
+    assert json.loads(node.output("users", "show", "bob", "--json")) == row
+    assert "max_connections    3\n" in node.output("users", "show", "bob")
     node.output("users", "delete", "bob")
     assert node.refusal("users", "delete", "bob") == "user 'bob' does not exist"
+    assert "the last administrator" in node.refusal("users", "delete", "guest")
+    node.output("users", "delete", "guest", "--force")
 
 
 def test_a_password_comes_from_where_nobody_sees_it(node: RunningNode) -> None:
@@ -92,6 +101,7 @@ def test_a_terminal_is_asked(node: RunningNode, monkeypatch: pytest.MonkeyPatch)
         ("users", "limits", "bob"),
         ("users", "limits", "bob", "--max-channels", "many"),
         ("users", "list", "--columns", "x"),
+        ("queues", "list", "--columns", "x"),
         ("connections", "close"),
         ("nonsense",),
     ],
@@ -138,20 +148,21 @@ def test_queues_exchanges_and_bindings(node: RunningNode, tmp_path: Path) -> Non
     assert node.output("queues", "list", "--columns", "name,messages") == (
         "name  messages\nq            0\n"
     )
-    assert rows(node, "queues", "show", "q")[0]["durable"] is True
+    assert json.loads(node.output("queues", "show", "q", "--json"))["durable"] is True
     assert "durable" in node.output("queues", "show", "q")
     assert node.output("queues", "purge", "q") == "0\n"
     assert rows(node, "exchanges", "list", "-p", "/")[-1]["name"] == "x"
     assert [row["routing_key"] for row in rows(node, "bindings", "list")] == ["q", "k"]
     assert node.output("queues", "delete", "q", "--if-empty", "--if-unused") == "0\n"
     assert node.refusal("queues", "delete", "q") == "no queue 'q' in vhost '/'"
-    assert node.output("queues", "list") == ""
+    assert node.output("queues", "list", "--columns", "name,owner") == "name  owner\n"
 
 
 def test_connections_channels_and_consumers(node: RunningNode) -> None:
     for what in ("connections", "channels", "consumers"):
         assert rows(node, what, "list") == []
     assert node.refusal("connections", "close", "x") == "no connection 'x'"
+    assert "user 'x' does not exist" in node.refusal("connections", "close", "--user", "x")
     assert node.output("connections", "close", "--all") == "0\n"
 
 
@@ -237,7 +248,63 @@ def test_an_export_that_is_refused_leaves_no_file(node: RunningNode, tmp_path: P
 
 def test_the_environment_says_where_the_node_is(node: RunningNode) -> None:
     result = run("status", "--json", env={"FLUFFLE_DATA_DIR": str(node.config.data_dir)})
-    assert json.loads(result.stdout)[0]["node"] == "a"
+    assert json.loads(result.stdout)["node"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("list_queues",), "what rabbitmqctl calls so is `fluffle queues list`"),
+        (("list_quues",), "did you mean `fluffle queues list`?"),
+        (("conections", "list"), "did you mean `fluffle connections`?"),
+        (("--data-dir", "x", "queues", "list"), "fluffle COMMAND … --data-dir …"),
+    ],
+)
+def test_who_types_something_else_is_told_what_was_meant(words: tuple[str, ...], hint: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert hint in result.stderr
+
+
+@pytest.mark.parametrize("command", sorted(set(RABBITMQCTL.values())))
+def test_what_is_suggested_is_there(command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "users list",
+        "vhosts list",
+        "permissions list",
+        "permissions topic-list",
+        "queues list",
+        "exchanges list",
+        "bindings list",
+        "connections list",
+        "channels list",
+        "consumers list",
+    ],
+)
+def test_columns_are_those_of_the_rows(node: RunningNode, words: str) -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.consume("q")
+    topics = {"exchange": "amq.topic", "write": "", "read": ""}
+    desk.ask("permissions.topic_set", user="guest", vhost="/", **topics)
+    row = desk.rows(words.replace(" ", ".").replace("-", "_"))[0]
+    header = node.output(*words.split(), "--columns", "all").splitlines()[0].split()
+    assert sorted(header) == sorted(row)
+
+
+def test_help_breaks_no_words() -> None:
+    for group in ("queues", "connections", "channels", "consumers"):
+        text = run(group, "list", "--help", terminal_width=80).stdout
+        assert {"messages_ready", "user_provided_name", "prefetch_count"} & set(
+            re.split(r"[\s,]+", text)
+        ), text
 
 
 @pytest.mark.parametrize("name", COMMANDS)

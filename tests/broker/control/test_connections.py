@@ -79,6 +79,7 @@ def test_a_connection_is_closed_with_a_reason() -> None:
 )
 def test_many_are_closed_at_once(which: dict[str, object], closed: list[bool]) -> None:
     desk = Desk()
+    desk.ask("vhosts.add", name="v")
     desk.edge.connect(user="alice", password="wonder")
     desk.edge.connect()
     assert desk.ask("connections.close", **which) == {"closed": sum(closed)}
@@ -88,6 +89,8 @@ def test_many_are_closed_at_once(which: dict[str, object], closed: list[bool]) -
 def test_refusals() -> None:
     desk = Desk()
     assert desk.refusal("connections.close", name="x") == "NOT_FOUND: no connection 'x'"
+    assert desk.refusal("connections.close", user="x") == "NOT_FOUND: user 'x' does not exist"
+    assert desk.refusal("connections.close", vhost="x") == "NOT_FOUND: vhost 'x' does not exist"
     assert desk.refusal("connections.close").startswith("SYNTAX_ERROR: say which connections")
 
 

@@ -40,6 +40,17 @@ def test_passwords_are_given_as_hashes(algorithm: str) -> None:
     )
 
 
+def test_the_last_administrator_goes_by_force_alone() -> None:
+    desk = Desk()
+    for user in desk.rows("users.list"):
+        desk.ask("users.tags", name=user["user"], tags=["administrator"])
+    desk.ask("users.delete", name="guest")
+    assert "last administrator" in desk.refusal("users.delete", name="alice")
+    assert desk.ask("users.show", name="alice")["tags"] == ["administrator"]
+    desk.ask("users.delete", name="alice", force=True)
+    assert desk.rows("users.list") == []
+
+
 def test_a_user_without_a_password_cannot_log_in_with_one() -> None:
     desk = Desk()
     desk.ask("users.add", name="cert")
