@@ -54,7 +54,7 @@ def bytes_missing(data: bytes) -> int:
         return _line_bytes_missing(data)
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _binary_bytes_missing(data)
-    raise ProxyError(f"no PROXY header begins with {data[: len(SIGNATURE)]!r}")
+    raise ProxyError(f"no PROXY header begins with {readable(data[: len(SIGNATURE)])}")
 
 
 def parse(data: bytes) -> Forwarded | None:
@@ -86,7 +86,7 @@ def _parse_line(data: bytes) -> Forwarded | None:
     if family == b"UNKNOWN":
         return None
     if family not in FAMILIES or len(rest) != 4:
-        raise ProxyError(f"{data!r} is no PROXY line")
+        raise ProxyError(f"{readable(data)} is no PROXY line")
     hosts = [_host(text, FAMILIES[family]) for text in rest[:2]]
     ports = [_port(text) for text in rest[2:]]
     return Forwarded((hosts[0], ports[0]), (hosts[1], ports[1]))
@@ -96,12 +96,12 @@ def _host(text: bytes, family: type[IPv4Address | IPv6Address]) -> str:
     try:
         return _plain(family(text.decode("ascii")))
     except ValueError as error:
-        raise ProxyError(f"{text!r} is no address of its family") from error
+        raise ProxyError(f"{readable(text)} is no address of its family") from error
 
 
 def _port(text: bytes) -> int:
     if not text.isdigit() or len(text) > 5 or int(text) > PORT_MAX:
-        raise ProxyError(f"{text!r} is no port")
+        raise ProxyError(f"{readable(text)} is no port")
     return int(text)
 
 
@@ -126,6 +126,13 @@ def _parse_binary(data: bytes) -> Forwarded | None:
         (_plain(ip_address(source)), source_port),
         (_plain(ip_address(destination)), destination_port),
     )
+
+
+def readable(data: bytes) -> str:
+    """Text as text, and anything else as octets in hexadecimal, whatever a log does to escapes."""
+    text = data.decode("ascii", errors="replace").rstrip("\r\n")
+    is_text = text.isascii() and text.isprintable()
+    return f"'{text}'" if is_text else f"the octets {data.hex(' ')}"
 
 
 def _plain(address: IPv4Address | IPv6Address) -> str:

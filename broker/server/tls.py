@@ -72,6 +72,10 @@ class Certificates:
         for option, file in (("cert", self._cert), ("key", self._key), ("ca", self._ca)):
             if file is not None:
                 check_readable(f"--tls-{option}", file)
+        if self._key is None and b"PRIVATE KEY-----" not in self._cert.read_bytes():
+            raise StartFailed(
+                f"there is no key in {self._cert}; name the PEM file of its key with --tls-key"
+            )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION

@@ -147,6 +147,18 @@ def test_malformed_headers_are_refused(data: bytes, problem: str) -> None:
         parse(data)
 
 
+def test_what_is_refused_can_be_read() -> None:
+    with pytest.raises(ProxyError) as raised:
+        bytes_missing(b"\x16\x03\x01\x02")
+    assert str(raised.value) == "no PROXY header begins with the octets 16 03 01 02"
+    with pytest.raises(ProxyError) as raised:
+        bytes_missing(b"GET / HTTP/1.1\r\n")
+    assert str(raised.value) == "no PROXY header begins with 'GET / HTTP/1'"
+    with pytest.raises(ProxyError) as raised:
+        parse(b"PROXY UDP4 a b 1 2\r\n")
+    assert str(raised.value) == "'PROXY UDP4 a b 1 2' is no PROXY line"
+
+
 def test_a_line_that_does_not_end_is_refused() -> None:
     data = b"PROXY TCP6 " + b"f" * LINE_BYTES_MAX
     with pytest.raises(ProxyError, match="does not end"):

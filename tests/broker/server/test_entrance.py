@@ -377,7 +377,7 @@ def test_a_proxy_may_pass_tls_on(run: Run, config: Config, authority: Authority)
         ({"tls_key": Path("/none")}, "cannot read /none .*; name another file with --tls-key"),
         ({"tls_ca": Path("/none")}, "cannot read /none .*; name another file with --tls-ca"),
         ({"tls_ca": None, "tls_verify": "require"}, "--tls-verify require needs .* with --tls-ca"),
-        ({"tls_key": None}, "cannot use the certificate in .*cert.pem .*--tls-key"),
+        ({"tls_key": None}, "there is no key in .*cert.pem; name .* with --tls-key"),
         ({"tls_ca": Path(__file__)}, "cannot use the authorities in .*test_entrance.py"),
         ({"tls_listen": ListenAddress("192.0.2.1", 1)}, "cannot listen on .* with --tls-listen"),
     ],
