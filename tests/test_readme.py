@@ -24,7 +24,16 @@ def test_the_example_prints_what_it_published(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "Hello, rabbits!\n", "")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/commands.md",
+        "docs/configuration.md",
+    ],
+)
 def test_links_lead_somewhere(page: str) -> None:
     file = README.parent / page
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", file.read_text(encoding="utf-8"))
