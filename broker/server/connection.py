@@ -160,14 +160,15 @@ class Connection(asyncio.Protocol):
         """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
         busy = self.services.connections.busy
         busy.discard(self)
-        if self._intake.holds("alarm") or (self.outlet.is_draining and self._is_asking):
+        if self._intake.holds("alarm") or (self.outlet.has_enough and self._is_asking):
             self._intake.hold("busy")
+            self._wait_for_commit()
             return
         ends_turn = self.services.turn.begin()
         try:
             self._act_on_events(max(METHOD_COST, TURN_COST_MAX // (1 + len(busy))))
             if self._session is not None and self._session.confirming:
-                self._confirm(self._session)
+                self._session.confirm()
         finally:
             if ends_turn:
                 self.services.turn.end()
@@ -203,14 +204,6 @@ class Connection(asyncio.Protocol):
                 self._refuse(error, occurrence)
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
                 self.give_up(error, method_ids(occurrence))
-
-    def _confirm(self, session: Session) -> None:
-        """Answer the publishes of this batch, one channel at a time."""
-        for channel in session.confirming:
-            assert channel.confirms is not None
-            for frame in channel.confirms.frames(channel.number):
-                self.outlet.add(frame)
-        session.confirming.clear()
 
     # What each event means; they return what it cost
 
@@ -378,15 +371,21 @@ class Connection(asyncio.Protocol):
         """Write what is collected, then close the socket once the peer has read it."""
         self.phase = Phase.CLOSED
         self.outlet.flush()
-        if self.outlet.is_holding:
-            self.services.commits.wait(self, self.outlet.ticket)
-        else:
+        if not self._wait_for_commit():
             self._transport.close()
         self._drop_later()
 
+    def _wait_for_commit(self) -> bool:
+        """Go on when what is held back has gone out; whether anything is."""
+        if self.outlet.is_holding:
+            self.services.commits.wait(self, self.outlet.ticket)
+        return self.outlet.is_holding
+
     def on_durable(self, _ticket: int) -> None:
-        """The commit that the last answer had to wait for has been done."""
-        if self.phase is Phase.CLOSED and not self._transport.is_closing():
+        """The commit that was waited for has been done."""
+        if self.phase is not Phase.CLOSED:
+            self._act_later()
+        elif not self._transport.is_closing():
             self.finish()
 
     def drop(self) -> None:

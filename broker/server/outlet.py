@@ -98,6 +98,11 @@ class Outlet:
         """Whether something waits for a commit."""
         return self.ticket > self._durable
 
+    @property
+    def has_enough(self) -> bool:
+        """Whether what can wait should: the socket is full, or a commit holds much back."""
+        return self.is_draining or (self.is_holding and self.sent_bytes > BURST_BYTES)
+
     def reserve(self, content_bytes: int) -> None:
         """Deliveries were handed out: they use up the burst until they are written."""
         self._handed_bytes += content_bytes

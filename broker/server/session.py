@@ -104,6 +104,14 @@ class Session:
         self.confirming: dict[Channel, None] = {}
         """Channels with publishes to confirm at the end of this batch."""
 
+    def confirm(self) -> None:
+        """Answer the publishes of this batch, one channel at a time."""
+        for channel in self.confirming:
+            assert channel.confirms is not None
+            for frame in channel.confirms.frames(channel.number):
+                self.outlet.add(frame)
+        self.confirming.clear()
+
     def forget(self) -> None:
         """The connection has ended: keep nothing alive, for the collector may come much later."""
         self.routes.clear()

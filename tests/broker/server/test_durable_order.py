@@ -347,3 +347,18 @@ def test_delete_ok_vouches_for_what_goes_with_a_queue_that_is_not_durable(rig: R
     rig.client.expect_nothing()
     rig.commit()
     rig.client.expect(Queue.DeleteOk)
+
+
+# What waits is bounded
+
+
+def test_messages_that_were_asked_for_do_not_pile_up_behind_a_slow_disk(rig: Rig) -> None:
+    """Each get-ok vouches for the ack before it: what cannot be sent is not taken either."""
+    rig.fill(*[b"x" * 600_000] * 8)
+    rig.send(make(Basic.Ack, delivery_tag=rig.get()))
+    rig.send(*[make(Basic.Get, queue="q")] * 7)
+    rig.edge.run()
+    assert rig.is_writing
+    assert rig.client.names() == []
+    assert rig.edge.vhost.queues["q"].in_flight == 2
+    assert rig.settle() == ["Basic.GetOk"] * 7
