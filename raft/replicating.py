@@ -142,6 +142,8 @@ def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> N
     state.touch()
     if peer.flow is not Flow.REPLICATE or is_behind_floor(state, peer) or not peer.is_alive:
         return
+    if not has_window(state, peer):
+        return  # read again once there is room
     if entries and entries[0].index == peer.next:
         send(state, leading, peer, entries)
 

@@ -2,7 +2,10 @@
 
 from functools import partial
 
+from fluffle.raft import replicating
 from fluffle.raft.messages import AppendRequest
+from fluffle.raft.progress import Flow
+from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster
 
 
@@ -24,3 +27,23 @@ def test_a_question_that_was_lost_and_is_of_no_use_any_more_is_not_waited_for() 
     cluster.propose("x")
     cluster.advance(5_000)
     assert cluster.data("b", GROUP) == ["x"]
+
+
+def test_what_was_read_is_not_sent_past_the_window() -> None:
+    """Between asking the disk and its answer the window may have filled."""
+    cluster = Cluster(tuning=Tuning(window_messages=1))
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.advance(1_000)
+    cluster.partition("ac", "b")
+    cluster.propose("x", "y")
+    state = a.group()._state
+    assert state.leading is not None
+    peer = state.leading.peers["b"]
+    assert (peer.flow, peer.in_flight_messages) == (Flow.REPLICATE, 1)
+    entries = state.log.slice(peer.next, peer.next + 1, 1_000)
+    output = a.do(partial(replicating.on_entries_read, state, peer, entries))
+    assert "b" not in output.messages
+    cluster.heal()
+    cluster.advance(5_000)
+    assert cluster.data("b", GROUP) == ["x", "y"]
