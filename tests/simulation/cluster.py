@@ -9,9 +9,11 @@ from fluffle.raft.log_store import Persist
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
+from fluffle.raft.state import State
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
 from tests.simulation.checks import standard
+from tests.simulation.checks.bounds import Bounds
 from tests.simulation.clockwork import MS_US, Clockwork
 from tests.simulation.disk import DiskProfile, SimDisk
 from tests.simulation.network import NetworkProfile, SimNetwork
@@ -92,7 +94,8 @@ class Cluster:
             disk = SimDisk(name, clockwork, disks(), self._became_durable)
             tuning, turn_us, rate = machines()
             self.machines[name] = Machine(name, disk, tuning, turn_us, rate, turn_us, rate)
-        self.watch = Watch(standard({name: m.disk for name, m in self.machines.items()}))
+        disks_by_name = {name: machine.disk for name, machine in self.machines.items()}
+        self.watch = Watch([*standard(disks_by_name), Bounds(self._state_of)])
         self.registry = Registry(self)
         self.watch.configured.append(self.registry.configured)
         self.on_turn = self.watch.turned
@@ -193,7 +196,11 @@ class Cluster:
     def took_snapshot(self, group: GroupId, index: int, live: Ranges, state: bytes) -> None:
         self.watch.took_snapshot(group, index, live, state)
 
-    # What the parts tell
+    # What the parts tell, or ask
+
+    def _state_of(self, node: NodeId, group: GroupId) -> State | None:
+        process = self.machines[node].process
+        return None if process is None else process.state_of(group)
 
     def _turn(self, process: Process) -> None:
         if process.is_alive and not self.machines[process.node].is_paused:

@@ -18,6 +18,7 @@ from fluffle.raft.output import Apply, Output, ReadEntries, ReadState, Restore, 
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
 from fluffle.raft.refused import Refused
+from fluffle.raft.state import State
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy
 
@@ -128,6 +129,10 @@ class Process:
 
     def commit_of(self, group: GroupId) -> int:
         return self.multi.group(group)._state.log.commit
+
+    def state_of(self, group: GroupId) -> State | None:
+        """For those who look inside; None if the group is not here."""
+        return self.multi.group(group)._state if group in self.members else None
 
     def leads(self, group: GroupId) -> bool:
         return self.multi.group(group).status.role is Role.LEADER

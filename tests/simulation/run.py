@@ -14,6 +14,7 @@ from fluffle.raft.messages import Ping
 from fluffle.raft.output import Output, Role
 from fluffle.raft.records import GroupId
 from tests.simulation import profile as profiles
+from tests.simulation.checks.bounds import unaccounted
 from tests.simulation.checks.snapshots import leaked
 from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.cluster import Cluster
@@ -289,6 +290,12 @@ class Run:
             raise Violation(f"inv 19: {len(stirred)} stirrings of idle groups, first {stirred[0]}")
 
     def _nothing_leaked(self) -> None:
+        for process in self.cluster.alive():
+            for group in process.members:
+                state = process.state_of(group)
+                lost = None if state is None else unaccounted(state)
+                if lost is not None:
+                    raise Violation(f"inv 19: {process.node} leads {group} and counts {lost}")
         for name, machine in self.cluster.machines.items():
             for group, image in machine.disk.image.groups.items():
                 dead = leaked(image)

@@ -13,11 +13,20 @@ from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.output import ConfigChange, Output, Readable, Role, RoleChange
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
+from fluffle.storage.raft_memory import Image
 from tests.simulation.facts import Facts, GroupFacts, Replica, Stored, Violation
 from tests.simulation.process import Process
 
 Sent = Callable[[NodeId, NodeId, Any], None]
 """(sender, receiver, message)"""
+
+
+class Disk(Protocol):
+    """What checkers look into."""
+
+    @property
+    def image(self) -> Image:
+        """What is durable."""
 
 
 class Checker(Protocol):

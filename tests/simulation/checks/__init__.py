@@ -8,10 +8,9 @@ from tests.simulation.checks.elections import Elections
 from tests.simulation.checks.logs import Logs
 from tests.simulation.checks.members import Members
 from tests.simulation.checks.snapshots import Snapshots
-from tests.simulation.disk import SimDisk
-from tests.simulation.watch import Checker
+from tests.simulation.watch import Checker, Disk
 
 
-def standard(disks: Mapping[NodeId, SimDisk]) -> list[Checker]:
+def standard(disks: Mapping[NodeId, Disk]) -> list[Checker]:
     """Those that hold for any image."""
     return [Elections(), Logs(disks), Commits(), Members(), Snapshots(disks)]

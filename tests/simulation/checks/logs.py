@@ -6,15 +6,14 @@ from fluffle.raft.config import Member, NodeId
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import AppendAccepted
 from fluffle.raft.output import Role
-from tests.simulation.disk import SimDisk
 from tests.simulation.facts import Facts, LogView, Replica, Violation
-from tests.simulation.watch import Watch
+from tests.simulation.watch import Disk, Watch
 
 
 class Logs:
     """Entries by (index, term): if they are equal, with the term before, so are whole prefixes."""
 
-    def __init__(self, disks: Mapping[NodeId, SimDisk]) -> None:
+    def __init__(self, disks: Mapping[NodeId, Disk]) -> None:
         self._disks = disks
         self._facts = Facts()
 

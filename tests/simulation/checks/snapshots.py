@@ -9,15 +9,14 @@ from fluffle.raft.messages import SnapshotOffer
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import GroupId, SnapshotMeta
 from fluffle.storage.raft_memory import GroupImage
-from tests.simulation.disk import SimDisk
 from tests.simulation.facts import Facts, Replica, Stored, Violation
-from tests.simulation.watch import Watch
+from tests.simulation.watch import Disk, Watch
 
 
 class Snapshots:
     """Looks into the disks whenever the sparse part of a log changes."""
 
-    def __init__(self, disks: Mapping[NodeId, SimDisk]) -> None:
+    def __init__(self, disks: Mapping[NodeId, Disk]) -> None:
         self._disks = disks
         self._facts = Facts()
         self._made: dict[tuple[GroupId, int], tuple[bytes, int]] = {}
