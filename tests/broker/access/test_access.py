@@ -6,10 +6,11 @@ import pytest
 
 from fluffle.broker.access import verifying
 from fluffle.broker.access.access import Access, LoginRefused, Tables
-from fluffle.broker.access.passwords import ARGON2, PasswordHash, hashed
+from fluffle.broker.access.passwords import PasswordHash, hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
+from tests.support.passwords import slow_hash
 
 
 def access_of(**users: PasswordHash | None) -> Access:
@@ -166,7 +167,7 @@ def test_time_does_not_tell_who_exists(name: str, reason: str, is_restored: bool
     users = {
         "quick": User("quick", hashed(b"right")),
         "certificate": User("certificate"),
-        "slow": User("slow", hashed(b"right", ARGON2)),
+        "slow": User("slow", slow_hash(b"right")),
     }
     port = Counting()
     access = Access(verifier=Verifier(port), tables=Tables(users) if is_restored else None)
@@ -191,5 +192,5 @@ def test_without_slow_hashes_nobody_waits() -> None:
 def test_when_too_many_log_in_some_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifying, "WAITING_MAX", 0)
     access = Access(verifier=Verifier(Counting()))
-    access.put_user(User("slow", hashed(b"right", ARGON2)))
+    access.put_user(User("slow", slow_hash(b"right")))
     assert outcome(access, name, "right") == "too many passwords are being compared"

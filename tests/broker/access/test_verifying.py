@@ -7,9 +7,10 @@ import pytest
 from fluffle.broker.access import verifying
 from fluffle.broker.access.passwords import ARGON2, SHA256, PasswordHash, hashed
 from fluffle.broker.access.verifying import Answer, Asker, Verdict, Verifier, run_here
+from tests.support.passwords import slow_hash
 
 QUICK = hashed(b"secret")
-SLOW = hashed(b"secret", ARGON2)
+SLOW = slow_hash(b"secret")
 
 
 class Elsewhere:
@@ -48,7 +49,7 @@ def test_slow_hashes_are_compared_elsewhere_and_remembered_when_right() -> None:
     verifier.verify(SLOW, b"secret", Asker(answers.append))
     assert elsewhere.run() == 0
     assert answers == [Verdict.RIGHT, Verdict.RIGHT]
-    changed = hashed(b"secret", ARGON2)
+    changed = slow_hash(b"secret")
     verifier.verify(changed, b"secret", Asker(answers.append))
     assert elsewhere.run() == 1, "another hash of the same password was taken for the old one"
 
@@ -63,7 +64,7 @@ def test_a_wrong_password_is_not_remembered() -> None:
     assert answers == [Verdict.WRONG, Verdict.WRONG]
 
 
-@pytest.mark.parametrize("stored", [hashed(b""), hashed(b"", ARGON2)])
+@pytest.mark.parametrize("stored", [hashed(b""), slow_hash(b"")])
 def test_a_blank_password_is_never_right(stored: PasswordHash) -> None:
     answers: list[Verdict] = []
     Verifier(run_here).verify(stored, b"", Asker(answers.append))
@@ -82,7 +83,7 @@ def test_there_is_an_end_to_what_is_remembered(monkeypatch: pytest.MonkeyPatch) 
     elsewhere = Elsewhere()
     answers: list[Verdict] = []
     verifier = Verifier(elsewhere)
-    stored = [hashed(b"secret", ARGON2) for _ in range(3)]
+    stored = [slow_hash(b"secret") for _ in range(3)]
     for each in stored:
         verifier.verify(each, b"secret", Asker(answers.append))
         elsewhere.run()

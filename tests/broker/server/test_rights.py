@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.access import verifying
 from fluffle.broker.access.limits import UserLimits, VhostLimits
-from fluffle.broker.access.passwords import ARGON2, hashed
+from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
@@ -16,6 +16,7 @@ from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.support.edge import Client, Edge, publish_frames, start_ok
+from tests.support.passwords import slow_hash
 
 
 def connect(edge: Edge, name: str = "alice", password: str = "wonder") -> Client:
@@ -259,7 +260,7 @@ class Elsewhere:
 def slow_login(edge: Edge, elsewhere: Elsewhere) -> Client:
     """A client whose password is being compared elsewhere."""
     edge.access._verifier = elsewhere.access_verifier
-    edge.access.put_user(User("alice", hashed(b"wonder", ARGON2)))
+    edge.access.put_user(User("alice", slow_hash(b"wonder")))
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
     client.expect(Connection.Start, channel=0)
