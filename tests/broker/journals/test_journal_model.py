@@ -309,7 +309,8 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RECENT_SEGMENTS", 1)
 
 
-def test_a_journal_keeps_what_its_queue_has(small_segments: None) -> None:
+@pytest.mark.parametrize("count", [60, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_journal_keeps_what_its_queue_has(small_segments: None, count: int) -> None:
     run_state_machine_as_test(
-        JournalMachine, settings=settings(max_examples=200, stateful_step_count=60)
+        JournalMachine, settings=settings(max_examples=count, stateful_step_count=60)
     )

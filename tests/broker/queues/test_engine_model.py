@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
     multiple,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from fluffle.broker.queues.arguments import QueueSpec
@@ -363,5 +365,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.consumer_count == len(self.attached)
 
 
-QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
-TestQueue = QueueMachine.TestCase
+@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.slow)])
+def test_a_queue_does_what_lists_would(count: int) -> None:
+    run_state_machine_as_test(
+        QueueMachine, settings=settings(max_examples=count, stateful_step_count=50)
+    )

@@ -356,7 +356,12 @@ def is_torn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("memory", 150), pytest.param("lmdb", 50, marks=pytest.mark.slow)]
+    ("kind", "count"),
+    [
+        ("memory", 40),
+        pytest.param("memory", 150, marks=pytest.mark.slow),
+        pytest.param("lmdb", 50, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("machine", [DefinitionsMachine, TopologyMachine])
 def test_what_is_durable_comes_up(
