@@ -46,7 +46,7 @@ class Peer:
 
 
 class Liveness:
-    """Give it the time, links and pings; take pings to send and verdicts from it."""
+    """Give it the time, links and pings, then `suspect`; take pings and verdicts from it."""
 
     __slots__ = ("_boot", "_now_ms", "_peers", "_tuning", "pings", "verdicts")
 
@@ -83,7 +83,7 @@ class Liveness:
         self._judge(node, peer, is_alive=False)
 
     def tick(self, now_ms: int) -> None:
-        """Ping whoever is due, suspect whoever has not answered for too long."""
+        """The time of this turn: ping whoever is due.  `suspect` is for its end."""
         away_ms = now_ms - self._now_ms
         self._now_ms = now_ms
         is_stall = away_ms > self._tuning.stall_ms
@@ -93,7 +93,11 @@ class Liveness:
             if peer.is_linked and peer.ping_at_ms <= now_ms:
                 peer.replies = 0
                 self._ping(node, peer)
-            if now_ms - peer.confirmed_ms >= self._tuning.suspect_after_ms:
+
+    def suspect(self) -> None:
+        """Whoever has not answered for too long; what came in meanwhile has been heard by now."""
+        for node, peer in self._peers.items():
+            if self._now_ms - peer.confirmed_ms >= self._tuning.suspect_after_ms:
                 self._judge(node, peer, is_alive=False)
 
     def on_ping(self, node: NodeId, ping: Ping) -> None:

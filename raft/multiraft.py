@@ -170,6 +170,8 @@ class MultiRaft:
     def output(self) -> Output:
         """End the turn: everything that follows from what came in."""
         node = self._node
+        self._liveness.suspect()
+        self._heed_liveness()
         persist = Persist(node.token, self._drops)
         self._drops = []
         writers: list[State] = []

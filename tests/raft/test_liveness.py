@@ -46,6 +46,10 @@ class Pair:
                 if name != self.paused:
                     side.tick(self.now_ms)
             self.exchange()
+            for name, side in self.sides.items():
+                if name != self.paused:
+                    side.suspect()
+            self.exchange()
 
     def verdicts(self, name: str) -> list[bool]:
         return [verdict.is_alive for side, verdict in self.said if side == name]
@@ -173,3 +177,16 @@ def test_a_node_wants_to_be_called_for_its_next_ping() -> None:
     assert a.deadline_ms is None
     a.link_up("b")
     assert a.deadline_ms == 10_000 + TUNING.ping_interval_ms
+
+
+def test_what_waited_for_a_late_turn_is_heard_before_anybody_is_suspected() -> None:
+    a = Liveness(1, TUNING)
+    a.tick(10_000)
+    a.link_up("b")
+    a.on_ping("b", Ping(1, 1, 1, 1, False))
+    a.verdicts.clear()
+    for at_ms in range(10_250, 10_000 + TUNING.suspect_after_ms + 250, 250):
+        a.tick(at_ms)
+    a.on_ping("b", Ping(1, 2, 1, a.pings[-2][1].sequence, False))
+    a.suspect()
+    assert a.verdicts == []
