@@ -178,6 +178,16 @@ def on_pre_vote_request(state: State, node: NodeId, request: PreVoteRequest) -> 
         leading.remind(state, node)
     elif not is_granted:
         doubt.ask_leader(state)
+        if not is_new_enough(state.log, request.last_index, request.last_term):
+            hasten(state)
+
+
+def hasten(state: State) -> None:
+    """Somebody stands who cannot win, because we have what it lacks: so we stand soon ourselves."""
+    soon_ms = state.node.now_ms + state.node.tuning.rank_delay_ms
+    is_later = state.deadline_ms is None or state.deadline_ms > soon_ms
+    if state.role is not Role.CANDIDATE and may_campaign(state) and is_later:
+        state.set_deadline(soon_ms)
 
 
 def clings_to_leader(state: State, candidate: NodeId) -> bool:

@@ -1,6 +1,6 @@
 """Elections: what runs of the simulator found."""
 
-from fluffle.raft.messages import TimeoutNow, VoteRequest
+from fluffle.raft.messages import PreVoteRequest, TimeoutNow, VoteRequest
 from fluffle.raft.output import Role
 from tests.raft.cluster import GROUP, Cluster
 
@@ -18,3 +18,25 @@ def test_whoever_stands_has_forgotten_the_vote_it_was_about_to_send() -> None:
     while b.sync():
         pass
     assert [sent for sent in cluster.network if sent[0] == sent[1]] == []
+
+
+def test_whoever_lost_often_stands_soon_when_it_has_what_another_candidate_lacks() -> None:
+    """Its own next try may be two seconds away, and nobody else can win meanwhile."""
+    cluster = Cluster()
+    cluster.create()
+    cluster.elect("a")
+    cluster.propose("one")
+    cluster.advance(500)
+    c, now_ms = cluster["c"], cluster.now_ms
+    state = c.raft._groups[GROUP]
+    state.tries = 8
+    c.do(lambda: c.raft.link_down("a"))
+    soon_ms = now_ms + cluster.tuning.rank_delay_ms
+    state.set_deadline(now_ms + cluster.tuning.retry_ms_max)
+    same_log = PreVoteRequest(GROUP, state.term + 1, 1, 1, state.log.last_index, state.term)
+    c.do(lambda: c.raft.receive("b", [same_log]))
+    assert state.deadline_ms is not None
+    assert state.deadline_ms > soon_ms
+    shorter = PreVoteRequest(GROUP, state.term + 1, 1, 1, state.log.last_index - 1, state.term)
+    c.do(lambda: c.raft.receive("b", [shorter]))
+    assert state.deadline_ms == soon_ms
