@@ -25,6 +25,7 @@ def found(state: State, index: int) -> None:
         is_sparse = is_sparse or before.needs_snapshot
         if first == before.first and is_sparse == before.needs_snapshot:
             return
+    state.drop_receiver()  # what is on its way was not asked for from there
     state.quarantine = Quarantine(first, last, state.term, is_sparse)
     state.pending().quarantine = state.quarantine
     state.touch()
@@ -49,6 +50,8 @@ def flush(state: State) -> None:
     if is_repaired(state):
         state.quarantine = None
         state.cut_at = 0
+        state.repair_at_ms = None
+        state.pending().quarantine = None
         state.pending().is_repaired = True
 
 
@@ -67,12 +70,16 @@ def cut(state: State, first: int) -> None:
 
 
 def on_installed(state: State) -> None:
-    """A snapshot has taken the place of what was damaged below the floor."""
+    """A snapshot has taken the place of what was damaged below the floor, on disk: not before.
+
+    Damage that was found since it was written is not mended by it.
+    """
     quarantine, floor = state.quarantine, state.log.floor
-    if quarantine is not None:
+    if quarantine is not None and quarantine == state.mending:
         first, last = max(quarantine.first, floor + 1), max(quarantine.last, floor)
         state.quarantine = Quarantine(first, last, quarantine.term, needs_snapshot=False)
         state.pending().quarantine = state.quarantine
+    state.mending = None
 
 
 def is_repaired(state: State) -> bool:
@@ -88,6 +95,22 @@ def is_repaired(state: State) -> bool:
     whole = state.acknowledged_index
     has_own_commit = state.term > quarantine.term and log.term_at(log.commit) == state.term
     return whole >= quarantine.last or (has_own_commit and whole >= log.commit)
+
+
+def ask(state: State) -> None:
+    """Have the leader send again what is damaged; and once more, if nothing comes from it."""
+    if state.leader not in state.node.alive or state.mending is not None:
+        return
+    assert state.leader is not None
+    now_ms = state.node.now_ms
+    if state.repair_at_ms is None or state.repair_at_ms <= now_ms:
+        is_being_fed = state.repair_at_ms is not None and state.round > state.repair_round
+        request = repair_request(state, state.leader_incarnation)
+        if request is not None and not is_being_fed:
+            state.node.send(state.leader, request)
+        state.repair_round = state.round
+        state.repair_at_ms = now_ms + state.node.tuning.retry_ms_max
+    state.set_deadline(state.repair_at_ms)
 
 
 def repair_request(state: State, receiver: int) -> RepairRequest | None:

@@ -57,6 +57,8 @@ class MultiRaft:
                 state.pending().quarantine = found.quarantine
             if found.staged is not None:
                 state.receiver = receiving.resume(found.staged)
+                if found.quarantine is not None:
+                    state.drop_receiver()  # it may not have been asked for what is damaged
             self._groups[found.group] = state
             state.touch()
 

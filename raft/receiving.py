@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from fluffle.raft import damage, following
+from fluffle.raft import following
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.configs import Configs
 from fluffle.raft.log_store import Staged, StagedSoFar
@@ -69,6 +69,8 @@ def on_snapshot_offer(state: State, node: NodeId, offer: SnapshotOffer) -> None:
         offer.state_bytes, offer.state_crc,
     )  # fmt: skip
     state.touch()
+    if state.installing is not None:
+        return  # the answer will be that it is there
     if not is_needed(state, meta):
         state.drop_receiver()
         # All up to a snapshot's index is committed, and here it is the same.
@@ -121,6 +123,7 @@ def on_snapshot_chunk(state: State, node: NodeId, chunk: SnapshotChunk) -> None:
     if receiver is None or not is_of(chunk, receiver.meta):
         return
     receiver.leader_round = max(receiver.leader_round, chunk.round)
+    state.round = max(state.round, chunk.round)
     state.touch()
     if chunk.entries_from != receiver.through + 1 or chunk.offset != receiver.offset:
         receiver.is_asked = True
@@ -171,7 +174,7 @@ def install(state: State, receiver: Receiver) -> None:
     state.apply_read = None
     state.matched = max(state.matched, meta.index)
     state.answer_due = True
-    damage.on_installed(state)
+    state.mending = state.quarantine
 
 
 def keeps_suffix(state: State, meta: SnapshotMeta) -> bool:

@@ -48,9 +48,12 @@ class State:
         "log",
         "matched",
         "me",
+        "mending",
         "node",
         "quarantine",
         "receiver",
+        "repair_at_ms",
+        "repair_round",
         "restore_due",
         "role",
         "round",
@@ -100,6 +103,10 @@ class State:
         self.grant_due = False
         """A vote was given and waits for the disk, to be sent."""
         self.quarantine: Quarantine | None = None
+        self.repair_at_ms: int | None = None
+        """When to ask the leader again to send what is damaged."""
+        self.repair_round = 0
+        """What `round` was when it was asked last."""
         self.cut_at = 0
         """The quarantine's first index, once everything from there on is to be received anew."""
 
@@ -107,6 +114,8 @@ class State:
         """The image must begin with the snapshot, once that is on disk."""
         self.installing: int | None = None
         """Token of the write by which the snapshot is; 0: of this turn's."""
+        self.mending: Quarantine | None = None
+        """What is damaged and will not be, once that write is on disk."""
         self.apply_read: int | None = None
         """Number of the read of entries to be applied that is under way."""
         self.compacting: tuple[int, SnapshotMeta] | None = None

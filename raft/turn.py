@@ -20,6 +20,8 @@ def flush(state: State) -> None:
         if state.receiver is not None:
             receiving.flush(state, state.receiver)
         campaign.watch(state)
+        if state.quarantine is not None:
+            damage.ask(state)
     restore_and_apply(state)
     evict(state)
     tell_role(state)
@@ -102,6 +104,7 @@ def on_durable(state: State, token: int) -> None:
         state.leading.commit_due = True
     if state.installing == token:
         state.installing = None
+        damage.on_installed(state)
     if state.compacting is not None and state.compacting[0] == token:
         meta, state.compacting = state.compacting[1], None
         if meta.index > state.log.floor:

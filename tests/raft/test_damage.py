@@ -1,5 +1,6 @@
 """Damage: what runs of the simulator found."""
 
+from fluffle.raft.messages import AppendAccepted, RepairRequest
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster
 
@@ -31,3 +32,55 @@ def test_damage_found_at_the_start_is_remembered_before_the_log_is_received_agai
     c.crash()
     c.start()
     assert c.status().is_quarantined
+
+
+def test_what_a_snapshot_mends_is_acknowledged_once_it_is_on_disk() -> None:
+    """The log behind it is of the same history and is kept, so it was durable all the time."""
+    cluster = Cluster()
+    cluster.create()
+    cluster.elect("a")
+    cluster.propose("two", "three", "four")
+    cluster.advance(500)
+    for name in "ac":
+        cluster[name].snapshot()
+    cluster.settle()
+    c = cluster["c"]
+    c.disk.groups[GROUP].damaged.add(2)
+    c.do(lambda: c.group().damaged(2))
+    for _ in range(1_000):
+        if any(write.install for persist in c.disk.submitted for write in persist.writes):
+            break
+        if cluster.network:
+            cluster.deliver()
+        elif not c.sync():
+            cluster.now_ms += 10
+            for host in cluster.up:
+                host.do()
+    said = [m for source, _, m in cluster.network if source == "c"]
+    assert not any(isinstance(message, AppendAccepted) for message in said)
+    while c.sync():
+        pass
+    assert any(
+        isinstance(message, AppendAccepted) and message.durable == 4
+        for source, _, message in cluster.network
+        if source == "c"
+    )
+    assert not c.status().is_quarantined
+
+
+def test_what_is_damaged_is_asked_for_though_nobody_says_anything() -> None:
+    """An idle leader sends nothing that an answer could be given to."""
+    cluster = Cluster()
+    cluster.create()
+    cluster.elect("a")
+    cluster.propose("two", "three")
+    cluster.advance(500)
+    c = cluster["c"]
+    c.disk.groups[GROUP].damaged.add(2)
+    c.do(lambda: c.group().damaged(2))
+    assert cluster.drop(RepairRequest) == 1
+    cluster.settle()
+    assert c.status().is_quarantined
+    cluster.advance(cluster.tuning.retry_ms_max + 500)
+    assert not c.status().is_quarantined
+    assert cluster.data("c") == ["two", "three"]
