@@ -77,6 +77,8 @@ def pump(state: State, leading: Leading, peer: Progress) -> bool:
         return True
     if state.compacting is not None:
         return False  # it goes as soon as the newer one is on disk, and its entries may go already
+    if state.quarantine is not None:
+        return False  # what it would read is damaged, perhaps; it is about to lead no more
     is_open = len(sender.under_way) < state.node.tuning.snapshot_window
     if sender.has_answer and not sender.is_sent and is_open and peer.read_number is None:
         read(state, peer, sender)
@@ -133,13 +135,28 @@ def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> N
     live = [entry for entry in entries if entry.index in sender.meta.live]
     wanted = sender.meta.live.next_from(sender.sent_through + 1)
     assert wanted is not None
-    if not live or live[0].index != wanted[0]:
-        damage.found(state, wanted[0])
+    missing = first_missing(sender.meta, wanted[0], live)
+    if missing is not None:
+        damage.found(state, missing)
         return
     through = live[-1].index
     if sender.meta.live.next_from(through + 1) is None:
         through = sender.meta.index
     send_chunk(state, peer, sender, through, (live, b""))
+
+
+def first_missing(meta: SnapshotMeta, first: int, live: Sequence[Entry]) -> int | None:
+    """The lowest live index from `first` on, up to the last one read, that was not read.
+
+    None if all are there.  With nothing read at all it is `first`: a short answer is no end.
+    """
+    if not live:
+        return first
+    expected = meta.live.within(first, live[-1].index + 1)
+    if len(expected) == len(live):
+        return None
+    have = {entry.index for entry in live}
+    return next(index for low, stop in expected for index in range(low, stop) if index not in have)
 
 
 def on_state_read(state: State, peer: Progress, data: bytes) -> None:

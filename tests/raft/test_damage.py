@@ -84,3 +84,23 @@ def test_what_is_damaged_is_asked_for_though_nobody_says_anything() -> None:
     cluster.advance(cluster.tuning.retry_ms_max + 500)
     assert not c.status().is_quarantined
     assert cluster.data("c") == ["two", "three"]
+
+
+def test_a_live_entry_that_is_lost_between_others_is_not_passed_over() -> None:
+    """A page with a hole, sent as it is, would leave the follower without that entry for good."""
+    cluster = Cluster()
+    cluster.create()
+    leader = cluster.elect("a")
+    cluster.partition("ab", "c")
+    cluster.propose("one", "two", "three", "four")
+    cluster.advance(500)
+    leader.snapshot()
+    cluster.settle()
+    indexes = [index for index, _, _ in leader.applied[GROUP]]
+    del leader.disk.groups[GROUP].entries[indexes[1]]
+    cluster.heal()
+    cluster.advance(3_000)
+    for host in cluster.up:
+        assert not host.status().is_quarantined
+        assert cluster.data(host.name) == ["one", "two", "three", "four"]
+        assert host.disk.groups[GROUP].entries.keys() >= set(indexes)
