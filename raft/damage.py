@@ -15,6 +15,22 @@ from fluffle.raft.records import Quarantine
 from fluffle.raft.state import State
 
 
+class Repair:
+    """How far what is damaged is mended."""
+
+    __slots__ = ("ask_at_ms", "asked_round", "cut_at", "mending")
+
+    def __init__(self) -> None:
+        self.cut_at = 0
+        """The quarantine's first index, once everything from there on is to be received anew."""
+        self.ask_at_ms: int | None = None
+        """When to ask the leader again."""
+        self.asked_round = 0
+        """The greatest of its requests seen, when it was asked last."""
+        self.mending: Quarantine | None = None
+        """What is damaged and will not be, once the snapshot under way to the disk is there."""
+
+
 def found(state: State, index: int) -> None:
     """What is at `index` cannot be read."""
     before = state.quarantine
@@ -27,14 +43,16 @@ def found(state: State, index: int) -> None:
             return
     state.drop_receiver()  # what is on its way was not asked for from there
     state.quarantine = Quarantine(first, last, state.term, is_sparse)
+    state.repair = state.repair or Repair()
     state.pending().quarantine = state.quarantine
     state.touch()
 
 
 def flush(state: State) -> None:
     """Act on a quarantine: stop leading, cut what cannot be read, see whether it is over."""
-    quarantine = state.quarantine
+    quarantine, repair = state.quarantine, state.repair
     assert quarantine is not None
+    assert repair is not None
     if state.leading is not None:
         transferring.resign(state, state.leading)
         return
@@ -45,19 +63,17 @@ def flush(state: State) -> None:
     if quarantine.first <= state.log.floor and not quarantine.needs_snapshot:
         state.quarantine = quarantine = quarantine._replace(needs_snapshot=True)
         state.pending().quarantine = quarantine
-    if not quarantine.needs_snapshot and state.cut_at != quarantine.first:
+    if not quarantine.needs_snapshot and repair.cut_at != quarantine.first:
+        repair.cut_at = quarantine.first
         cut(state, quarantine.first)
     if is_repaired(state):
-        state.quarantine = None
-        state.cut_at = 0
-        state.repair_at_ms = None
+        state.quarantine = state.repair = None
         state.pending().quarantine = None
         state.pending().is_repaired = True
 
 
 def cut(state: State, first: int) -> None:
     """Receive everything from `first` on again, and apply from the floor on."""
-    state.cut_at = first
     if first > state.log.last_index:
         return
     state.log.cut_damage(first)
@@ -74,12 +90,14 @@ def on_installed(state: State) -> None:
 
     Damage that was found since it was written is not mended by it.
     """
-    quarantine, floor = state.quarantine, state.log.floor
-    if quarantine is not None and quarantine == state.mending:
+    quarantine, repair, floor = state.quarantine, state.repair, state.log.floor
+    if quarantine is None or repair is None:
+        return
+    if quarantine == repair.mending:
         first, last = max(quarantine.first, floor + 1), max(quarantine.last, floor)
         state.quarantine = Quarantine(first, last, quarantine.term, needs_snapshot=False)
         state.pending().quarantine = state.quarantine
-    state.mending = None
+    repair.mending = None
 
 
 def is_repaired(state: State) -> bool:
@@ -97,20 +115,20 @@ def is_repaired(state: State) -> bool:
     return whole >= quarantine.last or (has_own_commit and whole >= log.commit)
 
 
-def ask(state: State) -> None:
+def ask(state: State, repair: Repair) -> None:
     """Have the leader send again what is damaged; and once more, if nothing comes from it."""
-    if state.leader not in state.node.alive or state.mending is not None:
+    if state.leader not in state.node.alive or repair.mending is not None:
         return
     assert state.leader is not None
     now_ms = state.node.now_ms
-    if state.repair_at_ms is None or state.repair_at_ms <= now_ms:
-        is_being_fed = state.repair_at_ms is not None and state.round > state.repair_round
+    if repair.ask_at_ms is None or repair.ask_at_ms <= now_ms:
+        is_being_fed = repair.ask_at_ms is not None and state.round > repair.asked_round
         request = repair_request(state, state.leader_incarnation)
         if request is not None and not is_being_fed:
             state.node.send(state.leader, request)
-        state.repair_round = state.round
-        state.repair_at_ms = now_ms + state.node.tuning.retry_ms_max
-    state.set_deadline(state.repair_at_ms)
+        repair.asked_round = state.round
+        repair.ask_at_ms = now_ms + state.node.tuning.retry_ms_max
+    state.set_deadline(repair.ask_at_ms)
 
 
 def repair_request(state: State, receiver: int) -> RepairRequest | None:

@@ -86,7 +86,7 @@ def flush(state: State) -> None:
     """Acknowledge: when more is durable than was told, or when an answer is waited for."""
     if state.leader is None or state.role is not Role.FOLLOWER or not is_term_durable(state):
         return
-    if state.mending is not None:
+    if state.repair is not None and state.repair.mending is not None:
         return  # what was damaged is here again as soon as the snapshot is on disk
     index = state.acknowledged_index
     if index <= state.acknowledged and not state.answer_due:

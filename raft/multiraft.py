@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from fluffle.raft import campaign, dispatch, doubt, leading, receiving, turn
+from fluffle.raft import campaign, damage, dispatch, doubt, leading, receiving, turn
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.group import Group
 from fluffle.raft.liveness import Liveness
@@ -55,6 +55,7 @@ class MultiRaft:
             if found.quarantine is not None:
                 # Before anything is sent again: afterwards the damage could not be found any more.
                 state.pending().quarantine = found.quarantine
+                state.repair = damage.Repair()
             if found.staged is not None:
                 state.receiver = receiving.resume(found.staged)
                 if found.quarantine is not None:

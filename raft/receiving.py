@@ -174,7 +174,8 @@ def install(state: State, receiver: Receiver) -> None:
     state.apply_read = None
     state.matched = max(state.matched, meta.index)
     state.answer_due = True
-    state.mending = state.quarantine
+    if state.repair is not None:
+        state.repair.mending = state.quarantine
 
 
 def keeps_suffix(state: State, meta: SnapshotMeta) -> bool:

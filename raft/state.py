@@ -1,7 +1,7 @@
 """The state of one group on one node, and the steps that every role shares.
 
 What only one role needs is an object of its own that goes with the role: `Campaign`, `Leading`,
-`Receiver`.  An idle follower has none of them.
+`Receiver`, `Repair`.  An idle follower has none of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, 
 
 if TYPE_CHECKING:
     from fluffle.raft.campaign import Campaign
+    from fluffle.raft.damage import Repair
     from fluffle.raft.leading import Leading
     from fluffle.raft.receiving import Receiver
 
@@ -35,7 +36,6 @@ class State:
         "compacting",
         "configs",
         "created_as",
-        "cut_at",
         "deadline_ms",
         "durable",
         "grant_due",
@@ -48,12 +48,10 @@ class State:
         "log",
         "matched",
         "me",
-        "mending",
         "node",
         "quarantine",
         "receiver",
-        "repair_at_ms",
-        "repair_round",
+        "repair",
         "restore_due",
         "role",
         "round",
@@ -103,19 +101,13 @@ class State:
         self.grant_due = False
         """A vote was given and waits for the disk, to be sent."""
         self.quarantine: Quarantine | None = None
-        self.repair_at_ms: int | None = None
-        """When to ask the leader again to send what is damaged."""
-        self.repair_round = 0
-        """What `round` was when it was asked last."""
-        self.cut_at = 0
-        """The quarantine's first index, once everything from there on is to be received anew."""
+        self.repair: Repair | None = None
+        """How far that is mended; None unless in quarantine."""
 
         self.restore_due = True
         """The image must begin with the snapshot, once that is on disk."""
         self.installing: int | None = None
         """Token of the write by which the snapshot is; 0: of this turn's."""
-        self.mending: Quarantine | None = None
-        """What is damaged and will not be, once that write is on disk."""
         self.apply_read: int | None = None
         """Number of the read of entries to be applied that is under way."""
         self.compacting: tuple[int, SnapshotMeta] | None = None
@@ -147,12 +139,13 @@ class State:
     def acknowledged_index(self) -> int:
         """What the leader may be told: durable *and* shown to equal its log; and not damaged."""
         index = min(self.durable.index, self.matched)
-        quarantine = self.quarantine
-        if quarantine is not None and (
-            quarantine.needs_snapshot or self.cut_at != quarantine.first
-        ):
-            return min(index, quarantine.first - 1)
-        return index
+        quarantine, repair = self.quarantine, self.repair
+        if quarantine is None or repair is None:
+            return index
+        is_cut = repair.cut_at == quarantine.first
+        return (
+            index if is_cut and not quarantine.needs_snapshot else min(index, quarantine.first - 1)
+        )
 
     # Writing
 

@@ -20,8 +20,8 @@ def flush(state: State) -> None:
         if state.receiver is not None:
             receiving.flush(state, state.receiver)
         campaign.watch(state)
-        if state.quarantine is not None:
-            damage.ask(state)
+        if state.repair is not None:
+            damage.ask(state, state.repair)
     restore_and_apply(state)
     evict(state)
     tell_role(state)
