@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fluffle.broker.access.limits import VhostLimits, is_reached
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from fluffle.broker.facts import FORGOTTEN, Facts, Kind
+from fluffle.broker.logs import event
 from fluffle.broker.message import Origins
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, check_equivalent, queue_spec
 from fluffle.broker.queues.consumers import Consumer
@@ -19,6 +21,8 @@ from fluffle.broker.routing.exchange import check_not_default
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
+
+logger = logging.getLogger(__name__)
 
 
 class QueueCounts:
@@ -225,7 +229,30 @@ class VirtualHost:
         self, spec: QueueSpec, journal: Journal | None, owner: object | None = None
     ) -> Queue:
         spill = self._journals.spill if self._journals else None
-        return Queue(spec, touch=self._touch, owner=owner, journal=journal, spill=spill)
+        return Queue(
+            spec,
+            touch=self._touch,
+            owner=owner,
+            journal=journal,
+            spill=spill,
+            on_crash=self._on_crash,
+        )
+
+    def _on_crash(self, queue: Queue) -> None:
+        """A queue hands out nothing any more: its consumers must know, and so must operators."""
+        assert queue.damage is not None
+        event(
+            logger,
+            logging.ERROR,
+            "queue_crashed",
+            vhost=self.name,
+            queue=queue.name,
+            place=queue.damage.place,
+            reason=queue.damage.what,
+        )
+        for consumer in queue.consumers:
+            queue.detach(consumer)
+            consumer.sink.cancelled(consumer)
 
     def _check_queue_limit(self, name: str) -> None:
         limit = self.limits.max_queues

@@ -329,7 +329,8 @@ def _hot_entry(view: View, records: Records, group: int, index: int, where: int)
     except CorruptEntry:
         raise
     except Corrupt as damage:
-        raise CorruptEntry(damage.where, damage.what, group, index) from damage
+        at = f"{damage.where}, group {group} index {index}"
+        raise CorruptEntry(at, damage.what, group, index) from damage
     if entry is None:
         raise missing_entry(group, index)
     return entry

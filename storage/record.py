@@ -178,8 +178,8 @@ class Record:
         """The bytes of a part; they live as long as the value.  Raises `Corrupt`."""
         piece = self.raw_piece(row)
         if not row.part.fits(piece):
-            what = f"the bytes of {row.part.name} do not match their checksum"
-            raise CorruptEntry(self._where, what, row.part.group, row.part.index)
+            where, what = f"{self._where}, {row.part.name}", "the bytes do not match their checksum"
+            raise CorruptEntry(where, what, row.part.group, row.part.index)
         return piece
 
     @property

@@ -63,6 +63,17 @@ def purge(client: Client, name: str, vhost: str) -> None:
 @queues.command()
 @click.argument("name")
 @in_vhost
+@click.option("--drop-damaged", is_flag=True, help="Give up what cannot be read.")
+@on_node
+def repair(client: Client, *, name: str, vhost: str, drop_damaged: bool) -> None:
+    """Have a crashed queue go on behind damaged messages; prints how many are dropped."""
+    result = client.call("queues.repair", name=name, vhost=vhost, drop_damaged=drop_damaged)
+    click.echo(result["messages"])
+
+
+@queues.command()
+@click.argument("name")
+@in_vhost
 @click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
 @click.option("--if-empty", is_flag=True, help="Only if no message is ready in it.")
 @on_node

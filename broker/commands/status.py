@@ -37,7 +37,9 @@ def for_people(row: Row) -> Row:
         "alarms": alarms,
         "memory": f"{size(row['memory_bytes'])}, alarm at {size(row['memory_bytes_max'])}",
         "disk": f"{size(row['disk_free_bytes'])} free, alarm at {size(row['disk_free_bytes_min'])}",
-        **{name: row[name] for name in ("vhosts", "users", "queues", "connections", "channels")},
+        **{name: row[name] for name in ("vhosts", "users", "queues")},
+        "crashed queues": row["queues_crashed"],
+        **{name: row[name] for name in ("connections", "channels")},
     }
 
 

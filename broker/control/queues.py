@@ -10,7 +10,7 @@ from typing import Any
 
 from fluffle.broker.control.parts import Parts, Row, Rows
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.errors import NotFound
+from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.server.session import Session
 from fluffle.broker.vhost import VirtualHost
@@ -42,7 +42,7 @@ def queue_row(vhost: VirtualHost, queue: Queue) -> Row:
         "messages_ready": queue.ready_count,
         "messages_unacknowledged": queue.in_flight,
         "consumers": queue.consumer_count,
-        "state": "running",
+        "state": "running" if queue.damage is None else "crashed",
     }
 
 
@@ -55,6 +55,27 @@ def show(parts: Parts, *, name: str, vhost: str) -> Row:
 def purge(parts: Parts, *, name: str, vhost: str) -> Row:
     """Drop the ready messages; how many there were."""
     return {"messages": existing_queue(parts.vhost(vhost), name).purge()}
+
+
+def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -> Row:
+    """Drop the damaged messages that a crashed queue came upon; how many, and where the first."""
+    queue = existing_queue(parts.vhost(vhost), name)
+    damage = queue.damage
+    if damage is None:
+        raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' has not crashed")
+    if not drop_damaged:
+        raise PreconditionFailed(
+            f"{damage.count} messages of queue '{name}' in vhost '{vhost}' cannot be read "
+            f"({damage.place}: {damage.what}); they can only be dropped, with --drop-damaged"
+        )
+    dropped = queue.repair()
+    if queue.damage is not None:
+        raise PreconditionFailed(
+            f"{dropped} messages were dropped, but it cannot be told how many more of queue "
+            f"'{name}' in vhost '{vhost}' are damaged ({queue.damage.place}: "
+            f"{queue.damage.what}); purge or delete it"
+        )
+    return {"messages": dropped, "place": damage.place, "reason": damage.what}
 
 
 def delete(
@@ -78,4 +99,8 @@ def existing_queue(vhost: VirtualHost, name: str) -> Queue:
 
 
 READS: Mapping[str, Callable[..., Any]] = {"queues.list": list_queues, "queues.show": show}
-CHANGES: Mapping[str, Callable[..., Any]] = {"queues.purge": purge, "queues.delete": delete}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "queues.purge": purge,
+    "queues.repair": repair,
+    "queues.delete": delete,
+}

@@ -32,6 +32,11 @@ def status(parts: Parts) -> Row:
         "vhosts": len(parts.catalogue.vhosts),
         "users": len(parts.access.users),
         "queues": sum(len(vhost.queues) for vhost in parts.vhosts(None)),
+        "queues_crashed": sum(
+            queue.damage is not None
+            for vhost in parts.vhosts(None)
+            for queue in vhost.queues.values()
+        ),
         "connections": len(parts.connections),
         "channels": usage.channels_of_user.total(),
     }

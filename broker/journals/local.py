@@ -19,11 +19,21 @@ from fluffle.broker.journals.encoding import decode, encode
 from fluffle.broker.journals.entries import Entries, Partial
 from fluffle.broker.journals.spill import LogSpill
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.journal import Journal, Loaded, Recovery, Spill, Stored
+from fluffle.broker.queues.journal import (
+    Damage,
+    Journal,
+    Loaded,
+    Recovery,
+    Spill,
+    Stored,
+    Unreadable,
+)
 from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.storage.batch import Batch
+from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
+from fluffle.storage.reading import Entry
 
 FIRST = Struct(">Q")
 """What an entry of the second log begins with: whom it is about; then bits, little-endian."""
@@ -170,7 +180,7 @@ class LocalJournal:
         entries: list[tuple[int, int]] = []
         partials: list[Partial] = []
         loaded: list[Loaded] = []
-        for entry in self._log.read(self.groups[0], first, stop, bytes_max=NO_LIMIT):
+        for entry in self._readable(first, stop):
             origins, contents = decode(entry.payload)
             entries.append((entry.index, len(contents)))
             settled = self._recovered.pop(entry.index, 0)
@@ -179,6 +189,28 @@ class LocalJournal:
             loaded += _live(Loaded(entry.index, origins, contents), settled)
         self._entries.insert(entries, partials)
         return _joined(loaded)
+
+    def _readable(self, first: int, stop: int) -> list[Entry]:
+        """The entries of a stretch up to the first that is damaged, but one at least."""
+        messages = self.groups[0]
+        try:
+            return self._log.read(messages, first, stop, bytes_max=NO_LIMIT)
+        except CorruptEntry as error:
+            if error.index > first and (
+                entries := self._log.read(messages, first, error.index, bytes_max=NO_LIMIT)
+            ):
+                return entries
+            raise Unreadable(self._damage(error)) from error
+        except Corrupt as error:
+            raise Unreadable(Damage(error.where, error.what)) from error
+
+    def _damage(self, error: CorruptEntry) -> Damage:
+        """How many messages there were is said beside them, under a checksum of its own."""
+        first = error.index
+        found = next(self._log.entries(self.groups[0], first, first + 1), None)
+        count = found[1] if found is not None else 0
+        settled = self._recovered.get(first, 0).bit_count()
+        return Damage(error.where, error.what, first, first + count, count - settled)
 
     def discarded(self, first: int, stop: int) -> None:
         if not self._is_dropped:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fluffle.broker.commits import Commits
 from fluffle.broker.journals.encoding import decode, encode
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.journal import Damage, Unreadable
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
@@ -57,9 +58,12 @@ class LogSpill:
         return index
 
     def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
-        for entry in self._log.read(self._group, index, index + 1, bytes_max=NO_LIMIT):
-            return decode(entry.payload)
-        raise Corrupt(f"group {self._group} index {index}", "it is missing")
+        try:
+            for entry in self._log.read(self._group, index, index + 1, bytes_max=NO_LIMIT):
+                return decode(entry.payload)
+        except Corrupt as error:
+            raise Unreadable(Damage(error.where, error.what)) from error
+        raise Unreadable(Damage(f"group {self._group} index {index}", "it is missing"))
 
     def forget(self, index: int) -> None:
         self._commits.delete(self._group, index, index + 1)

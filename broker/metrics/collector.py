@@ -167,6 +167,11 @@ class NodeCollector(Collector):
         yield labelled(family, consumers, protocol=PROTOCOL)
         family = gauge("global_publishers", "Current number of connections that have published")
         yield labelled(family, publishers, protocol=PROTOCOL)
+        yield GaugeMetricFamily(
+            "fluffle_queues_crashed",
+            "Queues that hand out nothing, since what is next cannot be read",
+            value=sum(queue.damage is not None for _, queue in queues),
+        )
         for name, text, value in QUEUE_GAUGES:
             family = gauge(f"queue_{name}", text)
             if self._per_object:

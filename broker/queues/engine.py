@@ -23,7 +23,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
 from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
-from fluffle.broker.queues.journal import Journal, Spill
+from fluffle.broker.queues.journal import Damage, Journal, Spill
 from fluffle.broker.queues.lane import Lane, Taken
 
 BURST_BYTES = 1_048_576
@@ -57,8 +57,10 @@ class Queue:
     __slots__ = (
         "_lane",
         "_next_sequence",
+        "_on_crash",
         "_touch",
         "_turns",
+        "damage",
         "debtors",
         "in_exclusive_use",
         "in_flight",
@@ -75,8 +77,14 @@ class Queue:
         owner: object | None = None,
         journal: Journal | None = None,
         spill: Spill | None = None,
+        on_crash: Callable[[Queue], None] | None = None,
     ) -> None:
         self.spec = spec
+        self.damage: Damage | None = None
+        """What is next and cannot be read.  The queue has crashed: it takes messages, as safely as
+        ever, and hands out none until `repair` or `purge`."""
+        self._on_crash = on_crash
+        """Told when that happens, and when all that was handed out before has been delivered."""
         self.journal = journal
         """Told of persistent messages; None for a queue that ends with the process."""
         self.owner = owner
@@ -160,12 +168,24 @@ class Queue:
         handouts: list[Handout] = []
         while lane.count:
             available = lane.available(BURST_BYTES)
+            if not available:
+                self._crash(is_told=not handouts)
+                break
             served = self._turns.next_with_room(available)
             if not served:
                 break
             rounds = min(available // len(served), *(room for _, room in served))
             handouts += self._share(lane.take(rounds * len(served)), served)
         return handouts
+
+    def _crash(self, *, is_told: bool) -> None:
+        """What is next is damaged; what was handed out with this call must leave before."""
+        if not is_told:
+            self._touch(self)
+        elif self.damage is None:
+            self.damage = self._lane.damage
+            if self._on_crash is not None:
+                self._on_crash(self)
 
     def _share(self, taken: Taken, served: list[tuple[Consumer, int]]) -> list[Handout]:
         """Deal a run out to the consumers, the first message to the first and so on."""
@@ -206,8 +226,14 @@ class Queue:
                 break
 
     def get(self, holder: Holder) -> Handout | None:
-        """Hand out the next message to `holder` (basic.get), if there is one."""
+        """Hand out the next message to `holder` (basic.get), if there is one.
+
+        Nor is there if `damage` is set then.
+        """
         if not self._lane.count:
+            return None
+        if not self._lane.available(1):
+            self._crash(is_told=True)
             return None
         taken = self._lane.take(1)
         self._pay(1)
@@ -250,8 +276,23 @@ class Queue:
             self._touch(self)
 
     def purge(self) -> int:
-        """Drop every ready message; how many there were."""
+        """Drop every ready message, damaged or not; how many there were."""
         dropped = self._lane.clear()
+        self.damage = None
+        self._pay(dropped)
+        return dropped
+
+    def repair(self) -> int:
+        """Drop the damaged messages that are next, and go on; how many they were.
+
+        `damage` is still set when it cannot be told where they end.
+        """
+        lane, dropped = self._lane, 0
+        while lane.damage is not None and (given_up := lane.drop_damaged()):
+            dropped += given_up
+            if lane.count:
+                lane.available(1)
+        self.damage = lane.damage
         self._pay(dropped)
         return dropped
 

@@ -55,6 +55,30 @@ class Recovery:
     """Messages with lower numbers may have been handed out before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Messages that were written together and cannot be read."""
+
+    place: str
+    """Where on disk, for people."""
+    what: str
+    """How it is known."""
+    first: int = 0
+    """Of the first message."""
+    stop: int = 0
+    """Behind the last one."""
+    count: int = 0
+    """How many of them are not settled; 0 if nobody knows how far it goes."""
+
+
+class Unreadable(Exception):
+    """What is asked for begins with damage."""
+
+    def __init__(self, damage: Damage) -> None:
+        super().__init__(f"{damage.place}: {damage.what}")
+        self.damage = damage
+
+
 class Journal(Protocol):
     """The log of one queue."""
 
@@ -93,10 +117,13 @@ class Journal(Protocol):
         """A stretch that began apart, durable and with nothing settled, has left memory."""
 
     def load(self, first: int, stop: int) -> list[Loaded]:
-        """Read back a stretch that was evicted or recovered: what of it is not settled."""
+        """Read back a stretch that was evicted or recovered: what of it is not settled.
+
+        As far as it can be read; raises `Unreadable` if that is nothing.
+        """
 
     def discarded(self, first: int, stop: int) -> None:
-        """A stretch that is not in memory is done with."""
+        """A stretch that is not in memory, readable or not, is done with."""
 
     def drop(self) -> None:
         """The queue is gone: so is all that was written of it."""
@@ -124,7 +151,7 @@ class Spill(Protocol):
         """Write messages; under which number they are found."""
 
     def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
-        """Read back what is durable."""
+        """Read back what is durable.  Raises `Unreadable`."""
 
     def forget(self, index: int) -> None:
         """They are not wanted any more."""

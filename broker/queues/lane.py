@@ -23,7 +23,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import groupby, islice
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.journal import Journal, Loaded, Recovery, Spill
+from fluffle.broker.queues.journal import Damage, Journal, Loaded, Recovery, Spill, Unreadable
 
 SEGMENT_MESSAGES_MAX = 1024
 SEGMENT_BYTES_MAX = 1_048_576
@@ -155,6 +155,7 @@ class Lane:
         "_returned",
         "_spill",
         "count",
+        "damage",
     )
 
     def __init__(self, journal: Journal | None = None, spill: Spill | None = None) -> None:
@@ -169,6 +170,8 @@ class Lane:
         """Messages with lower numbers were there before the node last ended."""
         self.count = 0
         """Messages that can be taken."""
+        self.damage: Damage | None = None
+        """What the first segment begins with, if it cannot be read: it stays where it is."""
 
     def recover(self, recovery: Recovery) -> None:
         """Begin with what a journal holds; the lane must be empty."""
@@ -271,15 +274,24 @@ class Lane:
         self.count += len(contents)
 
     def available(self, bytes_max: int) -> int:
-        """How many `take` would give at most, keeping to about `bytes_max` but at least one."""
+        """How many `take` would give at most, keeping to about `bytes_max` but at least one.
+
+        0 if what is next turns out to be damaged.
+        """
         if self._returned:
             return self._oldest_returned()  # it went out in one run, so it is not too large
-        segment = self._front()
+        if self.damage is not None:
+            return 0
+        try:
+            segment = self._front()
+        except Unreadable as error:
+            self.damage = error.damage
+            return 0
         mean_bytes = segment.content_bytes // segment.count + 1
         return min(segment.count - segment.head, bytes_max // mean_bytes or 1)
 
     def take(self, count: int) -> Taken:
-        """The next messages, at most `count`; the lane must not be empty."""
+        """The next messages, at most `count`; `available` must have said that there are some."""
         if self._returned:
             return self._take_returned(count)
         segment = self._front()
@@ -323,16 +335,21 @@ class Lane:
         segment.place = Place.MEMORY
 
     def _load(self, segment: Segment) -> None:
-        """Read the first segment from the journal; where some is settled it becomes several."""
+        """Read the first segment from the journal; where some is settled it becomes several.
+
+        What lies behind damage stays on disk, as a segment that begins with it.
+        """
         assert self._journal is not None
         loaded = self._journal.load(segment.first_sequence, segment.stop_sequence)
         found = sum(len(part.contents) for part in loaded)
-        assert found == segment.count, f"{segment.count} messages were stored, {found} are there"
+        assert 0 < found <= segment.count, f"{segment.count} messages stored, {found} there"
         parts = [piece for part in loaded for piece in _split_at(part, self._redelivered_below)]
         is_whole = (
             len(parts) == 1 and segment.count == segment.stop_sequence - segment.first_sequence
         )
         self._ready.popleft()
+        if found < segment.count:
+            self._ready.appendleft(_behind(segment, loaded[-1], found))
         for part in reversed(parts):
             size_bytes = sum(map(len, part.contents))
             again = Segment(
@@ -368,6 +385,30 @@ class Lane:
             is_recorded=run.is_recorded,
         )
 
+    def drop_damaged(self) -> int:
+        """Give up what is damaged, and nothing else; how many messages that was.
+
+        0 if it cannot be told how far it goes: then only `clear` helps.
+        """
+        damage, segment = self.damage, self._ready[0]
+        assert damage is not None, "nothing is damaged"
+        dropped = segment.count if segment.spilled_at else damage.count
+        if not dropped:
+            return 0
+        self.damage = None
+        if segment.spilled_at:
+            assert self._spill is not None
+            self._spill.forget(segment.spilled_at)
+        else:
+            assert self._journal is not None
+            self._journal.discarded(damage.first, damage.stop)
+            segment.first_sequence = damage.stop
+        segment.count -= dropped
+        if not segment.count:
+            self._ready.popleft()
+        self.count -= dropped
+        return dropped
+
     def first_unseen(self, next_sequence: int) -> int:
         """The lowest sequence number that was never taken; `next_sequence` if there is none."""
         for segment in self._ready:
@@ -379,6 +420,7 @@ class Lane:
     def clear(self) -> int:
         """Forget every message that can be taken; how many there were."""
         dropped, self.count = self.count, 0
+        self.damage = None
         for segment in self._ready:
             if segment.spilled_at and self._spill is not None:
                 self._spill.forget(segment.spilled_at)
@@ -402,6 +444,16 @@ class Lane:
                 if segment.is_recorded:
                     first_ready = segment.first_sequence + segment.head
                     journal.settled(range(first_ready, segment.stop_sequence))
+
+
+def _behind(segment: Segment, last: Loaded, found: int) -> Segment:
+    """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
+    first = last.first_sequence + len(last.contents)
+    rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
+    rest.count = segment.count - found
+    rest.stop_sequence = segment.stop_sequence
+    rest.place = Place.DISK
+    return rest
 
 
 def _is_only_in_journal(segment: Segment) -> bool:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.errors import NotAllowed, NotImplementedHere, PreconditionFailed
+from fluffle.broker.errors import (
+    NotAllowed,
+    NotFound,
+    NotImplementedHere,
+    PreconditionFailed,
+)
 from fluffle.broker.queues.arguments import consumer_arguments
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Outcome
@@ -93,6 +98,7 @@ def on_consume(channel: Channel, method: Method) -> None:
         return
     tag = new_tag(channel, method.consumer_tag)
     queue = channel.readable_queue(method.queue)
+    check_running(channel, queue)
     arguments = consumer_arguments(
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
@@ -111,6 +117,15 @@ def on_consume(channel: Channel, method: Method) -> None:
     channel.subscriptions[tag] = subscription
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
+
+
+def check_running(channel: Channel, queue: Queue) -> None:
+    """NotFound, as with RabbitMQ, for a queue that came upon damage."""
+    if queue.damage is not None:
+        raise NotFound(
+            f"queue '{queue.name}' in vhost '{channel.session.vhost.name}' has crashed and failed "
+            "to restart"
+        )
 
 
 def new_tag(channel: Channel, tag: str) -> str:
@@ -158,7 +173,10 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
     queue = channel.readable_queue(method.queue)
-    handout = queue.get(Getter(channel, queue, no_ack=method.no_ack))
+    handout = None
+    if queue.damage is None:
+        handout = queue.get(Getter(channel, queue, no_ack=method.no_ack))
+    check_running(channel, queue)
     if handout is None:
         channel.session.traffic.from_queues.get_empty += 1
         channel.reply(make(Basic.GetEmpty))

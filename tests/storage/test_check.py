@@ -75,7 +75,7 @@ def test_more_than_a_slice_is_inspected(host: Host) -> None:
     ("table", "key", "at", "message"),
     [
         (Table.HOT, b"\0" * 7 + b"\2", 30, "record 2: head and rows do not match"),
-        (Table.HOT, b"\0" * 7 + b"\2", 300, "record 2: the bytes of group 2 index 1 part 0 do not"),
+        (Table.HOT, b"\0" * 7 + b"\2", 300, "record 2, group 2 index 1 part 0: the bytes do not"),
         (Table.COLD, b"\0" * 7 + b"\1" + b"\0" * 7 + b"\1\0\0", 25, "group 1 index 1 part 0: the"),
     ],
 )

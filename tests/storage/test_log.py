@@ -229,7 +229,7 @@ def test_damage_of_a_payload_is_reported_when_it_is_read() -> None:
         value = bytes(view.get(Table.HOT, (1).to_bytes(8, "big")) or b"")
     disk.flip(Table.HOT, (1).to_bytes(8, "big"), value.index(b"entry 2"))
     assert host.read(1, 1, 2) == {1: b"entry 1"}
-    with pytest.raises(Corrupt, match="record 1: the bytes of group 1 index 2 part 0 do not match"):
+    with pytest.raises(Corrupt, match="record 1, group 1 index 2 part 0: the bytes do not match"):
         host.read(1)
 
 
@@ -296,7 +296,7 @@ def test_damage_of_the_head_of_a_record_is_damage_of_what_is_read_from_it() -> N
     host = Host(lambda: disk)
     host.append(1, 1, 2)
     disk.flip(Table.HOT, SEQUENCE.pack(1), 0)
-    with pytest.raises(CorruptEntry, match="table hot, record 1: this is record") as caught:
+    with pytest.raises(CorruptEntry, match="table hot, record 1, group 1 index 2:") as caught:
         host.read(1, 2)
     assert (caught.value.group, caught.value.index) == (1, 2)
 

@@ -21,8 +21,8 @@ from tests.support.edge import Edge
 class Desk:
     """A node's edge, its parts, and somebody who asks."""
 
-    def __init__(self, data_dir: Path = Path("data")) -> None:
-        self.edge = Edge()
+    def __init__(self, data_dir: Path = Path("data"), *, edge: Edge | None = None) -> None:
+        self.edge = edge or Edge()
         self.clock = ManualClock(now_ms=5_000)
         services = self.edge.services
         touch = self.edge.turn.touch_queue

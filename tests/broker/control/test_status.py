@@ -31,6 +31,7 @@ def test_what_a_node_says_of_itself(tmp_path: Path) -> None:
         "vhosts": 1,
         "users": 2,
         "queues": 1,
+        "queues_crashed": 0,
         "connections": 1,
         "channels": 1,
     }
