@@ -168,6 +168,8 @@ def _take_data_dir(data_dir: Path) -> BinaryIO:
     try:
         data_dir.parent.mkdir(parents=True, exist_ok=True)
         data_dir.mkdir(mode=0o700, exist_ok=True)
+        if os.statvfs(data_dir).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if not os.access(data_dir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return lock(data_dir / LOCK_FILE)

@@ -39,6 +39,7 @@ from fluffle.storage.layout import (
     format_number,
     format_value,
 )
+from fluffle.storage.pages import check_complete, check_pages
 
 Databases = dict[Table, "lmdb._Database"]
 
@@ -67,12 +68,13 @@ META_BYTES = 8192
 class Environment:
     """An open store.  `commit` may run in another thread than everything else."""
 
-    __slots__ = ("_capacity_bytes", "_commits", "_databases", "_environment", "_lock")
+    __slots__ = ("_capacity_bytes", "_commits", "_databases", "_environment", "_file", "_lock")
 
     def __init__(
         self, environment: lmdb.Environment, lock: int | None, databases: Databases
     ) -> None:
         self._environment = environment
+        self._file = Path(environment.path()) / DATA_FILE
         self._lock = lock
         self._databases = databases
         self._capacity_bytes = _capacity_bytes(environment)
@@ -85,27 +87,32 @@ class Environment:
 
     @contextlib.contextmanager
     def view(self) -> Iterator["LmdbView"]:
+        view: LmdbView | None = None
         try:
             with self._environment.begin(buffers=True) as transaction:
-                yield LmdbView(transaction, self._databases)
+                view = LmdbView(transaction, self._databases)
+                yield view
         except lmdb.Error as error:
-            raise _storage_error(error) from error
+            raise _storage_error(error, self._file, view.table if view else None) from error
 
     def commit(self, work: Work) -> Outcome:
+        touched: Table | None = None
         try:
             with self._environment.begin(write=True) as transaction:
+                touched = Table.COLD
                 finished, trimmed = self._trim(transaction, work)
-                for table, key in work.removes:
-                    transaction.delete(key, db=self._databases[table])
-                for table, key, value in work.puts:
-                    self._put(transaction, table, key, value)
+                for touched, key in work.removes:
+                    transaction.delete(key, db=self._databases[touched])
+                for touched, key, value in work.puts:
+                    self._put(transaction, touched, key, value)
+                touched = None
                 used = _used_bytes(transaction, self._databases)
             self._capacity_bytes = _capacity_bytes(self._environment)
             self._commits += 1
             if self._commits % READER_CHECK_COMMITS == 0:
                 self._environment.reader_check()
         except lmdb.Error as error:
-            raise _storage_error(error) from error
+            raise _storage_error(error, self._file, touched) from error
         return Outcome(finished, trimmed, used)
 
     def close(self) -> None:
@@ -139,17 +146,21 @@ class Environment:
 class LmdbView:
     """One read transaction."""
 
-    __slots__ = ("_databases", "_transaction")
+    __slots__ = ("_databases", "_transaction", "table")
 
     def __init__(self, transaction: lmdb.Transaction, databases: Databases) -> None:
         self._transaction = transaction
         self._databases = databases
+        self.table: Table | None = None
+        """What was asked for last."""
 
     def get(self, table: Table, key: bytes) -> Bytes | None:
+        self.table = table
         value: Bytes | None = self._transaction.get(key, db=self._databases[table])
         return value
 
     def scan(self, table: Table, first: bytes, stop: bytes | None) -> Iterator[tuple[Bytes, Bytes]]:
+        self.table = table
         cursor = self._transaction.cursor(db=self._databases[table])
         if not cursor.set_range(first):
             return
@@ -159,6 +170,7 @@ class LmdbView:
             yield key, value
 
     def last_key(self, table: Table, stop: bytes | None) -> bytes | None:
+        self.table = table
         cursor = self._transaction.cursor(db=self._databases[table])
         found = cursor.set_range(stop) if stop is not None else False
         if not (cursor.prev() if found else cursor.last()):
@@ -190,6 +202,7 @@ def _open_locked(directory: Path, *, map_bytes: int) -> Environment:
         _forget_cached_meta(folder / DATA_FILE)
         environment = _open(folder, map_bytes=map_bytes)
         try:
+            check_complete(folder / DATA_FILE, **_extent(environment))
             if _format(environment, directory) < FORMAT:
                 _upgrade(environment)
             databases = _databases(environment)
@@ -199,7 +212,7 @@ def _open_locked(directory: Path, *, map_bytes: int) -> Environment:
         return Environment(environment, lock, databases)
     except lmdb.Error as error:
         os.close(lock)
-        raise _storage_error(error) from error
+        raise _storage_error(error, folder / DATA_FILE) from error
     except BaseException:
         os.close(lock)
         raise
@@ -216,6 +229,8 @@ def read_environment(directory: Path) -> Environment:
     try:
         environment = _open(folder, map_bytes=MAP_BYTES, readonly=True)
         try:
+            with environment.begin():  # a node may be running: it takes no page that is read
+                check_pages(folder / DATA_FILE, **_extent(environment))
             if (found := _format(environment, directory)) < FORMAT:
                 raise OlderFormat(directory, found, FORMAT)
             databases = _databases(environment)
@@ -223,7 +238,7 @@ def read_environment(directory: Path) -> Environment:
             environment.close()
             raise
     except lmdb.Error as error:
-        raise _storage_error(error) from error
+        raise _storage_error(error, folder / DATA_FILE) from error
     return Environment(environment, None, databases)
 
 
@@ -336,10 +351,18 @@ def _capacity_bytes(environment: lmdb.Environment) -> int:
     return min(int(environment.info()["map_size"]), there)
 
 
-def _storage_error(error: lmdb.Error) -> StorageError:
-    """What LMDB says, as one of ours."""
+def _extent(environment: lmdb.Environment) -> dict[str, int]:
+    """What must be known of a file to check its pages."""
+    return {
+        "page_bytes": environment.stat()["psize"],
+        "last_page": environment.info()["last_pgno"],
+    }
+
+
+def _storage_error(error: lmdb.Error, file: Path, table: Table | None = None) -> StorageError:
+    """What LMDB says of a file, and of a table of it if that is known, as one of ours."""
     if isinstance(error, lmdb.MapFullError) or os.strerror(errno.ENOSPC) in str(error):
         return DiskFull(f"no room for a commit: {error}")
     if isinstance(error, DAMAGE):
-        return Corrupt("pages of the store", str(error))
+        return Corrupt(f"{file}, table {table.value.decode()}" if table else str(file), str(error))
     return StorageError(str(error))

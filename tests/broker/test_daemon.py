@@ -273,6 +273,22 @@ def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path, log: io.Str
     )
 
 
+def test_a_file_system_that_nobody_may_write_to_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """Not `Permission denied`, which sends root looking for permissions."""
+    values = list(os.statvfs(tmp_path))
+    values[8] |= os.ST_RDONLY
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(values))
+    config = Config(data_dir=tmp_path, listen=LOOPBACK)
+    assert run(config, lambda config: FakeNode(config, terminate)) == 1
+    (only,) = events(log)
+    assert only["reason"] == (
+        f"cannot keep data in {tmp_path} (Read-only file system); "
+        "name another place with --data-dir"
+    )
+
+
 NEVER_STOPS = """
 import asyncio, os, signal, sys
 from pathlib import Path

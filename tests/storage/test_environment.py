@@ -254,7 +254,8 @@ def test_pages_that_cannot_be_read_are_fatal_to_upkeep(
     host.append(1, 1)
     monkeypatch.setattr(LmdbView, "get", fail_reading)
     host.append(1, 2, payload=bytes(600))
-    assert [str(error) for error in host.fatal] == ["corrupt: pages of the store: page 7"]
+    file = tmp_path / STORE_FOLDER / DATA_FILE
+    assert [str(error) for error in host.fatal] == [f"corrupt: {file}: page 7"]
     assert host.told == [""]
     environment.close()
 
