@@ -136,3 +136,17 @@ def test_definitions_go_round_through_a_running_node(rabbitmq: RabbitMQ, tmp_pat
         assert names <= {user["name"] for user in exported["users"]}
         rabbitmq.import_definitions(exported)
         assert "Traceback" not in daemon.log
+
+
+def test_an_export_for_rabbitmq_is_imported_where_another_stops(
+    rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
+    with Daemon(tmp_path / "data") as daemon:
+        fluffle_says(daemon, "users", "add", "modern", "secret", "--algorithm", "argon2")
+        within = json.loads(fluffle_says(daemon, "definitions", "export"))
+        without = json.loads(fluffle_says(daemon, "definitions", "export", "--for-rabbitmq"))
+    with pytest.raises(RuntimeError, match="import_definitions"):
+        rabbitmq.import_definitions(within)
+    rabbitmq.import_definitions(without)
+    assert "modern" in rabbitmq.ctl("-q", "list_users")
+    rabbitmq.ctl("delete_user", "modern")
