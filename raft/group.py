@@ -139,7 +139,8 @@ class Group:
     def compact(self, index: int, live: Ranges, state_bytes: bytes) -> None:
         """Take a snapshot of the image as it was after `index`, which was applied.
 
-        `live` are the indexes up to there whose entries it still needs; the others are deleted.
+        `live` are the indexes up to there whose entries it still needs; the others are deleted, and
+        so cannot be among those of a later one.
         """
         state, log = self._state, self._state.log
         if not log.floor < index <= log.applied or state.restore_due or state.quarantine:
@@ -154,7 +155,9 @@ class Group:
         write = state.pending()
         write.snapshot = NewSnapshot(meta, state_bytes)
         before = log.snapshot.live.plus(Ranges.of((log.floor + 1, index + 1)))
-        write.deletes += list(before.minus(live))
+        dead = before.minus(live)
+        assert len(before) - len(dead) == len(live), "an entry that is gone is called live"
+        write.deletes += list(dead)
         state.compacting = (0, meta)
 
     def entries_read(self, number: int, entries: Sequence[Entry]) -> None:

@@ -115,8 +115,13 @@ class Host:
         return True
 
     def snapshot(self, group: GroupId = GROUP, dead: Iterable[int] = ()) -> None:
-        """Take a snapshot of all that is applied; `dead` are indexes that are done with."""
-        gone, items = set(dead), self.applied[group]
+        """Take a snapshot of all that is applied; `dead` are indexes that are done with.
+
+        What an earlier one left out is off the disk, and so stays out.
+        """
+        before, items = self.disk.groups[group].snapshot, self.applied[group]
+        assert before is not None
+        gone = {*dead, *(i for i, *_ in items if i <= before.index and i not in before.live)}
         live = Ranges.joined((index, index + 1) for index, _, _ in items if index not in gone)
         state = json.dumps([(i, t, p.hex()) for i, t, p in items]).encode()
         index = self.status(group).applied

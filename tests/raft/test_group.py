@@ -144,3 +144,18 @@ def test_followers_can_hear_of_commits_at_once() -> None:
     cluster.propose("y")
     cluster.settle()
     assert cluster.data("b") == ["x", "y"]
+
+
+def test_what_one_snapshot_left_out_cannot_be_live_in_a_later_one() -> None:
+    """Its entry is off the disk: whoever needed the snapshot would wait for it for ever."""
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.propose("two", "three")
+    cluster.advance(500)
+    index = a.status().applied
+    a.do(lambda: a.group().compact(index, Ranges.of((index, index + 1)), b""))
+    cluster.propose("four")
+    cluster.advance(500)
+    with pytest.raises(AssertionError, match="gone"):
+        a.group().compact(index + 1, Ranges.of((index - 1, index + 2)), b"")
