@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Sender:
-    """One snapshot to one follower.  Invariant: what was sent is at or behind what was stored."""
+    """One snapshot to one follower.  Invariant: what was stored is no more than what was sent."""
 
     __slots__ = (
         "has_answer", "meta", "offer_round", "sent_offset", "sent_through", "state_since_ms",
@@ -59,10 +59,14 @@ class Sender:
         self.under_way.clear()
 
     def arrived(self, through: int, offset: int) -> None:
-        """The follower has this much of what was sent."""
+        """The follower has this much, by an earlier way maybe more than was sent on this one."""
         if (through, offset) > self.stored:
             self.stored = through, offset
             self.under_way = [chunk for chunk in self.under_way if chunk > self.stored]
+
+    @property
+    def is_overtaken(self) -> bool:
+        return self.stored > (self.sent_through, self.sent_offset)
 
 
 def pump(state: State, leading: Leading, peer: Progress) -> bool:
@@ -211,6 +215,9 @@ def on_snapshot_progress(state: State, node: NodeId, answer: SnapshotProgress) -
             sender.go_on_from(answer.entries_through, answer.offset)
     else:
         sender.arrived(answer.entries_through, answer.offset)
+        if sender.is_overtaken:
+            sender.go_on_from(*sender.stored)
+            peer.read_number = None  # what is being read is there already
     peer.retry_ms = state.node.tuning.retry_ms
     peer.retry_at_ms = state.node.now_ms + peer.retry_ms
     state.touch()

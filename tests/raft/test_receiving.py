@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fluffle.raft.messages import SnapshotChunk
+from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.output import Output
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
@@ -155,3 +155,32 @@ def test_lost_chunks_are_sent_again() -> None:
             break
     assert lost == 5
     assert cluster.data("c") == cluster.data("a")
+
+
+def test_an_answer_that_is_ahead_of_what_was_sent_moves_the_sender_on() -> None:
+    """After a new offer an old answer may come before the one to it: then it began too early."""
+    cluster, c = behind()
+    bring_back(cluster, c)
+    run_until(cluster, lambda: len(staged(c)) >= 8)
+    cluster.network.clear()
+    a = cluster["a"]
+    a.do(lambda: a.raft.link_down("c"))
+    a.do(lambda: a.raft.link_up("c"))
+    run_until(cluster, lambda: any(isinstance(m, SnapshotOffer) for *_, m in cluster.network))
+    _, _, offer = next(sent for sent in cluster.network if isinstance(sent[2], SnapshotOffer))
+    assert isinstance(offer, SnapshotOffer)
+    old = SnapshotProgress(
+        GROUP, offer.term, 1, 1, offer.index, offer.index_term, offer.state_crc, 3, 0, offer.round
+    )  # fmt: skip
+    chunks: list[SnapshotChunk] = []
+
+    def see(host: Host, output: Output) -> None:
+        chunks.extend(m for m in output.messages.get("c", []) if isinstance(m, SnapshotChunk))
+
+    cluster.on_output = see
+    a.do(lambda: a.raft.receive("c", [old]))
+    cluster.advance(2_000)
+    assert cluster.data("c") == cluster.data("a")
+    for chunk in chunks:
+        indexes = [entry.index for entry in chunk.entries]
+        assert all(chunk.entries_from <= index <= chunk.entries_through for index in indexes)
