@@ -185,9 +185,10 @@ def _take_data_dir(data_dir: Path) -> BinaryIO:
 
 
 def _cannot_keep(data_dir: Path, error: OSError) -> StartFailed:
-    return StartFailed(
-        f"cannot keep data in {data_dir} ({error.strerror}); name another place with --data-dir"
-    )
+    remedy = "name another place with --data-dir"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        remedy = f"free some space where it is, or {remedy}"
+    return StartFailed(f"cannot keep data in {data_dir} ({error.strerror}); {remedy}")
 
 
 def _tell_manager(state: str) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.logs import event
+from fluffle.storage import reserve
 
 PERIOD_S = 1.0
 """A disk that takes 2 GB/s, and is written to by others too, loses that much in between."""
+
+ROOM_FOR_RESERVE_BYTES = 2 * reserve.RESERVED_BYTES
+"""Above the limit: a reserve must not raise the alarm by itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ class Timer(Protocol):
 
 
 class DiskWatch:
-    """Compares the space that is free with a limit, once a second."""
+    """Compares the space that is free with a limit, once a second, and keeps a reserve of it."""
 
     __slots__ = ("_alarms", "_call_later", "_folder", "_limit_bytes", "_timer")
 
@@ -46,6 +49,12 @@ class DiskWatch:
             available < self._limit_bytes
         ):
             self._tell(available)
+        if (
+            available is not None
+            and self._timer is not None  # not at once: a start has other things to do
+            and available >= self._limit_bytes + ROOM_FOR_RESERVE_BYTES
+        ):
+            reserve.keep(self._folder)
         self._timer = self._call_later(PERIOD_S, self.start)
 
     def stop(self) -> None:
@@ -68,7 +77,6 @@ class DiskWatch:
 def free_bytes(folder: Path) -> int | None:
     """What this process may still write there; None when the folder cannot be asked."""
     try:
-        status = os.statvfs(folder)
+        return reserve.free_bytes(folder)
     except OSError:
         return None
-    return status.f_bavail * status.f_frsize

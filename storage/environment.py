@@ -40,6 +40,7 @@ from fluffle.storage.layout import (
     format_value,
 )
 from fluffle.storage.pages import check_complete, check_pages
+from fluffle.storage.reserve import free_bytes, give_up_if_low
 
 Databases = dict[Table, "lmdb._Database"]
 
@@ -54,6 +55,10 @@ MAP_BYTES = 1 << 40
 
 RESERVE_BYTES = 1 << 26
 """Kept for deletions, which need fresh pages before they free any."""
+
+NO_ROOM_BYTES = 1 << 20
+"""With less than this free an error in writing is no riddle: LMDB calls it one of the device when
+only a part could be written."""
 
 READERS_MAX = 16
 READER_CHECK_COMMITS = 4096
@@ -98,6 +103,7 @@ class Environment:
     def commit(self, work: Work) -> Outcome:
         touched: Table | None = None
         try:
+            give_up_if_low(self._file.parents[1])
             with self._environment.begin(write=True) as transaction:
                 touched = Table.COLD
                 finished, trimmed = self._trim(transaction, work)
@@ -195,6 +201,7 @@ def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environm
 def _open_locked(directory: Path, *, map_bytes: int) -> Environment:
     """The same; raises `OSError` too."""
     folder = directory / STORE_FOLDER
+    give_up_if_low(directory)
     lock = _lock(directory)
     try:
         if not folder.exists():
@@ -267,8 +274,8 @@ def _lock(directory: Path) -> int:
         owner = os.read(lock, 32).strip()
         os.close(lock)
         raise StoreInUse(directory, int(owner) if owner.isdigit() else None) from None
-    os.ftruncate(lock, 0)
-    os.write(lock, b"%d\n" % os.getpid())
+    # In this order, because on a disk that is full there may be no block but the one that is there.
+    os.ftruncate(lock, os.pwrite(lock, b"%d\n" % os.getpid(), 0))
     return lock
 
 
@@ -361,8 +368,14 @@ def _extent(environment: lmdb.Environment) -> dict[str, int]:
 
 def _storage_error(error: lmdb.Error, file: Path, table: Table | None = None) -> StorageError:
     """What LMDB says of a file, and of a table of it if that is known, as one of ours."""
-    if isinstance(error, lmdb.MapFullError) or os.strerror(errno.ENOSPC) in str(error):
-        return DiskFull(f"no room for a commit: {error}")
+    if isinstance(error, lmdb.MapFullError) or _is_no_room(str(error), file.parent):
+        return DiskFull(f"no room for a commit to {file} ({error}); free some space there")
     if isinstance(error, DAMAGE):
         return Corrupt(f"{file}, table {table.value.decode()}" if table else str(file), str(error))
     return StorageError(str(error))
+
+
+def _is_no_room(text: str, folder: Path) -> bool:
+    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text:
+        return True
+    return os.strerror(errno.EIO) in text and free_bytes(folder) < NO_ROOM_BYTES

@@ -10,7 +10,8 @@ import pytest
 
 from fluffle.broker import disk
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.disk import PERIOD_S, DiskWatch, free_bytes
+from fluffle.broker.disk import PERIOD_S, ROOM_FOR_RESERVE_BYTES, DiskWatch, free_bytes
+from fluffle.storage import reserve
 from tests.support.fakes import Scheduler
 
 
@@ -65,3 +66,18 @@ def test_free_space_is_what_the_system_says(tmp_path: Path) -> None:
     assert free is not None
     assert 0 < free <= status.f_blocks * status.f_frsize
     assert free_bytes(tmp_path / "none") is None
+
+
+def test_a_reserve_is_kept_where_it_raises_no_alarm(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Path] = []
+    monkeypatch.setattr(reserve, "keep", kept.append)
+    enough = 100 + ROOM_FOR_RESERVE_BYTES
+    machine.free_bytes = enough
+    machine.watch.start()
+    assert kept == [], "a start has other things to do"
+    for free, count in ((enough - 1, 0), (None, 0), (enough, 1)):
+        machine.free_bytes = free
+        machine.scheduler.advance(PERIOD_S)
+        assert kept == [Path("data")] * count

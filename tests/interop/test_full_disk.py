@@ -1,0 +1,78 @@
+"""A node on a file system of its own that others fill or that nobody may write to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import amqp
+import pytest
+
+from fluffle.storage.reserve import keep
+from tests.support.daemon import COMMAND, Daemon
+from tests.support.require import require, unavailable
+
+MESSAGES = 500
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        unavailable("only root may mount a file system")
+    command = [require("mount"), "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        unavailable(f"a file system cannot be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run([require("umount"), "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave nothing."""
+    with suppress(OSError), (disk / "filler").open("ab", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    assert os.statvfs(disk).f_bavail == 0
+
+
+def test_a_node_on_a_full_disk_can_be_emptied_and_started_again(disk: Path) -> None:
+    daemon = Daemon(disk)
+    with daemon, amqp.Connection(f"127.0.0.1:{daemon.port}", confirm_publish=True) as connection:
+        channel = connection.channel()
+        channel.queue_declare("q", durable=True, auto_delete=False)
+        for number in range(MESSAGES):
+            message = amqp.Message(f"{number} " + "x" * 1000, delivery_mode=2)
+            channel.basic_publish(message, routing_key="q")
+        keep(disk)
+        fill(disk)
+        for number in range(MESSAGES // 2):
+            message = channel.basic_get("q")
+            assert message.body.split()[0] == str(number)
+            channel.basic_ack(message.delivery_tag)
+    (disk / "filler").unlink()
+    keep(disk)
+    fill(disk)
+    with daemon, amqp.Connection(f"127.0.0.1:{daemon.port}") as connection:
+        channel = connection.channel()
+        for number in range(MESSAGES // 2, MESSAGES):
+            message = channel.basic_get("q", no_ack=True)
+            assert message.body.split()[0] == str(number)
+        assert channel.queue_purge("q") == 0
+    assert "alarm_raised" in daemon.log
+    assert "critical" not in daemon.log
+
+
+def test_a_file_system_that_nobody_may_write_to_is_called_so(disk: Path) -> None:
+    with Daemon(disk):
+        pass
+    subprocess.run([require("mount"), "-o", "remount,ro", str(disk)], check=True)
+    command = [*COMMAND, "--data-dir", str(disk)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"cannot keep data in {disk} (Read-only file system)" in done.stdout + done.stderr
