@@ -33,7 +33,8 @@ class Faults:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._is_over = False
+        self._ended = 0
+        """How often all that was going on was ended at once."""
 
     def follow(self, plan: Collection[Fault]) -> None:
         for fault in plan:
@@ -43,17 +44,21 @@ class Faults:
         clockwork = self._cluster.clockwork
         undo = KINDS[fault.kind](self._cluster, clockwork.chance(f"fault {fault.number}"))
         if undo is not None:
-            clockwork.after(fault.lasts_us, self._end, undo)
+            clockwork.after(fault.lasts_us, self._end, undo, self._ended)
 
-    def _end(self, undo: Undo) -> None:
-        if not self._is_over:
+    def _end(self, undo: Undo, ended: int) -> None:
+        if ended == self._ended:
             undo()
 
-    def stop(self) -> None:
-        """All that can end, ends now; hurt disks are found out about."""
-        self._is_over = True
-        self._cluster.network.profile = self._cluster.network.profile.calmed()
+    def end_all(self) -> None:
+        """All that goes on ends now: what an end would do, as to go back, is not done any more."""
+        self._ended += 1
         heal(self._cluster)
+
+    def stop(self) -> None:
+        """For good; hurt disks are found out about."""
+        self._cluster.network.profile = self._cluster.network.profile.calmed()
+        self.end_all()
 
 
 def heal(cluster: Cluster) -> None:

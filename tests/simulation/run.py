@@ -130,7 +130,7 @@ class Run:
         """A majority is well and connected; of the others nothing is said.  It must serve."""
         cluster, clockwork = self.cluster, self.clockwork
         chance = clockwork.chance("calm")
-        heal(cluster)
+        self.faults.end_all()
         rough = cluster.network.profile
         cluster.network.profile = rough.calmed()
         names = chance.sample(cluster.names, len(cluster.names))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.clockwork import SECOND_US
+from tests.simulation.faults import Fault
 from tests.simulation.run import Account, Run
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
 
@@ -73,3 +75,17 @@ def test_leaving_out_a_fault_leaves_the_others_where_they_were() -> None:
     numbers = [fault.number for fault in whole]
     assert len(whole) > 1
     assert Run(1, 3, without=numbers[:1]).plan == whole[1:]
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_what_was_ended_does_not_come_back_into_the_calm(is_ended: bool) -> None:
+    run = Run(1, 3)
+    run.workload.create()
+    for name in run.cluster.names:
+        run.cluster.start(name)
+    run.faults.follow([Fault(0, "go back", 3 * SECOND_US, 2 * SECOND_US)])
+    run.clockwork.run(4 * SECOND_US)
+    if is_ended:
+        run.faults.end_all()
+    run.clockwork.run(6 * SECOND_US)
+    assert any(machine.is_hurt for machine in run.cluster.machines.values()) is not is_ended
