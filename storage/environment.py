@@ -201,9 +201,9 @@ def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environm
 def _open_locked(directory: Path, *, map_bytes: int) -> Environment:
     """The same; raises `OSError` too."""
     folder = directory / STORE_FOLDER
-    give_up_if_low(directory)
     lock = _lock(directory)
     try:
+        give_up_if_low(directory)
         if not folder.exists():
             _make(directory)
         _forget_cached_meta(folder / DATA_FILE)

@@ -64,8 +64,9 @@ def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -
     if damage is None:
         raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' has not crashed")
     if not drop_damaged:
+        count = damage.count or "some"
         raise PreconditionFailed(
-            f"{damage.count} messages of queue '{name}' in vhost '{vhost}' cannot be read "
+            f"{count} messages of queue '{name}' in vhost '{vhost}' cannot be read "
             f"({damage.place}: {damage.what}); they can only be dropped, with --drop-damaged"
         )
     dropped = queue.repair()
