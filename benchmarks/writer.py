@@ -137,6 +137,8 @@ class Driver:
         self._index = 0
         self._began = 0.0
         self.latencies: list[float] = []
+        self.is_running = asyncio.Event()
+        """Whoever commits has begun to: a process takes a while to start."""
         self.done: asyncio.Future[None] | None = None
 
     def submit(self) -> None:
@@ -152,6 +154,7 @@ class Driver:
 
     def _on_durable(self) -> None:
         self.latencies.append(time.perf_counter() - self._began)
+        self.is_running.set()
         if self.done is None:
             self._loop.call_soon(self.submit)
         elif not self.done.done():
@@ -181,6 +184,7 @@ async def drive(
     loop = asyncio.get_running_loop()
     driver, load = Driver(loop, store, scenario), Busy(loop)
     driver.submit()
+    await driver.is_running.wait()
     if busy:
         load.run()
     await asyncio.sleep(seconds / 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from tests.support.daemon import Daemon
 
 CALM_S = 2.0
 LOOK_PERIOD_S = 0.1
+HEARD_WITHIN_S = 60
 SLOW_USER = "slow"
 TOLD_MAX = 50
 """Violations that are printed."""
@@ -57,6 +59,13 @@ class Scene:
 
     def look(self) -> Sample:
         return look(self.node.pid)
+
+    def hear_all(self) -> None:
+        """Return once every line is counted that was logged before: lines come through a pipe."""
+        with socket.create_connection(("127.0.0.1", self.node.port)) as sock:
+            _, port = sock.getsockname()
+            heard = self.log.listen_for(f":{port} ->")
+        assert heard.wait(HEARD_WITHIN_S), "a connection was not logged"
 
     def storm(self, order: Order) -> tuple[Report, Sample]:
         """One storm; the largest of everything that was seen in it."""

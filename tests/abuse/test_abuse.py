@@ -31,8 +31,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_ends_as_it_must_and_costs_one_line(stage: Scene, kind: str) -> None:
     """No traceback, at most one line of complaint for each event, nothing that stays open."""
+    stage.hear_all()
     complaints = stage.log.complaints
     report, _worst = stage.storm(Order(seconds=0.0, threads=1, seed="1", kinds=(kind,), least=3))
+    stage.hear_all()
     tally = report[kind]
     assert (tally.attacks, tally.surprises) == (3, [])
     assert stage.log.tracebacks == []

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KEPT_LINES = 20
@@ -45,9 +46,21 @@ class LogCount:
     levels: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     tracebacks: list[str] = field(default_factory=list)
+    _awaited: str = ""
+    _is_heard: Event = field(default_factory=Event)
+
+    def listen_for(self, text: str) -> Event:
+        """Set once a line that has `text` in it was counted, and all before it."""
+        self._awaited, self._is_heard = text, Event()
+        return self._is_heard
 
     def hear(self, line: str) -> None:
         """Count one line."""
+        self._count(line)
+        if self._awaited and self._awaited in line:
+            self._is_heard.set()
+
+    def _count(self, line: str) -> None:
         match = LINE.match(line)
         level, name = match.groups() if match else ("none", line.strip()[:60])
         self.levels[level] += 1

@@ -13,7 +13,7 @@ from fluffle.broker.recording.encoding import encode_key
 from fluffle.storage.disk import Work
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.layout import FORMAT, FORMAT_KEY, Table, catalog_key, format_value
-from tests.support.daemon import COMMAND, Daemon
+from tests.support.daemon import COMMAND, Daemon, environment_for_nodes
 
 FLUFFLE = COMMAND[:3]
 QUEUE = "a queue with a name of its own"
@@ -35,7 +35,12 @@ def data_dir(tmp_path: Path) -> Path:
 def fluffle(*arguments: object) -> tuple[int, str]:
     """Exit code and output of a command that ends by itself."""
     done = subprocess.run(
-        [*FLUFFLE, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [*FLUFFLE, *map(str, arguments)],
+        env=environment_for_nodes(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -21,6 +21,11 @@ READY = r'(?:^|[\s"])ready(?:[\s"]|$)'
 """The line that a daemon logs when it accepts connections, as text or as JSON."""
 
 
+def environment_for_nodes() -> dict[str, str]:
+    """That of this process, without what is meant for its tests."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}
+
+
 class Daemon:
     """One node.  `options` are further options of `fluffle serve`; `on_line` hears its log.
 
@@ -52,8 +57,7 @@ class Daemon:
         """What it listens on, by protocol."""
         self._options = options
         self._on_line = on_line
-        own = {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}
-        self._environment = {**own, **(environment or {})}
+        self._environment = {**environment_for_nodes(), **(environment or {})}
         self._process: Process | None = None
         self._past_log = ""
 
