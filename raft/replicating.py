@@ -144,8 +144,18 @@ def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> N
         return
     if not has_window(state, peer):
         return  # read again once there is room
-    if entries and entries[0].index == peer.next:
-        send(state, leading, peer, entries)
+    page = up_to_gap(entries, peer.next)
+    if page:
+        send(state, leading, peer, page)
+
+
+def up_to_gap(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
+    """What follows one another from `first` on.
+
+    A snapshot may have taken dead entries out of the log on disk before we are told that it has.
+    """
+    stop = next((at for at, entry in enumerate(entries) if entry.index != first + at), len(entries))
+    return entries[:stop]
 
 
 # Asking again

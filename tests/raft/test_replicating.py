@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import pytest
+
 from fluffle.raft import replicating
 from fluffle.raft.messages import AppendRequest
 from fluffle.raft.progress import Flow
@@ -47,3 +49,26 @@ def test_what_was_read_is_not_sent_past_the_window() -> None:
     cluster.heal()
     cluster.advance(5_000)
     assert cluster.data("b", GROUP) == ["x", "y"]
+
+
+@pytest.mark.parametrize(("missing", "sent"), [(1, [0]), (2, [0, 1])])
+def test_entries_that_a_snapshot_has_deleted_meanwhile_leave_no_gap(
+    missing: int, sent: list[int]
+) -> None:
+    """The snapshot is on disk; the leader has not been told of it yet."""
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.advance(1_000)
+    cluster.partition("ac", "b")
+    state = a.group()._state
+    assert state.leading is not None
+    peer = state.leading.peers["b"]
+    first = peer.next
+    cluster.propose("x", "y", "z")
+    entries = state.log.slice(first, first + 3, 1_000)
+    peer.next = first
+    del entries[missing]
+    output = a.do(partial(replicating.on_entries_read, state, peer, entries))
+    found = [what for what in output.messages.get("b", []) if isinstance(what, AppendRequest)]
+    assert [entry.index - first for what in found[:1] for entry in what.entries] == sent
