@@ -5,7 +5,7 @@ from __future__ import annotations
 from fluffle.raft import leading
 from fluffle.raft.config import AddLearner, BadChange, Change, Promote, changed
 from fluffle.raft.leading import Leading
-from fluffle.raft.progress import Flow
+from fluffle.raft.progress import Flow, Progress
 from fluffle.raft.records import CONFIG, Entry
 from fluffle.raft.refused import Reason, Refused
 from fluffle.raft.state import State
@@ -40,10 +40,11 @@ def check(state: State, leader: Leading, change: Change) -> None:
             raise Refused(Reason.NOT_ALIVE)
     elif isinstance(change, Promote):
         peer = leader.peers.get(change.node)
-        lag_max = state.node.tuning.promotion_lag_entries
-        if peer is not None and not (
-            peer.is_alive
-            and peer.flow is Flow.REPLICATE
-            and peer.match + lag_max > state.log.commit
-        ):
+        if peer is not None and not has_caught_up(state, peer):
             raise Refused(Reason.NOT_CAUGHT_UP)
+
+
+def has_caught_up(state: State, learner: Progress) -> bool:
+    """Whether it has all that is committed, or is being sent the little that it lacks."""
+    lag_max = state.node.tuning.promotion_lag_entries if learner.flow is Flow.REPLICATE else 1
+    return learner.is_alive and learner.match + lag_max > state.log.commit

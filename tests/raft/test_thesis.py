@@ -110,6 +110,18 @@ def test_a_learner_is_promoted_once_it_has_caught_up() -> None:
     node.group.change(Promote("d"))
 
 
+def test_a_learner_that_has_everything_is_promoted_though_its_link_was_lost() -> None:
+    """Nothing is sent to it any more, so nothing else would show again that it has caught up."""
+    node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
+    node.lead()
+    node.accept("b", 1)
+    node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
+    assert node.state.leading is not None
+    node.state.leading.peers["d"].probe(2)
+    node.turn()
+    node.group.change(Promote("d"))
+
+
 def test_a_learner_is_not_counted() -> None:
     node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
     node.lead()

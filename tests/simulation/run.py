@@ -195,7 +195,8 @@ class Run:
                 return clockwork.now_us - began_us
             done = self._work_done()
             if done > before:
-                before, moved_us = done, clockwork.now_us
+                moved_us = clockwork.now_us
+            before = done
             since_s = (clockwork.now_us - moved_us) / SECOND_US
             if since_s >= SETTLE_S or clockwork.now_us - began_us >= SETTLE_MAX_S * SECOND_US:
                 raise Violation(
@@ -213,7 +214,7 @@ class Run:
         return mute
 
     def _work_done(self) -> int:
-        """What only grows while there is progress: entries and bytes that have arrived."""
+        """Grows while there is progress, and falls when a member begins anew: what has arrived."""
         done = 0
         for name, machine in self.cluster.machines.items():
             replicas = self.cluster.watch.facts.replicas.get(name, {})
