@@ -140,7 +140,7 @@ def on_publishes(
     if facts is None:
         facts = remember_facts(session, batch.outline)
     if methods.count(methods[0]) == len(methods):
-        if route.headers_bindings and raw_properties(batch.contents[0]) != batch.outline:
+        if route.headers_bindings and set(map(raw_properties, batch.contents)) != {batch.outline}:
             put_back(runs_of(batch, map(raw_properties, batch.contents)))
             return 1
         return publish_run(channel, route, facts, batch)

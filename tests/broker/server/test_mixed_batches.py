@@ -141,3 +141,20 @@ def test_headers_that_route_are_seen_among_others() -> None:
     for count in (1, 2):
         client.send(*frames)
         assert (client.ready_count("q"), client.ready_count("copy")) == (3 * count, count)
+
+
+def test_a_headers_exchange_tells_bare_messages_from_others() -> None:
+    """What it reads besides is no part of what is compared, so that a bare one says nothing."""
+    client = Edge().connect()
+    client.declare("q")
+    table = pamqp_table(to_table({"colour": "red"}))
+    bind = make(Queue.Bind, queue="q", exchange="amq.headers", arguments=table)
+    client.call(bind, Queue.BindOk)
+    kinds = (Properties(), Properties(headers=to_table({"colour": "red"})))
+    frames = [
+        publish_frames(b"%d" % number, exchange="amq.headers", properties=kinds[number % 2])
+        for number in range(4)
+    ]
+    for _ in range(2):  # the second time it is known how each of them begins
+        client.send(*frames)
+        assert [body for _key, body in keys_of(client, "q")] == [b"1", b"3"]
