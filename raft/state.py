@@ -138,14 +138,17 @@ class State:
     @property
     def acknowledged_index(self) -> int:
         """What the leader may be told: durable *and* shown to equal its log; and not damaged."""
-        index = min(self.durable.index, self.matched)
+        return min(self.sound_index, self.matched)
+
+    @property
+    def sound_index(self) -> int:
+        """Everything up to here is on disk, and none of it damaged."""
         quarantine, repair = self.quarantine, self.repair
         if quarantine is None or repair is None:
-            return index
-        is_cut = repair.cut_at == quarantine.first
-        return (
-            index if is_cut and not quarantine.needs_snapshot else min(index, quarantine.first - 1)
-        )
+            return self.durable.index
+        if repair.cut_at == quarantine.first and not quarantine.needs_snapshot:
+            return self.durable.index
+        return min(self.durable.index, quarantine.first - 1)
 
     # Writing
 

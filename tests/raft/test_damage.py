@@ -1,8 +1,9 @@
 """Damage: what runs of the simulator found."""
 
 from fluffle.raft.messages import AppendAccepted, RepairRequest
+from fluffle.raft.output import Output
 from fluffle.raft.tuning import Tuning
-from tests.raft.cluster import GROUP, Cluster
+from tests.raft.cluster import GROUP, Cluster, Host
 
 
 def test_damage_found_at_the_start_is_remembered_before_the_log_is_received_again() -> None:
@@ -104,3 +105,32 @@ def test_a_live_entry_that_is_lost_between_others_is_not_passed_over() -> None:
         assert not host.status().is_quarantined
         assert cluster.data(host.name) == ["one", "two", "three", "four"]
         assert host.disk.groups[GROUP].entries.keys() >= set(indexes)
+
+
+def test_a_leader_applies_nothing_that_its_disk_has_lost() -> None:
+    """The others have it, so it is committed, and it is in memory: but the disk vouches for it."""
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    index = a.status().last + 1
+    cluster.propose("two")
+    for host in cluster.up:
+        while cluster.network and cluster.network[0][1] == host.name != "a":
+            cluster.deliver()
+        while host.sync():
+            pass
+    assert len(cluster.network) == 2, "both answers are under way"
+    a.disk.groups[GROUP].damaged.add(index)
+    applied: list[bool] = []
+
+    def see(host: Host, output: Output) -> None:
+        entries = [entry for apply in output.applies for entry in apply.entries]
+        if host is a and any(entry.index == index for entry in entries):
+            applied.append(index not in a.disk.groups[GROUP].damaged)
+
+    cluster.on_output = see
+    a.do(lambda: a.group().damaged(index))
+    cluster.advance(3_000)
+    assert applied
+    assert all(applied)
+    assert cluster.data("a") == ["two"]
