@@ -132,7 +132,8 @@ def measure_head(
 ) -> Head | None:
     """How the message at `position`, which a basic.publish frame begins, begins.
 
-    None when header or body frame are not whole and well-formed.  Remembered unless it is long.
+    None when header or body frame are not whole and well-formed.  Remembered unless it is long:
+    then it is compared with nothing, and `unpacker`, which remembers too, is not asked.
     """
     header_at = position + unpack_size(buffer, position + 3)[0] + 8
     if header_at + HEADER_FRAME_BYTES_MIN > len(buffer):
@@ -152,11 +153,12 @@ def measure_head(
         return None
     method, head = buffer[position:header_at], buffer[position:head_end]
     essence, free = outline(buffer[header_at + PROPERTIES_AT : header_end - 1])
+    likeness = channel_number + essence
+    if len(head) > HEAD_BYTES_MAX:
+        return head, method, likeness, body_bytes, unpack_header, ()
     unpack = unpacker(header_end - header_at, tuple(free), has_body=body_bytes > 0)
-    common = unpack(head, len(method))
-    found = head, method, channel_number + essence, body_bytes, unpack, common
-    if len(head) <= HEAD_BYTES_MAX:
-        heads[buffer[position : header_at + FRAME_HEAD_BYTES]] = found
+    found = head, method, likeness, body_bytes, unpack, unpack(head, len(method))
+    heads[buffer[position : header_at + FRAME_HEAD_BYTES]] = found
     return found
 
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body, commands, frame, header
 
-from fluffle.protocol.hot import Head, build_deliveries, renumber, scan_acks, scan_publishes
+from fluffle.protocol.hot import (
+    HEAD_BYTES_MAX,
+    Head,
+    build_deliveries,
+    renumber,
+    scan_acks,
+    scan_publishes,
+    unpacker,
+)
 from fluffle.protocol.methods import Basic, ack_frame, decode_method, deliver_prefix
 from fluffle.protocol.properties import build_content, outline, split_content
 from fluffle.protocol.spec import DIRECT_REPLY_TO
@@ -317,3 +325,17 @@ def test_renumber_changes_the_channel_of_every_frame(contents: list[bytes], chan
     renumbered = renumber(contents, channel)
     assert renumbered == [split_content(content, channel, 0) for content in contents]
     assert renumber(renumbered, 1) == contents
+
+
+def test_nothing_is_kept_of_long_headers() -> None:
+    """A client chooses how many there are and how they are cut, and so how much that would be."""
+    heads: dict[bytes, Head] = {}
+    unpacker.cache_clear()
+    for count in range(HEAD_BYTES_MAX // 4, HEAD_BYTES_MAX // 4 + 8):
+        properties = commands.Basic.Properties(headers={str(key): "v" for key in range(count)})
+        message = publish_frame(1) + content_frames(1, properties, b"x")
+        contents: list[bytes] = []
+        assert scan_publishes(message, 0, 1 << 17, [], contents, heads=heads)[0] == len(message)
+        assert len(contents) == 1
+    assert not heads
+    assert not unpacker.cache_info().currsize
