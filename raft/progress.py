@@ -109,6 +109,9 @@ class Progress:
         self.next = max(self.match + 1, next_index)
         self.is_waiting = False
         self.sender = None
+        # What the probe carried beyond that is sent again: it must not fill the window meanwhile.
+        self._in_flight = [sent for sent in self._in_flight if sent[0] < self.next]
+        self.in_flight_bytes = sum(size_bytes for _, size_bytes in self._in_flight)
 
     def need_snapshot(self) -> None:
         self.flow = Flow.SNAPSHOT

@@ -73,3 +73,11 @@ def test_nothing_is_in_flight_once_all_has_arrived(
         assert (peer.in_flight_messages == 0) == (peer.in_flight_bytes == 0)
     peer.advance(last)
     assert peer.in_flight_bytes == 0
+
+
+def test_what_a_probe_carried_in_vain_does_not_fill_the_window() -> None:
+    """An answer to an earlier request can end the probe, and what the probe carried be lost."""
+    progress = Progress(Member("b", 1), 5, is_alive=True, retry_ms=200)
+    progress.sent(6, 100)
+    progress.replicate(5)
+    assert (progress.next, progress.in_flight_messages, progress.in_flight_bytes) == (5, 0, 0)
