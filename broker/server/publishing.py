@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 HEADERS_BINDINGS_PER_COST = 8
 """So many bindings are asked about headers in the time in which a queue takes a run."""
 
+ROUTE_COST = 8
+"""A route is found in the time in which some queues take a run."""
+
+KINDS_MAX = 256
+"""So many basic.publish frames that differ are looked up together, for a few milliseconds."""
+
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
 
@@ -129,10 +135,18 @@ class Publisher(Protocol):
 def on_publishes(
     channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]], None]
 ) -> int:
-    """Take a batch of messages; what that cost, 1 for each parcel and for each queue of it.
+    """Take a batch of messages; what that cost: for each parcel, each queue of it, each new route.
 
-    One that cannot be sorted is put back as runs, for it may cost too much for one turn.
+    One that cannot be sorted, or has too much in it for one turn, is put back in parts.
     """
+    session = channel.session
+    found = session.routes_found
+    cost = take(channel, batch, put_back)
+    return cost + ROUTE_COST * (session.routes_found - found)
+
+
+def take(channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]], None]) -> int:
+    """As `on_publishes`, new routes not counted."""
     session = channel.session
     methods = batch.methods
     route = find_route(session, methods[0])
@@ -144,7 +158,12 @@ def on_publishes(
             put_back(runs_of(batch, map(raw_properties, batch.contents)))
             return 1
         return publish_run(channel, route, facts, batch)
-    routes, refusal = find_routes(session, methods)
+    kinds = dict.fromkeys(methods)
+    if len(kinds) > KINDS_MAX:
+        starts = range(0, len(methods), KINDS_MAX)
+        put_back([part_of(batch, start, start + KINDS_MAX, batch.outline) for start in starts])
+        return 1
+    routes, refusal = find_routes(session, kinds)
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
@@ -184,13 +203,18 @@ def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
     A headers exchange reads all properties: for it, they are their own outline.
     """
     runs, start = [], 0
-    for (method, outline), same in groupby(zip(batch.methods, outlines, strict=False)):
-        count = sum(1 for _ in same)
-        contents = batch.contents[start : start + count]
-        size_bytes = sum(map(len, contents))
-        runs.append(Publishes(batch.channel, [method] * count, contents, size_bytes, outline))
-        start += count
+    for (_method, outline), same in groupby(zip(batch.methods, outlines, strict=False)):
+        stop = start + sum(1 for _ in same)
+        runs.append(part_of(batch, start, stop, outline))
+        start = stop
     return runs
+
+
+def part_of(batch: Publishes, start: int, stop: int, outline: bytes) -> Publishes:
+    """The messages from `start` up to `stop`, which have that outline."""
+    contents = batch.contents[start:stop]
+    size_bytes = sum(map(len, contents))
+    return Publishes(batch.channel, batch.methods[start:stop], contents, size_bytes, outline)
 
 
 def sort(batch: Publishes, routes: dict[bytes, Route]) -> list[Parcel]:
@@ -241,11 +265,14 @@ def give(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> No
 
 
 def find_routes(
-    session: Session, methods: list[bytes]
+    session: Session, kinds: Iterable[bytes]
 ) -> tuple[dict[bytes, Route], BrokerError | ProtocolError | None]:
-    """Routes by basic.publish frame, up to the first that is refused, and what is said to that."""
+    """Routes by basic.publish frame, up to the first that is refused, and what is said to that.
+
+    `kinds` are the frames, each once.
+    """
     routes: dict[bytes, Route] = {}
-    for method in dict.fromkeys(methods):
+    for method in kinds:
         try:
             route = find_route(session, method)
             if not route.is_admitted:
@@ -269,6 +296,7 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
 
     Raises NotImplementedHere for immediate, NotFound and AccessRefused for the exchange.
     """
+    session.routes_found += 1
     method = decode_method(method_frame[METHOD_AT:-1])
     assert isinstance(method, Basic.Publish)
     if method.immediate:

@@ -47,6 +47,7 @@ class Session:
         "replies",
         "rights",
         "routes",
+        "routes_found",
         "traffic",
         "uncommitted_bytes",
         "uncommitted_bytes_max",
@@ -96,6 +97,8 @@ class Session:
         self.routes: dict[bytes, Route] = {}
         """Where the messages go that come with this very basic.publish frame; forgotten when the
         rights of the user change."""
+        self.routes_found = 0
+        """How many had to be found: a client can send thousands in one read."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0

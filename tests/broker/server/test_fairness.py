@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.server.connection import METHOD_COST, TURN_COST_MAX
+from fluffle.broker.server.publishing import ROUTE_COST
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table
@@ -83,6 +84,19 @@ def test_a_fan_out_with_many_routing_keys_asks_each_queue_once() -> None:
     sent = [publish_frames(b"x", "ab"[number % 2], exchange="amq.fanout") for number in range(100)]
     assert turns_of_a_flood(edge, flooder, *sent) == 0
     assert flooder.ready_count("q199") == 100
+
+
+def test_a_flood_of_routing_keys_is_cut_by_the_routes_to_find() -> None:
+    edge = Edge()
+    flooder = edge.connect()
+    flooder.declare_exchange("ex", "topic")
+    flooder.declare("q")
+    flooder.bind("q", "ex", "#")
+    sent = [publish_frames(b"%d" % key, str(key), exchange="ex") for key in range(2_000)]
+    assert turns_of_a_flood(edge, flooder, *sent) >= 2_000 * ROUTE_COST // (2 * TURN_COST_MAX)
+    flooder.send(encode_method(1, Basic.Get(queue="q", no_ack=True)) * 2_000)
+    edge.run()
+    assert [int(arrival.body) for arrival in flooder.arrivals()] == [*range(2_000)]
 
 
 def test_a_flood_that_asks_many_bindings_is_cut_by_their_number() -> None:
