@@ -7,6 +7,7 @@ can be asked with `{"name": "alice"}`, and with neither `{}` nor `{"name": 1}`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, signature
@@ -44,6 +45,16 @@ def is_limits(value: object) -> bool:
     )
 
 
+def is_entries(value: object) -> bool:
+    """As for text, wherever it is in them: what cannot be written must not be made."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return False
+    try:
+        return is_text(json.dumps(value, ensure_ascii=False))
+    except RecursionError:
+        return False
+
+
 KINDS: Mapping[object, tuple[str, Callable[[object], bool]]] = {
     str: ("a string", is_text),
     int: ("a whole number", is_number),
@@ -53,10 +64,7 @@ KINDS: Mapping[object, tuple[str, Callable[[object], bool]]] = {
         lambda value: isinstance(value, list) and all(map(is_text, value)),
     ),
     Limits: ("an object of numbers", is_limits),
-    Entries: (
-        "a list of objects",
-        lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
-    ),
+    Entries: ("a list of objects", is_entries),
     NoneType: ("null", lambda value: value is None),
 }
 """Types that an argument can have: in words, and how they are recognized."""

@@ -73,3 +73,24 @@ def test_what_cannot_be_taken_is_refused() -> None:
     assert "vhost 'v' does not exist" in desk.refusal(
         "definitions.import", category="queues", entries=[], home="v"
     )
+
+
+def test_nothing_is_made_of_halves_of_characters() -> None:
+    """They could be exported and shown on no page; those that stand for octets can."""
+    desk = Desk()
+    entries = [
+        {"vhost": "/", "name": "good"},
+        {"vhost": "/", "name": "q", "arguments": {"a": "\ud800"}},
+    ]
+    assert "'entries' must be" in desk.refusal(
+        "definitions.import", category="queues", entries=entries
+    )
+    assert desk.rows("queues.list") == []
+    key = {
+        "vhost": "/",
+        "source": "amq.direct",
+        "destination": "amq.fanout",
+        "destination_type": "exchange",
+        "routing_key": "\udcff",
+    }
+    assert desk.ask("definitions.import", category="bindings", entries=[key]) == {"skipped": []}
