@@ -131,7 +131,7 @@ class GroupFacts:
     config: Config = field(default_factory=Config)
     """The committed one."""
     lost: list[Stored] = field(default_factory=list)
-    """What was on disks that were lost."""
+    """What was on disks that were lost, or was dropped there by order."""
     digests: dict[int, int] = field(default_factory=dict)
     """Index -> digest of the image after it."""
     tops: dict[Member, int] = field(default_factory=dict)
@@ -199,7 +199,9 @@ class Facts:
         """A write is on disk."""
         stored = self.stored[node]
         if write.is_drop:
-            stored.pop(write.group, None)
+            dropped = stored.pop(write.group, None)
+            if dropped is not None:
+                self.group(write.group).lost.append(dropped)
             return None
         if write.created_as is not None:
             stored[write.group] = Stored(Member(node, write.created_as))
