@@ -257,7 +257,8 @@ class Run:
             if stored.quarantine is not None:
                 return f"is in quarantine on {process.node}: {stored.quarantine}"
             if replica.commit != commit or replica.applied != commit:
-                return f"has commit {commit}, {process.node} is at {replica}"
+                at = f"commit {replica.commit}, applied {replica.applied}"
+                return f"has commit {commit}, {process.node} is at {at}"
             if replica.role is Role.LEADER:
                 leaders.append(process.node)
         return None if len(leaders) == 1 else f"is led by {leaders}"
