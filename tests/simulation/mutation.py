@@ -16,8 +16,12 @@ from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType
 
+import pytest
+
+from tests.raft.scenario import Scenario
 from tests.simulation.seeds import Failure, Job, outcome, outcomes
 
+SCENARIOS = Path(__file__).parent.parent / "raft" / "scenarios"
 SEEDS_MAX = 60
 """A mutant that lives so long, with 3 and with 5 nodes, has escaped."""
 SECONDS = 30
@@ -94,7 +98,7 @@ def jobs_for(seeds: int) -> Iterator[Job]:
 
 
 def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
-    """Run seeds until one finds the mistake."""
+    """Run seeds until one finds the mistake; what none finds, a scenario may."""
     began = time.process_time()
     runs = 0
     with mutant.in_place():
@@ -102,7 +106,18 @@ def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
             found = outcome(job)
             if isinstance(found, Failure):
                 return Verdict(mutant, runs, found.text, time.process_time() - began)
-    return Verdict(mutant, runs, None, time.process_time() - began)
+        failure = scenario_that_fails()
+    return Verdict(mutant, runs, failure, time.process_time() - began)
+
+
+def scenario_that_fails() -> str | None:
+    """The first of `tests/raft/scenarios`, if any."""
+    for path in sorted(SCENARIOS.glob("*.txt")):
+        try:
+            Scenario(path.read_text(encoding="utf-8")).play()
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - as of a run
+            return f"{path.name}: {error}"
+    return None
 
 
 def report(names: str, processors: int) -> int:
