@@ -155,7 +155,7 @@ class NodeCollector(Collector):
 
     def _queues(self) -> Iterator[Metric]:
         queues = [
-            (vhost.name, queue)
+            (text_of(vhost.name), queue)
             for vhost in self._services.vhosts.values()
             for queue in vhost.queues.values()
         ]
@@ -176,7 +176,7 @@ class NodeCollector(Collector):
             family = gauge(f"queue_{name}", text)
             if self._per_object:
                 for vhost, queue in queues:
-                    labelled(family, value(queue), vhost=vhost, queue=queue.name)
+                    labelled(family, value(queue), vhost=vhost, queue=text_of(queue.name))
             else:
                 labelled(family, sum(value(queue) for _, queue in queues))
             yield family
@@ -323,6 +323,11 @@ def labelled(family: Metric, value: float = 1, **labels: str) -> Metric:
     suffix = "_total" if family.type == "counter" else ""
     family.add_sample(family.name + suffix, labels, value)
     return family
+
+
+def text_of(name: str) -> str:
+    """A name as UTF-8, which the page is in; octets in it that are none are spelled out."""
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
 
 
 def open_files() -> int | None:

@@ -157,6 +157,13 @@ def test_each_queue_may_be_asked_for(node: Node) -> None:
     assert names(node.scrape()) == names(samples)
 
 
+def test_names_that_are_no_utf_8_are_spelled_out(node: Node) -> None:
+    node.edge.connect().declare("ü")
+    node.edge.vhost.name = "v\udcff"
+    labels = ("queue", "ü"), ("vhost", "v\\udcff")
+    assert node.scrape(per_object=True)["rabbitmq_queue_messages_ready", labels] == 0
+
+
 def test_resources_and_alarms(node: Node) -> None:
     node.clock.advance(2_500)
     assert node.value("rabbitmq_erlang_uptime_seconds") == 2.5
