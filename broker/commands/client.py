@@ -14,6 +14,7 @@ from typing import Any, Self, TypeAlias
 
 import click
 
+from fluffle.broker.commands.tables import shown
 from fluffle.broker.control_address import SOCKET_NAME, control_address
 from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.node_file import NODE_FILE, node_pid
@@ -105,7 +106,7 @@ class Client:
             self._notice(self._connection)
         answer: Row = json.loads(self._line(self._connection))
         if "error" in answer:
-            raise Refused(answer["error"]["text"])
+            raise Refused(shown(answer["error"]["text"]))
         return answer
 
     def _notice(self, connection: socket.socket) -> None:

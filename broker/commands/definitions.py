@@ -125,7 +125,7 @@ def import_file(client: Client, file: TextIO, vhost: str) -> None:
                 "definitions.import", category=category, entries=entries, home=home
             )
             for reason in result["skipped"]:
-                click.echo(f"skipped {reason}", err=True)
+                click.echo(f"skipped {shown(reason)}", err=True)
 
 
 def read(file: TextIO) -> Mapping[str, Any]:

@@ -221,6 +221,21 @@ def test_what_an_import_skips_is_said(node: RunningNode, tmp_path: Path) -> None
     assert result.stderr.startswith("skipped queues, vhost '/' name 's': ")
 
 
+def test_nothing_writes_to_the_terminal_by_its_name(node: RunningNode, tmp_path: Path) -> None:
+    file = tmp_path / "in.json"
+    for category, entry in (
+        ("queues", {"vhost": "/", "name": "\x1b[2J", "type": "stream"}),
+        (
+            "permissions",
+            {"vhost": "/", "user": "\x1b[2J", "configure": "", "write": "", "read": ""},
+        ),
+    ):
+        file.write_text(json.dumps({category: [entry]}))
+        told = node.run("definitions", "import", str(file)).stderr
+        assert "\x1b" not in told
+        assert r"\x1b[2J" in told
+
+
 @pytest.mark.parametrize(
     ("text", "refusal"),
     [
