@@ -7,7 +7,7 @@ MUTANTS = [
         "M1",
         "acknowledges before the disk has it",
         "raft.state:State.acknowledged_index",
-        "min(self.durable.index, self.matched)",
+        "min(self.sound_index, self.matched)",
         "self.matched",
     ),
     Mutant(
@@ -98,8 +98,8 @@ MUTANTS = [
         "M12",
         "acknowledges a durable tail that nobody vouched for",
         "raft.state:State.acknowledged_index",
-        "min(self.durable.index, self.matched)",
-        "self.durable.index",
+        "min(self.sound_index, self.matched)",
+        "self.sound_index",
     ),
     Mutant(
         "M13",
@@ -237,7 +237,7 @@ MUTANTS = [
         "M27",
         "applies what is committed and not durable here",
         "raft.turn:applicable_index",
-        "min(state.log.commit, state.durable.index)",
+        "min(state.log.commit, state.sound_index)",
         "state.log.commit",
     ),
     Mutant(
