@@ -67,9 +67,12 @@ def write_file(file: Path, first: Row, rows: Iterator[Row]) -> None:
     try:
         draft.unlink(missing_ok=True)
         draft.touch(0o600, exist_ok=False)
-        with draft.open("w", encoding="utf-8") as output:
-            write(output, first, rows)
-        draft.replace(file)
+        try:
+            with draft.open("w", encoding="utf-8") as output:
+                write(output, first, rows)
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)  # there are hashes in it
     except OSError as error:
         raise Refused(f"cannot write {file}: {error.strerror}") from error
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from fluffle.broker.__main__ import COMMANDS, main
 from fluffle.broker.access.passwords import SHA512, hashed
 from fluffle.broker.commands import passwords
+from fluffle.broker.commands.client import Row, Unreachable
+from fluffle.broker.commands.definitions import write_file
 from fluffle.broker.commands.status import duration, size
 from fluffle.broker.commands.suggestions import RABBITMQCTL
 from tests.broker.commands.running import RunningNode, run
@@ -259,6 +262,17 @@ def test_an_export_that_is_refused_leaves_no_file(node: RunningNode, tmp_path: P
     assert "does not exist" in node.refusal("definitions", "export", str(file), "--vhost", "x")
     assert "cannot write" in node.refusal("definitions", "export", str(tmp_path / "no" / "file"))
     assert not file.exists()
+
+
+def test_an_export_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[Row]:
+        yield {"category": "users", "entry": {"name": "a", "password_hash": "h"}}
+        raise Unreachable("the node hung up")
+
+    first: Row = {"head": {"version": "1"}, "categories": ["users"]}
+    with pytest.raises(Unreachable):
+        write_file(tmp_path / "out.json", first, rows())
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_the_environment_says_where_the_node_is(node: RunningNode) -> None:
