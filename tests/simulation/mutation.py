@@ -22,7 +22,7 @@ from tests.raft.scenario import Scenario
 from tests.simulation.seeds import Failure, Job, outcome, outcomes
 
 SCENARIOS = Path(__file__).parent.parent / "raft" / "scenarios"
-SEEDS_MAX = 40
+SEEDS_MAX = 25
 """A mutant that lives so long, with 3 and with 5 nodes, has escaped."""
 SECONDS = 30
 """Simulated, of each run: mistakes show early, and many short runs have more mixes of faults."""

@@ -21,7 +21,8 @@ def test_the_text_that_a_mutant_changes_is_there(mutant: Mutant) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["M1", "M2", "M3", "M4", "M5b", "M12", "M21a", "M26", "M44"])
+@pytest.mark.parametrize("name", ["M1", "M2", "M3", "M4", "M11", "M12", "M21a", "M26", "M44"])
 def test_representative_mutants_die_soon(name: str) -> None:
     verdict = hunt(BY_NAME[name], seeds=20)
     assert verdict.failure is not None
+    assert verdict.runs < 40, "by a seed, not by a scenario"
