@@ -138,7 +138,10 @@ def on_start_ok(connection: Connection, method: Method) -> None:
 
     if mechanism == EXTERNAL:
         name = certified_name(connection.certificate, connection.services.certificate_login)
-        on_login(access.admit(name, from_loopback=connection.is_from_loopback))
+        if name:
+            on_login(access.admit(name, from_loopback=connection.is_from_loopback))
+        else:
+            on_login(LoginRefused("the certificate names nobody"))
     else:
         name, password = MECHANISMS[mechanism](octets(method.response))
         access.login(

@@ -325,6 +325,17 @@ def test_a_login_of_another_type_fails_as_a_wrong_one(response: str) -> None:
     log_in_as(response, mechanism="AMQPLAIN").expect_closed(403, "ACCESS_REFUSED - Login was")
 
 
+def test_a_certificate_without_a_name_is_nobody_s() -> None:
+    """Definitions may bring a user whose name is empty: he has a password."""
+    edge = Edge()
+    edge.access.grant_everything("", b"secret", ["/"])
+    client = edge.accept_from(peername=("127.0.0.1", 1), peercert={"subject": ()})
+    to_start(client)
+    client.arrivals()
+    send(client, start_ok("", mechanism="EXTERNAL"))
+    client.expect_closed(403, "ACCESS_REFUSED - Login was")
+
+
 def test_an_unknown_mechanism_is_refused() -> None:
     client = log_in_as("", mechanism="EXTERNAL")
     client.expect_closed(503, "COMMAND_INVALID - unknown authentication mechanism 'EXTERNAL'")
