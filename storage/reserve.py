@@ -19,16 +19,21 @@ LOW_BYTES = 1 << 23
 """A commit may take so much, if it is large."""
 
 
-def free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path | str) -> int:
     """What this process may still write there.  OSError."""
     system = os.statvfs(folder)
     return system.f_bavail * system.f_frsize
 
 
-def give_up_if_low(directory: Path) -> None:
-    """Let the next commit have the room of the reserve if there may be no other.  OSError."""
-    if free_bytes(directory) < LOW_BYTES:
-        (directory / RESERVE_FILE).unlink(missing_ok=True)
+def give_up_if_low(directory: Path | str) -> int:
+    """Let the next commit have the room of the reserve if there may be no other.
+
+    Returns how much was free.  OSError.
+    """
+    free = free_bytes(directory)
+    if free < LOW_BYTES:
+        (Path(directory) / RESERVE_FILE).unlink(missing_ok=True)
+    return free
 
 
 def keep(directory: Path) -> None:

@@ -194,8 +194,8 @@ def test_room_is_what_the_file_system_has_left(
         fields = list(system)
         fields[1], fields[4] = 4096, free_blocks  # f_frsize, f_bavail
         monkeypatch.setattr(os, "statvfs", lambda _, left=fields: os.statvfs_result(left))
-        environment.commit(Work(puts=[(Table.CATALOG, b"a", b"1")]))
         left = data.stat().st_size + 4096 * free_blocks
+        environment.commit(Work(puts=[(Table.CATALOG, b"a", b"1")]))
         assert environment.room_bytes == left - RESERVE_BYTES
     environment.close()
 
