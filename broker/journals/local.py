@@ -43,8 +43,6 @@ SEEN = "seen"
 
 NUMBER = Struct(">Q")
 
-NO_LIMIT = 1 << 62
-
 
 class Fresh:
     """A batch of messages that is not written yet."""
@@ -64,7 +62,6 @@ class LocalJournal:
     """The log of one queue on this node."""
 
     __slots__ = (
-        "_commits",
         "_entries",
         "_fresh",
         "_is_dropped",
@@ -73,6 +70,7 @@ class LocalJournal:
         "_notes",
         "_recovered",
         "_redelivered_below",
+        "commits",
         "groups",
     )
 
@@ -81,7 +79,7 @@ class LocalJournal:
     ) -> None:
         self.groups = groups
         self._log = log
-        self._commits = commits
+        self.commits = commits
         self._entries = Entries()
         self._fresh: list[Fresh] = []
         """What the next commit writes, in order."""
@@ -92,14 +90,6 @@ class LocalJournal:
         """What is settled of batches that have not been read yet."""
         self._redelivered_below = redelivered_below
         self._is_dropped = False
-
-    @property
-    def ticket(self) -> int:
-        return self._commits.ticket
-
-    @property
-    def durable(self) -> int:
-        return self._commits.durable
 
     # Coming back
 
@@ -131,7 +121,7 @@ class LocalJournal:
 
     def _read_notes(self, group: int) -> None:
         self._next_note = self._log.last_index(group) + 1
-        for note in self._log.read(group, 0, INDEX_END, bytes_max=NO_LIMIT):
+        for note in self._log.read(group, 0, INDEX_END):
             (first,) = FIRST.unpack_from(note.payload)
             self._recovered[first] = int.from_bytes(note.payload[FIRST.size :], "little")
             self._notes[first] = note.index
@@ -150,9 +140,9 @@ class LocalJournal:
         if self._is_dropped:
             return
         count = len(contents)
-        self._commits.waiting_bytes += content_bytes
+        self.commits.waiting_bytes += content_bytes
         if not self._fresh:
-            self._commits.enlist(self)
+            self.commits.enlist(self)
         last = self._fresh[-1] if self._fresh else None
         if last is None or apart or last.stop != first_sequence:
             last = Fresh(first_sequence)
@@ -167,7 +157,7 @@ class LocalJournal:
     def settled(self, sequences: Sequence[int]) -> None:
         if not self._is_dropped and sequences:
             self._entries.settle(sequences)
-            self._commits.enlist(self)
+            self.commits.enlist(self)
 
     def unsettled(self, sequences: Sequence[int]) -> None:
         if not self._is_dropped:
@@ -183,10 +173,11 @@ class LocalJournal:
         for entry in self._readable(first, stop):
             origins, contents = decode(entry.payload)
             entries.append((entry.index, len(contents)))
-            settled = self._recovered.pop(entry.index, 0)
-            if settled:
+            if settled := self._recovered.get(entry.index, 0):
                 partials.append(Partial(entry.index, settled))
             loaded += _live(Loaded(entry.index, origins, contents), settled)
+        for partial in partials:  # only now: what cannot be decoded will be asked for again
+            del self._recovered[partial.first]
         self._entries.insert(entries, partials)
         return _joined(loaded)
 
@@ -194,11 +185,9 @@ class LocalJournal:
         """The entries of a stretch up to the first that is damaged, but one at least."""
         messages = self.groups[0]
         try:
-            return self._log.read(messages, first, stop, bytes_max=NO_LIMIT)
+            return self._log.read(messages, first, stop)
         except CorruptEntry as error:
-            if error.index > first and (
-                entries := self._log.read(messages, first, error.index, bytes_max=NO_LIMIT)
-            ):
+            if error.index > first and (entries := self._log.read(messages, first, error.index)):
                 return entries
             raise Unreadable(self._damage(error)) from error
         except Corrupt as error:
@@ -214,18 +203,18 @@ class LocalJournal:
 
     def discarded(self, first: int, stop: int) -> None:
         if not self._is_dropped:
-            self._commits.delete(self.groups[0], first, stop)
+            self.commits.delete(self.groups[0], first, stop)
             entries = [entry for entry in self._notes if first <= entry < stop]
             notes = sorted(map(self._notes.pop, entries))
             for note, behind in _merged({note: note + 1 for note in notes}):
-                self._commits.delete(self.groups[1], note, behind)
+                self.commits.delete(self.groups[1], note, behind)
 
     def drop(self) -> None:
         self._is_dropped = True
         self._fresh.clear()
-        self._commits.strike(self)
+        self.commits.strike(self)
         for group in self.groups:
-            self._commits.delete(group, 0, INDEX_END)
+            self.commits.delete(group, 0, INDEX_END)
 
     # What the next commit writes
 
@@ -237,15 +226,15 @@ class LocalJournal:
         fresh, self._fresh = self._fresh, []
         for entry in fresh:
             if dead.pop(entry.first, None) is None:
-                self._commits.batch().append(
+                self.commits.batch().append(
                     messages, entry.first, entry.payload(), tag=len(entry.contents)
                 )
         for first, stop in _merged(dead):
-            self._commits.batch().delete(messages, first, stop)
+            self.commits.batch().delete(messages, first, stop)
         for first in dead.keys() & self._notes.keys():
-            self._erase(self._commits.batch(), first)
+            self._erase(self.commits.batch(), first)
         for first, settled in changes.partial:
-            batch = self._commits.batch()
+            batch = self.commits.batch()
             if first in self._notes:
                 self._erase(batch, first)
             batch.append(notes, self._next_note, _note(first, settled))
@@ -275,7 +264,7 @@ class LocalJournals:
         return LocalJournal(groups, self._log, self._commits, redelivered_below=0)
 
     def reopen(self, groups: tuple[int, ...]) -> Journal:
-        redelivered_below = self._seen_below.get(groups[0], NO_LIMIT)
+        redelivered_below = self._seen_below.get(groups[0], INDEX_END)
         return LocalJournal(groups, self._log, self._commits, redelivered_below=redelivered_below)
 
 

@@ -18,17 +18,15 @@ from fluffle.storage.log import Log
 SPILL = "spill"
 """The kind of the definition whose name is the number of the log."""
 
-NO_LIMIT = 1 << 62
-
 
 class LogSpill:
     """The spill of a node."""
 
-    __slots__ = ("_commits", "_group", "_log", "_next_index", "is_wanted")
+    __slots__ = ("_group", "_log", "_next_index", "commits", "is_wanted")
 
     def __init__(self, log: Log, commits: Commits) -> None:
         self._log = log
-        self._commits = commits
+        self.commits = commits
         self._group = 0
         """0 until there is something to write."""
         self._next_index = 1
@@ -36,37 +34,29 @@ class LogSpill:
 
     @property
     def is_behind(self) -> bool:
-        return self._commits.is_behind
-
-    @property
-    def ticket(self) -> int:
-        return self._commits.ticket
-
-    @property
-    def durable(self) -> int:
-        return self._commits.durable
+        return self.commits.is_behind
 
     def write(self, origins: list[Origin], contents: list[bytes]) -> int:
         if not self._group:
             self._group = self._log.unused_group()
-            self._commits.put(SPILL, b"%d" % self._group, b"")
+            self.commits.put(SPILL, b"%d" % self._group, b"")
         index, self._next_index = self._next_index, self._next_index + 1
         payload = encode(origins, contents)
-        self._commits.waiting_bytes += len(payload)
-        self._commits.batch().append(self._group, index, payload, tag=len(contents))
-        self._commits.touch()
+        self.commits.waiting_bytes += len(payload)
+        self.commits.batch().append(self._group, index, payload, tag=len(contents))
+        self.commits.touch()
         return index
 
     def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
         try:
-            for entry in self._log.read(self._group, index, index + 1, bytes_max=NO_LIMIT):
+            for entry in self._log.read(self._group, index, index + 1):
                 return decode(entry.payload)
         except Corrupt as error:
             raise Unreadable(Damage(error.where, error.what)) from error
         raise Unreadable(Damage(f"group {self._group} index {index}", "it is missing"))
 
     def forget(self, index: int) -> None:
-        self._commits.delete(self._group, index, index + 1)
+        self.commits.delete(self._group, index, index + 1)
 
 
 def delete_spilled(items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:

@@ -149,7 +149,8 @@ class Queue:
         if journal is None or not persistent:
             self._lane.append(origins, contents, content_bytes, first)
             return Admission.ACCEPTED
-        apart = self._lane.append(origins, contents, content_bytes, first, ticket=journal.ticket)
+        ticket = journal.commits.ticket
+        apart = self._lane.append(origins, contents, content_bytes, first, ticket=ticket)
         journal.enqueued(origins, contents, content_bytes, first, apart=apart)
         return Admission.RECORDED
 

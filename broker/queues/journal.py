@@ -79,6 +79,15 @@ class Unreadable(Exception):
         self.damage = damage
 
 
+class Progress(Protocol):
+    """How far the disk is."""
+
+    ticket: int
+    """The number of the commit that what is told now will be part of."""
+    durable: int
+    """The number of the last commit that has been done."""
+
+
 class Journal(Protocol):
     """The log of one queue."""
 
@@ -86,12 +95,8 @@ class Journal(Protocol):
     """Its logs in the store: recorded with the queue, so that they are found again."""
 
     @property
-    def ticket(self) -> int:
-        """The number of the commit that what is told now will be part of."""
-
-    @property
-    def durable(self) -> int:
-        """The number of the last commit that has been done."""
+    def commits(self) -> Progress:
+        """To which what is told goes."""
 
     def recover(self) -> Recovery:
         """What is there, before anything else is asked or told."""
@@ -140,12 +145,8 @@ class Spill(Protocol):
         """Whether the disk should catch up before it is given more."""
 
     @property
-    def ticket(self) -> int:
-        """The number of the commit that what is written now will be part of."""
-
-    @property
-    def durable(self) -> int:
-        """The number of the last commit that has been done."""
+    def commits(self) -> Progress:
+        """To which what is written goes."""
 
     def write(self, origins: list[Origin], contents: list[bytes]) -> int:
         """Write messages; under which number they are found."""

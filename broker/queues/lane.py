@@ -245,7 +245,7 @@ class Lane:
             spill = self._spill
             if spill is None or not spill.is_wanted:
                 return
-            segment.ticket = spill.ticket
+            segment.ticket = spill.commits.ticket
             segment.spilled_at = spill.write(segment.origins, segment.contents)
         segment.place = Place.LEAVING
         self._leaving.append(segment)
@@ -253,7 +253,8 @@ class Lane:
     def _drop_durable(self) -> None:
         """Forget what the disk has."""
         port = self._journal or self._spill
-        while self._leaving and port is not None and self._leaving[0].ticket <= port.durable:
+        durable = port.commits.durable if port is not None else 0
+        while self._leaving and self._leaving[0].ticket <= durable:
             segment = self._leaving.popleft()
             if segment.place is Place.LEAVING:
                 if segment.is_recorded and self._journal is not None:

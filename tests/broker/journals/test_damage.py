@@ -15,6 +15,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.turn import Turn
+from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.mover import Tuning
@@ -132,3 +133,22 @@ def test_all_that_can_be_read_is_served_around_what_cannot(
     after.commits.flush()
     again = Node(disk, before.groups, window_bytes)
     assert again.bodies() == served, "what was dropped is gone, and nothing else"
+
+
+def test_what_is_settled_is_still_known_when_an_entry_behind_cannot_be_decoded() -> None:
+    disk = MemoryDisk()
+    before = Node(disk, (), 1 << 20)
+    before.queue.enqueue([ORIGIN] * 2, [b"<0>", b"<1>"], 6, persistent=True)
+    before.commits.flush()
+    first, _second = list(before.take())
+    before.queue.settle(first, 0, 1, Outcome.ACKED)
+    before.commits.flush()
+    before.commits.batch().append(before.groups[0], 3, b"\xffof a later version", tag=1)
+    before.commits.flush()
+
+    journal = Node(disk, before.groups, 1 << 20).queue.journal
+    assert journal is not None
+    for _ in range(2):
+        with pytest.raises(StorageError, match="shape"):
+            journal.load(1, 4)
+    assert [part.contents for part in journal.load(1, 3)] == [[b"<1>"]]

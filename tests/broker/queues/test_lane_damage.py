@@ -13,15 +13,21 @@ from tests.broker.queues.make import ORIGIN
 DAMAGE = Damage("over there", "it is missing")
 
 
+class Progress:
+    """A disk that has everything at once."""
+
+    ticket = durable = 1
+
+
 class Spill:
     """Holds what was written, and has lost some of it."""
 
     is_wanted = True
     is_behind = False
-    ticket = durable = 1
 
     def __init__(self, *lost: bytes) -> None:
         self._lost = lost
+        self.commits = Progress()
         self.held: dict[int, tuple[list[Origin], list[bytes]]] = {}
 
     def write(self, origins: list[Origin], contents: list[bytes]) -> int:
