@@ -332,7 +332,19 @@ def _make(directory: Path) -> None:
     _sync_folder(unfinished)
     unfinished.rename(directory / STORE_FOLDER)
     _sync_folder(directory)
-    _sync_folder(directory.parent)
+    _sync_above(directory)
+
+
+def _sync_above(directory: Path) -> None:
+    """Make the way to a directory durable, however much of it was made with it.
+
+    Where this user may not write nothing can be new, not even if the process that made it was
+    killed before it came to this.
+    """
+    for folder in directory.resolve().parents:
+        if not os.access(folder, os.R_OK | os.W_OK):
+            return
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -47,6 +47,9 @@ from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place,
 SLICE = 1024
 """No view looks at more entries or records before it ends."""
 
+NO_LIMIT = 1 << 62
+"""More bytes than there can be."""
+
 
 class Log:
     """The logs of a node."""
@@ -234,7 +237,7 @@ class Log:
                 return
             first = known[-1][0] + 1
 
-    def read(self, group: int, first: int, stop: int, *, bytes_max: int) -> list[Entry]:
+    def read(self, group: int, first: int, stop: int, *, bytes_max: int = NO_LIMIT) -> list[Entry]:
         """Entries from index `first` up to `stop`, as far as they are on disk.
 
         No more than `bytes_max` of payload, but at least one entry if there is any.  Raises

@@ -10,6 +10,7 @@ import lmdb
 import pytest
 
 from fluffle.broker.lock import lock
+from fluffle.storage import environment as environments
 from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import (
@@ -296,3 +297,27 @@ def test_a_directory_that_cannot_keep_a_store_is_named(tmp_path: Path, name: str
     assert [path.name for path in tmp_path.iterdir() if path.name != LOCK_FILE] == (
         [] if name == LOCK_FILE else [name]
     )
+
+
+def test_the_whole_way_to_a_new_store_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(environments, "_sync_folder", synced.append)
+    directory = tmp_path / "new" / "newer" / "newest"
+    directory.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(directory)
+    open_environment(tmp_path / "link").close()
+    assert [folder.resolve() for folder in synced[1:5]] == [directory, *directory.parents[:3]]
+
+
+def test_the_way_to_a_store_ends_where_nothing_can_be_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(environments, "_sync_folder", synced.append)
+    monkeypatch.setattr(os, "access", lambda folder, _mode: folder != tmp_path)
+    directory = tmp_path / "new"
+    directory.mkdir()
+    open_environment(directory).close()
+    assert synced == [directory / UNFINISHED_FOLDER, directory]
