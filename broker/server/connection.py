@@ -1,9 +1,10 @@
 """One client connection: an asyncio protocol around the reader, the phases and the channels.
 
-This file owns the socket's two directions, the timers, and the one place where errors become
-close frames.  What connection.* methods mean is in `lifecycle`, what the others mean in the
-handlers.  Input comes as batches: all events of a read, then the confirms they earned, then (in
-`Turn`) one write.
+This file owns the socket's two directions, the order in which things are done, and the one place
+where errors become close frames.  What connection.* methods mean is in `lifecycle`, what the others
+mean in the handlers; why it is not read in `holding`, what has to be done in time in `deadlines`.
+Input comes as batches: all events of a read, then the confirms they earned, then (in `Turn`) one
+write.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
@@ -21,9 +21,11 @@ from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.consuming import on_acks
+from fluffle.broker.server.deadlines import Deadlines
 from fluffle.broker.server.ends import address_of, ends_of, is_unix
-from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
-from fluffle.broker.server.intake import UNREAD_BYTES_MAX, UNREAD_WAIT_S_MAX, Debt, Intake, Timer
+from fluffle.broker.server.heartbeat import Heartbeat
+from fluffle.broker.server.holding import UNREAD_BYTES_MAX, Holding
+from fluffle.broker.server.intake import Intake
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.publishing import Target, on_publishes, oversized
@@ -60,6 +62,8 @@ they ask for, so that a flood holds up the others for some milliseconds only."""
 
 NO_IDS = (0, 0)
 
+NO_ANSWER = "no answer in time"
+
 logger = logging.getLogger(__name__)
 
 
@@ -86,7 +90,7 @@ class Connection(asyncio.Protocol):
         """Whether its last method was answered with a message."""
         self._heartbeat = Heartbeat()
         self.heartbeat_s = 0
-        self._timers: dict[str, Timer] = {}
+        self._deadlines = Deadlines(services.call_later, self._hang_up)
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
             message_bytes_max=services.limits.message_bytes_max,
@@ -103,9 +107,17 @@ class Connection(asyncio.Protocol):
         self.certificate = transport.get_extra_info("peercert") or {}
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
-        self._debt = Debt(self._intake, self.services.call_later)
+        self._holding = Holding(
+            self._intake,
+            self._deadlines,
+            alarms=self.services.alarms,
+            commits=self.services.commits,
+            call_later=self.services.call_later,
+            on_blocked=self._on_blocked,
+        )
         self.services.connections.add(self)
-        self._start_timer("handshake", self.services.limits.handshake_timeout_ms / 1000, self.drop)
+        wait_s = self.services.limits.handshake_timeout_ms / 1000
+        self._deadlines.give("handshake", wait_s, NO_ANSWER)
         real_host, _port = address_of(transport, "peername")
         if not real_host and not is_unix(transport):
             self._hang_up("reset before it was accepted")  # so that nobody can say who that was
@@ -127,20 +139,15 @@ class Connection(asyncio.Protocol):
         self.outlet.drained()
         if self._session is not None:
             self._session.inbox.drained()
-        if self.is_unread:
-            self._timers.pop("unread").cancel()
-            self._intake.release("unread")
+        self._holding.has_read()
         self._act_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.close_reason:
             self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
         self.phase = Phase.CLOSED
-        for timer in self._timers.values():
-            timer.cancel()
-        self._debt.forgive()
-        self.services.commits.forget(self._go_on)
-        self.services.alarms.unlisten(self._on_alarm)
+        self._deadlines.end()
+        self._holding.end()
         self.services.connections.discard(self)
         self.end_session()
         self.outlet.discard()
@@ -173,7 +180,7 @@ class Connection(asyncio.Protocol):
             if ends_turn:
                 self.services.turn.end()
         if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self._wait_until_read()
+            self._holding.wait_until_read()
         if not (self._events or self._reader.is_waiting):
             self._intake.release("busy")
         elif self.phase is not Phase.CLOSED:
@@ -312,11 +319,10 @@ class Connection(asyncio.Protocol):
         self.phase = Phase.CLOSING
         self._reader.close()
         self.end_session()
-        self._debt.forgive()
-        self._intake.release("alarm")  # close-ok has to be read
+        self._holding.hear()
         self._act_later()
         self.send(lifecycle.close_for(Methods.Close, error, ids))
-        self._drop_later()
+        self._part_in_time()
 
     # The verbs of `lifecycle`
 
@@ -329,7 +335,7 @@ class Connection(asyncio.Protocol):
         self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
-            self._beat_later()
+            self._deadlines.beat(self._heartbeat, heartbeat_s, self._transport, self.outlet)
 
     def begin(self, session: Session) -> None:
         """The client may open channels."""
@@ -337,9 +343,9 @@ class Connection(asyncio.Protocol):
         self._reader.open()
         self._session = session
         self._channels = Channels(session, self.handshake.channels_max)
-        self._timers.pop("handshake").cancel()
+        self._deadlines.met("handshake")
         self.services.traffic.connections_opened += 1
-        self.services.alarms.listen(self._on_alarm)
+        self._holding.listen()
         self.services.access.listen(session.user.name, self._on_access)
         self.services.access.usage.opened(session.user.name, session.vhost.name)
 
@@ -373,7 +379,7 @@ class Connection(asyncio.Protocol):
         self.outlet.flush()
         if not self._wait_for_commit():
             self._transport.close()
-        self._drop_later()
+        self._part_in_time()
 
     def _wait_for_commit(self) -> bool:
         """Go on when what is held back has gone out; whether anything is."""
@@ -390,11 +396,11 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close the socket without a word: the peer has had its time."""
-        self._hang_up(self.close_reason or "no answer in time")
+        self._hang_up(NO_ANSWER)
 
     def _hang_up(self, reason: str) -> None:
-        """Act on nothing more and close the socket as it is."""
-        self.close_reason = reason
+        """Act on nothing more and close the socket as it is; the first reason is the one."""
+        self.close_reason = self.close_reason or reason
         self.phase = Phase.CLOSED
         self._transport.abort()
 
@@ -418,7 +424,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_unread(self) -> bool:
         """Whether its client leaves more answers unread than it may for long."""
-        return self._intake.holds("unread")
+        return self._holding.is_unread
 
     @property
     def is_publisher(self) -> bool:
@@ -428,64 +434,29 @@ class Connection(asyncio.Protocol):
     def on_behind(self, target: Target, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way too."""
         if self._channels and not self._channels.have_consumers:
-            self._debt.owe(target, count)
+            self._holding.owe(target, count)
 
     def on_disk_behind(self) -> None:
-        """Messages come faster than the disk takes them: pause until it has caught up."""
-        self._intake.hold("disk")
-        self.services.commits.when_caught_up(self._go_on)
+        """Messages were recorded and the disk is behind."""
+        self._holding.wait_for_disk()
 
-    def _go_on(self) -> None:
-        self._intake.release("disk")
-
-    # Timers and alarms
-
-    def _start_timer(self, name: str, delay_s: float, act: Callable[[], None]) -> None:
-        """Run `act` after `delay_s`, unless the connection ends before."""
-        self._timers[name] = self.services.call_later(delay_s, act)
-
-    def _drop_later(self) -> None:
+    def _part_in_time(self) -> None:
         """Give the peer its time to answer, or to read what is left for it."""
-        if "close" not in self._timers:
-            can_answer = not self._reader.is_broken
-            wait_s = lifecycle.close_wait_s(self.heartbeat_s, can_answer=can_answer)
-            self._start_timer("close", wait_s, self.drop)
-
-    def _wait_until_read(self) -> None:
-        """Answers pile up: do not read the client while it does not read them."""
-        if not self.is_unread:
-            self._intake.hold("unread")
-            give_up = partial(self._hang_up, "client does not read its answers")
-            self._start_timer("unread", UNREAD_WAIT_S_MAX, give_up)
-
-    def _beat_later(self) -> None:
-        self._start_timer("heartbeat", self.heartbeat_s / 2, self._beat)
-
-    def _beat(self) -> None:
-        self._heartbeat.spoke = self.outlet.take_written()
-        verdict = self._heartbeat.beat(listening=self._transport.is_reading())
-        if verdict is Verdict.GIVE_UP:
-            self._hang_up("missed heartbeats from client")
-            return
-        if verdict is Verdict.SEND:
-            self._transport.write(HEARTBEAT_FRAME)
-        self._beat_later()
+        can_answer = not self._reader.is_broken
+        wait_s = lifecycle.close_wait_s(self.heartbeat_s, can_answer=can_answer)
+        self._deadlines.give("close", wait_s, NO_ANSWER)
 
     def _block(self) -> int:
         """A resource alarm is raised and this connection publishes: neither read it nor act."""
-        self._intake.hold("alarm")
-        if self.handshake.wants_blocked:
-            self.send(make(Methods.Blocked, reason=self.services.alarms.reason))
+        self._holding.block()
         return TURN_COST_MAX
 
-    def _on_alarm(self) -> None:
-        """An alarm was raised or cleared; only the last one cleared ends a block."""
-        if self.services.alarms.reason or not self._intake.holds("alarm"):
-            return
-        self._intake.release("alarm")
-        self._act_later()
+    def _on_blocked(self, reason: str) -> None:
+        """An alarm holds the connection, or does no more."""
+        if not reason:
+            self._act_later()
         if self.handshake.wants_blocked:
-            self.send(make(Methods.Unblocked))
+            self.send(make(Methods.Blocked, reason=reason) if reason else make(Methods.Unblocked))
 
 
 EVENTS: dict[type[Event], Callable[..., int]] = {

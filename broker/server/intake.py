@@ -1,7 +1,7 @@
 """Whether a connection is read: it is while nothing holds it.
 
-A connection is held while a resource alarm is raised and it publishes, and for a moment when it
-puts messages into a queue faster than that queue hands them out.
+What may is in `holding`; here is what holds it for a moment when it puts messages into a queue
+faster than that queue hands them out.
 """
 
 from __future__ import annotations
@@ -14,14 +14,6 @@ from fluffle.broker.queues.engine import Debtor
 SECONDS_PER_MESSAGE = 20e-6
 """A publisher in debt waits no longer than this for each message it owes, so that consumers
 which are slow by nature slow nobody to less than 50,000 messages a second."""
-
-UNREAD_BYTES_MAX = 32 * 1_048_576
-"""Beyond this in the transport's buffer, answers pile up that the client does not read: it is
-not read either.  Deliveries alone, which wait, never make so much."""
-
-UNREAD_WAIT_S_MAX = 120
-"""For so long a client may leave them unread.  Heartbeats do not tell: it may want none, and while
-it is not read its silence does not count."""
 
 
 class Reading(Protocol):

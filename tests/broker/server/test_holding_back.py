@@ -7,11 +7,8 @@ from itertools import pairwise
 import pytest
 
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
-from fluffle.broker.server.intake import (
-    SECONDS_PER_MESSAGE,
-    UNREAD_BYTES_MAX,
-    UNREAD_WAIT_S_MAX,
-)
+from fluffle.broker.server.holding import UNREAD_BYTES_MAX, UNREAD_WAIT_S_MAX
+from fluffle.broker.server.intake import SECONDS_PER_MESSAGE
 from fluffle.broker.server.outlet import BURST_BYTES
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames
