@@ -256,8 +256,11 @@ def on_repair_request(state: State, node: NodeId, request: RepairRequest) -> Non
     leading, peer = state.leading, peers.peer_of(state, node, request.sender)
     if leading is None or peer is None:
         return
+    # A snapshot may be under way for another reason, and be too old for this one.
     is_known = peer.match < request.first and (
-        peer.flow is Flow.SNAPSHOT if request.floor else peer.next <= request.first
+        peer.flow is Flow.SNAPSHOT and peer.snapshot_from >= request.floor
+        if request.floor
+        else peer.next <= request.first
     )
     if is_known:
         return
