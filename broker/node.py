@@ -175,7 +175,7 @@ class Node:
             self._queues,
             durability.journals.spill,
             durability.commits,
-            self._services.connections.cut_off_unread,
+            self._services.connections.relieve,
         )
         self._watch = MemoryWatch(
             self._services.alarms, loop.call_later, config.memory_bytes_max, shedding

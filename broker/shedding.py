@@ -1,6 +1,7 @@
 """When memory is short queues keep on disk what they can, at the pace of the disk.
 
-Who leaves very many answers unread is not waited for any longer.
+Connections forget what they can find out again, and who leaves very many answers unread is not
+waited for any longer.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ class Shedding:
     A queue may be longer than what is left of memory, and what is being written is there twice.
     """
 
-    __slots__ = ("_commits", "_cut_off", "_left", "_queues", "_spill")
+    __slots__ = ("_commits", "_left", "_queues", "_relieve", "_spill")
 
     def __init__(
         self,
         queues: Callable[[], Iterable[Queue]],
         spill: Spill,
         commits: Commits,
-        cut_off: Callable[[], None],
+        relieve: Callable[[], None],
     ) -> None:
-        """`cut_off` ends the connections whose clients do not read."""
-        self._cut_off = cut_off
+        """`relieve` has connections do with less."""
+        self._relieve = relieve
         self._queues = queues
         self._spill = spill
         self._commits = commits
@@ -43,7 +44,7 @@ class Shedding:
     def shed(self) -> None:
         """Have messages leave memory, unless that is under way."""
         self._spill.is_wanted = True
-        self._cut_off()
+        self._relieve()
         if not self._left:
             self._left = sorted(self._queues(), key=lambda queue: queue.ready_count)
             self._go_on()

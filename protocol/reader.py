@@ -164,6 +164,11 @@ class Reader:
         self._heads.clear()
         self._events = []
 
+    def forget_beyond(self, count: int) -> None:
+        """Forget how messages began if more than `count` beginnings are remembered."""
+        if len(self._heads) > count:
+            self._heads.clear()
+
     def go_on(self) -> list[Event]:
         """What there is to read in what was fed already."""
         return self.feed(b"")

@@ -65,6 +65,11 @@ class Rights:
         """Permissions have changed: ask again."""
         self._remembered.clear()
 
+    def forget_beyond(self, count: int) -> None:
+        """Memory is short: ask again if more than `count` answers are remembered."""
+        if len(self._remembered) > count:
+            self._remembered.clear()
+
     def _has(self, right: Right, name: str) -> bool:
         key = (right, name)
         answer = self._remembered.get(key)

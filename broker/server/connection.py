@@ -31,7 +31,7 @@ from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.publishing import Target, on_publishes, oversized
 from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
-from fluffle.broker.server.session import Session
+from fluffle.broker.server.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import (
     Acks,
@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
         self.certificate = transport.get_extra_info("peercert") or {}
         self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
         self._intake = Intake(self._transport)
-        self._holding = Holding(
+        self.holding = Holding(
             self._intake,
             self._deadlines,
             alarms=self.services.alarms,
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
         self.outlet.drained()
         if self._session is not None:
             self._session.inbox.drained()
-        self._holding.has_read()
+        self.holding.has_read()
         self._act_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
             self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
         self.phase = Phase.CLOSED
         self._deadlines.end()
-        self._holding.end()
+        self.holding.end()
         self.services.connections.discard(self)
         self.end_session()
         self.outlet.discard()
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
             if ends_turn:
                 self.services.turn.end()
         if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self._holding.wait_until_read()
+            self.holding.wait_until_read()
         if not (self._events or self._reader.is_waiting):
             self._intake.release("busy")
         elif self.phase is not Phase.CLOSED:
@@ -319,7 +319,7 @@ class Connection(asyncio.Protocol):
         self.phase = Phase.CLOSING
         self._reader.close()
         self.end_session()
-        self._holding.hear()
+        self.holding.hear()
         self._act_later()
         self.send(lifecycle.close_for(Methods.Close, error, ids))
         self._part_in_time()
@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
         self._channels = Channels(session, self.handshake.channels_max)
         self._deadlines.met("handshake")
         self.services.traffic.connections_opened += 1
-        self._holding.listen()
+        self.holding.listen()
         self.services.access.listen(session.user.name, self._on_access)
         self.services.access.usage.opened(session.user.name, session.vhost.name)
 
@@ -422,23 +422,20 @@ class Connection(asyncio.Protocol):
         return self._transport.get_extra_info("ssl_object") is not None
 
     @property
-    def is_unread(self) -> bool:
-        """Whether its client leaves more answers unread than it may for long."""
-        return self._holding.is_unread
-
-    @property
     def is_publisher(self) -> bool:
         """Whether it has published."""
-        return self._session is not None and bool(self._session.routes)
+        return self._session is not None and self._session.routes_found > 0
+
+    def remember_less(self) -> None:
+        """Memory is short: forget what can be found out again, where that is much."""
+        self._reader.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
+        if self._session is not None:
+            self._session.remember_less()
 
     def on_behind(self, target: Target, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way too."""
         if self._channels and not self._channels.have_consumers:
-            self._holding.owe(target, count)
-
-    def on_disk_behind(self) -> None:
-        """Messages were recorded and the disk is behind."""
-        self._holding.wait_for_disk()
+            self.holding.owe(target, count)
 
     def _part_in_time(self) -> None:
         """Give the peer its time to answer, or to read what is left for it."""
@@ -448,7 +445,7 @@ class Connection(asyncio.Protocol):
 
     def _block(self) -> int:
         """A resource alarm is raised and this connection publishes: neither read it nor act."""
-        self._holding.block()
+        self.holding.block()
         return TURN_COST_MAX
 
     def _on_blocked(self, reason: str) -> None:

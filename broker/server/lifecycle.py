@@ -233,7 +233,7 @@ def on_open(connection: Connection, method: Method) -> None:
         outlet=connection.outlet,
         services=services,
         on_behind=connection.on_behind,
-        on_disk_behind=connection.on_disk_behind,
+        on_disk_behind=connection.holding.wait_for_disk,
         give_up=connection.give_up,
         frame_bytes_max=handshake.frame_bytes_max,
         notify_cancel="consumer_cancel_notify" in handshake.capabilities,

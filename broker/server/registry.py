@@ -38,11 +38,16 @@ class Connections:
         if not self._open:
             self._empty.set()
 
-    def cut_off_unread(self) -> None:
-        """Memory is short: end those that leave so many answers unread that they are not read."""
+    def relieve(self) -> None:
+        """Memory is short: have them remember less.
+
+        Those that leave so many answers unread that they are not read are ended.
+        """
         for connection in self:
-            if connection.is_unread:
+            if connection.holding.is_unread:
                 connection.drop()
+            else:
+                connection.remember_less()
 
     async def wait_empty(self, timeout_s: float) -> bool:
         """Whether the last connection went within `timeout_s`."""

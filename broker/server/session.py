@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 REMEMBERED_MAX = 1024
 """Routes a connection remembers; beyond, it starts afresh.  Each is as long as a method."""
 
+REMEMBERED_WHEN_SHORT_MAX = 16
+"""When memory is short, who remembers more of a kind forgets all of it.  So many are no more than
+what a connection costs anyhow, and to find those of everybody again would take too long."""
+
 REMEMBERED_PROPERTIES_MAX = 256
 REMEMBERED_PROPERTIES_BYTES_MAX = 256
 """Properties a connection remembers: how many, and how long each.  A client must not be able to
@@ -98,7 +102,10 @@ class Session:
         """Where the messages go that come with this very basic.publish frame; forgotten when the
         rights of the user change."""
         self.routes_found = 0
-        """How many had to be found: a client can send thousands in one read."""
+        """How many had to be found: a client can send thousands in one read.
+
+        None by who has never published.
+        """
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0
@@ -114,6 +121,13 @@ class Session:
             for frame in channel.confirms.frames(channel.number):
                 self.outlet.add(frame)
         self.confirming.clear()
+
+    def remember_less(self) -> None:
+        """Memory is short: forget what can be found out again, where that is much."""
+        for remembered in (self.routes, self.facts):
+            if len(remembered) > REMEMBERED_WHEN_SHORT_MAX:
+                remembered.clear()
+        self.rights.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
 
     def forget(self) -> None:
         """The connection has ended: keep nothing alive, for the collector may come much later."""

@@ -257,7 +257,7 @@ def test_nor_when_memory_is_short() -> None:
     edge = Edge()
     client, other = edge.connect(), edge.connect()
     pile_up(client)
-    edge.services.connections.cut_off_unread()
+    edge.services.connections.relieve()
     edge.run()
     assert client.transport.was_aborted
     other.declare()

@@ -11,7 +11,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Admission
 from fluffle.broker.server import publishing
 from fluffle.broker.server.properties import PropertyFacts, read_facts
-from fluffle.broker.server.session import REMEMBERED_MAX, Session
+from fluffle.broker.server.session import REMEMBERED_MAX, REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.protocol.methods import Basic, Confirm, Exchange, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
 from fluffle.protocol.wire import to_table
@@ -305,6 +305,33 @@ def test_a_connection_remembers_a_bounded_number() -> None:
     client.publish(b"", queue="k7")
     assert client.names() == ["Basic.Ack"]
     assert client.ready_count("k7") == 2
+
+
+def test_who_remembers_much_forgets_it_when_memory_is_short() -> None:
+    edge = Edge()
+    client, other = edge.connect(), edge.connect()
+    for each, count in ((client, REMEMBERED_WHEN_SHORT_MAX + 1), (other, 3)):
+        each.confirm_select()
+        for n in range(count):
+            each.declare(f"q{n}")
+            each.publish(b"", queue=f"q{n}", properties=Properties(expiration=f"{60_000 + n}"))
+            each.expect(Basic.Ack)
+    edge.services.connections.relieve()
+    assert remembered(client) == (0, 0, 0, 0)
+    few = remembered(other)
+    assert min(few) > 0
+    for each in (client, other):
+        each.publish(b"", queue="q1", properties=Properties(expiration="60001"))
+        each.expect(Basic.Ack)
+    assert remembered(other) == few
+    assert client.ready_count("q1") == 4
+
+
+def remembered(client: Client) -> tuple[int, ...]:
+    connection = client.connection
+    assert connection.session is not None
+    session, heads = connection.session, connection._reader._heads
+    return len(session.routes), len(session.facts), len(session.rights._remembered), len(heads)
 
 
 # CC and BCC

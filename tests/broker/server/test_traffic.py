@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fluffle.broker.access.permissions import Permission
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.traffic import Deliveries, Traffic
 from fluffle.protocol.methods import Basic, Tx, encode_method, make
@@ -113,6 +114,8 @@ def test_connections_count_once_they_are_open_and_until_they_end() -> None:
     assert not client.connection.is_publisher
     client.send(publish_frames(b"1"))
     assert client.connection.is_publisher
+    edge.access.put_permission("guest", "/", Permission())
+    assert client.connection.is_publisher, "it has published, even if it may no more"
     client.close()
     silent.transport.lose()
     client.transport.lose()
