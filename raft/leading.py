@@ -63,6 +63,7 @@ def begin(state: State) -> None:
     state.tries = 0
     leading = state.leading = Leading(log.last_index + 1)
     sync_peers(state, leading)
+    check_quorum(state, leading)  # some who voted may be lost by now
     append(state, leading, NOOP, b"")
 
 

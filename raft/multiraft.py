@@ -240,5 +240,5 @@ def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool)
         state.follow(None)
     elif is_alive and state.leader == node:
         doubt.ask_leader(state)
-    if state.leader is None or state.leader == node:
-        state.touch()
+    if state.leader == node or not campaign.sees_leader(state):
+        state.touch()  # whoever it is may be the one that a majority lacked

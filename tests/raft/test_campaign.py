@@ -1,8 +1,9 @@
-"""Elections: what runs of the simulator found."""
+"""Elections: what runs of the simulator and readers found."""
 
-from fluffle.raft.messages import PreVoteRequest, TimeoutNow, VoteRequest
+from fluffle.raft.messages import PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
 from fluffle.raft.output import Role
 from tests.raft.cluster import GROUP, Cluster
+from tests.raft.single import Single
 
 
 def test_whoever_stands_has_forgotten_the_vote_it_was_about_to_send() -> None:
@@ -40,3 +41,16 @@ def test_whoever_lost_often_stands_soon_when_it_has_what_another_candidate_lacks
     shorter = PreVoteRequest(GROUP, state.term + 1, 1, 1, state.log.last_index - 1, state.term)
     c.do(lambda: c.raft.receive("b", [shorter]))
     assert state.deadline_ms == soon_ms
+
+
+def test_whoever_wins_when_its_majority_is_lost_already_steps_down() -> None:
+    """No verdict follows that would make it look."""
+    node = Single()
+    node.stand()
+    node.raft.link_down("b")
+    node.raft.link_down("c")
+    node.receive("b", VoteResponse(GROUP, node.status.term, 1, 1, True))
+    roles = [node.status.role]
+    node.advance(node.state.node.tuning.election_timeout_ms)
+    roles.append(node.status.role)
+    assert roles == [Role.LEADER, Role.FOLLOWER]
