@@ -14,7 +14,7 @@ from fluffle.storage.disk import Work
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment, read_environment
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import Table, cold_key
-from fluffle.storage.pages import check_complete
+from fluffle.storage.pages import LEAF, NODE, PAGE, check_complete
 
 PAGE_BYTES = 4096
 
@@ -83,12 +83,10 @@ def test_pages_of_zeros_are_found_before_lmdb_comes_upon_them(tmp_path: Path) ->
     read_environment(tmp_path).close()
     file = tmp_path / STORE_FOLDER / DATA_FILE
     data = bytearray(file.read_bytes())
-    for page in range(2, len(data) // PAGE_BYTES):  # behind its nodes a page has what memory had
-        held = slice(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
-        if cold_key(1, 200) in data[held]:
-            data[held] = bytes(PAGE_BYTES)
+    page = leaf_with(data, cold_key(1, 200))
+    data[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
     file.write_bytes(data)
-    with pytest.raises(Corrupt, match=rf"corrupt: {file}, page \d+: this is no page of a tree"):
+    with pytest.raises(Corrupt, match=f"corrupt: {file}, page {page}: this is no page of a tree"):
         read_environment(tmp_path)
     environment = open_environment(tmp_path)
     with (
@@ -97,6 +95,20 @@ def test_pages_of_zeros_are_found_before_lmdb_comes_upon_them(tmp_path: Path) ->
     ):
         view.get(Table.COLD, cold_key(1, 200))
     environment.close()
+
+
+def leaf_with(data: bytearray, key: bytes) -> int:
+    """The page that has it as a node; others have it behind theirs, where memory had it before."""
+    for number in range(2, len(data) // PAGE_BYTES):
+        page = data[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+        _, _, flags, lower, _ = PAGE.unpack_from(page)
+        nodes = range(PAGE.size, lower, 2) if flags == LEAF else ()
+        keys_at = (
+            int.from_bytes(page[node : node + 2], sys.byteorder) + NODE.size for node in nodes
+        )
+        if any(page.startswith(key, at) for at in keys_at):
+            return number
+    raise AssertionError(f"no leaf has {key!r}")
 
 
 def test_pages_may_be_checked_beside_a_node(tmp_path: Path) -> None:
