@@ -1,0 +1,97 @@
+"""Where the parts of a cluster node meet: links to the other nodes, and the images of groups.
+
+`Links` is TCP in a daemon, queues of bytes in the embedded cluster, a model of bad networks in the
+simulator.  `Machine` is a quorum queue, the metadata of the cluster, or a toy.  The host stands
+between them and knows neither.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+from fluffle.raft.config import NodeId
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import Entry, SnapshotMeta
+
+
+class Lane(IntEnum):
+    """Frames keep their order within a lane; those of a lower number go first."""
+
+    URGENT = 0
+    """Pings, votes and answers: small, and never behind bodies."""
+    NORMAL = 1
+    """Appends, streams, metadata."""
+    BULK = 2
+    """Snapshots, and what else is large and can wait."""
+
+
+class FrameKind(IntEnum):
+    """What a payload is; links do not look into it.  The numbers are on the wire."""
+
+    CONSENSUS = 0
+    METADATA = 1
+    STREAM = 2
+
+
+OnFrame = Callable[[NodeId, FrameKind, bytes], None]
+"""(from whom, kind, payload), on whichever lane it came."""
+
+OnLink = Callable[[NodeId, bool], None]
+"""(other end, is up)."""
+
+
+class Links(Protocol):
+    """To all other nodes.  Calls come and go on one thread; nothing here waits."""
+
+    on_frame: OnFrame
+    """Whoever hosts the node sets both of these, before anything is received.  Frames are of the
+    current boot of both ends; they may be lost, with the link."""
+    on_link: OnLink
+    """Up: a new link is open, what was sent over an earlier one may be lost.  Down: the link is
+    gone, and it could not be opened again at once."""
+
+    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+        """To a node whose link is down: dropped.  Consensus repeats, streams resend."""
+
+    def is_up(self, node: NodeId) -> bool:
+        """Whether `on_link` has last said so; a node that is not known is not up."""
+
+    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+        """Given to `send` and not yet to the network, for back-pressure; 0 if the link is down."""
+
+
+class Machine(Protocol):
+    """The replicated state of one group on this node: its *image*.
+
+    Calls come from within a turn of the host, which must not be entered again: whatever they cause
+    at the host (proposals, reads) is done in the next turn.  An AssertionError ends the node: the
+    image is not what the log says.
+    """
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        """Begin anew with this state, which is whole; index 0 and no bytes: with nothing.
+
+        Raises `ValueError` for a state that cannot be read: the member is then in quarantine, and
+        takes part in nothing until a leader has sent it another.
+        """
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Committed, and durable here, in order, of all kinds, without a gap to those before.
+
+        The first follow the snapshot of the last `restore`.
+        """
+
+    def led(self, term: int) -> None:
+        """This node leads, and the entry of its own term is applied: it may serve."""
+
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        """This node does not lead, or not yet; who does is None while it is not known.
+
+        Told whenever one of the two changes.  What was led until now is over.
+        """
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        """Which indexes at and below the applied one are still needed, and the state without them.
+
+        An index that was once left out must never come back.
+        """
