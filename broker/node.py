@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.control.dispatch import Dispatcher
@@ -160,6 +161,7 @@ class Node:
             vhosts=self.catalogue.vhosts,
             turn=turn,
             commits=durability.commits,
+            chores=Chores(loop.call_soon, turn, durability.commits, self._on_fatal),
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=random_name,

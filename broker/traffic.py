@@ -4,6 +4,24 @@ Plain integers, raised by whoever does the work: once for a run of messages, nev
 Nobody looks at them but who asks for metrics.
 """
 
+from typing import Protocol
+
+
+class Ledger(Protocol):
+    """Publishes of a channel in confirm mode, each time somebody asks."""
+
+    @property
+    def assigned_count(self) -> int:
+        """All of them."""
+
+    @property
+    def accepted_count(self) -> int:
+        """Those that were confirmed."""
+
+    @property
+    def open_count(self) -> int:
+        """Those that are neither confirmed nor refused."""
+
 
 class Deliveries:
     """Messages on their way to clients, from queues of one type."""
@@ -49,6 +67,7 @@ class Traffic:
         "connections_closed",
         "connections_opened",
         "from_queues",
+        "ledgers",
         "logins_failed",
         "logins_succeeded",
         "received",
@@ -71,10 +90,11 @@ class Traffic:
         self.received = 0
         """Messages that publishers sent and that passed all checks."""
         self.received_confirm = 0
-        """Messages on channels in confirm mode that have ended; those of open channels are in their
-        ledgers."""
+        """Messages on channels in confirm mode that have ended."""
         self.confirmed = 0
         """As `received_confirm`, of those that were confirmed."""
+        self.ledgers: set[Ledger] = set()
+        """Of the channels in confirm mode that are open."""
         self.routed = 0
         """Messages put into queues; one that went into three counts three times."""
         self.unroutable_dropped = 0

@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import resource
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
+from fluffle.broker.chores import in_pieces
 from fluffle.broker.clock import Clock
 from fluffle.broker.config import Config
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
-from fluffle.broker.queues.engine import Queue
 from fluffle.broker.server.services import Services
 from fluffle.broker.traffic import Deliveries
+from fluffle.broker.vhost import VirtualHost
 
 PROTOCOL = "amqp091"
 OPEN_FILES = Path("/proc/self/fd")
@@ -63,29 +64,35 @@ DELIVERIES = (
 )
 """The end of the name, the help, and the attribute of `Deliveries`."""
 
-QUEUE_GAUGES: tuple[tuple[str, str, Callable[[Queue], int]], ...] = (
-    (
-        "messages_ready",
-        "Messages ready to be delivered to consumers",
-        lambda queue: queue.ready_count,
-    ),
-    (
-        "messages_unacked",
-        "Messages delivered to consumers but not yet acknowledged",
-        lambda queue: queue.in_flight,
-    ),
-    (
-        "messages",
-        "Sum of ready and unacknowledged messages - total queue depth",
-        lambda queue: queue.ready_count + queue.in_flight,
-    ),
-    ("consumers", "Consumers on a queue", lambda queue: queue.consumer_count),
+QUEUE_GAUGES = (
+    ("messages_ready", "Messages ready to be delivered to consumers"),
+    ("messages_unacked", "Messages delivered to consumers but not yet acknowledged"),
+    ("messages", "Sum of ready and unacknowledged messages - total queue depth"),
+    ("consumers", "Consumers on a queue"),
 )
-"""As DELIVERIES, with what it is of a queue."""
+"""The end of the name, and the help, in the order of `QueueReading.values`."""
+
+PIECE = 500
+"""Queues, connections or samples of one step: two milliseconds or so."""
+
+Step: TypeAlias = list[Metric]
 
 
-class NodeCollector(Collector):
-    """Reads a node.  `per_object` tells of each queue instead of their sum."""
+class QueueReading(NamedTuple):
+    """What a queue was at one moment."""
+
+    vhost: str
+    queue: str
+    values: tuple[int, int, int, int]
+    is_crashed: bool
+
+
+class NodeCollector:
+    """Reads a node.  `per_object` tells of each queue instead of their sum.
+
+    It is done in steps, between which the node goes on: none is longer where there are more queues
+    or connections.  Counters never go down by that.
+    """
 
     __slots__ = ("_clock", "_config", "_endpoint", "_per_object", "_services", "_started_ms")
 
@@ -98,16 +105,16 @@ class NodeCollector(Collector):
         self._started_ms = clock.now_ms()
         self._per_object = per_object
 
-    def collect(self) -> Iterator[Metric]:
-        """All of them."""
-        yield from self._identity()
-        yield from self._churn()
+    def steps(self) -> Iterator[Step]:
+        """All metrics, a few or none at a time; a family of many samples comes in several parts."""
+        yield list(self._identity())
+        yield list(self._churn())
         yield from self._queues()
         yield from self._messages()
-        yield from self._deliveries()
-        yield from self._resources()
-        yield from self._durability()
-        yield from self._holding_back()
+        yield list(self._deliveries())
+        yield list(self._resources())
+        yield list(self._durability())
+        yield from self._connections()
 
     def _identity(self) -> Iterator[Metric]:
         """Every dashboard of RabbitMQ joins on these two."""
@@ -153,45 +160,58 @@ class NodeCollector(Collector):
             family = counter(name, f"Total number of {kind}authentication attempts")
             yield labelled(family, value, protocol=PROTOCOL)
 
-    def _queues(self) -> Iterator[Metric]:
-        queues = [
-            (text_of(vhost.name), queue)
-            for vhost in self._services.vhosts.values()
-            for queue in vhost.queues.values()
-        ]
-        consumers = sum(queue.consumer_count for _, queue in queues)
-        publishers = sum(connection.is_publisher for connection in self._services.connections)
-        yield gauge("queues", "Queues available", len(queues))
-        yield gauge("consumers", "Consumers currently connected", consumers)
+    def _queues(self) -> Iterator[Step]:
+        readings: list[QueueReading] = []
+        totals, crashed = [0] * len(QUEUE_GAUGES), 0
+        for piece in in_pieces(read_queues(self._services.vhosts), PIECE):
+            readings += piece
+            columns = zip(*(reading.values for reading in piece), strict=True)
+            totals = [total + sum(column) for total, column in zip(totals, columns, strict=True)]
+            crashed += sum(reading.is_crashed for reading in piece)
+            yield []
+        _, _, _, consumers = totals
         family = gauge("global_consumers", "Current number of consumers")
-        yield labelled(family, consumers, protocol=PROTOCOL)
-        family = gauge("global_publishers", "Current number of connections that have published")
-        yield labelled(family, publishers, protocol=PROTOCOL)
-        yield GaugeMetricFamily(
-            "fluffle_queues_crashed",
-            "Queues that hand out nothing, since what is next cannot be read",
-            value=sum(queue.damage is not None for _, queue in queues),
-        )
-        for name, text, value in QUEUE_GAUGES:
-            family = gauge(f"queue_{name}", text)
-            if self._per_object:
-                for vhost, queue in queues:
-                    labelled(family, value(queue), vhost=vhost, queue=text_of(queue.name))
-            else:
-                labelled(family, sum(value(queue) for _, queue in queues))
-            yield family
-
-    def _messages(self) -> Iterator[Metric]:
-        traffic = self._services.traffic
-        connections = self._services.connections
-        ledgers = [
-            channel.confirms
-            for connection in connections
-            for channel in connection.channels
-            if channel.confirms is not None
+        yield [
+            gauge("queues", "Queues available", len(readings)),
+            gauge("consumers", "Consumers currently connected", consumers),
+            labelled(family, consumers, protocol=PROTOCOL),
+            GaugeMetricFamily(
+                "fluffle_queues_crashed",
+                "Queues that hand out nothing, since what is next cannot be read",
+                value=crashed,
+            ),
         ]
-        confirm = traffic.received_confirm + sum(ledger.assigned_count for ledger in ledgers)
-        confirmed = traffic.confirmed + sum(ledger.accepted_count for ledger in ledgers)
+        for column, (name, text) in enumerate(QUEUE_GAUGES):
+            if not self._per_object:
+                yield [labelled(gauge(f"queue_{name}", text), totals[column])]
+                continue
+            yield [gauge(f"queue_{name}", text)]
+            for piece in in_pieces(readings, PIECE):
+                family = gauge(f"queue_{name}", text)
+                for vhost, queue, values, _ in piece:
+                    labelled(family, values[column], vhost=vhost, queue=queue)
+                yield [family]
+
+    def _messages(self) -> Iterator[Step]:
+        """Ledgers of channels that end meanwhile are counted once: as they were at the end."""
+        traffic = self._services.traffic
+        confirm, confirmed, open_count = traffic.received_confirm, traffic.confirmed, 0
+        for piece in in_pieces(tuple(traffic.ledgers), PIECE):
+            confirm += sum(ledger.assigned_count for ledger in piece)
+            confirmed += sum(ledger.accepted_count for ledger in piece)
+            open_count += sum(ledger.open_count for ledger in piece)
+            yield []
+        yield list(self._message_counters(confirm, confirmed))
+        yield [
+            gauge(
+                "channel_messages_unconfirmed",
+                "Published but not yet confirmed messages",
+                open_count,
+            )
+        ]
+
+    def _message_counters(self, confirm: int, confirmed: int) -> Iterator[Metric]:
+        traffic = self._services.traffic
         for name, text, value in (
             ("received", "received from publishers", traffic.received),
             ("received_confirm", "received from publishers expecting confirmations", confirm),
@@ -211,10 +231,6 @@ class NodeCollector(Collector):
         ):
             family = counter(f"global_messages_{name}", f"Total number of messages {text}")
             yield labelled(family, value, protocol=PROTOCOL)
-        open_count = sum(ledger.open_count for ledger in ledgers)
-        yield gauge(
-            "channel_messages_unconfirmed", "Published but not yet confirmed messages", open_count
-        )
 
     def _deliveries(self) -> Iterator[Metric]:
         traffic = self._services.traffic
@@ -289,24 +305,46 @@ class NodeCollector(Collector):
             "fluffle_store_bytes", "What the store holds on disk", value=commits.store_bytes
         )
 
-    def _holding_back(self) -> Iterator[Metric]:
-        """Who is not read, and why; RabbitMQ has no name for it."""
-        connections = self._services.connections
+    def _connections(self) -> Iterator[Step]:
+        """Who publishes; who is not read, and why, for which RabbitMQ has no name."""
+        publishers = 0
+        states: Counter[str] = Counter()
+        if self._per_object:
+            yield [blocked()]
+        for piece in in_pieces(self._services.connections, PIECE):
+            publishers += sum(connection.is_publisher for connection in piece)
+            by_state = [(connection.state, connection.name) for connection in piece]
+            states.update(state for state, _ in by_state)
+            names = [name for state, name in by_state if state == "blocked"]
+            yield [blocked(*names)] if self._per_object else []
+        family = gauge("global_publishers", "Current number of connections that have published")
+        yield [labelled(family, publishers, protocol=PROTOCOL)]
         family = GaugeMetricFamily(
             "fluffle_connections_by_state", "Connections, by what they do or wait for"
         )
-        states = Counter(connection.state for connection in connections)
         for state in {"running", "flow", "blocking", "blocked", *states}:
             labelled(family, states[state], state=state)
-        yield family
-        if self._per_object:
-            family = GaugeMetricFamily(
-                "fluffle_connection_blocked", "Connections that an alarm keeps from publishing"
-            )
-            for connection in connections:
-                if connection.state == "blocked":
-                    labelled(family, connection=connection.name)
-            yield family
+        yield [family]
+
+
+def read_queues(vhosts: Mapping[str, VirtualHost]) -> Iterator[QueueReading]:
+    """All queues; others come and go in between."""
+    for vhost in tuple(vhosts.values()):
+        name = text_of(vhost.name)
+        for queue in tuple(vhost.queues.values()):
+            ready, unacked = queue.ready_count, queue.in_flight
+            values = ready, unacked, ready + unacked, queue.consumer_count
+            yield QueueReading(name, text_of(queue.name), values, queue.damage is not None)
+
+
+def blocked(*names: str) -> Metric:
+    """Connections of these names, or some of them."""
+    family: Metric = GaugeMetricFamily(
+        "fluffle_connection_blocked", "Connections that an alarm keeps from publishing"
+    )
+    for name in names:
+        labelled(family, connection=name)
+    return family
 
 
 def gauge(name: str, text: str, value: float | None = None) -> GaugeMetricFamily:
@@ -331,8 +369,10 @@ def text_of(name: str) -> str:
 
 
 def open_files() -> int | None:
-    """None where the system does not tell."""
-    return sum(1 for _ in OPEN_FILES.iterdir()) if OPEN_FILES.exists() else None
+    """None where the system does not tell.  Linux does from 6.2 on without listing them."""
+    if not OPEN_FILES.exists():
+        return None
+    return OPEN_FILES.stat().st_size or sum(1 for _ in OPEN_FILES.iterdir())
 
 
 def permanent_id(node_name: str) -> str:

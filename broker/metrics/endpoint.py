@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from fluffle.broker.clock import Clock
 from fluffle.broker.config import Config
-from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.collector import NodeCollector, Step
 from fluffle.broker.metrics.http import HttpConnection, Page
 from fluffle.broker.server.listener import listening_socket
 from fluffle.broker.server.services import Services
@@ -20,12 +21,15 @@ from fluffle.broker.server.services import Services
 class MetricsEndpoint:
     """Where one node tells its metrics."""
 
-    __slots__ = ("_open", "_pages", "_server")
+    __slots__ = ("_chores", "_open", "_pages", "_server")
 
     def __init__(self, services: Services, config: Config, clock: Clock) -> None:
+        self._chores = services.chores
+        aggregated = NodeCollector(services, config, clock)
+        per_object = NodeCollector(services, config, clock, per_object=True)
         self._pages = {
-            "/metrics": page(NodeCollector(services, config, clock)),
-            "/metrics/per-object": page(NodeCollector(services, config, clock, per_object=True)),
+            "/metrics": page(aggregated.steps),
+            "/metrics/per-object": page(per_object.steps),
         }
         self._open: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
@@ -35,7 +39,8 @@ class MetricsEndpoint:
         loop = asyncio.get_running_loop()
         listening = listening_socket(host, port)
         self._server = await loop.create_server(
-            lambda: HttpConnection(self._pages, self._open, loop.call_later), sock=listening
+            lambda: HttpConnection(self._pages, self._open, loop.call_later, self._chores),
+            sock=listening,
         )
         bound = listening.getsockname()
         return bound[0], bound[1]
@@ -48,17 +53,52 @@ class MetricsEndpoint:
             connection.drop()
 
 
-def page(collector: Collector) -> Callable[[str], Page]:
+def page(steps: Callable[[], Iterator[Step]]) -> Callable[[str], Page]:
     """What a node tells, and what its process costs."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    ProcessCollector(registry=registry)
+    process = ProcessCollector(registry=None)
 
     def render(accept: str) -> Page:
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # it asks for a version that is no number
             encode, content_type = choose_encoder("")
-        return Page(content_type, encode(registry))
+        return Page(content_type, encoded(encode, chain(steps(), [process.collect()])))
 
     return render
+
+
+class Found(Collector):
+    """Metrics in the place of who collects them."""
+
+    def __init__(self, metrics: Iterable[Metric] = ()) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def encoded(
+    encode: Callable[[Collector], bytes], steps: Iterable[Iterable[Metric]]
+) -> Iterator[bytes]:
+    """What `encode` makes of all metrics, step by step.
+
+    One that has the name of the one before, at the beginning of a step, goes on with its samples.
+    """
+    end = encode(Found())
+    name = ""
+    for step in steps:
+        metrics = list(step)
+        if not metrics:
+            yield b""
+            continue
+        text = encode(Found(metrics)).removesuffix(end)
+        yield without_heading(text) if metrics[0].name == name else text
+        name = metrics[-1].name
+    yield end
+
+
+def without_heading(text: bytes) -> bytes:
+    """Samples only: what describes them is known."""
+    while text.startswith(b"# "):
+        _, _, text = text.partition(b"\n")
+    return text

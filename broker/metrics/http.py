@@ -2,16 +2,19 @@
 
 HTTP/1.1 (RFC 9112) with connections that are kept; who sends anything else, or nothing for long, is
 hung up on, and so is who does not wait for an answer before he asks again.  A page costs the node
-time: one is made in a turn of the event loop, for few clients, and none for who does not read.
+time: it is made piece by piece, in turns of the event loop, for few clients, and none for who does
+not read.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, TypeAlias, cast
+
+from fluffle.broker.chores import Chore, Chores
 
 HEAD_BYTES_MAX = 8_192
 CONNECTIONS_MAX = 32
@@ -27,7 +30,8 @@ class Page:
     """What is answered with 200."""
 
     content_type: str
-    body: bytes
+    pieces: Iterator[bytes]
+    """The body; each piece is made when it is asked for, and takes a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,18 @@ class HttpConnection(asyncio.Protocol):
         pages: Pages,
         open_connections: set[HttpConnection],
         call_later: Callable[[float, Callable[[], None]], Timer],
+        chores: Chores,
     ) -> None:
         """It is in `open_connections` while its socket is open."""
         self._pages = pages
         self._open_connections = open_connections
         self._call_later = call_later
+        self._chores = chores
         self._data = b""
+        self._is_answering = False
+        """Whether a page is being made."""
+        self._is_full = False
+        """Whether the client does not read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -119,18 +129,25 @@ class HttpConnection(asyncio.Protocol):
         self._data = b""
         self._timer.cancel()
         self._timer = self._call_later(IDLE_S_MAX, self.drop)
-        self._answer(Request.parse(head.decode("latin-1")))
-        if rest:
-            self._transport.close()
+        self._answer(Request.parse(head.decode("latin-1")), is_last=bool(rest))
 
     def pause_writing(self) -> None:
         """Who does not read is not read."""
-        self._transport.pause_reading()
+        self._is_full = True
+        self._listen()
 
     def resume_writing(self) -> None:
-        self._transport.resume_reading()
+        self._is_full = False
+        self._listen()
 
-    def _answer(self, request: Request) -> None:
+    def _listen(self) -> None:
+        """Read, or do not for now."""
+        if self._is_answering or self._is_full:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _answer(self, request: Request, *, is_last: bool) -> None:
         with_body = request.method != "HEAD"
         if not request.is_sound:
             self._refuse(HTTPStatus.BAD_REQUEST, with_body=with_body)
@@ -140,24 +157,44 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(HTTPStatus.NOT_FOUND, with_body=with_body)
         else:
             page = self._pages[request.path](request.headers.get("accept", ""))
-            self._write(HTTPStatus.OK, page, with_body=with_body)
-            if not request.keeps_connection:
-                self._transport.close()
+            is_last |= not request.keeps_connection
+            self._is_answering = True
+            self._listen()
+            self._chores.add(
+                self._make(page, with_body=with_body, is_last=is_last), lambda _error: self.drop()
+            )
+
+    def _make(self, page: Page, *, with_body: bool, is_last: bool) -> Chore:
+        """Make a page and send it, unless nobody waits for it any more."""
+        body = []
+        for piece in page.pieces:
+            body.append(piece)
+            yield None
+            if self._transport.is_closing():
+                return
+        self._is_answering = False
+        self._write(HTTPStatus.OK, page.content_type, body, with_body=with_body)
+        if is_last:
+            self._transport.close()
+        else:
+            self._listen()
 
     def _refuse(self, status: HTTPStatus, *, with_body: bool) -> None:
         """Say what is wrong, and hang up."""
-        self._write(status, Page(PLAIN, f"{status.phrase}\n".encode()), with_body=with_body)
+        self._write(status, PLAIN, [f"{status.phrase}\n".encode()], with_body=with_body)
         self._transport.close()
 
-    def _write(self, status: HTTPStatus, page: Page, *, with_body: bool) -> None:
+    def _write(
+        self, status: HTTPStatus, content_type: str, body: list[bytes], *, with_body: bool
+    ) -> None:
         lines = [
             f"HTTP/1.1 {status} {status.phrase}",
-            f"Content-Type: {page.content_type}",
-            f"Content-Length: {len(page.body)}",
+            f"Content-Type: {content_type}",
+            f"Content-Length: {sum(map(len, body))}",
         ]
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             lines.append("Allow: GET, HEAD")
         if status is not HTTPStatus.OK:
             lines.append("Connection: close")
         head = "\r\n".join(lines).encode("latin-1") + END_OF_HEAD
-        self._transport.write(head + page.body if with_body else head)
+        self._transport.writelines([head, *body] if with_body else [head])

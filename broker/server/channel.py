@@ -137,6 +137,7 @@ class Channel:
         if self.confirms is not None:
             traffic.received_confirm += self.confirms.assigned_count
             traffic.confirmed += self.confirms.accepted_count
+            traffic.ledgers.discard(self.confirms)
             self.confirms = None
 
 

@@ -479,6 +479,7 @@ def on_confirm_select(channel: Channel, method: Method) -> None:
         raise PreconditionFailed("cannot switch from tx to confirm mode")
     if channel.confirms is None:
         channel.confirms = Confirms()
+        channel.session.traffic.ledgers.add(channel.confirms)
         channel.publish = publish_confirmed
     if not method.nowait:
         channel.reply(make(Confirm.SelectOk))

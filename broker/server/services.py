@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.chores import Chores
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import Limits
 from fluffle.broker.queues.arguments import QueueSpec
@@ -29,6 +30,7 @@ class Services:
     vhosts: dict[str, VirtualHost]
     turn: Turn
     commits: Commits
+    chores: Chores
     replies: ReplyTargets
     alarms: Alarms
     random_name: Callable[[], str]

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.chores import Chores
 from fluffle.broker.config import Config, Limits
 from fluffle.broker.durability import Durability
 from fluffle.broker.node import server_properties
@@ -100,6 +101,7 @@ class Edge:
             vhosts={"/": self.vhost},
             turn=self.turn,
             commits=durability.commits,
+            chores=Chores(self.scheduler.call_soon, self.turn, durability.commits, raise_it),
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=lambda: f"{next(names):022}",

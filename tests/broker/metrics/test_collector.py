@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count, islice
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -12,6 +15,7 @@ from fluffle.broker.metrics.endpoint import page
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
 from tests.support.edge import Edge
+from tests.support.work import calls_of
 
 CONFIG = Config(node_name="fluffle@test", memory_bytes_max=7_000)
 
@@ -26,12 +30,20 @@ class Node:
         self.clock = ManualClock(now_ms=5_000)
         services = self.edge.services
         self._pages = {
-            per_object: page(NodeCollector(services, CONFIG, self.clock, per_object=per_object))
+            per_object: page(
+                NodeCollector(services, CONFIG, self.clock, per_object=per_object).steps
+            )
             for per_object in (False, True)
         }
 
+    def pieces(self, accept: str = "", *, per_object: bool = False) -> Iterator[bytes]:
+        return self._pages[per_object](accept).pieces
+
+    def text(self, accept: str = "", *, per_object: bool = False) -> str:
+        return b"".join(self.pieces(accept, per_object=per_object)).decode()
+
     def scrape(self, *, per_object: bool = False) -> Samples:
-        text = self._pages[per_object]("").body.decode()
+        text = self.text(per_object=per_object)
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for family in text_string_to_metric_families(text)
@@ -209,6 +221,73 @@ def test_who_is_blocked_is_told(node: Node) -> None:
 
 
 def test_openmetrics_is_told_to_who_asks_for_it(node: Node) -> None:
-    answer = node._pages[False]("application/openmetrics-text; version=1.0.0")
-    assert answer.content_type.startswith("application/openmetrics-text")
-    assert answer.body.endswith(b"# EOF\n")
+    assert node.text("application/openmetrics-text; version=1.0.0").endswith("\n# EOF\n")
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_pieces_come_to_what_one_would_be(
+    node: Node, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    client = node.edge.connect()
+    for number in range(7):
+        client.declare(f"q{number}")
+    whole = node.text(accept, per_object=True)
+    monkeypatch.setattr("fluffle.broker.metrics.collector.PIECE", 2)
+    pieces = node.text(accept, per_object=True)
+    assert without_process(pieces) == without_process(whole)
+    assert whole.count("# EOF\n") == bool(accept)
+
+
+def without_process(text: str) -> list[str]:
+    """What is the same a moment later."""
+    return [line for line in text.splitlines() if "process_" not in line]
+
+
+def most_calls_of_a_step(node: Node, *, per_object: bool) -> int:
+    pieces = node.pieces(per_object=per_object)
+    counts: list[int] = []
+    found: list[bytes | None] = [b""]
+    while found[-1] is not None:
+        counts.append(calls_of(lambda: found.append(next(pieces, None))))
+    return max(counts)
+
+
+def crowd(node: Node, names: range) -> None:
+    """Each has a queue, a channel in confirm mode, and is blocked."""
+    for number in names:
+        client = node.edge.connect()
+        client.declare(f"q{number}")
+        client.confirm_select()
+        client.publish(b"x")
+
+
+@pytest.mark.parametrize("per_object", [False, True])
+def test_no_step_is_more_work_where_there_is_more_to_tell(
+    node: Node, monkeypatch: pytest.MonkeyPatch, per_object: bool
+) -> None:
+    monkeypatch.setattr("fluffle.broker.metrics.collector.PIECE", 20)
+    node.edge.services.alarms.set("memory", low=True)
+    crowd(node, range(40))
+    few = most_calls_of_a_step(node, per_object=per_object)
+    crowd(node, range(40, 340))
+    assert most_calls_of_a_step(node, per_object=per_object) <= few * 1.1
+
+
+def test_a_channel_that_ends_during_a_scrape_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluffle.broker.metrics.collector.PIECE", 1)
+    steps_before_the_end = count()
+    is_over = False
+    while not is_over:
+        node = Node()
+        clients = [node.edge.connect() for _ in range(3)]
+        for client in clients:
+            client.confirm_select()
+            client.publish(b"x")
+            client.arrivals()
+        pieces = node.pieces("application/openmetrics-text; version=1.0.0")
+        text = b"".join(islice(pieces, next(steps_before_the_end)))
+        is_over = text.endswith(b"# EOF\n")
+        clients[1].close()
+        text += b"".join(pieces)
+        for name in ("received_confirm", "confirmed"):
+            assert f'messages_{name}_total{{protocol="amqp091"}} 3.0\n'.encode() in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluffle.broker.chores import Chores
 from fluffle.broker.metrics.http import (
     CONNECTIONS_MAX,
     HEAD_BYTES_MAX,
@@ -13,23 +16,47 @@ from fluffle.broker.metrics.http import (
     HttpConnection,
     Page,
 )
+from fluffle.broker.turn import Turn, raise_it
 from tests.support.fakes import FakeTransport, Scheduler
+from tests.support.store import commits_in_memory
+
+
+def broken() -> Iterator[bytes]:
+    yield b"so far"
+    raise RuntimeError("a bug")
 
 
 class Visit:
-    """A connection to a server with one page, which shows the Accept header."""
+    """A connection to a server with one page, which shows the Accept header in three pieces."""
 
     def __init__(self) -> None:
         self.scheduler = Scheduler()
-        self.transport = FakeTransport(self.scheduler, {"peername": ("127.0.0.1", 40_000)})
+        turn = Turn(self.scheduler.call_soon)
+        self.chores = Chores(self.scheduler.call_soon, turn, commits_in_memory(turn), raise_it)
+        self.made = 0
+        """Pieces."""
         self.open: set[HttpConnection] = set()
-        pages = {"/here": lambda accept: Page("text/x", f"<{accept}>".encode())}
-        self.transport.connect(HttpConnection(pages, self.open, self.scheduler.call_later))
+        self.transport = self.connect()
+
+    def connect(self) -> FakeTransport:
+        transport = FakeTransport(self.scheduler, {"peername": ("127.0.0.1", 40_000)})
+        pages = {
+            "/here": lambda accept: Page("text/x", self.pieces(accept)),
+            "/broken": lambda _accept: Page("text/x", broken()),
+        }
+        transport.connect(HttpConnection(pages, self.open, self.scheduler.call_later, self.chores))
+        return transport
+
+    def pieces(self, accept: str) -> Iterator[bytes]:
+        for piece in ("<", accept, ">"):
+            self.made += 1
+            yield piece.encode()
 
     def send(self, data: bytes) -> bytes:
-        """What is answered at once."""
+        """What is answered."""
         before = len(self.transport.writes)
         self.transport.receive(data)
+        self.scheduler.run()
         return b"".join(self.transport.writes[before:])
 
 
@@ -58,6 +85,43 @@ def test_it_does_not_matter_how_requests_are_cut(cuts: list[int]) -> None:
         assert b"".join(map(visit.send, pieces)) == ANSWER
 
 
+def test_a_turn_sees_one_piece_however_many_ask() -> None:
+    visit = Visit()
+    transports = [visit.transport, visit.connect()]
+    for transport in transports:
+        transport.receive(GET)
+    for made in range(1, 7):
+        visit.scheduler.turn()
+        assert visit.made == made
+    visit.scheduler.run()
+    assert [b"".join(transport.writes) for transport in transports] == [ANSWER] * 2
+
+
+def test_who_has_gone_keeps_nobody_busy() -> None:
+    visit = Visit()
+    visit.transport.receive(GET)
+    visit.scheduler.turn()
+    visit.transport.lose()
+    visit.scheduler.run()
+    assert visit.made == 1
+    assert visit.transport.writes == []
+
+
+def test_the_next_request_waits_until_the_page_is_made() -> None:
+    visit = Visit()
+    visit.transport.receive(GET)
+    visit.transport.receive(GET)
+    assert not visit.transport.is_reading()
+    visit.scheduler.run()
+    assert b"".join(visit.transport.writes) == ANSWER * 2
+
+
+def test_a_page_that_cannot_be_made_is_the_end_of_its_connection() -> None:
+    visit = Visit()
+    assert visit.send(request("GET /broken HTTP/1.1")) == b""
+    assert visit.transport.was_aborted
+
+
 def test_who_does_not_wait_for_the_answer_gets_one_and_is_hung_up_on() -> None:
     visit = Visit()
     assert visit.send(GET * 10_000) == ANSWER
@@ -77,9 +141,7 @@ def test_who_does_not_read_is_not_read() -> None:
 
 def test_there_is_an_end_to_the_connections() -> None:
     visit = Visit()
-    others = [FakeTransport(visit.scheduler, {}) for _ in range(CONNECTIONS_MAX)]
-    for transport in others:
-        transport.connect(HttpConnection({}, visit.open, visit.scheduler.call_later))
+    others = [visit.connect() for _ in range(CONNECTIONS_MAX)]
     assert [transport.was_aborted for transport in others] == [False] * 31 + [True]
     visit.scheduler.run()
     assert len(visit.open) == visit.scheduler.timer_count == CONNECTIONS_MAX

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from fluffle.broker.chores import Chores
 from fluffle.broker.server import listener as module
 from fluffle.broker.server.listener import Listener, listening_socket
 from fluffle.broker.server.services import Services
@@ -23,13 +24,15 @@ def real_services() -> Services:
     loop = asyncio.get_running_loop()
     turn = Turn(loop.call_soon)
     template = Edge().services
+    commits = commits_in_memory(turn)
     return Services(
         limits=template.limits,
         server_properties=template.server_properties,
         access=template.access,
         vhosts={"/": VirtualHost("/", touch=turn.touch_queue)},
         turn=turn,
-        commits=commits_in_memory(turn),
+        commits=commits,
+        chores=Chores(loop.call_soon, turn, commits, template.on_fatal),
         replies=template.replies,
         alarms=template.alarms,
         random_name=template.random_name,
