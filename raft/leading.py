@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from fluffle.raft import quorum, reading, replicating, transferring
 from fluffle.raft.config import Member, NodeId
+from fluffle.raft.log import Log
 from fluffle.raft.messages import NotLeading
 from fluffle.raft.output import Led, Role
 from fluffle.raft.progress import Progress
@@ -37,7 +38,7 @@ class Leading:
         self.round = 1
         """Of the requests of this turn; one more each turn in which any was sent."""
         self.uncommitted_bytes = 0
-        """Of entries of its own term behind the commit index, as `size_of` counts."""
+        """Of entries behind the commit index that are in memory, as `size_of` counts."""
         self.commit_due = False
         """Somebody has more on disk than when the commit index was last looked at."""
         self.tell_commit_at_ms: int | None = None
@@ -62,6 +63,7 @@ def begin(state: State) -> None:
     state.leader = state.node.name
     state.tries = 0
     leading = state.leading = Leading(log.last_index + 1)
+    leading.uncommitted_bytes = bytes_between(log, log.commit, log.last_index)
     sync_peers(state, leading)
     check_quorum(state, leading)  # some who voted may be lost by now
     append(state, leading, NOOP, b"")
@@ -104,12 +106,16 @@ def advance_commit(state: State, leading: Leading) -> None:
     index = quorum.committed_index([durable_of(state, leading, voter) for voter in voters])
     before = state.log.commit
     if index > before and is_committable(state, index):
-        own_first = max(before + 1, leading.first_index)
-        entries = state.log.slice(own_first, index + 1, UNLIMITED)
-        leading.uncommitted_bytes -= sum(map(size_of, entries))
+        leading.uncommitted_bytes -= bytes_between(state.log, before, index)
         state.commit_to(index)
         if before < state.configs.last_index <= index:
             on_config_committed(state, leading)
+
+
+def bytes_between(log: Log, after: int, through: int) -> int:
+    """Of entries in memory behind one index, up to another, as `size_of` counts."""
+    first = max(after + 1, log.tail_first)
+    return sum(map(size_of, log.slice(first, through + 1, UNLIMITED)))
 
 
 def durable_of(state: State, leading: Leading, voter: Member) -> int:

@@ -6,7 +6,7 @@ A value: every operation makes a new one.
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -112,7 +112,13 @@ class Ranges:
 
     def within(self, first: int, stop: int) -> "Ranges":
         """What of it is from `first` up to, not including, `stop`."""
-        return Ranges.joined((max(first, low), min(stop, high)) for low, high in self)
+        if first >= stop:
+            return Ranges()
+        bounds = self._bounds
+        low, high = bisect_right(bounds, first), bisect_left(bounds, stop)
+        # An odd place is inside of a range, which is cut there.
+        before, behind = [first] * (low % 2), [stop] * (high % 2)
+        return Ranges(array("Q", before) + bounds[low:high] + array("Q", behind))
 
     def gaps(self, first: int, stop: int) -> "Ranges":
         """What of `first` up to `stop` is not in it."""

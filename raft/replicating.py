@@ -37,7 +37,7 @@ def feed(state: State, leading: Leading, peer: Progress) -> bool:
     if peer.flow is Flow.SNAPSHOT:
         return sending.pump(state, leading, peer)
     if peer.flow is Flow.PROBE:
-        if peer.is_waiting or not is_owing(state, peer):
+        if peer.is_waiting or not is_unfinished(state, leading, peer):
             return False
         peer.is_waiting = True
         peer.probe_round = leading.round
@@ -124,8 +124,11 @@ def tell_commit(state: State, leading: Leading) -> None:
 
 
 def read(state: State, peer: Progress) -> None:
-    """Have entries read that are no longer in memory, unless that is under way."""
-    if peer.read_number is None:
+    """Have entries read that are no longer in memory, unless that is under way.
+
+    Not while a snapshot is on its way to the disk: what it takes off would be found missing.
+    """
+    if peer.read_number is None and state.compacting is None:
         peer.read_number = state.node.take_number()
         stop = min(state.log.tail_first, state.log.last_index + 1)
         bytes_max = state.node.tuning.append_bytes_max

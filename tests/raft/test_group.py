@@ -2,11 +2,12 @@
 
 import pytest
 
+from fluffle.raft.messages import PreVoteResponse, VoteResponse
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.refused import Reason, Refused
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster
-from tests.raft.single import Single
+from tests.raft.single import Single, entry
 
 
 def test_what_waits_for_its_commit_is_bounded() -> None:
@@ -26,6 +27,28 @@ def test_what_waits_for_its_commit_is_bounded() -> None:
     node.sync()
     node.accept("b", 3)
     assert node.state.leading.uncommitted_bytes == 0
+
+
+def test_what_earlier_leaders_left_without_commit_counts_too() -> None:
+    """It is in memory like the rest: else each of many leaders in a row could fill the limit."""
+    node = Single(tuning=Tuning(uncommitted_bytes_max=1_000))
+    node.follow("b", 1, entry(1, 1, bytes(500)), entry(2, 1, bytes(500)))
+    node.sync()
+    node.raft.link_down("b")
+    node.turn()
+    node.group.campaign()
+    node.turn()
+    node.receive("c", PreVoteResponse(GROUP, 2, 1, 1, True))
+    node.sync()
+    node.receive("c", VoteResponse(GROUP, 2, 1, 1, True))
+    node.sync()
+    with pytest.raises(Refused) as refused:
+        node.group.propose(b"x")
+    assert refused.value.reason is Reason.BEHIND
+    node.accept("c", 3)
+    assert node.state.leading is not None
+    assert node.state.leading.uncommitted_bytes == 0
+    node.group.propose(b"x")
 
 
 def test_only_a_leader_takes_proposals_and_a_follower_knows_who() -> None:

@@ -1,5 +1,6 @@
 """Ranges against sets of numbers."""
 
+from array import array
 from itertools import pairwise
 
 import pytest
@@ -41,6 +42,12 @@ def test_sets_are_joined_and_taken_away(one: set[int], other: set[int]) -> None:
 def test_a_stretch_is_looked_at(model: set[int], first: int, stop: int) -> None:
     assert numbers(ranges(model).within(first, stop)) == model & set(range(first, stop))
     assert numbers(ranges(model).gaps(first, stop)) == set(range(first, stop)) - model
+
+
+def test_taking_away_takes_no_longer_than_the_ranges_are_many() -> None:
+    """Looking at all of one set for each range of the other would take minutes."""
+    even, odd = (Ranges(array("Q", range(at, at + 400_000, 2))) for at in (0, 1))
+    assert list(even.minus(odd)) == [(first, first + 1) for first in range(0, 400_000, 4)]
 
 
 @given(SETS, BOUNDS)
