@@ -24,7 +24,7 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import Role
-from fluffle.raft.records import GroupId, HardState
+from fluffle.raft.records import GroupId
 from fluffle.raft.state import State
 
 
@@ -303,8 +303,3 @@ def on_timeout_now(state: State, node: NodeId, message: TimeoutNow) -> None:
     """The leader hands over: no pre-vote, and the voters need not hold on to it.  Thesis §3.10."""
     if may_stand(state) and state.leader in (None, node) and message.term == state.term:
         begin_election(state, is_transfer=True)
-
-
-def vote_of(hard_state: HardState) -> NodeId | None:
-    """For those who look at a group from outside."""
-    return hard_state.vote.node if hard_state.vote is not None else None

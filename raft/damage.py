@@ -119,6 +119,8 @@ def ask(state: State, repair: Repair) -> None:
     """Have the leader send again what is damaged; and once more, if nothing comes from it."""
     if state.leader not in state.node.alive or repair.mending is not None:
         return
+    if state.compacting is not None:
+        return  # see `flush`
     assert state.leader is not None
     now_ms = state.node.now_ms
     if repair.ask_at_ms is None or repair.ask_at_ms <= now_ms:

@@ -28,11 +28,9 @@ def on_append_request(state: State, node: NodeId, request: AppendRequest) -> Non
     state.round = max(state.round, request.round)
     previous, entries = request.previous_index, request.entries
     log = state.log
-    known = log.commit - previous
-    if known > 0:
+    if previous < log.commit:
         # What is committed here is in the log of every later leader: nothing to compare.
-        previous, entries = previous + min(known, len(entries)), entries[known:]
-        previous = max(previous, log.commit)
+        previous, entries = log.commit, entries[log.commit - previous :]
     elif log.term_at(previous) != request.previous_term:
         reject(state, node, request)
         return

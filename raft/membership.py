@@ -22,6 +22,8 @@ def propose(state: State, leader: Leading, change: Change) -> Entry:
         config = changed(state.configs.active, change)
     except BadChange as error:
         raise Refused(Reason.BAD_CHANGE, detail=str(error)) from error
+    if not state.node.has_quorum(config.voters):
+        raise Refused(Reason.NO_MAJORITY)
     entry = leading.append(state, leader, CONFIG, config.encode())
     leading.sync_peers(state, leader)
     leading.check_quorum(state, leader)

@@ -71,6 +71,8 @@ def on_snapshot_offer(state: State, node: NodeId, offer: SnapshotOffer) -> None:
     state.touch()
     if state.installing is not None:
         return  # the answer will be that it is there
+    if state.compacting is not None and following.needs_snapshot(state):
+        return  # our floor is about to rise above what was asked for
     if not is_needed(state, meta):
         state.drop_receiver()
         # All up to a snapshot's index is committed, and here it is the same.
@@ -101,7 +103,7 @@ def replacing(state: State, old: Receiver | None, meta: SnapshotMeta) -> Receive
         state.drop_receiver()
         old = None
     if old is None:
-        return Receiver(meta, min(through, meta.index))
+        return Receiver(meta, through)
     receiver = Receiver(meta, max(through, old.through))
     receiver.stored = (max(through, old.stored[0]), 0)
     receiver.writes = [(token, (so_far, 0)) for token, (so_far, _) in old.writes]

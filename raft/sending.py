@@ -168,7 +168,7 @@ def on_state_read(state: State, peer: Progress, data: bytes) -> None:
     sender = peer.sender
     peer.read_number = None
     state.touch()
-    if sender is not None and sender.meta is state.log.snapshot:
+    if sender is not None and sender.meta is state.log.snapshot and state.compacting is None:
         send_chunk(state, peer, sender, sender.meta.index, ([], data))
 
 

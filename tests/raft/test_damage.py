@@ -134,3 +134,36 @@ def test_a_leader_applies_nothing_that_its_disk_has_lost() -> None:
     assert applied
     assert all(applied)
     assert cluster.data("a") == ["two"]
+
+
+def test_no_snapshot_is_installed_that_is_older_than_our_own_on_its_way_to_the_disk() -> None:
+    """Ours takes dead entries out of the log; the older would call that part of it whole."""
+    cluster = Cluster()
+    cluster.create()
+    cluster.elect("a")
+    cluster.propose("two", "three", "four")
+    cluster.advance(500)
+    for name in "ac":
+        cluster[name].snapshot()
+    cluster.settle()
+    cluster.propose("five", "six")
+    cluster.advance(500)
+    c = cluster["c"]
+    c.snapshot(dead=[5])
+    c.disk.groups[GROUP].damaged.add(2)
+    c.do(lambda: c.group().damaged(2))
+    for _ in range(500):
+        if cluster.network:
+            cluster.deliver()
+        elif not any(cluster[name].sync() for name in "ab"):
+            cluster.now_ms += 10
+            for host in cluster.up:
+                host.do()
+    cluster.advance(5_000)
+    c.crash()
+    c.start()
+    cluster.link_all()
+    cluster.advance(5_000)
+    assert not c.status().is_quarantined
+    assert c.status().floor == 6
+    assert cluster.data("c") == ["two", "three", "four", "five", "six"]

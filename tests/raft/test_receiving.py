@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
-from fluffle.raft.output import Output
+from fluffle.raft.output import Output, ReadEntries, ReadState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 
@@ -11,9 +11,9 @@ TUNING = Tuning(snapshot_chunk_bytes=40, snapshot_window=2)
 COUNT = 20
 
 
-def behind() -> tuple[Cluster, Host]:
+def behind(tuning: Tuning = TUNING) -> tuple[Cluster, Host]:
     """a leads, b has everything, c is down and needs a snapshot."""
-    cluster = Cluster(tuning=TUNING)
+    cluster = Cluster(tuning=tuning)
     cluster.create()
     cluster.elect("a")
     cluster["c"].crash()
@@ -122,6 +122,33 @@ def test_what_has_arrived_is_of_use_for_a_newer_snapshot() -> None:
     cluster.advance(2_000)
     assert cluster.data("c") == cluster.data("a")
     assert set(found).isdisjoint(has[:-4]), "only what was on its way may go twice"
+
+
+def test_what_was_read_while_a_newer_snapshot_took_its_place_is_not_sent() -> None:
+    """The disk may have the newer one before we are told, and then it is that which was read."""
+    cluster, c = behind(Tuning(snapshot_hold_ms=0))
+    a = cluster["a"]
+    late: list[ReadState] = []
+
+    def see(host: Host, output: Output) -> None:
+        if host is a:
+            late.extend(read for read in output.reads if isinstance(read, ReadState))
+            output.reads = [read for read in output.reads if isinstance(read, ReadEntries)]
+
+    cluster.on_output = see
+    bring_back(cluster, c)
+    run_until(cluster, lambda: bool(late))
+    a.do(lambda: a.group().propose(b"more"))
+    run_until(cluster, lambda: a.status().applied == COUNT + 2)
+    a.snapshot()
+    data = a.disk.groups[GROUP].state[: late[0].size]
+    output = a.do(lambda: a.group().state_read(late[0].number, data))
+    assert not any(isinstance(m, SnapshotChunk) for m in output.messages.get("c", []))
+    while a.sync():
+        pass
+    cluster.on_output = lambda host, output: None
+    cluster.advance(2_000)
+    assert cluster.data("c") == cluster.data("a")
 
 
 def test_chunks_are_few_at_a_time() -> None:

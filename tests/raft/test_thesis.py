@@ -98,6 +98,20 @@ def test_no_change_before_the_one_before_is_committed() -> None:
     assert refused.value.reason is Reason.CHANGE_UNDER_WAY
 
 
+def test_no_change_that_would_leave_too_few_who_are_alive() -> None:
+    """It could not be committed, and no other could be made before: the group would stand still."""
+    node = Single()
+    node.lead()
+    node.accept("b", 1)
+    node.raft.link_down("c")
+    node.turn()
+    with pytest.raises(Refused) as refused:
+        node.group.change(Remove("b"))
+    assert refused.value.reason is Reason.NO_MAJORITY
+    assert node.status.last == 1
+    node.group.change(Remove("c"))
+
+
 def test_a_learner_is_promoted_once_it_has_caught_up() -> None:
     """§4.2.1: "the leader should ... not promote it before it is caught up"."""
     node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
