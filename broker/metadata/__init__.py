@@ -1,0 +1,1 @@
+"""Definitions as changes: decided in one place, committed, applied wherever they count.  Pure."""

@@ -1,0 +1,69 @@
+"""The port through which definitions are changed, and what is behind it on a lone node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias
+
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.facts import Facts
+from fluffle.broker.metadata.change import Change
+
+Decide: TypeAlias = Callable[[], Change]
+"""Looks at what is applied here and says what is to change; changes nothing by itself.
+
+Raises what is to be answered if that cannot be.
+"""
+Consequence: TypeAlias = Callable[[], None]
+"""Tells somebody of what was applied: a client, for one, whose consumer is gone."""
+Apply: TypeAlias = Callable[[Change], Iterable[Consequence]]
+
+
+class Metadata(Protocol):
+    """Where definitions are changed."""
+
+    def change(
+        self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
+    ) -> None:
+        """Have what `decide` returns come true, then call `done`: before this returns, or later.
+
+        `decide` is called now, and what it raises is raised here.  If what it rests on has changed
+        before it could come true it is called again, and `failed` is told what it raises.
+        """
+
+    def settle(self, decide: Decide) -> None:
+        """The same where nobody waits for it and it has to be; `decide` must not raise."""
+
+
+class LocalMetadata:
+    """A lone node: nothing comes between what was decided and what is applied."""
+
+    __slots__ = ("_apply", "_facts")
+
+    def __init__(self, apply: Apply, facts: Facts) -> None:
+        self._apply = apply
+        self._facts = facts
+
+    def change(
+        self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
+    ) -> None:
+        """`done` is called before this returns; before those are told whom it concerns besides."""
+        del failed
+        consequences = self._put(decide())
+        done()
+        for consequence in consequences:
+            consequence()
+
+    def settle(self, decide: Decide) -> None:
+        for consequence in self._put(decide()):
+            consequence()
+
+    def _put(self, change: Change) -> Iterable[Consequence]:
+        """Record a change and apply it."""
+        for fact in change.removes:
+            if fact.outlives:
+                self._facts.remove(fact.kind, fact.key)
+        for fact in change.puts:
+            if fact.outlives:
+                self._facts.put(fact.kind, fact.key, fact.value)
+        return () if change.changes_nothing else self._apply(change)

@@ -1,0 +1,194 @@
+"""The definitions of a cluster as every node has them: names, values, revisions.
+
+Nothing here decides: a change is applied if it still holds, or it is not, by looking at names and
+numbers only, so that all nodes find the same.  After every change the state is *whole*: whatever
+is there stands in what is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, TypeVar
+
+from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import Change, Fact, Name, Room
+from fluffle.broker.metadata.standing import stands_in
+
+K = TypeVar("K")
+
+ABSENT = 0
+"""The revision of every name that is not there."""
+
+
+class Known(NamedTuple):
+    """What is so under one name, and since when: the index of the entry that made it so."""
+
+    value: object
+    revision: int
+
+
+class Proposal(NamedTuple):
+    """A change on its way through the log."""
+
+    node: str
+    """Where it was decided."""
+    boot: int
+    number: int
+    """Counted by the node in this boot, from 1."""
+    known_below: int
+    """The node has seen what became of all its lower numbers, or does not wait for it any more."""
+    change: Change
+    revisions: tuple[int, ...]
+    """Of each name that the change rests on, when it was decided."""
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What became of the proposals of one node in its newest boot."""
+
+    boot: int
+    known_below: int = 1
+    """Nobody will ask for those with lower numbers; they are not applied any more."""
+    applied: dict[int, bool] = field(default_factory=dict)
+    """For each number from there on that has come: whether it held."""
+
+
+class Fate(Enum):
+    """What became of a proposal."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+    """What it rests on is no longer so: it has changed nothing."""
+    REPEATED = "repeated"
+    """Its number has come before, or is too old to tell: it has changed nothing, this time."""
+
+
+class State:
+    """Definitions, and which proposals they have seen."""
+
+    __slots__ = ("_counts", "_known", "_standing", "outcomes")
+
+    def __init__(self) -> None:
+        self._known: dict[Name, Known] = {}
+        self._standing: Counter[Name] = Counter()
+        """How many stand in each name.  No name without one."""
+        self._counts: Counter[tuple[Kind, str | bytes]] = Counter()
+        """How many there are of a kind by the first part of their names: of queues in a virtual
+        host, for one.  None that is 0."""
+        self.outcomes: dict[str, Outcomes] = {}
+        """By node."""
+
+    # Questions
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(self._known)
+
+    def find(self, name: Name) -> Known | None:
+        return self._known.get(name)
+
+    def revision(self, name: Name) -> int:
+        known = self._known.get(name)
+        return ABSENT if known is None else known.revision
+
+    def revisions(self, names: Iterable[Name]) -> tuple[int, ...]:
+        """What a change that is decided now rests on."""
+        return tuple(map(self.revision, names))
+
+    def fate(self, node: str, boot: int, number: int) -> Fate | None:
+        """What became of a proposal; None if it has not come, or nobody can tell any more."""
+        outcomes = self.outcomes.get(node)
+        if outcomes is None or outcomes.boot != boot or number not in outcomes.applied:
+            return None
+        return Fate.APPLIED if outcomes.applied[number] else Fate.STALE
+
+    def holds(self, change: Change, revisions: tuple[int, ...]) -> bool:
+        """Whether a change that was decided on these revisions can be applied now."""
+        unchanged = self.revisions(change.rests_on) == revisions
+        return unchanged and all(map(self._has_room, change.room)) and self._stays_whole(change)
+
+    def _has_room(self, room: Room) -> bool:
+        return self._counts[room.kind, room.vhost] < room.limit
+
+    def _stays_whole(self, change: Change) -> bool:
+        """Whether what ends is there, and then nothing is left without what it stands in."""
+        ends = {fact.name for fact in change.removes}
+        begins = {fact.name for fact in change.puts}
+        more: Counter[Name] = Counter()
+        for name in ends:
+            if name not in self._known:
+                return False
+            more.subtract(stands_in(name))
+        for name in begins:
+            if any(
+                each not in begins and not self._is_there(each, ends) for each in stands_in(name)
+            ):
+                return False
+            if name in ends or name not in self._known:
+                more.update(stands_in(name))
+        return not any(self._standing[name] + more[name] for name in ends - begins)
+
+    def _is_there(self, name: Name, ends: set[Name]) -> bool:
+        return name in self._known and name not in ends
+
+    # Changes
+
+    def apply(self, proposal: Proposal, revision: int) -> Fate:
+        """Apply a proposal, unless it has come before or does not hold.
+
+        `revision` is greater than all before: the index of its entry.
+        """
+        outcomes = self._outcomes_of(proposal)
+        if outcomes is None:
+            return Fate.REPEATED
+        holds = self.holds(proposal.change, proposal.revisions)
+        outcomes.applied[proposal.number] = holds
+        if not holds:
+            return Fate.STALE
+        for fact in proposal.change.removes:
+            self._remove(fact)
+        for fact in proposal.change.puts:
+            self.put(fact, revision)
+        return Fate.APPLIED
+
+    def put(self, fact: Fact, revision: int) -> None:
+        """This is so from now on."""
+        name = fact.name
+        if name not in self._known:
+            self._counts[fact.kind, fact.key[0] if fact.key else ""] += 1
+            self._standing.update(stands_in(name))
+        self._known[name] = Known(fact.value, revision)
+
+    def _remove(self, fact: Fact) -> None:
+        name = fact.name
+        if self._known.pop(name, None) is None:
+            return  # named twice
+        lessen(self._counts, (fact.kind, fact.key[0] if fact.key else ""))
+        for each in stands_in(name):
+            lessen(self._standing, each)
+
+    def _outcomes_of(self, proposal: Proposal) -> Outcomes | None:
+        """Where the outcome of a proposal belongs; None if it has one, or is of an earlier boot."""
+        outcomes = self.outcomes.get(proposal.node)
+        if outcomes is None or outcomes.boot < proposal.boot:
+            outcomes = self.outcomes[proposal.node] = Outcomes(proposal.boot)
+        elif proposal.boot < outcomes.boot:
+            return None
+        if proposal.known_below > outcomes.known_below:
+            outcomes.known_below = proposal.known_below
+            for number in [each for each in outcomes.applied if each < proposal.known_below]:
+                del outcomes.applied[number]
+        is_known = proposal.number < outcomes.known_below or proposal.number in outcomes.applied
+        return None if is_known else outcomes
+
+
+def lessen(counts: Counter[K], name: K) -> None:
+    """One less; nothing is kept that is 0."""
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]
