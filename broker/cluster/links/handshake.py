@@ -1,0 +1,251 @@
+"""How two nodes prove to each other who they are, before anything else is said on a connection.
+
+    dialler                                            listener
+      HELLO  versions, cluster, node, boot,
+             whom it wants, a challenge  ------------>
+                                         <------------  HELLO   the same of its own
+      PROOF  -------------------------------------->
+                                         <------------  PROOF
+
+    message  size (2), then a msgpack list: its number and its fields
+    proof    HMAC-SHA256(secret, role + both hellos as they were sent + certificate)
+
+Both hellos are in each proof: both names, both challenges, who is which.  Challenges are drawn for
+each connection, so nothing that was overheard proves anything on another one, and roles differ, so
+nothing can be sent back to where it came from.  The dialler proves first: a stranger who dials
+learns nothing on which he could try secrets.  With TLS the listener's certificate is part of the
+proof, so that nobody can stand between two nodes and hand their proofs on.
+
+Any refusal is told to the other end, if it is no stranger to the format.  The first three fields of
+a hello are for ever: by them the versions of both are compared.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Container
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Any, cast
+
+import msgpack
+
+from fluffle.broker.cluster.links.identity import (
+    BOOT_NONCE_BYTES,
+    Boot,
+    Boots,
+    Identity,
+    Reason,
+    Refused,
+)
+from fluffle.raft.config import NodeId
+
+MAGIC = "fluffle link"
+VERSIONS = (1, 1)
+"""The oldest and the newest that are spoken here."""
+
+CHALLENGE_BYTES = 32
+MESSAGE_BYTES_MAX = 1_024
+"""A stranger makes us keep no more."""
+SIZE_BYTES = 2
+
+_REASONS = {str(reason): reason for reason in Reason}
+
+
+class Number(IntEnum):
+    """What a message is: its first field."""
+
+    HELLO = 0
+    PROOF = 1
+    REFUSAL = 2
+
+
+class Role(Enum):
+    """Which end of the connection; the value is in its proof."""
+
+    DIALLER = b"dialler"
+    LISTENER = b"listener"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a node goes by on all its links."""
+
+    us: Identity
+    secret: bytes
+    boots: Boots
+    peers: Container[NodeId]
+    """Who may dial us."""
+    versions: tuple[int, int] = VERSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """As it was received, its fields checked."""
+
+    raw: bytes
+    identity: Identity
+    wants: NodeId
+    """The node that the sender believes to talk to."""
+
+
+def refusal(reason: Reason) -> bytes:
+    """What the other end is told before it is cut off."""
+    return encode(Number.REFUSAL, str(reason))
+
+
+class Handshake:
+    """One end of it.  Write `start()`, then what `feed` returns, until `peer` is known."""
+
+    __slots__ = ("_binding", "_challenge", "_credentials", "_ours", "_rest", "_role", "_theirs",
+                 "node", "peer")  # fmt: skip
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        node: NodeId | None,
+        *,
+        challenge: bytes,
+        binding: bytes = b"",
+    ) -> None:
+        """`node`: whom we dialled; None at the end that listens.
+
+        `challenge` is drawn for this connection alone; `binding` is the certificate of the listener
+        as this end sees it, or nothing.
+        """
+        self._credentials = credentials
+        self._role = Role.LISTENER if node is None else Role.DIALLER
+        self._challenge = challenge
+        self._binding = binding
+        self._ours = b"" if node is None else self._hello_to(node)
+        self._theirs: Hello | None = None
+        self._rest = b""
+        """Received, and not a whole message yet."""
+        self.node = node
+        """Whom the other end claims to be, or is to be."""
+        self.peer: Identity | None = None
+        """Who it is, once that is proved."""
+
+    def start(self) -> bytes:
+        """What to write before anything comes."""
+        return _with_size(self._ours) if self._role is Role.DIALLER else b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What to write.  Raises `Refused`."""
+        self._rest += data
+        answer = b""
+        while self.peer is None and (raw := self._next_message()) is not None:
+            answer += self._on_message(raw)
+        return answer
+
+    def take_rest(self) -> bytes:
+        """What came behind the handshake."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def _next_message(self) -> bytes | None:
+        """The next one that has come whole."""
+        if len(self._rest) < SIZE_BYTES:
+            return None
+        end = SIZE_BYTES + int.from_bytes(self._rest[:SIZE_BYTES], "big")
+        if end > SIZE_BYTES + MESSAGE_BYTES_MAX:
+            raise Refused(Reason.NOT_A_HELLO)
+        if len(self._rest) < end:
+            return None
+        raw, self._rest = self._rest[SIZE_BYTES:end], self._rest[end:]
+        return raw
+
+    def _on_message(self, raw: bytes) -> bytes:
+        match _unpacked(raw):
+            case [Number.REFUSAL, str(told)] if told in _REASONS:
+                raise Refused(_REASONS[told], by_peer=True)
+            case [Number.HELLO, *fields] if self._theirs is None:
+                return self._on_hello(raw, fields)
+            case [Number.PROOF, bytes(proof)] if self._theirs is not None:
+                return self._on_proof(proof, self._theirs)
+        raise Refused(Reason.NOT_A_HELLO)
+
+    def _on_hello(self, raw: bytes, fields: list[object]) -> bytes:
+        hello = read_hello(raw, fields, self._credentials.versions)
+        self._check(hello)
+        self._theirs = hello
+        if self._role is Role.LISTENER:
+            self.node = hello.identity.node
+            self._ours = self._hello_to(self.node)
+            return _with_size(self._ours)
+        return encode(Number.PROOF, self._proof_of(Role.DIALLER, hello))
+
+    def _check(self, hello: Hello) -> None:
+        """Whether this is who may stand there; nothing of it is proved yet."""
+        ours, theirs = self._credentials.us, hello.identity
+        if theirs.cluster != ours.cluster:
+            raise Refused(Reason.CLUSTER)
+        if theirs.node == ours.node:
+            raise Refused(Reason.OWN_NAME)
+        if hello.wants != ours.node or self.node not in (None, theirs.node):
+            raise Refused(Reason.WRONG_NODE)
+        if self._role is Role.LISTENER and theirs.node not in self._credentials.peers:
+            raise Refused(Reason.UNKNOWN_NODE)
+
+    def _on_proof(self, proof: bytes, hello: Hello) -> bytes:
+        other = Role.DIALLER if self._role is Role.LISTENER else Role.LISTENER
+        if not hmac.compare_digest(proof, self._proof_of(other, hello)):
+            raise Refused(Reason.SECRET)
+        self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
+        self.peer = hello.identity
+        if self._role is Role.LISTENER:
+            return encode(Number.PROOF, self._proof_of(Role.LISTENER, hello))
+        return b""
+
+    def _hello_to(self, node: NodeId) -> bytes:
+        return encode_hello(self._credentials, node, self._challenge)
+
+    def _proof_of(self, role: Role, theirs: Hello) -> bytes:
+        """What the end with that role has to send."""
+        hellos = (self._ours, theirs.raw)
+        dialler, listener = hellos if self._role is Role.DIALLER else reversed(hellos)
+        parts = (MAGIC.encode(), role.value, dialler, listener, self._binding)
+        said = b"".join(_with_size(part) for part in parts)
+        return hmac.digest(self._credentials.secret, said, hashlib.sha256)
+
+
+def encode(*message: object) -> bytes:
+    """A message with its size."""
+    return _with_size(_packed(message))
+
+
+def encode_hello(credentials: Credentials, wants: NodeId, challenge: bytes) -> bytes:
+    """Without its size."""
+    us, versions = credentials.us, list(credentials.versions)
+    who = (us.cluster, us.node, us.boot.count, us.boot.nonce)
+    return _packed((Number.HELLO, MAGIC, versions, *who, wants, challenge))
+
+
+def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> Hello:
+    """Its fields, behind the number.  Raises `Refused`."""
+    match fields:
+        case [magic, [int(oldest), int(newest)], *rest] if magic == MAGIC:
+            if min(newest, versions[1]) < max(oldest, versions[0]):
+                raise Refused(Reason.VERSION)
+        case _:
+            raise Refused(Reason.NOT_A_HELLO)
+    match rest:
+        case [str(cluster), str(node), int(count), bytes(nonce), str(wants), bytes(challenge)] if (
+            count >= 1 and len(nonce) == BOOT_NONCE_BYTES and len(challenge) == CHALLENGE_BYTES
+        ):
+            return Hello(raw, Identity(cluster, node, Boot(count, nonce)), wants)
+    raise Refused(Reason.NOT_A_HELLO)
+
+
+def _packed(message: tuple[object, ...]) -> bytes:
+    return cast(bytes, msgpack.packb(message))
+
+
+def _unpacked(raw: bytes) -> Any:
+    try:
+        return msgpack.unpackb(raw)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise Refused(Reason.NOT_A_HELLO) from error
+
+
+def _with_size(body: bytes) -> bytes:
+    return len(body).to_bytes(SIZE_BYTES, "big") + body

@@ -1,0 +1,98 @@
+"""Who stands at the end of a link, and why somebody is not let in.
+
+A node is its name and its **boot**: a counter that it raises at each start, on its disk, and a
+number drawn at each start.  So a disk that was wiped or rolled back shows by its counter, and one
+that was copied by two processes with one counter.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fluffle.raft.config import NodeId
+
+BOOT_NONCE_BYTES = 16
+
+
+class Reason(StrEnum):
+    """Why a hello is refused: on the wire, in logs and as the name of a counter."""
+
+    NOT_A_HELLO = "not_a_hello"
+    TOO_SLOW = "too_slow"
+    VERSION = "version"
+    CLUSTER = "cluster"
+    WRONG_NODE = "wrong_node"
+    OWN_NAME = "own_name"
+    UNKNOWN_NODE = "unknown_node"
+    SECRET = "secret"
+    OLD_BOOT = "old_boot"
+    SECOND_PROCESS = "second_process"
+    TLS = "tls"
+
+
+ADVICE: Mapping[Reason, str] = {
+    Reason.NOT_A_HELLO: "it does not speak this protocol; let only nodes reach the cluster port",
+    Reason.TOO_SLOW: "it did not say in time who it is",
+    Reason.VERSION: "no version of the protocol is known to both; upgrade the older node",
+    Reason.CLUSTER: "it belongs to another cluster; correct --peers or the cluster's name",
+    Reason.WRONG_NODE: "another node answers at this address; correct --peers",
+    Reason.OWN_NAME: "it has the name of this node; names must differ, and --peers lead to others",
+    Reason.UNKNOWN_NODE: "it is not one of the peers; add it to --peers, or join it",
+    Reason.SECRET: "its secret is another; give all nodes the same --cluster-secret",
+    Reason.OLD_BOOT: "its disk was wiped or rolled back; have the cluster forget it, and join anew",
+    Reason.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
+    Reason.TLS: "its certificate cannot be verified, or only one end has TLS",
+}
+"""What to do about each."""
+
+
+class Refused(Exception):
+    """There will be no link with this one."""
+
+    def __init__(self, reason: Reason, *, by_peer: bool = False) -> None:
+        super().__init__(f"refused by it: {reason}" if by_peer else str(reason))
+        self.reason = reason
+        self.by_peer = by_peer
+        """Whether it is the other end that refuses us; it may say so without proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One life of a node's process."""
+
+    count: int
+    """Raised at each start, from 1."""
+    nonce: bytes
+    """Drawn at each start; `BOOT_NONCE_BYTES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a node says of itself."""
+
+    cluster: str
+    node: NodeId
+    boot: Boot
+
+
+class Boots:
+    """The latest boot of each node that has proved who it is."""
+
+    __slots__ = ("_latest",)
+
+    def __init__(self, latest: Mapping[NodeId, Boot] | None = None) -> None:
+        """With what is known from earlier, if anything is."""
+        self._latest = dict(latest or {})
+
+    def admit(self, node: NodeId, boot: Boot) -> None:
+        """A node has proved that it is this boot.  Raises `Refused` for one that cannot be."""
+        latest = self._latest.get(node)
+        if latest is not None and boot.count < latest.count:
+            raise Refused(Reason.OLD_BOOT)
+        if latest is not None and boot.count == latest.count and boot.nonce != latest.nonce:
+            raise Refused(Reason.SECOND_PROCESS)
+        self._latest[node] = boot
+
+    def forget(self, node: NodeId) -> None:
+        """The node was removed: whoever comes under its name begins anew."""
+        self._latest.pop(node, None)

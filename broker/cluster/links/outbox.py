@@ -1,0 +1,82 @@
+"""What waits for one node, by lane, and in which order it goes out.
+
+URGENT goes before everything, so what waits in it is behind one piece at most.  NORMAL goes before
+BULK, but a quarter of what both send is BULK, so that a node that is catching up gets there while
+others work.  A frame is cut as it goes out; until then it is the payload as it was given.
+
+Each lane is bounded.  What does not fit is not taken; what that means is for the caller to say.  A
+lane that is empty takes any frame.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX, piece
+from fluffle.broker.cluster.ports import Lane
+
+NORMAL_SHARE_BYTES = 3 * PIECE_BYTES_MAX
+"""Of NORMAL to a piece of BULK, while both wait."""
+FRAME_COST_BYTES = 128
+"""What a frame that waits costs beside its payload, so that empty ones are bounded, too."""
+
+
+class Outbox:
+    """Frames in, pieces out."""
+
+    __slots__ = ("_bytes_max", "_frames", "_gone", "_normal_bytes", "waiting_bytes")
+
+    def __init__(self, bytes_max: Mapping[Lane, int]) -> None:
+        self._bytes_max = [bytes_max[lane] for lane in Lane]
+        self._frames: list[deque[tuple[int, bytes]]] = [deque() for _ in Lane]
+        """(kind, payload), by lane."""
+        self._gone = [0 for _ in Lane]
+        """Bytes of each lane's first frame that have been taken."""
+        self._normal_bytes = 0
+        """Taken of NORMAL since the last piece of BULK."""
+        self.waiting_bytes = [0 for _ in Lane]
+        """What was put and not taken, by lane; each frame with its cost."""
+
+    def put(self, lane: Lane, kind: int, payload: bytes) -> bool:
+        """Whether there is room for it, in which case it has been taken."""
+        waiting = self.waiting_bytes[lane]
+        size = len(payload) + FRAME_COST_BYTES
+        if waiting and waiting + size > self._bytes_max[lane]:
+            return False
+        self._frames[lane].append((kind, payload))
+        self.waiting_bytes[lane] = waiting + size
+        return True
+
+    def take(self, enough_bytes: int) -> list[bytes | memoryview]:
+        """What goes out next: until it is enough, or nothing is left.
+
+        The last piece may exceed `enough_bytes` by all but one byte of it.
+        """
+        taken: list[bytes | memoryview] = []
+        taken_bytes = 0
+        while taken_bytes < enough_bytes and (lane := self._next_lane()) is not None:
+            taken_bytes += self._take_piece(lane, taken)
+        return taken
+
+    def _next_lane(self) -> Lane | None:
+        urgent, normal, bulk = self._frames
+        if urgent:
+            return Lane.URGENT
+        if normal and not (bulk and self._normal_bytes >= NORMAL_SHARE_BYTES):
+            return Lane.NORMAL
+        return Lane.BULK if bulk else None
+
+    def _take_piece(self, lane: Lane, taken: list[bytes | memoryview]) -> int:
+        kind, payload = self._frames[lane][0]
+        head, content = piece(lane, kind, payload, self._gone[lane])
+        taken += (head, content)
+        self._gone[lane] += len(content)
+        self.waiting_bytes[lane] -= len(content)
+        if self._gone[lane] == len(payload):
+            self._frames[lane].popleft()
+            self._gone[lane] = 0
+            self.waiting_bytes[lane] -= FRAME_COST_BYTES
+        if lane is Lane.NORMAL:
+            self._normal_bytes += len(content)
+        elif lane is Lane.BULK:
+            self._normal_bytes = 0
+        return len(head) + len(content)

@@ -1,0 +1,172 @@
+"""Frames as pieces on the wire, and back.
+
+    WHOLE   tag, kind, size (4)               a frame that fits into one piece
+    FIRST   tag, kind, size (4), total (4)    the beginning of one that does not
+    MORE    tag, kind, size (4), offset (4)   what follows, from that offset, on the same lane
+    BEAT    tag, 0, size = 0                  nothing: a sign of life
+
+and then `size` bytes of the frame.  A tag is the shape in its high half, the lane in the low one.
+Each lane has at most one frame that is not whole yet, so pieces of three frames may alternate, and
+whoever sends can put something urgent between any two.
+
+Decoding believes nothing: what is not exactly such a sequence is a fault, behind which nothing is
+read.  It holds no more than has come: a claimed total reserves nothing.
+"""
+
+from collections.abc import Container
+from struct import Struct
+
+from fluffle.broker.cluster.ports import Lane
+
+PIECE_BYTES_MAX = 65_536
+"""Of a frame in one piece: at 1 Gbit/s an urgent frame waits half a millisecond behind it."""
+
+WHOLE, FIRST, MORE, BEAT = 0x10, 0x20, 0x30, 0x40
+"""Shapes."""
+_SHAPE, _LANE = 0xF0, 0x0F
+
+_short = Struct(">BBI")
+_long = Struct(">BBII")
+_HEADS = {
+    BEAT: _short,
+    **{WHOLE | lane: _short for lane in Lane},
+    **{shape | lane: _long for shape in (FIRST, MORE) for lane in Lane},
+}
+"""Tag -> how the head is laid out; there are no other tags."""
+
+BEAT_PIECE = _short.pack(BEAT, 0, 0)
+
+
+def piece(lane: int, kind: int, payload: bytes, start: int) -> tuple[bytes, bytes | memoryview]:
+    """The next piece of a frame of which everything before `start` has gone: head and content."""
+    total = len(payload)
+    if total <= PIECE_BYTES_MAX:
+        return _short.pack(WHOLE | lane, kind, total), payload
+    content = memoryview(payload)[start : start + PIECE_BYTES_MAX]
+    if start:
+        return _long.pack(MORE | lane, kind, len(content), start), content
+    return _long.pack(FIRST | lane, kind, len(content), total), content
+
+
+class BadPiece(Exception):
+    """Bytes that are no piece, or one that cannot come now; says what is wrong with them."""
+
+
+class Unfinished:
+    """A frame of which not everything has come."""
+
+    __slots__ = ("content", "kind", "total")
+
+    def __init__(self, kind: int, total: int) -> None:
+        self.kind = kind
+        self.total = total
+        self.content = bytearray()
+        """Grows by what comes, however small the reads are."""
+
+
+class Decoder:
+    """Bytes in, whole frames out; one for each connection."""
+
+    __slots__ = ("_frame_bytes_max", "_kinds", "_lane", "_missing", "_rest", "_unfinished", "fault")
+
+    def __init__(self, kinds: Container[int], *, frame_bytes_max: int) -> None:
+        """Frames of other kinds are a fault; with none, all frames are."""
+        self._kinds = kinds
+        self._frame_bytes_max = frame_bytes_max
+        self._unfinished: dict[int, Unfinished] = {}
+        """By lane."""
+        self._lane = 0
+        """Of the piece that is being read."""
+        self._missing = 0
+        """Bytes of that piece that are still to come."""
+        self._rest = b""
+        """Of a head that has not come whole."""
+        self.fault: str | None = None
+        """What was wrong; nothing is read any more."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Of what is not whole yet."""
+        held = sum(len(frame.content) for frame in self._unfinished.values())
+        return len(self._rest) + held
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """(kind, payload) of each frame that is whole by now.  Look at `fault` afterwards."""
+        frames: list[tuple[int, bytes]] = []
+        if self.fault is None:
+            if self._rest:
+                data, self._rest = self._rest + data, b""
+            try:
+                self._read(data, frames)
+            except BadPiece as error:
+                self.fault = str(error)
+                self._unfinished.clear()
+        return frames
+
+    def _read(self, data: bytes, frames: list[tuple[int, bytes]]) -> None:
+        at, end = 0, len(data)
+        while at < end:
+            if self._missing:
+                at = self._fill(data, at, frames)
+                continue
+            head = _HEADS.get(data[at])
+            if head is None:
+                raise BadPiece(f"a tag of {data[at]}")
+            if end - at < head.size:
+                self._rest = data[at:]
+                return
+            tag, kind, size, *number = head.unpack_from(data, at)
+            at += head.size
+            self._begin(tag, kind, size, *number)
+            if tag & _SHAPE == WHOLE and not size:
+                frames.append((kind, b""))
+
+    def _begin(self, tag: int, kind: int, size: int, number: int = 0) -> None:
+        """A piece begins, whose content follows.  Raises `BadPiece`."""
+        shape, lane = tag & _SHAPE, tag & _LANE
+        if shape == BEAT:
+            if kind or size:
+                raise BadPiece("a beat that holds something")
+            return
+        if kind not in self._kinds:
+            raise BadPiece(f"a frame of kind {kind}")
+        if size > PIECE_BYTES_MAX:
+            raise BadPiece(f"a piece of {size} bytes")
+        frame = self._unfinished.get(lane)
+        if shape == MORE:
+            self._check_more(frame, kind, size, number)
+        else:
+            if frame is not None:
+                raise BadPiece("a frame within another")
+            total = number if shape == FIRST else size
+            if shape == FIRST and not 0 < size < total <= self._frame_bytes_max:
+                raise BadPiece(f"the first {size} bytes of a frame of {total}")
+            if size:
+                self._unfinished[lane] = Unfinished(kind, total)
+        self._lane = lane
+        self._missing = size
+
+    def _check_more(self, frame: Unfinished | None, kind: int, size: int, offset: int) -> None:
+        if frame is None:
+            raise BadPiece("more of a frame that never began")
+        have = len(frame.content)
+        if kind != frame.kind or offset != have or not 0 < size <= frame.total - have:
+            raise BadPiece(
+                f"{size} bytes of kind {kind} at {offset}, behind {have} of {frame.total} of kind "
+                f"{frame.kind}"
+            )
+
+    def _fill(self, data: bytes, at: int, frames: list[tuple[int, bytes]]) -> int:
+        """Take content of the piece that is being read; where what follows it begins."""
+        frame = self._unfinished[self._lane]
+        stop = min(at + self._missing, len(data))
+        self._missing -= stop - at
+        if stop - at == frame.total:
+            frames.append((frame.kind, data[at:stop]))
+            del self._unfinished[self._lane]
+            return stop
+        frame.content += memoryview(data)[at:stop]
+        if len(frame.content) == frame.total:
+            frames.append((frame.kind, bytes(frame.content)))
+            del self._unfinished[self._lane]
+        return stop

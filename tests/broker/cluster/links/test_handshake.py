@@ -1,0 +1,282 @@
+"""Who is let in: two machines back to back, and somebody between them who records and changes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.cluster.links.handshake import (
+    MESSAGE_BYTES_MAX,
+    Credentials,
+    Handshake,
+    Number,
+    encode,
+    refusal,
+)
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Reason, Refused
+
+SECRET = b"correct horse battery staple"
+A, B = Identity("rabbits", "a", Boot(3, b"a" * 16)), Identity("rabbits", "b", Boot(5, b"b" * 16))
+
+
+def credentials(us: Identity, peers: str = "abc", secret: bytes = SECRET) -> Credentials:
+    return Credentials(us, secret, Boots(), set(peers))
+
+
+def dialler(of: Credentials, node: str = "b", *, drawn: int = 1, binding: bytes = b"") -> Handshake:
+    return Handshake(of, node, challenge=bytes([drawn]) * 32, binding=binding)
+
+
+def listener(of: Credentials, *, drawn: int = 2, binding: bytes = b"") -> Handshake:
+    return Handshake(of, None, challenge=bytes([drawn]) * 32, binding=binding)
+
+
+@dataclass
+class Talk:
+    """What each end said, and how it ended for each: who the other is, or why not."""
+
+    said: list[tuple[Handshake, bytes]]
+    ends: dict[Handshake, Refused]
+
+    def outcome(self, end: Handshake) -> Identity | Reason | None:
+        return self.ends[end].reason if end in self.ends else end.peer
+
+
+def talk(one: Handshake, other: Handshake) -> Talk:
+    """All that the two have to say to each other; who refuses tells it."""
+    result = Talk([], {})
+    speaker, hearer, data = one, other, one.start()
+    while data:
+        result.said.append((speaker, data))
+        speaker, hearer = hearer, speaker
+        try:
+            data = speaker.feed(data)
+        except Refused as refused:
+            result.ends[speaker] = refused
+            data = b"" if refused.by_peer else refusal(refused.reason)
+    return result
+
+
+def test_both_know_each_other_after_two_round_trips() -> None:
+    one, other = dialler(credentials(A)), listener(credentials(B))
+    result = talk(one, other)
+    assert (one.peer, other.peer) == (B, A)
+    assert [speaker for speaker, _ in result.said] == [one, other, one, other]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=20))
+def test_it_does_not_matter_how_the_bytes_are_cut(sizes: list[int]) -> None:
+    one, other = dialler(credentials(A)), listener(credentials(B))
+    speaker, hearer, data = one, other, one.start()
+    while data:
+        answer, at = b"", 0
+        for size in [*sizes, len(data)]:
+            answer += hearer.feed(data[at : at + size])
+            at += size
+        speaker, hearer, data = hearer, speaker, answer
+    assert (one.peer, other.peer) == (B, A)
+
+
+def test_what_comes_behind_the_handshake_is_kept() -> None:
+    one, other = dialler(credentials(A)), listener(credentials(B))
+    last = other.feed(one.feed(other.feed(one.start())))
+    assert one.feed(last + b"frames") == b""
+    assert one.take_rest() == b"frames"
+    assert one.take_rest() == b""
+
+
+REFUSALS: dict[str, tuple[Handshake, Handshake, Reason]] = {
+    "secret": (
+        dialler(credentials(A)), listener(credentials(B, secret=b"other")), Reason.SECRET
+    ),
+    "cluster": (
+        dialler(credentials(replace(A, cluster="hares"))), listener(credentials(B)), Reason.CLUSTER
+    ),
+    "another node at the address": (
+        dialler(credentials(A), "c"), listener(credentials(B)), Reason.WRONG_NODE
+    ),
+    "itself": (dialler(credentials(A)), listener(credentials(A)), Reason.OWN_NAME),
+    "two nodes of one name": (
+        dialler(credentials(A)), listener(credentials(replace(B, node="a"))), Reason.OWN_NAME
+    ),
+    "a stranger": (
+        dialler(credentials(A)), listener(credentials(B, peers="bc")), Reason.UNKNOWN_NODE
+    ),
+    "a newer protocol": (
+        dialler(replace(credentials(A), versions=(2, 3))), listener(credentials(B)), Reason.VERSION
+    ),
+    "an older protocol": (
+        dialler(credentials(A)),
+        listener(replace(credentials(B), versions=(2, 2))),
+        Reason.VERSION,
+    ),
+    "another certificate": (
+        dialler(credentials(A), binding=b"of somebody between"),
+        listener(credentials(B), binding=b"mine"),
+        Reason.SECRET,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_who_does_not_belong_is_refused_and_told_why(case: str) -> None:
+    one, other, reason = REFUSALS[case]
+    result = talk(one, other)
+    assert (result.outcome(one), result.outcome(other)) == (reason, reason)
+    assert [refused.by_peer for refused in result.ends.values()] == [False, True]
+    assert (one.peer, other.peer) == (None, None)
+
+
+def test_versions_that_overlap_agree() -> None:
+    one = dialler(replace(credentials(A), versions=(1, 3)))
+    other = listener(replace(credentials(B), versions=(3, 4)))
+    talk(one, other)
+    assert (one.peer, other.peer) == (B, A)
+
+
+def test_an_answer_under_another_name_is_refused_by_the_dialler() -> None:
+    """Even by one that knows the secret and was not asked."""
+    one, other = dialler(credentials(A)), listener(credentials(replace(B, node="c")))
+    hello = other._hello_to("a")
+    one.start()
+    with pytest.raises(Refused, match="wrong_node"):
+        one.feed(len(hello).to_bytes(2, "big") + hello)
+
+
+@pytest.mark.parametrize("side", ["dialler", "listener"])
+def test_a_wiped_disk_is_refused_once_it_has_proved_whose_it_is(side: str) -> None:
+    knows_a = replace(credentials(B), boots=Boots({"a": Boot(4, b"a" * 16)}))
+    knows_b = replace(credentials(A), boots=Boots({"b": Boot(9, b"b" * 16)}))
+    one = dialler(knows_b if side == "dialler" else credentials(A))
+    other = listener(knows_a if side == "listener" else credentials(B))
+    result = talk(one, other)
+    refuser = one if side == "dialler" else other
+    assert result.outcome(refuser) is Reason.OLD_BOOT
+    assert refuser.peer is None
+
+
+def test_nobody_is_remembered_before_the_proof() -> None:
+    ours = credentials(B)
+    liar = dialler(credentials(replace(A, boot=Boot(10**9, b"x" * 16)), secret=b"guess"))
+    talk(liar, listener(ours))
+    one = dialler(credentials(A))
+    talk(one, listener(ours))
+    assert one.peer == B
+
+
+def test_a_stranger_who_dials_is_given_no_proof() -> None:
+    """Else he could try secrets on it at home."""
+    one, other = dialler(credentials(A, secret=b"guess")), listener(credentials(B))
+    said = [data for speaker, data in talk(one, other).said if speaker is other]
+    assert [msgpack.unpackb(data[2:])[0] for data in said] == [Number.HELLO, Number.REFUSAL]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_was_overheard_proves_nothing_later(count: int) -> None:
+    """All that A said is said again to B, which draws another challenge."""
+    one = dialler(credentials(A))
+    overheard = [data for speaker, data in talk(one, listener(credentials(B))).said
+                 if speaker is one]  # fmt: skip
+    later = listener(credentials(B), drawn=3)
+    later.feed(b"".join(overheard[: count - 1]))
+    if count == 1:
+        overheard = [b"".join(overheard)]
+    with pytest.raises(Refused, match="secret"):
+        later.feed(overheard[count - 1])
+    assert later.peer is None
+
+
+def test_a_listener_that_repeats_what_it_overheard_proves_nothing() -> None:
+    other = listener(credentials(B))
+    said = talk(dialler(credentials(A)), other).said
+    hello, proof = (data for speaker, data in said if speaker is other)
+    later = dialler(credentials(A), drawn=4)
+    later.start()
+    later.feed(hello)
+    with pytest.raises(Refused, match="secret"):
+        later.feed(proof)
+
+
+def test_a_proof_does_not_count_for_the_other_role() -> None:
+    """Somebody without the secret sends A's own proof back to A."""
+    one, other = dialler(credentials(A)), listener(credentials(B))
+    proof = one.feed(other.feed(one.start()))
+    with pytest.raises(Refused, match="secret"):
+        one.feed(proof)
+
+
+@given(st.data())
+def test_whatever_is_changed_on_the_way_there_is_no_link(data: st.DataObject) -> None:
+    """One bit of one message: at least one end refuses, and no end takes the other for another."""
+    one, other = dialler(credentials(A)), listener(credentials(B))
+    changed = data.draw(st.integers(0, 3), label="message")
+    ends = [other, one, other, one]
+    said, refused = one.start(), False
+    for number, end in enumerate(ends):
+        if number == changed:
+            at = data.draw(st.integers(0, 8 * len(said) - 1), label="bit")
+            octets = bytearray(said)
+            octets[at // 8] ^= 1 << at % 8
+            said = bytes(octets)
+        try:
+            said = end.feed(said)
+        except Refused:
+            refused = True
+            break
+    assert one.peer in (None, B)
+    assert other.peer in (None, A)
+    if changed < 3:
+        assert one.peer is None
+    assert refused or one.peer is None, "the last end waits for bytes that do not come, or refuses"
+
+
+JUNK = {
+    "HTTP": b"GET / HTTP/1.1\r\n",
+    "AMQP": b"AMQP\x00\x00\x09\x01",
+    "TLS": b"\x16\x03\x01\x02\x00\x01",
+    "no msgpack": b"\x00\x01\xc1",
+    "nothing": b"\x00\x00",
+    "a list of nothing": b"\x00\x01\x90",
+    "a proof before a hello": encode(Number.PROOF, b"x" * 32),
+    "deep nesting": b"\x02\x00" + b"\x91" * 512,
+    "a hello of another protocol": encode(Number.HELLO, "gossip", [1, 1]),
+    "a hello without fields": encode(Number.HELLO, "fluffle link", [1, 1]),
+    "a hello whose challenge is short": encode(
+        Number.HELLO, "fluffle link", [1, 1], "rabbits", "a", 1, b"a" * 16, "b", b""
+    ),
+    "a boot of 0": encode(
+        Number.HELLO, "fluffle link", [1, 1], "rabbits", "a", 0, b"a" * 16, "b", b"1" * 32
+    ),
+    "an unknown reason": encode(Number.REFUSAL, "mood"),
+}
+
+
+@pytest.mark.parametrize("what", JUNK)
+@pytest.mark.parametrize("role", ["dialler", "listener"])
+def test_what_is_no_hello_is_refused(what: str, role: str) -> None:
+    end = dialler(credentials(A)) if role == "dialler" else listener(credentials(B))
+    with pytest.raises(Refused, match="not_a_hello"):
+        end.feed(JUNK[what])
+
+
+def test_a_second_hello_is_refused() -> None:
+    other = listener(credentials(B))
+    hello = dialler(credentials(A)).start()
+    other.feed(hello)
+    with pytest.raises(Refused, match="not_a_hello"):
+        other.feed(hello)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=50))
+def test_a_stranger_makes_us_keep_no_more_than_one_message(reads: list[bytes]) -> None:
+    other = listener(credentials(B))
+    with suppress(Refused):
+        for read in reads:
+            other.feed(read)
+            assert len(other._rest) <= MESSAGE_BYTES_MAX + 2
+    assert other.peer is None

@@ -1,0 +1,48 @@
+"""Lives of nodes: which may follow which."""
+
+import pytest
+
+from fluffle.broker.cluster.links.identity import ADVICE, Boot, Boots, Reason, Refused
+
+FIRST, OTHER = b"1" * 16, b"2" * 16
+
+
+def refusal(boots: Boots, boot: Boot) -> Reason:
+    with pytest.raises(Refused) as caught:
+        boots.admit("b", boot)
+    return caught.value.reason
+
+
+def test_the_same_life_may_come_again_and_a_later_one_may_follow() -> None:
+    boots = Boots()
+    for boot in (Boot(3, FIRST), Boot(3, FIRST), Boot(4, OTHER), Boot(9, FIRST)):
+        boots.admit("b", boot)
+
+
+def test_a_wiped_or_rolled_back_disk_is_refused() -> None:
+    boots = Boots({"b": Boot(3, FIRST)})
+    assert refusal(boots, Boot(2, OTHER)) is Reason.OLD_BOOT
+    assert refusal(boots, Boot(2, FIRST)) is Reason.OLD_BOOT
+
+
+def test_two_processes_with_copies_of_one_disk_are_not_both_let_in() -> None:
+    boots = Boots()
+    boots.admit("b", Boot(3, FIRST))
+    assert refusal(boots, Boot(3, OTHER)) is Reason.SECOND_PROCESS
+
+
+def test_who_is_refused_is_not_remembered() -> None:
+    boots = Boots({"b": Boot(3, FIRST)})
+    refusal(boots, Boot(3, OTHER))
+    boots.admit("b", Boot(3, FIRST))
+
+
+def test_a_node_that_was_removed_begins_anew() -> None:
+    boots = Boots({"b": Boot(3, FIRST), "c": Boot(1, FIRST)})
+    boots.forget("b")
+    boots.admit("b", Boot(1, OTHER))
+    assert refusal(boots, Boot(0, OTHER)) is Reason.OLD_BOOT
+
+
+def test_there_is_advice_for_each_reason() -> None:
+    assert set(ADVICE) == set(Reason)
