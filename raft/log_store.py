@@ -179,4 +179,5 @@ class LogStore(Protocol):
         """
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
-        """A piece of the state of the group's snapshot.  Raises `Damaged`."""
+        """A piece of the state of the snapshot that is durable, be there a newer one on its way or
+        not; whoever asked before that was cannot use it.  Raises `Damaged`."""

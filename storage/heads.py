@@ -24,7 +24,7 @@ from fluffle.raft.config import Config, Member
 from fluffle.raft.log_store import Write
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import HardState, Quarantine, SnapshotMeta
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, View
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import (
     PART_BYTES,
@@ -194,18 +194,23 @@ class Heads:
 
     def image(self, group: int, slot: int, first: int, stop: int) -> bytes:
         """Bytes `first` up to `stop` of an image that has at least so many.  Raises `Corrupt`."""
-        pieces = []
         with self._disk.view() as view:
-            for part in range(first // PART_BYTES, -(-stop // PART_BYTES)):
-                key = raft_key(IMAGE, group, slot, part)
-                value = view.get(Table.RAFT, key)
-                if value is None:
-                    raise Corrupt(
-                        f"table raft, image of group {group}, part {part}", "it is missing"
-                    )
-                pieces.append(raft_content(key, value))
-        start = first % PART_BYTES
-        return b"".join(pieces)[start : start + stop - first]
+            return _image_bytes(view, group, slot, first, stop)
+
+    def state(self, group: int, offset: int, size: int) -> bytes:
+        """A piece of the state of the snapshot that is on disk now.  Raises `Corrupt`.
+
+        Head and image in one view: another may be on its way, in the same place.
+        """
+        key = raft_key(HEAD, group)
+        with self._disk.view() as view:
+            value = view.get(Table.RAFT, key)
+            if value is None:
+                return b""
+            head = Head.decode(raft_content(key, value))
+            first = head.image.live_bytes + offset
+            stop = min(first + size, head.image.size_bytes)
+            return _image_bytes(view, group, head.slot, first, stop)
 
     def image_keys(self, group: int) -> list[bytes]:
         """Of all parts of its images that are there."""
@@ -224,6 +229,18 @@ class Heads:
             if len(items) < SLICE:
                 return
             first = items[-1][0] + b"\0"
+
+
+def _image_bytes(view: View, group: int, slot: int, first: int, stop: int) -> bytes:
+    pieces = []
+    for part in range(first // PART_BYTES, -(-stop // PART_BYTES)):
+        key = raft_key(IMAGE, group, slot, part)
+        value = view.get(Table.RAFT, key)
+        if value is None:
+            raise Corrupt(f"table raft, image of group {group}, part {part}", "it is missing")
+        pieces.append(raft_content(key, value))
+    start = first % PART_BYTES
+    return b"".join(pieces)[start : start + stop - first]
 
 
 def _head(key: bytes, value: bytes) -> Head | None:

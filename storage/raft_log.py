@@ -146,13 +146,10 @@ class RaftLog:
         head = self._groups.get(group)
         if head is None:
             return b""
-        image = head.image
-        first = image.live_bytes + offset
-        stop = min(first + size, image.size_bytes)
         try:
-            return self._store.heads.image(group, head.slot, first, stop)
+            return self._store.heads.state(group, offset, size)
         except Corrupt as damage:
-            raise Damaged(group, image.index) from damage
+            raise Damaged(group, head.image.index) from damage
 
 
 def _without_holes(floor: int, first: int, entries: list[reading.Entry]) -> list[reading.Entry]:

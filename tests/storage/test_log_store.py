@@ -160,6 +160,21 @@ def test_a_snapshot_makes_the_log_sparse(log: Writer, is_cold: bool) -> None:
     assert everything(log.subject.store, 1) == entries(9, 10) + entries(12, 14, 2)
 
 
+def test_the_state_that_is_read_is_that_which_is_durable(log: Writer) -> None:
+    """Not a part of one that is on its way: its sender would call it damaged, and lead no more."""
+    log.write(created(1))
+    log.write(Write(1, entries=entries(1, 9), snapshot=snapshot(4, [(1, 5)], b"the first")))
+    log.submit(Write(1, snapshot=snapshot(8, [(1, 2), (4, 9)], bytes(200_000))))
+    assert log.subject.store.read_state(1, 4, 100) == b"first"
+    log.subject.sync()
+    assert log.subject.store.read_state(1, 0, 1 << 20) == bytes(200_000)
+    sent = meta(20, [], b"the last")
+    log.submit(Write(1, staged=[staged(sent, [], 20, b"the last")], install=sent))
+    assert log.subject.store.read_state(1, 0, 10) == bytes(10)
+    log.subject.sync()
+    assert log.subject.store.read_state(1, 4, 10) == b"last"
+
+
 def test_a_snapshot_of_nothing_is_one(log: Writer) -> None:
     log.write(created(1))
     log.write(Write(1, entries=entries(1, 3)))

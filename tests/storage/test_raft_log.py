@@ -180,6 +180,16 @@ def test_an_installed_image_leaves_nothing_of_the_former_behind(
     assert len(keys(subject)) == 3, "head, owner and one part"
 
 
+def test_a_state_is_whole_between_its_commit_and_the_news_of_it(
+    log: Writer, subject: InStore
+) -> None:
+    log.write(created(1))
+    log.write(Write(1, entries=entries(1, 9), snapshot=snapshot(4, [(1, 5)], b"the first")))
+    log.submit(Write(1, snapshot=snapshot(8, [(1, 2), (4, 9)], b"the second")))
+    subject.host.writer.commit()
+    assert subject.store.read_state(1, 4, 100) == b"second"
+
+
 # Damage that only a disk can have
 
 
