@@ -37,10 +37,10 @@ def found(state: State, index: int) -> None:
     is_sparse = index <= state.log.floor
     first, last = index, state.log.last_index
     if before is not None:
-        first, last = min(first, before.first), max(last, before.last)
         is_sparse = is_sparse or before.needs_snapshot
-        if first == before.first and is_sparse == before.needs_snapshot:
+        if before.first <= index <= before.last and is_sparse == before.needs_snapshot:
             return
+        first, last = min(first, before.first), max(last, before.last)
     state.drop_receiver()  # what is on its way was not asked for from there
     state.quarantine = Quarantine(first, last, state.term, is_sparse)
     state.repair = state.repair or Repair()

@@ -40,6 +40,8 @@ class Ghost:
         self.votes: dict[tuple[str, int], Member] = {}
         self.committed: dict[int, tuple[int, bytes]] = {}
         """Term and payload of each entry that was ever applied anywhere."""
+        self.reads: dict[int, tuple[str, int, int]] = {}
+        """Context of each that has no answer -> node, boot, and what was committed by then."""
 
     def see(self, host: Host, output: Output) -> None:
         for change in output.roles:
@@ -48,6 +50,15 @@ class Ghost:
         for apply in output.applies:
             for entry in apply.entries:
                 self.apply(host, entry)
+        for readable in output.readable:
+            *_, committed = self.reads.pop(readable.context)
+            if readable.index is not None and readable.index < committed:
+                raise Broken(f"{host.name} reads {readable.index}, {committed} was committed")
+
+    def is_read_waiting(self) -> bool:
+        """Whether a process that has not ended owes an answer."""
+        living = {(host.name, host.boot) for host in self.cluster.up}
+        return any((name, boot) in living for name, boot, _ in self.reads.values())
 
     def lead(self, host: Host, term: int) -> None:
         if self.leaders.setdefault(term, host.name) != host.name:
@@ -120,11 +131,14 @@ class Chaos:
         self.cluster.on_output = self.ghost.see
         self.left: set[str] = set()
         self.number = 0
+        """Of proposals."""
+        self.asked = 0
+        """Reads."""
         self.steps: list[tuple[int, Callable[[], None]]] = [
             (40, self.deliver), (20, self.sync), (10, self.pass_time), (12, self.propose),
             (2, self.lose), (2, self.repeat), (1, self.crash), (3, self.restart),
             (1, self.partition), (2, self.heal), (1, self.snapshot), (1, self.transfer),
-            (1, self.relink), (1, self.change), (1, self.read), (1, self.damage),
+            (1, self.relink), (1, self.change), (2, self.read), (1, self.damage),
         ]  # fmt: skip
         self.acts = [act for _, act in self.steps]
         self.weights = [
@@ -266,7 +280,12 @@ class Chaos:
     def read(self) -> None:
         host = self.member()
         if host is not None:
-            self.attempt(lambda: host.group().read_index(self.number), host)
+            self.asked += 1
+            self.attempt(partial(self.ask, host, self.asked), host)
+
+    def ask(self, host: Host, context: int) -> None:
+        host.group().read_index(context)
+        self.ghost.reads[context] = host.name, host.boot, max(self.ghost.committed, default=0)
 
     def damage(self) -> None:
         """An entry of one node, while all others are in order; noticed at once, or at a restart."""
@@ -341,4 +360,4 @@ class Chaos:
             for host in members
         )
         asleep = all(host.raft._groups[GROUP].deadline_ms is None for host in members)
-        return same and done and asleep
+        return same and done and asleep and not self.ghost.is_read_waiting()

@@ -167,3 +167,27 @@ def test_no_snapshot_is_installed_that_is_older_than_our_own_on_its_way_to_the_d
     assert not c.status().is_quarantined
     assert c.status().floor == 6
     assert cluster.data("c") == ["two", "three", "four", "five", "six"]
+
+
+def test_damage_behind_all_that_is_known_is_received_again_too() -> None:
+    """Entries came since the first damage was found, and now one of them cannot be read."""
+    cluster = Cluster(tuning=Tuning(snapshot_window=1))
+    cluster.create()
+    cluster.elect("a")
+    cluster.propose("two", "three")
+    cluster.advance(500)
+    for name in "ac":
+        cluster[name].snapshot()
+    cluster.settle()
+    c = cluster["c"]
+    c.do(lambda: c.group().damaged(2))
+    cluster.drop(RepairRequest)
+    cluster.propose("four", "five")
+    cluster.settle()
+    assert (c.status().durable, c.status().is_quarantined) == (5, True)
+    c.disk.groups[GROUP].damaged.add(5)
+    c.do(lambda: c.group().damaged(5))
+    cluster.advance(5_000)
+    assert not c.status().is_quarantined
+    assert c.disk.groups[GROUP].damaged == set()
+    assert cluster.data("c") == ["two", "three", "four", "five"]
