@@ -75,6 +75,16 @@ class Group:
         peers = self._state.leading.peers if self._state.leading is not None else {}
         return {node: (peer.flow, peer.match) for node, peer in peers.items()}
 
+    @property
+    def settled_snapshot(self) -> SnapshotMeta | None:
+        """The snapshot of which the disk has just what it says.
+
+        None while another one is on its way to the disk, and while something is damaged.
+        """
+        state = self._state
+        is_moving = state.compacting is not None or state.installing is not None
+        return None if is_moving or state.quarantine is not None else state.log.snapshot
+
     def tell_commits_at_once(self) -> None:
         """For a group whose followers answer from their images."""
         self._state.commit_delay_ms = 0

@@ -2,7 +2,8 @@
 
 `Links` is TCP in a daemon, queues of bytes in the embedded cluster, a model of bad networks in the
 simulator.  `Machine` is a quorum queue, the metadata of the cluster, or a toy.  The host stands
-between them and knows neither.
+between them and knows neither; nor does it know an event loop (`Schedule`), or why a group is here
+(`Owner`).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +11,9 @@ from enum import IntEnum
 from typing import Protocol
 
 from fluffle.raft.config import NodeId
+from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, SnapshotMeta
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 
 class Lane(IntEnum):
@@ -95,3 +97,44 @@ class Machine(Protocol):
 
         An index that was once left out must never come back.
         """
+
+
+class Schedule(Protocol):
+    """When a host does what it has to do: each of these has one of its methods called, later."""
+
+    def now_ms(self) -> int:
+        """Never goes back."""
+
+    def turn_soon(self) -> None:
+        """`RaftHost.turn`, after everything else that is at hand was taken in."""
+
+    def work_soon(self) -> None:
+        """`RaftHost.work`, once what is more urgent had its turn."""
+
+    def wake_at(self, at_ms: int) -> None:
+        """`RaftHost.wake(at_ms)`, not before this time.  An earlier wish is not taken back."""
+
+
+class Owner(Protocol):
+    """Whoever knows which groups are to be on this node.  Called from within a turn.
+
+    What it then wants is asked of the host at once, and done in the next turn.
+    """
+
+    def make_machine(self, group: GroupId) -> Machine:
+        """The image of a group that is here from now on; `restore` follows before anything else."""
+
+    def configured(self, change: ConfigChange) -> None:
+        """A configuration of a group that is here, or was until this turn, is committed."""
+
+    def judged(self, verdict: Verdict) -> None:
+        """Another node is believed to be alive, or not."""
+
+    def unknown(self, node: NodeId, group: GroupId) -> None:
+        """A node says that it does not have a group: see `Output.unknown`."""
+
+    def damaged(self, group: GroupId, index: int) -> None:
+        """What is at `index` could not be read; the group goes about its repair by itself."""
+
+    def refused(self, node: NodeId, reason: str) -> None:
+        """A frame from a node was not one of ours, and was dropped."""

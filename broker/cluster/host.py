@@ -1,0 +1,296 @@
+"""The groups of a node, run: everything that comes in gathers, one turn does all of it.
+
+    frames, links, durable tokens, time, what groups are asked --> inbox
+                                                                     |
+         +---------- turn: tick, feed, output once ------------------+
+         v
+    messages by lane, persist, roles, restores, applies, configs, led, answers, reads ...
+
+The daemon, the embedded cluster and the simulator run this class; what differs is behind the ports.
+
+Rule 1: an output is done in the order of its fields, and nothing else is sent.
+Rule 2: nobody is called from outside a turn but through `Schedule`; whoever is called from within
+one may ask for anything, and gets it in the next.
+Rule 3: an exception ends the node, whatever it is: what the output held would be lost.  Frames are
+looked at before they get so far; nothing that a peer sends is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fluffle.broker.cluster.chores import Chores
+from fluffle.broker.cluster.codec import BadFrame, decode, encode
+from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.lanes import Lanes
+from fluffle.broker.cluster.ports import FrameKind, Links, Owner, Schedule
+from fluffle.broker.cluster.sanity import check
+from fluffle.broker.cluster.settings import HostSettings
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log_store import Damaged, LogStore
+from fluffle.raft.multiraft import MultiRaft
+from fluffle.raft.output import Apply, Output, Restore
+from fluffle.raft.records import GroupId, size_of
+
+Call = tuple[Callable[..., object], tuple[object, ...]]
+
+
+class Ports(NamedTuple):
+    """Everything around a host."""
+
+    store: LogStore
+    links: Links
+    schedule: Schedule
+    owner: Owner
+    on_fatal: Callable[[Exception], None]
+    """The node must end: this host does nothing any more."""
+
+
+class RaftHost:
+    """Used from one thread.  `start` comes first; frames and link changes may come before it."""
+
+    __slots__ = (
+        "_asked", "_chores", "_groups", "_inbox", "_is_over", "_is_turn_asked", "_is_work_asked",
+        "_lanes", "_links", "_multi", "_on_fatal", "_owner", "_schedule", "_store", "_wake_at_ms",
+    )  # fmt: skip
+
+    def __init__(self, multi: MultiRaft, ports: Ports, settings: HostSettings) -> None:
+        """`multi` is new: this node's name, its boot and its chance are in it."""
+        self._multi = multi
+        self._store = ports.store
+        self._links = ports.links
+        self._schedule = ports.schedule
+        self._owner = ports.owner
+        self._on_fatal = ports.on_fatal
+        self._groups: dict[GroupId, HostedGroup] = {}
+        self._lanes = Lanes(ports.links)
+        self._chores = Chores(multi, ports.store, self._groups, self._lanes, settings)
+        self._inbox: list[Call] = []
+        self._asked: list[Call] = []
+        """What groups were asked for."""
+        self._is_turn_asked = False
+        self._is_work_asked = False
+        self._is_over = False
+        self._wake_at_ms: int | None = None
+        """The earliest wake that was asked for and has not come."""
+
+    def start(self) -> list[GroupId]:
+        """Load what is on disk; returns the groups that are lost there, and are not here.
+
+        Each of these must be deleted, and may come back as another member only.
+        """
+        loaded = self._store.load()
+        self._store.on_durable = self._on_durable
+        self._multi.load(loaded.groups)
+        for found in loaded.groups:
+            self._add(found.group, found.incarnation)
+        self._chores.start(self._schedule.now_ms(), self._damaged)
+        self.feed(_nothing)
+        return loaded.lost
+
+    def stop(self) -> None:
+        """No turn is taken any more; who waits for anything is told that it is not known.
+
+        What was submitted is the store's, which can be closed now.
+        """
+        self._is_over = True
+        self._inbox.clear()
+        for hosted in self._groups.values():
+            hosted.on_gone()
+        asked, self._asked = self._asked, []
+        for call, args in asked:
+            call(*args)  # they are refused, for the groups are gone
+
+    # Groups
+
+    def __contains__(self, group: GroupId) -> bool:
+        return group in self._groups
+
+    def group(self, group: GroupId) -> HostedGroup:
+        """Raises `KeyError` if it is not here, or not yet."""
+        return self._groups[group]
+
+    def create(self, group: GroupId, incarnation: int, config: Config) -> None:
+        """Be a member, in the next turn, of a group that was never here: see `MultiRaft.create`."""
+        self.feed(self._create, group, incarnation, config)
+
+    def delete(self, group: GroupId) -> None:
+        """Forget a group and its data, in the next turn: see `MultiRaft.delete`."""
+        self.feed(self._delete, group)
+
+    def _create(self, group: GroupId, incarnation: int, config: Config) -> None:
+        self._multi.create(group, incarnation, config)
+        self._add(group, incarnation)
+
+    def _add(self, group: GroupId, incarnation: int) -> None:
+        machine = self._owner.make_machine(group)
+        self._groups[group] = HostedGroup(group, incarnation, machine, self._multi, self._ask)
+
+    def _delete(self, group: GroupId) -> None:
+        self._multi.delete(group)
+        self._chores.snapshots.forget(group)
+        hosted = self._groups.pop(group, None)
+        if hosted is not None:
+            hosted.on_gone()
+
+    # What comes in
+
+    def feed(self, call: Callable[..., object], *args: object) -> None:
+        """Have something done in the next turn, behind what was fed before."""
+        if not self._is_over:
+            self._inbox.append((call, args))
+            self._ask_turn()
+
+    def _ask(self, call: Callable[..., object], *args: object) -> None:
+        """Likewise, behind everything that was fed; see `Ask`."""
+        if self._is_over:
+            call(*args)
+        else:
+            self._asked.append((call, args))
+            self._ask_turn()
+
+    def _ask_turn(self) -> None:
+        if not self._is_turn_asked:
+            self._is_turn_asked = True
+            self._schedule.turn_soon()
+
+    def receive(self, node: NodeId, frame: bytes) -> None:
+        """A frame of consensus, over the link that is up."""
+        self.feed(self._receive, node, frame)
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        self.feed(self._multi.link_up if is_up else self._multi.link_down, node)
+
+    def _on_durable(self, token: int) -> None:
+        self.feed(self._multi.durable, token)
+
+    def _receive(self, node: NodeId, frame: bytes) -> None:
+        try:
+            messages = decode(frame)
+            check(messages)
+        except BadFrame as bad:
+            self._owner.refused(node, str(bad))
+        else:
+            self._multi.receive(node, messages)
+
+    # Called by the schedule
+
+    def turn(self) -> None:
+        """Take a turn.  Never raises; `on_fatal` is told."""
+        self._is_turn_asked = False
+        if self._is_over:
+            return
+        try:
+            self._take_turn()
+        except Exception as error:  # noqa: BLE001 - rule 3
+            self._on_fatal(error)
+            self.stop()
+
+    def work(self) -> None:
+        """Have a slice of what is not urgent done in the next turn."""
+        self._is_work_asked = False
+        self.feed(self._work)
+
+    def wake(self, at_ms: int) -> None:
+        """A time that was asked for has come."""
+        if self._wake_at_ms == at_ms:
+            self._wake_at_ms = None
+            self.feed(_nothing)
+
+    def _take_turn(self) -> None:
+        multi, inbox, asked = self._multi, self._inbox, self._asked
+        self._inbox, self._asked = [], []
+        multi.has_room = self._store.has_room
+        now_ms = self._schedule.now_ms()
+        multi.tick(now_ms)
+        for call, args in inbox:
+            call(*args)
+        for call, args in asked:
+            call(*args)
+        self._do(multi.output())
+        self._lanes.end_turn()
+        if not self._is_work_asked and self._chores.is_due(now_ms):
+            self._is_work_asked = True
+            self._schedule.work_soon()
+        self._plan_wake()
+
+    def _work(self) -> None:
+        self._chores.do_slice(self._schedule.now_ms())
+
+    def _plan_wake(self) -> None:
+        times = (self._multi.deadline_ms, None if self._is_work_asked else self._chores.deadline_ms)
+        wanted_ms = min((at_ms for at_ms in times if at_ms is not None), default=None)
+        if wanted_ms is None:
+            return
+        if self._wake_at_ms is None or wanted_ms < self._wake_at_ms:
+            self._wake_at_ms = wanted_ms
+            self._schedule.wake_at(wanted_ms)
+
+    # What goes out
+
+    def _do(self, output: Output) -> None:
+        """The effects of a turn, in the order of its fields."""
+        for node, messages in output.messages.items():
+            if self._links.is_up(node):
+                for lane, frame in self._lanes.frames(node, messages):
+                    self._links.send(node, FrameKind.CONSENSUS, encode(frame), lane=lane)
+        if output.persist is not None:
+            self._store.submit(output.persist)
+        for change in output.roles:
+            self._groups[change.group].on_role(change)
+        for restore in output.restores:
+            self._restore(restore)
+        for apply in output.applies:
+            self._apply(apply)
+        for config in output.configs:
+            self._owner.configured(config)
+        for led in output.led:
+            self._groups[led.group].machine.led(led.term)
+        for readable in output.readable:
+            if (hosted := self._groups.get(readable.group)) is not None:
+                hosted.on_readable(readable)
+        for read in output.reads:
+            self._chores.read(read)
+        for group in output.snapshots_wanted:
+            self._chores.want_snapshot(group)
+        for verdict in output.verdicts:
+            self._owner.judged(verdict)
+        for node, group in output.unknown:
+            self._owner.unknown(node, group)
+
+    def _restore(self, restore: Restore) -> None:
+        """A state that cannot be read is damage: the image waits for another."""
+        group, snapshot = restore.group, restore.snapshot
+        hosted = self._groups[group]
+        try:
+            state = self._store.read_state(group, 0, snapshot.state_bytes)
+            hosted.on_restore(snapshot, state)
+        except (Damaged, ValueError):
+            hosted.is_restored = False
+            self._chores.snapshots.forget(group)
+            self.feed(self._damaged, group, snapshot.index)
+        else:
+            self._chores.snapshots.taken(group, snapshot.state_bytes)
+
+    def _apply(self, apply: Apply) -> None:
+        hosted = self._groups.get(apply.group)
+        if hosted is None or not hosted.is_restored:
+            return  # deleted in this turn; or what it would be applied to is damaged
+        hosted.on_apply(apply.entries)
+        self._chores.snapshots.applied(apply.group, sum(map(size_of, apply.entries)))
+        self.feed(self._applied, hosted, hosted.applied)
+
+    def _applied(self, hosted: HostedGroup, index: int) -> None:
+        if not hosted.is_gone:
+            self._multi.group(hosted.group).applied(index)
+
+    def _damaged(self, group: GroupId, index: int) -> None:
+        """From within a turn."""
+        if group in self._groups:
+            self._owner.damaged(group, index)
+            self._multi.group(group).damaged(index)
+
+
+def _nothing() -> None:
+    """A turn for the sake of its tick."""

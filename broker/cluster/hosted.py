@@ -1,0 +1,176 @@
+"""One group on this node: its image, who waits for what of it, and what can be asked of it.
+
+Whatever is asked is done in the next turn of the host, after everything that came in; whoever asks
+is answered exactly once, mostly from within a turn.  Methods named `on_` are the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fluffle.broker.cluster.fate import Lost, OnFate, Waiting
+from fluffle.broker.cluster.ports import Machine
+from fluffle.raft.config import Change, NodeId
+from fluffle.raft.group import Group, Position, Status
+from fluffle.raft.multiraft import MultiRaft
+from fluffle.raft.output import Readable, Role, RoleChange
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta
+from fluffle.raft.refused import Reason, Refused
+
+OnReadable = Callable[[int | None], None]
+"""Told the index that is applied here, at least; None: ask elsewhere."""
+
+OnRefused = Callable[[Refused], None]
+
+
+class Ask(Protocol):
+    """Has something done in the next turn; at once if there will be none."""
+
+    def __call__(self, call: Callable[..., object], *args: object) -> None: ...
+
+
+class HostedGroup:
+    """Made by the host, when the group is found or created; outlived by nothing of the group."""
+
+    __slots__ = (
+        "_ask", "_followed", "_multi", "_next_context", "_reads", "_told", "_waiting", "applied",
+        "group", "incarnation", "is_gone", "is_restored", "machine",
+    )  # fmt: skip
+
+    def __init__(
+        self, group: GroupId, incarnation: int, machine: Machine, multi: MultiRaft, ask: Ask
+    ) -> None:
+        self.group = group
+        self.incarnation = incarnation
+        self.machine = machine
+        self.applied = 0
+        """Index of the last entry that is in the image."""
+        self.is_restored = False
+        """Whether the image is one; not before the first restore, nor after one that failed."""
+        self.is_gone = False
+        """Deleted here.  Its id may be here again, as another member."""
+        self._multi = multi
+        self._ask = ask
+        self._followed: tuple[int, NodeId | None] = 0, None
+        """Term and leader; "followed" as in `Machine`."""
+        self._told: tuple[int, NodeId | None] | None = None
+        """The same as the image was told last."""
+        self._waiting = Waiting()
+        self._reads: dict[int, OnReadable] = {}
+        """By their contexts."""
+        self._next_context = 1
+
+    # What can be asked, at any time
+
+    @property
+    def status(self) -> Status:
+        """As of now.  Raises `KeyError` if it is gone."""
+        return self._multi.group(self.group).status
+
+    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+        """Have a batch become one entry."""
+        self._ask(self._propose, payload, on_fate)
+
+    def change(self, change: Change, on_fate: OnFate) -> None:
+        """Change the members: its fate is that of the entry with the new configuration."""
+        self._ask(self._change, change, on_fate)
+
+    def read_index(self, done: OnReadable) -> None:
+        """Have `done` told once whatever is committed by then is applied here."""
+        self._ask(self._read_index, done)
+
+    def transfer(self, target: NodeId, on_refused: OnRefused) -> None:
+        """Have another voter lead.  That it does, or does not, `Machine.followed` tells."""
+        self._ask(self._transfer, target, on_refused)
+
+    # The same, from within a turn
+
+    def _propose(self, payload: bytes, on_fate: OnFate) -> None:
+        self._append(lambda group: group.propose(payload), on_fate)
+
+    def _change(self, change: Change, on_fate: OnFate) -> None:
+        self._append(lambda group: group.change(change), on_fate)
+
+    def _append(self, append: Callable[[Group], Position], on_fate: OnFate) -> None:
+        try:
+            position = append(self._here())
+        except Refused as refused:
+            on_fate(Lost(refused))
+        else:
+            self._waiting.add(position, on_fate)
+
+    def _read_index(self, done: OnReadable) -> None:
+        context = self._next_context
+        try:
+            self._here().read_index(context)
+        except Refused:
+            done(None)
+        else:
+            self._next_context += 1
+            self._reads[context] = done
+
+    def _transfer(self, target: NodeId, on_refused: OnRefused) -> None:
+        try:
+            self._here().transfer(target)
+        except Refused as refused:
+            on_refused(refused)
+
+    def _here(self) -> Group:
+        if self.is_gone:
+            raise Refused(Reason.NOT_LEADER, detail="the group is not here any more")
+        return self._multi.group(self.group)
+
+    # What the host passes on
+
+    def on_role(self, change: RoleChange) -> None:
+        """Whatever was led is over; maybe a new leadership is about to begin."""
+        if change.role is Role.LEADER:
+            self._waiting.ended(change.term)
+        else:
+            self._waiting.end()
+        self._followed = change.term, change.leader
+        self._tell()
+
+    def on_restore(self, snapshot: SnapshotMeta, state: bytes) -> None:
+        """Raises `ValueError`, and has no image then, if the state is none."""
+        self.is_restored = False
+        self.machine.restore(snapshot, state)
+        self.applied = snapshot.index
+        self.is_restored = True
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the image who leads, once it is one."""
+        if self.is_restored and self._told != self._followed:
+            self._told = self._followed
+            self.machine.followed(*self._followed)
+
+    def on_apply(self, entries: Sequence[Entry]) -> None:
+        """The image first, then who waits for these entries."""
+        self.machine.apply(entries)
+        self.applied = entries[-1].index
+        self._waiting.applied(entries)
+
+    def on_readable(self, readable: Readable) -> None:
+        """Maybe of a former member of the same id, whose readers were told when it went."""
+        done = self._reads.pop(readable.context, None)
+        if done is not None:
+            done(readable.index)
+
+    def on_gone(self) -> None:
+        """It was deleted, or the host ends."""
+        self.is_gone = True
+        self._waiting.end()
+        reads, self._reads = self._reads, {}
+        for done in reads.values():
+            done(None)
+
+    def snapshot(self) -> int:
+        """From within a turn: take a snapshot of the image; the size of its state.
+
+        Raises `Refused`.
+        """
+        live, state = self.machine.snapshot()
+        self._multi.group(self.group).compact(self.applied, live, state)
+        return len(state)

@@ -1,0 +1,93 @@
+"""Which lane a message takes, and how many go in one frame.
+
+    URGENT   pings, votes, answers        small; what they say is true in any order
+    NORMAL   appends                      in order among themselves
+    BULK     snapshots, and appends to a follower that are read from the disk
+
+Appends of a group that overtake others are refused by the follower, and sent again.  So all of a
+group go by the bulk lane to a follower that is being caught up, also those that come from memory,
+until nothing of it waits in that lane any more.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from fluffle.broker.cluster.ports import Lane, Links
+from fluffle.raft.config import NodeId
+from fluffle.raft.messages import AppendRequest, Message, SnapshotChunk, SnapshotOffer
+from fluffle.raft.records import GroupId, size_of
+
+FRAME_BYTES_MAX = 1 << 20
+"""Of entries and state in one frame; a message that is larger goes alone."""
+
+
+class Lanes:
+    """Remembers who is being caught up."""
+
+    __slots__ = ("_catching_up", "_links", "_pages")
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._catching_up: dict[NodeId, set[GroupId]] = {}
+        """Groups whose appends to a node go by the bulk lane."""
+        self._pages: set[tuple[GroupId, int]] = set()
+        """Group, and index of the first entry, of what was read from the disk in this turn."""
+
+    def was_read(self, group: GroupId, first: int) -> None:
+        """Entries from `first` on were read: an append that begins with them is a catching up."""
+        self._pages.add((group, first))
+
+    def frames(
+        self, node: NodeId, messages: Sequence[Message]
+    ) -> Iterator[tuple[Lane, list[Message]]]:
+        """What goes to a node in this turn, frame by frame, in order within each lane."""
+        lanes: dict[Lane, list[Message]] = {}
+        for message in messages:
+            lanes.setdefault(self._lane_of(node, message), []).append(message)
+        for lane in sorted(lanes):
+            yield from ((lane, frame) for frame in _split(lanes[lane]))
+
+    def end_turn(self) -> None:
+        """All of its messages are sent."""
+        self._pages.clear()
+        for node in list(self._catching_up):
+            if not self._links.waiting_bytes(node, Lane.BULK):
+                del self._catching_up[node]
+
+    def _lane_of(self, node: NodeId, message: Message) -> Lane:
+        if isinstance(message, AppendRequest):
+            return self._lane_of_append(node, message)
+        if isinstance(message, SnapshotOffer | SnapshotChunk):
+            return Lane.BULK
+        return Lane.URGENT
+
+    def _lane_of_append(self, node: NodeId, append: AppendRequest) -> Lane:
+        catching_up = self._catching_up.get(node)
+        if catching_up is not None and append.group in catching_up:
+            return Lane.BULK
+        if append.entries and (append.group, append.previous_index + 1) in self._pages:
+            self._catching_up.setdefault(node, set()).add(append.group)
+            return Lane.BULK
+        return Lane.NORMAL
+
+
+def _split(messages: list[Message]) -> Iterator[list[Message]]:
+    """Into frames of limited size."""
+    frame: list[Message] = []
+    size_bytes = 0
+    for message in messages:
+        size_bytes += _bytes_of(message)
+        if frame and size_bytes > FRAME_BYTES_MAX:
+            yield frame
+            frame, size_bytes = [], _bytes_of(message)
+        frame.append(message)
+    if frame:
+        yield frame
+
+
+def _bytes_of(message: Message) -> int:
+    """What of it can be large."""
+    if isinstance(message, AppendRequest):
+        return sum(map(size_of, message.entries))
+    if isinstance(message, SnapshotChunk):
+        return sum(map(size_of, message.entries)) + len(message.state)
+    return len(message.live) if isinstance(message, SnapshotOffer) else 0

@@ -1,0 +1,106 @@
+"""Which group of a node takes its next snapshot, and when.
+
+A snapshot holds an image without bodies, so it is cheap; until it is taken, what died in the log
+stays on disk, and a start reads all of it.  So a group owes one as soon as what it has applied
+since its last is worth it: `bytes_min`, or as much as the state itself, whichever is more.  And
+since ten thousand groups may each stay just below that, the node has a limit for all of them
+together; beyond it the one that has waited longest goes first.
+
+Nothing here takes one: see `chores.py`, which does a few at a time.
+"""
+
+from collections import deque
+
+from fluffle.raft.records import GroupId
+
+RETRY_MS = 1_000
+"""The former is on its way to the disk, or to a follower: asked again after this."""
+
+
+class Debt:
+    """What one group has applied since its last snapshot."""
+
+    __slots__ = ("bytes", "state_bytes")
+
+    def __init__(self, state_bytes: int) -> None:
+        self.bytes = 0
+        self.state_bytes = state_bytes
+        """Of the last snapshot."""
+
+
+class Snapshots:
+    """The books of one node.  No clock: whoever knows the time says it."""
+
+    __slots__ = (
+        "_bytes_min", "_debts", "_due", "_node_bytes_max", "_postponed", "_sizes", "owed_bytes",
+        "states_bytes",
+    )  # fmt: skip
+
+    def __init__(self, bytes_min: int, node_bytes_max: int) -> None:
+        self._bytes_min = bytes_min
+        self._node_bytes_max = node_bytes_max
+        self._sizes: dict[GroupId, int] = {}
+        """Of the last snapshot of each group that is here and has applied anything."""
+        self._debts: dict[GroupId, Debt] = {}
+        """The one that has waited longest first."""
+        self._due: dict[GroupId, None] = {}
+        """Those that owe one by themselves, likewise."""
+        self._postponed: deque[tuple[int, GroupId]] = deque()
+        """Until when, and who; it is in `_debts` all the same, maybe no more."""
+        self.owed_bytes = 0
+        """Of all debts."""
+        self.states_bytes = 0
+        """Of the last snapshots of all groups: rewriting them must not cost more than logs do."""
+
+    def applied(self, group: GroupId, size_bytes: int) -> None:
+        """An image has so much more in it."""
+        debt = self._debts.get(group)
+        if debt is None:
+            debt = self._debts[group] = Debt(self._sizes.get(group, 0))
+        debt.bytes += size_bytes
+        self.owed_bytes += size_bytes
+        if debt.bytes >= max(self._bytes_min, debt.state_bytes):
+            self._due[group] = None
+
+    def taken(self, group: GroupId, state_bytes: int) -> None:
+        """It has a new snapshot of its own, or from a leader, or was just restored from one."""
+        self.forget(group)
+        self._sizes[group] = state_bytes
+        self.states_bytes += state_bytes
+
+    def forget(self, group: GroupId) -> None:
+        """It is gone, or its image is."""
+        debt = self._debts.pop(group, None)
+        self.owed_bytes -= debt.bytes if debt is not None else 0
+        self.states_bytes -= self._sizes.pop(group, 0)
+        self._due.pop(group, None)
+
+    def postpone(self, group: GroupId, now_ms: int) -> None:
+        """It cannot take one now."""
+        debt = self._debts.pop(group, None)
+        self._due.pop(group, None)
+        if debt is not None:
+            self._debts[group] = debt
+            self._postponed.append((now_ms + RETRY_MS, group))
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When to ask again for one that was postponed."""
+        return self._postponed[0][0] if self._postponed else None
+
+    def next(self, now_ms: int) -> GroupId | None:
+        """Whose snapshot is to be taken now, if anybody's."""
+        while self._postponed and self._postponed[0][0] <= now_ms:
+            group = self._postponed.popleft()[1]
+            if group in self._debts:
+                self._due[group] = None
+        if self._due:
+            return next(iter(self._due))
+        if self.owed_bytes > self._node_bytes_max + self.states_bytes:
+            return self._oldest()
+        return None
+
+    def _oldest(self) -> GroupId | None:
+        """Who has waited longest, and was not told to wait."""
+        waiting = {group for _, group in self._postponed}
+        return next((group for group in self._debts if group not in waiting), None)
