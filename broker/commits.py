@@ -6,7 +6,7 @@
 
 What is told while a commit runs is written by the next; there is no timer, and a message that is
 published and settled within one commit is never written.  Removals have no size, so those that are
-told without a pause are in one batch, and no crash leaves half of a queue or of a virtual host.
+told without a pause are in one batch, and no crash leaves half of a queue.
 
 Commits have numbers, their *tickets*: whoever tells something remembers `ticket`, and what he told
 is durable once `durable` is as great.

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     """(user)"""
     VHOST = "vhost"
     """(vhost)"""
+    DOOMED = "doomed"
+    """(vhost): it is being deleted; what is left of it goes at the next start."""
     PERMISSION = "permission"
     """(user, vhost)"""
     TOPIC_PERMISSION = "topic_permission"

@@ -33,6 +33,7 @@ from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import VhostImage
+from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
@@ -154,6 +155,7 @@ class Node:
         """Let clients in."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
+        chores = Chores(loop.call_soon, turn, durability.commits, self._on_fatal)
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
@@ -161,7 +163,7 @@ class Node:
             vhosts=self.catalogue.vhosts,
             turn=turn,
             commits=durability.commits,
-            chores=Chores(loop.call_soon, turn, durability.commits, self._on_fatal),
+            chores=chores,
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=random_name,
@@ -169,6 +171,7 @@ class Node:
             call_later=loop.call_later,
             on_new_queue=self._note_features,
             connections=Connections(),
+            consequences=Consequences(chores),
             on_fatal=self._on_fatal,
             certificate_login=config.tls_login_from,
         )
@@ -203,6 +206,8 @@ class Node:
             config=self._config,
             catalogue=self.catalogue,
             connections=self._services.connections,
+            chores=self._services.chores,
+            commits=self._durability.commits,
             alarms=self._services.alarms,
             addresses=self.addresses,
             clock=clock,

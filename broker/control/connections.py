@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.chores import in_pieces
+from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
 from fluffle.broker.control.permissions import check_exist
 from fluffle.broker.errors import ConnectionForced, NotFound, SyntaxFailure
+from fluffle.broker.server.consequences import PIECE, part_with
 from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
 
 REASON = "closed by the operator"
@@ -26,7 +28,7 @@ def close(
     user: str | None = None,
     vhost: str | None = None,
     everybody: bool = False,
-) -> Row:
+) -> Later:
     """Close the connections to which all applies that is given; how many there were.
 
     NotFound when none has that name, or there is no such user or vhost.
@@ -34,19 +36,23 @@ def close(
     if name is None and user is None and vhost is None and not everybody:
         raise SyntaxFailure("say which connections: by name, user or vhost, or everybody")
     check_exist(parts, user, vhost)
-    rows = ((connection, connection_row(connection)) for connection in parts.connections)
-    chosen = [
-        connection
-        for connection, row in rows
-        if name in (None, row["name"])
-        and user in (None, row["user"])
-        and vhost in (None, row["vhost"])
-    ]
-    if name is not None and not chosen:
+    if name is not None and all(connection.name != name for connection in parts.connections):
         raise NotFound(f"no connection '{name}'")
-    for connection in chosen:
-        connection.fail(ConnectionForced(reason))
-    return {"closed": len(chosen)}
+    asked = {"name": name, "user": user, "vhost": vhost}
+    wanted = {key: value for key, value in asked.items() if value is not None}
+    return parts.later(close_those(parts, wanted, ConnectionForced(reason)))
+
+
+def close_those(parts: Parts, wanted: Row, why: ConnectionForced) -> Work:
+    """A few in a turn."""
+    closed = 0
+    for piece in in_pieces(parts.connections, PIECE):
+        for connection in piece:
+            if wanted.items() <= connection_row(connection).items():
+                part_with(connection, why)
+                closed += 1
+        yield None
+    return {"closed": closed}
 
 
 def list_channels(parts: Parts) -> Rows:

@@ -176,25 +176,30 @@ class Conversation(asyncio.Protocol):
 
     def _answer(self, outcome: Outcome) -> None:
         request_id, result = outcome.request_id, outcome.result
-        commits = self._services.commits
         if isinstance(result, Later):
             self._later_count += 1
             error = self._dispatcher.guarded(
-                partial(result.begin, partial(self._answer_later, request_id))
+                partial(result.begin, partial(self._answer_later, outcome))
             )
             if error is not None:
-                self._answer_later(request_id, error)
+                self._answer_later(outcome, error)
         elif isinstance(result, dict | BrokerError):
-            speaks_of = commits.ticket if outcome.is_change else commits.defined
-            ticket = speaks_of if result or outcome.is_change else 0  # {} says nothing: a ping
-            self._say(answer_line(request_id, result), ticket)
+            if result or outcome.is_change:
+                self._say(answer_line(request_id, result), self._spoken_of(outcome))
+            else:
+                self._say(answer_line(request_id, result), ticket=0)  # {} says nothing: a ping
         else:
             self._list = request_id, result
 
-    def _answer_later(self, request_id: RequestId, result: Row | BrokerError) -> None:
+    def _answer_later(self, outcome: Outcome, result: Row | BrokerError) -> None:
         self._later_count -= 1
-        self._say(answer_line(request_id, result), self._services.commits.defined)
+        self._say(answer_line(outcome.request_id, result), self._spoken_of(outcome))
         self._schedule()
+
+    def _spoken_of(self, outcome: Outcome) -> int:
+        """The commit that makes safe what an answer says."""
+        commits = self._services.commits
+        return commits.ticket if outcome.is_change else commits.defined
 
     def _list_on(self, request_id: RequestId, rows: Rows) -> None:
         """Send a page."""

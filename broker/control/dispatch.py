@@ -20,12 +20,11 @@ from typing import Any, TypeAlias, TypeVar
 from fluffle.broker.access.passwords import UnusableHash
 from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments
-from fluffle.broker.control.parts import Parts, Result, Row, Rows
+from fluffle.broker.control.parts import BROKEN, Parts, Result, Row, Rows
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.errors import (
     BrokerError,
     CommandInvalid,
-    InternalError,
     PreconditionFailed,
     SyntaxFailure,
 )
@@ -134,7 +133,7 @@ class Dispatcher:
             if isinstance(error, AssertionError):  # unless what it believes is wrong
                 self._on_fatal(error)
             logger.exception("a verb of the control socket failed")
-            return InternalError("the broker failed, see its log")
+            return BROKEN
 
 
 def read_request(line: bytes) -> Row:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.chores import Chore, Chores
 from fluffle.broker.clock import Clock
+from fluffle.broker.commits import Commits
 from fluffle.broker.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.errors import BrokerError, NotFound
+from fluffle.broker.errors import BrokerError, InternalError, NotFound
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.vhost import VirtualHost
 
@@ -20,6 +22,10 @@ Row: TypeAlias = dict[str, Any]
 
 Rows: TypeAlias = Iterator[Row]
 """Many of them, made when they are taken: others change the node in between."""
+
+
+Work: TypeAlias = Generator[int | None, None, Row]
+"""What takes long, as a chore that returns its result, or raises `BrokerError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class Later:
 
 Result: TypeAlias = Row | Rows | Later
 
+BROKEN = InternalError("the broker failed, see its log")
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -39,10 +47,28 @@ class Parts:
     config: Config
     catalogue: Catalogue
     connections: Connections
+    chores: Chores
+    commits: Commits
     alarms: Alarms
     addresses: Mapping[str, tuple[str, int]]
     clock: Clock
     started_ms: int
+
+    def later(self, work: Work) -> Later:
+        """Have it done in pieces, from the next turn on."""
+
+        def begin(answer: Callable[[Row | BrokerError], None]) -> None:
+            def chore() -> Chore:
+                try:
+                    row = yield from work
+                except BrokerError as error:
+                    answer(error)
+                else:
+                    answer(row)
+
+            self.chores.add(chore(), lambda _error: answer(BROKEN))
+
+        return Later(begin)
 
     @property
     def access(self) -> Access:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Damage
 from fluffle.broker.server.session import Session
 from fluffle.broker.vhost import VirtualHost
 
@@ -57,7 +58,7 @@ def purge(parts: Parts, *, name: str, vhost: str) -> Row:
     return {"messages": existing_queue(parts.vhost(vhost), name).purge()}
 
 
-def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -> Row:
+def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -> Later:
     """Drop the damaged messages that a crashed queue came upon; how many, and where the first."""
     queue = existing_queue(parts.vhost(vhost), name)
     damage = queue.damage
@@ -69,14 +70,23 @@ def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -
             f"{count} messages of queue '{name}' in vhost '{vhost}' cannot be read "
             f"({damage.place}: {damage.what}); they can only be dropped, with --drop-damaged"
         )
-    dropped = queue.repair()
-    if queue.damage is not None:
-        raise PreconditionFailed(
-            f"{dropped} messages were dropped, but it cannot be told how many more of queue "
-            f"'{name}' in vhost '{vhost}' are damaged ({queue.damage.place}: "
-            f"{queue.damage.what}); purge or delete it"
-        )
-    return {"messages": dropped, "place": damage.place, "reason": damage.what}
+    return parts.later(drop_damage(parts, vhost, queue, damage))
+
+
+def drop_damage(parts: Parts, vhost: str, queue: Queue, first: Damage) -> Work:
+    """One batch of messages after the other, as long as the next cannot be read either."""
+    dropped = 0
+    while (damage := queue.damage) is not None:
+        count = queue.drop_damaged()
+        if not count and queue.damage is not None:
+            raise PreconditionFailed(
+                f"{dropped} messages were dropped, but it cannot be told how many more of queue "
+                f"'{queue.name}' in vhost '{vhost}' are damaged ({damage.place}: {damage.what}); "
+                "purge or delete it"
+            )
+        dropped += count
+        yield None
+    return {"messages": dropped, "place": first.place, "reason": first.what}
 
 
 def delete(

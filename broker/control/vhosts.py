@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
-from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.vhost import VirtualHost
+
+PIECE = 50
+"""Queues or exchanges that go at once."""
 
 LIMITS: Mapping[str, str] = {"max-connections": "max_connections", "max-queues": "max_queues"}
 
@@ -39,9 +43,18 @@ def add(parts: Parts, *, name: str) -> Row:
     return {}
 
 
-def delete(parts: Parts, *, name: str) -> Row:
+def delete(parts: Parts, *, name: str) -> Later:
     """One with all that is in it; its connections are closed."""
-    parts.catalogue.delete_vhost(parts.vhost(name).name)
+    vhost = parts.catalogue.doom(parts.vhost(name).name)
+    return parts.later(dismantle(parts, vhost))
+
+
+def dismantle(parts: Parts, vhost: VirtualHost) -> Work:
+    """At the pace of the disk: what a commit removes costs the loop time at its end, too."""
+    while parts.access.usage.connections_to_vhost[vhost.name]:
+        yield None
+    for _ in in_pieces(parts.catalogue.dismantle(vhost), PIECE):
+        yield parts.commits.ticket
     return {}
 
 

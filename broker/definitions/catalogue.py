@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from fluffle.broker.access.access import Access
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import FORGOTTEN, Facts, Key, Kind
 from fluffle.broker.recording.image import KEPT, Entry, Image, VhostImage
 from fluffle.broker.vhost import VirtualHost
@@ -67,28 +69,57 @@ class Catalogue:
     make_vhost: Callable[[str], VirtualHost]
     facts: Facts = FORGOTTEN
     kept: Kept = field(default_factory=Kept)
+    doomed: set[str] = field(default_factory=set)
+    """Names of virtual hosts of which something is left to be deleted."""
 
     def vhost(self, name: str) -> VirtualHost:
-        """The virtual host of that name, made if there is none."""
+        """The virtual host of that name, made if there is none.
+
+        PreconditionFailed while one of that name is being deleted.
+        """
         vhost = self.vhosts.get(name)
         if vhost is None:
+            if name in self.doomed:
+                raise PreconditionFailed(f"vhost '{name}' is being deleted")
             vhost = self.vhosts[name] = self.make_vhost(name)
             self.facts.put(Kind.VHOST, (name,), vhost.settings)
         return vhost
 
     def delete_vhost(self, name: str) -> None:
-        """Remove a virtual host with all that is in it or about it; its connections are closed."""
-        vhost = self.vhosts.pop(name, None)
+        """Remove one with all that is in it or about it, in one go, if it is there."""
+        if name in self.vhosts:
+            for _ in self.dismantle(self.doom(name)):
+                pass
+
+    def doom(self, name: str) -> VirtualHost:
+        """Nobody can open a virtual host any more, and its connections are closed.
+
+        Once all of them are, `dismantle` must follow; if the process ends before it has, the next
+        start does it.
+        """
+        vhost = self.vhosts.pop(name)
+        self.doomed.add(name)
+        self.facts.put(Kind.DOOMED, (name,), None)  # first: the rest may be in a later commit
         self.kept.delete_vhost(name)
         self.access.delete_vhost(name)
-        if vhost is not None:
-            for queue in tuple(vhost.queues.values()):
-                vhost.delete_queue(queue)
-            vhost.topology.clear()
-            self.facts.remove(Kind.VHOST, (name,))
+        return vhost
+
+    def dismantle(self, vhost: VirtualHost) -> Iterator[None]:
+        """Remove all that is in it, a queue or an exchange at a time, and free its name."""
+        queues = deque(vhost.queues.values())
+        while queues:
+            vhost.delete_queue(queues.popleft())  # and let go of it: all at the end takes long
+            yield
+        yield from vhost.topology.clear()
+        for kind in (Kind.VHOST, Kind.DOOMED):
+            self.facts.remove(kind, (vhost.name,))
+        self.doomed.remove(vhost.name)
 
 
 def restored(image: Image, facts: Facts, access: Access, make_vhost: MakeVhost) -> Catalogue:
     """What was remembered, and `access` which was made of its tables.  StorageError."""
     vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
-    return Catalogue(access, vhosts, make_vhost, facts, Kept(facts, image))
+    catalogue = Catalogue(access, vhosts, make_vhost, facts, Kept(facts, image))
+    for name in image.doomed:
+        catalogue.delete_vhost(name)
+    return catalogue

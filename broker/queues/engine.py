@@ -82,7 +82,7 @@ class Queue:
         self.spec = spec
         self.damage: Damage | None = None
         """What is next and cannot be read.  The queue has crashed: it takes messages, as safely as
-        ever, and hands out none until `repair` or `purge`."""
+        ever, and hands out none until `drop_damaged` or `purge`."""
         self._on_crash = on_crash
         """Told when that happens, and when all that was handed out before has been delivered."""
         self.journal = journal
@@ -283,16 +283,16 @@ class Queue:
         self._pay(dropped)
         return dropped
 
-    def repair(self) -> int:
-        """Drop the damaged messages that are next, and go on; how many they were.
+    def drop_damaged(self) -> int:
+        """Drop the damaged messages that are next, those that were written together; how many.
 
-        `damage` is still set when it cannot be told where they end.
+        0 if it cannot be told where they end.  `damage` is still set then, and if what comes
+        behind them is damaged as well.
         """
-        lane, dropped = self._lane, 0
-        while lane.damage is not None and (given_up := lane.drop_damaged()):
-            dropped += given_up
-            if lane.count:
-                lane.available(1)
+        lane = self._lane
+        dropped = lane.drop_damaged() if lane.damage is not None else 0
+        if dropped and lane.count:
+            lane.available(1)
         self.damage = lane.damage
         self._pay(dropped)
         return dropped

@@ -262,6 +262,7 @@ CODECS: Mapping[Kind, Codec] = {
     Kind.STARTED: Codec(lambda _: None, lambda _key, _: None),
     Kind.USER: Codec(_encode_user, _decode_user),
     Kind.VHOST: Codec(_encode_vhost, _decode_vhost),
+    Kind.DOOMED: Codec(lambda _: None, lambda _key, _: None),
     Kind.PERMISSION: Codec(_encode_permission, lambda _key, fields: Permission(**fields)),
     Kind.TOPIC_PERMISSION: Codec(
         _encode_topic_permission, lambda _key, fields: TopicPermission(**fields)

@@ -40,4 +40,6 @@ class Image:
     """Whether what belongs to a first start has been made."""
     tables: Tables = field(default_factory=Tables)
     vhosts: dict[str, VhostImage] = field(default_factory=dict)
+    doomed: list[str] = field(default_factory=list)
+    """Of `vhosts`, those whose deletion had begun."""
     kept: dict[Kind, dict[Key, Entry]] = field(default_factory=lambda: {kind: {} for kind in KEPT})

@@ -27,6 +27,10 @@ def read_image(definitions: Definitions) -> Image:
     tables.topic_permissions.update(_facts(definitions, Kind.TOPIC_PERMISSION))
     for (name,), settings in _facts(definitions, Kind.VHOST):
         image.vhosts[name] = VhostImage(settings)
+    for (name,), _ in _facts(definitions, Kind.DOOMED):
+        if name not in image.vhosts:
+            raise Corrupt(f"catalog {Kind.DOOMED} {name!r}", "there is no such vhost")
+        image.doomed.append(name)
     for key, exchange in _facts(definitions, Kind.EXCHANGE):
         _vhost(image, Kind.EXCHANGE, key).exchanges.append(exchange)
     for key, queue in _facts(definitions, Kind.QUEUE):

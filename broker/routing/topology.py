@@ -149,14 +149,15 @@ class Topology:
             self.epoch += 1
         return removed
 
-    def clear(self) -> None:
-        """The virtual host is deleted: nothing of it is to be remembered."""
-        for exchange in self._exchanges.values():
-            self._forget_bindings(exchange.matcher)
-            self._forget_exchange(exchange.spec)
-        self._exchanges.clear()
-        self._inbound.clear()
-        self.epoch += 1
+    def clear(self) -> Iterator[None]:
+        """The virtual host is deleted: remove everything, an exchange at a time."""
+        for name in tuple(self._exchanges):
+            exchange = self._exchanges.get(name)
+            if exchange is not None:  # it has not gone with another one
+                removed = Removed()
+                self._remove_bindings(self._remove_exchange(exchange, removed), removed)
+                self.epoch += 1
+            yield
 
     def require(self, name: str) -> ExchangeSpec:
         """Raises NotFound."""

@@ -66,14 +66,15 @@ def expulsion(services: Services, session: Session) -> ConnectionForced | None:
     return None
 
 
-def ask_again(session: Session, channels: Channels) -> None:
-    """The user or his rights may have changed: forget what was true of them.
-
-    Consumers that may not read any more are ended.
-    """
+def ask_again(session: Session) -> None:
+    """The user or his rights may have changed: forget what was true of them."""
     session.user = session.access.users[session.user.name]
     session.rights.forget()
     session.routes.clear()
+
+
+def end_forbidden(session: Session, channels: Channels) -> None:
+    """End the consumers that may not read any more."""
     for subscription in channels.subscriptions():
         consumer = subscription.consumer
         if not session.rights.may("read", consumer.queue.name):

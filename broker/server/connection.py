@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
@@ -20,6 +21,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
+from fluffle.broker.server.consequences import part_with
 from fluffle.broker.server.consuming import on_acks
 from fluffle.broker.server.deadlines import Deadlines
 from fluffle.broker.server.ends import address_of, ends_of, is_unix
@@ -366,10 +368,22 @@ class Connection(asyncio.Protocol):
         assert self._channels is not None
         expulsion = admitting.expulsion(self.services, self._session)
         if expulsion is not None:
-            self.fail(expulsion)
+            self.services.consequences.add(partial(part_with, self, expulsion))
             return
         try:
-            admitting.ask_again(self._session, self._channels)
+            admitting.ask_again(self._session)
+        except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
+            self.give_up(error)
+        else:
+            if self._channels.have_consumers:
+                self.services.consequences.add(self._check_consumers)
+
+    def _check_consumers(self) -> None:
+        """They may have lost the right to read."""
+        if self._session is None or self._channels is None:
+            return
+        try:
+            admitting.end_forbidden(self._session, self._channels)
         except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
             self.give_up(error)
 

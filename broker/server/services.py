@@ -11,6 +11,7 @@ from fluffle.broker.chores import Chores
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import Limits
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.intake import Timer
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
@@ -42,6 +43,7 @@ class Services:
     on_new_queue: Callable[[QueueSpec, str], None]
     """Told what a queue is and the name of its virtual host, once it exists."""
     connections: Connections
+    consequences: Consequences
     on_fatal: Callable[[Exception], None]
     """Told when an assertion is broken: ends the node."""
     certificate_login: str = "distinguished_name"

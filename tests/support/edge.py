@@ -17,8 +17,10 @@ from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chores
 from fluffle.broker.config import Config, Limits
 from fluffle.broker.durability import Durability
+from fluffle.broker.facts import Facts
 from fluffle.broker.node import server_properties
 from fluffle.broker.server.connection import Connection
+from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
@@ -88,12 +90,14 @@ class Edge:
             journals=durability.journals,
             facts=durability.facts,
         )
+        self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
         self.access = Access()
         for name, password in {"guest": b"guest", "alice": b"wonder"}.items():
             self.access.grant_everything(name, password, ["/"])
         names = count(1)
+        chores = Chores(self.scheduler.call_soon, self.turn, durability.commits, raise_it)
         self.services = Services(
             limits=limits or Limits(),
             server_properties=server_properties(Config(node_name="fluffle@test")),
@@ -101,7 +105,7 @@ class Edge:
             vhosts={"/": self.vhost},
             turn=self.turn,
             commits=durability.commits,
-            chores=Chores(self.scheduler.call_soon, self.turn, durability.commits, raise_it),
+            chores=chores,
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=lambda: f"{next(names):022}",
@@ -109,6 +113,7 @@ class Edge:
             call_later=self.scheduler.call_later,
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             connections=Connections(),
+            consequences=Consequences(chores),
             on_fatal=raise_it,
         )
 

@@ -69,6 +69,11 @@ class Scheduler:
         self.now_s = until_s
 
     @property
+    def is_busy(self) -> bool:
+        """Whether there is something to do in the next turn."""
+        return bool(self._soon)
+
+    @property
     def timer_count(self) -> int:
         """Timers that are still to fire."""
         return sum(timer.act is not None for _, _, timer in self._timers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.turn import raise_it
 from fluffle.broker.vhost import VirtualHost
 from tests.support.edge import Edge
+from tests.support.work import calls_of
 
 
 class Desk:
@@ -32,8 +34,11 @@ class Desk:
                 services.access,
                 services.vhosts,
                 make_vhost=lambda name: VirtualHost(name, touch=touch),
+                facts=self.edge.facts,
             ),
             connections=services.connections,
+            chores=services.chores,
+            commits=services.commits,
             alarms=services.alarms,
             addresses={"amqp": ("127.0.0.1", 5672)},
             clock=self.clock,
@@ -63,6 +68,31 @@ class Desk:
         error = json.loads(answer_line(None, answer))["error"]
         return f"{error['name']}: {error['text']}"
 
+    def most_calls_of_a_turn(
+        self, verb: str, *, commit: Callable[[], bool] = bool, **arguments: Any
+    ) -> int:
+        """How much work the longest turn is until all has been done.
+
+        `commit` says whether it had something to do; it is not counted.
+        """
+        answers: list[object] = []
+        counts: list[int] = []
+
+        def ask() -> None:
+            outcome = self.dispatcher.act(
+                json.dumps({"verb": verb, "arguments": arguments}).encode()
+            )
+            if isinstance(outcome.result, Later):
+                outcome.result.begin(answers.append)
+            else:
+                answers.append(outcome.result)
+
+        counts.append(calls_of(ask))
+        while commit() or self.edge.scheduler.is_busy:
+            counts.append(calls_of(self.edge.scheduler.turn))
+        assert isinstance(answers[0], dict), answers
+        return max(counts)
+
     def _result(self, verb: str, arguments: Row) -> Any:
         request = {"id": 1, "verb": verb, "arguments": arguments}
         outcome = self.dispatcher.act(json.dumps(request).encode())
@@ -72,5 +102,6 @@ class Desk:
             return outcome.result
         answers: list[Row | BrokerError] = []
         outcome.result.begin(answers.append)
+        self.edge.run()
         (answer,) = answers
         return answer

@@ -1,7 +1,10 @@
 """connections.*, channels.list and consumers.list at the desk."""
 
+from typing import Any
+
 import pytest
 
+from fluffle.broker.server.consequences import PIECE
 from tests.broker.control.desk import Desk
 
 
@@ -84,6 +87,54 @@ def test_many_are_closed_at_once(which: dict[str, object], closed: list[bool]) -
     desk.edge.connect()
     assert desk.ask("connections.close", **which) == {"closed": sum(closed)}
     assert states(desk) == ["closing" if each else "running" for each in closed]
+
+
+def crowded(count: int) -> Desk:
+    """With so many connections, each of which has a consumer with messages in its hands."""
+    desk = Desk()
+    for number in range(count):
+        client = desk.edge.connect()
+        client.declare(f"q{number}")
+        client.publish(*[b"x"] * 5, queue=f"q{number}")
+        client.consume(f"q{number}")
+    return desk
+
+
+def test_a_turn_closes_a_few_however_many_there_are() -> None:
+    turns = [
+        crowded(count).most_calls_of_a_turn("connections.close", everybody=True)
+        for count in (2 * PIECE, 10 * PIECE)
+    ]
+    assert turns[1] < 1.2 * turns[0]
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("users.delete", {"name": "guest", "force": True}),
+        ("vhosts.delete", {"name": "/"}),
+        ("permissions.clear", {"user": "guest", "vhost": "/"}),
+    ],
+)
+def test_a_change_costs_a_turn_little_for_each_connection(
+    verb: str, arguments: dict[str, Any]
+) -> None:
+    """They hear of it at once; what they have to do for it is spread over many turns."""
+    few, many = 2 * PIECE, 10 * PIECE
+    turns = [crowded(count).most_calls_of_a_turn(verb, **arguments) for count in (few, many)]
+    assert turns[1] - turns[0] < 25 * (many - few)
+
+
+def test_one_that_cannot_be_closed_in_order_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    broken, other = desk.edge.connect(), desk.edge.connect()
+    monkeypatch.setattr(broken.connection, "close", lambda: None)  # which takes no arguments
+    assert desk.ask("users.delete", name="guest", force=True) == {}
+    assert broken.transport.was_aborted
+    assert "could not be closed in order" in caplog.text
+    other.expect_closed(320)
 
 
 def test_refusals() -> None:

@@ -48,6 +48,7 @@ def results(desk: Desk, result: Result | BrokerError) -> Iterator[object]:
     if isinstance(result, Later):
         answers: list[object] = []
         result.begin(answers.append)
+        desk.edge.run()
         yield from answers
     elif isinstance(result, dict | BrokerError):
         yield result

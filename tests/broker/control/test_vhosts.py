@@ -1,6 +1,19 @@
 """vhosts.* at the desk."""
 
+import json
+from collections.abc import Callable
+
+from fluffle.broker.control.parts import Later, Row
+from fluffle.broker.control.vhosts import PIECE
+from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.storage.disk import Disk
 from tests.broker.control.desk import Desk
+from tests.storage.support import ManualWriter
+from tests.support.edge import Edge
+from tests.support.store import open_store
 
 
 def test_a_virtual_host_comes_and_goes() -> None:
@@ -30,6 +43,66 @@ def test_deleting_one_closes_its_connections() -> None:
     desk.ask("vhosts.delete", name="/")
     client.expect_closed(320, "CONNECTION_FORCED - vhost '/' is deleted")
     assert desk.rows("permissions.list") == []
+
+
+class Filled:
+    """Queues and exchanges, all of them durable, on a disk that is moved by hand."""
+
+    def __init__(self, count: int) -> None:
+        store = open_store(make_writer=self._make_writer)
+        self.desk = Desk(edge=Edge(store=store))
+        vhost = self.desk.edge.vhost
+        for number in range(count):
+            name = str(number)
+            vhost.topology.declare(ExchangeSpec(name, durable=True))
+            queue = vhost.declare_queue(Declaration(name, durable=True), None)
+            vhost.bind(Binding(name, name, DestinationKind.QUEUE, ""), None)
+            queue.enqueue([vhost.origin("", name)], [b"m"], 1, persistent=True)
+        self.settle()
+
+    def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
+        self.writer = ManualWriter(disk, wake)
+        return self.writer
+
+    def settle(self) -> None:
+        """Turns and commits, until there is nothing to do."""
+        self.desk.edge.run()
+        while self.writer.step():
+            self.desk.edge.run()
+
+
+def test_a_turn_removes_a_little_however_much_there_is() -> None:
+    turns = []
+    for count in (2 * PIECE, 10 * PIECE):
+        filled = Filled(count)
+        desk, commit = filled.desk, filled.writer.step
+        turns.append(desk.most_calls_of_a_turn("vhosts.delete", commit=commit, name="/"))
+    assert turns[1] < 1.1 * turns[0]
+
+
+def test_its_name_is_free_when_it_is_gone() -> None:
+    filled = Filled(3 * PIECE)
+    desk = filled.desk
+    first, second = (desk.dispatcher.act(ask("vhosts.delete", name="/")) for _ in range(2))
+    assert isinstance(first.result, Later)
+    assert isinstance(second.result, NotFound)
+    answers: list[Row | BrokerError] = []
+    first.result.begin(answers.append)
+    refused = 0
+    while isinstance(desk.dispatcher.act(ask("vhosts.add", name="/")).result, PreconditionFailed):
+        outcome = desk.dispatcher.act(
+            ask("definitions.import", category="vhosts", entries=[{"name": "/"}])
+        )
+        assert "vhost '/' is being deleted" in str(outcome.result)
+        refused += 1
+        filled.desk.edge.run()
+        filled.writer.step()
+    filled.settle()
+    assert (answers, refused > 6) == ([{}], True)
+
+
+def ask(verb: str, **arguments: object) -> bytes:
+    return json.dumps({"verb": verb, "arguments": arguments}).encode()
 
 
 def test_limits_hold_at_once() -> None:

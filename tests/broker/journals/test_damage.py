@@ -123,7 +123,7 @@ def test_all_that_can_be_read_is_served_around_what_cannot(
         served += after.bodies()
         if after.queue.damage is None:
             break
-        dropped += after.queue.repair()
+        dropped += after.queue.drop_damaged()
     assert served == [
         body for bodies, (_, bad) in zip(ready, entries, strict=True) for body in bodies if not bad
     ]

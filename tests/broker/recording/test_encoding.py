@@ -60,6 +60,8 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
     match kind:
         case Kind.STARTED:
             return kind, (), None
+        case Kind.DOOMED:
+            return kind, (first,), None
         case Kind.USER:
             tags = tuple(draw(st.lists(st.text(), max_size=2)))
             user = User(first, draw(PASSWORDS), tags, UserLimits(draw(LIMITS), draw(LIMITS)))

@@ -77,6 +77,7 @@ QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
     ("facts", "damage"),
     [
         ([queue("q")], "catalog queue 'q': there is no vhost 'v'"),
+        ([(Kind.DOOMED, ("v",), None)], "catalog doomed 'v': there is no such vhost"),
         ([exchange("x")], "catalog exchange 'x': there is no vhost 'v'"),
         (
             [vhost("v"), queue("q"), binding("x", QUEUE, "q")],

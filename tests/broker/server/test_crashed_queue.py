@@ -6,10 +6,13 @@ only.
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
 
+from fluffle.broker.control.parts import Later, Row
+from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues import lane
 from fluffle.protocol.methods import Basic, Channel, make
@@ -149,6 +152,25 @@ def test_repair_drops_what_is_damaged_and_nothing_else(rig: Rig) -> None:
     rig.send(Basic.Nack(0, True, True))
     rig.settle()
     assert rig.on_disk() == [b"m0", b"m1", b"m5"], "what was in hands came back"
+
+
+def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
+    desk = Desk(edge=rig.edge)
+    for body in (b"m2", b"m3", b"m4"):
+        flip(rig, body)
+    rig.client.consume(no_ack=True)
+    rig.settle()
+    request = {"verb": "queues.repair", "arguments": Q | {"drop_damaged": True}}
+    result = desk.dispatcher.act(json.dumps(request).encode()).result
+    assert isinstance(result, Later)
+    answers: list[Row | BrokerError] = []
+    result.begin(answers.append)
+    queue = rig.edge.vhost.queues["q"]
+    left = [queue.ready_count]
+    while not answers:
+        rig.edge.scheduler.turn()
+        left.append(queue.ready_count)
+    assert left == [4, 3, 2, 1, 1]
 
 
 def test_what_is_damaged_stays_on_disk_until_somebody_gives_it_up(rig: Rig) -> None:

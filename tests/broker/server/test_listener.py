@@ -9,6 +9,7 @@ import pytest
 
 from fluffle.broker.chores import Chores
 from fluffle.broker.server import listener as module
+from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener, listening_socket
 from fluffle.broker.server.services import Services
 from fluffle.broker.turn import Turn
@@ -25,6 +26,7 @@ def real_services() -> Services:
     turn = Turn(loop.call_soon)
     template = Edge().services
     commits = commits_in_memory(turn)
+    chores = Chores(loop.call_soon, turn, commits, template.on_fatal)
     return Services(
         limits=template.limits,
         server_properties=template.server_properties,
@@ -32,7 +34,7 @@ def real_services() -> Services:
         vhosts={"/": VirtualHost("/", touch=turn.touch_queue)},
         turn=turn,
         commits=commits,
-        chores=Chores(loop.call_soon, turn, commits, template.on_fatal),
+        chores=chores,
         replies=template.replies,
         alarms=template.alarms,
         random_name=template.random_name,
@@ -40,6 +42,7 @@ def real_services() -> Services:
         call_later=loop.call_later,
         on_new_queue=template.on_new_queue,
         connections=template.connections,
+        consequences=Consequences(chores),
         on_fatal=template.on_fatal,
     )
 
