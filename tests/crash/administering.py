@@ -5,30 +5,28 @@ To the checker each is a thing that is declared and deleted, as a queue is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
 from fluffle.broker.commands.client import Client as ControlClient
-from fluffle.protocol.methods import Basic, Queue, make
-from fluffle.protocol.properties import Properties
-from tests.crash.history import (
+from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,
     ClearingDone,
     DeclareAsked,
     Declared,
-    Event,
     Looked,
+    Note,
 )
+from fluffle.protocol.methods import Basic, Queue, make
+from fluffle.protocol.properties import Properties
 from tests.support.client import Client, Closed
 
 USERS = ("crash.alice", "crash.bob")
 VHOSTS = ("crash.one", "crash.two")
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
-
-Note = Callable[[Event], None]
 
 
 def user(name: str) -> str:

@@ -6,31 +6,33 @@ same history.  So a failure prints the seed, and what broke a rule.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from threading import Event as Flag
-from threading import Thread
 from typing import TypeAlias
 
 from fluffle.broker.commands.client import Unreachable
+from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.history import Event, RunEnded, Strange
+from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.roles import Role
+from fluffle.broker.torture.talk import Address, Gone
+from fluffle.broker.torture.witness import Witness
 from fluffle.storage.environment import open_environment
 from fluffle.storage.store import Store
 from tests.crash import roles
 from tests.crash.administering import Operator
-from tests.crash.checker import Checker, Report
-from tests.crash.history import Event, RunEnded, Strange
-from tests.crash.roles import CHURN, DURABLE, LEAKY, ROLES, STEADY, TRANSIENT, Role
-from tests.crash.witness import Ended, Witness
+from tests.crash.roles import CHURN, DURABLE, LEAKY, ROLES, STEADY, TRANSIENT
 from tests.support.daemon import Daemon
 from tests.support.store import InstantWriter, raise_it
 
-Play: TypeAlias = Callable[[Random], None]
-"""What a thread does until the node is gone."""
+Play: TypeAlias = Callable[[Random], Awaitable[None]]
+"""What a client does until the node is gone."""
 
 RUN_S = (0.02, 0.8)
 """How long clients work before the kill."""
@@ -59,13 +61,9 @@ class Outcome:
         lines = [
             f"{self.kills} kills, {self.doomed} of them during the start; {self.stops} stops;"
             f" seed {self.seed}",
-            f"attempted {report.attempted}, confirmed {report.confirmed},"
-            f" received {report.received}, lost {len(report.lost)},"
-            f" duplicated {report.duplicated}, unexpected {len(report.unexpected)},"
-            f" recovered {report.recovered}",
+            report.line(),
             f"longest restart {max(self.starts_s, default=0):.2f} s",
-            *report.lost[:20],
-            *report.unexpected[:20],
+            *report.sentences(),
         ]
         return "\n".join(lines)
 
@@ -76,35 +74,40 @@ class Driver:
     def __init__(self, folder: Path, seed: int) -> None:
         self._random = Random(seed)
         self._daemon = Daemon(folder)
-        self._checker = Checker(transient=[TRANSIENT], steady=[STEADY], leaky=[LEAKY])
-        self.outcome = Outcome(seed, self._checker.report)
+        self._judge = Judge(transient=[TRANSIENT], steady=[STEADY], leaky=[LEAKY])
+        self.outcome = Outcome(seed, self._judge.report)
         self._history: list[Event] = []
         self._run = 0
 
     def kill_again_and_again(self, kills: int, say: Callable[[str], None]) -> Outcome:
         """Do so many kills, then empty all queues and look whether they stay empty."""
-        outcome = self.outcome
+        outcome, report = self.outcome, self._judge.report
         try:
             while outcome.kills < kills:
                 if self._random.random() < DOOMED_STARTS:
                     self._start_in_vain()
                 else:
                     self._work()
-                say(f"{outcome.kills} kills, {len(outcome.report.unexpected)} unexpected")
+                say(f"{outcome.kills} kills, {report.breaches.total()} breaches")
             for act in (empty_all, look_whether_empty):
                 self._start()
-                self._with_witness(act.__name__, act)
+                asyncio.run(self._with_witness(act.__name__, act))
                 delete_vhosts(self._daemon, self._history.append)
                 self._end(self._daemon.kill)
-            self._checker.finish()
-            outcome.report.unexpected += what_is_left(self._daemon.data_dir)
-        except (Ended, Unreachable, OSError, RuntimeError) as error:
-            outcome.report.unexpected.append(f"the node does not serve: {error!r}")
+            self._judge.finish()
+            for left in what_is_left(self._daemon.data_dir):
+                report.add(Breach.UNEXPECTED, left)
+        except (Gone, Unreachable, OSError, RuntimeError) as error:
+            report.add(Breach.UNEXPECTED, f"the node does not serve: {error!r}")
         finally:
             with suppress(RuntimeError):  # it is not running, which is as it should be
                 self._daemon.kill()
+        if report.refused:
+            report.add(Breach.UNEXPECTED, f"{report.refused} messages were refused")
+        for complaint in report.complaints:
+            report.add(Breach.UNEXPECTED, f"the node said: {complaint}")
         if "Traceback" in self._daemon.log:
-            outcome.report.unexpected.append(f"the log says:\n{self._daemon.log[-5_000:]}")
+            report.add(Breach.UNEXPECTED, f"the log says:\n{self._daemon.log[-5_000:]}")
         return outcome
 
     def _start(self) -> None:
@@ -123,76 +126,79 @@ class Driver:
     def _work(self) -> None:
         """One life of the process, with clients."""
         self._start()
-        self._with_witness("setup", roles.set_up)
-        is_over, gone = Flag(), Flag()
+        asyncio.run(self._with_witness("setup", roles.set_up))
+        asyncio.run(self._crowd())
+        self._end(lambda: None)
+
+    async def _crowd(self) -> None:
+        """Clients at work, until the node is ended and they have noticed."""
+        is_over, gone = asyncio.Event(), asyncio.Event()
         plays: dict[str, Play] = {
             name: partial(self._act_as, name, role) for name, role in ROLES.items()
         }
         plays["operator"] = self._administer
-        threads = [
-            Thread(target=self._play, args=(name, play, is_over, gone))
-            for name, play in plays.items()
-        ]
-        for thread in threads:
-            thread.start()
-        gone.wait(self._random.uniform(*RUN_S))
-        is_over.set()
-        if self._random.random() < ORDERLY_STOPS:
-            self.outcome.stops += 1
-            self._end(self._daemon.stop, threads)
-        else:
-            self.outcome.kills += 1
-            self._end(self._daemon.kill, threads)
+        async with asyncio.TaskGroup() as clients:
+            for name, play in plays.items():
+                clients.create_task(self._play(name, play, is_over, gone))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._random.uniform(*RUN_S)):
+                    await gone.wait()
+            is_over.set()
+            if self._random.random() < ORDERLY_STOPS:
+                self.outcome.stops += 1
+                await asyncio.to_thread(self._daemon.stop)
+            else:
+                self.outcome.kills += 1
+                self._daemon.kill()
 
-    def _end(self, how: Callable[[], object], threads: list[Thread] | None = None) -> None:
-        """End the process and see the clients go; then read what they wrote down."""
+    def _end(self, how: Callable[[], object]) -> None:
+        """End the process, then read what its clients wrote down."""
         how()
-        for thread in threads or []:
-            thread.join()
         self._history.append(RunEnded())
-        self._checker.read(self._history)
+        self._judge.read(self._history)
         self._history.clear()
         self._run += 1
 
-    def _play(self, name: str, play: Play, is_over: Flag, gone: Flag) -> None:
-        """A client's thread: it works until the node goes, and must not end before."""
+    async def _play(
+        self, name: str, play: Play, is_over: asyncio.Event, gone: asyncio.Event
+    ) -> None:
+        """A client's task: it works until the node goes, and must not end before."""
         try:
-            play(Random(f"{self.outcome.seed} {self._run} {name}"))
-        except (Ended, Unreachable, OSError) as error:
+            await play(Random(f"{self.outcome.seed} {self._run} {name}"))
+        except (Gone, Unreachable, OSError) as error:
             if not is_over.is_set():
                 self._history.append(Strange(f"{name} ended before the node: {error!r}"))
-        except Exception as error:  # noqa: BLE001  a thread has nobody to tell but the history
+        except Exception as error:  # noqa: BLE001  the others go on, and the history is read
             self._history.append(Strange(f"{name} failed: {error!r}"))
         gone.set()
 
-    def _act_as(self, name: str, role: Role, random: Random) -> None:
-        self._with_witness(name, lambda witness: role(witness, random))
+    async def _act_as(self, name: str, role: Role, random: Random) -> None:
+        await self._with_witness(name, lambda witness: role(witness, random))
 
-    def _administer(self, random: Random) -> None:
+    async def _administer(self, random: Random) -> None:
         daemon = self._daemon
-        Operator(daemon.data_dir, daemon.port, self._history.append, random).work()
+        operator = Operator(daemon.data_dir, daemon.port, self._history.append, random)
+        await asyncio.to_thread(operator.work)
 
-    def _with_witness(self, name: str, act: Callable[[Witness], None]) -> None:
-        witness = Witness(self._daemon.port, f"{self._run}.{name}", self._history.append)
-        try:
-            act(witness)
-        finally:
-            witness.close()
+    async def _with_witness(self, name: str, act: Callable[[Witness], Awaitable[None]]) -> None:
+        to = Address("node", "127.0.0.1", self._daemon.port)
+        with await Witness.connect(to, f"{self._run}.{name}", self._history.append) as witness:
+            await act(witness)
 
 
-def empty_all(witness: Witness) -> None:
+async def empty_all(witness: Witness) -> None:
     """Receive all there is, in order, and acknowledge it."""
     for queue in (*DURABLE, CHURN):
-        if not witness.is_there(queue):
+        if not await witness.is_there(queue):
             continue
-        left = witness.ready_count(queue)
-        witness.consume(queue, prefetch=200)
+        left = await witness.ready_count(queue)
+        await witness.hands.consume(queue, prefetch=200)
         while left:
-            tags = witness.await_held(min(left, 100))
+            tags = await witness.hands.await_held(min(left, 100))
             left -= len(tags)
-            witness.ack_up_to(tags[-1])
-        witness.reopen_channel()
-    look_whether_empty(witness)
+            witness.hands.ack_up_to(tags[-1])
+        await witness.reopen_channel()
+    await look_whether_empty(witness)
 
 
 def delete_vhosts(daemon: Daemon, note: Callable[[Event], None]) -> None:
@@ -200,11 +206,11 @@ def delete_vhosts(daemon: Daemon, note: Callable[[Event], None]) -> None:
     Operator(daemon.data_dir, daemon.port, note, Random(0)).clear()
 
 
-def look_whether_empty(witness: Witness) -> None:
+async def look_whether_empty(witness: Witness) -> None:
     """All queues are there and hold nothing."""
     for queue in (*DURABLE, CHURN):
-        if witness.is_there(queue) and (count := witness.ready_count(queue)):
-            witness.note(Strange(f"{queue} holds {count} messages and should hold none"))
+        if await witness.is_there(queue) and (count := await witness.ready_count(queue)):
+            witness.talk.note(Strange(f"{queue} holds {count} messages and should hold none"))
 
 
 def what_is_left(data_dir: Path) -> list[str]:

@@ -7,22 +7,26 @@ of the recording by which it was known to the client.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from fluffle.protocol.methods import Exchange, Method, Queue, make
-from fluffle.protocol.spec import FRAME_METHOD
-from tests.crash.history import (
+from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,
     ClearingDone,
     DeclareAsked,
     Declared,
     Event,
+    Note,
 )
-from tests.crash.witness import Target, Witness
+from fluffle.broker.torture.press import Target
+from fluffle.broker.torture.talk import Address
+from fluffle.broker.torture.witness import Witness
+from fluffle.protocol.methods import Exchange, Method, Queue, make
+from fluffle.protocol.spec import FRAME_METHOD
+from tests.crash.transacting import Transactions
 from tests.support.daemon import Daemon
 from tests.support.powercut import Noted, read_trace, recording_environment
 
@@ -58,105 +62,107 @@ class Story:
     """The event, who told it, and how many methods he had heard."""
     clients: list[Witness] = field(default_factory=list)
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         for name in ("publisher", "reader", "dealer", "churner"):
-            self.clients.append(Witness(self.port, name, self._note_of(len(self.clients))))
+            note = self._note_of(len(self.clients))
+            to = Address("node", "127.0.0.1", self.port)
+            self.clients.append(await Witness.connect(to, name, note))
         publisher, _reader, dealer, churner = self.clients
         for exchange, kind in ((FAN, "fanout"), (TOPIC, "topic")):
             declare = make(Exchange.Declare, exchange=exchange, exchange_type=kind, durable=True)
-            self._make(publisher, f"exchange {exchange}", declare)
+            await self._make(publisher, f"exchange {exchange}", declare)
         for queue in ("first", "second"):
-            self._declare(publisher, queue, FAN)
-        self._declare(churner, "churn", TOPIC)
-        publisher.confirm_select()
-        churner.confirm_select()
-        dealer.tx_select()
+            await self._declare(publisher, queue, FAN)
+        await self._declare(churner, "churn", TOPIC)
+        await publisher.press.confirm_select()
+        await churner.press.confirm_select()
+        await Transactions(dealer).select()
 
-    def go_on(self, steps: int) -> None:
+    async def go_on(self, steps: int) -> None:
         acts = (self._publish, self._publish, self._take, self._settle, self._deal, self._churn)
         for _ in range(steps):
-            self.random.choice(acts)()
-        self.clients[0].await_confirms()
+            await self.random.choice(acts)()
+        await self.clients[0].press.await_confirms()
 
-    def _note_of(self, index: int) -> Callable[[Event], None]:
+    def _note_of(self, index: int) -> Note:
         def note(event: Event) -> None:
             is_open = index < len(self.clients)
-            self.told.append((event, index, self.clients[index].heard_count if is_open else 0))
+            self.told.append((event, index, self.clients[index].talk.heard_count if is_open else 0))
 
         return note
 
-    def _make(self, witness: Witness, thing: str, method: Method) -> None:
-        witness.note(DeclareAsked(thing))
-        witness.call(method)
-        witness.note(Declared(thing))
+    async def _make(self, witness: Witness, thing: str, method: Method) -> None:
+        witness.talk.note(DeclareAsked(thing))
+        await witness.talk.call(method)
+        witness.talk.note(Declared(thing))
 
-    def _unmake(self, witness: Witness, things: tuple[str, ...], method: Method) -> None:
+    async def _unmake(self, witness: Witness, things: tuple[str, ...], method: Method) -> None:
         for thing in things:
-            witness.note(ClearingAsked(thing, Clearing.DELETE))
-        witness.call(method)
+            witness.talk.note(ClearingAsked(thing, Clearing.DELETE))
+        await witness.talk.call(method)
         for thing in things:
-            witness.note(ClearingDone(thing, Clearing.DELETE))
+            witness.talk.note(ClearingDone(thing, Clearing.DELETE))
 
-    def _declare(self, witness: Witness, queue: str, exchange: str) -> None:
+    async def _declare(self, witness: Witness, queue: str, exchange: str) -> None:
         declare = make(Queue.Declare, queue=queue, durable=True)
         bind = make(Queue.Bind, 0, queue, exchange, f"{queue}.#")
-        self._make(witness, queue, declare)
-        self._make(witness, f"binding {exchange} {queue}", bind)
+        await self._make(witness, queue, declare)
+        await self._make(witness, f"binding {exchange} {queue}", bind)
 
     # What the clients do
 
-    def _publish(self) -> None:
-        publisher, random = self.clients[0], self.random
+    async def _publish(self) -> None:
+        press, random = self.clients[0].press, self.random
         targets = [random.choice(TARGETS) for _ in range(random.randint(1, 8))]
-        persistent = random.random() < 0.9
-        publisher.publish(targets, random.choice(SIZES), persistent=persistent)
-        publisher.await_confirms(open_max=random.choice((0, 4, 20)))
+        press.publish(targets, random.choice(SIZES), persistent=random.random() < 0.9)
+        await press.await_confirms(open_max=random.choice((0, 4, 20)))
 
-    def _take(self) -> None:
-        reader = self.clients[1]
+    async def _take(self) -> None:
         for _ in range(self.random.randint(1, 6)):
-            reader.get(self.random.choice(QUEUES[:2]))
+            await self.clients[1].hands.get(self.random.choice(QUEUES[:2]))
 
-    def _settle(self) -> None:
+    async def _settle(self) -> None:
         reader, random = self.clients[1], self.random
-        tags = list(reader.held)
+        hands, tags = reader.hands, list(reader.hands.held)
         if not tags:
             return
-        random.choice(
-            (
-                lambda: reader.ack_up_to(random.choice(tags)),
-                lambda: reader.ack(*random.sample(tags, len(tags) // 2)),
-                lambda: reader.reject(tags[0]),
-                lambda: reader.requeue(*tags[::2]),
-                reader.reopen_channel,
-            )
-        )()
-        if random.random() < 0.5:
-            reader.make_sure()
-
-    def _deal(self) -> None:
-        """A transaction."""
-        dealer, random = self.clients[2], self.random
-        dealer.publish([random.choice(TARGETS) for _ in range(3)], 50)
-        tags = [tag for tag in [dealer.get("first")] if tag is not None]
-        if random.random() < 0.3:
-            dealer.roll_back()
+        acts = (
+            lambda: hands.ack_up_to(random.choice(tags)),
+            lambda: hands.ack(*random.sample(tags, len(tags) // 2)),
+            lambda: hands.reject(tags[0]),
+            lambda: hands.requeue(*tags[::2]),
+        )
+        chosen = random.choice((*acts, None))
+        if chosen is None:
+            await reader.reopen_channel()
         else:
-            dealer.commit(tags)
+            chosen()
+        if random.random() < 0.5:
+            await hands.make_sure()
 
-    def _churn(self) -> None:
+    async def _deal(self) -> None:
+        """A transaction."""
+        random, acts = self.random, Transactions(self.clients[2])
+        acts.publish([random.choice(TARGETS) for _ in range(3)], 50)
+        tag = await self.clients[2].hands.get("first")
+        if random.random() < 0.3:
+            await acts.roll_back()
+        else:
+            await acts.commit([] if tag is None else [tag])
+
+    async def _churn(self) -> None:
         """Fill a queue, and purge it or delete it with its binding."""
         churner, random = self.clients[3], self.random
-        churner.publish([TO_CHURN] * random.randint(1, 4), 300)
-        churner.await_confirms(open_max=random.choice((0, 2)))
+        churner.press.publish([TO_CHURN] * random.randint(1, 4), 300)
+        await churner.press.await_confirms(open_max=random.choice((0, 2)))
         if random.random() < 0.5:
-            churner.note(ClearingAsked("churn", Clearing.PURGE))
-            churner.call(make(Queue.Purge, queue="churn"))
-            churner.note(ClearingDone("churn", Clearing.PURGE))
+            churner.talk.note(ClearingAsked("churn", Clearing.PURGE))
+            await churner.talk.call(make(Queue.Purge, queue="churn"))
+            churner.talk.note(ClearingDone("churn", Clearing.PURGE))
             return
         things = ("churn", f"binding {TOPIC} churn")
-        self._unmake(churner, things, make(Queue.Delete, queue="churn"))
-        self._declare(churner, "churn", TOPIC)
+        await self._unmake(churner, things, make(Queue.Delete, queue="churn"))
+        await self._declare(churner, "churn", TOPIC)
 
 
 def record(folder: Path, seed: int, steps: int) -> Recording:
@@ -166,13 +172,17 @@ def record(folder: Path, seed: int, steps: int) -> Recording:
     daemon = Daemon(folder / "recorded", environment=environment)
     daemon.start()
     story = Story(daemon.port, Random(seed))
-    try:
-        story.begin()
-        story.go_on(steps)
-    finally:
-        daemon.kill()
-        for client in story.clients:
-            client.close()
+
+    async def happen() -> None:
+        try:
+            await story.begin()
+            await story.go_on(steps)
+        finally:
+            daemon.kill()
+            for client in story.clients:
+                client.talk.end(None)
+
+    asyncio.run(happen())
     events = read_trace(trace)
     return Recording(events, list(with_moments(story.told, heard_at(events))))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fluffle.broker.torture.history import Confirmed, Event, RunEnded
+from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.press import Target
+from fluffle.broker.torture.talk import Address, Gone
+from fluffle.broker.torture.witness import Witness
 from fluffle.protocol.methods import Queue, make
-from tests.crash.checker import Checker
-from tests.crash.history import Confirmed, Event, RunEnded
-from tests.crash.witness import Ended, Target, Witness
 from tests.support.daemon import Daemon
 from tests.support.powercut import preloaded
 
@@ -23,31 +26,34 @@ FAILURES = {
 }
 
 
-def publish_forever(witness: Witness) -> None:
+async def connect(daemon: Daemon, name: str, note: Callable[[Event], None]) -> Witness:
+    return await Witness.connect(Address("node", "127.0.0.1", daemon.port), name, note)
+
+
+async def publish_forever(witness: Witness) -> None:
     while True:
-        witness.publish([TO_Q], 1_000)
-        witness.await_confirms()
+        witness.press.publish([TO_Q], 1_000)
+        await witness.press.await_confirms()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
+async def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
     switch, source = tmp_path / "failing", Path(__file__).parents[1] / "support" / "failing.c"
     environment = {"LD_PRELOAD": preloaded(source, tmp_path), "FAILING": str(switch)}
     daemon = Daemon(tmp_path / "data", environment=environment)
     history: list[Event] = []
     daemon.start()
-    witness = Witness(daemon.port, "publisher", history.append)
-    witness.call(make(Queue.Declare, queue="q", durable=True))
-    witness.confirm_select()
-    witness.publish([TO_Q] * 20, 1_000)
-    witness.await_confirms()
-    word, error = FAILURES[failure]
-    switch.write_text(f"{word} {error}\n")
-    told = len(history)
-    with pytest.raises(Ended):
-        publish_forever(witness)
-    witness.close()
+    with await connect(daemon, "publisher", history.append) as witness:
+        await witness.talk.call(make(Queue.Declare, queue="q", durable=True))
+        await witness.press.confirm_select()
+        witness.press.publish([TO_Q] * 20, 1_000)
+        await witness.press.await_confirms()
+        word, error = FAILURES[failure]
+        switch.write_text(f"{word} {error}\n")
+        told = len(history)
+        with pytest.raises(Gone):
+            await publish_forever(witness)
     assert daemon.stop() == 1, "the node ended itself"
     assert "critical fatal" in daemon.log
     assert "Traceback" not in daemon.log
@@ -55,19 +61,18 @@ def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
     switch.unlink()
     with daemon:
         history.append(RunEnded())
-        reader = Witness(daemon.port, "reader", history.append)
-        while reader.get("q") is not None:
-            pass
-        reader.close()
-    checker = Checker()
-    checker.read(history)
-    report = checker.finish()
-    assert report.lost + report.unexpected == []
+        with await connect(daemon, "reader", history.append) as reader:
+            while await reader.hands.get("q") is not None:
+                pass
+    judge = Judge()
+    judge.read(history)
+    report = judge.finish()
+    assert [*report.sentences()] == []
     assert report.received >= 20
 
 
 @pytest.mark.slow
-def test_a_node_does_not_start_on_a_disk_that_fails(tmp_path: Path) -> None:
+async def test_a_node_does_not_start_on_a_disk_that_fails(tmp_path: Path) -> None:
     switch, source = tmp_path / "failing", Path(__file__).parents[1] / "support" / "failing.c"
     switch.write_text(f"sync {errno.EIO}\n")
     environment = {"LD_PRELOAD": preloaded(source, tmp_path), "FAILING": str(switch)}
@@ -75,5 +80,5 @@ def test_a_node_does_not_start_on_a_disk_that_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="did not become ready"):
         daemon.start()
     switch.unlink()
-    with daemon:
-        Witness(daemon.port, "client", lambda _event: None).close()
+    with daemon, await connect(daemon, "client", lambda _event: None):
+        pass

@@ -6,6 +6,7 @@ left the node, and with none, all and some of what was written and not yet synce
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +17,16 @@ import pytest
 from fluffle.broker.durability import Durability
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
+from fluffle.broker.torture.history import Event, Looked, Received, RunEnded, Strange
+from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.press import message_of
+from fluffle.broker.torture.talk import Address
+from fluffle.broker.torture.witness import Witness
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.properties import body_of as content_body
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
-from tests.crash.checker import Checker
-from tests.crash.history import Event, Looked, Message, Received, RunEnded, Strange
 from tests.crash.story import QUEUES, THINGS, Recording, record
-from tests.crash.witness import Witness, body_of, message_of
 from tests.support.daemon import Daemon
 from tests.support.powercut import PowerCut
 from tests.support.store import open_store
@@ -81,10 +84,10 @@ def drained(queue: Queue) -> Iterator[Event]:
     last: dict[str, int] = {}
     while (handout := queue.get(Taker(queue))) is not None:
         (content,) = handout.contents
-        body = content_body(content)
-        message: Message = message_of(body)
-        if body != body_of(message, len(body)):
-            yield Strange(f"{message} came damaged")
+        message = message_of(content_body(content))
+        if message is None:
+            yield Strange(f"a message in {queue.name} is damaged")
+            continue
         if message.number <= last.get(message.publisher, 0):
             yield Strange(f"{message} in {queue.name} came after {last[message.publisher]}")
         last[message.publisher] = message.number
@@ -93,11 +96,10 @@ def drained(queue: Queue) -> Iterator[Event]:
 
 def judge(recording: Recording, moment: int, found: list[Event]) -> list[str]:
     """What is wrong with what was found after a cut at this moment."""
-    checker = Checker()
-    checker.read(event for at, event in recording.history if at <= moment)
-    checker.read([RunEnded(), *found])
-    report = checker.finish()
-    return report.lost + report.unexpected
+    judge = Judge()
+    judge.read(event for at, event in recording.history if at <= moment)
+    judge.read([RunEnded(), *found])
+    return [*judge.finish().sentences()]
 
 
 @pytest.mark.slow
@@ -134,13 +136,19 @@ def test_a_node_starts_on_what_a_power_cut_leaves(tmp_path: Path, seed: int) -> 
         disk.replay(event)
     lay(tmp_path / "image", disk.images(random)[-1])
     with Daemon(tmp_path / "image") as daemon:
-        found: list[Event] = []
-        witness = Witness(daemon.port, "the next process", found.append)
-        for queue in QUEUES:
-            while witness.is_there(queue) and witness.get(queue) is not None:
-                pass
-        witness.close()
+        found = asyncio.run(found_by(daemon.port))
     assert judge(recording, last, found) == []
+
+
+async def found_by(port: int) -> list[Event]:
+    """What a client finds."""
+    found: list[Event] = []
+    to = Address("node", "127.0.0.1", port)
+    with await Witness.connect(to, "the next process", found.append) as witness:
+        for queue in QUEUES:
+            while await witness.is_there(queue) and await witness.hands.get(queue) is not None:
+                pass
+    return found
 
 
 def reopened(directory: Path, image: bytearray) -> list[Event]:

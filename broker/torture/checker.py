@@ -1,0 +1,457 @@
+"""Says what of a history no honest broker would have caused.  Pure: events in, a report out.
+
+The rules:
+
+- a message that was confirmed is received by somebody, unless its queue was cleared;
+- nothing is received that was not published there, and nothing that ends with a process after it;
+- what was acknowledged is not received again once a later reply on that channel has come; before
+  that a crash may bring it back, as redelivered;
+- what somebody has received is never received again without `redelivered`, and not by another
+  while it is in the hands of somebody who is still there;
+- messages of one client come to a channel in their order, unless they are redelivered; in a
+  *steady* queue, of which nothing is given back, redelivered ones do too;
+- what was purged or deleted stays gone;
+- nothing is confirmed by a node that was alone all the time since it was published.
+
+A client may read late what was sent to it early.  So a delivery is held against a broker only if
+it was *certainly sent after* what it contradicts: after an answer to a question that was asked
+later than that.  How far back this reaches is a channel's *floor*.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.history import (
+    Acked,
+    Asked,
+    Clearing,
+    ClearingAsked,
+    ClearingDone,
+    Closing,
+    Complained,
+    Confirmed,
+    Connected,
+    Ended,
+    Event,
+    Isolated,
+    Message,
+    Published,
+    Received,
+    Refused,
+    Rejoined,
+    Requeued,
+    Returned,
+    RunEnded,
+    Strange,
+    Vouched,
+)
+from fluffle.broker.torture.numbers import Numbers
+
+SETTLED_MAX = 100_000
+"""Messages that are over and still known one by one: more than any channel is behind."""
+
+
+@dataclass(slots=True, eq=False)
+class Fate:
+    """What has become of one message in one queue.  Times are numbers of events."""
+
+    message: Message
+    queue: str
+    run: int
+    """That it was published in."""
+    outlives: bool
+    """Whether it is there after the end of the process."""
+    may_be_cleared: bool
+    receipts: int = 0
+    received_at: int = 0
+    """For the first time."""
+    was_new: bool = False
+    """Somebody has received it as not redelivered."""
+    in_vain: int = 0
+    """The highest number of deliveries in vain that was told, and when."""
+    counted_at: int = 0
+    holder: str | None = None
+    """The channel in whose hands it is, or whose acknowledgement may not have come yet."""
+    is_shared: bool = False
+    """It was in two hands, so that nobody knows whose acknowledgement counts."""
+    vouched_at: int = 0
+    cleared_at: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.message} in {self.queue}"
+
+
+class Letter(NamedTuple):
+    """A message with its fates, one a queue."""
+
+    published_at: int
+    fates: tuple[Fate, ...]
+
+
+class Question(NamedTuple):
+    """A channel waits for an answer: since when, and what it acknowledged before."""
+
+    asked_at: int
+    acked: list[Fate]
+
+
+class Suspicion(NamedTuple):
+    """A message came to a second channel while it was in the hands of a first."""
+
+    at: int
+    channels: tuple[str, str]
+    fate: Fate
+
+
+class Checker:
+    """Reads a history event by event."""
+
+    def __init__(
+        self,
+        report: Report,
+        *,
+        transient: Collection[str] = (),
+        steady: Collection[str] = (),
+        leaky: Collection[str] = (),
+        settled_max: int = SETTLED_MAX,
+    ) -> None:
+        """The queues are what they are to `Judge`; so many messages that are over are kept."""
+        self.report = report
+        self._transient = transient
+        self._steady = steady
+        self._leaky = leaky
+        self._settled_max = settled_max
+        self._now = 0
+        self._run = 0
+        self._run_ended_at = 0
+        self._letters: dict[Message, Letter] = {}
+        self._unconfirmed: set[Message] = set()
+        self._refused: set[Message] = set()
+        self._returned: set[Message] = set()
+        self._settled: deque[tuple[int, Message]] = deque()
+        """Messages that are over, by when that was vouched for; the oldest are forgotten."""
+        self._forgotten: dict[str, Numbers] = {}
+        """By publisher: they were acknowledged, and that was vouched for before ..."""
+        self._forgotten_until = 0
+        self._in_queue: dict[str, dict[Message, Fate]] = {}
+        """Those that were not cleared."""
+        self._acked: dict[str, list[Fate]] = {}
+        """By channel; not asked about."""
+        self._questions: dict[str, Question] = {}
+        self._floors: dict[str, int] = {}
+        """By channel: when the last question was asked that has an answer."""
+        self._held: dict[str, set[Fate]] = {}
+        """By channel."""
+        self._suspicions: dict[str, list[Suspicion]] = {}
+        """By each of the two channels."""
+        self._clearing: dict[str, list[Fate]] = {}
+        """Queues that are being cleared, with what must be gone then unless it is in hands."""
+        self._last: dict[str, dict[tuple[str, str], int]] = {}
+        """The greatest number received, by channel, then by queue and publisher."""
+        self._node_of: dict[str, str] = {}
+        """By client."""
+        self._isolated: dict[str, int] = {}
+
+    def read(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._now += 1
+            reader = READERS.get(type(event))
+            if reader is not None:
+                reader(self, event)
+
+    def finish(self) -> None:
+        """All queues have been emptied: whatever was not received is lost."""
+        for message, letter in self._letters.items():
+            for fate in letter.fates:
+                if fate.receipts:
+                    self.report.recovered += message in self._unconfirmed
+                    self.report.refused_received += message in self._refused
+                elif self._is_owed(fate):
+                    self.report.add(Breach.LOST, f"{fate} was confirmed and is lost")
+
+    def _is_owed(self, fate: Fate) -> bool:
+        if fate.message in self._unconfirmed or fate.message in self._refused:
+            return False
+        return fate.outlives and not fate.may_be_cleared and fate.queue not in self._leaky
+
+    def _breach(self, breach: Breach, sentence: str) -> None:
+        self.report.add(breach, f"event {self._now}: {sentence}")
+
+    def _floor(self, channel: str) -> int:
+        """Whatever was sent on it from now on was sent after this event."""
+        return max(self._floors.get(channel, 0), self._run_ended_at)
+
+    # What publishers say and hear
+
+    def _connected(self, event: Connected) -> None:
+        self._node_of[event.client] = event.node
+
+    def _published(self, event: Published) -> None:
+        self.report.attempted += 1
+        message = event.message
+        fates = tuple(
+            Fate(
+                message,
+                queue,
+                self._run,
+                outlives=event.persistent and queue not in self._transient,
+                may_be_cleared=queue in self._clearing,
+            )
+            for queue in event.queues
+        )
+        self._letters[message] = Letter(self._now, fates)
+        self._unconfirmed.add(message)
+        for fate in fates:
+            self._in_queue.setdefault(fate.queue, {})[message] = fate
+
+    def _confirmed(self, event: Confirmed) -> None:
+        self.report.confirmed += 1
+        message = event.message
+        published_at, fates = self._letters[message]
+        self._unconfirmed.remove(message)
+        if not fates:
+            del self._letters[message]
+            if message not in self._returned:
+                self._breach(
+                    Breach.UNEXPECTED, f"{message} went nowhere and was confirmed without a return"
+                )
+            return
+        node = self._node_of.get(message.publisher, "")
+        if published_at > self._isolated.get(node, self._now):
+            self._breach(Breach.UNEXPECTED, f"{message} was confirmed by {node}, which was alone")
+        self._settle(message)
+
+    def _got_refused(self, event: Refused) -> None:
+        self.report.refused += 1
+        self._unconfirmed.remove(event.message)
+        self._refused.add(event.message)
+
+    def _got_returned(self, event: Returned) -> None:
+        self._returned.add(event.message)
+        letter = self._letters.get(event.message)
+        if letter is not None and letter.fates:
+            self._breach(Breach.UNEXPECTED, f"{event.message} came back as unroutable")
+
+    # What consumers say and hear
+
+    def _received(self, event: Received) -> None:
+        fate = self._fate(event.message, event.queue)
+        if fate is None:
+            self._received_unknown(event)
+            return
+        floor = self._floor(event.channel)
+        if fate.run < self._run and not fate.outlives:
+            self._breach(Breach.UNEXPECTED, f"{fate} is transient and came back")
+        if 0 < fate.cleared_at < floor:
+            self._breach(Breach.UNEXPECTED, f"{fate} was cleared away and came back")
+        if 0 < fate.vouched_at < floor:
+            self._breach(Breach.BACK, f"{fate} was acknowledged, that was vouched for; it is back")
+        self._check_flag(fate, event, floor)
+        self._check_order(fate, event)
+        self._check_hands(fate, event.channel)
+        if fate.receipts:
+            self.report.duplicated += 1
+        else:
+            self.report.received += 1
+            fate.received_at = self._now
+        fate.receipts += 1
+        self._held.setdefault(event.channel, set()).add(fate)
+
+    def _received_unknown(self, event: Received) -> None:
+        forgotten = self._forgotten.get(event.message.publisher)
+        if forgotten is None or event.message.number not in forgotten:
+            what = f"{event.message} was never published to {event.queue}"
+            self._breach(Breach.UNEXPECTED, what)
+            return
+        self.report.duplicated += 1
+        if self._floor(event.channel) > self._forgotten_until:
+            what = f"{event.message} was acknowledged and vouched for long ago, and is back"
+            self._breach(Breach.BACK, what)
+
+    def _check_flag(self, fate: Fate, event: Received, floor: int) -> None:
+        """Two cannot be the first; and nobody is who was certainly sent it after another."""
+        if not event.redelivered:
+            if fate.was_new or 0 < fate.received_at < floor:
+                self._breach(Breach.LIED, f"{fate} came again and says that it is new")
+            fate.was_new = True
+        if event.in_vain is None:
+            return
+        if event.in_vain < fate.in_vain and fate.counted_at < floor:
+            what = f"{fate} was delivered {fate.in_vain} times in vain, and {event.in_vain} later"
+            self._breach(Breach.LIED, what)
+        if event.in_vain >= fate.in_vain:
+            fate.in_vain, fate.counted_at = event.in_vain, self._now
+
+    def _check_order(self, fate: Fate, event: Received) -> None:
+        if event.redelivered and event.queue not in self._steady:
+            return
+        publisher, number = fate.message
+        last = self._last.setdefault(event.channel, {})
+        before = last.get((event.queue, publisher), 0)
+        if number <= before:
+            self._breach(Breach.DISORDERED, f"{fate} came after number {before}")
+        last[event.queue, publisher] = number
+
+    def _check_hands(self, fate: Fate, channel: str) -> None:
+        if fate.holder is not None:
+            fate.is_shared = True
+            suspicion = Suspicion(self._now, (fate.holder, channel), fate)
+            for each in {fate.holder, channel}:
+                self._suspicions.setdefault(each, []).append(suspicion)
+        fate.holder = channel
+
+    def _fate(self, message: Message, queue: str) -> Fate | None:
+        letter = self._letters.get(message)
+        fates = letter.fates if letter else ()
+        return next((fate for fate in fates if fate.queue == queue), None)
+
+    def _got_acked(self, event: Acked) -> None:
+        fate = self._let_go(event)
+        if fate is not None and fate.holder == event.channel:
+            self._acked.setdefault(event.channel, []).append(fate)
+
+    def _got_requeued(self, event: Requeued) -> None:
+        fate = self._let_go(event)
+        if fate is not None and fate.holder == event.channel:
+            fate.holder = None
+
+    def _let_go(self, event: Acked | Requeued) -> Fate | None:
+        fate = self._fate(event.message, event.queue)
+        if fate is not None:
+            self._held[event.channel].discard(fate)
+        return fate
+
+    # What becomes of channels
+
+    def _got_asked(self, event: Asked) -> None:
+        acked = self._acked.pop(event.channel, [])
+        self._questions[event.channel] = Question(self._now, acked)
+
+    def _vouched(self, event: Vouched) -> None:
+        channel = event.channel
+        self._floors[channel], acked = self._questions.pop(channel)
+        for fate in acked:
+            if fate.holder == channel and not fate.is_shared:
+                fate.holder = None
+                fate.vouched_at = self._now
+                self._settle(fate.message)
+        suspicions = self._suspicions.pop(channel, ())
+        left = [each for each in suspicions if not self._is_proven(each)]
+        if left:
+            self._suspicions[channel] = left
+
+    def _is_proven(self, suspicion: Suspicion) -> bool:
+        """Whether both channels are still there, which no broker can have thought gone."""
+        if any(self._floor(channel) <= suspicion.at for channel in suspicion.channels):
+            return False
+        first, second = suspicion.channels
+        self._breach(Breach.SHARED, f"{suspicion.fate} is in the hands of {first} and of {second}")
+        self._dismiss(suspicion)
+        return True
+
+    def _dismiss(self, suspicion: Suspicion) -> None:
+        for channel in suspicion.channels:
+            suspicions = self._suspicions.get(channel, [])
+            if suspicion in suspicions:
+                suspicions.remove(suspicion)
+
+    def _closing(self, event: Closing) -> None:
+        """What it holds may come to others; its acknowledgements are on their way."""
+        release(event.channel, self._held.pop(event.channel, ()))
+        for suspicion in [*self._suspicions.get(event.channel, ())]:
+            self._dismiss(suspicion)
+
+    def _ended(self, event: Ended) -> None:
+        """So are those without an answer: they may never have arrived."""
+        channel = event.channel
+        self._closing(Closing(channel))
+        question = self._questions.pop(channel, None)
+        release(channel, question.acked if question else ())
+        release(channel, self._acked.pop(channel, ()))
+        for of_channel in (self._floors, self._suspicions, self._last):
+            of_channel.pop(channel, None)
+
+    # What becomes of messages
+
+    def _settle(self, message: Message) -> None:
+        """If it is over everywhere, remember it for a while, then only that it was."""
+        letter = self._letters[message]
+        if message in self._unconfirmed or not all(fate.vouched_at for fate in letter.fates):
+            return
+        self._settled.append((self._now, message))
+        while len(self._settled) > self._settled_max:
+            self._forgotten_until, old = self._settled.popleft()
+            self._forgotten.setdefault(old.publisher, Numbers()).add(old.number)
+            for fate in self._letters.pop(old).fates:
+                self._in_queue[fate.queue].pop(old, None)
+
+    def _clearing_asked(self, event: ClearingAsked) -> None:
+        """From now on anything in it may go, and what has been confirmed must."""
+        fates = self._in_queue.get(event.queue, {}).values()
+        for fate in fates:
+            fate.may_be_cleared = True
+        self._clearing[event.queue] = [
+            fate for fate in fates if fate.message not in self._unconfirmed
+        ]
+
+    def _clearing_done(self, event: ClearingDone) -> None:
+        for fate in self._clearing.pop(event.queue):
+            if event.how is Clearing.DELETE or fate.holder is None:
+                fate.cleared_at = self._now
+                self._in_queue[event.queue].pop(fate.message, None)
+
+    # What becomes of nodes
+
+    def _run_ended(self, _event: RunEnded) -> None:
+        self._run += 1
+        self._run_ended_at = self._now
+        self._clearing.clear()
+        for channel in {*self._held, *self._acked, *self._questions, *self._floors}:
+            self._ended(Ended(channel, "the process ended"))
+
+    def _isolating(self, event: Isolated) -> None:
+        self._isolated[event.node] = self._now
+
+    def _rejoined(self, event: Rejoined) -> None:
+        del self._isolated[event.node]
+
+    def _complained(self, event: Complained) -> None:
+        self.report.complaints[event.what] += 1
+
+    def _strange(self, event: Strange) -> None:
+        self._breach(Breach.UNEXPECTED, event.what)
+
+
+def release(channel: str, fates: Iterable[Fate]) -> None:
+    """They are not in its hands any more."""
+    for fate in fates:
+        if fate.holder == channel:
+            fate.holder = None
+
+
+READERS: dict[type[Event], Callable[[Checker, Any], None]] = {
+    Connected: Checker._connected,
+    Published: Checker._published,
+    Confirmed: Checker._confirmed,
+    Refused: Checker._got_refused,
+    Returned: Checker._got_returned,
+    Received: Checker._received,
+    Acked: Checker._got_acked,
+    Requeued: Checker._got_requeued,
+    Asked: Checker._got_asked,
+    Vouched: Checker._vouched,
+    Closing: Checker._closing,
+    Ended: Checker._ended,
+    ClearingAsked: Checker._clearing_asked,
+    ClearingDone: Checker._clearing_done,
+    RunEnded: Checker._run_ended,
+    Isolated: Checker._isolating,
+    Rejoined: Checker._rejoined,
+    Complained: Checker._complained,
+    Strange: Checker._strange,
+}

@@ -1,0 +1,72 @@
+"""What a checker has found: numbers, and sentences about what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+SENTENCES_MAX = 50
+"""Of each kind of breach; the rest is only counted."""
+
+
+class Breach(Enum):
+    """How a broker can fail its clients, worst first."""
+
+    LOST = "lost"
+    """Confirmed, and nobody has received it."""
+    UNEXPECTED = "unexpected"
+    """Never published, or nothing that a broker may say."""
+    BACK = "acknowledged and back"
+    LIED = "untrue redelivered"
+    """Or a count of deliveries that falls."""
+    DISORDERED = "out of order"
+    SHARED = "in two hands"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a history comes to."""
+
+    attempted: int = 0
+    confirmed: int = 0
+    refused: int = 0
+    received: int = 0
+    """Messages and queues that they were received from, each once."""
+    duplicated: int = 0
+    """Received again."""
+    recovered: int = 0
+    """Received though never confirmed: they came further than the confirm."""
+    refused_received: int = 0
+    complaints: Counter[str] = field(default_factory=Counter)
+    """Of the broker, by its words."""
+    breaches: Counter[Breach] = field(default_factory=Counter)
+    _sentences: dict[Breach, list[str]] = field(default_factory=dict)
+
+    def add(self, breach: Breach, sentence: str) -> None:
+        self.breaches[breach] += 1
+        sentences = self._sentences.setdefault(breach, [])
+        if len(sentences) < SENTENCES_MAX:
+            sentences.append(sentence)
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.breaches
+
+    def line(self) -> str:
+        """All numbers, each behind its name."""
+        numbers = {
+            "attempted": self.attempted,
+            "confirmed": self.confirmed,
+            "refused": self.refused,
+            "received": self.received,
+            "duplicated": self.duplicated,
+            "recovered": self.recovered,
+            **{breach.value: self.breaches[breach] for breach in Breach},
+        }
+        return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+    def sentences(self) -> Iterator[str]:
+        """Worst first; not more than so many of a kind."""
+        return (line for breach in Breach for line in self._sentences.get(breach, ()))

@@ -1,0 +1,98 @@
+"""What a client hears: from bytes, cut anywhere, to methods with their messages.  No IO."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fluffle.protocol.methods import Basic, Method, decode_method
+from fluffle.protocol.spec import (
+    FRAME_END,
+    FRAME_HEADER,
+    FRAME_HEARTBEAT,
+    FRAME_METHOD,
+    FRAME_OVERHEAD_BYTES,
+)
+
+WITH_CONTENT = (Basic.Deliver, Basic.GetOk, Basic.Return)
+
+
+class Heard(NamedTuple):
+    """A method, with its message if it carries one."""
+
+    channel: int
+    method: Method
+    properties: bytes = b""
+    """As they stand on the wire."""
+    body: bytes = b""
+
+    def __str__(self) -> str:
+        return f"{self.method.name} {dict(self.method)}"
+
+
+class Frame(NamedTuple):
+    kind: int
+    channel: int
+    payload: bytes
+
+
+class Nonsense(Exception):
+    """Bytes that are no frames, or frames in an order that there is not."""
+
+
+class Hearing:
+    """Of one connection."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._unfinished: Heard | None = None
+        self._missing_bytes = -1
+        """Of its body; -1 before its header."""
+
+    def feed(self, data: bytes) -> Iterator[Heard]:
+        """What has become whole by these bytes; heartbeats are passed over.
+
+        Raises `Nonsense`, and ProtocolError for a method that cannot be read.
+        """
+        self._buffer += data
+        for frame in self._frames():
+            heard = self._take(frame)
+            if heard is not None:
+                yield heard
+
+    def _frames(self) -> Iterator[Frame]:
+        while len(self._buffer) >= FRAME_OVERHEAD_BYTES:
+            kind, channel, size = struct.unpack_from(">BHI", self._buffer)
+            stop = FRAME_OVERHEAD_BYTES + size
+            if len(self._buffer) < stop:
+                return
+            payload, end = bytes(self._buffer[7 : stop - 1]), self._buffer[stop - 1]
+            del self._buffer[:stop]
+            if end != FRAME_END:
+                raise Nonsense(f"a frame of kind {kind} and {size} bytes without an end")
+            if kind != FRAME_HEARTBEAT:
+                yield Frame(kind, channel, payload)
+
+    def _take(self, frame: Frame) -> Heard | None:
+        if (self._unfinished is None) is not (frame.kind == FRAME_METHOD):
+            raise Nonsense(f"a frame of kind {frame.kind} after {self._unfinished}")
+        if self._unfinished is None:
+            heard = Heard(frame.channel, decode_method(frame.payload))
+            if not isinstance(heard.method, WITH_CONTENT):
+                return heard
+            self._unfinished, self._missing_bytes = heard, -1
+            return None
+        if (frame.kind == FRAME_HEADER) is not (self._missing_bytes < 0):
+            raise Nonsense(f"a frame of kind {frame.kind} within {self._unfinished}")
+        if frame.kind == FRAME_HEADER:
+            (self._missing_bytes,) = struct.unpack_from(">Q", frame.payload, 4)
+            self._unfinished = self._unfinished._replace(properties=frame.payload[12:])
+        else:
+            self._missing_bytes -= len(frame.payload)
+            body = self._unfinished.body + frame.payload
+            self._unfinished = self._unfinished._replace(body=body)
+        if self._missing_bytes:
+            return None
+        heard, self._unfinished = self._unfinished, None
+        return heard

@@ -1,0 +1,227 @@
+"""What the clients of a broker in trouble write down, in one list.
+
+What is said is written down before it is sent, what is heard after it was read.  So an event that
+stands before another also happened before it, whoever wrote it down: the checker needs no clock.
+But what was *sent* to a client before something else may be read after it.  Only after an answer
+it is certain: what comes after that on the same channel was sent after the question.
+
+A *client* is one connection and a *channel* one channel of it; both names are used once in the
+whole history.  A *run* is the life of one process, where there is only one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, NamedTuple, TypeAlias, get_args
+
+
+class Message(NamedTuple):
+    """Which client published it, and the how manyeth it was of him: also the order."""
+
+    publisher: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.publisher}/{self.number}"
+
+
+class Connected(NamedTuple):
+    client: str
+    node: str
+
+
+class Published(NamedTuple):
+    """Sent, perhaps in a transaction, which is confirmed by its end."""
+
+    message: Message
+    queues: tuple[str, ...]
+    """Where it goes if everything is as it was answered."""
+    persistent: bool = True
+
+
+class Confirmed(NamedTuple):
+    message: Message
+
+
+class Refused(NamedTuple):
+    """By basic.nack: it may be in some of its queues, or in none."""
+
+    message: Message
+
+
+class Returned(NamedTuple):
+    """As unroutable."""
+
+    message: Message
+
+
+class Received(NamedTuple):
+    channel: str
+    queue: str
+    message: Message
+    redelivered: bool
+    in_vain: int | None = None
+    """How often it was delivered in vain before, where the broker says so."""
+
+
+class Acked(NamedTuple):
+    """Acknowledged, or rejected for good."""
+
+    channel: str
+    queue: str
+    message: Message
+
+
+class Requeued(NamedTuple):
+    channel: str
+    queue: str
+    message: Message
+
+
+class Asked(NamedTuple):
+    """The channel waits for a synchronous reply from now on."""
+
+    channel: str
+
+
+class Vouched(NamedTuple):
+    """The reply came: what was acknowledged on this channel before it was asked is safe."""
+
+    channel: str
+
+
+class Closing(NamedTuple):
+    """The channel will be closed: what is in its hands may be handed to others from now on."""
+
+    channel: str
+
+
+class Ended(NamedTuple):
+    """The channel is no more, for its client: its connection broke, or he gave it up."""
+
+    channel: str
+    why: str
+
+
+class Complained(NamedTuple):
+    """The broker closed a channel or a connection, and said why."""
+
+    client: str
+    what: str
+
+
+class Clearing(Enum):
+    """How a queue loses all it holds."""
+
+    PURGE = auto()
+    """Of what is in nobody's hands.  Only the one who consumes may ask for it."""
+    DELETE = auto()
+
+
+class ClearingAsked(NamedTuple):
+    queue: str
+    how: Clearing
+
+
+class ClearingDone(NamedTuple):
+    queue: str
+    how: Clearing
+
+
+class DeclareAsked(NamedTuple):
+    queue: str
+
+
+class Declared(NamedTuple):
+    queue: str
+
+
+class Looked(NamedTuple):
+    """A passive declare was answered."""
+
+    queue: str
+    found: bool
+
+
+class RunEnded(NamedTuple):
+    """All nodes are gone at the same time, and every client knows it."""
+
+
+class Isolated(NamedTuple):
+    """No byte goes between this node and the others any more."""
+
+    node: str
+
+
+class Rejoined(NamedTuple):
+    """They will talk again."""
+
+    node: str
+
+
+class Fault(NamedTuple):
+    """Something was done to the system, or undone."""
+
+    what: str
+
+
+class Strange(NamedTuple):
+    """A client heard what nobody should hear."""
+
+    what: str
+
+
+Event: TypeAlias = (
+    Connected
+    | Published
+    | Confirmed
+    | Refused
+    | Returned
+    | Received
+    | Acked
+    | Requeued
+    | Asked
+    | Vouched
+    | Closing
+    | Ended
+    | Complained
+    | ClearingAsked
+    | ClearingDone
+    | DeclareAsked
+    | Declared
+    | Looked
+    | RunEnded
+    | Isolated
+    | Rejoined
+    | Fault
+    | Strange
+)
+
+Note: TypeAlias = Callable[[Event], None]
+"""Writes an event down."""
+
+
+def to_line(at_ns: int, event: Event) -> str:
+    """A line of a history file: `[12345678, "Confirmed", ["publisher", 7]]`."""
+    fields = (field.name if isinstance(field, Clearing) else field for field in event)
+    return json.dumps([at_ns, type(event).__name__, *fields])
+
+
+def from_line(line: str) -> tuple[int, Event]:
+    """The opposite.  ValueError, KeyError or TypeError for what is no such line."""
+    at_ns, name, *values = json.loads(line)
+    cls = KINDS[name]
+    fields = (FIELDS.get(field, lambda value: value) for field in cls._fields)
+    event: Event = cls(*(read(value) for read, value in zip(fields, values, strict=False)))
+    return int(at_ns), event
+
+
+KINDS: dict[str, Any] = {cls.__name__: cls for cls in get_args(Event)}
+FIELDS: dict[str, Callable[[Any], Any]] = {
+    "message": lambda value: Message(*value),
+    "queues": tuple,
+    "how": lambda value: Clearing[value],
+}
+"""Of what JSON has no word for, by the name of the field."""

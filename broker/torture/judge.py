@@ -1,0 +1,38 @@
+"""All that is asked of a history, in one report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from fluffle.broker.torture.checker import Checker
+from fluffle.broker.torture.existence import Existence
+from fluffle.broker.torture.findings import Report
+from fluffle.broker.torture.history import Event
+
+
+class Judge:
+    """Reads a history, all at once or piece by piece."""
+
+    def __init__(
+        self,
+        *,
+        transient: Collection[str] = (),
+        steady: Collection[str] = (),
+        leaky: Collection[str] = (),
+    ) -> None:
+        """`transient` queues end with the process; `steady` ones never get anything back; what
+        is in `leaky` ones is handed out without acknowledgement, and may be lost with a process.
+        """
+        self.report = Report()
+        self._checker = Checker(self.report, transient=transient, steady=steady, leaky=leaky)
+        self._existence = Existence(self.report, transient=transient)
+
+    def read(self, events: Iterable[Event]) -> None:
+        events = [*events]
+        self._checker.read(events)
+        self._existence.read(events)
+
+    def finish(self) -> Report:
+        """All queues have been emptied."""
+        self._checker.finish()
+        return self.report

@@ -1,0 +1,368 @@
+"""A broker that writes its clients' histories itself, and lies in one way if it is told to.
+
+One publisher, two consumers, a durable queue, one that is steady and one that is transient.  What
+is committed is copied to a disk, which is all that a crash leaves.  What is sent to a consumer is
+read later, in order; meanwhile the broker may have given the consumer up, so that somebody else
+reads the message first.  The honest one is what a broker is, in two hundred lines; the liars are
+there to see that the checker finds them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from random import Random
+
+from fluffle.broker.torture.history import (
+    Acked,
+    Asked,
+    Clearing,
+    ClearingAsked,
+    ClearingDone,
+    Closing,
+    Confirmed,
+    Connected,
+    DeclareAsked,
+    Declared,
+    Ended,
+    Event,
+    Isolated,
+    Looked,
+    Message,
+    Published,
+    Received,
+    Refused,
+    Rejoined,
+    Requeued,
+    Returned,
+    RunEnded,
+    Vouched,
+)
+
+DURABLE, STEADY, TRANSIENT = "durable", "steady", "transient"
+PREFETCH = 8
+
+
+class Lie(Enum):
+    """What a broker must not do."""
+
+    LOSE_IN_A_CRASH = auto()
+    """A message that was confirmed."""
+    CONFIRM_EARLY = auto()
+    """Before it is on disk."""
+    CONFIRM_ALONE = auto()
+    """On a node that the others cannot hear."""
+    FORGET_ACKS = auto()
+    """In a crash, though they were vouched for."""
+    HIDE_REDELIVERY = auto()
+    COUNT_BACKWARDS = auto()
+    """The deliveries that were in vain."""
+    INVENT = auto()
+    SWAP = auto()
+    """Two messages that were never delivered."""
+    SWAP_STEADY = auto()
+    """Two messages after a crash."""
+    HAND_OUT_TWICE = auto()
+    DELIVER_ACKED = auto()
+    """Again, to a consumer that has long been there."""
+    KEEP_PURGED = auto()
+    KEEP_DELETED = auto()
+    LOSE_QUEUE = auto()
+    KEEP_TRANSIENT_QUEUE = auto()
+    KEEP_TRANSIENT_MESSAGE = auto()
+    SWALLOW = auto()
+    """A message that should come back as unroutable."""
+    RETURN_ROUTABLE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """A message in a queue."""
+
+    message: Message
+    persistent: bool = True
+    redelivered: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """A channel of a client, at both ends."""
+
+    queue: str
+    channel: str
+    wire: deque[Event] = field(default_factory=deque)
+    """What was sent to it and not read."""
+    hands: list[Message] = field(default_factory=list)
+    """What it has read and not settled."""
+    held: list[Copy] = field(default_factory=list)
+    """What it holds, in the eyes of the broker."""
+    is_asking: bool = False
+    is_given_up: bool = False
+    """The broker thinks it gone; it does not know."""
+
+
+@dataclass(slots=True)
+class Line:
+    """A queue."""
+
+    consumers: list[Consumer]
+    ready: list[Copy] = field(default_factory=list)
+    in_vain: Counter[Message] = field(default_factory=Counter)
+    """How often they were delivered; no crash forgets it."""
+
+    def everything(self) -> list[Copy]:
+        """In the order of their publishing."""
+        held = [copy for consumer in self.consumers for copy in consumer.held]
+        return sorted(self.ready + held, key=lambda copy: copy.message)
+
+    def take_back(self, *copies: Copy) -> None:
+        self.in_vain.update(copy.message for copy in copies)
+        self.ready = sorted([*self.ready, *copies], key=lambda copy: copy.message)
+
+
+class Broker:
+    """Writes a history of its own making; `lie` is what it does wrong, now and then."""
+
+    def __init__(self, random: Random, lie: Lie | None = None) -> None:
+        self.history: list[Event] = [Connected("publisher", "node")]
+        self.lies_told = 0
+        self._random = random
+        self._lie = lie
+        self._number = 0
+        self._queues: dict[str, Line] = {}
+        self._disk: dict[str, list[Copy]] = {}
+        self._unconfirmed: list[Message] = []
+        self._is_alone = False
+        self._buried: dict[str, list[Copy]] = {DURABLE: [], STEADY: []}
+        """What a liar brings back in the next crash."""
+        self._channels = 0
+
+    def live(self, steps: int) -> list[Event]:
+        """So many random steps, then a crash, and everything is received."""
+        for queue in (DURABLE, STEADY, TRANSIENT):
+            self._declare(queue)
+        acts: list[Callable[[], None]] = [
+            *[self._publish] * 4, self._commit, *[self._deliver] * 4, *[self._hear] * 6,
+            *[self._settle] * 3, *[self._ask] * 2, self._leave, self._clear, self._look,
+            self._isolate,
+        ]  # fmt: skip
+        for _ in range(steps):
+            if self._random.random() < 0.02:
+                self._crash()
+            self._random.choice(acts)()
+        self._crash()
+        for _ in range(3_000):
+            self._deliver()
+            self._hear()
+            self._settle()
+        return self.history
+
+    def _lies(self, lie: Lie, chance: float = 0.5) -> bool:
+        if self._lie is not lie or self._random.random() > chance:
+            return False
+        self.lies_told += 1
+        return True
+
+    def _note(self, *events: Event) -> None:
+        self.history.extend(events)
+
+    def _consumer(self, queue: str = "") -> Consumer:
+        line = self._queues[queue or self._random.choice([*self._queues])]
+        return self._random.choice(line.consumers)
+
+    # Publishing
+
+    def _publish(self) -> None:
+        self._number += 1
+        message = Message("publisher", self._number)
+        queue = self._random.choice((DURABLE, DURABLE, STEADY, TRANSIENT, None))
+        persistent = self._random.random() < 0.7
+        if queue is None:
+            self._note(Published(message, (), persistent))
+            if not self._lies(Lie.SWALLOW):
+                self._note(Returned(message))
+            self._note(Confirmed(message))
+            return
+        self._note(Published(message, (queue,), persistent))
+        if self._random.random() < 0.05:
+            self._note(Refused(message))
+            return
+        if self._lies(Lie.RETURN_ROUTABLE, 0.1):
+            self._note(Returned(message))
+        ready = self._queues[queue].ready
+        ready.append(Copy(message, persistent))
+        if len(ready) > 1 and not ready[-2].redelivered and self._lies(Lie.SWAP):
+            ready[-2:] = ready[-1], ready[-2]
+        if self._lies(Lie.CONFIRM_EARLY) or (self._is_alone and self._lies(Lie.CONFIRM_ALONE)):
+            self._note(Confirmed(message))
+        else:
+            self._unconfirmed.append(message)
+
+    def _commit(self) -> None:
+        """All that was said is on disk, and may be answered."""
+        self._disk = {
+            name: [replace(copy) for copy in line.everything() if copy.persistent]
+            for name, line in self._queues.items()
+            if name != TRANSIENT
+        }
+        if not self._is_alone:
+            self._note(*map(Confirmed, self._unconfirmed))
+            self._unconfirmed.clear()
+
+    def _isolate(self) -> None:
+        if self._random.random() < 0.3:
+            self._is_alone = not self._is_alone
+            self._note(Isolated("node") if self._is_alone else Rejoined("node"))
+
+    # Consuming
+
+    def _deliver(self) -> None:
+        consumer = self._consumer()
+        if consumer.is_given_up or len(consumer.held) >= PREFETCH:
+            return
+        name, channel = consumer.queue, consumer.channel
+        line = self._queues[name]
+        if self._lies(Lie.INVENT, 0.1):
+            consumer.wire.append(Received(channel, name, Message("nobody", 1), redelivered=False))
+        others = [copy for other in line.consumers for copy in other.held]
+        if others and self._lies(Lie.HAND_OUT_TWICE, 0.2):
+            consumer.wire.append(Received(channel, name, others[0].message, redelivered=True))
+        if not line.ready:
+            return
+        copy = line.ready.pop(0)
+        flag = copy.redelivered and not self._lies(Lie.HIDE_REDELIVERY)
+        count = line.in_vain[copy.message]
+        if count > 1 and self._lies(Lie.COUNT_BACKWARDS):
+            count -= 2
+        consumer.wire.append(Received(channel, name, copy.message, flag, count))
+        copy.redelivered = True
+        consumer.held.append(copy)
+
+    def _hear(self) -> None:
+        consumer = self._consumer()
+        if consumer.wire:
+            self._read(consumer)
+
+    def _read(self, consumer: Consumer) -> None:
+        """A client reads the next thing that was sent to it."""
+        event = consumer.wire.popleft()
+        self._note(event)
+        if isinstance(event, Received):
+            consumer.hands.append(event.message)
+        else:
+            consumer.is_asking = False
+
+    def _settle(self) -> None:
+        """A client acknowledges or gives back the first that it has."""
+        consumer = self._consumer()
+        if not consumer.hands or consumer.is_asking:
+            return
+        message = consumer.hands.pop(0)
+        copy = next((copy for copy in consumer.held if copy.message == message), None)
+        if copy is not None:
+            consumer.held.remove(copy)
+        name, line = consumer.queue, self._queues[consumer.queue]
+        if name == DURABLE and self._random.random() < 0.3:
+            self._note(Requeued(consumer.channel, name, message))
+            line.take_back(*[copy] if copy else [])
+            return
+        self._note(Acked(consumer.channel, name, message))
+        if copy and not consumer.is_given_up and self._lies(Lie.DELIVER_ACKED, 0.2):
+            consumer.wire.append(Received(consumer.channel, name, message, redelivered=True))
+        if copy and copy.persistent and name != TRANSIENT and self._lies(Lie.FORGET_ACKS):
+            self._buried[name].append(copy)
+
+    def _ask(self) -> None:
+        """A client asks something; the answer vouches for its acknowledgements."""
+        consumer = self._consumer()
+        if consumer.is_asking:
+            return
+        self._note(Asked(consumer.channel))
+        consumer.is_asking = True
+        if not consumer.is_given_up:
+            self._commit()
+            consumer.wire.append(Vouched(consumer.channel))
+
+    def _leave(self) -> None:
+        """A consumer closes its channel or ends, or the broker gives it up and it ends later."""
+        consumer = self._consumer()
+        line = self._queues[consumer.queue]
+        if consumer.is_asking and not consumer.is_given_up:
+            return
+        given_back, consumer.held = consumer.held, []
+        line.take_back(*given_back)
+        if not consumer.is_given_up and self._random.random() < 0.5:
+            consumer.is_given_up = True
+            if consumer.queue != STEADY:  # its successor is the only one then
+                line.consumers.append(self._open(consumer.queue))
+                return
+        last = Closing(consumer.channel) if self._random.random() < 0.5 else None
+        self._note(last or Ended(consumer.channel, "it hung up"))
+        line.consumers.remove(consumer)
+        if not line.consumers or all(each.is_given_up for each in line.consumers):
+            line.consumers.append(self._open(consumer.queue))
+
+    def _open(self, queue: str) -> Consumer:
+        self._channels += 1
+        consumer = Consumer(queue, f"{queue} {self._channels}")
+        self._note(Asked(consumer.channel), Vouched(consumer.channel))
+        return consumer
+
+    # Queues
+
+    def _declare(self, queue: str) -> None:
+        self._note(DeclareAsked(queue), Declared(queue))
+        count = 1 if queue == STEADY else 2
+        self._queues[queue] = Line([self._open(queue) for _ in range(count)])
+
+    def _clear(self) -> None:
+        if self._random.random() < 0.5:
+            return
+        line = self._queues[DURABLE]
+        how = self._random.choice(list(Clearing))
+        for consumer in line.consumers:  # who asks for a purge must know what others have
+            while consumer.wire:
+                self._read(consumer)
+        self._note(ClearingAsked(DURABLE, how))
+        gone = line.ready if how is Clearing.PURGE else line.everything()
+        kept = [copy for copy in gone if copy.persistent and copy.message not in self._unconfirmed]
+        line.ready = []
+        if how is Clearing.DELETE:
+            self._note(*(Ended(each.channel, "it was deleted") for each in line.consumers))
+        self._commit()
+        if how is Clearing.DELETE:
+            self._disk[DURABLE] = []
+        self._note(ClearingDone(DURABLE, how))
+        lie = Lie.KEEP_PURGED if how is Clearing.PURGE else Lie.KEEP_DELETED
+        if kept and self._lies(lie):
+            self._buried[DURABLE] += kept
+        if how is Clearing.DELETE:
+            self._declare(DURABLE)
+
+    def _look(self) -> None:
+        for queue in (DURABLE, STEADY, TRANSIENT):
+            self._note(Looked(queue, found=True))
+
+    def _crash(self) -> None:
+        """Only the disk is left; and nobody knows what had been handed out."""
+        self._note(RunEnded())
+        passing = [copy for copy in self._queues[STEADY].everything() if not copy.persistent]
+        self._unconfirmed.clear()
+        for name in (DURABLE, STEADY):
+            buried, self._buried[name] = self._buried[name], []
+            left = buried + self._disk.get(name, [])
+            found = [replace(copy, redelivered=True) for copy in left]
+            if found and self._lies(Lie.LOSE_IN_A_CRASH, 0.9):
+                found.pop(self._random.randrange(len(found)))
+            if name == STEADY and len(found) > 1 and self._lies(Lie.SWAP_STEADY):
+                found[:2] = found[1], found[0]
+            line = self._queues[name]
+            consumers = [self._open(name) for _ in line.consumers]
+            self._queues[name] = Line(consumers, found, line.in_vain)
+        if passing and self._lies(Lie.KEEP_TRANSIENT_MESSAGE, 0.9):
+            self._queues[STEADY].ready += passing
+        self._note(Looked(DURABLE, found=not self._lies(Lie.LOSE_QUEUE)))
+        self._note(Looked(TRANSIENT, found=self._lies(Lie.KEEP_TRANSIENT_QUEUE)))
+        self._declare(TRANSIENT)

@@ -1,0 +1,207 @@
+"""The checker finds nothing in an honest broker's history, and every lie in a liar's."""
+
+from random import Random
+
+import pytest
+
+from fluffle.broker.torture.checker import Checker
+from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.history import (
+    Acked,
+    Asked,
+    Clearing,
+    ClearingAsked,
+    ClearingDone,
+    Complained,
+    Confirmed,
+    Ended,
+    Event,
+    Message,
+    Published,
+    Received,
+    Refused,
+    RunEnded,
+    Vouched,
+)
+from fluffle.broker.torture.judge import Judge
+from tests.broker.torture.liar import STEADY, TRANSIENT, Broker, Lie
+
+SEEDS = range(8)
+STEPS = 2_000
+HEARD_OF = {
+    Lie.LOSE_IN_A_CRASH: "is lost",
+    Lie.CONFIRM_EARLY: "is lost",
+    Lie.CONFIRM_ALONE: "which was alone",
+    Lie.FORGET_ACKS: "that was vouched for; it is back",
+    Lie.HIDE_REDELIVERY: "says that it is new",
+    Lie.COUNT_BACKWARDS: "times in vain",
+    Lie.INVENT: "was never published",
+    Lie.SWAP: "came after number",
+    Lie.SWAP_STEADY: "came after number",
+    Lie.HAND_OUT_TWICE: "is in the hands of",
+    Lie.DELIVER_ACKED: "is in the hands of",
+    Lie.KEEP_PURGED: "was cleared away and came back",
+    Lie.KEEP_DELETED: "was cleared away and came back",
+    Lie.LOSE_QUEUE: "is not there",
+    Lie.KEEP_TRANSIENT_QUEUE: "is there",
+    Lie.KEEP_TRANSIENT_MESSAGE: "is transient and came back",
+    Lie.SWALLOW: "without a return",
+    Lie.RETURN_ROUTABLE: "came back as unroutable",
+}
+
+
+def judge(history: list[Event]) -> Report:
+    judge = Judge(transient=[TRANSIENT], steady=[STEADY])
+    judge.read(history)
+    return judge.finish()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_honest_broker_is_believed(seed: int) -> None:
+    report = judge(Broker(Random(seed)).live(STEPS))
+    assert [*report.sentences()] == []
+    assert report.received > 0
+    assert report.confirmed > 0
+
+
+def test_honest_histories_have_all_that_is_allowed() -> None:
+    reports = [judge(Broker(Random(seed)).live(STEPS)) for seed in SEEDS]
+    assert all(report.duplicated for report in reports)
+    assert any(report.recovered for report in reports)
+
+
+@pytest.mark.parametrize("lie", Lie)
+def test_a_liar_is_found_out(lie: Lie) -> None:
+    found = 0
+    for seed in SEEDS:
+        broker = Broker(Random(seed), lie)
+        report = judge(broker.live(STEPS))
+        words = [*report.sentences()]
+        assert broker.lies_told or not words, f"seed {seed}"
+        found += any(HEARD_OF[lie] in line for line in words)
+    assert found > len(SEEDS) // 3
+
+
+# The rule of acknowledgements, by hand
+
+FIRST, SECOND = Message("p", 1), Message("p", 2)
+PUBLISHED: list[Event] = [Published(FIRST, ("q",)), Confirmed(FIRST)]
+RECEIVED = Received("a", "q", FIRST, redelivered=False)
+AGAIN = Received("b", "q", FIRST, redelivered=True)
+ACKED = Acked("a", "q", FIRST)
+
+
+def answered(channel: str) -> list[Event]:
+    return [Asked(channel), Vouched(channel)]
+
+
+def test_before_a_reply_an_acknowledged_message_may_come_back() -> None:
+    assert judge([*PUBLISHED, RECEIVED, ACKED, RunEnded(), AGAIN]).is_clean
+
+
+def test_after_a_reply_it_may_not() -> None:
+    history = [*PUBLISHED, RECEIVED, ACKED, *answered("a"), RunEnded(), AGAIN]
+    assert judge(history).breaches == {Breach.BACK: 1}
+
+
+def test_a_reply_on_another_channel_says_nothing() -> None:
+    history = [*PUBLISHED, RECEIVED, ACKED, *answered("b"), RunEnded(), AGAIN]
+    assert judge(history).is_clean
+
+
+def test_a_message_that_is_acknowledged_after_the_question_may_come_back() -> None:
+    history = [*PUBLISHED, RECEIVED, Asked("a"), ACKED, Vouched("a"), RunEnded(), AGAIN]
+    assert judge(history).is_clean
+
+
+def test_a_message_may_come_back_when_the_channel_has_ended() -> None:
+    history = [*PUBLISHED, RECEIVED, ACKED, Ended("a", "reset"), *answered("b"), AGAIN]
+    assert judge(history).is_clean
+
+
+def test_what_is_over_is_forgotten_and_may_still_not_come_back() -> None:
+    report = Report()
+    checker = Checker(report, settled_max=0)
+    checker.read([*PUBLISHED, RECEIVED, ACKED, *answered("a"), AGAIN])
+    assert report.is_clean, "it may have been sent before"
+    checker.read([*answered("b"), AGAIN])
+    assert report.breaches == {Breach.BACK: 1}
+    assert report.duplicated == 2
+
+
+# What is read late
+
+
+def test_who_reads_late_what_was_sent_first_has_not_been_lied_to() -> None:
+    late = RECEIVED
+    history = [*PUBLISHED, *answered("a"), *answered("b"), AGAIN, Acked("b", "q", FIRST)]
+    assert judge([*history, *answered("b"), late]).is_clean
+    assert judge([*history, *answered("b"), *answered("a"), late]).breaches[Breach.LIED] == 1
+
+
+def test_a_message_is_in_two_hands_only_if_both_are_still_there() -> None:
+    both = [*PUBLISHED, RECEIVED, AGAIN]
+    assert judge([*both, *answered("a"), Ended("b", "reset")]).is_clean
+    assert judge([*both, *answered("b"), Ended("a", "reset")]).is_clean
+    assert judge([*both, *answered("b"), *answered("a")]).breaches == {Breach.SHARED: 1}
+
+
+def test_an_answer_to_an_earlier_question_does_not_show_that_a_channel_is_still_there() -> None:
+    history = [*PUBLISHED, RECEIVED, Asked("a"), AGAIN, Vouched("a"), *answered("b")]
+    assert judge(history).is_clean
+
+
+# What may have been cleared
+
+
+@pytest.mark.parametrize("how", Clearing)
+def test_what_is_published_during_a_clearing_may_go_or_stay(how: Clearing) -> None:
+    asked, done = ClearingAsked("q", how), ClearingDone("q", how)
+    assert judge([asked, *PUBLISHED, done]).is_clean
+    assert judge([asked, *PUBLISHED, done, RECEIVED]).is_clean
+    assert judge([asked, *PUBLISHED, RunEnded()]).is_clean
+
+
+@pytest.mark.parametrize("how", Clearing)
+def test_what_is_published_after_it_stays(how: Clearing) -> None:
+    asked, done = ClearingAsked("q", how), ClearingDone("q", how)
+    assert judge([asked, done, *PUBLISHED]).breaches == {Breach.LOST: 1}
+    assert judge([asked, RunEnded(), *PUBLISHED]).breaches == {Breach.LOST: 1}
+
+
+def test_a_purge_leaves_what_is_in_hands() -> None:
+    asked, done = ClearingAsked("q", Clearing.PURGE), ClearingDone("q", Clearing.PURGE)
+    assert judge([*PUBLISHED, RECEIVED, asked, done, RunEnded(), AGAIN]).is_clean
+
+
+def test_a_transient_message_need_not_survive() -> None:
+    published = Published(SECOND, ("q",), persistent=False)
+    assert judge([published, Confirmed(SECOND), RunEnded()]).is_clean
+
+
+def test_a_leaky_queue_may_lose_and_may_not_lie() -> None:
+    judge = Judge(leaky=["q"])
+    judge.read(PUBLISHED)
+    assert judge.finish().is_clean
+    judge.read([RECEIVED, ACKED, RunEnded(), AGAIN._replace(redelivered=False)])
+    assert judge.report.breaches == {Breach.LIED: 1}
+
+
+# What need not be delivered, and is counted
+
+
+def test_a_refused_message_is_owed_to_nobody() -> None:
+    refused: list[Event] = [Published(FIRST, ("q",)), Refused(FIRST)]
+    assert judge(refused).is_clean
+    report = judge([*refused, RECEIVED])
+    assert (report.refused, report.refused_received, report.recovered) == (1, 1, 0)
+
+
+def test_what_was_never_confirmed_and_came_is_recovered() -> None:
+    report = judge([Published(FIRST, ("q",)), RECEIVED])
+    assert (report.recovered, report.is_clean) == (1, True)
+
+
+def test_complaints_are_counted_by_their_words() -> None:
+    report = judge([Complained("a", "541"), Complained("b", "541")])
+    assert report.complaints == {"541": 2}
