@@ -183,7 +183,15 @@ class Commits:
         self._held.pop(act, None)
 
     def flush(self) -> None:
-        """Begin a commit with what was told, unless one is running."""
+        """Begin a commit with what was told, unless one is running.
+
+        Whatever else was submitted to the store goes with it, or without it.
+        """
+        self._submit()
+        self._store.flush()
+
+    def _submit(self) -> None:
+        """Give the store what was told, unless it still has what was told before."""
         if self.ticket - self.durable > 1:
             return
         scribes, self._scribes = self._scribes, {}
@@ -206,7 +214,6 @@ class Commits:
         for batch in batches[:-1]:
             self._store.submit(batch)
         self._store.submit(batches[-1], self._on_durable)
-        self._store.flush()
 
     def _finish(self) -> None:
         """The commit that runs has been done."""

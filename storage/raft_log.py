@@ -37,12 +37,24 @@ class RaftLog:
     """The log store of a node.  Used from the thread that uses the store."""
 
     __slots__ = (
-        "_durable", "_groups", "_leftovers", "_lost", "_room_bytes_min", "_store", "on_durable",
+        "_durable", "_flush", "_groups", "_leftovers", "_lost", "_room_bytes_min", "_store",
+        "on_durable",
     )  # fmt: skip
 
-    def __init__(self, store: Store, *, room_bytes_min: int = ROOM_BYTES_MIN) -> None:
-        """`load` must follow."""
+    def __init__(
+        self,
+        store: Store,
+        *,
+        flush: Callable[[], object] | None = None,
+        room_bytes_min: int = ROOM_BYTES_MIN,
+    ) -> None:
+        """`load` must follow.
+
+        `flush` has the store flushed before the turn ends, so that others can write with the same
+        commit; if it is not given that is done at once.
+        """
         self._store = store
+        self._flush = store.flush if flush is None else flush
         self._room_bytes_min = room_bytes_min
         self._groups: dict[GroupId, Head] = {}
         self._lost: dict[GroupId, Batch] = {}
@@ -82,7 +94,7 @@ class RaftLog:
                 self._write(batch, write, persist.token)
         token = persist.token
         self._store.submit(batch, lambda: self._finish(token))
-        self._store.flush()
+        self._flush()
 
     def _write(self, batch: Batch, write: Write, token: int) -> None:
         if write.created_as is not None:

@@ -101,11 +101,14 @@ class Store:
             self._writer.start(work)
 
     def collect(self) -> None:
-        """Take the result of a commit; begin the next, then tell whose batches are durable."""
+        """Take the result of a commit, tell whose batches are durable, and begin the next.
+
+        In this order, so that one commit has what all of them write next: those who hold theirs
+        back while a commit runs would else miss every second one.
+        """
         if (result := self._writer.take()) is not None:
-            durable = self._finish(result)
+            self._tell(self._finish(result))
             self.flush()
-            self._tell(durable)
 
     def close(self) -> None:
         """Make durable what was submitted, and let go of the directory.  Waits for the disk."""

@@ -227,3 +227,35 @@ def test_what_is_to_be_recorded_while_something_is_gets_another_turn(broker: Bro
     broker.turn.touch_record()
     assert (broker.loop.go_on(), broker.loop.go_on(), broker.loop.go_on()) == (1, 1, 0)
     assert len(recorded) == 2
+
+
+def test_consensus_has_its_turn_before_what_it_writes_is_recorded(broker: Broker) -> None:
+    done: list[str] = []
+
+    def consensus() -> None:
+        done.append("consensus")
+        broker.turn.touch_record()
+        if len(done) < 3:
+            broker.turn.touch_consensus()
+
+    broker.turn.consensus = consensus
+    broker.turn.record = lambda: done.append("record")
+    broker.turn.touch_record()
+    broker.turn.touch_consensus()
+    assert (broker.loop.go_on(), broker.loop.go_on(), broker.loop.go_on()) == (1, 1, 0)
+    assert done == ["consensus", "record"] * 2
+
+
+def test_consensus_that_fails_ends_the_node() -> None:
+    loop, fatal = Loop(), list[Exception]()
+    turn = Turn(loop.call_soon, fatal.append)
+    failure = ValueError("a log that does not fit")
+
+    def consensus() -> None:
+        raise failure
+
+    turn.consensus = consensus
+    assert turn.begin()
+    turn.touch_consensus()
+    turn.end()
+    assert fatal == [failure]

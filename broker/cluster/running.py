@@ -1,0 +1,121 @@
+"""The host of a node in its event loop: turns with everybody else's, one commit for all.
+
+    frames, commits, timers --> RaftHost.feed --> Turn: queues pumped, consensus, record --> store
+
+The host's turn is a part of the node's `Turn`, after the queues, so that what they propose is in
+it, and before the commit begins, so that journals on this disk and logs of Raft share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.host import Ports, RaftHost
+from fluffle.broker.cluster.ports import FrameKind, Links, Owner
+from fluffle.broker.cluster.settings import HostSettings
+from fluffle.broker.cluster.switch import Switch
+from fluffle.broker.turn import Turn, nothing
+from fluffle.raft.config import NodeId
+from fluffle.raft.multiraft import MultiRaft
+from fluffle.raft.records import Chance, GroupId
+from fluffle.raft.tuning import Tuning
+from fluffle.storage.raft_log import RaftLog
+from fluffle.storage.store import Store
+
+
+class Identity(NamedTuple):
+    """Who a node is, in this life of its process."""
+
+    node: NodeId
+    boot: int
+    """Greater than at any earlier start, and on disk already."""
+    chance: Chance
+
+
+class Surroundings(NamedTuple):
+    """What a host shares with the rest of its node."""
+
+    store: Store
+    turn: Turn
+    """Its `record` must flush the store, as that of `Commits` does."""
+    links: Links
+    owner: Owner
+    clock: Clock
+    call_soon: Callable[[Callable[[], None]], object]
+    call_later: Callable[[float, Callable[[], None]], object]
+    """Seconds.  As those of the loop."""
+    on_fatal: Callable[[Exception], None]
+
+
+class LoopSchedule:
+    """A `Schedule` of the loop that a node runs in."""
+
+    __slots__ = ("_around", "host")
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self.host: RaftHost | None = None
+        """Set before anything is asked for; None again when it has stopped."""
+
+    def now_ms(self) -> int:
+        return self._around.clock.now_ms()
+
+    def turn_soon(self) -> None:
+        self._around.turn.touch_consensus()
+
+    def work_soon(self) -> None:
+        self._around.call_soon(self._work)
+
+    def wake_at(self, at_ms: int) -> None:
+        delay_s = max(0, at_ms - self.now_ms()) / 1_000
+        self._around.call_later(delay_s, lambda: self._wake(at_ms))
+
+    def _work(self) -> None:
+        if self.host is not None:
+            self.host.work()
+
+    def _wake(self, at_ms: int) -> None:
+        if self.host is None:
+            return
+        if self.now_ms() < at_ms:
+            self.wake_at(at_ms)  # the loop's clock is a little ahead of ours
+        else:
+            self.host.wake(at_ms)
+
+
+class RunningHost:
+    """A `RaftHost` with all its ports connected.  `start`, then the links may open."""
+
+    __slots__ = ("_schedule", "_turn", "host", "switch")
+
+    def __init__(
+        self,
+        identity: Identity,
+        around: Surroundings,
+        *,
+        tuning: Tuning | None = None,
+        settings: HostSettings | None = None,
+    ) -> None:
+        self._turn = around.turn
+        self._schedule = schedule = LoopSchedule(around)
+        multi = MultiRaft(identity.node, identity.boot, tuning or Tuning(), identity.chance)
+        log = RaftLog(around.store, flush=around.turn.touch_record)
+        ports = Ports(log, around.links, schedule, around.owner, around.on_fatal)
+        self.host = RaftHost(multi, ports, settings or HostSettings())
+        schedule.host = self.host
+        self.switch = Switch(around.links, around.owner.refused)
+        self.switch.takers[FrameKind.CONSENSUS] = self.host.receive
+        self.switch.link_listeners.append(self.host.link_changed)
+
+    def start(self) -> list[GroupId]:
+        """Take up what is on disk: see `RaftHost.start`."""
+        self._turn.consensus = self.host.turn
+        return self.host.start()
+
+    def stop(self) -> None:
+        """Before the store is closed, which makes durable what was submitted."""
+        self._schedule.host = None
+        self._turn.consensus = nothing
+        self.host.stop()

@@ -1,0 +1,38 @@
+"""Who gets which frame: links know no kinds, and those behind them see only their own.
+
+Frames of a kind that nobody takes come from a node of a later version, and are dropped with a word
+to `refused`.
+"""
+
+from collections.abc import Callable
+
+from fluffle.broker.cluster.ports import FrameKind, Links, OnLink
+from fluffle.raft.config import NodeId
+
+OnPayload = Callable[[NodeId, bytes], None]
+
+
+class Switch:
+    """Takes the two hooks of a node's links, and passes on."""
+
+    __slots__ = ("_refused", "link_listeners", "takers")
+
+    def __init__(self, links: Links, refused: Callable[[NodeId, str], None]) -> None:
+        self._refused = refused
+        self.takers: dict[FrameKind, OnPayload] = {}
+        """Whoever takes a kind adds itself before the links open."""
+        self.link_listeners: list[OnLink] = []
+        """Told in this order."""
+        links.on_frame = self._on_frame
+        links.on_link = self._on_link
+
+    def _on_frame(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
+        taker = self.takers.get(kind)
+        if taker is None:
+            self._refused(node, f"nobody takes frames of kind {kind:d}")
+        else:
+            taker(node, payload)
+
+    def _on_link(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        for listener in self.link_listeners:
+            listener(node, is_up)
