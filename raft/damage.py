@@ -31,6 +31,23 @@ class Repair:
         """What is damaged and will not be, once the snapshot under way to the disk is there."""
 
 
+def resume(state: State, quarantine: Quarantine) -> None:
+    """What is damaged at the start, or was before it and is not known to be mended.
+
+    It may have been mended, and more acknowledged since, but for the write that says so.  That is
+    on disk now, so everything there is to be durable again.  If some of it is of a later term than
+    the damage, its leader had all that was worth keeping from before.
+    """
+    log = state.log
+    if log.last_term > quarantine.term:
+        quarantine = quarantine._replace(last=log.last_index, term=log.last_term)
+    else:
+        quarantine = quarantine._replace(last=max(quarantine.last, log.last_index))
+    state.quarantine, state.repair = quarantine, Repair()
+    # Before anything is sent again: afterwards the damage could not be found any more.
+    state.pending().quarantine = quarantine
+
+
 def found(state: State, index: int) -> None:
     """What is at `index` cannot be read."""
     before = state.quarantine
@@ -67,9 +84,14 @@ def flush(state: State) -> None:
         repair.cut_at = quarantine.first
         cut(state, quarantine.first)
     if is_repaired(state):
-        state.quarantine = state.repair = None
-        state.pending().quarantine = None
-        state.pending().is_repaired = True
+        end(state)
+
+
+def end(state: State) -> None:
+    """It is a member in good order again."""
+    state.quarantine = state.repair = None
+    state.pending().quarantine = None
+    state.pending().is_repaired = True
 
 
 def cut(state: State, first: int) -> None:
@@ -94,8 +116,11 @@ def on_installed(state: State) -> None:
     if quarantine is None or repair is None:
         return
     if quarantine == repair.mending:
-        first, last = max(quarantine.first, floor + 1), max(quarantine.last, floor)
-        state.quarantine = Quarantine(first, last, quarantine.term, needs_snapshot=False)
+        if quarantine.last <= floor:
+            end(state)  # what was written since is sound, and stays
+            return
+        first = max(quarantine.first, floor + 1)
+        state.quarantine = Quarantine(first, quarantine.last, quarantine.term, needs_snapshot=False)
         state.pending().quarantine = state.quarantine
     repair.mending = None
 

@@ -51,11 +51,8 @@ class MultiRaft:
             state = State(self._node, found.group, me, log, found.hard_state)
             for entry in found.configs:
                 state.configs.append(entry.index, Config.decode(entry.payload))
-            state.quarantine = found.quarantine
             if found.quarantine is not None:
-                # Before anything is sent again: afterwards the damage could not be found any more.
-                state.pending().quarantine = found.quarantine
-                state.repair = damage.Repair()
+                damage.resume(state, found.quarantine)
             if found.staged is not None:
                 state.receiver = receiving.resume(found.staged)
                 if found.quarantine is not None:

@@ -69,6 +69,33 @@ def test_what_a_snapshot_mends_is_acknowledged_once_it_is_on_disk() -> None:
     assert not c.status().is_quarantined
 
 
+def test_what_was_written_behind_the_damage_since_is_kept_by_the_snapshot_that_mends_it() -> None:
+    """It is sound, so it need not come again, nor leave the disk for that."""
+    cluster = Cluster()
+    cluster.create()
+    cluster.elect("a")
+    cluster.propose("two", "three")
+    cluster.advance(500)
+    for name in "ac":
+        cluster[name].snapshot()
+    cluster.settle()
+    c = cluster["c"]
+    c.disk.groups[GROUP].damaged.add(2)
+    c.do(lambda: c.group().damaged(2))
+    cluster.propose("four")
+    truncated: list[int | None] = []
+
+    def see(host: Host, output: Output) -> None:
+        if host is c and output.persist is not None:
+            truncated.extend(write.truncate_from for write in output.persist.writes)
+
+    cluster.on_output = see
+    cluster.advance(3_000)
+    assert not c.status().is_quarantined
+    assert cluster.data("c") == ["two", "three", "four"]
+    assert set(truncated) == {None}
+
+
 def test_what_is_damaged_is_asked_for_though_nobody_says_anything() -> None:
     """An idle leader sends nothing that an answer could be given to."""
     cluster = Cluster()
