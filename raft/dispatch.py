@@ -71,8 +71,6 @@ HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
 
 def step(state: State, node: NodeId, message: GroupMessage) -> None:
     """Take a message of this group that came from `node`, for this incarnation."""
-    if not is_of_known_incarnation(state, node, message):
-        return
     kind = type(message)
     handler = ANY_ROLE.get(kind)
     if handler is not None:
@@ -86,12 +84,6 @@ def step(state: State, node: NodeId, message: GroupMessage) -> None:
     handler = HANDLERS[state.role].get(kind)
     if handler is not None:
         handler(state, node, message)
-
-
-def is_of_known_incarnation(state: State, node: NodeId, message: GroupMessage) -> bool:
-    """What an earlier incarnation of a member says is void; a later one we may not know yet."""
-    member = state.configs.active.member_on(node)
-    return member is None or member.incarnation <= message.sender
 
 
 def is_proposed_term(message: GroupMessage) -> bool:
