@@ -18,6 +18,7 @@ suspect a b, trust a b      the link from a to b goes down, comes up
 transfer a b                a hands over to b
 change a add|promote|remove d
 join d 2                    d becomes the member of incarnation 2, with nothing
+delete a                    a has the group no more
 snapshot a [dead 1 2 ...]   of all that a has applied
 damage a 3                  the entry at index 3 of a's disk cannot be read any more
 load a                      a notices damage, as it reads what is applied from its disk again
@@ -235,6 +236,9 @@ class Scenario:
         if GROUP in host.raft:
             host.do(lambda: host.raft.delete(GROUP))
         host.do(lambda: host.raft.create(GROUP, int(incarnation), Config()))
+
+    def on_delete(self, name: str) -> None:
+        self.host(name).do(lambda: self.host(name).raft.delete(GROUP))
 
     def on_snapshot(self, name: str, *dead: str) -> None:
         self.host(name).snapshot(dead=map(int, dead[1:]))
