@@ -66,6 +66,7 @@ def heal(cluster: Cluster) -> None:
     for a, b in pairs(cluster):
         cluster.network.mend(a, b)
         cluster.network.slow(a, b, 0)
+        cluster.network.release(a, b)
     for name, machine in cluster.machines.items():
         machine.disk.has_room = True
         machine.disk.fails_next = False
@@ -222,6 +223,20 @@ def slow(cluster: Cluster, chance: Random) -> Undo:
     return undo
 
 
+def hold(cluster: Cluster, chance: Random) -> Undo:
+    """Some frames come long after those that were sent later: news of another time."""
+    ways = chance.sample(pairs(cluster), chance.randint(1, len(cluster.names)))
+    share = chance.choice((0.1, 0.5))
+    for a, b in ways:
+        cluster.network.hold(a, b, share)
+
+    def undo() -> None:
+        for a, b in ways:
+            cluster.network.release(a, b)
+
+    return undo
+
+
 def reset(cluster: Cluster, chance: Random) -> None:
     for a, b in chance.sample(pairs(cluster), chance.randint(1, len(cluster.names))):
         cluster.network.reset(a, b)
@@ -263,12 +278,38 @@ def full_disk(cluster: Cluster, chance: Random) -> Undo:
 
 
 def flip(cluster: Cluster, chance: Random) -> Undo | None:
-    """Bits flip in some entries of one group, or in the state of its snapshot, or in its head."""
+    """It is found by who reads it first; or by a start, at the end."""
     name = chance.choice(cluster.names)
+    if not flip_bits(cluster, chance, name):
+        return None
+
+    def undo() -> None:
+        if cluster.machines[name].has_damage:
+            restart(cluster, name)
+
+    return undo
+
+
+def relapse(cluster: Cluster, chance: Random) -> Undo | None:
+    """A start finds the damage, and the process dies again, maybe before it is mended."""
+    name = chance.choice(cluster.names)
+    if not flip_bits(cluster, chance, name):
+        return None
+    restart(cluster, name)
+    return lambda: restart(cluster, name)
+
+
+def restart(cluster: Cluster, name: NodeId) -> None:
+    cluster.kill(name, is_silent=False)
+    cluster.start(name)
+
+
+def flip_bits(cluster: Cluster, chance: Random, name: NodeId) -> bool:
+    """In some entries of one group, or in the state of its snapshot, or in its head."""
     machine = cluster.machines[name]
     images = machine.disk.image.groups
     if not images or not may_be_hurt(cluster, name):
-        return None
+        return False
     group = chance.choice(sorted(images))
     image = images[group]
     machine.is_hurt = True
@@ -280,13 +321,7 @@ def flip(cluster: Cluster, chance: Random) -> Undo | None:
     elif image.entries:
         count = chance.randint(1, min(3, len(image.entries)))
         image.damaged.update(chance.sample(sorted(image.entries), count))
-
-    def undo() -> None:
-        if machine.has_damage:
-            cluster.kill(name, is_silent=False)
-            cluster.start(name)
-
-    return undo
+    return True
 
 
 def wipe(cluster: Cluster, chance: Random) -> Undo | None:
@@ -371,12 +406,14 @@ KINDS: dict[str, Callable[[Cluster, Random], Undo | None]] = {
     "ring": ring,
     "one way": one_way,
     "slow": slow,
+    "hold": hold,
     "reset": reset,
     "stall": stall,
     "slow disk": slow_disk,
     "failing disk": failing_disk,
     "full disk": full_disk,
     "flip": flip,
+    "relapse": relapse,
     "wipe": wipe,
     "go back": go_back,
 }

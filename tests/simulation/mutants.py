@@ -264,15 +264,15 @@ MUTANTS = [
     Mutant(
         "M31b",
         "damage found at the start is forgotten by the next",
-        "raft.multiraft:MultiRaft.load",
-        "state.pending().quarantine = found.quarantine",
+        "raft.damage:resume",
+        "state.pending().quarantine = quarantine",
         "pass",
     ),
     Mutant(
         "M35",
-        "an earlier incarnation of a member is heard",
-        "raft.dispatch:is_of_known_incarnation",
-        "member.incarnation <= message.sender",
+        "what an earlier incarnation of a member has counts for the present one",
+        "raft.peers:peer_of",
+        "peer is not None and peer.member.incarnation == incarnation",
         "True",
     ),
     Mutant(
@@ -339,5 +339,12 @@ MUTANTS = [
         "broker.cluster.codec:_entry",
         "Entry(index, term, kind, payload)",
         "Entry(index, 1, kind, payload)",
+    ),
+    Mutant(
+        "M47",
+        "once mended, only what was damaged is to be kept after a crash",
+        "raft.damage:resume",
+        "quarantine._replace(last=max(quarantine.last, log.last_index))",
+        "quarantine",
     ),
 ]

@@ -42,10 +42,14 @@ class NetworkProfile:
         return replace(self, loss=0.0, repeats=0.0, tail=0.0, bytes_per_ms=0)
 
 
+Held = tuple[NodeId, NodeId, bytes, tuple[int, int], int]
+"""A frame, as `_arrive` takes it."""
+
+
 class Way:
     """One direction of a link."""
 
-    __slots__ = ("arrives_us", "free_us", "generation", "is_cut", "slow_us")
+    __slots__ = ("arrives_us", "free_us", "generation", "held", "held_share", "is_cut", "slow_us")
 
     def __init__(self) -> None:
         self.is_cut = False
@@ -58,6 +62,9 @@ class Way:
         """When the last frame arrives: in a stream none comes before it."""
         self.generation = 0
         """Streams: frames of an earlier one were lost when the link was reset."""
+        self.held_share = 0.0
+        """Datagrams: chance of a frame to be held back."""
+        self.held: list[Held] = []
 
 
 class SimNetwork:
@@ -116,11 +123,14 @@ class SimNetwork:
             if profile.is_stream and not way.is_cut:
                 self._reset(sender, receiver)
             return
+        boots = self._boots[sender], self._boots[receiver]
+        args = (sender, receiver, frame, boots, way.generation)
+        if way.held_share and chance.random() < way.held_share:
+            way.held.append(args)
+            return
         arrives_us = self._clockwork.now_us + self._delay_us(way, len(frame))
         if profile.is_stream:
             arrives_us = way.arrives_us = max(arrives_us, way.arrives_us)
-        boots = self._boots[sender], self._boots[receiver]
-        args = (sender, receiver, frame, boots, way.generation)
         self._clockwork.at(arrives_us, self._arrive, *args)
         if profile.repeats and not profile.is_stream and chance.random() < profile.repeats:
             late_us = profile.late_us if chance.random() < 0.1 else profile.tail_us
@@ -139,6 +149,20 @@ class SimNetwork:
 
     def slow(self, sender: NodeId, receiver: NodeId, slow_us: int) -> None:
         self._ways[sender, receiver].slow_us = slow_us
+
+    def hold(self, sender: NodeId, receiver: NodeId, share: float) -> None:
+        """Datagrams: some of what is sent lies somewhere until `release`, the rest arrives."""
+        if not self.profile.is_stream:
+            self._ways[sender, receiver].held_share = share
+
+    def release(self, sender: NodeId, receiver: NodeId) -> None:
+        """What was held back comes after all, in any order."""
+        way = self._ways[sender, receiver]
+        way.held_share = 0.0
+        held, way.held = way.held, []
+        for args in held:
+            arrives_us = self._clockwork.now_us + self._delay_us(way, len(args[2]))
+            self._clockwork.at(arrives_us, self._arrive, *args)
 
     def reset(self, a: NodeId, b: NodeId) -> None:
         """The connection breaks, and is made again if it can be."""

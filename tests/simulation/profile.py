@@ -68,6 +68,7 @@ def draw_workload(chance: Random, node_count: int) -> WorkloadProfile:
         "transfer": chance.choice((0.0, 0.0, 0.1, 1.0)),
         "compact": chance.choice((0.0, 0.3, 1.0, 3.0)),
         "move": chance.choice((0.0, 0.0, 0.1, 0.5)),
+        "rejoin": chance.choice((0.0, 0.0, 0.1, 0.5)),
         "begin": chance.choice((0.0, 0.0, 0.1)),
         "end": chance.choice((0.0, 0.0, 0.05)),
     }

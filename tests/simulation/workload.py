@@ -274,6 +274,16 @@ def move(workload: Workload) -> None:
         spec.wanted.discard(chance.choice(sorted(spec.wanted)))
 
 
+def rejoin(workload: Workload) -> None:
+    """A member leaves, and is wanted again before long: it comes back as another incarnation."""
+    spec, chance = workload.some_group(), workload._chance
+    if spec is None or len(spec.wanted) == 1:
+        return
+    node = chance.choice(sorted(spec.wanted))
+    spec.wanted.discard(node)
+    workload._cluster.clockwork.after(int(SECOND_US * chance.random()), spec.wanted.add, node)
+
+
 def begin_group(workload: Workload) -> None:
     if len(workload._cluster.registry.living()) < 8:
         workload.create()
@@ -292,6 +302,7 @@ KINDS: dict[str, Callable[[Workload], None]] = {
     "transfer": transfer,
     "compact": compact,
     "move": move,
+    "rejoin": rejoin,
     "begin": begin_group,
     "end": end_group,
 }

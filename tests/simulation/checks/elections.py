@@ -12,6 +12,7 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import RoleChange
+from fluffle.raft.records import GroupId
 from tests.simulation.facts import Facts, Replica, Stored, Violation
 from tests.simulation.watch import Watch
 
@@ -81,38 +82,43 @@ class Elections:
 
     def leads(self, node: NodeId, receiver: NodeId, request: AppendRequest) -> None:
         """1: only the leader of a term sends appends of that term."""
-        leader = self._facts.group(request.group).leaders.get(request.term)
+        leaders = self._facts.group(request.group).leaders
+        if request.term not in leaders:
+            # Elected and deposed in one turn: nobody was told, but it has spoken meanwhile.
+            replica = self._facts.replicas[node][request.group]
+            self._elect(replica, request.group, request.term, replica.config_before)
+        leader = leaders[request.term]
         if leader != Member(node, request.sender):
             raise Violation(f"inv 1: {leader} was elected, but {node} sends {request}")
 
     def elected(self, node: NodeId, replica: Replica, change: RoleChange) -> None:
-        facts = self._facts.group(change.group)
-        member = replica.member
-        other = facts.leaders.setdefault(change.term, member)
+        self._elect(replica, change.group, change.term, replica.log.config)
+
+    def _elect(self, replica: Replica, group: GroupId, term: int, config: Config) -> None:
+        """1, 6, 16: the only one, by the votes of voters, with everything that is committed."""
+        facts, member = self._facts.group(group), replica.member
+        other = facts.leaders.setdefault(term, member)
         if other != member:
-            raise Violation(
-                f"inv 1: {other} and {member} lead term {change.term} of group {change.group}"
-            )
-        granted = facts.grants.get((change.term, member), set())
-        if facts.votes.get((member, change.term)) == member:
+            raise Violation(f"inv 1: {other} and {member} lead term {term} of group {group}")
+        granted = facts.grants.get((term, member), set())
+        if facts.votes.get((member, term)) == member:
             granted = granted | {member}
-        config = replica.log.config
         # One whose removal is not committed may have to lead, by others' votes (thesis §4.2.2).
         may_lead = any(member in config.voters for _, config in replica.log.configs)
         if not may_lead or not has_majority(config, granted):
             raise Violation(
-                f"inv 16: {member} leads term {change.term} of group {change.group} by the votes "
+                f"inv 16: {member} leads term {term} of group {group} by the votes "
                 f"of {sorted(granted)}, of {config}"
             )
         # Of earlier terms, that is: a majority may have gone on to a later one meanwhile.
-        commit = bisect_left(facts.committed, change.term) - 1
+        commit = bisect_left(facts.committed, term) - 1
         if commit > 0 and not replica.log.holds(commit, facts.committed[commit]):
             raise Violation(
-                f"inv 6: {member} leads term {change.term} of group {change.group} without entry "
+                f"inv 6: {member} leads term {term} of group {group} without entry "
                 f"{commit} of term {facts.committed[commit]}, which is committed"
             )
 
-    def _is_quarantined(self, group: int, node: NodeId) -> bool:
+    def _is_quarantined(self, group: GroupId, node: NodeId) -> bool:
         stored = self._facts.stored[node].get(group)
         return stored is not None and stored.quarantine is not None
 

@@ -33,16 +33,17 @@ class Logs:
             raise Violation(f"inv 8: {node} makes a snapshot of what it has not applied: {write}")
 
     def _truncated(self, node: NodeId, replica: Replica, first: int, write: Write) -> None:
-        """5: a leader keeps what it has.  8: what is committed stays, but for repairs."""
+        """5: a leader keeps what it has.  8: what is committed stays, whether this node knows that
+        it is or not; but for repairs, of which its disk knows before."""
         if replica.role is Role.LEADER and replica.term == self._term(node, write):
             raise Violation(f"inv 5: {node} leads and truncates from {first}: group {write.group}")
-        stored = self._facts.stored[node].get(write.group)
-        is_mended = write.install is not None or (
-            stored is not None and stored.quarantine is not None
-        )
-        if first <= replica.commit and not is_mended:
+        if write.install is not None or replica.is_quarantined:
+            return
+        facts = self._facts.group(write.group)
+        is_committed = first <= facts.commit and replica.log.holds(first, facts.committed[first])
+        if is_committed or first <= replica.commit:
             raise Violation(
-                f"inv 8: {node} truncates from {first}, commit {replica.commit}: {write.group}"
+                f"inv 8: {node} truncates from {first}, commit {facts.commit}: {write.group}"
             )
 
     def _term(self, node: NodeId, write: Write) -> int:
