@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import NamedTuple
 
+from fluffle.broker.queues.bits import comb
+
 COMPACT_ENTRIES = 512
 """Entries that are dead are swept out once there are so many, and they are half."""
 
@@ -119,7 +121,7 @@ class Entries:
             assert lowest < first + count, f"message {lowest} is in no entry"
             stop = bisect_left(sequences, first + count, start)
             if step:
-                bits = _comb(stop - start, step) << (lowest - first)
+                bits = comb(stop - start, step) << (lowest - first)
             else:
                 bits = sum(1 << (sequence - first) for sequence in sequences[start:stop])
             found.append((first, bits))
@@ -132,10 +134,3 @@ class Entries:
             self._firsts = array("Q", compress(self._firsts, self._counts))
             self._counts = array("L", filter(None, self._counts))
             self._dead = 0
-
-
-def _comb(count: int, step: int) -> int:
-    """A number with `count` bits, `step` apart, from bit 0 on."""
-    if step == 1:
-        return (1 << count) - 1
-    return ((1 << count * step) - 1) // ((1 << step) - 1)

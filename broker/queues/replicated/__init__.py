@@ -1,0 +1,1 @@
+"""What the members of a replicated queue agree on: facts, their bytes, and what they amount to."""

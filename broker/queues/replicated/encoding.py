@@ -1,0 +1,219 @@
+"""An entry of a replicated queue's log: the facts of one turn of its leader, as bytes.
+
+    facts     kind:1  version:1  stamp:8  revision:8  facts_bytes:4
+              [[number of its kind, field, field, ...], ...]    msgpack; runs: first, step, count
+              messages, if there are any: see `messages`
+
+    bodies    kind:1  version:1  count:4  (sequence number:8) x count
+              messages
+
+The first is made once, by the leader, and is the same on each wire and each disk.  The second is
+what a member makes of one that it has applied long ago, when most of its messages are dead.
+
+Decoding believes nothing: what is not exactly an entry raises `Unfit`.  Whoever changes the form,
+or adds a kind of fact, raises the version, and writes it only when every member has announced it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from operator import attrgetter
+from struct import Struct, pack, unpack_from
+from struct import error as StructError  # noqa: N812  it is an exception
+from typing import Any, cast, get_type_hints
+
+import msgpack
+
+from fluffle.broker.queues.replicated import messages
+from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.replicated.facts import KINDS, ConsumerAttached, Fact, How, Reason
+from fluffle.broker.queues.replicated.messages import Enqueued, Stored
+
+VERSION = 1
+
+FACTS, BODIES = 1, 2
+HEAD = Struct(">BBQQI")
+BODIES_HEAD = Struct(">BBI")
+SEQUENCE_BYTES = 8
+
+NUMBER_MAX = 2**63 - 1
+NUMBER_MIN: Mapping[type[Fact], int] = {ConsumerAttached: -(2**31)}
+"""Nothing is below zero but the priorities of consumers."""
+
+
+@dataclass(slots=True)
+class FactBatch:
+    """All that one entry says, in order; new messages come first."""
+
+    stamp_ms: int
+    """Queue time: never less than in the entry before."""
+    revision: int
+    """Of the specification that the leader decided by."""
+    facts: list[Fact]
+    enqueued: Enqueued | None = None
+
+
+class _Layout:
+    """How the fields of one kind of fact are written and read."""
+
+    __slots__ = ("enums", "get", "holders_at", "kind", "lowest", "number", "runs_at", "types")
+
+    def __init__(self, number: int, kind: type[Fact]) -> None:
+        hints = list(get_type_hints(kind).values())
+        self.number = number
+        self.kind = kind
+        self.get = attrgetter(*(field.name for field in fields(kind)))
+        self.types = [_type_on_wire(hint) for hint in hints]
+        self.runs_at = hints.index(list[range]) if list[range] in hints else None
+        self.holders_at = hints.index(list[int]) if list[int] in hints else None
+        self.enums = [(at, hint) for at, hint in enumerate(hints) if hint in (Reason, How)]
+        self.lowest = NUMBER_MIN.get(kind, 0)
+
+    def row(self, fact: Fact) -> list[Any]:
+        values = self.get(fact)
+        if len(self.types) == 1:
+            values = (values,)
+        row = [self.number, *values]
+        if self.runs_at is not None:
+            row[self.runs_at + 1] = _pack_runs(row[self.runs_at + 1])
+        return row
+
+    def fact(self, values: list[Any]) -> Fact:
+        """Raises `Unfit`, or `ValueError` for a number that is no member of an enumeration."""
+        if list(map(type, values)) != self.types:
+            raise Unfit(f"the fields of a {self.kind.__name__} are others")
+        numbers = [value for value in values if type(value) is int]
+        if numbers and not self.lowest <= min(numbers) <= max(numbers) <= NUMBER_MAX:
+            raise Unfit(f"a {self.kind.__name__} with a number that none is")
+        for at, enumeration in self.enums:
+            values[at] = enumeration(values[at])
+        if self.runs_at is not None:
+            values[self.runs_at] = _unpack_runs(values[self.runs_at])
+        if self.holders_at is not None:
+            _check_holders(values[self.holders_at])
+        return self.kind(*values)
+
+
+def _type_on_wire(hint: Any) -> type:
+    if hint in (list[range], list[int]):
+        return list
+    return int if issubclass(hint, IntEnum) else cast(type, hint)
+
+
+_LAYOUTS = {kind: _Layout(number, kind) for number, kind in KINDS.items()}
+_BY_NUMBER = {layout.number: layout for layout in _LAYOUTS.values()}
+
+
+def row_of(fact: Fact) -> list[Any]:
+    """A fact as a list for msgpack."""
+    return _LAYOUTS[type(fact)].row(fact)
+
+
+def fact_of(row: object) -> Fact:
+    """The fact that `row_of` made a list of.  Raises `Unfit`."""
+    if type(row) is not list or not row or type(row[0]) is not int:
+        raise Unfit("a fact that is not a list with a number")
+    layout = _BY_NUMBER.get(row[0])
+    if layout is None:
+        raise Unfit(f"no fact has the number {row[0]}")
+    try:
+        return layout.fact(row[1:])
+    except ValueError as error:
+        raise Unfit(f"a {layout.kind.__name__} of an unknown sort: {error}") from error
+
+
+def encode(batch: FactBatch) -> bytes:
+    """An entry."""
+    rows = list(map(row_of, batch.facts))
+    facts = msgpack.packb(rows, unicode_errors="surrogateescape")
+    head = HEAD.pack(FACTS, VERSION, batch.stamp_ms, batch.revision, len(facts))
+    if batch.enqueued is None:
+        return head + cast(bytes, facts)
+    return b"".join((head, facts, *batch.enqueued.pieces))
+
+
+def decode(entry: bytes) -> FactBatch:
+    """What an entry says; what its messages are is not looked at.  Raises `Unfit`."""
+    stamp_ms, revision, facts_at, stop = _frame(entry)
+    try:
+        rows = msgpack.unpackb(entry[facts_at:stop], unicode_errors="surrogateescape")
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise Unfit(f"facts that are not msgpack: {error}") from error
+    if type(rows) is not list:
+        raise Unfit("facts that are not a list")
+    facts = list(map(fact_of, rows))
+    new = messages.look_at(entry, stop) if stop < len(entry) else None
+    return FactBatch(stamp_ms, revision, facts, new)
+
+
+def read_messages(entry: bytes) -> Stored:
+    """The messages of an entry, or what is left of it.  Raises `Unfit`."""
+    if entry[:1] != bytes((BODIES,)):
+        return messages.read(entry, _frame(entry)[-1])
+    try:
+        _kind, version, count = BODIES_HEAD.unpack_from(entry)
+        _check_version(version)
+        sequences = unpack_from(f">{count}Q", entry, BODIES_HEAD.size)
+    except StructError as error:
+        raise Unfit(f"what is left of an entry ends too soon: {error}") from error
+    stored = messages.read(entry, BODIES_HEAD.size + SEQUENCE_BYTES * count, sequences)
+    if len(stored.contents) != count:
+        raise Unfit(f"{len(stored.contents)} messages of {count}")
+    return stored
+
+
+def slim(entry: bytes, live: Iterable[range]) -> bytes:
+    """The same entry without the messages that are not in `live`; some must be.  Raises `Unfit`.
+
+    What it makes holds messages and no facts: good enough for an entry that is not applied again.
+    """
+    stored = read_messages(entry)
+    wanted = {sequence for run in live for sequence in run}
+    keep = [sequence in wanted for sequence in stored.sequences]
+    kept = [sequence for sequence in stored.sequences if sequence in wanted]
+    if not kept:
+        raise Unfit("no live message is in an entry that should have some")
+    head = BODIES_HEAD.pack(BODIES, VERSION, len(kept)) + pack(f">{len(kept)}Q", *kept)
+    return b"".join((head, *messages.packed_again(stored, keep)))
+
+
+def _frame(entry: bytes) -> tuple[int, int, int, int]:
+    """Stamp, revision, and from where to where the facts are."""
+    try:
+        kind, version, stamp_ms, revision, facts_bytes = HEAD.unpack_from(entry)
+    except StructError as error:
+        raise Unfit(f"an entry of {len(entry)} bytes") from error
+    if kind != FACTS:
+        raise Unfit(f"an entry of kind {kind}")
+    _check_version(version)
+    stop = HEAD.size + facts_bytes
+    if stop > len(entry):
+        raise Unfit(f"{facts_bytes} bytes of facts in an entry of {len(entry)}")
+    return stamp_ms, revision, HEAD.size, stop
+
+
+def _check_version(version: int) -> None:
+    if version != VERSION:
+        raise Unfit(f"an entry of version {version}; this one reads {VERSION}")
+
+
+def _pack_runs(runs: list[range]) -> list[int]:
+    return [number for run in runs for number in (run.start, run.step, len(run))]
+
+
+def _unpack_runs(numbers: list[Any]) -> list[range]:
+    if len(numbers) % 3 or not numbers or not all(type(number) is int for number in numbers):
+        raise Unfit("runs that are not three numbers each")
+    runs = []
+    for first, step, count in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+        if first < 1 or step < 1 or count < 1 or first + step * count > NUMBER_MAX:
+            raise Unfit(f"a run of {count} messages from {first} on by steps of {step}")
+        runs.append(range(first, first + step * count, step))
+    return runs
+
+
+def _check_holders(holders: list[Any]) -> None:
+    if not holders or not all(type(key) is int and key > 0 for key in holders):
+        raise Unfit("holders that are not keys")

@@ -1,0 +1,240 @@
+"""Which entry of the log holds which messages, and how many of them are ready, live or dead.
+
+    first   index   count   ready   live   mean size   priority   expiry         41 bytes an entry
+    1       7       100     0       3      1,040       4          0
+    101     9       1       1       1      52          4          0
+
+Entries rise by sequence number and by index alike.  A message is *ready* if it has never left the
+queue's hands, and *live* until it is gone for good; where it is in between is not known here.
+Which of an entry are ready is a number with a bit for each, and only while some are and some not.
+
+A message counts with the mean size of those it came with: no size is kept for each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import compress
+from operator import mul
+from re import finditer
+from typing import NamedTuple
+
+from fluffle.broker.queues.bits import comb
+from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.replicated.messages import Enqueued
+from fluffle.raft.ranges import Ranges
+
+COMPACT_ENTRIES = 512
+"""Entries that are dead are swept out once there are so many, and they are half."""
+
+COLUMNS = {
+    "firsts": "Q",
+    "indexes": "Q",
+    "counts": "I",
+    "ready": "I",
+    "live": "I",
+    "means": "I",
+    "priorities": "B",
+    "expiries": "Q",
+}
+"""The arrays, by their type."""
+
+
+class Each(NamedTuple):
+    """What differs from message to message of an entry."""
+
+    priorities: bytes
+    """One for each, or empty."""
+    expiries: array[int]
+    """One for each, or empty."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """An entry with live messages, as it is seen from outside."""
+
+    first: int
+    index: int
+    count: int
+    """How many it brought; its messages have consecutive numbers."""
+    ready: int
+    live: int
+    mean_bytes: int
+    priority: int
+    expires_at_ms: int
+    each: Each | None
+    """Where not all are alike."""
+
+    def priority_of(self, place: int) -> int:
+        """Of one of its messages, counted from 0."""
+        own = self.each.priorities if self.each is not None else b""
+        return own[place] if own else self.priority
+
+    def expires_at_of(self, place: int) -> int:
+        """Of one of its messages, counted from 0; 0 if it never expires."""
+        own = self.each.expiries if self.each is not None else None
+        return own[place] if own else self.expires_at_ms
+
+
+class Entries:
+    """All entries with live messages, and perhaps some dead ones that are not swept out yet."""
+
+    __slots__ = ("_dead", "content_bytes", "each", "ready_bits", "ready_count", "rows")
+
+    def __init__(self) -> None:
+        self.rows = {name: array(code) for name, code in COLUMNS.items()}
+        """Invariant: all of one length."""
+        self.each: dict[int, Each] = {}
+        """By the first number of an entry."""
+        self.ready_bits: dict[int, int] = {}
+        """By the first number of an entry of which some messages are ready and some are not."""
+        self._dead = 0
+        self.ready_count = 0
+        self.content_bytes = 0
+        """Of all live messages."""
+
+    def add(self, index: int, new: Enqueued) -> None:
+        """Messages come in at the end; all of them are ready."""
+        rows, columns = self.rows, new.columns
+        mean = new.content_bytes // new.count
+        rows["firsts"].append(new.first)
+        rows["indexes"].append(index)
+        rows["counts"].append(new.count)
+        rows["ready"].append(new.count)
+        rows["live"].append(new.count)
+        rows["means"].append(mean)
+        rows["priorities"].append(columns.priority)
+        rows["expiries"].append(columns.expires_at_ms)
+        if columns.priorities or columns.expiries:
+            self.each[new.first] = Each(columns.priorities, columns.expiries)
+        self.ready_count += new.count
+        self.content_bytes += mean * new.count
+
+    def take(self, run: range) -> None:
+        """Messages are ready no more.  Raises `Unfit` if one is not now."""
+        firsts, counts, ready = self.rows["firsts"], self.rows["counts"], self.rows["ready"]
+        for at, inside in self._spread(run):
+            wanted, there = len(inside), ready[at]
+            if wanted > there:
+                raise Unfit(f"not all messages from {firsts[at]} on are ready")
+            if wanted < counts[at]:
+                self._take_bits(firsts[at], counts[at], inside, there)
+            ready[at] = there - wanted
+        self.ready_count -= len(run)
+
+    def _take_bits(self, first: int, count: int, inside: range, there: int) -> None:
+        """Of an entry with `there` ready messages some are ready no more."""
+        bits = comb(len(inside), inside.step) << (inside.start - first)
+        now = (1 << count) - 1 if there == count else self.ready_bits.get(first, 0)
+        if bits & ~now:
+            raise Unfit(f"not all messages of {inside} are ready")
+        if len(inside) == there:
+            self.ready_bits.pop(first, None)
+        else:
+            self.ready_bits[first] = now ^ bits
+
+    def bury(self, run: range) -> list[int]:
+        """Messages that are not ready are gone; the indexes of entries of which none is left."""
+        rows = self.rows
+        live, ready = rows["live"], rows["ready"]
+        dead: list[int] = []
+        for at, inside in self._spread(run):
+            left = live[at] - len(inside)
+            if left < ready[at]:
+                raise Unfit(f"more messages of {inside} are gone than were there")
+            live[at] = left
+            self.content_bytes -= rows["means"][at] * len(inside)
+            if not left:
+                dead.append(rows["indexes"][at])
+                self.each.pop(rows["firsts"][at], None)
+        self._dead += len(dead)
+        self._sweep()
+        return dead
+
+    def _spread(self, run: range) -> Iterator[tuple[int, range]]:
+        """Where the entries of a run are, each with what it has of it.  Raises `Unfit`."""
+        firsts, counts = self.rows["firsts"], self.rows["counts"]
+        at = bisect_right(firsts, run.start) - 1
+        while run:
+            at = bisect_right(firsts, run.start, lo=max(at, 0)) - 1
+            stop = firsts[at] + counts[at] if at >= 0 else 0
+            inside = run[: -((run.start - stop) // run.step)]
+            if run.start >= stop:
+                raise Unfit(f"message {run.start} is in no entry")
+            yield at, inside
+            run = run[len(inside) :]
+            at += 1
+
+    def _sweep(self) -> None:
+        """Let go of the dead once they are many, so that each costs a constant."""
+        live = self.rows["live"]
+        if self._dead > COMPACT_ENTRIES and self._dead * 2 > len(live):
+            self.rows = self.live_rows()
+            self._dead = 0
+
+    def live_rows(self) -> dict[str, array[int]]:
+        """The arrays without what is dead."""
+        live = self.rows["live"]
+        return {
+            name: array(COLUMNS[name], compress(column, live)) for name, column in self.rows.items()
+        }
+
+    def live_indexes(self) -> Ranges:
+        """The entries of the log that are still needed."""
+        rows = self.rows
+        return Ranges.joined(
+            (index, index + 1) for index in compress(rows["indexes"], rows["live"])
+        )
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Those with live messages, in order."""
+        for first, *others in zip(*self.live_rows().values(), strict=True):
+            index, count, ready, live, mean, priority, expiry = others
+            each = self.each.get(first)
+            yield Entry(first, index, count, ready, live, mean, priority, expiry, each)
+
+    def index_of(self, sequence: int) -> int:
+        """The index of the entry that holds a message.  Raises `Unfit`."""
+        at, _inside = next(self._spread(range(sequence, sequence + 1)))
+        return self.rows["indexes"][at]
+
+    def ready_of(self, entry: Entry) -> list[range]:
+        """Which messages of an entry are ready."""
+        if entry.ready == entry.count:
+            return [range(entry.first, entry.first + entry.count)]
+        bits = f"{self.ready_bits.get(entry.first, 0):b}"[::-1]
+        found = (part.span() for part in finditer("1+", bits))
+        return [range(entry.first + start, entry.first + end) for start, end in found]
+
+    def restore(self) -> None:
+        """Begin with what was put into `rows`, `ready_bits` and `each`.  Raises `Unfit`."""
+        rows = self.rows
+        if len(set(map(len, rows.values()))) != 1:
+            raise Unfit("the columns of entries are not of one length")
+        before = Entry(0, 0, 0, 0, 0, 0, 0, 0, None)
+        partial = 0
+        for entry in self:
+            if entry.first < before.first + before.count or entry.index <= before.index:
+                raise Unfit(f"the entry of message {entry.first} is not behind the one before")
+            if not entry.ready <= entry.live <= entry.count:
+                raise Unfit(f"{entry.ready} of {entry.live} of {entry.count} messages are ready")
+            if 0 < entry.ready < entry.count:
+                self._check_bits(entry)
+                partial += 1
+            if entry.each is not None and {*map(len, entry.each)} - {0, entry.count}:
+                raise Unfit(f"the entry of message {entry.first} has more columns, or fewer")
+            before = entry
+        if partial != len(self.ready_bits) or not all(rows["live"]):
+            raise Unfit("entries are dead, or bits are those of none")
+        if sum(entry.each is not None for entry in self) != len(self.each):
+            raise Unfit("priorities or expiries are those of no entry")
+        self.ready_count = sum(rows["ready"])
+        self.content_bytes = sum(map(mul, rows["means"], rows["live"]))
+
+    def _check_bits(self, entry: Entry) -> None:
+        bits = self.ready_bits.get(entry.first, 0)
+        if bits.bit_count() != entry.ready or bits.bit_length() > entry.count:
+            raise Unfit(f"of the entry of message {entry.first} other messages are ready")

@@ -1,0 +1,342 @@
+"""What has happened to a replicated queue: facts, as its leader puts them into its log.
+
+A fact names results, never rules: which messages, by their sequence numbers, what became of them,
+and with which counts.  Whoever applies it decides nothing, so it means the same on each member.
+It is true because the leader had applied, or had itself put in front of it, all that comes before.
+
+Messages are named in runs (see `runs`).  Those of one run were in one place.  A hand-out has a
+**token**: the message, its holder, and the **ordinal**, how often it had been handed out and come
+back before; whoever ends it with another ordinal means a hand-out that has ended before.
+
+Who uses a queue has a **key**: sessions, consumers and getters, from one counter, never twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+Key: TypeAlias = int
+
+NOBODY = 0
+"""The key that nobody has."""
+
+
+class Reason(IntEnum):
+    """Why a message is not in the queue any more."""
+
+    ACKED = 0
+    HANDED_OVER = 1
+    """To somebody who does not acknowledge."""
+    PURGED = 2
+    DEAD_LETTERED = 3
+    """All that it was republished to have it."""
+    REJECTED = 4
+    EXPIRED = 5
+    MAXLEN = 6
+    DELIVERY_LIMIT = 7
+
+
+DEATHS = frozenset({Reason.REJECTED, Reason.EXPIRED, Reason.MAXLEN, Reason.DELIVERY_LIMIT})
+"""Those for which a message is dead-lettered, where there is an exchange for that."""
+
+
+class How(IntEnum):
+    """Why a message came back."""
+
+    NACKED = 0
+    """basic.nack or basic.recover."""
+    REJECTED = 1
+    """basic.reject."""
+    LOST = 2
+    """The channel, the connection or the node of its holder ended."""
+    TIMED_OUT = 3
+    """It was held for too long."""
+    SUSPECTED = 4
+    """The node of its holder could not be reached for too long."""
+    UNKNOWN = 5
+    """Its holder was not there any more when it came."""
+
+
+class SessionId(NamedTuple):
+    """A numbered stream from one life of one node to the queue."""
+
+    node: str
+    boot: int
+    nonce: int
+    """Drawn at each boot: a node that was put back to an old disk is not taken for itself."""
+    counter: int
+
+
+@dataclass(slots=True)
+class Published:
+    """Operations `first` to `first + count - 1` of a session were publishes, and are enqueued.
+
+    All of them in an entry together are as many as the messages that it enqueues.
+    """
+
+    session: Key
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Refused:
+    """Operations of a session were publishes, and the queue did not take them."""
+
+    session: Key
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Acted:
+    """Other operations of a session are done: their answer follows from what is so now."""
+
+    session: Key
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Answered:
+    """An operation of a session is done, with an answer that must be kept for it."""
+
+    session: Key
+    number: int
+    answer: int
+
+
+@dataclass(slots=True)
+class Acknowledged:
+    """The session knows the outcome of all operations below `below`; they need not be kept."""
+
+    session: Key
+    below: int
+
+
+@dataclass(slots=True)
+class SessionOpened:
+    """The first operation of a session will have the number 1."""
+
+    key: Key
+    boot: int
+    nonce: int
+    counter: int
+    node: str
+
+    @property
+    def id(self) -> SessionId:
+        return SessionId(self.node, self.boot, self.nonce, self.counter)
+
+
+@dataclass(slots=True)
+class SessionClosed:
+    """Nothing will come of it any more, and none of its consumers and getters is left."""
+
+    key: Key
+
+
+@dataclass(slots=True)
+class ConsumerAttached:
+    """A consumer takes part, behind those that were there before."""
+
+    key: Key
+    session: Key
+    channel: int
+    """Which of its node's: what ends with a channel is found by it."""
+    priority: int
+    prefetch: int
+    no_ack: bool
+    is_exclusive: bool
+    tag: str
+    arguments: bytes
+    """A field table, as on the wire."""
+
+
+@dataclass(slots=True)
+class GetterAttached:
+    """A channel may hold what basic.get gives it."""
+
+    key: Key
+    session: Key
+    channel: int
+
+
+@dataclass(slots=True)
+class Detached:
+    """A consumer or a getter gets nothing more; it is there until what it holds has left it."""
+
+    key: Key
+
+
+@dataclass(slots=True)
+class SacActive:
+    """From now on only this consumer gets messages; `NOBODY`: whoever is attached."""
+
+    key: Key
+
+
+@dataclass(slots=True)
+class HandedOut:
+    """Messages were dealt out: the first to the first holder, the second to the second, in turn.
+
+    Each is in its holder's hands until a fact says otherwise.
+    """
+
+    ordinal: int
+    holders: list[Key]
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class HandedOver:
+    """The same, to those that do not acknowledge: hand-out and settlement in one."""
+
+    ordinal: int
+    holders: list[Key]
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class Settled:
+    """A holder has acknowledged messages."""
+
+    holder: Key
+    ordinal: int
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class Returned:
+    """Messages have left their holder's hands and wait again, in this order, behind those that
+    came back before.
+
+    From now on they have `ordinal + 1` ended hand-outs.
+    """
+
+    holder: Key
+    ordinal: int
+    delivery_count: int
+    """How often handing each of them out has failed, this time included if it has."""
+    how: How
+    ready_at_ms: int
+    """They are handed out again only after a `Matured` that names them; 0: at once."""
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class Matured:
+    """Messages that came back have waited for long enough."""
+
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class Dropped:
+    """Messages are gone, for one of `DEATHS`.
+
+    Rejected ones were in a holder's hands, all others in nobody's.
+    """
+
+    reason: Reason
+    holder: Key
+    ordinal: int
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class DeadLettering:
+    """Messages are dead, and kept until they have been republished: see `Dropped`."""
+
+    reason: Reason
+    time_ms: int
+    """When they died, in queue time."""
+    holder: Key
+    ordinal: int
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class DeadLettered:
+    """All that dead messages were republished to has them, or nothing wants them."""
+
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class Purged:
+    """Messages that were in nobody's hands are gone."""
+
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class SpecChanged:
+    """The queue is declared so, or falls under other policies."""
+
+    revision: int
+    """Of the metadata that this comes from; higher than before."""
+    spec: bytes
+
+
+@dataclass(slots=True)
+class VersionAnnounced:
+    """A member can read entries up to this version of their form."""
+
+    version: int
+    member: str
+
+
+Fact: TypeAlias = (
+    Published
+    | Refused
+    | Acted
+    | Answered
+    | Acknowledged
+    | SessionOpened
+    | SessionClosed
+    | ConsumerAttached
+    | GetterAttached
+    | Detached
+    | SacActive
+    | HandedOut
+    | HandedOver
+    | Settled
+    | Returned
+    | Matured
+    | Dropped
+    | DeadLettering
+    | DeadLettered
+    | Purged
+    | SpecChanged
+    | VersionAnnounced
+)
+
+KINDS: Mapping[int, type[Fact]] = {
+    1: Published,
+    2: Refused,
+    3: Acted,
+    4: Answered,
+    5: Acknowledged,
+    6: SessionOpened,
+    7: SessionClosed,
+    8: ConsumerAttached,
+    9: GetterAttached,
+    10: Detached,
+    11: SacActive,
+    12: HandedOut,
+    13: HandedOver,
+    14: Settled,
+    15: Returned,
+    16: Matured,
+    17: Dropped,
+    18: DeadLettering,
+    19: DeadLettered,
+    20: Purged,
+    21: SpecChanged,
+    22: VersionAnnounced,
+}
+"""What is on disk for each.  Numbers are never used again; a new one needs a new version."""

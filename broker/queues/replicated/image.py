@@ -1,0 +1,88 @@
+"""The passive image: what every member of a replicated queue makes of its log.
+
+It decides nothing and costs per entry, not per message.  The engine of a leader is built from it,
+snapshots are taken of it, and it alone says which entries of the log are still needed.  Where a
+message's content is, it knows; the content itself stays in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any
+
+from fluffle.broker.queues.replicated import applying, snapshot
+from fluffle.broker.queues.replicated.encoding import decode
+from fluffle.broker.queues.replicated.entries import Entry
+from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.broker.queues.replicated.state import State
+from fluffle.raft.ranges import Ranges
+
+DIGEST_BYTES = 16
+
+SLIM_BELOW = 4
+"""An entry of which no more than one in so many messages is live is worth being made smaller."""
+
+
+class Image:
+    """The state of one queue after some entry of its log.
+
+    After `Unfit` it is worth nothing: throw it away, and quarantine the member.
+    """
+
+    __slots__ = ("_slimmed", "state")
+
+    def __init__(self, state: State | None = None) -> None:
+        self.state = state or State()
+        """To be read by whoever builds on it, and changed by entries alone."""
+        self._slimmed: dict[int, int] = {}
+        """By index: how many messages are left of an entry that this member has made smaller.  No
+        part of the state, for each member does that when it likes."""
+
+    @classmethod
+    def restored(cls, taken: bytes) -> Image:
+        """The image that a snapshot was taken of.  Raises `Unfit`."""
+        return cls(snapshot.restore(taken))
+
+    def apply(self, index: int, payload: bytes) -> list[int]:
+        """An entry, the next of the log: which entries no live message is in any more.
+
+        Entries that have brought no messages are never needed again and not among them.
+        Raises `Unfit`.
+        """
+        applying.apply(self.state, index, decode(payload))
+        dead, self.state.dead = self.state.dead, []
+        return dead
+
+    def pass_over(self, index: int) -> None:
+        """An entry of consensus itself, the next of the log.  Raises `Unfit`."""
+        applying.pass_over(self.state, index)
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        """Which entries up to here are live, and the state: all that is needed of the log."""
+        return self.state.entries.live_indexes(), snapshot.take(self.state)
+
+    def digest(self) -> bytes:
+        """Equal on all members that have applied the same entries."""
+        return blake2b(snapshot.dump(self.state), digest_size=DIGEST_BYTES).digest()
+
+    def live_of(self, entry: Entry) -> list[range]:
+        """The messages of an entry that are live, wherever they are; in no order."""
+        state, stop = self.state, entry.first + entry.count
+        held = (holder.held for holder in state.holders.values())
+        places: list[Marked[Any]] = [state.returned, state.delayed, state.pending, *held]
+        runs = [run for place in places for run in place.within(entry.first, stop)]
+        return state.entries.ready_of(entry) + runs
+
+    def worth_slimming(self) -> Iterator[tuple[int, list[range]]]:
+        """Entries most of which is dead: index, and what is live.  Looks at all entries."""
+        entries = [entry for entry in self.state.entries if entry.live < entry.count]
+        kept = {entry.index: self._slimmed.get(entry.index, entry.count) for entry in entries}
+        self._slimmed = {index: kept[index] for index in self._slimmed.keys() & kept.keys()}
+        for entry in entries:
+            if entry.live * SLIM_BELOW <= kept[entry.index]:
+                yield entry.index, self.live_of(entry)
+
+    def slimmed(self, index: int, left: int) -> None:
+        """An entry has been made smaller here; `left` messages are in it."""
+        self._slimmed[index] = left

@@ -1,0 +1,273 @@
+"""The messages of an entry as bytes, of which a member reads nothing before somebody wants them.
+
+    messages   first:8  count:4  columns_bytes:4  origin_runs:4  origins_bytes:4
+               columns    what is not as for most messages
+               origins    in runs, as in `queues/origin_runs`
+               ends       for each message:4    where its content ends, counted from the first one
+               checks     for each message:4    CRC-32 of its content, begun with that of its origin
+               contents   one after the other
+
+    column     kind:1  form:1  values             of all alike, or of each; `COUNTS`: of some
+
+Each message has a checksum of its own, beside that of the whole entry, which is the store's: so
+what is dead of an entry can be left out later, and what is left is still known to be what it was.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, compress, pairwise, repeat
+from struct import Struct, pack, unpack_from
+from struct import error as StructError  # noqa: N812  it is an exception
+from typing import NamedTuple
+from zlib import crc32
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
+from fluffle.broker.queues.replicated.errors import Unfit
+
+HEAD = Struct(">QIIII")
+COLUMN = Struct(">BB")
+NUMBER = Struct(">I")
+TIME = Struct(">Q")
+COUNTED = Struct(">III")
+
+PRIORITIES, EXPIRIES, COUNTS = 1, 2, 3
+ALL, EACH = 0, 1
+
+DEFAULT_PRIORITY = 4
+"""Of a message that names none, as in RabbitMQ's quorum queues."""
+
+
+class Counts(NamedTuple):
+    """How often a message came back: x-acquired-count and x-delivery-count."""
+
+    acquired: int
+    """Hand-outs that have ended without settling it.  The next one has this as its ordinal."""
+    failed: int
+    """Those of them that count against the delivery limit."""
+
+
+NEW = Counts(0, 0)
+
+
+@dataclass(slots=True)
+class Columns:
+    """What messages that are enqueued together have besides origins and contents."""
+
+    priority: int = DEFAULT_PRIORITY
+    """Of all of them, unless `priorities` says otherwise."""
+    priorities: bytes = b""
+    """One for each, or empty."""
+    expires_at_ms: int = 0
+    """In queue time, of all of them, unless `expiries` says otherwise; 0: never."""
+    expiries: array[int] = field(default_factory=lambda: array("Q"))
+    """One for each, or empty."""
+    counts: Mapping[int, Counts] = field(default_factory=dict)
+    """By place, from 0: of those that have come from another queue with counts."""
+
+
+@dataclass(slots=True)
+class Enqueued:
+    """New messages, at the end of the queue: the first fact of its entry, and one an entry."""
+
+    first: int
+    """Sequence number of the first."""
+    count: int
+    content_bytes: int
+    columns: Columns
+    pieces: list[bytes | memoryview]
+    """All of it, to be joined.  Nothing is copied before an entry is made of it."""
+
+
+class Stored(NamedTuple):
+    """The messages of an entry, read; one number and one origin a content."""
+
+    sequences: Sequence[int]
+    origins: list[Origin]
+    contents: list[bytes]
+
+
+def columns_of(
+    priorities: Sequence[int] = (),
+    expiries_ms: Sequence[int] = (),
+    counts: Mapping[int, Counts] | None = None,
+) -> Columns:
+    """Columns in their shortest form.  One value for each message; none at all if not given."""
+    columns = Columns(counts=counts or {})
+    if priorities:
+        columns.priority = priorities[0]
+        if priorities.count(priorities[0]) < len(priorities):
+            columns.priority, columns.priorities = DEFAULT_PRIORITY, bytes(priorities)
+    if expiries_ms:
+        columns.expires_at_ms = expiries_ms[0]
+        if expiries_ms.count(expiries_ms[0]) < len(expiries_ms):
+            columns.expires_at_ms, columns.expiries = 0, array("Q", expiries_ms)
+    return columns
+
+
+def enqueued(
+    first: int, origins: Sequence[Origin], contents: Sequence[bytes], columns: Columns | None = None
+) -> Enqueued:
+    """What a leader makes of one message or more, once, for all members.  One origin a content."""
+    columns = columns or Columns()
+    front, content_bytes = _packed(first, origins, contents, _pack_columns(columns))
+    return Enqueued(first, len(contents), content_bytes, columns, [*front, *contents])
+
+
+def _packed(
+    first: int, origins: Sequence[Origin], contents: Sequence[bytes], columns: bytes
+) -> tuple[list[bytes], int]:
+    """Everything in front of the contents, and how long these are."""
+    count = len(contents)
+    origin_pieces = pack_origins(origins)
+    names = b"".join(origin_pieces)
+    ends = list(accumulate(map(len, contents)))
+    checks = map(crc32, contents, _seeds(origins))
+    pieces = [
+        HEAD.pack(first, count, len(columns), len(origin_pieces), len(names)),
+        columns,
+        names,
+        pack(f">{2 * count}I", *ends, *checks),
+    ]
+    return pieces, ends[-1]
+
+
+def _seeds(origins: Sequence[Origin]) -> repeat[int] | list[int]:
+    """Where the checksum of each content begins."""
+    first = origins[0]
+    if origins.count(first) == len(origins):
+        return repeat(_seed(first))
+    known: dict[Origin, int] = {}
+    for origin in origins:
+        if origin not in known:
+            known[origin] = _seed(origin)
+    return [known[origin] for origin in origins]
+
+
+def _seed(origin: Origin) -> int:
+    names = f"{origin.exchange}\0{origin.routing_key}"
+    return crc32(names.encode(errors="surrogateescape"))
+
+
+def look_at(data: bytes, at: int) -> Enqueued:
+    """What of the messages at `at`, which end where `data` does, all members must know.
+
+    It costs the same however many they are.  Raises `Unfit`.
+    """
+    try:
+        first, count, columns_bytes, _runs, origins_bytes = HEAD.unpack_from(data, at)
+        columns_at = at + HEAD.size
+        ends_at = columns_at + columns_bytes + origins_bytes
+        content_bytes = NUMBER.unpack_from(data, ends_at + NUMBER.size * (count - 1))[0]
+        columns = _unpack_columns(data, columns_at, columns_at + columns_bytes, count)
+    except (StructError, ValueError, LookupError) as error:
+        raise Unfit(f"the messages of an entry cannot be found: {error!r}") from error
+    if not count or ends_at + 2 * NUMBER.size * count + content_bytes != len(data):
+        raise Unfit(f"{len(data) - at} bytes are not {count} messages of {content_bytes}")
+    return Enqueued(first, count, content_bytes, columns, [memoryview(data)[at:]])
+
+
+def read(data: bytes, at: int, sequences: Sequence[int] = ()) -> Stored:
+    """Everything of the messages at `at`; whose they are, if not consecutive.  Raises `Unfit`."""
+    try:
+        first, count, columns_bytes, runs, origins_bytes = HEAD.unpack_from(data, at)
+        if count * NUMBER.size > len(data):
+            raise Unfit(f"an entry of {len(data)} bytes is said to hold {count} messages")
+        at += HEAD.size + columns_bytes
+        origins, stop = unpack_origins(data, at, runs, count)
+        if stop != at + origins_bytes:
+            raise Unfit(f"origins of {stop - at} bytes should have {origins_bytes}")
+        numbers = unpack_from(f">{2 * count}I", data, stop)
+    except (StructError, ValueError) as error:
+        raise Unfit(f"the messages of an entry cannot be read: {error}") from error
+    begin = stop + 2 * NUMBER.size * count
+    ends, checks = numbers[:count], numbers[count:]
+    contents = [data[begin + low : begin + high] for low, high in pairwise((0, *ends))]
+    if not contents or begin + ends[-1] != len(data):
+        raise Unfit(f"{len(data) - begin} bytes of contents should be another number")
+    if tuple(map(crc32, contents, _seeds(origins))) != checks:
+        raise Unfit("the content of a message is not what it was")
+    return Stored(sequences or range(first, first + count), origins, contents)
+
+
+def packed_again(stored: Stored, keep: Sequence[bool]) -> list[bytes]:
+    """Those messages that are kept, to be joined, without their columns."""
+    origins = list(compress(stored.origins, keep))
+    contents = list(compress(stored.contents, keep))
+    pieces, _content_bytes = _packed(stored.sequences[0], origins, contents, b"")
+    return [*pieces, *contents]
+
+
+def _pack_columns(columns: Columns) -> bytes:
+    pieces: list[bytes] = []
+    if columns.priorities:
+        pieces += (COLUMN.pack(PRIORITIES, EACH), columns.priorities)
+    elif columns.priority != DEFAULT_PRIORITY:
+        pieces += (COLUMN.pack(PRIORITIES, ALL), bytes((columns.priority,)))
+    if columns.expiries:
+        pieces += (
+            COLUMN.pack(EXPIRIES, EACH),
+            pack(f">{len(columns.expiries)}Q", *columns.expiries),
+        )
+    elif columns.expires_at_ms:
+        pieces += (COLUMN.pack(EXPIRIES, ALL), TIME.pack(columns.expires_at_ms))
+    if columns.counts:
+        pieces += (COLUMN.pack(COUNTS, EACH), NUMBER.pack(len(columns.counts)))
+        pieces += (COUNTED.pack(place, *counts) for place, counts in columns.counts.items())
+    return b"".join(pieces)
+
+
+def _unpack_columns(data: bytes, at: int, stop: int, count: int) -> Columns:
+    """Raises `ValueError` or `struct.error`."""
+    columns = Columns()
+    while at < stop:
+        kind, form = COLUMN.unpack_from(data, at)
+        at = _READERS[kind, form](columns, data, at + COLUMN.size, count)
+    if at != stop:
+        raise ValueError("columns end within one")
+    return columns
+
+
+def _read_priority(columns: Columns, data: bytes, at: int, _count: int) -> int:
+    columns.priority = data[at]
+    return at + 1
+
+
+def _read_priorities(columns: Columns, data: bytes, at: int, count: int) -> int:
+    columns.priorities = data[at : at + count]
+    return at + count
+
+
+def _read_expiry(columns: Columns, data: bytes, at: int, _count: int) -> int:
+    columns.expires_at_ms = TIME.unpack_from(data, at)[0]
+    return at + TIME.size
+
+
+def _read_expiries(columns: Columns, data: bytes, at: int, count: int) -> int:
+    columns.expiries = array("Q", unpack_from(f">{count}Q", data, at))
+    return at + TIME.size * count
+
+
+def _read_counts(columns: Columns, data: bytes, at: int, count: int) -> int:
+    begin = at + NUMBER.size
+    rows_count: int = NUMBER.unpack_from(data, at)[0]
+    stop = begin + rows_count * COUNTED.size
+    if stop > len(data):
+        raise ValueError("counts end beyond the entry")
+    rows = COUNTED.iter_unpack(memoryview(data)[begin:stop])
+    columns.counts = {place: Counts(*counts) for place, *counts in rows}
+    if columns.counts and max(columns.counts) >= count:
+        raise ValueError("counts of messages that are not there")
+    return stop
+
+
+_READERS = {
+    (PRIORITIES, ALL): _read_priority,
+    (PRIORITIES, EACH): _read_priorities,
+    (EXPIRIES, ALL): _read_expiry,
+    (EXPIRIES, EACH): _read_expiries,
+    (COUNTS, EACH): _read_counts,
+}

@@ -1,0 +1,144 @@
+"""Messages by their sequence numbers, in runs: what costs per run does not cost per message.
+
+A run is a `range`, never empty, that rises: (first, step, how many).  The step is more than 1
+where messages were dealt out among several consumers.  Whatever happens to messages happens to
+runs, and a run that lies in pieces here is given in these pieces.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Generic, NamedTuple, TypeVar
+
+from fluffle.broker.queues.replicated.errors import Unfit
+
+Mark = TypeVar("Mark")
+
+
+def runs_of(sequences: Sequence[int]) -> list[range]:
+    """Any numbers as runs, in their order."""
+    if isinstance(sequences, range):
+        return [sequences] if sequences else []
+    runs: list[range] = []
+    start = 0
+    while start < len(sequences):
+        first, stop = sequences[start], start + 1
+        step = sequences[stop] - first if stop < len(sequences) else 1
+        while step > 0 and stop < len(sequences) and sequences[stop] - sequences[stop - 1] == step:
+            stop += 1
+        count = stop - start
+        runs.append(range(first, first + count * max(step, 1), max(step, 1)))
+        start = stop
+    return runs
+
+
+def dealt(run: range, place: int, count: int, dealt_before: int) -> range:
+    """What the one at `place` of `count` gets of a run that is dealt out to them in turn.
+
+    `dealt_before` messages were dealt out before it, beginning with the first of them.
+    """
+    return run[(place - dealt_before) % count :: count]
+
+
+class Piece(NamedTuple, Generic[Mark]):
+    """A run, or what is left of one."""
+
+    run: range
+    mark: Mark
+    order: int
+    """Pieces of what was put in earlier have lower ones; those of one run have the same."""
+
+
+_order = attrgetter("order")
+
+
+class Marked(Generic[Mark]):
+    """Messages that are somewhere, each with a mark, in the order in which they came there.
+
+    What was put in as a run and is taken out in order costs nothing per message.
+    """
+
+    __slots__ = ("_next_order", "_pieces", "_starts", "count")
+
+    def __init__(self) -> None:
+        self._pieces: list[Piece[Mark]] = []
+        """Sorted by the first number."""
+        self._starts: list[int] = []
+        """Of each piece, for the search."""
+        self._next_order = 0
+        self.count = 0
+        """How many messages there are."""
+
+    def put(self, run: range, mark: Mark) -> None:
+        """Messages that are not here, behind all others."""
+        self._insert(Piece(run, mark, self._next_order))
+        self._next_order += 1
+        self.count += len(run)
+
+    def take(self, run: range) -> list[tuple[range, Mark]]:
+        """Take messages out, in whatever pieces they lie here.  Raises `Unfit`."""
+        taken: list[tuple[range, Mark]] = []
+        while run:
+            at = self._find(run.start)
+            if at is None:
+                raise Unfit(f"message {run.start} is not where it is taken from")
+            piece = self._pieces[at]
+            held = piece.run
+            place = (run.start - held.start) // held.step
+            count = 1
+            if run.step == held.step:
+                count = min(len(run), len(held) - place)
+            self._cut(at, place, count)
+            taken.append((run[:count], piece.mark))
+            self.count -= count
+            run = run[count:]
+        return taken
+
+    def _cut(self, at: int, place: int, count: int) -> None:
+        """Take `count` messages from `place` on out of the piece at `at`."""
+        run, mark, order = self._pieces[at]
+        before, behind = run[:place], run[place + count :]
+        if before:
+            self._pieces[at] = Piece(before, mark, order)  # it begins where it began
+        else:
+            del self._pieces[at], self._starts[at]
+        if behind:
+            self._insert(Piece(behind, mark, order))
+
+    def _insert(self, piece: Piece[Mark]) -> None:
+        first = piece.run.start
+        at = bisect_left(self._starts, first)
+        self._starts.insert(at, first)
+        self._pieces.insert(at, piece)
+
+    def _find(self, sequence: int) -> int | None:
+        """Where the piece is that has a message.
+
+        Mostly the last that begins at or before it; others may lie between if runs are interleaved.
+        """
+        at = bisect_right(self._starts, sequence)
+        while at:
+            at -= 1
+            if sequence in self._pieces[at].run:
+                return at
+        return None
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def __contains__(self, sequence: int) -> bool:
+        return self._find(sequence) is not None
+
+    def __iter__(self) -> Iterator[tuple[range, Mark]]:
+        """Every piece with its mark, in the order in which they were put in."""
+        return ((piece.run, piece.mark) for piece in sorted(self._pieces, key=_order))
+
+    def within(self, first: int, stop: int) -> Iterable[range]:
+        """What of it is from `first` up to, not including, `stop`; in no order."""
+        for run in (piece.run for piece in self._pieces[: bisect_left(self._starts, stop)]):
+            start = -(-max(0, first - run.start) // run.step)
+            end = -(-max(0, stop - run.start) // run.step)
+            if inside := run[start:end]:
+                yield inside

@@ -1,0 +1,236 @@
+"""The state as bytes and back: a snapshot, which holds no contents of messages.
+
+    snapshot   version:1  zlib of the canonical form
+    canonical  msgpack, a list: the head, and a list of rows for each table, as `dump` has them
+
+Equal states have equal canonical forms, whatever way they came about; snapshots need not be equal,
+for there are several versions of zlib.  Columns of entries are big-endian integers; those that rise
+are differences, so that a million entries in a row take no room.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Iterable
+from itertools import accumulate, chain
+from operator import sub
+from typing import Any, TypeVar, cast
+
+import msgpack
+
+from fluffle.broker.queues.replicated.encoding import fact_of, row_of
+from fluffle.broker.queues.replicated.entries import COLUMNS, Each, Entries
+from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.replicated.facts import (
+    ConsumerAttached,
+    GetterAttached,
+    Reason,
+    SessionId,
+)
+from fluffle.broker.queues.replicated.messages import Counts
+from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.broker.queues.replicated.state import Delayed, Holder, Pending, Session, State
+from fluffle.raft.ranges import Ranges
+
+VERSION = 1
+RISING = ("firsts", "indexes")
+COMPRESSION_LEVEL = 1
+
+TEXT_ERRORS = "surrogateescape"
+"""Names may hold octets that are not UTF-8."""
+
+UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, zlib.error)
+"""What comes of reading what nobody wrote: all that msgpack raises is a ValueError."""
+
+Row = list[Any]
+Mark = TypeVar("Mark", bound=tuple[Any, ...])
+
+
+def take(state: State) -> bytes:
+    """A snapshot."""
+    return bytes((VERSION,)) + zlib.compress(dump(state), COMPRESSION_LEVEL)
+
+
+def restore(snapshot: bytes) -> State:
+    """What a snapshot was taken of.  Raises `Unfit`."""
+    if snapshot[:1] != bytes((VERSION,)):
+        raise Unfit(f"a snapshot of version {snapshot[:1]!r}; this one reads {VERSION}")
+    try:
+        state = _load(msgpack.unpackb(zlib.decompress(snapshot[1:]), unicode_errors=TEXT_ERRORS))
+    except UNREADABLE as error:
+        raise Unfit(f"a snapshot cannot be read: {error!r}") from error
+    state.check()
+    return state
+
+
+def dump(state: State) -> bytes:
+    """The canonical form."""
+    tables = [
+        _dump_head(state),
+        [[member, version] for member, version in sorted(state.versions.items())],
+        _dump_entries(state.entries),
+        [[sequence, *counts] for sequence, counts in sorted(state.carried.items())],
+        _dump_marked(state.returned, lambda counts: [*counts]),
+        _dump_marked(state.delayed, lambda delayed: [delayed.ready_at_ms, *delayed.counts]),
+        _dump_marked(state.pending, lambda dead: [dead.reason, dead.time_ms, *dead.counts]),
+        [_dump_holder(holder) for holder in state.holders.values()],
+        [_dump_session(key, session) for key, session in state.sessions.items()],
+    ]
+    return cast(bytes, msgpack.packb(tables, unicode_errors=TEXT_ERRORS))
+
+
+def _load(tables: object) -> State:
+    head, versions, entries, carried, returned, delayed, pending, holders, sessions = _row(
+        tables, *[list] * 9
+    )
+    state = _load_head(head)
+    for row in versions:
+        member, version = _row(row, str, int)
+        state.versions[member] = version
+    state.entries = _load_entries(entries)
+    for row in carried:
+        sequence, *counts = _row(row, int, int, int)
+        state.carried[sequence] = Counts(*counts)
+    state.returned = _load_marked(returned, 2, Counts._make)
+    state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
+    state.pending = _load_marked(
+        pending, 4, lambda mark: Pending(Reason(mark[0]), mark[1], Counts(*mark[2:]))
+    )
+    for row in sessions:
+        _load_session(state, row)
+    for row in holders:
+        _load_holder(state, row)
+    return state
+
+
+def _row(values: object, *types: type) -> Row:
+    """A list of values of these types, none of its integers below zero.  Raises `ValueError`."""
+    if type(values) is not list or tuple(map(type, values)) != types:
+        raise ValueError(f"not a row of {[kind.__name__ for kind in types]}")
+    if any(type(value) is int and value < 0 for value in values):
+        raise ValueError("a number below zero")
+    return values
+
+
+def _dump_head(state: State) -> Row:
+    return [
+        state.index,
+        state.queue_time_ms,
+        state.revision,
+        state.next_sequence,
+        state.next_key,
+        state.sac_active,
+        state.spec,
+        state.gone,
+    ]
+
+
+def _load_head(row: Row) -> State:
+    *numbers, spec, gone = _row(row, *[int] * 6, bytes, list)
+    index, queue_time_ms, revision, next_sequence, next_key, sac_active = numbers
+    return State(
+        index=index,
+        queue_time_ms=queue_time_ms,
+        revision=revision,
+        next_sequence=next_sequence,
+        next_key=next_key,
+        sac_active=sac_active,
+        spec=spec,
+        gone=_row(gone, *[int] * len(Reason)),
+    )
+
+
+def _dump_entries(entries: Entries) -> Row:
+    rows = entries.live_rows()
+    for name in RISING:
+        rows[name] = array(COLUMNS[name], map(sub, rows[name], chain((0,), rows[name])))
+    bits = [
+        [first, ready.to_bytes((ready.bit_length() + 7) // 8, "big")]
+        for first, ready in sorted(entries.ready_bits.items())
+    ]
+    each = [
+        [first, own.priorities, _packed(own.expiries)]
+        for first, own in sorted(entries.each.items())
+    ]
+    return [[_packed(column) for column in rows.values()], bits, each]
+
+
+def _load_entries(row: Row) -> Entries:
+    columns, bits, each = _row(row, list, list, list)
+    entries = Entries()
+    packed = zip(COLUMNS.items(), _row(columns, *[bytes] * len(COLUMNS)), strict=True)
+    entries.rows = {name: _unpacked(code, data) for (name, code), data in packed}
+    for name in RISING:
+        entries.rows[name] = array(COLUMNS[name], accumulate(entries.rows[name]))
+    for item in bits:
+        first, ready = _row(item, int, bytes)
+        entries.ready_bits[first] = int.from_bytes(ready, "big")
+    for item in each:
+        first, priorities, expiries = _row(item, int, bytes, bytes)
+        entries.each[first] = Each(priorities, _unpacked("Q", expiries))
+    entries.restore()
+    return entries
+
+
+def _packed(column: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        column = column[:]
+        column.byteswap()
+    return column.tobytes()
+
+
+def _unpacked(code: str, data: bytes) -> array[int]:
+    column = array(code, data)
+    if sys.byteorder == "little":
+        column.byteswap()
+    return column
+
+
+def _dump_marked(marked: Marked[Mark], values: Callable[[Mark], Iterable[int]]) -> list[Row]:
+    return [[run.start, run.step, len(run), *values(mark)] for run, mark in marked]
+
+
+def _load_marked(rows: list[object], width: int, mark: Callable[[Row], Mark]) -> Marked[Mark]:
+    marked: Marked[Mark] = Marked()
+    for row in rows:
+        first, step, count, *values = _row(row, *[int] * (3 + width))
+        if not count:
+            raise ValueError("a run of no messages")
+        marked.put(range(first, first + step * count, step), mark(values))
+    return marked
+
+
+def _dump_holder(holder: Holder) -> Row:
+    held = _dump_marked(holder.held, lambda counts: [*counts])
+    return [row_of(holder.attached), holder.is_detached, held]
+
+
+def _load_holder(state: State, row: object) -> None:
+    attached, is_detached, held = _row(row, list, bool, list)
+    fact = fact_of(attached)
+    if not isinstance(fact, ConsumerAttached | GetterAttached) or fact.key >= state.next_key:
+        raise ValueError(f"{fact} is nobody who can hold messages")
+    state.session(fact.session)
+    state.holders[fact.key] = Holder(fact, is_detached, _load_marked(held, 2, Counts._make))
+
+
+def _dump_session(key: int, session: Session) -> Row:
+    answers = [number for answer in sorted(session.answers.items()) for number in answer]
+    return [key, *session.id, session.next, session.refused.to_bytes(), answers]
+
+
+def _load_session(state: State, row: object) -> None:
+    key, node, *numbers, next_number, refused, answers = _row(
+        row, int, str, int, int, int, int, bytes, list
+    )
+    if key >= state.next_key:
+        raise ValueError(f"session {key}, where {state.next_key} is the next key")
+    _row(answers, *[int] * len(answers))
+    state.sessions[key] = Session(
+        SessionId(node, *numbers),
+        next_number,
+        Ranges.from_bytes(refused),
+        dict(zip(answers[::2], answers[1::2], strict=True)),
+    )

@@ -1,0 +1,208 @@
+"""What all facts so far amount to: where every message is, and who uses the queue.
+
+    enqueued -> ready ------> held by somebody ------> gone, for a reason
+                  |           |  ^        |              ^  ^
+                  |   returned|  |        v              |  |
+                  |           v  |     pending: dead, and kept until it is republished
+                  |        waiting again   ^                |
+                  +-------------|----------+----------------+
+                          (or delayed, first)
+
+A message is at exactly one of these places.  This file has the places and how messages leave them;
+what each fact does is in `applying`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fluffle.broker.queues.replicated.encoding import NUMBER_MAX
+from fluffle.broker.queues.replicated.entries import Entries
+from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.replicated.facts import (
+    NOBODY,
+    ConsumerAttached,
+    GetterAttached,
+    Key,
+    Reason,
+    SessionId,
+)
+from fluffle.broker.queues.replicated.messages import NEW, Counts
+from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.raft.ranges import Ranges
+
+
+class Delayed(NamedTuple):
+    """Messages that came back and must wait."""
+
+    ready_at_ms: int
+    counts: Counts
+
+
+class Pending(NamedTuple):
+    """Messages that are dead and not republished yet."""
+
+    reason: Reason
+    time_ms: int
+    counts: Counts
+
+
+@dataclass(slots=True)
+class Holder:
+    """A consumer or a getter."""
+
+    attached: ConsumerAttached | GetterAttached
+    is_detached: bool = False
+    """It gets nothing more.  Invariant: it holds something."""
+    held: Marked[Counts] = field(default_factory=Marked)
+    """With the counts from before this hand-out."""
+
+
+@dataclass(slots=True)
+class Session:
+    """A numbered stream, and what must be known to answer what it repeats."""
+
+    id: SessionId
+    next: int = 1
+    """The number of its next operation; all below have been done or refused."""
+    refused: Ranges = field(default_factory=Ranges)
+    """Publishes that were, of those whose outcome it may not know yet."""
+    answers: dict[int, int] = field(default_factory=dict)
+    """By number, of operations whose answer it may not know yet."""
+
+    def advance(self, first: int, count: int) -> None:
+        """Operations are done.  Raises `Unfit` if they are not the next ones."""
+        if first != self.next or not 0 < count <= NUMBER_MAX - first:
+            raise Unfit(f"operation {first} of a session whose next is {self.next}")
+        self.next += count
+
+
+@dataclass(slots=True)
+class State:
+    """Everything; changed by `applying` alone."""
+
+    index: int = 0
+    """Of the last entry that was applied."""
+    queue_time_ms: int = 0
+    revision: int = 0
+    """Of the metadata that the specification comes from."""
+    spec: bytes = b""
+    next_sequence: int = 1
+    next_key: Key = 1
+    sac_active: Key = NOBODY
+    """The consumer that alone gets messages."""
+    versions: dict[str, int] = field(default_factory=dict)
+    """By member: what it can read."""
+    entries: Entries = field(default_factory=Entries)
+    """Which messages are ready, and in which entry of the log each live one is."""
+    carried: dict[int, Counts] = field(default_factory=dict)
+    """Ready messages that came with counts from another queue."""
+    returned: Marked[Counts] = field(default_factory=Marked)
+    delayed: Marked[Delayed] = field(default_factory=Marked)
+    pending: Marked[Pending] = field(default_factory=Marked)
+    holders: dict[Key, Holder] = field(default_factory=dict)
+    """In the order in which they were attached."""
+    sessions: dict[Key, Session] = field(default_factory=dict)
+    gone: list[int] = field(default_factory=lambda: [0] * len(Reason))
+    """How many messages are, by reason."""
+    dead: list[int] = field(default_factory=list)
+    """Entries of the log of which every message is gone since this was last taken."""
+
+    @property
+    def held_count(self) -> int:
+        return sum(holder.held.count for holder in self.holders.values())
+
+    @property
+    def waiting_count(self) -> int:
+        """Messages that may be handed out now."""
+        return self.entries.ready_count + self.returned.count
+
+    @property
+    def live_count(self) -> int:
+        return self.waiting_count + self.held_count + self.delayed.count + self.pending.count
+
+    def check(self) -> None:
+        """Every message there ever was is somewhere, or gone for a reason.  Raises `Unfit`."""
+        live = self.live_count
+        if live + sum(self.gone) != self.next_sequence - 1:
+            raise Unfit(f"{live} live and {sum(self.gone)} gone of {self.next_sequence - 1}")
+        if live != sum(self.entries.rows["live"]):
+            raise Unfit(f"{live} messages are somewhere, entries have another number")
+
+    # Messages leave the places where they are
+
+    def take_waiting(self, run: range) -> list[tuple[range, Counts]]:
+        """Messages that may be handed out now leave their place, with their counts."""
+        if run.start in self.returned:
+            return self.returned.take(run)
+        self.entries.take(run)
+        if not self.carried:
+            return [(run, NEW)]
+        return list(self._carried_of(run))
+
+    def _carried_of(self, run: range) -> Iterator[tuple[range, Counts]]:
+        """Pieces of messages that are ready no more, so that those of one have equal counts."""
+        start, counts = 0, self.carried.pop(run.start, NEW)
+        for place in range(1, len(run)):
+            others = self.carried.pop(run[place], NEW)
+            if others != counts:
+                yield run[start:place], counts
+                start, counts = place, others
+        yield run[start:], counts
+
+    def take_unheld(self, run: range) -> None:
+        """Messages that are in nobody's hands leave their place, wherever it is."""
+        if run.start in self.delayed:
+            self.delayed.take(run)
+        elif run.start in self.pending:
+            self.pending.take(run)
+        else:
+            self.take_waiting(run)
+
+    def take_held(self, key: Key, ordinal: int, run: range) -> list[tuple[range, Counts]]:
+        """Messages leave the hands of somebody who was handed them out with that ordinal."""
+        pieces = self.holder(key).held.take(run)
+        check_ordinal(pieces, ordinal)
+        return pieces
+
+    def bury(self, run: range, reason: Reason) -> None:
+        """Messages that have left their place are gone."""
+        self.dead += self.entries.bury(run)
+        self.gone[reason] += len(run)
+
+    # Who uses the queue
+
+    def holder(self, key: Key) -> Holder:
+        """Raises `Unfit`."""
+        holder = self.holders.get(key)
+        if holder is None:
+            raise Unfit(f"there is no holder {key}")
+        return holder
+
+    def session(self, key: Key) -> Session:
+        """Raises `Unfit`."""
+        session = self.sessions.get(key)
+        if session is None:
+            raise Unfit(f"there is no session {key}")
+        return session
+
+    def take_key(self, key: Key) -> None:
+        """A new key is used.  Raises `Unfit` if it is not the next one."""
+        if key != self.next_key:
+            raise Unfit(f"key {key}, where {self.next_key} is next")
+        self.next_key += 1
+
+    def release(self, key: Key) -> None:
+        """Forget a holder that is detached and holds nothing any more."""
+        holder = self.holders[key]
+        if holder.is_detached and not holder.held:
+            del self.holders[key]
+
+
+def check_ordinal(pieces: list[tuple[range, Counts]], ordinal: int) -> None:
+    """Raises `Unfit` if messages have come back another number of times."""
+    for run, counts in pieces:
+        if counts.acquired != ordinal:
+            raise Unfit(f"messages {run} have ordinal {counts.acquired}, not {ordinal}")

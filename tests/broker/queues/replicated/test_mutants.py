@@ -1,0 +1,218 @@
+"""The tests are tested: known mistakes are put into the image, one at a time, and must be found.
+
+Mistakes in what happens are found by the model, those in what is refused by the table of refusals.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from fluffle.broker.queues.replicated import entries
+from fluffle.broker.queues.replicated.errors import Unfit
+from tests.broker.queues.replicated.make import busy, told
+from tests.broker.queues.replicated.test_image_model import tell
+from tests.broker.queues.replicated.test_refusals import REFUSED
+from tests.simulation.mutation import Mutant
+
+SEEDS_MAX = 12
+"""A mutant that lives through so many histories has escaped."""
+
+HERE = "broker.queues.replicated"
+
+
+def mutants(module: str, *rows: tuple[str, str, str, str]) -> list[Mutant]:
+    """From what is wrong, where, the text and what is there in its place."""
+    where = f"{HERE}.{module}"
+    return [Mutant(what, what, f"{where}:{path}", old, new) for what, path, old, new in rows]
+
+
+WRONG = [
+    *mutants(
+        "applying",
+        ("each run is dealt from the first holder on", "on_handed_out", "+= len(piece)", "+= 0"),
+        ("a hand-over is an ack", "on_handed_over", "HANDED_OVER", "ACKED"),
+        ("a return does not raise the ordinal", "on_returned", "ordinal + 1", "ordinal"),
+        ("a return forgets failures", "on_returned", "fact.delivery_count)", "0)"),
+        ("a return is not delayed", "on_returned", "if fact.ready_at_ms:", "if False:"),
+        (
+            "who returned the last stays",
+            "on_returned",
+            "    state.release(fact.holder)",
+            "    pass",
+        ),
+        ("who settled the last stays", "on_settled", "    state.release(fact.holder)", "    pass"),
+        ("what matures is new", "on_matured", "delayed.counts", "Counts(0, 0)"),
+        ("a drop leaves the message", "on_dropped", "state.bury(run, fact.reason)", "pass"),
+        ("the dead have no counts", "on_dead_lettering", ", counts))", ", Counts(0, 0)))"),
+        (
+            "a dead letter lives",
+            "on_dead_lettered",
+            "state.bury(run, Reason.DEAD_LETTERED)",
+            "pass",
+        ),
+        ("a purge is a death", "on_purged", "PURGED", "MAXLEN"),
+        ("refusals are forgotten", "on_refused", "session.refused.plus(", "Ranges().plus("),
+        ("refusals are kept", "on_acknowledged", "fact.below, session.next", "1, session.next"),
+        (
+            "one refusal too many goes",
+            "on_acknowledged",
+            "within(fact.below",
+            "within(fact.below + 1",
+        ),
+        ("answers are kept", "on_acknowledged", "number < fact.below", "number < 0"),
+        ("an answer is another", "on_answered", "= fact.answer", "= fact.number"),
+        ("time stands still", "apply", "state.queue_time_ms = batch.stamp_ms", "pass"),
+        ("counts are not carried", "on_enqueued", "= counts", "= Counts(0, 0)"),
+        ("the specification is old", "on_spec_changed", "= fact.revision, fact.spec", "= 1, b''"),
+    ),
+    *mutants(
+        "state",
+        ("carried counts stay", "State._carried_of", "pop(run.start", "get(run.start"),
+        ("carried counts run on", "State._carried_of", "if others != counts", "if False"),
+        ("who holds messages goes", "State.release", " and not holder.held", ""),
+        ("a key is used twice", "State.take_key", "self.next_key += 1", "pass"),
+        (
+            "an operation too many",
+            "Session.advance",
+            "self.next += count",
+            "self.next += count + 1",
+        ),
+    ),
+    *mutants(
+        "runs",
+        ("all runs begin with the first", "dealt", "(place - dealt_before) % count", "place"),
+        (
+            "the order is that of numbers",
+            "Marked.__iter__",
+            "sorted(self._pieces, key=_order)",
+            "self._pieces",
+        ),
+        (
+            "what is left goes to the end",
+            "Marked._cut",
+            "mark, order))",
+            "mark, self._next_order))",
+        ),
+        ("too much is found within", "Marked.within", "[start:end]", "[start:]"),
+        ("a step is taken for one", "Marked.take", "if run.step == held.step:", "if True:"),
+    ),
+    *mutants(
+        "entries",
+        ("another entry dies", "Entries.bury", '["indexes"][at])', '["firsts"][at])'),
+        ("size stays", "Entries.bury", "self.content_bytes -=", "_size ="),
+        ("columns stay", "Entries.bury", 'self.each.pop(rows["firsts"][at], None)', "pass"),
+        ("taken bits stay", "Entries._take_bits", "now ^ bits", "now"),
+        (
+            "the live are swept out",
+            "Entries._sweep",
+            "self.live_rows()",
+            "{n: c[:1] for n, c in self.rows.items()}",
+        ),
+        ("runs end too soon", "Entries.ready_of", "entry.first + end)", "entry.first + end - 1)"),
+    ),
+    *mutants(
+        "snapshot",
+        ("answers are not in a snapshot", "_dump_session", "sorted(session.answers.items())", "()"),
+        (
+            "who is detached is back",
+            "_load_holder",
+            "Holder(fact, is_detached,",
+            "Holder(fact, False,",
+        ),
+        ("the dead are rejected", "_load", "Pending(Reason(mark[0])", "Pending(Reason(4)"),
+        ("the active consumer is forgotten", "_load_head", "sac_active=sac_active", "sac_active=0"),
+        ("carried counts are forgotten", "_load", "= Counts(*counts)", "= Counts(0, 0)"),
+    ),
+    *mutants(
+        "image",
+        ("what is held is not live", "Image.live_of", ", *held]", "]"),
+    ),
+    *mutants(
+        "encoding",
+        ("the live are left out", "slim", "keep = [sequence in", "keep = [sequence not in"),
+        ("others are said to be left", "slim", "kept = [sequence for", "kept = [sequence + 1 for"),
+    ),
+    *mutants(
+        "messages",
+        (
+            "priorities are one for all",
+            "columns_of",
+            "priorities[0]) < len(",
+            "priorities[0]) < -len(",
+        ),
+        (
+            "expiries are one for all",
+            "columns_of",
+            "expiries_ms[0]) < len(",
+            "expiries_ms[0]) < -len(",
+        ),
+    ),
+]
+
+TOO_KIND = [
+    *mutants(
+        "state",
+        ("operations come again", "Session.advance", "first != self.next", "first > self.next"),
+        ("operations are missing", "Session.advance", "first != self.next", "first < self.next"),
+        ("no operation at all", "Session.advance", "0 < count", "-1 < count"),
+        ("any key", "State.take_key", "key != self.next_key", "False"),
+        ("the key of another", "State.take_key", "key != self.next_key", "key < self.next_key"),
+        ("any ordinal", "check_ordinal", "counts.acquired != ordinal", "False"),
+        (
+            "older ordinals",
+            "check_ordinal",
+            "counts.acquired != ordinal",
+            "counts.acquired < ordinal",
+        ),
+    ),
+    *mutants(
+        "applying",
+        ("a session with consumers is closed", "on_session_closed", "any(", "all("),
+        ("a session is opened twice", "on_session_opened", "session.id == fact.id", "False"),
+        ("the future is known", "on_acknowledged", "fact.below > session.next", "False"),
+        ("any delivery count", "on_returned", "not in (0, 1)", "< 0"),
+        ("held messages expire", "_die", "(fact.reason is Reason.REJECTED) != ", "False and "),
+        ("any death", "_die", "fact.reason not in DEATHS", "False"),
+        ("hands do not matter", "_served", "attached.no_ack == may_hold", "False"),
+        ("the same specification", "on_spec_changed", "<=", "<"),
+        ("versions fall", "on_version_announced", "fact.version < ", "False and "),
+        ("a getter is active", "on_sac_active", " is not ConsumerAttached", " is None"),
+    ),
+    *mutants(
+        "entries",
+        ("handed out again", "Entries.take", "wanted > there", "False"),
+        ("bits are not looked at", "Entries._take_bits", "bits & ~now", "False"),
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", WRONG, ids=lambda mutant: mutant.name)
+def test_the_model_finds_what_is_wrong(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "COMPACT_ENTRIES", 2)
+    with mutant.in_place():
+        assert any(fails(seed) for seed in range(SEEDS_MAX)), mutant.mistake
+
+
+def fails(seed: int) -> bool:
+    try:
+        tell(Random(seed), count=50)
+    except (AssertionError, Unfit, LookupError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("mutant", TOO_KIND, ids=lambda mutant: mutant.name)
+def test_the_table_of_refusals_finds_what_is_too_kind(mutant: Mutant) -> None:
+    with mutant.in_place():
+        assert not all(map(is_refused, range(len(REFUSED)))), mutant.mistake
+
+
+def is_refused(number: int) -> bool:
+    fact, why = REFUSED[number]
+    try:
+        told(busy(), fact)
+    except Unfit as error:
+        return any(part in str(error) for part in why.split("|"))
+    return False

@@ -1,0 +1,123 @@
+"""Snapshots: there and back through every state is in the model; here is what is refused."""
+
+from __future__ import annotations
+
+import zlib
+from random import Random
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.queues.replicated import snapshot
+from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.replicated.image import Image
+from tests.broker.queues.replicated.comparing import Told
+from tests.broker.queues.replicated.history import OPERATIONS
+from tests.broker.queues.replicated.make import busy, told
+
+
+def tables_of(image: Image) -> list[Any]:
+    found = msgpack.unpackb(snapshot.dump(image.state))
+    assert isinstance(found, list)
+    return found
+
+
+def taken_with(tables: list[Any]) -> bytes:
+    return bytes((snapshot.VERSION,)) + zlib.compress(msgpack.packb(tables))
+
+
+def test_a_busy_queue() -> None:
+    image = busy()
+    assert Image.restored(taken_with(tables_of(image))).digest() == image.digest()
+
+
+def test_a_new_queue() -> None:
+    again = Image.restored(Image().snapshot()[1])
+    assert again.digest() == Image().digest()
+    assert told(again) == []
+
+
+def test_no_content_is_in_it() -> None:
+    assert b"message" not in snapshot.dump(busy().state)
+
+
+def test_ten_thousand_entries_in_a_row_take_no_room() -> None:
+    image = Image()
+    rows = image.state.entries.rows
+    for column in rows.values():
+        column.extend([1] * 10_000)
+    for name in snapshot.RISING:
+        rows[name][:] = type(rows[name])("Q", range(1, 10_001))
+    assert len(snapshot.take(image.state)) < 3_000
+
+
+HEAD, VERSIONS, ENTRIES, CARRIED, RETURNED, DELAYED, PENDING, HOLDERS, SESSIONS = range(9)
+
+CHANGES: list[tuple[str, Any, str]] = [
+    ("a table is missing", lambda t: t.pop(), "not a row"),
+    ("a table more", lambda t: t.append([]), "not a row"),
+    ("a text for a number", lambda t: t[HEAD].__setitem__(0, "1"), "not a row"),
+    ("a number below zero", lambda t: t[HEAD].__setitem__(0, -1), "below zero"),
+    ("a reason is missing", lambda t: t[HEAD][-1].pop(), "not a row"),
+    ("more messages were there", lambda t: t[HEAD].__setitem__(3, 99), "10 live and 0 gone of 98"),
+    ("a version without a member", lambda t: t[VERSIONS].append([1]), "not a row"),
+    ("a column is missing", lambda t: t[ENTRIES][0].pop(), "not a row"),
+    ("half a number", lambda t: t[ENTRIES][0].__setitem__(0, b"1"), "multiple of item size"),
+    ("no entries", lambda t: t[ENTRIES].__setitem__(0, [b""] * 8), "are those of none"),
+    ("a shorter column", lambda t: t[ENTRIES][0].__setitem__(0, b""), "not of one length"),
+    ("other bits", lambda t: t[ENTRIES][1][0].__setitem__(1, b"\xff"), "other messages are ready"),
+    ("bits too far", lambda t: t[ENTRIES][1][0].__setitem__(1, b"\x70\x00"), "other messages"),
+    ("bits of none", lambda t: t[ENTRIES][1].append([99, b"\x01"]), "bits are those of none"),
+    ("columns of none", lambda t: t[ENTRIES][2].append([99, b"", b""]), "those of no entry"),
+    ("too few priorities", lambda t: t[ENTRIES][2].append([1, b"1", b""]), "or fewer"),
+    ("counts without a message", lambda t: t[CARRIED].append([1]), "not a row"),
+    ("a message is returned twice", lambda t: t[RETURNED].append([9, 1, 1, 1, 0]), "11 live"),
+    ("a run of none", lambda t: t[RETURNED].append([9, 1, 0, 1, 0]), "a run of no messages"),
+    ("a step of 0", lambda t: t[RETURNED].append([9, 0, 1, 1, 0]), "must not be zero"),
+    ("delayed without a time", lambda t: t[DELAYED].append([9, 1, 1, 1]), "not a row"),
+    ("another reason", lambda t: t[PENDING][0].__setitem__(3, 99), "99 is not a valid Reason"),
+    ("a holder of the future", lambda t: t[HOLDERS][0][0].__setitem__(1, 50), "can hold"),
+    (
+        "a holder of no kind",
+        lambda t: t[HOLDERS][0][0].__setitem__(0, 50),
+        "no fact has the number",
+    ),
+    ("a holder that is a fact", lambda t: t[HOLDERS][0].__setitem__(0, [10, 2]), "can hold"),
+    ("a holder without a session", lambda t: t[SESSIONS].clear(), "no session 1"),
+    ("a session of the future", lambda t: t[SESSIONS][0].__setitem__(0, 50), "next key"),
+    ("answers without numbers", lambda t: t[SESSIONS][0].__setitem__(-1, [1]), "shorter"),
+    ("ranges that fall", lambda t: t[SESSIONS][0].__setitem__(-2, b"\x01"), "do not rise"),
+]
+
+
+@pytest.mark.parametrize(("what", "change", "why"), CHANGES, ids=[what for what, *_ in CHANGES])
+def test_a_snapshot_that_nobody_took(what: str, change: Any, why: str) -> None:
+    tables = tables_of(busy())
+    change(tables)
+    with pytest.raises(Unfit, match=why):
+        Image.restored(taken_with(tables))
+
+
+@pytest.mark.parametrize("taken", [b"", b"\x02", b"\x01", b"\x01 not of zlib"])
+def test_bytes_that_are_no_snapshot(taken: bytes) -> None:
+    with pytest.raises(Unfit, match="snapshot"):
+        Image.restored(taken)
+
+
+@given(st.randoms(use_true_random=False), st.data())
+def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> None:
+    told = Told()
+    for operation in (OPERATIONS[0], OPERATIONS[2], *chance.choices(OPERATIONS, k=20)):
+        told.do(operation, chance)
+    told.commit()
+    raw = bytearray(snapshot.dump(told.members[0].image.state))
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image = Image.restored(bytes((snapshot.VERSION,)) + zlib.compress(bytes(raw)))
+    except Unfit:
+        return
+    image.digest()
