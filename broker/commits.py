@@ -75,6 +75,7 @@ class Commits:
         "defined",
         "done",
         "durable",
+        "has_given_up",
         "ticket",
         "waiting_bytes",
     )
@@ -95,6 +96,8 @@ class Commits:
         """Of the last commit that has been done.  Invariant: `ticket` less 1 or 2."""
         self.defined = 0
         """Of the last commit that has a declaration in it."""
+        self.has_given_up = False
+        """Set when the node has failed: from then on nothing is written."""
         self.waiting_bytes = 0
         """Of messages that were told and not yet written."""
         self._running_bytes = 0
@@ -187,8 +190,9 @@ class Commits:
 
         Whatever else was submitted to the store goes with it, or without it.
         """
-        self._submit()
-        self._store.flush()
+        if not self.has_given_up:
+            self._submit()
+            self._store.flush()
 
     def _submit(self) -> None:
         """Give the store what was told, unless it still has what was told before."""

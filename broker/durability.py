@@ -34,6 +34,7 @@ class Durability:
     """The durable side of one node."""
 
     __slots__ = (
+        "_awaited",
         "_is_closed",
         "_seen_below",
         "_spilled",
@@ -62,6 +63,8 @@ class Durability:
         self._spilled = definitions.get(SPILL, [])
         self.journals = LocalJournals(store.log, self.commits, self._seen_below)
         self._is_closed = False
+        self._awaited: asyncio.Future[None] | None = None
+        """What `durable` waits for, if it has been called."""
 
     def forget(self) -> None:
         """From now on messages are handed out: what was known of that is no longer true.
@@ -73,11 +76,17 @@ class Durability:
             self.commits.remove(SEEN, NUMBER.pack(group))
 
     async def durable(self) -> None:
-        """Wait until everything that was told so far is on disk."""
-        done = asyncio.get_running_loop().create_future()
+        """Wait until everything that was told so far is on disk.  Raises what it fails by."""
+        self._awaited = done = asyncio.get_running_loop().create_future()
         self.commits.wait(Resolving(done), self.commits.ticket)
         self.commits.flush()
         await done
+
+    def give_up(self, error: Exception) -> None:
+        """Nothing can be made durable any more: write nothing, and let nobody wait."""
+        self.commits.has_given_up = True
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(error)
 
     def close(self, queues: Iterable[Queue]) -> None:
         """Write what is left, and of each queue what nobody has seen yet.  Waits for the disk.
@@ -87,7 +96,7 @@ class Durability:
         if self._is_closed:
             return
         self._is_closed = True
-        for queue in queues:
+        for queue in () if self.commits.has_given_up else queues:
             if queue.journal is not None:
                 name, unseen = queue.journal.groups[0], queue.first_unseen
                 self.commits.put(SEEN, NUMBER.pack(name), NUMBER.pack(unseen))

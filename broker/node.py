@@ -46,7 +46,6 @@ from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 
 if TYPE_CHECKING:
-    from fluffle.broker.metrics.endpoint import MetricsEndpoint
     from fluffle.broker.server.tls import Certificates
 
 CAPABILITIES = (
@@ -65,37 +64,49 @@ CAPABILITIES = (
 logger = logging.getLogger(__name__)
 
 
+class NodeFailed(Exception):
+    """A node has ended by itself.  What it had confirmed is on disk; it says nothing any more."""
+
+
 def log_fatal(error: Exception) -> None:
-    """In a process that is not ours: nothing is confirmed any more, and what needs it fails."""
+    """In a process that is not ours."""
     event(logger, logging.CRITICAL, "fatal", reason=error)
 
 
 class Node:
-    """One broker in one event loop."""
+    """One broker in one event loop.
+
+    When nothing more can be made durable, or what it believes is wrong, it fails: it hangs up on
+    everybody in the same turn, `failure` says why, and so do `start`, `wait_closed` and `stop`.
+    """
 
     __slots__ = (
         "_certificates",
+        "_closed",
         "_config",
-        "_control",
-        "_disk_watch",
         "_durability",
+        "_enders",
         "_listener",
-        "_metrics",
         "_noticed",
         "_on_fatal",
         "_password_threads",
         "_services",
-        "_watch",
         "addresses",
         "catalogue",
+        "failure",
     )
 
     def __init__(
         self, config: Config, *, on_fatal: Callable[[Exception], None] = log_fatal
     ) -> None:
-        """`on_fatal` is told when nothing more can be made durable, and should end the process."""
+        """`on_fatal` is told when the node fails, before anything else: it may end the process."""
         self._config = config
         self._on_fatal = on_fatal
+        self.failure: Exception | None = None
+        """Why it has ended by itself, if it has."""
+        self._closed = asyncio.Event()
+        self._enders: list[Callable[[], None]] = []
+        """What ends the parts that run, the first one last."""
         self.addresses: dict[str, tuple[str, int]] = {}
         """What was bound, by protocol; complete once `start` returns."""
         self._password_threads = ThreadPoolExecutor(1, "passwords")
@@ -103,19 +114,18 @@ class Node:
         self._noticed: set[str] = set()
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
-        self._metrics: MetricsEndpoint | None = None
-        self._control: ControlSocket | None = None
+        self._listener: Listener | None = None
 
     async def start(self) -> None:
         """Take up what was there, and accept connections.
 
         OSError when `listen` cannot be bound, DefinitionsError, StorageError, and StartFailed for
-        the rest.
+        the rest; NodeFailed if it fails meanwhile.
         """
         loop = asyncio.get_running_loop()
-        turn = Turn(loop.call_soon, self._on_fatal)
+        turn = Turn(loop.call_soon, self._fail)
         config = self._config
-        durability = open_durability(config.data_dir, turn, on_fatal=self._on_fatal)
+        durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
         self._durability = durability
         self.catalogue = self._restored(durability, turn)
         try:
@@ -124,7 +134,9 @@ class Node:
             await durability.durable()
             await self._open(turn)
         except BaseException:
+            self._end_parts()
             durability.close(self._queues())
+            self._check()
             raise
 
     def _restored(self, durability: Durability, turn: Turn) -> Catalogue:
@@ -155,7 +167,7 @@ class Node:
         """Let clients in."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
-        chores = Chores(loop.call_soon, turn, durability.commits, self._on_fatal)
+        chores = Chores(loop.call_soon, turn, durability.commits, self._fail)
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
@@ -172,33 +184,34 @@ class Node:
             on_new_queue=self._note_features,
             connections=Connections(),
             consequences=Consequences(chores),
-            on_fatal=self._on_fatal,
+            on_fatal=self._fail,
             certificate_login=config.tls_login_from,
         )
         self._listener = Listener(self._services)
+        self._enders.append(self._listener.accept_no_more)
         shedding = Shedding(
             self._queues,
             durability.journals.spill,
             durability.commits,
             self._services.connections.relieve,
         )
-        self._watch = MemoryWatch(
-            self._services.alarms, loop.call_later, config.memory_bytes_max, shedding
-        )
-        self._watch.start()
-        self._disk_watch = DiskWatch(
-            self._services.alarms, loop.call_later, config.data_dir, config.disk_free_bytes_min
-        )
-        self._disk_watch.start()
+        alarms = self._services.alarms
+        watch = MemoryWatch(alarms, loop.call_later, config.memory_bytes_max, shedding)
+        disk_watch = DiskWatch(alarms, loop.call_later, config.data_dir, config.disk_free_bytes_min)
+        for each in (watch, disk_watch):
+            self._enders.append(each.stop)
+            each.start()
         self.addresses["amqp"] = await self._listener.listen(
             config.listen.host, config.listen.port, is_proxied=config.proxy_protocol
         )
         if config.tls_listen is not None:
-            self.addresses["amqps"] = await self._listen_tls(config.tls_listen)
+            self.addresses["amqps"] = await self._listen_tls(self._listener, config.tls_listen)
         if config.metrics_listen is not None:
             self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen)
-        self._control = self._control_socket()
-        await self._control.open()
+        control = self._control_socket()
+        self._enders.append(control.close)
+        await control.open()
+        self._check()
 
     def _control_socket(self) -> ControlSocket:
         clock = SystemClock()
@@ -213,10 +226,10 @@ class Node:
             clock=clock,
             started_ms=clock.now_ms(),
         )
-        dispatcher = Dispatcher(parts, VERBS, self._on_fatal)
+        dispatcher = Dispatcher(parts, VERBS, self._fail)
         return ControlSocket(self._config.data_dir, dispatcher, self._services)
 
-    async def _listen_tls(self, address: ListenAddress) -> tuple[str, int]:
+    async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:
         from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used
 
         config = self._config
@@ -229,7 +242,7 @@ class Node:
             config.tls_cert, config.tls_key, config.tls_ca, verify=config.tls_verify
         )
         try:
-            return await self._listener.listen(
+            return await listener.listen(
                 address.host,
                 address.port,
                 certificates=self._certificates,
@@ -241,9 +254,10 @@ class Node:
     async def _listen_metrics(self, address: ListenAddress) -> tuple[str, int]:
         from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
 
-        self._metrics = MetricsEndpoint(self._services, self._config, SystemClock())
+        metrics = MetricsEndpoint(self._services, self._config, SystemClock())
+        self._enders.append(metrics.stop)
         try:
-            return await self._metrics.listen(address.host, address.port)
+            return await metrics.listen(address.host, address.port)
         except OSError as error:
             raise cannot_listen("--metrics", address, error) from error
 
@@ -253,16 +267,43 @@ class Node:
             self._certificates.reload()
 
     async def stop(self, reason: str) -> None:
-        """Close every connection with 320 CONNECTION_FORCED and let go of everything."""
-        self._watch.stop()
-        self._disk_watch.stop()
-        if self._metrics is not None:
-            self._metrics.stop()
-        if self._control is not None:
-            self._control.close()
-        await self._listener.stop(reason)
+        """Close every connection with 320 CONNECTION_FORCED and let go of everything.
+
+        Raises `NodeFailed`, once that is done, if the node had failed.
+        """
+        self._end_parts()
+        if self._listener is not None:
+            await self._listener.stop(reason)
         self._password_threads.shutdown(wait=False, cancel_futures=True)
         self._durability.close(self._queues())
+        self._closed.set()
+        self._check()
+
+    async def wait_closed(self) -> None:
+        """Wait until the node has been stopped, or fails.  NodeFailed."""
+        await self._closed.wait()
+        self._check()
+
+    def _fail(self, error: Exception) -> None:
+        """Say nothing any more to anybody: what else fails now is a consequence of it."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self._on_fatal(error)
+        self._durability.give_up(error)
+        self._end_parts()
+        if self._listener is not None:
+            self._listener.cut_off()
+        self._closed.set()
+
+    def _check(self) -> None:
+        """NodeFailed."""
+        if self.failure is not None:
+            raise NodeFailed(f"the node has failed: {self.failure}") from self.failure
+
+    def _end_parts(self) -> None:
+        while self._enders:
+            self._enders.pop()()
 
     def _queues(self) -> Iterator[Queue]:
         """Those of all virtual hosts."""

@@ -408,9 +408,9 @@ class Connection(asyncio.Protocol):
         elif not self._transport.is_closing():
             self.finish()
 
-    def drop(self) -> None:
-        """Close the socket without a word: the peer has had its time."""
-        self._hang_up(NO_ANSWER)
+    def drop(self, reason: str = NO_ANSWER) -> None:
+        """Close the socket without a word; by default the peer has had its time."""
+        self._hang_up(reason)
 
     def _hang_up(self, reason: str) -> None:
         """Act on nothing more and close the socket as it is; the first reason is the one."""

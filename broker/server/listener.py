@@ -67,10 +67,20 @@ class Listener:
     def _connection(self, forwarded: Forwarded | None = None) -> Connection:
         return Connection(self._services, forwarded)
 
+    def accept_no_more(self) -> None:
+        """Close the sockets that listen."""
+        while self._servers:
+            self._servers.pop().close()
+
+    def cut_off(self) -> None:
+        """Accept no more, and hang up on everybody without a word."""
+        self.accept_no_more()
+        for connection in self._services.connections:
+            connection.drop("the node has failed")
+
     async def stop(self, reason: str) -> None:
         """Accept no more, close every connection with 320, and cut off those that do not answer."""
-        for server in self._servers:
-            server.close()
+        self.accept_no_more()
         for connection in self._services.connections:
             connection.fail(lifecycle.forced(reason))
         if not await self._services.connections.wait_empty(CLOSE_WAIT_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -17,14 +18,23 @@ from fluffle.broker.access.users import User
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.node import CAPABILITIES, Node, random_name, server_properties
+from fluffle.broker.node import CAPABILITIES, Node, NodeFailed, random_name, server_properties
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Outcome
+from fluffle.protocol.methods import Basic, Channel, Confirm, encode_method, make
+from fluffle.protocol.methods import Queue as Methods
+from fluffle.protocol.properties import Properties
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
+from fluffle.storage.disk import Outcome as Committed
+from fluffle.storage.disk import Work
+from fluffle.storage.environment import Environment
+from fluffle.storage.errors import StorageError
 from tests.broker.recording.test_restart_model import Sink
+from tests.support.edge import publish_frames
+from tests.support.peer import peer_of
 
 
 @pytest.fixture
@@ -213,3 +223,116 @@ def test_server_properties_say_whom_we_behave_like_and_who_we_are() -> None:
     assert properties["cluster_name"] == ("S", b"fluffle@test")
     assert properties["fluffle_version"][0] == "S"
     assert properties["capabilities"] == ("F", to_table(dict.fromkeys(CAPABILITIES, True)))
+
+
+PERSISTENT = Properties(delivery_mode=2)
+
+
+class FailingDisk:
+    """What becomes of the commits of an environment, once it is told to fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error: StorageError | None = None
+        commit = Environment.commit
+
+        def commit_or_fail(environment: Environment, work: Work) -> Committed:
+            if self.error is not None:
+                raise self.error
+            return commit(environment, work)
+
+        monkeypatch.setattr(Environment, "commit", commit_or_fail)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
+    return FailingDisk(monkeypatch)
+
+
+async def test_a_node_whose_disk_fails_says_so_to_who_uses_it(
+    config: Config, disk: FailingDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients hear nothing more; and what was confirmed before is there at the next start."""
+    node = Node(dataclasses.replace(config, metrics_listen=ListenAddress("127.0.0.1", 0)))
+    await node.start()
+    closed = asyncio.create_task(node.wait_closed())
+    scraper = await asyncio.open_connection(*node.addresses["metrics"])
+    operator = await asyncio.open_unix_connection(config.data_dir / "control.sock")
+    async with peer_of(node.addresses["amqp"]) as peer:
+        await peer.log_in()
+        for method in (Channel.Open(), make(Methods.Declare, queue="q", durable=True)):
+            peer.writer.write(encode_method(1, method))
+            await peer.method()
+        peer.writer.write(
+            encode_method(1, Confirm.Select()) + publish_frames(b"1", properties=PERSISTENT)
+        )
+        assert [type(await peer.method()) for _ in range(2)] == [Confirm.SelectOk, Basic.Ack]
+        assert node.failure is None
+        disk.error = StorageError("the disk is on fire")
+        peer.writer.write(publish_frames(b"2", properties=PERSISTENT))
+        with pytest.raises(NodeFailed, match="the node has failed: the disk is on fire"):
+            await closed
+        for reader, writer in ((peer.reader, peer.writer), scraper, operator):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+    assert node.failure is disk.error
+    assert [line.getMessage() for line in caplog.records if line.levelno > logging.WARNING] == [
+        "fatal"
+    ]
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await asyncio.open_connection(*node.addresses["amqp"])
+    for end in (node.wait_closed(), node.stop("shutdown"), node.stop("again")):
+        with pytest.raises(NodeFailed):
+            await end
+
+    disk.error = None
+    node = Node(config)
+    await node.start()
+    assert node.catalogue.vhosts["/"].queues["q"].ready_count == 1
+    await node.stop("shutdown")
+    await node.wait_closed()
+
+
+async def test_a_node_whose_disk_fails_does_not_start(config: Config, disk: FailingDisk) -> None:
+    disk.error = StorageError("the disk is on fire")
+    node = Node(config)
+    with pytest.raises(NodeFailed, match="on fire"):
+        await node.start()
+    disk.error = None
+    node = Node(config)
+    await node.start()
+    await node.stop("shutdown")
+
+
+async def test_a_node_whose_last_write_fails_has_not_stopped_in_order(
+    config: Config, disk: FailingDisk
+) -> None:
+    node = Node(config)
+    await node.start()
+    node.catalogue.vhost("v")
+    disk.error = StorageError("the disk is on fire")
+    with pytest.raises(NodeFailed, match="on fire"):
+        await node.stop("shutdown")
+
+
+async def test_a_node_that_believes_what_is_wrong_fails_at_once(config: Config) -> None:
+    """Not only that which has found out; and what it was told since is not written."""
+    node = Node(config)
+    await node.start()
+    vhost = node.catalogue.vhosts["/"]
+    queue = vhost.declare_queue(Declaration("q", durable=True), None)
+
+    def pump(_queue: Queue) -> None:
+        raise AssertionError("one and one is three")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Queue, "pump", pump)
+        node._services.turn.touch_queue(queue)
+        with pytest.raises(NodeFailed, match="three"):
+            await node.wait_closed()
+    with pytest.raises(NodeFailed):
+        await node.stop("shutdown")
+    node = Node(config)
+    await node.start()
+    assert node.catalogue.vhosts["/"].queues == {}
+    await node.stop("shutdown")
