@@ -65,20 +65,14 @@ class Chores:
     def want_snapshot(self, group: GroupId) -> None:
         self._wanted[group] = None
 
-    @property
-    def deadline_ms(self) -> int | None:
-        """When there is something to do at the latest, if nothing happens before."""
-        times = [self.snapshots.deadline_ms]
-        if self._scrubber is not None:
-            times.append(self._scrubber.due_ms)
-        return min((at_ms for at_ms in times if at_ms is not None), default=None)
-
-    def is_due(self, now_ms: int) -> bool:
-        """Whether there is something to do now."""
-        is_scrub_due = self._scrubber is not None and self._scrubber.due_ms <= now_ms
-        return bool(self._reads or self._wanted) or (
-            is_scrub_due or self.snapshots.next(now_ms) is not None
-        )
+    def due_ms(self, now_ms: int) -> int | None:
+        """When a slice is wanted: now, later, or not before something else happens."""
+        if self._reads or self._wanted or self.snapshots.next(now_ms) is not None:
+            return now_ms
+        retry_ms, scrubber = self.snapshots.deadline_ms, self._scrubber
+        if scrubber is None:
+            return retry_ms
+        return scrubber.due_ms if retry_ms is None else min(retry_ms, scrubber.due_ms)
 
     def do_slice(self, now_ms: int) -> None:
         """From within a turn: some of what there is to do."""

@@ -210,19 +210,23 @@ class RaftHost:
             call(*args)
         self._do(multi.output())
         self._lanes.end_turn()
-        if not self._is_work_asked and self._chores.is_due(now_ms):
+        work_ms = None if self._is_work_asked else self._chores.due_ms(now_ms)
+        if work_ms is not None and work_ms <= now_ms:
             self._is_work_asked = True
             self._schedule.work_soon()
-        self._plan_wake()
+            work_ms = None
+        self._plan_wake(multi.deadline_ms, work_ms)
 
     def _work(self) -> None:
         self._chores.do_slice(self._schedule.now_ms())
 
-    def _plan_wake(self) -> None:
-        times = (self._multi.deadline_ms, None if self._is_work_asked else self._chores.deadline_ms)
-        wanted_ms = min((at_ms for at_ms in times if at_ms is not None), default=None)
+    def _plan_wake(self, turn_ms: int | None, work_ms: int | None) -> None:
+        """Be woken for whichever comes first, unless that is going to happen anyway."""
+        wanted_ms = work_ms if turn_ms is None else turn_ms
         if wanted_ms is None:
             return
+        if work_ms is not None and work_ms < wanted_ms:
+            wanted_ms = work_ms
         if self._wake_at_ms is None or wanted_ms < self._wake_at_ms:
             self._wake_at_ms = wanted_ms
             self._schedule.wake_at(wanted_ms)
