@@ -22,6 +22,15 @@ def event(logger: logging.Logger, level: int, name: str, /, **fields: object) ->
         logger.log(level, "%s", name, extra={FIELDS_ATTRIBUTE: fields})
 
 
+def reason_of(error: Exception) -> str:
+    """What is wrong, in the words of OpenSSL or of the system, on which a reader can act."""
+    openssl_reason = getattr(error, "reason", None)
+    if openssl_reason:
+        return str(openssl_reason).replace("_", " ").lower()
+    system_reason = getattr(error, "strerror", None)
+    return system_reason or str(error) or type(error).__name__
+
+
 def configure(format_name: str, level_name: str, stream: TextIO) -> None:
     """Let all loggers write to `stream`, in the format `text` or `json`, from that level on."""
     handler = logging.StreamHandler(stream)

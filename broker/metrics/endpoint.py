@@ -14,8 +14,8 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.config import Config
 from fluffle.broker.metrics.collector import NodeCollector, Step
 from fluffle.broker.metrics.http import HttpConnection, Page
-from fluffle.broker.server.listener import listening_socket
 from fluffle.broker.server.services import Services
+from fluffle.broker.sockets import listening_socket
 
 
 class MetricsEndpoint:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.logs import event
+from fluffle.broker.logs import event, reason_of
 from fluffle.broker.server import lifecycle
 from fluffle.protocol.proxy import Forwarded, ProxyError, bytes_missing, parse
 
@@ -104,12 +104,3 @@ async def read_header(client: socket.socket) -> Forwarded | None:
                 raise ProxyError(f"closed by peer after {len(header)} bytes of the PROXY header")
             header += data
     return parse(header)
-
-
-def reason_of(error: Exception) -> str:
-    """What is wrong, in the words of OpenSSL or of the system, on which a reader can act."""
-    openssl_reason = getattr(error, "reason", None)
-    if openssl_reason:
-        return str(openssl_reason).replace("_", " ").lower()
-    system_reason = getattr(error, "strerror", None)
-    return system_reason or str(error) or type(error).__name__

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.entrance import Entrance
 from fluffle.broker.server.services import Services
+from fluffle.broker.sockets import listening_socket
 from fluffle.protocol.proxy import Forwarded
 
 if TYPE_CHECKING:
@@ -87,11 +87,3 @@ class Listener:
             for connection in self._services.connections:
                 connection.drop()
             await self._services.connections.wait_empty(CLOSE_WAIT_S)
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """One socket; an empty host is every interface, of both families where the system can."""
-    if not host and socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)

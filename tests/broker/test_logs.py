@@ -1,5 +1,6 @@
 """Log lines: one an event, whatever the values hold, and no password."""
 
+import errno
 import io
 import json
 import logging
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.logs import configure, event, json_line, text_line
+from fluffle.broker.logs import configure, event, json_line, reason_of, text_line
 
 logger = logging.getLogger("tests.logs")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -102,3 +103,15 @@ def test_a_traceback_is_a_field(format_name: str) -> None:
     assert line.count("\n") == 1
     assert "a handler failed on channel 1" in line
     assert "ValueError: broken" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
+        (ValueError("no header"), "no header"),
+    ],
+)
+def test_a_reason_is_never_empty(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason

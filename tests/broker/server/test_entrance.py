@@ -24,7 +24,7 @@ from fluffle.broker.server import entrance
 from fluffle.broker.server.entrance import Entrance
 from fluffle.broker.starting import StartFailed
 from fluffle.protocol.methods import Connection
-from fluffle.protocol.proxy import SIGNATURE, ProxyError
+from fluffle.protocol.proxy import SIGNATURE
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.support.certificates import Authority
 from tests.support.peer import peer_of
@@ -299,18 +299,6 @@ async def test_accepting_gives_way_while_others_wait(monkeypatch: pytest.MonkeyP
         for _ in range(3):
             await asyncio.sleep(0)
         assert all(client.fileno() < 0 for client in accepted)
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (ConnectionResetError(), "ConnectionResetError"),
-        (OSError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
-        (ProxyError("no header"), "no header"),
-    ],
-)
-def test_a_reason_is_never_empty(error: Exception, reason: str) -> None:
-    assert entrance.reason_of(error) == reason
 
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 5672\r\n"

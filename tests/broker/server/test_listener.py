@@ -10,8 +10,9 @@ import pytest
 from fluffle.broker.chores import Chores
 from fluffle.broker.server import listener as module
 from fluffle.broker.server.consequences import Consequences
-from fluffle.broker.server.listener import Listener, listening_socket
+from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.services import Services
+from fluffle.broker.sockets import listening_socket
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
