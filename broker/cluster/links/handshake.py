@@ -190,6 +190,7 @@ class Handshake:
         other = Role.DIALLER if self._role is Role.LISTENER else Role.LISTENER
         if not hmac.compare_digest(proof, self._proof_of(other, hello)):
             raise Refused(Reason.SECRET)
+        self._check(hello)  # again, for it may have been removed meanwhile
         self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
         self.peer = hello.identity
         if self._role is Role.LISTENER:

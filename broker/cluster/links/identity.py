@@ -49,8 +49,9 @@ ADVICE: Mapping[Reason, str] = {
 class Refused(Exception):
     """There will be no link with this one."""
 
-    def __init__(self, reason: Reason, *, by_peer: bool = False) -> None:
-        super().__init__(f"refused by it: {reason}" if by_peer else str(reason))
+    def __init__(self, reason: Reason, *, by_peer: bool = False, detail: str = "") -> None:
+        text = f"{reason} ({detail})" if detail else str(reason)
+        super().__init__(f"refused by it: {text}" if by_peer else text)
         self.reason = reason
         self.by_peer = by_peer
         """Whether it is the other end that refuses us; it may say so without proof."""

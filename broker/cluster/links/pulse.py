@@ -44,11 +44,11 @@ class Pulse:
         if away_ms > self._tuning.stall_ms:
             self._heard_ms += away_ms
             self._moved_ms += away_ms
-        self._now_ms = now_ms
         if self.has_heard:
             self._heard_ms = now_ms
         if self.has_sent:
-            self._sent_ms = now_ms
+            self._sent_ms = self._now_ms  # or later, but a beat too many does no harm
+        self._now_ms = now_ms
         if self.has_sent or not is_waiting:
             self._moved_ms = now_ms
         self.has_heard = self.has_sent = False

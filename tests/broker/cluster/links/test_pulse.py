@@ -33,7 +33,9 @@ def test_a_beat_is_due_when_nothing_was_sent() -> None:
     pulse.has_heard = True
     assert ticks(pulse, 0, 6) == [Finding.WELL, Finding.BEAT_DUE] * 3
     pulse.has_sent = pulse.has_heard = True
-    assert ticks(pulse, 1_500, 3) == [Finding.WELL, Finding.WELL, Finding.BEAT_DUE]
+    assert ticks(pulse, 1_500, 4) == [Finding.WELL, Finding.BEAT_DUE] * 2
+    pulse.has_sent = pulse.has_heard = True
+    assert ticks(pulse, 2_600, 2) == [Finding.WELL, Finding.BEAT_DUE]
 
 
 def test_no_beat_is_due_while_something_waits() -> None:

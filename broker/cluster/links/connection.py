@@ -1,0 +1,278 @@
+"""One TCP connection between two nodes, from its first byte to its end, as asyncio sees it.
+
+After the handshake the two ends differ only in who sends frames.  What is sent in a turn of the
+loop goes to the transport at its end, and no more at a time than keeps the network busy: what lies
+in the transport or in the kernel goes before all that is urgent and comes later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, cast
+
+from fluffle.broker.cluster.links.ground import Ground
+from fluffle.broker.cluster.links.handshake import Handshake, refusal
+from fluffle.broker.cluster.links.identity import Identity, Reason, Refused
+from fluffle.broker.cluster.links.outbox import Outbox
+from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder
+from fluffle.broker.cluster.links.pulse import Finding, Pulse
+from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.logs import reason_of
+
+WRITE_BYTES = PIECE_BYTES_MAX
+"""Given to the transport at once, or a piece more; the next when it has given all to the kernel."""
+
+KINDS = frozenset(FrameKind)
+NO_KINDS: frozenset[int] = frozenset()
+
+ENDINGS = {
+    Finding.SILENT: "nothing was received for too long",
+    Finding.STUCK: "nothing that was sent is taken",
+}
+
+UNTOLD = frozenset({Reason.NOT_A_HELLO, Reason.TLS})
+"""Whoever is refused for one of these would not understand why."""
+
+
+class Owner(Protocol):
+    """Who has a connection; both are called from within a read."""
+
+    def on_open(self, connection: Connection, identity: Identity) -> None:
+        """Both ends are proved."""
+
+    def on_frame(self, connection: Connection, kind: FrameKind, payload: bytes) -> None:
+        """A frame came; only where frames are taken."""
+
+
+class Connection(asyncio.Protocol):
+    """Either end.  Whoever makes one hands it to `establish`."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        owner: Owner,
+        begin: Callable[[asyncio.Transport], Handshake],
+        *,
+        takes_frames: bool,
+    ) -> None:
+        """`begin` is called once there is a transport."""
+        self._ground = ground
+        self._owner = owner
+        self._begin = begin
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._handshake: Handshake
+        self._decoder = Decoder(
+            KINDS if takes_frames else NO_KINDS, frame_bytes_max=ground.tuning.frame_bytes_max
+        )
+        self._outbox = Outbox(ground.tuning.lane_bytes_max)
+        self._pulse = Pulse(ground.clock.now_ms(), ground.tuning)
+        self._is_full = False
+        """The transport has something that the kernel does not take."""
+        self._is_flush_due = False
+        self.is_begun = False
+        """There is a transport."""
+        self.identity: Identity | None = None
+        """Who is there, from the proof on."""
+        self.refused: Refused | None = None
+        """Why this never was a link, if a hello or a certificate is to blame."""
+        self.opened: asyncio.Future[bool] = self._loop.create_future()
+        """False: it ended before."""
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        """Why; known before the socket is closed."""
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        """The socket is."""
+
+    @property
+    def is_open(self) -> bool:
+        """Frames may be sent and received."""
+        return self.identity is not None and not self.ended.done()
+
+    # What its owner calls
+
+    def send(self, kind: FrameKind, payload: bytes, lane: Lane) -> bool:
+        """Whether there was room; an urgent frame for which there is none ends the connection."""
+        if not self._outbox.put(lane, kind, payload):
+            if lane is Lane.URGENT:
+                self.reset("too much waits that is urgent")
+            return False
+        self._ground.counters.frames_out += 1
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+        return True
+
+    def waiting_bytes(self, lane: Lane) -> int:
+        """As `Links.waiting_bytes`."""
+        return self._outbox.waiting_bytes[lane]
+
+    def tick(self) -> None:
+        """Several times a beat, while it is open."""
+        finding = self._pulse.tick(self._ground.clock.now_ms(), is_waiting=self._is_full)
+        if finding is Finding.BEAT_DUE:
+            self._write(BEAT_PIECE)
+        elif finding in ENDINGS:
+            self.reset(ENDINGS[finding])
+
+    def reset(self, reason: str) -> None:
+        """End it at once; what waits is forgotten."""
+        if not self.ended.done():
+            self._end(reason)
+            self.abort()
+
+    def abort(self) -> None:
+        """Wait no longer for the socket to close."""
+        if self.is_begun:
+            self._transport.abort()
+
+    def close(self, reason: str) -> None:
+        """End it behind what the transport takes now of that which waits."""
+        if self.is_open:
+            self._fill()
+            self._end(reason)
+            if self._is_full:
+                self.abort()
+            else:
+                self._transport.close()
+        else:
+            self.reset(reason)
+
+    def refuse(self, refused: Refused) -> None:
+        """There will be no link; the other end is told why, if it is not the one to say so."""
+        self.refused = refused
+        self._ground.counters.refused[refused.reason] += 1
+        is_told = self.is_begun and not refused.by_peer and refused.reason not in UNTOLD
+        if is_told and not self.ended.done():
+            self._write(refusal(refused.reason))
+            self._end(str(refused))
+            self._transport.close()
+        else:
+            self.reset(str(refused))
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.is_begun = True
+        self._ground.sockets.add(self)
+        if self.ended.done():
+            self.abort()
+            return
+        # So it says when it holds anything, and again when it holds nothing.
+        self._transport.set_write_buffer_limits(high=1, low=0)
+        bound_unsent(self._transport)
+        self._handshake = self._begin(self._transport)
+        if hello := self._handshake.start():
+            self._write(hello)
+
+    def data_received(self, data: bytes) -> None:
+        self._ground.counters.bytes_in += len(data)
+        self._pulse.has_heard = True
+        if self.identity is None and not self.ended.done():
+            data = self._greet(data)
+        if self.is_open:
+            self._take(data)
+
+    def eof_received(self) -> None:
+        self.reset("closed by it")
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._pulse.has_sent = True
+        self._fill()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if isinstance(error, ssl.SSLError) and not self.opened.done():
+            self.refuse(Refused(Reason.TLS, detail=reason_of(error)))
+        self.reset("closed by it" if error is None else reason_of(error))
+        self._ground.sockets.discard(self)
+        self.closed.set_result(None)
+
+    # Within
+
+    def _greet(self, data: bytes) -> bytes:
+        """Go on with the handshake; what came behind it."""
+        try:
+            answer = self._handshake.feed(data)
+        except Refused as refused:
+            self.refuse(refused)
+            return b""
+        if answer:
+            self._write(answer)
+        if self._handshake.peer is None:
+            return b""
+        self.identity = self._handshake.peer
+        self.opened.set_result(True)
+        self._owner.on_open(self, self.identity)
+        return self._handshake.take_rest()
+
+    def _take(self, data: bytes) -> None:
+        for kind, payload in self._decoder.feed(data):
+            if not self.is_open:
+                return
+            self._ground.counters.frames_in += 1
+            self._owner.on_frame(self, FrameKind(kind), payload)
+        if self._decoder.fault is not None:
+            self.reset(f"it sent what is no frame: {self._decoder.fault}")
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        self._fill()
+
+    def _fill(self) -> None:
+        while self.is_open and not self._is_full and (pieces := self._outbox.take(WRITE_BYTES)):
+            self._write(b"".join(pieces))
+
+    def _write(self, data: bytes) -> None:
+        self._ground.counters.bytes_out += len(data)
+        self._pulse.has_sent = True
+        self._transport.write(data)
+
+    def _end(self, reason: str) -> None:
+        if self.identity is not None:
+            self._ground.counters.resets += 1
+        else:
+            self.opened.set_result(False)
+        self.ended.set_result(reason)
+        self._outbox = Outbox(self._ground.tuning.lane_bytes_max)
+        self._decoder = Decoder(NO_KINDS, frame_bytes_max=0)
+
+
+async def establish(
+    connection: Connection, connecting: Coroutine[Any, Any, object], *, within_ms: int
+) -> bool:
+    """Whether a link came of it, within that time; if not, `connection.ended` says why.
+
+    `connecting` makes the transport.  The link may have ended again by now.
+    """
+    try:
+        async with asyncio.timeout(within_ms / 1000):
+            await connecting
+            await asyncio.wait([connection.opened])
+    except ssl.SSLError as error:
+        connection.refuse(Refused(Reason.TLS, detail=reason_of(error)))
+    except TimeoutError:
+        if connection.identity is None and connection.is_begun:
+            connection.refuse(Refused(Reason.TOO_SLOW))
+        elif connection.identity is None:
+            connection.reset("it does not answer")
+    except OSError as error:
+        connection.reset(reason_of(error))
+    except asyncio.CancelledError:
+        connection.reset("no longer wanted")
+        raise
+    return connection.identity is not None
+
+
+def bound_unsent(transport: asyncio.Transport) -> None:
+    """Keep the kernel from taking megabytes that are not under way yet, where it can be told so."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    end = transport.get_extra_info("socket")
+    if option is not None and end is not None:
+        end.setsockopt(socket.IPPROTO_TCP, option, WRITE_BYTES)

@@ -1,0 +1,140 @@
+"""Links that other nodes dial: strangers at the door, and who has been let in.
+
+Strangers are few and have little time.  A node that dials again is known by its proof, so the
+connection that it had before is ended: one of the two is dead, and it knows which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+
+from fluffle.broker.cluster.links.connection import Connection, establish
+from fluffle.broker.cluster.links.ground import Ground
+from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
+from fluffle.broker.cluster.links.identity import Identity
+from fluffle.broker.cluster.ports import FrameKind, OnFrame
+from fluffle.broker.config import ListenAddress
+from fluffle.broker.logs import event
+from fluffle.broker.sockets import listening_socket
+from fluffle.raft.config import NodeId
+
+PAUSE_S = 1.0
+"""After an error, since accepting again at once would mostly fail again at once."""
+
+logger = logging.getLogger(__name__)
+
+
+class Inbound:
+    """Accepts, lets in, and hands on what comes."""
+
+    def __init__(
+        self, ground: Ground, *, on_open: Callable[[Identity], None], on_frame: OnFrame
+    ) -> None:
+        self._ground = ground
+        self._on_open = on_open
+        self._on_frame = on_frame
+        self._accepting: list[asyncio.Task[None]] = []
+        self._strangers: dict[asyncio.Task[None], socket.socket] = {}
+        """By the task that lets them in; who came first stands first."""
+        self._connections: dict[NodeId, Connection] = {}
+        """Those that are open."""
+
+    def listen(self, host: str, port: int) -> ListenAddress:
+        """Accept on an address; what was bound.  OSError when it is taken."""
+        listening = listening_socket(host, port)
+        listening.settimeout(0)
+        accepting = asyncio.get_running_loop().create_task(self._accept(listening))
+        accepting.add_done_callback(lambda _task: listening.close())
+        self._accepting.append(accepting)
+        return ListenAddress(*listening.getsockname()[:2])
+
+    def tick(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.tick()
+
+    def reset(self, node: NodeId, reason: str) -> None:
+        """End the link from it, if there is one; it will dial again."""
+        connection = self._connections.get(node)
+        if connection is not None:
+            connection.reset(reason)
+
+    def outlived(self, identity: Identity) -> None:
+        """It is known in this life: a link from another ends."""
+        connection = self._connections.get(identity.node)
+        if connection is not None and connection.identity != identity:
+            connection.reset("it was started anew")
+
+    def stop(self, reason: str) -> None:
+        """Accept no more, and end all links."""
+        for task in (*self._accepting, *self._strangers):
+            task.cancel()
+        for connection in list(self._connections.values()):
+            connection.close(reason)
+
+    # As the owner of connections
+
+    def on_open(self, connection: Connection, identity: Identity) -> None:
+        self.reset(identity.node, "it has dialled again")
+        self._connections[identity.node] = connection
+        connection.ended.add_done_callback(partial(self._on_end, connection, identity))
+        self._ground.counters.accepted += 1
+        event(logger, logging.INFO, "link_accepted", node=identity.node, boot=identity.boot.count)
+        self._on_open(identity)
+
+    def on_frame(self, connection: Connection, kind: FrameKind, payload: bytes) -> None:
+        assert connection.identity is not None
+        self._on_frame(connection.identity.node, kind, payload)
+
+    # Within
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, address = await loop.sock_accept(listening)
+            except OSError as error:
+                event(logger, logging.ERROR, "accept_failed", reason=error)
+                await asyncio.sleep(PAUSE_S)
+                continue
+            if len(self._strangers) >= self._ground.tuning.strangers_max:
+                next(iter(self._strangers)).cancel()
+            task = loop.create_task(self._let_in(client, str(address[0])))
+            self._strangers[task] = client
+            task.add_done_callback(self._on_done)
+            await asyncio.sleep(0)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        client = self._strangers.pop(task)
+        if task.cancelled():
+            client.close()
+        else:
+            task.result()
+
+    async def _let_in(self, client: socket.socket, host: str) -> None:
+        tuning, certificates = self._ground.tuning, self._ground.certificates
+        contexts = certificates.current() if certificates else None
+        begin = partial(self._begin, contexts.binding if contexts else b"")
+        connection = Connection(self._ground, self, begin, takes_frames=True)
+        connecting = asyncio.get_running_loop().connect_accepted_socket(
+            lambda: connection, client, ssl=contexts.listening if contexts else None
+        )
+        if not await establish(connection, connecting, within_ms=tuning.handshake_ms):
+            if not connection.is_begun:
+                client.close()  # else it is the transport's, which may still have to say something
+            reason = connection.ended.result()
+            self._ground.refusals.log(host, reason, connection.refused)
+
+    def _begin(self, binding: bytes, transport: asyncio.Transport) -> Handshake:
+        challenge = self._ground.draw(CHALLENGE_BYTES)
+        return Handshake(self._ground.credentials, None, challenge=challenge, binding=binding)
+
+    def _on_end(
+        self, connection: Connection, identity: Identity, ended: asyncio.Future[str]
+    ) -> None:
+        if self._connections.get(identity.node) is connection:
+            del self._connections[identity.node]
+        event(logger, logging.INFO, "link_ended", node=identity.node, reason=ended.result())

@@ -1,0 +1,178 @@
+"""`ClusterLinks`: the port `Links` over TCP.
+
+Each node dials each of its peers and sends over what it dialled; a link is up while that one is.
+What peers send comes over what they dialled, and is handed on whether or not our own link to them
+is up.
+
+    send --> Peer --> Connection ==== TCP ====> Connection --> Inbound --> on_frame
+                         ^  beats  <-----------------'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from random import Random
+
+from fluffle.broker.clock import Clock, SystemClock
+from fluffle.broker.cluster.links.counters import LinkCounters
+from fluffle.broker.cluster.links.ground import Ground
+from fluffle.broker.cluster.links.handshake import Credentials
+from fluffle.broker.cluster.links.identity import Boots, Identity
+from fluffle.broker.cluster.links.inbound import Inbound
+from fluffle.broker.cluster.links.peer import Peer
+from fluffle.broker.cluster.links.tls import LinkCertificates
+from fluffle.broker.cluster.links.tuning import LinkTuning
+from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.config import ListenAddress
+from fluffle.raft.config import NodeId
+
+TICKS_A_BEAT = 2
+
+CLOSE_WAIT_S = 1.0
+"""For what was sent last, and for TLS to say that it ends."""
+
+
+class ClusterLinks:
+    """All links of one node.  Made and used in the thread of a running event loop."""
+
+    on_frame: OnFrame
+    on_link: OnLink
+
+    def __init__(
+        self,
+        identity: Identity,
+        secret: bytes,
+        *,
+        certificates: LinkCertificates | None = None,
+        boots: Boots | None = None,
+        tuning: LinkTuning | None = None,
+        clock: Clock | None = None,
+        chance: Random | None = None,
+    ) -> None:
+        """`boots`: what is known of the peers' lives from earlier.  ValueError without a secret."""
+        if not secret:
+            raise ValueError("links need a secret")
+        self._peers: dict[NodeId, Peer] = {}
+        self._boots = boots or Boots()
+        self._ground = Ground(
+            credentials=Credentials(identity, secret, self._boots, self._peers),
+            tuning=tuning or LinkTuning(),
+            clock=clock or SystemClock(),
+            chance=(chance or Random()).random,
+            draw=secrets.token_bytes,
+            certificates=certificates,
+        )
+        self._inbound = Inbound(self._ground, on_open=self._on_accepted, on_frame=self._on_received)
+        self._loop = asyncio.get_running_loop()
+        self._ticking = self._loop.call_soon(self._tick_for_ever)
+
+    @property
+    def counters(self) -> LinkCounters:
+        return self._ground.counters
+
+    # Links
+
+    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+        """To a node whose link is down, or of which too much waits in the lane: dropped.
+
+        An urgent frame for which there is no room resets the link.  ValueError for a payload above
+        `LinkTuning.frame_bytes_max`.
+        """
+        if len(payload) > self._ground.tuning.frame_bytes_max:
+            raise ValueError(f"a frame of {len(payload)} bytes is too large for a link")
+        peer = self._peers.get(node)
+        if peer is None:
+            self.counters.frames_dropped += 1
+        else:
+            peer.send(kind, payload, lane)
+
+    def is_up(self, node: NodeId) -> bool:
+        peer = self._peers.get(node)
+        return peer is not None and peer.is_up
+
+    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+        peer = self._peers.get(node)
+        return 0 if peer is None else peer.waiting_bytes(lane)
+
+    # Who is there
+
+    def listen(self, host: str, port: int) -> ListenAddress:
+        """Let other nodes dial; what was bound (port 0 picks one).  OSError when it is taken."""
+        return self._inbound.listen(host, port)
+
+    def set_peer(self, node: NodeId, host: str, port: int) -> None:
+        """Dial this node, from now on at this address, and let it dial us.
+
+        ValueError for our own name.
+        """
+        if node == self._ground.credentials.us.node:
+            raise ValueError(f"{node} is this node")
+        address = ListenAddress(host, port)
+        if node in self._peers:
+            self._peers[node].move(address)
+        else:
+            self._peers[node] = Peer(
+                self._ground, node, address, on_up=self._on_dialled, on_down=self._on_down
+            )
+
+    def remove_peer(self, node: NodeId) -> None:
+        """It is no node of the cluster any more; who comes under its name later begins anew."""
+        peer = self._peers.pop(node, None)
+        if peer is not None:
+            peer.stop("it was removed")
+            self._inbound.reset(node, "it was removed")
+            self._boots.forget(node)
+            if peer.is_up:
+                self.on_link(node, self.is_up(node))
+
+    def reset(self, node: NodeId, reason: str) -> None:
+        """End the links with a node, of both directions, for what it sent; others are dialled."""
+        if node in self._peers:
+            self._peers[node].reset(reason)
+            self._inbound.reset(node, reason)
+
+    async def stop(self, reason: str = "this node stops") -> None:
+        """End all links, for good, and close their sockets; nobody is told of that."""
+        self._ticking.cancel()
+        self._inbound.stop(reason)
+        for peer in self._peers.values():
+            peer.stop(reason)
+        self._peers.clear()
+        if not await self._are_closed():
+            for connection in list(self._ground.sockets):
+                connection.abort()
+            await self._are_closed()
+
+    def tick(self) -> None:
+        """Look who is silent, and send signs of life; a timer does that as well."""
+        self._inbound.tick()
+        for peer in self._peers.values():
+            peer.tick()
+
+    # Within
+
+    def _tick_for_ever(self) -> None:
+        delay_s = self._ground.tuning.beat_ms / 1000 / TICKS_A_BEAT
+        self._ticking = self._loop.call_later(delay_s, self._tick_for_ever)
+        self.tick()
+
+    async def _are_closed(self) -> bool:
+        """Whether all sockets are, after some time at most."""
+        closing = [connection.closed for connection in self._ground.sockets]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSE_WAIT_S)
+        return not self._ground.sockets
+
+    def _on_accepted(self, identity: Identity) -> None:
+        self._peers[identity.node].heard_from(identity)
+
+    def _on_received(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
+        self.on_frame(node, kind, payload)
+
+    def _on_dialled(self, identity: Identity) -> None:
+        self._inbound.outlived(identity)
+        self.on_link(identity.node, self.is_up(identity.node))
+
+    def _on_down(self, node: NodeId) -> None:
+        self.on_link(node, self.is_up(node))

@@ -1,0 +1,79 @@
+"""TLS between nodes: one certificate for both roles, and who may show another.
+
+With authorities both ends verify, and who dials looks for the host that it dialled in the
+certificate.  Without, TLS only hides what is said; but the certificate of the listener is part of
+the proofs of the handshake, so nobody who does not know the secret can put his own in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluffle.broker.certificates import CertificateFiles, Reloaded
+from fluffle.broker.starting import StartFailed
+
+BEGIN, END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkContexts:
+    """What was made of the files."""
+
+    listening: ssl.SSLContext
+    dialling: ssl.SSLContext
+    binding: bytes
+    """Of the certificate that `listening` shows."""
+
+
+class LinkCertificates:
+    """What a node shows to other nodes, and how it checks what they show."""
+
+    __slots__ = ("_files", "_reloaded")
+
+    def __init__(self, cert: Path, key: Path | None = None, ca: Path | None = None) -> None:
+        """`ca`: the authorities of the certificates of all nodes.  Raises StartFailed."""
+        self._files = CertificateFiles(cert, key, ca, option="--cluster-tls")
+        self._reloaded = Reloaded(self._files, self._make)
+
+    def current(self) -> LinkContexts:
+        """For the next handshake."""
+        return self._reloaded.current()
+
+    def reload(self) -> None:
+        """Read the files again; if they cannot be used, log it and keep what there is."""
+        self._reloaded.reload()
+
+    def _make(self) -> LinkContexts:
+        listening = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        dialling = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self._files.ca is None:
+            dialling.check_hostname = False
+            dialling.verify_mode = ssl.CERT_NONE
+        else:
+            listening.verify_mode = ssl.CERT_REQUIRED
+        for context in (listening, dialling):
+            self._files.load_into(context)
+        return LinkContexts(listening, dialling, _binding_of(_first_certificate(self._files.cert)))
+
+
+def binding_seen(transport: asyncio.Transport) -> bytes:
+    """As the dialler sees it; nothing without TLS."""
+    tls = transport.get_extra_info("ssl_object")
+    return b"" if tls is None else _binding_of(tls.getpeercert(binary_form=True))
+
+
+def _binding_of(certificate: bytes) -> bytes:
+    return hashlib.sha256(certificate).digest()
+
+
+def _first_certificate(file: Path) -> bytes:
+    """DER of the one that is shown; those behind it lead to an authority."""
+    text = file.read_bytes()
+    start, end = text.find(BEGIN), text.find(END)
+    if not 0 <= start < end:
+        raise StartFailed(f"there is no certificate in {file}; name a PEM file")
+    return ssl.PEM_cert_to_DER_cert(text[start : end + len(END)].decode("ascii"))

@@ -1,0 +1,261 @@
+"""Links between nodes over real sockets, under both event loops; nothing here sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from tests.broker.cluster.links.conftest import Run
+from tests.broker.cluster.links.nodes import SECRET, Node, identity, linked, stopping, wire_to
+
+
+def test_frames_go_both_ways(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        links: Links = a.links
+        async with stopping(a, b):
+            assert not links.is_up("b")
+            await linked(a, b)
+            a.send("b", b"hello")
+            b.send("a", b"")
+            await b.until(lambda: bool(b.frames))
+            await a.until(lambda: bool(a.frames))
+            assert b.frames == [("a", FrameKind.STREAM, b"hello")]
+            assert a.frames == [("b", FrameKind.STREAM, b"")]
+            assert links.waiting_bytes("b", Lane.NORMAL) == 0
+
+    run(scenario())
+
+
+def test_three_nodes_find_each_other_in_any_order(run: Run) -> None:
+    async def scenario() -> None:
+        nodes = [Node(name) for name in "abc"]
+        async with stopping(*nodes):
+            for one in nodes:
+                for other in nodes:
+                    if one is not other:
+                        one.knows(other)
+            for node in nodes:
+                await node.told_of(2)
+                assert sorted(node.told) == [(name, True) for name in "abc" if name != node.name]
+
+    run(scenario())
+
+
+def test_a_node_that_starts_later_is_found(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b):
+            a.knows(b)
+            await asyncio.sleep(0)
+            b.knows(a)
+            assert await a.told_of(1) == [True]
+            assert await b.told_of(1) == [True]
+
+    run(scenario())
+
+
+def test_frames_of_all_sizes_arrive_whole_and_in_order_within_their_lane(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        sizes = [0, 1, 65_536, 65_537, 3_000_000]
+        sent = {lane: [bytes([lane]) * size for size in sizes] for lane in Lane}
+        async with stopping(a, b):
+            await linked(a, b)
+            for lane in reversed(Lane):
+                for payload in sent[lane]:
+                    a.links.send("b", FrameKind(lane), payload, lane=lane)
+            await b.until(lambda: len(b.frames) == 3 * len(sizes))
+            for lane in Lane:
+                kind = FrameKind(lane)
+                assert [p for _, k, p in b.frames if k is kind] == sent[lane]
+            assert b.frames[0][1] is FrameKind(Lane.URGENT)
+
+    run(scenario())
+
+
+def test_to_a_node_that_is_not_linked_nothing_is_sent(run: Run) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        async with stopping(a):
+            a.send("nobody", b"x")
+            assert a.links.waiting_bytes("nobody", Lane.NORMAL) == 0
+            a.links.set_peer("b", "127.0.0.1", 1)
+            a.send("b", b"x")
+            assert a.links.counters.frames_dropped == 2
+
+    run(scenario())
+
+
+def test_a_link_that_is_reset_is_opened_again_at_once(run: Run) -> None:
+    """It is never down; that it is new is said, so that what was lost is sent again."""
+
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b), wire_to(b) as wire:
+            b.knows(a)
+            a.knows(b, wire.address)
+            assert await a.told_of(1) == [True]
+            wire.cut()
+            assert await a.told_of(2) == [True, True]
+            a.send("b", b"after")
+            await b.until(lambda: b.payloads() == [b"after"])
+            assert a.links.counters.resets == 1
+
+    run(scenario())
+
+
+def test_a_link_that_cannot_be_opened_again_is_down_at_once(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b), wire_to(b) as wire:
+            b.knows(a)
+            a.knows(b, wire.address)
+            await a.told_of(1)
+            wire.refuse()
+            wire.cut()
+            assert await a.told_of(2) == [True, False]
+
+    run(scenario())
+
+
+def test_a_node_that_stops_is_down_and_comes_back_in_another_life(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b):
+            await linked(a, b)
+            await b.links.stop()
+            assert await a.told_of(2) == [True, False]
+            again = Node("b", boot=2)
+            async with stopping(again):
+                again.knows(a)
+                a.knows(again)
+                assert await a.told_of(3) == [True, False, True]
+                await again.told_of(1)
+                again.send("a", b"back")
+                await a.until(lambda: a.payloads() == [b"back"])
+
+    run(scenario())
+
+
+def test_a_reset_in_the_middle_of_bulk_loses_an_end_and_nothing_else(run: Run) -> None:
+    """What arrives is a beginning of what was sent, each frame whole; then what comes after."""
+
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        sent = [bytes([number]) * 700_000 for number in range(11)]
+        async with stopping(a, b), wire_to(b) as wire:
+            b.knows(a)
+            a.knows(b, wire.address)
+            await a.told_of(1)
+            for payload in sent:
+                a.send("b", payload, Lane.BULK)
+            await b.until(lambda: len(b.frames) >= 2)
+            wire.cut()
+            await a.told_of(2)
+            arrived = b.payloads()
+            assert arrived == sent[: len(arrived)]
+            assert len(arrived) < len(sent)
+            assert a.links.waiting_bytes("b", Lane.BULK) == 0
+            a.send("b", b"after", Lane.BULK)
+            await b.until(lambda: b.payloads()[-1] == b"after")
+            assert b.payloads() == [*arrived, b"after"]
+
+    run(scenario())
+
+
+def test_a_peer_can_move(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b), wire_to(b) as wire:
+            await linked(a, b)
+            a.knows(b, wire.address)
+            assert await a.told_of(2) == [True, True]
+            wire.refuse()
+            wire.cut()
+            assert await a.told_of(3) == [True, True, False]
+            a.knows(b)
+            assert await a.told_of(4) == [True, True, False, True]
+
+    run(scenario())
+
+
+def test_a_peer_can_be_removed_and_is_let_in_no_more(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b):
+            await linked(a, b)
+            a.links.remove_peer("b")
+            assert a.told == [("b", True), ("b", False)]
+            assert await b.told_of(2) == [True, False]
+            a.links.remove_peer("b")
+            assert len(a.told) == 2
+            wiped = Node("b", boot=1)
+            async with stopping(wiped):
+                wiped.knows(a)
+                a.knows(wiped)
+                assert await wiped.told_of(1) == [True]
+
+    run(scenario())
+
+
+def test_both_directions_can_be_reset_for_what_a_node_sent(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b):
+            await linked(a, b)
+            a.links.reset("b", "nonsense")
+            assert await a.told_of(2) == [True, True]
+            assert await b.told_of(2) == [True, True]
+            a.links.reset("nobody", "nonsense")
+
+    run(scenario())
+
+
+def test_a_link_from_an_earlier_life_ends_when_the_node_is_known_in_a_later_one(run: Run) -> None:
+    """As after a crash of a machine: nobody has reset the connections of the first life."""
+
+    async def scenario() -> None:
+        a, first, second = Node("a"), Node("b", boot=1), Node("b", boot=2)
+        async with stopping(a, first, second):
+            await linked(a, first)
+            first.links._peers["a"].stop("dead")  # no more dialling, but its listener lives
+            second.knows(a)
+            await second.until(lambda: second.links.is_up("a"))
+            assert await a.told_of(2) == [True, False], "the first life is refused"
+
+    run(scenario())
+
+
+def test_links_need_a_secret_and_other_names(run: Run) -> None:
+    async def scenario() -> None:
+        with pytest.raises(ValueError, match="secret"):
+            ClusterLinks(identity("a"), b"")
+        links = ClusterLinks(identity("a"), SECRET)
+        with pytest.raises(ValueError, match="a is this node"):
+            links.set_peer("a", "127.0.0.1", 1)
+        with pytest.raises(ValueError, match="too large"):
+            links.send("b", FrameKind.STREAM, bytes((128 << 20) + 1), lane=Lane.BULK)
+        await links.stop()
+
+    run(scenario())
+
+
+def test_counters_count(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b):
+            await linked(a, b)
+            await a.until(lambda: a.links.counters.accepted == 1)
+            for _ in range(3):
+                a.send("b", bytes(100_000))
+            await b.until(lambda: len(b.frames) == 3)
+            ours, theirs = a.links.counters, b.links.counters
+            assert (ours.opened, ours.accepted, ours.resets) == (1, 1, 0)
+            assert (ours.frames_out, theirs.frames_in) == (3, 3)
+            assert 300_000 < theirs.bytes_in <= ours.bytes_out < 301_000
+
+    run(scenario())

@@ -1,0 +1,425 @@
+"""Who is not let in, and what nodes that misbehave can do to us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import cast
+
+import pytest
+
+from fluffle.broker.clock import ManualClock
+from fluffle.broker.cluster.links.handshake import Credentials, Handshake
+from fluffle.broker.cluster.links.identity import Boots, Identity, Reason, Refused
+from fluffle.broker.cluster.links.pieces import BEAT_PIECE, Decoder, piece
+from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.config import ListenAddress
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.sockets import listening_socket
+from tests.broker.cluster.links.conftest import Run
+from tests.broker.cluster.links.nodes import (
+    SECRET,
+    SWIFT,
+    Node,
+    identity,
+    linked,
+    stopping,
+)
+
+TICK_MS = 250
+"""Of a clock that is moved by hand."""
+
+RECEIVE_BYTES = 65_536
+BEFORE_PING_BYTES_MAX = 1 << 20
+"""Two writes and what the kernels hold of them at both ends, and what the reader's stream takes."""
+
+
+def logged(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
+    """The fields of each event of that name."""
+    records = [record for record in caplog.records if record.getMessage() == name]
+    return [getattr(record, FIELDS_ATTRIBUTE) for record in records]
+
+
+@dataclass
+class Raw:
+    """A socket with somebody at it who keeps to nothing."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def prove(self, us: Identity, node: str | None, secret: bytes = SECRET) -> None:
+        """The handshake, as the end that dialled `node`, or that was dialled."""
+        boots, peers = Boots(), {"a", "b"}
+        handshake = Handshake(
+            Credentials(us, secret, boots, peers), node, challenge=bytes([us.boot.count]) * 32
+        )
+        self.writer.write(handshake.start())
+        await self.finish(handshake)
+
+    async def finish(self, handshake: Handshake) -> None:
+        while handshake.peer is None:
+            data = await self.reader.read(1 << 16)
+            assert data, "closed in the middle of the handshake"
+            self.writer.write(handshake.feed(data))
+
+    def read_no_more(self) -> None:
+        """Leave what comes to the kernel."""
+        cast(asyncio.Transport, self.writer.transport).pause_reading()
+
+    async def is_closed(self) -> None:
+        """Read until the other end is gone."""
+        with suppress(ConnectionError):
+            while await self.reader.read(1 << 16):
+                pass
+
+
+@asynccontextmanager
+async def raw_to(address: ListenAddress) -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+class RawListener:
+    """Accepts as whoever it likes."""
+
+    def __init__(self) -> None:
+        self.accepted: asyncio.Queue[Raw] = asyncio.Queue()
+        self._all: list[Raw] = []
+        self.address: ListenAddress
+        self._server: asyncio.Server
+
+    async def open(self) -> None:
+        listening = listening_socket("127.0.0.1", 0)
+        # Accepted sockets have it, too: else the kernel takes what nobody reads, in megabytes.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        self._server = await asyncio.start_server(self._on_client, sock=listening)
+        self.address = ListenAddress(*self._server.sockets[0].getsockname()[:2])
+
+    async def link(self, us: Identity) -> Raw:
+        """The next that dials, once it is a link."""
+        raw = await self.accepted.get()
+        await raw.prove(us, None)
+        return raw
+
+    def close(self) -> None:
+        self._server.close()
+        for raw in self._all:
+            raw.writer.transport.abort()
+
+    async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._all.append(Raw(reader, writer))
+        self.accepted.put_nowait(self._all[-1])
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[RawListener]:
+    listener = RawListener()
+    await listener.open()
+    try:
+        yield listener
+    finally:
+        listener.close()
+        await asyncio.sleep(0)
+
+
+# At the door
+
+
+@pytest.mark.parametrize(
+    ("other", "secret", "reason"),
+    [
+        (identity("b"), b"guess", Reason.SECRET),
+        (identity("b", cluster="hares"), SECRET, Reason.CLUSTER),
+        (identity("c"), SECRET, Reason.UNKNOWN_NODE),
+        (identity("a"), SECRET, Reason.OWN_NAME),
+    ],
+)
+def test_a_stranger_is_told_why_logged_once_and_counted(
+    run: Run, caplog: pytest.LogCaptureFixture, other: Identity, secret: bytes, reason: Reason
+) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        a.links.set_peer("b", "127.0.0.1", 1)
+        async with stopping(a):
+            for count in (1, 2, 3):
+                async with raw_to(a.address) as raw:
+                    us = Credentials(other, secret, Boots(), {"a"})
+                    handshake = Handshake(us, "a", challenge=bytes([count]) * 32)
+                    raw.writer.write(handshake.start())
+                    with pytest.raises(Refused, match=f"refused by it: {reason}"):
+                        await raw.finish(handshake)
+                    assert a.links.counters.refused[reason] == count
+            assert (a.told, a.links.counters.accepted) == ([], 0)
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    (line,) = logged(caplog, "link_refused")
+    assert (line["peer"], line["reason"]) == ("127.0.0.1", str(reason))
+    assert line["advice"]
+
+
+def test_a_node_that_is_refused_logs_it_once_and_goes_on_trying(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b", secret=b"guess")
+        async with stopping(a, b):
+            a.links.set_peer("b", "127.0.0.1", 1)
+            b.knows(a)
+            await a.has_refused(Reason.SECRET, times=3)
+            assert b.told == []
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    lines = logged(caplog, "link_refused")
+    assert sorted((line["peer"], line["reason"]) for line in lines) == [
+        ("127.0.0.1", "secret"),
+        ("a", "refused by it: secret"),
+    ]
+
+
+def test_a_wiped_disk_under_its_old_name_is_refused(run: Run) -> None:
+    async def scenario() -> None:
+        a = Node("a", boots=Boots({"b": identity("b", 7).boot}))
+        wiped = Node("b", boot=1)
+        async with stopping(a, wiped):
+            a.knows(wiped)
+            wiped.knows(a)
+            await a.has_refused(Reason.OLD_BOOT, times=2)
+            assert (a.told, wiped.told) == ([], [])
+
+    run(scenario())
+
+
+JUNK = {"HTTP": b"GET / HTTP/1.1\r\n\r\n", "AMQP": b"AMQP\0\0\x09\x01", "TLS": b"\x16\x03\x01" * 99}
+
+
+@pytest.mark.parametrize("what", JUNK)
+def test_who_does_not_speak_the_protocol_is_cut_off(run: Run, what: str) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        async with stopping(a), raw_to(a.address) as raw:
+            raw.writer.write(JUNK[what])
+            await raw.is_closed()
+            assert a.links.counters.refused[Reason.NOT_A_HELLO] == 1
+
+    run(scenario())
+
+
+def test_who_is_slow_to_say_who_he_is_is_cut_off(run: Run) -> None:
+    async def scenario() -> None:
+        a = Node("a", tuning=replace(SWIFT, handshake_ms=30))
+        async with stopping(a), raw_to(a.address) as raw:
+            raw.writer.write(b"\x00")
+            await raw.is_closed()
+            assert a.links.counters.refused[Reason.TOO_SLOW] == 1
+
+    run(scenario())
+
+
+def test_strangers_take_no_room_from_nodes(run: Run) -> None:
+    """There may be three at a time: the fourth takes the place of the first."""
+
+    async def scenario() -> None:
+        a, b = Node("a", tuning=replace(SWIFT, strangers_max=3)), Node("b")
+        async with (
+            stopping(a, b),
+            raw_to(a.address) as first,
+            raw_to(a.address),
+            raw_to(a.address),
+            raw_to(a.address) as fourth,
+        ):
+            await first.is_closed()
+            await linked(a, b)
+            assert not fourth.reader.at_eof() or a.links.counters.accepted == 1
+
+    run(scenario())
+
+
+# Behind it
+
+
+def test_a_node_that_sends_nonsense_is_cut_off_with_one_line(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        a.links.set_peer("b", "127.0.0.1", 1)
+        async with stopping(a), raw_to(a.address) as raw:
+            await raw.prove(identity("b"), "a")
+            raw.writer.write(b"".join(piece(1, 2, b"good", 0)) + b"nonsense" * 10_000)
+            await raw.is_closed()
+            assert a.payloads() == [b"good"]
+            assert a.links.counters.resets == 1
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    (line,) = logged(caplog, "link_ended")
+    assert line["reason"] == "it sent what is no frame: a tag of 110"
+
+
+def test_who_was_dialled_may_send_nothing_but_beats(run: Run) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        async with stopping(a), listening() as listener:
+            a.links.set_peer("b", listener.address.host, listener.address.port)
+            raw = await listener.link(identity("b"))
+            raw.writer.write(BEAT_PIECE * 3)
+            await a.told_of(1)
+            raw.writer.write(b"".join(piece(1, 2, b"x", 0)))
+            await raw.is_closed()
+            assert a.frames == []
+
+    run(scenario())
+
+
+def test_a_node_that_dials_again_replaces_the_link_it_had(run: Run) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        a.links.set_peer("b", "127.0.0.1", 1)
+        async with stopping(a), raw_to(a.address) as old, raw_to(a.address) as new:
+            await old.prove(identity("b"), "a")
+            await new.prove(identity("b"), "a")
+            await old.is_closed()
+            new.writer.write(b"".join(piece(0, 0, b"new", 0)))
+            await a.until(lambda: a.payloads() == [b"new"])
+            assert (a.links.counters.accepted, a.links.counters.resets) == (2, 1)
+
+    run(scenario())
+
+
+def test_a_link_that_is_silent_is_reset_at_both_ends(run: Run) -> None:
+    """The other end is there, and says nothing: a cable that was pulled looks like that."""
+
+    async def scenario() -> None:
+        clock = ManualClock()
+        a = Node("a", clock=clock)
+        async with stopping(a), listening() as listener, raw_to(a.address) as inbound:
+            a.links.set_peer("b", listener.address.host, listener.address.port)
+            await inbound.prove(identity("b"), "a")
+            dialled = await listener.link(identity("b"))
+            await a.told_of(1)
+            counters, said = a.links.counters, a.links.counters.bytes_out
+            for number in range(20):
+                if number < 12:
+                    enough = counters.bytes_in + 2 * len(BEAT_PIECE)
+                    for link in (inbound, dialled):
+                        link.writer.write(BEAT_PIECE)
+                    await a.has_read(enough)
+                assert counters.resets == 0
+                clock.advance(TICK_MS)
+                a.links.tick()
+            assert counters.resets == 2
+            assert counters.bytes_out - said >= 2 * 18 * len(BEAT_PIECE)
+            for link in (inbound, dialled):
+                await link.is_closed()
+            await listener.link(identity("b"))
+            assert await a.told_of(2) == [True, True]
+
+    run(scenario())
+
+
+def test_beats_keep_a_link_that_has_nothing_to_say(run: Run) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        a, b = Node("a", clock=clock), Node("b", clock=clock)
+        async with stopping(a, b):
+            await linked(a, b)
+            for _ in range(20):
+                enough = {node: node.links.counters.bytes_in + len(BEAT_PIECE) for node in (a, b)}
+                for _ in range(4):
+                    clock.advance(TICK_MS)
+                    a.links.tick()
+                    b.links.tick()
+                for node, size in enough.items():
+                    await node.has_read(size)
+            assert (a.told, b.told) == ([("b", True)], [("a", True)])
+
+    run(scenario())
+
+
+def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
+    """BULK and NORMAL are refused, URGENT resets the link; then everything is forgotten."""
+
+    async def scenario() -> None:
+        tuning = replace(
+            SWIFT, urgent_bytes_max=300_000, normal_bytes_max=2_000_000, bulk_bytes_max=1_000_000
+        )
+        a = Node("a", tuning=tuning)
+        async with stopping(a), listening() as listener:
+            a.links.set_peer("b", listener.address.host, listener.address.port)
+            raw = await listener.link(identity("b"))
+            await a.told_of(1)
+            raw.read_no_more()
+            counters = a.links.counters
+            for lane in (Lane.BULK, Lane.NORMAL):
+                refused = counters.frames_without_room
+                while counters.frames_without_room == refused:
+                    for _ in range(100):
+                        a.send("b", bytes(100_000), lane)
+                    await asyncio.sleep(0)
+                assert a.links.waiting_bytes("b", lane) <= tuning.lane_bytes_max[lane]
+            assert counters.resets == 0
+            while counters.resets == 0:
+                a.send("b", bytes(10_000), Lane.URGENT)
+            assert [a.links.waiting_bytes("b", lane) for lane in Lane] == [0, 0, 0]
+
+    run(scenario())
+
+
+def test_a_peer_that_lives_and_never_reads_is_reset(run: Run) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        a = Node("a", clock=clock, tuning=replace(SWIFT, bulk_bytes_max=64 << 20))
+        async with stopping(a), listening() as listener:
+            a.links.set_peer("b", listener.address.host, listener.address.port)
+            raw = await listener.link(identity("b"))
+            await a.told_of(1)
+            raw.read_no_more()
+            for _ in range(60):
+                a.send("b", bytes(1 << 20), Lane.BULK)
+            counters = a.links.counters
+            while not counters.resets:
+                enough = counters.bytes_in + len(BEAT_PIECE)
+                raw.writer.write(BEAT_PIECE)
+                await a.has_read(enough)
+                clock.advance(TICK_MS)
+                a.links.tick()
+            assert clock.now_ms() >= SWIFT.silent_after_ms
+
+    run(scenario())
+
+
+def test_pings_pass_bulk_on_the_wire(run: Run) -> None:
+    """A slow reader, a bulk transfer, and one ping at a time: counted in bytes, not in time."""
+
+    async def scenario() -> None:
+        a = Node("a", tuning=replace(SWIFT, bulk_bytes_max=64 << 20))
+        async with stopping(a), listening() as listener:
+            a.links.set_peer("b", listener.address.host, listener.address.port)
+            raw = await listener.link(identity("b"))
+            await a.told_of(1)
+            sent_bulk = bytes(60 << 20)
+            a.send("b", sent_bulk, Lane.BULK)
+            decoder = Decoder(frozenset(FrameKind), frame_bytes_max=1 << 30)
+            before: list[int] = []
+            while len(before) < 20:
+                a.send("b", b"ping", Lane.URGENT)
+                before.append(0)
+                pongs: list[tuple[int, bytes]] = []
+                while not pongs:
+                    data = await raw.reader.read(1 << 16)
+                    before[-1] += len(data)
+                    pongs = decoder.feed(data)
+                assert pongs == [(FrameKind.STREAM, b"ping")]
+            assert decoder.fault is None
+            assert max(before) < BEFORE_PING_BYTES_MAX
+
+    run(scenario())

@@ -1,0 +1,146 @@
+"""Links over TLS: who verifies whom, renewal, and somebody between two nodes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.tls import LinkCertificates
+from fluffle.broker.cluster.ports import Lane
+from fluffle.broker.starting import StartFailed
+from tests.broker.cluster.links.conftest import Run
+from tests.broker.cluster.links.nodes import Node, linked, stopping, wire_to
+from tests.support.certificates import Authority
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def certificates(authority: Authority, *, verifies: bool = True) -> LinkCertificates:
+    ca = authority.ca_file if verifies else None
+    return LinkCertificates(authority.cert_file, authority.key_file, ca)
+
+
+def other_authority(tmp_path: Path) -> Authority:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    return Authority(folder)
+
+
+@pytest.mark.parametrize("verifies", [True, False])
+def test_frames_go_over_tls(run: Run, authority: Authority, verifies: bool) -> None:
+    async def scenario() -> None:
+        shown = certificates(authority, verifies=verifies)
+        a, b = (Node(name, certificates=shown) for name in "ab")
+        async with stopping(a, b):
+            await linked(a, b)
+            for lane in (Lane.BULK, Lane.URGENT):
+                a.send("b", bytes([lane]) * 1_000_000, lane)
+            await b.until(lambda: len(b.frames) == 2)
+            assert b.payloads() == [bytes([lane]) * 1_000_000 for lane in (0, 2)]
+            assert a.links.waiting_bytes("b", Lane.BULK) == 0
+
+    run(scenario())
+
+
+def test_a_certificate_of_another_authority_is_refused_by_both(
+    run: Run, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        a = Node("a", certificates=certificates(authority))
+        b = Node("b", certificates=certificates(other_authority(tmp_path)))
+        async with stopping(a, b):
+            a.knows(b)
+            b.knows(a)
+            for node in (a, b):
+                await node.has_refused(Reason.TLS, times=2)
+            assert (a.told, b.told) == ([], [])
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+
+
+def test_a_node_without_tls_and_one_with_do_not_get_together(
+    run: Run, authority: Authority
+) -> None:
+    async def scenario() -> None:
+        a, b = Node("a", certificates=certificates(authority)), Node("b")
+        async with stopping(a, b):
+            a.knows(b)
+            b.knows(a)
+            await b.has_refused(Reason.NOT_A_HELLO, times=2)
+            await a.has_refused(Reason.TLS, times=2)
+            assert (a.told, b.told) == ([], [])
+
+    run(scenario())
+
+
+def test_a_certificate_for_another_host_is_refused_by_who_dials(
+    run: Run, authority: Authority
+) -> None:
+    """It is for localhost and 127.0.0.1; the whole of 127/8 is this machine."""
+
+    async def scenario() -> None:
+        a, b = (Node(name, certificates=certificates(authority)) for name in "ab")
+        async with stopping(a, b):
+            a.knows(b, b.links.listen("127.0.0.2", 0))
+            b.knows(a)
+            assert await b.told_of(1) == [True]
+            await a.has_refused(Reason.TLS, times=1)
+            assert a.told == []
+
+    run(scenario())
+
+
+def test_a_renewed_certificate_is_used_by_the_next_links(run: Run, authority: Authority) -> None:
+    """Its proofs, too: without authorities they are what ties the certificate to the node."""
+
+    async def scenario() -> None:
+        a, b = (Node(name, certificates=certificates(authority, verifies=False)) for name in "ab")
+        async with stopping(a, b):
+            await linked(a, b)
+            before = authority.cert_file.read_bytes()
+            authority.renew()
+            assert authority.cert_file.read_bytes() != before
+            a.links.reset("b", "renewal")
+            assert await a.told_of(2) == [True, True]
+            assert await b.told_of(2) == [True, True]
+
+    run(scenario())
+
+
+def test_somebody_between_two_nodes_cannot_hand_their_proofs_on(
+    run: Run, authority: Authority, tmp_path: Path
+) -> None:
+    """He takes the TLS of one off and puts his own on; nobody verifies certificates."""
+
+    async def scenario() -> None:
+        a, b = (Node(name, certificates=certificates(authority, verifies=False)) for name in "ab")
+        his = LinkCertificates((other := other_authority(tmp_path)).cert_file, other.key_file)
+        contexts = his.current()
+        async with (
+            stopping(a, b),
+            wire_to(b, accepts=contexts.listening, dials=contexts.dialling) as wire,
+        ):
+            b.knows(a)
+            a.knows(b, wire.address)
+            await b.has_refused(Reason.SECRET, times=2)
+            assert a.told == []
+
+    run(scenario())
+
+
+def test_what_cannot_be_used_keeps_a_node_from_starting(
+    authority: Authority, tmp_path: Path
+) -> None:
+    with pytest.raises(StartFailed, match=r"cannot read .* with --cluster-tls-cert"):
+        LinkCertificates(tmp_path / "nothing.pem", authority.key_file)
+    with pytest.raises(StartFailed, match=r"no key in .* with --cluster-tls-key"):
+        LinkCertificates(authority.cert_file)
+    with pytest.raises(StartFailed, match=r"authorities in .* with --cluster-tls-ca"):
+        LinkCertificates(authority.cert_file, authority.key_file, authority.key_file)
