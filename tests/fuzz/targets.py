@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from random import Random
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
@@ -21,6 +22,11 @@ from fluffle.broker.facts import Kind
 from fluffle.broker.journals.encoding import decode as decode_messages
 from fluffle.broker.journals.encoding import encode as encode_messages
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.replicated.encoding import decode as decode_entry
+from fluffle.broker.queues.replicated.encoding import encode as encode_entry
+from fluffle.broker.queues.replicated.encoding import read_messages
+from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.recording.encoding import decode as decode_fact
 from fluffle.broker.recording.encoding import encode as encode_fact
 from fluffle.broker.recording.encoding import encode_key
@@ -41,6 +47,8 @@ from fluffle.protocol.proxy import ProxyError, bytes_missing, parse
 from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.layout import cut
 from fluffle.storage.record import Deletion, Packer, Record, Row
+from tests.broker.queues.replicated.history import OPERATIONS, History
+from tests.broker.queues.replicated.make import busy
 from tests.fuzz.talk import GREETING, talk
 from tests.protocol.reading import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.talking import conversation, merged, talking_reader
@@ -203,6 +211,41 @@ def messages(data: bytes) -> None:
     assert (list(map(repr, again[0])), again[1]) == (list(map(repr, origins)), contents)
 
 
+def entry(data: bytes) -> None:
+    """An entry of a quorum queue's log fits or is refused; encoded again it says the same."""
+    try:
+        batch = decode_entry(data)
+        again = decode_entry(encode_entry(batch))
+        assert (again.facts, again.stamp_ms) == (batch.facts, batch.stamp_ms)
+        read_messages(data)
+        Image().apply(1, data)
+    except Unfit:
+        return
+
+
+def image(data: bytes) -> None:
+    """A snapshot of a quorum queue is restored or refused; one of that says the same."""
+    try:
+        restored = Image.restored(data)
+    except Unfit:
+        return
+    assert Image.restored(restored.snapshot()[1]).digest() == restored.digest()
+
+
+def entry_seeds() -> list[bytes]:
+    history, chance = History(), Random(1)
+    seeds = []
+    for _ in range(8):
+        for operation in (History.open_session, History.attach, *OPERATIONS):
+            operation(history, chance)
+        seeds.append(history.entry())
+    return seeds
+
+
+def image_seed() -> bytes:
+    return busy().snapshot()[1]
+
+
 def record_seed() -> bytes:
     packer = Packer(1, top_group=9)
     packer.pack([*cut(1, 1, 0, b"first"), Deletion(1, 0, 1), *cut(2, 5, 3, b"second" * 9)])
@@ -278,5 +321,7 @@ TARGETS: Mapping[str, Target] = {
     "messages": Target(
         messages, [encode_messages([Origin("x", "key")] * 2 + [Origin("", "q")], [b"a", b"", b"c"])]
     ),
+    "entry": Target(entry, entry_seeds()),
+    "image": Target(image, [image_seed()]),
     "talk": Target(talk, [conversation()[len(GREETING) :]]),
 }

@@ -58,7 +58,17 @@ class FactBatch:
 class _Layout:
     """How the fields of one kind of fact are written and read."""
 
-    __slots__ = ("enums", "get", "holders_at", "kind", "lowest", "number", "runs_at", "types")
+    __slots__ = (
+        "enums",
+        "get",
+        "holders_at",
+        "kind",
+        "lowest",
+        "number",
+        "numbers_at",
+        "runs_at",
+        "types",
+    )
 
     def __init__(self, number: int, kind: type[Fact]) -> None:
         hints = list(get_type_hints(kind).values())
@@ -66,6 +76,7 @@ class _Layout:
         self.kind = kind
         self.get = attrgetter(*(field.name for field in fields(kind)))
         self.types = [_type_on_wire(hint) for hint in hints]
+        self.numbers_at = [at for at, kind in enumerate(self.types) if kind is int]
         self.runs_at = hints.index(list[range]) if list[range] in hints else None
         self.holders_at = hints.index(list[int]) if list[int] in hints else None
         self.enums = [(at, hint) for at, hint in enumerate(hints) if hint in (Reason, How)]
@@ -84,9 +95,9 @@ class _Layout:
         """Raises `Unfit`, or `ValueError` for a number that is no member of an enumeration."""
         if list(map(type, values)) != self.types:
             raise Unfit(f"the fields of a {self.kind.__name__} are others")
-        numbers = [value for value in values if type(value) is int]
-        if numbers and not self.lowest <= min(numbers) <= max(numbers) <= NUMBER_MAX:
-            raise Unfit(f"a {self.kind.__name__} with a number that none is")
+        for at in self.numbers_at:
+            if not self.lowest <= values[at] <= NUMBER_MAX:
+                raise Unfit(f"a {self.kind.__name__} with a number that none is")
         for at, enumeration in self.enums:
             values[at] = enumeration(values[at])
         if self.runs_at is not None:
@@ -204,10 +215,11 @@ def _pack_runs(runs: list[range]) -> list[int]:
 
 
 def _unpack_runs(numbers: list[Any]) -> list[range]:
-    if len(numbers) % 3 or not numbers or not all(type(number) is int for number in numbers):
+    if len(numbers) % 3 or set(map(type, numbers)) != {int}:
         raise Unfit("runs that are not three numbers each")
     runs = []
-    for first, step, count in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+    three_at_a_time = [iter(numbers)] * 3
+    for first, step, count in zip(*three_at_a_time, strict=True):
         if first < 1 or step < 1 or count < 1 or first + step * count > NUMBER_MAX:
             raise Unfit(f"a run of {count} messages from {first} on by steps of {step}")
         runs.append(range(first, first + step * count, step))
@@ -215,5 +227,5 @@ def _unpack_runs(numbers: list[Any]) -> list[range]:
 
 
 def _check_holders(holders: list[Any]) -> None:
-    if not holders or not all(type(key) is int and key > 0 for key in holders):
+    if set(map(type, holders)) != {int} or min(holders) < 1:
         raise Unfit("holders that are not keys")

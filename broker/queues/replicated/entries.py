@@ -154,40 +154,51 @@ class Entries:
         self._sweep()
         return dead
 
-    def _spread(self, run: range) -> Iterator[tuple[int, range]]:
+    def _spread(self, run: range) -> list[tuple[int, range]]:
         """Where the entries of a run are, each with what it has of it.  Raises `Unfit`."""
         firsts, counts = self.rows["firsts"], self.rows["counts"]
         at = bisect_right(firsts, run.start) - 1
+        if at >= 0 and run[-1] < firsts[at] + counts[at]:
+            return [(at, run)]
+        spread: list[tuple[int, range]] = []
         while run:
             at = bisect_right(firsts, run.start, lo=max(at, 0)) - 1
             stop = firsts[at] + counts[at] if at >= 0 else 0
-            inside = run[: -((run.start - stop) // run.step)]
             if run.start >= stop:
                 raise Unfit(f"message {run.start} is in no entry")
-            yield at, inside
+            inside = run[: -((run.start - stop) // run.step)]
+            spread.append((at, inside))
             run = run[len(inside) :]
             at += 1
+        return spread
 
     def _sweep(self) -> None:
         """Let go of the dead once they are many, so that each costs a constant."""
-        live = self.rows["live"]
-        if self._dead > COMPACT_ENTRIES and self._dead * 2 > len(live):
-            self.rows = self.live_rows()
-            self._dead = 0
+        if self._dead > COMPACT_ENTRIES and self._dead * 2 > len(self.rows["live"]):
+            self.live_rows()
 
     def live_rows(self) -> dict[str, array[int]]:
-        """The arrays without what is dead."""
-        live = self.rows["live"]
-        return {
-            name: array(COLUMNS[name], compress(column, live)) for name, column in self.rows.items()
-        }
+        """The arrays, without anything dead.  Not to be changed."""
+        if self._dead:
+            live = self.rows["live"]
+            self.rows = {
+                name: array(COLUMNS[name], compress(column, live))
+                for name, column in self.rows.items()
+            }
+            self._dead = 0
+        return self.rows
 
     def live_indexes(self) -> Ranges:
         """The entries of the log that are still needed."""
-        rows = self.rows
-        return Ranges.joined(
-            (index, index + 1) for index in compress(rows["indexes"], rows["live"])
-        )
+        indexes = self.live_rows()["indexes"]
+        bounds = array("Q")
+        at = 0
+        while at < len(indexes):
+            stop = _end_of_run(indexes, at)
+            bounds.append(indexes[at])
+            bounds.append(indexes[stop - 1] + 1)
+            at = stop
+        return Ranges(bounds)
 
     def __iter__(self) -> Iterator[Entry]:
         """Those with live messages, in order."""
@@ -198,7 +209,7 @@ class Entries:
 
     def index_of(self, sequence: int) -> int:
         """The index of the entry that holds a message.  Raises `Unfit`."""
-        at, _inside = next(self._spread(range(sequence, sequence + 1)))
+        [(at, _)] = self._spread(range(sequence, sequence + 1))
         return self.rows["indexes"][at]
 
     def ready_of(self, entry: Entry) -> list[range]:
@@ -238,3 +249,20 @@ class Entries:
         bits = self.ready_bits.get(entry.first, 0)
         if bits.bit_count() != entry.ready or bits.bit_length() > entry.count:
             raise Unfit(f"of the entry of message {entry.first} other messages are ready")
+
+
+def _end_of_run(rising: array[int], start: int) -> int:
+    """Behind the last of the numbers from the one at `start` on that follow on each other.
+
+    A run of a million is found in twenty steps: up to where it surely ends, and back.
+    """
+    reach = 1
+    while start + reach < len(rising) and rising[start + reach] == rising[start] + reach:
+        reach *= 2
+    low, high = start + reach // 2, min(start + reach, len(rising))
+    return bisect_right(range(high), 0, low, high, key=lambda at: _gaps(rising, start, at))
+
+
+def _gaps(rising: array[int], start: int, at: int) -> int:
+    """How many numbers are missing between two places."""
+    return rising[at] - rising[start] - (at - start)

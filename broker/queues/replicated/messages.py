@@ -69,6 +69,10 @@ class Columns:
     """By place, from 0: of those that have come from another queue with counts."""
 
 
+PLAIN = Columns()
+"""Of most messages.  Nobody changes it."""
+
+
 @dataclass(slots=True)
 class Enqueued:
     """New messages, at the end of the queue: the first fact of its entry, and one an entry."""
@@ -109,10 +113,9 @@ def columns_of(
 
 
 def enqueued(
-    first: int, origins: Sequence[Origin], contents: Sequence[bytes], columns: Columns | None = None
+    first: int, origins: Sequence[Origin], contents: Sequence[bytes], columns: Columns = PLAIN
 ) -> Enqueued:
     """What a leader makes of one message or more, once, for all members.  One origin a content."""
-    columns = columns or Columns()
     front, content_bytes = _packed(first, origins, contents, _pack_columns(columns))
     return Enqueued(first, len(contents), content_bytes, columns, [*front, *contents])
 
@@ -202,6 +205,8 @@ def packed_again(stored: Stored, keep: Sequence[bool]) -> list[bytes]:
 
 
 def _pack_columns(columns: Columns) -> bytes:
+    if columns is PLAIN:
+        return b""
     pieces: list[bytes] = []
     if columns.priorities:
         pieces += (COLUMN.pack(PRIORITIES, EACH), columns.priorities)
@@ -222,6 +227,8 @@ def _pack_columns(columns: Columns) -> bytes:
 
 def _unpack_columns(data: bytes, at: int, stop: int, count: int) -> Columns:
     """Raises `ValueError` or `struct.error`."""
+    if at == stop:
+        return PLAIN
     columns = Columns()
     while at < stop:
         kind, form = COLUMN.unpack_from(data, at)

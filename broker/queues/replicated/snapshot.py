@@ -4,8 +4,8 @@
     canonical  msgpack, a list: the head, and a list of rows for each table, as `dump` has them
 
 Equal states have equal canonical forms, whatever way they came about; snapshots need not be equal,
-for there are several versions of zlib.  Columns of entries are big-endian integers; those that rise
-are differences, so that a million entries in a row take no room.
+for there are several versions of zlib.  Columns of entries are big-endian integers: of those that
+rise the differences, of the others only one if all are alike.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterable
-from itertools import accumulate, chain
-from operator import sub
+from itertools import accumulate
 from typing import Any, TypeVar, cast
 
 import msgpack
@@ -144,8 +143,10 @@ def _load_head(row: Row) -> State:
 
 def _dump_entries(entries: Entries) -> Row:
     rows = entries.live_rows()
-    for name in RISING:
-        rows[name] = array(COLUMNS[name], map(sub, rows[name], chain((0,), rows[name])))
+    columns = [
+        _differences(_packed(column)) if name in RISING else _once(_packed(column), len(column))
+        for name, column in rows.items()
+    ]
     bits = [
         [first, ready.to_bytes((ready.bit_length() + 7) // 8, "big")]
         for first, ready in sorted(entries.ready_bits.items())
@@ -154,14 +155,19 @@ def _dump_entries(entries: Entries) -> Row:
         [first, own.priorities, _packed(own.expiries)]
         for first, own in sorted(entries.each.items())
     ]
-    return [[_packed(column) for column in rows.values()], bits, each]
+    return [columns, bits, each]
 
 
 def _load_entries(row: Row) -> Entries:
     columns, bits, each = _row(row, list, list, list)
     entries = Entries()
-    packed = zip(COLUMNS.items(), _row(columns, *[bytes] * len(COLUMNS)), strict=True)
-    entries.rows = {name: _unpacked(code, data) for (name, code), data in packed}
+    for (name, code), data in zip(
+        COLUMNS.items(), _row(columns, *[bytes] * len(COLUMNS)), strict=True
+    ):
+        column = _unpacked(code, data)
+        if name not in RISING and len(column) == 1:
+            column *= len(entries.rows[RISING[0]])
+        entries.rows[name] = column
     for name in RISING:
         entries.rows[name] = array(COLUMNS[name], accumulate(entries.rows[name]))
     for item in bits:
@@ -172,6 +178,22 @@ def _load_entries(row: Row) -> Entries:
         entries.each[first] = Each(priorities, _unpacked("Q", expiries))
     entries.restore()
     return entries
+
+
+def _differences(numbers: bytes) -> bytes:
+    """Of each of some rising numbers from the one before, all as 8 octets.
+
+    Nothing is borrowed between them, so it is one subtraction of two long ones.
+    """
+    size = len(numbers)
+    before = int.from_bytes(numbers[:-8], "big")
+    return (int.from_bytes(numbers, "big") - before).to_bytes(size, "big")
+
+
+def _once(numbers: bytes, count: int) -> bytes:
+    """Numbers, or the first of them if all are alike."""
+    first = numbers[: len(numbers) // count] if count else b""
+    return first if first * count == numbers else numbers
 
 
 def _packed(column: array[int]) -> bytes:

@@ -135,7 +135,7 @@ class State:
 
     def take_waiting(self, run: range) -> list[tuple[range, Counts]]:
         """Messages that may be handed out now leave their place, with their counts."""
-        if run.start in self.returned:
+        if self.returned.count and run.start in self.returned:
             return self.returned.take(run)
         self.entries.take(run)
         if not self.carried:

@@ -104,12 +104,7 @@ WRONG = [
         ("size stays", "Entries.bury", "self.content_bytes -=", "_size ="),
         ("columns stay", "Entries.bury", 'self.each.pop(rows["firsts"][at], None)', "pass"),
         ("taken bits stay", "Entries._take_bits", "now ^ bits", "now"),
-        (
-            "the live are swept out",
-            "Entries._sweep",
-            "self.live_rows()",
-            "{n: c[:1] for n, c in self.rows.items()}",
-        ),
+        ("those held are swept out", "Entries.live_rows", '["live"]', '["ready"]'),
         ("runs end too soon", "Entries.ready_of", "entry.first + end)", "entry.first + end - 1)"),
     ),
     *mutants(
