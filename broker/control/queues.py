@@ -64,6 +64,11 @@ def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -
     damage = queue.damage
     if damage is None:
         raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' has not crashed")
+    if not drop_damaged and damage.is_of_settled:
+        raise PreconditionFailed(
+            f"what was acknowledged in queue '{name}' in vhost '{vhost}' cannot be read "
+            f"({damage.place}: {damage.what}); with --drop-damaged such messages come again"
+        )
     if not drop_damaged:
         count = damage.count or "some"
         raise PreconditionFailed(

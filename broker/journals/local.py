@@ -10,7 +10,7 @@ What comes in between two commits is one entry, unless the queue wants it apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from re import finditer
 from struct import Struct
 
@@ -33,7 +33,7 @@ from fluffle.storage.batch import Batch
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
-from fluffle.storage.reading import Entry
+from fluffle.storage.reading import Entry, Known
 
 FIRST = Struct(">Q")
 """What an entry of the second log begins with: whom it is about; then bits, little-endian."""
@@ -64,12 +64,14 @@ class LocalJournal:
     __slots__ = (
         "_entries",
         "_fresh",
+        "_headless",
         "_is_dropped",
         "_log",
         "_next_note",
         "_notes",
         "_recovered",
         "_redelivered_below",
+        "_unreadable_notes",
         "commits",
         "groups",
     )
@@ -88,18 +90,32 @@ class LocalJournal:
         self._next_note = 1
         self._recovered: dict[int, int] = {}
         """What is settled of batches that have not been read yet."""
+        self._unreadable_notes: list[int] = []
+        """Where the second log is damaged."""
+        self._headless: dict[int, Stored] = {}
+        """Batches that are damaged where it says how many messages are in them."""
         self._redelivered_below = redelivered_below
         self._is_dropped = False
 
     # Coming back
 
     def recover(self) -> Recovery:
-        """Read where everything is, but no message.  Raises `Corrupt`."""
+        """Read where everything is, but no message.  Raises `Corrupt`.
+
+        Damage that is known to be this queue's is its own affair.
+        """
         messages, notes = self.groups
-        self._read_notes(notes)
         recovery = Recovery(next_sequence=self._log.last_index(messages) + 1)
+        recovery.damage = self._read_notes(notes)
         settled, last = self._recovered, None
-        for first, count, size_bytes in self._log.entries(messages):
+        for first, count, size_bytes in self._known(messages):
+            if last is not None and last.first in self._headless:
+                self._end_headless(last, first)
+                last = None
+            if not count:
+                last = self._headless[first] = Stored(first, first + 1, 1, 0)
+                recovery.stored.append(last)
+                continue
             live = count - settled[first].bit_count() if first in settled else count
             # Small ones become one, as large as a segment.
             if (
@@ -119,12 +135,45 @@ class LocalJournal:
         recovery.redelivered_below = min(self._redelivered_below, recovery.next_sequence)
         return recovery
 
-    def _read_notes(self, group: int) -> None:
+    def _known(self, group: int) -> Iterator[Known]:
+        """Index, number of messages and size of every batch; 0 messages if its head is damaged."""
+        first = 0
+        while True:
+            try:
+                for known in self._log.entries(group, first):
+                    first = known[0] + 1
+                    yield known
+            except CorruptEntry as error:
+                yield from self._log.entries(group, first, error.index)
+                yield error.index, 0, 0
+                first = error.index + 1
+            else:
+                return
+
+    def _end_headless(self, stored: Stored, stop: int) -> None:
+        """The next batch begins at `stop`: so many messages may have been in it."""
+        settled = self._recovered.get(stored.first, 0).bit_count()
+        stored.stop = stop
+        stored.count = max(stop - stored.first - settled, 1)
+
+    def _read_notes(self, group: int) -> Damage | None:
+        """The first damage among them, if there is any."""
         self._next_note = self._log.last_index(group) + 1
-        for note in self._log.read(group, 0, INDEX_END):
-            (first,) = FIRST.unpack_from(note.payload)
-            self._recovered[first] = int.from_bytes(note.payload[FIRST.size :], "little")
-            self._notes[first] = note.index
+        damage, first = None, 0
+        while first < INDEX_END:
+            start, first = first, INDEX_END
+            try:
+                notes = self._log.read(group, start, INDEX_END)
+            except CorruptEntry as error:
+                notes = self._log.read(group, start, error.index)
+                self._unreadable_notes.append(error.index)
+                damage = damage or Damage(error.where, error.what, is_of_settled=True)
+                first = error.index + 1
+            for note in notes:
+                (batch,) = FIRST.unpack_from(note.payload)
+                self._recovered[batch] = int.from_bytes(note.payload[FIRST.size :], "little")
+                self._notes[batch] = note.index
+        return damage
 
     # What the queue tells
 
@@ -196,7 +245,13 @@ class LocalJournal:
     def _damage(self, error: CorruptEntry) -> Damage:
         """How many messages there were is said beside them, under a checksum of its own."""
         first = error.index
-        found = next(self._log.entries(self.groups[0], first, first + 1), None)
+        if first in self._headless:
+            stored = self._headless[first]
+            return Damage(error.where, error.what, first, stored.stop, stored.count)
+        try:
+            found = next(self._log.entries(self.groups[0], first, first + 1), None)
+        except CorruptEntry:  # it was readable when the node started: then the next start helps
+            found = None
         count = found[1] if found is not None else 0
         settled = self._recovered.get(first, 0).bit_count()
         return Damage(error.where, error.what, first, first + count, count - settled)
@@ -208,6 +263,11 @@ class LocalJournal:
             notes = sorted(map(self._notes.pop, entries))
             for note, behind in _merged({note: note + 1 for note in notes}):
                 self.commits.delete(self.groups[1], note, behind)
+
+    def forget_unreadable(self) -> None:
+        for note in self._unreadable_notes:
+            self.commits.delete(self.groups[1], note, note + 1)
+        self._unreadable_notes.clear()
 
     def drop(self) -> None:
         self._is_dropped = True

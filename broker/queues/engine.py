@@ -129,6 +129,8 @@ class Queue:
         recovery = self.journal.recover()
         self._next_sequence = recovery.next_sequence
         self._lane.recover(recovery)
+        if recovery.damage is not None:
+            self._crash(is_told=True)
 
     def enqueue(
         self,
@@ -286,12 +288,12 @@ class Queue:
     def drop_damaged(self) -> int:
         """Drop the damaged messages that are next, those that were written together; how many.
 
-        0 if it cannot be told where they end.  `damage` is still set then, and if what comes
-        behind them is damaged as well.
+        `damage` is still set if what comes behind them is damaged as well, and, with 0, if it
+        cannot be told where they end.
         """
         lane = self._lane
         dropped = lane.drop_damaged() if lane.damage is not None else 0
-        if dropped and lane.count:
+        if lane.damage is None and lane.count:
             lane.available(1)
         self.damage = lane.damage
         self._pay(dropped)

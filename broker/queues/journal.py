@@ -53,11 +53,13 @@ class Recovery:
     next_sequence: int = 1
     redelivered_below: int = 1
     """Messages with lower numbers may have been handed out before."""
+    damage: Damage | None = None
+    """Why nothing may be handed out: some of what is settled is not known to be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Messages that were written together and cannot be read."""
+    """Messages that were written together and cannot be read, or what was settled of some."""
 
     place: str
     """Where on disk, for people."""
@@ -69,6 +71,8 @@ class Damage:
     """Behind the last one."""
     count: int = 0
     """How many of them are not settled; 0 if nobody knows how far it goes."""
+    is_of_settled: bool = False
+    """Whether the messages can be read, but not what was settled of them."""
 
 
 class Unreadable(Exception):
@@ -129,6 +133,9 @@ class Journal(Protocol):
 
     def discarded(self, first: int, stop: int) -> None:
         """A stretch that is not in memory, readable or not, is done with."""
+
+    def forget_unreadable(self) -> None:
+        """What `recover` could not read of what is settled counts as not settled."""
 
     def drop(self) -> None:
         """The queue is gone: so is all that was written of it."""

@@ -176,6 +176,7 @@ class Lane:
     def recover(self, recovery: Recovery) -> None:
         """Begin with what a journal holds; the lane must be empty."""
         self._redelivered_below = recovery.redelivered_below
+        self.damage = recovery.damage
         for stored in recovery.stored:
             segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
             segment.count = stored.count
@@ -389,10 +390,14 @@ class Lane:
     def drop_damaged(self) -> int:
         """Give up what is damaged, and nothing else; how many messages that was.
 
-        0 if it cannot be told how far it goes: then only `clear` helps.
+        0 with `damage` still set if it cannot be told how far it goes: then only `clear` helps.
         """
-        damage, segment = self.damage, self._ready[0]
+        damage = self.damage
         assert damage is not None, "nothing is damaged"
+        if damage.is_of_settled:
+            self._forget_damage()
+            return 0
+        segment = self._ready[0]
         dropped = segment.count if segment.spilled_at else damage.count
         if not dropped:
             return 0
@@ -421,7 +426,7 @@ class Lane:
     def clear(self) -> int:
         """Forget every message that can be taken; how many there were."""
         dropped, self.count = self.count, 0
-        self.damage = None
+        self._forget_damage()
         for segment in self._ready:
             if segment.spilled_at and self._spill is not None:
                 self._spill.forget(segment.spilled_at)
@@ -431,6 +436,12 @@ class Lane:
         self._leaving.clear()
         self._returned.clear()
         return dropped
+
+    def _forget_damage(self) -> None:
+        if self.damage is not None and self.damage.is_of_settled:
+            assert self._journal is not None
+            self._journal.forget_unreadable()
+        self.damage = None
 
     def _settle_all(self, journal: Journal) -> None:
         for run in self._returned:

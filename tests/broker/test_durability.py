@@ -29,6 +29,7 @@ from fluffle.storage import store as storage
 from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
+from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.store import open_store
@@ -210,6 +211,32 @@ def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
     vhost.declare_queue(Declaration("t", durable=True), None)
     vhost.delete_queue(vhost.queues["q"])
     assert crash_at_every_commit(again) == [(1, 3, 4, 4), (1, 4, 4, 4), (1, 3, 2, 2)]
+
+
+def test_damage_that_is_one_queues_keeps_no_other_from_starting(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = rig.catalogue.vhosts["v"].queues["q"]
+    queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
+    crash_at_every_commit(rig)
+    assert queue.get(Taker(queue, no_ack=True)) is not None
+    crash_at_every_commit(rig)
+    disk = rig.disk.after_power_loss()
+    with disk.view() as view:
+        *_, (key, note) = view.scan(Table.HOT, b"", None)
+        disk.flip(Table.HOT, bytes(key), len(note) - 1)
+    again = Rig(disk)
+    assert "queue_crashed" in caplog.text
+    vhost = again.catalogue.vhosts["v"]
+    assert [queue.damage is not None for queue in vhost.queues.values()] == [True, False, False]
+    damage, journal = vhost.queues["q"].damage, vhost.queues["q"].journal
+    assert damage is not None
+    assert journal is not None
+    assert damage.place.endswith(f"group {journal.groups[1]} index 1 part 0")
+    taker = Taker(vhost.queues["r"])
+    assert vhost.queues["r"].get(taker) is not None
+    vhost.delete_queue(vhost.queues["q"])
+    assert crash_at_every_commit(again)[-1] == (1, 2, 2, 2)
 
 
 def test_a_purge_deletes_one_stretch_of_messages_and_one_of_notes(

@@ -16,7 +16,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
-from fluffle.storage.layout import Table
+from fluffle.storage.layout import COLD_VALUE, Table, cold_key
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.mover import Tuning
 from fluffle.storage.store import Store
@@ -70,6 +70,11 @@ class Node:
 
     def bodies(self) -> list[bytes]:
         return [handout.contents[0] for handout in self.take()]
+
+
+def flip_cold(disk: MemoryDisk, group: int, index: int, at: int) -> None:
+    """Change a byte of an entry that has left the hot window; its head is in front."""
+    disk.flip(Table.COLD, cold_key(group, index), at)
 
 
 def flip(disk: MemoryDisk, body: bytes) -> None:
@@ -152,3 +157,122 @@ def test_what_is_settled_is_still_known_when_an_entry_behind_cannot_be_decoded()
         with pytest.raises(StorageError, match="shape"):
             journal.load(1, 4)
     assert [part.contents for part in journal.load(1, 3)] == [[b"<1>"]]
+
+
+def filled(disk: MemoryDisk, *counts: int) -> Node:
+    """A queue of so many batches, with so many messages each; all of them have left the window."""
+    node = Node(disk, (), window_bytes=0)
+    number = 0
+    for count in counts:
+        bodies = [b"<%d>" % each for each in range(number, number + count)]
+        node.queue.enqueue([ORIGIN] * count, bodies, sum(map(len, bodies)), persistent=True)
+        node.commits.flush()
+        number += count
+    push_out(node)
+    return node
+
+
+def push_out(node: Node) -> None:
+    """Have all that was written so far leave the window: the newest record stays in it."""
+    node.commits.put("kind", b"name", b"")
+    node.commits.batch().append(999, node.commits.ticket, b"")
+    node.commits.flush()
+
+
+def test_where_a_head_is_damaged_the_next_batch_says_how_far_that_goes() -> None:
+    """For the last of them nothing does."""
+    disk = MemoryDisk()
+    before = filled(disk, 2, 3, 1, 2)
+    messages = before.groups[0]
+    for index in (3, 7):
+        flip_cold(disk, messages, index, at=0)
+    Node(disk, before.groups, window_bytes=0)  # a start changes nothing
+    node = Node(disk, before.groups, window_bytes=0)
+    assert (node.queue.ready_count, node.crashes) == (2 + 3 + 1 + 1, 0)
+    assert (node.bodies(), node.crashes) == ([b"<0>", b"<1>"], 1)
+    assert node.queue.damage is not None
+    assert node.queue.damage.place == f"table cold, group {messages} index 3 part 0"
+    assert node.queue.drop_damaged() == 3
+    assert node.bodies() == [b"<5>"]
+    node.queue.enqueue([ORIGIN], [b"new"], 3, persistent=True)
+    assert node.queue.drop_damaged() == 1
+    assert node.bodies() == [b"new"]
+    node.commits.flush()
+    again = Node(disk, before.groups, window_bytes=0)
+    assert again.bodies() == [b"<0>", b"<1>", b"<5>", b"new"]
+    assert again.queue.purge() == 0
+
+
+def test_batches_without_heads_that_follow_each_other() -> None:
+    disk = MemoryDisk()
+    before = filled(disk, 2, 2, 2)
+    for index in (1, 3):
+        flip_cold(disk, before.groups[0], index, at=0)
+    node = Node(disk, before.groups, window_bytes=0)
+    assert node.bodies() == []
+    assert [node.queue.drop_damaged() for _ in range(2)] == [2, 2]
+    assert node.bodies() == [b"<4>", b"<5>"]
+
+
+def test_a_head_that_is_damaged_while_the_node_runs_needs_a_start() -> None:
+    disk = MemoryDisk()
+    before = filled(disk, 1, 2, 1)
+    node = Node(disk, before.groups, window_bytes=0)
+    flip_cold(disk, before.groups[0], 2, at=0)
+    assert node.bodies() == [b"<0>"]
+    assert (node.queue.drop_damaged(), node.queue.damage is None) == (0, False)
+    node = Node(disk, before.groups, window_bytes=0)
+    assert node.bodies() == [b"<0>"]
+    assert (node.queue.drop_damaged(), node.bodies()) == (2, [b"<3>"])
+
+
+def noted(disk: MemoryDisk) -> Node:
+    """Three batches of two messages, of which the second of each is settled."""
+    node = filled(disk, 2, 2, 2)
+    for number, handout in enumerate(list(node.take())):
+        if number % 2:
+            node.queue.settle(handout, 0, 1, Outcome.ACKED)
+            node.commits.flush()
+    push_out(node)
+    return node
+
+
+@pytest.mark.parametrize("at", [0, COLD_VALUE.size], ids=["head", "bytes"])
+def test_a_queue_that_does_not_know_what_was_acknowledged_hands_out_nothing(at: int) -> None:
+    """Until somebody says that it may come again; what is known of the rest stays known."""
+    disk = MemoryDisk()
+    before = noted(disk)
+    for note in (2, 3):
+        flip_cold(disk, before.groups[1], note, at)
+    Node(disk, before.groups, window_bytes=0)
+    node = Node(disk, before.groups, window_bytes=0)
+    assert (node.crashes, node.bodies()) == (1, [])
+    assert node.queue.damage is not None
+    assert node.queue.damage.place.startswith(f"table cold, group {before.groups[1]} index 2")
+    node.queue.enqueue([ORIGIN], [b"new"], 3, persistent=True)
+    assert node.queue.drop_damaged() == 0
+    assert node.bodies() == [b"<0>", b"<2>", b"<3>", b"<4>", b"<5>", b"new"]
+    node.commits.flush()
+    again = Node(disk, before.groups, window_bytes=0)
+    assert (again.crashes, len(again.bodies())) == (0, 6)
+
+
+def test_a_purge_needs_no_notes() -> None:
+    disk = MemoryDisk()
+    before = noted(disk)
+    flip_cold(disk, before.groups[1], 1, at=0)
+    node = Node(disk, before.groups, window_bytes=0)
+    assert (node.queue.purge(), node.queue.damage) == (4, None)
+    node.commits.flush()
+    again = Node(disk, before.groups, window_bytes=0)
+    assert (again.crashes, again.bodies()) == (0, [])
+
+
+def test_both_kinds_of_damage() -> None:
+    disk = MemoryDisk()
+    before = noted(disk)
+    flip_cold(disk, before.groups[1], 1, at=0)
+    flip_cold(disk, before.groups[0], 3, at=0)
+    node = Node(disk, before.groups, window_bytes=0)
+    assert (node.queue.drop_damaged(), node.bodies()) == (0, [b"<0>", b"<1>"])
+    assert (node.queue.drop_damaged(), node.bodies()) == (1, [b"<4>"])

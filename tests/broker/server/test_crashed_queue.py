@@ -15,6 +15,7 @@ from fluffle.broker.control.parts import Later, Row
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues import lane
+from fluffle.broker.queues.journal import Damage
 from fluffle.protocol.methods import Basic, Channel, make
 from fluffle.storage.layout import SEQUENCE, Table
 from tests.broker.control.desk import Desk
@@ -171,6 +172,21 @@ def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
         rig.edge.scheduler.turn()
         left.append(queue.ready_count)
     assert left == [4, 3, 2, 1, 1]
+
+
+def test_who_gives_up_what_was_acknowledged_is_told_what_that_means(rig: Rig) -> None:
+    desk, queue = Desk(edge=rig.edge), rig.edge.vhost.queues["q"]
+    queue._lane.damage = queue.damage = Damage("somewhere", "it has rotted", is_of_settled=True)
+    assert desk.refusal("queues.repair", **Q) == (
+        "PRECONDITION_FAILED: what was acknowledged in queue 'q' in vhost '/' cannot be read "
+        "(somewhere: it has rotted); with --drop-damaged such messages come again"
+    )
+    assert desk.ask("queues.repair", **Q, drop_damaged=True) == {
+        "messages": 0,
+        "place": "somewhere",
+        "reason": "it has rotted",
+    }
+    assert state(desk) == "running, 6 ready, 0 consumers"
 
 
 def test_what_is_damaged_stays_on_disk_until_somebody_gives_it_up(rig: Rig) -> None:
