@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check types simulate bench tables abuse fuzz crash clean
+.PHONY: help serve test check types simulate bench tables abuse fuzz crash torture clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ tables: $(INSTALLED) ## measure all that docs/performance.md shows; half an hour
 
 crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="--seed 1" repeats one
 	$(BIN)/python -m tests.crash --kills $(or $(KILLS),100) $(ARGS)
+
+torture: $(INSTALLED) ## faults of all kinds with clients at work, for TIME=300 seconds; SYSTEM=lone
+	$(BIN)/python -m tests.torture $(or $(SYSTEM),lone) --seconds $(or $(TIME),300) $(ARGS)
 
 abuse: $(INSTALLED) ## abuse a node and watch it, for TIME=60 seconds; ARGS="--seed 2"
 	$(BIN)/python -m tests.abuse --seconds $(or $(TIME),60) $(ARGS)

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "consumers": "commands.connections:consumers",
     "definitions": "commands.definitions:definitions",
     "log": "log_command:log",
+    "torture": "torture.command:torture",
 }
 """In the order in which they are shown: where in this package they are."""
 

@@ -21,7 +21,7 @@ later than that.  How far back this reaches is a channel's *floor*.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -166,18 +166,28 @@ class Checker:
 
     def finish(self) -> None:
         """All queues have been emptied: whatever was not received is lost."""
+        for fate in self.owed():
+            self.report.add(Breach.LOST, f"{fate} was confirmed and is lost")
         for message, letter in self._letters.items():
+            received = sum(1 for fate in letter.fates if fate.receipts)
+            if message in self._unconfirmed:
+                self.report.recovered += received
+            elif message in self._refused:
+                self.report.refused_received += received
+
+    def owed(self) -> Iterator[Fate]:
+        """Confirmed, and not received by anybody."""
+        for message, letter in self._letters.items():
+            if message in self._unconfirmed or message in self._refused:
+                continue
             for fate in letter.fates:
-                if fate.receipts:
-                    self.report.recovered += message in self._unconfirmed
-                    self.report.refused_received += message in self._refused
-                elif self._is_owed(fate):
-                    self.report.add(Breach.LOST, f"{fate} was confirmed and is lost")
+                if self._is_owed(fate):
+                    yield fate
 
     def _is_owed(self, fate: Fate) -> bool:
-        if fate.message in self._unconfirmed or fate.message in self._refused:
+        if fate.receipts or not fate.outlives:
             return False
-        return fate.outlives and not fate.may_be_cleared and fate.queue not in self._leaky
+        return not fate.may_be_cleared and fate.queue not in self._leaky
 
     def _breach(self, breach: Breach, sentence: str) -> None:
         self.report.add(breach, f"event {self._now}: {sentence}")

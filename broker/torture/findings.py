@@ -54,18 +54,18 @@ class Report:
     def is_clean(self) -> bool:
         return not self.breaches
 
-    def line(self) -> str:
-        """All numbers, each behind its name."""
-        numbers = {
+    def numbers(self) -> dict[str, int]:
+        """All there are, by name."""
+        return {
             "attempted": self.attempted,
             "confirmed": self.confirmed,
             "refused": self.refused,
             "received": self.received,
             "duplicated": self.duplicated,
             "recovered": self.recovered,
+            "refused received": self.refused_received,
             **{breach.value: self.breaches[breach] for breach in Breach},
         }
-        return ", ".join(f"{name} {number}" for name, number in numbers.items())
 
     def sentences(self) -> Iterator[str]:
         """Worst first; not more than so many of a kind."""

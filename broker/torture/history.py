@@ -162,9 +162,10 @@ class Rejoined(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something was done to the system, or undone."""
+    """Something is wrong with the system from now on, or is over; `what` is used once."""
 
     what: str
+    is_over: bool = False
 
 
 class Strange(NamedTuple):

@@ -32,6 +32,11 @@ class Judge:
         self._checker.read(events)
         self._existence.read(events)
 
+    @property
+    def owed_count(self) -> int:
+        """Messages that were confirmed and that nobody has received yet."""
+        return sum(1 for _ in self._checker.owed())
+
     def finish(self) -> Report:
         """All queues have been emptied."""
         self._checker.finish()

@@ -61,7 +61,7 @@ class Outcome:
         lines = [
             f"{self.kills} kills, {self.doomed} of them during the start; {self.stops} stops;"
             f" seed {self.seed}",
-            report.line(),
+            ", ".join(f"{name} {number}" for name, number in report.numbers().items()),
             f"longest restart {max(self.starts_s, default=0):.2f} s",
             *report.sentences(),
         ]

@@ -1,0 +1,136 @@
+"""`fluffle torture`: from options to a run and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import randrange
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import click
+
+if TYPE_CHECKING:
+    from fluffle.broker.torture.system import System
+    from fluffle.broker.torture.talk import Manners
+
+AMQP_PORT = 5672
+COMMANDS = {
+    "start": "Start the node {node}, if it does not run.",
+    "stop": "Stop it in order.",
+    "kill": "Kill it, as by SIGKILL.",
+    "pause": "Stop its process for a while, as by SIGSTOP.",
+    "resume": "The opposite of pause.",
+    "isolate": "Let no byte through between it and the other nodes.",
+    "rejoin": "The opposite of isolate.",
+    "fill": "Leave no room on its disk.",
+    "free": "The opposite of fill.",
+}
+"""By the name of the deed that they do."""
+
+
+def with_commands(command: Callable[..., None]) -> Callable[..., None]:
+    for name, what in reversed(COMMANDS.items()):
+        command = click.option(f"--{name}-command", metavar="COMMAND", help=what)(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "--node",
+    "nodes",
+    metavar="NAME=amqp://USER:PASSWORD@HOST:PORT/VHOST",
+    multiple=True,
+    help="A node of the cluster; once for each.",
+)
+@click.option("--seconds", type=float, default=60.0, show_default=True, help="How long.")
+@click.option("--seed", type=int, help="Decides what happens; drawn and printed if not given.")
+@click.option("--rate", type=float, default=300.0, show_default=True, help="Messages a second.")
+@click.option("--queue-type", default="quorum", show_default=True, help="quorum or classic.")
+@click.option("--prefix", default="torture", show_default=True, help="Of the queues' names.")
+@click.option("--faults", "wanted", metavar="KIND,…", help="Only these kinds of faults.")
+@click.option("--no-faults", is_flag=True, help="Only work and watch.")
+@click.option("--keep", is_flag=True, help="Leave the queues behind.")
+@click.option("--history", "file", type=click.Path(path_type=Path), help="Write down everything.")
+@click.option("--check", type=click.Path(path_type=Path, exists=True), help="Judge such a file.")
+@with_commands
+def torture(**options: Any) -> None:
+    """Torture a cluster and say what it did wrong.
+
+    Clients publish, consume and settle through every node, in queues of their own.  Their
+    connections are reset, slowed and cut; with the commands that follow, nodes are killed, stopped,
+    paused and cut off, too.  {node} in a command is the name of the node.
+
+    Prints what was attempted, confirmed, received, lost and so on, and a last line for scripts.
+    Exit code 0: nothing that is promised was broken.  1: something was.  2: it could not be tried.
+    """
+    from fluffle.broker.torture.conduct import check_file, conduct  # noqa: PLC0415  asyncio is
+    from fluffle.broker.torture.run import Order  # noqa: PLC0415  slow, and --help needs none
+
+    if options["check"]:
+        sys.exit(check_file(options["check"], click.echo))
+    system = system_of(options)
+    order = Order(
+        seconds=options["seconds"],
+        seed=randrange(1_000_000) if options["seed"] is None else options["seed"],
+        kinds=kinds_of(options, system),
+        rate=options["rate"],
+        prefix=options["prefix"],
+        manners=manners_of(options["nodes"]),
+        keep=options["keep"],
+    )
+    sys.exit(conduct(system, order, click.echo, options["file"]))
+
+
+def system_of(options: dict[str, Any]) -> System:
+    """The nodes, and what can be done to them by commands.  UsageError without a node."""
+    from fluffle.broker.torture.system import Deed, System, by_command  # noqa: PLC0415
+    from fluffle.broker.torture.talk import Address  # noqa: PLC0415
+
+    if not options["nodes"]:
+        raise click.UsageError("name the nodes: --node a=amqp://guest:guest@localhost:5672/%2F")
+    addresses = []
+    for text in options["nodes"]:
+        name, url = named(text)
+        addresses.append(Address(name, url.hostname or "localhost", url.port or AMQP_PORT))
+    given = {name: options[f"{name}_command"] for name in COMMANDS}
+    deeds = {Deed(name): by_command(text) for name, text in given.items() if text}
+    return System(addresses, deeds, queue_type=options["queue_type"])
+
+
+def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
+    """The faults that are wanted and possible.  UsageError for one that is not."""
+    from fluffle.broker.torture.faults import possible  # noqa: PLC0415
+
+    if options["no_faults"]:
+        return ()
+    kinds = possible(system)
+    if options["wanted"] is None:
+        return tuple(kinds)
+    wanted = options["wanted"].split(",")
+    for name in wanted:
+        if name not in kinds:
+            raise click.UsageError(
+                f"'{name}' is no fault that can be brought about here; {', '.join(kinds)} are"
+            )
+    return tuple(wanted)
+
+
+def manners_of(nodes: Sequence[str]) -> Manners:
+    """Who logs in, from the first address: it is the same on all nodes."""
+    from fluffle.broker.torture.talk import Manners  # noqa: PLC0415
+
+    _name, url = named(nodes[0])
+    vhost = unquote(url.path.removeprefix("/")) or "/"
+    user, password = unquote(url.username or "guest"), unquote(url.password or "guest")
+    return Manners(user=user, password=password, vhost=vhost)
+
+
+def named(text: str) -> tuple[str, SplitResult]:
+    """`a=amqp://…` in two parts.  UsageError for anything else."""
+    name, equals, address = text.partition("=")
+    url = urlsplit(address)
+    if not equals or not name or url.scheme != "amqp":
+        raise click.UsageError(f"'{text}' is no NAME=amqp://USER:PASSWORD@HOST:PORT/VHOST")
+    return name, url

@@ -1,0 +1,293 @@
+"""What goes wrong, and when: drawn by chance, so that a seed says it all.  A plan is pure.
+
+A run is cut into periods.  Some of them are calm, but never the first; in each of the others a few
+kinds of faults take turns, which may overlap.  All of them are over before the run is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.torture import history
+from fluffle.broker.torture.history import Isolated, Note, Rejoined
+from fluffle.broker.torture.proxy import Proxy
+from fluffle.broker.torture.system import Deed, System
+
+WARM_UP_S = 3.0
+PERIOD_S = (12.0, 40.0)
+CALM_SHARE = 0.25
+KINDS_AT_ONCE_MAX = 3
+PAUSE_S = (0.5, 8.0)
+"""Between the beginnings of two faults of one period."""
+
+
+class Fault(NamedTuple):
+    """`nodes` are as many as its kind asks for, in an order that may matter."""
+
+    at_s: float
+    kind: str
+    nodes: tuple[str, ...]
+    for_s: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} {' '.join(self.nodes)} for {self.for_s:.1f} s at {self.at_s:.1f} s"
+
+
+@dataclass(slots=True)
+class Scene:
+    """What faults work on.  A node has one fault of its process at a time, and one of its links."""
+
+    system: System
+    fronts: Mapping[str, Proxy]
+    """What the clients connect through, by node."""
+    note: Note
+    serves: Callable[[str], Awaitable[None]]
+    """Returns when a node serves clients."""
+    processes: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    links: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    async def do(self, deed: Deed, *nodes: str) -> None:
+        """To all of them at once."""
+        await asyncio.gather(*(self.system.deeds[deed](node) for node in nodes))
+
+    @asynccontextmanager
+    async def alone_with(self, *nodes: str) -> AsyncIterator[None]:
+        """Nobody else touches these processes."""
+        async with AsyncExitStack() as stack:
+            for node in sorted(nodes):
+                await stack.enter_async_context(self.processes[node])
+            yield
+
+
+Act: TypeAlias = Callable[[Scene, Fault], Awaitable[None]]
+
+
+class Kind(NamedTuple):
+    """A kind of fault: what the system must be able to, and how long it lasts."""
+
+    act: Act
+    seconds: tuple[float, float]
+    needs: Collection[Deed] = ()
+    nodes: int = 1
+    """0: all there are."""
+    needs_mesh: bool = False
+
+
+async def kill(scene: Scene, fault: Fault) -> None:
+    async with scene.alone_with(*fault.nodes):
+        await scene.do(Deed.KILL, *fault.nodes)
+        await asyncio.sleep(fault.for_s)
+        await scene.do(Deed.START, *fault.nodes)
+        await asyncio.gather(*map(scene.serves, fault.nodes))
+
+
+async def kill_twice(scene: Scene, fault: Fault) -> None:
+    """The second time while it starts."""
+    async with scene.alone_with(*fault.nodes):
+        await scene.do(Deed.KILL, *fault.nodes)
+        await scene.do(Deed.START, *fault.nodes)
+        await asyncio.sleep(fault.for_s)
+        await scene.do(Deed.KILL, *fault.nodes)
+        await scene.do(Deed.START, *fault.nodes)
+        await asyncio.gather(*map(scene.serves, fault.nodes))
+
+
+async def restart(scene: Scene, fault: Fault) -> None:
+    """One after the other, each only when the one before serves."""
+    for node in fault.nodes:
+        async with scene.alone_with(node):
+            await scene.do(Deed.STOP, node)
+            await asyncio.sleep(fault.for_s)
+            await scene.do(Deed.START, node)
+            await scene.serves(node)
+
+
+async def pause(scene: Scene, fault: Fault) -> None:
+    async with scene.alone_with(*fault.nodes):
+        await scene.do(Deed.PAUSE, *fault.nodes)
+        await asyncio.sleep(fault.for_s)
+        await scene.do(Deed.RESUME, *fault.nodes)
+
+
+async def fill(scene: Scene, fault: Fault) -> None:
+    """A node that ends for want of room is started again when there is some."""
+    (node,) = fault.nodes
+    async with scene.alone_with(node):
+        await scene.do(Deed.FILL, node)
+        await asyncio.sleep(fault.for_s)
+        await scene.do(Deed.FREE, node)
+        await scene.do(Deed.START, node)
+        await scene.serves(node)
+
+
+async def isolate(scene: Scene, fault: Fault) -> None:
+    (node,) = fault.nodes
+    async with scene.links[node]:
+        await scene.do(Deed.ISOLATE, node)
+        scene.note(Isolated(node))
+        await asyncio.sleep(fault.for_s)
+        scene.note(Rejoined(node))
+        await scene.do(Deed.REJOIN, node)
+
+
+async def deafen(scene: Scene, fault: Fault) -> None:
+    """The second hears nothing of the first any more; the first hears the second."""
+    assert scene.system.mesh is not None
+    source, destination = fault.nodes
+    scene.system.mesh.cut(source, destination)
+    await asyncio.sleep(fault.for_s)
+    scene.system.mesh.mend(source, destination)
+
+
+async def part(scene: Scene, fault: Fault) -> None:
+    """Two nodes, both of which the third can talk to."""
+    one, other = fault.nodes
+    await asyncio.gather(deafen(scene, fault), deafen(scene, fault._replace(nodes=(other, one))))
+
+
+async def flap(scene: Scene, fault: Fault) -> None:
+    """A link is cut and mended, ten times."""
+    for _ in range(10):
+        await part(scene, fault._replace(for_s=fault.for_s / 20))
+        await asyncio.sleep(fault.for_s / 20)
+
+
+async def slow(scene: Scene, fault: Fault) -> None:
+    """Between two nodes everything takes longer; the more, the longer it lasts."""
+    mesh = scene.system.mesh
+    assert mesh is not None
+    one, other = fault.nodes
+    for delay_s in (fault.for_s / 40, 0.0):
+        mesh.delay(one, other, delay_s)
+        mesh.delay(other, one, delay_s)
+        if delay_s:
+            await asyncio.sleep(fault.for_s)
+
+
+async def reset(scene: Scene, fault: Fault) -> None:
+    assert scene.system.mesh is not None
+    scene.system.mesh.reset(*fault.nodes)
+
+
+async def reset_clients(scene: Scene, fault: Fault) -> None:
+    (node,) = fault.nodes
+    scene.fronts[node].reset()
+
+
+async def silence_clients(scene: Scene, fault: Fault) -> None:
+    """They can neither reach the node nor be reached."""
+    front = scene.fronts[fault.nodes[0]]
+    for flow in (front.forth, front.back):
+        flow.cut()
+    await asyncio.sleep(fault.for_s)
+    for flow in (front.forth, front.back):
+        flow.mend()
+
+
+async def mute_node(scene: Scene, fault: Fault) -> None:
+    """It hears its clients, and they do not hear it."""
+    flow = scene.fronts[fault.nodes[0]].back
+    flow.cut()
+    await asyncio.sleep(fault.for_s)
+    flow.mend()
+
+
+async def slow_clients(scene: Scene, fault: Fault) -> None:
+    front = scene.fronts[fault.nodes[0]]
+    front.forth.delay_s = front.back.delay_s = fault.for_s / 40
+    await asyncio.sleep(fault.for_s)
+    front.forth.delay_s = front.back.delay_s = 0.0
+
+
+KILLING = (Deed.KILL, Deed.START)
+RESTARTING = (Deed.STOP, Deed.START)
+PAUSING = (Deed.PAUSE, Deed.RESUME)
+
+KINDS: dict[str, Kind] = {
+    "kill": Kind(kill, (0.0, 8.0), KILLING),
+    "kill-all": Kind(kill, (0.0, 3.0), KILLING, nodes=0),
+    "kill-twice": Kind(kill_twice, (0.01, 0.5), KILLING),
+    "restart": Kind(restart, (0.0, 4.0), RESTARTING),
+    "rolling-restart": Kind(restart, (0.0, 1.0), RESTARTING, nodes=0),
+    "pause": Kind(pause, (0.5, 20.0), PAUSING),
+    "pause-all": Kind(pause, (0.5, 10.0), PAUSING, nodes=0),
+    "disk-full": Kind(fill, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START)),
+    "isolate": Kind(isolate, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
+    "deafen": Kind(deafen, (1.0, 15.0), nodes=2, needs_mesh=True),
+    "part": Kind(part, (1.0, 25.0), nodes=2, needs_mesh=True),
+    "flap": Kind(flap, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "slow": Kind(slow, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "reset": Kind(reset, (0.0, 0.0), nodes=2, needs_mesh=True),
+    "reset-clients": Kind(reset_clients, (0.0, 0.0)),
+    "silence-clients": Kind(silence_clients, (1.0, 15.0)),
+    "mute-node": Kind(mute_node, (1.0, 10.0)),
+    "slow-clients": Kind(slow_clients, (2.0, 15.0)),
+}
+"""By name, as they are chosen and reported."""
+
+
+def possible(system: System) -> list[str]:
+    """The kinds that a system can be given."""
+    deeds, count = {*system.deeds}, len(system.addresses)
+    return [
+        name
+        for name, kind in KINDS.items()
+        if deeds >= {*kind.needs}
+        and count >= kind.nodes
+        and not (kind.needs_mesh and system.mesh is None)
+        and not (kind.nodes == 0 and count == 1)
+    ]
+
+
+def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[str]) -> list[Fault]:
+    """In the order of their beginnings; all end in time."""
+    faults: list[Fault] = []
+    began_s = WARM_UP_S
+    while began_s < seconds and kinds:
+        stop_s = began_s + random.uniform(*PERIOD_S)
+        count = min(random.randint(1, KINDS_AT_ONCE_MAX), len(kinds))
+        chosen = random.sample(kinds, count)
+        if faults and random.random() < CALM_SHARE:
+            began_s = stop_s
+        while began_s < stop_s:
+            name = random.choice(chosen)
+            kind = KINDS[name]
+            for_s = random.uniform(*kind.seconds)
+            picked = random.sample(nodes, kind.nodes or len(nodes))
+            if began_s + for_s < seconds:
+                faults.append(Fault(began_s, name, tuple(picked), for_s))
+            began_s += random.uniform(*PAUSE_S) + for_s * random.random()
+    return faults
+
+
+async def carry_out(scene: Scene, faults: Sequence[Fault]) -> None:
+    """All of them, each at its time; return when the last is over."""
+
+    async def one(fault: Fault) -> None:
+        await asyncio.sleep(fault.at_s)
+        scene.note(history.Fault(str(fault)))
+        await KINDS[fault.kind].act(scene, fault)
+        scene.note(history.Fault(str(fault), is_over=True))
+
+    async with asyncio.TaskGroup() as group:
+        for fault in faults:
+            group.create_task(one(fault))
+
+
+async def heal(scene: Scene) -> None:
+    """Undo everything, whether it was done or not."""
+    proxies = [*scene.fronts.values()]
+    if scene.system.mesh is not None:
+        proxies += scene.system.mesh.proxies.values()
+    for proxy in proxies:
+        proxy.forth.restore()
+        proxy.back.restore()
+    for deed in (Deed.RESUME, Deed.REJOIN, Deed.FREE, Deed.START):
+        if deed in scene.system.deeds:
+            await scene.do(deed, *scene.system.nodes)

@@ -1,0 +1,148 @@
+"""How long a queue did nothing for anybody.  Pure: events with their times in, stretches out.
+
+A queue is *unavailable to publishers* as long as nothing that was published to it is confirmed;
+they always want to publish.  It is *unavailable to consumers* as long as nothing comes from it
+that was confirmed and that nobody has received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fluffle.broker.torture.history import (
+    Confirmed,
+    Event,
+    Fault,
+    Message,
+    Published,
+    Received,
+    Refused,
+)
+
+
+class Gap(NamedTuple):
+    """Longer comes later in order."""
+
+    length_ns: int = 0
+    began_ns: int = 0
+
+
+@dataclass(slots=True)
+class Stretch:
+    """The longest time that something was due and did not happen."""
+
+    longest: Gap = field(default_factory=Gap)
+    _since_ns: int | None = None
+
+    def due(self, at_ns: int) -> None:
+        """From now on, if it was not before."""
+        if self._since_ns is None:
+            self._since_ns = at_ns
+
+    def happened(self, at_ns: int, *, is_due_again: bool) -> None:
+        if self._since_ns is not None:
+            self.longest = max(self.longest, Gap(at_ns - self._since_ns, self._since_ns))
+        self._since_ns = at_ns if is_due_again else None
+
+
+@dataclass(slots=True)
+class OfQueue:
+    """What is known of one queue."""
+
+    to_publishers: Stretch = field(default_factory=Stretch)
+    to_consumers: Stretch = field(default_factory=Stretch)
+    waiting: set[Message] = field(default_factory=set)
+    """Confirmed, and nobody has received them."""
+
+
+class Spell(NamedTuple):
+    """A fault from its beginning to its end."""
+
+    what: str
+    began_ns: int
+    ended_ns: int
+
+
+class Gaps:
+    """Reads a history event by event."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, OfQueue] = {}
+        self.overall = Stretch()
+        """No publish was confirmed by any queue."""
+        self._open: dict[Message, tuple[str, ...]] = {}
+        """Neither confirmed nor refused: where they go."""
+        self._early: set[tuple[Message, str]] = set()
+        """Of these: received, and from which queue."""
+        self._spells: list[Spell] = []
+        self._began_ns: dict[str, int] = {}
+
+    def read(self, at_ns: int, event: Event) -> None:
+        reader = READERS.get(type(event))
+        if reader is not None:
+            reader(self, at_ns, event)
+
+    def finish(self, at_ns: int) -> None:
+        """Nobody publishes any more, and whatever was due should have come by now."""
+        self.overall.happened(at_ns, is_due_again=False)
+        for queue in self.queues.values():
+            queue.to_publishers.happened(at_ns, is_due_again=False)
+            queue.to_consumers.happened(at_ns, is_due_again=False)
+        for what in [*self._began_ns]:
+            self._fault(at_ns, Fault(what, is_over=True))
+
+    def faults_during(self, gap: Gap) -> Iterator[str]:
+        """What was wrong at any time of it."""
+        stop_ns = gap.began_ns + gap.length_ns
+        for spell in self._spells:
+            if spell.began_ns < stop_ns and spell.ended_ns > gap.began_ns:
+                yield spell.what
+
+    def _published(self, at_ns: int, event: Published) -> None:
+        self._open[event.message] = event.queues
+        for name in event.queues:
+            self.overall.due(at_ns)
+            self.queues.setdefault(name, OfQueue()).to_publishers.due(at_ns)
+
+    def _confirmed(self, at_ns: int, event: Confirmed) -> None:
+        message = event.message
+        for name in self._open.pop(message, ()):
+            queue = self.queues[name]
+            self.overall.happened(at_ns, is_due_again=True)
+            queue.to_publishers.happened(at_ns, is_due_again=True)
+            if (message, name) in self._early:
+                self._early.remove((message, name))
+            else:
+                queue.waiting.add(message)
+                queue.to_consumers.due(at_ns)
+
+    def _refused(self, _at_ns: int, event: Refused) -> None:
+        for name in self._open.pop(event.message, ()):
+            self._early.discard((event.message, name))
+
+    def _received(self, at_ns: int, event: Received) -> None:
+        queue = self.queues.get(event.queue)
+        if queue is None:
+            return
+        if event.message in queue.waiting:
+            queue.waiting.remove(event.message)
+            queue.to_consumers.happened(at_ns, is_due_again=bool(queue.waiting))
+        elif event.message in self._open:
+            self._early.add((event.message, event.queue))
+
+    def _fault(self, at_ns: int, event: Fault) -> None:
+        if event.is_over:
+            self._spells.append(Spell(event.what, self._began_ns.pop(event.what), at_ns))
+        else:
+            self._began_ns[event.what] = at_ns
+
+
+READERS: dict[type[Event], Callable[[Gaps, int, Any], None]] = {
+    Published: Gaps._published,
+    Confirmed: Gaps._confirmed,
+    Refused: Gaps._refused,
+    Received: Gaps._received,
+    Fault: Gaps._fault,
+}

@@ -1,0 +1,134 @@
+"""A TCP link that can be cut, slowed and reset: one direction at a time.
+
+While a direction is cut, nothing goes through it, not even that an end has closed; what was sent
+meanwhile arrives when it is mended, as after a partition.  To both ends it looks like a network
+that says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import Self
+
+CHUNK_BYTES = 65_536
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: a socket that is closed says so with RST, and at once."""
+
+
+class Flow:
+    """One direction."""
+
+    __slots__ = ("_cuts", "_is_whole", "delay_s")
+
+    def __init__(self) -> None:
+        self.delay_s = 0.0
+        self._cuts = 0
+        self._is_whole = asyncio.Event()
+        self._is_whole.set()
+
+    @property
+    def is_cut(self) -> bool:
+        return self._cuts > 0
+
+    def cut(self) -> None:
+        """As often as it is cut it has to be mended."""
+        self._cuts += 1
+        self._is_whole.clear()
+
+    def mend(self) -> None:
+        self._cuts = max(0, self._cuts - 1)
+        if not self._cuts:
+            self._is_whole.set()
+
+    def restore(self) -> None:
+        """Whatever was done to it."""
+        self.delay_s, self._cuts = 0.0, 0
+        self._is_whole.set()
+
+    async def passed(self) -> None:
+        """Return when something has come through."""
+        await self._is_whole.wait()
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+            await self._is_whole.wait()
+
+
+class Proxy:
+    """Stands before a peer that may be away; as a context it listens."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """`host` and `port` are those of the peer."""
+        self.forth = Flow()
+        """From those who connect to the peer."""
+        self.back = Flow()
+        self.port = 0
+        self._peer = host, port
+        self._server: asyncio.Server | None = None
+        self._links: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.reset()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    def reset(self) -> None:
+        """Both ends of every connection there is hear of it with RST."""
+        for link in self._links:
+            link.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links.add(task)
+        try:
+            await self._join(reader, writer)
+        except asyncio.CancelledError:
+            pass  # it was reset, and nobody waits for this task but `__aexit__`
+        finally:
+            self._links.discard(task)
+            break_off(writer)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.forth.passed()
+        try:
+            peer_reader, peer_writer = await asyncio.open_connection(*self._peer)
+        except OSError:
+            return
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(pump(reader, peer_writer, self.forth))
+                both.create_task(pump(peer_reader, writer, self.back))
+        finally:
+            break_off(peer_writer)
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: Flow) -> None:
+    """Until one of the two has ended."""
+    with suppress(OSError):
+        while data := await reader.read(CHUNK_BYTES):
+            await flow.passed()
+            writer.write(data)
+            await writer.drain()
+        await flow.passed()
+        writer.write_eof()
+        return
+    await flow.passed()
+    break_off(writer)
+
+
+def break_off(writer: asyncio.StreamWriter) -> None:
+    """Close with RST, if it is not closed."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None and not writer.transport.is_closing():
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    writer.transport.abort()

@@ -1,0 +1,202 @@
+"""A run from its first client to the last message: work under faults, heal, empty all queues."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+from fluffle.broker.torture.crew import Crew, Names, consuming, publishing
+from fluffle.broker.torture.diary import Diary
+from fluffle.broker.torture.faults import Fault, Scene, carry_out, heal, plan
+from fluffle.broker.torture.history import Strange
+from fluffle.broker.torture.proxy import Proxy
+from fluffle.broker.torture.system import DeedFailed, System
+from fluffle.broker.torture.talk import Address, Gone, Manners
+from fluffle.broker.torture.witness import Witness
+
+READY_S = 120.0
+"""How long a node may take until it serves, after its start or after everything was healed."""
+LOOK_S = 0.2
+CALM_S = 3.0
+"""How long clients go on when everything is healed."""
+DRAIN_S = 90.0
+"""How long what is missing may take: RabbitMQ keeps what a lost consumer held for a minute."""
+DRAIN_PAUSE_S = 1.0
+EMPTY_ROUNDS = 2
+"""So often, one after the other, must nothing be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a system is to be tortured."""
+
+    seconds: float
+    seed: int
+    kinds: tuple[str, ...]
+    """Of faults."""
+    rate: float = 300.0
+    """Messages a second, of all clients together, when nothing is wrong."""
+    prefix: str = "torture"
+    """Of the names of all queues."""
+    manners: Manners = field(default_factory=Manners)
+    keep: bool = False
+    """Leave the queues behind."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run has shown, besides what is in its diary."""
+
+    order: Order
+    faults: list[Fault] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """What could not be done to the system, or did not come back."""
+
+
+class Run:
+    """One; `say` hears how it goes on."""
+
+    def __init__(
+        self, system: System, order: Order, diary: Diary, say: Callable[[str], None]
+    ) -> None:
+        self.outcome = Outcome(order)
+        self._system = system
+        self._order = order
+        self._diary = diary
+        self._say = say
+        self._random = Random(order.seed)
+        self._names = Names.of(order.prefix)
+
+    async def to_the_end(self) -> Outcome:
+        """`DeedFailed` where the system does not serve at the beginning."""
+        async with fronts(self._system) as proxies:
+            for node in self._system.nodes:
+                await self._serves(node)
+            crew = self._crew(proxies)
+            await crew.declare(self._system.queue_type)
+            await self._work(crew, Scene(self._system, proxies, self._diary.note, self._serves))
+        try:
+            await self._empty_all()
+            if not self._order.keep:
+                await self._crew({}).delete()
+        except (Gone, DeedFailed) as error:
+            self.outcome.failures.append(f"the queues could not be emptied: {error}")
+        self._diary.judge.finish()
+        return self.outcome
+
+    def _crew(self, proxies: Mapping[str, Proxy]) -> Crew:
+        """Connected through proxies where there are."""
+        addresses = [
+            Address(address.node, "127.0.0.1", proxies[address.node].port)
+            if address.node in proxies
+            else address
+            for address in self._system.addresses
+        ]
+        order = self._order
+        return Crew(addresses, self._names, self._diary.note, order.manners, self._random)
+
+    async def _work(self, crew: Crew, scene: Scene) -> None:
+        """Clients under faults, until all is healed and publishers have heard all they will."""
+        order, nodes = self._order, self._system.nodes
+        no_more, leave = asyncio.Event(), asyncio.Event()
+        self.outcome.faults = plan(self._random, order.seconds, nodes, order.kinds)
+        roles = publishing(self._names, order.rate, len(nodes))
+        async with asyncio.TaskGroup() as group:
+            publishers = group.create_task(crew.work(roles, no_more))
+            group.create_task(crew.work(consuming(self._names), leave))
+            await self._torture(scene)
+            self._say("healed")
+            no_more.set()
+            await publishers
+            self._diary.stop_the_clock()
+            leave.set()
+
+    async def _torture(self, scene: Scene) -> None:
+        """The faults, and their end."""
+        loop = asyncio.get_running_loop()
+        over_at = loop.time() + self._order.seconds
+        try:
+            await carry_out(scene, self.outcome.faults)
+            await asyncio.sleep(over_at - loop.time())
+        except* DeedFailed as errors:
+            self.outcome.failures += map(str, errors.exceptions)
+        finally:
+            await heal(scene)
+        for node in self._system.nodes:
+            try:
+                await self._serves(node, *self._names)
+            except DeedFailed as error:
+                self.outcome.failures.append(str(error))
+        await asyncio.sleep(CALM_S)
+
+    async def _serves(self, node: str, *queues: str) -> None:
+        """Return when a client can log in and ask for these queues, or raise DeedFailed."""
+        (address,) = (each for each in self._system.addresses if each.node == node)
+        until_s = time.monotonic() + READY_S
+        while True:
+            try:
+                await look(address, queues, self._order.manners)
+                return
+            except Gone as error:
+                if time.monotonic() > until_s:
+                    raise DeedFailed(f"{node} does not serve: {error}") from error
+            await asyncio.sleep(LOOK_S)
+
+    async def _empty_all(self) -> None:
+        """Through every node in turn, until nothing comes and nothing is missing."""
+        crew, judge = self._crew({}), self._diary.judge
+        until_s = time.monotonic() + DRAIN_S
+        empty_rounds = 0
+        for number in count(1):
+            found = 0
+            for address in crew.addresses:
+                with await crew.witness(f"drain.{address.node}.{number}", address) as witness:
+                    found += await empty(witness, self._names)
+            empty_rounds = 0 if found else empty_rounds + 1
+            is_late = time.monotonic() > until_s
+            if is_late or (empty_rounds >= EMPTY_ROUNDS and not judge.owed_count):
+                break
+            await asyncio.sleep(DRAIN_PAUSE_S)
+        for address in crew.addresses:
+            with await crew.witness(f"look.{address.node}", address) as witness:
+                await look_whether_empty(witness, self._names, address.node)
+
+
+async def look(to: Address, queues: Sequence[str], manners: Manners) -> None:
+    """Log in and ask for these queues, which nobody writes down; `Gone` where that fails."""
+    with await Witness.connect(to, "looker", lambda _event: None, manners) as witness:
+        for queue in queues:
+            await witness.ready_count(queue)
+
+
+async def empty(witness: Witness, names: Names) -> int:
+    """Receive all there is; how much it was."""
+    found = 0
+    for queue in names:
+        while (tag := await witness.hands.get(queue)) is not None:
+            witness.hands.ack(tag)
+            found += 1
+    await witness.hands.make_sure()
+    return found
+
+
+async def look_whether_empty(witness: Witness, names: Names, node: str) -> None:
+    """All queues are there and hold nothing, in the eyes of this node."""
+    for queue in names:
+        if await witness.is_there(queue) and (left := await witness.ready_count(queue)):
+            witness.talk.note(Strange(f"{queue} holds {left} messages on {node} and should not"))
+
+
+@asynccontextmanager
+async def fronts(system: System) -> AsyncIterator[dict[str, Proxy]]:
+    """A proxy before every node."""
+    async with AsyncExitStack() as stack:
+        yield {
+            address.node: await stack.enter_async_context(Proxy(address.host, address.port))
+            for address in system.addresses
+        }

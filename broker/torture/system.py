@@ -1,0 +1,138 @@
+"""The port to what is tortured: where its nodes are, and what can be done to them.
+
+Whoever runs a system fills in what it can do.  Faults that need something else are not chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import permutations
+from typing import TypeAlias
+
+from fluffle.broker.torture.proxy import Flow, Proxy
+from fluffle.broker.torture.talk import Address
+
+COMMAND_TIMEOUT_S = 120.0
+
+
+class Deed(Enum):
+    """What can be done to a node.  Each returns when it is done; a start need not be ready."""
+
+    START = "start"
+    """Nothing, if it runs."""
+    STOP = "stop"
+    """In order: it has said goodbye to everybody."""
+    KILL = "kill"
+    """As by SIGKILL."""
+    PAUSE = "pause"
+    """As by SIGSTOP."""
+    RESUME = "resume"
+    ISOLATE = "isolate"
+    """No byte goes between it and the other nodes."""
+    REJOIN = "rejoin"
+    FILL = "fill"
+    """There is no room on its disk."""
+    FREE = "free"
+
+
+Doing: TypeAlias = Callable[[str], Awaitable[None]]
+"""Is given the name of the node."""
+
+
+class DeedFailed(Exception):
+    """Something could not be done; why."""
+
+
+@dataclass(slots=True)
+class Mesh:
+    """The links between the nodes: from each to each other, the proxy that it connects through."""
+
+    proxies: dict[tuple[str, str], Proxy] = field(default_factory=dict)
+
+    def flows(self, source: str, destination: str) -> tuple[Flow, Flow]:
+        """Whatever goes from one to the other, whoever of them connected."""
+        return self.proxies[source, destination].forth, self.proxies[destination, source].back
+
+    def cut(self, source: str, destination: str) -> None:
+        for flow in self.flows(source, destination):
+            flow.cut()
+
+    def mend(self, source: str, destination: str) -> None:
+        for flow in self.flows(source, destination):
+            flow.mend()
+
+    def delay(self, source: str, destination: str, seconds: float) -> None:
+        for flow in self.flows(source, destination):
+            flow.delay_s = seconds
+
+    def reset(self, one: str, other: str) -> None:
+        for pair in ((one, other), (other, one)):
+            self.proxies[pair].reset()
+
+    async def isolate(self, node: str) -> None:
+        for source, destination in self._pairs_of(node):
+            self.cut(source, destination)
+
+    async def rejoin(self, node: str) -> None:
+        for source, destination in self._pairs_of(node):
+            self.mend(source, destination)
+
+    def _pairs_of(self, node: str) -> list[tuple[str, str]]:
+        return [pair for pair in self.proxies if node in pair]
+
+
+@asynccontextmanager
+async def mesh(ports: Mapping[str, int]) -> AsyncIterator[Mesh]:
+    """Proxies between nodes that listen for each other on these ports of this machine."""
+    async with AsyncExitStack() as stack:
+        proxies = {
+            (source, destination): await stack.enter_async_context(
+                Proxy("127.0.0.1", ports[destination])
+            )
+            for source, destination in permutations(ports, 2)
+        }
+        yield Mesh(proxies)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    addresses: Sequence[Address]
+    """Of every node one, for clients."""
+    deeds: Mapping[Deed, Doing] = field(default_factory=dict)
+    mesh: Mesh | None = None
+    queue_type: str = "quorum"
+
+    @property
+    def nodes(self) -> list[str]:
+        return [address.node for address in self.addresses]
+
+
+def by_command(template: str) -> Doing:
+    """Do it with a command of the shell's words; `{node}` in it is the name of the node."""
+
+    async def do(node: str) -> None:
+        words = [word.replace("{node}", node) for word in shlex.split(template)]
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=os.environ,
+        )
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                said, _nothing = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise DeedFailed(f"{shlex.join(words)} took too long") from None
+        if process.returncode:
+            text = said.decode(errors="replace").strip()
+            raise DeedFailed(f"{shlex.join(words)} ended with {process.returncode}: {text}")
+
+    return do

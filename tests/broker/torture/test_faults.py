@@ -1,0 +1,138 @@
+"""A plan is repeatable and ends in time; each fault does what it says and is undone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from fluffle.broker.torture import history
+from fluffle.broker.torture.faults import (
+    KINDS,
+    Fault,
+    Scene,
+    carry_out,
+    heal,
+    plan,
+    possible,
+)
+from fluffle.broker.torture.history import Event, Isolated, Rejoined
+from fluffle.broker.torture.proxy import Proxy
+from fluffle.broker.torture.system import Deed, Mesh, System, mesh
+from fluffle.broker.torture.talk import Address
+
+NODES = ("a", "b", "c")
+
+
+@dataclass
+class Record:
+    """A system that writes down what is done to it."""
+
+    links: Mesh
+    done: list[tuple[str, str]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def scene(self, fronts: dict[str, Proxy]) -> Scene:
+        def doing(deed: Deed):  # type: ignore[no-untyped-def]
+            async def do(node: str) -> None:
+                self.done.append((deed.value, node))
+
+            return do
+
+        async def serves(node: str) -> None:
+            self.done.append(("serves", node))
+
+        deeds = {deed: doing(deed) for deed in Deed}
+        deeds |= {Deed.ISOLATE: self.links.isolate, Deed.REJOIN: self.links.rejoin}
+        addresses = [Address(node, "127.0.0.1", 1) for node in NODES]
+        return Scene(System(addresses, deeds, self.links), fronts, self.events.append, serves)
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[tuple[Record, Scene]]:
+    async with mesh(dict.fromkeys(NODES, 1)) as links:
+        record = Record(links)
+        yield record, record.scene({node: Proxy("127.0.0.1", 1) for node in NODES})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_plan_is_repeatable_and_ends_in_time(seed: int) -> None:
+    faults = plan(Random(seed), 300, NODES, [*KINDS])
+    assert faults == plan(Random(seed), 300, NODES, [*KINDS])
+    assert faults
+    for fault in faults:
+        kind = KINDS[fault.kind]
+        assert 0 < fault.at_s <= fault.at_s + fault.for_s < 300
+        assert len({*fault.nodes}) == (kind.nodes or len(NODES))
+
+
+def test_every_kind_is_drawn_sooner_or_later() -> None:
+    drawn = {fault.kind for fault in plan(Random(1), 5_000, NODES, [*KINDS])}
+    assert drawn == {*KINDS}
+    assert plan(Random(1), 5_000, NODES, []) == []
+
+
+async def test_only_what_a_system_can_is_possible() -> None:
+    lone = [Address("a", "127.0.0.1", 1)]
+    clients = ["reset-clients", "silence-clients", "mute-node", "slow-clients"]
+    assert possible(System(lone)) == clients
+    async with stage() as (_record, scene):
+        assert possible(scene.system) == [*KINDS]
+        killing = {deed: scene.system.deeds[deed] for deed in (Deed.KILL, Deed.START)}
+        assert possible(System(lone, killing)) == ["kill", "kill-twice", *clients]
+
+
+DONE: dict[str, Sequence[str]] = {
+    "kill": ["kill a", "start a", "serves a"],
+    "kill-all": ["kill a", "kill b", "kill c", "start a", "start b", "start c",
+                 "serves a", "serves b", "serves c"],
+    "kill-twice": ["kill a", "start a", "kill a", "start a", "serves a"],
+    "restart": ["stop a", "start a", "serves a"],
+    "rolling-restart": ["stop a", "start a", "serves a", "stop b", "start b", "serves b",
+                        "stop c", "start c", "serves c"],
+    "pause": ["pause a", "resume a"],
+    "pause-all": ["pause a", "pause b", "pause c", "resume a", "resume b", "resume c"],
+    "disk-full": ["fill a", "free a", "start a", "serves a"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) -> None:
+    async with stage() as (record, scene):
+        count = KINDS[name].nodes or len(NODES)
+        fault = Fault(0.0, name, NODES[:count], 0.0)
+        await carry_out(scene, [fault])
+        assert [f"{deed} {node}" for deed, node in record.done] == DONE.get(name, [])
+        proxies = [*record.links.proxies.values(), *scene.fronts.values()]
+        for flow in (flow for proxy in proxies for flow in (proxy.forth, proxy.back)):
+            assert (flow.is_cut, flow.delay_s) == (False, 0.0)
+        told = [history.Fault(str(fault)), history.Fault(str(fault), is_over=True)]
+        inner: list[Event] = [Isolated("a"), Rejoined("a")] if name == "isolate" else []
+        assert record.events == [told[0], *inner, told[1]]
+
+
+async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:
+    async with stage() as (record, scene):
+        faults = [Fault(0.0, "restart", ("a",), 0.0), Fault(0.0, "kill-all", NODES, 0.0)]
+        await carry_out(scene, faults)
+        done = [f"{deed} {node}" for deed, node in record.done]
+        assert done == [*DONE["restart"], *DONE["kill-all"]]
+
+
+async def test_healing_undoes_what_was_cut_short() -> None:
+    async with stage() as (record, scene):
+        fault = Fault(0.0, "isolate", ("a",), 1_000.0)
+        is_cut = asyncio.Event()
+        scene.note = lambda event: is_cut.set() if isinstance(event, Isolated) else None
+        running = asyncio.create_task(carry_out(scene, [fault]))
+        await is_cut.wait()
+        running.cancel()
+        scene.fronts["b"].back.delay_s = 1.0
+        await heal(scene)
+        assert not record.links.proxies["a", "b"].forth.is_cut
+        assert scene.fronts["b"].back.delay_s == 0.0
+        assert {"resume a", "free c", "start b"} <= {f"{d} {node}" for d, node in record.done}

@@ -1,0 +1,44 @@
+"""What is written into a file can be read again."""
+
+from random import Random
+
+import pytest
+
+from fluffle.broker.torture.history import (
+    KINDS,
+    Complained,
+    Confirmed,
+    Event,
+    Fault,
+    Message,
+    Strange,
+    from_line,
+    to_line,
+)
+from tests.broker.torture.liar import Broker
+
+
+def test_every_event_comes_back() -> None:
+    history: list[Event] = [
+        *Broker(Random(1)).live(2_000),
+        Complained("a", "541"),
+        Fault("kill", is_over=True),
+        Strange("„ä“\n"),
+    ]
+    assert {type(event).__name__ for event in history} == {*KINDS}
+    for at_ns, event in enumerate(history):
+        read = from_line(to_line(at_ns, event))
+        assert read == (at_ns, event)
+        assert type(read[1]) is type(event)
+
+
+def test_messages_are_messages_again() -> None:
+    _at, event = from_line('[1, "Confirmed", ["p", 7]]')
+    assert isinstance(event, Confirmed)
+    assert isinstance(event.message, Message)
+
+
+@pytest.mark.parametrize("line", ["", "[]", '[1, "Nothing", 2]', '[1, "Published"]', "{}"])
+def test_nonsense_is_refused(line: str) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        from_line(line)

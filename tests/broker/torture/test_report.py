@@ -1,0 +1,53 @@
+"""What a run prints: the numbers, what was wrong, and a last line that a script can read."""
+
+from fluffle.broker.torture.diary import Diary
+from fluffle.broker.torture.faults import Fault
+from fluffle.broker.torture.findings import Breach
+from fluffle.broker.torture.history import Complained, Confirmed, Message, Published, Received
+from fluffle.broker.torture.report import is_good, lines
+from fluffle.broker.torture.run import Order, Outcome
+
+
+def outcome() -> Outcome:
+    order = Order(seconds=1.0, seed=7, kinds=("kill",))
+    return Outcome(order, [Fault(1.0, "kill", ("a",), 2.0)])
+
+
+def diary() -> Diary:
+    clock = iter(range(0, 100_000_000_000, 500_000_000))
+    diary = Diary(lambda: next(clock))
+    message = Message("p", 1)
+    diary.note(Published(message, ("q",)))
+    diary.note(Complained("p", "541 INTERNAL_ERROR"))
+    diary.note(Confirmed(message))
+    diary.note(Received("c", "q", message, redelivered=False))
+    diary.stop_the_clock()
+    diary.judge.finish()
+    return diary
+
+
+def test_the_last_line_is_for_scripts() -> None:
+    *table, last = lines(outcome(), diary())
+    word, *pairs = last.split(" ")
+    values = dict(pair.split("=") for pair in pairs)
+    assert word == "torture"
+    assert (values["seed"], values["attempted"], values["lost"]) == ("7", "1", "0")
+    assert (values["unavailable_s"], values["verdict"]) == ("1.00", "good")
+    assert any(line.split() == ["1", "kill"] for line in table)
+    assert any("541 INTERNAL_ERROR" in line for line in table)
+
+
+def test_whatever_is_promised_and_broken_is_bad() -> None:
+    for breach in Breach:
+        kept = diary()
+        kept.judge.report.add(breach, "it was so")
+        assert is_good(outcome(), kept.judge.report) is (breach is Breach.SHARED)
+        assert "it was so" in [*lines(outcome(), kept)]
+
+
+def test_what_does_not_come_back_is_bad() -> None:
+    failed = outcome()
+    failed.failures.append("a does not serve")
+    *table, last = lines(failed, diary())
+    assert "a does not serve" in table
+    assert last.endswith("verdict=bad")

@@ -1,0 +1,46 @@
+"""The command line: `python -m tests.torture lone --seconds 60 --seed 1`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from random import randrange
+
+from fluffle.broker.torture.conduct import conducted
+from fluffle.broker.torture.diary import Diary
+from fluffle.broker.torture.faults import possible
+from fluffle.broker.torture.run import Order
+from tests.torture.systems import SYSTEMS
+
+
+async def run(options: argparse.Namespace, folder: Path) -> int:
+    with ExitStack() as stack:
+        file = options.history
+        kept = stack.enter_context(file.open("w", encoding="utf-8")) if file else None
+        diary = Diary(time.monotonic_ns, kept)
+        async with SYSTEMS[options.system](folder) as system:
+            kinds = tuple(options.faults.split(",")) if options.faults else possible(system)
+            order = Order(options.seconds, options.seed, tuple(kinds), options.rate)
+            return await conducted(system, order, diary, lambda line: print(line, flush=True))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=randrange(1_000_000))
+    parser.add_argument("--rate", type=float, default=300.0, help="messages a second")
+    parser.add_argument("--faults", metavar="KIND,…", help="only these")
+    parser.add_argument("--history", type=Path, help="write down everything")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fluffle-torture-") as folder:
+        return asyncio.run(run(options, Path(folder)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Nodes as processes of this machine, each in a process group of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from fluffle.broker.torture.system import Deed, DeedFailed, Doing
+
+STOP_S = 60.0
+
+
+class Command(NamedTuple):
+    """How a node is started."""
+
+    words: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+
+
+class Processes:
+    """`deeds` are what can be done to them."""
+
+    def __init__(self, commands: Mapping[str, Command]) -> None:
+        """By node."""
+        self._commands = commands
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+
+    @property
+    def deeds(self) -> dict[Deed, Doing]:
+        return {
+            Deed.START: self.start,
+            Deed.STOP: self.stop,
+            Deed.KILL: self.kill,
+            Deed.PAUSE: self.pause,
+            Deed.RESUME: self.resume,
+        }
+
+    async def start(self, node: str) -> None:
+        running = self._running.get(node)
+        if running is not None and running.returncode is None:
+            return
+        words, environment, log = self._commands[node]
+        with log.open("ab") as output:
+            self._running[node] = await asyncio.create_subprocess_exec(
+                *words,
+                env=dict(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+            )
+
+    async def stop(self, node: str) -> None:
+        self._signal(node, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._running[node].wait()
+        except TimeoutError:
+            raise DeedFailed(f"{node} ignored SIGTERM for {STOP_S:.0f} s") from None
+        await self.kill(node)  # what it has left behind
+
+    async def kill(self, node: str) -> None:
+        self._signal(node, signal.SIGKILL)
+        await self._running[node].wait()
+
+    async def pause(self, node: str) -> None:
+        self._signal(node, signal.SIGSTOP)
+
+    async def resume(self, node: str) -> None:
+        self._signal(node, signal.SIGCONT)
+
+    def _signal(self, node: str, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._running[node].pid, number)
+
+
+@asynccontextmanager
+async def processes(commands: Mapping[str, Command]) -> AsyncIterator[Processes]:
+    """All of them started; none is left at the end."""
+    group = Processes(commands)
+    try:
+        await asyncio.gather(*map(group.start, commands))
+        yield group
+    finally:
+        for node in commands:
+            with suppress(KeyError):
+                await group.kill(node)
