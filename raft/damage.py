@@ -52,14 +52,15 @@ def found(state: State, index: int) -> None:
     """What is at `index` cannot be read."""
     before = state.quarantine
     is_sparse = index <= state.log.floor
-    first, last = index, state.log.last_index
+    first, last, term = index, state.log.last_index, state.log.last_term
     if before is not None:
         is_sparse = is_sparse or before.needs_snapshot
         if before.first <= index <= before.last and is_sparse == before.needs_snapshot:
             return
         first, last = min(first, before.first), max(last, before.last)
+        term = max(term, before.term)
     state.drop_receiver()  # what is on its way was not asked for from there
-    state.quarantine = Quarantine(first, last, state.term, is_sparse)
+    state.quarantine = Quarantine(first, last, term, is_sparse)
     state.repair = state.repair or Repair()
     state.pending().quarantine = state.quarantine
     state.touch()
@@ -128,8 +129,8 @@ def on_installed(state: State) -> None:
 def is_repaired(state: State) -> bool:
     """All that was damaged is on disk again, as the leader of this term has it.
 
-    A later leader's log may be shorter than the damaged one was; then all that it has committed,
-    one entry of its own among it, is all there ever was to keep.
+    A leader's log may be shorter than the damaged one was, if that had no entry of its term; then
+    all that it has committed, one entry of its own among it, is all there ever was to keep.
     """
     quarantine, log = state.quarantine, state.log
     assert quarantine is not None

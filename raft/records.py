@@ -79,9 +79,9 @@ class Quarantine(NamedTuple):
     """The lowest index that is damaged."""
     last: int
     """The greatest index the log had.  Repaired once all of first..last is durable again, or all
-    that a leader of a later term has committed is."""
+    that a leader of a later term than `term` has committed is."""
     term: int
-    """Of the member when the damage was found."""
+    """None of those entries had a greater one, and none of a greater one was acknowledged."""
     needs_snapshot: bool
     """Damage at or below the floor, where the log is sparse: only a snapshot can repair it."""
 

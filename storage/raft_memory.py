@@ -304,8 +304,11 @@ def _recovered(group: GroupId, image: GroupImage) -> Recovered:
             term = found
     recovered.quarantine = image.quarantine
     if damaged:
-        first, term = min(damaged), image.hard_state.term
-        now = Quarantine(first, image.last_index, term, first <= floor)
+        first, last = min(damaged), image.last_index
+        last_term = recovered.terms[-1][1] if recovered.terms else image.meta.term
+        is_last_whole = last == floor or last not in damaged
+        term = last_term if is_last_whole else image.hard_state.term
+        now = Quarantine(first, last, term, first <= floor)
         recovered.quarantine = joined(image.quarantine, now)
     if image.staged is not None:
         staged = image.staged

@@ -29,6 +29,8 @@ class Held:
     live: list[tuple[int, int]] = field(default_factory=list)
     """Stretches at and below the floor that are there and not damaged."""
     terms: list[tuple[int, int]] = field(default_factory=list)
+    is_last_whole: bool = True
+    """Whether its term is known, which is the greatest."""
     configs: list[Entry] = field(default_factory=list)
     damaged: int | None = None
     """The lowest index above the floor that is damaged or missing."""
@@ -83,7 +85,7 @@ class Recovering:
             held.terms,
             held.last,
             held.configs,
-            _quarantine(head, damaged, held.last),
+            _quarantine(head, damaged, held),
             self._staged(group, head),
         )
 
@@ -103,6 +105,7 @@ class Recovering:
                     term = head.image.term
                     held.terms.append((floor + 1, term))
             held.last = index
+            held.is_last_whole = tag is not None
             if tag is None:
                 continue
             if term_of(tag) != term:
@@ -169,9 +172,11 @@ def _extend(stretches: list[tuple[int, int]], index: int) -> None:
         stretches.append((index, index + 1))
 
 
-def _quarantine(head: Head, damaged: int | None, last: int) -> Quarantine | None:
+def _quarantine(head: Head, damaged: int | None, held: Held) -> Quarantine | None:
     """What is remembered, and what is found now: the lowest index of damage."""
     if damaged is None:
         return head.quarantine
+    last_term = held.terms[-1][1] if held.terms else head.image.term
+    term = last_term if held.is_last_whole else head.hard_state.term
     is_sparse = damaged <= head.image.index
-    return joined(head.quarantine, Quarantine(damaged, last, head.hard_state.term, is_sparse))
+    return joined(head.quarantine, Quarantine(damaged, held.last, term, is_sparse))

@@ -125,10 +125,12 @@ class Disk:
         missing = [i for first, stop in image.snapshot.live for i in range(first, stop)]
         bad = sorted(image.damaged | {i for i in missing if i not in image.entries})
         if bad:
-            old = image.quarantine or Quarantine(bad[0], image.last, image.hard_state.term, False)
+            last_term = above[-1].term if above else image.snapshot.term
+            term = image.hard_state.term if image.last in bad else last_term
+            old = image.quarantine or Quarantine(bad[0], image.last, term, False)
             first, last = min(old.first, bad[0]), max(old.last, image.last)
             sparse = old.needs_snapshot or bad[0] <= floor
-            found.quarantine = Quarantine(first, last, old.term, sparse)
+            found.quarantine = Quarantine(first, last, max(old.term, term), sparse)
         if image.staged:
             state = b"".join(piece.state for piece in image.staged)
             last_piece = image.staged[-1]

@@ -1,9 +1,13 @@
 """Damage: what runs of the simulator found."""
 
-from fluffle.raft.messages import AppendAccepted, RepairRequest
+import pytest
+
+from fluffle.raft.messages import AppendAccepted, AppendRequest, RepairRequest
 from fluffle.raft.output import Output
+from fluffle.raft.records import HardState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
+from tests.raft.single import Single, entry
 
 
 def test_damage_found_at_the_start_is_remembered_before_the_log_is_received_again() -> None:
@@ -218,3 +222,21 @@ def test_damage_behind_all_that_is_known_is_received_again_too() -> None:
     assert not c.status().is_quarantined
     assert c.disk.groups[GROUP].damaged == set()
     assert cluster.data("c") == ["two", "three", "four", "five"]
+
+
+@pytest.mark.parametrize(("log", "is_over"), [((1, 1, 1), True), ((1, 1, 2), False)])
+def test_a_leader_with_a_shorter_log_ends_a_quarantine(
+    log: tuple[int, ...], *, is_over: bool
+) -> None:
+    """Of entries of its own term it may have counted what was acknowledged, further than it has
+    told; of those of earlier terms its log has all that were ever committed."""
+    node = Single(log=log, hard=HardState(2, None))
+    node.group.damaged(2)
+    node.turn()
+    own = entry(2, 2)
+    node.receive("b", AppendRequest(GROUP, 2, 1, 1, 1, 1, 2, 1, [own]))
+    node.sync()
+    assert node.status.is_quarantined is not is_over
+    node.receive("b", AppendRequest(GROUP, 2, 1, 1, 2, 2, 2, 2, [entry(3, 2)]))
+    node.sync()
+    assert not node.status.is_quarantined

@@ -45,13 +45,21 @@ def test_damage_is_not_the_end_of_the_log(fragile: Writer, is_cold: bool) -> Non
         store.read(1, 4, 9, 1000)
     assert store.read(1, 5, 9, 1000) == terms[4:]
     recovered = fragile.recovered(1)
-    assert recovered.quarantine == Quarantine(4, 8, 5, needs_snapshot=False)
+    assert recovered.quarantine == Quarantine(4, 8, 3, needs_snapshot=False)
     assert (recovered.terms, recovered.last_index) == ([(1, 1), (5, 2), (7, 3)], 8)
     assert fragile.recovered(2).quarantine is None
     fragile.write(Write(1, truncate_from=4, entries=entries(4, 6, 6), is_repaired=True))
     recovered = fragile.recovered(1)
     assert (recovered.quarantine, recovered.terms) == (None, [(1, 1), (4, 6)])
     assert everything(fragile.subject.store, 1) == entries(1, 4) + entries(4, 6, 6)
+
+
+def test_the_term_of_a_last_entry_that_is_damaged_may_be_any(fragile: Writer) -> None:
+    fragile.write(created(1))
+    written = [*entries(1, 4, 1), *entries(4, 6, 2)]
+    fragile.write(Write(1, entries=written, hard_state=HardState(7, None)))
+    fragile.subject.damage_entry(1, 5)
+    assert fragile.recovered(1).quarantine == Quarantine(5, 5, 7, needs_snapshot=False)
 
 
 def test_the_first_entry_may_be_damaged_and_a_configuration_too(fragile: Writer) -> None:
@@ -61,7 +69,7 @@ def test_the_first_entry_may_be_damaged_and_a_configuration_too(fragile: Writer)
     fragile.subject.damage_entry(1, 1)
     fragile.subject.damage_entry(1, 2)
     recovered = fragile.recovered(1)
-    assert recovered.quarantine == Quarantine(1, 3, 0, needs_snapshot=False)
+    assert recovered.quarantine == Quarantine(1, 3, 2, needs_snapshot=False)
     assert (recovered.terms, recovered.configs) == ([(1, 0), (3, 2)], [])
     assert damage_of(fragile.subject.store, 1) == 1
 
@@ -76,7 +84,7 @@ def test_a_missing_entry_above_the_floor_is_damage(fragile: Writer) -> None:
     with pytest.raises(Damaged, match="index 4"):
         fragile.subject.store.read(1, 4, 9, 1000)
     recovered = fragile.recovered(1)
-    assert recovered.quarantine == Quarantine(3, 8, 0, needs_snapshot=False)
+    assert recovered.quarantine == Quarantine(3, 8, 1, needs_snapshot=False)
     assert (recovered.last_index, recovered.terms) == (8, [(1, 1)])
 
 
@@ -89,7 +97,7 @@ def test_below_the_floor_only_what_is_live_is_missed(fragile: Writer) -> None:
     assert fragile.recovered(1).quarantine is None
     fragile.subject.lose_entry(1, 5)
     found = fragile.recovered(1)
-    assert found.quarantine == Quarantine(5, 8, 0, needs_snapshot=True)
+    assert found.quarantine == Quarantine(5, 8, 1, needs_snapshot=True)
     assert found.snapshot.live == Ranges.of((2, 4), (5, 6))
 
 
@@ -114,7 +122,7 @@ def test_a_damaged_state_needs_a_snapshot(fragile: Writer) -> None:
     with pytest.raises(Damaged, match="index 200"):
         fragile.subject.store.read_state(1, PART_BYTES - 10, 10)
     found = fragile.recovered(1)
-    assert found.quarantine == Quarantine(200, 300, 0, needs_snapshot=True)
+    assert found.quarantine == Quarantine(200, 300, 1, needs_snapshot=True)
     assert found.snapshot.live == Ranges.of(*live)
     fragile.write(
         Write(1, staged=[staged(meta(301, [], b"x"), [], 301, b"x")], install=meta(301, [], b"x"),
