@@ -139,6 +139,7 @@ class Chaos:
             (2, self.lose), (2, self.repeat), (1, self.crash), (3, self.restart),
             (1, self.partition), (2, self.heal), (1, self.snapshot), (1, self.transfer),
             (1, self.relink), (1, self.change), (2, self.read), (1, self.damage),
+            (2, self.look),
         ]  # fmt: skip
         self.acts = [act for _, act in self.steps]
         self.weights = [
@@ -288,7 +289,7 @@ class Chaos:
         self.ghost.reads[context] = host.name, host.boot, max(self.ghost.committed, default=0)
 
     def damage(self) -> None:
-        """An entry of one node, while all others are in order; noticed at once, or at a restart."""
+        """An entry of one node, while all others are in order; noticed now or when it is read."""
         hosts = list(self.cluster.hosts.values())
         images = [host.disk.groups.get(GROUP) for host in hosts]
         if any(image is None or image.quarantine or image.damaged for image in images):
@@ -302,12 +303,29 @@ class Chaos:
         host.disk.groups[GROUP].damaged.add(index)
         if not host.is_up:
             return
-        if self.random.random() < 0.5:
+        chance = self.random.random()
+        if chance < 0.3 or host.status().applied < index:
             host.do(lambda: host.group().damaged(index))
-        else:
+        elif chance < 0.6:
             host.crash()
             self.start(host)
             self.relink_all(host)
+
+    def look(self) -> None:
+        host = self.member()
+        if host is not None:
+            self.look_at(host)
+
+    def look_at(self, host: Host) -> None:
+        """Read all that has to be there, as hosts do now and then."""
+        image, meta = host.disk.groups.get(GROUP), host.group().settled_snapshot
+        if image is None or meta is None:
+            return
+        found = [
+            i for i in image.damaged & image.entries.keys() if i > meta.index or i in meta.live
+        ]
+        if found:
+            host.do(lambda: host.group().damaged(min(found)))
 
     def join(self) -> None:
         """Whoever is told of a group that it does not have looks it up."""
@@ -338,6 +356,9 @@ class Chaos:
             self.cluster.advance(200, step_ms=20)
             self.join()
             self.check()
+            for host in self.cluster.up:
+                if GROUP in host.raft:
+                    self.look_at(host)
             if self.is_calm():
                 return
         found = [(host.name, host.status()) for host in self.cluster.up if GROUP in host.raft]
@@ -359,5 +380,7 @@ class Chaos:
             host.status().applied == status.last and not host.status().is_quarantined
             for host in members
         )
+        disks = [host.disk.groups.get(GROUP) for host in members]
+        whole = all(disk and not disk.damaged & disk.entries.keys() for disk in disks)
         asleep = all(host.raft._groups[GROUP].deadline_ms is None for host in members)
-        return same and done and asleep and not self.ghost.is_read_waiting()
+        return same and done and whole and asleep and not self.ghost.is_read_waiting()
