@@ -37,7 +37,8 @@ class Scrubber:
         self._group: GroupId | None = None
         """The one that is being read."""
         self._snapshot: SnapshotMeta | None = None
-        """Its snapshot.  If it has another by now, it is begun anew: mostly there is less."""
+        """Its snapshot.  If it has another by now, only the state is begun anew: a backlog may be
+        long, and snapshots come often."""
         self._next_index = 1
         self._offset = 0
         """Of the state."""
@@ -71,8 +72,7 @@ class Scrubber:
         if snapshot is None:
             return None  # something is on its way to the disk: the next round will see it
         if self._snapshot is not snapshot:
-            self._begin(group)
-            self._snapshot = snapshot
+            self._snapshot, self._offset = snapshot, 0
         has_entries = snapshot.live.next_from(self._next_index) is not None
         return snapshot if has_entries or self._offset < snapshot.state_bytes else None
 

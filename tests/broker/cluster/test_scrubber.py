@@ -65,6 +65,18 @@ def test_nothing_is_found_where_nothing_is_wrong_though_snapshots_come_and_go() 
     assert sum(node.store.happened.count("read") for node in cluster.running()) > 300
 
 
+def test_a_backlog_is_read_to_its_end_though_snapshots_come_more_often() -> None:
+    cluster = backlog(ScrubSettings(piece_bytes=500, pause_ms=50, rest_ms=50))
+    hurt = cluster.followers(GROUP)[0]
+    hurt.image.groups[GROUP].damaged.add(30)
+    for number in range(40):
+        cluster.propose(GROUP, put(1_000 + number, 80))
+        for node in cluster.running():
+            node.snapshot(GROUP)
+        cluster.advance(60)
+    assert hurt.told.damages == [(GROUP, 30)]
+
+
 def test_it_reads_in_pieces_with_pauses_and_rests_after_a_round() -> None:
     cluster = backlog()
     node = cluster.nodes["a"]
