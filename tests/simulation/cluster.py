@@ -124,8 +124,8 @@ class Cluster:
         for group in process.start():
             # It must not go on as the member it was: it begins anew, as another incarnation.
             self.registry.burn(name, group)
-            del disk.image.groups[group], self.watch.facts.stored[name][group]
-            del self.watch.facts.replicas[name][group]
+            del disk.image.groups[group]
+            self.watch.facts.group_lost(name, group)
         self.network.attach(name, disk.boot)
 
     def kill(self, name: NodeId, *, is_silent: bool) -> None:

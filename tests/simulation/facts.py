@@ -165,6 +165,11 @@ class Facts:
             self.group(group).lost.append(stored)
         self.stored[node] = {}
 
+    def group_lost(self, node: NodeId, group: GroupId) -> None:
+        """What was there of a group cannot be read, so it is not there for the process."""
+        self.group(group).lost.append(self.stored[node].pop(group))
+        del self.replicas[node][group]
+
     def process_started(self, node: NodeId) -> None:
         """It knows what is on its disk."""
         stored = self.stored.setdefault(node, {})
