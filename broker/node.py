@@ -32,7 +32,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.recording.image import VhostImage
+from fluffle.broker.recording.image import FirstStart, VhostImage
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections
@@ -129,7 +129,7 @@ class Node:
         self._durability = durability
         self.catalogue = self._restored(durability, turn)
         try:
-            self._fill(is_first=not durability.image.has_started)
+            self._fill(durability.image.first_start)
             durability.forget()
             await durability.durable()
             await self._open(turn)
@@ -310,13 +310,16 @@ class Node:
         for vhost in self.catalogue.vhosts.values():
             yield from vhost.queues.values()
 
-    def _fill(self, *, is_first: bool) -> None:
-        """Make what there is at a start, and log what is not as it was asked for."""
+    def _fill(self, made: FirstStart | None) -> None:
+        """Make what there is at a start, and log what is not as it was asked for.
+
+        `made` is what was made at the first one; None if this is it.
+        """
         for reason in load_definitions(self.catalogue, self._config):
             event(logger, logging.WARNING, "definition_skipped", reason=reason)
-        if is_first:
+        if made is None:
             first_start(self.catalogue, self._config)
-        elif commands := ignored_after_first_start(self.catalogue, self._config):
+        elif commands := ignored_after_first_start(self.catalogue, self._config, made):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)
         for vhost in self.catalogue.vhosts.values():
             for queue in vhost.queues.values():

@@ -4,7 +4,7 @@ What the definitions have is not changed by the rest.  As with RabbitMQ, definit
 each start, while a user or a virtual host of the first start that was deleted stays away.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from shlex import quote
 
 from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config
@@ -12,6 +12,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import read_file
 from fluffle.broker.facts import Kind
+from fluffle.broker.recording.image import FirstStart
 
 
 def load_definitions(catalogue: Catalogue, config: Config) -> list[str]:
@@ -32,23 +33,23 @@ def first_start(catalogue: Catalogue, config: Config) -> None:
     for name, password in config.users.items():
         if name not in catalogue.access.users:
             catalogue.access.grant_everything(name, password.encode(), catalogue.vhosts)
-    catalogue.facts.put(Kind.STARTED, (), None)
+    catalogue.facts.put(Kind.STARTED, (), FirstStart(tuple(config.users), tuple(config.vhosts)))
 
 
-def ignored_after_first_start(catalogue: Catalogue, config: Config) -> str | None:
+def ignored_after_first_start(catalogue: Catalogue, config: Config, made: FirstStart) -> str | None:
     """How to make the users and virtual hosts that are configured, as commands, if any is missing.
 
-    guest and / do not count: nobody has asked for them, and they may have been deleted on purpose.
+    What was `made` at the first start has been deleted on purpose.  guest and / do not count
+    either: nobody has asked for them.
     """
-    vhosts = missing(config.vhosts, catalogue.vhosts, DEFAULT_VHOST)
-    users = missing(config.users, catalogue.access.users, DEFAULT_USER)
+    vhosts = missing(config.vhosts, (*catalogue.vhosts, *made.vhosts, DEFAULT_VHOST))
+    users = missing(config.users, (*catalogue.access.users, *made.users, DEFAULT_USER))
     commands = [f"fluffle vhosts add {quote(name)}" for name in vhosts]
     for name in map(quote, users):
         commands += [f"fluffle users add {name}", f"fluffle permissions set {name} '.*' '.*' '.*'"]
     return "; ".join(commands) or None
 
 
-def missing(wanted: Iterable[str], present: Iterable[str], default: str) -> list[str]:
+def missing(wanted: Iterable[str], there: Sequence[str]) -> list[str]:
     """What is not there."""
-    there = {*present, default}
     return [name for name in wanted if name not in there]

@@ -22,6 +22,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import DurableQueue
+from fluffle.broker.recording.image import FirstStart
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import MATCHERS, ExchangeSpec
 from fluffle.protocol.errors import ProtocolError
@@ -81,7 +82,7 @@ def describe(kind: str, name: bytes, value: bytes) -> str | None:
     known = Kind(kind)
     decode(known, name, value)
     key, fields = _unpacked(known, name, value)
-    return f"{_shown(key)} {_shown_value(fields)}".rstrip()
+    return f"{_shown(key)} {_shown_value(fields)}".strip()
 
 
 def _unpacked(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
@@ -147,6 +148,13 @@ def _encode_limit(limit: int | None) -> int | str | None:
 
 def _decode_limit(stored: int | str | None) -> int | None:
     return None if stored is None else int(stored)
+
+
+def _decode_first_start(_key: tuple[()], fields: Fields | None) -> FirstStart:
+    """Earlier versions did not say what it made."""
+    if fields is None:
+        return FirstStart()
+    return FirstStart(tuple(fields["users"]), tuple(fields["vhosts"]))
 
 
 def _encode_user(user: User) -> Fields:
@@ -259,7 +267,7 @@ def _json_object(text: str) -> dict[str, Any]:
 _KEPT = Codec(json.dumps, lambda _key, text: _json_object(text))
 
 CODECS: Mapping[Kind, Codec] = {
-    Kind.STARTED: Codec(lambda _: None, lambda _key, _: None),
+    Kind.STARTED: Codec(FirstStart._asdict, _decode_first_start),
     Kind.USER: Codec(_encode_user, _decode_user),
     Kind.VHOST: Codec(_encode_vhost, _decode_vhost),
     Kind.DOOMED: Codec(lambda _: None, lambda _key, _: None),

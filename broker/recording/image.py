@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.access.access import Tables
 from fluffle.broker.access.limits import VhostSettings
@@ -22,6 +22,13 @@ KEPT: Mapping[Kind, tuple[str, ...]] = {
 """What nothing acts on yet, and the fields that name it."""
 
 
+class FirstStart(NamedTuple):
+    """What was asked for at a first start, and has been made: it may be gone again."""
+
+    users: tuple[str, ...] = ()
+    vhosts: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class VhostImage:
     """One virtual host.  Both ends of every binding are there."""
@@ -36,8 +43,8 @@ class VhostImage:
 class Image:
     """All of it."""
 
-    has_started: bool = False
-    """Whether what belongs to a first start has been made."""
+    first_start: FirstStart | None = None
+    """None if there was none yet."""
     tables: Tables = field(default_factory=Tables)
     vhosts: dict[str, VhostImage] = field(default_factory=dict)
     doomed: list[str] = field(default_factory=list)

@@ -20,7 +20,9 @@ Definitions: TypeAlias = Mapping[str, Sequence[tuple[bytes, bytes]]]
 
 def read_image(definitions: Definitions) -> Image:
     """Raises `Corrupt`, and `StorageError` for what a later version wrote."""
-    image = Image(has_started=bool(definitions.get(Kind.STARTED)))
+    image = Image()
+    for _, first_start in _facts(definitions, Kind.STARTED):
+        image.first_start = first_start
     tables = image.tables
     tables.users.update((user.name, user) for _, user in _facts(definitions, Kind.USER))
     tables.permissions.update(_facts(definitions, Kind.PERMISSION))

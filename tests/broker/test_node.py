@@ -101,10 +101,13 @@ async def test_a_node_starts_with_definitions(
     await node.stop("shutdown")
 
 
-async def test_the_users_of_the_first_start_are_made_once(config: Config, tmp_path: Path) -> None:
+async def test_the_users_of_the_first_start_are_made_once(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "definitions.json"
     file.write_text(json.dumps({"users": [{"name": "file", "password_hash": ""}], "vhosts": []}))
     config = dataclasses.replace(config, users={"guest": "guest", "u": "p"}, definitions=file)
+    caplog.set_level(logging.WARNING)
     for deleted, left in (("u", ["file", "guest"]), ("guest", ["file"]), ("file", [])):
         node = Node(config)
         await node.start()
@@ -118,6 +121,7 @@ async def test_the_users_of_the_first_start_are_made_once(config: Config, tmp_pa
     assert list(last.catalogue.access.users) == ["file"]
     assert last.catalogue.vhosts == {}
     await last.stop("shutdown")
+    assert caplog.records == [], "who was deleted on purpose is not missed"
 
 
 async def test_a_user_that_comes_too_late_is_logged(

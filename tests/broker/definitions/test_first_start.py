@@ -14,6 +14,7 @@ from fluffle.broker.definitions.first_start import (
     load_definitions,
 )
 from fluffle.broker.definitions.reading import DefinitionsError
+from fluffle.broker.recording.image import FirstStart
 from tests.broker.definitions.test_importing import HASH, empty
 
 
@@ -55,10 +56,18 @@ def test_without_the_file_there_is_no_start(tmp_path: Path) -> None:
 def test_who_comes_after_the_first_start_is_told_how_to_be_made() -> None:
     catalogue = empty()
     config = Config(users={"guest": "guest", "al ice": "p"}, vhosts=("/", "orders"))
-    assert ignored_after_first_start(catalogue, Config()) is None, "nobody asked for guest and /"
-    assert ignored_after_first_start(catalogue, config) == (
+    nothing = FirstStart()
+    assert ignored_after_first_start(catalogue, Config(), nothing) is None, "nobody asked for guest"
+    assert ignored_after_first_start(catalogue, config, nothing) == (
         "fluffle vhosts add orders; fluffle users add 'al ice'; "
         "fluffle permissions set 'al ice' '.*' '.*' '.*'"
     )
     first_start(catalogue, config)
-    assert ignored_after_first_start(catalogue, config) is None
+    assert ignored_after_first_start(catalogue, config, nothing) is None
+
+
+def test_who_was_made_at_the_first_start_has_been_deleted_on_purpose() -> None:
+    config = Config(users={"u": "p", "w": "p"}, vhosts=("/", "v"))
+    made = FirstStart(("u",), ("v",))
+    commands = ignored_after_first_start(empty(), config, made)
+    assert commands == "fluffle users add w; fluffle permissions set w '.*' '.*' '.*'"

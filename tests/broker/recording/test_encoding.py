@@ -18,6 +18,7 @@ from fluffle.broker.facts import Key, Kind
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import DurableQueue
 from fluffle.broker.recording.encoding import SHAPE, decode, describe, encode, encode_key
+from fluffle.broker.recording.image import FirstStart
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.protocol.types import Field, FieldTable
@@ -59,7 +60,8 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
     first, second, third = draw(NAMES), draw(NAMES), draw(NAMES)
     match kind:
         case Kind.STARTED:
-            return kind, (), None
+            names = st.lists(st.text(), max_size=2).map(tuple)
+            return kind, (), FirstStart(draw(names), draw(names))
         case Kind.DOOMED:
             return kind, (first,), None
         case Kind.USER:
@@ -160,7 +162,7 @@ def test_a_later_shape_is_refused() -> None:
 
 
 SHOWN: list[tuple[Kind, Key, Any, str]] = [
-    (Kind.STARTED, (), None, ""),
+    (Kind.STARTED, (), FirstStart(("u",)), "users=['u'] vhosts=[]"),
     (
         Kind.USER,
         ("u",),

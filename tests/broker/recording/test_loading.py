@@ -11,7 +11,7 @@ from fluffle.broker.facts import Key, Kind
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import DurableQueue
 from fluffle.broker.recording.encoding import encode, encode_key
-from fluffle.broker.recording.image import Image
+from fluffle.broker.recording.image import FirstStart, Image
 from fluffle.broker.recording.loading import read_image
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -46,8 +46,14 @@ def binding(source: str, kind: DestinationKind, destination: str) -> Fact:
 
 def test_nothing_is_a_first_start() -> None:
     assert image_of() == Image()
-    assert not Image().has_started
-    assert image_of((Kind.STARTED, (), None)).has_started
+    assert Image().first_start is None
+    made = FirstStart(("u", "w"), ("v",))
+    assert image_of((Kind.STARTED, (), made)).first_start == made
+
+
+def test_what_an_earlier_version_made_at_a_first_start_is_not_known() -> None:
+    written = [(encode_key(()), b"\x01\xc0")]
+    assert read_image({str(Kind.STARTED): written}).first_start == FirstStart()
 
 
 def test_everything_is_in_the_order_of_its_name() -> None:
