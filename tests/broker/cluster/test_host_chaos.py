@@ -1,0 +1,155 @@
+"""Hosts under random faults: whoever asked is told exactly once, and what he is told is true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from fluffle.broker.cluster.fate import UNSURE, Lost
+from fluffle.broker.cluster.settings import HostSettings, ScrubSettings
+from fluffle.raft.group import Position
+from fluffle.raft.records import DATA, Entry
+from fluffle.raft.tuning import Tuning
+from tests.simulation.toy import put, settle
+from tests.support.hosts import HostCluster, Node, ToyMachine
+
+GROUP = 7
+STEPS = 400
+SEEDS = 12
+SMALL = Tuning(append_bytes_max=300, window_messages=3, cached_bytes=200, snapshot_chunk_bytes=100)
+OFTEN = HostSettings(
+    slice_bytes=400,
+    snapshot_bytes_min=1_500,
+    snapshot_node_bytes_max=3_000,
+    scrub=ScrubSettings(piece_bytes=300, pause_ms=20, rest_ms=100),
+)
+"""Everything that is done in the background is done all the time."""
+
+
+class Chaos:
+    """Three nodes, and everybody who asked them for anything."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = Random(seed)
+        self.applied: dict[int, tuple[int, bytes]] = {}
+        """Index -> term and payload, as any image has it; all must have the same."""
+        self.cluster = HostCluster(settings=OFTEN, tuning=SMALL, make=self._make_machine)
+        self.cluster.create(GROUP)
+        self.proposed: dict[bytes, list[object]] = {}
+        """Payload -> fates."""
+        self.reads: list[tuple[int, list[int | None]]] = []
+        """What was applied anywhere when it was asked, and the answers."""
+
+    def _make_machine(self) -> ToyMachine:
+        return Checked(self.applied)
+
+    def go(self) -> None:
+        acts = [self.propose] * 6 + [self.read, self.cut, self.mend, self.kill, self.start]
+        acts += [self.some_steps] * 6 + [self.settle_some]
+        for _ in range(STEPS):
+            self.chance.choice(acts)()
+        for node in self.cluster.nodes.values():
+            if not node.is_running:
+                node.start()
+        self.mend()
+        self.cluster.advance(5_000)
+
+    def node(self) -> Node | None:
+        running = [node for node in self.cluster.running() if GROUP in node.host]
+        return self.chance.choice(running) if running else None
+
+    def ask(self, payload: bytes) -> None:
+        node = self.node()
+        if node is not None:
+            fates = self.proposed.setdefault(payload, [])
+            node.host.group(GROUP).propose(payload, fates.append)
+
+    def propose(self) -> None:
+        self.ask(put(len(self.proposed), self.chance.randrange(200)))
+
+    def settle_some(self) -> None:
+        node = self.node()
+        if node is not None:
+            live = list(node.machine(GROUP).toy.live)
+            # No two alike, so that each has a fate of its own.
+            self.ask(settle([*live[: len(live) // 2], 10**9 + len(self.proposed)]))
+
+    def read(self) -> None:
+        node = self.node()
+        if node is not None:
+            told: list[int | None] = []
+            self.reads.append((max(self.applied, default=0), told))
+            node.host.group(GROUP).read_index(told.append)
+
+    def some_steps(self) -> None:
+        for _ in range(self.chance.randrange(8)):
+            self.cluster.step()
+        self.cluster.now_ms += self.chance.choice([0, 1, 10, 100, 400])
+
+    def cut(self) -> None:
+        names = self.chance.sample([node.name for node in self.cluster.running()], 2)
+        self.cluster.network.cut(*names)
+
+    def mend(self) -> None:
+        for node in self.cluster.running():
+            self.cluster.network.connect_all(node.name)
+
+    def kill(self) -> None:
+        """At most one is away; mostly it is told to stop, so that nobody is left without a word."""
+        running = self.cluster.running()
+        if len(running) == 3:
+            node = self.chance.choice(running)
+            node.host.stop()
+            node.kill()
+
+    def start(self) -> None:
+        for node in self.cluster.nodes.values():
+            if not node.is_running:
+                node.start()
+
+
+class Checked(ToyMachine):
+    """Compares each entry with what others have applied there."""
+
+    def __init__(self, applied: dict[int, tuple[int, bytes]]) -> None:
+        super().__init__()
+        self._applied = applied
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        super().apply(entries)
+        for entry in entries:
+            payload = entry.payload if entry.kind == DATA else b""
+            there = self._applied.setdefault(entry.index, (entry.term, payload))
+            assert there == (entry.term, payload)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_everybody_is_answered_once_and_with_the_truth(seed: int) -> None:
+    chaos = Chaos(seed)
+    chaos.go()
+    places = {payload: index for index, (_, payload) in chaos.applied.items() if payload}
+    assert sum(bool(payload) for _, payload in chaos.applied.values()) == len(places)
+    counts = {"applied": 0, "refused": 0, "unsure": 0}
+    for payload, fates in chaos.proposed.items():
+        assert len(fates) == 1, fates
+        fate = fates[0]
+        if isinstance(fate, Position):
+            assert chaos.applied[fate.index] == (fate.term, payload)
+            counts["applied"] += 1
+        elif fate == UNSURE:
+            counts["unsure"] += 1
+        else:
+            assert isinstance(fate, Lost)
+            assert payload not in places
+            counts["refused"] += 1
+    for applied, told in chaos.reads:
+        assert len(told) == 1
+        assert told[0] is None or told[0] >= applied
+    assert counts["applied"] > 10, counts
+    digests = {node.machine(GROUP).toy.digest for node in chaos.cluster.running()}
+    assert len(digests) == 1
+    assert all(node.told.damages == [] for node in chaos.cluster.running())
+    assert all(node.told.refusals == [] for node in chaos.cluster.running())
+    assert chaos.cluster.led(GROUP).status.floor > 0
