@@ -92,13 +92,15 @@ class _Layout:
         return row
 
     def fact(self, values: list[Any]) -> Fact:
-        """Raises `Unfit`, or `ValueError` for a number that is no member of an enumeration."""
+        """Raises `Unfit`."""
         if list(map(type, values)) != self.types:
             raise Unfit(f"the fields of a {self.kind.__name__} are others")
         for at in self.numbers_at:
             if not self.lowest <= values[at] <= NUMBER_MAX:
                 raise Unfit(f"a {self.kind.__name__} with a number that none is")
         for at, enumeration in self.enums:
+            if values[at] >= len(enumeration):
+                raise Unfit(f"a {self.kind.__name__} of an unknown sort: {values[at]}")
             values[at] = enumeration(values[at])
         if self.runs_at is not None:
             values[self.runs_at] = _unpack_runs(values[self.runs_at])
@@ -129,10 +131,7 @@ def fact_of(row: object) -> Fact:
     layout = _BY_NUMBER.get(row[0])
     if layout is None:
         raise Unfit(f"no fact has the number {row[0]}")
-    try:
-        return layout.fact(row[1:])
-    except ValueError as error:
-        raise Unfit(f"a {layout.kind.__name__} of an unknown sort: {error}") from error
+    return layout.fact(row[1:])
 
 
 def encode(batch: FactBatch) -> bytes:

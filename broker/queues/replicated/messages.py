@@ -177,15 +177,15 @@ def read(data: bytes, at: int, sequences: Sequence[int] = ()) -> Stored:
     """Everything of the messages at `at`; whose they are, if not consecutive.  Raises `Unfit`."""
     try:
         first, count, columns_bytes, runs, origins_bytes = HEAD.unpack_from(data, at)
-        if count * NUMBER.size > len(data):
-            raise Unfit(f"an entry of {len(data)} bytes is said to hold {count} messages")
         at += HEAD.size + columns_bytes
+        if count * NUMBER.size > len(data):
+            raise ValueError(f"{count} messages in {len(data)} bytes")
         origins, stop = unpack_origins(data, at, runs, count)
-        if stop != at + origins_bytes:
-            raise Unfit(f"origins of {stop - at} bytes should have {origins_bytes}")
         numbers = unpack_from(f">{2 * count}I", data, stop)
     except (StructError, ValueError) as error:
         raise Unfit(f"the messages of an entry cannot be read: {error}") from error
+    if stop != at + origins_bytes:
+        raise Unfit(f"origins of {stop - at} bytes should have {origins_bytes}")
     begin = stop + 2 * NUMBER.size * count
     ends, checks = numbers[:count], numbers[count:]
     contents = [data[begin + low : begin + high] for low, high in pairwise((0, *ends))]
