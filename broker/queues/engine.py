@@ -22,9 +22,11 @@ from typing import Protocol
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
-from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.journal import Damage, Journal, Spill
 from fluffle.broker.queues.lane import Lane, Taken
+from fluffle.broker.queues.returned import Returns
 
 BURST_BYTES = 1_048_576
 """No run is larger: a consumer's turn ends where a write becomes worth its system call."""
@@ -78,6 +80,7 @@ class Queue:
         journal: Journal | None = None,
         spill: Spill | None = None,
         on_crash: Callable[[Queue], None] | None = None,
+        returned: Returns | None = None,
     ) -> None:
         self.spec = spec
         self.damage: Damage | None = None
@@ -95,7 +98,7 @@ class Queue:
         """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
         """Who has put in too much, whoever did so first in front."""
-        self._lane = Lane(journal, spill)
+        self._lane = Lane(journal, spill, returned)
         self._next_sequence = 1
         self._turns = Turns()
         self._touch = touch
@@ -206,6 +209,7 @@ class Queue:
                 sequences,
                 redelivered=taken.redelivered,
                 is_recorded=taken.is_recorded,
+                counts=taken.counts,
             )
             self._hand(handout)
             handouts.append(handout)
@@ -247,6 +251,7 @@ class Queue:
             taken.sequences,
             redelivered=taken.redelivered,
             is_recorded=taken.is_recorded,
+            counts=taken.counts,
         )
         self._hand(handout)
         return handout
@@ -254,11 +259,11 @@ class Queue:
     def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
         """The messages `start` to `stop` of a run are in nobody's hands any more.
 
-        They are done with, or come back to their original place; so does, if it could not be
-        sent, what a holder with no_ack was handed.
+        They are done with, or come back; so does, if it could not be sent, what a holder with
+        no_ack was handed.
         """
         if outcome not in FINAL:
-            self._take_back(handout, start, stop)
+            self._take_back(handout, start, stop, outcome)
         elif handout.is_recorded and self.journal is not None:
             self.journal.settled(handout.sequences[start:stop])
         handout.release(start, stop)
@@ -266,11 +271,13 @@ class Queue:
             self.in_flight -= stop - start
             handout.holder.settled(stop - start)
 
-    def _take_back(self, handout: Handout, start: int, stop: int) -> None:
+    def _take_back(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        before = handout.counts
         self._lane.give_back(
             handout.origins[start:stop],
-            handout.contents[start:stop],
+            handout.contents[start:stop] if handout.origins else [],
             handout.sequences[start:stop],
+            counts=Counts(before.acquired + 1, before.failed + (outcome in FAILED)),
             is_recorded=handout.is_recorded,
         )
         if handout.is_recorded and handout.holder.no_ack and self.journal is not None:

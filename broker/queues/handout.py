@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
@@ -23,15 +24,22 @@ class Outcome(Enum):
     REJECTED = auto()
     """basic.reject or basic.nack, and not wanted back: what dead-lettering will ask for."""
     RETURNED = auto()
-    """Given back by the client: basic.reject or basic.nack with requeue, basic.recover."""
+    """Given back by the client: basic.nack with requeue, basic.recover."""
+    REFUSED = auto()
+    """Given back by basic.reject with requeue."""
     LOST = auto()
     """Unsettled when its channel ended."""
+    SUSPECTED = auto()
+    """Unsettled when the node of its channel had not been heard of for too long."""
     UNSENT = auto()
     """Its consumer had ended before it could be sent."""
 
 
 FINAL = (Outcome.ACKED, Outcome.REJECTED)
 """After these the queue is done with a message."""
+
+FAILED = (Outcome.REFUSED, Outcome.LOST)
+"""After these handing it out counts as failed."""
 
 
 class Holder(Protocol):
@@ -60,6 +68,7 @@ class Handout:
     __slots__ = (
         "content_bytes",
         "contents",
+        "counts",
         "first_tag",
         "head",
         "holder",
@@ -79,9 +88,11 @@ class Handout:
         *,
         redelivered: bool,
         is_recorded: bool = False,
+        counts: Counts = NEW,
     ) -> None:
         self.holder = holder
         self.origins = origins
+        """None at all if the messages are on disk, and `contents` only stand for theirs."""
         self.contents = contents
         """Invariant: nobody else's list, so that `release` may change it."""
         self.content_bytes = sum(map(len, contents))
@@ -92,6 +103,8 @@ class Handout:
         self.redelivered = redelivered
         self.is_recorded = is_recorded
         """Whether the queue's journal must hear when they are settled."""
+        self.counts = counts
+        """Of each of them, before this hand-out."""
         self.first_tag = 0
         """The delivery tag of `contents[0]`, given by the channel; 0 until then."""
         self.head = 0

@@ -1,7 +1,7 @@
 """One first-in-first-out lane of a queue: what is ready, and what came back.
 
     returned  ->  ready                                the head is at the left; returned messages
-    (heap)        (segments: memory | disk | memory)   go first, since each is older than all ready
+                  (segments: memory | disk | memory)   go first, in an order of their own
 
 A segment holds messages with consecutive sequence numbers.  In memory a message costs its bytes
 and two pointers, to them and to its origin; the segment around it is shared by a thousand.  A
@@ -15,15 +15,15 @@ Rule 2: a segment begins an entry of the journal, so that it is read and forgott
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
-from heapq import heappop, heappush, heapreplace
 from itertools import groupby, islice
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.journal import Damage, Journal, Loaded, Recovery, Spill, Unreadable
+from fluffle.broker.queues.returned import ByAge, Returned, Returns
 
 SEGMENT_MESSAGES_MAX = 1024
 SEGMENT_BYTES_MAX = 1_048_576
@@ -96,37 +96,10 @@ class Segment:
         self.redelivered = False
 
 
-class Returned:
-    """Messages that came back together, in rising sequence; read from `head` on."""
-
-    __slots__ = ("contents", "head", "is_recorded", "origins", "sequences")
-
-    def __init__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        sequences: Sequence[int],
-        *,
-        is_recorded: bool,
-    ) -> None:
-        self.origins = origins
-        self.contents = contents
-        self.sequences = sequences
-        self.is_recorded = is_recorded
-        self.head = 0
-
-    @property
-    def oldest(self) -> int:
-        return self.sequences[self.head]
-
-    def __lt__(self, other: Returned) -> bool:
-        return self.oldest < other.oldest
-
-
 class Taken:
     """Messages taken off the head of a lane together."""
 
-    __slots__ = ("contents", "is_recorded", "origins", "redelivered", "sequences")
+    __slots__ = ("contents", "counts", "is_recorded", "origins", "redelivered", "sequences")
 
     def __init__(
         self,
@@ -136,16 +109,18 @@ class Taken:
         *,
         redelivered: bool,
         is_recorded: bool,
+        counts: Counts = NEW,
     ) -> None:
         self.origins = origins
         self.contents = contents
         self.sequences = sequences
         self.redelivered = redelivered
         self.is_recorded = is_recorded
+        self.counts = counts
 
 
 class Lane:
-    """Messages in order; returned ones go back to their original place."""
+    """Messages in order, and those that came back."""
 
     __slots__ = (
         "_journal",
@@ -158,14 +133,19 @@ class Lane:
         "damage",
     )
 
-    def __init__(self, journal: Journal | None = None, spill: Spill | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal | None = None,
+        spill: Spill | None = None,
+        returned: Returns | None = None,
+    ) -> None:
         self._journal = journal
         self._spill = spill
         self._ready: deque[Segment] = deque()
         self._leaving: deque[Segment] = deque()
         """Those that leave memory once they are durable, and perhaps some that changed their mind;
         tickets rise."""
-        self._returned: list[Returned] = []
+        self._returned = returned if returned is not None else ByAge()
         self._redelivered_below = 0
         """Messages with lower numbers were there before the node last ended."""
         self.count = 0
@@ -269,22 +249,24 @@ class Lane:
         contents: list[bytes],
         sequences: Sequence[int],
         *,
+        counts: Counts = NEW,
         is_recorded: bool = False,
     ) -> None:
-        """Put messages back to their original place.  `sequences` rises, one a content."""
-        heappush(self._returned, Returned(origins, contents, sequences, is_recorded=is_recorded))
-        self.count += len(contents)
+        """Messages come back.  `sequences` rises, one a content; or they are on disk only."""
+        run = Returned(origins, contents, sequences, counts=counts, is_recorded=is_recorded)
+        self._returned.add(run)
+        self.count += len(sequences)
 
     def available(self, bytes_max: int) -> int:
         """How many `take` would give at most, keeping to about `bytes_max` but at least one.
 
         0 if what is next turns out to be damaged.
         """
-        if self._returned:
-            return self._oldest_returned()  # it went out in one run, so it is not too large
-        if self.damage is not None:
-            return 0
         try:
+            if self._returned.runs:
+                return self._returned.available()  # it went out in one run: it is not too large
+            if self.damage is not None:
+                return 0
             segment = self._front()
         except Unreadable as error:
             self.damage = error.damage
@@ -294,7 +276,7 @@ class Lane:
 
     def take(self, count: int) -> Taken:
         """The next messages, at most `count`; `available` must have said that there are some."""
-        if self._returned:
+        if self._returned.runs:
             return self._take_returned(count)
         segment = self._front()
         start = segment.head
@@ -361,23 +343,8 @@ class Lane:
             again.place = Place.MEMORY if is_whole else Place.KEPT
             self._ready.appendleft(again)
 
-    def _oldest_returned(self) -> int:
-        """How many messages of the foremost returned run are older than those of every other."""
-        run, rivals = self._returned[0], self._returned[1:3]
-        stop = len(run.contents)
-        if rivals:
-            stop = bisect_left(run.sequences, min(rivals).oldest, lo=run.head)
-        return stop - run.head
-
     def _take_returned(self, count: int) -> Taken:
-        run = self._returned[0]
-        start = run.head
-        stop = start + min(count, self._oldest_returned())
-        run.head = stop
-        if stop < len(run.contents):
-            heapreplace(self._returned, run)
-        else:
-            heappop(self._returned)
+        run, start, stop = self._returned.take(count)
         self.count -= stop - start
         return Taken(
             run.origins[start:stop],
@@ -385,6 +352,7 @@ class Lane:
             run.sequences[start:stop],
             redelivered=True,
             is_recorded=run.is_recorded,
+            counts=run.counts,
         )
 
     def drop_damaged(self) -> int:
@@ -444,7 +412,7 @@ class Lane:
         self.damage = None
 
     def _settle_all(self, journal: Journal) -> None:
-        for run in self._returned:
+        for run in self._returned.runs:
             if run.is_recorded:
                 journal.settled(run.sequences[run.head :])
         for is_on_disk, segments in groupby(self._ready, _is_only_in_journal):

@@ -205,7 +205,7 @@ def on_reject(channel: Channel, method: Method) -> None:
     settle_tags(
         channel,
         Acks(channel.number, tag, tag, multiple=False),
-        Outcome.RETURNED if method.requeue else Outcome.REJECTED,
+        Outcome.REFUSED if method.requeue else Outcome.REJECTED,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.facts import (
@@ -40,7 +41,7 @@ from fluffle.broker.queues.replicated.facts import (
     SpecChanged,
     VersionAnnounced,
 )
-from fluffle.broker.queues.replicated.messages import Counts, Enqueued
+from fluffle.broker.queues.replicated.messages import Enqueued
 from fluffle.broker.queues.replicated.runs import dealt
 from fluffle.broker.queues.replicated.state import (
     Delayed,

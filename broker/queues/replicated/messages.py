@@ -25,6 +25,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 from fluffle.broker.queues.replicated.errors import Unfit
 
@@ -39,18 +40,6 @@ ALL, EACH = 0, 1
 
 DEFAULT_PRIORITY = 4
 """Of a message that names none, as in RabbitMQ's quorum queues."""
-
-
-class Counts(NamedTuple):
-    """How often a message came back: x-acquired-count and x-delivery-count."""
-
-    acquired: int
-    """Hand-outs that have ended without settling it.  The next one has this as its ordinal."""
-    failed: int
-    """Those of them that count against the delivery limit."""
-
-
-NEW = Counts(0, 0)
 
 
 @dataclass(slots=True)

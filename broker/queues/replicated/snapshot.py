@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 
 import msgpack
 
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated.encoding import fact_of, row_of
 from fluffle.broker.queues.replicated.entries import COLUMNS, Each, Entries
 from fluffle.broker.queues.replicated.errors import Unfit
@@ -28,7 +29,6 @@ from fluffle.broker.queues.replicated.facts import (
     Reason,
     SessionId,
 )
-from fluffle.broker.queues.replicated.messages import Counts
 from fluffle.broker.queues.replicated.runs import Marked
 from fluffle.broker.queues.replicated.state import Delayed, Holder, Pending, Session, State
 from fluffle.raft.ranges import Ranges

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.replicated.encoding import NUMBER_MAX
 from fluffle.broker.queues.replicated.entries import Entries
 from fluffle.broker.queues.replicated.errors import Unfit
@@ -29,7 +30,6 @@ from fluffle.broker.queues.replicated.facts import (
     Reason,
     SessionId,
 )
-from fluffle.broker.queues.replicated.messages import NEW, Counts
 from fluffle.broker.queues.replicated.runs import Marked
 from fluffle.raft.ranges import Ranges
 

@@ -41,7 +41,7 @@ def consuming(*bodies: bytes) -> tuple[Client, NotingQueue]:
         (Basic.Ack(2), Outcome.ACKED, "b"),
         (Basic.Ack(2, multiple=True), Outcome.ACKED, "ab"),
         (Basic.Reject(1, requeue=False), Outcome.REJECTED, "a"),
-        (Basic.Reject(1, requeue=True), Outcome.RETURNED, "a"),
+        (Basic.Reject(1, requeue=True), Outcome.REFUSED, "a"),
         (Basic.Nack(2, multiple=True, requeue=False), Outcome.REJECTED, "ab"),
         (Basic.Nack(0, multiple=True, requeue=True), Outcome.RETURNED, "abc"),
         (Basic.Recover(requeue=True), Outcome.RETURNED, "abc"),
@@ -76,6 +76,6 @@ def test_a_commit_tells_what_was_settled_how_in_the_order_of_the_client() -> Non
     assert queue.outcomes == [
         (Outcome.ACKED, "b"),
         (Outcome.REJECTED, "c"),
-        (Outcome.RETURNED, "a"),
+        (Outcome.REFUSED, "a"),
         (Outcome.ACKED, "d"),
     ]

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch, encode
 from fluffle.broker.queues.replicated.messages import (
     DEFAULT_PRIORITY,
-    Counts,
     columns_of,
     enqueued,
 )

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import (
     HEAD,
@@ -26,7 +27,6 @@ from fluffle.broker.queues.replicated.encoding import (
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.messages import (
-    Counts,
     Enqueued,
     Stored,
     columns_of,
