@@ -56,6 +56,8 @@ class Conversation(asyncio.Protocol):
         self._list: tuple[RequestId, Rows] | None = None
         """What is being listed."""
         self._later_count = 0
+        self._is_changing = False
+        """Whether a change is under way: what was asked for behind it may rest on it."""
         self._held_count = 0
         self._is_scheduled = False
         self._is_last = False
@@ -143,7 +145,7 @@ class Conversation(asyncio.Protocol):
     @property
     def _may_act(self) -> bool:
         waiting = self._later_count + self._held_count
-        return not self._outlet.is_draining and waiting < WAITING_MAX
+        return not (self._outlet.is_draining or self._is_changing) and waiting < WAITING_MAX
 
     def _schedule(self) -> None:
         """Go on in the next turn, if there is something to do and it may be done."""
@@ -178,6 +180,7 @@ class Conversation(asyncio.Protocol):
         request_id, result = outcome.request_id, outcome.result
         if isinstance(result, Later):
             self._later_count += 1
+            self._is_changing = outcome.is_change
             error = self._dispatcher.guarded(
                 partial(result.begin, partial(self._answer_later, outcome))
             )
@@ -193,6 +196,7 @@ class Conversation(asyncio.Protocol):
 
     def _answer_later(self, outcome: Outcome, result: Row | BrokerError) -> None:
         self._later_count -= 1
+        self._is_changing = self._is_changing and not outcome.is_change
         self._say(answer_line(outcome.request_id, result), self._spoken_of(outcome))
         self._schedule()
 

@@ -36,7 +36,8 @@ class Room:
             "later": self.later,
             "fails": fails,
         }
-        self.dispatcher = Dispatcher(self.desk.parts, verbs_of(reads, {"change": echo}), raise_it)
+        changes: Mapping[str, Callable[..., Any]] = {"change": echo, "long": self.later}
+        self.dispatcher = Dispatcher(self.desk.parts, verbs_of(reads, changes), raise_it)
 
     def many(self, parts: Parts, *, count: int) -> Rows:
         """Rows that are counted when they are taken."""
@@ -217,6 +218,20 @@ def test_an_answer_that_comes_too_late_is_nobodys() -> None:
     room.waiting.pop()({})
     room.edge.run()
     assert talker.heard() == []
+
+
+def test_nothing_is_begun_before_a_change_that_takes_long_is_done() -> None:
+    """What follows may rest on it: a virtual host is deleted, and made again."""
+    room = Room()
+    talker, other = room.talk(), room.talk()
+    talker.send(line("later", 1) + line("long", 2) + line("long", 3) + line("echo", 4))
+    other.ask("echo", 5)
+    assert len(room.waiting) == 2
+    assert [each["id"] for each in other.heard()] == [5]
+    for expected in ([2], [3, 4], [1]):
+        room.waiting.pop()({})
+        room.edge.run()
+        assert [each["id"] for each in talker.heard()] == expected
 
 
 def test_so_many_may_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
