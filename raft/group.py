@@ -176,7 +176,7 @@ class Group:
         if number == state.apply_read:
             state.apply_read = None
             state.touch()
-            if entries and entries[0].index == state.log.handed + 1 and not state.restore_due:
+            if entries and entries[0].index == state.log.handed + 1:
                 state.log.handed = entries[-1].index
                 state.node.output.applies.append(Apply(state.group, entries))
         elif (peer := self._reading(number)) is not None:
