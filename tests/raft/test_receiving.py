@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.output import Output, ReadEntries, ReadState
 from fluffle.raft.tuning import Tuning
@@ -149,6 +151,33 @@ def test_what_was_read_while_a_newer_snapshot_took_its_place_is_not_sent() -> No
     cluster.on_output = lambda host, output: None
     cluster.advance(2_000)
     assert cluster.data("c") == cluster.data("a")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_entries_that_come_while_it_is_being_installed_stay(*, dies: bool) -> None:
+    """From another leader, which asks where it is; or they die with it."""
+    cluster, c = behind()
+    bring_back(cluster, c)
+    run_until(cluster, lambda: any(w.install for p in c.disk.submitted for w in p.writes))
+    a, b = cluster["a"], cluster["b"]
+    a.do(lambda: a.group().transfer("b"))
+    for step in range(200):
+        if step == 100:
+            b.do(lambda: b.group().propose(b"one"))
+        if cluster.network:
+            cluster.deliver()
+        else:
+            a.sync()
+            b.sync()
+    assert c.status().last == COUNT + 2, "the first entry of b"
+    assert (c.status().durable, c.disk.groups[GROUP].floor) == (0, 0)
+    if dies:
+        c.crash()
+        bring_back(cluster, c)
+    cluster.advance(3_000)
+    assert cluster.data("c") == cluster.data("a")
+    assert cluster.data("c")[-1] == "one"
+    assert c.disk.groups[GROUP].last == COUNT + 3
 
 
 def test_chunks_are_few_at_a_time() -> None:

@@ -136,6 +136,24 @@ def test_a_learner_that_has_everything_is_promoted_though_its_link_was_lost() ->
     node.group.change(Promote("d"))
 
 
+def test_a_learner_that_has_fallen_behind_again_is_not_promoted() -> None:
+    node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
+    node.lead()
+    node.accept("b", 1)
+    node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
+    lag = node.raft._node.tuning.promotion_lag_entries
+    for _ in range(lag):
+        node.group.propose(b"x")
+    node.turn()
+    node.sync()
+    node.accept("b", lag + 1)
+    with pytest.raises(Refused) as refused:
+        node.group.change(Promote("d"))
+    assert refused.value.reason is Reason.NOT_CAUGHT_UP
+    node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 2, 2, 2, 9))
+    node.group.change(Promote("d"))
+
+
 def test_a_learner_is_not_counted() -> None:
     node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
     node.lead()
@@ -191,6 +209,16 @@ def test_a_leader_without_a_majority_steps_down() -> None:
     assert node.status.leader == "a"
     node.advance(node.raft._node.tuning.election_timeout_ms)
     assert node.status.role is Role.FOLLOWER
+
+
+def test_a_leader_of_learners_alone_steps_down() -> None:
+    node = Single("abcde", config=changed(Config.initial("abcd"), AddLearner("e")))
+    node.lead()
+    for peer in "bc":
+        node.raft.link_down(peer)
+    node.turn()
+    node.advance(node.raft._node.tuning.election_timeout_ms)
+    assert node.status.role is Role.FOLLOWER, "two of four voters, and a learner"
 
 
 def test_a_pre_vote_changes_nothing() -> None:
