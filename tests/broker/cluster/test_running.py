@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from fluffle.broker.clock import ManualClock, SystemClock
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.broker.commits import Commits
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.journals.local import LocalJournals
 from fluffle.broker.message import Origin
 from fluffle.broker.turn import Turn
@@ -28,10 +31,11 @@ from fluffle.storage.log import Log
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.record import Change, Deletion
 from fluffle.storage.store import Store, open_store
+from tests.broker.cluster.links.nodes import SECRET, SWIFT, identity
 from tests.simulation.toy import put
 from tests.storage.support import ManualWriter
 from tests.support import store as stores
-from tests.support.hosts import MemoryLinks, Network, Told, ToyMachine
+from tests.support.hosts import Network, Told, ToyMachine
 
 GROUP = 1_000_000
 ORIGIN = Origin("", "q")
@@ -229,18 +233,62 @@ class NotingMachine(ToyMachine):
         self._changes.tell()
 
 
+class Joined(Protocol):
+    """What connects the nodes of a test."""
+
+    def join(self, name: NodeId) -> Links: ...
+
+    def connect_all(self, name: NodeId) -> None: ...
+
+    async def left(self, name: NodeId) -> None: ...
+
+
 class LoopNetwork(Network):
     """Delivers a frame with each round of the loop."""
+
+    async def left(self, name: NodeId) -> None:
+        self.leave(name)
 
     def send(self, sender: NodeId, receiver: NodeId, frame: tuple[FrameKind, bytes, Lane]) -> None:
         super().send(sender, receiver, frame)
         asyncio.get_running_loop().call_soon(self.deliver)
 
 
+class TcpNetwork:
+    """The links of daemons, over sockets of this machine."""
+
+    def __init__(self) -> None:
+        self._ends: dict[NodeId, tuple[ClusterLinks, ListenAddress]] = {}
+        self._boots = Counter[NodeId]()
+
+    def join(self, name: NodeId) -> Links:
+        self._boots[name] += 1
+        links = ClusterLinks(
+            identity(name, self._boots[name]), SECRET, tuning=SWIFT, chance=Random(name)
+        )
+        links.on_frame, links.on_link = _not_yet, _not_yet
+        self._ends[name] = links, links.listen("127.0.0.1", 0)
+        return links
+
+    def connect_all(self, name: NodeId) -> None:
+        links, address = self._ends[name]
+        for other, (theirs, their_address) in self._ends.items():
+            if other != name:
+                links.set_peer(other, their_address.host, their_address.port)
+                theirs.set_peer(name, address.host, address.port)
+
+    async def left(self, name: NodeId) -> None:
+        await self._ends.pop(name)[0].stop()
+
+
+def _not_yet(*_: object) -> None:
+    raise AssertionError("nothing comes before the host has taken its place")
+
+
 class LoopNode:
     """A node on a directory."""
 
-    def __init__(self, name: NodeId, directory: Path, network: Network, changes: Changes) -> None:
+    def __init__(self, name: NodeId, directory: Path, network: Joined, changes: Changes) -> None:
         self.name = name
         self._directory = directory / name
         self._directory.mkdir()
@@ -259,7 +307,7 @@ class LoopNode:
         )
         self.commits = Commits(self.store, self.turn)
         self.told = Told(lambda: NotingMachine(self._changes))
-        links: MemoryLinks = self._network.join(self.name)
+        links = self._network.join(self.name)
         around = Surroundings(
             self.store,
             self.turn,
@@ -276,10 +324,10 @@ class LoopNode:
         self.is_running = True
         self._network.connect_all(self.name)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """The process ends; what was submitted is written, as it may be."""
         self.is_running = False
-        self._network.leave(self.name)
+        await self._network.left(self.name)
         self.running.stop()
         self.commits.close()
 
@@ -295,9 +343,8 @@ class LoopNode:
 class Three:
     """Three nodes with one group."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, network: Joined) -> None:
         self.changes = Changes()
-        network = LoopNetwork()
         self.nodes = {name: LoopNode(name, directory, network, self.changes) for name in "abc"}
 
     def running(self) -> list[LoopNode]:
@@ -328,8 +375,10 @@ class Three:
 
 
 @asynccontextmanager
-async def three(directory: Path) -> AsyncIterator[Three]:
-    nodes = Three(directory)
+async def three(
+    directory: Path, make_network: Callable[[], Joined] = LoopNetwork
+) -> AsyncIterator[Three]:
+    nodes = Three(directory, make_network())
     for node in nodes.nodes.values():
         node.start()
     for node in nodes.nodes.values():
@@ -338,21 +387,24 @@ async def three(directory: Path) -> AsyncIterator[Three]:
     await nodes.changes.until(lambda: all(GROUP in n.told.machines for n in nodes.running()))
     yield nodes
     for node in nodes.running():
-        node.stop()
+        await node.stop()
     assert [node.fatal for node in nodes.nodes.values()] == [[], [], []]
 
 
-async def test_three_nodes_elect_replicate_and_survive_restarts(tmp_path: Path) -> None:
-    async with three(tmp_path) as nodes:
+@pytest.mark.parametrize("network", [LoopNetwork, TcpNetwork])
+async def test_three_nodes_elect_replicate_and_survive_restarts(
+    tmp_path: Path, network: Callable[[], Joined]
+) -> None:
+    async with three(tmp_path, network) as nodes:
         await nodes.propose(50, first=0)
         await nodes.agree(50)
         leader = await nodes.leader()
-        leader.stop()
+        await leader.stop()
         await nodes.propose(50, first=50)
         leader.start()
         await nodes.agree(100)
         for node in nodes.running():
-            node.stop()
+            await node.stop()
         for node in nodes.nodes.values():
             node.start()
         await nodes.propose(10, first=100)
