@@ -262,7 +262,8 @@ def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[s
             picked = random.sample(nodes, kind.nodes or len(nodes))
             if began_s + for_s < seconds:
                 faults.append(Fault(began_s, name, tuple(picked), for_s))
-            began_s += random.uniform(*PAUSE_S) + for_s * random.random()
+            overlap = random.random() if len(nodes) > 1 else 0.0
+            began_s += random.uniform(*PAUSE_S) + for_s * (1.0 - overlap)
     return faults
 
 

@@ -137,15 +137,7 @@ class Run:
     async def _serves(self, node: str, *queues: str) -> None:
         """Return when a client can log in and ask for these queues, or raise DeedFailed."""
         (address,) = (each for each in self._system.addresses if each.node == node)
-        until_s = time.monotonic() + READY_S
-        while True:
-            try:
-                await look(address, queues, self._order.manners)
-                return
-            except Gone as error:
-                if time.monotonic() > until_s:
-                    raise DeedFailed(f"{node} does not serve: {error}") from error
-            await asyncio.sleep(LOOK_S)
+        await await_serving(address, queues, self._order.manners)
 
     async def _empty_all(self) -> None:
         """Through every node in turn, until nothing comes and nothing is missing."""
@@ -167,8 +159,21 @@ class Run:
                 await look_whether_empty(witness, self._names, address.node)
 
 
-async def look(to: Address, queues: Sequence[str], manners: Manners) -> None:
-    """Log in and ask for these queues, which nobody writes down; `Gone` where that fails."""
+async def await_serving(to: Address, queues: Sequence[str], manners: Manners) -> None:
+    """Return when a client can log in and ask for these queues, or raise DeedFailed."""
+    until_s = time.monotonic() + READY_S
+    while True:
+        try:
+            await ask_for(queues, to, manners)
+            return
+        except Gone as error:
+            if time.monotonic() > until_s:
+                raise DeedFailed(f"{to.node} does not serve: {error}") from error
+        await asyncio.sleep(LOOK_S)
+
+
+async def ask_for(queues: Sequence[str], to: Address, manners: Manners) -> None:
+    """Without writing it down.  `Gone` where one is not served."""
     with await Witness.connect(to, "looker", lambda _event: None, manners) as witness:
         for queue in queues:
             await witness.ready_count(queue)

@@ -113,7 +113,7 @@ class System:
         return [address.node for address in self.addresses]
 
 
-def by_command(template: str) -> Doing:
+def by_command(template: str, environment: Mapping[str, str] = os.environ) -> Doing:
     """Do it with a command of the shell's words; `{node}` in it is the name of the node."""
 
     async def do(node: str) -> None:
@@ -123,7 +123,7 @@ def by_command(template: str) -> Doing:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=os.environ,
+            env=dict(environment),
         )
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):

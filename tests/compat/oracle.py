@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from tests.support.process import Process
 from tests.support.require import require
@@ -36,9 +36,6 @@ class RabbitMQ:
         self._processes = ExitStack()
 
     def __enter__(self) -> Self:
-        # Debian wraps the scripts in one that changes the user; they stand beside it.
-        wrapper = Path(require("rabbitmq-server")).resolve()
-        script = str(wrapper.with_name("rabbitmq-server"))
         environment = self._environment = self._make_environment()
         with self._processes as starting:
             epmd = Process(
@@ -47,10 +44,9 @@ class RabbitMQ:
                 environment,
             )
             starting.callback(epmd.kill)
-            self._broker = Process([script], BROKER_READY, environment)
+            self.start()
             starting.callback(self._end)
             self._processes = starting.pop_all()
-        self._script = script
         return self
 
     def __exit__(
@@ -77,7 +73,7 @@ class RabbitMQ:
 
     def start(self) -> None:
         """Start it again, with the same data on the same port."""
-        self._broker = Process([self._script], BROKER_READY, self._environment)
+        self._broker = Process([script("rabbitmq-server")], BROKER_READY, self._environment)
 
     def import_definitions(self, definitions: Mapping[str, object]) -> None:
         """Add users, virtual hosts and what is in them; RabbitMQ hashes the passwords."""
@@ -93,8 +89,7 @@ class RabbitMQ:
 
     def ctl(self, *arguments: str) -> str:
         """What rabbitmqctl says of this node; its words are in the error when it fails."""
-        script = Path(require("rabbitmqctl")).resolve().with_name("rabbitmqctl")
-        command = [str(script), "--node", NODE, *arguments]
+        command = [script("rabbitmqctl"), "--node", NODE, *arguments]
         result = subprocess.run(
             command, env=self._environment, capture_output=True, text=True, check=False
         )
@@ -103,34 +98,57 @@ class RabbitMQ:
         return result.stdout
 
     def _make_environment(self) -> dict[str, str]:
-        folder = self._folder
-        folder.mkdir(parents=True, exist_ok=True)
-        cookie = folder / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
-        cookie.chmod(0o600)
-        (folder / "plugins").write_text(f"[{self._plugins}].\n")
-        (folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{self._config}\n"
-        )
-        inherited = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
-        return {
-            **inherited,
-            "HOME": str(folder),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "ERL_EPMD_PORT": str(free_port()),
-            "RABBITMQ_NODENAME": NODE,
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port),
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(folder / "log"),
-            "RABBITMQ_LOGS": str(folder / "rabbit.log"),
-            "RABBITMQ_PID_FILE": str(folder / "pid"),
-            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none.config"),
-            "RABBITMQ_CONF_ENV_FILE": str(folder / "none.env"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
-            "RABBITMQ_FEATURE_FLAGS_FILE": str(folder / "feature_flags"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
-        }
+        ports = Ports(amqp=self.port, distribution=free_port(), mapper=free_port())
+        prepare(self._folder, ports, self._config, self._plugins)
+        return environment(self._folder, NODE, ports)
+
+
+class Ports(NamedTuple):
+    """Of a node, all on loopback."""
+
+    amqp: int
+    distribution: int
+    mapper: int
+    """Where its port mapper is."""
+
+
+def prepare(folder: Path, ports: Ports, config: str, plugins: str = "", cookie: str = "") -> None:
+    """Write the files of a node that has its own folder; nodes of a cluster share the cookie."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ".erlang.cookie"
+    file.write_text(cookie or secrets.token_hex(16))
+    file.chmod(0o600)
+    (folder / "plugins").write_text(f"[{plugins}].\n")
+    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{ports.amqp}\n{config}\n")
+
+
+def environment(folder: Path, node: str, ports: Ports, *erlang_options: str) -> dict[str, str]:
+    """What says to the scripts of the package where everything of a node is."""
+    inherited = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
+    loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+    return {
+        **inherited,
+        "HOME": str(folder),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(ports.mapper),
+        "RABBITMQ_NODENAME": node,
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(ports.amqp),
+        "RABBITMQ_DIST_PORT": str(ports.distribution),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_LOGS": str(folder / "rabbit.log"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none.config"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "none.env"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
+        "RABBITMQ_FEATURE_FLAGS_FILE": str(folder / "feature_flags"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join((loopback, *erlang_options)),
+    }
+
+
+def script(name: str) -> str:
+    """A script of the package: Debian wraps those on the PATH in one that changes the user."""
+    return str(Path(require(name)).resolve().with_name(name))

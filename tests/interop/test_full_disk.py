@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import amqp
@@ -13,6 +12,7 @@ import pytest
 
 from fluffle.storage.reserve import keep
 from tests.support.daemon import COMMAND, Daemon
+from tests.support.disks import NoDisk, fill, free, small_disk
 from tests.support.require import require, unavailable
 
 MESSAGES = 500
@@ -20,25 +20,12 @@ MESSAGES = 500
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 MiB."""
     folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        unavailable("only root may mount a file system")
-    command = [require("mount"), "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        unavailable(f"a file system cannot be mounted: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run([require("umount"), "--lazy", str(folder)], check=True)
-
-
-def fill(disk: Path) -> None:
-    """Leave nothing."""
-    with suppress(OSError), (disk / "filler").open("ab", buffering=0) as filler:
-        while True:
-            filler.write(bytes(4096))
-    assert os.statvfs(disk).f_bavail == 0
+    try:
+        with small_disk(folder, mib=128):
+            yield folder
+    except NoDisk as error:
+        unavailable(str(error))
 
 
 def test_a_node_on_a_full_disk_can_be_emptied_and_started_again(disk: Path) -> None:
@@ -51,13 +38,15 @@ def test_a_node_on_a_full_disk_can_be_emptied_and_started_again(disk: Path) -> N
             channel.basic_publish(message, routing_key="q")
         keep(disk)
         fill(disk)
+        assert os.statvfs(disk).f_bavail == 0
         for number in range(MESSAGES // 2):
             message = channel.basic_get("q")
             assert message.body.split()[0] == str(number)
             channel.basic_ack(message.delivery_tag)
-    (disk / "filler").unlink()
+    free(disk)
     keep(disk)
     fill(disk)
+    assert os.statvfs(disk).f_bavail == 0
     with daemon, amqp.Connection(f"127.0.0.1:{daemon.port}") as connection:
         channel = connection.channel()
         for number in range(MESSAGES // 2, MESSAGES):

@@ -22,8 +22,8 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
     with ExitStack() as stack:
         file = options.history
         kept = stack.enter_context(file.open("w", encoding="utf-8")) if file else None
-        diary = Diary(time.monotonic_ns, kept)
         async with SYSTEMS[options.system](folder) as system:
+            diary = Diary(time.monotonic_ns, kept)
             kinds = tuple(options.faults.split(",")) if options.faults else possible(system)
             order = Order(options.seconds, options.seed, tuple(kinds), options.rate)
             return await conducted(system, order, diary, lambda line: print(line, flush=True))

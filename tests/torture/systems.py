@@ -2,35 +2,103 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TypeAlias
 
-from fluffle.broker.torture.system import System
-from fluffle.broker.torture.talk import Address
-from tests.compat.oracle import free_port
+from fluffle.broker.torture.run import await_serving
+from fluffle.broker.torture.system import Deed, Doing, System, by_command, mesh
+from fluffle.broker.torture.talk import Address, Manners
+from tests.compat.oracle import Ports, environment, free_port, prepare, script
 from tests.support.daemon import environment_for_nodes
+from tests.support.disks import NoDisk, fill, free, small_disk
+from tests.torture.epmd import Registry, port_mapper
 from tests.torture.processes import Command, processes
 
 FLUFFLE = (sys.executable, "-m", "fluffle.broker", "serve")
-DISK_MIB = 96
-"""Of a disk that can be filled."""
+NODES = ("a", "b", "c")
+DISK_MIB = 384
+"""Of a disk that is filled: what RabbitMQ and we want to have free is 50 MB."""
+RABBITMQ_CONFIG = """
+cluster_formation.peer_discovery_backend = classic_config
+cluster_partition_handling = pause_minority
+raft.wal_max_size_bytes = 16000000
+"""
+"""Its log of half a gigabyte would have no room on such a disk."""
+TICK_S = 15
+"""When Erlang takes a silent node for lost: the minute that is the default is longer than most of
+our partitions; RabbitMQ's own Jepsen tests set the same."""
 
 Launch: TypeAlias = Callable[[Path], AbstractAsyncContextManager[System]]
+
+
+def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path]) -> dict[Deed, Doing]:
+    """A disk of its own in the folder of each node, and how to fill it; nothing if not root."""
+    try:
+        for folder in folders.values():
+            stack.enter_context(small_disk(folder, DISK_MIB))
+    except NoDisk as error:
+        print(f"disks cannot be filled: {error}", file=sys.stderr)
+        return {}
+
+    async def fill_up(node: str) -> None:
+        await asyncio.to_thread(fill, folders[node])
+
+    async def make_room(node: str) -> None:
+        free(folders[node])
+
+    return {Deed.FILL: fill_up, Deed.FREE: make_room}
 
 
 @asynccontextmanager
 async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
     """One node with durable classic queues: whatever it confirms is on its disk."""
     port, data = free_port(), folder / "data"
+    data.mkdir(parents=True)
     words = (*FLUFFLE, "--listen", f"127.0.0.1:{port}", "--data-dir", str(data))
     command = Command(words, environment_for_nodes(), folder / "log")
-    data.mkdir(parents=True)
-    async with processes({"node": command}) as group:
+    async with AsyncExitStack() as stack:
+        filling = small_disks(stack, {"node": data})
+        group = await stack.enter_async_context(processes({"node": command}))
         addresses = [Address("node", "127.0.0.1", port)]
-        yield System(addresses, group.deeds, queue_type="classic")
+        yield System(addresses, {**group.deeds, **filling}, queue_type="classic")
 
 
-SYSTEMS: dict[str, Launch] = {"lone": lone_fluffle}
+@asynccontextmanager
+async def three_rabbits(folder: Path) -> AsyncIterator[System]:
+    """A cluster of RabbitMQ with links that can be cut: for calibration."""
+    names = {node: f"{node}@localhost" for node in NODES}
+    peers = "".join(
+        f"cluster_formation.classic_config.nodes.{number} = {name}\n"
+        for number, name in enumerate(names.values(), start=1)
+    )
+    listening = {node: free_port() for node in NODES}
+    registry, cookie = Registry(), token_hex(16)
+    commands, addresses = {}, []
+    async with AsyncExitStack() as stack:
+        filling = small_disks(stack, {node: folder / node / "mnesia" for node in NODES})
+        links = await stack.enter_async_context(mesh(listening))
+        for node, name in names.items():
+            through = {other: links.proxies[node, other].port for other in NODES if other != node}
+            mapper = await stack.enter_async_context(port_mapper(registry, through))
+            ports = Ports(free_port(), listening[node], mapper)
+            prepare(folder / node, ports, RABBITMQ_CONFIG + peers, cookie=cookie)
+            variables = environment(folder / node, name, ports, f"-kernel net_ticktime {TICK_S}")
+            words, log = [script("rabbitmq-server")], folder / node / "output"
+            commands[node] = Command(words, variables, log)
+            addresses.append(Address(node, "127.0.0.1", ports.amqp))
+        group = await stack.enter_async_context(processes(commands))
+        for address in addresses:
+            await await_serving(address, (), Manners())
+        whole = [script("rabbitmqctl"), "--node", names["a"], "await_online_nodes", "3"]
+        await by_command(shlex.join(whole), commands["a"].environment)("a")
+        linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
+        yield System(addresses, {**group.deeds, **filling, **linked}, links)
+
+
+SYSTEMS: dict[str, Launch] = {"lone": lone_fluffle, "rabbitmq": three_rabbits}
