@@ -277,8 +277,7 @@ def ask_for_votes(state: State) -> None:
 def on_pre_vote_response(state: State, node: NodeId, response: PreVoteResponse) -> None:
     """Answers to a term that we do not ask for any more do not count."""
     campaign = state.campaign
-    if state.role is not Role.PRE_CANDIDATE or campaign is None:
-        return
+    assert campaign is not None
     if response.is_granted and response.term == state.term + 1:
         campaign.granted.add(Member(node, response.sender))
         if quorum.is_majority(campaign.granted, state.voters):

@@ -140,7 +140,3 @@ class Output:
     verdicts: list[Verdict] = field(default_factory=list)
     unknown: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     """A node says that it does not have a group: whoever knows the groups must look into it."""
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to do."""
-        return any(getattr(self, name) for name in self.__slots__)

@@ -1,6 +1,6 @@
 """Majority arithmetic."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 
 from fluffle.raft.config import Member
 
@@ -11,15 +11,13 @@ def majority_of(count: int) -> int:
 
 
 def committed_index(durable: Sequence[int]) -> int:
-    """The greatest index that a majority holds on disk: one number a voter, at least one."""
+    """The greatest index that a majority holds on disk: one number a voter, at least one.
+
+    Of rounds it is the greatest that a majority has confirmed.
+    """
     return sorted(durable, reverse=True)[len(durable) // 2]
 
 
 def is_majority(agreeing: Set[Member], voters: Sequence[Member]) -> bool:
     """Whether those who agree are a majority of the voters; others among them do not count."""
     return sum(voter in agreeing for voter in voters) >= majority_of(len(voters))
-
-
-def agreed_round(rounds: Iterable[int]) -> int:
-    """The greatest round that a majority has confirmed: one number a voter."""
-    return committed_index(list(rounds))

@@ -79,7 +79,7 @@ def begin_round(state: State, leading: Leading, reads: Reads) -> None:
 
 def confirmed_round(state: State, leading: Leading) -> int:
     """The greatest that a majority of voters has confirmed, ourselves included if we are one."""
-    return quorum.agreed_round(round_of(state, leading, voter) for voter in state.voters)
+    return quorum.committed_index([round_of(state, leading, voter) for voter in state.voters])
 
 
 def round_of(state: State, leading: Leading, voter: Member) -> int:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.raft.config import Member
-from fluffle.raft.quorum import agreed_round, committed_index, is_majority, majority_of
+from fluffle.raft.quorum import committed_index, is_majority, majority_of
 
 INDEXES = st.lists(st.integers(0, 9), min_size=1, max_size=7)
 VOTERS = [Member(node, 1) for node in "abcde"]
@@ -15,11 +15,6 @@ def test_the_committed_index_is_the_greatest_that_a_majority_holds(held: list[in
     index = committed_index(held)
     assert sum(other >= index for other in held) >= majority_of(len(held))
     assert sum(other >= index + 1 for other in held) < majority_of(len(held))
-
-
-@given(INDEXES)
-def test_a_round_is_agreed_as_an_index_is_committed(rounds: list[int]) -> None:
-    assert agreed_round(iter(rounds)) == committed_index(rounds)
 
 
 @given(st.sets(st.sampled_from(VOTERS)), st.integers(1, 5))
