@@ -4,9 +4,11 @@ import gc
 import os
 import time
 from collections.abc import Iterator
+from typing import cast
 
 from benchmarks.machine import rss_bytes
 from benchmarks.measurement import Measurement
+from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import Router
@@ -27,9 +29,11 @@ def binding_key(number: int) -> str:
 
 def bind(topology: Topology, count: int) -> None:
     for number in range(count):
-        topology.bind(
-            Binding(EXCHANGE, f"q{number % QUEUES}", DestinationKind.QUEUE, binding_key(number))
+        binding = Binding(
+            EXCHANGE, f"q{number % QUEUES}", DestinationKind.QUEUE, binding_key(number)
         )
+        for fact in deciding.bind(topology, binding).puts:
+            topology.put_binding(cast(Binding, fact.value))
 
 
 def routing_keys(count: int) -> Iterator[str]:
@@ -45,7 +49,7 @@ def measure(count: int) -> list[Measurement]:
     gc.set_threshold(50_000, 20, 100)  # as in the daemon
     rss_before = rss_bytes([os.getpid()])
     topology = Topology("/")
-    topology.declare(ExchangeSpec(EXCHANGE, "topic"))
+    topology.put_exchange(ExchangeSpec(EXCHANGE, "topic"))
     router = Router(topology, lambda _name: True)
 
     began = time.process_time()

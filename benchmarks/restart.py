@@ -20,10 +20,13 @@ from benchmarks.machine import anonymous_bytes, cpu_s
 from benchmarks.measurement import Measurement
 from fluffle.broker.access.access import Access
 from fluffle.broker.config import Config
+from fluffle.broker.deciding import declare_queue
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.first_start import first_start
 from fluffle.broker.durability import Durability
+from fluffle.broker.metadata.changing import LocalMetadata
 from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
@@ -79,8 +82,9 @@ class Making:
         self._store = Store(open_unsynced(directory), Instantly, on_fatal=fail)
         self.durability = Durability(self._store, Turn(lambda _act: None))
         self.catalogue = self._catalogue()
-        first_start(self.catalogue, Config())
-        self.vhost = self.catalogue.vhost("/")
+        self.metadata = LocalMetadata(self.catalogue.apply, self.durability.facts)
+        self.metadata.settle(lambda: first_start(self.catalogue, Config()))
+        self.vhost = self.catalogue.vhosts["/"]
 
     def _catalogue(self) -> Catalogue:
         durability = self.durability
@@ -90,16 +94,20 @@ class Making:
                 name,
                 touch=lambda _queue: None,
                 journals=durability.journals,
-                facts=durability.facts,
                 image=image,
             )
 
-        access = Access(facts=durability.facts)
-        return restored(durability.image, durability.facts, access, make_vhost)
+        return restored(durability.image, Access(), make_vhost)
+
+    def declare(self, name: str) -> Queue:
+        """A durable queue."""
+        declared = Declaration(name, durable=True)
+        self.metadata.settle(lambda: declare_queue(self.vhost, declared, None))
+        return self.vhost.queues[name]
 
     def fill(self, queue_name: str, count: int, together: int) -> None:
         """Publish `count` messages to a new queue, so many with each commit."""
-        queue = self.vhost.declare_queue(Declaration(queue_name, durable=True), None)
+        queue = self.declare(queue_name)
         origins = [self.vhost.origin("", queue_name)] * together
         properties = encode_properties(Properties(delivery_mode=2))
         contents = [build_content(properties, bytes(BODY_BYTES))] * together
@@ -153,7 +161,7 @@ def main() -> None:
 
     def make_queues(making: Making) -> None:
         for number in range(chosen.queues):
-            making.vhost.declare_queue(Declaration(f"q{number}", durable=True), None)
+            making.declare(f"q{number}")
 
     subjects: dict[str, tuple[str, Callable[[Making], None], str, int]] = {
         "batches": (

@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
@@ -21,6 +22,7 @@ from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.definitions.catalogue import Catalogue, restored
+from fluffle.broker.definitions.deciding import unfinished
 from fluffle.broker.definitions.first_start import (
     first_start,
     ignored_after_first_start,
@@ -30,6 +32,7 @@ from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
+from fluffle.broker.metadata.changing import LocalMetadata
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import FirstStart, VhostImage
@@ -87,6 +90,7 @@ class Node:
         "_durability",
         "_enders",
         "_listener",
+        "_metadata",
         "_noticed",
         "_on_fatal",
         "_password_threads",
@@ -128,6 +132,7 @@ class Node:
         durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
         self._durability = durability
         self.catalogue = self._restored(durability, turn)
+        self._metadata = LocalMetadata(self.catalogue.apply, durability.facts)
         try:
             self._fill(durability.image.first_start)
             durability.forget()
@@ -146,19 +151,18 @@ class Node:
             return VirtualHost(
                 name,
                 touch=turn.touch_queue,
+                on_new_queue=self._note_features,
                 journals=durability.journals,
-                facts=durability.facts,
                 image=image,
             )
 
         access = Access(
             loopback_users=self._config.loopback_users,
             verifier=Verifier(self._run_elsewhere),
-            facts=durability.facts,
             tables=durability.image.tables,
         )
         try:
-            return restored(durability.image, durability.facts, access, make_vhost)
+            return restored(durability.image, access, make_vhost)
         except BaseException:
             durability.close(())
             raise
@@ -173,6 +177,7 @@ class Node:
             server_properties=server_properties(config),
             access=self.catalogue.access,
             vhosts=self.catalogue.vhosts,
+            metadata=self._metadata,
             turn=turn,
             commits=durability.commits,
             chores=chores,
@@ -181,7 +186,6 @@ class Node:
             random_name=random_name,
             call_soon=loop.call_soon,
             call_later=loop.call_later,
-            on_new_queue=self._note_features,
             connections=Connections(),
             consequences=Consequences(chores),
             on_fatal=self._fail,
@@ -218,6 +222,7 @@ class Node:
         parts = Parts(
             config=self._config,
             catalogue=self.catalogue,
+            metadata=self._metadata,
             connections=self._services.connections,
             chores=self._services.chores,
             commits=self._durability.commits,
@@ -315,10 +320,11 @@ class Node:
 
         `made` is what was made at the first one; None if this is it.
         """
-        for reason in load_definitions(self.catalogue, self._config):
-            event(logger, logging.WARNING, "definition_skipped", reason=reason)
+        for decide in unfinished(self.catalogue):
+            self._metadata.settle(decide)
+        load_definitions(self.catalogue, self._config, self._metadata, log_skipped)
         if made is None:
-            first_start(self.catalogue, self._config)
+            self._metadata.settle(partial(first_start, self.catalogue, self._config))
         elif commands := ignored_after_first_start(self.catalogue, self._config, made):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)
         for vhost in self.catalogue.vhosts.values():
@@ -343,6 +349,12 @@ class Node:
                     queue=spec.name,
                     vhost=vhost,
                 )
+
+
+def log_skipped(reasons: list[str]) -> None:
+    """What of the definitions is not as it was asked for."""
+    for reason in reasons:
+        event(logger, logging.WARNING, "definition_skipped", reason=reason)
 
 
 def random_name() -> str:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
-from fluffle.broker.access.limits import VhostLimits, is_reached
+from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
-from fluffle.broker.facts import FORGOTTEN, Facts, Kind
 from fluffle.broker.logs import event
 from fluffle.broker.message import Origins
-from fluffle.broker.queues.arguments import Declaration, QueueSpec, check_equivalent, queue_spec
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import DurableQueue, Journal, Journals
+from fluffle.broker.queues.journal import Journal, Journals, QueueDefinition
 from fluffle.broker.recording.image import VhostImage
-from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import check_not_default
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
@@ -34,20 +30,24 @@ class QueueCounts:
         self.declared = self.created = self.deleted = 0
 
 
+def nobody_notes(_spec: QueueSpec, _vhost: str) -> None:
+    """Where nobody wants to know what queues are made."""
+
+
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts.
 
-    What of it is durable is told to `facts`, and `image` is what was told to those of an earlier
-    process.
+    What is to change is decided in `deciding`; here is what is so.  `image` is what was so when an
+    earlier process ended.
     """
 
     __slots__ = (
-        "_facts",
-        "_journals",
+        "_on_new_queue",
         "_owned",
         "_touch",
         "counts",
         "epoch",
+        "journals",
         "name",
         "origin",
         "queues",
@@ -61,22 +61,24 @@ class VirtualHost:
         name: str,
         *,
         touch: Callable[[Queue], None],
+        on_new_queue: Callable[[QueueSpec, str], None] = nobody_notes,
         journals: Journals | None = None,
-        facts: Facts = FORGOTTEN,
         image: VhostImage | None = None,
     ) -> None:
-        """Raises `StorageError` when the journal of a queue cannot be read."""
+        """`on_new_queue` is told what a queue is and the name of this, whenever one is made.
+
+        Raises `StorageError` when the journal of a queue cannot be read.
+        """
         image = image or VhostImage()
         self.name = name
         self.settings = image.settings
-        """To be changed by `change` alone."""
+        """As the fact of this virtual host has it."""
         self.queues: dict[str, Queue] = {}
         self.epoch = 0
         """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
         other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(
             name,
-            facts=facts,
             is_durable_queue=lambda queue: self.queues[queue].spec.durable,
             exchanges=image.exchanges,
             bindings=image.bindings,
@@ -85,16 +87,17 @@ class VirtualHost:
         self.counts = QueueCounts()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
+        self.journals = journals
+        """None where nothing outlives the process."""
         self._touch = touch
-        self._journals = journals
-        self._facts = facts
+        self._on_new_queue = on_new_queue
         self._owned: dict[object, dict[str, Queue]] = {}
         """Exclusive queues by their owner; no owner without one."""
-        for spec, groups in image.queues:
-            journal = journals.reopen(groups) if journals else None
-            self.queues[spec.name] = self._make_queue(spec, journal)
+        for definition in image.queues:
+            journal = journals.reopen(definition.groups) if journals else None
+            queue = self.queues[definition.spec.name] = self._make_queue(definition, journal)
             if journal is not None:
-                self.queues[spec.name].recover()
+                queue.recover()
 
     @property
     def limits(self) -> VhostLimits:
@@ -104,19 +107,6 @@ class VirtualHost:
     def metadata(self) -> Mapping[str, object]:
         """What definitions say of it besides."""
         return self.settings.metadata
-
-    def change(
-        self,
-        *,
-        limits: VhostLimits | None = None,
-        metadata: Mapping[str, object] | None = None,
-    ) -> None:
-        """Set what is given; new limits take nothing away."""
-        if limits is not None:
-            self.settings = replace(self.settings, limits=limits)
-        if metadata is not None:
-            self.settings = replace(self.settings, metadata=metadata)
-        self._facts.put(Kind.VHOST, (self.name,), self.settings)
 
     def route(
         self, exchange: str, routing_keys: Sequence[str], headers: FieldTable | None
@@ -131,53 +121,38 @@ class VirtualHost:
         if queue is None:
             raise NotFound(f"no queue '{name}' in vhost '{self.name}'")
         if queue.owner is not None and queue.owner is not owner:
-            raise self._locked(name)
+            raise self.locked(name)
         return queue
 
-    def declare_queue(self, declared: Declaration, owner: object) -> Queue:
-        """The queue of that name: created if there is none, compared with `declared` if there is.
+    # Facts
 
-        Raises ResourceLocked, PreconditionFailed, NotImplementedHere with RabbitMQ's texts.
-        """
-        self.counts.declared += 1
-        expected_owner = owner if declared.exclusive else None
-        queue = self.queues.get(declared.name)
-        if queue is None:
-            spec = queue_spec(declared, self.name)
-            self._check_queue_limit(spec.name)
-            journal = self._journals.create() if self._journals and spec.durable else None
-            queue = self.queues[spec.name] = self._make_queue(spec, journal, expected_owner)
-            if queue.owner is not None:
-                self._owned.setdefault(queue.owner, {})[queue.name] = queue
-            self.epoch += 1
-            self.counts.created += 1
-            if spec.durable:
-                kept = DurableQueue(spec, journal.groups if journal else ())
-                self._facts.put(Kind.QUEUE, (self.name, spec.name), kept)
-            return queue
-        if queue.owner is not expected_owner:
-            raise self._locked(declared.name)
-        check_equivalent(queue.spec, declared, self.name)
-        return queue
+    def put_queue(self, definition: QueueDefinition) -> None:
+        """There is a queue, where there was none."""
+        spec, groups, owner = definition
+        journal = self.journals.create(groups) if self.journals and groups else None
+        queue = self.queues[spec.name] = self._make_queue(definition, journal)
+        if owner is not None:
+            self._owned.setdefault(owner, {})[spec.name] = queue
+        self.epoch += 1
+        self.counts.created += 1
+        self._on_new_queue(spec, self.name)
 
-    def delete_queue(self, queue: Queue) -> None:
-        """Remove a queue with its bindings and cancel its consumers, unless it is gone already."""
-        if not self.has(queue):
-            return
-        self.topology.drop_queue(queue.name)
-        if queue.spec.durable:
-            self._facts.remove(Kind.QUEUE, (self.name, queue.name))
-        del self.queues[queue.name]
+    def remove_queue(self, name: str) -> tuple[Consumer, ...]:
+        """A queue is gone with its messages; its consumers, which have to be told."""
+        queue = self.queues.pop(name)
         self.counts.deleted += 1
         if queue.owner is not None:
-            self._disown(queue.owner, queue.name)
+            self._disown(queue.owner, name)
         self.epoch += 1
-        for consumer in queue.consumers:
+        consumers = queue.consumers
+        for consumer in consumers:
             queue.detach(consumer)
-            consumer.sink.cancelled(consumer)
         queue.purge()
         if queue.journal is not None:
             queue.journal.drop()
+        return consumers
+
+    # Questions, and consumers
 
     def has(self, queue: Queue) -> bool:
         """Whether a queue, not another one of its name, is still there."""
@@ -198,41 +173,20 @@ class VirtualHost:
         queue.attach(consumer)
 
     def detach(self, consumer: Consumer) -> None:
-        """Stop a consumer, and delete its queue if that was the last and it wants that."""
-        queue = consumer.queue
-        queue.detach(consumer)
-        if queue.spec.auto_delete and not queue.consumer_count:
-            self.delete_queue(queue)
+        """Stop a consumer, unless its queue is gone, and it with it."""
+        if self.has(consumer.queue):
+            consumer.queue.detach(consumer)
 
-    def bind(self, binding: Binding, owner: object) -> None:
-        """Bind; of ends that are missing the source is reported first, as RabbitMQ does."""
-        if binding.destination_kind is DestinationKind.QUEUE:
-            check_not_default(binding.source)
-            self.topology.require(binding.source)
-            self.queue(binding.destination, owner)
-        self.topology.bind(binding)
+    def owned_by(self, owner: object) -> tuple[Queue, ...]:
+        """The exclusive queues of a connection."""
+        return tuple(self._owned.get(owner, {}).values())
 
-    def unbind(self, binding: Binding, owner: object) -> None:
-        """Unbind; what does not exist needs no unbinding, and nobody is asked whose it is."""
-        kind, destination = binding.destination_kind, binding.destination
-        is_bound = binding in self.topology.bindings_to(kind, destination)
-        if is_bound and kind is DestinationKind.QUEUE:
-            self.queue(destination, owner)
-        self.topology.unbind(binding)
-
-    def drop_owned(self, owner: object) -> None:
-        """Delete the exclusive queues of a connection that ends."""
-        for queue in tuple(self._owned.get(owner, {}).values()):
-            self.delete_queue(queue)
-
-    def _make_queue(
-        self, spec: QueueSpec, journal: Journal | None, owner: object | None = None
-    ) -> Queue:
-        spill = self._journals.spill if self._journals else None
+    def _make_queue(self, definition: QueueDefinition, journal: Journal | None) -> Queue:
+        spill = self.journals.spill if self.journals else None
         return Queue(
-            spec,
+            definition.spec,
             touch=self._touch,
-            owner=owner,
+            owner=definition.owner,
             journal=journal,
             spill=spill,
             on_crash=self._on_crash,
@@ -254,21 +208,14 @@ class VirtualHost:
             queue.detach(consumer)
             consumer.sink.cancelled(consumer)
 
-    def _check_queue_limit(self, name: str) -> None:
-        limit = self.limits.max_queues
-        if is_reached(limit, len(self.queues)):
-            raise PreconditionFailed(
-                f"cannot declare queue '{name}': queue limit in vhost '{self.name}' ({limit}) "
-                "is reached"
-            )
-
     def _disown(self, owner: object, name: str) -> None:
         owned = self._owned[owner]
         del owned[name]
         if not owned:
             del self._owned[owner]
 
-    def _locked(self, name: str) -> ResourceLocked:
+    def locked(self, name: str) -> ResourceLocked:
+        """What who may not use an exclusive queue is told."""
         return ResourceLocked(
             f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. "
             "It could be originally declared on another connection or the exclusive property "

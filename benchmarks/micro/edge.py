@@ -9,9 +9,12 @@ from typing import cast
 
 from benchmarks.micro.hot import content, ns_per_message, publish_method
 from fluffle.broker.access.access import Access
+from fluffle.broker.access.permissions import EVERYTHING
+from fluffle.broker.access.users import User
 from fluffle.broker.config import Limits
-from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.outlet import Outlet
@@ -20,6 +23,7 @@ from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.subscription import Envelopes
+from fluffle.broker.server.waiting import Waiting
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
@@ -49,13 +53,14 @@ def open_channel() -> Channel:
     """A channel of a connection to nowhere, on a virtual host with one queue."""
     turn = Turn(lambda _act: None)
     vhost = VirtualHost("/", touch=turn.touch_queue)
-    vhost.declare_queue(Declaration(QUEUE), None)
+    vhost.put_queue(QueueDefinition(QueueSpec(QUEUE)))
     access = Access()
-    access.grant_everything("guest", b"guest", ["/"])
+    access.put_user(User("guest"))
+    access.permissions["guest", "/"] = EVERYTHING
     services = SimpleNamespace(
         access=access,
         replies=ReplyTargets(),
-        on_new_queue=lambda _spec: None,
+        metadata=None,
         random_name=lambda: "",
         traffic=Traffic(),
         commits=None,
@@ -70,6 +75,7 @@ def open_channel() -> Channel:
         on_behind=lambda _queue, _count: None,
         on_disk_behind=lambda: None,
         give_up=lambda _error: None,
+        waiting=Waiting(lambda _channel, _ids, _act: False),
         frame_bytes_max=131_072,
         notify_cancel=True,
     )

@@ -1,5 +1,6 @@
 """The users of a node and their permissions; who logs in, and who must hear of a change.
 
+What is to change is decided in `deciding`; here is what is so.
 Names of virtual hosts are taken as they come: that there is such a host is the caller's business.
 What a connection may do is asked of its `Rights`.
 """
@@ -7,14 +8,14 @@ What a connection may do is asked of its `Rights`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import Usage
-from fluffle.broker.access.passwords import PasswordHash, decoy, hashed
-from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
-from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.access.passwords import PasswordHash, decoy
+from fluffle.broker.access.permissions import Permission, TopicPermission
+from fluffle.broker.access.users import User
 from fluffle.broker.access.verifying import (
     Answer,
     Asker,
@@ -24,7 +25,6 @@ from fluffle.broker.access.verifying import (
     run_here,
 )
 from fluffle.broker.config import DEFAULT_USER
-from fluffle.broker.facts import FORGOTTEN, Facts, Kind
 
 BUSY = Verdict.BUSY
 
@@ -55,15 +55,10 @@ class Tables:
 
 
 class Access:
-    """The tables, and what follows from a change of them.
-
-    They are for reading; every change goes through a method, so that it is remembered and the
-    user's connections hear of it.
-    """
+    """The tables, and who must hear of a change of them."""
 
     __slots__ = (
         "_decoy",
-        "_facts",
         "_listeners",
         "_loopback_users",
         "_verifier",
@@ -78,16 +73,14 @@ class Access:
         *,
         loopback_users: frozenset[str] = frozenset({DEFAULT_USER}),
         verifier: Verifier | None = None,
-        facts: Facts = FORGOTTEN,
         tables: Tables | None = None,
     ) -> None:
-        """`tables` as an earlier process told it to its `facts`."""
+        """`tables` as an earlier process left them."""
         tables = tables or Tables()
         self.users = tables.users
         self.permissions = tables.permissions
         self.topic_permissions = tables.topic_permissions
         self.usage = Usage()
-        self._facts = facts
         self._loopback_users = loopback_users
         self._verifier = verifier or Verifier(run_here)
         self._listeners: dict[str, dict[Callable[[], None], None]] = {}
@@ -150,57 +143,16 @@ class Access:
             return LoginRefused(f"user '{name}' can only connect via localhost")
         return user
 
-    # Changes
+    # Facts, whoever decided them
 
     def put_user(self, user: User) -> None:
-        """Make a user, or change the one of that name."""
+        """There is such a user, in the place of one of that name."""
         self.users[user.name] = user
         self._note_slow_hash(user)
-        self._facts.put(Kind.USER, (user.name,), user)
-        self._tell(user.name)
 
-    def delete_user(self, name: str) -> None:
-        """Remove a user and his permissions; his connections are closed by those who listen."""
-        if self.users.pop(name, None) is not None:
-            self._facts.remove(Kind.USER, (name,))
-        self._forget(lambda key: key[0] == name)
-        self._tell(name)
-
-    def delete_vhost(self, vhost: str) -> None:
-        """Remove all permissions in a virtual host that is deleted."""
-        self._forget(lambda key: key[1] == vhost)
-        for user in tuple(self._listeners):
-            self._tell(user)
-
-    def put_permission(self, user: str, vhost: str, permission: Permission) -> None:
-        self.permissions[user, vhost] = permission
-        self._facts.put(Kind.PERMISSION, (user, vhost), permission)
-        self._tell(user)
-
-    def clear_permission(self, user: str, vhost: str) -> None:
-        if self.permissions.pop((user, vhost), None) is not None:
-            self._facts.remove(Kind.PERMISSION, (user, vhost))
-        self._tell(user)
-
-    def put_topic_permission(
-        self, user: str, vhost: str, exchange: str, permission: TopicPermission
-    ) -> None:
-        key = user, vhost, exchange
-        self.topic_permissions[key] = permission
-        self._facts.put(Kind.TOPIC_PERMISSION, key, permission)
-        self._tell(user)
-
-    def clear_topic_permission(self, user: str, vhost: str, exchange: str) -> None:
-        key = user, vhost, exchange
-        if self.topic_permissions.pop(key, None) is not None:
-            self._facts.remove(Kind.TOPIC_PERMISSION, key)
-        self._tell(user)
-
-    def grant_everything(self, name: str, password: bytes, vhosts: Iterable[str]) -> None:
-        """Make an administrator with full rights, as RabbitMQ makes its default user."""
-        self.put_user(User(name, hashed(password), (ADMINISTRATOR,)))
-        for vhost in vhosts:
-            self.put_permission(name, vhost, EVERYTHING)
+    def remove_user(self, name: str) -> None:
+        """He is gone; his permissions are facts of their own."""
+        del self.users[name]
 
     def _note_slow_hash(self, user: User) -> None:
         if self._decoy is None and user.password is not None and user.password.is_slow:
@@ -221,17 +173,15 @@ class Access:
         if not listeners:
             self._listeners.pop(user, None)
 
-    def _tell(self, user: str) -> None:
+    def tell(self, user: str) -> None:
+        """What concerns a user has changed."""
         for listener in tuple(self._listeners.get(user, ())):
             try:
                 listener()
             except Exception:
                 logger.exception("a change of user '%s' could not be told to all", user)
 
-    def _forget(self, concerns: Callable[[tuple[str, ...]], bool]) -> None:
-        for key in tuple(filter(concerns, self.permissions)):
-            del self.permissions[key]
-            self._facts.remove(Kind.PERMISSION, key)
-        for topic in tuple(filter(concerns, self.topic_permissions)):
-            del self.topic_permissions[topic]
-            self._facts.remove(Kind.TOPIC_PERMISSION, topic)
+    @property
+    def listened_to(self) -> tuple[str, ...]:
+        """The users of whom somebody must hear."""
+        return tuple(self._listeners)

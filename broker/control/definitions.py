@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from fluffle.broker.control.arguments import Entries
-from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
 from fluffle.broker.definitions.exporting import (
     Categories,
     cluster_entries,
@@ -43,7 +43,9 @@ def entry_rows(categories: Categories) -> Rows:
             yield {"category": category, "entry": entry}
 
 
-def import_some(parts: Parts, *, category: str, entries: Entries, home: str | None = None) -> Row:
+def import_some(
+    parts: Parts, *, category: str, entries: Entries, home: str | None = None
+) -> Result:
     """Make what the entries name; those that name no virtual host belong to `home`.
 
     Says what was skipped and why.  DefinitionsError; what came before it stays.
@@ -53,7 +55,15 @@ def import_some(parts: Parts, *, category: str, entries: Entries, home: str | No
     if home is not None:
         parts.vhost(home)
     checked = entries_of(category, entries, home)
-    return {"skipped": import_entries(category, checked, parts.catalogue)}
+    importing = Pending()
+    import_entries(
+        category,
+        checked,
+        parts.catalogue,
+        parts.metadata,
+        lambda skipped: importing.answer({"skipped": skipped}),
+    )
+    return importing.result
 
 
 READS: Mapping[str, Callable[..., Any]] = {"definitions.export": export}

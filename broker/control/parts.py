@@ -14,6 +14,7 @@ from fluffle.broker.commits import Commits
 from fluffle.broker.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.errors import BrokerError, InternalError, NotFound
+from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.vhost import VirtualHost
 
@@ -40,12 +41,39 @@ Result: TypeAlias = Row | Rows | Later
 BROKEN = InternalError("the broker failed, see its log")
 
 
+class Pending:
+    """Something that may take its time, and who waits for it."""
+
+    __slots__ = ("_answer", "_outcome")
+
+    def __init__(self) -> None:
+        self._outcome: Row | BrokerError | None = None
+        self._answer: Callable[[Row | BrokerError], None] | None = None
+
+    def answer(self, outcome: Row | BrokerError) -> None:
+        """That has come of it."""
+        self._outcome = outcome
+        if self._answer is not None:
+            self._answer(outcome)
+
+    def _begin(self, answer: Callable[[Row | BrokerError], None]) -> None:
+        self._answer = answer
+        if self._outcome is not None:
+            answer(self._outcome)
+
+    @property
+    def result(self) -> Row | Later:
+        """The row that has come of it, or will."""
+        return self._outcome if isinstance(self._outcome, dict) else Later(self._begin)
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of one node that can be administered."""
 
     config: Config
     catalogue: Catalogue
+    metadata: Metadata
     connections: Connections
     chores: Chores
     commits: Commits
@@ -69,6 +97,12 @@ class Parts:
             self.chores.add(chore(), lambda _error: answer(BROKEN))
 
         return Later(begin)
+
+    def change(self, decide: Decide, row: Callable[[], Row] = dict) -> Row | Later:
+        """Have definitions changed; the `row` that is there once they are."""
+        changing = Pending()
+        self.metadata.change(decide, lambda: changing.answer(row()), changing.answer)
+        return changing.result
 
     @property
     def access(self) -> Access:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fluffle.broker.access import deciding
 from fluffle.broker.access.permissions import Permission, TopicPermission
-from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.control.parts import Parts, Result, Rows
 from fluffle.broker.control.users import existing_user
+from fluffle.broker.metadata.change import Change
 
 
 def list_permissions(parts: Parts, *, user: str | None = None, vhost: str | None = None) -> Rows:
@@ -28,20 +30,26 @@ def list_permissions(parts: Parts, *, user: str | None = None, vhost: str | None
 
 def set_permission(
     parts: Parts, *, user: str, vhost: str, configure: str, write: str, read: str
-) -> Row:
+) -> Result:
     """In the place of what the user has there.  UnusablePattern."""
-    check_exist(parts, user, vhost)
     permission = Permission(configure, write, read)
-    permission.check()
-    parts.access.put_permission(user, vhost, permission)
-    return {}
+
+    def decide() -> Change:
+        check_exist(parts, user, vhost)
+        permission.check()
+        return deciding.put_permission(user, vhost, permission)
+
+    return parts.change(decide)
 
 
-def clear_permission(parts: Parts, *, user: str, vhost: str) -> Row:
+def clear_permission(parts: Parts, *, user: str, vhost: str) -> Result:
     """He cannot open the virtual host any more; who is in it may do nothing."""
-    check_exist(parts, user, vhost)
-    parts.access.clear_permission(user, vhost)
-    return {}
+
+    def decide() -> Change:
+        check_exist(parts, user, vhost)
+        return deciding.clear_permission(parts.access, user, vhost)
+
+    return parts.change(decide)
 
 
 def list_topic_permissions(
@@ -66,24 +74,28 @@ def list_topic_permissions(
 
 def set_topic_permission(
     parts: Parts, *, user: str, vhost: str, exchange: str, write: str, read: str
-) -> Row:
+) -> Result:
     """In the place of what the user has for that exchange.  UnusablePattern."""
-    check_exist(parts, user, vhost)
     permission = TopicPermission(write, read)
-    permission.check()
-    parts.access.put_topic_permission(user, vhost, exchange, permission)
-    return {}
+
+    def decide() -> Change:
+        check_exist(parts, user, vhost)
+        permission.check()
+        return deciding.put_topic_permission(user, vhost, exchange, permission)
+
+    return parts.change(decide)
 
 
 def clear_topic_permission(
     parts: Parts, *, user: str, vhost: str, exchange: str | None = None
-) -> Row:
+) -> Result:
     """For one exchange, or for all in the virtual host."""
-    check_exist(parts, user, vhost)
-    for of_user, in_vhost, at_exchange in tuple(parts.access.topic_permissions):
-        if (of_user, in_vhost) == (user, vhost) and exchange in (None, at_exchange):
-            parts.access.clear_topic_permission(user, vhost, at_exchange)
-    return {}
+
+    def decide() -> Change:
+        check_exist(parts, user, vhost)
+        return deciding.clear_topic_permissions(parts.access, user, vhost, exchange)
+
+    return parts.change(decide)
 
 
 def check_exist(parts: Parts, user: str | None, vhost: str | None) -> None:

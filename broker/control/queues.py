@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
+from fluffle.broker.control.parts import Later, Parts, Result, Row, Rows, Work
+from fluffle.broker.deciding import delete_queue
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage
 from fluffle.broker.server.session import Session
@@ -96,14 +98,19 @@ def drop_damage(parts: Parts, vhost: str, queue: Queue, first: Damage) -> Work:
 
 def delete(
     parts: Parts, *, name: str, vhost: str, if_unused: bool = False, if_empty: bool = False
-) -> Row:
+) -> Result:
     """A queue with its messages, how many there were; its consumers are cancelled."""
-    host = parts.vhost(vhost)
-    queue = existing_queue(host, name)
-    host.check_deletable(queue, unused=if_unused, empty=if_empty)
-    messages = queue.ready_count
-    host.delete_queue(queue)
-    return {"messages": messages}
+    messages = 0
+
+    def decide() -> Change:
+        nonlocal messages
+        host = parts.vhost(vhost)
+        queue = existing_queue(host, name)
+        host.check_deletable(queue, unused=if_unused, empty=if_empty)
+        messages = queue.ready_count
+        return delete_queue(host, queue)
+
+    return parts.change(decide, lambda: {"messages": messages})
 
 
 def existing_queue(vhost: VirtualHost, name: str) -> Queue:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.deciding import delete_user, put_user, user_name
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
-from fluffle.broker.control.parts import Later, Parts, Row, Rows
+from fluffle.broker.control.parts import Later, Parts, Result, Row, Rows
 from fluffle.broker.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.metadata.change import Change
 
 LIMITS: Mapping[str, str] = {"max-connections": "max_connections", "max-channels": "max_channels"}
 
@@ -57,53 +59,72 @@ def add(
     password_hash: str = "",
     hashing_algorithm: str = SHA256,
     tags: list[str] | None = None,
-) -> Row:
+) -> Result:
     """A new user without permissions; without a hash he cannot log in with a password."""
     check_name("user", name)
-    if name in parts.access.users:
-        raise PreconditionFailed(f"user '{name}' already exists")
-    stored = usable_hash(password_hash, hashing_algorithm)
-    parts.access.put_user(User(name, stored, tuple(tags or ())))
-    return {}
+
+    def decide() -> Change:
+        if name in parts.access.users:
+            raise PreconditionFailed(f"user '{name}' already exists")
+        stored = usable_hash(password_hash, hashing_algorithm)
+        return put_user(User(name, stored, tuple(tags or ())))
+
+    return parts.change(decide)
 
 
-def delete(parts: Parts, *, name: str, force: bool = False) -> Row:
+def delete(parts: Parts, *, name: str, force: bool = False) -> Result:
     """A user with his permissions; his connections are closed.
 
     The last administrator only with `force`: it is mostly guest, before there is another one.
     """
-    user = existing_user(parts, name)
-    others = (other for other in parts.access.users.values() if other is not user)
-    if not force and is_administrator(user) and not any(map(is_administrator, others)):
-        raise PreconditionFailed(
-            f"user '{name}' is the last administrator; add another one, or use force"
-        )
-    parts.access.delete_user(name)
-    return {}
+
+    def decide() -> Change:
+        user = existing_user(parts, name)
+        change = delete_user(parts.access, name)
+        if force or not is_administrator(user):
+            return change
+        administrators = filter(is_administrator, parts.access.users.values())
+        other = next((each for each in administrators if each is not user), None)
+        if other is None:
+            raise PreconditionFailed(
+                f"user '{name}' is the last administrator; add another one, or use force"
+            )
+        return change._replace(rests_on=(*change.rests_on, user_name(other.name)))
+
+    return parts.change(decide)
 
 
 def set_password(
     parts: Parts, *, name: str, password_hash: str, hashing_algorithm: str = SHA256
-) -> Row:
+) -> Result:
     """Another password, or with an empty hash none; who is logged in stays."""
-    user = existing_user(parts, name)
-    stored = usable_hash(password_hash, hashing_algorithm)
-    parts.access.put_user(replace(user, password=stored))
-    return {}
+
+    def decide() -> Change:
+        user = existing_user(parts, name)
+        stored = usable_hash(password_hash, hashing_algorithm)
+        return put_user(replace(user, password=stored))
+
+    return parts.change(decide)
 
 
-def set_tags(parts: Parts, *, name: str, tags: list[str]) -> Row:
+def set_tags(parts: Parts, *, name: str, tags: list[str]) -> Result:
     """These and no others."""
-    parts.access.put_user(replace(existing_user(parts, name), tags=tuple(tags)))
-    return {}
+
+    def decide() -> Change:
+        return put_user(replace(existing_user(parts, name), tags=tuple(tags)))
+
+    return parts.change(decide)
 
 
-def set_limits(parts: Parts, *, name: str, limits: Limits) -> Row:
+def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
     """Change the limits that are named."""
-    user = existing_user(parts, name)
-    changed = replace(user, limits=changed_limits(user.limits, LIMITS, limits))
-    parts.access.put_user(changed)
-    return {}
+
+    def decide() -> Change:
+        user = existing_user(parts, name)
+        changed = changed_limits(user.limits, LIMITS, limits)
+        return put_user(replace(user, limits=changed))
+
+    return parts.change(decide)
 
 
 def authenticate(parts: Parts, *, name: str, password: str) -> Later:

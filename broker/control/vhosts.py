@@ -8,8 +8,10 @@ from typing import Any
 from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
-from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
+from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows, Work
+from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
 from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.metadata.change import Change
 from fluffle.broker.vhost import VirtualHost
 
 PIECE = 50
@@ -34,35 +36,51 @@ def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
     }
 
 
-def add(parts: Parts, *, name: str) -> Row:
+def add(parts: Parts, *, name: str) -> Result:
     """A new one, in which nobody has any rights yet."""
     check_name("vhost", name)
-    if name in parts.catalogue.vhosts:
-        raise PreconditionFailed(f"vhost '{name}' already exists")
-    parts.catalogue.vhost(name)
-    return {}
+
+    def decide() -> Change:
+        if name in parts.catalogue.vhosts:
+            raise PreconditionFailed(f"vhost '{name}' already exists")
+        return set_vhost(parts.catalogue, name)
+
+    return parts.change(decide)
 
 
-def delete(parts: Parts, *, name: str) -> Later:
+def delete(parts: Parts, *, name: str) -> Result:
     """One with all that is in it; its connections are closed."""
-    vhost = parts.catalogue.doom(parts.vhost(name).name)
-    return parts.later(dismantle(parts, vhost))
+    vhost, going = parts.vhost(name), Pending()
+
+    def decide() -> Change:
+        return doom(parts.catalogue, parts.vhost(name).name)
+
+    def done() -> None:
+        parts.later(dismantle(parts, vhost)).begin(going.answer)
+
+    parts.metadata.change(decide, done, going.answer)
+    return going.result
 
 
 def dismantle(parts: Parts, vhost: VirtualHost) -> Work:
     """At the pace of the disk: what a commit removes costs the loop time at its end, too."""
     while parts.access.usage.connections_to_vhost[vhost.name]:
         yield None
-    for _ in in_pieces(parts.catalogue.dismantle(vhost), PIECE):
+    for piece in in_pieces(dismantling(parts.catalogue, vhost), PIECE):
+        for decide in piece:
+            parts.metadata.settle(decide)
         yield parts.commits.ticket
     return {}
 
 
-def set_limits(parts: Parts, *, name: str, limits: Limits) -> Row:
+def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
     """Change the limits that are named; what is there stays, whatever they say."""
-    vhost = parts.vhost(name)
-    vhost.change(limits=changed_limits(vhost.limits, LIMITS, limits))
-    return {}
+
+    def decide() -> Change:
+        changed = changed_limits(parts.vhost(name).limits, LIMITS, limits)
+        return set_vhost(parts.catalogue, name, limits=changed)
+
+    return parts.change(decide)
 
 
 READS: Mapping[str, Callable[..., Any]] = {"vhosts.list": list_vhosts}

@@ -1,56 +1,43 @@
-"""What definitions are about: the parts of a node that they fill, and that they are made of."""
+"""What definitions are about: the parts of a node that they fill, and that they are made of.
+
+A fact comes to the part that it is about in one place, `Catalogue.apply`.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.facts import FORGOTTEN, Facts, Key, Kind
-from fluffle.broker.recording.image import KEPT, Entry, Image, VhostImage
+from fluffle.broker.facts import Key, Kind
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.changing import Consequence
+from fluffle.broker.recording.image import Entry, Image, VhostImage
 from fluffle.broker.vhost import VirtualHost
 
 
 class Kept:
     """What definitions hold that nothing acts on yet: it is kept as it came, and exported again."""
 
-    __slots__ = ("_entries", "_facts")
+    __slots__ = ("entries",)
 
-    def __init__(self, facts: Facts = FORGOTTEN, image: Image | None = None) -> None:
-        self._facts = facts
-        self._entries = (image or Image()).kept
+    def __init__(self, image: Image | None = None) -> None:
+        self.entries = (image or Image()).kept
+        """By kind and name; for reading."""
 
     @property
     def policies(self) -> list[Entry]:
-        return list(self._entries[Kind.POLICY].values())
+        return list(self.entries[Kind.POLICY].values())
 
     @property
     def parameters(self) -> list[Entry]:
-        return list(self._entries[Kind.PARAMETER].values())
+        return list(self.entries[Kind.PARAMETER].values())
 
     @property
     def global_parameters(self) -> list[Entry]:
-        return list(self._entries[Kind.GLOBAL_PARAMETER].values())
-
-    def put(self, kind: Kind, entry: Entry) -> None:
-        """Keep an entry in the place of an earlier one with the same names."""
-        key = tuple(str(entry[name]) for name in KEPT[kind])
-        self._entries[kind][key] = entry
-        self._facts.put(kind, key, entry)
-
-    def delete_vhost(self, vhost: str) -> None:
-        """Forget what belongs to a virtual host."""
-        for kind, names in KEPT.items():
-            if names[0] == "vhost":
-                for key in [key for key in self._entries[kind] if key[0] == vhost]:
-                    self._remove(kind, key)
-
-    def _remove(self, kind: Kind, key: Key) -> None:
-        del self._entries[kind][key]
-        self._facts.remove(kind, key)
+        return list(self.entries[Kind.GLOBAL_PARAMETER].values())
 
 
 class MakeVhost(Protocol):
@@ -67,59 +54,168 @@ class Catalogue:
     vhosts: dict[str, VirtualHost]
     """For reading."""
     make_vhost: Callable[[str], VirtualHost]
-    facts: Facts = FORGOTTEN
     kept: Kept = field(default_factory=Kept)
-    doomed: set[str] = field(default_factory=set)
-    """Names of virtual hosts of which something is left to be deleted."""
+    doomed: dict[str, VirtualHost] = field(default_factory=dict)
+    """Virtual hosts of which something is left to be deleted."""
 
-    def vhost(self, name: str) -> VirtualHost:
-        """The virtual host of that name, made if there is none.
+    def holder(self, vhost: str) -> VirtualHost:
+        """Where a fact belongs that is about a virtual host, be it one that is being deleted."""
+        return self.vhosts.get(vhost) or self.doomed[vhost]
 
-        PreconditionFailed while one of that name is being deleted.
-        """
-        vhost = self.vhosts.get(name)
-        if vhost is None:
-            if name in self.doomed:
-                raise PreconditionFailed(f"vhost '{name}' is being deleted")
-            vhost = self.vhosts[name] = self.make_vhost(name)
-            self.facts.put(Kind.VHOST, (name,), vhost.settings)
-        return vhost
-
-    def delete_vhost(self, name: str) -> None:
-        """Remove one with all that is in it or about it, in one go, if it is there."""
-        if name in self.vhosts:
-            for _ in self.dismantle(self.doom(name)):
-                pass
-
-    def doom(self, name: str) -> VirtualHost:
-        """Nobody can open a virtual host any more, and its connections are closed.
-
-        Once all of them are, `dismantle` must follow; if the process ends before it has, the next
-        start does it.
-        """
-        vhost = self.vhosts.pop(name)
-        self.doomed.add(name)
-        self.facts.put(Kind.DOOMED, (name,), None)  # first: the rest may be in a later commit
-        self.kept.delete_vhost(name)
-        self.access.delete_vhost(name)
-        return vhost
-
-    def dismantle(self, vhost: VirtualHost) -> Iterator[None]:
-        """Remove all that is in it, a queue or an exchange at a time, and free its name."""
-        queues = deque(vhost.queues.values())
-        while queues:
-            vhost.delete_queue(queues.popleft())  # and let go of it: all at the end takes long
-            yield
-        yield from vhost.topology.clear()
-        for kind in (Kind.VHOST, Kind.DOOMED):
-            self.facts.remove(kind, (vhost.name,))
-        self.doomed.remove(vhost.name)
+    def apply(self, change: Change) -> Iterable[Consequence]:
+        """Make a change, whoever decided it; whom it concerns is to be told then."""
+        consequences: list[Consequence] = []
+        for kind, key, value, _ in change.removes:
+            consequences += APPLIED[kind].remove(self, key, value)
+        for kind, key, value, _ in change.puts:
+            consequences += APPLIED[kind].put(self, key, value)
+        return dict.fromkeys(consequences) if consequences else ()
 
 
-def restored(image: Image, facts: Facts, access: Access, make_vhost: MakeVhost) -> Catalogue:
+def restored(image: Image, access: Access, make_vhost: MakeVhost) -> Catalogue:
     """What was remembered, and `access` which was made of its tables.  StorageError."""
     vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
-    catalogue = Catalogue(access, vhosts, make_vhost, facts, Kept(facts, image))
-    for name in image.doomed:
-        catalogue.delete_vhost(name)
-    return catalogue
+    doomed = {name: vhosts.pop(name) for name in image.doomed}
+    return Catalogue(access, vhosts, make_vhost, Kept(image), doomed)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Tells who listens that something has changed for a user; once, however often it is said."""
+
+    access: Access
+    user: str
+
+    def __call__(self) -> None:
+        self.access.tell(self.user)
+
+
+Act: TypeAlias = Callable[[Catalogue, Any, Any], Iterable[Consequence]]
+"""(catalogue, the parts of the name, the value) -> whom it concerns."""
+
+
+class Applied(NamedTuple):
+    """What is done with the facts of one kind."""
+
+    put: Act
+    remove: Act
+
+
+def put_user(catalogue: Catalogue, key: tuple[str], user: Any) -> Iterable[Consequence]:
+    catalogue.access.put_user(user)
+    return (Told(catalogue.access, *key),)
+
+
+def remove_user(catalogue: Catalogue, key: tuple[str], _user: Any) -> Iterable[Consequence]:
+    catalogue.access.remove_user(*key)
+    return (Told(catalogue.access, *key),)
+
+
+def put_vhost(catalogue: Catalogue, key: tuple[str], settings: Any) -> Iterable[Consequence]:
+    (name,) = key
+    vhost = catalogue.vhosts.get(name)
+    if vhost is None:
+        vhost = catalogue.vhosts[name] = catalogue.make_vhost(name)
+    vhost.settings = settings
+    return ()
+
+
+def remove_vhost(catalogue: Catalogue, key: tuple[str], _settings: Any) -> Iterable[Consequence]:
+    """It was doomed, and is empty by now."""
+    del catalogue.doomed[key[0]]
+    return ()
+
+
+def put_doomed(catalogue: Catalogue, key: tuple[str], _value: Any) -> Iterable[Consequence]:
+    """Nobody can open it any more, and who is in it has to go."""
+    (name,) = key
+    catalogue.doomed[name] = catalogue.vhosts.pop(name)
+    return [Told(catalogue.access, user) for user in catalogue.access.listened_to]
+
+
+def put_permission(catalogue: Catalogue, key: Any, permission: Any) -> Iterable[Consequence]:
+    catalogue.access.permissions[key] = permission
+    return (Told(catalogue.access, key[0]),)
+
+
+def remove_permission(catalogue: Catalogue, key: Any, _permission: Any) -> Iterable[Consequence]:
+    del catalogue.access.permissions[key]
+    return (Told(catalogue.access, key[0]),)
+
+
+def put_topic_permission(catalogue: Catalogue, key: Any, permission: Any) -> Iterable[Consequence]:
+    catalogue.access.topic_permissions[key] = permission
+    return (Told(catalogue.access, key[0]),)
+
+
+def remove_topic_permission(
+    catalogue: Catalogue, key: Any, _permission: Any
+) -> Iterable[Consequence]:
+    del catalogue.access.topic_permissions[key]
+    return (Told(catalogue.access, key[0]),)
+
+
+def put_exchange(catalogue: Catalogue, key: tuple[str, str], spec: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).topology.put_exchange(spec)
+    return ()
+
+
+def remove_exchange(catalogue: Catalogue, key: Any, _spec: Any) -> Iterable[Consequence]:
+    vhost, name = key
+    catalogue.holder(vhost).topology.remove_exchange(name)
+    return ()
+
+
+def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).put_queue(definition)
+    return ()
+
+
+def remove_queue(catalogue: Catalogue, key: Any, _definition: Any) -> Iterable[Consequence]:
+    """Clients that want to know hear that their consumers are gone."""
+    vhost, name = key
+    consumers = catalogue.holder(vhost).remove_queue(name)
+    return [partial(consumer.sink.cancelled, consumer) for consumer in consumers]
+
+
+def put_binding(catalogue: Catalogue, key: Any, binding: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).topology.put_binding(binding)
+    return ()
+
+
+def remove_binding(catalogue: Catalogue, key: Any, binding: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).topology.remove_binding(binding)
+    return ()
+
+
+def keeps(kind: Kind) -> Applied:
+    """Of what is only kept."""
+
+    def put(catalogue: Catalogue, key: Key, entry: Any) -> Iterable[Consequence]:
+        catalogue.kept.entries[kind][key] = entry
+        return ()
+
+    def remove(catalogue: Catalogue, key: Key, _entry: Any) -> Iterable[Consequence]:
+        del catalogue.kept.entries[kind][key]
+        return ()
+
+    return Applied(put, remove)
+
+
+def leave(_catalogue: Catalogue, _key: Key, _value: Any) -> Iterable[Consequence]:
+    """It is only recorded."""
+    return ()
+
+
+APPLIED: Mapping[Kind, Applied] = {
+    Kind.STARTED: Applied(leave, leave),
+    Kind.USER: Applied(put_user, remove_user),
+    Kind.VHOST: Applied(put_vhost, remove_vhost),
+    Kind.DOOMED: Applied(put_doomed, leave),
+    Kind.PERMISSION: Applied(put_permission, remove_permission),
+    Kind.TOPIC_PERMISSION: Applied(put_topic_permission, remove_topic_permission),
+    Kind.EXCHANGE: Applied(put_exchange, remove_exchange),
+    Kind.QUEUE: Applied(put_queue, remove_queue),
+    Kind.BINDING: Applied(put_binding, remove_binding),
+    **{kind: keeps(kind) for kind in (Kind.POLICY, Kind.PARAMETER, Kind.GLOBAL_PARAMETER)},
+}

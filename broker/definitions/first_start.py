@@ -7,33 +7,49 @@ each start, while a user or a virtual host of the first start that was deleted s
 from collections.abc import Iterable, Sequence
 from shlex import quote
 
+from fluffle.broker.access.limits import VhostSettings
+from fluffle.broker.access.passwords import hashed
+from fluffle.broker.access.permissions import EVERYTHING
+from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.importing import import_definitions
+from fluffle.broker.definitions.importing import Finished, import_definitions
 from fluffle.broker.definitions.reading import read_file
 from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.recording.image import FirstStart
 
 
-def load_definitions(catalogue: Catalogue, config: Config) -> list[str]:
-    """Import what `config` names; what was skipped, a sentence each.  DefinitionsError."""
+def load_definitions(
+    catalogue: Catalogue, config: Config, metadata: Metadata, finished: Finished
+) -> None:
+    """Import what `config` names.  DefinitionsError."""
     if config.definitions is None:
-        return []
-    return import_definitions(read_file(config.definitions), catalogue)
+        finished([])
+    else:
+        import_definitions(read_file(config.definitions), catalogue, metadata, finished)
 
 
-def first_start(catalogue: Catalogue, config: Config) -> None:
-    """Make the users and virtual hosts that are configured, and note that it has been done.
+def first_start(catalogue: Catalogue, config: Config) -> Change:
+    """The users and virtual hosts that are configured, with a note that they have been made.
 
-    These users may do everything in every virtual host there is now.  The note comes last: if the
+    These users may do everything in every virtual host there is then.  The note comes last: if the
     process ends before it is on disk, the next start is a first one again.
     """
-    for name in config.vhosts:
-        catalogue.vhost(name)
+    vhosts = [name for name in config.vhosts if name not in catalogue.vhosts]
+    facts = [Fact(Kind.VHOST, (name,), VhostSettings()) for name in vhosts]
     for name, password in config.users.items():
         if name not in catalogue.access.users:
-            catalogue.access.grant_everything(name, password.encode(), catalogue.vhosts)
-    catalogue.facts.put(Kind.STARTED, (), FirstStart(tuple(config.users), tuple(config.vhosts)))
+            user = User(name, hashed(password.encode()), (ADMINISTRATOR,))
+            facts.append(Fact(Kind.USER, (name,), user))
+            facts += [
+                Fact(Kind.PERMISSION, (name, vhost), EVERYTHING)
+                for vhost in (*catalogue.vhosts, *vhosts)
+            ]
+    made = FirstStart(tuple(config.users), tuple(config.vhosts))
+    note = Fact(Kind.STARTED, (), made)
+    return Change(puts=(*facts, note), rests_on=tuple(fact.name for fact in (*facts, note)))
 
 
 def ignored_after_first_start(catalogue: Catalogue, config: Config, made: FirstStart) -> str | None:

@@ -8,9 +8,11 @@ skipped too.  A right that cannot be given as it stands ends the import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
+from fluffle.broker.access import deciding
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import (
     SHA256,
@@ -22,15 +24,20 @@ from fluffle.broker.access.passwords import (
 from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
+from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.deciding import keep, set_vhost
 from fluffle.broker.definitions.forms import ORDER
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.arguments import QUEUE_TYPE, Declaration, QueueType
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.deciding import declare_exchange
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
@@ -38,43 +45,88 @@ from fluffle.broker.vhost import VirtualHost
 VHOST_LIMITS = "vhost-limits"
 NO_OWNER = None
 
-Put: TypeAlias = Callable[[Catalogue, Entry], None]
+Put: TypeAlias = Callable[[Catalogue, Entry], Change]
+"""What an entry changes."""
+Finished: TypeAlias = Callable[[list[str]], None]
+"""Told what was skipped and why, a sentence each."""
 
 
 class Skipped(Exception):
     """Why an entry was left out."""
 
 
-def import_definitions(definitions: Definitions, catalogue: Catalogue) -> list[str]:
-    """Make what `definitions` name; what was skipped and why, a sentence each.
+def import_definitions(
+    definitions: Definitions, catalogue: Catalogue, metadata: Metadata, finished: Finished
+) -> None:
+    """Make what `definitions` name, a category after the other.
 
     DefinitionsError for a user or a permission that cannot be taken; what came before stays.
     """
-    return [
-        reason
-        for category in ORDER
-        for reason in import_entries(category, definitions[category], catalogue)
-    ]
+    skipped: list[str] = []
+
+    def go_on(place: int) -> None:
+        if place == len(ORDER):
+            finished(skipped)
+            return
+
+        def note(more: list[str]) -> None:
+            skipped.extend(more)
+            go_on(place + 1)
+
+        import_entries(ORDER[place], definitions[ORDER[place]], catalogue, metadata, note)
+
+    go_on(0)
 
 
-def import_entries(category: str, entries: Sequence[Entry], catalogue: Catalogue) -> list[str]:
-    """As `import_definitions`, for some of a category."""
-    return [
-        f"{category}, {_shown(entry)}: {reason}"
-        for entry in entries
-        for reason in _tried(CATEGORIES[category], catalogue, entry, category)
-    ]
+def import_entries(
+    category: str,
+    entries: Sequence[Entry],
+    catalogue: Catalogue,
+    metadata: Metadata,
+    finished: Finished,
+) -> None:
+    """As `import_definitions`, for some of a category: none waits for another."""
+    begun = Begun(finished)
+    put = CATEGORIES[category]
+    for entry in entries:
+        where = f"{category}, {_shown(entry)}"
+        begun.begin(where, partial(put, catalogue, entry), metadata)
+    begun.over()
 
 
-def _tried(put: Put, catalogue: Catalogue, entry: Entry, category: str) -> Iterator[str]:
-    try:
-        put(catalogue, entry)
-    except Skipped as skipped:
-        yield str(skipped)
-    except BrokerError as error:
-        yield error.explanation
-    except (UnusableHash, UnusablePattern, DefinitionsError) as error:
-        raise DefinitionsError(f"{category}, {_shown(entry)}: {error}") from error
+class Begun:
+    """Entries that were begun, and what was skipped of them.  All are over once `over` is called
+    for each, and once more."""
+
+    __slots__ = ("_finished", "_open_count", "_skipped")
+
+    def __init__(self, finished: Finished) -> None:
+        self._finished = finished
+        self._open_count = 1
+        self._skipped: list[str] = []
+
+    def begin(self, where: str, decide: Decide, metadata: Metadata) -> None:
+        """Have an entry made.  DefinitionsError."""
+
+        def skip(reason: str) -> None:
+            self._skipped.append(f"{where}: {reason}")
+            self.over()
+
+        self._open_count += 1
+        try:
+            metadata.change(decide, self.over, lambda error: skip(error.explanation))
+        except Skipped as skipped:
+            skip(str(skipped))
+        except BrokerError as error:
+            skip(error.explanation)
+        except (UnusableHash, UnusablePattern, DefinitionsError) as error:
+            raise DefinitionsError(f"{where}: {error}") from error
+
+    def over(self) -> None:
+        """One of them is done."""
+        self._open_count -= 1
+        if not self._open_count:
+            self._finished(self._skipped)
 
 
 def _shown(entry: Entry) -> str:
@@ -82,19 +134,18 @@ def _shown(entry: Entry) -> str:
     return " ".join(f"{name} '{entry[name]}'" for name in names if name in entry)
 
 
-def put_user(catalogue: Catalogue, entry: Entry) -> None:
+def put_user(_catalogue: Catalogue, entry: Entry) -> Change:
     tags = entry.get("tags", [])
     if isinstance(tags, str):
         tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
     limits = mapping_of(entry.get("limits", {}))
-    catalogue.access.put_user(
-        User(
-            entry["name"],
-            password_of(entry),
-            tuple(map(str, tags)),
-            UserLimits(limit(limits, "max-connections"), limit(limits, "max-channels")),
-        )
+    user = User(
+        entry["name"],
+        password_of(entry),
+        tuple(map(str, tags)),
+        UserLimits(limit(limits, "max-connections"), limit(limits, "max-channels")),
     )
+    return deciding.put_user(user)
 
 
 def password_of(entry: Entry) -> PasswordHash | None:
@@ -115,92 +166,90 @@ def limit(limits: Mapping[str, Any], name: str) -> int | None:
     return value
 
 
-def put_vhost(catalogue: Catalogue, entry: Entry) -> None:
+def put_vhost(catalogue: Catalogue, entry: Entry) -> Change:
     """Limits stand in the parameters; RabbitMQ does not read those it writes here."""
-    catalogue.vhost(entry["name"]).change(metadata=dict(entry.get("metadata", {})))
+    return set_vhost(catalogue, entry["name"], metadata=dict(entry.get("metadata", {})))
 
 
-def put_permission(catalogue: Catalogue, entry: Entry) -> None:
+def put_permission(catalogue: Catalogue, entry: Entry) -> Change:
     user, vhost = _existing_user(catalogue, entry), _existing_vhost(catalogue, entry)
     permission = Permission(entry["configure"], entry["write"], entry["read"])
     permission.check()
-    catalogue.access.put_permission(user, vhost.name, permission)
+    return deciding.put_permission(user, vhost.name, permission)
 
 
-def put_topic_permission(catalogue: Catalogue, entry: Entry) -> None:
+def put_topic_permission(catalogue: Catalogue, entry: Entry) -> Change:
     user, vhost = _existing_user(catalogue, entry), _existing_vhost(catalogue, entry)
     permission = TopicPermission(entry["write"], entry["read"])
     permission.check()
-    catalogue.access.put_topic_permission(user, vhost.name, entry["exchange"], permission)
+    return deciding.put_topic_permission(user, vhost.name, entry["exchange"], permission)
 
 
-def put_parameter(catalogue: Catalogue, entry: Entry) -> None:
+def put_parameter(catalogue: Catalogue, entry: Entry) -> Change:
     if entry["component"] != VHOST_LIMITS:
-        catalogue.kept.put(Kind.PARAMETER, entry)
-        return
+        return keep(Kind.PARAMETER, entry)
     limits = mapping_of(entry["value"])
-    _existing_vhost(catalogue, entry).change(
-        limits=VhostLimits(limit(limits, "max-connections"), limit(limits, "max-queues"))
+    return set_vhost(
+        catalogue,
+        _existing_vhost(catalogue, entry).name,
+        limits=VhostLimits(limit(limits, "max-connections"), limit(limits, "max-queues")),
     )
 
 
-def put_global_parameter(catalogue: Catalogue, entry: Entry) -> None:
-    if not entry["name"].startswith("internal"):
-        catalogue.kept.put(Kind.GLOBAL_PARAMETER, entry)
+def put_global_parameter(_catalogue: Catalogue, entry: Entry) -> Change:
+    is_ours = entry["name"].startswith("internal")
+    return NOTHING if is_ours else keep(Kind.GLOBAL_PARAMETER, entry)
 
 
-def put_policy(catalogue: Catalogue, entry: Entry) -> None:
-    catalogue.kept.put(Kind.POLICY, entry)
+def put_policy(_catalogue: Catalogue, entry: Entry) -> Change:
+    return keep(Kind.POLICY, entry)
 
 
-def put_exchange(catalogue: Catalogue, entry: Entry) -> None:
+def put_exchange(catalogue: Catalogue, entry: Entry) -> Change:
     topology = _existing_vhost(catalogue, entry).topology
     name = _unreserved(entry["name"])
-    if topology.find(name) is None:
-        topology.declare(
-            ExchangeSpec(
-                name,
-                entry["type"],
-                durable=entry.get("durable", True),
-                auto_delete=entry.get("auto_delete", False),
-                internal=entry.get("internal", False),
-                arguments=table_of(mapping_of(entry.get("arguments", {}))),
-            )
-        )
+    if topology.find(name) is not None:
+        return NOTHING
+    return declare_exchange(
+        topology,
+        ExchangeSpec(
+            name,
+            entry["type"],
+            durable=entry.get("durable", True),
+            auto_delete=entry.get("auto_delete", False),
+            internal=entry.get("internal", False),
+            arguments=table_of(mapping_of(entry.get("arguments", {}))),
+        ),
+    )
 
 
-def put_queue(catalogue: Catalogue, entry: Entry) -> None:
+def put_queue(catalogue: Catalogue, entry: Entry) -> Change:
     vhost = _existing_vhost(catalogue, entry)
     name = _unreserved(entry["name"])
     if name in vhost.queues:
-        return
+        return NOTHING
     arguments = mapping_of(entry.get("arguments", {}))
     if entry.get("type", QueueType.CLASSIC) != QueueType.CLASSIC:
         arguments = {QUEUE_TYPE: entry["type"]} | arguments
-    vhost.declare_queue(
-        Declaration(
-            name,
-            durable=entry.get("durable", True),
-            auto_delete=entry.get("auto_delete", False),
-            arguments=table_of(arguments),
-        ),
-        NO_OWNER,
+    declared = Declaration(
+        name,
+        durable=entry.get("durable", True),
+        auto_delete=entry.get("auto_delete", False),
+        arguments=table_of(arguments),
     )
+    return declare_queue(vhost, declared, NO_OWNER)
 
 
-def put_binding(catalogue: Catalogue, entry: Entry) -> None:
-    _existing_vhost(catalogue, entry).bind(
-        Binding(
-            entry["source"],
-            entry["destination"],
-            DestinationKind.QUEUE
-            if entry["destination_type"] == DestinationKind.QUEUE.value
-            else DestinationKind.EXCHANGE,
-            entry["routing_key"],
-            table_of(mapping_of(entry.get("arguments", {}))),
-        ),
-        NO_OWNER,
+def put_binding(catalogue: Catalogue, entry: Entry) -> Change:
+    is_to_queue = entry["destination_type"] == DestinationKind.QUEUE.value
+    binding = Binding(
+        entry["source"],
+        entry["destination"],
+        DestinationKind.QUEUE if is_to_queue else DestinationKind.EXCHANGE,
+        entry["routing_key"],
+        table_of(mapping_of(entry.get("arguments", {}))),
     )
+    return bind(_existing_vhost(catalogue, entry), binding, NO_OWNER)
 
 
 def _unreserved(name: str) -> str:

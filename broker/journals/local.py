@@ -319,8 +319,10 @@ class LocalJournals:
         self._seen_below = seen_below
         self.spill: Spill = LogSpill(log, commits)
 
-    def create(self) -> Journal:
-        groups = self._log.unused_group(), self._log.unused_group()
+    def new_groups(self) -> tuple[int, ...]:
+        return self._log.unused_group(), self._log.unused_group()
+
+    def create(self, groups: tuple[int, ...]) -> Journal:
         return LocalJournal(groups, self._log, self._commits, redelivered_below=0)
 
     def reopen(self, groups: tuple[int, ...]) -> Journal:

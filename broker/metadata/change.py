@@ -36,7 +36,7 @@ class Room(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Facts that end, and then facts that begin or have another value: all of them, or none."""
+    """Facts that end, and facts that begin or have another value: all of them, or none."""
 
     removes: tuple[Fact, ...] = ()
     """They are there, and whatever stands in one of them is among them."""
@@ -45,6 +45,15 @@ class Change(NamedTuple):
     rests_on: tuple[Name, ...] = ()
     """Names that were looked at, those of nothing too: their facts are what they were."""
     room: tuple[Room, ...] = ()
+
+    def joined(self, other: Change) -> Change:
+        """Both at once."""
+        return Change(
+            self.removes + other.removes,
+            self.puts + other.puts,
+            self.rests_on + other.rests_on,
+            self.room + other.room,
+        )
 
     @property
     def changes_nothing(self) -> bool:

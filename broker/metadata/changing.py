@@ -49,21 +49,27 @@ class LocalMetadata:
     ) -> None:
         """`done` is called before this returns; before those are told whom it concerns besides."""
         del failed
-        consequences = self._put(decide())
+        change = decide()
+        removes, puts = change.removes, change.puts
+        for kind, key, _, outlives in removes:
+            if outlives:
+                self._facts.remove(kind, key)
+        for kind, key, value, outlives in puts:
+            if outlives:
+                self._facts.put(kind, key, value)
+        consequences = self._apply(change) if removes or puts else ()
         done()
         for consequence in consequences:
             consequence()
 
     def settle(self, decide: Decide) -> None:
-        for consequence in self._put(decide()):
-            consequence()
+        self.change(decide, nobody_waits, never)
 
-    def _put(self, change: Change) -> Iterable[Consequence]:
-        """Record a change and apply it."""
-        for fact in change.removes:
-            if fact.outlives:
-                self._facts.remove(fact.kind, fact.key)
-        for fact in change.puts:
-            if fact.outlives:
-                self._facts.put(fact.kind, fact.key, fact.value)
-        return () if change.changes_nothing else self._apply(change)
+
+def nobody_waits() -> None:
+    """Nobody is to be answered."""
+
+
+def never(error: BrokerError) -> None:
+    """On a lone node nothing fails later."""
+    raise AssertionError from error

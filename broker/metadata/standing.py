@@ -33,6 +33,7 @@ def end(kind: Kind, vhost: str | bytes, name: str | bytes) -> Name:
 STANDS_IN: Mapping[Kind, Callable[[Key], tuple[Name, ...]]] = {
     Kind.PERMISSION: _user_and_vhost,
     Kind.TOPIC_PERMISSION: _user_and_vhost,
+    Kind.DOOMED: _vhost,
     Kind.EXCHANGE: _vhost,
     Kind.QUEUE: _vhost,
     Kind.BINDING: _ends,

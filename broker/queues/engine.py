@@ -24,7 +24,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcome
-from fluffle.broker.queues.journal import Damage, Journal, Spill
+from fluffle.broker.queues.journal import Damage, Journal, QueueDefinition, Spill
 from fluffle.broker.queues.lane import Lane, Taken
 from fluffle.broker.queues.returned import Returns
 
@@ -107,6 +107,12 @@ class Queue:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def definition(self) -> QueueDefinition:
+        """What it is, for those who have to remember."""
+        groups = self.journal.groups if self.journal is not None else ()
+        return QueueDefinition(self.spec, groups, self.owner)
 
     @property
     def ready_count(self) -> int:

@@ -16,12 +16,14 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 
 
-class DurableQueue(NamedTuple):
-    """All that must be remembered of a queue, its messages apart."""
+class QueueDefinition(NamedTuple):
+    """All there is to know of a queue, its messages apart."""
 
     spec: QueueSpec
-    groups: tuple[int, ...]
-    """The logs of its journal."""
+    groups: tuple[int, ...] = ()
+    """The logs of its journal, if it is durable."""
+    owner: object | None = None
+    """The connection that alone may use it; one that has none may be remembered."""
 
 
 @dataclass(slots=True)
@@ -171,7 +173,10 @@ class Journals(Protocol):
     spill: Spill
     """For the messages that none of them holds."""
 
-    def create(self) -> Journal:
+    def new_groups(self) -> tuple[int, ...]:
+        """Logs that nobody has used, for a queue that is being declared."""
+
+    def create(self, groups: tuple[int, ...]) -> Journal:
         """For a queue that has just been declared."""
 
     def reopen(self, groups: tuple[int, ...]) -> Journal:

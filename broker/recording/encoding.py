@@ -21,7 +21,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.queues.arguments import Declaration, queue_spec
-from fluffle.broker.queues.journal import DurableQueue
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.recording.image import FirstStart
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import MATCHERS, ExchangeSpec
@@ -225,7 +225,7 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
     )
 
 
-def _encode_queue(queue: DurableQueue) -> Fields:
+def _encode_queue(queue: QueueDefinition) -> Fields:
     """The rest of the specification follows from the arguments."""
     return {
         "auto_delete": queue.spec.auto_delete,
@@ -234,7 +234,7 @@ def _encode_queue(queue: DurableQueue) -> Fields:
     }
 
 
-def _decode_queue(key: tuple[str, str], fields: Fields) -> DurableQueue:
+def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
     vhost, name = key
     declared = Declaration(
         name,
@@ -242,7 +242,7 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> DurableQueue:
         auto_delete=fields["auto_delete"],
         arguments=_table(fields["arguments"]),
     )
-    return DurableQueue(queue_spec(declared, vhost), tuple(fields["groups"]))
+    return QueueDefinition(queue_spec(declared, vhost), tuple(fields["groups"]))
 
 
 def _encode_binding(binding: Binding) -> Fields:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 from fluffle.broker.access.access import Tables
 from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.facts import Key, Kind
-from fluffle.broker.queues.journal import DurableQueue
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec
 
@@ -35,7 +35,7 @@ class VhostImage:
 
     settings: VhostSettings = field(default_factory=VhostSettings)
     exchanges: list[ExchangeSpec] = field(default_factory=list)
-    queues: list[DurableQueue] = field(default_factory=list)
+    queues: list[QueueDefinition] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
 
 

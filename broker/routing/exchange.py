@@ -60,7 +60,7 @@ class Exchange:
         """Where messages go that match no binding."""
 
     def add(self, binding: Binding) -> bool:
-        """Whether it is new.  Raises PreconditionFailed if the type cannot have it."""
+        """Whether it is new."""
         is_new = self.matcher.add(binding)
         if is_new and binding.destination_kind is DestinationKind.EXCHANGE:
             self.onward[binding.destination] = self.onward.get(binding.destination, 0) + 1

@@ -64,6 +64,9 @@ class HeadersMatcher:
     def __init__(self) -> None:
         self._conditions: dict[Binding, Condition] = {}
 
+    def check(self, binding: Binding) -> None:
+        _x_match(binding.arguments)
+
     def add(self, binding: Binding) -> bool:
         if binding in self._conditions:
             return False

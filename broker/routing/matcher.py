@@ -18,8 +18,11 @@ class Matcher(Protocol):
     if one of them does.  A binding may come out of `match` once for each of them.
     """
 
+    def check(self, binding: Binding) -> None:
+        """PreconditionFailed if the exchange type cannot have such a binding."""
+
     def add(self, binding: Binding) -> bool:
-        """Whether it is new.  Raises PreconditionFailed if the exchange type cannot have it."""
+        """Whether it is new.  It has passed `check`."""
 
     def discard(self, binding: Binding) -> bool:
         """Whether it was there."""
@@ -41,6 +44,9 @@ class DirectMatcher:
     def __init__(self) -> None:
         self._by_key: dict[str, Bindings] = {}
         self._count = 0
+
+    def check(self, binding: Binding) -> None:
+        """It may have any key."""
 
     def add(self, binding: Binding) -> bool:
         present = self._by_key.get(binding.routing_key, ())
@@ -81,6 +87,9 @@ class FanoutMatcher:
 
     def __init__(self) -> None:
         self._bindings: dict[Binding, None] = {}
+
+    def check(self, binding: Binding) -> None:
+        """It may have any key."""
 
     def add(self, binding: Binding) -> bool:
         is_new = binding not in self._bindings

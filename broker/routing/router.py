@@ -29,7 +29,7 @@ class Router:
 
     def publishable(self, name: str) -> ExchangeSpec:
         """The exchange of a client's publish: NotFound, or AccessRefused if it is internal."""
-        spec = self._topology.require(name)
+        spec = self._topology.require(name).spec
         if spec.internal:
             raise AccessRefused(
                 f"cannot publish to internal {resource(name, self._topology.vhost)}"

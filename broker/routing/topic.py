@@ -87,15 +87,18 @@ class TopicMatcher:
         self._root = Node("")
         self._count = 0
 
-    def add(self, binding: Binding) -> bool:
-        words = words_of(binding.routing_key)
-        if (used := words.count(ANY_WORDS)) > ANY_WORDS_MAX:
+    def check(self, binding: Binding) -> None:
+        if binding.routing_key.count(ANY_WORDS) <= ANY_WORDS_MAX:
+            return
+        if (used := words_of(binding.routing_key).count(ANY_WORDS)) > ANY_WORDS_MAX:
             raise PreconditionFailed(
                 f"Topic binding key '{binding.routing_key}' uses {used} '#' wildcards,"
                 f" at most {ANY_WORDS_MAX} are allowed"
             )
+
+    def add(self, binding: Binding) -> bool:
         node = self._root
-        for word in words:
+        for word in words_of(binding.routing_key):
             node = node.child(word) or node.grow(word)
         if binding in node.bindings:
             return False

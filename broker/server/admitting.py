@@ -5,11 +5,13 @@ RabbitMQ's order and texts; all refusals concern the connection.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.access.users import User
 from fluffle.broker.errors import ConnectionForced, NotAllowed
+from fluffle.broker.server.consequences import part_with
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import Session
 from fluffle.broker.vhost import VirtualHost
@@ -18,6 +20,7 @@ from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channels import Channels
+    from fluffle.broker.server.connection import Connection
 
 
 def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
@@ -57,6 +60,32 @@ def check_channel_limit(session: Session) -> None:
         )
 
 
+def on_change(connection: Connection, session: Session, channels: Channels) -> None:
+    """The user of a connection, his rights or the virtual host have changed."""
+    services = connection.services
+    why = expulsion(services, session)
+    if why is not None:
+        services.consequences.add(partial(part_with, connection, why))
+        return
+    try:
+        ask_again(session)
+    except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
+        connection.give_up(error)
+        return
+    if channels.have_consumers:
+        services.consequences.add(partial(check_consumers, connection, session, channels))
+
+
+def check_consumers(connection: Connection, session: Session, channels: Channels) -> None:
+    """They may have lost the right to read."""
+    if connection.session is not session:
+        return
+    try:
+        end_forbidden(session, channels)
+    except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
+        connection.give_up(error)
+
+
 def expulsion(services: Services, session: Session) -> ConnectionForced | None:
     """Why a connection has to go, if it has to: its user or its virtual host is gone."""
     if session.user.name not in services.access.users:
@@ -78,5 +107,5 @@ def end_forbidden(session: Session, channels: Channels) -> None:
     for subscription in channels.subscriptions():
         consumer = subscription.consumer
         if not session.rights.may("read", consumer.queue.name):
-            session.vhost.detach(consumer)
+            session.detach(consumer)
             subscription.cancelled(consumer)

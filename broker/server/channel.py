@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.errors import NotFound
+from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch, Unacked
+from fluffle.broker.server.waiting import Request
 from fluffle.protocol.methods import Method, encode_method
 
 if TYPE_CHECKING:
@@ -86,6 +88,15 @@ class Channel:
             for frame in confirms.frames(self.number):
                 self.session.outlet.add(frame)
 
+    def change(self, method: Method, decide: Decide, done: Callable[[], None]) -> None:
+        """Have definitions changed, as `method` asks, and go on with `done`.
+
+        If that takes its time, nothing that came behind it on this channel is acted on until then.
+        """
+        request = Request(self, method, done)
+        self.session.metadata.change(decide, request.done, request.failed)
+        request.wait()
+
     def queue_name(self, name: str) -> str:
         """`name`, or the queue last declared on this channel when it is empty (§1.7.2.1)."""
         if name:
@@ -124,7 +135,7 @@ class Channel:
         subscriptions, self.subscriptions = self.subscriptions, {}
         for subscription in subscriptions.values():
             self.session.outlet.forget(subscription.consumer)
-            self.session.vhost.detach(subscription.consumer)
+            self.session.detach(subscription.consumer)
         if self.reply_subscription is not None:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None

@@ -41,6 +41,10 @@ class Channels:
             raise ChannelError("expected 'channel.open'")
         return channel
 
+    def has(self, channel: Channel) -> bool:
+        """Whether a channel, not another one of its number, is open."""
+        return self._open.get(channel.number) is channel
+
     def __iter__(self) -> Iterator[Channel]:
         """Those that are open."""
         return iter(self._open.values())

@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
@@ -21,7 +20,6 @@ from fluffle.broker.logs import event
 from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
-from fluffle.broker.server.consequences import part_with
 from fluffle.broker.server.consuming import on_acks
 from fluffle.broker.server.deadlines import Deadlines
 from fluffle.broker.server.ends import address_of, ends_of, is_unix
@@ -34,6 +32,7 @@ from fluffle.broker.server.publishing import Target, on_publishes, oversized
 from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import REMEMBERED_WHEN_SHORT_MAX, Session
+from fluffle.broker.server.waiting import Waiting
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import (
     Acks,
@@ -88,6 +87,7 @@ class Connection(asyncio.Protocol):
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
         self._events: deque[Event] = deque()
         """What has been read and not acted on: empty between turns, unless there is very much."""
+        self.waiting = Waiting(self._go_on)
         self._is_asking = False
         """Whether its last method was answered with a message."""
         self._heartbeat = Heartbeat()
@@ -169,7 +169,8 @@ class Connection(asyncio.Protocol):
         """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
         busy = self.services.connections.busy
         busy.discard(self)
-        if self._intake.holds("alarm") or (self.outlet.has_enough and self._is_asking):
+        has_enough = self.outlet.has_enough and self._is_asking
+        if self._intake.holds("alarm") or has_enough or self.waiting.is_blocking:
             self._intake.hold("busy")
             self._wait_for_commit()
             return
@@ -206,13 +207,40 @@ class Connection(asyncio.Protocol):
                 events.extend(self._reader.go_on())
                 continue
             occurrence = events.popleft()
+            if self.waiting.kept and (wait_cost := self._wait(occurrence)):
+                cost += wait_cost
+                continue
             try:
                 cost += EVENTS[type(occurrence)](self, occurrence)
             except (BrokerError, ProtocolError) as error:
                 cost += METHOD_COST
-                self._refuse(error, occurrence)
+                self._refuse(error, occurrence.channel, method_ids(occurrence))
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
                 self.give_up(error, method_ids(occurrence))
+
+    def _wait(self, occurrence: Event) -> int:
+        """Let it wait with its channel, or all with it, if it has to; what that costs."""
+        if not self.waiting.keeps(occurrence):
+            if not self.waiting.blocks(occurrence):
+                return 0
+            self._events.appendleft(occurrence)
+        return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
+
+    def _go_on(self, channel: Channel, ids: tuple[int, int], act: Callable[[], None]) -> bool:
+        """Act on a channel that has waited, if it is still there, and on what came for it."""
+        is_there = self._channels is not None and self._channels.has(channel)
+        try:
+            if is_there:
+                act()
+        except (BrokerError, ProtocolError) as error:
+            self._refuse(error, channel.number, ids)
+        except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
+            self.give_up(error, ids)
+        self._events.extendleft(reversed(self.waiting.end(channel.number)))
+        if self._events and self.phase is not Phase.CLOSED:
+            self._intake.hold("busy")
+            self._act_later()
+        return is_there
 
     # What each event means; they return what it cost
 
@@ -284,18 +312,14 @@ class Connection(asyncio.Protocol):
 
     # Errors
 
-    def _refuse(self, error: BrokerError | ProtocolError, occurrence: Event) -> None:
+    def _refuse(
+        self, error: BrokerError | ProtocolError, channel: int, ids: tuple[int, int]
+    ) -> None:
         """Close the channel or the connection on which something was wrong, and say what."""
         if isinstance(error, ProtocolError):
             self.fail(error, (error.class_id, error.method_id))
             return
-        ids = method_ids(occurrence)
-        is_settled = (
-            error.is_soft
-            and self._channels
-            and self._channels.close(occurrence.channel, error, ids)
-        )
-        if not is_settled:
+        if not (error.is_soft and self._channels and self._channels.close(channel, error, ids)):
             self.fail(error, ids)
 
     def give_up(self, error: Exception, ids: tuple[int, int] = NO_IDS) -> None:
@@ -355,37 +379,19 @@ class Connection(asyncio.Protocol):
         """Close all channels and delete the queues that only this connection could use."""
         if self._channels is not None and self._session is not None:
             self._channels.end_all()
-            self._session.vhost.drop_owned(self._session)
+            self._session.drop_owned()
             self._session.forget()
             self.services.traffic.connections_closed += 1
             self.services.access.unlisten(self._session.user.name, self._on_access)
             self.services.access.usage.closed(self._session.user.name, self._session.vhost.name)
+            self.waiting.clear()
         self._channels = self._session = None
 
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""
         assert self._session is not None
         assert self._channels is not None
-        expulsion = admitting.expulsion(self.services, self._session)
-        if expulsion is not None:
-            self.services.consequences.add(partial(part_with, self, expulsion))
-            return
-        try:
-            admitting.ask_again(self._session)
-        except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
-            self.give_up(error)
-        else:
-            if self._channels.have_consumers:
-                self.services.consequences.add(self._check_consumers)
-
-    def _check_consumers(self) -> None:
-        """They may have lost the right to read."""
-        if self._session is None or self._channels is None:
-            return
-        try:
-            admitting.end_forbidden(self._session, self._channels)
-        except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
-            self.give_up(error)
+        admitting.on_change(self, self._session, self._channels)
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the peer has read it."""

@@ -158,7 +158,7 @@ def on_cancel(channel: Channel, method: Method) -> None:
     replies = channel.reply_subscription
     if subscription is not None:
         channel.session.outlet.forget(subscription.consumer)
-        channel.session.vhost.detach(subscription.consumer)
+        channel.session.detach(subscription.consumer)
     elif replies is not None and replies.tag == tag:
         channel.session.replies.remove(replies.name)
         channel.reply_subscription = None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from fluffle.broker import deciding as queues
 from fluffle.broker.errors import AccessRefused, NotFound
+from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import Declaration, check_server_named
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import (
     check_bindable,
@@ -33,27 +36,40 @@ def clean(name: str) -> str:
     return name.translate(LINE_BREAKS)
 
 
+def answer(channel: Channel, reply: Method, *, nowait: bool | None) -> Callable[[], None]:
+    """What to do once something has had its effect."""
+    return nothing if nowait else partial(channel.reply, reply)
+
+
+def nothing() -> None:
+    """The client wants no answer."""
+
+
 def on_exchange_declare(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Declare)
     session = channel.session
     name = clean(method.exchange)
-    if method.passive:
+    done = answer(channel, make(Exchange.DeclareOk), nowait=method.nowait)
+    if method.passive:  # RabbitMQ compares nothing but the name
         check_not_default(name)
         session.rights.check_any("exchange", name)
-        session.vhost.topology.declare_passive(name)
-    else:
-        spec = ExchangeSpec(
-            name=name,
-            type=method.exchange_type,
-            durable=method.durable,
-            auto_delete=method.auto_delete,
-            internal=method.internal,
-            arguments=field_table(method.arguments),
-        )
-        check_may_declare_exchange(session, spec)
-        session.vhost.topology.declare(spec)
-    if not method.nowait:
-        channel.reply(make(Exchange.DeclareOk))
+        session.vhost.topology.require(name)
+        done()
+        return
+    spec = ExchangeSpec(
+        name=name,
+        type=method.exchange_type,
+        durable=method.durable,
+        auto_delete=method.auto_delete,
+        internal=method.internal,
+        arguments=field_table(method.arguments),
+    )
+    channel.change(method, partial(declare_exchange, session, spec), done)
+
+
+def declare_exchange(session: Session, spec: ExchangeSpec) -> Change:
+    check_may_declare_exchange(session, spec)
+    return topologies.declare_exchange(session.vhost.topology, spec)
 
 
 def check_may_declare_exchange(session: Session, spec: ExchangeSpec) -> None:
@@ -74,11 +90,15 @@ def check_may_declare_exchange(session: Session, spec: ExchangeSpec) -> None:
 def on_exchange_delete(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Delete)
     session, name = channel.session, clean(method.exchange)
-    check_deletable(name, session.vhost.name)
-    session.rights.check("configure", "exchange", name)
-    session.vhost.topology.delete(name, if_unused=method.if_unused)
-    if not method.nowait:
-        channel.reply(make(Exchange.DeleteOk))
+
+    def decide() -> Change:
+        check_deletable(name, session.vhost.name)
+        session.rights.check("configure", "exchange", name)
+        topology = session.vhost.topology
+        return topologies.delete_exchange(topology, name, if_unused=method.if_unused)
+
+    done = answer(channel, make(Exchange.DeleteOk), nowait=method.nowait)
+    channel.change(method, decide, done)
 
 
 def exchange_binding(method: Exchange.Bind | Exchange.Unbind) -> Binding:
@@ -105,26 +125,34 @@ def check_may_bind(session: Session, binding: Binding) -> None:
 
 def on_exchange_bind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Bind)
-    bind(channel.session, exchange_binding(method))
-    if not method.nowait:
-        channel.reply(make(Exchange.BindOk))
+    done = answer(channel, make(Exchange.BindOk), nowait=method.nowait)
+    bind(channel, method, exchange_binding(method), done)
 
 
 def on_exchange_unbind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Unbind)
-    unbind(channel.session, exchange_binding(method))
-    if not method.nowait:
-        channel.reply(make(Exchange.UnbindOk))
+    done = answer(channel, make(Exchange.UnbindOk), nowait=method.nowait)
+    unbind(channel, method, exchange_binding(method), done)
 
 
-def bind(session: Session, binding: Binding) -> None:
-    check_may_bind(session, binding)
-    session.vhost.bind(binding, session)
+def bind(channel: Channel, method: Method, binding: Binding, done: Callable[[], None]) -> None:
+    session = channel.session
+
+    def decide() -> Change:
+        check_may_bind(session, binding)
+        return queues.bind(session.vhost, binding, session)
+
+    channel.change(method, decide, done)
 
 
-def unbind(session: Session, binding: Binding) -> None:
-    check_may_bind(session, binding)
-    session.vhost.unbind(binding, session)
+def unbind(channel: Channel, method: Method, binding: Binding, done: Callable[[], None]) -> None:
+    session = channel.session
+
+    def decide() -> Change:
+        check_may_bind(session, binding)
+        return queues.unbind(session.vhost, binding, session)
+
+    channel.change(method, decide, done)
 
 
 def on_queue_declare(channel: Channel, method: Method) -> None:
@@ -136,37 +164,47 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
     session = channel.session
     if method.passive:  # here RabbitMQ does not take the empty name for the last queue
         session.rights.check_any("queue", name)
-        queue = session.vhost.queue(name, session)
-    else:
-        queue = declare_queue(channel, name, method)
-    channel.last_queue_name = queue.name
-    if not method.nowait:
-        answer_declare(channel, queue.name, queue.ready_count, queue.consumer_count)
+        session.vhost.queue(name, session)
+        declared_queue(channel, name, nowait=method.nowait)
+        return
+    declared = declaration(channel, name, method)
+    session.vhost.counts.declared += 1
+    channel.change(
+        method,
+        partial(declare_queue, session, declared),
+        partial(declared_queue, channel, declared.name, nowait=method.nowait),
+    )
 
 
-def declare_queue(channel: Channel, name: str, method: Methods.Declare) -> Queue:
-    """Create or find a queue, under a generated name if it is given none."""
+def declaration(channel: Channel, name: str, method: Methods.Declare) -> Declaration:
+    """What is asked for, under a generated name if it is given none."""
     if name.startswith(RESERVED_PREFIX):
         raise AccessRefused(f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'")
     arguments = field_table(method.arguments)
     if not name:
         check_server_named(arguments)
-    session = channel.session
-    declared = Declaration(
-        name=name or f"amq.gen-{session.random_name()}",
+    return Declaration(
+        name=name or f"amq.gen-{channel.session.random_name()}",
         durable=method.durable,
         exclusive=method.exclusive,
         auto_delete=method.auto_delete,
         arguments=arguments,
     )
+
+
+def declare_queue(session: Session, declared: Declaration) -> Change:
     session.rights.check("configure", "queue", declared.name)
-    is_new = declared.name not in session.vhost.queues
-    if is_new:
+    if declared.name not in session.vhost.queues:
         check_may_dead_letter(session, declared)
-    queue = session.vhost.declare_queue(declared, session)
-    if is_new:
-        session.on_new_queue(queue.spec, session.vhost.name)
-    return queue
+    return queues.declare_queue(session.vhost, declared, session)
+
+
+def declared_queue(channel: Channel, name: str, *, nowait: bool) -> None:
+    """A queue is there: say how it is."""
+    channel.last_queue_name = name
+    if not nowait:
+        queue = channel.session.vhost.queues[name]
+        answer_declare(channel, name, queue.ready_count, queue.consumer_count)
 
 
 def check_may_dead_letter(session: Session, declared: Declaration) -> None:
@@ -222,15 +260,14 @@ def refuse_volatile(name: str) -> None:
 
 def on_queue_bind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Bind)
-    bind(channel.session, queue_binding(channel, method))
-    if not method.nowait:
-        channel.reply(make(Methods.BindOk))
+    done = answer(channel, make(Methods.BindOk), nowait=method.nowait)
+    bind(channel, method, queue_binding(channel, method), done)
 
 
 def on_queue_unbind(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Unbind)
-    unbind(channel.session, queue_binding(channel, method))
-    channel.reply(make(Methods.UnbindOk))
+    done = answer(channel, make(Methods.UnbindOk), nowait=False)
+    unbind(channel, method, queue_binding(channel, method), done)
 
 
 def on_queue_purge(channel: Channel, method: Method) -> None:
@@ -246,18 +283,27 @@ def on_queue_purge(channel: Channel, method: Method) -> None:
 def on_queue_delete(channel: Channel, method: Method) -> None:
     """Deleting what does not exist succeeds.  The answer comes before consumers are cancelled."""
     assert isinstance(method, Methods.Delete)
-    vhost = channel.session.vhost
+    session = channel.session
     name = channel.queue_name(clean(method.queue))
-    channel.session.rights.check("configure", "queue", name)
-    queue = channel.queue(name) if name in vhost.queues else None
-    if queue is not None:
-        vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)
-        channel.recorded()  # also if it is not durable: what goes with it may be
-    if not method.nowait:
-        count = queue.ready_count if queue is not None else 0
-        channel.reply(make(Methods.DeleteOk, message_count=count))
-    if queue is not None:
-        vhost.delete_queue(queue)
+    count: int | None = None
+
+    def decide() -> Change:
+        nonlocal count
+        session.rights.check("configure", "queue", name)
+        if name not in session.vhost.queues:
+            return NOTHING
+        queue = channel.queue(name)
+        session.vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)
+        count = queue.ready_count
+        return queues.delete_queue(session.vhost, queue)
+
+    def done() -> None:
+        if count is not None:
+            channel.recorded()  # also if it is not durable: what goes with it may be
+        if not method.nowait:
+            channel.reply(make(Methods.DeleteOk, message_count=count or 0))
+
+    channel.change(method, decide, done)
 
 
 def on_access_request(channel: Channel, method: Method) -> None:

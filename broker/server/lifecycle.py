@@ -235,6 +235,7 @@ def on_open(connection: Connection, method: Method) -> None:
         on_behind=connection.on_behind,
         on_disk_behind=connection.holding.wait_for_disk,
         give_up=connection.give_up,
+        waiting=connection.waiting,
         frame_bytes_max=handshake.frame_bytes_max,
         notify_cancel="consumer_cancel_notify" in handshake.capabilities,
     )

@@ -10,7 +10,7 @@ from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import Limits
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.intake import Timer
 from fluffle.broker.server.registry import Connections
@@ -29,6 +29,7 @@ class Services:
     server_properties: FieldTable
     access: Access
     vhosts: dict[str, VirtualHost]
+    metadata: Metadata
     turn: Turn
     commits: Commits
     chores: Chores
@@ -40,8 +41,6 @@ class Services:
     """Runs a function in the next turn of the loop."""
     call_later: Callable[[float, Callable[[], None]], Timer]
     """Runs a function after so many seconds."""
-    on_new_queue: Callable[[QueueSpec, str], None]
-    """Told what a queue is and the name of its virtual host, once it exists."""
     connections: Connections
     consequences: Consequences
     on_fatal: Callable[[Exception], None]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
+from fluffle.broker.deciding import delete_owned, delete_unused
+from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.properties import PropertyFacts
 from fluffle.broker.server.replies import Inbox
 from fluffle.broker.server.services import Services
+from fluffle.broker.server.waiting import Waiting
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -41,11 +45,11 @@ class Session:
         "frame_bytes_max",
         "give_up",
         "inbox",
+        "metadata",
         "name",
         "notify_cancel",
         "on_behind",
         "on_disk_behind",
-        "on_new_queue",
         "outlet",
         "random_name",
         "replies",
@@ -57,6 +61,7 @@ class Session:
         "uncommitted_bytes_max",
         "user",
         "vhost",
+        "waiting",
     )
 
     def __init__(
@@ -70,6 +75,7 @@ class Session:
         on_behind: Callable[[Target, int], None],
         on_disk_behind: Callable[[], None],
         give_up: Callable[[Exception], None],
+        waiting: Waiting,
         frame_bytes_max: int,
         notify_cancel: bool,
     ) -> None:
@@ -77,6 +83,7 @@ class Session:
         self.user = user
         """As he is now: see `admitting.ask_again`."""
         self.vhost = vhost
+        self.metadata = services.metadata
         self.access = services.access
         self.commits = services.commits
         self.rights = Rights(services.access, user, vhost.name)
@@ -85,7 +92,6 @@ class Session:
         self.traffic = services.traffic
         self.inbox = Inbox()
         """What the requesters of this connection are answered through."""
-        self.on_new_queue = services.on_new_queue
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""
         self.on_behind = on_behind
@@ -94,6 +100,8 @@ class Session:
         """Called when messages were recorded and the disk is behind."""
         self.give_up = give_up
         """Called with an error of our own that concerns this connection alone: it is closed."""
+        self.waiting = waiting
+        """Channels that cannot go on yet."""
         self.frame_bytes_max = frame_bytes_max
         """What the client takes in one frame; 0 is no limit."""
         self.notify_cancel = notify_cancel
@@ -113,6 +121,16 @@ class Session:
         self.uncommitted_bytes_max = services.limits.uncommitted_bytes_max
         self.confirming: dict[Channel, None] = {}
         """Channels with publishes to confirm at the end of this batch."""
+
+    def detach(self, consumer: Consumer) -> None:
+        """Stop a consumer, and delete its queue if that was the last and it wants that."""
+        self.vhost.detach(consumer)
+        if consumer.queue.spec.auto_delete:
+            self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
+
+    def drop_owned(self) -> None:
+        """Delete the queues that only this connection could use."""
+        self.metadata.settle(partial(delete_owned, self.vhost, self))
 
     def confirm(self) -> None:
         """Answer the publishes of this batch, one channel at a time."""

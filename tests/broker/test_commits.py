@@ -27,7 +27,8 @@ class Rig:
         self.turn = Turn(self.callbacks.append)
         self.store = open_store(make_writer=self._make_writer)
         self.commits = Commits(self.store, self.turn)
-        self.journal: Journal = LocalJournals(self.store.log, self.commits, {}).create()
+        journals = LocalJournals(self.store.log, self.commits, {})
+        self.journal: Journal = journals.create(journals.new_groups())
         self._next_sequence = 1
 
     def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:

@@ -12,6 +12,7 @@ from fluffle.broker import commits
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.definitions.catalogue import Catalogue, restored
+from fluffle.broker.definitions.deciding import doom, unfinished
 from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.journals import local
@@ -32,6 +33,7 @@ from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
+from tests.support.definitions import Editor
 from tests.support.store import open_store
 
 
@@ -44,13 +46,14 @@ class Rig:
         self.durability = durability = Durability(self.store, Turn(lambda _act: None))
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
-            facts, journals = durability.facts, durability.journals
-            return VirtualHost(
-                name, touch=lambda _: None, journals=journals, facts=facts, image=image
-            )
+            journals = durability.journals
+            return VirtualHost(name, touch=lambda _: None, journals=journals, image=image)
 
-        access = Access(facts=durability.facts, tables=durability.image.tables)
-        self.catalogue: Catalogue = restored(durability.image, durability.facts, access, make_vhost)
+        access = Access(tables=durability.image.tables)
+        self.catalogue: Catalogue = restored(durability.image, access, make_vhost)
+        self.editor = Editor(self.catalogue, durability.facts)
+        for decide in unfinished(self.catalogue):
+            self.editor.have(decide)
 
     def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
         self._writer = ManualWriter(disk, wake)
@@ -75,14 +78,14 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(commits, "BATCH_BYTES_MAX", 1)
     monkeypatch.setattr(storage, "COMMIT_BYTES_MAX", 1)
     rig = Rig(MemoryDisk())
-    vhost = rig.catalogue.vhost("v")
-    vhost.topology.declare(ExchangeSpec("x", durable=True))
+    inside = rig.editor.inside("v")
+    inside.declare_exchange(ExchangeSpec("x", durable=True))
     for name in ("q", "r", "s"):
-        queue = vhost.declare_queue(Declaration(name, durable=True), None)
+        queue = inside.declare_queue(Declaration(name, durable=True))
         for source in ("x", "amq.topic"):
-            vhost.bind(Binding(source, name, DestinationKind.QUEUE, ""), None)
-        queue.enqueue([vhost.origin("", name)], [b"m"], 1, persistent=True)
-    rig.catalogue.access.put_permission("u", "v", Permission())
+            inside.bind(Binding(source, name, DestinationKind.QUEUE, ""))
+        queue.enqueue([inside.vhost.origin("", name)], [b"m"], 1, persistent=True)
+    rig.editor.put_permission("u", "v", Permission())
     return rig
 
 
@@ -111,14 +114,14 @@ def test_what_is_made_comes_up_at_every_commit(rig: Rig) -> None:
 
 def test_a_queue_goes_with_its_bindings_and_messages_or_not_at_all(rig: Rig) -> None:
     crash_at_every_commit(rig)
-    vhost = rig.catalogue.vhosts["v"]
-    vhost.delete_queue(vhost.queues["q"])
+    inside = rig.editor.inside("v")
+    inside.delete_queue(inside.vhost.queues["q"])
     assert crash_at_every_commit(rig) == [(1, 3, 3, 3), (1, 2, 2, 2)]
 
 
 def test_a_virtual_host_goes_with_all_that_is_in_it_or_not_at_all(rig: Rig) -> None:
     crash_at_every_commit(rig)
-    rig.catalogue.delete_vhost("v")
+    rig.editor.delete_vhost("v")
     first, *later = crash_at_every_commit(rig)
     assert (first, set(later)) == ((1, 3, 3, 3), {(0, 0, 0, 0)})
     assert rig.store.catalog.by_kind() == {}
@@ -127,29 +130,30 @@ def test_a_virtual_host_goes_with_all_that_is_in_it_or_not_at_all(rig: Rig) -> N
 def test_a_virtual_host_that_goes_in_pieces_never_comes_back(rig: Rig) -> None:
     """Its deletion goes on where a crash ended it, and leaves nothing."""
     crash_at_every_commit(rig)
-    vhost = rig.catalogue.doom("v")
+    rig.editor.have(lambda: doom(rig.catalogue, "v"))
     with pytest.raises(PreconditionFailed, match="vhost 'v' is being deleted"):
-        rig.catalogue.vhost("v")
+        rig.editor.vhost("v")
     pieces = 0
-    for _ in rig.catalogue.dismantle(vhost):
+    for decide in unfinished(rig.catalogue):
+        rig.editor.have(decide)
         pieces += 1
         while rig.step():
             again = come_up(rig)
             assert again.has() == (0, 0, 0, 0)
             assert again.catalogue.access.permissions == {}
             assert again.store.catalog.by_kind() == {}
-            again.catalogue.vhost("v")
+            again.editor.vhost("v")
     crash_at_every_commit(rig)
     assert rig.store.catalog.by_kind() == {}
     assert pieces > 10, "three queues, x, and what is predeclared"
-    rig.catalogue.vhost("v")
+    rig.editor.vhost("v")
 
 
 def test_a_queue_that_is_made_again_has_nothing_of_the_old_one(rig: Rig) -> None:
-    vhost = rig.catalogue.vhosts["v"]
-    old = vhost.queues["q"].journal
-    vhost.delete_queue(vhost.queues["q"])
-    new = vhost.declare_queue(Declaration("q", durable=True), None).journal
+    inside = rig.editor.inside("v")
+    old = inside.vhost.queues["q"].journal
+    inside.delete_queue(inside.vhost.queues["q"])
+    new = inside.declare_queue(Declaration("q", durable=True)).journal
     assert old is not None
     assert new is not None
     assert not set(old.groups) & set(new.groups)
@@ -207,9 +211,9 @@ def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
     crash_at_every_commit(rig)
     again = Rig(rig.disk.after_power_loss())
     assert again.has() == (1, 3, 4, 4)
-    vhost = again.catalogue.vhosts["v"]
-    vhost.declare_queue(Declaration("t", durable=True), None)
-    vhost.delete_queue(vhost.queues["q"])
+    inside = again.editor.inside("v")
+    inside.declare_queue(Declaration("t", durable=True))
+    inside.delete_queue(inside.vhost.queues["q"])
     assert crash_at_every_commit(again) == [(1, 3, 4, 4), (1, 4, 4, 4), (1, 3, 2, 2)]
 
 
@@ -235,7 +239,7 @@ def test_damage_that_is_one_queues_keeps_no_other_from_starting(
     assert damage.place.endswith(f"group {journal.groups[1]} index 1 part 0")
     taker = Taker(vhost.queues["r"])
     assert vhost.queues["r"].get(taker) is not None
-    vhost.delete_queue(vhost.queues["q"])
+    again.editor.inside("v").delete_queue(vhost.queues["q"])
     assert crash_at_every_commit(again)[-1] == (1, 2, 2, 2)
 
 

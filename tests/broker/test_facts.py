@@ -15,7 +15,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
-from fluffle.broker.definitions.catalogue import Catalogue, Kept
+from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -24,6 +24,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from tests.broker.recording.test_restart_model import Sink
+from tests.support.definitions import Editor, VhostEditor, editor_of
 from tests.support.facts import ToldFacts
 
 OWNER = object()
@@ -36,26 +37,24 @@ def facts() -> ToldFacts:
 
 
 @pytest.fixture
-def vhost(facts: ToldFacts) -> VirtualHost:
-    return VirtualHost("v", touch=lambda _: None, facts=facts)
+def vhost(facts: ToldFacts) -> VhostEditor:
+    vhost = VirtualHost("v", touch=lambda _: None)
+    return VhostEditor(vhost, editor_of(vhost, facts=facts))
 
 
-def new_catalogue(facts: ToldFacts) -> Catalogue:
-    return Catalogue(
-        Access(facts=facts),
-        {},
-        lambda name: VirtualHost(name, touch=lambda _: None, facts=facts),
-        facts,
-        Kept(facts),
-    )
+def new_editor(facts: ToldFacts) -> Editor:
+    def make_vhost(name: str) -> VirtualHost:
+        return VirtualHost(name, touch=lambda _: None)
+
+    return Editor(Catalogue(Access(), {}, make_vhost), facts)
 
 
-def declare(vhost: VirtualHost, name: str, **flags: Any) -> None:
+def declare(vhost: VhostEditor, name: str, **flags: Any) -> None:
     vhost.declare_queue(Declaration(name, **flags), OWNER)
 
 
 def bind(
-    vhost: VirtualHost,
+    vhost: VhostEditor,
     source: str,
     destination: str,
     kind: DestinationKind = QUEUE,
@@ -77,23 +76,23 @@ def bind(
     ],
 )
 def test_durable_queues_are_told(
-    vhost: VirtualHost, facts: ToldFacts, flags: dict[str, bool], is_told: bool
+    vhost: VhostEditor, facts: ToldFacts, flags: dict[str, bool], is_told: bool
 ) -> None:
     declare(vhost, "q", **flags)
     declare(vhost, "q", **flags)
     assert facts.told == is_told
-    vhost.delete_queue(vhost.queues["q"])
+    vhost.delete_queue(vhost.vhost.queues["q"])
     assert (facts.told, facts.known) == (2 * is_told, {})
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_durable_exchanges_are_told(vhost: VirtualHost, facts: ToldFacts, durable: bool) -> None:
+def test_durable_exchanges_are_told(vhost: VhostEditor, facts: ToldFacts, durable: bool) -> None:
     spec = ExchangeSpec("x", "topic", durable=durable)
     for _ in range(2):
-        vhost.topology.declare(spec)
+        vhost.declare_exchange(spec)
     assert facts.known == ({(Kind.EXCHANGE, ("v", "x")): spec} if durable else {})
     assert facts.told == durable
-    vhost.topology.delete("x")
+    vhost.delete_exchange("x")
     assert (facts.told, facts.known) == (2 * durable, {})
 
 
@@ -104,13 +103,13 @@ def test_durable_exchanges_are_told(vhost: VirtualHost, facts: ToldFacts, durabl
 def test_a_binding_is_told_if_both_its_ends_are_durable(
     facts: ToldFacts, source: bool, destination: bool, kind: DestinationKind, ending: str
 ) -> None:
-    catalogue = new_catalogue(facts)
-    vhost = catalogue.vhost("v")
-    vhost.topology.declare(ExchangeSpec("s", durable=source))
+    editor = new_editor(facts)
+    vhost = editor.inside("v")
+    vhost.declare_exchange(ExchangeSpec("s", durable=source))
     if kind is QUEUE:
         declare(vhost, "d", durable=destination)
     else:
-        vhost.topology.declare(ExchangeSpec("d", durable=destination))
+        vhost.declare_exchange(ExchangeSpec("d", durable=destination))
     told_ends = facts.told
     binding = bind(vhost, "s", "d", kind)
     bind(vhost, "s", "d", kind)
@@ -120,27 +119,27 @@ def test_a_binding_is_told_if_both_its_ends_are_durable(
     if ending == "unbind":
         vhost.unbind(binding, OWNER)
     elif ending == "source":
-        vhost.topology.delete("s")
+        vhost.delete_exchange("s")
     elif ending == "vhost":
-        catalogue.delete_vhost("v")
+        editor.delete_vhost("v")
         assert facts.known == {}
     elif kind is QUEUE:
-        vhost.delete_queue(vhost.queues["d"])
+        vhost.delete_queue(vhost.vhost.queues["d"])
     else:
-        vhost.topology.delete("d")
+        vhost.delete_exchange("d")
     assert facts.names(Kind.BINDING) == []
 
 
-def test_what_goes_by_itself_is_taken_back(vhost: VirtualHost, facts: ToldFacts) -> None:
+def test_what_goes_by_itself_is_taken_back(vhost: VhostEditor, facts: ToldFacts) -> None:
     """A consumer goes, with him his queue, with that a chain of exchanges."""
     declare(vhost, "q", durable=True, auto_delete=True)
     for name in ("x", "y"):
-        vhost.topology.declare(ExchangeSpec(name, durable=True, auto_delete=True))
+        vhost.declare_exchange(ExchangeSpec(name, durable=True, auto_delete=True))
     bind(vhost, "y", "x", EXCHANGE)
     bind(vhost, "x", "q")
-    queue = vhost.queues["q"]
+    queue = vhost.vhost.queues["q"]
     consumer = Consumer("c", queue, Sink(), shared=SharedCredit(), no_ack=False)
-    vhost.attach(consumer)
+    vhost.vhost.attach(consumer)
     assert len(facts.known) == 5
     vhost.detach(consumer)
     assert facts.known == {}
@@ -158,7 +157,7 @@ def test_what_goes_by_itself_is_taken_back(vhost: VirtualHost, facts: ToldFacts)
     ],
 )
 def test_equal_bindings_have_one_name(
-    vhost: VirtualHost, facts: ToldFacts, bound: FieldTable, unbound: FieldTable
+    vhost: VhostEditor, facts: ToldFacts, bound: FieldTable, unbound: FieldTable
 ) -> None:
     declare(vhost, "q", durable=True)
     bind(vhost, "amq.headers", "q", arguments=bound)
@@ -166,43 +165,46 @@ def test_equal_bindings_have_one_name(
     assert facts.names(Kind.BINDING) == []
 
 
-def test_bindings_with_other_tags_have_other_names(vhost: VirtualHost, facts: ToldFacts) -> None:
+def test_bindings_with_other_tags_have_other_names(vhost: VhostEditor, facts: ToldFacts) -> None:
     declare(vhost, "q", durable=True)
     for tag in "lsI":
         bind(vhost, "amq.headers", "q", arguments={"a": (tag, 1)})
     assert len(facts.names(Kind.BINDING)) == 3
 
 
-def test_settings_of_a_virtual_host_are_told(vhost: VirtualHost, facts: ToldFacts) -> None:
-    limits = VhostLimits(max_queues=5)
-    vhost.change(limits=limits)
-    vhost.change(metadata={"description": "d"})
+def test_settings_of_a_virtual_host_are_told(facts: ToldFacts) -> None:
+    limits, editor = VhostLimits(max_queues=5), new_editor(facts)
+    editor.vhost("v", limits=limits)
+    vhost = editor.vhost("v", metadata={"description": "d"})
+    editor.vhost("v", metadata={"description": "d"})
     expected = VhostSettings(limits, {"description": "d"})
-    assert facts.known == {(Kind.VHOST, ("v",)): expected}
+    assert (facts.known, facts.told) == ({(Kind.VHOST, ("v",)): expected}, 2)
     assert (vhost.limits, vhost.metadata) == (limits, {"description": "d"})
 
 
 def test_users_and_their_rights_are_told(facts: ToldFacts) -> None:
-    access = Access(facts=facts)
+    editor = new_editor(facts)
 
     def fill() -> None:
-        access.put_user(User("u"))
-        access.put_permission("u", "v", Permission())
-        access.put_topic_permission("u", "v", "x", TopicPermission())
+        editor.vhost("v")
+        editor.put_user(User("u"))
+        editor.put_permission("u", "v", Permission())
+        editor.put_topic_permission("u", "v", "x", TopicPermission())
 
     def clear() -> None:
-        access.clear_permission("u", "v")
-        access.clear_topic_permission("u", "v", "x")
+        editor.clear_permission("u", "v")
+        editor.clear_topic_permission("u", "v", "x")
 
     endings: list[tuple[Callable[[], None], set[Kind]]] = [
-        (clear, {Kind.USER}),
-        (lambda: access.delete_vhost("v"), {Kind.USER}),
-        (lambda: access.delete_user("u"), set()),
+        (clear, {Kind.USER, Kind.VHOST}),
+        (lambda: editor.delete_vhost("v"), {Kind.USER}),
+        (lambda: editor.delete_user("u"), {Kind.VHOST}),
     ]
     for end, left in endings:
         fill()
         assert {kind for kind, _ in facts.known} == {
             Kind.USER,
+            Kind.VHOST,
             Kind.PERMISSION,
             Kind.TOPIC_PERMISSION,
         }
@@ -212,21 +214,22 @@ def test_users_and_their_rights_are_told(facts: ToldFacts) -> None:
 
 
 def test_what_a_virtual_host_has_goes_with_it(facts: ToldFacts) -> None:
-    catalogue = new_catalogue(facts)
+    editor = new_editor(facts)
+    editor.put_user(User("u"))
     for name in ("v", "w"):
-        vhost = catalogue.vhost(name)
-        catalogue.access.put_permission("u", name, Permission())
-        catalogue.access.put_topic_permission("u", name, "x", TopicPermission())
+        vhost = editor.inside(name)
+        editor.put_permission("u", name, Permission())
+        editor.put_topic_permission("u", name, "x", TopicPermission())
         declare(vhost, "q", durable=True)
         declare(vhost, "r")
-        vhost.topology.declare(ExchangeSpec("x", durable=True))
+        vhost.declare_exchange(ExchangeSpec("x", durable=True))
         bind(vhost, "x", "q")
         bind(vhost, "x", "r")
         bind(vhost, "amq.topic", "amq.direct", EXCHANGE)
-        catalogue.kept.put(Kind.POLICY, {"vhost": name, "name": "p"})
-        catalogue.kept.put(Kind.PARAMETER, {"vhost": name, "component": "c", "name": "p"})
-    catalogue.kept.put(Kind.GLOBAL_PARAMETER, {"name": "p"})
-    for name, left in (("w", 10), ("v", 1), ("v", 1)):
-        catalogue.delete_vhost(name)
+        editor.keep(Kind.POLICY, {"vhost": name, "name": "p"})
+        editor.keep(Kind.PARAMETER, {"vhost": name, "component": "c", "name": "p"})
+    editor.keep(Kind.GLOBAL_PARAMETER, {"name": "p"})
+    for name, left in (("w", 11), ("v", 2), ("v", 2)):
+        editor.delete_vhost(name)
         assert len(facts.known) == left
     assert facts.names(Kind.GLOBAL_PARAMETER) == [("p",)]

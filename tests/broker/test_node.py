@@ -33,6 +33,7 @@ from fluffle.storage.disk import Work
 from fluffle.storage.environment import Environment
 from fluffle.storage.errors import StorageError
 from tests.broker.recording.test_restart_model import Sink
+from tests.support.definitions import Editor, VhostEditor
 from tests.support.edge import publish_frames
 from tests.support.peer import peer_of
 
@@ -97,7 +98,7 @@ async def test_a_node_starts_with_definitions(
     assert list(node._services.vhosts) == ["v", "/"]
     assert list(node.catalogue.vhosts["v"].queues) == ["q"]
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["definition_skipped", "not_yet_in_effect"]
+    assert messages == ["not_yet_in_effect", "definition_skipped"]
     await node.stop("shutdown")
 
 
@@ -111,8 +112,9 @@ async def test_the_users_of_the_first_start_are_made_once(
     for deleted, left in (("u", ["file", "guest"]), ("guest", ["file"]), ("file", [])):
         node = Node(config)
         await node.start()
-        node.catalogue.access.delete_user(deleted)
-        node.catalogue.delete_vhost("/")
+        editor = Editor(node.catalogue, node._durability.facts)
+        editor.delete_user(deleted)
+        editor.delete_vhost("/")
         assert sorted(node.catalogue.access.users) == left
         await node.stop("shutdown")
     last = Node(config)
@@ -156,7 +158,8 @@ async def test_a_start_that_fails_forgets_nothing(config: Config, tmp_path: Path
     first = Node(config)
     await first.start()
     vhost = first.catalogue.vhosts["/"]
-    queue = vhost.declare_queue(Declaration("q", durable=True), None)
+    editor = VhostEditor(vhost, Editor(first.catalogue, first._durability.facts))
+    queue = editor.declare_queue(Declaration("q", durable=True))
     queue.enqueue([vhost.origin("", "q")] * 2, [b"1", b"2"], 2, persistent=True)
     seen = queue.get(holder(queue))
     assert seen is not None
@@ -313,7 +316,7 @@ async def test_a_node_whose_last_write_fails_has_not_stopped_in_order(
 ) -> None:
     node = Node(config)
     await node.start()
-    node.catalogue.vhost("v")
+    Editor(node.catalogue, node._durability.facts).vhost("v")
     disk.error = StorageError("the disk is on fire")
     with pytest.raises(NodeFailed, match="on fire"):
         await node.stop("shutdown")
@@ -324,7 +327,8 @@ async def test_a_node_that_believes_what_is_wrong_fails_at_once(config: Config) 
     node = Node(config)
     await node.start()
     vhost = node.catalogue.vhosts["/"]
-    queue = vhost.declare_queue(Declaration("q", durable=True), None)
+    editor = VhostEditor(vhost, Editor(node.catalogue, node._durability.facts))
+    queue = editor.declare_queue(Declaration("q", durable=True))
 
     def pump(_queue: Queue) -> None:
         raise AssertionError("one and one is three")

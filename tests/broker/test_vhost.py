@@ -21,6 +21,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 from tests.broker.queues.make import FakeSink
+from tests.support.definitions import VhostEditor
 
 ANNA, BERT = object(), object()
 """Two connections."""
@@ -42,7 +43,7 @@ def make_vhost() -> VirtualHost:
 
 
 def declare(vhost: VirtualHost, name: str = "q", owner: object = ANNA, **flags: Any) -> Queue:
-    return vhost.declare_queue(Declaration(name=name, **flags), owner)
+    return VhostEditor(vhost).declare_queue(Declaration(name=name, **flags), owner)
 
 
 def consume(
@@ -81,7 +82,7 @@ def test_an_exclusive_queue_is_its_owners() -> None:
         lambda: declare(vhost, owner=BERT, exclusive=True),
         lambda: declare(vhost, owner=BERT),
         lambda: declare(vhost),
-        lambda: vhost.bind(to_queue("amq.direct"), BERT),
+        lambda: VhostEditor(vhost).bind(to_queue("amq.direct"), BERT),
     ):
         with pytest.raises(ResourceLocked, match="cannot obtain exclusive access to locked queue"):
             attempt()
@@ -99,9 +100,9 @@ def test_what_was_owned_goes_with_its_owner() -> None:
     declare(vhost, "a", ANNA, exclusive=True)
     declare(vhost, "b", BERT, exclusive=True)
     declare(vhost, "shared", ANNA)
-    vhost.drop_owned(ANNA)
+    VhostEditor(vhost).drop_owned(ANNA)
     assert list(vhost.queues) == ["b", "shared"]
-    vhost.drop_owned(ANNA)
+    VhostEditor(vhost).drop_owned(ANNA)
     assert list(vhost.queues) == ["b", "shared"]
 
 
@@ -111,10 +112,10 @@ def test_what_was_owned_goes_with_its_owner() -> None:
 def test_a_deleted_queue_takes_along_its_bindings_consumers_and_messages() -> None:
     vhost = make_vhost()
     queue = declare(vhost)
-    vhost.bind(to_queue("amq.direct"), ANNA)
+    VhostEditor(vhost).bind(to_queue("amq.direct"), ANNA)
     sinks = [consume(vhost, queue, tag).sink for tag in ("a", "b")]
     fill(vhost, queue, 3)
-    vhost.delete_queue(queue)
+    VhostEditor(vhost).delete_queue(queue)
     assert [sink.cancelled_tags for sink in sinks if isinstance(sink, ClosingSink)] == [
         ["a"],
         ["b"],
@@ -128,10 +129,10 @@ def test_a_deleted_queue_takes_along_its_bindings_consumers_and_messages() -> No
 def test_a_queue_is_deleted_once_even_if_another_has_its_name() -> None:
     vhost = make_vhost()
     old = declare(vhost)
-    vhost.delete_queue(old)
+    VhostEditor(vhost).delete_queue(old)
     new = declare(vhost)
     fill(vhost, new, 1)
-    vhost.delete_queue(old)
+    VhostEditor(vhost).delete_queue(old)
     assert (vhost.has(old), vhost.has(new)) == (False, True)
     assert new.ready_count == 1
 
@@ -142,7 +143,7 @@ def test_conditions_of_deleting() -> None:
     consumer = consume(vhost, queue)
     with pytest.raises(PreconditionFailed, match="queue 'q' in vhost '/' in use"):
         vhost.check_deletable(queue, unused=True, empty=False)
-    vhost.detach(consumer)
+    VhostEditor(vhost).detach(consumer)
     fill(vhost, queue, 1)
     with pytest.raises(PreconditionFailed, match="queue 'q' in vhost '/' not empty"):
         vhost.check_deletable(queue, unused=True, empty=True)
@@ -155,15 +156,15 @@ def test_an_auto_delete_queue_waits_for_its_first_consumer_and_goes_with_its_las
     vhost = make_vhost()
     queue = declare(vhost, auto_delete=True)
     one, two = consume(vhost, queue, "1"), consume(vhost, queue, "2")
-    vhost.detach(one)
+    VhostEditor(vhost).detach(one)
     assert "q" in vhost.queues
-    vhost.detach(two)
+    VhostEditor(vhost).detach(two)
     assert "q" not in vhost.queues
 
 
 def test_other_queues_stay_without_consumers() -> None:
     vhost = make_vhost()
-    vhost.detach(consume(vhost, declare(vhost)))
+    VhostEditor(vhost).detach(consume(vhost, declare(vhost)))
     assert "q" in vhost.queues
 
 
@@ -176,11 +177,11 @@ def test_an_exclusive_consumer_meets_no_other() -> None:
     shared = consume(vhost, queue)
     with pytest.raises(AccessRefused, match="queue 'q' in vhost '/' in exclusive use"):
         consume(vhost, queue, exclusive=True)
-    vhost.detach(shared)
+    VhostEditor(vhost).detach(shared)
     alone = consume(vhost, queue, exclusive=True)
     with pytest.raises(AccessRefused):
         consume(vhost, queue)
-    vhost.detach(alone)
+    VhostEditor(vhost).detach(alone)
     consume(vhost, queue)
 
 
@@ -190,20 +191,20 @@ def test_an_exclusive_consumer_meets_no_other() -> None:
 def test_of_two_ends_that_are_missing_the_source_is_named() -> None:
     vhost = make_vhost()
     with pytest.raises(NotFound, match="no exchange 'none'"):
-        vhost.bind(to_queue("none"), ANNA)
+        VhostEditor(vhost).bind(to_queue("none"), ANNA)
     with pytest.raises(NotFound, match="no queue 'q'"):
-        vhost.bind(to_queue("amq.direct"), ANNA)
+        VhostEditor(vhost).bind(to_queue("amq.direct"), ANNA)
     with pytest.raises(AccessRefused, match="default exchange"):
-        vhost.bind(to_queue(""), ANNA)
+        VhostEditor(vhost).bind(to_queue(""), ANNA)
 
 
 def test_what_does_not_exist_is_unbound_without_complaint() -> None:
     vhost = make_vhost()
-    vhost.unbind(to_queue("none", "nobody"), ANNA)
+    VhostEditor(vhost).unbind(to_queue("none", "nobody"), ANNA)
     declare(vhost)
-    vhost.unbind(to_queue("amq.direct"), ANNA)
-    vhost.bind(to_queue("amq.direct"), ANNA)
-    vhost.unbind(to_queue("amq.direct"), ANNA)
+    VhostEditor(vhost).unbind(to_queue("amq.direct"), ANNA)
+    VhostEditor(vhost).bind(to_queue("amq.direct"), ANNA)
+    VhostEditor(vhost).unbind(to_queue("amq.direct"), ANNA)
     assert vhost.route("amq.direct", ["k"], None) == ()
 
 
@@ -214,29 +215,31 @@ def test_a_route_names_each_queue_once() -> None:
     vhost = make_vhost()
     queue = declare(vhost)
     for key in ("k", "l"):
-        vhost.bind(to_queue("amq.direct", key=key), ANNA)
+        VhostEditor(vhost).bind(to_queue("amq.direct", key=key), ANNA)
     assert vhost.route("amq.direct", ["k", "l"], None) == (queue,)
     assert vhost.route("", ["q", "none", "q"], None) == (queue,)
 
 
 CHANGES: dict[str, Callable[[VirtualHost], object]] = {
     "a new queue": lambda vhost: declare(vhost, "new"),
-    "a queue less": lambda vhost: vhost.delete_queue(vhost.queues["q"]),
-    "a new binding": lambda vhost: vhost.bind(to_queue("amq.direct", key="new"), ANNA),
-    "a binding less": lambda vhost: vhost.unbind(to_queue("amq.direct"), ANNA),
-    "an exchange less": lambda vhost: vhost.topology.delete("x", if_unused=False),
-    "an auto-delete queue less": lambda vhost: vhost.detach(
+    "a queue less": lambda vhost: VhostEditor(vhost).delete_queue(vhost.queues["q"]),
+    "a new binding": lambda vhost: VhostEditor(vhost).bind(to_queue("amq.direct", key="new"), ANNA),
+    "a binding less": lambda vhost: VhostEditor(vhost).unbind(to_queue("amq.direct"), ANNA),
+    "an exchange less": lambda vhost: VhostEditor(vhost).delete_exchange("x"),
+    "an auto-delete queue less": lambda vhost: VhostEditor(vhost).detach(
         consume(vhost, declare(vhost, "brief", auto_delete=True))
     ),
-    "an owner less": lambda vhost: vhost.drop_owned(ANNA),
+    "an owner less": lambda vhost: VhostEditor(vhost).drop_owned(ANNA),
 }
 NO_CHANGES: dict[str, Callable[[VirtualHost], object]] = {
     "the same queue": declare,
-    "the same binding": lambda vhost: vhost.bind(to_queue("amq.direct"), ANNA),
-    "no such binding": lambda vhost: vhost.unbind(to_queue("amq.direct", key="none"), ANNA),
+    "the same binding": lambda vhost: VhostEditor(vhost).bind(to_queue("amq.direct"), ANNA),
+    "no such binding": lambda vhost: VhostEditor(vhost).unbind(
+        to_queue("amq.direct", key="none"), ANNA
+    ),
     "messages": lambda vhost: fill(vhost, vhost.queues["q"], 1),
-    "a consumer": lambda vhost: vhost.detach(consume(vhost, vhost.queues["q"])),
-    "another's end": lambda vhost: vhost.drop_owned(BERT),
+    "a consumer": lambda vhost: VhostEditor(vhost).detach(consume(vhost, vhost.queues["q"])),
+    "another's end": lambda vhost: VhostEditor(vhost).drop_owned(BERT),
 }
 
 
@@ -249,8 +252,8 @@ def with_topology() -> VirtualHost:
     vhost = make_vhost()
     declare(vhost)
     declare(vhost, "own", exclusive=True)
-    vhost.topology.declare(ExchangeSpec(name="x", type="fanout"))
-    vhost.bind(to_queue("amq.direct"), ANNA)
+    VhostEditor(vhost).declare_exchange(ExchangeSpec(name="x", type="fanout"))
+    VhostEditor(vhost).bind(to_queue("amq.direct"), ANNA)
     return vhost
 
 
@@ -265,7 +268,7 @@ def test_what_may_alter_a_route_raises_the_epoch(change: str) -> None:
 def test_queues_without_bindings_leave_the_routes_of_bindings_alone() -> None:
     vhost = with_topology()
     queues, topology = epochs(vhost)
-    vhost.delete_queue(declare(vhost, "another", exclusive=True))
+    VhostEditor(vhost).delete_queue(declare(vhost, "another", exclusive=True))
     assert epochs(vhost) == (queues + 2, topology)
 
 

@@ -54,8 +54,7 @@ def heard_from_fluffle(change: Callable[[Edge], None], question: Method | None) 
 
 
 def delete_vhost(edge: Edge) -> None:
-    edge.services.vhosts.pop("/")
-    edge.access.delete_vhost("/")
+    edge.editor.delete_vhost("/")
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from fluffle.broker.access.passwords import SHA256, SHA512, hashed
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.exporting import export_all
-from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import CATEGORIES, read_file
-from tests.broker.definitions.test_importing import empty
+from tests.broker.definitions.test_importing import empty, import_all
 from tests.compat.estate import PASSWORD, VHOST
 from tests.compat.oracle import RabbitMQ
 from tests.support.client import Client
 from tests.support.daemon import Daemon
+from tests.support.definitions import Editor
 
 pytestmark = pytest.mark.compat
 
@@ -61,7 +61,7 @@ def test_rabbitmqs_definitions_come_out_as_they_went_in(rabbitmq: RabbitMQ) -> N
     )
     file = rabbitmq.export_definitions()
     catalogue = empty()
-    assert import_definitions(read_file(file), catalogue) == []
+    assert import_all(read_file(file), catalogue) == []
     theirs = comparable(json.loads(file.read_text()))
     ours = comparable(json.loads(json.dumps(export_all(catalogue, "4.3.5"))))
     for name in CATEGORIES:
@@ -72,9 +72,10 @@ def test_rabbitmqs_definitions_come_out_as_they_went_in(rabbitmq: RabbitMQ) -> N
 def test_fluffles_users_log_in_to_rabbitmq(rabbitmq: RabbitMQ, algorithm: str) -> None:
     catalogue = empty()
     name = f"made here, {algorithm}"
-    catalogue.access.put_user(User(name, hashed("pässword".encode(), algorithm), ("management",)))
-    catalogue.access.put_permission(name, "/", EVERYTHING)
-    catalogue.vhost("/")
+    editor = Editor(catalogue)
+    editor.vhost("/")
+    editor.put_user(User(name, hashed("pässword".encode(), algorithm), ("management",)))
+    editor.put_permission(name, "/", EVERYTHING)
     rabbitmq.import_definitions(export_all(catalogue, "4.0.5"))
     with Client("127.0.0.1", rabbitmq.port) as client:
         client.open(user=name, password="pässword")

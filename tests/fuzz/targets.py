@@ -18,10 +18,11 @@ from fluffle.broker.access.permissions import Permission
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import DefinitionsError, read
-from fluffle.broker.facts import Kind
+from fluffle.broker.facts import FORGOTTEN, Kind
 from fluffle.broker.journals.encoding import decode as decode_messages
 from fluffle.broker.journals.encoding import encode as encode_messages
 from fluffle.broker.message import Origin
+from fluffle.broker.metadata.changing import LocalMetadata
 from fluffle.broker.queues.replicated.encoding import decode as decode_entry
 from fluffle.broker.queues.replicated.encoding import encode as encode_entry
 from fluffle.broker.queues.replicated.encoding import read_messages
@@ -167,8 +168,10 @@ def definitions(data: bytes) -> None:
         content = read(data.decode(errors="surrogateescape"))
     except DefinitionsError:
         return
+    metadata = LocalMetadata(catalogue.apply, FORGOTTEN)
+    skipped: list[str] = []
     try:
-        skipped = import_definitions(content, catalogue)
+        import_definitions(content, catalogue, metadata, skipped.extend)
     except DefinitionsError:
         return
     assert all(skipped)

@@ -16,8 +16,10 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chores
 from fluffle.broker.config import Config, Limits
+from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability import Durability
 from fluffle.broker.facts import Facts
+from fluffle.broker.metadata.changing import LocalMetadata
 from fluffle.broker.node import server_properties
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.consequences import Consequences
@@ -50,6 +52,7 @@ from fluffle.protocol.spec import (
 )
 from fluffle.protocol.wire import to_table
 from fluffle.storage.store import Store
+from tests.support.definitions import Editor
 from tests.support.fakes import FakeTransport, Scheduler
 from tests.support.store import open_store
 
@@ -87,22 +90,29 @@ class Edge:
         self.vhost = VirtualHost(
             "/",
             touch=self.turn.touch_queue,
+            on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             journals=durability.journals,
-            facts=durability.facts,
         )
         self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
         self.access = Access()
+        touch = self.turn.touch_queue
+        self.catalogue = Catalogue(
+            self.access, {"/": self.vhost}, lambda name: VirtualHost(name, touch=touch)
+        )
+        self.editor = Editor(self.catalogue)
+        """Changes what nobody remembers."""
         for name, password in {"guest": b"guest", "alice": b"wonder"}.items():
-            self.access.grant_everything(name, password, ["/"])
+            self.editor.grant_everything(name, password, ["/"])
         names = count(1)
         chores = Chores(self.scheduler.call_soon, self.turn, durability.commits, raise_it)
         self.services = Services(
             limits=limits or Limits(),
             server_properties=server_properties(Config(node_name="fluffle@test")),
             access=self.access,
-            vhosts={"/": self.vhost},
+            vhosts=self.catalogue.vhosts,
+            metadata=LocalMetadata(self.catalogue.apply, self.facts),
             turn=self.turn,
             commits=durability.commits,
             chores=chores,
@@ -111,7 +121,6 @@ class Edge:
             random_name=lambda: f"{next(names):022}",
             call_soon=self.scheduler.call_soon,
             call_later=self.scheduler.call_later,
-            on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             connections=Connections(),
             consequences=Consequences(chores),
             on_fatal=raise_it,

@@ -12,6 +12,7 @@ from fluffle.broker.access.permissions import Permission, Right, TopicPermission
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.errors import AccessRefused
+from tests.support.definitions import editor_of
 
 NAMES = st.sampled_from(["", "a", "ab", "b", "amq.default"])
 PATTERNS = st.sampled_from(["", ".*", "^a", "b$", "("])
@@ -23,7 +24,7 @@ def rights_with(permission: Permission | None) -> tuple[Access, Rights]:
     user = User("u")
     access.put_user(user)
     if permission is not None:
-        access.put_permission("u", "v", permission)
+        access.permissions["u", "v"] = permission
     return access, Rights(access, user, "v")
 
 
@@ -66,12 +67,13 @@ def test_what_is_remembered_is_what_is_so(
     steps: list[tuple[Permission | None, list[tuple[Right, str]]]],
 ) -> None:
     access, rights = rights_with(None)
+    editor = editor_of(access=access)
     access.listen("u", rights.forget)
     for permission, questions in steps:
         if permission is None:
-            access.clear_permission("u", "v")
+            editor.clear_permission("u", "v")
         else:
-            access.put_permission("u", "v", permission)
+            editor.put_permission("u", "v", permission)
         for right, name in questions:
             expected = permission is not None and permission.allows(right, name)
             assert rights.may(right, name) == expected
@@ -90,7 +92,8 @@ def test_topics() -> None:
     access, rights = rights_with(Permission())
     assert not rights.guards_topics("x")
     rights.check_topic("write", "x", "anything")
-    access.put_topic_permission("u", "v", "x", TopicPermission("^{username}[.]", "{vhost}$"))
+    topics = TopicPermission("^{username}[.]", "{vhost}$")
+    editor_of(access=access).put_topic_permission("u", "v", "x", topics)
     assert rights.guards_topics("x")
     rights.check_topic("write", "x", "u.key")
     rights.check_topic("read", "x", "key.v")

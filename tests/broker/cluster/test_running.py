@@ -69,7 +69,8 @@ class Alone:
         self.turn = Turn(self.callbacks.append)
         self.store = stores.open_store(MemoryDisk(), self._make_writer)
         self.commits = Commits(self.store, self.turn)
-        self.journal = LocalJournals(self.store.log, self.commits, {}).create()
+        journals = LocalJournals(self.store.log, self.commits, {})
+        self.journal = journals.create(journals.new_groups())
         self.told = Told()
         self.fatal: list[Exception] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -430,7 +431,8 @@ async def test_local_journals_and_raft_share_commits_under_load(
 ) -> None:
     async with three(tmp_path) as nodes:
         leader = await nodes.leader()
-        journal = LocalJournals(leader.store.log, leader.commits, {}).create()
+        journals = LocalJournals(leader.store.log, leader.commits, {})
+        journal = journals.create(journals.new_groups())
         written.clear()
         for number in range(20):
             journal.enqueued([ORIGIN], [b"m" * 50], 50, number + 1, apart=False)

@@ -12,10 +12,8 @@ from fluffle.broker.config import Config
 from fluffle.broker.control.dispatch import Dispatcher, answer_line
 from fluffle.broker.control.parts import Later, Parts, Row
 from fluffle.broker.control.verbs import VERBS
-from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.turn import raise_it
-from fluffle.broker.vhost import VirtualHost
 from tests.support.edge import Edge
 from tests.support.work import calls_of
 
@@ -27,15 +25,10 @@ class Desk:
         self.edge = edge or Edge()
         self.clock = ManualClock(now_ms=5_000)
         services = self.edge.services
-        touch = self.edge.turn.touch_queue
         self.parts = Parts(
             config=Config(node_name="a", data_dir=data_dir),
-            catalogue=Catalogue(
-                services.access,
-                services.vhosts,
-                make_vhost=lambda name: VirtualHost(name, touch=touch),
-                facts=self.edge.facts,
-            ),
+            catalogue=self.edge.catalogue,
+            metadata=services.metadata,
             connections=services.connections,
             chores=services.chores,
             commits=services.commits,

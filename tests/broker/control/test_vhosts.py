@@ -12,6 +12,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.storage.disk import Disk
 from tests.broker.control.desk import Desk
 from tests.storage.support import ManualWriter
+from tests.support.definitions import Editor, VhostEditor
 from tests.support.edge import Edge
 from tests.support.store import open_store
 
@@ -52,11 +53,12 @@ class Filled:
         store = open_store(make_writer=self._make_writer)
         self.desk = Desk(edge=Edge(store=store))
         vhost = self.desk.edge.vhost
+        editor = VhostEditor(vhost, Editor(self.desk.edge.catalogue, self.desk.edge.facts))
         for number in range(count):
             name = str(number)
-            vhost.topology.declare(ExchangeSpec(name, durable=True))
-            queue = vhost.declare_queue(Declaration(name, durable=True), None)
-            vhost.bind(Binding(name, name, DestinationKind.QUEUE, ""), None)
+            editor.declare_exchange(ExchangeSpec(name, durable=True))
+            queue = editor.declare_queue(Declaration(name, durable=True))
+            editor.bind(Binding(name, name, DestinationKind.QUEUE, ""))
             queue.enqueue([vhost.origin("", name)], [b"m"], 1, persistent=True)
         self.settle()
 

@@ -12,7 +12,6 @@ from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.exporting import export_all, export_vhost
-from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import read
 from fluffle.broker.definitions.values import plain, table_of
 from fluffle.broker.facts import Kind
@@ -20,7 +19,8 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.protocol.wire import to_table
-from tests.broker.definitions.test_importing import HASH, empty
+from tests.broker.definitions.test_importing import HASH, empty, import_all
+from tests.support.definitions import Editor
 
 VERSION = "4.3.5"
 ARGUMENTS = st.recursive(
@@ -37,32 +37,31 @@ ARGUMENTS = st.recursive(
 def filled() -> Catalogue:
     """Something of everything."""
     catalogue = empty()
-    access, vhost = catalogue.access, catalogue.vhost("v")
-    catalogue.vhost("w").change(metadata={"description": "d", "tags": ["t"]})
-    access.put_user(User("u", PasswordHash(HASH), ("monitoring",), UserLimits(1, 2)))
-    access.put_user(User("certificate"))
-    access.put_permission("u", "v", Permission("a", "b", ""))
-    access.put_topic_permission("u", "v", "x", TopicPermission("c", ""))
-    vhost.change(limits=VhostLimits(max_queues=9))
-    topology = vhost.topology
-    topology.declare(ExchangeSpec("x", "topic", durable=True))
-    topology.declare(ExchangeSpec("i", "fanout", internal=True))
+    editor = Editor(catalogue)
+    inside = editor.inside("v")
+    editor.vhost("v", limits=VhostLimits(max_queues=9))
+    editor.vhost("w", metadata={"description": "d", "tags": ["t"]})
+    editor.put_user(User("u", PasswordHash(HASH), ("monitoring",), UserLimits(1, 2)))
+    editor.put_user(User("certificate"))
+    editor.put_permission("u", "v", Permission("a", "b", ""))
+    editor.put_topic_permission("u", "v", "x", TopicPermission("c", ""))
+    inside.declare_exchange(ExchangeSpec("x", "topic", durable=True))
+    inside.declare_exchange(ExchangeSpec("i", "fanout", internal=True))
     arguments = to_table({"x-max-length": 5, "x-unknown": [1, "b", {"c": 1.5}]})
-    vhost.declare_queue(Declaration("q", durable=True, arguments=arguments), None)
-    vhost.declare_queue(Declaration("own", exclusive=True), object())
+    inside.declare_queue(Declaration("q", durable=True, arguments=arguments))
+    inside.declare_queue(Declaration("own", exclusive=True), object())
     for destination, kind in (("q", DestinationKind.QUEUE), ("i", DestinationKind.EXCHANGE)):
-        vhost.bind(Binding("x", destination, kind, "key", to_table({"n": 1})), None)
-        vhost.bind(Binding("amq.direct", destination, kind, "key"), None)
-    policy = {"vhost": "v", "name": "p", "pattern": "", "definition": {}}
-    catalogue.kept.put(Kind.POLICY, policy)
+        inside.bind(Binding("x", destination, kind, "key", to_table({"n": 1})))
+        inside.bind(Binding("amq.direct", destination, kind, "key"))
+    editor.keep(Kind.POLICY, {"vhost": "v", "name": "p", "pattern": "", "definition": {}})
     return catalogue
 
 
 def again(exported: dict[str, Any], vhost: str = "/") -> Catalogue:
     catalogue = empty()
-    catalogue.vhost(vhost)
+    Editor(catalogue).vhost(vhost)
     definitions = read(json.dumps(exported), vhost=vhost)
-    assert import_definitions(definitions, catalogue) == []
+    assert import_all(definitions, catalogue) == []
     return catalogue
 
 
@@ -119,8 +118,8 @@ def test_one_virtual_host_becomes_another() -> None:
 
 def test_a_virtual_host_that_is_deleted_leaves_nothing() -> None:
     catalogue = filled()
-    catalogue.delete_vhost("v")
-    catalogue.delete_vhost("never there")
+    Editor(catalogue).delete_vhost("v")
+    Editor(catalogue).delete_vhost("never there")
     exported = export_all(catalogue, VERSION)
     assert [vhost["name"] for vhost in exported["vhosts"]] == ["w"]
     assert '"vhost": "v"' not in json.dumps(exported)

@@ -8,6 +8,7 @@ import pytest
 from fluffle.broker.access.passwords import matches
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.config import Config
+from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.first_start import (
     first_start,
     ignored_after_first_start,
@@ -16,12 +17,25 @@ from fluffle.broker.definitions.first_start import (
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.recording.image import FirstStart
 from tests.broker.definitions.test_importing import HASH, empty
+from tests.support.definitions import Editor
+
+
+def loaded(catalogue: Catalogue, config: Config) -> list[str]:
+    """What was skipped."""
+    finished: list[list[str]] = []
+    load_definitions(catalogue, config, Editor(catalogue).metadata, finished.append)
+    (skipped,) = finished
+    return skipped
+
+
+def start_first(catalogue: Catalogue, config: Config) -> None:
+    Editor(catalogue).have(lambda: first_start(catalogue, config))
 
 
 def test_without_definitions_there_is_guest() -> None:
     catalogue = empty()
-    assert load_definitions(catalogue, Config()) == []
-    first_start(catalogue, Config())
+    assert loaded(catalogue, Config()) == []
+    start_first(catalogue, Config())
     assert list(catalogue.vhosts) == ["/"]
     guest = catalogue.access.users["guest"]
     assert guest.password is not None
@@ -39,9 +53,9 @@ def test_definitions_come_first_and_are_not_changed(tmp_path: Path) -> None:
     file.write_text(json.dumps(definitions))
     catalogue = empty()
     config = Config(users={"u": "other", "w": "p"}, vhosts=("x",), definitions=file)
-    (skipped,) = load_definitions(catalogue, config)
+    (skipped,) = loaded(catalogue, config)
     assert "amq.q" in skipped
-    first_start(catalogue, config)
+    start_first(catalogue, config)
     user = catalogue.access.users["u"]
     assert user.password is not None
     assert matches(user.password, b"secret")
@@ -50,7 +64,7 @@ def test_definitions_come_first_and_are_not_changed(tmp_path: Path) -> None:
 
 def test_without_the_file_there_is_no_start(tmp_path: Path) -> None:
     with pytest.raises(DefinitionsError, match="cannot read definitions"):
-        load_definitions(empty(), Config(definitions=tmp_path / "nothing"))
+        loaded(empty(), Config(definitions=tmp_path / "nothing"))
 
 
 def test_who_comes_after_the_first_start_is_told_how_to_be_made() -> None:
@@ -62,7 +76,7 @@ def test_who_comes_after_the_first_start_is_told_how_to_be_made() -> None:
         "fluffle vhosts add orders; fluffle users add 'al ice'; "
         "fluffle permissions set 'al ice' '.*' '.*' '.*'"
     )
-    first_start(catalogue, config)
+    start_first(catalogue, config)
     assert ignored_after_first_start(catalogue, config, nothing) is None
 
 

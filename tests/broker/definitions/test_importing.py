@@ -12,9 +12,10 @@ from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
-from fluffle.broker.definitions.reading import DefinitionsError, read
+from fluffle.broker.definitions.reading import Definitions, DefinitionsError, read
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhost import VirtualHost
+from tests.support.definitions import Editor
 
 HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
 """Of `secret`, made by RabbitMQ 4.0.5."""
@@ -27,15 +28,23 @@ def empty() -> Catalogue:
 def imported(catalogue: Catalogue | None = None, **content: list[dict[str, Any]]) -> Catalogue:
     """A catalogue with a virtual host `v`, and these definitions, all of which are taken."""
     catalogue = catalogue or empty()
-    catalogue.vhost("v")
-    assert import_definitions(read(json.dumps(cluster(content))), catalogue) == []
+    Editor(catalogue).vhost("v")
+    assert import_all(read(json.dumps(cluster(content))), catalogue) == []
     return catalogue
 
 
 def skipped(**content: list[dict[str, Any]]) -> list[str]:
     catalogue = empty()
-    catalogue.vhost("v")
-    return import_definitions(read(json.dumps(cluster(content))), catalogue)
+    Editor(catalogue).vhost("v")
+    return import_all(read(json.dumps(cluster(content))), catalogue)
+
+
+def import_all(definitions: Definitions, catalogue: Catalogue) -> list[str]:
+    """What was skipped."""
+    finished: list[list[str]] = []
+    import_definitions(definitions, catalogue, Editor(catalogue).metadata, finished.append)
+    (skipped,) = finished
+    return skipped
 
 
 def cluster(content: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -129,13 +138,13 @@ def test_exchanges_queues_and_bindings() -> None:
             binding("x", "i", destination_type="exchange"),
         ],
     ).vhosts["v"]
-    spec = vhost.topology.require("x")
+    spec = vhost.topology.require("x").spec
     assert (spec.type, spec.durable, spec.arguments) == (
         "topic",
         True,
         {"alternate-exchange": ("S", b"y")},
     )
-    assert vhost.topology.require("i").internal
+    assert vhost.topology.require("i").spec.internal
     assert vhost.queues["q"].spec.max_length == 5
     assert vhost.queues["q"].spec.arguments["x-f"] == ("d", 1.5)
     assert not vhost.queues["r"].spec.durable
@@ -154,7 +163,7 @@ def test_an_import_adds_and_changes_no_queue_or_exchange() -> None:
     imported(catalogue, exchanges=[exchange("x", type="fanout")])
     vhost = catalogue.vhosts["v"]
     assert vhost.queues["q"].spec.max_length == 5
-    assert vhost.topology.require("x").type == "direct"
+    assert vhost.topology.require("x").spec.type == "direct"
     assert list(vhost.queues) == ["q", "r"]
 
 
@@ -225,5 +234,5 @@ def test_a_queue_type_that_is_not_there_is_skipped_and_not_another() -> None:
 def test_what_ends_an_import(content: dict[str, list[dict[str, Any]]], text: str) -> None:
     catalogue = imported(users=[{"name": "u"}])
     with pytest.raises(DefinitionsError) as refused:
-        import_definitions(read(json.dumps(cluster(content))), catalogue)
+        import_all(read(json.dumps(cluster(content))), catalogue)
     assert text in str(refused.value)

@@ -48,7 +48,7 @@ class Node:
         store = Store(disk, InstantWriter, on_fatal=raise_it, tuning=tuning)
         self.commits = Commits(store, Turn(lambda _act: None))
         journals = LocalJournals(store.log, self.commits, {})
-        journal = journals.reopen(groups) if groups else journals.create()
+        journal = journals.reopen(groups) if groups else journals.create(journals.new_groups())
         self.groups = journal.groups
         self.crashes = 0
         self.queue = Queue(

@@ -84,7 +84,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.commits = Commits(self.store, self.turn)
         seen = read_seen(self.store.catalog.items(SEEN))
         journals = LocalJournals(self.store.log, self.commits, seen)
-        journal = journals.reopen(self.groups) if self.groups else journals.create()
+        journal = (
+            journals.reopen(self.groups) if self.groups else journals.create(journals.new_groups())
+        )
         self.groups = journal.groups
         self.spill = journals.spill
         self.queue = Queue(

@@ -9,7 +9,7 @@ from fluffle.broker.access.permissions import Permission
 from fluffle.broker.access.users import User
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.journal import DurableQueue
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.recording.encoding import encode, encode_key
 from fluffle.broker.recording.image import FirstStart, Image
 from fluffle.broker.recording.loading import read_image
@@ -32,7 +32,7 @@ def vhost(name: str) -> Fact:
 
 
 def queue(name: str) -> Fact:
-    return Kind.QUEUE, ("v", name), DurableQueue(QueueSpec(name, durable=True), (1, 2))
+    return Kind.QUEUE, ("v", name), QueueDefinition(QueueSpec(name, durable=True), (1, 2))
 
 
 def exchange(name: str) -> Fact:

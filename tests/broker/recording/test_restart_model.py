@@ -27,6 +27,7 @@ from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue, restored
+from fluffle.broker.definitions.deciding import unfinished
 from fluffle.broker.durability import Durability
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
@@ -44,6 +45,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
+from tests.support.definitions import Editor
 from tests.support.store import open_store
 
 OWNER = object()
@@ -142,13 +144,14 @@ class RestartMachine(RuleBasedStateMachine):
         self.durability = durability = Durability(self.store, Turn(lambda _act: None))
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
-            facts, journals = durability.facts, durability.journals
-            return VirtualHost(
-                name, touch=lambda _: None, journals=journals, facts=facts, image=image
-            )
+            journals = durability.journals
+            return VirtualHost(name, touch=lambda _: None, journals=journals, image=image)
 
-        access = Access(facts=durability.facts, tables=durability.image.tables)
-        self.catalogue = restored(durability.image, durability.facts, access, make_vhost)
+        access = Access(tables=durability.image.tables)
+        self.catalogue = restored(durability.image, access, make_vhost)
+        self.editor = Editor(self.catalogue, durability.facts)
+        for decide in unfinished(self.catalogue):
+            self.editor.have(decide)
         durability.forget()
 
     def writer_on(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
@@ -211,47 +214,47 @@ class DefinitionsMachine(RestartMachine):
 
     @rule(user=st.builds(User, USERS, PASSWORDS, st.just(("t",)), st.builds(UserLimits, LIMITS)))
     def put_user(self, user: User) -> None:
-        self.catalogue.access.put_user(user)
+        self.editor.put_user(user)
 
     @rule(name=USERS)
     def delete_user(self, name: str) -> None:
-        self.catalogue.access.delete_user(name)
+        self.editor.delete_user(name)
 
     @rule(user=USERS, vhost=VHOSTS, given=st.booleans())
     def permission(self, user: str, vhost: str, *, given: bool) -> None:
-        access = self.catalogue.access
+        editor = self.editor
         if given:
-            access.put_permission(user, vhost, Permission(".*", user, ""))
+            editor.put_permission(user, vhost, Permission(".*", user, ""))
         else:
-            access.clear_permission(user, vhost)
+            editor.clear_permission(user, vhost)
 
     @rule(user=USERS, vhost=VHOSTS, exchange=NAMES, given=st.booleans())
     def topic_permission(self, user: str, vhost: str, exchange: str, *, given: bool) -> None:
-        access = self.catalogue.access
+        editor = self.editor
         if given:
-            access.put_topic_permission(user, vhost, exchange, TopicPermission("^{username}", ""))
+            editor.put_topic_permission(user, vhost, exchange, TopicPermission("^{username}", ""))
         else:
-            access.clear_topic_permission(user, vhost, exchange)
+            editor.clear_topic_permission(user, vhost, exchange)
 
     @rule(vhost=VHOSTS)
     def make(self, vhost: str) -> None:
-        self.catalogue.vhost(vhost)
+        self.editor.vhost(vhost)
 
     @rule(vhost=VHOSTS)
     def unmake(self, vhost: str) -> None:
-        self.catalogue.delete_vhost(vhost)
+        self.editor.delete_vhost(vhost)
 
     @rule(vhost=VHOSTS, limit=LIMITS, metadata=st.none() | st.just({"tags": ["é"]}))
     def configure(
         self, vhost: str, limit: int | None, metadata: Mapping[str, object] | None
     ) -> None:
         limits = None if limit is None else VhostLimits(max_connections=limit)
-        self.catalogue.vhost(vhost).change(limits=limits, metadata=metadata)
+        self.editor.vhost(vhost, limits=limits, metadata=metadata)
 
     @rule(kind=st.sampled_from(sorted(ENTRIES)), vhost=VHOSTS)
     def keep(self, kind: Kind, vhost: str) -> None:
         where = {} if kind is Kind.GLOBAL_PARAMETER else {"vhost": vhost}
-        self.catalogue.kept.put(kind, where | ENTRIES[kind])
+        self.editor.keep(kind, where | ENTRIES[kind])
 
 
 class TopologyMachine(RestartMachine):
@@ -270,44 +273,46 @@ class TopologyMachine(RestartMachine):
         ),
     )
     def declare_exchange(self, vhost: str, spec: ExchangeSpec) -> None:
-        self.change(lambda: self.catalogue.vhost(vhost).topology.declare(spec))
+        self.change(lambda: self.editor.inside(vhost).declare_exchange(spec))
 
     @rule(vhost=VHOSTS, name=SOURCES)
     def delete_exchange(self, vhost: str, name: str) -> None:
-        self.change(lambda: self.catalogue.vhost(vhost).topology.delete(name))
+        self.change(lambda: self.editor.inside(vhost).delete_exchange(name))
 
     @rule(
         vhost=VHOSTS,
         declared=st.builds(Declaration, NAMES, OFTEN, SELDOM, SELDOM, ARGUMENTS),
     )
     def declare_queue(self, vhost: str, declared: Declaration) -> None:
-        self.change(lambda: self.catalogue.vhost(vhost).declare_queue(declared, OWNER))
+        self.change(lambda: self.editor.inside(vhost).declare_queue(declared, OWNER))
 
     @rule(vhost=VHOSTS, name=NAMES, how=st.sampled_from(["delete", "cancel", "publish", "owner"]))
     def touch_queue(self, vhost: str, name: str, how: str) -> None:
-        host = self.catalogue.vhost(vhost)
+        editor = self.editor.inside(vhost)
+        host = editor.vhost
         queue = host.queues.get(name)
         if how == "owner":
-            host.drop_owned(OWNER)
+            editor.drop_owned(OWNER)
         elif queue is None:
             return
         elif how == "delete":
-            host.delete_queue(queue)
+            editor.delete_queue(queue)
         elif how == "publish":
             queue.enqueue([host.origin("", name)] * 3, [b"m"] * 3, 3, persistent=True)
         else:
             consumer = Consumer("c", queue, Sink(), shared=SharedCredit(), no_ack=False)
             host.attach(consumer)
-            host.detach(consumer)
+            editor.detach(consumer)
 
     @rule(vhost=VHOSTS, binding=BINDINGS)
     def bind(self, vhost: str, binding: Binding) -> None:
-        self.change(lambda: self.catalogue.vhost(vhost).bind(binding, OWNER))
+        self.change(lambda: self.editor.inside(vhost).bind(binding, OWNER))
 
     @rule(vhost=VHOSTS, at=st.integers(0, 7))
     def unbind(self, vhost: str, at: int) -> None:
         """One of those there are, with its arguments in another order."""
-        host = self.catalogue.vhost(vhost)
+        editor = self.editor.inside(vhost)
+        host = editor.vhost
         bound = [
             binding
             for spec in host.topology.exchanges()
@@ -316,17 +321,17 @@ class TopologyMachine(RestartMachine):
         if bound:
             binding = bound[at % len(bound)]
             reversed_ = dict(reversed(binding.arguments.items()))
-            host.unbind(replace(binding, arguments=reversed_), OWNER)
+            editor.unbind(replace(binding, arguments=reversed_), OWNER)
 
     @rule(vhost=VHOSTS, ends=SELDOM)
     def make(self, vhost: str, *, ends: bool) -> None:
         """A virtual host in which there is something to bind."""
         if ends:
-            self.catalogue.delete_vhost(vhost)
-        host = self.catalogue.vhost(vhost)
+            self.editor.delete_vhost(vhost)
+        editor = self.editor.inside(vhost)
         for name in ("a", "\N{RABBIT}\udcff"):
-            self.change(partial(host.topology.declare, ExchangeSpec(name, durable=True)))
-            self.change(partial(host.declare_queue, Declaration(name, durable=True), OWNER))
+            self.change(partial(editor.declare_exchange, ExchangeSpec(name, durable=True)))
+            self.change(partial(editor.declare_queue, Declaration(name, durable=True), OWNER))
 
 
 def new_in_memory() -> Callable[[], Disk]:

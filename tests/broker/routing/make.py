@@ -1,6 +1,11 @@
-"""Short ways to write bindings and topologies in tests of routing."""
+"""Short ways to write bindings and topologies in tests of routing, and to change them."""
 
+from dataclasses import dataclass, field
+
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.deciding import Going
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
@@ -27,10 +32,66 @@ def topology(*parts: ExchangeSpec | Binding) -> Topology:
     made = Topology("/")
     for part in parts:
         if isinstance(part, Binding):
-            assert made.bind(part)
+            assert bind(made, part)
         else:
-            assert made.declare(part)
+            assert declare(made, part)
     return made
+
+
+@dataclass
+class Removed:
+    """What went with a change, in the order it went."""
+
+    bindings: list[Binding] = field(default_factory=list)
+    exchanges: list[ExchangeSpec] = field(default_factory=list)
+
+
+def apply(topology: Topology, change: Change) -> Removed:
+    removed = Removed()
+    for fact in change.removes:
+        if isinstance(fact.value, Binding):
+            topology.remove_binding(fact.value)
+            removed.bindings.append(fact.value)
+        else:
+            assert isinstance(fact.value, ExchangeSpec)
+            topology.remove_exchange(fact.value.name)
+            removed.exchanges.append(fact.value)
+    for fact in change.puts:
+        if isinstance(fact.value, Binding):
+            topology.put_binding(fact.value)
+        else:
+            assert isinstance(fact.value, ExchangeSpec)
+            topology.put_exchange(fact.value)
+    return removed
+
+
+def declare(topology: Topology, spec: ExchangeSpec) -> bool:
+    """Whether it was made."""
+    change = deciding.declare_exchange(topology, spec)
+    apply(topology, change)
+    return not change.changes_nothing
+
+
+def delete(topology: Topology, name: str, *, if_unused: bool = False) -> Removed:
+    return apply(topology, deciding.delete_exchange(topology, name, if_unused=if_unused))
+
+
+def bind(topology: Topology, binding: Binding) -> bool:
+    """Whether it is new."""
+    change = deciding.bind(topology, binding)
+    apply(topology, change)
+    return not change.changes_nothing
+
+
+def unbind(topology: Topology, binding: Binding) -> Removed:
+    return apply(topology, deciding.unbind(topology, binding))
+
+
+def drop_queue(topology: Topology, name: str) -> Removed:
+    """What goes with a queue that is deleted."""
+    going = Going(topology)
+    going.add_bindings(topology.bindings_to(DestinationKind.QUEUE, name))
+    return apply(topology, going.change())
 
 
 def names(topology: Topology) -> list[str]:

@@ -147,7 +147,7 @@ def test_a_void_argument_wants_the_header_to_be_there() -> None:
 def test_any_other_x_match_is_refused(field: Field, explanation: str) -> None:
     matcher = HeadersMatcher()
     with pytest.raises(PreconditionFailed) as caught:
-        matcher.add(to_queue("x", "q", "", {"x-match": field}))
+        matcher.check(to_queue("x", "q", "", {"x-match": field}))
     assert caught.value.explanation == f"Invalid x-match field {explanation}"
     assert len(matcher) == 0
 

@@ -9,7 +9,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
-from tests.broker.routing.make import to_exchange, to_queue, topology, with_alternate
+from tests.broker.routing.make import bind, to_exchange, to_queue, topology, unbind, with_alternate
 
 
 def route(
@@ -175,12 +175,12 @@ def test_headers_matter_if_a_headers_exchange_can_be_reached() -> None:
     assert headers_bindings(made, "") == 0
     assert headers_bindings(made, "nope") == 0
     for key in ("k", "l"):
-        made.bind(to_exchange("b", "c", key))
+        bind(made, to_exchange("b", "c", key))
     assert headers_bindings(made, "a") == 1
-    made.unbind(to_exchange("b", "c", "k"))
-    made.bind(to_queue("c", "q", ""))
+    unbind(made, to_exchange("b", "c", "k"))
+    bind(made, to_queue("c", "q", ""))
     assert headers_bindings(made, "b") == 2
-    made.unbind(to_exchange("b", "c", "l"))
+    unbind(made, to_exchange("b", "c", "l"))
     assert headers_bindings(made, "b") == 0
 
 

@@ -154,7 +154,7 @@ def test_more_than_two_hashes_are_refused() -> None:
     """RabbitMQ since 4.3.5; 4.0.5 accepts them."""
     matcher = TopicMatcher()
     with pytest.raises(PreconditionFailed) as caught:
-        matcher.add(to_queue("x", "q", "#.a.#.b.#"))
+        matcher.check(to_queue("x", "q", "#.a.#.b.#"))
     assert caught.value.reply_text == (
         "PRECONDITION_FAILED - Topic binding key '#.a.#.b.#' uses 3 '#' wildcards,"
         " at most 2 are allowed"

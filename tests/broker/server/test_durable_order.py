@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.durability import Durability
+from fluffle.broker.facts import Kind
 from fluffle.broker.turn import Turn
 from fluffle.protocol.methods import (
     Basic,
@@ -42,7 +43,8 @@ class Rig:
         self.disk = MemoryDisk()
         self._writer: ManualWriter
         self.edge = Edge(store=open_store(self.disk, self._make_writer))
-        self.edge.vhost.change()  # so that it is remembered, and its queues can be
+        vhost = self.edge.vhost  # it has to be remembered, so that its queues can be
+        self.edge.facts.put(Kind.VHOST, (vhost.name,), vhost.settings)
         self.edge.run()
         self.commit()
         self.client = self.edge.connect()

@@ -328,7 +328,7 @@ def test_a_login_of_another_type_fails_as_a_wrong_one(response: str) -> None:
 def test_a_certificate_without_a_name_is_nobody_s() -> None:
     """Definitions may bring a user whose name is empty: he has a password."""
     edge = Edge()
-    edge.access.grant_everything("", b"secret", ["/"])
+    edge.editor.grant_everything("", b"secret", ["/"])
     client = edge.accept_from(peername=("127.0.0.1", 1), peercert={"subject": ()})
     to_start(client)
     client.arrivals()

@@ -36,7 +36,7 @@ def knock(edge: Edge, name: str = "alice", vhost: str = "/") -> Client:
 
 
 def allow(edge: Edge, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
-    edge.access.put_permission("alice", "/", Permission(configure, write, read))
+    edge.editor.put_permission("alice", "/", Permission(configure, write, read))
     edge.run()
 
 
@@ -100,7 +100,7 @@ def test_consumers_that_may_not_read_any_more_are_ended() -> None:
 def test_a_deleted_user_is_shown_out() -> None:
     edge = Edge()
     client, other = connect(edge), edge.connect()
-    edge.access.delete_user("alice")
+    edge.editor.delete_user("alice")
     edge.run()
     client.expect_closed(320, "CONNECTION_FORCED - user 'alice' is deleted")
     other.declare("q")
@@ -109,8 +109,7 @@ def test_a_deleted_user_is_shown_out() -> None:
 def test_connections_to_a_deleted_virtual_host_are_closed() -> None:
     edge = Edge()
     client = connect(edge)
-    edge.services.vhosts.pop("/")
-    edge.access.delete_vhost("/")
+    edge.editor.delete_vhost("/")
     edge.run()
     client.expect_closed(320, "CONNECTION_FORCED - vhost '/' is deleted")
 
@@ -123,7 +122,7 @@ def test_a_connection_that_cannot_ask_again_is_closed_and_the_others_do(
     other.declare("q")
     other.consume("q")
     monkeypatch.setattr(broken.connection._session, "rights", None)
-    edge.access.clear_permission("alice", "/")
+    edge.editor.clear_permission("alice", "/")
     edge.run()
     broken.expect_closed(541, "INTERNAL_ERROR")
     assert other.names() == ["Basic.Cancel"]
@@ -136,8 +135,8 @@ def test_a_login_does_not_survive_its_user() -> None:
     client.send(PROTOCOL_HEADER)
     client.expect(Connection.Start, channel=0)
     client.call(start_ok("\0alice\0wonder"), Connection.Tune, channel=0)
-    edge.access.delete_user("alice")
-    edge.access.grant_everything("alice", b"another", ["/"])
+    edge.editor.delete_user("alice")
+    edge.editor.grant_everything("alice", b"another", ["/"])
     tune_ok = Connection.TuneOk(2047, 131_072, 0)
     client.send(encode_method(0, tune_ok), encode_method(0, Connection.Open("/")))
     client.expect_closed(530, "access to vhost '/' refused for user 'alice'")
@@ -152,7 +151,7 @@ def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
     assert usage.channels_of_user == {"alice": 1, "guest": 1}
     clients[0].close()
     clients[1].transport.lose()
-    edge.access.delete_user("alice")
+    edge.editor.delete_user("alice")
     edge.run()
     assert usage.connection_count == 0
     assert usage.channels_of_user == {}
@@ -172,7 +171,7 @@ def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
 )
 def test_limits_of_connections(limits: UserLimits, node_limit: int | None, text: str) -> None:
     edge = Edge(Limits(connections_max=node_limit))
-    edge.access.put_user(User("alice", hashed(b"wonder"), limits=limits))
+    edge.editor.put_user(User("alice", hashed(b"wonder"), limits=limits))
     first = connect(edge)
     knock(edge).expect_closed(530, text)
     first.close()
@@ -181,7 +180,7 @@ def test_limits_of_connections(limits: UserLimits, node_limit: int | None, text:
 
 def test_limits_of_virtual_hosts() -> None:
     edge = Edge()
-    edge.vhost.change(limits=VhostLimits(max_connections=1, max_queues=1))
+    edge.editor.vhost("/", limits=VhostLimits(max_connections=1, max_queues=1))
     client = connect(edge)
     knock(edge).expect_closed(
         530, "access to vhost '/' refused for user 'alice': connection limit (1) is reached"
@@ -198,7 +197,7 @@ def test_the_newest_limit_of_channels_counts() -> None:
     edge = Edge()
     client = connect(edge)
     client.open_channel(2)
-    edge.access.put_user(User("alice", hashed(b"wonder"), limits=UserLimits(max_channels=2)))
+    edge.editor.put_user(User("alice", hashed(b"wonder"), limits=UserLimits(max_channels=2)))
     client.call(ChannelMethods.Close(200, "", 0, 0), ChannelMethods.CloseOk, channel=2)
     client.open_channel(2)
     client.send(encode_method(3, ChannelMethods.Open()))
@@ -207,9 +206,9 @@ def test_the_newest_limit_of_channels_counts() -> None:
 
 def test_without_a_permission_there_is_no_way_in() -> None:
     edge = Edge()
-    edge.access.clear_permission("alice", "/")
+    edge.editor.clear_permission("alice", "/")
     knock(edge).expect_closed(530, "access to vhost '/' refused for user 'alice'", (10, 40))
-    edge.access.put_permission("alice", "/", EVERYTHING)
+    edge.editor.put_permission("alice", "/", EVERYTHING)
     knock(edge).expect(Connection.OpenOk, channel=0)
 
 
@@ -219,7 +218,7 @@ def test_topic_permissions_are_looked_at_with_every_key() -> None:
     client.declare("q")
     client.bind("q", "amq.topic", "#")
     client.publish(b"free", exchange="amq.topic", queue="key")
-    edge.access.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^{username}"))
+    edge.editor.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^{username}"))
     client.publish(b"own", exchange="amq.topic", queue="alice.key")
     cc = Properties(headers={"CC": ("A", [("S", b"alice.too"), ("S", b"bob")])})
     client.publish(b"bob's", exchange="amq.topic", queue="alice.key", properties=cc)
@@ -229,7 +228,7 @@ def test_topic_permissions_are_looked_at_with_every_key() -> None:
 
 def test_an_impersonator_may_sign_as_anybody() -> None:
     edge = Edge()
-    edge.access.put_user(User("alice", hashed(b"wonder"), ("impersonator",)))
+    edge.editor.put_user(User("alice", hashed(b"wonder"), ("impersonator",)))
     client = connect(edge)
     client.declare("q")
     client.publish(b"x", properties=Properties(user_id="bob"))
@@ -241,10 +240,10 @@ def test_a_tag_counts_as_long_as_the_user_has_it() -> None:
     client = connect(edge)
     client.declare("q")
     alice = edge.access.users["alice"]
-    edge.access.put_user(replace(alice, tags=("impersonator",)))
+    edge.editor.put_user(replace(alice, tags=("impersonator",)))
     client.publish(b"x", properties=Properties(user_id="bob"))
     assert client.ready_count() == 1
-    edge.access.put_user(replace(alice, tags=()))
+    edge.editor.put_user(replace(alice, tags=()))
     client.publish(b"x", properties=Properties(user_id="bob"))
     client.expect_channel_closed(406, "user_id property set to 'bob' but authenticated user was")
 
@@ -260,7 +259,7 @@ class Elsewhere:
 def slow_login(edge: Edge, elsewhere: Elsewhere) -> Client:
     """A client whose password is being compared elsewhere."""
     edge.access._verifier = elsewhere.access_verifier
-    edge.access.put_user(User("alice", slow_hash(b"wonder")))
+    edge.editor.put_user(User("alice", slow_hash(b"wonder")))
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
     client.expect(Connection.Start, channel=0)
@@ -306,12 +305,12 @@ def test_a_topic_permission_that_is_given_later_counts_for_keys_that_were_asked_
     client = connect(edge)
     client.declare("q")
     client.bind("q", "amq.topic", "#")
-    edge.access.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^[ab]"))
+    edge.editor.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^[ab]"))
     frames = {key: publish_frames(b"x", key, exchange="amq.topic") for key in "abc"}
     for count in (2, 4):
         client.send(frames["a"], frames["b"])
         assert edge.vhost.queues["q"].ready_count == count
-    edge.access.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^a"))
+    edge.editor.put_topic_permission("alice", "/", "amq.topic", TopicPermission("^a"))
     client.send(frames["a"], frames["b"], frames["a"])
     client.expect_channel_closed(403, "write access to topic 'b' in exchange 'amq.topic'")
     assert edge.vhost.queues["q"].ready_count == 5

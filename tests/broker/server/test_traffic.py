@@ -114,7 +114,7 @@ def test_connections_count_once_they_are_open_and_until_they_end() -> None:
     assert not client.connection.is_publisher
     client.send(publish_frames(b"1"))
     assert client.connection.is_publisher
-    edge.access.put_permission("guest", "/", Permission())
+    edge.editor.put_permission("guest", "/", Permission())
     assert client.connection.is_publisher, "it has published, even if it may no more"
     client.close()
     silent.transport.lose()

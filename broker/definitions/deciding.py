@@ -1,0 +1,111 @@
+"""What becomes of virtual hosts, and of what is only kept, when somebody asks for a change."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+from fluffle.broker.access.deciding import rights
+from fluffle.broker.access.limits import VhostLimits, VhostSettings
+from fluffle.broker.deciding import delete_queue
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
+from fluffle.broker.metadata.changing import Decide
+from fluffle.broker.recording.image import KEPT, Entry
+from fluffle.broker.routing.deciding import drop_exchange
+from fluffle.broker.vhost import VirtualHost
+
+
+def vhost_name(name: str) -> Name:
+    return Kind.VHOST, (name,)
+
+
+def set_vhost(
+    catalogue: Catalogue,
+    name: str,
+    *,
+    limits: VhostLimits | None = None,
+    metadata: Mapping[str, object] | None = None,
+) -> Change:
+    """Make a virtual host, or change what is given of one; new limits take nothing away.
+
+    PreconditionFailed while one of that name is being deleted.
+    """
+    vhost = catalogue.vhosts.get(name)
+    if name in catalogue.doomed:
+        raise PreconditionFailed(f"vhost '{name}' is being deleted")
+    settings = VhostSettings() if vhost is None else vhost.settings
+    if limits is not None:
+        settings = replace(settings, limits=limits)
+    if metadata is not None:
+        settings = replace(settings, metadata=metadata)
+    if vhost is not None and settings == vhost.settings:
+        return NOTHING
+    kind, key = name_ = vhost_name(name)
+    return Change(puts=(Fact(kind, key, settings),), rests_on=(name_,))
+
+
+def doom(catalogue: Catalogue, name: str) -> Change:
+    """Nobody can open a virtual host any more, and its connections are closed.
+
+    Once all of them are, what `dismantling` gives must follow; if the process ends before it has,
+    the next start does it.
+    """
+    vhost = catalogue.vhosts.get(name)
+    if vhost is None:
+        return NOTHING
+    mark = Fact(Kind.DOOMED, (name,))
+    return Change(puts=(mark,), rests_on=(vhost_name(name), mark.name))
+
+
+def dismantling(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
+    """Removes all that is about a doomed virtual host, then what is in it, then itself.
+
+    A queue or an exchange at a time.
+    """
+    yield partial(forget_about, catalogue, vhost.name)
+    queues = deque(vhost.queues.values())
+    while queues:
+        yield partial(delete_queue, vhost, queues.popleft())  # let go of it: all at once takes long
+    for name in [exchange.spec.name for exchange in vhost.topology]:
+        yield partial(drop_exchange, vhost.topology, name)
+    yield partial(forget_vhost, vhost)
+
+
+def unfinished(catalogue: Catalogue) -> Iterator[Decide]:
+    """What is left to do of deletions that an earlier process has begun."""
+    for vhost in tuple(catalogue.doomed.values()):
+        yield from dismantling(catalogue, vhost)
+
+
+def forget_about(catalogue: Catalogue, vhost: str) -> Change:
+    """Remove what is kept of a virtual host, and what users may do there."""
+    may = rights(catalogue.access, lambda key: key[1] == vhost)
+    return Change(removes=(*kept_in(catalogue, vhost), *may))
+
+
+def forget_vhost(vhost: VirtualHost) -> Change:
+    """Free the name of one that is empty."""
+    key = (vhost.name,)
+    return Change(removes=(Fact(Kind.VHOST, key, vhost.settings), Fact(Kind.DOOMED, key)))
+
+
+def keep(kind: Kind, entry: Entry) -> Change:
+    """Keep an entry in the place of an earlier one with the same names."""
+    key = tuple(str(entry[name]) for name in KEPT[kind])
+    return Change(puts=(Fact(kind, key, entry),))
+
+
+def kept_in(catalogue: Catalogue, vhost: str) -> Iterator[Fact]:
+    """What is kept of a virtual host."""
+    kinds = [kind for kind, names in KEPT.items() if names[0] == "vhost"]
+    return (
+        Fact(kind, key, entry)
+        for kind in kinds
+        for key, entry in catalogue.kept.entries[kind].items()
+        if key[0] == vhost
+    )

@@ -1,0 +1,132 @@
+"""Channels that wait until what they asked for has come true, and what comes for them meanwhile.
+
+What a channel sends behind a declaration may rest on what it declares, so nothing of it is acted on
+before; the other channels of the connection go on.  What concerns all of them waits for all.  On a
+lone node nothing has to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from fluffle.broker.errors import BrokerError
+from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
+from fluffle.protocol.methods import Method
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channel import Channel
+
+KEPT_BYTES_MAX = 1 << 20
+"""Beyond this the connection goes no further: so much is mostly read at once."""
+
+EVENT_BYTES = 256
+"""What an event costs beside what came with it."""
+
+Ids: TypeAlias = tuple[int, int]
+"""Class and method, for errors about them."""
+
+GoOn: TypeAlias = Callable[["Channel", Ids, Callable[[], None]], bool]
+"""(channel, about which method, what to do there) -> whether the channel is still there."""
+
+
+class Waiting:
+    """The channels of one connection that wait."""
+
+    __slots__ = ("_go_on", "_kept_bytes", "is_blocking", "kept")
+
+    def __init__(self, go_on: GoOn) -> None:
+        """`go_on` acts on a channel that has waited, and then on what is taken with `end`."""
+        self._go_on = go_on
+        self.kept: dict[int, list[Event]] = {}
+        """What came for each channel that waits."""
+        self._kept_bytes = 0
+        self.is_blocking = False
+        """Whether nothing more of the connection may be acted on until a channel goes on."""
+
+    def begin(self, channel: int) -> None:
+        """Keep what comes for a channel from now on."""
+        self.kept[channel] = []
+
+    def keeps(self, event: Event) -> bool:
+        """Whether an event is for a channel that waits; then it has been kept."""
+        kept = self.kept.get(event.channel)
+        if kept is None or isinstance(event, Violation):
+            return False
+        kept.append(event)
+        self._kept_bytes += size_of(event)
+        self.is_blocking = self._kept_bytes > KEPT_BYTES_MAX
+        return True
+
+    def blocks(self, event: Event) -> bool:
+        """Whether one that was not kept has to wait for all channels, and all behind it."""
+        if isinstance(event, Violation):
+            return False
+        self.is_blocking = self.is_blocking or event.channel == 0
+        return self.is_blocking
+
+    def over(self, channel: Channel, ids: Ids, act: Callable[[], None]) -> bool:
+        """What a channel has waited for is there, or cannot be; whether the channel still is."""
+        return self._go_on(channel, ids, act)
+
+    def end(self, channel: int) -> list[Event]:
+        """Wait no more; what has been kept for the channel, to be acted on before all else."""
+        kept = self.kept.pop(channel, [])
+        self._kept_bytes -= sum(map(size_of, kept))
+        self.is_blocking = False
+        return kept
+
+    def clear(self) -> None:
+        """The connection has ended."""
+        self.kept.clear()
+        self._kept_bytes = 0
+        self.is_blocking = False
+
+
+class Request:
+    """Something that a channel has asked for and that may take its time."""
+
+    __slots__ = ("_channel", "_done", "_is_late", "_is_over", "_method")
+
+    def __init__(self, channel: Channel, method: Method, done: Callable[[], None]) -> None:
+        self._channel = channel
+        self._method = method
+        self._done = done
+        self._is_late = False
+        self._is_over = False
+
+    def wait(self) -> None:
+        """Let the channel wait, unless it is over."""
+        if not self._is_over:
+            self._is_late = True
+            self._channel.session.waiting.begin(self._channel.number)
+
+    def done(self) -> None:
+        """It has come true."""
+        self._is_over = True
+        if self._is_late:
+            self._go_on(self._done)
+        else:
+            self._done()
+
+    def failed(self, error: BrokerError) -> None:
+        """It cannot be, as has turned out meanwhile."""
+
+        def refuse() -> None:
+            raise error
+
+        self._is_over = True
+        self._go_on(refuse)
+
+    def _go_on(self, act: Callable[[], None]) -> None:
+        session = self._channel.session
+        ids = divmod(self._method.index, 1 << 16)
+        if not session.waiting.over(self._channel, ids, act):
+            session.drop_owned()  # among it what this has made, perhaps
+
+
+def size_of(event: Event) -> int:
+    """What it costs to keep an event, in bytes."""
+    if isinstance(event, Publishes):
+        return EVENT_BYTES * len(event.contents) + event.content_bytes
+    return EVENT_BYTES + (len(event.payload) if isinstance(event, MethodReceived) else 0)

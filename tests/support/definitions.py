@@ -1,0 +1,133 @@
+"""Changes of definitions for tests that are about what comes of them: decided and done at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fluffle.broker import deciding as queues
+from fluffle.broker.access import deciding as users
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.passwords import hashed
+from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
+from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.definitions import deciding as vhosts
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.facts import FORGOTTEN, Facts, Kind
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.changing import LocalMetadata
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.recording.image import Entry
+from fluffle.broker.routing import deciding as topologies
+from fluffle.broker.routing.bindings import Binding
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.vhost import VirtualHost
+
+
+class Editor:
+    """Changes a catalogue, and remembers it in `facts`."""
+
+    def __init__(self, catalogue: Catalogue, facts: Facts = FORGOTTEN) -> None:
+        self.catalogue = catalogue
+        self.metadata = LocalMetadata(catalogue.apply, facts)
+
+    def have(self, decide: Callable[[], Change]) -> None:
+        self.metadata.settle(decide)
+
+    def vhost(self, name: str, **settings: Any) -> VirtualHost:
+        """Made if there is none."""
+        self.have(lambda: vhosts.set_vhost(self.catalogue, name, **settings))
+        return self.catalogue.vhosts[name]
+
+    def delete_vhost(self, name: str) -> None:
+        """With all that is in it, in one go, if it is there."""
+        vhost = self.catalogue.vhosts.get(name)
+        if vhost is not None:
+            self.have(lambda: vhosts.doom(self.catalogue, name))
+            for decide in vhosts.dismantling(self.catalogue, vhost):
+                self.have(decide)
+
+    def inside(self, vhost: str) -> VhostEditor:
+        """What changes what is in a virtual host, which is made if there is none."""
+        return VhostEditor(self.vhost(vhost), self)
+
+    def keep(self, kind: Kind, entry: Entry) -> None:
+        self.have(lambda: vhosts.keep(kind, entry))
+
+    # Users
+
+    def put_user(self, user: User) -> None:
+        self.have(lambda: users.put_user(user))
+
+    def delete_user(self, name: str) -> None:
+        self.have(lambda: users.delete_user(self.catalogue.access, name))
+
+    def put_permission(self, user: str, vhost: str, permission: Permission) -> None:
+        self.have(lambda: users.put_permission(user, vhost, permission))
+
+    def clear_permission(self, user: str, vhost: str) -> None:
+        self.have(lambda: users.clear_permission(self.catalogue.access, user, vhost))
+
+    def put_topic_permission(
+        self, user: str, vhost: str, exchange: str, permission: TopicPermission
+    ) -> None:
+        self.have(lambda: users.put_topic_permission(user, vhost, exchange, permission))
+
+    def clear_topic_permission(self, user: str, vhost: str, exchange: str) -> None:
+        access = self.catalogue.access
+        self.have(lambda: users.clear_topic_permissions(access, user, vhost, exchange))
+
+    def grant_everything(self, name: str, password: bytes, vhosts: Iterable[str]) -> None:
+        """Make an administrator with full rights."""
+        self.put_user(User(name, hashed(password), (ADMINISTRATOR,)))
+        for vhost in vhosts:
+            self.put_permission(name, vhost, EVERYTHING)
+
+
+def no_other(name: str) -> VirtualHost:
+    raise AssertionError(f"no {name} was wanted")
+
+
+def editor_of(
+    *vhosts: VirtualHost, access: Access | None = None, facts: Facts = FORGOTTEN
+) -> Editor:
+    """Of a node with these parts and nothing else."""
+    named = {vhost.name: vhost for vhost in vhosts}
+    return Editor(Catalogue(access or Access(), named, no_other), facts)
+
+
+class VhostEditor:
+    """Changes what is in one virtual host."""
+
+    def __init__(self, vhost: VirtualHost, editor: Editor | None = None) -> None:
+        self.vhost = vhost
+        self._have = (editor or editor_of(vhost)).have
+
+    def declare_exchange(self, spec: ExchangeSpec) -> None:
+        self._have(lambda: topologies.declare_exchange(self.vhost.topology, spec))
+
+    def delete_exchange(self, name: str) -> None:
+        self._have(lambda: topologies.delete_exchange(self.vhost.topology, name))
+
+    def declare_queue(self, declared: Declaration, owner: object = None) -> Queue:
+        self._have(lambda: queues.declare_queue(self.vhost, declared, owner))
+        return self.vhost.queues[declared.name]
+
+    def delete_queue(self, queue: Queue) -> None:
+        self._have(lambda: queues.delete_queue(self.vhost, queue))
+
+    def drop_owned(self, owner: object) -> None:
+        self._have(lambda: queues.delete_owned(self.vhost, owner))
+
+    def detach(self, consumer: Consumer) -> None:
+        """A client cancels."""
+        self.vhost.detach(consumer)
+        self._have(lambda: queues.delete_unused(self.vhost, consumer.queue))
+
+    def bind(self, binding: Binding, owner: object = None) -> None:
+        self._have(lambda: queues.bind(self.vhost, binding, owner))
+
+    def unbind(self, binding: Binding, owner: object = None) -> None:
+        self._have(lambda: queues.unbind(self.vhost, binding, owner))
