@@ -186,13 +186,23 @@ _signature_of = cache(signature)
 """Of each class once: to find one costs more than all else that a method does."""
 
 
+@cache
+def _defaults_of(cls: Callable[..., Method]) -> dict[str, object]:
+    """The arguments of a method in their order; pamqp has a default for each."""
+    parameters = _signature_of(cls).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
 def make(cls: Callable[P, M], *args: P.args, **kwargs: P.kwargs) -> M:
     """Construct a method without pamqp's validation: `make(Queue.DeclareOk, queue="a b", …)`."""
-    bound = _signature_of(cls).bind(*args, **kwargs)
-    bound.apply_defaults()
+    defaults = _defaults_of(cls)
+    given = dict(zip(defaults, args, strict=False)) | kwargs
+    values = defaults | given
+    if len(given) < len(args) + len(kwargs) or len(values) > len(defaults):
+        _signature_of(cls).bind(*args, **kwargs)  # says what is wrong
     method_class = cast(type[M], cls)
     method = method_class.__new__(method_class)
-    for name, value in bound.arguments.items():
+    for name, value in values.items():
         setattr(method, name, value)
     return method
 

@@ -170,6 +170,10 @@ def test_channel_open_ok_as_rabbitmq_sends_it() -> None:
 def test_make_knows_the_arguments() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'qeue'"):
         make(Queue.Declare, qeue="q")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="multiple values for argument 'queue'"):
+        make(Queue.DeclareOk, "q", 1, 2, queue="q")  # type: ignore[misc]
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        make(Queue.DeclareOk, "q", 1, 2, 3)  # type: ignore[call-arg]
 
 
 def test_an_argument_that_does_not_fit_is_a_mistake_of_ours() -> None:
