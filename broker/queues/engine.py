@@ -231,6 +231,10 @@ class Queue:
         elif handout.is_recorded and self.journal is not None:
             self.journal.settled(handout.sequences)
 
+    def take_up(self, handout: Handout) -> None:
+        """Account for messages that were in somebody's hands before this queue was made."""
+        self._hand(handout)
+
     def _pay(self, count: int) -> None:
         """Tell the publishers that wait for it, in turn, that `count` messages have left."""
         for debtor in tuple(self.debtors):

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.counts import Counts
 
 
 class QueueDefinition(NamedTuple):
@@ -55,6 +56,8 @@ class Recovery:
     next_sequence: int = 1
     redelivered_below: int = 1
     """Messages with lower numbers may have been handed out before."""
+    returned: list[tuple[Sequence[int], Counts]] = field(default_factory=list)
+    """Messages that had come back, in the order in which they did; all on disk."""
     damage: Damage | None = None
     """Why nothing may be handed out: some of what is settled is not known to be."""
 

@@ -164,6 +164,8 @@ class Lane:
             segment.place = Place.DISK
             self._ready.append(segment)
             self.count += stored.count
+        for sequences, counts in recovery.returned:
+            self.give_back([], [], sequences, counts=counts, is_recorded=True)
 
     def append(
         self,

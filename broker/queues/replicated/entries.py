@@ -202,10 +202,23 @@ class Entries:
 
     def __iter__(self) -> Iterator[Entry]:
         """Those with live messages, in order."""
-        for first, *others in zip(*self.live_rows().values(), strict=True):
-            index, count, ready, live, mean, priority, expiry = others
-            each = self.each.get(first)
-            yield Entry(first, index, count, ready, live, mean, priority, expiry, each)
+        for row in zip(*self.live_rows().values(), strict=True):
+            yield self._entry(*row)
+
+    def _entry(self, first: int, *others: int) -> Entry:
+        index, count, ready, live, mean, priority, expiry = others
+        each = self.each.get(first)
+        return Entry(first, index, count, ready, live, mean, priority, expiry, each)
+
+    def between(self, first: int, stop: int) -> Iterator[Entry]:
+        """Those with live messages from `first` up to, not including, `stop`, in order."""
+        rows = self.rows
+        firsts = rows["firsts"]
+        at = max(bisect_right(firsts, first) - 1, 0)
+        while at < len(firsts) and firsts[at] < stop:
+            if rows["live"][at] and firsts[at] + rows["counts"][at] > first:
+                yield self._entry(*(column[at] for column in rows.values()))
+            at += 1
 
     def index_of(self, sequence: int) -> int:
         """The index of the entry that holds a message.  Raises `Unfit`."""

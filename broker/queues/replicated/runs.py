@@ -85,16 +85,25 @@ class Marked(Generic[Mark]):
             if at is None:
                 raise Unfit(f"message {run.start} is not where it is taken from")
             piece = self._pieces[at]
-            held = piece.run
-            place = (run.start - held.start) // held.step
-            count = 1
-            if run.step == held.step:
-                count = min(len(run), len(held) - place)
-            self._cut(at, place, count)
+            count = _shared(run, piece.run)
+            self._cut(at, piece.run.index(run.start), count)
             taken.append((run[:count], piece.mark))
             self.count -= count
             run = run[count:]
         return taken
+
+    def found(self, run: range) -> Iterator[tuple[range, Mark | None]]:
+        """A run in whatever pieces it lies here, without taking it; None for what is not here."""
+        while run:
+            at = self._find(run.start)
+            if at is None:
+                yield run[:1], None
+                run = run[1:]
+                continue
+            piece = self._pieces[at]
+            count = _shared(run, piece.run)
+            yield run[:count], piece.mark
+            run = run[count:]
 
     def _cut(self, at: int, place: int, count: int) -> None:
         """Take `count` messages from `place` on out of the piece at `at`."""
@@ -142,3 +151,10 @@ class Marked(Generic[Mark]):
             end = -(-max(0, stop - run.start) // run.step)
             if inside := run[start:end]:
                 yield inside
+
+
+def _shared(run: range, held: range) -> int:
+    """How many messages of a run, from its first one on, follow on each other in another."""
+    if run.step != held.step:
+        return 1
+    return min(len(run), len(held) - held.index(run.start))

@@ -96,7 +96,7 @@ WRONG = [
             "mark, self._next_order))",
         ),
         ("too much is found within", "Marked.within", "[start:end]", "[start:]"),
-        ("a step is taken for one", "Marked.take", "if run.step == held.step:", "if True:"),
+        ("a step is taken for one", "_shared", "run.step != held.step", "False"),
     ),
     *mutants(
         "entries",

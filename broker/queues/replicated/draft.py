@@ -1,0 +1,108 @@
+"""The entry that a leader is writing: what has been decided in this turn so far."""
+
+from __future__ import annotations
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.replicated.encoding import FactBatch
+from fluffle.broker.queues.replicated.facts import (
+    Acted,
+    Fact,
+    HandedOut,
+    HandedOver,
+    Key,
+    Published,
+    Settled,
+    SpecChanged,
+)
+from fluffle.broker.queues.replicated.messages import enqueued
+from fluffle.broker.queues.replicated.state import State
+
+
+class Draft:
+    """Facts and messages in the order in which they were decided, and what is next of each kind."""
+
+    __slots__ = ("_contents", "_facts", "_first", "_origins", "_revision", "_stamp_ms", "next_key")
+
+    def __init__(self, state: State) -> None:
+        """The first entry of a leadership goes on where the state is."""
+        self.next_key: Key = state.next_key
+        self._revision = state.revision
+        self._stamp_ms = state.queue_time_ms
+        self._facts: list[Fact] = []
+        self._origins: list[Origin] = []
+        self._contents: list[bytes] = []
+        self._first = 0
+        """Of the messages, if there are any."""
+
+    def __bool__(self) -> bool:
+        return bool(self._facts)
+
+    def say(self, fact: Fact) -> None:
+        """Facts that say more of what the last one says are made one with it."""
+        if not self._facts or not _is_continued(self._facts[-1], fact):
+            self._facts.append(fact)
+
+    def is_news(self, revision: int) -> bool:
+        """Whether a specification of the metadata is newer than all that were said."""
+        said = [fact.revision for fact in self._facts if isinstance(fact, SpecChanged)]
+        return revision > max(said, default=self._revision)
+
+    def take_key(self) -> Key:
+        """A key for whoever is opened or attached next."""
+        key, self.next_key = self.next_key, self.next_key + 1
+        return key
+
+    def add_messages(self, origins: list[Origin], contents: list[bytes], first: int) -> None:
+        """Behind those that are there."""
+        if not self._contents:
+            self._first = first
+        self._origins += origins
+        self._contents += contents
+
+    def finish(self, now_ms: int) -> FactBatch:
+        """The entry, as of now; another is begun.  Queue time stands still rather than fall."""
+        self._stamp_ms = max(self._stamp_ms, now_ms)
+        new = enqueued(self._first, self._origins, self._contents) if self._contents else None
+        batch = FactBatch(self._stamp_ms, self._revision, self._facts, new)
+        for fact in self._facts:
+            if isinstance(fact, SpecChanged):
+                self._revision = fact.revision
+        self._facts, self._origins, self._contents = [], [], []
+        return batch
+
+
+def _is_continued(last: Fact, fact: Fact) -> bool:
+    """Whether the second fact was taken into the first."""
+    if type(last) is not type(fact):
+        return False
+    match last, fact:
+        case (Published() | Acted(), Published() | Acted()):
+            if last.session != fact.session or last.first + last.count != fact.first:
+                return False
+            last.count += fact.count
+        case (Settled(), Settled()):
+            if (last.holder, last.ordinal) != (fact.holder, fact.ordinal):
+                return False
+            last.runs = _joined(last.runs, fact.runs)
+        case (HandedOut() | HandedOver(), HandedOut() | HandedOver()):
+            if (last.holders, last.ordinal) != (fact.holders, fact.ordinal):
+                return False
+            if len(last.holders) > 1:  # they were dealt out, each time from the first holder on
+                return False
+            last.runs = _joined(last.runs, fact.runs)
+        case _:
+            return False
+    return True
+
+
+def _joined(runs: list[range], others: list[range]) -> list[range]:
+    """Runs behind runs; those that go on where the last one ends are one with it."""
+    joined = runs[:]
+    for run in others:
+        last = joined[-1]
+        step = last.step if len(last) > 1 else run.start - last.start
+        if step > 0 and run.start == last[-1] + step and (len(run) == 1 or run.step == step):
+            joined[-1] = range(last.start, run[-1] + step, step)
+        else:
+            joined.append(run)
+    return joined

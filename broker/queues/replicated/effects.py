@@ -1,0 +1,85 @@
+"""What the leader of a replicated queue has edges told: the whole list.
+
+An effect leaves when everything that it rests on is committed and applied, and never if the
+leadership has ended before.  Operations are known by session and number; who repeats one is told
+its outcome again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.replicated.facts import Key
+
+
+@dataclass(slots=True)
+class Done:
+    """Operations are done: publishes are confirmed, whatever else was asked has happened."""
+
+    session: Key
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class NotTaken:
+    """Publishes were refused."""
+
+    session: Key
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """An operation is done, and this is its answer."""
+
+    session: Key
+    number: int
+    answer: int
+
+
+@dataclass(slots=True)
+class Expected:
+    """An operation came before those in front of it, and was not done; nor was any behind it."""
+
+    session: Key
+    number: int
+    """The next one."""
+
+
+@dataclass(slots=True)
+class Stale:
+    """Of what an operation wanted to end, these messages were not in that hand-out any more."""
+
+    session: Key
+    number: int
+    holder: Key
+    ordinal: int
+    runs: list[range]
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Messages are in a consumer's hands."""
+
+    session: Key
+    holder: Key
+    handout: Handout
+    """With the counts that make its tokens, and the contents."""
+
+
+@dataclass(slots=True)
+class Got:
+    """basic.get is done."""
+
+    session: Key
+    number: int
+    holder: Key
+    handout: Handout | None
+    """None: there was nothing."""
+
+
+Effect: TypeAlias = Done | NotTaken | Answer | Expected | Stale | Delivery | Got

@@ -1,0 +1,190 @@
+"""Consumers and getters of a led queue: who they are for its engine, and what each holds.
+
+This is what the leader has decided so far, and ahead of the image by what is not applied yet.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.replicated.facts import ConsumerAttached, GetterAttached, Key
+from fluffle.broker.queues.replicated.runs import Marked, runs_of
+
+Room = Callable[[Key], int]
+"""How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
+
+
+class Getter:
+    """Whoever holds what basic.get gave a channel."""
+
+    __slots__ = ("no_ack", "queue")
+
+    def __init__(self, queue: Queue, *, no_ack: bool) -> None:
+        self.queue = queue
+        self.no_ack = no_ack
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("what is got leaves with its answer")
+
+    def took(self, handout: Handout) -> None:
+        """Nothing limits it."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+
+class Far:
+    """The `Sink` of a consumer that is at an edge."""
+
+    __slots__ = ("_room", "key")
+
+    def __init__(self, key: Key, room: Room) -> None:
+        self.key = key
+        self._room = room
+
+    def room(self, consumer: Consumer) -> int:
+        return self._room(self.key)
+
+    def reserve(self, handout: Handout) -> None:
+        """Its edge sees to its own memory; `room` says what it takes."""
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("a hand-out leaves through the gate")
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """Whoever deletes a queue tells its edges."""
+
+
+class Part(NamedTuple):
+    """Messages of a hand-out, from `start` up to, not including, `stop`."""
+
+    run: range
+    handout: Handout
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Held:
+    """One of them."""
+
+    attached: ConsumerAttached | GetterAttached
+    holder: Consumer | Getter
+    is_detached: bool = False
+    """Invariant: it holds something."""
+    handouts: Marked[Handout] = field(default_factory=Marked)
+
+    @property
+    def session(self) -> Key:
+        return self.attached.session
+
+    def add(self, handout: Handout) -> None:
+        for run in runs_of(handout.sequences):
+            self.handouts.put(run, handout)
+
+    def holding(self, run: range, ordinal: int) -> list[tuple[range, Handout]]:
+        """What of a run is held under these tokens, in pieces of hand-outs."""
+        return [
+            (piece, handout)
+            for piece, handout in self.handouts.found(run)
+            if handout is not None and handout.counts.acquired == ordinal
+        ]
+
+    def take(self, run: range, ordinal: int) -> tuple[list[Part], list[range]]:
+        """What of a run is held under these tokens, which it is no longer then; and what is not."""
+        pieces = self.holding(run, ordinal)
+        parts = [self._part(*piece) for piece in pieces]
+        if sum(len(part.run) for part in parts) == len(run):
+            return parts, []
+        there = {sequence for part in parts for sequence in part.run}
+        return parts, runs_of([sequence for sequence in run if sequence not in there])
+
+    def take_all(self) -> list[Part]:
+        """Everything, in the order in which it was handed out."""
+        return [self._part(run, handout) for run, handout in list(self.handouts)]
+
+    def _part(self, run: range, handout: Handout) -> Part:
+        self.handouts.take(run)
+        start = bisect_left(handout.sequences, run.start)
+        return Part(run, handout, start, start + len(run))
+
+
+class Holders:
+    """All of a queue, by key; in the order in which they were attached."""
+
+    __slots__ = ("_getters", "_held", "_queue", "_room")
+
+    def __init__(self, queue: Queue, room: Room) -> None:
+        self._held: dict[Key, Held] = {}
+        self._getters: dict[tuple[Key, int], Key] = {}
+        """By session and channel."""
+        self._queue = queue
+        self._room = room
+
+    def get(self, key: Key) -> Held | None:
+        return self._held.get(key)
+
+    def of_session(self, session: Key) -> Iterator[Key]:
+        return (key for key, held in list(self._held.items()) if held.session == session)
+
+    def key_of(self, handout: Handout) -> Key:
+        """Of the consumer that the engine has handed messages."""
+        holder = handout.holder
+        assert isinstance(holder, Consumer)
+        assert isinstance(holder.sink, Far)
+        return holder.sink.key
+
+    def add(
+        self, attached: ConsumerAttached | GetterAttached, *, is_detached: bool = False
+    ) -> Held:
+        """Somebody is there; a consumer is not served before the engine has it."""
+        holder: Consumer | Getter
+        if isinstance(attached, GetterAttached):
+            holder = Getter(self._queue, no_ack=False)
+        else:
+            holder = Consumer(
+                attached.tag,
+                self._queue,
+                Far(attached.key, self._room),
+                shared=SharedCredit(),
+                prefetch=attached.prefetch,
+                priority=attached.priority,
+                no_ack=attached.no_ack,
+                exclusive=attached.is_exclusive,
+            )
+        held = self._held[attached.key] = Held(attached, holder)
+        if isinstance(holder, Getter) and not is_detached:
+            self._getters[held.session, attached.channel] = attached.key
+        held.is_detached = is_detached
+        return held
+
+    def getter(self, session: Key, channel: int) -> tuple[Key, Held] | None:
+        """Whoever holds what this channel gets, if it has got something."""
+        key = self._getters.get((session, channel))
+        return (key, self._held[key]) if key is not None else None
+
+    def wake(self, key: Key) -> None:
+        """The edge of a consumer may have room again."""
+        held = self._held.get(key)
+        if held is not None and isinstance(held.holder, Consumer) and held.holder.parked:
+            self._queue.wake(held.holder)
+
+    def detach(self, key: Key) -> None:
+        """It is served no more."""
+        held = self._held[key]
+        held.is_detached = True
+        if isinstance(held.holder, Getter):
+            del self._getters[held.session, held.attached.channel]
+        self.release(key)
+
+    def release(self, key: Key) -> None:
+        """Forget whoever is detached and holds nothing any more."""
+        held = self._held.get(key)
+        if held is not None and held.is_detached and not held.handouts:
+            del self._held[key]

@@ -1,0 +1,441 @@
+"""The leader of a replicated queue, from the first entry of its own term to the end of its lead.
+
+    operations of edges --> the engine decides --> facts in a draft, effects at the gate
+                                                        |                     |
+                                   once a turn: one entry is proposed         |
+                                                        |                     |
+                                      committed and applied to the image --> effects leave
+
+The engine is built from the image and is ahead of it by what is under way.  When leadership ends,
+or an entry is not taken, all of this is thrown away: what is not applied may never be, and the
+image is where the next leader begins, here or elsewhere.
+
+Every operation of an edge has a session and a number, one behind the other.  One that was done
+before is answered again from what the image says of it; one that comes too soon is not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import FAILED, Handout, Outcome
+from fluffle.broker.queues.journal import Unreadable
+from fluffle.broker.queues.replicated.contents import Contents, ReadEntry
+from fluffle.broker.queues.replicated.dealing import facts_of
+from fluffle.broker.queues.replicated.draft import Draft
+from fluffle.broker.queues.replicated.effects import Answer, Delivery, Done, Effect, Got, Stale
+from fluffle.broker.queues.replicated.encoding import encode
+from fluffle.broker.queues.replicated.facts import (
+    Acted,
+    Answered,
+    ConsumerAttached,
+    Detached,
+    Dropped,
+    GetterAttached,
+    How,
+    Key,
+    Published,
+    Purged,
+    Reason,
+    Returned,
+    Settled,
+    SpecChanged,
+)
+from fluffle.broker.queues.replicated.gate import Gate
+from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Part, Room
+from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.replicated.numbering import Numbering
+from fluffle.broker.queues.replicated.runs import runs_of
+from fluffle.broker.queues.returned import InOrder
+
+HOW = {
+    Outcome.RETURNED: How.NACKED,
+    Outcome.REFUSED: How.REJECTED,
+    Outcome.LOST: How.LOST,
+    Outcome.SUSPECTED: How.SUSPECTED,
+    Outcome.UNSENT: How.UNKNOWN,
+}
+"""Outcomes after which a message comes back."""
+
+
+class Propose(Protocol):
+    """Appends an entry to the log that this leadership leads."""
+
+    def __call__(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        """`on_fate` hears once whether it was applied, in the order of the proposals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a leadership needs of whoever leads it."""
+
+    propose: Propose
+    read_entry: ReadEntry
+    damaged: Callable[[int], None]
+    """An entry cannot be read; whoever cannot read what it wrote must not lead."""
+    now_ms: Callable[[], int]
+    """The time of the wall; it may jump."""
+    room: Room
+    touch: Callable[[Leadership], None]
+    """Asks for `pump` to be called before this turn ends."""
+    release: Callable[[list[Effect]], None]
+    """Takes what edges must be told."""
+    ended: Callable[[], None]
+    """An entry was not taken, or nobody knows: it is over."""
+
+
+class Terms(NamedTuple):
+    """What a consumer is attached with."""
+
+    channel: int
+    tag: str
+    prefetch: int = 0
+    priority: int = 0
+    no_ack: bool = False
+    is_exclusive: bool = False
+    arguments: bytes = b""
+
+
+class Leadership:
+    """Called from one thread, and never more once it `is_over`."""
+
+    __slots__ = (
+        "_around",
+        "_contents",
+        "_draft",
+        "_gate",
+        "_image",
+        "holders",
+        "is_over",
+        "queue",
+        "sessions",
+    )
+
+    def __init__(self, image: Image, spec: QueueSpec, around: Surroundings) -> None:
+        """Everything up to the first entry of the own term is applied to the image."""
+        self._image = image
+        self._around = around
+        self._draft = Draft(image.state)
+        self._gate = Gate(self._draft)
+        self._contents = Contents(image.state, self._draft, around.read_entry, around.damaged)
+        self.is_over = False
+        self.sessions = Numbering(image.state, self._draft, self._gate, self._touch)
+        """Who may ask for something, and what of it is done."""
+        self.queue = Queue(
+            spec,
+            touch=lambda _queue: self._touch(),
+            journal=self._contents,
+            returned=InOrder(self._contents.fetch),
+        )
+        """The engine: to be looked at, and used through this alone."""
+        self.holders = Holders(self.queue, around.room)
+        self._take_up()
+
+    @property
+    def name(self) -> str:
+        return self.queue.name
+
+    def _touch(self) -> None:
+        self._around.touch(self)
+
+    def _take_up(self) -> None:
+        """Go on where the image is."""
+        self.queue.recover()
+        for row in self._image.state.holders.values():
+            held = self.holders.add(row.attached, is_detached=row.is_detached)
+            for run, counts in row.held:
+                placeholders = [b""] * len(run)
+                redelivered = counts.acquired > 0
+                handout = Handout(
+                    held.holder,
+                    [],
+                    placeholders,
+                    run,
+                    redelivered=redelivered,
+                    is_recorded=True,
+                    counts=counts,
+                )
+                self.queue.take_up(handout)
+                held.add(handout)
+            if isinstance(held.holder, Consumer) and not row.is_detached:
+                self.queue.attach(held.holder)
+        self._touch()
+
+    def end(self) -> None:
+        """This node leads no more.  Nothing of it leaves after this."""
+        self.is_over = True
+
+    # What edges ask for
+
+    def publish(
+        self, session: Key, first: int, origins: list[Origin], contents: list[bytes]
+    ) -> None:
+        """Operations `first`, `first + 1` ... are a message each."""
+        known = self.sessions.known(session, first, len(contents))
+        if known == len(contents):
+            return
+        origins, contents = origins[known:], contents[known:]
+        first, count = first + known, len(contents)
+        self.queue.enqueue(origins, contents, sum(map(len, contents)), persistent=True)
+        self.sessions.advance(Published(session, first, count))
+        self._keep(Done(session, first, count))
+
+    def settle(
+        self,
+        session: Key,
+        number: int,
+        holder: Key,
+        tokens: Sequence[tuple[int, range]],
+        *,
+        outcome: Outcome,
+    ) -> None:
+        """End hand-outs: each run with its ordinal.  Those that have ended are told to be stale."""
+        if self.sessions.known(session, number, 1):
+            return
+        held = self.holders.get(holder)
+        for ordinal, run in tokens:
+            parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
+            self._settle(holder, parts, outcome)
+            if stale:
+                self._keep(Stale(session, number, holder, ordinal, stale))
+        if held is not None:
+            self.holders.release(holder)
+        self._acted(session, number)
+
+    def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
+        """Hand the next message to a channel, if there is one."""
+        if self.sessions.known(session, number, 1):
+            return
+        key, held = self._getter(session, channel)
+        holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
+        handout = self.queue.get(holder)
+        if handout is not None:
+            self._handed_out([handout], lambda _handout: key)
+        self._acted(session, number)
+        self._keep(Got(session, number, key, handout))
+
+    def attach(self, session: Key, number: int, terms: Terms) -> None:
+        """Let a consumer take part.  The answer is its key."""
+        if self.sessions.known(session, number, 1):
+            return
+        key = self._draft.take_key()
+        fact = ConsumerAttached(
+            key,
+            session,
+            terms.channel,
+            terms.priority,
+            terms.prefetch,
+            terms.no_ack,
+            terms.is_exclusive,
+            terms.tag,
+            terms.arguments,
+        )
+        self._draft.say(fact)
+        held = self.holders.add(fact)
+        assert isinstance(held.holder, Consumer)
+        self.queue.attach(held.holder)
+        self._answered(session, number, key)
+
+    def detach(
+        self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
+    ) -> None:
+        """Hand nothing more to a consumer or getter; what it holds stays held, or all comes back.
+
+        `outcome` says how, if its channel has ended.
+        """
+        if self.sessions.known(session, number, 1):
+            return
+        self._detach(holder, outcome)
+        self._acted(session, number)
+
+    def purge(self, session: Key, number: int) -> None:
+        """Drop all that waits.  The answer is how many messages that is."""
+        if self.sessions.known(session, number, 1):
+            return
+        self._contents.gone = []
+        count = self.queue.purge()
+        runs, self._contents.gone = self._contents.gone, None
+        if runs:
+            self._draft.say(Purged(runs))
+        self._answered(session, number, count)
+
+    # What the leader does by itself
+
+    def drop_session(self, session: Key, outcome: Outcome) -> None:
+        """A session is over: all that its consumers hold comes back, and they go."""
+        for key in list(self.holders.of_session(session)):
+            self._detach(key, outcome)
+        self.sessions.close(session)
+
+    def change_spec(self, revision: int, spec: bytes) -> None:
+        """The queue is declared otherwise; nothing is said if that is not news."""
+        if self._draft.is_news(revision):
+            self._draft.say(SpecChanged(revision, spec))
+            self._touch()
+
+    def holds(self, session: Key) -> list[tuple[Key, int, range]]:
+        """What the consumers of a session have in hands: whose, with which ordinal, which messages.
+
+        What is applied, without what is ended meanwhile: so all of it has left through the gate.
+        """
+        return [
+            (key, counts.acquired, piece)
+            for key in self.holders.of_session(session)
+            for run, counts in self._on_record(key)
+            for piece, _handout in self._held_too(key, run, counts.acquired)
+        ]
+
+    def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
+        """What somebody holds has never arrived: it is delivered as if for the first time."""
+        for ordinal, run in tokens:
+            for piece, handout in self._held_too(holder, run, ordinal):
+                try:
+                    again = self._read_again(piece, handout)
+                except Unreadable:
+                    return  # whoever owns this has been told that it is damaged
+                self._gate.keep_known(partial(self._repeated, holder, again))
+        self._touch()
+
+    def _on_record(self, key: Key) -> list[tuple[range, Counts]]:
+        row = self._image.state.holders.get(key)
+        return list(row.held) if row is not None else []
+
+    def _held_too(self, key: Key, run: range, ordinal: int) -> list[tuple[range, Handout]]:
+        """What of a run is in somebody's hands by the image and by what is decided since."""
+        row, held = self._image.state.holders.get(key), self.holders.get(key)
+        if row is None or held is None:
+            return []
+        return [
+            part
+            for piece, counts in row.held.found(run)
+            if counts is not None and counts.acquired == ordinal
+            for part in held.holding(piece, ordinal)
+        ]
+
+    def _read_again(self, run: range, handout: Handout) -> Handout:
+        origins, contents = self._contents.fetch(run)
+        return Handout(
+            handout.holder,
+            origins,
+            contents,
+            run,
+            redelivered=handout.redelivered,
+            is_recorded=True,
+            counts=handout.counts,
+        )
+
+    # The parts of these
+
+    def _keep(self, effect: Effect) -> None:
+        self._gate.keep(lambda: [effect])
+
+    def _acted(self, session: Key, number: int) -> None:
+        self.sessions.advance(Acted(session, number, 1))
+        self._keep(Done(session, number, 1))
+
+    def _answered(self, session: Key, number: int, answer: int) -> None:
+        self.sessions.advance(Answered(session, number, answer))
+        self._keep(Answer(session, number, answer))
+
+    def _settle(self, holder: Key, parts: list[Part], outcome: Outcome) -> None:
+        """Parts of hand-outs have ended: told to the engine, and said."""
+        for part in parts:
+            self.queue.settle(part.handout, part.start, part.stop, outcome)
+            counts = part.handout.counts
+            runs = [part.run]
+            if outcome is Outcome.ACKED:
+                self._draft.say(Settled(holder, counts.acquired, runs))
+            elif outcome is Outcome.REJECTED:
+                self._draft.say(Dropped(Reason.REJECTED, holder, counts.acquired, runs))
+            else:
+                failed = counts.failed + (outcome in FAILED)
+                self._draft.say(Returned(holder, counts.acquired, failed, HOW[outcome], 0, runs))
+
+    def _detach(self, key: Key, outcome: Outcome | None) -> None:
+        """Nothing more for somebody, who may have been detached before and hold something."""
+        held = self.holders.get(key)
+        if held is None:
+            return
+        if not held.is_detached:
+            if isinstance(held.holder, Consumer):
+                self.queue.detach(held.holder)
+            self._draft.say(Detached(key))
+            self.holders.detach(key)
+        if outcome is not None:
+            self._settle(key, held.take_all(), outcome)
+            self.holders.release(key)
+        self._touch()
+
+    def _getter(self, session: Key, channel: int) -> tuple[Key, Held]:
+        """Whoever holds what this channel gets."""
+        found = self.holders.getter(session, channel)
+        if found is not None:
+            return found
+        key = self._draft.take_key()
+        attached = GetterAttached(key, session, channel)
+        self._draft.say(attached)
+        return key, self.holders.add(attached)
+
+    def _handed_out(self, handouts: list[Handout], key_of: Callable[[Handout], Key]) -> None:
+        """Messages are in hands: said, and remembered unless they are gone with that."""
+        for fact in facts_of(handouts, key_of):
+            self._draft.say(fact)
+        for handout in handouts:
+            held = self.holders.get(key_of(handout))
+            assert held is not None
+            if not handout.holder.no_ack:
+                held.add(handout)
+
+    # Turns
+
+    def pump(self) -> list[Handout]:
+        """Once a turn: hand out, propose one entry with all that was decided, tell what is known.
+
+        Nothing is to be delivered now: hand-outs leave through the gate.
+        """
+        if self.is_over:
+            return []
+        handouts = self.queue.pump()
+        self._handed_out(handouts, self.holders.key_of)
+        for handout in handouts:
+            key = self.holders.key_of(handout)
+            self._gate.keep(partial(self._delivery, key, handout))
+        if known := self._gate.take_known():
+            self._around.release(known)
+        if self._draft:
+            payload = encode(self._draft.finish(self._around.now_ms()))
+            self._gate.propose()
+            self._contents.commits.ticket += 1
+            self._around.propose(payload, self._on_fate)
+        return []
+
+    def _delivery(self, key: Key, handout: Handout) -> list[Effect]:
+        """Nothing, if the consumer went before it could leave."""
+        held = self.holders.get(key)
+        return [] if held is None else [Delivery(held.session, key, handout)]
+
+    def _repeated(self, key: Key, again: Handout) -> list[Effect]:
+        """Nothing, if any of it has been settled or has come back before this could leave."""
+        runs = runs_of(again.sequences)
+        held = [piece for run in runs for piece in self._held_too(key, run, again.counts.acquired)]
+        if sum(len(piece) for piece, _handout in held) < len(again.sequences):
+            return []
+        return self._delivery(key, again)
+
+    def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+        if self.is_over:
+            return
+        if not is_applied:
+            self.end()
+            self._around.ended()
+            return
+        self._contents.commits.durable += 1
+        self._around.release(self._gate.apply())

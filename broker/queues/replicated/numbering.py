@@ -1,0 +1,110 @@
+"""The sessions of a led queue: which of their operations are done, and with what outcome.
+
+The next number of a session here counts what is under way; the image's counts what is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fluffle.broker.queues.replicated.draft import Draft
+from fluffle.broker.queues.replicated.effects import Answer, Done, Effect, Expected, NotTaken
+from fluffle.broker.queues.replicated.facts import (
+    Acknowledged,
+    Acted,
+    Answered,
+    Key,
+    Published,
+    SessionClosed,
+    SessionId,
+    SessionOpened,
+)
+from fluffle.broker.queues.replicated.gate import Gate
+from fluffle.broker.queues.replicated.state import State
+from fluffle.raft.ranges import Ranges
+
+
+class Numbering:
+    """All sessions of one queue."""
+
+    __slots__ = ("_draft", "_gate", "_keys", "_next", "_state", "_touch")
+
+    def __init__(self, state: State, draft: Draft, gate: Gate, touch: Callable[[], None]) -> None:
+        self._state = state
+        self._draft = draft
+        self._gate = gate
+        self._touch = touch
+        self._next = {key: session.next for key, session in state.sessions.items()}
+        self._keys = {session.id: key for key, session in state.sessions.items()}
+
+    def key_of(self, session_id: SessionId) -> Key | None:
+        """None for one that is not open: an edge that goes on with it has lost it."""
+        return self._keys.get(session_id)
+
+    def ids(self) -> list[SessionId]:
+        """Of all that are open."""
+        return list(self._keys)
+
+    def open(self, session_id: SessionId) -> Key:
+        """The key of a session, which is opened if it is not open."""
+        key = self._keys.get(session_id)
+        if key is None:
+            key = self._keys[session_id] = self._draft.take_key()
+            self._next[key] = 1
+            node, boot, nonce, counter = session_id
+            self._draft.say(SessionOpened(key, boot, nonce, counter, node))
+            self._touch()
+        return key
+
+    def close(self, session: Key) -> None:
+        """It has no consumers any more, and nothing will come of it."""
+        del self._next[session]
+        self._keys = {session_id: key for session_id, key in self._keys.items() if key != session}
+        self._draft.say(SessionClosed(session))
+        self._touch()
+
+    def acknowledge(self, session: Key, below: int) -> None:
+        """The edge knows the outcomes of all operations below `below`."""
+        known = self._state.sessions.get(session)
+        if known is None:
+            return
+        below = min(below, known.next)
+        if known.refused.within(0, below) or any(number < below for number in known.answers):
+            self._draft.say(Acknowledged(session, below))
+            self._touch()
+
+    def known(self, session: Key, first: int, count: int) -> int:
+        """How many of some operations, from the first one on, are not to be done any more.
+
+        They will be answered: with their outcome, or with the number that is expected instead.
+        """
+        expected = self._next[session]
+        if first > expected:
+            self._gate.keep_known(lambda: [Expected(session, expected)])
+            self._touch()
+            return count
+        known = min(expected - first, count)
+        if known:
+            self._gate.keep_known(lambda: list(self._outcomes(session, first, first + known)))
+            self._touch()
+        return known
+
+    def advance(self, fact: Published | Acted | Answered) -> None:
+        """The next operations of a session are done."""
+        self._draft.say(fact)
+        self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count
+        self._touch()
+
+    def _outcomes(self, session: Key, first: int, stop: int) -> Iterator[Effect]:
+        """Of operations that are applied."""
+        found = self._state.sessions.get(session)
+        if found is None:
+            return
+        answers = Ranges.of(*((number, number + 1) for number in sorted(found.answers)))
+        refused = found.refused
+        for low, high in refused.within(first, stop):
+            yield NotTaken(session, low, high - low)
+        for number in [number for number in found.answers if first <= number < stop]:
+            yield Answer(session, number, found.answers[number])
+        for low, high in refused.plus(answers).gaps(first, stop):
+            yield Done(session, low, high - low)

@@ -1,0 +1,339 @@
+"""The leader of a replicated queue: see `leading` for what is checked all along."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from fluffle.broker.queues import lane, returned
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated import contents, entries
+from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.encoding import decode, encode
+from fluffle.broker.queues.replicated.facts import (
+    Acknowledged,
+    HandedOut,
+    HandedOver,
+    How,
+    Returned,
+    SessionId,
+    Settled,
+)
+from fluffle.broker.queues.replicated.leadership import Terms
+from tests.broker.queues.replicated.leading import Bench, Edge, rest, step
+from tests.broker.queues.replicated.make import ORIGIN
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few messages are a backlog that leaves memory."""
+    for module in (lane, contents):
+        monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 4)
+    monkeypatch.setattr(lane, "FRONT_SEGMENTS", 1)
+    monkeypatch.setattr(lane, "RECENT_SEGMENTS", 1)
+    monkeypatch.setattr(returned, "FETCH_MESSAGES_MAX", 2)
+    monkeypatch.setattr(entries, "COMPACT_ENTRIES", 2)
+
+
+def whatever(seed: int, steps: int) -> None:
+    chance, bench = Random(seed), Bench()
+    for _ in range(steps):
+        step(bench, chance)
+        if chance.random() < 0.08:
+            rest(bench)
+    rest(bench)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_happens(seed: int) -> None:
+    whatever(seed, steps=150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 300))
+def test_much_of_whatever_happens(seed: int) -> None:
+    whatever(seed, steps=250)
+
+
+class Told(Bench):
+    """Keeps what leaves, and believes the test."""
+
+    def __init__(self) -> None:
+        self.told: list[e.Effect] = []
+        self.damaged: set[int] = set()
+        self.ended = 0
+        super().__init__()
+
+    def on_damage(self, index: int) -> None:
+        self.damaged.add(index)
+
+    def on_ended(self) -> None:
+        self.ended += 1
+
+    def release(self, effects: list[e.Effect]) -> None:
+        self.told += effects
+
+    def take(self) -> list[e.Effect]:
+        told, self.told = self.told, []
+        return told
+
+    def session(self) -> int:
+        return self.led.sessions.open(SessionId("a", 1, 1, 1))
+
+    def facts(self) -> list[Any]:
+        """Of the entry that is under way last."""
+        return decode(self.proposals[-1][0]).facts
+
+
+def bodies(count: int) -> tuple[list[Any], list[bytes]]:
+    return [ORIGIN] * count, [b"body %d" % number for number in range(count)]
+
+
+def with_consumer(prefetch: int = 0, *, no_ack: bool = False) -> tuple[Told, int, int]:
+    """A queue, its only session, and a consumer of that."""
+    bench = Told()
+    session = bench.session()
+    bench.led.attach(session, 1, Terms(1, "tag", prefetch=prefetch, no_ack=no_ack))
+    bench.settle_down()
+    (answer,) = bench.take()
+    assert isinstance(answer, e.Answer)
+    return bench, session, answer.answer
+
+
+def test_nothing_leaves_before_its_entry_is_applied() -> None:
+    bench, session, key = with_consumer()
+    bench.led.publish(session, 2, *bodies(2))
+    bench.turn()
+    assert (bench.take(), len(bench.proposals)) == ([], 1)
+    bench.commit()
+    done, delivery = bench.take()
+    assert done == e.Done(session, 2, 2)
+    assert isinstance(delivery, e.Delivery)
+    assert delivery.holder == key
+    assert delivery.handout.contents == [b"body 0", b"body 1"]
+
+
+def test_a_batch_and_its_hand_outs_are_one_entry_and_dealt_out_in_one_fact() -> None:
+    bench, session, key = with_consumer()
+    bench.led.attach(session, 2, Terms(1, "other"))
+    bench.settle_down()
+    bench.led.publish(session, 3, *bodies(4))
+    bench.turn()
+    (payload, _on_fate) = bench.proposals[0]
+    batch = decode(payload)
+    assert batch.enqueued is not None
+    assert batch.enqueued.count == 4
+    assert HandedOut(0, [key, key + 1], [range(1, 5)]) in batch.facts
+
+
+def test_hand_outs_to_one_consumer_are_one_run() -> None:
+    bench, session, key = with_consumer(prefetch=3)
+    bench.led.publish(session, 2, *bodies(9))
+    bench.settle_down()
+    bench.led.settle(session, 11, key, [(0, range(1, 2)), (0, range(2, 4))], outcome=Outcome.ACKED)
+    bench.turn()
+    assert Settled(key, 0, [range(1, 4)]) in bench.facts()
+    assert HandedOut(0, [key], [range(4, 7)]) in bench.facts()
+
+
+def test_what_needs_no_ack_is_handed_over() -> None:
+    bench, session, key = with_consumer(no_ack=True)
+    bench.led.publish(session, 2, *bodies(2))
+    bench.turn()
+    assert HandedOver(0, [key], [range(1, 3)]) in bench.facts()
+    bench.settle_down()
+    assert bench.image.state.live_count == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "how", "failed"),
+    [
+        (Outcome.RETURNED, How.NACKED, 0),
+        (Outcome.REFUSED, How.REJECTED, 1),
+        (Outcome.LOST, How.LOST, 1),
+        (Outcome.SUSPECTED, How.SUSPECTED, 0),
+        (Outcome.UNSENT, How.UNKNOWN, 0),
+    ],
+)
+def test_what_comes_back(outcome: Outcome, how: How, failed: int) -> None:
+    bench, session, key = with_consumer()
+    bench.led.publish(session, 2, *bodies(1))
+    bench.settle_down()
+    bench.led.settle(session, 3, key, [(0, range(1, 2))], outcome=outcome)
+    bench.turn()
+    assert Returned(key, 0, failed, how, 0, [range(1, 2)]) in bench.facts()
+    bench.settle_down()
+    *_, again = bench.take()
+    assert isinstance(again, e.Delivery)
+    assert again.handout.redelivered
+    assert again.handout.counts == (1, failed)
+
+
+def test_a_token_that_has_ended_is_told_to_be_stale_and_ends_nothing() -> None:
+    bench, session, key = with_consumer()
+    bench.led.publish(session, 2, *bodies(2))
+    bench.settle_down()
+    bench.led.settle(session, 4, key, [(0, range(1, 2))], outcome=Outcome.RETURNED)
+    bench.settle_down()
+    bench.take()
+    bench.led.settle(session, 5, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
+    bench.settle_down()
+    stale = e.Stale(session, 5, key, 0, [range(1, 2)])
+    assert bench.take() == [stale, e.Done(session, 5, 1)]
+    assert bench.led.queue.in_flight == 1
+
+
+def test_what_was_done_is_answered_again_and_not_done_again() -> None:
+    bench, session, _key = with_consumer()
+    bench.led.publish(session, 2, *bodies(2))
+    bench.settle_down()
+    bench.take()
+    bench.led.attach(session, 1, Terms(1, "tag"))
+    bench.led.publish(session, 2, *bodies(3))
+    bench.settle_down()
+    told = bench.take()
+    assert e.Answer(session, 1, 2) in told
+    assert e.Done(session, 2, 2) in told
+    assert e.Done(session, 4, 1) in told
+    assert bench.image.state.next_sequence == 4
+    assert bench.led.queue.consumer_count == 1
+
+
+def test_what_comes_too_soon_is_not_done() -> None:
+    bench, session, _key = with_consumer()
+    bench.led.publish(session, 3, *bodies(2))
+    bench.settle_down()
+    assert bench.take() == [e.Expected(session, 2)]
+    assert bench.image.state.next_sequence == 1
+
+
+def test_an_outcome_is_kept_until_its_edge_knows_it() -> None:
+    bench, session, _key = with_consumer()
+    bench.led.sessions.acknowledge(session, 1)
+    bench.turn()
+    assert not bench.proposals, "nothing is kept of what is below"
+    bench.led.sessions.acknowledge(session, 2)
+    bench.turn()
+    assert bench.facts() == [Acknowledged(session, 2)]
+    bench.settle_down()
+    assert bench.image.state.sessions[session].answers == {}
+
+
+def test_basic_get() -> None:
+    bench = Told()
+    session = bench.session()
+    bench.led.get(session, 1, 7, no_ack=False)
+    bench.led.publish(session, 2, *bodies(3))
+    bench.led.get(session, 5, 7, no_ack=False)
+    bench.led.get(session, 6, 7, no_ack=True)
+    bench.settle_down()
+    got = [effect for effect in bench.take() if isinstance(effect, e.Got)]
+    assert [effect.handout and effect.handout.contents for effect in got] == [
+        None,
+        [b"body 0"],
+        [b"body 1"],
+    ]
+    assert bench.led.holds(session) == [(got[1].holder, 0, range(1, 2))]
+    bench.led.detach(session, 7, got[1].holder, outcome=Outcome.LOST)
+    bench.settle_down()
+    assert bench.led.queue.ready_count == 2
+    assert bench.image.state.holders == {}
+
+
+def test_a_purge_takes_what_waits_wherever_it_is() -> None:
+    bench, session, key = with_consumer(prefetch=2)
+    for number in range(30):
+        bench.led.publish(session, 2 + number, *bodies(1))
+        bench.settle_down()
+    bench.led.settle(session, 32, key, [(0, range(1, 3))], outcome=Outcome.RETURNED)
+    bench.led.detach(session, 33, key)
+    bench.take()
+    bench.led.purge(session, 34)
+    bench.settle_down()
+    assert e.Answer(session, 34, 30) in bench.take()
+    assert bench.image.state.live_count == 0
+
+
+def test_time_that_runs_backwards_stands_still() -> None:
+    bench, session, _key = with_consumer()
+    for now_ms, stamp_ms in ((1_000, 1_000), (400, 1_000), (1_001, 1_001)):
+        bench.now_ms = now_ms
+        bench.led.publish(session, bench.image.state.sessions[session].next, *bodies(1))
+        bench.turn()
+        assert decode(bench.proposals[-1][0]).stamp_ms == stamp_ms
+        bench.settle_down()
+
+
+def test_an_entry_that_is_not_taken_ends_it() -> None:
+    bench, session, _key = with_consumer()
+    bench.led.publish(session, 2, *bodies(1))
+    bench.turn()
+    bench.proposals.popleft()[1](False)
+    assert (bench.take(), bench.led.is_over, bench.ended) == ([], True, 1)
+    bench.led.pump()
+    assert not bench.proposals
+
+
+def test_a_specification_that_is_older_is_never_said() -> None:
+    bench = Told()
+    bench.led.change_spec(5, b"new")
+    bench.led.change_spec(4, b"old")
+    bench.led.publish(bench.session(), 1, *bodies(1))
+    bench.settle_down()
+    bench.led.change_spec(5, b"same")
+    bench.led.change_spec(7, b"newer")
+    bench.settle_down()
+    assert (bench.image.state.revision, bench.image.state.spec) == (7, b"newer")
+    assert decode(bench.log[-1]).revision == 5
+
+
+def test_a_consumer_without_room_waits_until_it_is_woken() -> None:
+    bench, session, key = with_consumer()
+    bench.room = 0
+    bench.led.publish(session, 2, *bodies(1))
+    bench.settle_down()
+    assert bench.take() == [e.Done(session, 2, 1)]
+    bench.room = 1
+    bench.led.holders.wake(key)
+    bench.settle_down()
+    (delivery,) = bench.take()
+    assert isinstance(delivery, e.Delivery)
+
+
+def test_damage_in_the_log_is_told_and_nothing_is_handed_out() -> None:
+    bench = Told()
+    session = bench.session()
+    bench.led.publish(session, 1, *bodies(3))
+    bench.settle_down()
+    bench.change_leader(0, is_elsewhere=False)
+    bench.log[0] = bench.log[0][:-1] + b"?"
+    bench.led.attach(session, 4, Terms(1, "tag"))
+    bench.settle_down()
+    assert bench.damaged == {1}
+    assert [type(effect) for effect in bench.take()].count(e.Delivery) == 0
+    assert bench.led.queue.ready_count == 3
+
+
+def test_an_edge_that_is_gone_leaves_nothing_behind() -> None:
+    bench = Bench()
+    edge: Edge = bench.open_edge()
+    bench.attach(edge)
+    bench.publish(edge, 3)
+    bench.settle_down()
+    bench.get(edge, no_ack=False)
+    bench.detach(edge, list(edge.consumers), None)
+    bench.settle_down()
+    assert len(edge.holds) == 3
+    bench.lose(edge)
+    bench.settle_down()
+    state = bench.image.state
+    assert (state.sessions, state.holders, state.returned.count) == ({}, {}, 3)
+
+
+def test_an_entry_says_the_same_when_it_is_written_again() -> None:
+    bench, session, _key = with_consumer()
+    bench.led.publish(session, 2, *bodies(5))
+    bench.settle_down()
+    assert [encode(decode(entry)) for entry in bench.log] == bench.log
