@@ -227,10 +227,12 @@ class Connection(asyncio.Protocol):
         return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
 
     def _go_on(self, channel: Channel, ids: tuple[int, int], act: Callable[[], None]) -> bool:
-        """Act on a channel that has waited, if it is still there, and on what came for it."""
-        is_there = self._channels is not None and self._channels.has(channel)
+        """Act on a channel that has waited, if it is still there, and on what came for it.
+
+        Whether this is still the session that it belonged to.
+        """
         try:
-            if is_there:
+            if self._channels is not None and self._channels.has(channel):
                 act()
         except (BrokerError, ProtocolError) as error:
             self._refuse(error, channel.number, ids)
@@ -240,7 +242,7 @@ class Connection(asyncio.Protocol):
         if self._events and self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
             self._act_later()
-        return is_there
+        return self._session is channel.session
 
     # What each event means; they return what it cost
 

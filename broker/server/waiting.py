@@ -27,7 +27,7 @@ Ids: TypeAlias = tuple[int, int]
 """Class and method, for errors about them."""
 
 GoOn: TypeAlias = Callable[["Channel", Ids, Callable[[], None]], bool]
-"""(channel, about which method, what to do there) -> whether the channel is still there."""
+"""(channel, about which method, what to do there) -> whether the connection is still there."""
 
 
 class Waiting:
@@ -66,7 +66,7 @@ class Waiting:
         return self.is_blocking
 
     def over(self, channel: Channel, ids: Ids, act: Callable[[], None]) -> bool:
-        """What a channel has waited for is there, or cannot be; whether the channel still is."""
+        """What a channel has waited for is there, or cannot be; whether the connection still is."""
         return self._go_on(channel, ids, act)
 
     def end(self, channel: int) -> list[Event]:
@@ -122,7 +122,7 @@ class Request:
         session = self._channel.session
         ids = divmod(self._method.index, 1 << 16)
         if not session.waiting.over(self._channel, ids, act):
-            session.drop_owned()  # among it what this has made, perhaps
+            session.drop_owned()  # perhaps it has made a queue for a connection that is gone
 
 
 def size_of(event: Event) -> int:

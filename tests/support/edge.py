@@ -7,7 +7,7 @@ real `Connection`, `expect` takes the next method it has got, and `advance` lets
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from fluffle.broker.config import Config, Limits
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability import Durability
 from fluffle.broker.facts import Facts
-from fluffle.broker.metadata.changing import LocalMetadata
+from fluffle.broker.metadata.changing import Apply, LocalMetadata, Metadata
 from fluffle.broker.node import server_properties
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.consequences import Consequences
@@ -82,7 +82,13 @@ class Arrival:
 class Edge:
     """The services of a node, and the connections to it."""
 
-    def __init__(self, limits: Limits | None = None, *, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        store: Store | None = None,
+        make_metadata: Callable[[Apply, Facts], Metadata] = LocalMetadata,
+    ) -> None:
         """`store` is what durable things are written to; by default in memory, and at once."""
         self.scheduler = Scheduler()
         self.turn = Turn(self.scheduler.call_soon)
@@ -112,7 +118,7 @@ class Edge:
             server_properties=server_properties(Config(node_name="fluffle@test")),
             access=self.access,
             vhosts=self.catalogue.vhosts,
-            metadata=LocalMetadata(self.catalogue.apply, self.facts),
+            metadata=make_metadata(self.catalogue.apply, self.facts),
             turn=self.turn,
             commits=durability.commits,
             chores=chores,

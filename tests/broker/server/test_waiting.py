@@ -1,0 +1,254 @@
+"""What a client sees where definitions take their time, as in a cluster.
+
+A channel does not act on what came behind a declaration until that has come true; the others do.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.server import declaring, waiting
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Confirm,
+    Connection,
+    Exchange,
+    Method,
+    Queue,
+    encode_method,
+    make,
+)
+from tests.support.edge import Client, Edge, publish_frames
+from tests.support.metadata import LaterMetadata
+
+
+class Rig:
+    """A node in whose cluster nothing is committed before `commit`."""
+
+    def __init__(self) -> None:
+        self.edge = Edge(make_metadata=LaterMetadata)
+        metadata = self.edge.services.metadata
+        assert isinstance(metadata, LaterMetadata)
+        self.metadata = metadata
+        self.client = self.edge.connect()
+
+    def send(self, *methods: Method, channel: int = 1) -> None:
+        self.client.send(*(encode_method(channel, method) for method in methods))
+
+    def commit(self) -> None:
+        self.metadata.commit()
+        self.edge.run()
+
+    def settle(self) -> None:
+        """Commit until nothing is under way."""
+        while len(self.metadata):
+            self.commit()
+
+    def declare(self, name: str = "q", channel: int = 1) -> None:
+        """A queue that is there at once."""
+        self.send(make(Queue.Declare, queue=name), channel=channel)
+        self.settle()
+        self.client.expect(Queue.DeclareOk, channel)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_declaration_is_answered_when_it_has_come_true(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q"))
+    rig.client.expect_nothing()
+    assert "q" not in rig.edge.vhost.queues
+    rig.commit()
+    assert rig.client.expect(Queue.DeclareOk).queue == "q"
+    rig.send(make(Queue.Declare, queue="q"))
+    rig.client.expect(Queue.DeclareOk)  # it is there already
+
+
+def test_what_came_behind_it_waits_and_finds_it(rig: Rig) -> None:
+    rig.client.send(
+        encode_method(1, make(Exchange.Declare, exchange="x", exchange_type="fanout")),
+        encode_method(1, make(Queue.Declare, queue="q")),
+        encode_method(1, make(Queue.Bind, queue="", exchange="x")),
+        publish_frames(b"1", exchange="x"),
+        encode_method(1, Basic.Get(queue="q")),
+    )
+    for name in ("Exchange.DeclareOk", "Queue.DeclareOk", "Queue.BindOk"):
+        rig.client.expect_nothing()
+        rig.commit()
+        if name != "Queue.BindOk":
+            assert rig.client.names() == [name]
+    assert rig.client.names() == ["Queue.BindOk", "Basic.GetOk"]
+
+
+def test_what_comes_later_waits_as_well(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", nowait=True))
+    rig.client.publish(b"1")
+    rig.send(make(Queue.Declare, queue="q", passive=True))
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.expect(Queue.DeclareOk).message_count == 1
+
+
+def test_other_channels_and_connections_go_on(rig: Rig) -> None:
+    rig.declare("r")
+    rig.client.open_channel(2)
+    rig.client.confirm_select(2)
+    other = rig.edge.connect()
+    rig.client.send(
+        encode_method(1, make(Queue.Declare, queue="q")),
+        publish_frames(b"1", "r", channel=2),
+        encode_method(2, Basic.Get(queue="r")),
+    )
+    assert rig.client.names() == ["Basic.GetOk", "Basic.Ack"]
+    assert other.ready_count("r") == 0
+    rig.commit()
+    assert rig.client.names() == ["Queue.DeclareOk"]
+
+
+def test_two_channels_wait_each_for_its_own(rig: Rig) -> None:
+    rig.client.open_channel(2)
+    for channel, name in ((1, "a"), (2, "b")):
+        rig.client.send(
+            encode_method(channel, make(Queue.Declare, queue=name)),
+            encode_method(channel, make(Queue.Declare, queue=name, passive=True)),
+        )
+    for channel in (1, 2):
+        rig.client.expect_nothing()
+        rig.commit()
+        for _ in range(2):
+            rig.client.expect(Queue.DeclareOk, channel)
+
+
+def test_of_two_who_declare_the_same_both_have_it(rig: Rig) -> None:
+    other = rig.edge.connect()
+    rig.send(make(Queue.Declare, queue="q"))
+    other.send(encode_method(1, make(Queue.Declare, queue="q")))
+    rig.commit()
+    rig.commit()
+    assert rig.metadata.stale_count == 1
+    assert [rig.client.names(), other.names()] == [["Queue.DeclareOk"]] * 2
+
+
+def test_who_declares_something_else_in_between_is_refused(rig: Rig) -> None:
+    """And what came behind on his channel does not count, until he opens it anew."""
+    other = rig.edge.connect()
+    rig.send(make(Queue.Declare, queue="q"))
+    other.send(
+        encode_method(1, make(Queue.Declare, queue="q", durable=True)),
+        encode_method(1, make(Queue.Declare, queue="never")),
+        encode_method(1, Channel.CloseOk()),
+        encode_method(1, Channel.Open()),
+    )
+    other.expect_nothing()
+    rig.settle()
+    close = other.expect_channel_closed(406, "inequivalent arg 'durable' for queue 'q'")
+    assert (close.class_id, close.method_id) == (50, 10)
+    other.expect(Channel.OpenOk)
+    assert list(rig.edge.vhost.queues) == ["q"]
+
+
+def test_a_deletion_in_between_is_found_out(rig: Rig) -> None:
+    rig.declare("q")
+    other = rig.edge.connect()
+    other.send(encode_method(1, make(Queue.Delete, queue="q")))
+    rig.send(make(Queue.Bind, queue="q", exchange="amq.fanout"))
+    rig.settle()
+    other.expect(Queue.DeleteOk)
+    rig.client.expect_channel_closed(404, "no queue 'q' in vhost '/'")
+
+
+def test_consumers_are_cancelled_behind_the_answer(rig: Rig) -> None:
+    rig.declare("q")
+    rig.client.consume("q")
+    rig.send(make(Queue.Delete, queue="q"))
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.names() == ["Queue.DeleteOk", "Basic.Cancel"]
+
+
+def test_the_end_of_a_connection_waits_for_all_its_channels(rig: Rig) -> None:
+    rig.client.open_channel(2)
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.client.send(
+        encode_method(1, make(Queue.Declare, queue="a", nowait=True)),
+        encode_method(2, make(Queue.Declare, queue="b", nowait=True)),
+        encode_method(0, close),
+    )
+    rig.client.expect_nothing()
+    rig.commit()
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.names() == ["Connection.CloseOk"]
+    assert list(rig.edge.vhost.queues) == ["a", "b"]
+
+
+def test_an_exclusive_queue_that_comes_too_late_goes_again(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.client.transport.lose()
+    rig.commit()
+    assert list(rig.edge.vhost.queues) == ["q"]
+    rig.settle()
+    assert rig.edge.vhost.queues == {}
+
+
+def test_a_channel_that_is_gone_takes_no_queue_of_its_connection_along(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="mine", exclusive=True))
+    rig.settle()
+    rig.send(make(Queue.Declare, queue="q"))
+    channels = rig.client.connection._channels
+    assert channels is not None
+    channels._end(1)
+    rig.settle()
+    assert list(rig.edge.vhost.queues) == ["mine", "q"]
+
+
+def test_a_violation_does_not_wait(rig: Rig) -> None:
+    rig.client.send(encode_method(1, make(Queue.Declare, queue="q")), b"\x07garbage")
+    rig.client.expect_closed(501)
+    rig.settle()
+    rig.client.expect_nothing()
+
+
+def test_a_bug_behind_a_wait_ends_one_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_flags: object) -> None:
+        raise RuntimeError("a bug")
+
+    other = rig.edge.connect()
+    rig.send(make(Queue.Declare, queue="q"))
+    with monkeypatch.context() as patch:
+        patch.setattr(declaring, "answer_declare", fail)
+        rig.commit()
+    rig.client.expect_closed(541, "the broker failed")
+    assert other.ready_count("q") == 0
+
+
+def test_who_sends_much_behind_a_declaration_is_not_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "KEPT_BYTES_MAX", 10_000)
+    rig.client.open_channel(2)
+    rig.send(make(Queue.Declare, queue="q", nowait=True))
+    for number in range(30):
+        rig.client.publish(bytes([number]) * 1_000)
+    assert not rig.client.transport.is_reading()
+    rig.send(make(Queue.Declare, queue="q", passive=True), channel=2)
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.transport.is_reading()
+    assert rig.client.expect(Queue.DeclareOk, 2).message_count == 30
+
+
+def test_a_transaction_and_a_confirm_wait_in_order(rig: Rig) -> None:
+    client: Client = rig.client
+    client.confirm_select()
+    client.send(
+        encode_method(1, make(Queue.Declare, queue="q")),
+        publish_frames(b"1", mandatory=True),
+        encode_method(1, Confirm.Select()),
+    )
+    client.expect_nothing()
+    rig.commit()
+    assert client.names() == ["Queue.DeclareOk", "Confirm.SelectOk", "Basic.Ack"]

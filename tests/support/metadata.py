@@ -1,0 +1,76 @@
+"""Definitions that change when a test says so, as in a cluster: later, if they still hold."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.facts import Facts, Kind
+from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.changing import Apply, Decide
+from fluffle.broker.metadata.state import Fate, Proposal, State
+
+
+@dataclass(slots=True)
+class Asked:
+    """A change under way, and who waits for it."""
+
+    proposal: Proposal
+    decide: Decide
+    done: Callable[[], None]
+    failed: Callable[[BrokerError], None]
+
+
+class LaterMetadata:
+    """Commits the oldest change at each `commit`.  There is a virtual host `/` already."""
+
+    def __init__(self, apply: Apply, facts: Facts) -> None:
+        del facts  # the log remembers
+        self._apply = apply
+        self._state = State()
+        self._state.put(Fact(Kind.VHOST, ("/",)), 1)
+        self._asked: deque[Asked] = deque()
+        self._number = 0
+        self.stale_count = 0
+
+    def __len__(self) -> int:
+        """How many changes are under way."""
+        return len(self._asked)
+
+    def change(
+        self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
+    ) -> None:
+        change = decide()
+        if change.changes_nothing:
+            done()
+            return
+        self._asked.append(Asked(self._propose(change), decide, done, failed))
+
+    def settle(self, decide: Decide) -> None:
+        def impossible(error: BrokerError) -> None:
+            raise AssertionError from error
+
+        self.change(decide, lambda: None, impossible)
+
+    def _propose(self, change: Change) -> Proposal:
+        self._number += 1
+        revisions = self._state.revisions(change.rests_on)
+        return Proposal("a", 1, self._number, self._number, change, revisions)
+
+    def commit(self) -> None:
+        """Apply the oldest change, or have it decided anew if it does not hold any more."""
+        asked = self._asked.popleft()
+        fate = self._state.apply(asked.proposal, 1 + self._number)
+        if fate is Fate.APPLIED:
+            consequences = self._apply(asked.proposal.change)
+            asked.done()
+            for consequence in consequences:
+                consequence()
+            return
+        self.stale_count += 1
+        try:
+            self.change(asked.decide, asked.done, asked.failed)
+        except BrokerError as error:
+            asked.failed(error)
