@@ -59,6 +59,7 @@ def found(state: State, index: int) -> None:
             return
         first, last = min(first, before.first), max(last, before.last)
         term = max(term, before.term)
+    state.grant_due = False
     state.drop_receiver()  # what is on its way was not asked for from there
     state.quarantine = Quarantine(first, last, term, is_sparse)
     state.repair = state.repair or Repair()

@@ -2,12 +2,12 @@
 
 import pytest
 
-from fluffle.raft.messages import AppendAccepted, AppendRequest, RepairRequest
+from fluffle.raft.messages import AppendAccepted, AppendRequest, RepairRequest, VoteResponse
 from fluffle.raft.output import Output
 from fluffle.raft.records import HardState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
-from tests.raft.single import Single, entry
+from tests.raft.single import Single, entry, vote_request
 
 
 def test_damage_found_at_the_start_is_remembered_before_the_log_is_received_again() -> None:
@@ -240,3 +240,14 @@ def test_a_leader_with_a_shorter_log_ends_a_quarantine(
     node.receive("b", AppendRequest(GROUP, 2, 1, 1, 2, 2, 2, 2, [entry(3, 2)]))
     node.sync()
     assert not node.status.is_quarantined
+
+
+def test_a_vote_that_was_given_before_damage_was_found_is_not_sent() -> None:
+    node = Single(log=(1, 1))
+    node.receive("b", vote_request(2, last=(1, 2)))
+    node.group.damaged(2)
+    node.sync()
+    assert node.status.is_quarantined
+    assert node.sent(VoteResponse) == []
+    node.receive("b", vote_request(2, last=(1, 2)))
+    assert [answer.is_granted for answer in node.sent(VoteResponse)] == [False]
