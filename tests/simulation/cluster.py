@@ -48,10 +48,15 @@ class Machine:
     @property
     def has_damage(self) -> bool:
         """Whether something on its disk cannot be read, found out or not."""
-        return any(
-            image.damaged or image.is_state_damaged or image.is_head_damaged
-            for image in self.disk.image.groups.values()
-        )
+        return bool(self.damaged_groups)
+
+    @property
+    def damaged_groups(self) -> list[GroupId]:
+        return [
+            group
+            for group, image in self.disk.image.groups.items()
+            if image.damaged or image.is_state_damaged or image.is_head_damaged
+        ]
 
     def clock_ms(self, now_us: int) -> int:
         """Never goes back, whatever happens to its rate."""

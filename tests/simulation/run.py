@@ -169,12 +169,27 @@ class Run:
             return False
         if not all(may_be_hurt(self.cluster, name) or len(voters) < 3 for name in voters):
             return False
+        if spec.config_index < self._newest_config(spec.group):
+            return False  # it counts where it is, and may not be what commits
         there = [
             name
             for name in sorted(voters & core)
             if spec.group in stored[name] and stored[name][spec.group].quarantine is None
         ]
         return 2 * len(there) > len(voters)
+
+    def _newest_config(self, group: GroupId) -> int:
+        """In any log, on disk or not."""
+        facts = self.cluster.watch.facts
+        return max(
+            (
+                log.configs[-1][0]
+                for views in (facts.stored, facts.replicas)
+                for groups in views.values()
+                if group in groups and (log := groups[group].log).configs
+            ),
+            default=0,
+        )
 
     def _commit_of(self, group: GroupId) -> int:
         return self.cluster.watch.facts.group(group).commit

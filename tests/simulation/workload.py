@@ -188,8 +188,11 @@ class Workload:
     def _look_after(self) -> None:
         """One step for each group towards the members that are wanted; and a look at the disks."""
         for running in self._cluster.alive():
-            if self._cluster.machines[running.node].has_damage:
+            machine = self._cluster.machines[running.node]
+            if machine.has_damage:
                 running.feed(running.scrub)
+                for group in machine.damaged_groups:  # what is not live any more goes by this
+                    running.feed(running.snapshot, group)
         for spec in self._cluster.registry.living():
             process = self._leader(spec.group)
             if process is not None:
