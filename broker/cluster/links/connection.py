@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._handshake: Handshake
+        self._takes_frames = takes_frames
         self._decoder = Decoder(
             KINDS if takes_frames else NO_KINDS, frame_bytes_max=ground.tuning.frame_bytes_max
         )
@@ -111,8 +112,9 @@ class Connection(asyncio.Protocol):
 
     def tick(self) -> None:
         """Several times a beat, while it is open."""
-        finding = self._pulse.tick(self._ground.clock.now_ms(), is_waiting=self._is_full)
-        if finding is Finding.BEAT_DUE:
+        is_waiting = self._is_full or self._outbox.is_held_back
+        finding = self._pulse.tick(self._ground.clock.now_ms(), is_waiting=is_waiting)
+        if finding is Finding.BEAT_DUE and not self._is_full:
             self._write(BEAT_PIECE)
         elif finding in ENDINGS:
             self.reset(ENDINGS[finding])
@@ -184,7 +186,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
-        self._pulse.has_sent = True
+        self._pulse.has_moved = True
         self._fill()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -220,6 +222,26 @@ class Connection(asyncio.Protocol):
             self._owner.on_frame(self, FrameKind(kind), payload)
         if self._decoder.fault is not None:
             self.reset(f"it sent what is no frame: {self._decoder.fault}")
+        elif self._takes_frames:
+            self._acknowledge()
+        else:
+            self._on_acknowledged()
+
+    def _acknowledge(self) -> None:
+        """Say what was read, unless it does not read what we say."""
+        if self.is_open and not self._is_full and (said := self._decoder.acknowledge()):
+            self._write(said)
+
+    def _on_acknowledged(self) -> None:
+        for lane, size in enumerate(self._decoder.acknowledged):
+            if size:
+                self._decoder.acknowledged[lane] = 0
+                self._pulse.has_moved = True
+                try:
+                    self._outbox.acknowledge(Lane(lane), size)
+                except ValueError as error:
+                    self.reset(f"it says what cannot be: {error}")
+        self._fill()
 
     def _flush(self) -> None:
         self._is_flush_due = False

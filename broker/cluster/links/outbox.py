@@ -4,6 +4,10 @@ URGENT goes before everything, so what waits in it is behind one piece at most. 
 BULK, but a quarter of what both send is BULK, so that a node that is catching up gets there while
 others work.  A frame is cut as it goes out; until then it is the payload as it was given.
 
+What is under way of NORMAL and of BULK, given out and not acknowledged, is bounded: an urgent frame
+has no more than that before it, wherever it lies and however busy the other end is.  Without, it
+would be the megabytes that the kernels at both ends take (benchmarks.links).
+
 Each lane is bounded.  What does not fit is not taken; what that means is for the caller to say.  A
 lane that is empty takes any frame.
 """
@@ -14,6 +18,8 @@ from collections.abc import Mapping
 from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX, piece
 from fluffle.broker.cluster.ports import Lane
 
+WINDOW_BYTES = {Lane.NORMAL: 4 << 20, Lane.BULK: 1 << 20}
+"""Under way, or a piece more.  1 MiB keeps 1 GB/s busy if there and back takes a millisecond."""
 NORMAL_SHARE_BYTES = 3 * PIECE_BYTES_MAX
 """Of NORMAL to a piece of BULK, while both wait."""
 FRAME_COST_BYTES = 128
@@ -23,7 +29,9 @@ FRAME_COST_BYTES = 128
 class Outbox:
     """Frames in, pieces out."""
 
-    __slots__ = ("_bytes_max", "_frames", "_gone", "_normal_bytes", "waiting_bytes")
+    __slots__ = (
+        "_bytes_max", "_frames", "_gone", "_normal_bytes", "_under_way", "waiting_bytes"
+    )  # fmt: skip
 
     def __init__(self, bytes_max: Mapping[Lane, int]) -> None:
         self._bytes_max = [bytes_max[lane] for lane in Lane]
@@ -33,6 +41,8 @@ class Outbox:
         """Bytes of each lane's first frame that have been taken."""
         self._normal_bytes = 0
         """Taken of NORMAL since the last piece of BULK."""
+        self._under_way = [0 for _ in Lane]
+        """Taken and not acknowledged, by lane."""
         self.waiting_bytes = [0 for _ in Lane]
         """What was put and not taken, by lane; each frame with its cost."""
 
@@ -57,19 +67,36 @@ class Outbox:
             taken_bytes += self._take_piece(lane, taken)
         return taken
 
+    def acknowledge(self, lane: Lane, size: int) -> None:
+        """So much has been read.  ValueError if so much was not under way."""
+        if size > self._under_way[lane]:
+            raise ValueError(f"{size} bytes are acknowledged of {self._under_way[lane]}")
+        self._under_way[lane] -= size
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether something waits for an acknowledgement."""
+        return any(self._frames[lane] and not self._may_go(lane) for lane in WINDOW_BYTES)
+
+    def _may_go(self, lane: Lane) -> bool:
+        return bool(self._frames[lane]) and self._under_way[lane] < WINDOW_BYTES[lane]
+
     def _next_lane(self) -> Lane | None:
-        urgent, normal, bulk = self._frames
-        if urgent:
+        if self._frames[Lane.URGENT]:
             return Lane.URGENT
-        if normal and not (bulk and self._normal_bytes >= NORMAL_SHARE_BYTES):
+        may_bulk = self._may_go(Lane.BULK)
+        if self._may_go(Lane.NORMAL) and not (
+            may_bulk and self._normal_bytes >= NORMAL_SHARE_BYTES
+        ):
             return Lane.NORMAL
-        return Lane.BULK if bulk else None
+        return Lane.BULK if may_bulk else None
 
     def _take_piece(self, lane: Lane, taken: list[bytes | memoryview]) -> int:
         kind, payload = self._frames[lane][0]
         head, content = piece(lane, kind, payload, self._gone[lane])
         taken += (head, content)
         self._gone[lane] += len(content)
+        self._under_way[lane] += len(content)
         self.waiting_bytes[lane] -= len(content)
         if self._gone[lane] == len(payload):
             self._frames[lane].popleft()

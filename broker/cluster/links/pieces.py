@@ -3,9 +3,11 @@
     WHOLE   tag, kind, size (4)               a frame that fits into one piece
     FIRST   tag, kind, size (4), total (4)    the beginning of one that does not
     MORE    tag, kind, size (4), offset (4)   what follows, from that offset, on the same lane
-    BEAT    tag, 0, size = 0                  nothing: a sign of life
+    BEAT    tag, 0, 0 (4)                     nothing: a sign of life
+    ACK     tag, 0, count (4)                 so many bytes of that lane have been read
 
-and then `size` bytes of the frame.  A tag is the shape in its high half, the lane in the low one.
+The first three are followed by `size` bytes of the frame.  A tag is the shape in its high half, the
+lane in the low one.  The end that receives frames sends nothing but the last two.
 Each lane has at most one frame that is not whole yet, so pieces of three frames may alternate, and
 whoever sends can put something urgent between any two.
 
@@ -13,7 +15,7 @@ Decoding believes nothing: what is not exactly such a sequence is a fault, behin
 read.  It holds no more than has come: a claimed total reserves nothing.
 """
 
-from collections.abc import Container
+from collections.abc import Collection
 from struct import Struct
 
 from fluffle.broker.cluster.ports import Lane
@@ -21,7 +23,12 @@ from fluffle.broker.cluster.ports import Lane
 PIECE_BYTES_MAX = 65_536
 """Of a frame in one piece: at 1 Gbit/s an urgent frame waits half a millisecond behind it."""
 
-WHOLE, FIRST, MORE, BEAT = 0x10, 0x20, 0x30, 0x40
+CRUMB_BYTES = 4_096
+"""Parts of a frame that come one after the other and are smaller are kept as one."""
+ACK_BYTES = 256 << 10
+"""Read of a lane before that is said; a small part of what may be under way (outbox.py)."""
+
+WHOLE, FIRST, MORE, BEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
 """Shapes."""
 _SHAPE, _LANE = 0xF0, 0x0F
 
@@ -29,7 +36,7 @@ _short = Struct(">BBI")
 _long = Struct(">BBII")
 _HEADS = {
     BEAT: _short,
-    **{WHOLE | lane: _short for lane in Lane},
+    **{shape | lane: _short for shape in (WHOLE, ACK) for lane in Lane},
     **{shape | lane: _long for shape in (FIRST, MORE) for lane in Lane},
 }
 """Tag -> how the head is laid out; there are no other tags."""
@@ -55,22 +62,46 @@ class BadPiece(Exception):
 class Unfinished:
     """A frame of which not everything has come."""
 
-    __slots__ = ("content", "kind", "total")
+    __slots__ = ("_parts", "have", "kind", "total")
 
     def __init__(self, kind: int, total: int) -> None:
         self.kind = kind
         self.total = total
-        self.content = bytearray()
-        """Grows by what comes, however small the reads are."""
+        self.have = 0
+        """Bytes that have come."""
+        self._parts: list[bytes] = []
+        """These, in order."""
+
+    def add(self, part: bytes) -> None:
+        """What came next.  Crumbs are joined, so that small reads cost no more than large ones."""
+        self.have += len(part)
+        if self._parts and len(part) < CRUMB_BYTES and len(self._parts[-1]) < CRUMB_BYTES:
+            self._parts[-1] += part
+        else:
+            self._parts.append(part)
+
+    def payload(self) -> bytes:
+        """All of it."""
+        return b"".join(self._parts)
 
 
 class Decoder:
     """Bytes in, whole frames out; one for each connection."""
 
-    __slots__ = ("_frame_bytes_max", "_kinds", "_lane", "_missing", "_rest", "_unfinished", "fault")
+    __slots__ = (
+        "_frame_bytes_max",
+        "_kinds",
+        "_lane",
+        "_missing",
+        "_rest",
+        "_unfinished",
+        "_unsaid",
+        "acknowledged",
+        "fault",
+    )
 
-    def __init__(self, kinds: Container[int], *, frame_bytes_max: int) -> None:
-        """Frames of other kinds are a fault; with none, all frames are."""
+    def __init__(self, kinds: Collection[int], *, frame_bytes_max: int) -> None:
+        """Frames of other kinds are a fault.  With none this is the end that sends them."""
         self._kinds = kinds
         self._frame_bytes_max = frame_bytes_max
         self._unfinished: dict[int, Unfinished] = {}
@@ -81,13 +112,17 @@ class Decoder:
         """Bytes of that piece that are still to come."""
         self._rest = b""
         """Of a head that has not come whole."""
+        self._unsaid = [0 for _ in Lane]
+        """Bytes of each lane that were read and not acknowledged."""
+        self.acknowledged = [0 for _ in Lane]
+        """What the other end said that it has read; whoever acts on it sets it back to 0."""
         self.fault: str | None = None
         """What was wrong; nothing is read any more."""
 
     @property
     def held_bytes(self) -> int:
         """Of what is not whole yet."""
-        held = sum(len(frame.content) for frame in self._unfinished.values())
+        held = sum(frame.have for frame in self._unfinished.values())
         return len(self._rest) + held
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -102,6 +137,15 @@ class Decoder:
                 self.fault = str(error)
                 self._unfinished.clear()
         return frames
+
+    def acknowledge(self) -> bytes:
+        """What is to be said of that which was read, if it is enough."""
+        said = b""
+        for lane, size in enumerate(self._unsaid):
+            if size >= ACK_BYTES:
+                said += _short.pack(ACK | lane, 0, size)
+                self._unsaid[lane] = 0
+        return said
 
     def _read(self, data: bytes, frames: list[tuple[int, bytes]]) -> None:
         at, end = 0, len(data)
@@ -124,9 +168,8 @@ class Decoder:
     def _begin(self, tag: int, kind: int, size: int, number: int = 0) -> None:
         """A piece begins, whose content follows.  Raises `BadPiece`."""
         shape, lane = tag & _SHAPE, tag & _LANE
-        if shape == BEAT:
-            if kind or size:
-                raise BadPiece("a beat that holds something")
+        if shape in (BEAT, ACK):
+            self._on_sign(shape, lane, kind, size)
             return
         if kind not in self._kinds:
             raise BadPiece(f"a frame of kind {kind}")
@@ -146,10 +189,19 @@ class Decoder:
         self._lane = lane
         self._missing = size
 
+    def _on_sign(self, shape: int, lane: int, kind: int, count: int) -> None:
+        """What has no content.  Raises `BadPiece`."""
+        if kind or (shape == BEAT and count):
+            raise BadPiece("a sign that holds something")
+        if shape == ACK:
+            if self._kinds:
+                raise BadPiece("an acknowledgement of what was never sent")
+            self.acknowledged[lane] += count
+
     def _check_more(self, frame: Unfinished | None, kind: int, size: int, offset: int) -> None:
         if frame is None:
             raise BadPiece("more of a frame that never began")
-        have = len(frame.content)
+        have = frame.have
         if kind != frame.kind or offset != have or not 0 < size <= frame.total - have:
             raise BadPiece(
                 f"{size} bytes of kind {kind} at {offset}, behind {have} of {frame.total} of kind "
@@ -161,12 +213,9 @@ class Decoder:
         frame = self._unfinished[self._lane]
         stop = min(at + self._missing, len(data))
         self._missing -= stop - at
-        if stop - at == frame.total:
-            frames.append((frame.kind, data[at:stop]))
-            del self._unfinished[self._lane]
-            return stop
-        frame.content += memoryview(data)[at:stop]
-        if len(frame.content) == frame.total:
-            frames.append((frame.kind, bytes(frame.content)))
+        self._unsaid[self._lane] += stop - at
+        frame.add(data[at:stop])
+        if frame.have == frame.total:
+            frames.append((frame.kind, frame.payload()))
             del self._unfinished[self._lane]
         return stop

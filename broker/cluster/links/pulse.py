@@ -20,14 +20,15 @@ class Finding(Enum):
     SILENT = "silent"
     """Nothing was received for too long."""
     STUCK = "stuck"
-    """Nothing that waits was taken by the network for too long."""
+    """What waits has not moved for too long."""
 
 
 class Pulse:
-    """Of one connection.  Set the two marks whenever it happens; `tick` several times a beat."""
+    """Of one connection.  Set the marks whenever it happens; `tick` several times a beat."""
 
     __slots__ = (
-        "_heard_ms", "_moved_ms", "_now_ms", "_sent_ms", "_tuning", "has_heard", "has_sent"
+        "_heard_ms", "_moved_ms", "_now_ms", "_sent_ms", "_tuning", "has_heard", "has_moved",
+        "has_sent",
     )  # fmt: skip
 
     def __init__(self, now_ms: int, tuning: LinkTuning) -> None:
@@ -37,9 +38,11 @@ class Pulse:
         """Bytes came since the last tick."""
         self.has_sent = False
         """Bytes were given to the network since."""
+        self.has_moved = False
+        """The network took all that it had been given, or the other end acknowledged something."""
 
     def tick(self, now_ms: int, *, is_waiting: bool) -> Finding:
-        """`is_waiting`: there is something that the network does not take."""
+        """`is_waiting`: something cannot be sent now."""
         away_ms = now_ms - self._now_ms
         if away_ms > self._tuning.stall_ms:
             self._heard_ms += away_ms
@@ -49,14 +52,14 @@ class Pulse:
         if self.has_sent:
             self._sent_ms = self._now_ms  # or later, but a beat too many does no harm
         self._now_ms = now_ms
-        if self.has_sent or not is_waiting:
+        if self.has_moved or not is_waiting:
             self._moved_ms = now_ms
-        self.has_heard = self.has_sent = False
+        self.has_heard = self.has_sent = self.has_moved = False
         if now_ms - self._heard_ms >= self._tuning.silent_after_ms:
             return Finding.SILENT
         if now_ms - self._moved_ms >= self._tuning.silent_after_ms:
             return Finding.STUCK
-        if now_ms - self._sent_ms >= self._tuning.beat_ms and not is_waiting:
+        if now_ms - self._sent_ms >= self._tuning.beat_ms:
             self._sent_ms = now_ms
             return Finding.BEAT_DUE
         return Finding.WELL

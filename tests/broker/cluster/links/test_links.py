@@ -193,6 +193,7 @@ def test_a_peer_can_be_removed_and_is_let_in_no_more(run: Run) -> None:
             assert await b.told_of(2) == [True, False]
             a.links.remove_peer("b")
             assert len(a.told) == 2
+            await b.links.stop()
             wiped = Node("b", boot=1)
             async with stopping(wiped):
                 wiped.knows(a)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fluffle.broker.cluster.links.outbox import (
     FRAME_COST_BYTES,
     NORMAL_SHARE_BYTES,
+    WINDOW_BYTES,
     Outbox,
 )
-from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX, Decoder
+from fluffle.broker.cluster.links.pieces import ACK_BYTES, PIECE_BYTES_MAX, Decoder
 from fluffle.broker.cluster.ports import FrameKind, Lane
 
 KINDS = frozenset(FrameKind)
 PLENTY = dict.fromkeys(Lane, 1 << 30)
-SIZES = [0, 1, 1_000, PIECE_BYTES_MAX, PIECE_BYTES_MAX + 1, 5 * PIECE_BYTES_MAX]
+SIZES = [0, 1, 1_000, PIECE_BYTES_MAX, PIECE_BYTES_MAX + 1, 3 * PIECE_BYTES_MAX]
 
 
 def lanes_of(taken: list[bytes | memoryview]) -> list[int]:
@@ -55,9 +58,10 @@ class OutboxAgainstLists(RuleBasedStateMachine):
     @rule(enough=st.sampled_from([1, 5_000, PIECE_BYTES_MAX]))
     def take(self, enough: int) -> None:
         had_urgent = self.outbox.waiting_bytes[Lane.URGENT]
-        had = sum(self.outbox.waiting_bytes)
+        had = any(self.outbox.waiting_bytes)
         taken = self.outbox.take(enough)
-        assert bool(taken) == bool(had)
+        if not taken:
+            assert self.outbox.is_held_back == had
         assert all(len(part) <= PIECE_BYTES_MAX for part in taken)
         assert sum(map(len, taken[:-2])) < enough
         if had_urgent:
@@ -72,19 +76,31 @@ class OutboxAgainstLists(RuleBasedStateMachine):
             assert self.waiting[lane].popleft() == (kind, payload)
         del self.wire[:size]
 
+    @rule()
+    def acknowledge(self) -> None:
+        """As the other end does: in portions."""
+        sender = Decoder((), frame_bytes_max=1)
+        sender.feed(self.decoder.acknowledge())
+        for lane in Lane:
+            self.outbox.acknowledge(lane, sender.acknowledged[lane])
+
     @invariant()
     def nothing_is_wrong(self) -> None:
         assert self.decoder.fault is None
 
     def teardown(self) -> None:
-        self.wire += b"".join(self.outbox.take(1 << 30))
-        self.arrive(1)
+        while self.wire or any(self.outbox.waiting_bytes):
+            self.wire += b"".join(self.outbox.take(1 << 30))
+            assert len(self.wire) <= 2 * sum(WINDOW_BYTES.values())
+            self.arrive(1)
+            self.acknowledge()
         assert not any(self.waiting.values())
         assert self.outbox.waiting_bytes == [0, 0, 0]
         assert self.decoder.held_bytes == 0
 
 
 TestOutboxAgainstLists = OutboxAgainstLists.TestCase
+TestOutboxAgainstLists.settings = settings(max_examples=40, stateful_step_count=40)
 
 
 def test_between_any_two_pieces_of_bulk_an_urgent_frame_goes_first() -> None:
@@ -93,6 +109,7 @@ def test_between_any_two_pieces_of_bulk_an_urgent_frame_goes_first() -> None:
     for _ in range(40):
         outbox.put(Lane.URGENT, 0, b"ping")
         assert lanes_of(outbox.take(PIECE_BYTES_MAX)) == [Lane.URGENT, Lane.BULK]
+        outbox.acknowledge(Lane.BULK, PIECE_BYTES_MAX)
     assert outbox.take(1) == []
 
 
@@ -113,6 +130,40 @@ def test_normal_alone_and_bulk_alone_have_it_all() -> None:
         for _ in range(10):
             outbox.put(lane, 0, bytes(PIECE_BYTES_MAX))
         assert lanes_of(outbox.take(10 * PIECE_BYTES_MAX)) == [lane] * 10
+
+
+def test_what_is_under_way_of_a_lane_is_bounded() -> None:
+    """Urgent frames and the other lane do not mind."""
+    outbox = Outbox(PLENTY)
+    window = WINDOW_BYTES[Lane.BULK]
+    outbox.put(Lane.BULK, 0, bytes(2 * window))
+    taken = outbox.take(1 << 30)
+    assert sum(map(len, taken[1::2])) == window
+    assert outbox.is_held_back
+    outbox.put(Lane.URGENT, 0, b"ping")
+    outbox.put(Lane.NORMAL, 0, b"append")
+    assert lanes_of(outbox.take(1 << 30)) == [Lane.URGENT, Lane.NORMAL]
+    outbox.acknowledge(Lane.BULK, 1)
+    assert lanes_of(outbox.take(1 << 30)) == [Lane.BULK]
+    outbox.acknowledge(Lane.BULK, window + PIECE_BYTES_MAX - 1)
+    outbox.take(1 << 30)
+    assert not outbox.is_held_back
+    assert outbox.waiting_bytes[Lane.BULK] == 0
+
+
+def test_no_more_is_acknowledged_than_was_sent() -> None:
+    outbox = Outbox(PLENTY)
+    outbox.put(Lane.NORMAL, 0, b"append")
+    with pytest.raises(ValueError, match="6 bytes are acknowledged of 0"):
+        outbox.acknowledge(Lane.NORMAL, 6)
+    outbox.take(1)
+    outbox.acknowledge(Lane.NORMAL, 6)
+    with pytest.raises(ValueError, match="1 bytes are acknowledged of 0"):
+        outbox.acknowledge(Lane.NORMAL, 1)
+
+
+def test_portions_are_small_enough_that_no_window_closes_for_good() -> None:
+    assert min(WINDOW_BYTES.values()) >= 4 * ACK_BYTES
 
 
 def test_what_does_not_fit_is_not_taken() -> None:

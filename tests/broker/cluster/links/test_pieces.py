@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.cluster.links.pieces import (
+    ACK,
+    ACK_BYTES,
     BEAT,
     BEAT_PIECE,
     FIRST,
@@ -110,8 +112,9 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "more, of no bytes": (BEGUN + long(MORE | 2, 0, 2, b""), "0 bytes"),
     "a frame within another": (BEGUN + short(WHOLE | 2, 0, b"x"), "within another"),
     "a beginning within another": (BEGUN + BEGUN, "within another"),
-    "a beat with a kind": (short(BEAT, 1, b""), "a beat that holds"),
-    "a beat with content": (short(BEAT, 0, b"x"), "a beat that holds"),
+    "a beat with a kind": (short(BEAT, 1, b""), "a sign that holds"),
+    "a beat with content": (short(BEAT, 0, b"x"), "a sign that holds"),
+    "an acknowledgement where nothing is sent": (short(ACK, 0, b""), "never sent"),
 }  # fmt: skip
 
 
@@ -132,6 +135,32 @@ def test_an_end_that_is_only_written_to_takes_beats_alone() -> None:
     assert ours.fault is None
     ours.feed(short(WHOLE, 0, b"x"))
     assert ours.fault == "a frame of kind 0"
+
+
+def test_what_was_read_is_acknowledged_in_portions() -> None:
+    ours, sender = decoder(), Decoder((), frame_bytes_max=FRAME_BYTES_MAX)
+    assert ours.acknowledge() == b""
+    ours.feed(encoded(1, 0, bytes(ACK_BYTES - 1)))
+    assert ours.acknowledge() == b""
+    ours.feed(encoded(2, 0, bytes(ACK_BYTES)) + encoded(1, 0, b"x"))
+    said = ours.acknowledge()
+    assert said == short(ACK | 1, 0, b"", size=ACK_BYTES) + short(ACK | 2, 0, b"", size=ACK_BYTES)
+    assert ours.acknowledge() == b""
+    for start in range(0, len(said), 5):
+        sender.feed(said[start : start + 5])
+    assert (sender.acknowledged, sender.fault) == ([0, ACK_BYTES, ACK_BYTES], None)
+
+
+def test_crumbs_cost_no_more_than_they_are() -> None:
+    """A frame that comes byte by byte is kept in parts of some size."""
+    ours, payload = decoder(), bytes(range(256)) * 100
+    frames = []
+    wire = encoded(0, 0, payload)
+    for at in range(len(wire)):
+        frames += ours.feed(wire[at : at + 1])
+        unfinished = ours._unfinished.get(0)
+        assert unfinished is None or len(unfinished._parts) <= 2 + unfinished.have // 2_048
+    assert frames == [(0, payload)]
 
 
 def test_a_claim_reserves_nothing() -> None:
