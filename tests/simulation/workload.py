@@ -46,6 +46,8 @@ class Workload:
         self._profile = profile
         self._chance: Random = cluster.clockwork.chance("workload")
         self._is_stopped = False
+        self.is_steady = False
+        """Members stay where they are wanted: a move may need somebody who is cut off."""
         self._puts = 0
         self._reads: dict[int, tuple[GroupId, int]] = {}
         """Context -> group, and what was committed when it was asked for."""
@@ -267,7 +269,7 @@ def compact(workload: Workload) -> None:
 def move(workload: Workload) -> None:
     """Other members are wanted: one more, one less, or another."""
     spec, chance = workload.some_group(), workload._chance
-    if spec is None:
+    if spec is None or workload.is_steady:
         return
     outside = sorted(set(workload._cluster.names) - spec.wanted)
     what = chance.random()
@@ -280,7 +282,7 @@ def move(workload: Workload) -> None:
 def rejoin(workload: Workload) -> None:
     """A member leaves, and is wanted again before long: it comes back as another incarnation."""
     spec, chance = workload.some_group(), workload._chance
-    if spec is None or len(spec.wanted) == 1:
+    if spec is None or workload.is_steady or len(spec.wanted) == 1:
         return
     node = chance.choice(sorted(spec.wanted))
     spec.wanted.discard(node)
