@@ -19,6 +19,10 @@ Consequence: TypeAlias = Callable[[], None]
 Apply: TypeAlias = Callable[[Change], Iterable[Consequence]]
 
 
+def nobody_waits() -> None:
+    """Nobody is to be answered."""
+
+
 class Metadata(Protocol):
     """Where definitions are changed."""
 
@@ -31,8 +35,11 @@ class Metadata(Protocol):
         before it could come true it is called again, and `failed` is told what it raises.
         """
 
-    def settle(self, decide: Decide) -> None:
-        """The same where nobody waits for it and it has to be; `decide` must not raise."""
+    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
+        """The same for what has to be, however long it takes; `decide` must not raise.
+
+        If it takes too long, `done` is called before it has come true.
+        """
 
 
 class LocalMetadata:
@@ -62,12 +69,8 @@ class LocalMetadata:
         for consequence in consequences:
             consequence()
 
-    def settle(self, decide: Decide) -> None:
-        self.change(decide, nobody_waits, never)
-
-
-def nobody_waits() -> None:
-    """Nobody is to be answered."""
+    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
+        self.change(decide, done, never)
 
 
 def never(error: BrokerError) -> None:

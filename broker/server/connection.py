@@ -17,6 +17,7 @@ from typing import cast
 
 from fluffle.broker.errors import BrokerError, InternalError
 from fluffle.broker.logs import event
+from fluffle.broker.metadata.changing import nobody_waits
 from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
@@ -377,17 +378,22 @@ class Connection(asyncio.Protocol):
         self.services.access.listen(session.user.name, self._on_access)
         self.services.access.usage.opened(session.user.name, session.vhost.name)
 
-    def end_session(self) -> None:
-        """Close all channels and delete the queues that only this connection could use."""
-        if self._channels is not None and self._session is not None:
-            self._channels.end_all()
-            self._session.drop_owned()
-            self._session.forget()
-            self.services.traffic.connections_closed += 1
-            self.services.access.unlisten(self._session.user.name, self._on_access)
-            self.services.access.usage.closed(self._session.user.name, self._session.vhost.name)
-            self.waiting.clear()
+    def end_session(self, done: Callable[[], None] = nobody_waits) -> None:
+        """Close all channels and delete the queues that only this connection could use.
+
+        `done` is called once they are gone.
+        """
+        session, channels = self._session, self._channels
+        if channels is None or session is None:
+            return
+        channels.end_all()
         self._channels = self._session = None
+        self.waiting.clear()
+        self.services.traffic.connections_closed += 1
+        self.services.access.unlisten(session.user.name, self._on_access)
+        self.services.access.usage.closed(session.user.name, session.vhost.name)
+        session.forget()
+        session.drop_owned(done)
 
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""

@@ -256,9 +256,14 @@ def on_close(connection: Connection, method: Method) -> None:
     """The client is done: everything of its own goes before it hears close-ok."""
     assert isinstance(method, Methods.Close)
     connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
-    connection.end_session()
-    connection.send(make(Methods.CloseOk))
-    connection.finish()
+    connection.phase = Phase.CLOSING
+
+    def answer() -> None:
+        if connection.phase is not Phase.CLOSED:  # it has not hung up meanwhile
+            connection.send(make(Methods.CloseOk))
+            connection.finish()
+
+    connection.end_session(answer)
 
 
 def on_close_ok(connection: Connection, _method: Method) -> None:

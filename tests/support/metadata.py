@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Facts, Kind
 from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.changing import Apply, Decide
+from fluffle.broker.metadata.changing import Apply, Decide, nobody_waits
 from fluffle.broker.metadata.state import Fate, Proposal, State
 
 
@@ -48,11 +48,11 @@ class LaterMetadata:
             return
         self._asked.append(Asked(self._propose(change), decide, done, failed))
 
-    def settle(self, decide: Decide) -> None:
+    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
         def impossible(error: BrokerError) -> None:
             raise AssertionError from error
 
-        self.change(decide, lambda: None, impossible)
+        self.change(decide, done, impossible)
 
     def _propose(self, change: Change) -> Proposal:
         self._number += 1

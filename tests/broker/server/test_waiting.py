@@ -185,6 +185,28 @@ def test_the_end_of_a_connection_waits_for_all_its_channels(rig: Rig) -> None:
     assert list(rig.edge.vhost.queues) == ["a", "b"]
 
 
+def test_what_was_the_connections_own_goes_before_it_hears_of_its_end(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.settle()
+    rig.client.expect(Queue.DeclareOk)
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.send(close, channel=0)
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.edge.vhost.queues == {}
+    assert rig.client.names() == ["Connection.CloseOk"]
+
+
+def test_who_hangs_up_meanwhile_is_not_answered(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.settle()
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.send(close, channel=0)
+    rig.client.transport.lose()
+    rig.settle()
+    assert rig.edge.vhost.queues == {}
+
+
 def test_an_exclusive_queue_that_comes_too_late_goes_again(rig: Rig) -> None:
     rig.send(make(Queue.Declare, queue="q", exclusive=True))
     rig.client.transport.lose()
