@@ -11,7 +11,7 @@ from pathlib import Path
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.history import from_line
 from fluffle.broker.torture.judge import Judge
-from fluffle.broker.torture.report import is_good, lines
+from fluffle.broker.torture.report import lines
 from fluffle.broker.torture.run import Order, Run
 from fluffle.broker.torture.system import DeedFailed, System
 
@@ -42,7 +42,7 @@ async def conducted(system: System, order: Order, diary: Diary, tell: Tell) -> i
         progress.cancel()
     for line in lines(outcome, diary):
         tell(line)
-    return 0 if is_good(outcome, diary.judge.report) else 1
+    return 0 if outcome.is_good(diary.judge.report) else 1
 
 
 async def say_how_it_goes(diary: Diary, tell: Tell) -> None:
@@ -71,4 +71,4 @@ def check_file(file: Path, tell: Tell) -> int:
         tell(f"{name:24}{count:12,}")
     for sentence in report.sentences():
         tell(sentence)
-    return 0 if report.is_clean else 1
+    return 0 if report.is_good else 1

@@ -23,6 +23,7 @@ class Breach(Enum):
     """Or a count of deliveries that falls."""
     DISORDERED = "out of order"
     SHARED = "in two hands"
+    """Which no broker promises when a consumer cannot be reached."""
 
 
 @dataclass(slots=True)
@@ -53,6 +54,11 @@ class Report:
     @property
     def is_clean(self) -> bool:
         return not self.breaches
+
+    @property
+    def is_good(self) -> bool:
+        """Nothing was broken that is promised."""
+        return not {*self.breaches} - {Breach.SHARED}
 
     def numbers(self) -> dict[str, int]:
         """All there are, by name."""

@@ -21,6 +21,8 @@ from fluffle.broker.torture.history import (
     Refused,
 )
 
+NOTABLE_NS = 250_000_000
+
 
 class Gap(NamedTuple):
     """Longer comes later in order."""
@@ -34,6 +36,8 @@ class Stretch:
     """The longest time that something was due and did not happen."""
 
     longest: Gap = field(default_factory=Gap)
+    notable: list[Gap] = field(default_factory=list)
+    """All that are long enough to be looked at one by one."""
     _since_ns: int | None = None
 
     def due(self, at_ns: int) -> None:
@@ -43,7 +47,10 @@ class Stretch:
 
     def happened(self, at_ns: int, *, is_due_again: bool) -> None:
         if self._since_ns is not None:
-            self.longest = max(self.longest, Gap(at_ns - self._since_ns, self._since_ns))
+            gap = Gap(at_ns - self._since_ns, self._since_ns)
+            self.longest = max(self.longest, gap)
+            if gap.length_ns >= NOTABLE_NS:
+                self.notable.append(gap)
         self._since_ns = at_ns if is_due_again else None
 
 

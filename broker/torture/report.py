@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from fluffle.broker.torture.diary import Diary
-from fluffle.broker.torture.findings import Breach, Report
 from fluffle.broker.torture.gaps import Gap, Gaps
 from fluffle.broker.torture.run import Outcome
 
@@ -14,16 +13,10 @@ COMPLAINTS_MAX = 12
 FAULTS_SHOWN_MAX = 3
 
 
-def is_good(outcome: Outcome, report: Report) -> bool:
-    """Nothing was broken that is promised, and everything came back."""
-    promised = (breach for breach in Breach if breach is not Breach.SHARED)
-    return not outcome.failures and not any(report.breaches[breach] for breach in promised)
-
-
 def lines(outcome: Outcome, diary: Diary) -> Iterator[str]:
     """For people; then the last line."""
     report, gaps = diary.judge.report, diary.gaps
-    yield from counted("faults", Counter(fault.kind for fault in outcome.faults))
+    yield from faults(outcome, gaps)
     yield from counted("the broker said", report.complaints)
     yield from unavailability(gaps)
     yield ""
@@ -33,6 +26,26 @@ def lines(outcome: Outcome, diary: Diary) -> Iterator[str]:
     yield from report.sentences()
     yield from outcome.failures
     yield last_line(outcome, diary)
+
+
+def faults(outcome: Outcome, gaps: Gaps) -> Iterator[str]:
+    """How many of each kind, and the longest that a queue took no publish under that alone."""
+    if not outcome.faults:
+        return
+    yield f"{'faults':24}{'number':>8}{'longest gap':>14}"
+    for kind, number in Counter(fault.kind for fault in outcome.faults).most_common():
+        yield f"{kind:24}{number:8}{seconds(longest_under(gaps, kind)):12.2f} s"
+    yield ""
+
+
+def longest_under(gaps: Gaps, kind: str) -> Gap:
+    under = (
+        gap
+        for queue in gaps.queues.values()
+        for gap in queue.to_publishers.notable
+        if {what.partition(" ")[0] for what in gaps.faults_during(gap)} == {kind}
+    )
+    return max(under, default=Gap())
 
 
 def counted(title: str, counter: Counter[str]) -> Iterator[str]:
@@ -74,6 +87,6 @@ def last_line(outcome: Outcome, diary: Diary) -> str:
         "seed": outcome.order.seed,
         **numbers,
         "unavailable_s": f"{seconds(diary.gaps.overall.longest):.2f}",
-        "verdict": "good" if is_good(outcome, report) else "bad",
+        "verdict": "good" if outcome.is_good(report) else "bad",
     }
     return "torture " + " ".join(f"{name}={value}" for name, value in pairs.items())

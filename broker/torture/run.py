@@ -13,6 +13,7 @@ from random import Random
 from fluffle.broker.torture.crew import Crew, Names, consuming, publishing
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.faults import Fault, Scene, carry_out, heal, plan
+from fluffle.broker.torture.findings import Report
 from fluffle.broker.torture.history import Strange
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.system import DeedFailed, System
@@ -56,6 +57,9 @@ class Outcome:
     faults: list[Fault] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What could not be done to the system, or did not come back."""
+
+    def is_good(self, report: Report) -> bool:
+        return report.is_good and not self.failures
 
 
 class Run:
@@ -145,11 +149,11 @@ class Run:
         until_s = time.monotonic() + DRAIN_S
         empty_rounds = 0
         for number in count(1):
-            found = 0
+            is_empty = True
             for address in crew.addresses:
-                with await crew.witness(f"drain.{address.node}.{number}", address) as witness:
-                    found += await empty(witness, self._names)
-            empty_rounds = 0 if found else empty_rounds + 1
+                name = f"drain.{address.node}.{number}"
+                is_empty &= await found_empty(crew, name, address)
+            empty_rounds = empty_rounds + 1 if is_empty else 0
             is_late = time.monotonic() > until_s
             if is_late or (empty_rounds >= EMPTY_ROUNDS and not judge.owed_count):
                 break
@@ -179,15 +183,19 @@ async def ask_for(queues: Sequence[str], to: Address, manners: Manners) -> None:
             await witness.ready_count(queue)
 
 
-async def empty(witness: Witness, names: Names) -> int:
-    """Receive all there is; how much it was."""
-    found = 0
-    for queue in names:
-        while (tag := await witness.hands.get(queue)) is not None:
-            witness.hands.ack(tag)
-            found += 1
-    await witness.hands.make_sure()
-    return found
+async def found_empty(crew: Crew, name: str, to: Address) -> bool:
+    """Receive all there is.  Whether there was nothing, and every queue has said so."""
+    is_empty = True
+    try:
+        with await crew.witness(name, to) as witness:
+            for queue in crew.names:
+                while (tag := await witness.hands.get(queue)) is not None:
+                    witness.hands.ack(tag)
+                    is_empty = False
+            await witness.hands.make_sure()
+    except Gone:
+        return False
+    return is_empty
 
 
 async def look_whether_empty(witness: Witness, names: Names, node: str) -> None:

@@ -1,5 +1,7 @@
 """The short version of `make torture`: a few faults with a fixed seed."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from fluffle.broker.torture.conduct import conducted
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.run import Order
+from tests.support.daemon import Daemon
 from tests.torture.systems import SYSTEMS
 
 KINDS = ("kill", "kill-twice", "restart", "reset-clients")
@@ -24,3 +27,26 @@ async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> N
     assert diary.judge.report.confirmed > 100
     assert diary.judge.report.duplicated > 0
     assert told[-1].startswith("torture seed=4 ")
+
+
+@pytest.mark.slow
+def test_the_command_tortures_what_operators_allow(tmp_path: Path) -> None:
+    """And judges the history that it has kept in the same way."""
+    file = tmp_path / "history"
+    with Daemon(tmp_path / "data") as daemon:
+        run(
+            "--node", f"node=amqp://guest:guest@127.0.0.1:{daemon.port}/%2F",
+            "--queue-type", "classic", "--seconds", "5", "--seed", "1", "--history", str(file),
+            "--faults", "pause,reset-clients",
+            "--pause-command", f"kill -STOP {daemon.pid}",
+            "--resume-command", f"kill -CONT {daemon.pid}",
+        )  # fmt: skip
+    assert "lost                               0" in run("--check", str(file))
+
+
+def run(*words: str) -> str:
+    """What the command says; it ends well."""
+    command = [sys.executable, "-m", "fluffle.broker", "torture", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,16 +1,23 @@
 """What a run prints: the numbers, what was wrong, and a last line that a script can read."""
 
+from fluffle.broker.torture import faults
 from fluffle.broker.torture.diary import Diary
-from fluffle.broker.torture.faults import Fault
 from fluffle.broker.torture.findings import Breach
-from fluffle.broker.torture.history import Complained, Confirmed, Message, Published, Received
-from fluffle.broker.torture.report import is_good, lines
+from fluffle.broker.torture.history import (
+    Complained,
+    Confirmed,
+    Fault,
+    Message,
+    Published,
+    Received,
+)
+from fluffle.broker.torture.report import lines
 from fluffle.broker.torture.run import Order, Outcome
 
 
 def outcome() -> Outcome:
     order = Order(seconds=1.0, seed=7, kinds=("kill",))
-    return Outcome(order, [Fault(1.0, "kill", ("a",), 2.0)])
+    return Outcome(order, [faults.Fault(1.0, "kill", ("a",), 2.0)])
 
 
 def diary() -> Diary:
@@ -18,6 +25,7 @@ def diary() -> Diary:
     diary = Diary(lambda: next(clock))
     message = Message("p", 1)
     diary.note(Published(message, ("q",)))
+    diary.note(Fault("kill a for 2.0 s"))
     diary.note(Complained("p", "541 INTERNAL_ERROR"))
     diary.note(Confirmed(message))
     diary.note(Received("c", "q", message, redelivered=False))
@@ -32,8 +40,8 @@ def test_the_last_line_is_for_scripts() -> None:
     values = dict(pair.split("=") for pair in pairs)
     assert word == "torture"
     assert (values["seed"], values["attempted"], values["lost"]) == ("7", "1", "0")
-    assert (values["unavailable_s"], values["verdict"]) == ("1.00", "good")
-    assert any(line.split() == ["1", "kill"] for line in table)
+    assert (values["unavailable_s"], values["verdict"]) == ("1.50", "good")
+    assert any(line.split() == ["kill", "1", "1.50", "s"] for line in table)
     assert any("541 INTERNAL_ERROR" in line for line in table)
 
 
@@ -41,7 +49,7 @@ def test_whatever_is_promised_and_broken_is_bad() -> None:
     for breach in Breach:
         kept = diary()
         kept.judge.report.add(breach, "it was so")
-        assert is_good(outcome(), kept.judge.report) is (breach is Breach.SHARED)
+        assert outcome().is_good(kept.judge.report) is (breach is Breach.SHARED)
         assert "it was so" in [*lines(outcome(), kept)]
 
 
