@@ -185,17 +185,22 @@ async def ask_for(queues: Sequence[str], to: Address, manners: Manners) -> None:
 
 async def found_empty(crew: Crew, name: str, to: Address) -> bool:
     """Receive all there is.  Whether there was nothing, and every queue has said so."""
-    is_empty = True
     try:
         with await crew.witness(name, to) as witness:
-            for queue in crew.names:
-                while (tag := await witness.hands.get(queue)) is not None:
-                    witness.hands.ack(tag)
-                    is_empty = False
+            found = sum([await empty(witness, queue) for queue in crew.names])
             await witness.hands.make_sure()
     except Gone:
         return False
-    return is_empty
+    return not found
+
+
+async def empty(witness: Witness, queue: str) -> int:
+    """Receive all there is; how much that was."""
+    found = 0
+    while (tag := await witness.hands.get(queue)) is not None:
+        witness.hands.ack(tag)
+        found += 1
+    return found
 
 
 async def look_whether_empty(witness: Witness, names: Names, node: str) -> None:
