@@ -17,7 +17,7 @@ looked at before they get so far; nothing that a peer sends is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from fluffle.broker.cluster.chores import Chores
@@ -106,6 +106,11 @@ class RaftHost:
 
     def __contains__(self, group: GroupId) -> bool:
         return group in self._groups
+
+    @property
+    def groups(self) -> Mapping[GroupId, HostedGroup]:
+        """All that are here, as they change."""
+        return self._groups
 
     def group(self, group: GroupId) -> HostedGroup:
         """Raises `KeyError` if it is not here, or not yet."""

@@ -1,26 +1,35 @@
-"""One life of a node: what a daemon's host does around the groups, with every effect at a port.
+"""One life of a node: the host that daemons run, with every effect at a port.
 
-Whatever comes in gathers, as in an event loop, until the turn that is planned; then the turn is
-taken as `docs/raft.md` says: tick, feed everything, output once, and do what it says.
+What is under test is `RaftHost` and everything below it.  Here is what stands around it in a
+simulation: ports that lead to the `World`, images that tell of each entry, and an output that is
+seen before it is done.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from fluffle.broker.cluster.codec import decode, encode
+from fluffle.broker.cluster.host import Ports, RaftHost
+from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Damaged, LogStore
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import Apply, Output, ReadEntries, ReadState, Restore, Role
+from fluffle.raft.output import ConfigChange, Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from fluffle.raft.refused import Refused
 from fluffle.raft.state import State
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy
+
+NEVER = 1 << 60
+SETTINGS = HostSettings(
+    slice_bytes=1, snapshot_bytes_min=NEVER, snapshot_node_bytes_max=NEVER, scrub=None
+)
+"""One read at a time, each after a while.  Snapshots and scrubbing are the workload's."""
 
 
 class World(Protocol):
@@ -36,7 +45,7 @@ class World(Protocol):
         """Call `wake` when the node's clock says so."""
 
     def later(self, process: "Process", call: Callable[..., None], *args: Any) -> None:
-        """Feed the call to the process after a while: a read, a snapshot, an application."""
+        """Feed the call to the process after a while: reads, a snapshot."""
 
     def send(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None: ...
 
@@ -60,125 +69,174 @@ class Identity:
     chance: Random
 
 
+class Watched(MultiRaft):
+    """Consensus whose outputs are seen before they are done."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, identity: Identity, process: "Process") -> None:
+        super().__init__(identity.node, identity.boot, identity.tuning, identity.chance)
+        self._process = process
+
+    def output(self) -> Output:
+        output = super().output()
+        self._process.world.turned(self._process, output)
+        return output
+
+
+class Image:
+    """The `Machine` of one group: a toy that tells of each entry."""
+
+    __slots__ = ("_group", "_process", "toy")
+
+    def __init__(self, process: "Process", group: GroupId) -> None:
+        self._process = process
+        self._group = group
+        self.toy = Toy()
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        self.toy = Toy.restored(state if meta.index else b"")
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        process = self._process
+        for entry in entries:
+            self.toy.apply(entry)
+            process.world.applied(process, self._group, entry, self.toy.digest)
+
+    def led(self, term: int) -> None:
+        """A toy serves nobody."""
+
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        """Nor did it."""
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        image = self.toy.live_ranges(), self.toy.state()
+        if self.toy.applied:
+            self._process.world.took_snapshot(self._group, self.toy.applied, *image)
+        return image
+
+
+class Around:
+    """All ports of the host but the disk: the world decides on time, order and what arrives."""
+
+    __slots__ = ("_process", "on_frame", "on_link")
+
+    def __init__(self, process: "Process") -> None:
+        self._process = process
+        self.on_frame: OnFrame = _never
+        self.on_link: OnLink = _never
+
+    # As links: whether one is up the network decides when a frame arrives
+
+    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+        self._process.world.send(self._process.node, node, payload)
+
+    def is_up(self, node: NodeId) -> bool:
+        return True
+
+    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+        return 0
+
+    # As schedule
+
+    def now_ms(self) -> int:
+        return self._process.world.now_ms(self._process.node)
+
+    def turn_soon(self) -> None:
+        if self._process.is_alive:
+            self._process.world.plan_turn(self._process)
+
+    def work_soon(self) -> None:
+        self._process.world.later(self._process, self._process.host.work)
+
+    def wake_at(self, at_ms: int) -> None:
+        self._process.world.plan_tick(self._process, at_ms)
+
+    # As owner: the registry knows the groups, and whoever watches sees all outputs
+
+    def make_machine(self, group: GroupId) -> Image:
+        return Image(self._process, group)
+
+    def configured(self, change: ConfigChange) -> None: ...
+
+    def judged(self, verdict: Verdict) -> None: ...
+
+    def unknown(self, node: NodeId, group: GroupId) -> None: ...
+
+    def damaged(self, group: GroupId, index: int) -> None: ...
+
+    def refused(self, node: NodeId, reason: str) -> None:
+        raise AssertionError(f"{self._process.node} refuses a frame of {node}: {reason}")
+
+
 class Process:
     """Everything in here is lost when the process dies."""
 
-    __slots__ = (
-        "_inbox", "_tick_at_ms", "boot", "images", "is_alive", "is_turn_planned", "members",
-        "multi", "node", "store", "world",
-    )  # fmt: skip
+    __slots__ = ("boot", "host", "is_alive", "multi", "node", "store", "world")
 
     def __init__(self, identity: Identity, store: LogStore, world: World) -> None:
         self.node = identity.node
         self.boot = identity.boot
         self.store = store
         self.world = world
-        self.multi = MultiRaft(identity.node, identity.boot, identity.tuning, identity.chance)
-        self.images: dict[GroupId, Toy] = {}
-        """Of each group, from its `Restore` on."""
-        self.members: dict[GroupId, int] = {}
-        """Of each group that is here, the incarnation."""
+        self.multi = Watched(identity, self)
         self.is_alive = True
-        self.is_turn_planned = False
-        self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._tick_at_ms: int | None = None
-        store.on_durable = lambda token: self.feed(self.multi.durable, token)
+        around = Around(self)
+        self.host = RaftHost(self.multi, Ports(store, around, around, around, _raise), SETTINGS)
 
     def start(self) -> list[GroupId]:
         """Load what is on disk; returns the groups whose head is lost, which are not here."""
-        loaded = self.store.load()
-        self.multi.load(loaded.groups)
-        self.members = {found.group: found.incarnation for found in loaded.groups}
-        self.feed(_nothing)
-        return loaded.lost
+        return self.host.start()
 
-    def feed(self, call: Callable[..., None], *args: Any) -> None:
+    def feed(self, call: Callable[..., object], *args: Any) -> None:
         """Have something done in the next turn."""
-        self._inbox.append((call, args))
-        if not self.is_turn_planned and self.is_alive:
-            self.is_turn_planned = True
-            self.world.plan_turn(self)
+        self.host.feed(call, *args)
 
     def receive(self, sender: NodeId, frame: bytes) -> None:
-        self.feed(self._receive, sender, frame)
+        self.host.receive(sender, frame)
 
     def link_changed(self, other: NodeId, is_up: bool) -> None:
-        self.feed(self.multi.link_up if is_up else self.multi.link_down, other)
+        self.host.link_changed(other, is_up)
 
     def wake(self, at_ms: int) -> None:
         """The time of a tick that was planned has come."""
-        if self._tick_at_ms == at_ms:
-            self._tick_at_ms = None
-            self.feed(_nothing)
+        self.host.wake(at_ms)
 
     def turn(self) -> None:
-        self.is_turn_planned = False
-        multi, inbox = self.multi, self._inbox
-        self._inbox = []
-        multi.has_room = self.store.has_room
-        multi.tick(self.world.now_ms(self.node))
-        for call, args in inbox:
-            call(*args)
-        output = multi.output()
-        self.world.turned(self, output)
-        self._do(output)
-        deadline_ms = multi.deadline_ms
-        if deadline_ms is not None and (self._tick_at_ms is None or deadline_ms < self._tick_at_ms):
-            self._tick_at_ms = deadline_ms
-            self.world.plan_tick(self, deadline_ms)
+        self.host.turn()
+
+    # For those who look inside, or act on it, from within a turn
+
+    @property
+    def members(self) -> dict[GroupId, int]:
+        """Of each group that is here, the incarnation."""
+        return {group: hosted.incarnation for group, hosted in self.host.groups.items()}
+
+    @property
+    def images(self) -> dict[GroupId, Toy]:
+        """Of each group that has one: from its restoring on, if its state could be read."""
+        images = {}
+        for group, hosted in self.host.groups.items():
+            if hosted.is_restored:
+                assert isinstance(hosted.machine, Image)
+                images[group] = hosted.machine.toy
+        return images
 
     def commit_of(self, group: GroupId) -> int:
         return self.multi.group(group)._state.log.commit
 
     def state_of(self, group: GroupId) -> State | None:
-        """For those who look inside; None if the group is not here."""
-        return self.multi.group(group)._state if group in self.members else None
+        """None if the group is not here."""
+        return self.multi.group(group)._state if group in self.host else None
 
     def leads(self, group: GroupId) -> bool:
         return self.multi.group(group).status.role is Role.LEADER
 
     def create(self, group: GroupId, incarnation: int, config: Config) -> None:
-        """From within a turn."""
-        self.members[group] = incarnation
-        self.multi.create(group, incarnation, config)
+        self.host._create(group, incarnation, config)
 
     def delete(self, group: GroupId) -> None:
-        """From within a turn."""
-        del self.members[group]
-        self.images.pop(group, None)
-        self.multi.delete(group)
-
-    def compact(self, group: GroupId, index: int, image: tuple[Ranges, bytes]) -> None:
-        """From within a turn: a snapshot that was begun some time ago is ready."""
-        if group in self.images:
-            with contextlib.suppress(Refused):
-                self.multi.group(group).compact(index, *image)
-
-    def scrub(self) -> None:
-        """From within a turn: read everything that is live, to find damage before it is needed."""
-        for group, toy in self.images.items():
-            for index in toy.live:
-                try:
-                    self.store.read(group, index, index + 1, 1)
-                except Damaged as damage:
-                    self._damaged(group, damage.index)
-
-    def _receive(self, sender: NodeId, frame: bytes) -> None:
-        self.multi.receive(sender, decode(frame))
-
-    def _do(self, output: Output) -> None:
-        for node, messages in output.messages.items():
-            self.world.send(self.node, node, encode(messages))
-        if output.persist is not None:
-            self.store.submit(output.persist)
-        for restore in output.restores:
-            self._restore(restore)
-        for apply in output.applies:
-            self._apply(apply)
-        for read in output.reads:
-            self.world.later(self, self._read, read)
-        for group in output.snapshots_wanted:
-            self.snapshot(group)
+        self.host._delete(group)
 
     def snapshot(self, group: GroupId) -> None:
         """Make a snapshot of an image as it is now, and hand it over a while later."""
@@ -188,48 +246,25 @@ class Process:
             self.world.took_snapshot(group, toy.applied, *image)
             self.world.later(self, self.compact, group, toy.applied, image)
 
-    def _restore(self, restore: Restore) -> None:
-        meta = restore.snapshot
-        try:
-            state = self.store.read_state(restore.group, 0, meta.state_bytes)
-        except Damaged as damage:
-            self.images.pop(restore.group, None)
-            self.feed(self._damaged, restore.group, damage.index)
-            return
-        self.images[restore.group] = Toy.restored(state if meta.index else b"")
+    def compact(self, group: GroupId, index: int, image: tuple[Ranges, bytes]) -> None:
+        """A snapshot that was begun some time ago is ready."""
+        if group in self.images:
+            with contextlib.suppress(Refused):
+                self.multi.group(group).compact(index, *image)
 
-    def _apply(self, apply: Apply) -> None:
-        toy = self.images.get(apply.group)
-        if toy is None:
-            return  # its state cannot be read: there will be another
-        for entry in apply.entries:
-            toy.apply(entry)
-            self.world.applied(self, apply.group, entry, toy.digest)
-        self.feed(self._applied, apply.group, toy, toy.applied)
-
-    def _applied(self, group: GroupId, toy: Toy, index: int) -> None:
-        if self.images.get(group) is toy:
-            self.multi.group(group).applied(index)
-
-    def _damaged(self, group: GroupId, index: int) -> None:
-        if group in self.members:
-            self.multi.group(group).damaged(index)
-
-    def _read(self, read: ReadEntries | ReadState) -> None:
-        """From within a turn: what was asked for has come from the disk."""
-        if read.group not in self.images:
-            return
-        group = self.multi.group(read.group)
-        try:
-            if isinstance(read, ReadState):
-                data = self.store.read_state(read.group, read.offset, read.size)
-                group.state_read(read.number, data)
-            else:
-                entries = self.store.read(read.group, read.first, read.stop, read.bytes_max)
-                group.entries_read(read.number, entries)
-        except Damaged as damage:
-            group.damaged(damage.index)
+    def scrub(self) -> None:
+        """Read everything that is live, to find damage before it is needed."""
+        for group, toy in self.images.items():
+            for index in toy.live:
+                try:
+                    self.store.read(group, index, index + 1, 1)
+                except Damaged as damage:
+                    self.host._damaged(group, damage.index)
 
 
-def _nothing() -> None:
-    """A turn for the sake of its tick."""
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _never(*_: object) -> None:
+    """Frames and link changes come by `Process.receive` and `link_changed`."""
