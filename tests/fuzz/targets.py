@@ -15,6 +15,10 @@ from random import Random
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.access.permissions import Permission
+from fluffle.broker.cluster.links.handshake import Credentials, Handshake
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Refused
+from fluffle.broker.cluster.links.pieces import BEAT_PIECE, Decoder, piece
+from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import DefinitionsError, read
@@ -69,8 +73,8 @@ def read_all(pieces: Sequence[bytes]) -> list[Event]:
     """What a reader makes of bytes that come in pieces."""
     reader = talking_reader()
     events: list[Event] = []
-    for piece in pieces:
-        events += reader.feed(piece)
+    for octets in pieces:
+        events += reader.feed(octets)
         while reader.is_waiting:
             events += reader.go_on()
         held = sum(assembly.held_bytes for assembly in reader._assemblies.values())
@@ -249,6 +253,44 @@ def image_seed() -> bytes:
     return busy().snapshot()[1]
 
 
+def link_hello(data: bytes) -> None:
+    """A stranger is answered or refused, and is never let in."""
+    end = stranger_at("b", None)
+    try:
+        end.feed(data)
+    except Refused:
+        return
+    assert end.peer is None
+
+
+def link_pieces(data: bytes) -> None:
+    """Frames or one fault; the same however it is cut; no more is held than came.
+
+    The first bytes say where to cut.
+    """
+    cuts, sent = data[:3], data[3:]
+    places = sorted(place * (len(sent) + 1) // 256 for place in cuts)
+    whole, cut_up = (Decoder(frozenset(FrameKind), frame_bytes_max=1 << 20) for _ in range(2))
+    frames: list[tuple[int, bytes]] = []
+    for start, stop in pairwise([0, *places, len(sent)]):
+        frames += cut_up.feed(sent[start:stop])
+        assert cut_up.held_bytes <= stop
+    assert frames == whole.feed(sent)
+    assert cut_up.fault == whole.fault
+
+
+def stranger_at(name: str, node: str | None) -> Handshake:
+    """One end of a handshake, without anybody at the other."""
+    us = Identity("rabbits", name, Boot(1, bytes(16)))
+    credentials = Credentials(us, b"secret", Boots(), {"a", "b"})
+    return Handshake(credentials, node, challenge=name.encode() * 32)
+
+
+def pieces_seed() -> bytes:
+    frames = ((0, 0, b"ping"), (1, 2, b""), (2, 1, bytes(70_000)))
+    return b"".join(b"".join(piece(*frame, 0)) for frame in frames) + BEAT_PIECE
+
+
 def record_seed() -> bytes:
     packer = Packer(1, top_group=9)
     packer.pack([*cut(1, 1, 0, b"first"), Deletion(1, 0, 1), *cut(2, 5, 3, b"second" * 9)])
@@ -326,5 +368,7 @@ TARGETS: Mapping[str, Target] = {
     ),
     "entry": Target(entry, entry_seeds()),
     "image": Target(image, [image_seed()]),
+    "link_hello": Target(link_hello, [stranger_at("a", "b").start()]),
+    "link_pieces": Target(link_pieces, [bytes((9, 99, 199)) + pieces_seed()]),
     "talk": Target(talk, [conversation()[len(GREETING) :]]),
 }

@@ -188,6 +188,8 @@ class Connection(asyncio.Protocol):
         self._is_full = False
         self._pulse.has_moved = True
         self._fill()
+        if self._takes_frames:
+            self._acknowledge()
 
     def connection_lost(self, error: Exception | None) -> None:
         if isinstance(error, ssl.SSLError) and not self.opened.done():

@@ -12,6 +12,8 @@ from enum import StrEnum
 from fluffle.raft.config import NodeId
 
 BOOT_NONCE_BYTES = 16
+NAME_BYTES_MAX = 255
+"""Of a node or a cluster: three names fit into a hello."""
 
 
 class Reason(StrEnum):
@@ -32,18 +34,19 @@ class Reason(StrEnum):
 
 ADVICE: Mapping[Reason, str] = {
     Reason.NOT_A_HELLO: "it does not speak this protocol; let only nodes reach the cluster port",
-    Reason.TOO_SLOW: "it did not say in time who it is",
+    Reason.TOO_SLOW: "it did not say in time who it is; look whether it is overloaded",
     Reason.VERSION: "no version of the protocol is known to both; upgrade the older node",
-    Reason.CLUSTER: "it belongs to another cluster; correct --peers or the cluster's name",
-    Reason.WRONG_NODE: "another node answers at this address; correct --peers",
-    Reason.OWN_NAME: "it has the name of this node; names must differ, and --peers lead to others",
-    Reason.UNKNOWN_NODE: "it is not one of the peers; add it to --peers, or join it",
-    Reason.SECRET: "its secret is another; give all nodes the same --cluster-secret",
-    Reason.OLD_BOOT: "its disk was wiped or rolled back; have the cluster forget it, and join anew",
+    Reason.CLUSTER: "the two belong to different clusters; correct --peers, or the cluster's name",
+    Reason.WRONG_NODE: "another node than expected is at the address; correct --peers",
+    Reason.OWN_NAME: "both have the same name; names must differ, and --peers lead to others",
+    Reason.UNKNOWN_NODE: "the refused node is no peer of the other; add it to --peers there",
+    Reason.SECRET: "the secrets differ; give all nodes the same --cluster-secret",
+    Reason.OLD_BOOT: "the disk of the refused node was wiped or rolled back; have the cluster "
+    "forget that node, and join it anew",
     Reason.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
-    Reason.TLS: "its certificate cannot be verified, or only one end has TLS",
+    Reason.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
 }
-"""What to do about each."""
+"""What to do about each; both ends log it."""
 
 
 class Refused(Exception):
@@ -74,6 +77,12 @@ class Identity:
     cluster: str
     node: NodeId
     boot: Boot
+
+
+def check_name(name: str) -> None:
+    """ValueError for a name that no hello can hold."""
+    if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"a name needs 1 to {NAME_BYTES_MAX} bytes: {name!r}")
 
 
 class Boots:

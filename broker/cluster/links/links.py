@@ -18,7 +18,7 @@ from fluffle.broker.clock import Clock, SystemClock
 from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import Credentials
-from fluffle.broker.cluster.links.identity import Boots, Identity
+from fluffle.broker.cluster.links.identity import Boots, Identity, check_name
 from fluffle.broker.cluster.links.inbound import Inbound
 from fluffle.broker.cluster.links.peer import Peer
 from fluffle.broker.cluster.links.tls import LinkCertificates
@@ -50,9 +50,14 @@ class ClusterLinks:
         clock: Clock | None = None,
         chance: Random | None = None,
     ) -> None:
-        """`boots`: what is known of the peers' lives from earlier.  ValueError without a secret."""
+        """`boots`: what is known of the peers' lives from earlier.
+
+        ValueError without a secret, or for names that are too long.
+        """
         if not secret:
             raise ValueError("links need a secret")
+        check_name(identity.cluster)
+        check_name(identity.node)
         self._peers: dict[NodeId, Peer] = {}
         self._boots = boots or Boots()
         self._ground = Ground(
@@ -104,8 +109,9 @@ class ClusterLinks:
     def set_peer(self, node: NodeId, host: str, port: int) -> None:
         """Dial this node, from now on at this address, and let it dial us.
 
-        ValueError for our own name.
+        ValueError for our own name, and for one that is too long.
         """
+        check_name(node)
         if node == self._ground.credentials.us.node:
             raise ValueError(f"{node} is this node")
         address = ListenAddress(host, port)

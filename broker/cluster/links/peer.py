@@ -44,8 +44,7 @@ class Peer:
         """There is a reason to dial now."""
         self.is_up = False
         """What was said last: it stays up while the link is opened again at once."""
-        self._dialling = asyncio.get_running_loop().create_task(self._dial_for_ever())
-        self._dialling.add_done_callback(_surface)
+        self._dialling = self._start(ground.tuning.handshake_ms)
 
     def send(self, kind: FrameKind, payload: bytes, lane: Lane) -> None:
         """As `Links.send`."""
@@ -67,8 +66,9 @@ class Peer:
         """It is at another address from now on."""
         if address != self._address:
             self._address = address
+            self._dialling.cancel()
             self.reset("it has moved")
-            self._hurry.set()
+            self._dialling = self._start(self._ground.tuning.reopen_ms)
 
     def heard_from(self, identity: Identity) -> None:
         """It has dialled us, so it can be reached; maybe in another life than we knew it in."""
@@ -108,12 +108,17 @@ class Peer:
 
     # Within
 
-    async def _dial_for_ever(self) -> None:
+    def _start(self, within_ms: int) -> asyncio.Task[None]:
+        dialling = asyncio.get_running_loop().create_task(self._dial_for_ever(within_ms))
+        dialling.add_done_callback(_surface)
+        return dialling
+
+    async def _dial_for_ever(self, within_ms: int) -> None:
+        """`within_ms`: how long the first connection may take to be a link."""
         tuning = self._ground.tuning
-        delay_ms = tuning.redial_ms
         while True:
-            within_ms = tuning.handshake_ms if delay_ms else tuning.reopen_ms
             delay_ms = await self._dial(within_ms)
+            within_ms = tuning.handshake_ms if delay_ms else tuning.reopen_ms
             if delay_ms:
                 await self._rest(delay_ms)
 

@@ -7,9 +7,12 @@ import asyncio
 import pytest
 
 from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
+from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from tests.broker.cluster.links.conftest import Run
 from tests.broker.cluster.links.nodes import SECRET, Node, identity, linked, stopping, wire_to
+from tests.broker.cluster.links.raw import listening
 
 
 def test_frames_go_both_ways(run: Run) -> None:
@@ -142,27 +145,41 @@ def test_a_node_that_stops_is_down_and_comes_back_in_another_life(run: Run) -> N
 
 
 def test_a_reset_in_the_middle_of_bulk_loses_an_end_and_nothing_else(run: Run) -> None:
-    """What arrives is a beginning of what was sent, each frame whole; then what comes after."""
+    """What arrives is a beginning of what was sent, each frame whole; then what comes after.
+
+    Pings go on all the time, and never wait for more of the bulk than may be under way.
+    """
 
     async def scenario() -> None:
         a, b = Node("a"), Node("b")
         sent = [bytes([number]) * 700_000 for number in range(11)]
+        at_most = 1 + (WINDOW_BYTES[Lane.BULK] + PIECE_BYTES_MAX) // len(sent[0])
+
+        async def ping(number: int) -> int:
+            """How many frames of bulk came before it did."""
+            had = len(b.payloads())
+            a.send("b", b"ping %d" % number, Lane.URGENT)
+            await b.until(lambda: b"ping %d" % number in b.payloads())
+            return b.payloads().index(b"ping %d" % number) - had
+
         async with stopping(a, b), wire_to(b) as wire:
             b.knows(a)
             a.knows(b, wire.address)
             await a.told_of(1)
             for payload in sent:
                 a.send("b", payload, Lane.BULK)
-            await b.until(lambda: len(b.frames) >= 2)
+            for number in range(4):
+                assert await ping(number) <= at_most
             wire.cut()
             await a.told_of(2)
-            arrived = b.payloads()
+            arrived = [payload for payload in b.payloads() if not payload.startswith(b"ping")]
             assert arrived == sent[: len(arrived)]
             assert len(arrived) < len(sent)
             assert a.links.waiting_bytes("b", Lane.BULK) == 0
             a.send("b", b"after", Lane.BULK)
-            await b.until(lambda: b.payloads()[-1] == b"after")
-            assert b.payloads() == [*arrived, b"after"]
+            assert await ping(4) == 0
+            await b.until(lambda: b"after" in b.payloads())
+            assert b.payloads()[-2:] == [b"ping 4", b"after"]
 
     run(scenario())
 
@@ -179,6 +196,22 @@ def test_a_peer_can_move(run: Run) -> None:
             assert await a.told_of(3) == [True, True, False]
             a.knows(b)
             assert await a.told_of(4) == [True, True, False, True]
+
+    run(scenario())
+
+
+def test_a_peer_can_move_while_it_is_dialled_in_vain(run: Run) -> None:
+    """Somebody is at the old address, and says nothing."""
+
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b), listening() as silent:
+            b.knows(a)
+            a.knows(b, silent.address)
+            await silent.accepted.get()
+            await b.told_of(1)
+            a.knows(b)
+            assert await a.told_of(1) == [True]
 
     run(scenario())
 
@@ -238,6 +271,9 @@ def test_links_need_a_secret_and_other_names(run: Run) -> None:
         links = ClusterLinks(identity("a"), SECRET)
         with pytest.raises(ValueError, match="a is this node"):
             links.set_peer("a", "127.0.0.1", 1)
+        for name in ("", "n" * 256):
+            with pytest.raises(ValueError, match="a name needs 1 to 255 bytes"):
+                links.set_peer(name, "127.0.0.1", 1)
         with pytest.raises(ValueError, match="too large"):
             links.send("b", FrameKind.STREAM, bytes((128 << 20) + 1), lane=Lane.BULK)
         await links.stop()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +14,6 @@ from fluffle.broker.cluster.links.identity import Boots, Identity, Reason, Refus
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, piece
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.config import ListenAddress
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.cluster.links.conftest import Run
 from tests.broker.cluster.links.nodes import (
@@ -28,6 +24,7 @@ from tests.broker.cluster.links.nodes import (
     linked,
     stopping,
 )
+from tests.broker.cluster.links.raw import listening, raw_to
 
 TICK_MS = 250
 """Of a clock that is moved by hand."""
@@ -40,88 +37,6 @@ def logged(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object
     """The fields of each event of that name."""
     records = [record for record in caplog.records if record.getMessage() == name]
     return [getattr(record, FIELDS_ATTRIBUTE) for record in records]
-
-
-@dataclass
-class Raw:
-    """A socket with somebody at it who keeps to nothing."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def prove(self, us: Identity, node: str | None, secret: bytes = SECRET) -> None:
-        """The handshake, as the end that dialled `node`, or that was dialled."""
-        boots, peers = Boots(), {"a", "b"}
-        handshake = Handshake(
-            Credentials(us, secret, boots, peers), node, challenge=bytes([us.boot.count]) * 32
-        )
-        self.writer.write(handshake.start())
-        await self.finish(handshake)
-
-    async def finish(self, handshake: Handshake) -> None:
-        while handshake.peer is None:
-            data = await self.reader.read(1 << 16)
-            assert data, "closed in the middle of the handshake"
-            self.writer.write(handshake.feed(data))
-
-    def read_no_more(self) -> None:
-        """Leave what comes to the kernel."""
-        cast(asyncio.Transport, self.writer.transport).pause_reading()
-
-    async def is_closed(self) -> None:
-        """Read until the other end is gone."""
-        with suppress(ConnectionError):
-            while await self.reader.read(1 << 16):
-                pass
-
-
-@asynccontextmanager
-async def raw_to(address: ListenAddress) -> AsyncIterator[Raw]:
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    try:
-        yield Raw(reader, writer)
-    finally:
-        writer.transport.abort()
-
-
-class RawListener:
-    """Accepts as whoever it likes."""
-
-    def __init__(self) -> None:
-        self.accepted: asyncio.Queue[Raw] = asyncio.Queue()
-        self._all: list[Raw] = []
-        self.address: ListenAddress
-        self._server: asyncio.Server
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._on_client, "127.0.0.1", 0)
-        self.address = ListenAddress(*self._server.sockets[0].getsockname()[:2])
-
-    async def link(self, us: Identity) -> Raw:
-        """The next that dials, once it is a link."""
-        raw = await self.accepted.get()
-        await raw.prove(us, None)
-        return raw
-
-    def close(self) -> None:
-        self._server.close()
-        for raw in self._all:
-            raw.writer.transport.abort()
-
-    async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._all.append(Raw(reader, writer))
-        self.accepted.put_nowait(self._all[-1])
-
-
-@asynccontextmanager
-async def listening() -> AsyncIterator[RawListener]:
-    listener = RawListener()
-    await listener.open()
-    try:
-        yield listener
-    finally:
-        listener.close()
-        await asyncio.sleep(0)
 
 
 # At the door
