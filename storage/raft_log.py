@@ -24,7 +24,7 @@ from fluffle.storage.batch import Batch
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.heads import Head, kind_of, term_of
 from fluffle.storage.overlay import stretches
-from fluffle.storage.raft_writes import create, drop, last_index, retire_logs, write_group
+from fluffle.storage.raft_writes import create, drop, retire_logs, write_group
 from fluffle.storage.recovering import Recovering
 from fluffle.storage.store import Store
 
@@ -138,7 +138,8 @@ class RaftLog:
                 raise Damaged(group, damage.index) from damage
         whole = _without_holes(head.image.index, first, found)
         first_above = max(first, head.image.index + 1)
-        is_missing = first == first_above < min(stop, last_index(head, self._store.log) + 1)
+        end = max(self._store.log.bounds(number)[1] for number in head.logs)
+        is_missing = first == first_above < min(stop, end)
         if not whole and (found or is_missing):
             raise Damaged(group, first_above)
         return [Entry(e.index, term_of(e.tag), kind_of(e.tag), e.payload) for e in whole]

@@ -31,7 +31,7 @@ def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int)
         discard(batch, group, head)
     for piece in write.staged:
         _stage(batch, group, head, piece, log)
-    last = last_index(head, log)
+    last = max(log.last_index(number) for number in head.logs)
     if write.truncate_from is not None:
         delete(batch, head, write.truncate_from, INDEX_END)
         last = min(last, write.truncate_from - 1)
@@ -58,11 +58,6 @@ def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int)
         head.quarantine = None
     if changes_head(write):
         batch.write(Table.RAFT, *head_value(group, head))
-
-
-def last_index(head: Head, log: Log) -> int:
-    """Of what was submitted; 0 if there are no entries, whatever the floor is."""
-    return max(log.last_index(number) for number in head.logs)
 
 
 def create(batch: Batch, group: GroupId, incarnation: int, log: Log) -> Head:
