@@ -174,8 +174,8 @@ class LogStore(Protocol):
         """Entries that are there from `first` up to, not including, `stop`, in order.
 
         No more than `bytes_max` of payload, but at least one entry if there is any.  Asked only for
-        what is durable.  Ends before what is damaged, or missing above the floor, or raises
-        `Damaged` if it would begin with that; so there is no more only if there is nothing.
+        what is durable.  Ends before what is damaged, or raises `Damaged` if it would begin with
+        that; so there is no more only if there is nothing.
         """
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:

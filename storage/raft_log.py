@@ -137,11 +137,8 @@ class RaftLog:
             if not found:
                 raise Damaged(group, damage.index) from damage
         whole = _without_holes(head.image.index, first, found)
-        first_above = max(first, head.image.index + 1)
-        end = max(self._store.log.bounds(number)[1] for number in head.logs)
-        is_missing = first == first_above < min(stop, end)
-        if not whole and (found or is_missing):
-            raise Damaged(group, first_above)
+        if found and not whole:
+            raise Damaged(group, max(first, head.image.index + 1))
         return [Entry(e.index, term_of(e.tag), kind_of(e.tag), e.payload) for e in whole]
 
     def _read(self, head: Head, first: int, stop: int, bytes_max: int) -> list[reading.Entry]:

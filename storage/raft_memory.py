@@ -141,8 +141,6 @@ class Image:
                 break
             found.append(entry)
             expected = max(expected, index + 1)
-        if not found and first == expected < min(stop, image.last_index + 1):
-            raise Damaged(group, first)
         return found
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:

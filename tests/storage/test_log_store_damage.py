@@ -81,10 +81,8 @@ def test_a_missing_entry_above_the_floor_is_damage(fragile: Writer) -> None:
     for index in (3, 4):
         fragile.subject.lose_entry(1, index)
     assert damage_of(fragile.subject.store, 1) == 3
-    assert fragile.subject.store.read(1, 4, 4, 1000) == []
-    for stop in (5, 9):
-        with pytest.raises(Damaged, match="index 4"):
-            fragile.subject.store.read(1, 4, stop, 1000)
+    with pytest.raises(Damaged, match="index 4"):
+        fragile.subject.store.read(1, 4, 9, 1000)
     recovered = fragile.recovered(1)
     assert recovered.quarantine == Quarantine(3, 8, 1, needs_snapshot=False)
     assert (recovered.last_index, recovered.terms) == (8, [(1, 1)])
