@@ -39,10 +39,7 @@ def resume(state: State, quarantine: Quarantine) -> None:
     the damage, its leader had all that was worth keeping from before.
     """
     log = state.log
-    if log.last_term > quarantine.term:
-        quarantine = quarantine._replace(last=log.last_index, term=log.last_term)
-    else:
-        quarantine = quarantine._replace(last=max(quarantine.last, log.last_index))
+    quarantine = quarantine.renewed(quarantine._replace(last=log.last_index, term=log.last_term))
     state.quarantine, state.repair = quarantine, Repair()
     # Before anything is sent again: afterwards the damage could not be found any more.
     state.pending().quarantine = quarantine
@@ -50,18 +47,15 @@ def resume(state: State, quarantine: Quarantine) -> None:
 
 def found(state: State, index: int) -> None:
     """What is at `index` cannot be read."""
-    before = state.quarantine
-    is_sparse = index <= state.log.floor
-    first, last, term = index, state.log.last_index, state.log.last_term
+    log, before = state.log, state.quarantine
+    damage = Quarantine(index, log.last_index, log.last_term, needs_snapshot=index <= log.floor)
     if before is not None:
-        is_sparse = is_sparse or before.needs_snapshot
-        if before.first <= index <= before.last and is_sparse == before.needs_snapshot:
+        damage = before.renewed(damage)
+        if before.first <= index <= before.last and damage.needs_snapshot == before.needs_snapshot:
             return
-        first, last = min(first, before.first), max(last, before.last)
-        term = max(term, before.term)
     state.grant_due = False
     state.drop_receiver()  # what is on its way was not asked for from there
-    state.quarantine = Quarantine(first, last, term, is_sparse)
+    state.quarantine = damage
     state.repair = state.repair or Repair()
     state.pending().quarantine = state.quarantine
     state.touch()

@@ -85,6 +85,19 @@ class Quarantine(NamedTuple):
     needs_snapshot: bool
     """Damage at or below the floor, where the log is sparse: only a snapshot can repair it."""
 
+    def renewed(self, found: "Quarantine") -> "Quarantine":
+        """With more damage, found when the log ended with an entry of the term that `found` says.
+
+        If that is a later term, its leader had all that was worth keeping from before.
+        """
+        last = found.last if found.term > self.term else max(self.last, found.last)
+        return Quarantine(
+            min(self.first, found.first),
+            last,
+            max(self.term, found.term),
+            self.needs_snapshot or found.needs_snapshot,
+        )
+
 
 class Chance(Protocol):
     """Where randomness comes from: `random.Random` fits."""

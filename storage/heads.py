@@ -250,16 +250,16 @@ def _head(key: bytes, value: bytes) -> Head | None:
         return None
 
 
-def joined(remembered: Quarantine | None, found: Quarantine) -> Quarantine:
-    """What was remembered, with what is damaged now."""
+def joined(remembered: Quarantine | None, found: Quarantine, *, is_last_whole: bool) -> Quarantine:
+    """What was remembered, with what is damaged now in a log whose last entry may be read or not.
+
+    Only then is it known to be of the term that was found: see `Quarantine.renewed`.
+    """
     if remembered is None:
         return found
-    return Quarantine(
-        min(remembered.first, found.first),
-        max(remembered.last, found.last),
-        max(remembered.term, found.term),
-        remembered.needs_snapshot or found.needs_snapshot,
-    )
+    if is_last_whole:
+        return remembered.renewed(found)
+    return remembered.renewed(found)._replace(last=max(remembered.last, found.last))
 
 
 def changes_head(write: Write) -> bool:

@@ -309,7 +309,7 @@ def _recovered(group: GroupId, image: GroupImage) -> Recovered:
         is_last_whole = last == floor or last not in damaged
         term = last_term if is_last_whole else image.hard_state.term
         now = Quarantine(first, last, term, first <= floor)
-        recovered.quarantine = joined(image.quarantine, now)
+        recovered.quarantine = joined(image.quarantine, now, is_last_whole=is_last_whole)
     if image.staged is not None:
         staged = image.staged
         recovered.staged = StagedSoFar(

@@ -179,4 +179,5 @@ def _quarantine(head: Head, damaged: int | None, held: Held) -> Quarantine | Non
     last_term = held.terms[-1][1] if held.terms else head.image.term
     term = last_term if held.is_last_whole else head.hard_state.term
     is_sparse = damaged <= head.image.index
-    return joined(head.quarantine, Quarantine(damaged, held.last, term, is_sparse))
+    found = Quarantine(damaged, held.last, term, is_sparse)
+    return joined(head.quarantine, found, is_last_whole=held.is_last_whole)

@@ -4,7 +4,7 @@ import pytest
 
 from fluffle.raft.messages import AppendAccepted, AppendRequest, RepairRequest, VoteResponse
 from fluffle.raft.output import Output
-from fluffle.raft.records import HardState
+from fluffle.raft.records import HardState, Quarantine
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 from tests.raft.single import Single, entry, vote_request
@@ -251,3 +251,15 @@ def test_a_vote_that_was_given_before_damage_was_found_is_not_sent() -> None:
     assert node.sent(VoteResponse) == []
     node.receive("b", vote_request(2, last=(1, 2)))
     assert [answer.is_granted for answer in node.sent(VoteResponse)] == [False]
+
+
+def test_what_a_later_leader_cut_off_need_not_come_again() -> None:
+    """More damage is found when the log ends with an entry of that leader."""
+    node = Single(log=(1,) * 5)
+    node.group.damaged(2)
+    node.turn()
+    node.follow("b", 2, entry(2, 2), previous=entry(1, 1))
+    assert node.state.quarantine == Quarantine(2, 5, 1, needs_snapshot=False)
+    node.group.damaged(1)
+    node.turn()
+    assert node.state.quarantine == Quarantine(1, 2, 2, needs_snapshot=False)

@@ -139,6 +139,18 @@ def test_damage_is_joined_with_what_is_remembered(fragile: Writer) -> None:
     assert fragile.recovered(1).quarantine == Quarantine(4, 12, 7, needs_snapshot=True)
 
 
+def test_a_later_leader_had_all_that_was_worth_keeping(fragile: Writer) -> None:
+    fragile.write(created(1))
+    remembered = Quarantine(6, 12, 2, needs_snapshot=False)
+    log = entries(1, 8, 2) + entries(8, 9, 3)
+    hard_state = HardState(3, None)
+    fragile.write(Write(1, entries=log, quarantine=remembered, hard_state=hard_state))
+    fragile.subject.damage_entry(1, 4)
+    assert fragile.recovered(1).quarantine == Quarantine(4, 8, 3, needs_snapshot=False)
+    fragile.subject.damage_entry(1, 8)
+    assert fragile.recovered(1).quarantine == Quarantine(4, 12, 3, needs_snapshot=False)
+
+
 def test_a_group_without_a_head_is_lost_and_can_be_made_anew(fragile: Writer) -> None:
     fragile.write(created(1), created(2), created(3))
     fragile.write(Write(1, entries=entries(1, 9), snapshot=snapshot(6, [(2, 7)], bytes(200_000))))
