@@ -24,7 +24,7 @@ ABSENT = 0
 
 
 class Known(NamedTuple):
-    """What is so under one name, and since when: the index of the entry that made it so."""
+    """What is so under one name, and since which change."""
 
     value: object
     revision: int
@@ -69,9 +69,11 @@ class Fate(Enum):
 class State:
     """Definitions, and which proposals they have seen."""
 
-    __slots__ = ("_counts", "_known", "_standing", "outcomes")
+    __slots__ = ("_counts", "_known", "_standing", "last_revision", "outcomes")
 
     def __init__(self) -> None:
+        self.last_revision = ABSENT
+        """Of the last change that was applied: they are counted."""
         self._known: dict[Name, Known] = {}
         self._standing: Counter[Name] = Counter()
         """How many stand in each name.  No name without one."""
@@ -99,6 +101,15 @@ class State:
     def revisions(self, names: Iterable[Name]) -> tuple[int, ...]:
         """What a change that is decided now rests on."""
         return tuple(map(self.revision, names))
+
+    def completed(self, change: Change) -> Change:
+        """The same with the values of what ends, which are not in the log."""
+        removes = [fact._replace(value=self._value(fact.name)) for fact in change.removes]
+        return change._replace(removes=tuple(removes))
+
+    def _value(self, name: Name) -> object:
+        known = self._known.get(name)
+        return None if known is None else known.value
 
     def fate(self, node: str, boot: int, number: int) -> Fate | None:
         """What became of a proposal; None if it has not come, or nobody can tell any more."""
@@ -138,11 +149,8 @@ class State:
 
     # Changes
 
-    def apply(self, proposal: Proposal, revision: int) -> Fate:
-        """Apply a proposal, unless it has come before or does not hold.
-
-        `revision` is greater than all before: the index of its entry.
-        """
+    def apply(self, proposal: Proposal) -> Fate:
+        """Apply a proposal, unless it has come before or does not hold."""
         outcomes = self._outcomes_of(proposal)
         if outcomes is None:
             return Fate.REPEATED
@@ -150,10 +158,11 @@ class State:
         outcomes.applied[proposal.number] = holds
         if not holds:
             return Fate.STALE
+        self.last_revision += 1
         for fact in proposal.change.removes:
             self._remove(fact)
         for fact in proposal.change.puts:
-            self.put(fact, revision)
+            self.put(fact, self.last_revision)
         return Fate.APPLIED
 
     def put(self, fact: Fact, revision: int) -> None:

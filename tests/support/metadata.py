@@ -30,7 +30,7 @@ class LaterMetadata:
         del facts  # the log remembers
         self._apply = apply
         self._state = State()
-        self._state.put(Fact(Kind.VHOST, ("/",)), 1)
+        self._state.put(Fact(Kind.VHOST, ("/",)), self._state.last_revision)
         self._asked: deque[Asked] = deque()
         self._number = 0
         self.stale_count = 0
@@ -62,7 +62,7 @@ class LaterMetadata:
     def commit(self) -> None:
         """Apply the oldest change, or have it decided anew if it does not hold any more."""
         asked = self._asked.popleft()
-        fate = self._state.apply(asked.proposal, 1 + self._number)
+        fate = self._state.apply(asked.proposal)
         if fate is Fate.APPLIED:
             consequences = self._apply(asked.proposal.change)
             asked.done()

@@ -6,7 +6,7 @@ from itertools import count
 
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.metadata.change import Change, Fact, Name, Room
-from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.metadata.state import Proposal, State
 
 VHOST = Fact(Kind.VHOST, ("v",), "vhost")
 
@@ -49,17 +49,6 @@ class Node:
             change,
             self.state.revisions(rests_on),
         )
-
-
-class Log:
-    """Applies one proposal after the other."""
-
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self._indexes = count(1)
-
-    def apply(self, proposal: Proposal) -> Fate:
-        return self.state.apply(proposal, next(self._indexes))
 
 
 def names(*facts: Fact) -> tuple[Name, ...]:

@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Fact, Room
 from fluffle.broker.metadata.state import ABSENT, Fate, State
-from tests.broker.metadata.make import VHOST, Log, Node, binding, exchange, names, queue
+from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
 
 APPLIED, STALE, REPEATED = Fate.APPLIED, Fate.STALE, Fate.REPEATED
 
@@ -18,132 +18,129 @@ def state() -> State:
 
 
 @pytest.fixture
-def log(state: State) -> Log:
-    return Log(state)
-
-
-@pytest.fixture
-def node(state: State, log: Log) -> Node:
+def node(state: State) -> Node:
     """With a virtual host that has an exchange and two queues."""
     node = Node(state)
-    assert log.apply(node.propose(VHOST, exchange(), queue(), queue("r"))) is APPLIED
+    assert state.apply(node.propose(VHOST, exchange(), queue(), queue("r"))) is APPLIED
     return node
 
 
-def test_of_two_equal_declarations_one_is_decided_anew(state: State, log: Log, node: Node) -> None:
+def test_of_two_equal_declarations_one_is_decided_anew(state: State, node: Node) -> None:
     other = Node(state, "b")
     new = exchange("y")
     first, second = (each.propose(new, rests_on=names(new, VHOST)) for each in (node, other))
-    assert [log.apply(first), log.apply(second)] == [APPLIED, STALE]
+    assert [state.apply(first), state.apply(second)] == [APPLIED, STALE]
     assert state.revision(new.name) == 2
 
 
-def test_what_came_again_under_its_name_is_another(state: State, log: Log, node: Node) -> None:
+def test_what_came_again_under_its_name_is_another(state: State, node: Node) -> None:
     """Bound to an exchange that was deleted and declared anew: as another type, perhaps."""
     bind = node.propose(binding(), rests_on=names(exchange(), queue()))
-    assert log.apply(node.propose(removes=(exchange(),))) is APPLIED
-    assert log.apply(node.propose(exchange())) is APPLIED
-    assert log.apply(bind) is STALE
+    assert state.apply(node.propose(removes=(exchange(),))) is APPLIED
+    assert state.apply(node.propose(exchange())) is APPLIED
+    assert state.apply(bind) is STALE
     assert state.find(binding().name) is None
 
 
 @pytest.mark.parametrize("ends", [(exchange(),), (queue(),), (queue(), exchange())])
 def test_a_binding_that_came_in_between_is_not_left_dangling(
-    state: State, log: Log, node: Node, ends: tuple[Fact, ...]
+    state: State, node: Node, ends: tuple[Fact, ...]
 ) -> None:
     delete = node.propose(removes=ends, rests_on=names(*ends))
-    assert log.apply(node.propose(binding())) is APPLIED
-    assert log.apply(delete) is STALE
-    assert log.apply(node.propose(removes=(*ends, binding()))) is APPLIED
+    assert state.apply(node.propose(binding())) is APPLIED
+    assert state.apply(delete) is STALE
+    assert state.apply(node.propose(removes=(*ends, binding()))) is APPLIED
     assert len(state) == 4 - len(ends)
 
 
 @pytest.mark.parametrize("end", [exchange(), queue()])
-def test_nothing_is_bound_to_what_has_gone(log: Log, node: Node, end: Fact) -> None:
+def test_nothing_is_bound_to_what_has_gone(state: State, node: Node, end: Fact) -> None:
     bind = node.propose(binding())
-    assert log.apply(node.propose(removes=(end,))) is APPLIED
-    assert log.apply(bind) is STALE
+    assert state.apply(node.propose(removes=(end,))) is APPLIED
+    assert state.apply(bind) is STALE
 
 
-def test_exchanges_of_the_broker_are_there_with_their_virtual_host(log: Log, node: Node) -> None:
-    assert log.apply(node.propose(binding("amq.topic"))) is APPLIED
+def test_exchanges_of_the_broker_are_there_with_their_virtual_host(
+    state: State, node: Node
+) -> None:
+    assert state.apply(node.propose(binding("amq.topic"))) is APPLIED
     everything = (exchange(), queue(), queue("r"), VHOST)
-    assert log.apply(node.propose(removes=everything)) is STALE
-    assert log.apply(node.propose(removes=(*everything, binding("amq.topic")))) is APPLIED
-    assert log.apply(node.propose(binding("amq.topic"))) is STALE
+    assert state.apply(node.propose(removes=everything)) is STALE
+    assert state.apply(node.propose(removes=(*everything, binding("amq.topic")))) is APPLIED
+    assert state.apply(node.propose(binding("amq.topic"))) is STALE
 
 
-def test_what_is_gone_cannot_end_again(log: Log, node: Node) -> None:
+def test_what_is_gone_cannot_end_again(state: State, node: Node) -> None:
     first, second = (node.propose(removes=(queue(),)) for _ in range(2))
-    assert [log.apply(first), log.apply(second)] == [APPLIED, STALE]
+    assert [state.apply(first), state.apply(second)] == [APPLIED, STALE]
 
 
-def test_a_fact_gets_another_value(state: State, log: Log, node: Node) -> None:
-    log.apply(node.propose(binding()))
+def test_a_fact_gets_another_value(state: State, node: Node) -> None:
+    state.apply(node.propose(binding()))
     read = node.propose(VHOST._replace(value="mine"), rests_on=names(VHOST))
-    assert log.apply(node.propose(VHOST._replace(value="yours"), rests_on=names(VHOST))) is APPLIED
-    assert log.apply(read) is STALE
+    assert (
+        state.apply(node.propose(VHOST._replace(value="yours"), rests_on=names(VHOST))) is APPLIED
+    )
+    assert state.apply(read) is STALE
     known = state.find(VHOST.name)
     assert known is not None
     assert (known.value, known.revision) == ("yours", 3)
-    assert log.apply(node.propose(removes=(VHOST,))) is STALE  # what stands in it is counted once
+    assert state.apply(node.propose(removes=(VHOST,))) is STALE  # what stands in it is counted once
 
 
-def test_the_last_place_is_given_once(log: Log, node: Node) -> None:
+def test_the_last_place_is_given_once(state: State, node: Node) -> None:
     room = (Room(Kind.QUEUE, "v", 3),)
     one, two = (node.propose(queue(name), room=room) for name in ("s", "t"))
-    assert [log.apply(one), log.apply(two)] == [APPLIED, STALE]
-    log.apply(node.propose(removes=(queue(),)))
-    assert log.apply(node.propose(queue("t"), room=room)) is APPLIED
+    assert [state.apply(one), state.apply(two)] == [APPLIED, STALE]
+    state.apply(node.propose(removes=(queue(),)))
+    assert state.apply(node.propose(queue("t"), room=room)) is APPLIED
 
 
-def test_who_leaves_the_last_one_to_another_meets_him(log: Log, node: Node) -> None:
+def test_who_leaves_the_last_one_to_another_meets_him(state: State, node: Node) -> None:
     """Two unbind the two bindings of an auto-delete exchange, and each sees the other's."""
     one, two = binding(key="1"), binding(key="2")
-    log.apply(node.propose(one, two))
+    state.apply(node.propose(one, two))
     first = node.propose(removes=(one,), rests_on=names(two))
     second = node.propose(removes=(two,), rests_on=names(one))
-    assert [log.apply(first), log.apply(second)] == [APPLIED, STALE]
+    assert [state.apply(first), state.apply(second)] == [APPLIED, STALE]
 
 
 # Applied once
 
 
-def test_a_proposal_counts_once_even_if_everything_is_as_it_was(
-    state: State, log: Log, node: Node
-) -> None:
+def test_a_proposal_counts_once_even_if_everything_is_as_it_was(state: State, node: Node) -> None:
     declare = node.propose(exchange("y"), rests_on=names(exchange("y")))
-    assert log.apply(declare) is APPLIED
-    assert log.apply(node.propose(removes=(exchange("y"),))) is APPLIED
+    assert state.apply(declare) is APPLIED
+    assert state.apply(node.propose(removes=(exchange("y"),))) is APPLIED
     assert state.revision(exchange("y").name) == ABSENT
-    assert log.apply(declare) is REPEATED
+    assert state.apply(declare) is REPEATED
     assert state.find(exchange("y").name) is None
 
 
-def test_what_did_not_hold_does_not_hold_later(log: Log, node: Node) -> None:
+def test_what_did_not_hold_does_not_hold_later(state: State, node: Node) -> None:
     bind = node.propose(binding("y"))
-    assert log.apply(bind) is STALE
-    log.apply(node.propose(exchange("y")))
-    assert log.apply(bind) is REPEATED
+    assert state.apply(bind) is STALE
+    state.apply(node.propose(exchange("y")))
+    assert state.apply(bind) is REPEATED
 
 
-def test_outcomes_are_kept_until_they_are_known(state: State, log: Log, node: Node) -> None:
+def test_outcomes_are_kept_until_they_are_known(state: State, node: Node) -> None:
     proposals = [node.propose(queue(str(number))) for number in range(3)]
     for proposal in reversed(proposals):  # in any order
-        log.apply(proposal)
+        state.apply(proposal)
     numbers = [proposal.number for proposal in proposals]
     assert [state.fate("a", 1, number) for number in numbers] == [APPLIED] * 3
     node.known_below = numbers[2]
-    assert log.apply(node.propose(removes=(queue("0"),))) is APPLIED
+    assert state.apply(node.propose(removes=(queue("0"),))) is APPLIED
     assert [state.fate("a", 1, number) for number in numbers] == [None, None, APPLIED]
-    assert log.apply(proposals[0]) is REPEATED
+    assert state.apply(proposals[0]) is REPEATED
     assert state.fate("b", 1, 1) is None
 
 
-def test_nothing_of_an_earlier_boot_counts(state: State, log: Log, node: Node) -> None:
+def test_nothing_of_an_earlier_boot_counts(state: State, node: Node) -> None:
     late = node.propose(queue("late"))
     again = Node(state, boot=2)
-    assert log.apply(again.propose(queue("now"))) is APPLIED
-    assert log.apply(late) is REPEATED
+    assert state.apply(again.propose(queue("now"))) is APPLIED
+    assert state.apply(late) is REPEATED
     assert state.fate("a", 1, 1) is None
     assert state.outcomes["a"].boot == 2

@@ -1,0 +1,70 @@
+"""From one state to another that takes its place, when what lies between is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import Change, Fact, Name
+from fluffle.broker.metadata.standing import stands_in
+from fluffle.broker.metadata.state import State
+
+ORDER = (
+    Kind.STARTED,
+    Kind.GLOBAL_PARAMETER,
+    Kind.USER,
+    Kind.VHOST,
+    Kind.PERMISSION,
+    Kind.TOPIC_PERMISSION,
+    Kind.POLICY,
+    Kind.PARAMETER,
+    Kind.EXCHANGE,
+    Kind.QUEUE,
+    Kind.BINDING,
+    Kind.DOOMED,
+)
+"""In which facts can begin, and backwards end, one by one."""
+
+PLACE: Mapping[Kind, int] = {kind: place for place, kind in enumerate(ORDER)}
+
+MADE_ANEW = frozenset({Kind.EXCHANGE, Kind.QUEUE, Kind.BINDING})
+"""A fact of these that came later under the same name is another thing, not the same changed."""
+
+
+def difference(before: State, after: State) -> Change:
+    """What has ended and begun, in an order in which it can be done."""
+    removes = sorted(gone(before, after), key=place, reverse=True)
+    puts = sorted(come(before, after), key=place)
+    return Change(tuple(removes), tuple(puts))
+
+
+def gone(before: State, after: State) -> Iterator[Fact]:
+    for name in before:
+        if after.find(name) is None or is_another(name, before, after):
+            yield fact_of(before, name)
+
+
+def come(before: State, after: State) -> Iterator[Fact]:
+    for name in after:
+        if has_changed(name, before, after) or is_another(name, before, after):
+            yield fact_of(after, name)
+
+
+def has_changed(name: Name, before: State, after: State) -> bool:
+    return before.revision(name) != after.revision(name)
+
+
+def is_another(name: Name, before: State, after: State) -> bool:
+    """Whether it has ended and begun again, it or what it stands in."""
+    parts = [each for each in (name, *stands_in(name)) if each[0] in MADE_ANEW]
+    return name[0] in MADE_ANEW and any(has_changed(each, before, after) for each in parts)
+
+
+def fact_of(state: State, name: Name) -> Fact:
+    known = state.find(name)
+    assert known is not None
+    return Fact(*name, known.value)
+
+
+def place(fact: Fact) -> int:
+    return PLACE[fact.kind]

@@ -1,0 +1,64 @@
+"""A state that takes the place of another, as one change."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.difference import ORDER, difference
+from fluffle.broker.metadata.standing import STANDS_IN
+from fluffle.broker.metadata.state import Fate, Proposal, State
+from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
+from tests.broker.metadata.test_state_model import changes
+
+
+def applied(steps: list[Change]) -> State:
+    state = State()
+    for number, change in enumerate(steps, 1):
+        revisions = state.revisions(change.rests_on)
+        state.apply(Proposal("a", 1, number, 1, change, revisions))
+    return state
+
+
+def test_every_kind_has_a_place_behind_what_it_stands_in() -> None:
+    assert sorted(ORDER) == sorted(Kind)
+    key = ("v", "x", "queue", "q", "k", b"")
+    for kind, stands_in in STANDS_IN.items():
+        for end, _ in stands_in(key):
+            assert ORDER.index(end) < ORDER.index(kind)
+
+
+@given(st.lists(changes(), max_size=8), st.lists(changes(), max_size=8))
+def test_it_leads_from_one_to_the_other_a_fact_at_a_time(
+    shared: list[Change], more: list[Change]
+) -> None:
+    before, after = applied(shared), applied([*shared, *more])
+    change = difference(before, after)
+    for fact in change.removes:
+        step = Proposal("b", 1, before.last_revision + 1, 1, Change(removes=(fact,)), ())
+        assert before.apply(step) is Fate.APPLIED
+    for fact in change.puts:
+        step = Proposal("b", 1, before.last_revision + 1, 1, Change(puts=(fact,)), ())
+        assert before.apply(step) is Fate.APPLIED
+    values = [
+        {name: known.value for name in state if (known := state.find(name)) is not None}
+        for state in (before, after)
+    ]
+    assert values[0] == values[1]
+    assert difference(after, after).changes_nothing
+
+
+def test_what_was_made_anew_ends_first() -> None:
+    """Its queue has other messages, its exchange other bindings; a user has only changed."""
+    user = VHOST._replace(kind=Kind.USER, key=("u",))
+    state = State()
+    node = Node(state)
+    state.apply(node.propose(VHOST, user, exchange(), queue(), binding()))
+    before = applied([Change(puts=(VHOST, user, exchange(), queue(), binding()))])
+    state.apply(node.propose(removes=(binding(), queue(), exchange())))
+    state.apply(node.propose(exchange(), queue(), user._replace(value="changed")))
+    change = difference(before, state)
+    assert names(*change.removes) == names(binding(), queue(), exchange())
+    assert names(*change.puts) == names(user, exchange(), queue())
