@@ -11,7 +11,7 @@ from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import Going, removal
@@ -23,7 +23,7 @@ def queue_name(vhost: VirtualHost, name: str) -> Name:
     return Kind.QUEUE, (vhost.name, name)
 
 
-def declare_queue(vhost: VirtualHost, declared: Declaration, owner: object) -> Change:
+def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None) -> Change:
     """Make a queue, unless the same is there.
 
     Raises ResourceLocked, PreconditionFailed, NotImplementedHere with RabbitMQ's texts.
@@ -31,7 +31,7 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: object) -> C
     expected_owner = owner if declared.exclusive else None
     queue = vhost.queues.get(declared.name)
     if queue is not None:
-        if queue.owner is not expected_owner:
+        if queue.owner != expected_owner:
             raise vhost.locked(declared.name)
         check_equivalent(queue.spec, declared, vhost.name)
         return NOTHING
@@ -86,12 +86,12 @@ def delete_unused(vhost: VirtualHost, queue: Queue) -> Change:
     return delete_queue(vhost, queue) if is_unused else NOTHING
 
 
-def delete_owned(vhost: VirtualHost, owner: object) -> Change:
+def delete_owned(vhost: VirtualHost, owner: Owner) -> Change:
     """Remove the exclusive queues of a connection that ends."""
     return delete_queues(vhost, vhost.owned_by(owner))
 
 
-def bind(vhost: VirtualHost, binding: Binding, owner: object) -> Change:
+def bind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
     """Bind; of ends that are missing the source is reported first, as RabbitMQ does."""
     if binding.destination_kind is DestinationKind.QUEUE:
         check_not_default(binding.source)
@@ -100,7 +100,7 @@ def bind(vhost: VirtualHost, binding: Binding, owner: object) -> Change:
     return deciding.bind(vhost.topology, binding)
 
 
-def unbind(vhost: VirtualHost, binding: Binding, owner: object) -> Change:
+def unbind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
     """Unbind; what does not exist needs no unbinding, and nobody is asked whose it is."""
     kind, destination = binding.destination_kind, binding.destination
     is_bound = binding in vhost.topology.bindings_to(kind, destination)

@@ -38,7 +38,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import FirstStart, VhostImage
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
-from fluffle.broker.server.registry import Connections
+from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.shedding import Shedding
@@ -187,6 +187,7 @@ class Node:
             call_soon=loop.call_soon,
             call_later=loop.call_later,
             connections=Connections(),
+            owners=Owners(config.node_name),
             consequences=Consequences(chores),
             on_fatal=self._fail,
             certificate_login=config.tls_login_from,

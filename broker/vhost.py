@@ -12,7 +12,7 @@ from fluffle.broker.message import Origins
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Journal, Journals, QueueDefinition
+from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
 from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
@@ -91,7 +91,7 @@ class VirtualHost:
         """None where nothing outlives the process."""
         self._touch = touch
         self._on_new_queue = on_new_queue
-        self._owned: dict[object, dict[str, Queue]] = {}
+        self._owned: dict[Owner, dict[str, Queue]] = {}
         """Exclusive queues by their owner; no owner without one."""
         for definition in image.queues:
             journal = journals.reopen(definition.groups) if journals else None
@@ -115,12 +115,12 @@ class VirtualHost:
         names = self.router.route(exchange, routing_keys, headers)
         return tuple(self.queues[name] for name in names)
 
-    def queue(self, name: str, owner: object) -> Queue:
+    def queue(self, name: str, owner: Owner | None) -> Queue:
         """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's."""
         queue = self.queues.get(name)
         if queue is None:
             raise NotFound(f"no queue '{name}' in vhost '{self.name}'")
-        if queue.owner is not None and queue.owner is not owner:
+        if queue.owner is not None and queue.owner != owner:
             raise self.locked(name)
         return queue
 
@@ -177,7 +177,7 @@ class VirtualHost:
         if self.has(consumer.queue):
             consumer.queue.detach(consumer)
 
-    def owned_by(self, owner: object) -> tuple[Queue, ...]:
+    def owned_by(self, owner: Owner) -> tuple[Queue, ...]:
         """The exclusive queues of a connection."""
         return tuple(self._owned.get(owner, {}).values())
 
@@ -208,7 +208,7 @@ class VirtualHost:
             queue.detach(consumer)
             consumer.sink.cancelled(consumer)
 
-    def _disown(self, owner: object, name: str) -> None:
+    def _disown(self, owner: Owner, name: str) -> None:
         owned = self._owned[owner]
         del owned[name]
         if not owned:

@@ -19,6 +19,7 @@ from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.publishing import on_publishes, publish_confirmed, publish_plain
+from fluffle.broker.server.registry import Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import Session
@@ -61,6 +62,7 @@ def open_channel() -> Channel:
         access=access,
         replies=ReplyTargets(),
         metadata=None,
+        owners=Owners("a"),
         random_name=lambda: "",
         traffic=Traffic(),
         commits=None,

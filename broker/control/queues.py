@@ -15,7 +15,6 @@ from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage
-from fluffle.broker.server.session import Session
 from fluffle.broker.vhost import VirtualHost
 
 
@@ -39,7 +38,7 @@ def queue_row(vhost: VirtualHost, queue: Queue) -> Row:
         "durable": spec.durable,
         "auto_delete": spec.auto_delete,
         "exclusive": spec.exclusive,
-        "owner": queue.owner.name if isinstance(queue.owner, Session) else None,
+        "owner": queue.owner.name if queue.owner else None,
         "arguments": plain(spec.arguments),
         "messages": queue.ready_count + queue.in_flight,
         "messages_ready": queue.ready_count,

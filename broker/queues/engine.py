@@ -24,7 +24,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcome
-from fluffle.broker.queues.journal import Damage, Journal, QueueDefinition, Spill
+from fluffle.broker.queues.journal import Damage, Journal, Owner, QueueDefinition, Spill
 from fluffle.broker.queues.lane import Lane, Taken
 from fluffle.broker.queues.returned import Returns
 
@@ -76,7 +76,7 @@ class Queue:
         spec: QueueSpec,
         *,
         touch: Callable[[Queue], None],
-        owner: object | None = None,
+        owner: Owner | None = None,
         journal: Journal | None = None,
         spill: Spill | None = None,
         on_crash: Callable[[Queue], None] | None = None,

@@ -17,14 +17,25 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.counts import Counts
 
 
+class Owner(NamedTuple):
+    """The connection that alone may use an exclusive queue, as all nodes know it."""
+
+    node: str
+    boot: int
+    number: int
+    """Connections of a node are counted, in each boot anew."""
+    name: str
+    """As it is shown."""
+
+
 class QueueDefinition(NamedTuple):
     """All there is to know of a queue, its messages apart."""
 
     spec: QueueSpec
     groups: tuple[int, ...] = ()
     """The logs of its journal, if it is durable."""
-    owner: object | None = None
-    """The connection that alone may use it; one that has none may be remembered."""
+    owner: Owner | None = None
+    """Of an exclusive one."""
 
 
 @dataclass(slots=True)

@@ -107,13 +107,13 @@ class Channel:
 
     def queue(self, name: str) -> Queue:
         """The queue of that name that this connection may use."""
-        return self.session.vhost.queue(self.queue_name(name), self.session)
+        return self.session.vhost.queue(self.queue_name(name), self.session.owner)
 
     def readable_queue(self, name: str) -> Queue:
         """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
         name = self.queue_name(name)
         self.session.rights.check("read", "queue", name)
-        return self.session.vhost.queue(name, self.session)
+        return self.session.vhost.queue(name, self.session.owner)
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""

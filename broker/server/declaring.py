@@ -140,7 +140,7 @@ def bind(channel: Channel, method: Method, binding: Binding, done: Callable[[], 
 
     def decide() -> Change:
         check_may_bind(session, binding)
-        return queues.bind(session.vhost, binding, session)
+        return queues.bind(session.vhost, binding, session.owner)
 
     channel.change(method, decide, done)
 
@@ -150,7 +150,7 @@ def unbind(channel: Channel, method: Method, binding: Binding, done: Callable[[]
 
     def decide() -> Change:
         check_may_bind(session, binding)
-        return queues.unbind(session.vhost, binding, session)
+        return queues.unbind(session.vhost, binding, session.owner)
 
     channel.change(method, decide, done)
 
@@ -164,7 +164,7 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
     session = channel.session
     if method.passive:  # here RabbitMQ does not take the empty name for the last queue
         session.rights.check_any("queue", name)
-        session.vhost.queue(name, session)
+        session.vhost.queue(name, session.owner)
         declared_queue(channel, name, nowait=method.nowait)
         return
     declared = declaration(channel, name, method)
@@ -196,7 +196,7 @@ def declare_queue(session: Session, declared: Declaration) -> Change:
     session.rights.check("configure", "queue", declared.name)
     if declared.name not in session.vhost.queues:
         check_may_dead_letter(session, declared)
-    return queues.declare_queue(session.vhost, declared, session)
+    return queues.declare_queue(session.vhost, declared, session.owner)
 
 
 def declared_queue(channel: Channel, name: str, *, nowait: bool) -> None:

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING
+
+from fluffle.broker.queues.journal import Owner
 
 if TYPE_CHECKING:
     from fluffle.broker.server.connection import Connection
+
+
+class Owners:
+    """Names the connections of one node, as owners of queues."""
+
+    __slots__ = ("_boot", "_node", "_numbers")
+
+    def __init__(self, node: str, boot: int = 0) -> None:
+        """Nothing that a lone node remembers has an owner, so that it needs no boot."""
+        self._node = node
+        self._boot = boot
+        self._numbers = count(1)
+
+    def of(self, name: str) -> Owner:
+        """A connection that is shown by that name."""
+        return Owner(self._node, self._boot, next(self._numbers), name)
 
 
 class Connections:

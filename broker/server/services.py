@@ -13,7 +13,7 @@ from fluffle.broker.config import Limits
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.intake import Timer
-from fluffle.broker.server.registry import Connections
+from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
@@ -42,6 +42,7 @@ class Services:
     call_later: Callable[[float, Callable[[], None]], Timer]
     """Runs a function after so many seconds."""
     connections: Connections
+    owners: Owners
     consequences: Consequences
     on_fatal: Callable[[Exception], None]
     """Told when an assertion is broken: ends the node."""

@@ -52,6 +52,7 @@ class Session:
         "on_behind",
         "on_disk_behind",
         "outlet",
+        "owner",
         "random_name",
         "replies",
         "rights",
@@ -81,6 +82,8 @@ class Session:
         notify_cancel: bool,
     ) -> None:
         self.name = name
+        self.owner = services.owners.of(name)
+        """Of the queues that only this connection may use."""
         self.user = user
         """As he is now: see `admitting.ask_again`."""
         self.vhost = vhost
@@ -131,7 +134,7 @@ class Session:
 
     def drop_owned(self, done: Callable[[], None] = nobody_waits) -> None:
         """Delete the queues that only this connection could use, and call `done` then."""
-        self.metadata.settle(partial(delete_owned, self.vhost, self), done)
+        self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done)
 
     def confirm(self) -> None:
         """Answer the publishes of this batch, one channel at a time."""

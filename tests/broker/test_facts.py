@@ -19,6 +19,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
@@ -27,7 +28,7 @@ from tests.broker.recording.test_restart_model import Sink
 from tests.support.definitions import Editor, VhostEditor, editor_of
 from tests.support.facts import ToldFacts
 
-OWNER = object()
+OWNER = Owner("a", 0, 1, "c")
 QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
 
 

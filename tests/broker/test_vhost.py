@@ -17,13 +17,14 @@ from fluffle.broker.errors import (
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 from tests.broker.queues.make import FakeSink
 from tests.support.definitions import VhostEditor
 
-ANNA, BERT = object(), object()
+ANNA, BERT = Owner("a", 0, 1, "anna"), Owner("a", 0, 2, "bert")
 """Two connections."""
 
 
@@ -42,7 +43,7 @@ def make_vhost() -> VirtualHost:
     return VirtualHost("/", touch=lambda _queue: None)
 
 
-def declare(vhost: VirtualHost, name: str = "q", owner: object = ANNA, **flags: Any) -> Queue:
+def declare(vhost: VirtualHost, name: str = "q", owner: Owner = ANNA, **flags: Any) -> Queue:
     return VhostEditor(vhost).declare_queue(Declaration(name=name, **flags), owner)
 
 

@@ -19,6 +19,7 @@ from fluffle.broker.metadata.changing import LocalMetadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Owner
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding
@@ -111,14 +112,14 @@ class VhostEditor:
     def delete_exchange(self, name: str) -> None:
         self._have(lambda: topologies.delete_exchange(self.vhost.topology, name))
 
-    def declare_queue(self, declared: Declaration, owner: object = None) -> Queue:
+    def declare_queue(self, declared: Declaration, owner: Owner | None = None) -> Queue:
         self._have(lambda: queues.declare_queue(self.vhost, declared, owner))
         return self.vhost.queues[declared.name]
 
     def delete_queue(self, queue: Queue) -> None:
         self._have(lambda: queues.delete_queue(self.vhost, queue))
 
-    def drop_owned(self, owner: object) -> None:
+    def drop_owned(self, owner: Owner) -> None:
         self._have(lambda: queues.delete_owned(self.vhost, owner))
 
     def detach(self, consumer: Consumer) -> None:
@@ -126,8 +127,8 @@ class VhostEditor:
         self.vhost.detach(consumer)
         self._have(lambda: queues.delete_unused(self.vhost, consumer.queue))
 
-    def bind(self, binding: Binding, owner: object = None) -> None:
+    def bind(self, binding: Binding, owner: Owner | None = None) -> None:
         self._have(lambda: queues.bind(self.vhost, binding, owner))
 
-    def unbind(self, binding: Binding, owner: object = None) -> None:
+    def unbind(self, binding: Binding, owner: Owner | None = None) -> None:
         self._have(lambda: queues.unbind(self.vhost, binding, owner))

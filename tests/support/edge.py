@@ -23,7 +23,7 @@ from fluffle.broker.metadata.changing import Apply, LocalMetadata, Metadata
 from fluffle.broker.node import server_properties
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.consequences import Consequences
-from fluffle.broker.server.registry import Connections
+from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.turn import Turn, raise_it
@@ -128,6 +128,7 @@ class Edge:
             call_soon=self.scheduler.call_soon,
             call_later=self.scheduler.call_later,
             connections=Connections(),
+            owners=Owners("a"),
             consequences=Consequences(chores),
             on_fatal=raise_it,
         )

@@ -16,6 +16,7 @@ from fluffle.broker.definitions.reading import read
 from fluffle.broker.definitions.values import plain, table_of
 from fluffle.broker.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.protocol.wire import to_table
@@ -49,7 +50,7 @@ def filled() -> Catalogue:
     inside.declare_exchange(ExchangeSpec("i", "fanout", internal=True))
     arguments = to_table({"x-max-length": 5, "x-unknown": [1, "b", {"c": 1.5}]})
     inside.declare_queue(Declaration("q", durable=True, arguments=arguments))
-    inside.declare_queue(Declaration("own", exclusive=True), object())
+    inside.declare_queue(Declaration("own", exclusive=True), Owner("a", 0, 1, "c"))
     for destination, kind in (("q", DestinationKind.QUEUE), ("i", DestinationKind.EXCHANGE)):
         inside.bind(Binding("x", destination, kind, "key", to_table({"n": 1})))
         inside.bind(Binding("amq.direct", destination, kind, "key"))

@@ -34,6 +34,7 @@ from fluffle.broker.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.journal import Owner
 from fluffle.broker.recording.image import Entry, VhostImage
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
@@ -48,7 +49,7 @@ from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor
 from tests.support.store import open_store
 
-OWNER = object()
+OWNER = Owner("a", 0, 1, "c")
 NAMES = st.sampled_from(["a", "\N{RABBIT}\udcff"])
 USERS = st.sampled_from(["guest", "zoë"])
 VHOSTS = st.sampled_from(["/", "/", "w"])

@@ -33,6 +33,7 @@ def real_services() -> Services:
         server_properties=template.server_properties,
         access=template.access,
         metadata=template.metadata,
+        owners=template.owners,
         vhosts={"/": VirtualHost("/", touch=turn.touch_queue)},
         turn=turn,
         commits=commits,
