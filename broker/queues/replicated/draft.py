@@ -5,23 +5,39 @@ from __future__ import annotations
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.replicated.facts import (
+    Acknowledged,
     Acted,
+    Answered,
     Fact,
     HandedOut,
     HandedOver,
     Key,
     Published,
+    SessionClosed,
     Settled,
     SpecChanged,
 )
 from fluffle.broker.queues.replicated.messages import enqueued
 from fluffle.broker.queues.replicated.state import State
 
+NUMBERS = (Published, Acted, Answered, Acknowledged, SessionClosed)
+"""Facts about sessions that stand behind all others: what they answer for is in the same entry, so
+that their place among the others means nothing, and those of many operations become few."""
+
 
 class Draft:
     """Facts and messages in the order in which they were decided, and what is next of each kind."""
 
-    __slots__ = ("_contents", "_facts", "_first", "_origins", "_revision", "_stamp_ms", "next_key")
+    __slots__ = (
+        "_contents",
+        "_facts",
+        "_first",
+        "_numbers",
+        "_origins",
+        "_revision",
+        "_stamp_ms",
+        "next_key",
+    )
 
     def __init__(self, state: State) -> None:
         """The first entry of a leadership goes on where the state is."""
@@ -29,18 +45,21 @@ class Draft:
         self._revision = state.revision
         self._stamp_ms = state.queue_time_ms
         self._facts: list[Fact] = []
+        self._numbers: list[Fact] = []
+        """Those of `NUMBERS`."""
         self._origins: list[Origin] = []
         self._contents: list[bytes] = []
         self._first = 0
         """Of the messages, if there are any."""
 
     def __bool__(self) -> bool:
-        return bool(self._facts)
+        return bool(self._facts or self._numbers)
 
     def say(self, fact: Fact) -> None:
         """Facts that say more of what the last one says are made one with it."""
-        if not self._facts or not _is_continued(self._facts[-1], fact):
-            self._facts.append(fact)
+        facts = self._numbers if isinstance(fact, NUMBERS) else self._facts
+        if not facts or not _is_continued(facts[-1], fact):
+            facts.append(fact)
 
     def is_news(self, revision: int) -> bool:
         """Whether a specification of the metadata is newer than all that were said."""
@@ -63,11 +82,11 @@ class Draft:
         """The entry, as of now; another is begun.  Queue time stands still rather than fall."""
         self._stamp_ms = max(self._stamp_ms, now_ms)
         new = enqueued(self._first, self._origins, self._contents) if self._contents else None
-        batch = FactBatch(self._stamp_ms, self._revision, self._facts, new)
+        batch = FactBatch(self._stamp_ms, self._revision, self._facts + self._numbers, new)
         for fact in self._facts:
             if isinstance(fact, SpecChanged):
                 self._revision = fact.revision
-        self._facts, self._origins, self._contents = [], [], []
+        self._facts, self._numbers, self._origins, self._contents = [], [], [], []
         return batch
 
 

@@ -81,6 +81,9 @@ class Surroundings:
     read_entry: ReadEntry
     damaged: Callable[[int], None]
     """An entry cannot be read; whoever cannot read what it wrote must not lead."""
+    is_open: Callable[[], bool]
+    """Whether the log takes entries now.  Whoever says no asks for `pump` later: until then what is
+    decided waits, so that none is refused for what could have been known."""
     now_ms: Callable[[], int]
     """The time of the wall; it may jump."""
     room: Room
@@ -220,7 +223,7 @@ class Leadership:
         if handout is not None:
             self._handed_out([handout], lambda _handout: key)
         self._acted(session, number)
-        self._keep(Got(session, number, key, handout))
+        self._gate.keep(lambda: [self._got(Got(session, number, key, handout))])
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         """Let a consumer take part.  The answer is its key."""
@@ -401,7 +404,7 @@ class Leadership:
 
         Nothing is to be delivered now: hand-outs leave through the gate.
         """
-        if self.is_over:
+        if self.is_over or not self._around.is_open():
             return []
         handouts = self.queue.pump()
         self._handed_out(handouts, self.holders.key_of)
@@ -421,6 +424,12 @@ class Leadership:
         """Nothing, if the consumer went before it could leave."""
         held = self.holders.get(key)
         return [] if held is None else [Delivery(held.session, key, handout)]
+
+    def _got(self, got: Got) -> Got:
+        """Without the message, if the channel went before it could leave."""
+        if self.holders.get(got.holder) is None:
+            got.handout = None
+        return got
 
     def _repeated(self, key: Key, again: Handout) -> list[Effect]:
         """Nothing, if any of it has been settled or has come back before this could leave."""

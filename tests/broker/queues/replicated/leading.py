@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
@@ -62,6 +63,8 @@ class Edge:
     pending: dict[int, Operation] = field(default_factory=dict)
     consumers: dict[int, bool] = field(default_factory=dict)
     """By key; whether it acknowledges."""
+    getters: set[int] = field(default_factory=set)
+    """Keys."""
     holds: dict[int, Hold] = field(default_factory=dict)
     """By sequence number."""
     is_cut: bool = False
@@ -78,6 +81,7 @@ class Bench:
         self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
         self.edges: list[Edge] = []
         self.is_touched = False
+        self.boots = 0
         self.published = 0
         self.confirmed: set[bytes] = set()
         self.settled: set[int] = set()
@@ -85,6 +89,7 @@ class Bench:
         self.seen: dict[int, bytes] = {}
         """What clients have got, by sequence number."""
         self.room = UNLIMITED
+        self.is_open = True
         self.now_ms = 0
         self.lead()
 
@@ -95,6 +100,7 @@ class Bench:
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
             read_entry=lambda index: self.log[index - 1],
             damaged=self.on_damage,
+            is_open=lambda: self.is_open,
             now_ms=lambda: self.now_ms,
             room=lambda _key: self.room,
             touch=self.touch,
@@ -167,7 +173,8 @@ class Bench:
     # Edges
 
     def open_edge(self) -> Edge:
-        edge = Edge(SessionId(f"node {len(self.edges)}", 1, len(self.log), 1))
+        self.boots += 1
+        edge = Edge(SessionId(f"node {len(self.edges)}", self.boots, 1, 1))
         self.edges.append(edge)
         self.led.sessions.open(edge.id)
         return edge
@@ -196,7 +203,8 @@ class Bench:
 
     def detach(self, edge: Edge, keys: list[int], outcome: Outcome | None) -> None:
         for key in keys:
-            del edge.consumers[key]
+            edge.consumers.pop(key, None)
+            edge.getters.discard(key)
             held = {s: hold.ordinal for s, hold in edge.holds.items() if hold.holder == key}
             operation = Operation(self._detaching(key, outcome))
             if outcome is not None:
@@ -276,6 +284,7 @@ class Bench:
 
     def on_got(self, edge: Edge, effect: e.Got) -> None:
         self.over(edge, effect.session, effect.number, 1)
+        edge.getters.add(effect.holder)
         if effect.handout is not None:
             self.receive(edge, effect.holder, effect.handout)
 
@@ -315,7 +324,7 @@ class Bench:
         assert self.image.digest() == self.follower.digest()
         assert queue.ready_count == state.waiting_count
         assert queue.in_flight == state.held_count
-        assert list(waiting_again(queue)) == [n for run, _counts in state.returned for n in run]
+        assert list(waiting_again(queue)) == [(n, c) for run, c in state.returned for n in run]
         for edge in self.edges:
             assert edge.pending == {}
             session = self.led.sessions.open(edge.id)
@@ -326,10 +335,10 @@ class Bench:
         assert self.confirmed <= set(stored)
 
 
-def waiting_again(queue: Queue) -> Iterable[int]:
+def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
     """What has come back, in the order in which the engine hands it out."""
     runs = queue._lane._returned.runs
-    return (number for run in runs for number in run.sequences[run.head :])
+    return ((number, run.counts) for run in runs for number in run.sequences[run.head :])
 
 
 def contents_of(entry: bytes) -> list[bytes]:
@@ -360,6 +369,7 @@ def step(bench: Bench, chance: Random) -> None:
         (0.3, lambda: bench.purge(edge)),
         (1, lambda: bench.detach(edge, consumers[:1], None)),
         (1, lambda: bench.detach(edge, consumers[-1:], Outcome.LOST)),
+        (0.5, lambda: bench.detach(edge, list(edge.getters), Outcome.LOST)),
         (1 if len(bench.edges) < 3 else 0, bench.open_edge),
         (0.3, lambda: bench.lose(edge)),
         (1, lambda: setattr(edge, "is_cut", True)),

@@ -14,6 +14,7 @@ from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode, encode
 from fluffle.broker.queues.replicated.facts import (
     Acknowledged,
+    Acted,
     HandedOut,
     HandedOver,
     How,
@@ -26,8 +27,7 @@ from tests.broker.queues.replicated.leading import Bench, Edge, rest, step
 from tests.broker.queues.replicated.make import ORIGIN
 
 
-@pytest.fixture(autouse=True)
-def _everything_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few messages are a backlog that leaves memory."""
     for module in (lane, contents):
         monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 4)
@@ -35,6 +35,11 @@ def _everything_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RECENT_SEGMENTS", 1)
     monkeypatch.setattr(returned, "FETCH_MESSAGES_MAX", 2)
     monkeypatch.setattr(entries, "COMPACT_ENTRIES", 2)
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small(monkeypatch)
 
 
 def whatever(seed: int, steps: int) -> None:
@@ -138,6 +143,17 @@ def test_hand_outs_to_one_consumer_are_one_run() -> None:
     assert HandedOut(0, [key], [range(4, 7)]) in bench.facts()
 
 
+def test_what_many_operations_say_is_said_once() -> None:
+    bench, session, key = with_consumer()
+    bench.led.publish(session, 2, *bodies(3))
+    bench.settle_down()
+    for number in range(3):
+        token = (0, range(1 + number, 2 + number))
+        bench.led.settle(session, 5 + number, key, [token], outcome=Outcome.ACKED)
+    bench.turn()
+    assert bench.facts() == [Settled(key, 0, [range(1, 4)]), Acted(session, 5, 3)]
+
+
 def test_what_needs_no_ack_is_handed_over() -> None:
     bench, session, key = with_consumer(no_ack=True)
     bench.led.publish(session, 2, *bodies(2))
@@ -193,12 +209,27 @@ def test_what_was_done_is_answered_again_and_not_done_again() -> None:
     bench.led.attach(session, 1, Terms(1, "tag"))
     bench.led.publish(session, 2, *bodies(3))
     bench.settle_down()
-    told = bench.take()
-    assert e.Answer(session, 1, 2) in told
-    assert e.Done(session, 2, 2) in told
-    assert e.Done(session, 4, 1) in told
+    *told, delivery = bench.take()
+    assert told == [e.Answer(session, 1, 2), e.Done(session, 2, 2), e.Done(session, 4, 1)]
+    assert isinstance(delivery, e.Delivery)
     assert bench.image.state.next_sequence == 4
     assert bench.led.queue.consumer_count == 1
+
+
+def test_what_has_ended_is_not_delivered_again() -> None:
+    bench, session, key = with_consumer()
+    bench.led.publish(session, 2, *bodies(3))
+    bench.settle_down()
+    bench.take()
+    assert bench.led.holds(session) == [(key, 0, range(1, 4))]
+    bench.led.settle(session, 5, key, [(0, range(3, 4))], outcome=Outcome.ACKED)
+    bench.led.deliver_again(key, [(0, range(1, 2)), (0, range(2, 3)), (0, range(3, 4))])
+    bench.turn()
+    bench.led.settle(session, 6, key, [(0, range(2, 3))], outcome=Outcome.ACKED)
+    bench.settle_down()
+    again = [effect for effect in bench.take() if isinstance(effect, e.Delivery)]
+    assert [effect.handout.contents for effect in again] == [[b"body 0"]]
+    assert not again[0].handout.redelivered
 
 
 def test_what_comes_too_soon_is_not_done() -> None:
@@ -274,6 +305,17 @@ def test_an_entry_that_is_not_taken_ends_it() -> None:
     assert (bench.take(), bench.led.is_over, bench.ended) == ([], True, 1)
     bench.led.pump()
     assert not bench.proposals
+
+
+def test_what_is_decided_waits_while_the_log_takes_nothing() -> None:
+    bench, session, _key = with_consumer()
+    bench.is_open = False
+    bench.led.publish(session, 2, *bodies(1))
+    bench.turn()
+    assert (list(bench.proposals), bench.take()) == ([], [])
+    bench.is_open = bench.is_touched = True
+    bench.settle_down()
+    assert [type(effect) for effect in bench.take()] == [e.Done, e.Delivery]
 
 
 def test_a_specification_that_is_older_is_never_said() -> None:

@@ -13,6 +13,7 @@ from fluffle.broker.queues.replicated import entries
 from fluffle.broker.queues.replicated.errors import Unfit
 from tests.broker.queues.replicated.make import busy, told
 from tests.broker.queues.replicated.test_image_model import tell
+from tests.broker.queues.replicated.test_leadership import make_small, whatever
 from tests.broker.queues.replicated.test_refusals import REFUSED
 from tests.simulation.mutation import Mutant
 
@@ -181,6 +182,102 @@ TOO_KIND = [
         ("bits are not looked at", "Entries._take_bits", "bits & ~now", "False"),
     ),
 ]
+
+
+LEADING = [
+    *mutants(
+        "gate",
+        ("effects leave at once", "Gate.keep", "self._waiting", "self._known"),
+        ("repeats do not wait for the draft", "Gate.keep_known", "if self._draft:", "if False:"),
+        ("repeats do not wait at all", "Gate.keep_known", "elif self._under_way:", "elif False:"),
+    ),
+    *mutants(
+        "numbering",
+        ("what was done is done again", "Numbering.known", "min(expected - first, count)", "0"),
+        ("an operation too many", "Numbering.advance", "1 if isinstance", "2 if isinstance"),
+    ),
+    *mutants(
+        "holders",
+        ("who is detached is forgotten", "Holders.release", " and not held.handouts", ""),
+        (
+            "getters get what others hold",
+            "Holders.detach",
+            "del self._getters",
+            "_ = self._getters",
+        ),
+    ),
+    *mutants(
+        "contents",
+        (
+            "all of an entry is ready",
+            "Contents._ready_of",
+            "for run in runs)",
+            "for run in [range(entry.first, entry.first + entry.count)])",
+        ),
+        (
+            "the next content",
+            "Contents.fetch",
+            "bisect_left(read.sequences, sequence)",
+            "bisect_left(read.sequences, sequence) - 1",
+        ),
+        (
+            "nothing has come back",
+            "Contents.recover",
+            "recovery.returned += state.returned",
+            "pass",
+        ),
+    ),
+    *mutants(
+        "dealing",
+        (
+            "shares are swapped",
+            "facts_of",
+            "for handout in together]",
+            "for handout in together[::-1]]",
+        ),
+    ),
+    *mutants(
+        "draft",
+        ("time falls", "Draft.finish", "max(self._stamp_ms, now_ms)", "now_ms"),
+        ("all is one run", "_joined", "run.start == last[-1] + step and", ""),
+        ("any holder's", "_is_continued", "last.holder, last.ordinal", "fact.holder, last.ordinal"),
+        ("any session's", "_is_continued", "last.session != fact.session or ", ""),
+    ),
+    *mutants(
+        "leadership",
+        (
+            "what is held is not taken up",
+            "Leadership._take_up",
+            "held.add(handout)",
+            "pass",
+        ),
+        ("who is detached is served", "Leadership._take_up", " and not row.is_detached", ""),
+        ("failures do not count", "Leadership._settle", "(outcome in FAILED)", "0"),
+        ("what is lost stays", "Leadership._detach", "if outcome is not None:", "if False:"),
+        (
+            "returned messages go by age",
+            "Leadership.__init__",
+            "returned=InOrder(self._contents.fetch)",
+            "returned=None",
+        ),
+        ("memory is free too soon", "Leadership.pump", "ticket += 1", "ticket += 0"),
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", LEADING, ids=lambda mutant: mutant.name)
+def test_edges_find_what_is_wrong(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small(monkeypatch)
+    with mutant.in_place():
+        assert any(disappoints(seed) for seed in range(SEEDS_MAX * 3)), mutant.mistake
+
+
+def disappoints(seed: int) -> bool:
+    try:
+        whatever(seed, steps=250)
+    except (AssertionError, ValueError, LookupError, AttributeError):
+        return True
+    return False
 
 
 @pytest.mark.parametrize("mutant", WRONG, ids=lambda mutant: mutant.name)

@@ -1,0 +1,85 @@
+"""A member of a replicated queue, as the host of its Raft group uses it: a `Machine`.
+
+It applies what is committed to its image, and leads while this node does.  If an entry of its own
+is not taken, or nobody knows, it begins to lead anew from the image once nothing is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.raft.config import NodeId
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import DATA, Entry, SnapshotMeta
+
+
+class Member:
+    """Of one queue, on one node."""
+
+    __slots__ = ("_around", "_is_led", "_spec_of", "_under_way", "image", "leadership")
+
+    def __init__(self, spec_of: Callable[[bytes], QueueSpec], around: Surroundings) -> None:
+        """`spec_of` reads the specification in the image, which may be empty."""
+        self.image = Image()
+        self.leadership: Leadership | None = None
+        """While this node leads.  Another object is another leadership: whoever told edges of the
+        one must tell them of the other."""
+        self._spec_of = spec_of
+        self._around = around
+        self._is_led = False
+        self._under_way = 0
+        """How many proposals have no fate yet."""
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        """Raises `Unfit`, a ValueError."""
+        self._end()
+        self.image = Image.restored(state) if meta.index else Image()
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Raises `Unfit`: the image is worth nothing then."""
+        for entry in entries:
+            if entry.kind == DATA:
+                self.image.apply(entry.index, entry.payload)
+            else:
+                self.image.pass_over(entry.index)
+
+    def led(self, term: int) -> None:
+        self._is_led = True
+        self._lead()
+
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        self._is_led = False
+        self._end()
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        return self.image.snapshot()
+
+    def _lead(self) -> None:
+        around = replace(self._around, propose=self._propose, ended=self._ended)
+        self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), around)
+
+    def _end(self) -> None:
+        if self.leadership is not None:
+            self.leadership.end()
+            self.leadership = None
+            self._around.ended()
+
+    def _ended(self) -> None:
+        """By itself."""
+        self.leadership = None
+        self._around.ended()
+
+    def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self._under_way += 1
+
+        def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+            self._under_way -= 1
+            on_fate(is_applied)
+            if self._is_led and self.leadership is None and not self._under_way:
+                self._lead()
+
+        self._around.propose(payload, told)
