@@ -1,4 +1,4 @@
-"""`python -m benchmarks.links`: what links between nodes cost, and a ping behind bulk.
+"""`python -m benchmarks.links`: what links between nodes cost; pings behind bulk; a node's death.
 
 Processor time is that of both ends, which share one process and loop for that; it holds what the
 kernel does for them.  For delays the other end is a process of its own.  All is in the clear.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from statistics import median
 from time import perf_counter_ns, process_time_ns
 
@@ -19,6 +20,7 @@ import uvloop
 from benchmarks.report import markdown_table
 from fluffle.broker.cluster.links.identity import Boot, Identity
 from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.links.tuning import LinkTuning
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.memory import keep_buffers
 
@@ -32,6 +34,9 @@ WAITING_BYTES = 4 << 20
 PINGS = 2_000
 PAUSE_S = 0.0005
 """Between two."""
+DEATHS = 9
+SETTLED_S = LinkTuning().settled_ms / 1_000 + 0.1
+"""After so long a link that is lost is dialled again at once."""
 BULK_BYTES = 256 << 10
 PING, PONG = b"ping", b"pong"
 SIZES = {"100 B": 100, "1 KiB": 1 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20}
@@ -104,7 +109,7 @@ async def us_a_frame(size_bytes: int, turn_frames: int) -> float:
 
 
 @asynccontextmanager
-async def echoed() -> AsyncIterator[End]:
+async def echoed() -> AsyncIterator[tuple[End, Process]]:
     """An end that is linked with one in another process."""
     one = End("a")
     process = await asyncio.create_subprocess_exec(
@@ -116,10 +121,11 @@ async def echoed() -> AsyncIterator[End]:
     await one.linked("b")
     await one.receives(1)
     try:
-        yield one
+        yield one, process
     finally:
         await one.links.stop()
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
@@ -154,7 +160,7 @@ async def keep_full(one: End) -> None:
 
 async def delays() -> list[tuple[str, list[float]]]:
     """Of pings alone, and behind all the bulk that goes."""
-    async with echoed() as one:
+    async with echoed() as (one, _):
         await delays_us(one)
         alone = await delays_us(one)
         filling = asyncio.create_task(keep_full(one))
@@ -163,6 +169,17 @@ async def delays() -> list[tuple[str, list[float]]]:
         rate = (one.links.counters.bytes_out - had) / (perf_counter_ns() - start) * 1_000
         filling.cancel()
     return [("alone", alone), (f"behind bulk of {rate:.0f} MB/s", behind)]
+
+
+async def until_down_ms() -> float:
+    """From SIGKILL until it is said that the link is down, after it was dialled again in vain."""
+    down: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    async with echoed() as (one, process):
+        await asyncio.sleep(SETTLED_S)
+        one.links.on_link = lambda _node, _is_up: down.set_result(perf_counter_ns())
+        start = perf_counter_ns()
+        process.kill()
+        return (await down - start) / 1e6
 
 
 async def measure() -> None:
@@ -177,6 +194,10 @@ async def measure() -> None:
     ]
     print()
     print(markdown_table(["µs from a ping to its answer", "median", "p99", "worst"], rows))
+    downs = [await until_down_ms() for _ in range(DEATHS)]
+    row = ["SIGKILL to link down", f"{median(downs):.1f}", f"{max(downs):.1f}"]
+    print()
+    print(markdown_table([f"ms, of {DEATHS}", "median", "worst"], [row]))
 
 
 def main() -> None:

@@ -18,8 +18,10 @@ from fluffle.broker.config import ListenAddress
 from fluffle.raft.config import NodeId
 
 SECRET = b"correct horse battery staple"
-SWIFT = LinkTuning(settled_ms=0, redial_ms=5, redial_ms_max=20, beat_ms=20)
-"""Links that nobody waits for: tests wait for what comes of them."""
+SWIFT = LinkTuning(
+    settled_ms=0, redial_ms=5, redial_ms_max=20, beat_ms=20, reopen_ms=20_000, handshake_ms=20_000
+)
+"""Links that nobody waits for, and that have time on a busy machine: tests wait for what comes."""
 
 
 def identity(node: NodeId, boot: int = 1, cluster: str = "rabbits") -> Identity:

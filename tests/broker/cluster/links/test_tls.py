@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,7 @@ def test_frames_go_over_tls(run: Run, authority: Authority, verifies: bool) -> N
 
 
 def test_a_certificate_of_another_authority_is_refused_by_both(
-    run: Run, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Run, authority: Authority, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
         a = Node("a", certificates=certificates(authority))
@@ -61,7 +60,6 @@ def test_a_certificate_of_another_authority_is_refused_by_both(
                 await node.has_refused(Reason.TLS, times=2)
             assert (a.told, b.told) == ([], [])
 
-    caplog.set_level(logging.INFO)
     run(scenario())
 
 
