@@ -128,6 +128,8 @@ class GroupFacts:
     """(index, term) -> the entry, and the term of the one before it."""
     committed: list[int] = field(default_factory=lambda: [0])
     """The term of each committed entry, by index."""
+    commit_terms: list[int] = field(default_factory=lambda: [0])
+    """In which term it was committed, by counting or with a later one."""
     config: Config = field(default_factory=Config)
     """The committed one."""
     lost: list[Stored] = field(default_factory=list)
@@ -140,6 +142,10 @@ class GroupFacts:
     @property
     def commit(self) -> int:
         return len(self.committed) - 1
+
+    def committed_before(self, term: int) -> int:
+        """The last index that was committed in an earlier term: every leader of `term` has it."""
+        return next((at for at in range(self.commit, 0, -1) if self.commit_terms[at] < term), 0)
 
 
 class Facts:

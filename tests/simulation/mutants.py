@@ -344,7 +344,7 @@ MUTANTS = [
         "M47",
         "once mended, only what was damaged is to be kept after a crash",
         "raft.damage:resume",
-        "quarantine._replace(last=max(quarantine.last, log.last_index))",
+        "quarantine.renewed(quarantine._replace(last=log.last_index, term=log.last_term))",
         "quarantine",
     ),
 ]

@@ -131,7 +131,7 @@ class Run:
         cluster, clockwork = self.cluster, self.clockwork
         chance = clockwork.chance("calm")
         self.faults.end_all()
-        self.workload.is_steady = True
+        self.workload.hold_still()
         rough = cluster.network.profile
         cluster.network.profile = rough.calmed()
         names = chance.sample(cluster.names, len(cluster.names))
@@ -160,7 +160,7 @@ class Run:
                     f"{sorted(core)} are well and connected, of {spec.config}"
                 )
         cluster.network.profile = rough
-        self.workload.is_steady = False
+        self.workload.move_on()
         heal(cluster)
 
     def _can_serve(self, spec: GroupSpec, core: set[str]) -> bool:

@@ -156,5 +156,6 @@ class Watch:
                         f"inv 8: {process.node} has committed {index} without having it"
                     )
                 facts.committed.append(term)
+                facts.commit_terms.append(replica.term)
             for call in self.committed:
                 call(process.node, replica, facts, first)

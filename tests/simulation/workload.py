@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from fluffle.raft.config import AddLearner, Change, Promote, Remove
+from fluffle.raft.config import AddLearner, Change, NodeId, Promote, Remove
 from fluffle.raft.group import Group
 from fluffle.raft.output import Readable, Role
 from fluffle.raft.records import GroupId
@@ -46,8 +46,9 @@ class Workload:
         self._profile = profile
         self._chance: Random = cluster.clockwork.chance("workload")
         self._is_stopped = False
-        self.is_steady = False
-        """Members stay where they are wanted: a move may need somebody who is cut off."""
+        self._is_steady = False
+        self.away: list[tuple[GroupSpec, NodeId]] = []
+        """Members that were sent away, to come back before long."""
         self._puts = 0
         self._reads: dict[int, tuple[GroupId, int]] = {}
         """Context -> group, and what was committed when it was asked for."""
@@ -64,7 +65,22 @@ class Workload:
         self._look_after()
 
     def stop(self) -> None:
+        self.hold_still()
         self._is_stopped = True
+
+    def hold_still(self) -> None:
+        """From now on members stay where they are: a move may need somebody who is cut off."""
+        self._is_steady = True
+        self.bring_back()
+
+    def move_on(self) -> None:
+        self._is_steady = False
+
+    def bring_back(self) -> None:
+        """Who is away is wanted again."""
+        for spec, node in self.away:
+            spec.wanted.add(node)
+        self.away.clear()
 
     def create(self) -> None:
         """A new group, on some of the nodes."""
@@ -269,7 +285,7 @@ def compact(workload: Workload) -> None:
 def move(workload: Workload) -> None:
     """Other members are wanted: one more, one less, or another."""
     spec, chance = workload.some_group(), workload._chance
-    if spec is None or workload.is_steady:
+    if spec is None or workload._is_steady:
         return
     outside = sorted(set(workload._cluster.names) - spec.wanted)
     what = chance.random()
@@ -282,11 +298,12 @@ def move(workload: Workload) -> None:
 def rejoin(workload: Workload) -> None:
     """A member leaves, and is wanted again before long: it comes back as another incarnation."""
     spec, chance = workload.some_group(), workload._chance
-    if spec is None or workload.is_steady or len(spec.wanted) == 1:
+    if spec is None or workload._is_steady or len(spec.wanted) == 1:
         return
     node = chance.choice(sorted(spec.wanted))
     spec.wanted.discard(node)
-    workload._cluster.clockwork.after(int(SECOND_US * chance.random()), spec.wanted.add, node)
+    workload.away.append((spec, node))
+    workload._cluster.clockwork.after(int(SECOND_US * chance.random()), workload.bring_back)
 
 
 def begin_group(workload: Workload) -> None:

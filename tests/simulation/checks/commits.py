@@ -24,7 +24,7 @@ class Commits:
 
     def committed(self, node: NodeId, replica: Replica, facts: GroupFacts, first: int) -> None:
         self._is_on_a_majority(node, replica, facts)
-        self._later_leaders_have_it(facts)
+        self._later_leaders_have_it(facts, replica.term)
 
     def _is_on_a_majority(self, node: NodeId, replica: Replica, facts: GroupFacts) -> None:
         """9: a majority of the leader's configuration has it on disk now."""
@@ -43,18 +43,18 @@ class Commits:
                 f"{sorted(holders)} have on disk, of {replica.log.config}"
             )
 
-    def _later_leaders_have_it(self, facts: GroupFacts) -> None:
-        """6: whoever leads a later term already."""
+    def _later_leaders_have_it(self, facts: GroupFacts, commit_term: int) -> None:
+        """6: whoever leads a later term than the one in which it is committed, already."""
         index = facts.commit
         term = facts.committed[index]
         for node, groups in self._facts.replicas.items():
             other = groups.get(facts.group)
-            if other is None or other.role is not Role.LEADER or other.term <= term:
+            if other is None or other.role is not Role.LEADER or other.term <= commit_term:
                 continue
             if not other.log.holds(index, term):
                 raise Violation(
-                    f"inv 6: entry {index} of term {term} of group {facts.group} is committed, and "
-                    f"{node}, which leads term {other.term}, lacks it"
+                    f"inv 6: entry {index} of group {facts.group} is committed in {commit_term}, "
+                    f"and {node}, which leads term {other.term}, lacks it"
                 )
 
     def told(self, node: NodeId, receiver: NodeId, request: AppendRequest) -> None:

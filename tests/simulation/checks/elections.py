@@ -1,7 +1,5 @@
 """Who leads, and who voted for it: invariants 1, 2, 3, 6 (in part), 16 and 21 (in part)."""
 
-from bisect import bisect_left
-
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import (
@@ -110,8 +108,8 @@ class Elections:
                 f"inv 16: {member} leads term {term} of group {group} by the votes "
                 f"of {sorted(granted)}, of {config}"
             )
-        # Of earlier terms, that is: a majority may have gone on to a later one meanwhile.
-        commit = bisect_left(facts.committed, term) - 1
+        # In earlier terms, that is: a majority may have gone on to a later one meanwhile.
+        commit = facts.committed_before(term)
         if commit > 0 and not replica.log.holds(commit, facts.committed[commit]):
             raise Violation(
                 f"inv 6: {member} leads term {term} of group {group} without entry "
