@@ -243,6 +243,9 @@ class Run:
 
     def _first_wrong(self) -> str | None:
         """What is not yet as it must be."""
+        for name, machine in self.cluster.machines.items():
+            if machine.damaged_groups:
+                return f"group {machine.damaged_groups[0]} has damage on {name}"
         for spec in self.cluster.registry.groups.values():
             wrong = self._deleted_wrong(spec) if spec.is_deleted else self._wrong_with(spec)
             if wrong is not None:
