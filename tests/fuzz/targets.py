@@ -15,10 +15,14 @@ from random import Random
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.access.permissions import Permission
+from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Refused
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, Decoder, piece
 from fluffle.broker.cluster.ports import FrameKind
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.codec import decode as decode_frame
+from fluffle.broker.cluster.streams.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import DefinitionsError, read
@@ -27,6 +31,7 @@ from fluffle.broker.journals.encoding import decode as decode_messages
 from fluffle.broker.journals.encoding import encode as encode_messages
 from fluffle.broker.message import Origin
 from fluffle.broker.metadata.changing import LocalMetadata
+from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.encoding import decode as decode_entry
 from fluffle.broker.queues.replicated.encoding import encode as encode_entry
 from fluffle.broker.queues.replicated.encoding import read_messages
@@ -239,6 +244,35 @@ def image(data: bytes) -> None:
     assert Image.restored(restored.snapshot()[1]).digest() == restored.digest()
 
 
+def stream(data: bytes) -> None:
+    """A frame between an edge and a leader is read or refused; encoded again it says the same."""
+    try:
+        frame = decode_frame(data)
+    except BadFrame:
+        return
+    assert repr(decode_frame(encode_frame(frame))) == repr(frame)
+
+
+def stream_seeds() -> list[bytes]:
+    boots, origins = (m.Boot(1, 2), m.Boot(3, 4)), [Origin("x", "key")] * 2
+    tokens = [m.Token(2, 0, range(1, 9, 2))]
+    delivers = [m.Deliver(2, 0, 0, False, [range(1, 3)], origins, [b"a", b""])]
+    asked: list[m.FromEdge] = [
+        m.Open(1),
+        m.Publish(1, origins, [b"a", b""]),
+        m.Settle(3, Outcome.ACKED, tokens),
+    ]
+    told: list[m.FromLeader] = [
+        m.OnRecord(3, [2], [(4, 1)], tokens),
+        m.Done(1, 2),
+        m.GetAnswer(9, 4, 1, delivers),
+    ]
+    return [
+        encode_frame(m.EdgeFrame(7, 1, *boots, 1, 1, 0, 1, asked)),
+        encode_frame(m.LeaderFrame(7, 1, *boots, 1, 1, 1, told)),
+    ]
+
+
 def entry_seeds() -> list[bytes]:
     history, chance = History(), Random(1)
     seeds = []
@@ -370,5 +404,6 @@ TARGETS: Mapping[str, Target] = {
     "image": Target(image, [image_seed()]),
     "link_hello": Target(link_hello, [stranger_at("a", "b").start()]),
     "link_pieces": Target(link_pieces, [bytes((9, 99, 199)) + pieces_seed()]),
+    "stream": Target(stream, stream_seeds()),
     "talk": Target(talk, [conversation()[len(GREETING) :]]),
 }

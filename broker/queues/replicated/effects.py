@@ -82,4 +82,14 @@ class Got:
     """None: there was nothing."""
 
 
-Effect: TypeAlias = Done | NotTaken | Answer | Expected | Stale | Delivery | Got
+@dataclass(slots=True)
+class Withdrawn:
+    """A consumer or getter is there no more, though nobody has asked for that."""
+
+    session: Key
+    holder: Key
+    tokens: list[tuple[int, range]]
+    """What it held: ordinal, and which messages."""
+
+
+Effect: TypeAlias = Done | NotTaken | Answer | Expected | Stale | Delivery | Got | Withdrawn

@@ -133,6 +133,11 @@ class Holders:
     def of_session(self, session: Key) -> Iterator[Key]:
         return (key for key, held in list(self._held.items()) if held.session == session)
 
+    def tokens_of(self, key: Key) -> list[tuple[int, range]]:
+        """What somebody holds: ordinal, and which messages."""
+        held = self._held[key].handouts
+        return [(handout.counts.acquired, run) for run, handout in held]
+
     def key_of(self, handout: Handout) -> Key:
         """Of the consumer that the engine has handed messages."""
         holder = handout.holder

@@ -31,7 +31,15 @@ from fluffle.broker.queues.journal import Unreadable
 from fluffle.broker.queues.replicated.contents import Contents, ReadEntry
 from fluffle.broker.queues.replicated.dealing import facts_of
 from fluffle.broker.queues.replicated.draft import Draft
-from fluffle.broker.queues.replicated.effects import Answer, Delivery, Done, Effect, Got, Stale
+from fluffle.broker.queues.replicated.effects import (
+    Answer,
+    Delivery,
+    Done,
+    Effect,
+    Got,
+    Stale,
+    Withdrawn,
+)
 from fluffle.broker.queues.replicated.encoding import encode
 from fluffle.broker.queues.replicated.facts import (
     Acted,
@@ -272,11 +280,17 @@ class Leadership:
 
     # What the leader does by itself
 
-    def drop_session(self, session: Key, outcome: Outcome) -> None:
-        """A session is over: all that its consumers hold comes back, and they go."""
+    def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
+        """A session is over: all that its consumers hold comes back, and they go.
+
+        If the session is kept, with what is known of its operations, its edge is told.
+        """
         for key in list(self.holders.of_session(session)):
+            if keeps_row:
+                self._keep(Withdrawn(session, key, self.holders.tokens_of(key)))
             self._detach(key, outcome)
-        self.sessions.close(session)
+        if not keeps_row:
+            self.sessions.close(session)
 
     def change_spec(self, revision: int, spec: bytes) -> None:
         """The queue is declared otherwise; nothing is said if that is not news."""

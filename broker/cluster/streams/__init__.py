@@ -1,0 +1,1 @@
+"""Edges and the leaders of queues: the numbered streams between them, without a network."""

@@ -1,0 +1,84 @@
+"""What channels of this node ask of one queue, as operations of its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated.facts import Key
+
+
+class Terms(NamedTuple):
+    """What a consumer is attached with."""
+
+    tag: str
+    prefetch: int = 0
+    priority: int = 0
+    no_ack: bool = False
+    is_exclusive: bool = False
+    arguments: bytes = b""
+
+
+class Asking:
+    """Each returns the number of its operation, by which its outcome will be known."""
+
+    __slots__ = ("_edge",)
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    def publish(self, origins: list[Origin], contents: list[bytes]) -> int:
+        """A message each; the number of the first."""
+        assert 0 < len(contents) <= MESSAGES_MAX
+        return self._edge.ask(m.Publish(self._edge.pending.next, origins, contents))
+
+    def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> int | None:
+        """End hand-outs; the number of the last operation, None if nothing of it is in hands."""
+        number = None
+        by_holder: dict[Key, list[m.Token]] = {}
+        for token in self._edge.hands.take(tokens):
+            by_holder.setdefault(token.holder, []).append(token)
+        for of_it in by_holder.values():
+            number = self._edge.ask(m.Settle(self._edge.pending.next, outcome, of_it))
+        return number
+
+    def attach(self, channel: int, terms: Terms, credit: int) -> int:
+        """Its number, by which it is known from now on; `credit` as for `set_credit`."""
+        number = self._edge.pending.next
+        self._edge.credits[number] = credit
+        return self._edge.ask(m.Attach(number, channel, *terms))
+
+    def detach(self, consumer: int) -> int | None:
+        """It gets nothing more, and what it has stays in its client's hands."""
+        for key, attach in self._edge.consumers.items():
+            if attach.number == consumer:
+                return self._edge.leave(key, None)
+        if self._edge.pending.find(consumer) is not None:
+            self._edge.unwanted.add(consumer)
+        return None
+
+    def get(self, channel: int, *, no_ack: bool) -> int:
+        """One at a time of a channel."""
+        return self._edge.ask(m.Get(self._edge.pending.next, channel, no_ack))
+
+    def purge(self) -> int:
+        return self._edge.ask(m.Purge(self._edge.pending.next))
+
+    def end_channel(self, channel: int) -> None:
+        """Everything that it holds comes back, and what it still waits for is not wanted.
+
+        No channel of this node has its number again.
+        """
+        for key, attach in list(self._edge.consumers.items()):
+            if attach.channel == channel:
+                self._edge.leave(key, Outcome.LOST)
+        for operation in self._edge.pending:
+            if isinstance(operation, m.Attach | m.Get) and operation.channel == channel:
+                self._edge.unwanted.add(operation.number)
+        if channel in self._edge.getters:
+            self._edge.leave(self._edge.getters.pop(channel), Outcome.LOST)

@@ -1,0 +1,210 @@
+"""The edge's end of a stream: what clients of this node ask of one queue, until it is known.
+
+    asked --> pending --> sent to the leader --> its outcome is on record: known
+                 ^                |
+                 +----------------+    another leader, or another link: again, in order
+
+A settlement stays here though its channel, its connection and its consumer are gone, and goes in
+front of the detachment that came after it.  Nothing is forgotten because a queue has no leader:
+`is_full` says when clients must be paused instead.
+
+Frames of a leader are taken in order, of the term that was adopted last; of other terms only what
+is committed counts.  What a new leader has on record is compared with what clients have in hands.
+"""
+
+from __future__ import annotations
+
+from fluffle.broker.cluster.streams import events as happened
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.events import Event
+from fluffle.broker.cluster.streams.holding import Hands
+from fluffle.broker.cluster.streams.pending import Pending
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated.facts import Key
+
+OPERATIONS_MAX = 4_096
+PENDING_BYTES_MAX = 16 << 20
+"""What may be pending for one queue before clients are paused."""
+
+
+class Edge:
+    """One stream: of one life of this node, to one queue.
+
+    Take what `output` gives after each call, and send it; act on the events that calls return.
+    """
+
+    def __init__(self, group: int, boot: m.Boot) -> None:
+        self.group = group
+        self.boot = boot
+        self.session = 1
+        self.pending = Pending()
+        self.hands = Hands()
+        self.consumers: dict[Key, m.Attach] = {}
+        """Those whose key is known and who are wanted."""
+        self.credits: dict[int, int] = {}
+        """By the number of a consumer, which has a key or has none yet."""
+        self.getters: dict[int, Key] = {}
+        """By channel."""
+        self.unwanted: set[int] = set()
+        """Attachments and gets that are pending, and whose channels have ended."""
+        self.awaited: dict[Key, int] = {}
+        """By getter: the get that is answered by what it holds on record, once that is here."""
+        self.unsent: list[m.FromEdge] = []
+        self.term = 0
+        """The highest that was adopted."""
+        self.leader: m.Leader | None = None
+        """Whom it sends to; None while nobody can be reached."""
+        self.opening = 0
+        self.received = 0
+        """The number of the leader's last frame in this term."""
+        self.answer: m.Holding | None = None
+        """To what the leader of this term has on record."""
+        self.carried = 0
+        """Operations below were begun in an earlier session, which lasts until they are known."""
+        self.owes = False
+        """Whether the leader waits to hear what was received."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether clients that publish here must be paused.  Settlements are taken all the same."""
+        pending = self.pending
+        return len(pending) >= OPERATIONS_MAX or pending.content_bytes >= PENDING_BYTES_MAX
+
+    # What is asked for: see `asking`
+
+    def ask(self, operation: m.Operation) -> int:
+        """An operation more; its first number."""
+        number = self.pending.next
+        self.pending.add(operation)
+        if self.leader is not None:
+            self.unsent.append(operation)
+        return number
+
+    def leave(self, holder: Key, outcome: Outcome | None) -> int:
+        """Somebody gets nothing more; with an outcome, nothing stays in its hands."""
+        consumer = self.consumers.pop(holder, None)
+        if consumer is not None:
+            del self.credits[consumer.number]
+        if outcome is not None:
+            self.hands.take_all(holder)
+        return self.ask(m.Detach(self.pending.next, holder, outcome))
+
+    def set_credit(self, consumer: int, limit: int) -> None:
+        """How many messages may be in its hands and on their way to them."""
+        if consumer not in self.credits:
+            return
+        self.credits[consumer] = limit
+        for key, attach in self.consumers.items():
+            if attach.number == consumer and self.leader is not None:
+                self.unsent.append(m.Credit(key, limit))
+
+    # Whom to talk to
+
+    def connect(self, leader: m.Leader | None) -> None:
+        """A leader can be reached, over a new link if it is the same; or nobody can be."""
+        if leader is not None and leader.term < self.term:
+            return
+        self.leader = leader
+        self.unsent = []
+        if leader is None:
+            return
+        if leader.term > self.term:
+            self.term, self.received, self.answer = leader.term, 0, None
+            self.awaited.clear()
+        self.opening += 1
+        self.owes = False
+        self.unsent.append(m.Open(self.pending.first))
+        if self.session > 1 and not self.carried:
+            self.unsent.append(m.Forget(self.session))
+        self.unsent += [
+            m.Credit(key, self.credits[attach.number]) for key, attach in self.consumers.items()
+        ]
+        if self.answer is not None:
+            self.unsent.append(self.answer)
+        self.unsent += self.pending
+
+    def output(self) -> tuple[str, m.EdgeFrame] | None:
+        """What is to be sent, and to which node."""
+        leader = self.leader
+        if leader is None or not (self.unsent or self.owes):
+            return None
+        messages, self.unsent, self.owes = self.unsent, [], False
+        frame = m.EdgeFrame(
+            group=self.group,
+            term=self.term,
+            sender=self.boot,
+            receiver=leader.boot,
+            session=self.session,
+            opening=self.opening,
+            received=self.received,
+            known=self.pending.first,
+            messages=messages,
+        )
+        return leader.node, frame
+
+    # What ends a session
+
+    def abandon(self) -> list[Event]:
+        """Give up on what is pending, but for settlements: they are asked for in a new session.
+
+        What was given up may still come true.
+        """
+        settlements = [each for each in self.pending if isinstance(each, m.Settle)]
+        self.pending.of_kinds(0, self.pending.next, (m.Settle,))
+        events = self._over(happened.Refused)
+        self._renew()
+        for settlement in settlements:
+            self.ask(m.Settle(self.pending.next, settlement.outcome, settlement.tokens))
+        self.carried = self.pending.next if settlements else 0
+        self.connect(self.leader)
+        return events
+
+    def lost(self) -> list[Event]:
+        """The leader knows nothing of this session, and it was not new."""
+        events = self._over(happened.Refused)
+        self._renew()
+        self.connect(self.leader)
+        return events
+
+    def deleted(self) -> list[Event]:
+        """The queue is gone for good: all that was published came before that."""
+        self.leader = None
+        return self._over(happened.Confirmed)
+
+    def _renew(self) -> None:
+        """Another session, of which nobody has heard."""
+        self.session += 1
+        self.pending = Pending()
+        self.received = self.carried = 0
+        self.answer = None
+        self.unsent = []
+
+    def _over(self, published: type[happened.Confirmed | happened.Refused]) -> list[Event]:
+        """Nothing more comes of anything that is pending or held: what clients must be told."""
+        events: list[Event] = []
+        for operation, first, count in self.pending.clear():
+            if isinstance(operation, m.Publish):
+                events.append(published(first, count))
+            elif isinstance(operation, m.Settle | m.Detach):
+                events.append(happened.Acted(first, count))
+            elif first not in self.unwanted:
+                events.append(_nothing(operation))
+        if held := self.hands.take_all():
+            events.append(happened.Revoked(held))
+        events += [happened.Cancelled(attach.number) for attach in self.consumers.values()]
+        self.consumers.clear()
+        self.credits.clear()
+        self.getters.clear()
+        self.unwanted.clear()
+        self.awaited.clear()
+        return events
+
+
+def _nothing(operation: m.Operation) -> Event:
+    """Nothing comes of an operation that has an answer."""
+    if isinstance(operation, m.Attach):
+        return happened.Cancelled(operation.number)
+    if isinstance(operation, m.Get):
+        return happened.Got(operation.number, 0, None)
+    assert isinstance(operation, m.Purge)
+    return happened.Purged(operation.number, 0)

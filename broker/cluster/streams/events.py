@@ -1,0 +1,93 @@
+"""What an edge learns of its stream to a queue, for the channels that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fluffle.broker.cluster.streams.messages import Deliver, Token
+from fluffle.broker.queues.replicated.facts import Key
+
+
+@dataclass(slots=True)
+class Confirmed:
+    """Publishes are enqueued, on a majority of disks."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Refused:
+    """Publishes were not taken, or nobody knows: they are nacked."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Acted:
+    """Settlements, returns and detachments are done, or there is nothing left of their cause."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Attached:
+    """A consumer has its key; it is known to its channel by the number with which it was asked."""
+
+    consumer: int
+    holder: Key
+
+
+@dataclass(slots=True)
+class Purged:
+    """A purge is done."""
+
+    number: int
+    count: int
+
+
+@dataclass(slots=True)
+class Delivered:
+    """Messages for a client.  Of a consumer that acknowledges, they are in its hands now."""
+
+    consumer: int
+    deliver: Deliver
+
+
+@dataclass(slots=True)
+class Got:
+    """A get is done, with a message or without one."""
+
+    number: int
+    ready: int
+    deliver: Deliver | None
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """A consumer is not there any more."""
+
+    consumer: int
+
+
+@dataclass(slots=True)
+class Revoked:
+    """Messages are in a client's hands no more; what it still says of them is swallowed."""
+
+    tokens: list[Token]
+
+
+@dataclass(slots=True)
+class Misled:
+    """Whoever was asked does not lead: ask again who does.  It may have named somebody."""
+
+    term: int
+    leader: str
+
+
+Event: TypeAlias = (
+    Confirmed | Refused | Acted | Attached | Purged | Delivered | Got | Cancelled | Revoked | Misled
+)

@@ -1,0 +1,259 @@
+"""What an edge makes of its leader's frames: one function a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.cluster.streams import events as happened
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.events import Event
+from fluffle.broker.cluster.streams.holding import Hands
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.replicated.runs import runs_of
+
+COMMITTED = (m.Done, m.NotTaken, m.Answer)
+"""What counts whoever says it, and however late: it is in the log."""
+
+
+def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
+    """What has come from whoever leads, has led, or does not lead."""
+    addressed = (frame.group, frame.receiver, frame.session)
+    if addressed != (edge.group, edge.boot, edge.session):
+        return []
+    is_of_term = frame.term == edge.term
+    is_next = is_of_term and frame.number == edge.received + 1
+    if is_next:
+        edge.received += 1
+    is_taken = is_next or (is_of_term and (frame.number, frame.opening) == (0, edge.opening))
+    events: list[Event] = []
+    for message in frame.messages:
+        if is_taken or isinstance(message, COMMITTED):
+            events += HEAR[type(message)](edge, message)
+    if edge.carried and edge.pending.first >= edge.carried:
+        edge.carried = 0
+        edge.unsent.append(m.Forget(edge.session))
+    return events
+
+
+# Outcomes
+
+
+def on_done(edge: Edge, message: m.Done) -> list[Event]:
+    kinds = (m.Publish, m.Settle, m.Detach)
+    known = edge.pending.of_kinds(message.first, message.count, kinds)
+    return [
+        happened.Confirmed(first, count)
+        if isinstance(operation, m.Publish)
+        else happened.Acted(first, count)
+        for operation, first, count in known
+    ]
+
+
+def on_not_taken(edge: Edge, message: m.NotTaken) -> list[Event]:
+    known = edge.pending.of_kinds(message.first, message.count, (m.Publish,))
+    return [happened.Refused(first, count) for _operation, first, count in known]
+
+
+def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
+    for operation, number, _ in edge.pending.of_kinds(message.number, 1, (m.Attach, m.Purge)):
+        if not isinstance(operation, m.Attach):
+            return [happened.Purged(number, message.answer)]
+        if number in edge.unwanted:
+            edge.unwanted.discard(number)
+            edge.credits.pop(number)
+            edge.leave(message.answer, Outcome.UNSENT)
+            return []
+        edge.consumers[message.answer] = operation
+        edge.set_credit(number, edge.credits[number])
+        return [happened.Attached(number, message.answer)]
+    return []
+
+
+def on_expected(edge: Edge, message: m.Expected) -> list[Event]:
+    others = [each for each in edge.unsent if not isinstance(each, m.Operation)]
+    edge.unsent = [*others, *edge.pending.from_number(message.number)]
+    return []
+
+
+def on_gone(_edge: Edge, _message: m.Gone) -> list[Event]:
+    """Nobody has these in hands any more."""
+    return []
+
+
+# Messages
+
+
+def on_deliver(edge: Edge, message: m.Deliver) -> list[Event]:
+    edge.owes = True
+    consumer = edge.consumers.get(message.holder)
+    if consumer is not None:
+        if not consumer.no_ack:
+            _put(edge, message)
+        return [happened.Delivered(consumer.number, message)]
+    number = edge.awaited.pop(message.holder, None)
+    if number is not None:
+        return _got(edge, number, message.holder, 0, message)
+    give_back(edge, _tokens(message))
+    return []
+
+
+def on_get_answer(edge: Edge, message: m.GetAnswer) -> list[Event]:
+    edge.owes = True
+    deliver = message.delivers[0] if message.delivers else None
+    return _got(edge, message.number, message.holder, message.ready, deliver)
+
+
+def _got(
+    edge: Edge, number: int, holder: Key, ready: int, deliver: m.Deliver | None
+) -> list[Event]:
+    for operation, _, _ in edge.pending.of_kinds(number, 1, (m.Get,)):
+        assert isinstance(operation, m.Get)
+        if number in edge.unwanted:
+            edge.unwanted.discard(number)
+            edge.leave(holder, Outcome.UNSENT)
+            return []
+        edge.getters[operation.channel] = holder
+        if deliver is not None and not operation.no_ack:
+            _put(edge, deliver)
+        return [happened.Got(number, ready, deliver)]
+    return []
+
+
+def _tokens(message: m.Deliver) -> list[m.Token]:
+    return [m.Token(message.holder, message.ordinal, run) for run in message.runs]
+
+
+def _put(edge: Edge, message: m.Deliver) -> None:
+    for token in _tokens(message):
+        edge.hands.put(token)
+
+
+def give_back(edge: Edge, tokens: list[m.Token]) -> None:
+    """Nobody is here any more whom they are for: at once, and that does not count."""
+    if tokens:
+        edge.ask(m.Settle(edge.pending.next, Outcome.UNSENT, tokens))
+
+
+# What is gone
+
+
+def on_cancelled(edge: Edge, message: m.Cancelled) -> list[Event]:
+    consumer = edge.consumers.pop(message.holder, None)
+    if consumer is not None:
+        del edge.credits[consumer.number]
+    edge.getters = {channel: key for channel, key in edge.getters.items() if key != message.holder}
+    return [happened.Cancelled(consumer.number)] if consumer is not None else []
+
+
+def on_revoked(edge: Edge, message: m.Revoked) -> list[Event]:
+    revoked = edge.hands.take(message.tokens)
+    return [happened.Revoked(revoked)] if revoked else []
+
+
+def on_session_lost(edge: Edge, _message: m.SessionLost) -> list[Event]:
+    return edge.lost()
+
+
+def on_not_leader(edge: Edge, message: m.NotLeader) -> list[Event]:
+    edge.connect(None)
+    return [happened.Misled(message.term, message.leader)]
+
+
+# A new leader
+
+
+def on_record(edge: Edge, message: m.OnRecord) -> list[Event]:
+    """Compare what the log says with what is in hands here, and answer."""
+    events: list[Event] = []
+    for key in [key for key in edge.consumers if key not in message.consumers]:
+        events += on_cancelled(edge, m.Cancelled(key))
+    events += _not_recognised(edge, message)
+    channels = dict(message.getters)
+    missing = []
+    for token in _never_arrived(edge, message.tokens):
+        if token.holder in channels:
+            _await(edge, token.holder, channels[token.holder], message.next)
+        if token.holder in edge.consumers or token.holder in edge.awaited:
+            missing.append(token)
+        else:
+            give_back(edge, [token])
+    events += _resolve_gets(edge, message.next, {key: value for value, key in channels.items()})
+    edge.answer = m.Holding(missing)
+    edge.unsent.append(edge.answer)
+    return events
+
+
+def _not_recognised(edge: Edge, message: m.OnRecord) -> list[Event]:
+    """What is in hands here, and not on record."""
+    record = Hands()
+    for token in message.tokens:
+        record.put(token)
+    unknown = [
+        m.Token(held.holder, held.ordinal, run)
+        for held in edge.hands
+        for run in runs_of(record.rest(held))
+    ]
+    return on_revoked(edge, m.Revoked(unknown))
+
+
+def _never_arrived(edge: Edge, tokens: list[m.Token]) -> list[m.Token]:
+    """What is neither in hands, nor is its end under way."""
+    ended: set[tuple[Key, int, int]] = set()
+    left: set[Key] = set()
+    for operation in edge.pending:
+        if isinstance(operation, m.Settle):
+            ended.update((key, ordinal, n) for key, ordinal, run in operation.tokens for n in run)
+        elif isinstance(operation, m.Detach) and operation.outcome is not None:
+            left.add(operation.holder)
+    found = []
+    for token in tokens:
+        if token.holder not in left:
+            key, ordinal, _run = token
+            rest = [n for n in edge.hands.rest(token) if (key, ordinal, n) not in ended]
+            found += [m.Token(key, ordinal, run) for run in runs_of(rest)]
+    return found
+
+
+def _await(edge: Edge, getter: Key, channel: int, next_number: int) -> None:
+    """What a getter holds on record is for the get of its channel that is pending and done."""
+    for operation in edge.pending:
+        if (
+            isinstance(operation, m.Get)
+            and operation.channel == channel
+            and operation.number < next_number
+            and operation.number not in edge.unwanted
+            and not operation.no_ack
+        ):
+            edge.awaited[getter] = operation.number
+
+
+def _resolve_gets(edge: Edge, next_number: int, getters: dict[int, Key]) -> list[Event]:
+    """Gets that are done have got nothing, but for those whose message is on record."""
+    events: list[Event] = []
+    awaited = set(edge.awaited.values())
+    for operation in list(edge.pending):
+        if not isinstance(operation, m.Get) or operation.number in awaited:
+            continue
+        if operation.number < next_number and operation.channel in getters:
+            holder = getters[operation.channel]
+            events += _got(edge, operation.number, holder, 0, None)
+    return events
+
+
+HEAR: Mapping[type[m.FromLeader], Callable[[Edge, Any], list[Event]]] = {
+    m.Done: on_done,
+    m.NotTaken: on_not_taken,
+    m.Answer: on_answer,
+    m.Expected: on_expected,
+    m.Gone: on_gone,
+    m.Deliver: on_deliver,
+    m.GetAnswer: on_get_answer,
+    m.Cancelled: on_cancelled,
+    m.Revoked: on_revoked,
+    m.SessionLost: on_session_lost,
+    m.NotLeader: on_not_leader,
+    m.OnRecord: on_record,
+}

@@ -1,0 +1,58 @@
+"""What the clients of an edge have in hands, of one queue: by holder, in runs, with ordinals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fluffle.broker.cluster.streams.messages import Token
+from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.replicated.runs import Marked
+
+
+class Hands:
+    """Of all holders."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[Key, Marked[int]] = {}
+
+    def __iter__(self) -> Iterator[Token]:
+        """Everything, by holder, in the order in which it came."""
+        for holder, held in self._held.items():
+            for run, ordinal in held:
+                yield Token(holder, ordinal, run)
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def put(self, token: Token) -> None:
+        """Messages that nobody has."""
+        self._held.setdefault(token.holder, Marked()).put(token.run, token.ordinal)
+
+    def found(self, token: Token) -> list[range]:
+        """What of a hand-out is in its holder's hands."""
+        held = self._held.get(token.holder)
+        pieces = held.found(token.run) if held is not None else ()
+        return [run for run, ordinal in pieces if ordinal == token.ordinal]
+
+    def rest(self, token: Token) -> list[int]:
+        """What of a hand-out is not.  Costs per message."""
+        there = {sequence for run in self.found(token) for sequence in run}
+        return [sequence for sequence in token.run if sequence not in there]
+
+    def take(self, tokens: Iterable[Token]) -> list[Token]:
+        """What of these is in hands, which it is not any more then."""
+        taken = []
+        for token in tokens:
+            for run in self.found(token):
+                held = self._held[token.holder]
+                held.take(run)
+                taken.append(Token(token.holder, token.ordinal, run))
+                if not held:
+                    del self._held[token.holder]
+        return taken
+
+    def take_all(self, holder: Key | None = None) -> list[Token]:
+        """All that one has, or everybody has."""
+        return self.take([token for token in self if holder in (None, token.holder)])

@@ -1,0 +1,175 @@
+"""What a leader does with the messages of one session, and what it tells it: one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.outbox import Outbox
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.facts import GetterAttached, Key
+from fluffle.broker.queues.replicated.leadership import Leadership, Terms
+from fluffle.broker.queues.replicated.runs import runs_of
+from fluffle.broker.queues.replicated.state import State
+
+
+@dataclass(slots=True)
+class Stream:
+    """To one session, whose edge has opened it in this term."""
+
+    key: Key
+    node: str
+    boot: m.Boot
+    counter: int
+    outbox: Outbox = field(default_factory=Outbox)
+    limits: dict[Key, int] = field(default_factory=dict)
+    """By consumer: see `Credit`."""
+    is_served: bool = False
+    """Whether its edge has told what of that on record never arrived."""
+
+
+def tell_record(stream: Stream, state: State) -> None:
+    """What is applied of a session: answers that it may not have, and all that it holds."""
+    row = state.sessions.get(stream.key)
+    holders = {
+        key: holder
+        for key, holder in state.holders.items()
+        if holder.attached.session == stream.key
+    }
+    getters = [
+        (key, holder.attached.channel)
+        for key, holder in holders.items()
+        if isinstance(holder.attached, GetterAttached)
+    ]
+    attached = [key for key, holder in holders.items() if not holder.is_detached]
+    tokens = [
+        m.Token(key, counts.acquired, run)
+        for key, holder in holders.items()
+        for run, counts in holder.held
+    ]
+    for number, answer in sorted(row.answers.items()) if row is not None else ():
+        stream.outbox.put(m.Answer(number, answer))
+    next_number = row.next if row is not None else 1
+    stream.outbox.put(m.OnRecord(next_number, attached, getters, tokens))
+    stream.is_served = not tokens
+
+
+def room_of(stream: Stream, led: Leadership, holder: Key) -> int:
+    """How many messages a consumer takes more than it holds, or than are on their way."""
+    held = led.holders.get(holder)
+    in_hands = held.handouts.count if held is not None else 0
+    return max(0, stream.limits.get(holder, 0) - max(in_hands, stream.outbox.under_way(holder)))
+
+
+# From an edge
+
+
+def on_open(_led: Leadership, stream: Stream, _message: m.Open) -> None:
+    stream.outbox.repeat()
+
+
+def on_publish(led: Leadership, stream: Stream, message: m.Publish) -> None:
+    led.publish(stream.key, message.first, message.origins, message.contents)
+
+
+def on_settle(led: Leadership, stream: Stream, message: m.Settle) -> None:
+    holder = message.tokens[0].holder
+    tokens = [(token.ordinal, token.run) for token in message.tokens]
+    led.settle(stream.key, message.number, holder, tokens, outcome=message.outcome)
+
+
+def on_attach(led: Leadership, stream: Stream, message: m.Attach) -> None:
+    terms = Terms(
+        message.channel,
+        message.tag,
+        message.prefetch,
+        message.priority,
+        message.no_ack,
+        message.is_exclusive,
+        message.arguments,
+    )
+    led.attach(stream.key, message.number, terms)
+
+
+def on_detach(led: Leadership, stream: Stream, message: m.Detach) -> None:
+    stream.limits.pop(message.holder, None)
+    led.detach(stream.key, message.number, message.holder, outcome=message.outcome)
+
+
+def on_get(led: Leadership, stream: Stream, message: m.Get) -> None:
+    led.get(stream.key, message.number, message.channel, no_ack=message.no_ack)
+
+
+def on_purge(led: Leadership, stream: Stream, message: m.Purge) -> None:
+    led.purge(stream.key, message.number)
+
+
+def on_credit(led: Leadership, stream: Stream, message: m.Credit) -> None:
+    if led.holders.get(message.holder) is not None:
+        stream.limits[message.holder] = message.limit
+        led.holders.wake(message.holder)
+
+
+def on_holding(led: Leadership, stream: Stream, message: m.Holding) -> None:
+    """The first answer counts: an edge repeats it in each opening."""
+    if stream.is_served:
+        return
+    stream.is_served = True
+    for holder, ordinal, run in message.missing:
+        led.deliver_again(holder, [(ordinal, run)])
+    for holder in led.holders.of_session(stream.key):
+        led.holders.wake(holder)
+
+
+TAKE: Mapping[type[m.FromEdge], Callable[[Leadership, Stream, Any], None]] = {
+    m.Open: on_open,
+    m.Publish: on_publish,
+    m.Settle: on_settle,
+    m.Attach: on_attach,
+    m.Detach: on_detach,
+    m.Get: on_get,
+    m.Purge: on_purge,
+    m.Credit: on_credit,
+    m.Holding: on_holding,
+}
+
+
+# To an edge
+
+
+def deliver(holder: Key, handout: Handout) -> m.Deliver:
+    """With lists of its own: those of the hand-out are emptied when it is settled."""
+    return m.Deliver(
+        holder,
+        handout.counts.acquired,
+        handout.counts.failed,
+        handout.redelivered,
+        runs_of(handout.sequences),
+        handout.origins[:],
+        handout.contents[:],
+    )
+
+
+def tell_got(led: Leadership, got: e.Got) -> list[m.FromLeader]:
+    delivers = [deliver(got.holder, got.handout)] if got.handout is not None else []
+    return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers)]
+
+
+def tell_withdrawn(_led: Leadership, gone: e.Withdrawn) -> list[m.FromLeader]:
+    tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
+    return [m.Revoked(tokens), m.Cancelled(gone.holder)]
+
+
+TELL: Mapping[type[e.Effect], Callable[[Leadership, Any], list[m.FromLeader]]] = {
+    e.Done: lambda _led, done: [m.Done(done.first, done.count)],
+    e.NotTaken: lambda _led, refused: [m.NotTaken(refused.first, refused.count)],
+    e.Answer: lambda _led, answer: [m.Answer(answer.number, answer.answer)],
+    e.Expected: lambda _led, expected: [m.Expected(expected.number)],
+    e.Stale: lambda _led, stale: [m.Gone(stale.number, stale.holder, stale.ordinal, stale.runs)],
+    e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.handout)],
+    e.Got: tell_got,
+    e.Withdrawn: tell_withdrawn,
+}

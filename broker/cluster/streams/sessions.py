@@ -1,0 +1,234 @@
+"""The leader's end of the streams to one queue, for one leadership.
+
+Operations go to the leadership in order, and what it says of them leaves in frames with numbers,
+which are kept until they have arrived.  The first of each edge in a term says what the log has of
+its session; until the edge has said what of that never arrived, it is given nothing else.
+
+A node that cannot be reached is suspected, and its consumers keep what they hold for a time.  Only
+a process that is known to have ended, or a session that its edge has ended, is gone at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.serving import TAKE, TELL, Stream, room_of, tell_record
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.facts import Key, SessionId
+from fluffle.broker.queues.replicated.leadership import Leadership
+from fluffle.broker.queues.replicated.state import State
+
+CONSUMER_DISCONNECTED_MS = 60_000
+"""For so long consumers of a node that cannot be reached keep what they hold."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A node with sessions."""
+
+    boot: m.Boot | None = None
+    """None until there was a link to it in this term."""
+    silent_since_ms: int | None = None
+    """None while there is a link to it."""
+    opening: int = 0
+    """The last one."""
+    counter: int = 0
+    """Of the session of that opening."""
+
+
+class Sessions:
+    """Those of one queue."""
+
+    def __init__(
+        self, group: int, own: m.Leader, state: State, leadership: Leadership, now_ms: int
+    ) -> None:
+        """`own`: this node, its boot and the term of the leadership; `state` is that of its image.
+
+        The leadership's `release` and `room` come here.
+        """
+        self._group = group
+        self._state = state
+        self._own = own
+        self._led = leadership
+        self._streams: dict[Key, Stream] = {}
+        self._nodes: dict[str, Node] = {
+            session.node: Node(silent_since_ms=now_ms) for session in leadership.sessions.ids()
+        }
+        self._aside: list[tuple[str, m.LeaderFrame]] = []
+        """Answers to those who have no stream."""
+
+    # Links
+
+    def linked(self, node: str, boot: m.Boot) -> None:
+        """There is a link to this life of a node: all that earlier ones had is over."""
+        known = self._nodes.setdefault(node, Node())
+        if known.boot != boot:
+            self._nodes[node] = known = Node(boot)
+        known.silent_since_ms = None
+        for session in self._of_node(node):
+            if (session.boot, session.nonce) != boot:
+                self._end(session, Outcome.LOST)
+
+    def unlinked(self, node: str, now_ms: int) -> None:
+        """There is no link to a node, for whatever reason."""
+        known = self._nodes.get(node)
+        if known is not None and known.silent_since_ms is None:
+            known.silent_since_ms = now_ms
+
+    def ended(self, node: str) -> None:
+        """A node's process is known to have ended: nobody there holds anything."""
+        self._withdraw(node, Outcome.LOST)
+
+    def removed(self, node: str) -> None:
+        """A node is part of the cluster no more."""
+        for session in self._of_node(node):
+            self._end(session, Outcome.LOST)
+        self._nodes.pop(node, None)
+
+    def tick(self, now_ms: int) -> None:
+        """Time has passed: who was silent for too long loses what it holds, and no session."""
+        for node, known in self._nodes.items():
+            since = known.silent_since_ms
+            if since is not None and now_ms - since >= CONSUMER_DISCONNECTED_MS:
+                self._withdraw(node, Outcome.SUSPECTED)
+
+    def _of_node(self, node: str) -> list[SessionId]:
+        return [session for session in self._led.sessions.ids() if session.node == node]
+
+    def _end(self, session: SessionId, outcome: Outcome) -> None:
+        key = self._led.sessions.key_of(session)
+        assert key is not None
+        self._led.drop_session(key, outcome)
+        self._streams.pop(key, None)
+
+    def _withdraw(self, node: str, outcome: Outcome) -> None:
+        for session in self._of_node(node):
+            key = self._led.sessions.key_of(session)
+            assert key is not None
+            self._led.drop_session(key, outcome, keeps_row=True)
+
+    # From edges
+
+    def take(self, node: str, frame: m.EdgeFrame) -> None:
+        """What has come over the link to a node."""
+        known = self._nodes.get(node)
+        if frame.group != self._group or frame.receiver != self._own.boot:
+            return
+        if known is None or known.boot != frame.sender or frame.opening < known.opening:
+            return
+        if frame.term != self._own.term:
+            self._aside.append((node, not_leading(frame, self._own)))
+            return
+        if frame.opening > known.opening:
+            if not frame.messages or not isinstance(frame.messages[0], m.Open):
+                return
+            known.opening, known.counter = frame.opening, frame.session
+        session = SessionId(node, *frame.sender, frame.session)
+        stream = self._stream(session, frame)
+        if stream is None:
+            return
+        self._arrived(stream, frame)
+        for message in frame.messages:
+            if isinstance(message, m.Forget):
+                self._forget(node, message.below)
+            else:
+                TAKE[type(message)](self._led, stream, message)
+
+    def _stream(self, session: SessionId, frame: m.EdgeFrame) -> Stream | None:
+        """That of a session, which is opened with its first operation; None if it is lost."""
+        key = self._led.sessions.key_of(session)
+        opens = [message for message in frame.messages if isinstance(message, m.Open)]
+        if key is None and opens and opens[0].first == 1:
+            key = self._led.sessions.open(session)
+        if key is None:
+            self._aside.append((session.node, _beside(frame, self._own.boot, [m.SessionLost()])))
+            return None
+        stream = self._streams.get(key)
+        if stream is None:
+            if not opens:
+                return None
+            boot = m.Boot(session.boot, session.nonce)
+            stream = self._streams[key] = Stream(key, session.node, boot, session.counter)
+            tell_record(stream, self._state)
+        return stream
+
+    def _arrived(self, stream: Stream, frame: m.EdgeFrame) -> None:
+        for holder in stream.outbox.received(frame.received):
+            self._led.holders.wake(holder)
+        self._led.sessions.acknowledge(stream.key, frame.known)
+
+    def _forget(self, node: str, below: int) -> None:
+        for session in self._of_node(node):
+            if session.counter < below:
+                self._end(session, Outcome.LOST)
+
+    # From the leadership
+
+    def room(self, holder: Key) -> int:
+        """How many messages the edge of a consumer takes now."""
+        held = self._led.holders.get(holder)
+        stream = self._streams.get(held.session) if held is not None else None
+        if stream is None or not stream.is_served or not self._is_open(stream):
+            return 0
+        return room_of(stream, self._led, holder)
+
+    def _is_open(self, stream: Stream) -> bool:
+        """Whether its edge can be reached, and talks in this session."""
+        node = self._nodes[stream.node]
+        return node.silent_since_ms is None and node.counter == stream.counter
+
+    def release(self, effects: Iterable[e.Effect]) -> None:
+        """What is committed and applied, or rests on nothing else."""
+        for effect in effects:
+            stream = self._streams.get(effect.session)
+            if stream is not None:
+                for message in TELL[type(effect)](self._led, effect):
+                    stream.outbox.put(message)
+
+    # To edges
+
+    def output(self) -> Iterator[tuple[str, m.LeaderFrame]]:
+        """What is to be sent, and to which node."""
+        aside, self._aside = self._aside, []
+        yield from aside
+        for stream in self._streams.values():
+            if self._is_open(stream):
+                node = self._nodes[stream.node]
+                for number, messages in stream.outbox.take():
+                    yield stream.node, self._numbered(stream, node, number, messages)
+
+    def _numbered(
+        self, stream: Stream, node: Node, number: int, messages: list[m.FromLeader]
+    ) -> m.LeaderFrame:
+        return m.LeaderFrame(
+            group=self._group,
+            term=self._own.term,
+            sender=self._own.boot,
+            receiver=stream.boot,
+            session=stream.counter,
+            opening=node.opening,
+            number=number,
+            messages=messages,
+        )
+
+
+def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.LeaderFrame:
+    """An answer that is not repeated: whoever gets none asks again, over another link."""
+    return m.LeaderFrame(
+        group=asked.group,
+        term=asked.term,
+        sender=own,
+        receiver=asked.sender,
+        session=asked.session,
+        opening=asked.opening,
+        number=0,
+        messages=messages,
+    )
+
+
+def not_leading(asked: m.EdgeFrame, hint: m.Leader) -> m.LeaderFrame:
+    """Of a node that does not lead in the term in which it was asked."""
+    return _beside(asked, asked.receiver, [m.NotLeader(hint.term, hint.node)])

@@ -1,0 +1,191 @@
+"""What clients were promised, kept naively: message by message, from what they see and the log.
+
+G1 to G5, G6, G9 of what must hold whatever happens; see `World.check` for what holds at rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fluffle.broker.cluster.streams import events as happened
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.events import Event
+from fluffle.broker.queues.handout import FINAL, Outcome
+from fluffle.broker.queues.replicated import facts as f
+from fluffle.broker.queues.replicated.encoding import decode, read_messages
+
+if TYPE_CHECKING:
+    from tests.broker.cluster.streams.world import Client
+
+
+@dataclass
+class Ghost:
+    """Sees all clients and the log."""
+
+    stored: dict[bytes, int] = field(default_factory=dict)
+    """Contents in the log, with their sequence numbers."""
+    handed: set[tuple[int, int]] = field(default_factory=set)
+    """Sequence numbers and ordinals in committed hand-outs."""
+    back: dict[tuple[int, int], f.How] = field(default_factory=dict)
+    """The same of what came back, and how."""
+    gone: set[int] = field(default_factory=set)
+    """Sequence numbers of what is settled, in the log."""
+    pending: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    """Publishes without an outcome, by node and number."""
+    confirmed: set[bytes] = field(default_factory=set)
+    nacked: set[bytes] = field(default_factory=set)
+    asked: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Attachments and gets without an outcome."""
+    channels: dict[tuple[str, int], int] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    """Sequence numbers that some client has seen."""
+    tokens: set[tuple[int, int]] = field(default_factory=set)
+    """Sequence numbers and ordinals that some client has seen."""
+    acked: dict[tuple[int, int], str] = field(default_factory=dict)
+    """What was acknowledged, and at which node."""
+    hands: dict[int, str] = field(default_factory=dict)
+    """Who has which message."""
+    last: dict[tuple[str, int], int] = field(default_factory=dict)
+    """By consumer, the last message that came for the first time."""
+
+    # The log
+
+    def applied(self, payload: bytes) -> None:
+        batch = decode(payload)
+        if batch.enqueued is not None:
+            first = batch.enqueued.first
+            for place, content in enumerate(read_messages(payload).contents):
+                assert content not in self.stored, f"{content!r} is enqueued twice"
+                assert content not in self.nacked, f"{content!r} was refused"
+                self.stored[content] = first + place
+        for fact in batch.facts:
+            if isinstance(fact, f.HandedOut | f.HandedOver):
+                self.handed.update((n, fact.ordinal) for run in fact.runs for n in run)
+            elif isinstance(fact, f.Returned):
+                self.back.update({(n, fact.ordinal): fact.how for run in fact.runs for n in run})
+            elif isinstance(fact, f.Settled | f.Dropped):
+                self.gone.update(n for run in fact.runs for n in run)
+
+    # What clients do
+
+    def published(self, node: str, first: int, contents: list[bytes]) -> None:
+        self.pending |= {(node, first + at): content for at, content in enumerate(contents)}
+
+    def attached(self, node: str, number: int, channel: int) -> None:
+        self.asked[node, number] = "attach"
+        self.channels[node, number] = channel
+
+    def getting(self, node: str, number: int, channel: int) -> None:
+        self.asked[node, number] = "get"
+        self.channels[node, number] = channel
+
+    def settled(self, node: str, tokens: list[m.Token], outcome: Outcome) -> None:
+        for sequence, ordinal in numbers(tokens):
+            if outcome in FINAL:
+                self.acked[sequence, ordinal] = node
+            self.let_go(node, sequence)
+
+    def ended(self, node: str, channel: int, tokens: Sequence[m.Token]) -> None:
+        """A channel: nothing comes any more of what it asked for, and its hands are empty."""
+        for sequence, _ordinal in numbers(tokens):
+            self.let_go(node, sequence)
+        for asked in [key for key in self.asked if key[0] == node]:
+            if self.channels[asked] == channel:
+                del self.asked[asked]
+
+    def died(self, node: str) -> None:
+        """With all that was promised to it alone."""
+        self.hands = {sequence: who for sequence, who in self.hands.items() if who != node}
+        self.acked = {token: who for token, who in self.acked.items() if who != node}
+        for table in (self.pending, self.asked, self.last):
+            for key in [key for key in table if key[0] == node]:
+                del table[key]
+
+    def let_go(self, node: str, sequence: int) -> None:
+        assert self.hands.pop(sequence) == node
+
+    # What clients see
+
+    def told(self, node: str, client: Client, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case happened.Confirmed(first, count):
+                    for number in range(first, first + count):
+                        content = self.pending.pop((node, number))
+                        assert content in self.stored, f"{content!r} is confirmed, and not stored"
+                        self.confirmed.add(content)
+                case happened.Refused(first, count):
+                    self.nacked.update(
+                        self.pending.pop((node, number)) for number in range(first, first + count)
+                    )
+                case happened.Attached(number, _holder):
+                    assert self.asked.pop((node, number)) == "attach"
+                    client.consumers.append(number)
+                case happened.Delivered(number, deliver):
+                    assert number in client.consumers, "a consumer that is not there gets messages"
+                    is_held = not client_acks_nothing(client, deliver)
+                    self.delivered(node, number, deliver, is_held=is_held)
+                case happened.Got(number, _ready, deliver):
+                    assert self.asked.pop((node, number)) == "get"
+                    if deliver is not None:
+                        is_held = bool(client.edge.hands.found(token_of(deliver)))
+                        self.delivered(node, -number, deliver, is_held=is_held)
+                case happened.Cancelled(number):
+                    client.consumers.remove(number)
+                case happened.Revoked(tokens):
+                    for sequence, _ordinal in numbers(tokens):
+                        self.let_go(node, sequence)
+                case _:
+                    pass
+
+    def delivered(self, node: str, consumer: int, deliver: m.Deliver, *, is_held: bool) -> None:
+        tokens = [m.Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
+        for (sequence, ordinal), content in zip(numbers(tokens), deliver.contents, strict=True):
+            token = sequence, ordinal
+            assert token in self.handed, "G6: it left before its hand-out was committed"
+            assert self.stored[content] == sequence
+            assert token not in self.tokens, f"{token} is delivered twice"
+            self.tokens.add(token)
+            assert deliver.redelivered == (ordinal > 0), "G3: it came back as often as it is said"
+            assert deliver.redelivered or sequence not in self.seen, "G1: it was seen before"
+            assert sequence not in self.hands, "G2: two have it in hands"
+            self.check_acked(sequence)
+            if not deliver.redelivered:
+                assert self.last.get((node, consumer), 0) < sequence, (
+                    "G9: first deliveries in order"
+                )
+                self.last[node, consumer] = sequence
+            self.seen.add(sequence)
+            if is_held:
+                self.hands[sequence] = node
+
+    def check_acked(self, sequence: int) -> None:
+        """G4: what was acknowledged comes never again, unless it had been taken away before."""
+        for acked, ordinal in self.acked:
+            if acked == sequence:
+                how = self.back.get((acked, ordinal))
+                assert how is f.How.SUSPECTED, f"G4: {sequence} was acknowledged, and is {how!r}"
+
+    # At rest
+
+    def at_rest(self) -> None:
+        assert not self.pending, "G5: every publish has an outcome"
+        assert not self.asked, "every attachment and get has an answer"
+        assert self.confirmed <= set(self.stored)
+        for sequence, ordinal in self.acked:
+            is_back = (sequence, ordinal) in self.back
+            assert is_back or sequence in self.gone, f"G4: {sequence} was acknowledged, and lives"
+
+
+def client_acks_nothing(client: Client, deliver: m.Deliver) -> bool:
+    return client.edge.consumers[deliver.holder].no_ack
+
+
+def token_of(deliver: m.Deliver) -> m.Token:
+    return m.Token(deliver.holder, deliver.ordinal, deliver.runs[0])
+
+
+def numbers(tokens: Sequence[m.Token]) -> list[tuple[int, int]]:
+    return [(sequence, token.ordinal) for token in tokens for sequence in token.run]

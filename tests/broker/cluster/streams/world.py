@@ -1,0 +1,304 @@
+"""Edges, two nodes that lead a queue in turn, and a network between them, all by hand.
+
+Frames are bytes.  They keep their order within a link; a link that is reset leaves a tail that may
+arrive late, or never.  A leader that was replaced does not know it: it goes on taking frames, and
+nothing that it decides is ever committed.  What clients see is checked at once, against the log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.asking import Asking, Terms
+from fluffle.broker.cluster.streams.codec import decode, encode
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.cluster.streams.sessions import Sessions
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from tests.broker.cluster.streams.ghost import Ghost
+from tests.broker.queues.replicated.make import ORIGIN
+
+GROUP = 7
+LEADERS = ("left", "right")
+
+
+class Led:
+    """One leadership and its sessions, on a node of its own."""
+
+    def __init__(self, own: m.Leader, image: Image, log: list[bytes], now_ms: int) -> None:
+        self.own = own
+        self.image = image
+        self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
+        self.is_touched = False
+        around = Surroundings(
+            propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
+            read_entry=lambda index: log[index - 1],
+            damaged=self.on_damage,
+            now_ms=lambda: 0,
+            room=self.room,
+            touch=self.touch,
+            release=self.release,
+            ended=self.on_ended,
+        )
+        self.leadership = Leadership(image, QueueSpec("q"), around)
+        self.sessions = Sessions(GROUP, own, image.state, self.leadership, now_ms)
+
+    def on_damage(self, index: int) -> None:
+        raise AssertionError(f"entry {index} is whole")
+
+    def on_ended(self) -> None:
+        raise AssertionError("every entry is taken")
+
+    def room(self, holder: int) -> int:
+        return self.sessions.room(holder)
+
+    def touch(self, _led: Leadership) -> None:
+        self.is_touched = True
+
+    def release(self, effects: list[e.Effect]) -> None:
+        self.sessions.release(effects)
+
+    def turn(self) -> None:
+        while self.is_touched:
+            self.is_touched = False
+            self.leadership.pump()
+
+
+@dataclass
+class Client:
+    """All clients at one edge."""
+
+    edge: Edge
+    asking: Asking
+    consumers: list[int] = field(default_factory=list)
+    gets: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Wire:
+    """One direction of a link, and what is left of earlier ones."""
+
+    links: list[deque[bytes]] = field(default_factory=lambda: [deque()])
+
+    def put(self, payload: bytes) -> None:
+        self.links[-1].append(payload)
+
+    def reset(self) -> None:
+        self.links = [*(link for link in self.links if link), deque()]
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.links)
+
+
+class World:
+    """Everything."""
+
+    def __init__(self, nodes: tuple[str, ...] = ("near", "left")) -> None:
+        self.log: list[bytes] = []
+        self.ghost = Ghost()
+        self.follower = Image()
+        self.now_ms = 0
+        self.term = 0
+        self.published = 0
+        self.channels = 0
+        self.boots = {node: m.Boot(1, 100 + at) for at, node in enumerate((*nodes, *LEADERS))}
+        self.clients = {node: self.start(node) for node in nodes}
+        self.wires: dict[tuple[str, str, int], Wire] = {}
+        """By edge, direction and term of the leader: a leader is at one place for its term."""
+        self.up: set[str] = set()
+        self.leds: dict[int, Led] = {}
+        """By term: all that lead, or think so."""
+        self.lead(Image())
+
+    # Leading
+
+    @property
+    def led(self) -> Led:
+        return self.leds[self.term]
+
+    def lead(self, image: Image) -> None:
+        self.term += 1
+        own = LEADERS[self.term % 2]
+        leader = m.Leader(own, self.boots[own], self.term)
+        self.leds[self.term] = Led(leader, image, self.log, self.now_ms)
+        self.up.clear()
+        for node in self.clients:
+            self.link(node)
+
+    def change_leader(self, kept: int = 0) -> None:
+        """So many of the entries under way are in the next leader's log."""
+        for payload, _on_fate in list(self.led.proposals)[:kept]:
+            self.apply(payload, [self.follower])
+        image, self.follower = self.follower, Image.restored(self.follower.snapshot()[1])
+        self.lead(image)
+
+    def apply(self, payload: bytes, images: list[Image]) -> None:
+        self.log.append(payload)
+        self.ghost.applied(payload)
+        for image in images:
+            image.apply(len(self.log), payload)
+            image.state.check()
+
+    def commit(self) -> None:
+        """The first entry that the leader has under way."""
+        led = self.led
+        if led.proposals:
+            payload, on_fate = led.proposals.popleft()
+            self.apply(payload, [led.image, self.follower])
+            on_fate(True)
+            self.pump()
+
+    # Links
+
+    def wire(self, node: str, *, to_leader: bool, term: int | None = None) -> Wire:
+        key = (node, "to" if to_leader else "from", term or self.term)
+        return self.wires.setdefault(key, Wire())
+
+    def link(self, node: str) -> None:
+        """A new link to the leader is open at both ends."""
+        for to_leader in (True, False):
+            self.wire(node, to_leader=to_leader).reset()
+        self.up.add(node)
+        self.led.sessions.linked(node, self.boots[node])
+        self.clients[node].edge.connect(self.led.own)
+        self.pump()
+
+    def cut(self, node: str) -> None:
+        """There is no link."""
+        self.up.discard(node)
+        self.led.sessions.unlinked(node, self.now_ms)
+        self.clients[node].edge.connect(None)
+
+    def pump(self) -> None:
+        """Whatever has something to send gives it to the network."""
+        for node, client in self.clients.items():
+            while (sent := client.edge.output()) is not None:
+                self.wire(node, to_leader=True, term=client.edge.term).put(encode(sent[1]))
+        for term, led in self.leds.items():
+            led.turn()
+            for node, frame in led.sessions.output():
+                self.wire(node, to_leader=False, term=term).put(encode(frame))
+
+    def arrive(self, at: int = 0, link: int = 0) -> None:
+        """The first frame of some link."""
+        busy = [(key, wire) for key, wire in self.wires.items() if not wire.is_empty]
+        if not busy:
+            return
+        (node, direction, term), wire = busy[at % len(busy)]
+        links = [each for each in wire.links if each]
+        frame = decode(links[link % len(links)].popleft())
+        if isinstance(frame, m.EdgeFrame):
+            assert direction == "to"
+            self.leds[term].sessions.take(node, frame)
+        else:
+            self.tell(node, frame)
+        self.pump()
+
+    def drop(self, at: int = 0) -> None:
+        """The tail of a link that is no more is lost."""
+        tails = [wire for wire in self.wires.values() if any(wire.links[:-1])]
+        if tails:
+            wire = tails[at % len(tails)]
+            wire.links = [wire.links[-1]]
+
+    # Edges
+
+    def start(self, node: str) -> Client:
+        edge = Edge(GROUP, self.boots[node])
+        return Client(edge, Asking(edge))
+
+    def restart(self, node: str, counter: int = 1) -> None:
+        """The process of an edge ends, and begins anew; `counter` 0: from an old disk."""
+        boot = self.boots[node]
+        self.boots[node] = m.Boot(boot.counter + counter, boot.nonce + 1_000)
+        self.ghost.died(node)
+        self.clients[node] = self.start(node)
+        self.link(node)
+
+    def tell(self, node: str, frame: m.LeaderFrame) -> None:
+        client = self.clients[node]
+        events = hear(client.edge, frame)
+        self.ghost.told(node, client, events)
+
+    def publish(self, node: str, count: int = 1) -> int:
+        contents = [b"body %d" % (self.published + number) for number in range(count)]
+        self.published += count
+        client = self.clients[node]
+        first = client.asking.publish([ORIGIN] * count, contents)
+        self.ghost.published(node, first, contents)
+        self.pump()
+        return first
+
+    def attach(
+        self, node: str, *, credit: int = 100, no_ack: bool = False, prefetch: int = 0
+    ) -> int:
+        self.channels += 1
+        terms = Terms("tag", no_ack=no_ack, prefetch=prefetch)
+        client = self.clients[node]
+        number = client.asking.attach(self.channels, terms, credit)
+        self.ghost.attached(node, number, self.channels)
+        self.pump()
+        return number
+
+    def get(self, node: str, channel: int, *, no_ack: bool = False) -> int:
+        number = self.clients[node].asking.get(channel, no_ack=no_ack)
+        self.ghost.getting(node, number, channel)
+        self.pump()
+        return number
+
+    def settle(self, node: str, tokens: list[m.Token], outcome: Outcome = Outcome.ACKED) -> None:
+        client = self.clients[node]
+        self.ghost.settled(
+            node, [token for token in tokens if client.edge.hands.found(token)], outcome
+        )
+        client.asking.settle(tokens, outcome)
+        self.pump()
+
+    def in_hands(self, node: str) -> list[m.Token]:
+        return list(self.clients[node].edge.hands)
+
+    # At rest
+
+    def rest(self) -> None:
+        """All links are whole, and everything arrives."""
+        for node in self.clients:
+            if node not in self.up:
+                self.link(node)
+        for _ in range(10_000):
+            self.pump()
+            if not any(not wire.is_empty for wire in self.wires.values()):
+                if not self.led.proposals:
+                    break
+                self.commit()
+            self.arrive()
+        else:
+            raise AssertionError("it never comes to rest")
+        self.check()
+
+    def check(self) -> None:
+        """G13: nothing is pending, and hands are as the log says."""
+        state = self.led.image.state
+        assert self.led.image.digest() == self.follower.digest()
+        lives = {(node, *self.boots[node]) for node in self.clients}
+        assert {session.id[:3] for session in state.sessions.values()} <= lives
+        held: dict[int, tuple[int, int]] = {}
+        for client in self.clients.values():
+            assert list(client.edge.pending) == []
+            for holder, ordinal, run in client.edge.hands:
+                held |= dict.fromkeys(run, (holder, ordinal))
+        on_record = {
+            sequence: (key, counts.acquired)
+            for key, holder in state.holders.items()
+            for run, counts in holder.held
+            for sequence in run
+        }
+        assert held == on_record
+        self.ghost.at_rest()
