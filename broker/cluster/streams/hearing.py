@@ -107,15 +107,18 @@ def on_get_answer(edge: Edge, message: m.GetAnswer) -> list[Event]:
 
 
 def _got(
-    edge: Edge, number: int, holder: Key, ready: int, deliver: m.Deliver | None
+    edge: Edge, number: int, holder: Key | None, ready: int, deliver: m.Deliver | None
 ) -> list[Event]:
+    """A get is done; there is no holder if it was taken from its channel since."""
     for operation, _, _ in edge.pending.of_kinds(number, 1, (m.Get,)):
         assert isinstance(operation, m.Get)
         if number in edge.unwanted:
             edge.unwanted.discard(number)
-            edge.leave(holder, Outcome.UNSENT)
+            if holder is not None:
+                edge.leave(holder, Outcome.UNSENT)
             return []
-        edge.getters[operation.channel] = holder
+        if holder is not None:
+            edge.getters[operation.channel] = holder
         if deliver is not None and not operation.no_ack:
             _put(edge, deliver)
         return [happened.Got(number, ready, deliver)]
@@ -145,6 +148,9 @@ def on_cancelled(edge: Edge, message: m.Cancelled) -> list[Event]:
     if consumer is not None:
         del edge.credits[consumer.number]
     edge.getters = {channel: key for channel, key in edge.getters.items() if key != message.holder}
+    awaited = edge.awaited.pop(message.holder, None)
+    if awaited is not None:
+        return _got(edge, awaited, None, 0, None)
     return [happened.Cancelled(consumer.number)] if consumer is not None else []
 
 
@@ -237,8 +243,8 @@ def _resolve_gets(edge: Edge, next_number: int, getters: dict[int, Key]) -> list
     for operation in list(edge.pending):
         if not isinstance(operation, m.Get) or operation.number in awaited:
             continue
-        if operation.number < next_number and operation.channel in getters:
-            holder = getters[operation.channel]
+        if operation.number < next_number:
+            holder = getters.get(operation.channel)
             events += _got(edge, operation.number, holder, 0, None)
     return events
 

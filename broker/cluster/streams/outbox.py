@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from fluffle.broker.cluster.streams.messages import Deliver, FromLeader
+from fluffle.broker.cluster.streams.messages import Deliver, FromLeader, GetAnswer
 from fluffle.broker.queues.replicated.facts import Key
 
 
@@ -34,6 +34,19 @@ class Outbox:
     def under_way(self, holder: Key) -> int:
         """How many messages for a consumer are not known to have arrived."""
         return self._under_way.get(holder, 0)
+
+    def withdraw(self, holder: Key) -> None:
+        """What a consumer or getter had is somebody else's soon: it is not sent again.
+
+        The only change to frames that have a number.
+        """
+        for messages in (*(frame[1] for frame in self._frames), self._messages):
+            kept = [message for message in messages if not _is_for(message, holder)]
+            for message in kept:
+                if isinstance(message, GetAnswer) and message.holder == holder:
+                    message.delivers = []
+            messages[:] = kept
+        self._under_way.pop(holder, None)
 
     def received(self, number: int) -> set[Key]:
         """All frames up to this one have arrived: consumers for which there were messages."""
@@ -66,3 +79,7 @@ class Outbox:
             self._under_way[message.holder] = count
         else:
             del self._under_way[message.holder]
+
+
+def _is_for(message: FromLeader, holder: Key) -> bool:
+    return isinstance(message, Deliver) and message.holder == holder

@@ -27,6 +27,8 @@ class Stream:
     outbox: Outbox = field(default_factory=Outbox)
     limits: dict[Key, int] = field(default_factory=dict)
     """By consumer: see `Credit`."""
+    known: int = 1
+    """The outcome of all operations below is known to its edge."""
     is_served: bool = False
     """Whether its edge has told what of that on record never arrived."""
 

@@ -158,7 +158,9 @@ class Sessions:
     def _arrived(self, stream: Stream, frame: m.EdgeFrame) -> None:
         for holder in stream.outbox.received(frame.received):
             self._led.holders.wake(holder)
-        self._led.sessions.acknowledge(stream.key, frame.known)
+        if frame.known > stream.known:
+            stream.known = frame.known
+            self._led.sessions.acknowledge(stream.key, frame.known)
 
     def _forget(self, node: str, below: int) -> None:
         for session in self._of_node(node):
@@ -185,6 +187,8 @@ class Sessions:
         for effect in effects:
             stream = self._streams.get(effect.session)
             if stream is not None:
+                if isinstance(effect, e.Withdrawn):
+                    stream.outbox.withdraw(effect.holder)
                 for message in TELL[type(effect)](self._led, effect):
                     stream.outbox.put(message)
 

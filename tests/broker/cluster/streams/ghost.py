@@ -5,7 +5,7 @@ G1 to G5, G6, G9 of what must hold whatever happens; see `World.check` for what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,18 +35,21 @@ class Ghost:
     pending: dict[tuple[str, int], bytes] = field(default_factory=dict)
     """Publishes without an outcome, by node and number."""
     confirmed: set[bytes] = field(default_factory=set)
-    nacked: set[bytes] = field(default_factory=set)
+    refused: set[bytes] = field(default_factory=set)
+    """Publishes of which a leader said that they were not taken."""
     asked: dict[tuple[str, int], str] = field(default_factory=dict)
     """Attachments and gets without an outcome."""
     channels: dict[tuple[str, int], int] = field(default_factory=dict)
+    acknowledges: dict[tuple[str, int], bool] = field(default_factory=dict)
+    """By consumer or get."""
     seen: set[int] = field(default_factory=set)
     """Sequence numbers that some client has seen."""
     tokens: set[tuple[int, int]] = field(default_factory=set)
     """Sequence numbers and ordinals that some client has seen."""
     acked: dict[tuple[int, int], str] = field(default_factory=dict)
     """What was acknowledged, and at which node."""
-    hands: dict[int, str] = field(default_factory=dict)
-    """Who has which message."""
+    hands: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """By sequence number: the node that has it in hands, and under which ordinal."""
     last: dict[tuple[str, int], int] = field(default_factory=dict)
     """By consumer, the last message that came for the first time."""
 
@@ -58,7 +61,7 @@ class Ghost:
             first = batch.enqueued.first
             for place, content in enumerate(read_messages(payload).contents):
                 assert content not in self.stored, f"{content!r} is enqueued twice"
-                assert content not in self.nacked, f"{content!r} was refused"
+                assert content not in self.refused, f"{content!r} was refused"
                 self.stored[content] = first + place
         for fact in batch.facts:
             if isinstance(fact, f.HandedOut | f.HandedOver):
@@ -73,38 +76,42 @@ class Ghost:
     def published(self, node: str, first: int, contents: list[bytes]) -> None:
         self.pending |= {(node, first + at): content for at, content in enumerate(contents)}
 
-    def attached(self, node: str, number: int, channel: int) -> None:
-        self.asked[node, number] = "attach"
+    def asks(self, node: str, number: int, what: str, channel: int, *, no_ack: bool) -> None:
+        self.asked[node, number] = what
         self.channels[node, number] = channel
-
-    def getting(self, node: str, number: int, channel: int) -> None:
-        self.asked[node, number] = "get"
-        self.channels[node, number] = channel
+        self.acknowledges[node, number] = not no_ack
 
     def settled(self, node: str, tokens: list[m.Token], outcome: Outcome) -> None:
         for sequence, ordinal in numbers(tokens):
             if outcome in FINAL:
                 self.acked[sequence, ordinal] = node
-            self.let_go(node, sequence)
+            self.let_go(node, sequence, ordinal)
 
     def ended(self, node: str, channel: int, tokens: Sequence[m.Token]) -> None:
         """A channel: nothing comes any more of what it asked for, and its hands are empty."""
-        for sequence, _ordinal in numbers(tokens):
-            self.let_go(node, sequence)
+        for sequence, ordinal in numbers(tokens):
+            self.let_go(node, sequence, ordinal)
         for asked in [key for key in self.asked if key[0] == node]:
             if self.channels[asked] == channel:
                 del self.asked[asked]
 
     def died(self, node: str) -> None:
         """With all that was promised to it alone."""
-        self.hands = {sequence: who for sequence, who in self.hands.items() if who != node}
+        self.hands = {sequence: who for sequence, who in self.hands.items() if who[0] != node}
         self.acked = {token: who for token, who in self.acked.items() if who != node}
         for table in (self.pending, self.asked, self.last):
             for key in [key for key in table if key[0] == node]:
                 del table[key]
 
-    def let_go(self, node: str, sequence: int) -> None:
-        assert self.hands.pop(sequence) == node
+    def let_go(self, node: str, sequence: int, ordinal: int) -> None:
+        if self.hands.get(sequence) == (node, ordinal):
+            del self.hands[sequence]
+        else:
+            self.was_taken_away(sequence, ordinal)
+
+    def was_taken_away(self, sequence: int, ordinal: int) -> None:
+        """From an edge that could not be reached, and has not heard of it yet."""
+        assert self.back.get((sequence, ordinal)) is f.How.SUSPECTED, "G2: two have it in hands"
 
     # What clients see
 
@@ -117,7 +124,7 @@ class Ghost:
                         assert content in self.stored, f"{content!r} is confirmed, and not stored"
                         self.confirmed.add(content)
                 case happened.Refused(first, count):
-                    self.nacked.update(
+                    self.refused.update(
                         self.pending.pop((node, number)) for number in range(first, first + count)
                     )
                 case happened.Attached(number, _holder):
@@ -125,22 +132,21 @@ class Ghost:
                     client.consumers.append(number)
                 case happened.Delivered(number, deliver):
                     assert number in client.consumers, "a consumer that is not there gets messages"
-                    is_held = not client_acks_nothing(client, deliver)
-                    self.delivered(node, number, deliver, is_held=is_held)
+                    self.delivered(node, number, deliver)
                 case happened.Got(number, _ready, deliver):
                     assert self.asked.pop((node, number)) == "get"
                     if deliver is not None:
-                        is_held = bool(client.edge.hands.found(token_of(deliver)))
-                        self.delivered(node, -number, deliver, is_held=is_held)
+                        self.delivered(node, number, deliver)
                 case happened.Cancelled(number):
-                    client.consumers.remove(number)
+                    if self.asked.pop((node, number), None) is None:
+                        client.consumers.remove(number)
                 case happened.Revoked(tokens):
-                    for sequence, _ordinal in numbers(tokens):
-                        self.let_go(node, sequence)
+                    for sequence, ordinal in numbers(tokens):
+                        self.let_go(node, sequence, ordinal)
                 case _:
                     pass
 
-    def delivered(self, node: str, consumer: int, deliver: m.Deliver, *, is_held: bool) -> None:
+    def delivered(self, node: str, consumer: int, deliver: m.Deliver) -> None:
         tokens = [m.Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
         for (sequence, ordinal), content in zip(numbers(tokens), deliver.contents, strict=True):
             token = sequence, ordinal
@@ -150,7 +156,8 @@ class Ghost:
             self.tokens.add(token)
             assert deliver.redelivered == (ordinal > 0), "G3: it came back as often as it is said"
             assert deliver.redelivered or sequence not in self.seen, "G1: it was seen before"
-            assert sequence not in self.hands, "G2: two have it in hands"
+            if sequence in self.hands:
+                self.was_taken_away(sequence, self.hands[sequence][1])
             self.check_acked(sequence)
             if not deliver.redelivered:
                 assert self.last.get((node, consumer), 0) < sequence, (
@@ -158,8 +165,8 @@ class Ghost:
                 )
                 self.last[node, consumer] = sequence
             self.seen.add(sequence)
-            if is_held:
-                self.hands[sequence] = node
+            if self.acknowledges[node, consumer]:
+                self.hands[sequence] = node, ordinal
 
     def check_acked(self, sequence: int) -> None:
         """G4: what was acknowledged comes never again, unless it had been taken away before."""
@@ -179,13 +186,5 @@ class Ghost:
             assert is_back or sequence in self.gone, f"G4: {sequence} was acknowledged, and lives"
 
 
-def client_acks_nothing(client: Client, deliver: m.Deliver) -> bool:
-    return client.edge.consumers[deliver.holder].no_ack
-
-
-def token_of(deliver: m.Deliver) -> m.Token:
-    return m.Token(deliver.holder, deliver.ordinal, deliver.runs[0])
-
-
-def numbers(tokens: Sequence[m.Token]) -> list[tuple[int, int]]:
+def numbers(tokens: Iterable[m.Token]) -> list[tuple[int, int]]:
     return [(sequence, token.ordinal) for token in tokens for sequence in token.run]

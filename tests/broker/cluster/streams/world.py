@@ -22,7 +22,7 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
-from tests.broker.cluster.streams.ghost import Ghost
+from tests.broker.cluster.streams.ghost import Ghost, numbers
 from tests.broker.queues.replicated.make import ORIGIN
 
 GROUP = 7
@@ -41,6 +41,7 @@ class Led:
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
             read_entry=lambda index: log[index - 1],
             damaged=self.on_damage,
+            is_open=lambda: True,
             now_ms=lambda: 0,
             room=self.room,
             touch=self.touch,
@@ -109,6 +110,7 @@ class World:
         self.term = 0
         self.published = 0
         self.channels = 0
+        self.getting: dict[tuple[str, int], int] = {}
         self.boots = {node: m.Boot(1, 100 + at) for at, node in enumerate((*nodes, *LEADERS))}
         self.clients = {node: self.start(node) for node in nodes}
         self.wires: dict[tuple[str, str, int], Wire] = {}
@@ -177,6 +179,12 @@ class World:
         self.led.sessions.unlinked(node, self.now_ms)
         self.clients[node].edge.connect(None)
 
+    def lose_all(self, node: str) -> None:
+        """Whatever is on its way to a node, from whoever leads or led."""
+        for (whose, direction, _term), wire in self.wires.items():
+            if (whose, direction) == (node, "from"):
+                wire.links = [deque()]
+
     def pump(self) -> None:
         """Whatever has something to send gives it to the network."""
         for node, client in self.clients.items():
@@ -220,6 +228,7 @@ class World:
         boot = self.boots[node]
         self.boots[node] = m.Boot(boot.counter + counter, boot.nonce + 1_000)
         self.ghost.died(node)
+        self.getting = {key: name for key, name in self.getting.items() if key[0] != node}
         self.clients[node] = self.start(node)
         self.link(node)
 
@@ -244,15 +253,66 @@ class World:
         terms = Terms("tag", no_ack=no_ack, prefetch=prefetch)
         client = self.clients[node]
         number = client.asking.attach(self.channels, terms, credit)
-        self.ghost.attached(node, number, self.channels)
+        self.ghost.asks(node, number, "attach", self.channels, no_ack=no_ack)
         self.pump()
         return number
 
     def get(self, node: str, channel: int, *, no_ack: bool = False) -> int:
         number = self.clients[node].asking.get(channel, no_ack=no_ack)
-        self.ghost.getting(node, number, channel)
+        self.ghost.asks(node, number, "get", channel, no_ack=no_ack)
         self.pump()
         return number
+
+    def get_once(self, node: str, channel: int, *, no_ack: bool = False) -> int | None:
+        """Unless the channel waits for one.  Channels of a node are named anew when they end."""
+        name = self.getting.setdefault((node, channel), self.next_channel())
+        waits = (asked for asked in self.ghost.asked if asked[0] == node)
+        if any(self.ghost.channels[asked] == name for asked in waits):
+            return None
+        return self.get(node, name, no_ack=no_ack)
+
+    def next_channel(self) -> int:
+        self.channels += 1
+        return self.channels
+
+    def channels_of(self, node: str) -> list[int]:
+        """Those that are open."""
+        asked = {self.ghost.channels[key] for key in self.ghost.asked if key[0] == node}
+        consumers = self.clients[node].consumers
+        attached = {self.ghost.channels[node, number] for number in consumers}
+        getting = {name for (where, _at), name in self.getting.items() if where == node}
+        return sorted(asked | attached | getting)
+
+    def end_channel(self, node: str, channel: int) -> None:
+        client = self.clients[node]
+        before = set(numbers(client.edge.hands))
+        client.asking.end_channel(channel)
+        left = before - set(numbers(client.edge.hands))
+        client.consumers = [n for n in client.consumers if self.ghost.channels[node, n] != channel]
+        self.getting = {key: name for key, name in self.getting.items() if name != channel}
+        self.ghost.ended(node, channel, [m.Token(0, o, range(n, n + 1)) for n, o in left])
+        self.pump()
+
+    def detach(self, node: str, consumer: int) -> None:
+        client = self.clients[node]
+        client.consumers.remove(consumer)
+        client.asking.detach(consumer)
+        self.pump()
+
+    def purge(self, node: str) -> None:
+        self.clients[node].asking.purge()
+        self.pump()
+
+    def abandon(self, node: str) -> None:
+        client = self.clients[node]
+        refused = set(self.ghost.refused)
+        self.ghost.told(node, client, client.edge.abandon())
+        self.ghost.refused = refused  # what was given up may still come true
+        self.pump()
+
+    def tick(self) -> None:
+        self.led.sessions.tick(self.now_ms)
+        self.pump()
 
     def settle(self, node: str, tokens: list[m.Token], outcome: Outcome = Outcome.ACKED) -> None:
         client = self.clients[node]
