@@ -23,8 +23,8 @@ WARM_UP_S = 3.0
 PERIOD_S = (12.0, 40.0)
 CALM_SHARE = 0.25
 KINDS_AT_ONCE_MAX = 3
-PAUSE_S = (0.5, 8.0)
-"""Between the beginnings of two faults of one period."""
+PAUSE_S = (2.0, 15.0)
+"""Between two faults of one period; drawn anew for each period, and varied by half within it."""
 
 
 class Fault(NamedTuple):
@@ -41,7 +41,11 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class Scene:
-    """What faults work on.  A node has one fault of its process at a time, and one of its links."""
+    """What faults work on.
+
+    A node has one fault of its process at a time, and one of its links.  As long as no fault is for
+    all nodes at once, a majority of the processes is well.
+    """
 
     system: System
     fronts: Mapping[str, Proxy]
@@ -52,6 +56,12 @@ class Scene:
     processes: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     links: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
+    minority: asyncio.Semaphore = field(init=False)
+    """For each node that may be unwell at the same time."""
+
+    def __post_init__(self) -> None:
+        self.minority = asyncio.Semaphore(max(1, (len(self.system.addresses) - 1) // 2))
+
     async def do(self, deed: Deed, *nodes: str) -> None:
         """To all of them at once."""
         await asyncio.gather(*(self.system.deeds[deed](node) for node in nodes))
@@ -60,6 +70,8 @@ class Scene:
     async def alone_with(self, *nodes: str) -> AsyncIterator[None]:
         """Nobody else touches these processes."""
         async with AsyncExitStack() as stack:
+            if len(nodes) == 1:
+                await stack.enter_async_context(self.minority)
             for node in sorted(nodes):
                 await stack.enter_async_context(self.processes[node])
             yield
@@ -255,6 +267,7 @@ def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[s
         chosen = random.sample(kinds, count)
         if faults and random.random() < CALM_SHARE:
             began_s = stop_s
+        pause_s = random.uniform(*PAUSE_S)
         while began_s < stop_s:
             name = random.choice(chosen)
             kind = KINDS[name]
@@ -263,7 +276,7 @@ def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[s
             if began_s + for_s < seconds:
                 faults.append(Fault(began_s, name, tuple(picked), for_s))
             overlap = random.random() if len(nodes) > 1 else 0.0
-            began_s += random.uniform(*PAUSE_S) + for_s * (1.0 - overlap)
+            began_s += pause_s * random.uniform(0.5, 1.5) + for_s * (1.0 - overlap)
     return faults
 
 

@@ -123,6 +123,14 @@ async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:
         assert done == [*DONE["restart"], *DONE["kill-all"]]
 
 
+async def test_a_majority_is_well_unless_all_are_struck() -> None:
+    async with stage() as (record, scene):
+        faults = [Fault(0.0, "kill", (node,), 0.0) for node in NODES]
+        await carry_out(scene, faults)
+        done = [f"{deed} {node}" for deed, node in record.done]
+        assert done == [f"{deed} {node}" for node in NODES for deed in ("kill", "start", "serves")]
+
+
 async def test_healing_undoes_what_was_cut_short() -> None:
     async with stage() as (record, scene):
         fault = Fault(0.0, "isolate", ("a",), 1_000.0)
