@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from random import Random
 from typing import NamedTuple, TypeAlias
 
@@ -27,6 +28,15 @@ PAUSE_S = (2.0, 15.0)
 """Between two faults of one period; drawn anew for each period, and varied by half within it."""
 
 
+class Part(Enum):
+    """What a fault strikes; that of one node has one fault at a time."""
+
+    PROCESS = auto()
+    LINKS = auto()
+    FRONT = auto()
+    """Between the node and its clients."""
+
+
 class Fault(NamedTuple):
     """`nodes` are as many as its kind asks for, in an order that may matter."""
 
@@ -41,11 +51,7 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class Scene:
-    """What faults work on.
-
-    A node has one fault of its process at a time, and one of its links.  As long as no fault is for
-    all nodes at once, a majority of the processes is well.
-    """
+    """What faults work on.  A majority of processes is well, unless a fault is for all of them."""
 
     system: System
     fronts: Mapping[str, Proxy]
@@ -53,27 +59,27 @@ class Scene:
     note: Note
     serves: Callable[[str], Awaitable[None]]
     """Returns when a node serves clients."""
-    processes: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    links: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-
-    minority: asyncio.Semaphore = field(init=False)
-    """For each node that may be unwell at the same time."""
+    _claimed: dict[tuple[str, Part], asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+    _minority: asyncio.Semaphore = field(init=False)
+    """For each process that may be unwell at the same time."""
 
     def __post_init__(self) -> None:
-        self.minority = asyncio.Semaphore(max(1, (len(self.system.addresses) - 1) // 2))
+        self._minority = asyncio.Semaphore(max(1, (len(self.system.addresses) - 1) // 2))
 
     async def do(self, deed: Deed, *nodes: str) -> None:
         """To all of them at once."""
         await asyncio.gather(*(self.system.deeds[deed](node) for node in nodes))
 
     @asynccontextmanager
-    async def alone_with(self, *nodes: str) -> AsyncIterator[None]:
-        """Nobody else touches these processes."""
+    async def claim(self, part: Part, nodes: Sequence[str]) -> AsyncIterator[None]:
+        """Nobody else touches that of these nodes."""
         async with AsyncExitStack() as stack:
-            if len(nodes) == 1:
-                await stack.enter_async_context(self.minority)
+            if part is Part.PROCESS and len(nodes) == 1:
+                await stack.enter_async_context(self._minority)
             for node in sorted(nodes):
-                await stack.enter_async_context(self.processes[node])
+                await stack.enter_async_context(self._claimed[node, part])
             yield
 
 
@@ -84,6 +90,7 @@ class Kind(NamedTuple):
     """A kind of fault: what the system must be able to, and how long it lasts."""
 
     act: Act
+    part: Part
     seconds: tuple[float, float]
     needs: Collection[Deed] = ()
     nodes: int = 1
@@ -92,60 +99,55 @@ class Kind(NamedTuple):
 
 
 async def kill(scene: Scene, fault: Fault) -> None:
-    async with scene.alone_with(*fault.nodes):
-        await scene.do(Deed.KILL, *fault.nodes)
-        await asyncio.sleep(fault.for_s)
-        await scene.do(Deed.START, *fault.nodes)
-        await asyncio.gather(*map(scene.serves, fault.nodes))
+    await scene.do(Deed.KILL, *fault.nodes)
+    await asyncio.sleep(fault.for_s)
+    await start(scene, *fault.nodes)
 
 
 async def kill_twice(scene: Scene, fault: Fault) -> None:
     """The second time while it starts."""
-    async with scene.alone_with(*fault.nodes):
+    for pause_s in (fault.for_s, 0.0):
         await scene.do(Deed.KILL, *fault.nodes)
         await scene.do(Deed.START, *fault.nodes)
-        await asyncio.sleep(fault.for_s)
-        await scene.do(Deed.KILL, *fault.nodes)
-        await scene.do(Deed.START, *fault.nodes)
-        await asyncio.gather(*map(scene.serves, fault.nodes))
+        await asyncio.sleep(pause_s)
+    await start(scene, *fault.nodes)
 
 
 async def restart(scene: Scene, fault: Fault) -> None:
     """One after the other, each only when the one before serves."""
     for node in fault.nodes:
-        async with scene.alone_with(node):
-            await scene.do(Deed.STOP, node)
-            await asyncio.sleep(fault.for_s)
-            await scene.do(Deed.START, node)
-            await scene.serves(node)
+        await scene.do(Deed.STOP, node)
+        await asyncio.sleep(fault.for_s)
+        await start(scene, node)
 
 
 async def pause(scene: Scene, fault: Fault) -> None:
-    async with scene.alone_with(*fault.nodes):
-        await scene.do(Deed.PAUSE, *fault.nodes)
-        await asyncio.sleep(fault.for_s)
-        await scene.do(Deed.RESUME, *fault.nodes)
+    await scene.do(Deed.PAUSE, *fault.nodes)
+    await asyncio.sleep(fault.for_s)
+    await scene.do(Deed.RESUME, *fault.nodes)
 
 
 async def fill(scene: Scene, fault: Fault) -> None:
     """A node that ends for want of room is started again when there is some."""
-    (node,) = fault.nodes
-    async with scene.alone_with(node):
-        await scene.do(Deed.FILL, node)
-        await asyncio.sleep(fault.for_s)
-        await scene.do(Deed.FREE, node)
-        await scene.do(Deed.START, node)
-        await scene.serves(node)
+    await scene.do(Deed.FILL, *fault.nodes)
+    await asyncio.sleep(fault.for_s)
+    await scene.do(Deed.FREE, *fault.nodes)
+    await start(scene, *fault.nodes)
+
+
+async def start(scene: Scene, *nodes: str) -> None:
+    """All at once, until they serve."""
+    await scene.do(Deed.START, *nodes)
+    await asyncio.gather(*map(scene.serves, nodes))
 
 
 async def isolate(scene: Scene, fault: Fault) -> None:
     (node,) = fault.nodes
-    async with scene.links[node]:
-        await scene.do(Deed.ISOLATE, node)
-        scene.note(Isolated(node))
-        await asyncio.sleep(fault.for_s)
-        scene.note(Rejoined(node))
-        await scene.do(Deed.REJOIN, node)
+    await scene.do(Deed.ISOLATE, node)
+    scene.note(Isolated(node))
+    await asyncio.sleep(fault.for_s)
+    scene.note(Rejoined(node))
+    await scene.do(Deed.REJOIN, node)
 
 
 async def deafen(scene: Scene, fault: Fault) -> None:
@@ -222,24 +224,24 @@ RESTARTING = (Deed.STOP, Deed.START)
 PAUSING = (Deed.PAUSE, Deed.RESUME)
 
 KINDS: dict[str, Kind] = {
-    "kill": Kind(kill, (0.0, 8.0), KILLING),
-    "kill-all": Kind(kill, (0.0, 3.0), KILLING, nodes=0),
-    "kill-twice": Kind(kill_twice, (0.01, 0.5), KILLING),
-    "restart": Kind(restart, (0.0, 4.0), RESTARTING),
-    "rolling-restart": Kind(restart, (0.0, 1.0), RESTARTING, nodes=0),
-    "pause": Kind(pause, (0.5, 20.0), PAUSING),
-    "pause-all": Kind(pause, (0.5, 10.0), PAUSING, nodes=0),
-    "disk-full": Kind(fill, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START)),
-    "isolate": Kind(isolate, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
-    "deafen": Kind(deafen, (1.0, 15.0), nodes=2, needs_mesh=True),
-    "part": Kind(part, (1.0, 25.0), nodes=2, needs_mesh=True),
-    "flap": Kind(flap, (2.0, 15.0), nodes=2, needs_mesh=True),
-    "slow": Kind(slow, (2.0, 15.0), nodes=2, needs_mesh=True),
-    "reset": Kind(reset, (0.0, 0.0), nodes=2, needs_mesh=True),
-    "reset-clients": Kind(reset_clients, (0.0, 0.0)),
-    "silence-clients": Kind(silence_clients, (1.0, 15.0)),
-    "mute-node": Kind(mute_node, (1.0, 10.0)),
-    "slow-clients": Kind(slow_clients, (2.0, 15.0)),
+    "kill": Kind(kill, Part.PROCESS, (0.0, 8.0), KILLING),
+    "kill-all": Kind(kill, Part.PROCESS, (0.0, 3.0), KILLING, nodes=0),
+    "kill-twice": Kind(kill_twice, Part.PROCESS, (0.01, 0.5), KILLING),
+    "restart": Kind(restart, Part.PROCESS, (0.0, 4.0), RESTARTING),
+    "rolling-restart": Kind(restart, Part.PROCESS, (0.0, 1.0), RESTARTING, nodes=0),
+    "pause": Kind(pause, Part.PROCESS, (0.5, 20.0), PAUSING),
+    "pause-all": Kind(pause, Part.PROCESS, (0.5, 10.0), PAUSING, nodes=0),
+    "disk-full": Kind(fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START)),
+    "isolate": Kind(isolate, Part.LINKS, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
+    "deafen": Kind(deafen, Part.LINKS, (1.0, 15.0), nodes=2, needs_mesh=True),
+    "part": Kind(part, Part.LINKS, (1.0, 25.0), nodes=2, needs_mesh=True),
+    "flap": Kind(flap, Part.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "slow": Kind(slow, Part.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "reset": Kind(reset, Part.LINKS, (0.0, 0.0), nodes=2, needs_mesh=True),
+    "reset-clients": Kind(reset_clients, Part.FRONT, (0.0, 0.0)),
+    "silence-clients": Kind(silence_clients, Part.FRONT, (1.0, 15.0)),
+    "mute-node": Kind(mute_node, Part.FRONT, (1.0, 10.0)),
+    "slow-clients": Kind(slow_clients, Part.FRONT, (2.0, 15.0)),
 }
 """By name, as they are chosen and reported."""
 
@@ -281,13 +283,15 @@ def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[s
 
 
 async def carry_out(scene: Scene, faults: Sequence[Fault]) -> None:
-    """All of them, each at its time; return when the last is over."""
+    """All of them, each at its time or when it may; return when the last is over."""
 
     async def one(fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)
-        scene.note(history.Fault(str(fault)))
-        await KINDS[fault.kind].act(scene, fault)
-        scene.note(history.Fault(str(fault), is_over=True))
+        kind = KINDS[fault.kind]
+        async with scene.claim(kind.part, fault.nodes):
+            scene.note(history.Fault(str(fault)))
+            await kind.act(scene, fault)
+            scene.note(history.Fault(str(fault), is_over=True))
 
     async with asyncio.TaskGroup() as group:
         for fault in faults:

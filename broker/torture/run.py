@@ -83,7 +83,7 @@ class Run:
                 await self._serves(node)
             crew = self._crew(proxies)
             await crew.declare(self._system.queue_type)
-            await self._work(crew, Scene(self._system, proxies, self._diary.note, self._serves))
+            await self._work(crew, Scene(self._system, proxies, self._diary.note, self._is_back))
         try:
             await self._empty_all()
             if not self._order.keep:
@@ -133,10 +133,13 @@ class Run:
             await heal(scene)
         for node in self._system.nodes:
             try:
-                await self._serves(node, *self._names)
+                await self._is_back(node)
             except DeedFailed as error:
                 self.outcome.failures.append(str(error))
         await asyncio.sleep(CALM_S)
+
+    async def _is_back(self, node: str) -> None:
+        await self._serves(node, *self._names)
 
     async def _serves(self, node: str, *queues: str) -> None:
         """Return when a client can log in and ask for these queues, or raise DeedFailed."""

@@ -90,7 +90,7 @@ DONE: dict[str, Sequence[str]] = {
     "kill": ["kill a", "start a", "serves a"],
     "kill-all": ["kill a", "kill b", "kill c", "start a", "start b", "start c",
                  "serves a", "serves b", "serves c"],
-    "kill-twice": ["kill a", "start a", "kill a", "start a", "serves a"],
+    "kill-twice": ["kill a", "start a", "kill a", "start a", "start a", "serves a"],
     "restart": ["stop a", "start a", "serves a"],
     "rolling-restart": ["stop a", "start a", "serves a", "stop b", "start b", "serves b",
                         "stop c", "start c", "serves c"],
