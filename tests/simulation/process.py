@@ -32,6 +32,10 @@ SETTINGS = HostSettings(
 """One read at a time, each after a while.  Snapshots and scrubbing are the workload's."""
 
 
+UNASKED = 0
+"""Context of reads whose answer nobody needs."""
+
+
 class World(Protocol):
     """What a process needs of everything around it."""
 
@@ -231,6 +235,10 @@ class Process:
 
     def leads(self, group: GroupId) -> bool:
         return self.multi.group(group).status.role is Role.LEADER
+
+    def ask_around(self, group: GroupId) -> None:
+        """A leader that was deposed, and has not heard of it, hears of it by a read."""
+        self.multi.group(group).read_index(UNASKED)
 
     def create(self, group: GroupId, incarnation: int, config: Config) -> None:
         self.host._create(group, incarnation, config)

@@ -93,7 +93,9 @@ class Registry:
         is_outdated = member is None or (had is not None and member.incarnation > had)
         if had is not None and (spec.is_deleted or is_outdated):
             if not spec.is_deleted and process.leads(group):
-                # It hands over first: its node is alive, so the others would wait for it.
+                # It hands over first: its node is alive, so the others would wait for it.  Unless
+                # they have another leader, and removed this one while it was cut off.
+                process.ask_around(group)
                 self._plan(process, group)
                 return
             process.delete(group)

@@ -281,6 +281,8 @@ class Run:
                 return f"has commit {commit}, {process.node} is at {at}"
             if replica.role is Role.LEADER:
                 leaders.append(process.node)
+                if replica.log.last != commit:
+                    return f"has not committed {commit + 1} to {replica.log.last}"
         return None if len(leaders) == 1 else f"is led by {leaders}"
 
     # 14, 19: what is quiet costs nothing and keeps nothing

@@ -16,7 +16,7 @@ from fluffle.raft.refused import Refused
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
-from tests.simulation.process import Process
+from tests.simulation.process import UNASKED, Process
 from tests.simulation.registry import GroupSpec
 from tests.simulation.toy import put, settle
 
@@ -187,9 +187,9 @@ class Workload:
 
     def _answered(self, node: str, readable: Readable) -> None:
         """17: an answer is at least as new as the question."""
-        group, commit = self._reads[readable.context]
-        if readable.index is None:
+        if readable.index is None or readable.context == UNASKED:
             return
+        group, commit = self._reads[readable.context]
         applied = self._cluster.watch.facts.replicas[node][group].applied
         if readable.index < commit or applied < readable.index:
             raise Violation(
