@@ -1,4 +1,5 @@
-"""What a replicated queue costs its members: facts into an entry, and an entry into the image.
+"""What a replicated queue costs its members: facts into an entry, an entry into the image, and all
+that the leader does.
 
 An entry is that of a busy turn: new messages that are handed out at once, and the settlement of
 those of the turn before.
@@ -7,19 +8,26 @@ those of the turn before.
 import gc
 import tracemalloc
 from collections.abc import Callable
+from typing import NoReturn
 
 from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import UNLIMITED
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated.effects import Delivery, Effect
 from fluffle.broker.queues.replicated.encoding import FactBatch, encode
 from fluffle.broker.queues.replicated.facts import (
     ConsumerAttached,
     Fact,
     HandedOut,
     Published,
+    SessionId,
     SessionOpened,
     Settled,
 )
 from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings, Terms
 from fluffle.broker.queues.replicated.messages import enqueued
 
 TURNS = 50
@@ -81,6 +89,77 @@ def applying(body_bytes: int) -> Callable[[int], float]:
     return measure
 
 
+class Alone:
+    """A leader whose entries are applied as soon as they are proposed, and its only client."""
+
+    def __init__(self) -> None:
+        self.image = Image()
+        self.deliveries: list[Delivery] = []
+        self.led = Leadership(
+            self.image,
+            QueueSpec("measurements"),
+            Surroundings(
+                propose=self.propose,
+                read_entry=self.read_entry,
+                damaged=self.read_entry,
+                is_open=lambda: True,
+                now_ms=lambda: 0,
+                room=lambda _key: UNLIMITED,
+                touch=lambda _led: None,
+                release=self.release,
+                ended=lambda: None,
+            ),
+        )
+        self.session = self.led.sessions.open(SessionId("a", 1, 1, 1))
+        self.led.attach(self.session, 1, Terms(1, "c"))
+        self.led.pump()
+        self.next = 2
+
+    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self.image.apply(self.image.state.index + 1, payload)
+        on_fate(True)
+
+    def read_entry(self, index: int) -> NoReturn:
+        raise AssertionError(f"entry {index} is read, and all is in memory")
+
+    def release(self, effects: list[Effect]) -> None:
+        self.deliveries += [effect for effect in effects if isinstance(effect, Delivery)]
+
+    def turn(self, origins: list[Origin], contents: list[bytes]) -> int:
+        """Publish; acknowledge what came of the turn before.  How many messages that was."""
+        settled = 0
+        for delivery in self.deliveries:
+            run = delivery.handout.sequences
+            tokens = [(0, range(run[0], run[-1] + 1))]
+            self.led.settle(self.session, self.next, delivery.holder, tokens, outcome=Outcome.ACKED)
+            self.next += 1
+            settled += len(run)
+        self.deliveries.clear()
+        self.led.publish(self.session, self.next, origins, contents)
+        self.next += len(contents)
+        self.led.pump()
+        return settled
+
+
+def leading(body_bytes: int) -> Callable[[int], float]:
+    """All that a leader does for a message but consensus, applying included."""
+
+    def measure(batch: int) -> float:
+        contents, origins = [content(1, body_bytes)] * batch, [ORIGIN] * batch
+        alone = Alone()
+        alone.turn(origins, contents)
+
+        def call() -> int:
+            settled = sum(alone.turn(origins, contents) for _ in range(TURNS))
+            if settled != TURNS * batch:
+                raise AssertionError(f"{settled} messages were acknowledged")
+            return settled
+
+        return ns_per_message(call)
+
+    return measure
+
+
 def backlog(batch: int) -> Image:
     image = Image()
     image.apply(1, encode(FactBatch(0, 0, WHO_IS_THERE)))
@@ -121,6 +200,7 @@ def snapshots(batch: int) -> float:
 BENCHES: dict[str, Callable[[int], float]] = {
     **{f"encode, {name}": encoding(size) for name, size in BODY_BYTES.items()},
     **{f"Image.apply, {name}": applying(size) for name, size in BODY_BYTES.items()},
+    **{f"Leadership, {name}": leading(size) for name, size in BODY_BYTES.items()},
     "Image.snapshot of a backlog": snapshots,
     "memory of a backlog, bytes": memory,
 }
