@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
 from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from tests.broker.cluster.links.conftest import Run
-from tests.broker.cluster.links.nodes import SECRET, Node, identity, linked, stopping, wire_to
+from tests.broker.cluster.links.nodes import (
+    SECRET,
+    SWIFT,
+    Node,
+    identity,
+    linked,
+    stopping,
+    wire_to,
+)
 from tests.broker.cluster.links.raw import listening
 
 
@@ -218,7 +228,7 @@ def test_a_peer_can_move_while_it_is_dialled_in_vain(run: Run) -> None:
 
 def test_a_peer_can_be_removed_and_is_let_in_no_more(run: Run) -> None:
     async def scenario() -> None:
-        a, b = Node("a"), Node("b")
+        a, b = Node("a"), Node("b", boot=2)
         async with stopping(a, b):
             await linked(a, b)
             a.links.remove_peer("b")
@@ -260,6 +270,47 @@ def test_a_link_from_an_earlier_life_ends_when_the_node_is_known_in_a_later_one(
             second.knows(a)
             await second.until(lambda: second.links.is_up("a"))
             assert await a.told_of(2) == [True, False], "the first life is refused"
+
+    run(scenario())
+
+
+def test_a_link_of_an_earlier_life_to_us_ends_when_we_dial_the_later_one(run: Run) -> None:
+    async def scenario() -> None:
+        a, first, second = Node("a"), Node("b", boot=1), Node("b", boot=2)
+        async with stopping(a, first, second):
+            await linked(a, first)
+            second.links.set_peer("a", "127.0.0.1", 1)  # lets it in, and does not dial it
+            a.knows(second)
+            assert await a.told_of(2) == [True, True]
+            assert await first.told_of(2) == [True, False], "it has dialled again, and is refused"
+
+    run(scenario())
+
+
+def test_a_link_that_did_not_last_is_down_and_dialled_later(run: Run) -> None:
+    """Else whatever ends it would end it a thousand times a second."""
+
+    async def scenario() -> None:
+        a, b = Node("a", tuning=replace(SWIFT, settled_ms=60_000)), Node("b")
+        async with stopping(a, b), wire_to(b) as wire:
+            b.knows(a)
+            a.knows(b, wire.address)
+            await a.told_of(1)
+            wire.cut()
+            assert await a.told_of(3) == [True, False, True]
+
+    run(scenario())
+
+
+def test_a_node_that_dials_us_is_dialled_at_once(run: Run) -> None:
+    async def scenario() -> None:
+        patient = replace(SWIFT, redial_ms=3_600_000, redial_ms_max=3_600_000)
+        a, b = Node("a", tuning=patient), Node("b")
+        async with stopping(a, b):
+            a.knows(b)
+            await a.has_refused(Reason.UNKNOWN_NODE, times=1)
+            b.knows(a)
+            assert await a.told_of(1) == [True]
 
     run(scenario())
 
