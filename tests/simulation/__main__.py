@@ -1,53 +1,36 @@
-"""The command line of the simulator: `python -m tests.simulation --help`."""
+"""The command line of the simulator: `python -m tests.simulation --help`.
 
-import argparse
-import os
+What was found goes to the standard output, what is under way to the standard error.
+"""
+
 import sys
 import time
+from collections.abc import Sequence
 
 from tests.simulation.clockwork import SECOND_US
-from tests.simulation.run import Run
+from tests.simulation.mutation import report
+from tests.simulation.options import jobs_of_one, parsed
+from tests.simulation.run import Account, Run
 from tests.simulation.seeds import Failure, Job, Summary, attempt, outcomes, shrink
 from tests.simulation.telling import line_of
 
+RUNS_A_LINE = 50
 
-def main() -> int:
-    options = arguments().parse_args()
-    nodes = [int(count) for count in options.nodes.split(",")]
-    without = tuple(int(number) for number in options.without.split(",") if number)
-    if options.mutants:
-        from tests.simulation.mutation import report
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parsed(arguments)
+    if options.mutants is not None:
         return report(options.mutants, options.jobs)
     if options.seed is not None:
-        jobs = [Job(options.seed, count, options.seconds, without) for count in nodes]
         if options.shrink:
-            return max(show_shrunk(job) for job in jobs)
-        return max(replay(job, options.trace) for job in jobs)
+            return max(show_shrunk(job) for job in jobs_of_one(options))
+        return max(replay(job, options.trace) for job in jobs_of_one(options))
     jobs = [
         Job(seed, count, options.seconds)
         for seed in range(options.first, options.first + options.seeds)
-        for count in nodes
+        for count in options.nodes
     ]
     return run_all(jobs, options.jobs, options.failures)
-
-
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    add = parser.add_argument
-    add("--seeds", type=int, default=100, help="how many seeds to run")
-    add("--first", type=int, default=1, help="the first of them")
-    add("--nodes", default="3,5", help="sizes of the cluster, each with every seed")
-    add("--seconds", type=int, default=60, help="simulated time with faults")
-    add("--jobs", type=int, default=os.cpu_count(), help="how many runs at once")
-    add("--failures", type=int, default=1, help="stop after so many")
-    add("--seed", type=int, help="run this one only, and show the end of it if it fails")
-    add("--replay", action="store_true", help="as --seed does by itself")
-    add("--trace", type=int, default=60, help="how many turns to show of a run that fails")
-    add("--without", default="", help="numbers of faults to leave out")
-    add("--shrink", action="store_true", help="find out which faults a failing seed needs")
-    add("--mutants", nargs="?", const="all", help="see whether mutants are found: all, or names")
-    return parser
 
 
 def run_all(jobs: list[Job], processors: int, failures_max: int) -> int:
@@ -58,6 +41,10 @@ def run_all(jobs: list[Job], processors: int, failures_max: int) -> int:
             show(found)
             if summary.failures >= failures_max:
                 break
+        if summary.runs % RUNS_A_LINE == 0 and summary.runs < len(jobs):
+            took_s = time.perf_counter() - began
+            progress = f"{summary.runs} of {len(jobs)} runs, {summary.failures} failed"
+            print(f"{progress}, after {took_s:.0f} s", file=sys.stderr, flush=True)
     print(summary.line(time.perf_counter() - began, processors))
     return 1 if summary.failures else 0
 
@@ -65,16 +52,24 @@ def run_all(jobs: list[Job], processors: int, failures_max: int) -> int:
 def show(failure: Failure) -> None:
     job = failure.job
     print(f"seed {job.seed} with {job.nodes} nodes: {failure.text}")
-    print(
-        f"  python -m tests.simulation --seed {job.seed} --nodes {job.nodes} --replay", flush=True
-    )
+    print(f"  {command_of(job)} --replay", flush=True)
+
+
+def command_of(job: Job) -> str:
+    """What does this run again."""
+    command = f"python -m tests.simulation --seed {job.seed} --nodes {job.nodes}"
+    if job.seconds != Job.SECONDS:
+        command += f" --seconds {job.seconds}"
+    if job.without:
+        command += f" --without {','.join(map(str, job.without))}"
+    return command
 
 
 def replay(job: Job, trace: int) -> int:
     found, run = attempt(job, trace=trace)
     describe(run)
     if not isinstance(found, Failure):
-        print(found)
+        print(passed(found))
         return 0
     for when_us, node, output in run.trace or ():
         line = line_of(when_us, node, output)
@@ -83,6 +78,16 @@ def replay(job: Job, trace: int) -> int:
     print(found.detail)
     show(found)
     return 1
+
+
+def passed(account: Account) -> str:
+    """The digest is the same whenever this seed is run."""
+    return (
+        f"seed {account.seed} with {account.nodes} nodes passed: {account.events} events, "
+        f"{account.commits} commits, {account.elections} elections, settled after "
+        f"{account.settled_after_s:.1f} of {account.simulated_s:.1f} simulated s, "
+        f"{account.cpu_s:.2f} s of processor time, digest {account.digest}"
+    )
 
 
 def describe(run: Run) -> None:
@@ -96,9 +101,7 @@ def show_shrunk(job: Job) -> int:
     if not isinstance(found, Failure):
         print(f"seed {job.seed} with {job.nodes} nodes does not fail")
         return 0
-    small = shrink(job, print)
-    without = ",".join(map(str, small.without))
-    print(f"  python -m tests.simulation --seed {job.seed} --nodes {job.nodes} --without {without}")
+    print(f"  {command_of(shrink(job, print))}")
     return 1
 
 

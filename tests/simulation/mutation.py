@@ -6,6 +6,7 @@ tables too: only its code object is exchanged.  The first seed that fails *kills
 """
 
 import inspect
+import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -120,20 +121,21 @@ def scenario_that_fails() -> str | None:
     return None
 
 
-def report(names: str, processors: int) -> int:
-    """Hunt for mutants, all or those named, and write the table when it was all.
+def report(wanted: list[Mutant], processors: int) -> int:
+    """Hunt for mutants, and write the table when it was for all of them.
 
     What fails without any mistake would be taken for the death of each: it is looked at first.
     """
     from tests.simulation.mutants import MUTANTS
 
-    wanted = MUTANTS if names == "all" else [m for m in MUTANTS if m.name in names.split(",")]
     verdicts: list[Verdict] = []
     began = time.perf_counter()
+    say(f"the original first, {2 * SEEDS_MAX} runs")
     for original in outcomes(jobs_for(SEEDS_MAX), processors):
         if isinstance(original, Failure):
             print(f"the original fails too, so nothing is shown: {original.job}: {original.text}")
             return 1
+    say(f"it passed; now mutants: {len(wanted)}, a line when one is found or has escaped")
     for verdict in hunts(wanted, processors):
         verdicts.append(verdict)
         found = verdict.failure or "ESCAPED"
@@ -141,11 +143,15 @@ def report(names: str, processors: int) -> int:
     escaped = [verdict.mutant.name for verdict in verdicts if verdict.failure is None]
     took_s = time.perf_counter() - began
     print(f"{len(verdicts)} mutants, {len(escaped)} escaped {escaped}, in {took_s:.0f} s")
-    if names == "all":
+    if len(wanted) == len(MUTANTS):
         order = {mutant.name: at for at, mutant in enumerate(MUTANTS)}
         verdicts.sort(key=lambda verdict: order[verdict.mutant.name])
         (Path(__file__).parent / "MUTANTS.md").write_text(table(verdicts), encoding="utf-8")
     return 1 if escaped else 0
+
+
+def say(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
 
 
 def hunts(mutants: list[Mutant], processors: int) -> Iterator[Verdict]:

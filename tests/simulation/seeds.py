@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 from tests.simulation.facts import Violation
 from tests.simulation.run import Account, Run
@@ -15,9 +16,11 @@ from tests.simulation.run import Account, Run
 class Job:
     """One run."""
 
+    SECONDS: ClassVar = 60
+
     seed: int
     nodes: int
-    seconds: int = 60
+    seconds: int = SECONDS
     without: tuple[int, ...] = ()
     """Faults to leave out, by number."""
 
@@ -36,26 +39,30 @@ class Failure:
 
 
 def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
-    """Whatever the run raises is what it found; so its last turns are there to be looked at."""
+    """What a run found, with the processor time it took, and its last turns to be looked at."""
+    began = time.process_time()
     run = Run(job.seed, job.nodes, seconds=job.seconds, without=job.without)
     if trace:
         run.keep_trace(trace)
+    found = _account_of(job, run)
+    found.cpu_s = time.process_time() - began
+    return found, run
+
+
+def _account_of(job: Job, run: Run) -> Account | Failure:
+    """Whatever the run raises is what it found."""
     try:
-        return run.go(), run
+        return run.go()
     except Violation as violation:
         text = str(violation)
-        return Failure(job, text, text, run.clockwork.events), run
+        return Failure(job, text, text, run.clockwork.events)
     except Exception as error:  # noqa: BLE001 - any error of the code under test is a finding
         text = f"{type(error).__name__}: {error}"
-        return Failure(job, text, traceback.format_exc(), run.clockwork.events), run
+        return Failure(job, text, traceback.format_exc(), run.clockwork.events)
 
 
 def outcome(job: Job) -> Account | Failure:
-    """With the processor time it took."""
-    began = time.process_time()
-    found = attempt(job)[0]
-    found.cpu_s = time.process_time() - began
-    return found
+    return attempt(job)[0]
 
 
 def outcomes(
