@@ -27,6 +27,8 @@ SEEDS_MAX = 25
 """A mutant that lives so long, with 3 and with 5 nodes, has escaped."""
 SECONDS = 30
 """Simulated, of each run: mistakes show early, and many short runs have more mixes of faults."""
+TABLE = Path(__file__).parent / "MUTANTS.md"
+"""What is below its first `## ` was written by hand, and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ def report(wanted: list[Mutant], processors: int) -> int:
     if len(wanted) == len(MUTANTS):
         order = {mutant.name: at for at, mutant in enumerate(MUTANTS)}
         verdicts.sort(key=lambda verdict: order[verdict.mutant.name])
-        (Path(__file__).parent / "MUTANTS.md").write_text(table(verdicts), encoding="utf-8")
+        _, *by_hand = TABLE.read_text(encoding="utf-8").partition("\n## ")
+        TABLE.write_text(table(verdicts) + "".join(by_hand), encoding="utf-8")
     return 1 if escaped else 0
 
 

@@ -58,7 +58,9 @@ def parser_of_all() -> argparse.ArgumentParser:
         help="see whether mistakes are found: all, or some as M6,M11; all of them write MUTANTS.md",
     )
     add("--first", type=int, default=1, help="the first of --seeds (%(default)s)")
-    sizes_help = f"sizes of the cluster, each with every seed; {NODES_MIN} to {len(NAMES)} nodes (%(default)s)"
+    sizes_help = (
+        f"sizes of the cluster, {NODES_MIN} to {len(NAMES)}, each with every seed (%(default)s)"
+    )
     add("--nodes", type=sizes, default="3,5", help=sizes_help)
     add("--seconds", type=positive, default=60, help="simulated time with faults (%(default)s)")
     add(

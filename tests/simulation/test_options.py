@@ -55,7 +55,7 @@ def test_mutants_are_all_or_those_that_are_named() -> None:
 
 
 def test_a_seed_that_passes_says_so_last(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("--seed 1 --nodes 3 --seconds 3 --replay".split()) == 0
+    assert main(["--seed", "1", "--nodes", "3", "--seconds", "3", "--replay"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("seed 1 with 3 nodes passed: ")
     assert last.endswith(f"digest {Run(1, 3, seconds=3).go().digest}")
@@ -69,7 +69,7 @@ def test_many_runs_are_told_of_as_they_come(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.simulation.__main__.RUNS_A_LINE", 1)
-    assert main("--seeds 2 --nodes 3 --seconds 1 --jobs 1".split()) == 0
+    assert main(["--seeds", "2", "--nodes", "3", "--seconds", "1", "--jobs", "1"]) == 0
     told = capsys.readouterr()
     assert told.err.startswith("1 of 2 runs, 0 failed, after ")
     assert len(told.err.splitlines()) == 1
