@@ -21,7 +21,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.queues.arguments import Declaration, queue_spec
-from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.recording.image import FirstStart
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import MATCHERS, ExchangeSpec
@@ -204,12 +204,14 @@ def _encode_topic_permission(permission: TopicPermission) -> Fields:
 
 
 def _encode_exchange(spec: ExchangeSpec) -> Fields:
-    return {
+    """What is not durable is known to clusters alone; so it is of queues."""
+    fields = {
         "type": spec.type,
         "auto_delete": spec.auto_delete,
         "internal": spec.internal,
         "arguments": encode_table(spec.arguments),
     }
+    return fields if spec.durable else fields | {"durable": False}
 
 
 def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
@@ -218,7 +220,7 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
     return ExchangeSpec(
         key[1],
         fields["type"],
-        durable=True,
+        durable=fields.get("durable", True),
         auto_delete=fields["auto_delete"],
         internal=fields["internal"],
         arguments=_table(fields["arguments"]),
@@ -227,22 +229,29 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
 
 def _encode_queue(queue: QueueDefinition) -> Fields:
     """The rest of the specification follows from the arguments."""
-    return {
+    fields = {
         "auto_delete": queue.spec.auto_delete,
         "arguments": encode_table(queue.spec.arguments),
         "groups": queue.groups,
     }
+    if not queue.spec.durable:
+        fields["durable"] = False
+    if queue.spec.exclusive:
+        fields["owner"] = queue.owner
+    return fields
 
 
 def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
     vhost, name = key
     declared = Declaration(
         name,
-        durable=True,
+        durable=fields.get("durable", True),
+        exclusive="owner" in fields,
         auto_delete=fields["auto_delete"],
         arguments=_table(fields["arguments"]),
     )
-    return QueueDefinition(queue_spec(declared, vhost), tuple(fields["groups"]))
+    owner = Owner(*fields["owner"]) if declared.exclusive else None
+    return QueueDefinition(queue_spec(declared, vhost), tuple(fields["groups"]), owner)
 
 
 def _encode_binding(binding: Binding) -> Fields:

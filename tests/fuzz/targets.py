@@ -30,13 +30,23 @@ from fluffle.broker.facts import FORGOTTEN, Kind
 from fluffle.broker.journals.encoding import decode as decode_messages
 from fluffle.broker.journals.encoding import encode as encode_messages
 from fluffle.broker.message import Origin
+from fluffle.broker.metadata.change import Change, Fact, Room
 from fluffle.broker.metadata.changing import LocalMetadata
+from fluffle.broker.metadata.state import Proposal, State
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.encoding import decode as decode_entry
 from fluffle.broker.queues.replicated.encoding import encode as encode_entry
 from fluffle.broker.queues.replicated.encoding import read_messages
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.recording.changes import (
+    BadBytes,
+    decode_proposals,
+    decode_state,
+    digest_of,
+    encode_proposals,
+    encode_state,
+)
 from fluffle.broker.recording.encoding import decode as decode_fact
 from fluffle.broker.recording.encoding import encode as encode_fact
 from fluffle.broker.recording.encoding import encode_key
@@ -198,6 +208,31 @@ def fact(data: bytes) -> None:
     except StorageError:
         return
     assert decode_fact(kind, encode_key(key), encode_fact(kind, decoded)) == (key, decoded)
+
+
+def changes(data: bytes) -> None:
+    """What a node proposes of definitions is read or refused; the first byte says as what."""
+    try:
+        if data[:1] == b"s":
+            state = decode_state(data[1:])
+            assert digest_of(decode_state(encode_state(state))) == digest_of(state)
+        else:
+            proposals = decode_proposals(data[1:])
+            assert decode_proposals(encode_proposals(proposals)) == proposals
+    except BadBytes:
+        return
+
+
+def change_seeds() -> list[bytes]:
+    """A proposal with something of everything, and the state it leads to."""
+    state = State()
+    vhost = Fact(Kind.VHOST, ("v",), VhostSettings())
+    user = Fact(Kind.PERMISSION, ("u", "v"), Permission(".*", "", ""))
+    room = (Room(Kind.QUEUE, "v", 3),)
+    change = Change((user,), (vhost, user), ((Kind.USER, ("u",)),), room)
+    proposal = Proposal("a", 1, 1, 1, change, (0,))
+    state.apply(proposal._replace(change=Change(puts=(vhost,))))
+    return [b"p" + encode_proposals([proposal]), b"s" + encode_state(state)]
 
 
 def record(data: bytes) -> None:
@@ -389,6 +424,7 @@ TARGETS: Mapping[str, Target] = {
         ],
     ),
     "definitions": Target(definitions, [json.dumps(DEFINITIONS).encode()]),
+    "changes": Target(changes, change_seeds()),
     "fact": Target(
         fact,
         [

@@ -16,7 +16,7 @@ from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.queues.arguments import Declaration, queue_spec
-from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.recording.encoding import SHAPE, decode, describe, encode, encode_key
 from fluffle.broker.recording.image import FirstStart
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
@@ -79,17 +79,23 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             exchange = ExchangeSpec(
                 second,
                 draw(st.sampled_from(["direct", "fanout", "topic", "headers"])),
-                durable=True,
+                durable=draw(st.booleans()),
                 auto_delete=draw(st.booleans()),
                 internal=draw(st.booleans()),
                 arguments=draw(TABLES),
             )
             return kind, (first, second), exchange
         case Kind.QUEUE:
+            owner = draw(st.none() | st.builds(Owner, NAMES, st.integers(0), st.integers(0), NAMES))
             declared = Declaration(
-                second, durable=True, auto_delete=draw(st.booleans()), arguments=draw(TABLES)
+                second,
+                durable=draw(st.booleans()),
+                exclusive=owner is not None,
+                auto_delete=draw(st.booleans()),
+                arguments=draw(TABLES),
             )
-            return kind, (first, second), QueueDefinition(queue_spec(declared, first), (3, 2**63))
+            spec = queue_spec(declared, first)
+            return kind, (first, second), QueueDefinition(spec, (3, 2**63), owner)
         case Kind.BINDING:
             where = draw(st.sampled_from(DestinationKind))
             binding = Binding(second, third, where, first, draw(TABLES))
@@ -173,7 +179,9 @@ SHOWN: list[tuple[Kind, Key, Any, str]] = [
     (
         Kind.QUEUE,
         ("v", "q"),
-        QueueDefinition(queue_spec(Declaration("q", arguments={"a": ("s", 1)}), "v"), (1, 2)),
+        QueueDefinition(
+            queue_spec(Declaration("q", durable=True, arguments={"a": ("s", 1)}), "v"), (1, 2)
+        ),
         "'v' 'q' auto_delete=False arguments={'a': ('s', 1)} groups=[1, 2]",
     ),
     (
