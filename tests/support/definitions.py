@@ -15,7 +15,7 @@ from fluffle.broker.definitions import deciding as vhosts
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.facts import FORGOTTEN, Facts, Kind
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.changing import LocalMetadata
+from fluffle.broker.metadata.changing import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
@@ -32,7 +32,7 @@ class Editor:
 
     def __init__(self, catalogue: Catalogue, facts: Facts = FORGOTTEN) -> None:
         self.catalogue = catalogue
-        self.metadata = LocalMetadata(catalogue.apply, facts)
+        self.metadata: Metadata = LocalMetadata(catalogue.apply, facts)
 
     def have(self, decide: Callable[[], Change]) -> None:
         self.metadata.settle(decide)

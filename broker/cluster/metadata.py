@@ -1,0 +1,320 @@
+"""The definitions of a cluster on one node: decided here, committed by the metadata group, applied.
+
+    change --> decide --> propose --> leader --> log --> apply, on every node
+                 ^                                         |
+                 +------ decided anew: stale here ---------+--> done, where it was asked for
+
+A node numbers its proposals and sends those that have no outcome again: to a new leader at once, to
+the same one after a while.  One that comes twice counts once.  Whoever waits hears within
+`GIVE_UP_MS`; what has to be is proposed until it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.cluster.fate import Fate as EntryFate
+from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.errors import BrokerError, InternalError
+from fluffle.broker.logs import event
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.changing import Apply, Consequence, Decide, nobody_waits
+from fluffle.broker.metadata.difference import difference
+from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.recording.changes import (
+    BadBytes,
+    decode_proposals,
+    decode_state,
+    encode_proposals,
+    encode_state,
+)
+from fluffle.raft.config import NodeId
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import DATA, Entry, SnapshotMeta
+
+GIVE_UP_MS = 30_000
+"""As RabbitMQ, for an operation that finds no majority."""
+
+RETRY_MS = 1_000
+"""A proposal without an outcome is sent again after this: a leader refuses silently while it is too
+far behind, and frames get lost."""
+
+PROPOSALS_MAX = 256
+"""In one entry."""
+
+logger = logging.getLogger(__name__)
+
+Failed: TypeAlias = Callable[[BrokerError], None]
+
+
+class Ports(NamedTuple):
+    """What is around it."""
+
+    propose: Callable[[bytes, OnFate], None]
+    """To the metadata group, which this node leads; its answer comes in a later turn."""
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; may be lost."""
+    call_soon: Callable[[Callable[[], None]], object]
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+    now_ms: Callable[[], int]
+
+
+class Pending:
+    """A change that somebody has asked for and that has no outcome yet."""
+
+    __slots__ = ("decide", "done", "failed", "give_up_at_ms", "proposal", "sent_at_ms")
+
+    def __init__(
+        self, decide: Decide, done: Callable[[], None], failed: Failed | None, give_up_at_ms: int
+    ) -> None:
+        self.decide = decide
+        self.done = done
+        """Called once."""
+        self.failed = failed
+        """None for what has to be."""
+        self.give_up_at_ms = give_up_at_ms
+        self.sent_at_ms = 0
+        self.proposal: Proposal
+
+
+class ReplicatedMetadata:
+    """A `Metadata`, and the `Machine` of the metadata group."""
+
+    __slots__ = (
+        "_apply",
+        "_boot",
+        "_is_flushing",
+        "_is_timing",
+        "_leader",
+        "_leads",
+        "_next_number",
+        "_node",
+        "_pending",
+        "_ports",
+        "_unsent",
+        "state",
+    )
+
+    def __init__(self, node: NodeId, boot: int, apply: Apply, ports: Ports) -> None:
+        """`apply` does on this node what all have agreed on."""
+        self._node = node
+        self._boot = boot
+        self._apply = apply
+        self._ports = ports
+        self.state = State()
+        """For reading."""
+        self._leads = False
+        self._leader: NodeId | None = None
+        """Who else leads, as far as it is known."""
+        self._next_number = 1
+        self._pending: dict[int, Pending] = {}
+        """By number, rising."""
+        self._unsent: dict[int, None] = {}
+        self._is_flushing = False
+        """Whether the next turn sends."""
+        self._is_timing = False
+        """Whether somebody looks at the clock; while there is anything pending."""
+
+    # What is asked for here
+
+    def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
+        self._begin(Pending(decide, done, failed, self._give_up_at_ms()), decide())
+
+    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
+        self._begin(Pending(decide, done, None, self._give_up_at_ms()), decide())
+
+    def _give_up_at_ms(self) -> int:
+        return self._ports.now_ms() + GIVE_UP_MS
+
+    def _begin(self, pending: Pending, change: Change) -> None:
+        """Propose what was decided, if it is anything."""
+        if change.changes_nothing:
+            pending.done()
+            return
+        number, self._next_number = self._next_number, self._next_number + 1
+        revisions = self.state.revisions(change.rests_on)
+        pending.proposal = Proposal(self._node, self._boot, number, 0, change, revisions)
+        self._pending[number] = pending
+        self._unsent[number] = None
+        self._flush_soon()
+        self._time()
+
+    def _begin_again(self, pending: Pending) -> None:
+        """What it rested on is no longer so."""
+        try:
+            change = pending.decide()
+        except BrokerError as error:
+            if pending.failed is None:
+                raise AssertionError("what has to be was refused") from error
+            pending.failed(error)
+        else:
+            self._begin(pending, change)
+
+    # On its way
+
+    def _flush_soon(self) -> None:
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._ports.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what has not been sent to this leader; without one it waits."""
+        self._is_flushing = False
+        if not (self._leads or self._leader):
+            return
+        unsent, self._unsent = tuple(self._unsent), {}
+        for payload in self._payloads(unsent):
+            if self._leads:
+                self._ports.propose(payload, self._on_fate)
+            elif self._leader is not None:
+                self._ports.send(self._leader, payload)
+
+    def _payloads(self, numbers: Sequence[int]) -> Iterator[bytes]:
+        known_below = next(iter(self._pending), self._next_number)
+        now_ms = self._ports.now_ms()
+        proposals = []
+        for number in numbers:
+            pending = self._pending.get(number)
+            if pending is not None:
+                pending.sent_at_ms = now_ms
+                proposals.append(pending.proposal._replace(known_below=known_below))
+        for start in range(0, len(proposals), PROPOSALS_MAX):
+            yield encode_proposals(proposals[start : start + PROPOSALS_MAX])
+
+    def _on_fate(self, _fate: EntryFate) -> None:
+        """Its outcome says more; what was refused is sent again."""
+
+    def _send(self, numbers: Iterable[int]) -> None:
+        """Once more."""
+        self._unsent.update(dict.fromkeys(numbers))
+        if self._unsent:
+            self._flush_soon()
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """What was sent over the link before may be lost."""
+        if is_up and node == self._leader:
+            self._send(self._pending)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """Proposals of another node, which takes this one for the leader."""
+        if not self._leads:
+            return
+        try:
+            proposals = decode_proposals(payload)
+            if any(proposal.node != node for proposal in proposals):
+                raise BadBytes("they are in the name of another")
+        except BadBytes as error:
+            event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
+        else:
+            self._ports.propose(payload, self._on_fate)
+
+    def _time(self) -> None:
+        """Have somebody look at the clock while there is anything to wait for."""
+        if self._pending and not self._is_timing:
+            self._is_timing = True
+            self._ports.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._is_timing = False
+        now_ms = self._ports.now_ms()
+        for number, pending in tuple(self._pending.items()):
+            if pending.give_up_at_ms <= now_ms:
+                self._give_up(number, pending)
+        self._send(
+            number
+            for number, pending in self._pending.items()
+            if pending.sent_at_ms + RETRY_MS <= now_ms
+        )
+        self._time()
+
+    def _give_up(self, number: int, pending: Pending) -> None:
+        """Whoever waits must not wait any longer; what has to be goes on without him."""
+        if pending.failed is None:
+            done, pending.done = pending.done, nobody_waits
+            self._tell(done)
+            return
+        del self._pending[number]
+        failed = pending.failed
+        self._tell(lambda: failed(timed_out()))
+
+    # The image of the group
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        """Definitions change to what they are in `state`, in one go."""
+        after = decode_state(state) if meta.index else State()
+        change = difference(self.state, after)
+        self.state = after
+        consequences = () if change.changes_nothing else self._apply(change)
+        for number in tuple(self._pending):
+            self._resolve(number, after.fate(self._node, self._boot, number))
+        self._tell_all(consequences)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.kind == DATA:
+                for proposal in proposals_of(entry):
+                    self._apply_one(proposal)
+
+    def _apply_one(self, proposal: Proposal) -> None:
+        change = self.state.completed(proposal.change)
+        fate = self.state.apply(proposal)
+        consequences = self._apply(change) if fate is Fate.APPLIED else ()
+        if (proposal.node, proposal.boot) == (self._node, self._boot):
+            self._resolve(proposal.number, fate)
+        self._tell_all(consequences)
+
+    def _resolve(self, number: int, fate: Fate | None) -> None:
+        """Say to who waits what has become of it, if that is known."""
+        if fate in (Fate.APPLIED, Fate.STALE) and number in self._pending:
+            pending = self._pending.pop(number)
+            if fate is Fate.APPLIED:
+                self._tell(pending.done)
+            else:
+                self._tell(lambda: self._begin_again(pending))
+
+    def led(self, _term: int) -> None:
+        self._leads = True
+        self._send(self._pending)
+
+    def followed(self, _term: int, leader: NodeId | None) -> None:
+        self._leads = False
+        self._leader = None if leader == self._node else leader
+        self._send(self._pending)
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        """All of it is in the state: no entry is needed any more."""
+        return Ranges(), encode_state(self.state)
+
+    # Whom it concerns
+
+    def _tell_all(self, consequences: Iterable[Consequence]) -> None:
+        for consequence in consequences:
+            self._tell(consequence)
+
+    def _tell(self, act: Callable[[], None]) -> None:
+        """What fails in whoever is told keeps nothing from the others, nor from the group."""
+        try:
+            act()
+        except AssertionError:
+            raise
+        except Exception:
+            logger.exception("a change of definitions could not be told to all")
+
+
+def proposals_of(entry: Entry) -> list[Proposal]:
+    """AssertionError for an entry that this version cannot read: the image would be wrong."""
+    try:
+        return decode_proposals(entry.payload)
+    except BadBytes as error:
+        raise AssertionError(f"entry {entry.index} of the metadata group: {error}") from error
+
+
+def timed_out() -> BrokerError:
+    """Nobody knows what becomes of it."""
+    return InternalError(
+        "the operation timed out: no majority of the cluster has agreed to it within "
+        f"{GIVE_UP_MS // 1_000} s; it may still come true"
+    )

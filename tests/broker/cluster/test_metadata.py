@@ -1,0 +1,489 @@
+"""Definitions that several nodes share: decided on each, the same on all, and done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from fluffle.broker import deciding as queues
+from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.state import State
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.journal import Owner
+from fluffle.broker.recording.changes import decode_proposals, digest_of, encode_proposals
+from fluffle.broker.routing import deciding as topologies
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from tests.support.metadata_cluster import Cluster, Node, Outcome, snapshot_meta
+
+QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
+OWNER = Owner("a", 1, 1, "c")
+
+
+def to_queue(source: str, queue: str, key: str = "k") -> Binding:
+    return Binding(source, queue, QUEUE, key)
+
+
+def declare(node: Node, name: str = "q", **flags: bool) -> Callable[[], Change]:
+    declared = Declaration(name, **flags)  # type: ignore[arg-type]
+    return lambda: queues.declare_queue(node.catalogue.vhosts["/"], declared, OWNER)
+
+
+def delete(node: Node, name: str = "q") -> Callable[[], Change]:
+    def decide() -> Change:
+        vhost = node.catalogue.vhosts["/"]
+        queue = vhost.queues.get(name)
+        return NOTHING if queue is None else queues.delete_queue(vhost, queue)
+
+    return decide
+
+
+def bind(node: Node, binding: Binding) -> Callable[[], Change]:
+    return lambda: queues.bind(node.catalogue.vhosts["/"], binding, OWNER)
+
+
+def unbind(node: Node, binding: Binding) -> Callable[[], Change]:
+    return lambda: queues.unbind(node.catalogue.vhosts["/"], binding, OWNER)
+
+
+def declare_exchange(node: Node, spec: ExchangeSpec) -> Callable[[], Change]:
+    return lambda: topologies.declare_exchange(node.catalogue.vhosts["/"].topology, spec)
+
+
+def delete_exchange(node: Node, name: str) -> Callable[[], Change]:
+    return lambda: topologies.delete_exchange(node.catalogue.vhosts["/"].topology, name)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Led by a, with a virtual host."""
+    cluster = Cluster()
+    cluster.lead("a")
+    cluster.nodes["b"].editor.have(lambda: set_vhost(cluster.nodes["b"].catalogue, "/"))
+    cluster.settle()
+    return cluster
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Node:
+    return cluster.nodes["a"]
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Node:
+    return cluster.nodes["b"]
+
+
+@pytest.fixture
+def c(cluster: Cluster) -> Node:
+    return cluster.nodes["c"]
+
+
+def queues_of(cluster: Cluster) -> list[list[str]]:
+    return [sorted(node.catalogue.vhosts["/"].queues) for node in cluster.nodes.values()]
+
+
+@pytest.mark.parametrize("name", "abc")
+def test_a_change_is_done_when_it_is_applied_where_it_was_asked_for(
+    cluster: Cluster, name: str
+) -> None:
+    node = cluster.nodes[name]
+    node.is_paused = True
+    outcome = node.ask(declare(node))
+    cluster.settle()
+    assert outcome.heard == []
+    node.is_paused = False
+    cluster.settle()
+    assert outcome.heard == ["done"]
+    assert queues_of(cluster) == [["q"]] * 3
+
+
+def test_what_is_so_already_is_answered_at_once(cluster: Cluster, b: Node) -> None:
+    b.ask(declare(b))
+    cluster.settle()
+    cluster.lead(None)
+    assert b.ask(declare(b)).heard == ["done"]
+
+
+def test_two_who_declare_the_same_both_have_it(cluster: Cluster, b: Node, c: Node) -> None:
+    outcomes = [node.ask(declare(node)) for node in (b, c)]
+    cluster.settle()
+    assert [outcome.heard for outcome in outcomes] == [["done"]] * 2
+    assert queues_of(cluster) == [["q"]] * 3
+
+
+def test_who_declares_another_of_that_name_is_refused(cluster: Cluster, b: Node, c: Node) -> None:
+    outcomes = [b.ask(declare(b)), c.ask(declare(c, durable=True))]
+    cluster.settle()
+    assert outcomes[0].heard == ["done"]
+    (text,) = outcomes[1].heard
+    assert text.startswith("PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q'")
+
+
+def test_the_last_place_is_given_once(cluster: Cluster, a: Node, b: Node, c: Node) -> None:
+    a.ask(lambda: set_vhost(a.catalogue, "/", limits=VhostLimits(max_queues=1)))
+    cluster.settle()
+    outcomes = [b.ask(declare(b, "q")), c.ask(declare(c, "r"))]
+    cluster.settle()
+    heard = sorted(text for outcome in outcomes for text in outcome.heard)
+    assert [text[:40] for text in heard] == ["PRECONDITION_FAILED - cannot declare que", "done"]
+
+
+def test_a_binding_that_was_answered_is_not_lost_to_a_deletion_unseen(
+    cluster: Cluster, a: Node, b: Node, c: Node
+) -> None:
+    a.ask(declare(a))
+    cluster.settle()
+    bound, deleted = b.ask(bind(b, to_queue("amq.topic", "q"))), c.ask(delete(c))
+    cluster.settle()
+    assert [bound.heard, deleted.heard] == [["done"]] * 2
+    for node in cluster.nodes.values():
+        assert list(node.catalogue.vhosts["/"].topology.bindings) == []
+
+
+def test_an_auto_delete_exchange_goes_with_its_last_two_bindings(
+    cluster: Cluster, a: Node, b: Node, c: Node
+) -> None:
+    """Two nodes take one each, and each sees that of the other."""
+    bindings = [to_queue("x", "q", key) for key in ("1", "2")]
+    for decide in (
+        declare(a),
+        declare_exchange(a, ExchangeSpec("x", auto_delete=True)),
+        *(bind(a, binding) for binding in bindings),
+    ):
+        a.ask(decide)
+        cluster.settle()
+    outcomes = [node.ask(unbind(node, each)) for node, each in zip((b, c), bindings, strict=True)]
+    cluster.settle()
+    assert [outcome.heard for outcome in outcomes] == [["done"]] * 2
+    assert [node.catalogue.vhosts["/"].topology.find("x") for node in (a, b, c)] == [None] * 3
+
+
+def test_a_virtual_host_that_is_doomed_goes_whatever_comes_into_it(
+    cluster: Cluster, a: Node, b: Node
+) -> None:
+    vhost = a.catalogue.vhosts["/"]
+    late = b.ask(declare(b))
+    a.ask(lambda: doom(a.catalogue, "/"))
+    cluster.settle()
+    for decide in dismantling(a.catalogue, vhost):
+        a.metadata.settle(decide)
+    cluster.settle()
+    assert late.heard == ["done"]
+    for node in cluster.nodes.values():
+        assert (node.catalogue.vhosts, node.catalogue.doomed) == ({}, {})
+        assert len(node.metadata.state) == 0
+
+
+# On the way
+
+
+def test_what_a_leader_took_with_it_is_proposed_again(cluster: Cluster, b: Node) -> None:
+    outcome = b.ask(declare(b))
+    cluster.scheduler.run()
+    cluster.frames.clear()
+    cluster.lead("c")
+    cluster.settle()
+    assert outcome.heard == ["done"]
+
+
+def test_who_comes_to_lead_proposes_what_waits_here(cluster: Cluster, b: Node) -> None:
+    cluster.lead(None)
+    outcome = b.ask(declare(b))
+    cluster.settle()
+    cluster.lead("b")
+    cluster.settle()
+    assert outcome.heard == ["done"]
+
+
+def test_a_frame_that_is_lost_is_sent_again_after_a_while(cluster: Cluster, b: Node) -> None:
+    outcome = b.ask(declare(b))
+    cluster.scheduler.run()
+    cluster.frames.clear()
+    cluster.settle()
+    assert outcome.heard == []
+    cluster.advance(1.5)
+    assert outcome.heard == ["done"]
+
+
+def test_a_new_link_to_the_leader_is_used_at_once(cluster: Cluster, b: Node) -> None:
+    outcome = b.ask(declare(b))
+    cluster.scheduler.run()
+    cluster.frames.clear()
+    b.metadata.link_changed("c", True)
+    cluster.settle()
+    assert outcome.heard == []
+    b.metadata.link_changed("a", True)
+    cluster.settle()
+    assert outcome.heard == ["done"]
+
+
+def test_what_comes_twice_counts_once(cluster: Cluster, b: Node) -> None:
+    """Even if what it rests on is as it was then."""
+    b.ask(declare(b))
+    cluster.scheduler.run()
+    frame = cluster.frames[0]
+    cluster.settle()
+    b.ask(delete(b))
+    cluster.frames.append(frame)
+    cluster.settle()
+    cluster.frames.append(frame)
+    cluster.settle()
+    assert queues_of(cluster) == [[]] * 3
+
+
+def test_what_was_on_its_way_when_its_node_ended_may_still_come(cluster: Cluster, b: Node) -> None:
+    """But not after the next process on that node has changed anything."""
+    b.ask(declare(b, "early"))
+    cluster.scheduler.run()
+    early = cluster.frames.popleft()
+    b.ask(declare(b, "late"))
+    cluster.scheduler.run()
+    late = cluster.frames.popleft()
+    cluster.frames.append(early)
+    again = cluster.start("b")
+    cluster.settle()
+    again.ask(declare(again, "new"))
+    cluster.settle()
+    cluster.frames.append(late)
+    cluster.settle()
+    assert queues_of(cluster) == [["early", "new"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("sender", "payload"),
+    [("b", b"garbage"), ("c", encode_proposals([])[:1]), ("b", None)],
+)
+def test_frames_that_are_none_change_nothing(
+    cluster: Cluster, a: Node, c: Node, sender: str, payload: bytes | None
+) -> None:
+    if payload is None:  # in the name of another
+        c.ask(declare(c))
+        cluster.scheduler.run()
+        *_, payload = cluster.frames.popleft()
+    before = len(cluster.log)
+    a.metadata.receive(sender, payload)
+    cluster.settle()
+    assert len(cluster.log) == before
+
+
+def test_without_a_leader_who_waits_hears_in_time(cluster: Cluster, b: Node) -> None:
+    cluster.lead(None)
+    outcome, owed = b.ask(declare(b)), Outcome()
+    b.metadata.settle(declare(b, "owed"), owed.done)
+    cluster.advance(29)
+    assert (outcome.heard, owed.heard) == ([], [])
+    cluster.advance(3)
+    (text,) = outcome.heard
+    assert text.startswith("INTERNAL_ERROR - the operation timed out")
+    assert owed.heard == ["done"]
+    assert queues_of(cluster) == [[]] * 3
+    cluster.lead("c")
+    cluster.advance(2)
+    assert queues_of(cluster) == [["owed"]] * 3
+    assert (len(outcome.heard), len(owed.heard)) == (1, 1)
+
+
+def test_what_was_given_up_does_not_come_true_behind_something_later(
+    cluster: Cluster, b: Node
+) -> None:
+    b.ask(declare(b))
+    cluster.scheduler.run()
+    frame = cluster.frames[0]
+    cluster.lead(None)
+    cluster.advance(32)
+    cluster.lead("a")
+    b.ask(declare(b, "r"))
+    cluster.settle()
+    cluster.frames.append(frame)
+    cluster.settle()
+    assert queues_of(cluster) == [["r"]] * 3
+
+
+def test_nobody_looks_at_the_clock_without_a_reason(cluster: Cluster, b: Node) -> None:
+    b.ask(declare(b))
+    cluster.advance(5)
+    assert cluster.scheduler.timer_count == 0
+
+
+# Snapshots
+
+
+def test_who_was_away_gets_a_snapshot_and_what_he_waited_for(
+    cluster: Cluster, a: Node, c: Node
+) -> None:
+    for decide in (declare(a, "old"), declare(a, "anew"), declare_exchange(a, ExchangeSpec("x"))):
+        a.ask(decide)
+        cluster.settle()
+    kept, anew = (c.catalogue.vhosts["/"].queues[name] for name in ("old", "anew"))
+    c.is_paused = True
+    asked = c.ask(declare(c, "mine")), c.ask(declare(c, "taken", durable=True))
+    a.ask(declare(a, "taken"))
+    for decide in (delete(a, "anew"), bind(a, to_queue("x", "old"))):
+        cluster.settle()
+        a.ask(decide)
+    cluster.settle()
+    a.ask(declare(a, "anew"))
+    cluster.settle()
+    c.catch_up_by_snapshot()
+    c.is_paused = False
+    cluster.settle()
+    vhost = c.catalogue.vhosts["/"]
+    assert sorted(vhost.queues) == ["anew", "mine", "old", "taken"]
+    assert vhost.queues["old"] is kept
+    assert vhost.queues["anew"] is not anew
+    assert vhost.route("x", ["k"], {}) == (kept,)
+    assert [outcome.heard[0][:40] for outcome in asked] == [
+        "done",
+        "PRECONDITION_FAILED - inequivalent arg '",
+    ]
+    assert digest_of(c.metadata.state) == digest_of(a.metadata.state)
+
+
+def test_a_state_that_cannot_be_read_changes_nothing(cluster: Cluster, b: Node) -> None:
+    b.ask(declare(b))
+    cluster.settle()
+    before = digest_of(b.metadata.state)
+    with pytest.raises(ValueError, match="no state of definitions"):
+        b.metadata.restore(snapshot_meta(5, b""), b"\x01\xc1")
+    assert digest_of(b.metadata.state) == before
+
+
+# Anything
+
+
+class Storm:
+    """Clients of all nodes change everything, while frames are lost and leaders come and go."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.cluster = Cluster()
+        self.cluster.lead("a")
+        self.outcomes: list[Outcome] = []
+        self.lost: list[Outcome] = []
+        """Of clients whose node has ended."""
+        self.owners: dict[str, list[Outcome]] = {name: [] for name in "abc"}
+
+    def node(self) -> Node:
+        return self.cluster.nodes[self.random.choice("abc")]
+
+    def step(self) -> None:
+        acts = [self.ask] * 8 + [self.deliver] * 6 + [self.turn] * 6 + [self.commit] * 6
+        acts += [self.drop, self.repeat, self.pause, self.lead, self.snapshot, self.wait]
+        acts += [self.restart] * (self.random.random() < 0.2)
+        self.random.choice(acts)()
+
+    def ask(self) -> None:
+        node, random = self.node(), self.random
+        if "/" not in node.catalogue.vhosts:
+            self.begin(node, lambda: set_vhost(node.catalogue, "/"))
+            return
+        queue, source = random.choice("qr"), random.choice(["x", "y", "amq.topic"])
+        end = (queue, QUEUE) if random.random() < 0.6 else (random.choice("xy"), EXCHANGE)
+        binding = Binding(source, *end, random.choice("kl"))
+        flags = {random.choice(["durable", "exclusive", "auto_delete"]): random.random() < 0.3}
+        spec = ExchangeSpec(random.choice("xy"), auto_delete=random.random() < 0.7)
+        decide = random.choice(
+            [
+                declare(node, queue, **flags),
+                delete(node, queue),
+                *[bind(node, binding)] * 3,
+                *[unbind(node, binding)] * 2,
+                declare_exchange(node, spec),
+                delete_exchange(node, spec.name),
+                lambda: set_vhost(node.catalogue, "/", limits=VhostLimits(max_queues=1)),
+                lambda: queues.delete_owned(node.catalogue.vhosts["/"], OWNER),
+            ]
+        )
+        self.begin(node, decide)
+
+    def begin(self, node: Node, decide: Callable[[], Change]) -> None:
+        try:
+            outcome = node.ask(decide)
+        except BrokerError:
+            return
+        self.outcomes.append(outcome)
+        self.owners[node.name].append(outcome)
+
+    def deliver(self) -> None:
+        self.cluster.deliver()
+
+    def turn(self) -> None:
+        self.cluster.scheduler.turn()
+
+    def commit(self) -> None:
+        self.node().catch_up()
+
+    def drop(self) -> None:
+        if self.cluster.frames:
+            del self.cluster.frames[self.random.randrange(len(self.cluster.frames))]
+
+    def repeat(self) -> None:
+        if self.cluster.frames:
+            self.cluster.frames.append(self.random.choice(self.cluster.frames))
+
+    def pause(self) -> None:
+        node = self.node()
+        node.is_paused = not node.is_paused
+
+    def lead(self) -> None:
+        self.cluster.lead(self.random.choice(["a", "b", "c", None]))
+
+    def snapshot(self) -> None:
+        node = self.node()
+        if node.name != self.cluster.leader:
+            node.catch_up_by_snapshot()
+
+    def wait(self) -> None:
+        self.cluster.scheduler.advance(self.random.choice([0.5, 1.5, 1.5, 20]))
+
+    def restart(self) -> None:
+        name = self.random.choice("abc")
+        self.cluster.start(name)
+        self.lost += self.owners[name]
+        self.owners[name] = []
+
+    def calm(self) -> None:
+        """Everybody hears of everything."""
+        for node in self.cluster.nodes.values():
+            node.is_paused = False
+        self.cluster.lead("b")
+        self.cluster.advance(35)
+
+
+def contents(node: Node) -> set[str]:
+    """What its parts have, one for each fact."""
+    found = []
+    for vhost in node.catalogue.vhosts.values():
+        found.append(f"{vhost.name} {vhost.settings}")
+        found += [f"{queue.spec} {queue.owner}" for queue in vhost.queues.values()]
+        own = topologies.OWN
+        found += [str(spec) for spec in vhost.topology.exchanges() if spec.name not in own]
+        found += map(str, vhost.topology.bindings)
+    return set(found)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_all_agree_in_the_end(seed: int) -> None:
+    storm = Storm(seed)
+    for _ in range(400):
+        storm.step()
+    storm.calm()
+    nodes = list(storm.cluster.nodes.values())
+    for node in nodes:
+        assert digest_of(node.metadata.state) == digest_of(nodes[0].metadata.state), seed
+        assert contents(node) == contents(nodes[0]), seed
+        assert len(contents(node)) == len(node.metadata.state), seed
+    heard = [len(outcome.heard) for outcome in storm.outcomes if outcome not in storm.lost]
+    assert set(heard) <= {1}, seed
+    assert max((len(outcome.heard) for outcome in storm.lost), default=0) <= 1
+    naive = State()
+    for entry in storm.cluster.log:
+        for proposal in decode_proposals(entry.payload):
+            naive.apply(proposal)
+    assert digest_of(naive) == digest_of(nodes[0].metadata.state), seed

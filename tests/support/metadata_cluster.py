@@ -1,0 +1,164 @@
+"""Definitions of several nodes in one thread: commits and frames come by hand.
+
+Consensus is left out: whoever is said to lead appends to the one log.  What the nodes do with it is
+real, down to the exchanges and queues.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.vhost import VirtualHost
+from fluffle.raft.config import Config
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import DATA, Entry, SnapshotMeta
+from tests.support.definitions import Editor, VhostEditor
+from tests.support.fakes import Scheduler
+
+
+def nobody_is_served(_queue: object) -> None:
+    """No message comes here."""
+
+
+class Outcome:
+    """What became of a change."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def done(self) -> None:
+        self.heard.append("done")
+
+    def failed(self, error: BrokerError) -> None:
+        self.heard.append(error.reply_text)
+
+
+class Node:
+    """One process on a node."""
+
+    def __init__(self, cluster: Cluster, name: str, boot: int) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.boot = boot
+        self.applied = 0
+        """Index of the last entry."""
+        self.is_paused = False
+        """Whether it does not hear of what is committed."""
+        self.catalogue = Catalogue(
+            Access(), {}, lambda vhost: VirtualHost(vhost, touch=nobody_is_served)
+        )
+        ports = Ports(
+            propose=self._propose,
+            send=lambda node, payload: cluster.frames.append((name, node, payload)),
+            call_soon=cluster.scheduler.call_soon,
+            call_later=cluster.scheduler.call_later,
+            now_ms=lambda: int(cluster.scheduler.now_s * 1_000),
+        )
+        self.metadata = ReplicatedMetadata(name, boot, self.catalogue.apply, ports)
+        self.metadata.restore(snapshot_meta(0, b""), b"")
+        self.editor = Editor(self.catalogue)
+        self.editor.metadata = self.metadata
+
+    def _propose(self, payload: bytes, on_fate: OnFate) -> None:
+        del on_fate
+        if self.cluster.leader == self.name and self.cluster.nodes[self.name] is self:
+            log = self.cluster.log
+            log.append(Entry(len(log) + 1, self.cluster.term, DATA, payload))
+
+    def inside(self, vhost: str = "/") -> VhostEditor:
+        return VhostEditor(self.catalogue.vhosts[vhost], self.editor)
+
+    def ask(self, decide: Callable[[], Change]) -> Outcome:
+        """As a client does that waits."""
+        outcome = Outcome()
+        self.metadata.change(decide, outcome.done, outcome.failed)
+        return outcome
+
+    def catch_up(self) -> bool:
+        """Apply what has been committed; whether there was anything."""
+        entries = self.cluster.log[self.applied :]
+        self.applied += len(entries)
+        if entries:
+            self.metadata.apply(entries)
+        return bool(entries)
+
+    def catch_up_by_snapshot(self) -> None:
+        """Get the state of one that is as far as any."""
+        ahead = max(self.cluster.nodes.values(), key=lambda node: node.applied)
+        if ahead.applied > self.applied:
+            _, state = ahead.metadata.snapshot()
+            self.metadata.restore(snapshot_meta(ahead.applied, state), state)
+            self.applied = ahead.applied
+
+
+class Cluster:
+    """Nodes, the log they share, and the frames between them."""
+
+    def __init__(self, names: str = "abc") -> None:
+        self.scheduler = Scheduler()
+        self.log: list[Entry] = []
+        self.frames: deque[tuple[str, str, bytes]] = deque()
+        self.leader: str | None = None
+        self.term = 0
+        self.nodes: dict[str, Node] = {}
+        for name in names:
+            self.start(name)
+
+    def start(self, name: str) -> Node:
+        """A new process, in the place of one that dies, if there is one: it has its log."""
+        before = self.nodes.get(name)
+        node = self.nodes[name] = Node(self, name, before.boot + 1 if before else 1)
+        if self.leader == name:
+            self.lead(None)
+        elif self.term:
+            node.metadata.followed(self.term, self.leader)
+        return node
+
+    def lead(self, name: str | None) -> None:
+        """Somebody leads from now on, or nobody; he has applied everything."""
+        self.leader = name
+        self.term += 1
+        for node in self.nodes.values():
+            node.metadata.followed(self.term, None)
+        self.scheduler.run()
+        for node in self.nodes.values():
+            if node.name == name:
+                node.catch_up()
+                node.metadata.led(self.term)
+            else:
+                node.metadata.followed(self.term, name)
+
+    def deliver(self) -> bool:
+        """The oldest frame; whether there was any."""
+        if not self.frames:
+            return False
+        sender, receiver, payload = self.frames.popleft()
+        self.nodes[receiver].metadata.receive(sender, payload)
+        return True
+
+    def commit(self) -> bool:
+        """Let all who hear of it apply what is in the log; whether there was anything."""
+        nodes = [node for node in self.nodes.values() if not node.is_paused]
+        return sum(node.catch_up() for node in nodes) > 0
+
+    def settle(self) -> None:
+        """Until nothing happens any more, unless time passes."""
+        self.scheduler.run()
+        while self.deliver() or self.commit():
+            self.scheduler.run()
+
+    def advance(self, seconds: float) -> None:
+        for _ in range(int(seconds * 2)):
+            self.scheduler.advance(0.5)
+            self.settle()
+
+
+def snapshot_meta(index: int, state: bytes) -> SnapshotMeta:
+    return SnapshotMeta(index, 1, Config(), Ranges(), len(state), 0)
