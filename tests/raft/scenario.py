@@ -21,7 +21,7 @@ join d 2                    d becomes the member of incarnation 2, with nothing
 delete a                    a has the group no more
 snapshot a [dead 1 2 ...]   of all that a has applied
 damage a 3                  the entry at index 3 of a's disk cannot be read any more
-load a                      a notices damage, as it reads what is applied from its disk again
+find a 3                  the same, and a notices at once
 read a 7                    a read with context 7
 campaign a
 refused REASON command ...  the command is refused
@@ -42,11 +42,11 @@ expect asleep               no group wants to be woken, nothing is under way
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-
-import pytest
+from typing import Any
 
 from fluffle.raft import messages
 from fluffle.raft.config import AddLearner, Change, Config, Promote, Remove
@@ -62,6 +62,13 @@ CHANGES: dict[str, Callable[[str], Change]] = {
     "remove": Remove,
 }
 
+NUMBERS = ("term", "commit", "applied", "durable", "last", "floor")
+"""What is expected of them is one number."""
+
+
+class Wrong(Exception):
+    """A line that means nothing, or nothing now; a sentence says why."""
+
 
 class Scenario:
     """One text, as it is played."""
@@ -72,6 +79,7 @@ class Scenario:
         self.reads: dict[tuple[str, int], int | None] = {}
         self.tuning: dict[str, int] = {}
         self.cluster = Cluster("")
+        self.paused: set[str] = set()
 
     def play(self) -> None:
         """Raises `AssertionError`, with the line, for what is not as expected."""
@@ -82,21 +90,47 @@ class Scenario:
             try:
                 self.do(words)
             except Exception as error:
-                raise AssertionError(f"line {number}: {line.strip()}: {error!r}") from error
+                why = str(error) if isinstance(error, Wrong) else repr(error)
+                raise AssertionError(f"line {number}: {line.strip()}: {why}") from error
 
     def do(self, words: list[str]) -> None:
         verb, *rest = words
-        method: Callable[..., None] = getattr(self, f"on_{verb}")
-        method(*rest)
+        method: Callable[..., None] = one_of("command", self.methods("on_"), verb)
+        call(verb, method, rest)
+
+    def methods(self, prefix: str) -> dict[str, Callable[..., None]]:
+        names = sorted(name for name in dir(type(self)) if name.startswith(prefix))
+        return {name.removeprefix(prefix): getattr(self, name) for name in names}
+
+    def machine(self, name: str) -> Host:
+        """A node, be it up or not."""
+        host: Host = one_of("node", self.cluster.hosts, name)
+        return host
 
     def host(self, name: str) -> Host:
-        return self.cluster[name]
+        """A node that is up: one that is not does nothing, and knows nothing."""
+        host = self.machine(name)
+        if name in self.paused:
+            raise Wrong(f"{name} is paused")
+        if not host.is_up:
+            raise Wrong(f"{name} is down")
+        return host
+
+    def ends(self, source: str, target: str, kinds: Iterable[str]) -> None:
+        """Refuses nodes and kinds of messages that there are not."""
+        for name in (source, target):
+            if name != "*":
+                self.machine(name)
+        for kind in kinds:
+            one_of("message", dict.fromkeys(known_kinds()), kind)
 
     # The world
 
     def on_tuning(self, name: str, value: str) -> None:
         """Before `nodes`."""
-        self.tuning[name] = int(value)
+        fields = dict.fromkeys(inspect.signature(Tuning).parameters)
+        one_of("tuning", fields, name)
+        self.tuning[name] = number(value)
 
     def on_nodes(self, *names: str) -> None:
         """`nodes a b c + d`: d is there, and no member."""
@@ -113,6 +147,7 @@ class Scenario:
             self.reads[host.name, readable.context] = readable.index
 
     def on_elect(self, name: str) -> None:
+        self.host(name)
         self.cluster.elect(name)
         self.cluster.advance(300)
 
@@ -120,7 +155,7 @@ class Scenario:
         self.cluster.settle()
 
     def on_advance(self, ms: str) -> None:
-        self.cluster.advance(int(ms))
+        self.cluster.advance(number(ms))
 
     def on_sync(self, name: str, count: str = "1") -> None:
         host = self.host(name)
@@ -128,17 +163,20 @@ class Scenario:
             while host.sync():
                 pass
         else:
-            for _ in range(int(count)):
+            for _ in range(number(count)):
                 assert host.sync(), f"{name} has nothing to write"
 
     def on_crash(self, name: str) -> None:
-        self.host(name).crash()
+        self.up_or_paused(name).crash()
+        self.paused.discard(name)
         self.cluster.network = [sent for sent in self.cluster.network if sent[1] != name]
         for other in self.cluster.up:
             other.do(partial(other.raft.link_down, name))
 
     def on_start(self, name: str) -> None:
-        host = self.host(name)
+        host = self.machine(name)
+        if host.is_up or name in self.paused:
+            raise Wrong(f"{name} is up already")
         host.start()
         for other in self.cluster.up:
             if other is not host:
@@ -146,16 +184,27 @@ class Scenario:
                 host.do(partial(host.raft.link_up, other.name))
         host.do()
 
+    def up_or_paused(self, name: str) -> Host:
+        return self.machine(name) if name in self.paused else self.host(name)
+
     def on_pause(self, name: str) -> None:
         self.host(name).is_up = False
+        self.paused.add(name)
 
     def on_resume(self, name: str) -> None:
-        self.host(name).is_up = True
+        if name not in self.paused:
+            raise Wrong(f"{name} is not paused")
+        self.paused.remove(name)
+        self.machine(name).is_up = True
 
     def on_cut(self, *words: str) -> None:
+        for name in words:
+            if name != "|":
+                self.machine(name)
         self.cluster.partition(*("".join(side.split()) for side in " ".join(words).split("|")))
 
     def on_oneway(self, source: str, target: str) -> None:
+        self.ends(source, target, ())
         self.cluster.cut.add((source, target))
 
     def on_heal(self) -> None:
@@ -163,16 +212,19 @@ class Scenario:
 
     def on_suspect(self, name: str, other: str) -> None:
         host = self.host(name)
+        self.machine(other)
         host.do(partial(host.raft.link_down, other))
 
     def on_trust(self, name: str, other: str) -> None:
         host = self.host(name)
+        self.machine(other)
         host.do(partial(host.raft.link_up, other))
 
     # Messages
 
     def take(self, source: str, target: str, kinds: tuple[str, ...]) -> list[Sent]:
         """Those that match leave the network."""
+        self.ends(source, target, kinds)
         found = [sent for sent in self.cluster.network if matches(sent, source, target, kinds)]
         self.cluster.network = [sent for sent in self.cluster.network if sent not in found]
         return found
@@ -189,6 +241,7 @@ class Scenario:
         host.do(lambda: host.raft.receive(source, [message]))
 
     def on_step(self, source: str, target: str, *kinds: str) -> None:
+        self.ends(source, target, kinds)
         found = [sent for sent in self.cluster.network if matches(sent, source, target, kinds)]
         assert found, "nothing is under way"
         self.cluster.network.remove(found[0])
@@ -196,8 +249,7 @@ class Scenario:
 
     def on_pings(self) -> None:
         while pings := [sent for sent in self.cluster.network if isinstance(sent[2], Ping)]:
-            self.cluster.network.remove(pings[0])
-            self.arrive(pings[0])
+            self.cluster.deliver(self.cluster.network.index(pings[0]))
 
     def on_lose(self, source: str, target: str, *kinds: str) -> None:
         assert self.take(source, target, kinds), "nothing is under way"
@@ -213,6 +265,7 @@ class Scenario:
             self.arrive(sent)
 
     def on_repeat(self, source: str, target: str, *kinds: str) -> None:
+        self.ends(source, target, kinds)
         network = self.cluster.network
         found = [sent for sent in network if matches(sent, source, target, kinds)]
         assert found, "nothing is under way"
@@ -226,33 +279,38 @@ class Scenario:
             host.do(partial(host.group().propose, payload.encode()))
 
     def on_transfer(self, name: str, target: str) -> None:
+        self.machine(target)
         self.host(name).do(lambda: self.host(name).group().transfer(target))
 
     def on_change(self, name: str, kind: str, node: str) -> None:
-        self.host(name).do(lambda: self.host(name).group().change(CHANGES[kind](node)))
+        change: Change = one_of("change", CHANGES, kind)(node)
+        self.machine(node)
+        self.host(name).do(lambda: self.host(name).group().change(change))
 
     def on_join(self, name: str, incarnation: str) -> None:
         host = self.host(name)
         if GROUP in host.raft:
             host.do(lambda: host.raft.delete(GROUP))
-        host.do(lambda: host.raft.create(GROUP, int(incarnation), Config()))
+        host.do(lambda: host.raft.create(GROUP, number(incarnation), Config()))
 
     def on_delete(self, name: str) -> None:
         self.host(name).do(lambda: self.host(name).raft.delete(GROUP))
 
     def on_snapshot(self, name: str, *dead: str) -> None:
-        self.host(name).snapshot(dead=map(int, dead[1:]))
+        if dead and dead[0] != "dead":
+            raise Wrong(f"snapshot {name} dead 1 2 ..., not {dead[0]!r}")
+        self.host(name).snapshot(dead=map(number, dead[1:]))
 
     def on_damage(self, name: str, index: str) -> None:
-        self.host(name).disk.groups[GROUP].damaged.add(int(index))
+        self.machine(name).disk.groups[GROUP].damaged.add(number(index))
 
     def on_find(self, name: str, index: str) -> None:
         """The host tells the group of damage at once, without reading."""
         self.on_damage(name, index)
-        self.host(name).do(lambda: self.host(name).group().damaged(int(index)))
+        self.host(name).do(lambda: self.host(name).group().damaged(number(index)))
 
     def on_read(self, name: str, context: str) -> None:
-        self.host(name).do(lambda: self.host(name).group().read_index(int(context)))
+        self.host(name).do(lambda: self.host(name).group().read_index(number(context)))
 
     def on_campaign(self, name: str) -> None:
         self.host(name).do(lambda: self.host(name).group().campaign())
@@ -261,9 +319,14 @@ class Scenario:
         self.host(name).raft.has_room = False
 
     def on_refused(self, reason: str, *words: str) -> None:
-        with pytest.raises(Refused) as refused:
+        wanted = one_of("reason", Reason.__members__, reason)
+        try:
             self.do(list(words))
-        assert refused.value.reason is Reason[reason], refused.value.reason
+        except Refused as refused:
+            found = refused.reason
+        else:
+            raise AssertionError("it was not refused")
+        assert found is wanted, found
 
     # Expectations
 
@@ -272,11 +335,17 @@ class Scenario:
             self.expect_asleep()
         elif name in ("message", "no"):
             self.expect_message(name, (what, *rest))
-        elif what in ("term", "commit", "applied", "durable", "last", "floor"):
-            assert getattr(self.host(name).status(), what) == int(rest[0]), self.host(name).status()
+        elif what == "disk":  # it is there without its node
+            call("expect disk", self.expect_disk, [name, *rest])
+        elif what in NUMBERS:
+            status = self.host(name).status()
+            call(f"expect {what}", number, rest)
+            assert getattr(status, what) == number(rest[0]), status
         else:
-            expectation: Callable[..., None] = getattr(self, f"expect_{what}")
-            expectation(self.host(name), *rest)
+            host, known = self.host(name), self.methods("expect_")
+            known = {key: known[key] for key in known if key not in ("asleep", "message")}
+            one_of("expectation", {**dict.fromkeys(NUMBERS), **known}, what)
+            call(f"expect {what}", partial(known[what], host), rest)
 
     def expect_asleep(self) -> None:
         assert self.cluster.quiet(), self.cluster.network
@@ -286,7 +355,11 @@ class Scenario:
             assert state.deadline_ms is None, f"{host.name} waits for {state.deadline_ms}"
 
     def expect_message(self, name: str, words: tuple[str, ...]) -> None:
-        source, target, *kinds = words if name == "message" else words[1:]
+        given = words if name == "message" else words[1:]
+        if len(given) < 2 or (name == "no" and words[0] != "message"):
+            raise Wrong("expect message a b Kind, or expect no message a b [Kind]")
+        source, target, *kinds = given
+        self.ends(source, target, kinds)
         found = [s for s in self.cluster.network if matches(s, source, target, tuple(kinds))]
         assert bool(found) == (name == "message"), self.cluster.network
 
@@ -297,11 +370,14 @@ class Scenario:
         status = host.status()
         assert (status.role, status.leader) == (Role.FOLLOWER, leader), status
 
-    def expect_knows(self, host: Host, *_: str) -> None:
+    def expect_knows(self, host: Host, no: str, leader: str) -> None:
+        if (no, leader) != ("no", "leader"):
+            raise Wrong(f"expect {host.name} knows no leader")
         assert host.status().leader is None, host.status()
 
     def expect_is(self, host: Host, role: str) -> None:
-        assert host.status().role is Role(role), host.status()
+        wanted: Role = one_of("role", {each.value: each for each in Role}, role)
+        assert host.status().role is wanted, host.status()
 
     def expect_vote(self, host: Host, node: str) -> None:
         vote = host.status().vote
@@ -315,9 +391,9 @@ class Scenario:
         found = [f"{i}.{log.term_at(i)}" for i in range(log.floor + 1, log.last_index + 1)]
         assert found == list(entries), found
 
-    def expect_disk(self, host: Host, *indexes: str) -> None:
-        found = sorted(host.disk.groups[GROUP].entries)
-        assert found == [int(index) for index in indexes], found
+    def expect_disk(self, name: str, *indexes: str) -> None:
+        found = sorted(self.machine(name).disk.groups[GROUP].entries)
+        assert found == [number(index) for index in indexes], found
 
     def expect_voters(self, host: Host, *nodes: str) -> None:
         found = tuple(member.node for member in host.status().config.voters)
@@ -333,15 +409,47 @@ class Scenario:
 
     def expect_match(self, host: Host, node: str, index: str) -> None:
         found = host.group().progress[node][1]
-        assert found == int(index), found
+        assert found == number(index), found
 
     def expect_quarantined(self, host: Host, answer: str) -> None:
-        assert host.status().is_quarantined == (answer == "yes")
+        wanted: bool = one_of("answer", {"yes": True, "no": False}, answer)
+        assert host.status().is_quarantined == wanted
 
     def expect_read(self, host: Host, context: str, answer: str) -> None:
-        key = host.name, int(context)
+        key = host.name, number(context)
         found = "waiting" if key not in self.reads else "lost" if self.reads[key] is None else ""
         assert (found or "answered") == answer, found
+
+
+def one_of(what: str, known: Mapping[str, Any], name: str) -> Any:
+    """What has that name; a sentence that has all names if nothing has."""
+    if name not in known:
+        raise Wrong(f"there is no {what} {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+    return known[name]
+
+
+def number(text: str) -> int:
+    if not text.isdecimal():
+        raise Wrong(f"a number is wanted, not {text!r}")
+    return int(text)
+
+
+def call(what: str, method: Callable[..., object], words: Sequence[str]) -> None:
+    """With the words of the line, if it takes so many."""
+    signature = inspect.signature(method)
+    try:
+        signature.bind(*words)
+    except TypeError as error:
+        takes = " ".join(map(shown, signature.parameters.values()))
+        raise Wrong(f"{what} takes {takes or 'nothing'}; {error}") from None
+    method(*words)
+
+
+def shown(parameter: inspect.Parameter) -> str:
+    name = parameter.name.upper()
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return f"[{name} ...]"
+    return name if parameter.default is parameter.empty else f"[{name}]"
 
 
 def matches(sent: Sent, source: str, target: str, kinds: tuple[str, ...]) -> bool:
