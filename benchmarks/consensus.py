@@ -7,6 +7,7 @@ memory is that of Python objects, as tracemalloc counts it.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import tracemalloc
 from collections.abc import Callable
@@ -197,6 +198,8 @@ def wire(entries: int, size: int) -> tuple[int, float, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.consensus", description=__doc__)
+    parser.parse_args()
     rows = [
         [
             f"{depth} a turn",

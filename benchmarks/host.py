@@ -7,6 +7,7 @@ processor time counts.  Figures are processor time, all nodes together, best of 
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -277,6 +278,8 @@ def idle_ms(count: int, groups: int) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.host", description=__doc__)
+    parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         disk = on_disk(Path(directory))
         makers = {"in memory": in_memory, "in a store": disk}

@@ -1,11 +1,10 @@
 """Kills a process that commits, again and again, and looks what is left.
 
-    python -m tests.storage.kills COUNT [SEED]
-
-kills each workload COUNT times with seeds from SEED on, several lives on one disk.  It prints the
-seed of what fails and exits with 1.  `test_crash.py` does the same with a few seeds.
+Each workload, of queues and of Raft groups, has several lives on one disk, for each of so many
+seeds.  What fails names its seed, and the exit code is 1.  `test_crash.py` does it with a few.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -64,7 +63,14 @@ def live_until_killed(
 
 
 def main() -> None:
-    count, first_seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    parser = argparse.ArgumentParser(prog="python -m tests.storage.kills", description=__doc__)
+    count_help = f"so many seeds, {LIVES} kills each, for each workload (%(default)s)"
+    parser.add_argument("count", type=int, nargs="?", default=100, help=count_help)
+    parser.add_argument("seed", type=int, nargs="?", default=1, help="the first (%(default)s)")
+    options = parser.parse_args()
+    count, first_seed = options.count, options.seed
+    if count < 1:
+        parser.error(f"COUNT is 1 at least, not {count}")
     for load in WORKLOADS:
         for seed in range(first_seed, first_seed + count):
             with tempfile.TemporaryDirectory() as directory:
