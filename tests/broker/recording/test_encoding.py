@@ -43,6 +43,9 @@ TABLES: st.SearchStrategy[FieldTable] = st.dictionaries(
     | st.tuples(st.just("A"), st.lists(FIELDS, max_size=3)),
     max_size=4,
 )
+NUMBERS = st.integers(0, 2**64 - 1)
+"""Of boots and connections."""
+
 LIMITS = st.none() | st.integers() | st.just(10**30)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -86,7 +89,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             )
             return kind, (first, second), exchange
         case Kind.QUEUE:
-            owner = draw(st.none() | st.builds(Owner, NAMES, st.integers(0), st.integers(0), NAMES))
+            owner = draw(st.none() | st.builds(Owner, NAMES, NUMBERS, NUMBERS, NAMES))
             declared = Declaration(
                 second,
                 durable=draw(st.booleans()),
