@@ -62,10 +62,10 @@ def delete_vhost(edge: Edge) -> None:
     [
         (
             ("clear_permissions", "--vhost", VHOST, ALICE),
-            lambda edge: edge.access.clear_permission(ALICE, "/"),
+            lambda edge: edge.editor.clear_permission(ALICE, "/"),
             DECLARE,
         ),
-        (("delete_user", ALICE), lambda edge: edge.access.delete_user(ALICE), None),
+        (("delete_user", ALICE), lambda edge: edge.editor.delete_user(ALICE), None),
         (("delete_vhost", VHOST), delete_vhost, None),
     ],
     ids=["permission", "user", "virtual host"],
