@@ -34,7 +34,7 @@ PATIENCE_S, LONG_PATIENCE_S = 8.0, 120.0
 """Most clients give up an answer that does not come; some wait for the end of a partition."""
 LAST_CONFIRMS_S = 15.0
 """How long confirms may take when a run is over."""
-MESSAGES_A_ROUND = 18.0
+MESSAGES_A_ROUND = 17.0
 """What one client of each publishing role sends between two pauses, about."""
 ARGUMENTS = {"quorum": {"x-delivery-limit": 1_000_000}}
 """By type of queue.  What is given back so often is dropped; the default of 20 can be reached."""
@@ -59,7 +59,7 @@ def publishing(names: Names, rate: float, nodes: int) -> dict[str, Role]:
     return {
         "batches": batches((names.busy, names.mixed, names.polled), pause_s, batch_max=20),
         "one-by-one": one_by_one(names.busy, pause_s),
-        "large": large(names.large, pause_s),
+        "large": large(names.large, 2 * pause_s),
         "hasty": hasty(names.mixed, pause_s),
     }
 

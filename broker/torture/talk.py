@@ -104,6 +104,7 @@ class Talk:
         self._hearing = Hearing()
         self._heard: deque[Heard] = deque()
         self._acts: dict[type[Method], Callable[[Heard], None]] = {
+            Connection.Blocked: self._on_blocked,
             Connection.Close: self._on_connection_close,
             Channel.Close: self._on_channel_close,
             Basic.Cancel: self._on_cancel,
@@ -227,6 +228,10 @@ class Talk:
                 raise Gone("the peer closed the connection")
             return data
         raise Gone("the peer is silent")
+
+    def _on_blocked(self, heard: Heard) -> None:
+        assert isinstance(heard.method, Connection.Blocked)
+        self.note(Complained(self.name, f"{heard.method.name}: {heard.method.reason}"))
 
     def _on_connection_close(self, heard: Heard) -> None:
         assert isinstance(heard.method, Connection.Close)

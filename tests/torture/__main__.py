@@ -37,9 +37,13 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=300.0, help="messages a second")
     parser.add_argument("--faults", metavar="KIND,…", help="only these")
     parser.add_argument("--history", type=Path, help="write down everything")
+    parser.add_argument("--folder", type=Path, help="where nodes keep everything; it stays")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fluffle-torture-") as folder:
-        return asyncio.run(run(options, Path(folder)))
+    with ExitStack() as stack:
+        folder = options.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="fluffle-torture-"))
+        )
+        return asyncio.run(run(options, folder))
 
 
 if __name__ == "__main__":

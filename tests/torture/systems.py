@@ -23,13 +23,15 @@ from tests.torture.processes import Command, processes
 FLUFFLE = (sys.executable, "-m", "fluffle.broker", "serve")
 NODES = ("a", "b", "c")
 DISK_MIB = 384
-"""Of a disk that is filled: what RabbitMQ and we want to have free is 50 MB."""
+RABBITMQ_DISK_MIB = 2_048
+"""Of disks that can be filled.  RabbitMQ keeps what was consumed for some time: at 300 messages a
+second, some of them large, hundreds of MB, though nothing is left in the queues."""
 RABBITMQ_CONFIG = """
 cluster_formation.peer_discovery_backend = classic_config
 cluster_partition_handling = pause_minority
-raft.wal_max_size_bytes = 16000000
+raft.wal_max_size_bytes = 64000000
 """
-"""Its log of half a gigabyte would have no room on such a disk."""
+"""Its log of half a gigabyte would have no room on a disk that can be filled."""
 TICK_S = 15
 """When Erlang takes a silent node for lost: the minute that is the default is longer than most of
 our partitions; RabbitMQ's own Jepsen tests set the same."""
@@ -37,11 +39,11 @@ our partitions; RabbitMQ's own Jepsen tests set the same."""
 Launch: TypeAlias = Callable[[Path], AbstractAsyncContextManager[System]]
 
 
-def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path]) -> dict[Deed, Doing]:
+def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path], mib: int) -> dict[Deed, Doing]:
     """A disk of its own in the folder of each node, and how to fill it; nothing if not root."""
     try:
         for folder in folders.values():
-            stack.enter_context(small_disk(folder, DISK_MIB))
+            stack.enter_context(small_disk(folder, mib))
     except NoDisk as error:
         print(f"disks cannot be filled: {error}", file=sys.stderr)
         return {}
@@ -63,7 +65,7 @@ async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
     words = (*FLUFFLE, "--listen", f"127.0.0.1:{port}", "--data-dir", str(data))
     command = Command(words, environment_for_nodes(), folder / "log")
     async with AsyncExitStack() as stack:
-        filling = small_disks(stack, {"node": data})
+        filling = small_disks(stack, {"node": data}, DISK_MIB)
         group = await stack.enter_async_context(processes({"node": command}))
         addresses = [Address("node", "127.0.0.1", port)]
         yield System(addresses, {**group.deeds, **filling}, queue_type="classic")
@@ -81,7 +83,8 @@ async def three_rabbits(folder: Path) -> AsyncIterator[System]:
     registry, cookie = Registry(), token_hex(16)
     commands, addresses = {}, []
     async with AsyncExitStack() as stack:
-        filling = small_disks(stack, {node: folder / node / "mnesia" for node in NODES})
+        data = {node: folder / node / "mnesia" for node in NODES}
+        filling = small_disks(stack, data, RABBITMQ_DISK_MIB)
         links = await stack.enter_async_context(mesh(listening))
         for node, name in names.items():
             through = {other: links.proxies[node, other].port for other in NODES if other != node}
