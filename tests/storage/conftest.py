@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.storage import environment, reserve
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.memory import MemoryDisk
@@ -33,6 +34,13 @@ def open_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 @pytest.fixture
 def disk(open_disk: Callable[[], Disk]) -> Disk:
     return open_disk()
+
+
+@pytest.fixture
+def free_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system has always as much left, whatever else writes to it or goes."""
+    for module in (environment, reserve):
+        monkeypatch.setattr(module, "free_bytes", lambda _folder: 1 << 40)
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def test_a_commit_takes_only_so_much(host: Host) -> None:
     assert host.store.pending_bytes == 0
 
 
+@pytest.mark.usefixtures("free_space")
 def test_pending_bytes_tell_how_far_the_disk_is_behind(host: Host) -> None:
     room = host.store.room_bytes
     host.submit(batch_of(1, bytes(1000)))
