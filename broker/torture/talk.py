@@ -159,7 +159,7 @@ class Talk:
     def end(self, error: BaseException | None) -> None:
         """Hang up, without a word to the broker.  `error` is why; a complaint is written down."""
         if isinstance(error, Refusal) and error.code != ReplyCode.CONNECTION_FORCED:
-            self.note(Complained(self.name, str(error)))
+            self.note(Complained(self.name, " ".join(str(error).split())))
         self.note(Ended(self.channel, str(error or "it is done")))
         self._writer.transport.abort()
 
