@@ -174,8 +174,10 @@ def on_not_leader(edge: Edge, message: m.NotLeader) -> list[Event]:
 def on_record(edge: Edge, message: m.OnRecord) -> list[Event]:
     """Compare what the log says with what is in hands here, and answer."""
     events: list[Event] = []
-    for key in [key for key in edge.consumers if key not in message.consumers]:
-        events += on_cancelled(edge, m.Cancelled(key))
+    for key, attach in list(edge.consumers.items()):
+        # Its answer may have come first, for it counts out of order: then this says nothing of it.
+        if attach.number < message.next and key not in message.consumers:
+            events += on_cancelled(edge, m.Cancelled(key))
     events += _not_recognised(edge, message)
     channels = dict(message.getters)
     missing = []

@@ -49,6 +49,21 @@ def test_what_was_handed_out_and_never_arrived_comes_from_the_next_leader_unflag
     assert not world.ghost.back
 
 
+def test_a_consumer_whose_answer_comes_in_front_of_the_record_stays() -> None:
+    world = World(("near",))
+    consumer = world.attach("near")
+    world.arrive()
+    world.arrive()
+    world.link("near")
+    world.commit()
+    world.commit()  # the session, and the consumer: its answer leaves over the new link,
+    world.drop()  # while the record, which is in front of it, was on the old one
+    world.publish("near")
+    world.rest()
+    assert world.clients["near"].consumers == [consumer]
+    assert len(world.ghost.hands) == 1
+
+
 def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good() -> None:
     world = holding()
     world.cut("near")

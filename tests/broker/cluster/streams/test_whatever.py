@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.broker.cluster.streams.happenings import whatever
 
@@ -13,20 +12,7 @@ def test_whatever_happens(seed: int) -> None:
     whatever(seed)
 
 
-RESTLESS = frozenset({1641, 1696})
-"""Edge and leader ask each other for ever at the end of these.  Nothing that is served uses streams
-yet, and nothing must before these pass."""
-
-
-def seeds() -> list[ParameterSet]:
-    known = pytest.mark.xfail(strict=True, reason="never comes to rest")
-    return [
-        pytest.param(seed, marks=[known] if seed in RESTLESS else [])
-        for seed in range(1_000, 2_000)
-    ]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize("seed", range(1_000, 2_000))
 def test_much_of_whatever_happens(seed: int) -> None:
     whatever(seed, steps=250)

@@ -20,6 +20,7 @@ from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.facts import ConsumerAttached
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
 from tests.broker.cluster.streams.ghost import Ghost, numbers
@@ -349,6 +350,12 @@ class World:
         assert self.led.image.digest() == self.follower.digest()
         lives = {(node, *self.boots[node]) for node in self.clients}
         assert {session.id[:3] for session in state.sessions.values()} <= lives
+        served = [key for client in self.clients.values() for key in client.edge.consumers]
+        assert sorted(served) == [
+            key
+            for key, holder in state.holders.items()
+            if type(holder.attached) is ConsumerAttached and not holder.is_detached
+        ]
         held: dict[int, tuple[int, int]] = {}
         for client in self.clients.values():
             assert list(client.edge.pending) == []
