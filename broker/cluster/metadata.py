@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.cluster.fate import Fate as EntryFate
@@ -38,8 +39,12 @@ GIVE_UP_MS = 30_000
 """As RabbitMQ, for an operation that finds no majority."""
 
 RETRY_MS = 1_000
-"""A proposal without an outcome is sent again after this: a leader refuses silently while it is too
-far behind, and frames get lost."""
+RETRY_MS_MAX = 8_000
+"""A proposal without an outcome is sent again after this, and then after twice as long each time: a
+leader refuses silently while it is too far behind, and frames get lost."""
+
+ATTEMPTS_MAX = 16
+"""One after the other; then it is left alone for `RETRY_MS`."""
 
 PROPOSALS_MAX = 256
 """In one entry."""
@@ -65,7 +70,16 @@ class Ports(NamedTuple):
 class Pending:
     """A change that somebody has asked for and that has no outcome yet."""
 
-    __slots__ = ("decide", "done", "failed", "give_up_at_ms", "proposal", "sent_at_ms")
+    __slots__ = (
+        "attempts",
+        "decide",
+        "done",
+        "failed",
+        "give_up_at_ms",
+        "proposal",
+        "retry_ms",
+        "sent_at_ms",
+    )
 
     def __init__(
         self, decide: Decide, done: Callable[[], None], failed: Failed | None, give_up_at_ms: int
@@ -77,7 +91,15 @@ class Pending:
         """None for what has to be."""
         self.give_up_at_ms = give_up_at_ms
         self.sent_at_ms = 0
+        self.retry_ms = RETRY_MS
+        self.attempts = 0
         self.proposal: Proposal
+
+    def refuse(self, error: BrokerError) -> None:
+        """It cannot be; what has to be can."""
+        if self.failed is None:
+            raise AssertionError("what has to be was refused") from error
+        self.failed(error)
 
 
 class ReplicatedMetadata:
@@ -143,13 +165,29 @@ class ReplicatedMetadata:
         self._time()
 
     def _begin_again(self, pending: Pending) -> None:
-        """What it rested on is no longer so."""
+        """What it rested on is no longer so.
+
+        Who meets others so often lets them go first: it must not fill the log.
+        """
+        pending.attempts += 1
+        if pending.attempts % ATTEMPTS_MAX:
+            self._decide(pending)
+        else:
+            later = partial(self._tell, partial(self._decide, pending))
+            self._ports.call_later(RETRY_MS / 1_000, later)
+
+    def _decide(self, pending: Pending) -> None:
+        if self._is_given_up(pending):
+            return
         try:
             change = pending.decide()
         except BrokerError as error:
-            if pending.failed is None:
-                raise AssertionError("what has to be was refused") from error
-            pending.failed(error)
+            pending.refuse(error)
+        except AssertionError:
+            raise
+        except Exception:
+            logger.exception("a change of definitions could not be decided anew")
+            pending.refuse(InternalError("the broker failed, see its log"))
         else:
             self._begin(pending, change)
 
@@ -221,24 +259,24 @@ class ReplicatedMetadata:
         self._is_timing = False
         now_ms = self._ports.now_ms()
         for number, pending in tuple(self._pending.items()):
-            if pending.give_up_at_ms <= now_ms:
-                self._give_up(number, pending)
-        self._send(
-            number
-            for number, pending in self._pending.items()
-            if pending.sent_at_ms + RETRY_MS <= now_ms
-        )
+            if self._is_given_up(pending):
+                del self._pending[number]
+        for number, pending in self._pending.items():
+            if pending.sent_at_ms + pending.retry_ms <= now_ms:
+                pending.retry_ms = min(2 * pending.retry_ms, RETRY_MS_MAX)
+                self._send((number,))
         self._time()
 
-    def _give_up(self, number: int, pending: Pending) -> None:
+    def _is_given_up(self, pending: Pending) -> bool:
         """Whoever waits must not wait any longer; what has to be goes on without him."""
-        if pending.failed is None:
-            done, pending.done = pending.done, nobody_waits
-            self._tell(done)
-            return
-        del self._pending[number]
-        failed = pending.failed
-        self._tell(lambda: failed(timed_out()))
+        if self._ports.now_ms() < pending.give_up_at_ms:
+            return False
+        if pending.failed is not None:
+            self._tell(partial(pending.failed, timed_out()))
+            return True
+        done, pending.done = pending.done, nobody_waits
+        self._tell(done)
+        return False
 
     # The image of the group
 

@@ -121,15 +121,22 @@ def put_vhost(catalogue: Catalogue, key: tuple[str], settings: Any) -> Iterable[
 
 
 def remove_vhost(catalogue: Catalogue, key: tuple[str], _settings: Any) -> Iterable[Consequence]:
-    """It was doomed, and is empty by now."""
-    del catalogue.doomed[key[0]]
-    return ()
+    """It is empty.  Who was in it has gone when it was doomed, or goes now if nobody saw that."""
+    (name,) = key
+    if catalogue.doomed.pop(name, None) is not None:
+        return ()
+    del catalogue.vhosts[name]
+    return tell_everybody(catalogue)
 
 
 def put_doomed(catalogue: Catalogue, key: tuple[str], _value: Any) -> Iterable[Consequence]:
     """Nobody can open it any more, and who is in it has to go."""
     (name,) = key
     catalogue.doomed[name] = catalogue.vhosts.pop(name)
+    return tell_everybody(catalogue)
+
+
+def tell_everybody(catalogue: Catalogue) -> Iterable[Consequence]:
     return [Told(catalogue.access, user) for user in catalogue.access.listened_to]
 
 

@@ -73,7 +73,7 @@ def dismantling(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
         yield partial(delete_queue, vhost, queues.popleft())  # let go of it: all at once takes long
     for name in [exchange.spec.name for exchange in vhost.topology]:
         yield partial(drop_exchange, vhost.topology, name)
-    yield partial(forget_vhost, vhost)
+    yield partial(forget_vhost, catalogue, vhost)
 
 
 def unfinished(catalogue: Catalogue) -> Iterator[Decide]:
@@ -88,8 +88,10 @@ def forget_about(catalogue: Catalogue, vhost: str) -> Change:
     return Change(removes=(*kept_in(catalogue, vhost), *may))
 
 
-def forget_vhost(vhost: VirtualHost) -> Change:
-    """Free the name of one that is empty."""
+def forget_vhost(catalogue: Catalogue, vhost: VirtualHost) -> Change:
+    """Free the name of one that is empty, unless that has been done."""
+    if catalogue.doomed.get(vhost.name) is not vhost:
+        return NOTHING
     key = (vhost.name,)
     return Change(removes=(Fact(Kind.VHOST, key, vhost.settings), Fact(Kind.DOOMED, key)))
 
@@ -97,7 +99,10 @@ def forget_vhost(vhost: VirtualHost) -> Change:
 def keep(kind: Kind, entry: Entry) -> Change:
     """Keep an entry in the place of an earlier one with the same names."""
     key = tuple(str(entry[name]) for name in KEPT[kind])
-    return Change(puts=(Fact(kind, key, entry),))
+    is_inside = KEPT[kind][0] == "vhost"
+    return Change(
+        puts=(Fact(kind, key, entry),), rests_on=((Kind.DOOMED, key[:1]),) if is_inside else ()
+    )
 
 
 def kept_in(catalogue: Catalogue, vhost: str) -> Iterator[Fact]:

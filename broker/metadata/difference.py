@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Change, Fact, Name
-from fluffle.broker.metadata.standing import stands_in
+from fluffle.broker.metadata.standing import is_closed, stands_in
 from fluffle.broker.metadata.state import State
 
 ORDER = (
@@ -56,6 +56,8 @@ def has_changed(name: Name, before: State, after: State) -> bool:
 
 def is_another(name: Name, before: State, after: State) -> bool:
     """Whether it has ended and begun again, it or what it stands in."""
+    if is_closed(name, before):
+        return has_changed(name, before, after)
     parts = [each for each in (name, *stands_in(name)) if each[0] in MADE_ANEW]
     return name[0] in MADE_ANEW and any(has_changed(each, before, after) for each in parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.metadata.change import Name
@@ -39,6 +39,12 @@ STANDS_IN: Mapping[Kind, Callable[[Key], tuple[Name, ...]]] = {
     Kind.BINDING: _ends,
 }
 """The other kinds stand alone."""
+
+
+def is_closed(name: Name, known: Container[Name]) -> bool:
+    """Whether it may only end, and nothing be put into it: a virtual host that is being deleted."""
+    kind, key = name
+    return kind is Kind.VHOST and (Kind.DOOMED, key) in known
 
 
 def stands_in(name: Name) -> tuple[Name, ...]:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Change, Fact, Name, Room
-from fluffle.broker.metadata.standing import stands_in
+from fluffle.broker.metadata.standing import is_closed, stands_in
 
 K = TypeVar("K")
 
@@ -91,6 +91,9 @@ class State:
     def __iter__(self) -> Iterator[Name]:
         return iter(self._known)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
     def find(self, name: Name) -> Known | None:
         return self._known.get(name)
 
@@ -136,16 +139,18 @@ class State:
                 return False
             more.subtract(stands_in(name))
         for name in begins:
-            if any(
-                each not in begins and not self._is_there(each, ends) for each in stands_in(name)
-            ):
+            wanted = stands_in(name)
+            if any(is_closed(each, self._known) for each in (name, *wanted)):
                 return False
-            if name in ends or name not in self._known:
-                more.update(stands_in(name))
+            if any(each not in begins and self._ends(each, ends) for each in wanted):
+                return False
+            if self._ends(name, ends):
+                more.update(wanted)
         return not any(self._standing[name] + more[name] for name in ends - begins)
 
-    def _is_there(self, name: Name, ends: set[Name]) -> bool:
-        return name in self._known and name not in ends
+    def _ends(self, name: Name, ends: set[Name]) -> bool:
+        """Whether there is nothing of that name once `ends` have ended."""
+        return name in ends or name not in self._known
 
     # Changes
 

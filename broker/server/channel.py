@@ -93,8 +93,8 @@ class Channel:
 
         If that takes its time, nothing that came behind it on this channel is acted on until then.
         """
-        request = Request(self, method, done)
-        self.session.metadata.change(decide, request.done, request.failed)
+        request = Request(self, method, decide, done)
+        self.session.metadata.change(request.decide, request.done, request.failed)
         request.wait()
 
     def queue_name(self, name: str) -> str:

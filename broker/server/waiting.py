@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.changing import Decide
 from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
 from fluffle.protocol.methods import Method
 
@@ -86,11 +88,14 @@ class Waiting:
 class Request:
     """Something that a channel has asked for and that may take its time."""
 
-    __slots__ = ("_channel", "_done", "_is_late", "_is_over", "_method")
+    __slots__ = ("_channel", "_decide", "_done", "_is_late", "_is_over", "_method")
 
-    def __init__(self, channel: Channel, method: Method, done: Callable[[], None]) -> None:
+    def __init__(
+        self, channel: Channel, method: Method, decide: Decide, done: Callable[[], None]
+    ) -> None:
         self._channel = channel
         self._method = method
+        self._decide = decide
         self._done = done
         self._is_late = False
         self._is_over = False
@@ -100,6 +105,12 @@ class Request:
         if not self._is_over:
             self._is_late = True
             self._channel.session.waiting.begin(self._channel.number)
+
+    def decide(self) -> Change:
+        """What is to change; nothing once nobody waits for it."""
+        if self._is_late and self._channel.session.has_ended:
+            return NOTHING
+        return self._decide()
 
     def done(self) -> None:
         """It has come true."""

@@ -22,6 +22,9 @@ from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from tests.support.definitions import Editor, VhostEditor
 from tests.support.fakes import Scheduler
 
+ROUNDS_MAX = 10_000
+"""Of frames and commits, until a cluster comes to rest."""
+
 
 def nobody_is_served(_queue: object) -> None:
     """No message comes here."""
@@ -150,9 +153,11 @@ class Cluster:
 
     def settle(self) -> None:
         """Until nothing happens any more, unless time passes."""
-        self.scheduler.run()
-        while self.deliver() or self.commit():
+        for _ in range(ROUNDS_MAX):
             self.scheduler.run()
+            if not (self.deliver() or self.commit()):
+                return
+        raise AssertionError("the cluster does not come to rest")
 
     def advance(self, seconds: float) -> None:
         for _ in range(int(seconds * 2)):

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from random import Random
-
 import pytest
 
-from fluffle.broker import deciding as queues
 from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.cluster.metadata import ATTEMPTS_MAX
 from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.state import State
-from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.journal import Owner
-from fluffle.broker.recording.changes import decode_proposals, digest_of, encode_proposals
-from fluffle.broker.routing import deciding as topologies
-from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.recording.changes import digest_of, encode_proposals
 from fluffle.broker.routing.exchange import ExchangeSpec
+from tests.support.metadata_changes import (
+    bind,
+    contents,
+    declare,
+    declare_exchange,
+    delete,
+    to_queue,
+    unbind,
+)
 from tests.support.metadata_cluster import Cluster, Node, Outcome, snapshot_meta
-
-QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
-OWNER = Owner("a", 1, 1, "c")
-
-
-def to_queue(source: str, queue: str, key: str = "k") -> Binding:
-    return Binding(source, queue, QUEUE, key)
-
-
-def declare(node: Node, name: str = "q", **flags: bool) -> Callable[[], Change]:
-    declared = Declaration(name, **flags)  # type: ignore[arg-type]
-    return lambda: queues.declare_queue(node.catalogue.vhosts["/"], declared, OWNER)
-
-
-def delete(node: Node, name: str = "q") -> Callable[[], Change]:
-    def decide() -> Change:
-        vhost = node.catalogue.vhosts["/"]
-        queue = vhost.queues.get(name)
-        return NOTHING if queue is None else queues.delete_queue(vhost, queue)
-
-    return decide
-
-
-def bind(node: Node, binding: Binding) -> Callable[[], Change]:
-    return lambda: queues.bind(node.catalogue.vhosts["/"], binding, OWNER)
-
-
-def unbind(node: Node, binding: Binding) -> Callable[[], Change]:
-    return lambda: queues.unbind(node.catalogue.vhosts["/"], binding, OWNER)
-
-
-def declare_exchange(node: Node, spec: ExchangeSpec) -> Callable[[], Change]:
-    return lambda: topologies.declare_exchange(node.catalogue.vhosts["/"].topology, spec)
-
-
-def delete_exchange(node: Node, name: str) -> Callable[[], Change]:
-    return lambda: topologies.delete_exchange(node.catalogue.vhosts["/"].topology, name)
 
 
 @pytest.fixture
@@ -146,6 +109,37 @@ def test_a_binding_that_was_answered_is_not_lost_to_a_deletion_unseen(
         assert list(node.catalogue.vhosts["/"].topology.bindings) == []
 
 
+def test_a_mistake_of_ours_is_told_to_who_waits(
+    cluster: Cluster, b: Node, c: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = 0
+
+    def decide() -> Change:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise RuntimeError("a bug")
+        return declare(b)()
+
+    c.ask(declare(c))
+    cluster.scheduler.run()
+    outcome = b.ask(decide)
+    cluster.settle()
+    assert outcome.heard == ["INTERNAL_ERROR - the broker failed, see its log"]
+    assert "a bug" in caplog.text
+
+
+def test_who_never_gets_through_does_not_fill_the_log(cluster: Cluster, b: Node) -> None:
+    late = declare(b)().puts[0]._replace(key=("nowhere", "q"))
+    outcome = b.ask(lambda: Change(puts=(late,)))
+    before = len(cluster.log)
+    cluster.advance(20)
+    assert len(cluster.log) - before <= 20 * ATTEMPTS_MAX
+    cluster.advance(15)
+    assert len(outcome.heard) == 1
+    assert cluster.scheduler.timer_count == 0
+
+
 def test_an_auto_delete_exchange_goes_with_its_last_two_bindings(
     cluster: Cluster, a: Node, b: Node, c: Node
 ) -> None:
@@ -174,7 +168,7 @@ def test_a_virtual_host_that_is_doomed_goes_whatever_comes_into_it(
     for decide in dismantling(a.catalogue, vhost):
         a.metadata.settle(decide)
     cluster.settle()
-    assert late.heard == ["done"]
+    assert late.heard == ["NOT_FOUND - there is no vhost"]
     for node in cluster.nodes.values():
         assert (node.catalogue.vhosts, node.catalogue.doomed) == ({}, {})
         assert len(node.metadata.state) == 0
@@ -209,6 +203,14 @@ def test_a_frame_that_is_lost_is_sent_again_after_a_while(cluster: Cluster, b: N
     assert outcome.heard == []
     cluster.advance(1.5)
     assert outcome.heard == ["done"]
+
+
+def test_it_is_sent_more_and_more_seldom(cluster: Cluster, b: Node) -> None:
+    b.ask(declare(b))
+    cluster.scheduler.advance(29)
+    assert len(cluster.frames) == 1 + 5
+    cluster.settle()
+    assert queues_of(cluster) == [["q"]] * 3
 
 
 def test_a_new_link_to_the_leader_is_used_at_once(cluster: Cluster, b: Node) -> None:
@@ -345,6 +347,36 @@ def test_who_was_away_gets_a_snapshot_and_what_he_waited_for(
     assert digest_of(c.metadata.state) == digest_of(a.metadata.state)
 
 
+@pytest.mark.parametrize("seen", ["nothing", "its doom", "its end"])
+@pytest.mark.parametrize("comes_again", [False, True])
+def test_a_virtual_host_that_went_meanwhile(
+    cluster: Cluster, a: Node, c: Node, seen: str, comes_again: bool
+) -> None:
+    """And one that came again under its name has nothing of it."""
+    for decide in (declare(a), declare(a, "r"), bind(a, to_queue("amq.topic", "q"))):
+        a.ask(decide)
+        cluster.settle()
+    vhost, old = a.catalogue.vhosts["/"], c.catalogue.vhosts["/"]
+    c.is_paused = seen == "nothing"
+    a.ask(lambda: doom(a.catalogue, "/"))
+    cluster.settle()
+    c.is_paused = seen != "its end"
+    for decide in dismantling(a.catalogue, vhost):
+        a.metadata.settle(decide)
+        cluster.settle()
+    if comes_again:
+        a.ask(lambda: set_vhost(a.catalogue, "/"))
+        cluster.settle()
+        a.ask(declare(a, "new"))
+        cluster.settle()
+    c.catch_up_by_snapshot()
+    assert c.catalogue.doomed == {}
+    assert contents(c) == contents(a)
+    assert (list(c.catalogue.vhosts) == ["/"]) is comes_again
+    if comes_again and seen != "nothing":
+        assert c.catalogue.vhosts["/"] is not old
+
+
 def test_a_state_that_cannot_be_read_changes_nothing(cluster: Cluster, b: Node) -> None:
     b.ask(declare(b))
     cluster.settle()
@@ -352,138 +384,3 @@ def test_a_state_that_cannot_be_read_changes_nothing(cluster: Cluster, b: Node) 
     with pytest.raises(ValueError, match="no state of definitions"):
         b.metadata.restore(snapshot_meta(5, b""), b"\x01\xc1")
     assert digest_of(b.metadata.state) == before
-
-
-# Anything
-
-
-class Storm:
-    """Clients of all nodes change everything, while frames are lost and leaders come and go."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.cluster = Cluster()
-        self.cluster.lead("a")
-        self.outcomes: list[Outcome] = []
-        self.lost: list[Outcome] = []
-        """Of clients whose node has ended."""
-        self.owners: dict[str, list[Outcome]] = {name: [] for name in "abc"}
-
-    def node(self) -> Node:
-        return self.cluster.nodes[self.random.choice("abc")]
-
-    def step(self) -> None:
-        acts = [self.ask] * 8 + [self.deliver] * 6 + [self.turn] * 6 + [self.commit] * 6
-        acts += [self.drop, self.repeat, self.pause, self.lead, self.snapshot, self.wait]
-        acts += [self.restart] * (self.random.random() < 0.2)
-        self.random.choice(acts)()
-
-    def ask(self) -> None:
-        node, random = self.node(), self.random
-        if "/" not in node.catalogue.vhosts:
-            self.begin(node, lambda: set_vhost(node.catalogue, "/"))
-            return
-        queue, source = random.choice("qr"), random.choice(["x", "y", "amq.topic"])
-        end = (queue, QUEUE) if random.random() < 0.6 else (random.choice("xy"), EXCHANGE)
-        binding = Binding(source, *end, random.choice("kl"))
-        flags = {random.choice(["durable", "exclusive", "auto_delete"]): random.random() < 0.3}
-        spec = ExchangeSpec(random.choice("xy"), auto_delete=random.random() < 0.7)
-        decide = random.choice(
-            [
-                declare(node, queue, **flags),
-                delete(node, queue),
-                *[bind(node, binding)] * 3,
-                *[unbind(node, binding)] * 2,
-                declare_exchange(node, spec),
-                delete_exchange(node, spec.name),
-                lambda: set_vhost(node.catalogue, "/", limits=VhostLimits(max_queues=1)),
-                lambda: queues.delete_owned(node.catalogue.vhosts["/"], OWNER),
-            ]
-        )
-        self.begin(node, decide)
-
-    def begin(self, node: Node, decide: Callable[[], Change]) -> None:
-        try:
-            outcome = node.ask(decide)
-        except BrokerError:
-            return
-        self.outcomes.append(outcome)
-        self.owners[node.name].append(outcome)
-
-    def deliver(self) -> None:
-        self.cluster.deliver()
-
-    def turn(self) -> None:
-        self.cluster.scheduler.turn()
-
-    def commit(self) -> None:
-        self.node().catch_up()
-
-    def drop(self) -> None:
-        if self.cluster.frames:
-            del self.cluster.frames[self.random.randrange(len(self.cluster.frames))]
-
-    def repeat(self) -> None:
-        if self.cluster.frames:
-            self.cluster.frames.append(self.random.choice(self.cluster.frames))
-
-    def pause(self) -> None:
-        node = self.node()
-        node.is_paused = not node.is_paused
-
-    def lead(self) -> None:
-        self.cluster.lead(self.random.choice(["a", "b", "c", None]))
-
-    def snapshot(self) -> None:
-        node = self.node()
-        if node.name != self.cluster.leader:
-            node.catch_up_by_snapshot()
-
-    def wait(self) -> None:
-        self.cluster.scheduler.advance(self.random.choice([0.5, 1.5, 1.5, 20]))
-
-    def restart(self) -> None:
-        name = self.random.choice("abc")
-        self.cluster.start(name)
-        self.lost += self.owners[name]
-        self.owners[name] = []
-
-    def calm(self) -> None:
-        """Everybody hears of everything."""
-        for node in self.cluster.nodes.values():
-            node.is_paused = False
-        self.cluster.lead("b")
-        self.cluster.advance(35)
-
-
-def contents(node: Node) -> set[str]:
-    """What its parts have, one for each fact."""
-    found = []
-    for vhost in node.catalogue.vhosts.values():
-        found.append(f"{vhost.name} {vhost.settings}")
-        found += [f"{queue.spec} {queue.owner}" for queue in vhost.queues.values()]
-        own = topologies.OWN
-        found += [str(spec) for spec in vhost.topology.exchanges() if spec.name not in own]
-        found += map(str, vhost.topology.bindings)
-    return set(found)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_whatever_happens_all_agree_in_the_end(seed: int) -> None:
-    storm = Storm(seed)
-    for _ in range(400):
-        storm.step()
-    storm.calm()
-    nodes = list(storm.cluster.nodes.values())
-    for node in nodes:
-        assert digest_of(node.metadata.state) == digest_of(nodes[0].metadata.state), seed
-        assert contents(node) == contents(nodes[0]), seed
-        assert len(contents(node)) == len(node.metadata.state), seed
-    heard = [len(outcome.heard) for outcome in storm.outcomes if outcome not in storm.lost]
-    assert set(heard) <= {1}, seed
-    assert max((len(outcome.heard) for outcome in storm.lost), default=0) <= 1
-    naive = State()
-    for entry in storm.cluster.log:
-        for proposal in decode_proposals(entry.payload):
-            naive.apply(proposal)
-    assert digest_of(naive) == digest_of(nodes[0].metadata.state), seed

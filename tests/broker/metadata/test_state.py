@@ -70,6 +70,16 @@ def test_exchanges_of_the_broker_are_there_with_their_virtual_host(
     assert state.apply(node.propose(binding("amq.topic"))) is STALE
 
 
+def test_nothing_is_put_into_a_virtual_host_that_is_being_deleted(state: State, node: Node) -> None:
+    late = [node.propose(fact) for fact in (exchange("late"), binding("amq.topic"), VHOST)]
+    mark = Fact(Kind.DOOMED, ("v",))
+    assert state.apply(node.propose(mark)) is APPLIED
+    assert [state.apply(each) for each in late] == [STALE] * 3
+    assert state.apply(node.propose(removes=(exchange(), queue(), queue("r")))) is APPLIED
+    assert state.apply(node.propose(removes=(VHOST, mark))) is APPLIED
+    assert state.apply(node.propose(VHOST, exchange("late"))) is APPLIED
+
+
 def test_what_is_gone_cannot_end_again(state: State, node: Node) -> None:
     first, second = (node.propose(removes=(queue(),)) for _ in range(2))
     assert [state.apply(first), state.apply(second)] == [APPLIED, STALE]

@@ -32,6 +32,7 @@ NAMES: list[Name] = [
     (Kind.PERMISSION, ("u", "v")),
     (Kind.TOPIC_PERMISSION, ("u", "v", "x")),
     (Kind.POLICY, ("v", "p")),
+    (Kind.DOOMED, ("v",)),
     (Kind.STARTED, ()),
 ]
 
@@ -83,6 +84,9 @@ def after(model: Model, proposal: Proposal, revision: int) -> Model | None:
         changed.pop(each.name, None)
     for each in change.puts:
         changed[each.name] = each.value, revision
+    is_doomed = (Kind.DOOMED, ("v",)) in model
+    if is_doomed and any(VHOST in (put.name, *stands_in(put.name)) for put in change.puts):
+        return None
     return changed if is_whole(changed) else None
 
 

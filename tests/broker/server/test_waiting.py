@@ -216,6 +216,16 @@ def test_an_exclusive_queue_that_comes_too_late_goes_again(rig: Rig) -> None:
     assert rig.edge.vhost.queues == {}
 
 
+def test_what_nobody_waits_for_is_not_decided_anew(rig: Rig) -> None:
+    other = rig.edge.connect()
+    other.send(encode_method(1, make(Queue.Declare, queue="q")))
+    rig.send(make(Queue.Declare, queue="q", durable=True))
+    rig.client.transport.lose()
+    rig.settle()
+    assert rig.metadata.stale_count == 1
+    assert not rig.edge.vhost.queues["q"].spec.durable
+
+
 def test_a_channel_that_is_gone_takes_no_queue_of_its_connection_along(rig: Rig) -> None:
     rig.send(make(Queue.Declare, queue="mine", exclusive=True))
     rig.settle()

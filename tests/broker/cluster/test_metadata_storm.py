@@ -1,0 +1,159 @@
+"""Clients of all nodes change everything, while frames are lost and leaders come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from fluffle.broker import deciding as queues
+from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.state import State
+from fluffle.broker.recording.changes import decode_proposals, digest_of
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from tests.support.metadata_changes import (
+    OWNER,
+    bind,
+    contents,
+    declare,
+    declare_exchange,
+    delete,
+    delete_exchange,
+    root,
+    unbind,
+)
+from tests.support.metadata_cluster import Cluster, Node, Outcome
+
+QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
+
+
+class Storm:
+    """What happens next, drawn by a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.cluster = Cluster()
+        self.cluster.lead("a")
+        self.outcomes: list[Outcome] = []
+        self.lost: list[Outcome] = []
+        """Of clients whose node has ended."""
+        self.owners: dict[str, list[Outcome]] = {name: [] for name in "abc"}
+
+    def node(self) -> Node:
+        return self.cluster.nodes[self.random.choice("abc")]
+
+    def step(self) -> None:
+        acts = [self.ask] * 8 + [self.deliver] * 6 + [self.turn] * 6 + [self.commit] * 6
+        acts += [self.drop, self.repeat, self.pause, self.lead, self.snapshot, self.wait]
+        acts += [self.restart] * (self.random.random() < 0.2)
+        self.random.choice(acts)()
+
+    def ask(self) -> None:
+        node, random = self.node(), self.random
+        if "/" not in node.catalogue.vhosts:
+            for vhost in tuple(node.catalogue.doomed.values()):
+                for decide in dismantling(node.catalogue, vhost):
+                    self.begin(node, decide)
+            self.begin(node, lambda: set_vhost(node.catalogue, "/"))
+            return
+        if random.random() < 0.02:
+            self.begin(node, lambda: doom(node.catalogue, "/"))
+            return
+        queue, source = random.choice("qr"), random.choice(["x", "y", "amq.topic"])
+        end = (queue, QUEUE) if random.random() < 0.6 else (random.choice("xy"), EXCHANGE)
+        binding = Binding(source, *end, random.choice("kl"))
+        flags = {random.choice(["durable", "exclusive", "auto_delete"]): random.random() < 0.3}
+        spec = ExchangeSpec(random.choice("xy"), auto_delete=random.random() < 0.7)
+        decide = random.choice(
+            [
+                declare(node, queue, **flags),
+                delete(node, queue),
+                *[bind(node, binding)] * 3,
+                *[unbind(node, binding)] * 2,
+                declare_exchange(node, spec),
+                delete_exchange(node, spec.name),
+                lambda: set_vhost(node.catalogue, "/", limits=VhostLimits(max_queues=1)),
+                lambda: queues.delete_owned(root(node), OWNER),
+            ]
+        )
+        self.begin(node, decide)
+
+    def begin(self, node: Node, decide: Callable[[], Change]) -> None:
+        try:
+            outcome = node.ask(decide)
+        except BrokerError:
+            return
+        self.outcomes.append(outcome)
+        self.owners[node.name].append(outcome)
+
+    def deliver(self) -> None:
+        self.cluster.deliver()
+
+    def turn(self) -> None:
+        self.cluster.scheduler.turn()
+
+    def commit(self) -> None:
+        self.node().catch_up()
+
+    def drop(self) -> None:
+        if self.cluster.frames:
+            del self.cluster.frames[self.random.randrange(len(self.cluster.frames))]
+
+    def repeat(self) -> None:
+        if self.cluster.frames:
+            self.cluster.frames.append(self.random.choice(self.cluster.frames))
+
+    def pause(self) -> None:
+        node = self.node()
+        node.is_paused = not node.is_paused
+
+    def lead(self) -> None:
+        self.cluster.lead(self.random.choice(["a", "b", "c", None]))
+
+    def snapshot(self) -> None:
+        node = self.node()
+        if node.name != self.cluster.leader:
+            node.catch_up_by_snapshot()
+
+    def wait(self) -> None:
+        self.cluster.scheduler.advance(self.random.choice([0.5, 1.5, 1.5, 20]))
+
+    def restart(self) -> None:
+        name = self.random.choice("abc")
+        self.cluster.start(name)
+        self.lost += self.owners[name]
+        self.owners[name] = []
+
+    def calm(self) -> None:
+        """Everybody hears of everything."""
+        for node in self.cluster.nodes.values():
+            node.is_paused = False
+        self.cluster.lead("b")
+        self.cluster.advance(35)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_all_agree_in_the_end(seed: int) -> None:
+    storm = Storm(seed)
+    for _ in range(400):
+        storm.step()
+    storm.calm()
+    nodes = list(storm.cluster.nodes.values())
+    for node in nodes:
+        assert digest_of(node.metadata.state) == digest_of(nodes[0].metadata.state), seed
+        assert contents(node) == contents(nodes[0]), seed
+        marks = len(node.catalogue.doomed)
+        assert len(contents(node)) + marks == len(node.metadata.state), seed
+    heard = [len(outcome.heard) for outcome in storm.outcomes if outcome not in storm.lost]
+    assert set(heard) <= {1}, seed
+    assert max((len(outcome.heard) for outcome in storm.lost), default=0) <= 1
+    naive = State()
+    for entry in storm.cluster.log:
+        for proposal in decode_proposals(entry.payload):
+            naive.apply(proposal)
+    assert digest_of(naive) == digest_of(nodes[0].metadata.state), seed
