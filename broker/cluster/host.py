@@ -255,7 +255,7 @@ class RaftHost:
         for config in output.configs:
             self._owner.configured(config)
         for led in output.led:
-            self._groups[led.group].machine.led(led.term)
+            self._groups[led.group].on_led(led.term)
         for readable in output.readable:
             if (hosted := self._groups.get(readable.group)) is not None:
                 hosted.on_readable(readable)
@@ -276,23 +276,33 @@ class RaftHost:
             state = self._store.read_state(group, 0, snapshot.state_bytes)
             hosted.on_restore(snapshot, state)
         except (Damaged, ValueError):
-            hosted.is_restored = False
-            self._chores.snapshots.forget(group)
-            self.feed(self._damaged, group, snapshot.index)
+            self._lose_image(hosted, snapshot.index)
         else:
             self._chores.snapshots.taken(group, snapshot.state_bytes)
 
     def _apply(self, apply: Apply) -> None:
+        """Entries that do not fit the image are damage: they come again, to an image made anew."""
         hosted = self._groups.get(apply.group)
         if hosted is None or not hosted.is_restored:
             return  # deleted in this turn; or what it would be applied to is damaged
-        hosted.on_apply(apply.entries)
+        try:
+            hosted.on_apply(apply.entries)
+        except ValueError:
+            self._lose_image(hosted, apply.entries[0].index)
+            return
+        hosted.on_applied(apply.entries)
         self._chores.snapshots.applied(apply.group, sum(map(size_of, apply.entries)))
         self.feed(self._applied, hosted, hosted.applied)
 
     def _applied(self, hosted: HostedGroup, index: int) -> None:
         if not hosted.is_gone:
             self._multi.group(hosted.group).applied(index)
+
+    def _lose_image(self, hosted: HostedGroup, index: int) -> None:
+        """Nothing is done with it any more until it is restored; `index` is what it failed at."""
+        hosted.is_restored = False
+        self._chores.snapshots.forget(hosted.group)
+        self.feed(self._damaged, hosted.group, index)
 
     def _damaged(self, group: GroupId, index: int) -> None:
         """From within a turn."""

@@ -47,7 +47,7 @@ class HostedGroup:
         self.applied = 0
         """Index of the last entry that is in the image."""
         self.is_restored = False
-        """Whether the image is one; not before the first restore, nor after one that failed."""
+        """Whether the image is one; not before the first restore, nor after it has failed."""
         self.is_gone = False
         """Deleted here.  Its id may be here again, as another member."""
         self._multi = multi
@@ -146,10 +146,17 @@ class HostedGroup:
             self._told = self._followed
             self.machine.followed(*self._followed)
 
+    def on_led(self, term: int) -> None:
+        if self.is_restored:
+            self.machine.led(term)
+
     def on_apply(self, entries: Sequence[Entry]) -> None:
-        """The image first, then who waits for these entries."""
+        """Raises `ValueError`, and has no image then, if they do not fit it."""
         self.machine.apply(entries)
         self.applied = entries[-1].index
+
+    def on_applied(self, entries: Sequence[Entry]) -> None:
+        """The image has them: now whoever waits for them."""
         self._waiting.applied(entries)
 
     def on_readable(self, readable: Readable) -> None:

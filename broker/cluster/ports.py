@@ -80,7 +80,9 @@ class Machine(Protocol):
     def apply(self, entries: Sequence[Entry]) -> None:
         """Committed, and durable here, in order, of all kinds, without a gap to those before.
 
-        The first follow the snapshot of the last `restore`.
+        The first follow the snapshot of the last `restore`.  Raises `ValueError` for entries that
+        do not fit what is here: the member is in quarantine, as after a failed `restore`, and the
+        next call is another `restore`.
         """
 
     def led(self, term: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
 from fluffle.raft.config import NodeId
@@ -40,7 +41,14 @@ class Member:
         self.image = Image.restored(state) if meta.index else Image()
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Raises `Unfit`: the image is worth nothing then."""
+        """Raises `Unfit`: the image is worth nothing then, and nobody leads with it."""
+        try:
+            self._apply(entries)
+        except Unfit:
+            self._end()
+            raise
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             if entry.kind == DATA:
                 self.image.apply(entry.index, entry.payload)
@@ -52,7 +60,6 @@ class Member:
         self._lead()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
-        self._is_led = False
         self._end()
 
     def snapshot(self) -> tuple[Ranges, bytes]:
@@ -63,6 +70,8 @@ class Member:
         self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), around)
 
     def _end(self) -> None:
+        """This node does not lead."""
+        self._is_led = False
         if self.leadership is not None:
             self.leadership.end()
             self.leadership = None

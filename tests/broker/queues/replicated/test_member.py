@@ -202,3 +202,36 @@ def test_a_deposed_leader_hands_out_nothing(cluster: Cluster) -> None:
     assert leader.told == []
     assert leader.member.leadership is None
     assert led.is_over
+
+
+def test_a_member_whose_image_does_not_fit_is_quarantined_until_it_is_made_anew(
+    cluster: Cluster,
+) -> None:
+    leader, session, _key = work(cluster)
+    (seat, *_others) = [seat for seat in cluster.all() if seat is not leader]
+    seat.member.image.state.next_sequence += 1
+    led_by(leader).publish(session, 7, [ORIGIN], [b"more"])
+    cluster.settle()
+    assert [group for group, _index in seat.node.told.damages] == [GROUP]
+    cluster.hosts.advance(3_000)
+    assert not seat.node.host.group(GROUP).status.is_quarantined
+    assert len({seat.member.image.digest() for seat in cluster.all()}) == 1
+
+
+def test_a_leader_whose_image_does_not_fit_leads_no_more(cluster: Cluster) -> None:
+    before, session, _key = work(cluster)
+    led = led_by(before)
+    before.member.image.state.next_sequence += 1
+    before.told.clear()
+    led.publish(session, 7, [ORIGIN], [b"more"])
+    cluster.settle()
+    assert led.is_over
+    assert before.told == []
+    cluster.hosts.advance(3_000)
+    cluster.settle()
+    leader = cluster.leader()
+    assert leader is not before
+    led_by(leader).publish(session, 7, [ORIGIN], [b"more"])
+    cluster.settle()
+    assert leader.told == [e.Done(session, 7, 1)]
+    assert len({seat.member.image.digest() for seat in cluster.all()}) == 1
