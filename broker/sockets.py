@@ -1,6 +1,22 @@
-"""Sockets to accept on."""
+"""Sockets to accept on, and the way in for those who come."""
 
+from __future__ import annotations
+
+import asyncio
+import logging
 import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from fluffle.broker.logs import event
+
+PAUSE_S = 1.0
+"""After an error, since accepting again at once would mostly fail again at once."""
+
+LetIn: TypeAlias = Callable[[socket.socket, tuple[Any, ...]], Coroutine[Any, Any, None]]
+"""A client and its address.  The socket is its own; who is cancelled meanwhile is closed for it."""
+
+logger = logging.getLogger(__name__)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -9,3 +25,70 @@ def listening_socket(host: str, port: int) -> socket.socket:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family)
+
+
+class Doorway:
+    """Accepts on sockets, and has each client let in by a task of its own.
+
+    By the readiness of a socket, not by `sock_accept`: a task that is cancelled while it waits for
+    that may lose a client that was accepted in the same turn, whom nobody would close.
+    """
+
+    __slots__ = ("_clients", "_clients_max", "_let_in", "_listening", "_loop")
+
+    def __init__(self, let_in: LetIn, *, clients_max: int | None = None) -> None:
+        """Of more than `clients_max` who are not in yet the one who came first is turned away."""
+        self._let_in = let_in
+        self._clients_max = clients_max
+        self._loop = asyncio.get_running_loop()
+        self._listening: dict[socket.socket, asyncio.TimerHandle | None] = {}
+        """With the end of its pause, if it takes one."""
+        self._clients: dict[asyncio.Task[None], socket.socket] = {}
+        """Who is not in yet, by the task that lets him in; who came first stands first."""
+
+    def open(self, listening: socket.socket) -> None:
+        """Accept on this one, which is ours from now on."""
+        listening.settimeout(0)
+        self._resume(listening)
+
+    def close(self) -> set[asyncio.Task[None]]:
+        """Accept no more, and turn away who is not in yet: once these are done."""
+        for listening, pause in self._listening.items():
+            if pause is None:
+                self._loop.remove_reader(listening)
+            else:
+                pause.cancel()
+            listening.close()
+        self._listening.clear()
+        for task in self._clients:
+            task.cancel()
+        return set(self._clients)
+
+    def _resume(self, listening: socket.socket) -> None:
+        self._listening[listening] = None
+        self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """One a turn, so that others have theirs, however many wait."""
+        try:
+            client, address = listening.accept()
+        except BlockingIOError:
+            return  # it has gone again
+        except OSError as error:
+            event(logger, logging.ERROR, "accept_failed", reason=error)
+            self._loop.remove_reader(listening)
+            self._listening[listening] = self._loop.call_later(PAUSE_S, self._resume, listening)
+            return
+        client.settimeout(0)
+        if self._clients_max is not None and len(self._clients) >= self._clients_max:
+            next(iter(self._clients)).cancel()
+        task = self._loop.create_task(self._let_in(client, address))
+        self._clients[task] = client
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        client = self._clients.pop(task)
+        if task.cancelled():
+            client.close()
+        else:
+            task.result()

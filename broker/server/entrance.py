@@ -9,10 +9,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.logs import event, reason_of
 from fluffle.broker.server import lifecycle
+from fluffle.broker.sockets import Doorway
 from fluffle.protocol.proxy import Forwarded, ProxyError, bytes_missing, parse
 
 if TYPE_CHECKING:
@@ -21,16 +22,13 @@ if TYPE_CHECKING:
 HANDSHAKE_TIMEOUT_S = 5.0
 """For the PROXY header, and again for the handshake: who connects in earnest needs milliseconds."""
 
-PAUSE_S = 1.0
-"""After an error, since accepting again at once would mostly fail again at once."""
-
 logger = logging.getLogger(__name__)
 
 
 class Entrance:
-    """Accepts on a socket and makes connections of those who get through."""
+    """Makes connections of those who come and get through."""
 
-    __slots__ = ("_accepting", "_certificates", "_clients", "_is_proxied", "_make", "_socket")
+    __slots__ = ("_certificates", "_doorway", "_is_proxied", "_make")
 
     def __init__(
         self,
@@ -41,43 +39,17 @@ class Entrance:
         certificates: Certificates | None,
     ) -> None:
         """`make` is called for a client that is let in, with what a proxy said of it."""
-        listening.settimeout(0)
-        self._socket = listening
         self._make = make
         self._is_proxied = is_proxied
         self._certificates = certificates
-        self._clients: dict[asyncio.Task[None], socket.socket] = {}
-        """Who is not in yet, by the task that lets him in."""
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
-        self._accepting.add_done_callback(lambda _task: listening.close())
+        self._doorway = Doorway(self._let_in)
+        self._doorway.open(listening)
 
     def close(self) -> None:
         """Accept no more, and turn away who is not in yet."""
-        for task in (self._accepting, *self._clients):
-            task.cancel()
+        self._doorway.close()
 
-    async def _accept(self) -> None:
-        """One a turn: a socket that has many waiting is accepted from without ever waiting."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, address = await loop.sock_accept(self._socket)
-            except OSError as error:
-                event(logger, logging.ERROR, "accept_failed", reason=error)
-                await asyncio.sleep(PAUSE_S)
-                continue
-            peer = lifecycle.shown_address(lifecycle.plain_host(address[0]), address[1])
-            task = loop.create_task(self._let_in(client, peer))
-            self._clients[task] = client
-            task.add_done_callback(self._forget)
-            await asyncio.sleep(0)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        client = self._clients.pop(task)
-        if task.cancelled():
-            client.close()
-
-    async def _let_in(self, client: socket.socket, peer: str) -> None:
+    async def _let_in(self, client: socket.socket, address: tuple[Any, ...]) -> None:
         loop = asyncio.get_running_loop()
         context = self._certificates.context() if self._certificates else None
         try:
@@ -90,6 +62,7 @@ class Entrance:
             )
         except (OSError, ProxyError) as error:
             client.close()
+            peer = lifecycle.shown_address(lifecycle.plain_host(address[0]), address[1])
             event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=reason_of(error))
 
 

@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from fluffle.broker.cluster.links.connection import Connection, establish
 from fluffle.broker.cluster.links.ground import Ground
@@ -19,11 +20,8 @@ from fluffle.broker.cluster.links.identity import Identity
 from fluffle.broker.cluster.ports import FrameKind, OnFrame
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.logs import event
-from fluffle.broker.sockets import listening_socket
+from fluffle.broker.sockets import Doorway, listening_socket
 from fluffle.raft.config import NodeId
-
-PAUSE_S = 1.0
-"""After an error, since accepting again at once would mostly fail again at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,19 +35,14 @@ class Inbound:
         self._ground = ground
         self._on_open = on_open
         self._on_frame = on_frame
-        self._accepting: list[asyncio.Task[None]] = []
-        self._strangers: dict[asyncio.Task[None], socket.socket] = {}
-        """By the task that lets them in; who came first stands first."""
+        self._strangers = Doorway(self._let_in, clients_max=ground.tuning.strangers_max)
         self._connections: dict[NodeId, Connection] = {}
         """Those that are open."""
 
     def listen(self, host: str, port: int) -> ListenAddress:
         """Accept on an address; what was bound.  OSError when it is taken."""
         listening = listening_socket(host, port)
-        listening.settimeout(0)
-        accepting = asyncio.get_running_loop().create_task(self._accept(listening))
-        accepting.add_done_callback(lambda _task: listening.close())
-        self._accepting.append(accepting)
+        self._strangers.open(listening)
         return ListenAddress(*listening.getsockname()[:2])
 
     def tick(self) -> None:
@@ -68,12 +61,11 @@ class Inbound:
         if connection is not None and connection.identity != identity:
             connection.reset("it was started anew")
 
-    def stop(self, reason: str) -> None:
-        """Accept no more, and end all links."""
-        for task in (*self._accepting, *self._strangers):
-            task.cancel()
+    def stop(self, reason: str) -> set[asyncio.Task[None]]:
+        """Accept no more, and end all links; strangers are gone once these are done."""
         for connection in list(self._connections.values()):
             connection.close(reason)
+        return self._strangers.close()
 
     # As the owner of connections
 
@@ -91,30 +83,7 @@ class Inbound:
 
     # Within
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, address = await loop.sock_accept(listening)
-            except OSError as error:
-                event(logger, logging.ERROR, "accept_failed", reason=error)
-                await asyncio.sleep(PAUSE_S)
-                continue
-            if len(self._strangers) >= self._ground.tuning.strangers_max:
-                next(iter(self._strangers)).cancel()
-            task = loop.create_task(self._let_in(client, str(address[0])))
-            self._strangers[task] = client
-            task.add_done_callback(self._on_done)
-            await asyncio.sleep(0)
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        client = self._strangers.pop(task)
-        if task.cancelled():
-            client.close()
-        else:
-            task.result()
-
-    async def _let_in(self, client: socket.socket, host: str) -> None:
+    async def _let_in(self, client: socket.socket, address: tuple[Any, ...]) -> None:
         tuning, certificates = self._ground.tuning, self._ground.certificates
         contexts = certificates.current() if certificates else None
         begin = partial(self._begin, contexts.binding if contexts else b"")
@@ -126,7 +95,7 @@ class Inbound:
             if not connection.is_begun:
                 client.close()  # else it is the transport's, which may still have to say something
             reason = connection.ended.result()
-            self._ground.refusals.log(host, reason, connection.refused)
+            self._ground.refusals.log(str(address[0]), reason, connection.refused)
 
     def _begin(self, binding: bytes, transport: asyncio.Transport) -> Handshake:
         challenge = self._ground.draw(CHALLENGE_BYTES)

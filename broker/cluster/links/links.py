@@ -141,10 +141,11 @@ class ClusterLinks:
     async def stop(self, reason: str = "this node stops") -> None:
         """End all links, for good, and close their sockets; nobody is told of that."""
         self._ticking.cancel()
-        self._inbound.stop(reason)
-        for peer in self._peers.values():
-            peer.stop(reason)
+        ending = self._inbound.stop(reason)
+        ending |= {peer.stop(reason) for peer in self._peers.values()}
         self._peers.clear()
+        if ending:
+            await asyncio.wait(ending)
         if not await self._are_closed():
             for connection in list(self._ground.sockets):
                 connection.abort()

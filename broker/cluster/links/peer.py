@@ -83,11 +83,12 @@ class Peer:
         if self._connection is not None:
             self._connection.reset(reason)
 
-    def stop(self, reason: str) -> None:
-        """Dial no more; what was sent still goes as far as the network takes it at once."""
+    def stop(self, reason: str) -> asyncio.Task[None]:
+        """Dial no more, once this is done; what was sent goes as far as the network takes it."""
         self._dialling.cancel()
         if self._connection is not None:
             self._connection.close(reason)
+        return self._dialling
 
     # As the owner of connections
 

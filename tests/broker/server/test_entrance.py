@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.daemon import new_event_loop
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.node import Node
 from fluffle.broker.server import entrance
-from fluffle.broker.server.entrance import Entrance
 from fluffle.broker.starting import StartFailed
 from fluffle.protocol.methods import Connection
 from fluffle.protocol.proxy import SIGNATURE
 from fluffle.protocol.spec import PROTOCOL_HEADER
+from tests.broker.conftest import Run
 from tests.support.certificates import Authority
 from tests.support.peer import peer_of
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 ALICE = "\0alice\0wonder"
-
-Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine in one kind of loop."""
-
-    def run(work: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(asyncio.wait_for(work, 30))
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -239,66 +223,6 @@ def test_a_node_that_stops_does_not_wait_for_handshakes(run: Run, config: Config
         writer.close()
 
     run(scenario())
-
-
-class FakeLoop:
-    """Accepting fails as often as it is told to, then it waits."""
-
-    def __init__(self, errors: list[int]) -> None:
-        self.errors = errors
-        self.waits = asyncio.Event()
-        self.rests: list[float] = []
-
-    async def rest(self, delay_s: float) -> None:
-        self.rests.append(delay_s)
-
-    async def sock_accept(self, _socket: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
-        if self.errors:
-            raise OSError(self.errors.pop(0), "no")
-        self.waits.set()
-        return await asyncio.Future()
-
-
-async def test_accepting_goes_on_after_errors_when_it_has_taken_a_rest(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    loop = FakeLoop([errno.ECONNABORTED, errno.EMFILE, errno.EPERM])
-    fake = SimpleNamespace(get_running_loop=lambda: loop, sleep=loop.rest)
-    with socket.socket() as listening:
-        there = Entrance(
-            listening, lambda _: asyncio.Protocol(), is_proxied=True, certificates=None
-        )
-        monkeypatch.setattr(entrance, "asyncio", fake)
-        await loop.waits.wait()
-        there.close()
-    assert loop.rests == [entrance.PAUSE_S] * 3
-    assert len(logged(caplog, "accept_failed")) == 3
-
-
-async def test_accepting_gives_way_while_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    accepted: list[socket.socket] = []
-
-    async def sock_accept(_socket: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
-        if len(accepted) == 100:
-            await asyncio.Future()
-        client = socket.socket()
-        client.setblocking(False)
-        accepted.append(client)
-        return client, ("127.0.0.1", 1)
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", sock_accept)
-    with socket.socket() as listening:
-        there = Entrance(
-            listening, lambda _: asyncio.Protocol(), is_proxied=True, certificates=None
-        )
-        for turn in range(5):
-            assert len(accepted) <= turn
-            await asyncio.sleep(0)
-        there.close()
-        assert accepted
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert all(client.fileno() < 0 for client in accepted)
 
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 5672\r\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 
@@ -12,7 +11,6 @@ from fluffle.broker.server import listener as module
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.services import Services
-from fluffle.broker.sockets import listening_socket
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
@@ -115,14 +113,6 @@ async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
         await peer.log_in()
     assert await services.connections.wait_empty(10)
     await listener.stop("shutdown")
-
-
-def test_an_empty_host_is_every_interface() -> None:
-    with listening_socket("", 0) as bound:
-        is_dual = socket.has_dualstack_ipv6()
-        assert bound.family is (socket.AF_INET6 if is_dual else socket.AF_INET)
-        with socket.create_connection(("127.0.0.1", bound.getsockname()[1]), timeout=10):
-            pass
 
 
 async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:

@@ -16,6 +16,7 @@ from fluffle.broker.cluster.links.tuning import LinkTuning
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.config import ListenAddress
 from fluffle.raft.config import NodeId
+from tests.support.turns import turns_until
 
 SECRET = b"correct horse battery staple"
 SWIFT = LinkTuning(
@@ -106,14 +107,6 @@ async def stopping(*nodes: Node) -> AsyncIterator[None]:
         await asyncio.sleep(0)
 
 
-async def turns_until(is_so: Callable[[], bool]) -> None:
-    """Let the loop turn until it is so: for what tells nobody, like counters."""
-    while True:
-        if is_so():
-            return
-        await asyncio.sleep(0)
-
-
 async def linked(one: Node, other: Node) -> None:
     """Two nodes that know each other, once links of both directions are up."""
     one.knows(other)
@@ -159,12 +152,20 @@ class Wire:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, here = await asyncio.open_connection(self._to.host, self._to.port, ssl=self._dials)
-        self._ends += (writer, here)
-        for source, sink in ((reader, here), (there, writer)):
-            task = asyncio.create_task(self._hand_on(source, sink))
-            self._tasks.add(task)
+    def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._ends.append(writer)
+        self._tasks.add(asyncio.create_task(self._join(reader, writer)))
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, here = await asyncio.open_connection(
+                self._to.host, self._to.port, ssl=self._dials
+            )
+        except OSError:
+            writer.transport.abort()
+            return
+        self._ends.append(here)
+        await asyncio.gather(self._hand_on(reader, here), self._hand_on(there, writer))
 
     async def _hand_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:

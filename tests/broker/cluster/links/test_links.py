@@ -12,7 +12,6 @@ from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
 from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
-from tests.broker.cluster.links.conftest import Run
 from tests.broker.cluster.links.nodes import (
     SECRET,
     SWIFT,
@@ -23,6 +22,7 @@ from tests.broker.cluster.links.nodes import (
     wire_to,
 )
 from tests.broker.cluster.links.raw import listening
+from tests.broker.conftest import Run
 
 
 def test_frames_go_both_ways(run: Run) -> None:

@@ -15,7 +15,6 @@ from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, piece
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
-from tests.broker.cluster.links.conftest import Run
 from tests.broker.cluster.links.nodes import (
     SECRET,
     SWIFT,
@@ -25,6 +24,7 @@ from tests.broker.cluster.links.nodes import (
     stopping,
 )
 from tests.broker.cluster.links.raw import listening, raw_to
+from tests.broker.conftest import Run
 
 TICK_MS = 250
 """Of a clock that is moved by hand."""

@@ -1,4 +1,4 @@
-"""What tests of links over real sockets share: both kinds of event loop."""
+"""What tests over real sockets share: both kinds of event loop."""
 
 from __future__ import annotations
 
