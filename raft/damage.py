@@ -51,14 +51,25 @@ def found(state: State, index: int) -> None:
     damage = Quarantine(index, log.last_index, log.last_term, needs_snapshot=index <= log.floor)
     if before is not None:
         damage = before.renewed(damage)
-        if before.first <= index <= before.last and damage.needs_snapshot == before.needs_snapshot:
+        is_more = not before.first <= index <= before.last or has_come_again(state, index)
+        if not is_more and damage.needs_snapshot == before.needs_snapshot:
             return
     state.grant_due = False
     state.drop_receiver()  # what is on its way was not asked for from there
     state.quarantine = damage
     state.repair = state.repair or Repair()
+    state.repair.cut_at = 0
     state.pending().quarantine = state.quarantine
     state.touch()
+
+
+def has_come_again(state: State, index: int) -> bool:
+    """What is at `index` was received anew since the damage that is known, and is here."""
+    quarantine, repair = state.quarantine, state.repair
+    assert quarantine is not None
+    assert repair is not None
+    is_cut = repair.cut_at == quarantine.first and not quarantine.needs_snapshot
+    return is_cut and index <= state.log.last_index
 
 
 def flush(state: State) -> None:

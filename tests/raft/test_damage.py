@@ -263,3 +263,21 @@ def test_what_a_later_leader_cut_off_need_not_come_again() -> None:
     node.group.damaged(1)
     node.turn()
     assert node.state.quarantine == Quarantine(1, 2, 2, needs_snapshot=False)
+
+
+def test_what_came_again_and_is_damaged_again_comes_once_more() -> None:
+    """An image that did not take it has to be restored, though the quarantine goes on."""
+    node = Single(log=(1,) * 5)
+    node.group.damaged(2)
+    node.turn()
+    for _ in range(2):
+        again = AppendRequest(GROUP, 1, 1, 1, 1, 1, 3, 1, [entry(2, 1), entry(3, 1)])
+        (read,) = node.receive("b", again).reads
+        node.sync()
+        node.group.entries_read(read.number, [entry(1, 1)])
+        node.turn()
+        node.turn()
+        assert (node.status.applied, node.status.is_quarantined) == (3, True)
+        node.group.damaged(2)
+        assert len(node.turn().restores) == 1
+        assert (node.status.applied, node.status.last) == (0, 1)
