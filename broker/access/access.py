@@ -7,7 +7,6 @@ What a connection may do is asked of its `Rights`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -25,10 +24,9 @@ from fluffle.broker.access.verifying import (
     run_here,
 )
 from fluffle.broker.config import DEFAULT_USER
+from fluffle.broker.telling import tell
 
 BUSY = Verdict.BUSY
-
-logger = logging.getLogger(__name__)
 
 
 class LoginRefused(Exception):
@@ -161,10 +159,7 @@ class Access:
     # Who must hear of it
 
     def listen(self, user: str, listener: Callable[[], None]) -> None:
-        """Call `listener` after every change that concerns a user.
-
-        One that raises is logged and keeps a change from nobody else.
-        """
+        """Call `listener` after every change that concerns a user."""
         self._listeners.setdefault(user, {})[listener] = None
 
     def unlisten(self, user: str, listener: Callable[[], None]) -> None:
@@ -176,10 +171,7 @@ class Access:
     def tell(self, user: str) -> None:
         """What concerns a user has changed."""
         for listener in tuple(self._listeners.get(user, ())):
-            try:
-                listener()
-            except Exception:
-                logger.exception("a change of user '%s' could not be told to all", user)
+            tell(listener)
 
     @property
     def listened_to(self) -> tuple[str, ...]:

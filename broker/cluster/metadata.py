@@ -21,7 +21,7 @@ from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.errors import BrokerError, InternalError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.changing import Apply, Consequence, Decide, nobody_waits
+from fluffle.broker.metadata.changing import Apply, Decide, nobody_waits
 from fluffle.broker.metadata.difference import difference
 from fluffle.broker.metadata.state import Fate, Proposal, State
 from fluffle.broker.recording.changes import (
@@ -31,6 +31,7 @@ from fluffle.broker.recording.changes import (
     encode_proposals,
     encode_state,
 )
+from fluffle.broker.telling import tell
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
@@ -173,7 +174,7 @@ class ReplicatedMetadata:
         if pending.attempts % ATTEMPTS_MAX:
             self._decide(pending)
         else:
-            later = partial(self._tell, partial(self._decide, pending))
+            later = partial(tell, partial(self._decide, pending))
             self._ports.call_later(RETRY_MS / 1_000, later)
 
     def _decide(self, pending: Pending) -> None:
@@ -272,10 +273,10 @@ class ReplicatedMetadata:
         if self._ports.now_ms() < pending.give_up_at_ms:
             return False
         if pending.failed is not None:
-            self._tell(partial(pending.failed, timed_out()))
+            tell(partial(pending.failed, timed_out()))
             return True
         done, pending.done = pending.done, nobody_waits
-        self._tell(done)
+        tell(done)
         return False
 
     # The image of the group
@@ -288,7 +289,8 @@ class ReplicatedMetadata:
         consequences = () if change.changes_nothing else self._apply(change)
         for number in tuple(self._pending):
             self._resolve(number, after.fate(self._node, self._boot, number))
-        self._tell_all(consequences)
+        for consequence in consequences:
+            tell(consequence)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -302,16 +304,17 @@ class ReplicatedMetadata:
         consequences = self._apply(change) if fate is Fate.APPLIED else ()
         if (proposal.node, proposal.boot) == (self._node, self._boot):
             self._resolve(proposal.number, fate)
-        self._tell_all(consequences)
+        for consequence in consequences:
+            tell(consequence)
 
     def _resolve(self, number: int, fate: Fate | None) -> None:
         """Say to who waits what has become of it, if that is known."""
         if fate in (Fate.APPLIED, Fate.STALE) and number in self._pending:
             pending = self._pending.pop(number)
             if fate is Fate.APPLIED:
-                self._tell(pending.done)
+                tell(pending.done)
             else:
-                self._tell(lambda: self._begin_again(pending))
+                tell(lambda: self._begin_again(pending))
 
     def led(self, _term: int) -> None:
         self._leads = True
@@ -325,21 +328,6 @@ class ReplicatedMetadata:
     def snapshot(self) -> tuple[Ranges, bytes]:
         """All of it is in the state: no entry is needed any more."""
         return Ranges(), encode_state(self.state)
-
-    # Whom it concerns
-
-    def _tell_all(self, consequences: Iterable[Consequence]) -> None:
-        for consequence in consequences:
-            self._tell(consequence)
-
-    def _tell(self, act: Callable[[], None]) -> None:
-        """What fails in whoever is told keeps nothing from the others, nor from the group."""
-        try:
-            act()
-        except AssertionError:
-            raise
-        except Exception:
-            logger.exception("a change of definitions could not be told to all")
 
 
 def proposals_of(entry: Entry) -> list[Proposal]:

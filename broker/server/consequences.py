@@ -33,7 +33,7 @@ class Consequences:
         self._due: deque[Callable[[], None]] = deque()
 
     def add(self, act: Callable[[], None]) -> None:
-        """Call `act`, which does not raise, in one of the next turns."""
+        """Call `act`, which raises nothing but bugs, in one of the next turns."""
         self._due.append(act)
         if len(self._due) == 1:
             self._chores.add(self._work(), self._failed)
@@ -52,9 +52,14 @@ class Consequences:
 
 
 def part_with(connection: Connection, why: BrokerError) -> None:
-    """Close a connection, or cut it off if that cannot be done in order."""
+    """Close a connection, or cut it off if that cannot be done in order.
+
+    AssertionError if what it believes is wrong.
+    """
     try:
         connection.fail(why)
+    except AssertionError:
+        raise
     except Exception:
         logger.exception("%s could not be closed in order", connection.name)
         connection.drop()

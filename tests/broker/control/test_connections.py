@@ -137,6 +137,18 @@ def test_one_that_cannot_be_closed_in_order_is_cut_off(
     other.expect_closed(320)
 
 
+def test_one_whose_end_is_impossible_ends_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+
+    def close(*_arguments: object) -> None:
+        raise AssertionError("it is not open")
+
+    monkeypatch.setattr(client.connection, "close", close)
+    with pytest.raises(AssertionError, match="it is not open"):
+        desk.ask("users.delete", name="guest", force=True)
+
+
 def test_refusals() -> None:
     desk = Desk()
     assert desk.refusal("connections.close", name="x") == "NOT_FOUND: no connection 'x'"

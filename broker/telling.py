@@ -1,0 +1,19 @@
+"""Telling somebody of what has happened, where what fails in him must keep nothing from others."""
+
+import logging
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+
+def tell(act: Callable[[], None]) -> None:
+    """Call what somebody hears by; what he raises is a bug of his, and is logged.
+
+    AssertionError: then what the node believes is wrong, and whoever tells must let it end.
+    """
+    try:
+        act()
+    except AssertionError:
+        raise
+    except Exception:
+        logger.exception("a change could not be told to all")
