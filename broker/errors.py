@@ -75,3 +75,10 @@ class NotImplementedHere(BrokerError):
 
 class InternalError(BrokerError):
     code, http_status = ReplyCode.INTERNAL_ERROR, 500
+
+
+class Broken(InternalError):
+    """The broker itself is at fault."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker failed, see its log")

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.cluster.fate import Fate as EntryFate
 from fluffle.broker.cluster.fate import OnFate
-from fluffle.broker.errors import BrokerError, InternalError
+from fluffle.broker.errors import Broken, BrokerError, InternalError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.changing import Apply, Decide, nobody_waits
@@ -188,7 +188,7 @@ class ReplicatedMetadata:
             raise
         except Exception:
             logger.exception("a change of definitions could not be decided anew")
-            pending.refuse(InternalError("the broker failed, see its log"))
+            pending.refuse(Broken())
         else:
             self._begin(pending, change)
 

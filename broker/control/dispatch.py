@@ -20,9 +20,10 @@ from typing import Any, TypeAlias, TypeVar
 from fluffle.broker.access.passwords import UnusableHash
 from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments
-from fluffle.broker.control.parts import BROKEN, Parts, Result, Row, Rows
+from fluffle.broker.control.parts import Parts, Result, Row, Rows
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.errors import (
+    Broken,
     BrokerError,
     CommandInvalid,
     PreconditionFailed,
@@ -133,7 +134,7 @@ class Dispatcher:
             if isinstance(error, AssertionError):  # unless what it believes is wrong
                 self._on_fatal(error)
             logger.exception("a verb of the control socket failed")
-            return BROKEN
+            return Broken()
 
 
 def read_request(line: bytes) -> Row:

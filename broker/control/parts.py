@@ -13,7 +13,7 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.errors import BrokerError, InternalError, NotFound
+from fluffle.broker.errors import Broken, BrokerError, NotFound
 from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.vhost import VirtualHost
@@ -37,8 +37,6 @@ class Later:
 
 
 Result: TypeAlias = Row | Rows | Later
-
-BROKEN = InternalError("the broker failed, see its log")
 
 
 class Pending:
@@ -94,7 +92,7 @@ class Parts:
                 else:
                     answer(row)
 
-            self.chores.add(chore(), lambda _error: answer(BROKEN))
+            self.chores.add(chore(), lambda _error: answer(Broken()))
 
         return Later(begin)
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import cast
 
-from fluffle.broker.errors import BrokerError, InternalError
+from fluffle.broker.errors import Broken, BrokerError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import nobody_waits
 from fluffle.broker.server import admitting, lifecycle
@@ -333,7 +333,7 @@ class Connection(asyncio.Protocol):
         if isinstance(error, AssertionError):
             self.services.on_fatal(error)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
-        self.fail(InternalError("the broker failed, see its log"), ids)
+        self.fail(Broken(), ids)
 
     def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
         """Log what was wrong, and close the connection."""
