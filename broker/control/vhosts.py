@@ -50,23 +50,23 @@ def add(parts: Parts, *, name: str) -> Result:
 
 def delete(parts: Parts, *, name: str) -> Result:
     """One with all that is in it; its connections are closed."""
-    vhost, going = parts.vhost(name), Pending()
+    going = Pending()
 
     def decide() -> Change:
         return doom(parts.catalogue, parts.vhost(name).name)
 
     def done() -> None:
-        parts.later(dismantle(parts, vhost)).begin(going.answer)
+        parts.later(dismantle(parts, name)).begin(going.answer)
 
     parts.metadata.change(decide, done, going.answer)
     return going.result
 
 
-def dismantle(parts: Parts, vhost: VirtualHost) -> Work:
+def dismantle(parts: Parts, name: str) -> Work:
     """At the pace of the disk: what a commit removes costs the loop time at its end, too."""
-    while parts.access.usage.connections_to_vhost[vhost.name]:
+    while parts.access.usage.connections_to_vhost[name]:
         yield None
-    for piece in in_pieces(dismantling(parts.catalogue, vhost), PIECE):
+    for piece in in_pieces(dismantling(parts.catalogue, name), PIECE):
         for decide in piece:
             parts.metadata.settle(decide)
         yield parts.commits.ticket

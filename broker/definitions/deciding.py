@@ -24,6 +24,10 @@ def vhost_name(name: str) -> Name:
     return Kind.VHOST, (name,)
 
 
+def doom_name(vhost: str) -> Name:
+    return Kind.DOOMED, (vhost,)
+
+
 def set_vhost(
     catalogue: Catalogue,
     name: str,
@@ -58,28 +62,45 @@ def doom(catalogue: Catalogue, name: str) -> Change:
     vhost = catalogue.vhosts.get(name)
     if vhost is None:
         return NOTHING
-    mark = Fact(Kind.DOOMED, (name,))
-    return Change(puts=(mark,), rests_on=(vhost_name(name), mark.name))
+    kind, key = mark = doom_name(name)
+    return Change(puts=(Fact(kind, key),), rests_on=(vhost_name(name), mark))
 
 
-def dismantling(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
+def dismantling(catalogue: Catalogue, name: str) -> Iterator[Decide]:
     """Removes all that is about a doomed virtual host, then what is in it, then itself.
 
-    A queue or an exchange at a time.
+    A queue or an exchange at a time; nothing once it is gone, even if one of its name has come.
     """
+    vhost = catalogue.doomed.get(name)
+    if vhost is None:
+        return
+    for decide in removals_of(catalogue, vhost):
+        yield partial(while_doomed, catalogue, vhost, decide)
+
+
+def removals_of(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
+    """What is to be removed, each behind what stands in it."""
     yield partial(forget_about, catalogue, vhost.name)
     queues = deque(vhost.queues.values())
     while queues:
         yield partial(delete_queue, vhost, queues.popleft())  # let go of it: all at once takes long
     for name in [exchange.spec.name for exchange in vhost.topology]:
         yield partial(drop_exchange, vhost.topology, name)
-    yield partial(forget_vhost, catalogue, vhost)
+    yield partial(forget_vhost, vhost)
+
+
+def while_doomed(catalogue: Catalogue, vhost: VirtualHost, decide: Decide) -> Change:
+    """What `decide` says, resting on the mark: somebody else may finish the deletion first."""
+    if catalogue.doomed.get(vhost.name) is not vhost:
+        return NOTHING
+    change = decide()
+    return change._replace(rests_on=(*change.rests_on, doom_name(vhost.name)))
 
 
 def unfinished(catalogue: Catalogue) -> Iterator[Decide]:
     """What is left to do of deletions that an earlier process has begun."""
-    for vhost in tuple(catalogue.doomed.values()):
-        yield from dismantling(catalogue, vhost)
+    for name in tuple(catalogue.doomed):
+        yield from dismantling(catalogue, name)
 
 
 def forget_about(catalogue: Catalogue, vhost: str) -> Change:
@@ -88,10 +109,8 @@ def forget_about(catalogue: Catalogue, vhost: str) -> Change:
     return Change(removes=(*kept_in(catalogue, vhost), *may))
 
 
-def forget_vhost(catalogue: Catalogue, vhost: VirtualHost) -> Change:
-    """Free the name of one that is empty, unless that has been done."""
-    if catalogue.doomed.get(vhost.name) is not vhost:
-        return NOTHING
+def forget_vhost(vhost: VirtualHost) -> Change:
+    """Free the name of one that is empty."""
     key = (vhost.name,)
     return Change(removes=(Fact(Kind.VHOST, key, vhost.settings), Fact(Kind.DOOMED, key)))
 
@@ -101,7 +120,7 @@ def keep(kind: Kind, entry: Entry) -> Change:
     key = tuple(str(entry[name]) for name in KEPT[kind])
     is_inside = KEPT[kind][0] == "vhost"
     return Change(
-        puts=(Fact(kind, key, entry),), rests_on=((Kind.DOOMED, key[:1]),) if is_inside else ()
+        puts=(Fact(kind, key, entry),), rests_on=(doom_name(key[0]),) if is_inside else ()
     )
 
 

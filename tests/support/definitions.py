@@ -44,11 +44,9 @@ class Editor:
 
     def delete_vhost(self, name: str) -> None:
         """With all that is in it, in one go, if it is there."""
-        vhost = self.catalogue.vhosts.get(name)
-        if vhost is not None:
-            self.have(lambda: vhosts.doom(self.catalogue, name))
-            for decide in vhosts.dismantling(self.catalogue, vhost):
-                self.have(decide)
+        self.have(lambda: vhosts.doom(self.catalogue, name))
+        for decide in vhosts.dismantling(self.catalogue, name):
+            self.have(decide)
 
     def inside(self, vhost: str) -> VhostEditor:
         """What changes what is in a virtual host, which is made if there is none."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.access.deciding import put_permission, put_user
 from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.access.permissions import Permission
+from fluffle.broker.access.users import User
 from fluffle.broker.cluster.metadata import ATTEMPTS_MAX
 from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
 from fluffle.broker.metadata.change import Change
@@ -161,17 +164,39 @@ def test_an_auto_delete_exchange_goes_with_its_last_two_bindings(
 def test_a_virtual_host_that_is_doomed_goes_whatever_comes_into_it(
     cluster: Cluster, a: Node, b: Node
 ) -> None:
-    vhost = a.catalogue.vhosts["/"]
     late = b.ask(declare(b))
     a.ask(lambda: doom(a.catalogue, "/"))
     cluster.settle()
-    for decide in dismantling(a.catalogue, vhost):
+    for decide in dismantling(a.catalogue, "/"):
         a.metadata.settle(decide)
     cluster.settle()
     assert late.heard == ["NOT_FOUND - there is no vhost"]
     for node in cluster.nodes.values():
         assert (node.catalogue.vhosts, node.catalogue.doomed) == ({}, {})
         assert len(node.metadata.state) == 0
+
+
+def test_who_finishes_a_deletion_late_takes_nothing_from_what_came_again(
+    cluster: Cluster, a: Node, c: Node
+) -> None:
+    def grant() -> Change:
+        return put_permission("u", "/", Permission())
+
+    for decide in (lambda: put_user(User("u")), grant, lambda: doom(a.catalogue, "/")):
+        a.ask(decide)
+        cluster.settle()
+    c.metadata.settle(next(dismantling(c.catalogue, "/")))
+    cluster.scheduler.run()
+    late = cluster.frames.popleft()
+    for decide in dismantling(a.catalogue, "/"):
+        a.metadata.settle(decide)
+        cluster.settle()
+    for decide in (lambda: set_vhost(a.catalogue, "/"), grant):
+        a.ask(decide)
+        cluster.settle()
+    cluster.frames.append(late)
+    cluster.settle()
+    assert [("u", "/") in node.catalogue.access.permissions for node in (a, c)] == [True] * 2
 
 
 # On the way
@@ -356,12 +381,12 @@ def test_a_virtual_host_that_went_meanwhile(
     for decide in (declare(a), declare(a, "r"), bind(a, to_queue("amq.topic", "q"))):
         a.ask(decide)
         cluster.settle()
-    vhost, old = a.catalogue.vhosts["/"], c.catalogue.vhosts["/"]
+    old = c.catalogue.vhosts["/"]
     c.is_paused = seen == "nothing"
     a.ask(lambda: doom(a.catalogue, "/"))
     cluster.settle()
     c.is_paused = seen != "its end"
-    for decide in dismantling(a.catalogue, vhost):
+    for decide in dismantling(a.catalogue, "/"):
         a.metadata.settle(decide)
         cluster.settle()
     if comes_again:

@@ -56,9 +56,8 @@ class Storm:
     def ask(self) -> None:
         node, random = self.node(), self.random
         if "/" not in node.catalogue.vhosts:
-            for vhost in tuple(node.catalogue.doomed.values()):
-                for decide in dismantling(node.catalogue, vhost):
-                    self.begin(node, decide)
+            for decide in dismantling(node.catalogue, "/"):
+                self.begin(node, decide)
             self.begin(node, lambda: set_vhost(node.catalogue, "/"))
             return
         if random.random() < 0.02:
