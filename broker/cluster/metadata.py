@@ -178,7 +178,7 @@ class ReplicatedMetadata:
             self._ports.call_later(RETRY_MS / 1_000, later)
 
     def _decide(self, pending: Pending) -> None:
-        if self._is_given_up(pending):
+        if self._give_up_if_late(pending):
             return
         try:
             change = pending.decide()
@@ -260,7 +260,7 @@ class ReplicatedMetadata:
         self._is_timing = False
         now_ms = self._ports.now_ms()
         for number, pending in tuple(self._pending.items()):
-            if self._is_given_up(pending):
+            if self._give_up_if_late(pending):
                 del self._pending[number]
         for number, pending in self._pending.items():
             if pending.sent_at_ms + pending.retry_ms <= now_ms:
@@ -268,8 +268,11 @@ class ReplicatedMetadata:
                 self._send((number,))
         self._time()
 
-    def _is_given_up(self, pending: Pending) -> bool:
-        """Whoever waits must not wait any longer; what has to be goes on without him."""
+    def _give_up_if_late(self, pending: Pending) -> bool:
+        """Whoever waits must not wait any longer; what has to be goes on without him.
+
+        Whether it is over.
+        """
         if self._ports.now_ms() < pending.give_up_at_ms:
             return False
         if pending.failed is not None:

@@ -45,7 +45,6 @@ class Session:
         "facts",
         "frame_bytes_max",
         "give_up",
-        "has_ended",
         "inbox",
         "metadata",
         "name",
@@ -124,7 +123,6 @@ class Session:
         self.uncommitted_bytes = 0
         """Of messages in transactions."""
         self.uncommitted_bytes_max = services.limits.uncommitted_bytes_max
-        self.has_ended = False
         self.confirming: dict[Channel, None] = {}
         """Channels with publishes to confirm at the end of this batch."""
 
@@ -155,6 +153,5 @@ class Session:
 
     def forget(self) -> None:
         """The connection has ended: keep nothing alive, for the collector may come much later."""
-        self.has_ended = True
         self.routes.clear()
         self.facts.clear()

@@ -108,7 +108,7 @@ class Request:
 
     def decide(self) -> Change:
         """What is to change; nothing once nobody waits for it."""
-        if self._is_late and self._channel.session.has_ended:
+        if self._is_late and self._channel.number not in self._channel.session.waiting.kept:
             return NOTHING
         return self._decide()
 
