@@ -1,6 +1,6 @@
 """What clients were promised, kept naively: message by message, from what they see and the log.
 
-G1 to G5, G6, G9 of what must hold whatever happens; see `World.check` for what holds at rest.
+G1 to G5, G6, G9 of what must hold whatever happens; see `check_rest` for what holds at rest.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.queues.handout import FINAL, Outcome
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import decode, read_messages
+from fluffle.broker.queues.replicated.state import State
 
 if TYPE_CHECKING:
-    from tests.broker.cluster.streams.world import Client
+    from tests.broker.cluster.streams.client import Client
 
 
 @dataclass
@@ -138,6 +140,7 @@ class Ghost:
                     if deliver is not None:
                         self.delivered(node, number, deliver)
                 case happened.Cancelled(number):
+                    self.last.pop((node, number), None)
                     if self.asked.pop((node, number), None) is None:
                         client.consumers.remove(number)
                 case happened.Revoked(tokens):
@@ -184,6 +187,33 @@ class Ghost:
         for sequence, ordinal in self.acked:
             is_back = (sequence, ordinal) in self.back
             assert is_back or sequence in self.gone, f"G4: {sequence} was acknowledged, and lives"
+
+
+def check_rest(state: State, edges: Sequence[Edge], lives: set[tuple[str, int, int]]) -> None:
+    """G13: nothing is pending, and hands are as the log says.
+
+    Of a queue whose leader and edges have told each other everything; `lives` are node and boot of
+    all processes.
+    """
+    assert {session.id[:3] for session in state.sessions.values()} <= lives
+    served = [key for edge in edges for key in edge.consumers]
+    assert sorted(served) == [
+        key
+        for key, holder in state.holders.items()
+        if type(holder.attached) is f.ConsumerAttached and not holder.is_detached
+    ]
+    held: dict[int, tuple[int, int]] = {}
+    for edge in edges:
+        assert list(edge.pending) == []
+        for holder, ordinal, run in edge.hands:
+            held |= dict.fromkeys(run, (holder, ordinal))
+    on_record = {
+        sequence: (key, counts.acquired)
+        for key, holder in state.holders.items()
+        for run, counts in holder.held
+        for sequence in run
+    }
+    assert held == on_record
 
 
 def numbers(tokens: Iterable[m.Token]) -> list[tuple[int, int]]:

@@ -10,24 +10,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.asking import Asking, Terms
 from fluffle.broker.cluster.streams.codec import decode, encode
 from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
-from fluffle.broker.queues.replicated.facts import ConsumerAttached
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
-from tests.broker.cluster.streams.ghost import Ghost, numbers
-from tests.broker.queues.replicated.make import ORIGIN
+from tests.broker.cluster.streams.client import Client, Names
+from tests.broker.cluster.streams.ghost import Ghost, check_rest
 
 GROUP = 7
 LEADERS = ("left", "right")
+
+T = TypeVar("T")
 
 
 class Led:
@@ -74,16 +74,6 @@ class Led:
 
 
 @dataclass
-class Client:
-    """All clients at one edge."""
-
-    edge: Edge
-    asking: Asking
-    consumers: list[int] = field(default_factory=list)
-    gets: set[int] = field(default_factory=set)
-
-
-@dataclass
 class Wire:
     """One direction of a link, and what is left of earlier ones."""
 
@@ -109,9 +99,7 @@ class World:
         self.follower = Image()
         self.now_ms = 0
         self.term = 0
-        self.published = 0
-        self.channels = 0
-        self.getting: dict[tuple[str, int], int] = {}
+        self.names = Names()
         self.boots = {node: m.Boot(1, 100 + at) for at, node in enumerate((*nodes, *LEADERS))}
         self.clients = {node: self.start(node) for node in nodes}
         self.wires: dict[tuple[str, str, int], Wire] = {}
@@ -208,7 +196,7 @@ class World:
             assert direction == "to"
             self.leds[term].sessions.take(node, frame)
         else:
-            self.tell(node, frame)
+            self.clients[node].hear(frame)
         self.pump()
 
     def drop(self, at: int = 0) -> None:
@@ -221,110 +209,65 @@ class World:
     # Edges
 
     def start(self, node: str) -> Client:
-        edge = Edge(GROUP, self.boots[node])
-        return Client(edge, Asking(edge))
+        return Client(node, Edge(GROUP, self.boots[node]), self.ghost, self.names)
 
     def restart(self, node: str, counter: int = 1) -> None:
         """The process of an edge ends, and begins anew; `counter` 0: from an old disk."""
         boot = self.boots[node]
         self.boots[node] = m.Boot(boot.counter + counter, boot.nonce + 1_000)
         self.ghost.died(node)
-        self.getting = {key: name for key, name in self.getting.items() if key[0] != node}
         self.clients[node] = self.start(node)
         self.link(node)
 
-    def tell(self, node: str, frame: m.LeaderFrame) -> None:
-        client = self.clients[node]
-        events = hear(client.edge, frame)
-        self.ghost.told(node, client, events)
-
     def publish(self, node: str, count: int = 1) -> int:
-        contents = [b"body %d" % (self.published + number) for number in range(count)]
-        self.published += count
-        client = self.clients[node]
-        first = client.asking.publish([ORIGIN] * count, contents)
-        self.ghost.published(node, first, contents)
-        self.pump()
-        return first
+        return self._sent(self.clients[node].publish(count))
 
     def attach(
         self, node: str, *, credit: int = 100, no_ack: bool = False, prefetch: int = 0
     ) -> int:
-        self.channels += 1
-        terms = Terms("tag", no_ack=no_ack, prefetch=prefetch)
         client = self.clients[node]
-        number = client.asking.attach(self.channels, terms, credit)
-        self.ghost.asks(node, number, "attach", self.channels, no_ack=no_ack)
-        self.pump()
-        return number
+        return self._sent(client.attach(credit=credit, no_ack=no_ack, prefetch=prefetch))
 
     def get(self, node: str, channel: int, *, no_ack: bool = False) -> int:
-        number = self.clients[node].asking.get(channel, no_ack=no_ack)
-        self.ghost.asks(node, number, "get", channel, no_ack=no_ack)
-        self.pump()
-        return number
+        return self._sent(self.clients[node].get(channel, no_ack=no_ack))
 
     def get_once(self, node: str, channel: int, *, no_ack: bool = False) -> int | None:
-        """Unless the channel waits for one.  Channels of a node are named anew when they end."""
-        name = self.getting.setdefault((node, channel), self.next_channel())
-        waits = (asked for asked in self.ghost.asked if asked[0] == node)
-        if any(self.ghost.channels[asked] == name for asked in waits):
-            return None
-        return self.get(node, name, no_ack=no_ack)
-
-    def next_channel(self) -> int:
-        self.channels += 1
-        return self.channels
+        return self._sent(self.clients[node].get_once(channel, no_ack=no_ack))
 
     def channels_of(self, node: str) -> list[int]:
-        """Those that are open."""
-        asked = {self.ghost.channels[key] for key in self.ghost.asked if key[0] == node}
-        consumers = self.clients[node].consumers
-        attached = {self.ghost.channels[node, number] for number in consumers}
-        getting = {name for (where, _at), name in self.getting.items() if where == node}
-        return sorted(asked | attached | getting)
+        return self.clients[node].channels()
 
     def end_channel(self, node: str, channel: int) -> None:
-        client = self.clients[node]
-        before = set(numbers(client.edge.hands))
-        client.asking.end_channel(channel)
-        left = before - set(numbers(client.edge.hands))
-        client.consumers = [n for n in client.consumers if self.ghost.channels[node, n] != channel]
-        self.getting = {key: name for key, name in self.getting.items() if name != channel}
-        self.ghost.ended(node, channel, [m.Token(0, o, range(n, n + 1)) for n, o in left])
+        self.clients[node].end_channel(channel)
         self.pump()
 
     def detach(self, node: str, consumer: int) -> None:
-        client = self.clients[node]
-        client.consumers.remove(consumer)
-        client.asking.detach(consumer)
+        self.clients[node].detach(consumer)
         self.pump()
 
     def purge(self, node: str) -> None:
-        self.clients[node].asking.purge()
+        self.clients[node].purge()
         self.pump()
 
     def abandon(self, node: str) -> None:
-        client = self.clients[node]
-        refused = set(self.ghost.refused)
-        self.ghost.told(node, client, client.edge.abandon())
-        self.ghost.refused = refused  # what was given up may still come true
+        self.clients[node].abandon()
         self.pump()
+
+    def settle(self, node: str, tokens: list[m.Token], outcome: Outcome = Outcome.ACKED) -> None:
+        self.clients[node].settle(tokens, outcome)
+        self.pump()
+
+    def in_hands(self, node: str) -> list[m.Token]:
+        return self.clients[node].in_hands()
+
+    def _sent(self, asked: T) -> T:
+        """What has been asked for is on its way."""
+        self.pump()
+        return asked
 
     def tick(self) -> None:
         self.led.sessions.tick(self.now_ms)
         self.pump()
-
-    def settle(self, node: str, tokens: list[m.Token], outcome: Outcome = Outcome.ACKED) -> None:
-        client = self.clients[node]
-        self.ghost.settled(
-            node, [token for token in tokens if client.edge.hands.found(token)], outcome
-        )
-        client.asking.settle(tokens, outcome)
-        self.pump()
-
-    def in_hands(self, node: str) -> list[m.Token]:
-        return list(self.clients[node].edge.hands)
 
     # At rest
 
@@ -345,27 +288,8 @@ class World:
         self.check()
 
     def check(self) -> None:
-        """G13: nothing is pending, and hands are as the log says."""
         state = self.led.image.state
         assert self.led.image.digest() == self.follower.digest()
         lives = {(node, *self.boots[node]) for node in self.clients}
-        assert {session.id[:3] for session in state.sessions.values()} <= lives
-        served = [key for client in self.clients.values() for key in client.edge.consumers]
-        assert sorted(served) == [
-            key
-            for key, holder in state.holders.items()
-            if type(holder.attached) is ConsumerAttached and not holder.is_detached
-        ]
-        held: dict[int, tuple[int, int]] = {}
-        for client in self.clients.values():
-            assert list(client.edge.pending) == []
-            for holder, ordinal, run in client.edge.hands:
-                held |= dict.fromkeys(run, (holder, ordinal))
-        on_record = {
-            sequence: (key, counts.acquired)
-            for key, holder in state.holders.items()
-            for run, counts in holder.held
-            for sequence in run
-        }
-        assert held == on_record
+        check_rest(state, [client.edge for client in self.clients.values()], lives)
         self.ghost.at_rest()

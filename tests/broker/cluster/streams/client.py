@@ -1,0 +1,121 @@
+"""All clients of one queue at one edge: what they ask for, have in hands and are told.
+
+The ghost hears of everything that they do and see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.asking import Asking, Terms
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.events import Event
+from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.queues.handout import Outcome
+from tests.broker.cluster.streams.ghost import Ghost, numbers
+from tests.broker.queues.replicated.make import ORIGIN
+
+
+@dataclass
+class Names:
+    """What clients at all edges of a queue count together."""
+
+    published: int = 0
+    channels: int = 0
+
+    def contents(self, count: int) -> list[bytes]:
+        """Messages as no others are."""
+        first, self.published = self.published, self.published + count
+        return [b"body %d" % number for number in range(first, self.published)]
+
+    def channel(self) -> int:
+        self.channels += 1
+        return self.channels
+
+
+@dataclass
+class Client:
+    """Those of one life of an edge."""
+
+    node: str
+    edge: Edge
+    ghost: Ghost
+    names: Names
+    consumers: list[int] = field(default_factory=list)
+    getting: dict[int, int] = field(default_factory=dict)
+    """Channels by their places: those of a place are named anew when they end."""
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(self.edge)
+
+    def hear(self, frame: m.LeaderFrame) -> None:
+        self.told(hear(self.edge, frame))
+
+    def told(self, events: list[Event]) -> None:
+        self.ghost.told(self.node, self, events)
+
+    def publish(self, count: int) -> int:
+        contents = self.names.contents(count)
+        first = self.asking.publish([ORIGIN] * count, contents)
+        self.ghost.published(self.node, first, contents)
+        return first
+
+    def attach(self, *, credit: int, no_ack: bool, prefetch: int) -> int:
+        channel = self.names.channel()
+        terms = Terms("tag", no_ack=no_ack, prefetch=prefetch)
+        number = self.asking.attach(channel, terms, credit)
+        self.ghost.asks(self.node, number, "attach", channel, no_ack=no_ack)
+        return number
+
+    def get(self, channel: int, *, no_ack: bool) -> int:
+        number = self.asking.get(channel, no_ack=no_ack)
+        self.ghost.asks(self.node, number, "get", channel, no_ack=no_ack)
+        return number
+
+    def get_once(self, place: int, *, no_ack: bool) -> int | None:
+        """Unless the channel at this place waits for one."""
+        name = self.getting.get(place)
+        if name is None:
+            name = self.getting[place] = self.names.channel()
+        waits = (asked for asked in self.ghost.asked if asked[0] == self.node)
+        if any(self.ghost.channels[asked] == name for asked in waits):
+            return None
+        return self.get(name, no_ack=no_ack)
+
+    def channels(self) -> list[int]:
+        """Those that are open."""
+        ghost, node = self.ghost, self.node
+        asked = {ghost.channels[key] for key in ghost.asked if key[0] == node}
+        attached = {ghost.channels[node, number] for number in self.consumers}
+        return sorted(asked | attached | {*self.getting.values()})
+
+    def end_channel(self, channel: int) -> None:
+        before = set(numbers(self.edge.hands))
+        self.asking.end_channel(channel)
+        left = before - set(numbers(self.edge.hands))
+        channels = self.ghost.channels
+        self.consumers = [n for n in self.consumers if channels[self.node, n] != channel]
+        self.getting = {at: name for at, name in self.getting.items() if name != channel}
+        self.ghost.ended(self.node, channel, [m.Token(0, o, range(n, n + 1)) for n, o in left])
+
+    def detach(self, consumer: int) -> None:
+        self.consumers.remove(consumer)
+        self.asking.detach(consumer)
+
+    def purge(self) -> None:
+        self.asking.purge()
+
+    def abandon(self) -> None:
+        refused = set(self.ghost.refused)
+        self.told(self.edge.abandon())
+        self.ghost.refused = refused  # what was given up may still come true
+
+    def settle(self, tokens: list[m.Token], outcome: Outcome) -> None:
+        held = [token for token in tokens if self.edge.hands.found(token)]
+        self.ghost.settled(self.node, held, outcome)
+        self.asking.settle(tokens, outcome)
+
+    def in_hands(self) -> list[m.Token]:
+        return list(self.edge.hands)
