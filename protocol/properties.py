@@ -19,7 +19,7 @@ answers 541 to properties it cannot read, here they are a FRAME_ERROR.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -146,6 +146,23 @@ def encode_properties(properties: Properties) -> bytes:
             write(out, value)
     _FLAGS.pack_into(out, 0, flags)
     return bytes(out)
+
+
+def split_properties(raw: bytes) -> dict[int, bytes]:
+    """The values of well-formed raw properties, undecoded, by their FLAG_ bits."""
+    flags, offset = property_flags(raw), _FLAGS.size
+    values: dict[int, bytes] = {}
+    for flag, _, read, _ in _PROPERTIES:
+        if flags & flag:
+            _value, end = read(raw, offset)
+            values[flag], offset = raw[offset:end], end
+    return values
+
+
+def join_properties(values: Mapping[int, bytes]) -> bytes:
+    """Raw properties of values by their FLAG_ bits, in any order."""
+    there = sorted(values, reverse=True)
+    return b"".join((_FLAGS.pack(sum(there)), *(values[flag] for flag in there)))
 
 
 def property_flags(raw: bytes) -> int:

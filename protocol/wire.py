@@ -11,7 +11,7 @@ finite.  What cannot be read raises ProtocolError with FRAME_ERROR.
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -143,6 +143,24 @@ def survey_table(buffer: bytes, offset: int) -> tuple[set[bytes], list[tuple[int
     except (IndexError, struct.error) as error:
         raise _truncated() from error
     return keys, free, end
+
+
+def split_table(buffer: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a field table that is nothing but well-formed, each with its key and all of it
+    as on the wire, key included."""
+    at, end = _read_extent(buffer, 0, len(buffer))
+    fields: list[tuple[bytes, bytes]] = []
+    while at < end:
+        start, tag_at = at, at + 1 + buffer[at]
+        _field, at = _read_field(buffer, tag_at, end, 0)
+        fields.append((buffer[start + 1 : tag_at], buffer[start:at]))
+    return fields
+
+
+def join_table(fields: Iterable[bytes]) -> bytes:
+    """A field table of fields as `split_table` gives them."""
+    inside = b"".join(fields)
+    return _UINT32.pack(len(inside)) + inside
 
 
 def encode_shortstr(text: str) -> bytes:

@@ -1,0 +1,99 @@
+"""Headers that the broker adds: where they stand, and that nothing else of a message changes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.protocol.headers import counted, with_headers
+from fluffle.protocol.properties import (
+    Properties,
+    body_of,
+    build_content,
+    decode_properties,
+    encode_properties,
+    join_properties,
+    raw_properties,
+    split_properties,
+)
+from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import sorted_table, to_table
+from tests.protocol.test_properties import PROPERTIES
+
+KEYS = st.sampled_from(["a", "x-delivery-count", "x-a", "z", "é", "\udcff", ""])
+TABLES: st.SearchStrategy[FieldTable] = st.dictionaries(
+    KEYS,
+    st.sampled_from([("l", 1), ("t", True), ("S", b"\xff"), ("F", {"n": ("s", 5)}), ("V", None)]),
+)
+
+
+def message(**properties: object) -> bytes:
+    return build_content(encode_properties(Properties(**properties)), b"body")  # type: ignore[arg-type]
+
+
+def headers_of(content: bytes) -> list[tuple[str, object]]:
+    table = decode_properties(raw_properties(content)).headers
+    assert table is not None
+    return list(table.items())
+
+
+def test_counts_of_a_message_without_headers() -> None:
+    [content] = counted([message(content_type="text/plain", priority=3)], 2, 1)
+    expected = Properties(
+        content_type="text/plain",
+        headers={"x-acquired-count": ("l", 2), "x-delivery-count": ("l", 1)},
+        priority=3,
+    )
+    assert content == build_content(encode_properties(expected), b"body")
+
+
+def test_hand_outs_that_have_not_failed_are_not_told_as_failures() -> None:
+    [content] = counted([message()], 2, 0)
+    assert headers_of(content) == [("x-acquired-count", ("l", 2))]
+
+
+def test_what_a_client_says_of_counts_is_not_believed() -> None:
+    """RabbitMQ 4.0.5 answers to the same message with the same order."""
+    [content] = counted(
+        [message(headers=to_table({"z": 1, "a": 2, "x-delivery-count": "mine"}))], 3, 3
+    )
+    assert headers_of(content) == [
+        ("a", ("l", 2)),
+        ("x-acquired-count", ("l", 3)),
+        ("x-delivery-count", ("l", 3)),
+        ("z", ("l", 1)),
+    ]
+
+
+def test_messages_of_a_run_are_changed_each() -> None:
+    run = [message(message_id=name) for name in ("a", "b", "a")]
+    changed = counted(run, 1, 0)
+    assert [decode_properties(raw_properties(content)).message_id for content in changed] == [
+        *"aba"
+    ]
+    assert [body_of(content) for content in changed] == [b"body"] * 3
+
+
+def test_fields_pass_as_they_stand() -> None:
+    """True written as 2 and a second field of one name are no table that this project writes."""
+    odd = b"\x03odd" + b"t\x02"
+    table = odd + b"\x01bV" + b"\x01bI\x00\x00\x00\x05"
+    raw = b"\x20\x00" + len(table).to_bytes(4, "big") + table
+    added = with_headers(raw, {"c": ("B", 1)})
+    inside = b"\x01bV" + b"\x01cB\x01" + odd
+    assert added == b"\x20\x00" + len(inside).to_bytes(4, "big") + inside
+
+
+@given(PROPERTIES, TABLES, TABLES)
+def test_headers_are_added_and_all_else_is_kept(
+    properties: Properties, headers: FieldTable, added: FieldTable
+) -> None:
+    properties.headers = headers
+    changed = decode_properties(with_headers(encode_properties(properties), added))
+    properties.headers = sorted_table(headers | added)
+    assert changed == properties
+    assert list(changed.headers or ()) == list(properties.headers)
+
+
+@given(PROPERTIES)
+def test_properties_are_joined_as_they_were_split(properties: Properties) -> None:
+    raw = encode_properties(properties)
+    assert join_properties(split_properties(raw)) == raw
