@@ -24,6 +24,7 @@ from fluffle.broker.deciding import declare_queue
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.first_start import first_start
 from fluffle.broker.durability import Durability
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.changing import LocalMetadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue
@@ -89,13 +90,10 @@ class Making:
     def _catalogue(self) -> Catalogue:
         durability = self.durability
 
+        maker = LocalQueues(lambda _queue: None, durability.journals)
+
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
-            return VirtualHost(
-                name,
-                touch=lambda _queue: None,
-                journals=durability.journals,
-                image=image,
-            )
+            return VirtualHost(name, maker, image=image)
 
         return restored(durability.image, Access(), make_vhost)
 

@@ -11,7 +11,7 @@ from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import Going, removal
@@ -42,8 +42,7 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None
             f"cannot declare queue '{spec.name}': queue limit in vhost '{vhost.name}' ({limit}) "
             "is reached"
         )
-    groups = vhost.journals.new_groups() if vhost.journals and spec.durable else ()
-    definition = QueueDefinition(spec, groups, expected_owner)
+    definition = vhost.maker.define(spec, expected_owner)
     kind, key = name = queue_name(vhost, spec.name)
     change = Change(puts=(Fact(kind, key, definition, spec.durable),), rests_on=(name,))
     if limit is None:

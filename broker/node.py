@@ -30,6 +30,7 @@ from fluffle.broker.definitions.first_start import (
 )
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.metadata.changing import LocalMetadata
@@ -147,14 +148,10 @@ class Node:
     def _restored(self, durability: Durability, turn: Turn) -> Catalogue:
         """The parts of the node as they were.  Raises `StorageError`."""
 
+        maker = LocalQueues(turn.touch_queue, durability.journals)
+
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
-            return VirtualHost(
-                name,
-                touch=turn.touch_queue,
-                on_new_queue=self._note_features,
-                journals=durability.journals,
-                image=image,
-            )
+            return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)
 
         access = Access(
             loopback_users=self._config.loopback_users,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
-from fluffle.broker.logs import event
 from fluffle.broker.message import Origins
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.queues.making import QueueMaker
 from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
-
-logger = logging.getLogger(__name__)
 
 
 class QueueCounts:
@@ -44,10 +41,9 @@ class VirtualHost:
     __slots__ = (
         "_on_new_queue",
         "_owned",
-        "_touch",
         "counts",
         "epoch",
-        "journals",
+        "maker",
         "name",
         "origin",
         "queues",
@@ -59,10 +55,9 @@ class VirtualHost:
     def __init__(
         self,
         name: str,
+        maker: QueueMaker,
         *,
-        touch: Callable[[Queue], None],
         on_new_queue: Callable[[QueueSpec, str], None] = nobody_notes,
-        journals: Journals | None = None,
         image: VhostImage | None = None,
     ) -> None:
         """`on_new_queue` is told what a queue is and the name of this, whenever one is made.
@@ -87,17 +82,12 @@ class VirtualHost:
         self.counts = QueueCounts()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
-        self.journals = journals
-        """None where nothing outlives the process."""
-        self._touch = touch
+        self.maker = maker
         self._on_new_queue = on_new_queue
         self._owned: dict[Owner, dict[str, Queue]] = {}
         """Exclusive queues by their owner; no owner without one."""
         for definition in image.queues:
-            journal = journals.reopen(definition.groups) if journals else None
-            queue = self.queues[definition.spec.name] = self._make_queue(definition, journal)
-            if journal is not None:
-                queue.recover()
+            self.queues[definition.spec.name] = maker.reopen(definition, name)
 
     @property
     def limits(self) -> VhostLimits:
@@ -128,9 +118,8 @@ class VirtualHost:
 
     def put_queue(self, definition: QueueDefinition) -> None:
         """There is a queue, where there was none."""
-        spec, groups, owner = definition
-        journal = self.journals.create(groups) if self.journals and groups else None
-        queue = self.queues[spec.name] = self._make_queue(definition, journal)
+        spec, owner = definition.spec, definition.owner
+        queue = self.queues[spec.name] = self.maker.make(definition, self.name)
         if owner is not None:
             self._owned.setdefault(owner, {})[spec.name] = queue
         self.epoch += 1
@@ -145,11 +134,7 @@ class VirtualHost:
             self._disown(queue.owner, name)
         self.epoch += 1
         consumers = queue.consumers
-        for consumer in consumers:
-            queue.detach(consumer)
-        queue.purge()
-        if queue.journal is not None:
-            queue.journal.drop()
+        self.maker.end(queue)
         return consumers
 
     # Questions, and consumers
@@ -180,33 +165,6 @@ class VirtualHost:
     def owned_by(self, owner: Owner) -> tuple[Queue, ...]:
         """The exclusive queues of a connection."""
         return tuple(self._owned.get(owner, {}).values())
-
-    def _make_queue(self, definition: QueueDefinition, journal: Journal | None) -> Queue:
-        spill = self.journals.spill if self.journals else None
-        return Queue(
-            definition.spec,
-            touch=self._touch,
-            owner=definition.owner,
-            journal=journal,
-            spill=spill,
-            on_crash=self._on_crash,
-        )
-
-    def _on_crash(self, queue: Queue) -> None:
-        """A queue hands out nothing any more: its consumers must know, and so must operators."""
-        assert queue.damage is not None
-        event(
-            logger,
-            logging.ERROR,
-            "queue_crashed",
-            vhost=self.name,
-            queue=queue.name,
-            place=queue.damage.place,
-            reason=queue.damage.what,
-        )
-        for consumer in queue.consumers:
-            queue.detach(consumer)
-            consumer.sink.cancelled(consumer)
 
     def _disown(self, owner: Owner, name: str) -> None:
         owned = self._owned[owner]

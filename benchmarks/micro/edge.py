@@ -12,6 +12,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
 from fluffle.broker.config import Limits
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Handout, Holder
 from fluffle.broker.queues.journal import QueueDefinition
@@ -53,7 +54,7 @@ def never(_runs: list[Publishes]) -> None:
 def open_channel() -> Channel:
     """A channel of a connection to nowhere, on a virtual host with one queue."""
     turn = Turn(lambda _act: None)
-    vhost = VirtualHost("/", touch=turn.touch_queue)
+    vhost = VirtualHost("/", LocalQueues(turn.touch_queue))
     vhost.put_queue(QueueDefinition(QueueSpec(QUEUE)))
     access = Access()
     access.put_user(User("guest"))

@@ -64,10 +64,10 @@ class Queue:
         "_turns",
         "damage",
         "debtors",
+        "definition",
         "in_exclusive_use",
         "in_flight",
         "journal",
-        "owner",
         "spec",
     )
 
@@ -76,7 +76,7 @@ class Queue:
         spec: QueueSpec,
         *,
         touch: Callable[[Queue], None],
-        owner: Owner | None = None,
+        definition: QueueDefinition | None = None,
         journal: Journal | None = None,
         spill: Spill | None = None,
         on_crash: Callable[[Queue], None] | None = None,
@@ -90,8 +90,8 @@ class Queue:
         """Told when that happens, and when all that was handed out before has been delivered."""
         self.journal = journal
         """Told of persistent messages; None for a queue that ends with the process."""
-        self.owner = owner
-        """The connection that alone may use it, for an exclusive queue."""
+        self.definition = definition or QueueDefinition(spec)
+        """What it is, for those who have to remember."""
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.in_exclusive_use = False
@@ -109,10 +109,9 @@ class Queue:
         return self.spec.name
 
     @property
-    def definition(self) -> QueueDefinition:
-        """What it is, for those who have to remember."""
-        groups = self.journal.groups if self.journal is not None else ()
-        return QueueDefinition(self.spec, groups, self.owner)
+    def owner(self) -> Owner | None:
+        """The connection that alone may use it, for an exclusive queue."""
+        return self.definition.owner
 
     @property
     def ready_count(self) -> int:

@@ -29,13 +29,25 @@ class Owner(NamedTuple):
 
 
 class QueueDefinition(NamedTuple):
-    """All there is to know of a queue, its messages apart."""
+    """All there is to know of a queue, its messages apart.
+
+    What follows `owner` says where in a cluster it lives, and is empty on a lone node.
+    """
 
     spec: QueueSpec
     groups: tuple[int, ...] = ()
-    """The logs of its journal, if it is durable."""
+    """The logs of its journal on its home, if it is durable."""
     owner: Owner | None = None
     """Of an exclusive one."""
+    id: int = 0
+    """Never used again, for another queue of the same name neither.  Of a quorum queue it is the id
+    of its Raft group."""
+    home: str = ""
+    """The node that a classic queue lives on."""
+    members: tuple[tuple[str, int], ...] = ()
+    """The nodes of a quorum queue, each with its incarnation in the group, by name."""
+    leader: str = ""
+    """The member that is to lead a new quorum queue."""
 
 
 @dataclass(slots=True)

@@ -227,6 +227,10 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
     )
 
 
+PLACED = ("id", "home", "members", "leader")
+"""Where in a cluster a queue lives; a lone node says nothing of it."""
+
+
 def _encode_queue(queue: QueueDefinition) -> Fields:
     """The rest of the specification follows from the arguments."""
     fields = {
@@ -238,6 +242,8 @@ def _encode_queue(queue: QueueDefinition) -> Fields:
         fields["durable"] = False
     if queue.spec.exclusive:
         fields["owner"] = queue.owner
+    if queue.id:
+        fields |= {name: getattr(queue, name) for name in PLACED}
     return fields
 
 
@@ -251,7 +257,16 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         arguments=_table(fields["arguments"]),
     )
     owner = Owner(*fields["owner"]) if declared.exclusive else None
-    return QueueDefinition(queue_spec(declared, vhost), tuple(fields["groups"]), owner)
+    definition = QueueDefinition(queue_spec(declared, vhost), tuple(fields["groups"]), owner)
+    if "id" not in fields:
+        return definition
+    members = tuple((str(node), int(incarnation)) for node, incarnation in fields["members"])
+    return definition._replace(
+        id=int(fields["id"]),
+        home=str(fields["home"]),
+        members=members,
+        leader=str(fields["leader"]),
+    )
 
 
 def _encode_binding(binding: Binding) -> Fields:

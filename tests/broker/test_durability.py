@@ -16,6 +16,7 @@ from fluffle.broker.definitions.deciding import doom, unfinished
 from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.journals import local
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.message import Origin
 from fluffle.broker.queues import lane
 from fluffle.broker.queues.arguments import Declaration
@@ -45,9 +46,10 @@ class Rig:
         self.store = open_store(disk, self._make_writer)
         self.durability = durability = Durability(self.store, Turn(lambda _act: None))
 
+        maker = LocalQueues(lambda _queue: None, durability.journals)
+
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
-            journals = durability.journals
-            return VirtualHost(name, touch=lambda _: None, journals=journals, image=image)
+            return VirtualHost(name, maker, image=image)
 
         access = Access(tables=durability.image.tables)
         self.catalogue: Catalogue = restored(durability.image, access, make_vhost)

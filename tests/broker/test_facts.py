@@ -17,6 +17,7 @@ from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.facts import Kind
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.journal import Owner
@@ -39,13 +40,13 @@ def facts() -> ToldFacts:
 
 @pytest.fixture
 def vhost(facts: ToldFacts) -> VhostEditor:
-    vhost = VirtualHost("v", touch=lambda _: None)
+    vhost = VirtualHost("v", LocalQueues(lambda _queue: None))
     return VhostEditor(vhost, editor_of(vhost, facts=facts))
 
 
 def new_editor(facts: ToldFacts) -> Editor:
     def make_vhost(name: str) -> VirtualHost:
-        return VirtualHost(name, touch=lambda _: None)
+        return VirtualHost(name, LocalQueues(lambda _queue: None))
 
     return Editor(Catalogue(Access(), {}, make_vhost), facts)
 

@@ -14,6 +14,7 @@ from fluffle.broker.errors import (
     PreconditionFailed,
     ResourceLocked,
 )
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
@@ -40,7 +41,7 @@ class ClosingSink(FakeSink):
 
 
 def make_vhost() -> VirtualHost:
-    return VirtualHost("/", touch=lambda _queue: None)
+    return VirtualHost("/", LocalQueues(lambda _queue: None))
 
 
 def declare(vhost: VirtualHost, name: str = "q", owner: Owner = ANNA, **flags: Any) -> Queue:

@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.durability import Durability
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.torture.history import Event, Looked, Received, RunEnded, Strange
@@ -57,8 +58,7 @@ def found_on(directory: Path) -> list[Event]:
         durability = Durability(open_store(environment), Turn(lambda _act: None))
         vhost = VirtualHost(
             "/",
-            touch=lambda _queue: None,
-            journals=durability.journals,
+            LocalQueues(lambda _queue: None, durability.journals),
             image=durability.image.vhosts["/"],
         )
         there = {*vhost.queues}

@@ -29,6 +29,7 @@ from fluffle.broker.definitions.reading import DefinitionsError, read
 from fluffle.broker.facts import FORGOTTEN, Kind
 from fluffle.broker.journals.encoding import decode as decode_messages
 from fluffle.broker.journals.encoding import encode as encode_messages
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.message import Origin
 from fluffle.broker.metadata.change import Change, Fact, Room
 from fluffle.broker.metadata.changing import LocalMetadata
@@ -181,7 +182,9 @@ def proxy(data: bytes) -> None:
 def definitions(data: bytes) -> None:
     """Definitions are refused with a sentence, or imported; what cannot be is named."""
     catalogue = Catalogue(
-        Access(), vhosts={}, make_vhost=lambda name: VirtualHost(name, touch=lambda _queue: None)
+        Access(),
+        vhosts={},
+        make_vhost=lambda name: VirtualHost(name, LocalQueues(lambda _queue: None)),
     )
     try:
         content = read(data.decode(errors="surrogateescape"))

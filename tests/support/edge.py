@@ -19,6 +19,7 @@ from fluffle.broker.config import Config, Limits
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability import Durability
 from fluffle.broker.facts import Facts
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.changing import Apply, LocalMetadata, Metadata
 from fluffle.broker.node import server_properties
 from fluffle.broker.server.connection import Connection
@@ -95,17 +96,16 @@ class Edge:
         durability = Durability(store or open_store(), self.turn)
         self.vhost = VirtualHost(
             "/",
-            touch=self.turn.touch_queue,
+            LocalQueues(self.turn.touch_queue, durability.journals),
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
-            journals=durability.journals,
         )
         self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
         self.access = Access()
-        touch = self.turn.touch_queue
+        maker = LocalQueues(self.turn.touch_queue)
         self.catalogue = Catalogue(
-            self.access, {"/": self.vhost}, lambda name: VirtualHost(name, touch=touch)
+            self.access, {"/": self.vhost}, lambda name: VirtualHost(name, maker)
         )
         self.editor = Editor(self.catalogue)
         """Changes what nobody remembers."""

@@ -14,6 +14,7 @@ from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.vhost import VirtualHost
 from fluffle.raft.config import Config
@@ -55,7 +56,7 @@ class Node:
         self.is_paused = False
         """Whether it does not hear of what is committed."""
         self.catalogue = Catalogue(
-            Access(), {}, lambda vhost: VirtualHost(vhost, touch=nobody_is_served)
+            Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(nobody_is_served))
         )
         ports = Ports(
             propose=self._propose,

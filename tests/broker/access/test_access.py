@@ -10,6 +10,7 @@ from fluffle.broker.access.passwords import PasswordHash, hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.vhost import VirtualHost
 from tests.support.definitions import editor_of
 from tests.support.passwords import slow_hash
@@ -107,7 +108,7 @@ def test_who_goes_takes_his_permissions_along() -> None:
 
 def test_changes_are_told_to_those_they_concern() -> None:
     access, heard = Access(), []
-    editor = editor_of(VirtualHost("/", touch=lambda _: None), access=access)
+    editor = editor_of(VirtualHost("/", LocalQueues(lambda _queue: None)), access=access)
 
     def listener() -> None:
         heard.append("u")

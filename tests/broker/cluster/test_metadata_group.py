@@ -14,6 +14,7 @@ from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.switch import Switch
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.vhost import VirtualHost
@@ -31,7 +32,7 @@ class Member:
         self.node = node
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.catalogue = Catalogue(
-            Access(), {}, lambda vhost: VirtualHost(vhost, touch=nobody_is_served)
+            Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(nobody_is_served))
         )
 
         def soon(act: Callable[[], None]) -> None:

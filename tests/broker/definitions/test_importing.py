@@ -13,6 +13,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, read
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhost import VirtualHost
 from tests.support.definitions import Editor
@@ -22,7 +23,7 @@ HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
 
 
 def empty() -> Catalogue:
-    return Catalogue(Access(), {}, lambda name: VirtualHost(name, touch=lambda _queue: None))
+    return Catalogue(Access(), {}, lambda name: VirtualHost(name, LocalQueues(lambda _queue: None)))
 
 
 def imported(catalogue: Catalogue | None = None, **content: list[dict[str, Any]]) -> Catalogue:

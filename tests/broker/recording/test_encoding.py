@@ -56,6 +56,17 @@ OBJECTS = st.dictionaries(st.text(), JSON, max_size=3)
 PASSWORDS = st.none() | st.builds(PasswordHash, st.text(), st.text())
 
 
+def placed(definition: QueueDefinition) -> st.SearchStrategy[QueueDefinition]:
+    """Somewhere in a cluster."""
+    return st.builds(
+        definition._replace,
+        id=st.integers(2, 2**63 - 1),
+        home=NAMES,
+        members=st.lists(st.tuples(NAMES, st.integers(1, 2**32))).map(tuple),
+        leader=NAMES,
+    )
+
+
 @st.composite
 def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
     """Something of any kind under a name that fits it."""
@@ -98,7 +109,8 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
                 arguments=draw(TABLES),
             )
             spec = queue_spec(declared, first)
-            return kind, (first, second), QueueDefinition(spec, (3, 2**63), owner)
+            definition = QueueDefinition(spec, (3, 2**63), owner)
+            return kind, (first, second), draw(st.just(definition) | placed(definition))
         case Kind.BINDING:
             where = draw(st.sampled_from(DestinationKind))
             binding = Binding(second, third, where, first, draw(TABLES))

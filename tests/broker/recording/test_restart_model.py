@@ -31,6 +31,7 @@ from fluffle.broker.definitions.deciding import unfinished
 from fluffle.broker.durability import Durability
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Handout
@@ -144,9 +145,10 @@ class RestartMachine(RuleBasedStateMachine):
         self.store = open_store(self.open_disk(), self.writer_on)
         self.durability = durability = Durability(self.store, Turn(lambda _act: None))
 
+        maker = LocalQueues(lambda _queue: None, durability.journals)
+
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
-            journals = durability.journals
-            return VirtualHost(name, touch=lambda _: None, journals=journals, image=image)
+            return VirtualHost(name, maker, image=image)
 
         access = Access(tables=durability.image.tables)
         self.catalogue = restored(durability.image, access, make_vhost)

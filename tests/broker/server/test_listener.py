@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from fluffle.broker.chores import Chores
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.server import listener as module
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
@@ -32,7 +33,7 @@ def real_services() -> Services:
         access=template.access,
         metadata=template.metadata,
         owners=template.owners,
-        vhosts={"/": VirtualHost("/", touch=turn.touch_queue)},
+        vhosts={"/": VirtualHost("/", LocalQueues(turn.touch_queue))},
         turn=turn,
         commits=commits,
         chores=chores,

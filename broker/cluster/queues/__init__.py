@@ -1,0 +1,1 @@
+"""Queues whose messages live on other nodes too, or only there."""

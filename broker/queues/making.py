@@ -1,0 +1,25 @@
+"""The port to what makes queues: they live here, or somewhere in a cluster."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+
+
+class QueueMaker(Protocol):
+    """Makes the queues of all virtual hosts of a node."""
+
+    def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
+        """Where a queue that is about to be declared will live."""
+
+    def make(self, definition: QueueDefinition, vhost: str) -> Queue:
+        """For a definition that has just become true."""
+
+    def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
+        """For one that was true when the process before this ended.  Raises `StorageError`."""
+
+    def end(self, queue: Queue) -> None:
+        """It is defined no more: its messages are gone, and so are its consumers."""
