@@ -18,7 +18,7 @@ class EdgePort(Protocol):
     edge: Edge
 
     def touch(self) -> None:
-        """Something was asked of the edge: what its `output` gives is sent before this turn ends."""
+        """Something was asked of the edge: its `output` is sent before this turn ends."""
 
 
 class Counts(NamedTuple):
