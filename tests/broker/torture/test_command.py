@@ -1,10 +1,13 @@
 """`fluffle torture`: its options, and histories that are judged again."""
 
+import asyncio
 from pathlib import Path
 
 import click.testing
 import pytest
 
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.node import Node
 from fluffle.broker.torture.command import kinds_of, manners_of, system_of, torture
 from fluffle.broker.torture.history import (
     Confirmed,
@@ -53,7 +56,13 @@ def test_commands_make_faults_possible() -> None:
         (),
         ("--node", "one"),
         ("--node", "a=http://one"),
+        ("--node", "a=amqp://one:port"),
+        ("--node", "a=amqp://one", "--node", "a=amqp://two"),
         ("--node", "a=amqp://one", "--faults", "kill"),
+        ("--node", "a=amqp://one", "--seconds", "-1"),
+        ("--node", "a=amqp://one", "--rate", "0"),
+        ("--node", "a=amqp://one", "--history", "/"),
+        ("--check", "/"),
     ],
 )
 def test_what_cannot_be_done_is_a_usage_error(words: tuple[str, ...]) -> None:
@@ -67,6 +76,18 @@ def test_nobody_there_is_not_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("--node", "a=amqp://127.0.0.1:1", "--seconds", "1")
     assert result.exit_code == 2
     assert "cannot be tortured: a does not serve" in result.output
+
+
+async def test_a_broker_without_such_queues_is_not_a_verdict(tmp_path: Path) -> None:
+    """Nor an error of ours, whatever it says."""
+    node = Node(Config(listen=ListenAddress("127.0.0.1", 0), data_dir=tmp_path))
+    await node.start()
+    host, port = node.addresses["amqp"]
+    words = ("--node", f"a=amqp://{host}:{port}", "--queue-type", "no such type")
+    result = await asyncio.to_thread(run, *words)
+    await node.stop("shutdown")
+    assert result.exit_code == 2
+    assert "cannot be tortured: it refuses the queues: PRECONDITION_FAILED" in result.output
 
 
 async def test_commands_are_given_the_node() -> None:
@@ -88,7 +109,8 @@ def test_a_history_is_judged_again(tmp_path: Path, is_lost: bool) -> None:
     assert ("p/1 in q was confirmed and is lost" in result.output) is is_lost
 
 
-def test_a_file_that_is_no_history_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("hello\n")
+@pytest.mark.parametrize("content", [b"hello\n", b"\xff\n", b'[1, "Strange"'])
+def test_a_file_that_is_no_history_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
     result = run("--check", str(tmp_path / "file"))
     assert (result.exit_code, result.output) == (2, "line 1 is no event\n")
