@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from random import randrange
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -44,16 +43,32 @@ def with_commands(command: Callable[..., None]) -> Callable[..., None]:
     multiple=True,
     help="A node of the cluster; once for each.",
 )
-@click.option("--seconds", type=float, default=60.0, show_default=True, help="How long.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.0),
+    default=60.0,
+    show_default=True,
+    help="How long.",
+)
 @click.option("--seed", type=int, help="Decides what happens; drawn and printed if not given.")
-@click.option("--rate", type=float, default=300.0, show_default=True, help="Messages a second.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Messages a second.",
+)
 @click.option("--queue-type", default="quorum", show_default=True, help="quorum or classic.")
 @click.option("--prefix", default="torture", show_default=True, help="Of the queues' names.")
 @click.option("--faults", "wanted", metavar="KIND,…", help="Only these kinds of faults.")
 @click.option("--no-faults", is_flag=True, help="Only work and watch.")
 @click.option("--keep", is_flag=True, help="Leave the queues behind.")
-@click.option("--history", "file", type=click.Path(path_type=Path), help="Write down everything.")
-@click.option("--check", type=click.Path(path_type=Path, exists=True), help="Judge such a file.")
+@click.option(
+    "--history",
+    type=click.File("w", encoding="utf-8", lazy=False),
+    help="Write down everything.",
+)
+@click.option("--check", type=click.File("rb"), help="Judge such a file.")
 @with_commands
 def torture(**options: Any) -> None:
     """Torture a cluster and say what it did wrong.
@@ -80,7 +95,7 @@ def torture(**options: Any) -> None:
         manners=manners_of(options["nodes"]),
         keep=options["keep"],
     )
-    sys.exit(conduct(system, order, click.echo, options["file"]))
+    sys.exit(conduct(system, order, click.echo, options["history"]))
 
 
 def system_of(options: dict[str, Any]) -> System:
@@ -90,13 +105,15 @@ def system_of(options: dict[str, Any]) -> System:
 
     if not options["nodes"]:
         raise click.UsageError("name the nodes: --node a=amqp://guest:guest@localhost:5672/%2F")
-    addresses = []
+    addresses: dict[str, Address] = {}
     for text in options["nodes"]:
         name, url = named(text)
-        addresses.append(Address(name, url.hostname or "localhost", url.port or AMQP_PORT))
+        if name in addresses:
+            raise click.UsageError(f"two nodes are named '{name}'")
+        addresses[name] = Address(name, url.hostname or "localhost", url.port or AMQP_PORT)
     given = {name: options[f"{name}_command"] for name in COMMANDS}
     deeds = {Deed(name): by_command(text) for name, text in given.items() if text}
-    return System(addresses, deeds, queue_type=options["queue_type"])
+    return System([*addresses.values()], deeds, queue_type=options["queue_type"])
 
 
 def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
@@ -129,8 +146,16 @@ def manners_of(nodes: Sequence[str]) -> Manners:
 
 def named(text: str) -> tuple[str, SplitResult]:
     """`a=amqp://…` in two parts.  UsageError for anything else."""
-    name, equals, address = text.partition("=")
-    url = urlsplit(address)
-    if not equals or not name or url.scheme != "amqp":
-        raise click.UsageError(f"'{text}' is no NAME=amqp://USER:PASSWORD@HOST:PORT/VHOST")
+    name, _equals, address = text.partition("=")
+    try:
+        url = urlsplit(address)
+        is_named = bool(name) and url.scheme == "amqp" and url.port != 0
+    except ValueError as error:  # a port that is no number, a bracket that is not closed
+        raise no_node(text) from error
+    if not is_named:
+        raise no_node(text)
     return name, url
+
+
+def no_node(text: str) -> click.UsageError:
+    return click.UsageError(f"'{text}' is no NAME=amqp://USER:PASSWORD@HOST:PORT/VHOST")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.history import from_line
@@ -20,16 +19,14 @@ PROGRESS_S = 10.0
 Tell = Callable[[str], None]
 
 
-def conduct(system: System, order: Order, tell: Tell, file: Path | None = None) -> int:
+def conduct(system: System, order: Order, tell: Tell, file: TextIO | None = None) -> int:
     """The exit code."""
-    with ExitStack() as stack:
-        kept = stack.enter_context(file.open("w", encoding="utf-8")) if file else None
-        diary = Diary(time.monotonic_ns, kept)
-        try:
-            return asyncio.run(conducted(system, order, diary, tell))
-        except DeedFailed as error:
-            tell(f"this system cannot be tortured: {error}")
-            return 2
+    diary = Diary(time.monotonic_ns, file)
+    try:
+        return asyncio.run(conducted(system, order, diary, tell))
+    except DeedFailed as error:
+        tell(f"this system cannot be tortured: {error}")
+        return 2
 
 
 async def conducted(system: System, order: Order, diary: Diary, tell: Tell) -> int:
@@ -55,17 +52,16 @@ async def say_how_it_goes(diary: Diary, tell: Tell) -> None:
         )
 
 
-def check_file(file: Path, tell: Tell) -> int:
+def check_file(history: BinaryIO, tell: Tell) -> int:
     """Judge a history that was written down; the exit code."""
     judge = Judge()
-    with file.open(encoding="utf-8") as history:
-        for number, line in enumerate(history, start=1):
-            try:
-                _at_ns, event = from_line(line)
-            except (ValueError, KeyError, TypeError):
-                tell(f"line {number} is no event")
-                return 2
-            judge.read((event,))
+    for number, line in enumerate(history, start=1):
+        try:
+            _at_ns, event = from_line(line)
+        except (ValueError, KeyError, TypeError):
+            tell(f"line {number} is no event")
+            return 2
+        judge.read((event,))
     report = judge.finish()
     for name, count in report.numbers().items():
         tell(f"{name:24}{count:12,}")

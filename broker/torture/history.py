@@ -210,7 +210,7 @@ def to_line(at_ns: int, event: Event) -> str:
     return json.dumps([at_ns, type(event).__name__, *fields])
 
 
-def from_line(line: str) -> tuple[int, Event]:
+def from_line(line: str | bytes) -> tuple[int, Event]:
     """The opposite.  ValueError, KeyError or TypeError for what is no such line."""
     at_ns, name, *values = json.loads(line)
     cls = KINDS[name]

@@ -77,12 +77,15 @@ class Run:
         self._names = Names.of(order.prefix)
 
     async def to_the_end(self) -> Outcome:
-        """`DeedFailed` where the system does not serve at the beginning."""
+        """`DeedFailed` where the system does not serve at the beginning, or not such queues."""
         async with fronts(self._system) as proxies:
             for node in self._system.nodes:
                 await self._serves(node)
             crew = self._crew(proxies)
-            await crew.declare(self._system.queue_type)
+            try:
+                await crew.declare(self._system.queue_type)
+            except Gone as error:
+                raise DeedFailed(f"it refuses the queues: {error}") from error
             await self._work(crew, Scene(self._system, proxies, self._diary.note, self._is_back))
         try:
             await self._empty_all()
