@@ -32,10 +32,13 @@ class Asking:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 
-    def publish(self, origins: list[Origin], contents: list[bytes]) -> int:
+    def publish(
+        self, origins: list[Origin], contents: list[bytes], *, persistent: bool = True
+    ) -> int:
         """A message each; the number of the first."""
         assert 0 < len(contents) <= MESSAGES_MAX
-        return self._edge.ask(m.Publish(self._edge.pending.next, origins, contents))
+        number = self._edge.pending.next
+        return self._edge.ask(m.Publish(number, origins, contents, persistent))
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> int | None:
         """End hand-outs; the number of the last operation, None if nothing of it is in hands."""

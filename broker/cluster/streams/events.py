@@ -42,6 +42,13 @@ class Attached:
 
 
 @dataclass(slots=True)
+class NotAttached:
+    """A consumer was refused: the queue is in exclusive use, or was not to be shared with it."""
+
+    consumer: int
+
+
+@dataclass(slots=True)
 class Purged:
     """A purge is done."""
 
@@ -89,5 +96,15 @@ class Misled:
 
 
 Event: TypeAlias = (
-    Confirmed | Refused | Acted | Attached | Purged | Delivered | Got | Cancelled | Revoked | Misled
+    Confirmed
+    | Refused
+    | Acted
+    | Attached
+    | NotAttached
+    | Purged
+    | Delivered
+    | Got
+    | Cancelled
+    | Revoked
+    | Misled
 )

@@ -61,6 +61,11 @@ def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
     for operation, number, _ in edge.pending.of_kinds(message.number, 1, (m.Attach, m.Purge)):
         if not isinstance(operation, m.Attach):
             return [happened.Purged(number, message.answer)]
+        if message.answer == m.IN_EXCLUSIVE_USE:
+            del edge.credits[number]
+            is_wanted = number not in edge.unwanted
+            edge.unwanted.discard(number)
+            return [happened.NotAttached(number)] if is_wanted else []
         if number in edge.unwanted:
             edge.unwanted.discard(number)
             edge.credits.pop(number)

@@ -20,6 +20,9 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
 
+IN_EXCLUSIVE_USE = 0
+"""The answer to a consumer that is not attached, for it or another would be alone.  No key."""
+
 
 class Boot(NamedTuple):
     """One life of a node's process."""
@@ -53,6 +56,8 @@ class Publish:
     first: int
     origins: list[Origin]
     contents: list[bytes]
+    is_persistent: bool
+    """Whether they are to outlive the process, if the queue does."""
 
 
 @dataclass(slots=True)
@@ -67,7 +72,7 @@ class Settle:
 
 @dataclass(slots=True)
 class Attach:
-    """A consumer; the answer is its key."""
+    """A consumer; the answer is its key, or `IN_EXCLUSIVE_USE`."""
 
     number: int
     channel: int

@@ -2,18 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.outbox import Outbox
-from fluffle.broker.queues.handout import Handout
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
-from fluffle.broker.queues.replicated.facts import GetterAttached, Key
-from fluffle.broker.queues.replicated.leadership import Leadership, Terms
+from fluffle.broker.queues.replicated.facts import GetterAttached, Key, SessionId
+from fluffle.broker.queues.replicated.holders import Holders
+from fluffle.broker.queues.replicated.leadership import Terms
 from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.replicated.state import State
+
+
+class Numbered(Protocol):
+    """The sessions of a led queue."""
+
+    def key_of(self, session_id: SessionId) -> Key | None:
+        """None for one that is not open."""
+
+    def ids(self) -> list[SessionId]:
+        """Of all that are open."""
+
+    def open(self, session_id: SessionId) -> Key:
+        """The key of a session, which is opened if it is not open."""
+
+    def acknowledge(self, session: Key, below: int) -> None:
+        """The edge knows the outcomes of all operations below `below`."""
+
+
+class Led(Protocol):
+    """A queue that is led here: what edges ask becomes of it what `effects` lists."""
+
+    @property
+    def queue(self) -> Queue:
+        """To be looked at."""
+
+    @property
+    def sessions(self) -> Numbered: ...
+
+    @property
+    def holders(self) -> Holders: ...
+
+    def publish(
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        persistent: bool,
+    ) -> None:
+        """Operations `first`, `first + 1` ... are a message each."""
+
+    def settle(
+        self,
+        session: Key,
+        number: int,
+        holder: Key,
+        tokens: Sequence[tuple[int, range]],
+        *,
+        outcome: Outcome,
+    ) -> None:
+        """End hand-outs: each run with its ordinal."""
+
+    def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
+        """Hand the next message to a channel, if there is one."""
+
+    def attach(self, session: Key, number: int, terms: Terms) -> None:
+        """Let a consumer take part.  The answer is its key, or `IN_EXCLUSIVE_USE`."""
+
+    def detach(
+        self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
+    ) -> None:
+        """Hand nothing more to whom it is; what it holds stays held, or all comes back."""
+
+    def purge(self, session: Key, number: int) -> None:
+        """Drop all that waits.  The answer is how many messages that is."""
+
+    def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
+        """All that consumers of a session hold comes back, and they go; so does it, if not kept."""
+
+    def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
+        """What somebody holds on record has never arrived."""
 
 
 @dataclass(slots=True)
@@ -59,7 +134,7 @@ def tell_record(stream: Stream, state: State) -> None:
     stream.is_served = not tokens
 
 
-def room_of(stream: Stream, led: Leadership, holder: Key) -> int:
+def room_of(stream: Stream, led: Led, holder: Key) -> int:
     """How many messages a consumer takes more than it holds, or than are on their way."""
     held = led.holders.get(holder)
     in_hands = held.handouts.count if held is not None else 0
@@ -69,21 +144,27 @@ def room_of(stream: Stream, led: Leadership, holder: Key) -> int:
 # From an edge
 
 
-def on_open(_led: Leadership, stream: Stream, _message: m.Open) -> None:
+def on_open(_led: Led, stream: Stream, _message: m.Open) -> None:
     stream.outbox.repeat()
 
 
-def on_publish(led: Leadership, stream: Stream, message: m.Publish) -> None:
-    led.publish(stream.key, message.first, message.origins, message.contents)
+def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
+    led.publish(
+        stream.key,
+        message.first,
+        message.origins,
+        message.contents,
+        persistent=message.is_persistent,
+    )
 
 
-def on_settle(led: Leadership, stream: Stream, message: m.Settle) -> None:
+def on_settle(led: Led, stream: Stream, message: m.Settle) -> None:
     holder = message.tokens[0].holder
     tokens = [(token.ordinal, token.run) for token in message.tokens]
     led.settle(stream.key, message.number, holder, tokens, outcome=message.outcome)
 
 
-def on_attach(led: Leadership, stream: Stream, message: m.Attach) -> None:
+def on_attach(led: Led, stream: Stream, message: m.Attach) -> None:
     terms = Terms(
         message.channel,
         message.tag,
@@ -96,26 +177,26 @@ def on_attach(led: Leadership, stream: Stream, message: m.Attach) -> None:
     led.attach(stream.key, message.number, terms)
 
 
-def on_detach(led: Leadership, stream: Stream, message: m.Detach) -> None:
+def on_detach(led: Led, stream: Stream, message: m.Detach) -> None:
     stream.limits.pop(message.holder, None)
     led.detach(stream.key, message.number, message.holder, outcome=message.outcome)
 
 
-def on_get(led: Leadership, stream: Stream, message: m.Get) -> None:
+def on_get(led: Led, stream: Stream, message: m.Get) -> None:
     led.get(stream.key, message.number, message.channel, no_ack=message.no_ack)
 
 
-def on_purge(led: Leadership, stream: Stream, message: m.Purge) -> None:
+def on_purge(led: Led, stream: Stream, message: m.Purge) -> None:
     led.purge(stream.key, message.number)
 
 
-def on_credit(led: Leadership, stream: Stream, message: m.Credit) -> None:
+def on_credit(led: Led, stream: Stream, message: m.Credit) -> None:
     if led.holders.get(message.holder) is not None:
         stream.limits[message.holder] = message.limit
         led.holders.wake(message.holder)
 
 
-def on_holding(led: Leadership, stream: Stream, message: m.Holding) -> None:
+def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
     """The first answer counts: an edge repeats it in each opening."""
     if stream.is_served:
         return
@@ -126,7 +207,7 @@ def on_holding(led: Leadership, stream: Stream, message: m.Holding) -> None:
         led.holders.wake(holder)
 
 
-TAKE: Mapping[type[m.FromEdge], Callable[[Leadership, Stream, Any], None]] = {
+TAKE: Mapping[type[m.FromEdge], Callable[[Led, Stream, Any], None]] = {
     m.Open: on_open,
     m.Publish: on_publish,
     m.Settle: on_settle,
@@ -155,17 +236,17 @@ def deliver(holder: Key, handout: Handout) -> m.Deliver:
     )
 
 
-def tell_got(led: Leadership, got: e.Got) -> list[m.FromLeader]:
+def tell_got(led: Led, got: e.Got) -> list[m.FromLeader]:
     delivers = [deliver(got.holder, got.handout)] if got.handout is not None else []
     return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers)]
 
 
-def tell_withdrawn(_led: Leadership, gone: e.Withdrawn) -> list[m.FromLeader]:
+def tell_withdrawn(_led: Led, gone: e.Withdrawn) -> list[m.FromLeader]:
     tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
     return [m.Revoked(tokens), m.Cancelled(gone.holder)]
 
 
-TELL: Mapping[type[e.Effect], Callable[[Leadership, Any], list[m.FromLeader]]] = {
+TELL: Mapping[type[e.Effect], Callable[[Led, Any], list[m.FromLeader]]] = {
     e.Done: lambda _led, done: [m.Done(done.first, done.count)],
     e.NotTaken: lambda _led, refused: [m.NotTaken(refused.first, refused.count)],
     e.Answer: lambda _led, answer: [m.Answer(answer.number, answer.answer)],

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.serving import TAKE, TELL, Stream, room_of, tell_record
+from fluffle.broker.cluster.streams.serving import TAKE, TELL, Led, Stream, room_of, tell_record
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import Key, SessionId
-from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.state import State
 
 CONSUMER_DISCONNECTED_MS = 60_000
@@ -43,11 +42,12 @@ class Sessions:
     """Those of one queue."""
 
     def __init__(
-        self, group: int, own: m.Leader, state: State, leadership: Leadership, now_ms: int
+        self, group: int, own: m.Leader, state: State, leadership: Led, now_ms: int
     ) -> None:
-        """`own`: this node, its boot and the term of the leadership; `state` is that of its image.
+        """`own`: this node, its boot and the term of the leadership.
 
-        The leadership's `release` and `room` come here.
+        `state` is what is on record, and how edges are told of it.  The leadership's `release` and
+        `room` come here.
         """
         self._group = group
         self._state = state

@@ -187,9 +187,16 @@ class Leadership:
     # What edges ask for
 
     def publish(
-        self, session: Key, first: int, origins: list[Origin], contents: list[bytes]
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        persistent: bool = True,
     ) -> None:
-        """Operations `first`, `first + 1` ... are a message each."""
+        """Operations `first`, `first + 1` ... are a message each; all are recorded."""
+        del persistent
         known = self.sessions.known(session, first, len(contents))
         if known == len(contents):
             return

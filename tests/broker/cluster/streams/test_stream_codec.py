@@ -48,7 +48,7 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def publishes(draw: st.DrawFn) -> m.Publish:
     origins, contents = zip(*draw(CONTENTS), strict=True)
-    return m.Publish(draw(NUMBER), list(origins), list(contents))
+    return m.Publish(draw(NUMBER), list(origins), list(contents), draw(st.booleans()))
 
 
 @st.composite
