@@ -297,7 +297,7 @@ def stream_seeds() -> list[bytes]:
     delivers = [m.Deliver(2, 0, 0, False, [range(1, 3)], origins, [b"a", b""])]
     asked: list[m.FromEdge] = [
         m.Open(1),
-        m.Publish(1, origins, [b"a", b""]),
+        m.Publish(1, origins, [b"a", b""], True),
         m.Settle(3, Outcome.ACKED, tokens),
     ]
     told: list[m.FromLeader] = [
