@@ -34,8 +34,8 @@ class HostedGroup:
     """Made by the host, when the group is found or created; outlived by nothing of the group."""
 
     __slots__ = (
-        "_ask", "_followed", "_multi", "_next_context", "_reads", "_told", "_waiting", "applied",
-        "group", "incarnation", "is_gone", "is_restored", "machine",
+        "_ask", "_followed", "_multi", "_next_context", "_reads", "_refused", "_told", "_waiting",
+        "applied", "group", "incarnation", "is_gone", "is_restored", "machine",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class HostedGroup:
         self._told: tuple[int, NodeId | None] | None = None
         """The same as the image was told last."""
         self._waiting = Waiting()
+        self._refused: Refused | None = None
+        """What became of the last batch that was not taken."""
         self._reads: dict[int, OnReadable] = {}
         """By their contexts."""
         self._next_context = 1
@@ -69,8 +71,12 @@ class HostedGroup:
         return self._multi.group(self.group).status
 
     def propose(self, payload: bytes, on_fate: OnFate) -> None:
-        """Have a batch become one entry."""
-        self._ask(self._propose, payload, on_fate)
+        """Have a batch become one entry.
+
+        Behind one that is not taken, none is that was asked for before that was known: it may have
+        been decided on top of it.
+        """
+        self._ask(self._propose, payload, on_fate, self._refused)
 
     def change(self, change: Change, on_fate: OnFate) -> None:
         """Change the members: its fate is that of the entry with the new configuration."""
@@ -86,15 +92,21 @@ class HostedGroup:
 
     # The same, from within a turn
 
-    def _propose(self, payload: bytes, on_fate: OnFate) -> None:
-        self._append(lambda group: group.propose(payload), on_fate)
+    def _propose(self, payload: bytes, on_fate: OnFate, known: Refused | None) -> None:
+        if self._refused is not None and self._refused is not known:
+            on_fate(Lost(self._refused))
+            return
+        try:
+            position = self._here().propose(payload)
+        except Refused as refused:
+            self._refused = refused
+            on_fate(Lost(refused))
+        else:
+            self._waiting.add(position, on_fate)
 
     def _change(self, change: Change, on_fate: OnFate) -> None:
-        self._append(lambda group: group.change(change), on_fate)
-
-    def _append(self, append: Callable[[Group], Position], on_fate: OnFate) -> None:
         try:
-            position = append(self._here())
+            position = self._here().change(change)
         except Refused as refused:
             on_fate(Lost(refused))
         else:

@@ -72,6 +72,14 @@ def test_without_room_nothing_is_taken(cluster: HostCluster) -> None:
     assert [reason_of(fate) for fate in cluster.propose(GROUP, put(1, 0))] == [Reason.NO_ROOM]
 
 
+def test_nothing_is_taken_behind_what_was_not_until_that_is_known(cluster: HostCluster) -> None:
+    big = b"x" * Tuning().uncommitted_bytes_max
+    *refused, taken = cluster.propose(GROUP, put(1, 0), big, put(2, 0))
+    assert [reason_of(fate) for fate in refused] == [Reason.BEHIND, Reason.BEHIND]
+    assert taken == Position(1, 2)
+    assert isinstance(cluster.propose(GROUP, put(3, 0))[0], Position)
+
+
 def test_who_waits_hears_that_leadership_has_ended(cluster: HostCluster) -> None:
     leader = cluster.leader(GROUP)
     for other in "abc":
