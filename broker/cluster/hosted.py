@@ -12,7 +12,7 @@ from typing import Protocol
 from fluffle.broker.cluster.fate import Lost, OnFate, Waiting
 from fluffle.broker.cluster.ports import Machine
 from fluffle.raft.config import Change, NodeId
-from fluffle.raft.group import Group, Position, Status
+from fluffle.raft.group import Group, Status
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Readable, Role, RoleChange
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta

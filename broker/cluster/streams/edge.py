@@ -8,7 +8,7 @@ A settlement stays here though its channel, its connection and its consumer are 
 front of the detachment that came after it.  Nothing is forgotten because a queue has no leader:
 `is_full` says when clients must be paused instead.
 
-Frames of a leader are taken in order, of the term that was adopted last; of other terms only what
+Frames of a leader are taken in order, of the leadership that was adopted last; of others only what
 is committed counts.  What a new leader has on record is compared with what clients have in hands.
 """
 
@@ -50,19 +50,24 @@ class Edge:
         self.awaited: dict[Key, int] = {}
         """By getter: the get that is answered by what it holds on record, once that is here."""
         self.unsent: list[m.FromEdge] = []
-        self.term = 0
-        """The highest that was adopted."""
+        self.reign = 0, 0
+        """Term and number in it of the last leadership that was adopted."""
         self.leader: m.Leader | None = None
         """Whom it sends to; None while nobody can be reached."""
         self.opening = 0
         self.received = 0
-        """The number of the leader's last frame in this term."""
+        """The number of the leader's last frame in this leadership."""
         self.answer: m.Holding | None = None
-        """To what the leader of this term has on record."""
+        """To what this leadership has on record."""
         self.carried = 0
         """Operations below were begun in an earlier session, which lasts until they are known."""
         self.owes = False
         """Whether the leader waits to hear what was received."""
+
+    @property
+    def term(self) -> int:
+        """Of that leadership."""
+        return self.reign[0]
 
     @property
     def is_full(self) -> bool:
@@ -102,14 +107,14 @@ class Edge:
 
     def connect(self, leader: m.Leader | None) -> None:
         """A leader can be reached, over a new link if it is the same; or nobody can be."""
-        if leader is not None and leader.term < self.term:
+        if leader is not None and leader.reign < self.reign:
             return
         self.leader = leader
         self.unsent = []
         if leader is None:
             return
-        if leader.term > self.term:
-            self.term, self.received, self.answer = leader.term, 0, None
+        if leader.reign > self.reign:
+            self.reign, self.received, self.answer = leader.reign, 0, None
             self.awaited.clear()
         self.opening += 1
         self.owes = False
@@ -131,7 +136,8 @@ class Edge:
         messages, self.unsent, self.owes = self.unsent, [], False
         frame = m.EdgeFrame(
             group=self.group,
-            term=self.term,
+            term=leader.term,
+            leadership=leader.leadership,
             sender=self.boot,
             receiver=leader.boot,
             session=self.session,

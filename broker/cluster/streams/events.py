@@ -93,6 +93,7 @@ class Misled:
 
     term: int
     leader: str
+    leadership: int
 
 
 Event: TypeAlias = (

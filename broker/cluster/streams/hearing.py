@@ -23,11 +23,11 @@ def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
     addressed = (frame.group, frame.receiver, frame.session)
     if addressed != (edge.group, edge.boot, edge.session):
         return []
-    is_of_term = frame.term == edge.term
-    is_next = is_of_term and frame.number == edge.received + 1
+    is_of_reign = (frame.term, frame.leadership) == edge.reign
+    is_next = is_of_reign and frame.number == edge.received + 1
     if is_next:
         edge.received += 1
-    is_taken = is_next or (is_of_term and (frame.number, frame.opening) == (0, edge.opening))
+    is_taken = is_next or (is_of_reign and (frame.number, frame.opening) == (0, edge.opening))
     events: list[Event] = []
     for message in frame.messages:
         if is_taken or isinstance(message, COMMITTED):
@@ -170,7 +170,7 @@ def on_session_lost(edge: Edge, _message: m.SessionLost) -> list[Event]:
 
 def on_not_leader(edge: Edge, message: m.NotLeader) -> list[Event]:
     edge.connect(None)
-    return [happened.Misled(message.term, message.leader)]
+    return [happened.Misled(message.term, message.leader, message.leadership)]
 
 
 # A new leader

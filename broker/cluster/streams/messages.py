@@ -4,7 +4,10 @@ An **edge** is a node that serves clients of the queue.  It has one stream to th
 in which each operation has a number.  Publishes of a run have consecutive ones.
 
     edge --> leader    operations, in order; repeated until their outcome is known, to each leader
-    leader --> edge    frames with numbers, from 1 in each term; repeated until they have arrived
+    leader --> edge    frames, numbered from 1 in each leadership; repeated until they have arrived
+
+A **leadership** is known by its term and its number in it: whoever leads for a whole term may have
+to begin anew within it, with nothing but what is on record.
 
 Whenever the edge begins to talk to a leader, or a link was opened again, that is an **opening**,
 with a number that rises for the whole life of the edge's process.  Frames of earlier openings are
@@ -219,7 +222,7 @@ class Revoked:
 
 @dataclass(slots=True)
 class OnRecord:
-    """What the log says of a session, first of all in a term."""
+    """What the log says of a session, first of all in a leadership."""
 
     next: int
     """Operations below are done, and nothing more comes of them than what is said here."""
@@ -242,6 +245,8 @@ class NotLeader:
     term: int
     leader: str
     """Who does in that term; empty if that is not known."""
+    leadership: int
+    """The last one of that term, as far as is known."""
 
 
 FromEdge: TypeAlias = (
@@ -272,13 +277,14 @@ class EdgeFrame:
     group: int
     term: int
     """In which the receiver leads, as far as the edge knows."""
+    leadership: int
     sender: Boot
     receiver: Boot
     session: int
     """The sessions of one life of an edge are counted."""
     opening: int
     received: int
-    """Of the leader's frames of this term, all up to this one have arrived."""
+    """Of the frames of this leadership, all up to this one have arrived."""
     known: int
     """The outcome of all operations below is known."""
     messages: list[FromEdge]
@@ -290,12 +296,13 @@ class LeaderFrame:
 
     group: int
     term: int
+    leadership: int
     sender: Boot
     receiver: Boot
     session: int
     opening: int
     number: int
-    """From 1 in each term.  0: beside all others, and never repeated."""
+    """From 1 in each leadership.  0: beside all others, and never repeated."""
     messages: list[FromLeader]
 
 
@@ -308,6 +315,13 @@ class Leader(NamedTuple):
     node: str
     boot: Boot
     term: int
+    leadership: int = 1
+    """Of that term, counted from 1."""
+
+    @property
+    def reign(self) -> tuple[int, int]:
+        """Later ones are higher."""
+        return self.term, self.leadership
 
 
 def count_of(operation: Operation) -> int:

@@ -10,7 +10,7 @@ from fluffle.broker.queues.replicated.facts import Key
 
 
 class Outbox:
-    """Of one session in one term.  What was given a number is never changed again."""
+    """Of one session in one leadership.  What was given a number is never changed again."""
 
     __slots__ = ("_frames", "_messages", "_next", "_sent", "_under_way")
 

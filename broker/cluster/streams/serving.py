@@ -93,7 +93,7 @@ class Led(Protocol):
 
 @dataclass(slots=True)
 class Stream:
-    """To one session, whose edge has opened it in this term."""
+    """To one session, whose edge has opened it in this leadership."""
 
     key: Key
     node: str

@@ -1,8 +1,8 @@
 """The leader's end of the streams to one queue, for one leadership.
 
 Operations go to the leadership in order, and what it says of them leaves in frames with numbers,
-which are kept until they have arrived.  The first of each edge in a term says what the log has of
-its session; until the edge has said what of that never arrived, it is given nothing else.
+which are kept until they have arrived.  The first of each edge says what the log has of its
+session; until the edge has said what of that never arrived, it is given nothing else.
 
 A node that cannot be reached is suspected, and its consumers keep what they hold for a time.  Only
 a process that is known to have ended, or a session that its edge has ended, is gone at once.
@@ -29,7 +29,7 @@ class Node:
     """A node with sessions."""
 
     boot: m.Boot | None = None
-    """None until there was a link to it in this term."""
+    """None until there was a link to it in this leadership."""
     silent_since_ms: int | None = None
     """None while there is a link to it."""
     opening: int = 0
@@ -44,10 +44,10 @@ class Sessions:
     def __init__(
         self, group: int, own: m.Leader, state: State, leadership: Led, now_ms: int
     ) -> None:
-        """`own`: this node, its boot and the term of the leadership.
+        """`own`: this node, its boot and which leadership this is.
 
         `state` is what is on record, and how edges are told of it.  The leadership's `release` and
-        `room` come here.
+        `room` come here.  `linked` is called for each link there is.
         """
         self._group = group
         self._state = state
@@ -119,7 +119,7 @@ class Sessions:
             return
         if known is None or known.boot != frame.sender or frame.opening < known.opening:
             return
-        if frame.term != self._own.term:
+        if (frame.term, frame.leadership) != self._own.reign:
             self._aside.append((node, not_leading(frame, self._own)))
             return
         if frame.opening > known.opening:
@@ -210,6 +210,7 @@ class Sessions:
         return m.LeaderFrame(
             group=self._group,
             term=self._own.term,
+            leadership=self._own.leadership,
             sender=self._own.boot,
             receiver=stream.boot,
             session=stream.counter,
@@ -224,6 +225,7 @@ def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.
     return m.LeaderFrame(
         group=asked.group,
         term=asked.term,
+        leadership=asked.leadership,
         sender=own,
         receiver=asked.sender,
         session=asked.session,
@@ -234,5 +236,6 @@ def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.
 
 
 def not_leading(asked: m.EdgeFrame, hint: m.Leader) -> m.LeaderFrame:
-    """Of a node that does not lead in the term in which it was asked."""
-    return _beside(asked, asked.receiver, [m.NotLeader(hint.term, hint.node)])
+    """Of a node whose leadership is not the one that was asked."""
+    answer = m.NotLeader(hint.term, hint.node, hint.leadership)
+    return _beside(asked, asked.receiver, [answer])

@@ -21,7 +21,7 @@ from fluffle.raft.records import DATA, Entry, SnapshotMeta
 class Member:
     """Of one queue, on one node."""
 
-    __slots__ = ("_around", "_is_led", "_spec_of", "_under_way", "image", "leadership")
+    __slots__ = ("_around", "_is_led", "_spec_of", "_under_way", "image", "leadership", "reign")
 
     def __init__(self, spec_of: Callable[[bytes], QueueSpec], around: Surroundings) -> None:
         """`spec_of` reads the specification in the image, which may be empty."""
@@ -29,6 +29,8 @@ class Member:
         self.leadership: Leadership | None = None
         """While this node leads.  Another object is another leadership: whoever told edges of the
         one must tell them of the other."""
+        self.reign = 0, 0
+        """Term and number in it, from 1, of the last leadership here."""
         self._spec_of = spec_of
         self._around = around
         self._is_led = False
@@ -57,6 +59,8 @@ class Member:
 
     def led(self, term: int) -> None:
         self._is_led = True
+        if term != self.reign[0]:
+            self.reign = term, 0
         self._lead()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
@@ -66,6 +70,8 @@ class Member:
         return self.image.snapshot()
 
     def _lead(self) -> None:
+        term, before = self.reign
+        self.reign = term, before + 1
         around = replace(self._around, propose=self._propose, ended=self._ended)
         self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), around)
 

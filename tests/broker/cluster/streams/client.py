@@ -50,8 +50,10 @@ class Client:
     def asking(self) -> Asking:
         return Asking(self.edge)
 
-    def hear(self, frame: m.LeaderFrame) -> None:
-        self.told(hear(self.edge, frame))
+    def hear(self, frame: m.LeaderFrame) -> list[Event]:
+        events = hear(self.edge, frame)
+        self.told(events)
+        return events
 
     def told(self, events: list[Event]) -> None:
         self.ghost.told(self.node, self, events)

@@ -80,6 +80,8 @@ def step(world: World, chance: Random) -> None:
         (0.3, lambda: world.restart(node, chance.choice([1, 1, 0]))),
         (0.2, lambda: world.abandon(node)),
         (1, lambda: world.change_leader(chance.randint(0, len(world.led.proposals)))),
+        (0.6, lambda: world.lead_anew(chance.randint(0, len(world.led.proposals)))),
+        (1, lambda: world.turn_to_leader(node)),
         (0.4, world.rest),
     ]
     weights = [weight for weight, _do in steps]

@@ -120,7 +120,7 @@ def test_a_frame_with_another_value_somewhere_is_a_frame_or_refused(
     assert repr(decode(encode(again))) == repr(again)
 
 
-HEAD = [7, 1, [1, 1], [2, 2], 1, 1]
+HEAD = [7, 1, 1, [1, 1], [2, 2], 1, 1]
 
 
 @pytest.mark.parametrize(

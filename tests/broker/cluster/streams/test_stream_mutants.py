@@ -1,9 +1,16 @@
-"""The tests are tested: a mistake against each rule is put into a stream, and must be found."""
+"""The tests are tested: a mistake against each rule is put into a stream, and must be found.
+
+By the examples of rules, or by histories of whatever may happen.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
+from tests.broker.cluster.streams import test_stream_rules
 from tests.broker.cluster.streams.happenings import whatever
 from tests.simulation.mutation import Mutant
 
@@ -22,7 +29,24 @@ MUTANTS = [
         "a settlement is asked once", "edge:Edge.connect", "self.unsent += self.pending", "pass"
     ),
     mutant("a frame comes twice", "hearing:hear", "== edge.received + 1", ">= edge.received"),
-    mutant("any term delivers", "hearing:hear", "frame.term == edge.term", "frame.term > 0"),
+    mutant(
+        "any term delivers",
+        "hearing:hear",
+        "(frame.term, frame.leadership) == edge.reign",
+        "frame.term > 0",
+    ),
+    mutant(
+        "all of a term delivers",
+        "hearing:hear",
+        "(frame.term, frame.leadership) == edge.reign",
+        "frame.term == edge.term",
+    ),
+    mutant(
+        "a term is led once",
+        "edge:Edge.connect",
+        "leader.reign > self.reign",
+        "leader.term > self.term",
+    ),
     mutant("what arrived is missing", "hearing:_never_arrived", "not in ended", "is not None"),
     mutant("nothing is missing", "hearing:on_record", "missing.append(token)", "pass"),
     mutant("nothing is given back", "hearing:give_back", "if tokens", "if False"),
@@ -35,15 +59,21 @@ MUTANTS = [
 ]
 
 
+EXAMPLES: list[Callable[[], None]] = [
+    example for name, example in vars(test_stream_rules).items() if name.startswith("test_")
+]
+HISTORIES = [partial(whatever, seed) for seed in range(SEEDS_MAX)]
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_whatever_happens_finds(mutant: Mutant) -> None:
+def test_it_is_found(mutant: Mutant) -> None:
     with mutant.in_place():
-        assert any(fails(seed) for seed in range(SEEDS_MAX)), mutant.mistake
+        assert any(map(fails, EXAMPLES + HISTORIES)), mutant.mistake
 
 
-def fails(seed: int) -> bool:
+def fails(run: Callable[[], None]) -> bool:
     try:
-        whatever(seed)
+        run()
     except (AssertionError, LookupError, ValueError):
         return True
     return False

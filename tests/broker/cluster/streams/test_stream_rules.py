@@ -64,6 +64,42 @@ def test_a_consumer_whose_answer_comes_in_front_of_the_record_stays() -> None:
     assert len(world.ghost.hands) == 1
 
 
+def test_a_leadership_that_begins_anew_in_its_term_is_heard_from_its_first_frame() -> None:
+    world = holding(2)
+    assert world.clients["near"].edge.received > 1
+    world.publish("near")
+    world.arrive()
+    world.lead_anew()  # the publish is not taken
+    world.turn_to_leader("near")
+    world.rest()
+    assert world.clients["near"].edge.reign == (1, 2)
+    assert len(world.ghost.confirmed) == len(world.ghost.hands) == 3
+
+
+def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
+    world = holding()
+    world.lead_anew()
+    world.publish("near")
+    world.arrive()
+    (misled,) = world.arrive()
+    assert misled == happened.Misled(1, "right", 2)
+    world.rest()
+    assert world.clients["near"].edge.reign == (1, 2)
+
+
+def test_a_get_does_not_wait_for_a_message_whose_end_is_under_way() -> None:
+    world = World(("near",))
+    world.publish("near")
+    world.get("near", 1)
+    world.rest()
+    world.get("near", 1)
+    world.settle("near", world.in_hands("near"))
+    world.arrive()
+    world.change_leader(kept=1)  # the get is on record, and the settlement is not
+    world.rest()
+    assert world.led.image.state.live_count == 0
+
+
 def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good() -> None:
     world = holding()
     world.cut("near")
@@ -99,7 +135,7 @@ def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
     own, near = world.led.own, world.clients["near"].edge
     first = world.publish("near")
     lost = m.LeaderFrame(
-        GROUP, own.term, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
+        GROUP, *own.reign, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
     )
     events = hearing.hear(near, lost)
     assert events[0] == happened.Refused(first, 1)

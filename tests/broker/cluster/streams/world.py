@@ -2,7 +2,8 @@
 
 Frames are bytes.  They keep their order within a link; a link that is reset leaves a tail that may
 arrive late, or never.  A leader that was replaced does not know it: it goes on taking frames, and
-nothing that it decides is ever committed.  What clients see is checked at once, against the log.
+nothing that it decides is ever committed.  One whose entry was not taken begins anew in its term;
+edges may hear of that only when they ask.  What clients see is checked at once, against the log.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode, encode
 from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Outcome
@@ -106,7 +109,7 @@ class World:
         """By edge, direction and term of the leader: a leader is at one place for its term."""
         self.up: set[str] = set()
         self.leds: dict[int, Led] = {}
-        """By term: all that lead, or think so."""
+        """By term, the last of each: all that lead, or think so."""
         self.lead(Image())
 
     # Leading
@@ -115,11 +118,15 @@ class World:
     def led(self) -> Led:
         return self.leds[self.term]
 
+    def begin(self, image: Image, number: int = 1) -> None:
+        """A leadership of this term."""
+        own = LEADERS[self.term % 2]
+        leader = m.Leader(own, self.boots[own], self.term, number)
+        self.leds[self.term] = Led(leader, image, self.log, self.now_ms)
+
     def lead(self, image: Image) -> None:
         self.term += 1
-        own = LEADERS[self.term % 2]
-        leader = m.Leader(own, self.boots[own], self.term)
-        self.leds[self.term] = Led(leader, image, self.log, self.now_ms)
+        self.begin(image)
         self.up.clear()
         for node in self.clients:
             self.link(node)
@@ -130,6 +137,24 @@ class World:
             self.apply(payload, [self.follower])
         image, self.follower = self.follower, Image.restored(self.follower.snapshot()[1])
         self.lead(image)
+
+    def lead_anew(self, kept: int = 0) -> None:
+        """So many of the entries under way are taken, and the next one is not; see `Member`."""
+        while kept and self.led.proposals:
+            kept -= 1
+            self.commit()
+        led = self.led
+        led.leadership.end()
+        self.begin(led.image, led.own.leadership + 1)
+        for node in self.up:
+            self.led.sessions.linked(node, self.boots[node])
+        self.pump()
+
+    def turn_to_leader(self, node: str) -> None:
+        """An edge is told who leads, and has a link there."""
+        if node in self.up:
+            self.clients[node].edge.connect(self.led.own)
+            self.pump()
 
     def apply(self, payload: bytes, images: list[Image]) -> None:
         self.log.append(payload)
@@ -184,20 +209,24 @@ class World:
             for node, frame in led.sessions.output():
                 self.wire(node, to_leader=False, term=term).put(encode(frame))
 
-    def arrive(self, at: int = 0, link: int = 0) -> None:
-        """The first frame of some link."""
+    def arrive(self, at: int = 0, link: int = 0) -> list[Event]:
+        """The first frame of some link: what its edge learns."""
         busy = [(key, wire) for key, wire in self.wires.items() if not wire.is_empty]
         if not busy:
-            return
+            return []
         (node, direction, term), wire = busy[at % len(busy)]
         links = [each for each in wire.links if each]
         frame = decode(links[link % len(links)].popleft())
+        events: list[Event] = []
         if isinstance(frame, m.EdgeFrame):
             assert direction == "to"
             self.leds[term].sessions.take(node, frame)
         else:
-            self.clients[node].hear(frame)
+            events = self.clients[node].hear(frame)
+            if any(isinstance(event, happened.Misled) for event in events):
+                self.turn_to_leader(node)
         self.pump()
+        return events
 
     def drop(self, at: int = 0) -> None:
         """The tail of a link that is no more is lost."""
@@ -276,6 +305,8 @@ class World:
         for node in self.clients:
             if node not in self.up:
                 self.link(node)
+            elif self.clients[node].edge.leader != self.led.own:
+                self.turn_to_leader(node)
         for _ in range(10_000):
             self.pump()
             if not any(not wire.is_empty for wire in self.wires.values()):

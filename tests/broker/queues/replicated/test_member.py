@@ -172,7 +172,7 @@ def test_a_node_that_starts_again_has_what_it_had(cluster: Cluster) -> None:
 
 def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: Cluster) -> None:
     leader, session, _key = work(cluster)
-    first = led_by(leader)
+    first, before = led_by(leader), leader.member.reign
     leader.node.store.has_room = False
     first.publish(session, 7, [ORIGIN], [b"refused"])
     leader.told.clear()
@@ -180,6 +180,7 @@ def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: C
     again = led_by(leader)
     assert first.is_over
     assert again is not first
+    assert leader.member.reign == (before[0], before[1] + 1)
     assert leader.told == []
     leader.node.store.has_room = True
     again.publish(session, 7, [ORIGIN], [b"taken"])
