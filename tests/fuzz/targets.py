@@ -306,8 +306,8 @@ def stream_seeds() -> list[bytes]:
         m.GetAnswer(9, 4, 1, delivers),
     ]
     return [
-        encode_frame(m.EdgeFrame(7, 1, *boots, 1, 1, 0, 1, asked)),
-        encode_frame(m.LeaderFrame(7, 1, *boots, 1, 1, 1, told)),
+        encode_frame(m.EdgeFrame(7, 1, 1, *boots, 1, 1, 0, 1, asked)),
+        encode_frame(m.LeaderFrame(7, 1, 1, *boots, 1, 1, 1, told)),
     ]
 
 

@@ -62,7 +62,7 @@ MUTANTS = [
 EXAMPLES: list[Callable[[], None]] = [
     example for name, example in vars(test_stream_rules).items() if name.startswith("test_")
 ]
-HISTORIES = [partial(whatever, seed) for seed in range(SEEDS_MAX)]
+HISTORIES: list[Callable[[], None]] = [partial(whatever, seed) for seed in range(SEEDS_MAX)]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
