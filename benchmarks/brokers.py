@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.client import Address, ConnectFailed, open_connection
@@ -41,9 +41,13 @@ class Broker:
     open_ms: float
     """From exec until the first connection.open-ok."""
     tls_address: Address | None = None
+    consume_address: Address | None = None
+    """Of another node, for those who consume, if there are several."""
+    other_pids: tuple[int, ...] = ()
+    """Of the other nodes."""
 
     def pids(self) -> list[int]:
-        return family(self.pid)
+        return [each for pid in (self.pid, *self.other_pids) for each in family(pid)]
 
 
 Launcher = Callable[[Path, Cores], AbstractContextManager[Broker]]
@@ -87,7 +91,7 @@ def rabbitmq(folder: Path, cores: Cores) -> Iterator[Broker]:
     """A RabbitMQ node of its own, with its default settings and no plugins."""
     script, epmd = rabbitmq_commands()
     amqp_port, distribution_port, epmd_port = free_ports(3)
-    environment = rabbitmq_environment(folder, amqp_port, distribution_port, epmd_port)
+    environment = rabbitmq_environment(folder, amqp_port, distribution_port, epmd_port, Erlang())
     log = folder / "log"
     with log.open("wb") as output, pinned(cores):
         mapper = subprocess.Popen(
@@ -169,23 +173,33 @@ def rabbitmq_commands() -> tuple[Path, Path]:
     return (script if script.exists() else Path(found)), Path(epmd)
 
 
+@dataclass(frozen=True, slots=True)
+class Erlang:
+    """Who a RabbitMQ node is to others; those of a cluster share the cookie."""
+
+    node: str = "bench@localhost"
+    cookie: str = field(default_factory=lambda: secrets.token_hex(16))
+    config: str = ""
+
+
 def rabbitmq_environment(
-    folder: Path, amqp_port: int, distribution_port: int, epmd_port: int
+    folder: Path, amqp_port: int, distribution_port: int, epmd_port: int, erlang: Erlang
 ) -> dict[str, str]:
     """Everything RabbitMQ reads or writes is in `folder`; it listens on loopback alone."""
     cookie = folder / ".erlang.cookie"
     cookie.unlink(missing_ok=True)
-    cookie.write_text(secrets.token_hex(16))
+    cookie.write_text(erlang.cookie)
     cookie.chmod(0o400)
     (folder / "enabled_plugins").write_text("[].\n")
-    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{amqp_port}\n")
+    listening = f"listeners.tcp.1 = 127.0.0.1:{amqp_port}\n"
+    (folder / "rabbitmq.conf").write_text(listening + erlang.config)
     return {
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
         "HOME": str(folder),
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODENAME": "bench@localhost",
+        "RABBITMQ_NODENAME": erlang.node,
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODE_PORT": str(amqp_port),
         "RABBITMQ_DIST_PORT": str(distribution_port),

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import load, report, results
-from benchmarks.brokers import BROKERS, Launcher, NotAvailable, fluffle
+from benchmarks.brokers import Launcher, NotAvailable, fluffle
+from benchmarks.clusters import LAUNCHERS
 from benchmarks.machine import Cores, Placement, placements, rss_bytes
 from benchmarks.results import Comparison, Run
 from benchmarks.scenarios import SUITES, Contender, Suite
@@ -78,8 +79,8 @@ def contenders(suite: Suite, former: Path | None) -> dict[str, Contender]:
 
 def launchers(former: Path | None) -> dict[str, Launcher]:
     if former is None:
-        return BROKERS
-    return {"former": partial(fluffle, command=former.absolute()), **BROKERS}
+        return LAUNCHERS
+    return {"former": partial(fluffle, command=former.absolute()), **LAUNCHERS}
 
 
 def options_text(chosen: argparse.Namespace) -> str:
@@ -152,7 +153,7 @@ def compare(chosen: argparse.Namespace) -> Comparison:
     runs: list[Run] = []
     for repetition, scenario, name in turns(chosen):
         contender = chosen.contenders[name]
-        place = places["rabbitmq" if contender.broker == "rabbitmq" else "fluffle"]
+        place = places[contender.broker]
         version, idle_mib, found = measure(chosen, contender, scenario, place)
         versions[name] = version
         runs.append(Run(name, scenario, repetition, round(idle_mib, 1), found))

@@ -41,13 +41,19 @@ def run(
         if broker.tls_address is None:
             raise NotAvailable("the broker does not listen for TLS")
         address, arguments = broker.tls_address, [*arguments, "-E"]
+    if broker.consume_address is not None:
+        arguments = [*arguments, "-C", host_and_port(broker.consume_address)]
     with pinned(cores):
         return command(address, arguments, pids=broker.pids(), timeout_s=timeout_s)
 
 
+def host_and_port(address: Address) -> str:
+    return f"{address.host}:{address.port}"
+
+
 def command(address: Address, arguments: list[str], *, pids: list[int], timeout_s: float) -> Report:
     """amqpload's report.  A run that lost messages is reported, not raised."""
-    options = ["-H", f"{address.host}:{address.port}"]
+    options = ["-H", host_and_port(address)]
     if pids:
         options += ["-I", ",".join(map(str, pids))]
     done = subprocess.run(

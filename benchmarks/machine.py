@@ -25,13 +25,19 @@ def placements(*, pin_rabbitmq: bool) -> dict[str, Placement]:
     """Where each broker and its load run.
 
     fluffle gets one core and the load another.  RabbitMQ, which has a scheduler for every
-    core, gets the whole machine together with its load unless it is to be pinned as well.
-    On a machine of one core everybody shares it.
+    core, gets the whole machine together with its load unless it is to be pinned as well.  So does
+    a cluster of either.  On a machine of one core everybody shares it.
     """
     everything = sorted(os.sched_getaffinity(0))
     shared = Placement(Cores(everything), Cores(everything))
     apart = Placement(Cores(everything[:1]), Cores(everything[1:2] or everything))
-    return {"fluffle": apart, "rabbitmq": apart if pin_rabbitmq else shared}
+    return {
+        "fluffle": apart,
+        "former": apart,
+        "rabbitmq": apart if pin_rabbitmq else shared,
+        "three-fluffles": shared,
+        "three-rabbits": shared,
+    }
 
 
 @contextmanager

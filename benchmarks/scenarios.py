@@ -102,4 +102,16 @@ DURABLE = suite(
     "-P",
     ("b16", "b1k", "b16k", "w100", "c16", "d16", "f16", "u16", "h1k"),
 )
-SUITES = {found.name: found for found in (TRANSIENT, DURABLE)}
+QUORUM = suite(
+    "quorum",
+    "Quorum queues and persistent messages in clusters of three nodes, which share all cores with "
+    "the load: publishers at the node that leads the queues, consumers at another.  CPU and memory "
+    "are those of all three.",
+    (
+        Contender("fluffle", "fluffle × 3", "three-fluffles"),
+        Contender("rabbitmq", "RabbitMQ × 3", "three-rabbits"),
+    ),
+    "-P -t quorum",
+    ("b16", "b1k", "b16k", "c16", "d16", "f16", "h1k"),
+)
+SUITES = {found.name: found for found in (TRANSIENT, DURABLE, QUORUM)}

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import backlog, compare, load, report, results, writer
-from benchmarks.brokers import BROKERS, NotAvailable, fluffle
+from benchmarks.brokers import NotAvailable, fluffle
 from benchmarks.client import broker_version
+from benchmarks.clusters import LAUNCHERS
 from benchmarks.machine import placements
 from benchmarks.measurement import Measurement
 from benchmarks.plot import WIDTH_PX, Scale
@@ -121,7 +122,7 @@ def test_every_suite_has_a_queue_of_its_kind(suite: Suite) -> None:
     """What is durable is persistent, and what is not is neither, for every contender."""
     for row in suite.scenarios.values():
         assert ("-z" in row.options, "-P" in row.options) in ((True, False), (False, True))
-    assert {who.broker for who in suite.contenders.values()} <= set(BROKERS)
+    assert {who.broker for who in suite.contenders.values()} <= set(LAUNCHERS)
 
 
 def test_a_backlog_is_shown_a_column_for_each_kind_of_queue() -> None:

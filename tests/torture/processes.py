@@ -50,6 +50,7 @@ class Processes:
             self._running[node] = await asyncio.create_subprocess_exec(
                 *words,
                 env=dict(environment),
+                cwd=log.parent,  # where Erlang leaves what it crashed with
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
