@@ -101,7 +101,9 @@ class Making:
         """A durable queue."""
         declared = Declaration(name, durable=True)
         self.metadata.settle(lambda: declare_queue(self.vhost, declared, None))
-        return self.vhost.queues[name]
+        queue = self.vhost.queues[name]
+        assert isinstance(queue, Queue)
+        return queue
 
     def fill(self, queue_name: str, count: int, together: int) -> None:
         """Publish `count` messages to a new queue, so many with each commit."""

@@ -10,8 +10,8 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
-from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import Going, removal
@@ -53,12 +53,12 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None
     )
 
 
-def delete_queue(vhost: VirtualHost, queue: Queue) -> Change:
+def delete_queue(vhost: VirtualHost, queue: ServedQueue) -> Change:
     """Remove a queue with its bindings, unless it is gone already."""
     return delete_queues(vhost, (queue,))
 
 
-def delete_queues(vhost: VirtualHost, queues: tuple[Queue, ...]) -> Change:
+def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change:
     """Those that are there."""
     facts: list[Fact] = []
     bindings: list[Binding] = []
@@ -73,13 +73,13 @@ def delete_queues(vhost: VirtualHost, queues: tuple[Queue, ...]) -> Change:
     return going.change().joined(change)
 
 
-def queue_fact(vhost: VirtualHost, queue: Queue) -> Fact:
+def queue_fact(vhost: VirtualHost, queue: ServedQueue) -> Fact:
     """What is so of a queue that is there."""
     kind, key = queue_name(vhost, queue.name)
     return Fact(kind, key, queue.definition, queue.spec.durable)
 
 
-def delete_unused(vhost: VirtualHost, queue: Queue) -> Change:
+def delete_unused(vhost: VirtualHost, queue: ServedQueue) -> Change:
     """Remove a queue that goes with its last consumer, if that is gone."""
     is_unused = queue.spec.auto_delete and not queue.consumer_count
     return delete_queue(vhost, queue) if is_unused else NOTHING

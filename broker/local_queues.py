@@ -10,6 +10,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
+from fluffle.broker.queues.served import ServedQueue
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class LocalQueues:
             queue.recover()
         return queue
 
-    def end(self, queue: Queue) -> None:
+    def end(self, queue: ServedQueue) -> None:
+        assert isinstance(queue, Queue), "it was made here"
         for consumer in queue.consumers:
             queue.detach(consumer)
         queue.purge()

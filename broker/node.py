@@ -309,9 +309,11 @@ class Node:
             self._enders.pop()()
 
     def _queues(self) -> Iterator[Queue]:
-        """Those of all virtual hosts."""
+        """Those of all virtual hosts that are in this process."""
         for vhost in self.catalogue.vhosts.values():
-            yield from vhost.queues.values()
+            for queue in vhost.queues.values():
+                if isinstance(queue, Queue):
+                    yield queue
 
     def _fill(self, made: FirstStart | None) -> None:
         """Make what there is at a start, and log what is not as it was asked for.

@@ -9,9 +9,9 @@ from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, R
 from fluffle.broker.message import Origins
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.making import QueueMaker
+from fluffle.broker.queues.served import Later, ServedQueue
 from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
@@ -68,7 +68,7 @@ class VirtualHost:
         self.name = name
         self.settings = image.settings
         """As the fact of this virtual host has it."""
-        self.queues: dict[str, Queue] = {}
+        self.queues: dict[str, ServedQueue] = {}
         self.epoch = 0
         """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
         other exchanges lead where the topology says, which has an epoch of its own."""
@@ -84,7 +84,7 @@ class VirtualHost:
         """The one object that stands for an exchange and a routing key."""
         self.maker = maker
         self._on_new_queue = on_new_queue
-        self._owned: dict[Owner, dict[str, Queue]] = {}
+        self._owned: dict[Owner, dict[str, ServedQueue]] = {}
         """Exclusive queues by their owner; no owner without one."""
         for definition in image.queues:
             self.queues[definition.spec.name] = maker.reopen(definition, name)
@@ -100,12 +100,12 @@ class VirtualHost:
 
     def route(
         self, exchange: str, routing_keys: Sequence[str], headers: FieldTable | None
-    ) -> tuple[Queue, ...]:
+    ) -> tuple[ServedQueue, ...]:
         """The queues that a message goes to, each once."""
         names = self.router.route(exchange, routing_keys, headers)
         return tuple(self.queues[name] for name in names)
 
-    def queue(self, name: str, owner: Owner | None) -> Queue:
+    def queue(self, name: str, owner: Owner | None) -> ServedQueue:
         """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's."""
         queue = self.queues.get(name)
         if queue is None:
@@ -139,30 +139,30 @@ class VirtualHost:
 
     # Questions, and consumers
 
-    def has(self, queue: Queue) -> bool:
+    def has(self, queue: ServedQueue) -> bool:
         """Whether a queue, not another one of its name, is still there."""
         return self.queues.get(queue.name) is queue
 
-    def check_deletable(self, queue: Queue, *, unused: bool, empty: bool) -> None:
+    def check_deletable(self, queue: ServedQueue, *, unused: bool, empty: bool) -> None:
         """PreconditionFailed when a condition that was asked for fails."""
         if empty and queue.ready_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
         if unused and queue.consumer_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' in use")
 
-    def attach(self, consumer: Consumer) -> None:
+    def attach(self, consumer: Consumer) -> Later[None] | None:
         """Start a consumer.  AccessRefused when one of two that meet is exclusive."""
         queue = consumer.queue
         if queue.in_exclusive_use or (consumer.exclusive and queue.consumer_count):
             raise AccessRefused(f"queue '{queue.name}' in vhost '{self.name}' in exclusive use")
-        queue.attach(consumer)
+        return queue.attach(consumer)
 
     def detach(self, consumer: Consumer) -> None:
         """Stop a consumer, unless its queue is gone, and it with it."""
         if self.has(consumer.queue):
             consumer.queue.detach(consumer)
 
-    def owned_by(self, owner: Owner) -> tuple[Queue, ...]:
+    def owned_by(self, owner: Owner) -> tuple[ServedQueue, ...]:
         """The exclusive queues of a connection."""
         return tuple(self._owned.get(owner, {}).values())
 

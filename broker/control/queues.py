@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.control.parts import Later, Parts, Result, Row, Rows, Work
+from fluffle.broker.control.parts import Later, Parts, Pending, Result, Row, Rows, Work
 from fluffle.broker.deciding import delete_queue
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage
+from fluffle.broker.queues.served import Later as Asked
+from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.vhost import VirtualHost
 
 
@@ -28,7 +30,7 @@ def list_queues(parts: Parts, *, vhost: str | None = None) -> Rows:
     )
 
 
-def queue_row(vhost: VirtualHost, queue: Queue) -> Row:
+def queue_row(vhost: VirtualHost, queue: ServedQueue) -> Row:
     """What RabbitMQ calls these things."""
     spec = queue.spec
     return {
@@ -54,16 +56,21 @@ def show(parts: Parts, *, name: str, vhost: str) -> Row:
     return queue_row(host, existing_queue(host, name))
 
 
-def purge(parts: Parts, *, name: str, vhost: str) -> Row:
+def purge(parts: Parts, *, name: str, vhost: str) -> Row | Later:
     """Drop the ready messages; how many there were."""
-    return {"messages": existing_queue(parts.vhost(vhost), name).purge()}
+    count = existing_queue(parts.vhost(vhost), name).purge()
+    if not isinstance(count, Asked):
+        return {"messages": count}
+    asked = Pending()
+    count.then(lambda messages: asked.answer({"messages": messages}), asked.answer)
+    return asked.result
 
 
 def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -> Later:
     """Drop the damaged messages that a crashed queue came upon; how many, and where the first."""
     queue = existing_queue(parts.vhost(vhost), name)
     damage = queue.damage
-    if damage is None:
+    if damage is None or not isinstance(queue, Queue):
         raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' has not crashed")
     if not drop_damaged and damage.is_of_settled:
         raise PreconditionFailed(
@@ -112,7 +119,7 @@ def delete(
     return parts.change(decide, lambda: {"messages": messages})
 
 
-def existing_queue(vhost: VirtualHost, name: str) -> Queue:
+def existing_queue(vhost: VirtualHost, name: str) -> ServedQueue:
     """NotFound."""
     queue = vhost.queues.get(name)
     if queue is None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.engine import Queue
     from fluffle.broker.queues.handout import Handout
+    from fluffle.broker.queues.served import ServedQueue
 
 UNLIMITED = 1 << 62
 
@@ -83,7 +83,7 @@ class Consumer:
     def __init__(
         self,
         tag: str,
-        queue: Queue,
+        queue: ServedQueue,
         sink: Sink,
         *,
         shared: SharedCredit,

@@ -16,8 +16,6 @@ being handed out; single active consumer must narrow whom `Turns` returns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
-from typing import Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
@@ -27,30 +25,13 @@ from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcom
 from fluffle.broker.queues.journal import Damage, Journal, Owner, QueueDefinition, Spill
 from fluffle.broker.queues.lane import Lane, Taken
 from fluffle.broker.queues.returned import Returns
+from fluffle.broker.queues.served import Admission, Debtor, Tally
 
 BURST_BYTES = 1_048_576
 """No run is larger: a consumer's turn ends where a write becomes worth its system call."""
 
 BEHIND_MESSAGES = 4096
 """A backlog beyond this slows publishers while there are consumers: several reads' worth."""
-
-
-class Admission(Enum):
-    """What becomes of messages that were published to a queue: all of a run, or none."""
-
-    ACCEPTED = auto()
-    """They are in the queue."""
-    RECORDED = auto()
-    """They are in the queue, and safe once the commit that collects has been done."""
-    REFUSED = auto()
-    """They are not, and the publisher must know; no queue refuses any yet."""
-
-
-class Debtor(Protocol):
-    """A publisher that waits until the queue has handed out what it put in."""
-
-    def paid(self, queue: Queue, count: int) -> int:
-        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
 
 
 class Queue:
@@ -125,6 +106,10 @@ class Queue:
     @property
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(self._lane.count, self.in_flight, len(self._turns))
 
     @property
     def first_unseen(self) -> int:

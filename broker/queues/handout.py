@@ -14,7 +14,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.counts import NEW, Counts
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.queues.served import ServedQueue
 
 
 class Outcome(Enum):
@@ -46,7 +46,7 @@ class Holder(Protocol):
     """Who holds messages until they are settled: a consumer, or a basic.get."""
 
     @property
-    def queue(self) -> Queue: ...
+    def queue(self) -> ServedQueue: ...
 
     @property
     def no_ack(self) -> bool:

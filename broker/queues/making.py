@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.queues.served import ServedQueue
 
 
 class QueueMaker(Protocol):
@@ -15,11 +15,11 @@ class QueueMaker(Protocol):
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
         """Where a queue that is about to be declared will live."""
 
-    def make(self, definition: QueueDefinition, vhost: str) -> Queue:
+    def make(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
         """For a definition that has just become true."""
 
-    def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
+    def reopen(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
         """For one that was true when the process before this ended.  Raises `StorageError`."""
 
-    def end(self, queue: Queue) -> None:
+    def end(self, queue: ServedQueue) -> None:
         """It is defined no more: its messages are gone, and so are its consumers."""

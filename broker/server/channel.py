@@ -6,23 +6,31 @@ What a method does is in `publishing`, `consuming`, `declaring` and `transaction
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from fluffle.broker.errors import NotFound
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.served import Later
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch, Unacked
-from fluffle.broker.server.waiting import Request
+from fluffle.broker.server.waiting import Question, Request
 from fluffle.protocol.methods import Method, encode_method
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.queues.served import ServedQueue
     from fluffle.broker.server.publishing import Publisher
     from fluffle.broker.server.subscription import ReplySubscription, Subscription
     from fluffle.broker.server.transactions import Transaction
+
+
+T = TypeVar("T")
+
+
+def let_go(_answer: Any) -> None:
+    """What becomes of an answer that nobody wants any more, where that is nothing."""
 
 
 class Channel:
@@ -97,6 +105,22 @@ class Channel:
         self.session.metadata.change(request.decide, request.done, request.failed)
         request.wait()
 
+    def ask(
+        self,
+        method: Method,
+        answer: T | Later[T],
+        act: Callable[[T], None],
+        unwanted: Callable[[T], None] = let_go,
+    ) -> None:
+        """Go on with the answer of a queue to `method`, with `unwanted` if this has ended by then.
+
+        If it is yet to come, nothing that came behind it on this channel is acted on until then.
+        """
+        if isinstance(answer, Later):
+            Question(self, method, act, unwanted).wait(answer)
+        else:
+            act(answer)
+
     def queue_name(self, name: str) -> str:
         """`name`, or the queue last declared on this channel when it is empty (§1.7.2.1)."""
         if name:
@@ -105,11 +129,11 @@ class Channel:
             raise NotFound("no previously declared queue")
         return self.last_queue_name
 
-    def queue(self, name: str) -> Queue:
+    def queue(self, name: str) -> ServedQueue:
         """The queue of that name that this connection may use."""
         return self.session.vhost.queue(self.queue_name(name), self.session.owner)
 
-    def readable_queue(self, name: str) -> Queue:
+    def readable_queue(self, name: str) -> ServedQueue:
         """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
         name = self.queue_name(name)
         self.session.rights.check("read", "queue", name)

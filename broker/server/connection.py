@@ -232,6 +232,7 @@ class Connection(asyncio.Protocol):
 
         Whether this is still the session that it belonged to.
         """
+        kept = self.waiting.end(channel.number)  # `act` may wait anew
         try:
             if self._channels is not None and self._channels.has(channel):
                 act()
@@ -239,7 +240,8 @@ class Connection(asyncio.Protocol):
             self._refuse(error, channel.number, ids)
         except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
             self.give_up(error, ids)
-        self._events.extendleft(reversed(self.waiting.end(channel.number)))
+        if self._channels is not None:
+            self._events.extendleft(reversed(kept))
         if self._events and self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
             self._act_later()

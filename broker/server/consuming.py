@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.errors import (
@@ -14,6 +15,7 @@ from fluffle.broker.errors import (
 from fluffle.broker.queues.arguments import consumer_arguments
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.served import Later
 from fluffle.broker.server.channel import Channel, Settler
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.subscription import ReplySubscription, Subscription
@@ -23,8 +25,8 @@ from fluffle.protocol.properties import split_content
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.engine import Queue
     from fluffle.broker.queues.handout import Handout
+    from fluffle.broker.queues.served import ServedQueue
 
 
 class Getter:
@@ -32,7 +34,7 @@ class Getter:
 
     __slots__ = ("_channel", "no_ack", "queue")
 
-    def __init__(self, channel: Channel, queue: Queue, *, no_ack: bool) -> None:
+    def __init__(self, channel: Channel, queue: ServedQueue, *, no_ack: bool) -> None:
         self._channel = channel
         self.queue = queue
         self.no_ack = no_ack
@@ -113,13 +115,18 @@ def on_consume(channel: Channel, method: Method) -> None:
         no_ack=method.no_ack,
         exclusive=method.exclusive,
     )
-    channel.session.vhost.attach(subscription.consumer)
-    channel.subscriptions[tag] = subscription
-    if not method.nowait:
+    attached = channel.session.vhost.attach(subscription.consumer)
+    channel.subscriptions[tag] = subscription  # if this ends before, so does its attachment
+    channel.ask(method, attached, partial(consuming, channel, tag, nowait=method.nowait))
+
+
+def consuming(channel: Channel, tag: str, _attached: None, *, nowait: bool) -> None:
+    """A consumer takes part; nothing has been delivered to it."""
+    if not nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 
 
-def check_running(channel: Channel, queue: Queue) -> None:
+def check_running(channel: Channel, queue: ServedQueue) -> None:
     """NotFound, as with RabbitMQ, for a queue that came upon damage."""
     if queue.damage is not None:
         raise NotFound(
@@ -173,15 +180,26 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
     queue = channel.readable_queue(method.queue)
-    handout = None
+    got: Handout | Later[Handout | None] | None = None
     if queue.damage is None:
-        handout = queue.get(Getter(channel, queue, no_ack=method.no_ack))
+        got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     check_running(channel, queue)
+    channel.ask(method, got, partial(answer_get, channel), give_back)
+
+
+def answer_get(channel: Channel, handout: Handout | None) -> None:
     if handout is None:
         channel.session.traffic.from_queues.get_empty += 1
         channel.reply(make(Basic.GetEmpty))
     else:
         handout.holder.deliver(handout)
+
+
+def give_back(handout: Handout | None) -> None:
+    """Whoever wanted to get it is there no more."""
+    if handout is not None:
+        queue = handout.holder.queue
+        queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
 
 
 def on_acks(channel: Channel, acks: Acks) -> None:

@@ -10,6 +10,7 @@ from fluffle.broker.errors import AccessRefused, NotFound
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import Declaration, check_server_named
+from fluffle.broker.queues.served import Tally
 from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import (
@@ -165,14 +166,14 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
     if method.passive:  # here RabbitMQ does not take the empty name for the last queue
         session.rights.check_any("queue", name)
         session.vhost.queue(name, session.owner)
-        declared_queue(channel, name, nowait=method.nowait)
+        declared_queue(channel, method, name)
         return
     declared = declaration(channel, name, method)
     session.vhost.counts.declared += 1
     channel.change(
         method,
         partial(declare_queue, session, declared),
-        partial(declared_queue, channel, declared.name, nowait=method.nowait),
+        partial(declared_queue, channel, method, declared.name),
     )
 
 
@@ -199,12 +200,12 @@ def declare_queue(session: Session, declared: Declaration) -> Change:
     return queues.declare_queue(session.vhost, declared, session.owner)
 
 
-def declared_queue(channel: Channel, name: str, *, nowait: bool) -> None:
+def declared_queue(channel: Channel, method: Methods.Declare, name: str) -> None:
     """A queue is there: say how it is."""
     channel.last_queue_name = name
-    if not nowait:
-        queue = channel.session.vhost.queues[name]
-        answer_declare(channel, name, queue.ready_count, queue.consumer_count)
+    if not method.nowait:
+        tally = channel.session.vhost.queues[name].tally
+        channel.ask(method, tally, partial(answer_declare, channel, name))
 
 
 def check_may_dead_letter(session: Session, declared: Declaration) -> None:
@@ -215,13 +216,13 @@ def check_may_dead_letter(session: Session, declared: Declaration) -> None:
         session.rights.check("write", "exchange", value.decode(errors="surrogateescape"))
 
 
-def answer_declare(channel: Channel, name: str, message_count: int, consumer_count: int) -> None:
+def answer_declare(channel: Channel, name: str, tally: Tally) -> None:
     channel.reply(
         make(
             Methods.DeclareOk,
             queue=name,
-            message_count=message_count,
-            consumer_count=consumer_count,
+            message_count=tally.ready,
+            consumer_count=tally.consumers,
         )
     )
 
@@ -232,7 +233,7 @@ def declare_reply_target(channel: Channel, name: str, *, nowait: bool) -> None:
         raise NotFound(f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
     channel.last_queue_name = name
     if not nowait:
-        answer_declare(channel, name, message_count=0, consumer_count=1)
+        answer_declare(channel, name, Tally(ready=0, unacked=0, consumers=1))
 
 
 def queue_binding(channel: Channel, method: Methods.Bind | Methods.Unbind) -> Binding:
@@ -273,11 +274,15 @@ def on_queue_unbind(channel: Channel, method: Method) -> None:
 def on_queue_purge(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Purge)
     queue = channel.readable_queue(method.queue)
-    count = queue.purge()
-    if queue.journal is not None:
-        channel.recorded()
-    if not method.nowait:
-        channel.reply(make(Methods.PurgeOk, message_count=count))
+
+    def purged(count: int) -> None:
+        if queue.spec.durable:
+            channel.recorded()
+        if not nowait:
+            channel.reply(make(Methods.PurgeOk, message_count=count))
+
+    nowait = method.nowait
+    channel.ask(method, queue.purge(), purged)
 
 
 def on_queue_delete(channel: Channel, method: Method) -> None:
@@ -285,6 +290,14 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Delete)
     session = channel.session
     name = channel.queue_name(clean(method.queue))
+    session.rights.check("configure", "queue", name)
+    tally = channel.queue(name).tally if name in session.vhost.queues else Tally(0, 0, 0)
+    channel.ask(method, tally, partial(delete_queue, channel, method, name))
+
+
+def delete_queue(channel: Channel, method: Methods.Delete, name: str, _tally: Tally) -> None:
+    """Once it is known here how many messages and consumers there are."""
+    session = channel.session
     count: int | None = None
 
     def decide() -> Change:

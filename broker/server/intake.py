@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.engine import Debtor
+from fluffle.broker.queues.served import Debtor
 
 SECONDS_PER_MESSAGE = 20e-6
 """A publisher in debt waits no longer than this for each message it owes, so that consumers

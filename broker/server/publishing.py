@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.engine import Admission, Debtor
+from fluffle.broker.queues.served import Admission, Debtor
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
 from fluffle.broker.server.replies import PREFIX

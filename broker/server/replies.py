@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.engine import Admission, Debtor
 from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.queues.served import Admission, Debtor
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 PREFIX = DIRECT_REPLY_TO + "."

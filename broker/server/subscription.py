@@ -17,7 +17,7 @@ from fluffle.protocol.properties import split_content
 
 if TYPE_CHECKING:
     from fluffle.broker.message import Origin
-    from fluffle.broker.queues.engine import Queue
+    from fluffle.broker.queues.served import ServedQueue
     from fluffle.broker.server.channel import Channel
 
 Envelope: TypeAlias = tuple[bytes, bytes, bytes]
@@ -145,7 +145,7 @@ class ReplySubscription:
         self._outlet = channel.session.outlet
 
     @property
-    def queue(self) -> Queue:
+    def queue(self) -> ServedQueue:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
 
     def deliver(self, handout: Handout) -> None:

@@ -8,15 +8,17 @@ the ledger under the tags it had: nothing is redelivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
-from fluffle.broker.queues.engine import Admission, Queue
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.served import Admission, ServedQueue
 from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.publishing import Parcel, put
+from fluffle.broker.server.publishing import Parcel, Target, put
+from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch
+from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Method, Tx, make
 
 MESSAGE_OVERHEAD_BYTES = 64
@@ -64,8 +66,7 @@ class Transaction:
         for parcel, persistent in self._publishes:
             if put(channel, parcel, persistent=persistent) is Admission.RECORDED:
                 channel.recorded()
-            queues = (target for target in parcel.targets if isinstance(target, Queue))
-            is_complete &= all(map(vhost.has, queues))
+            is_complete &= all(is_there(vhost, target) for target in parcel.targets)
         settled = self._settled
         self.forget()
         for stretches, outcome in settled:
@@ -80,6 +81,11 @@ class Transaction:
         self._session.uncommitted_bytes -= self._bytes
         self._bytes = 0
         return settled
+
+
+def is_there(vhost: VirtualHost, target: Target) -> bool:
+    """Whether what a message was routed to is still there; a requester need not be."""
+    return isinstance(target, ReplyTarget) or vhost.has(cast(ServedQueue, target))
 
 
 def held_bytes(parcel: Parcel) -> int:

@@ -1,18 +1,19 @@
 """Channels that wait until what they asked for has come true, and what comes for them meanwhile.
 
 What a channel sends behind a declaration may rest on what it declares, so nothing of it is acted on
-before; the other channels of the connection go on.  What concerns all of them waits for all.  On a
-lone node nothing has to wait.
+before; the other channels of the connection go on.  What concerns all of them waits for all.  So it
+is with what a queue that is led elsewhere must be asked.  On a lone node nothing has to wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide
+from fluffle.broker.queues.served import Later
 from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
 from fluffle.protocol.methods import Method
 
@@ -24,6 +25,8 @@ KEPT_BYTES_MAX = 1 << 20
 
 EVENT_BYTES = 256
 """What an event costs beside what came with it."""
+
+T = TypeVar("T")
 
 Ids: TypeAlias = tuple[int, int]
 """Class and method, for errors about them."""
@@ -134,6 +137,50 @@ class Request:
         ids = divmod(self._method.index, 1 << 16)
         if not session.waiting.over(self._channel, ids, act):
             session.drop_owned()  # perhaps it has made a queue for a connection that is gone
+
+
+class Question(Generic[T]):
+    """What a channel has asked of a queue that is led elsewhere, and waits for."""
+
+    __slots__ = ("_act", "_channel", "_ids", "_unwanted")
+
+    def __init__(
+        self,
+        channel: Channel,
+        method: Method,
+        act: Callable[[T], None],
+        unwanted: Callable[[T], None],
+    ) -> None:
+        """`act` goes on with the answer; if the channel has ended by then, `unwanted` does."""
+        self._channel = channel
+        self._ids = divmod(method.index, 1 << 16)
+        self._act = act
+        self._unwanted = unwanted
+
+    def wait(self, later: Later[T]) -> None:
+        self._channel.session.waiting.begin(self._channel.number)
+        later.then(self._answered, self._failed)
+
+    def _answered(self, answer: T) -> None:
+        is_wanted = False
+
+        def act() -> None:
+            nonlocal is_wanted
+            is_wanted = True
+            self._act(answer)
+
+        self._go_on(act)
+        if not is_wanted:
+            self._unwanted(answer)
+
+    def _failed(self, error: BrokerError) -> None:
+        def refuse() -> None:
+            raise error
+
+        self._go_on(refuse)
+
+    def _go_on(self, act: Callable[[], None]) -> None:
+        self._channel.session.waiting.over(self._channel, self._ids, act)
 
 
 def size_of(event: Event) -> int:

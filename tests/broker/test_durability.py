@@ -34,7 +34,7 @@ from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
-from tests.support.definitions import Editor
+from tests.support.definitions import Editor, engine_of, engines
 from tests.support.store import open_store
 
 
@@ -69,7 +69,7 @@ class Rig:
     def has(self) -> tuple[int, int, int, int]:
         """How many virtual hosts, queues, messages, and logs."""
         vhosts = self.catalogue.vhosts.values()
-        queues = [queue for vhost in vhosts for queue in vhost.queues.values()]
+        queues = [queue for vhost in vhosts for queue in engines(vhost)]
         messages = sum(queue.ready_count for queue in queues)
         return len(vhosts), len(queues), messages, len(self.store.log.groups())
 
@@ -117,7 +117,7 @@ def test_what_is_made_comes_up_at_every_commit(rig: Rig) -> None:
 def test_a_queue_goes_with_its_bindings_and_messages_or_not_at_all(rig: Rig) -> None:
     crash_at_every_commit(rig)
     inside = rig.editor.inside("v")
-    inside.delete_queue(inside.vhost.queues["q"])
+    inside.delete_queue(engine_of(inside.vhost, "q"))
     assert crash_at_every_commit(rig) == [(1, 3, 3, 3), (1, 2, 2, 2)]
 
 
@@ -153,8 +153,8 @@ def test_a_virtual_host_that_goes_in_pieces_never_comes_back(rig: Rig) -> None:
 
 def test_a_queue_that_is_made_again_has_nothing_of_the_old_one(rig: Rig) -> None:
     inside = rig.editor.inside("v")
-    old = inside.vhost.queues["q"].journal
-    inside.delete_queue(inside.vhost.queues["q"])
+    old = engine_of(inside.vhost, "q").journal
+    inside.delete_queue(engine_of(inside.vhost, "q"))
     new = inside.declare_queue(Declaration("q", durable=True)).journal
     assert old is not None
     assert new is not None
@@ -206,7 +206,7 @@ class Taker:
 
 def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
     """However much was told before, in the same commit."""
-    queue = rig.catalogue.vhosts["v"].queues["q"]
+    queue = engine_of(rig.catalogue.vhosts["v"], "q")
     queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
     crash_at_every_commit(rig)
     assert queue.get(Taker(queue, no_ack=True)) is not None
@@ -215,14 +215,14 @@ def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
     assert again.has() == (1, 3, 4, 4)
     inside = again.editor.inside("v")
     inside.declare_queue(Declaration("t", durable=True))
-    inside.delete_queue(inside.vhost.queues["q"])
+    inside.delete_queue(engine_of(inside.vhost, "q"))
     assert crash_at_every_commit(again) == [(1, 3, 4, 4), (1, 4, 4, 4), (1, 3, 2, 2)]
 
 
 def test_damage_that_is_one_queues_keeps_no_other_from_starting(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = rig.catalogue.vhosts["v"].queues["q"]
+    queue = engine_of(rig.catalogue.vhosts["v"], "q")
     queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
     crash_at_every_commit(rig)
     assert queue.get(Taker(queue, no_ack=True)) is not None
@@ -234,14 +234,14 @@ def test_damage_that_is_one_queues_keeps_no_other_from_starting(
     again = Rig(disk)
     assert "queue_crashed" in caplog.text
     vhost = again.catalogue.vhosts["v"]
-    assert [queue.damage is not None for queue in vhost.queues.values()] == [True, False, False]
-    damage, journal = vhost.queues["q"].damage, vhost.queues["q"].journal
+    assert [queue.damage is not None for queue in engines(vhost)] == [True, False, False]
+    damage, journal = engine_of(vhost, "q").damage, engine_of(vhost, "q").journal
     assert damage is not None
     assert journal is not None
     assert damage.place.endswith(f"group {journal.groups[1]} index 1 part 0")
-    taker = Taker(vhost.queues["r"])
-    assert vhost.queues["r"].get(taker) is not None
-    again.editor.inside("v").delete_queue(vhost.queues["q"])
+    taker = Taker(engine_of(vhost, "r"))
+    assert engine_of(vhost, "r").get(taker) is not None
+    again.editor.inside("v").delete_queue(engine_of(vhost, "q"))
     assert crash_at_every_commit(again)[-1] == (1, 2, 2, 2)
 
 
@@ -251,7 +251,7 @@ def test_a_purge_deletes_one_stretch_of_messages_and_one_of_notes(
     """Not one for each segment and each note: of a million messages that were seconds."""
     for module in (lane, local):
         monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 2)
-    queue = rig.catalogue.vhosts["v"].queues["q"]
+    queue = engine_of(rig.catalogue.vhosts["v"], "q")
     assert queue.purge() == 1
     for _ in range(6):
         queue.enqueue([Origin("", "q")] * 2, [b"m"] * 2, 2, persistent=True)
@@ -259,7 +259,7 @@ def test_a_purge_deletes_one_stretch_of_messages_and_one_of_notes(
         assert queue.get(Taker(queue, no_ack=number % 2 == 0)) is not None
     crash_at_every_commit(rig)
     again = Rig(rig.disk.after_power_loss())
-    queue = again.catalogue.vhosts["v"].queues["q"]
+    queue = engine_of(again.catalogue.vhosts["v"], "q")
     assert queue.purge() == 6
     assert crash_at_every_commit(again)[-1] == (1, 3, 2, 2)
     assert again.durability.commits.done.changes == 2

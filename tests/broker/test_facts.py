@@ -26,7 +26,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from tests.broker.recording.test_restart_model import Sink
-from tests.support.definitions import Editor, VhostEditor, editor_of
+from tests.support.definitions import Editor, VhostEditor, editor_of, engine_of
 from tests.support.facts import ToldFacts
 
 OWNER = Owner("a", 0, 1, "c")
@@ -83,7 +83,7 @@ def test_durable_queues_are_told(
     declare(vhost, "q", **flags)
     declare(vhost, "q", **flags)
     assert facts.told == is_told
-    vhost.delete_queue(vhost.vhost.queues["q"])
+    vhost.delete_queue(engine_of(vhost.vhost, "q"))
     assert (facts.told, facts.known) == (2 * is_told, {})
 
 
@@ -126,7 +126,7 @@ def test_a_binding_is_told_if_both_its_ends_are_durable(
         editor.delete_vhost("v")
         assert facts.known == {}
     elif kind is QUEUE:
-        vhost.delete_queue(vhost.vhost.queues["d"])
+        vhost.delete_queue(engine_of(vhost.vhost, "d"))
     else:
         vhost.delete_exchange("d")
     assert facts.names(Kind.BINDING) == []
@@ -139,7 +139,7 @@ def test_what_goes_by_itself_is_taken_back(vhost: VhostEditor, facts: ToldFacts)
         vhost.declare_exchange(ExchangeSpec(name, durable=True, auto_delete=True))
     bind(vhost, "y", "x", EXCHANGE)
     bind(vhost, "x", "q")
-    queue = vhost.vhost.queues["q"]
+    queue = engine_of(vhost.vhost, "q")
     consumer = Consumer("c", queue, Sink(), shared=SharedCredit(), no_ack=False)
     vhost.vhost.attach(consumer)
     assert len(facts.known) == 5

@@ -33,7 +33,7 @@ from fluffle.storage.disk import Work
 from fluffle.storage.environment import Environment
 from fluffle.storage.errors import StorageError
 from tests.broker.recording.test_restart_model import Sink
-from tests.support.definitions import Editor, VhostEditor
+from tests.support.definitions import Editor, VhostEditor, engine_of
 from tests.support.edge import publish_frames
 from tests.support.peer import peer_of
 
@@ -177,7 +177,7 @@ async def test_a_start_that_fails_forgets_nothing(config: Config, tmp_path: Path
 
     last = Node(config)
     await last.start()
-    queue = last.catalogue.vhosts["/"].queues["q"]
+    queue = engine_of(last.catalogue.vhosts["/"], "q")
     handouts = [queue.get(holder(queue)) for _ in range(2)]
     assert [
         (handout.contents, handout.redelivered) for handout in handouts if handout is not None

@@ -23,7 +23,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 from tests.broker.queues.make import FakeSink
-from tests.support.definitions import VhostEditor
+from tests.support.definitions import VhostEditor, engine_of
 
 ANNA, BERT = Owner("a", 0, 1, "anna"), Owner("a", 0, 2, "bert")
 """Two connections."""
@@ -224,7 +224,7 @@ def test_a_route_names_each_queue_once() -> None:
 
 CHANGES: dict[str, Callable[[VirtualHost], object]] = {
     "a new queue": lambda vhost: declare(vhost, "new"),
-    "a queue less": lambda vhost: VhostEditor(vhost).delete_queue(vhost.queues["q"]),
+    "a queue less": lambda vhost: VhostEditor(vhost).delete_queue(engine_of(vhost, "q")),
     "a new binding": lambda vhost: VhostEditor(vhost).bind(to_queue("amq.direct", key="new"), ANNA),
     "a binding less": lambda vhost: VhostEditor(vhost).unbind(to_queue("amq.direct"), ANNA),
     "an exchange less": lambda vhost: VhostEditor(vhost).delete_exchange("x"),
@@ -239,8 +239,8 @@ NO_CHANGES: dict[str, Callable[[VirtualHost], object]] = {
     "no such binding": lambda vhost: VhostEditor(vhost).unbind(
         to_queue("amq.direct", key="none"), ANNA
     ),
-    "messages": lambda vhost: fill(vhost, vhost.queues["q"], 1),
-    "a consumer": lambda vhost: VhostEditor(vhost).detach(consume(vhost, vhost.queues["q"])),
+    "messages": lambda vhost: fill(vhost, engine_of(vhost, "q"), 1),
+    "a consumer": lambda vhost: VhostEditor(vhost).detach(consume(vhost, engine_of(vhost, "q"))),
     "another's end": lambda vhost: VhostEditor(vhost).drop_owned(BERT),
 }
 

@@ -29,6 +29,7 @@ from fluffle.protocol.properties import body_of as content_body
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from tests.crash.story import QUEUES, THINGS, Recording, record
 from tests.support.daemon import Daemon
+from tests.support.definitions import engines
 from tests.support.powercut import PowerCut
 from tests.support.store import open_store
 
@@ -69,9 +70,9 @@ def found_on(directory: Path) -> list[Event]:
         }
         events: list[Event] = [Looked(thing, found=thing in there) for thing in THINGS]
         events += [Strange(f"{thing} is there") for thing in there - {*THINGS}]
-        for queue in vhost.queues.values():
+        for queue in engines(vhost):
             events += drained(queue)
-        journals = [queue.journal for queue in vhost.queues.values()]
+        journals = [queue.journal for queue in engines(vhost)]
         named = {group for journal in journals if journal is not None for group in journal.groups}
         stray = {*durability.store.log.groups()} - named
         return events + [Strange(f"group {group} belongs to no queue") for group in stray]

@@ -20,11 +20,24 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
+
+
+def engine_of(vhost: VirtualHost, name: str) -> Queue:
+    """A queue that lives in this process."""
+    queue = vhost.queues[name]
+    assert isinstance(queue, Queue)
+    return queue
+
+
+def engines(vhost: VirtualHost) -> list[Queue]:
+    """All of them."""
+    return [engine_of(vhost, name) for name in vhost.queues]
 
 
 class Editor:
@@ -112,9 +125,9 @@ class VhostEditor:
 
     def declare_queue(self, declared: Declaration, owner: Owner | None = None) -> Queue:
         self._have(lambda: queues.declare_queue(self.vhost, declared, owner))
-        return self.vhost.queues[declared.name]
+        return engine_of(self.vhost, declared.name)
 
-    def delete_queue(self, queue: Queue) -> None:
+    def delete_queue(self, queue: ServedQueue) -> None:
         self._have(lambda: queues.delete_queue(self.vhost, queue))
 
     def drop_owned(self, owner: Owner) -> None:

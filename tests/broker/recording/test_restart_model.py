@@ -47,7 +47,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
-from tests.support.definitions import Editor
+from tests.support.definitions import Editor, engines
 from tests.support.store import open_store
 
 OWNER = Owner("a", 0, 1, "c")
@@ -111,7 +111,7 @@ def durable_part(catalogue: Catalogue) -> dict[str, Any]:
 def durable_in(vhost: VirtualHost) -> tuple[object, ...]:
     specs = [spec for spec in vhost.topology.exchanges() if spec.durable]
     exchanges = {spec.name: spec for spec in specs if spec not in PREDECLARED}
-    queues = {name: queue for name, queue in vhost.queues.items() if queue.spec.durable}
+    queues = {queue.name: queue for queue in engines(vhost) if queue.spec.durable}
     ends = {
         DestinationKind.QUEUE: frozenset(queues),
         DestinationKind.EXCHANGE: frozenset(spec.name for spec in specs),
@@ -195,7 +195,7 @@ class RestartMachine(RuleBasedStateMachine):
     def stop(self) -> None:
         was = durable_part(self.catalogue)
         self.durability.close(
-            queue for vhost in self.catalogue.vhosts.values() for queue in vhost.queues.values()
+            queue for vhost in self.catalogue.vhosts.values() for queue in engines(vhost)
         )
         self.boot()
         assert durable_part(self.catalogue) == was
@@ -206,7 +206,7 @@ class RestartMachine(RuleBasedStateMachine):
         self.expected = {0: durable_part(self.catalogue)}
         groups: set[int] = set()
         for vhost in self.catalogue.vhosts.values():
-            for queue in vhost.queues.values():
+            for queue in engines(vhost):
                 assert queue.journal is not None
                 groups.update(queue.journal.groups)
         assert set(self.store.log.groups()) <= groups

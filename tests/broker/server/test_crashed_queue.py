@@ -20,6 +20,7 @@ from fluffle.protocol.methods import Basic, Channel, make
 from fluffle.storage.layout import SEQUENCE, Table
 from tests.broker.control.desk import Desk
 from tests.broker.server.test_durable_order import Rig
+from tests.support.definitions import engine_of
 from tests.support.store import open_store
 
 CRASHED = "NOT_FOUND - queue 'q' in vhost '/' has crashed and failed to restart"
@@ -53,7 +54,7 @@ def flip(rig: Rig, body: bytes) -> int:
 
 def log_of(rig: Rig) -> int:
     """Where the messages of q are in the store."""
-    journal = rig.edge.vhost.queues["q"].journal
+    journal = engine_of(rig.edge.vhost, "q").journal
     assert journal is not None
     return journal.groups[0]
 
@@ -166,7 +167,7 @@ def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
     assert isinstance(result, Later)
     answers: list[Row | BrokerError] = []
     result.begin(answers.append)
-    queue = rig.edge.vhost.queues["q"]
+    queue = engine_of(rig.edge.vhost, "q")
     left = [queue.ready_count]
     while not answers:
         rig.edge.scheduler.turn()
@@ -175,7 +176,7 @@ def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
 
 
 def test_who_gives_up_what_was_acknowledged_is_told_what_that_means(rig: Rig) -> None:
-    desk, queue = Desk(edge=rig.edge), rig.edge.vhost.queues["q"]
+    desk, queue = Desk(edge=rig.edge), engine_of(rig.edge.vhost, "q")
     queue._lane.damage = queue.damage = Damage("somewhere", "it has rotted", is_of_settled=True)
     assert desk.refusal("queues.repair", **Q) == (
         "PRECONDITION_FAILED: what was acknowledged in queue 'q' in vhost '/' cannot be read "

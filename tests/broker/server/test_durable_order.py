@@ -30,6 +30,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
+from tests.support.definitions import engine_of
 from tests.support.edge import Edge, publish_frames
 from tests.support.store import open_store
 
@@ -90,7 +91,7 @@ class Rig:
 
     def on_disk(self, name: str = "q") -> list[bytes]:
         """The bodies that a node would find in a queue, in order."""
-        journal = self.edge.vhost.queues[name].journal
+        journal = engine_of(self.edge.vhost, name).journal
         assert journal is not None
         return bodies_on(self.disk, journal.groups)
 
@@ -309,7 +310,7 @@ def test_a_purge_of_what_is_being_written_waits_for_its_own_commit(rig: Rig) -> 
 
 def test_delete_ok_comes_after_the_commit(rig: Rig) -> None:
     rig.fill(b"1", b"2")
-    journal = rig.edge.vhost.queues["q"].journal
+    journal = engine_of(rig.edge.vhost, "q").journal
     assert journal is not None
     rig.send(make(Queue.Delete, queue="q"))
     rig.client.expect_nothing()

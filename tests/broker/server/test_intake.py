@@ -4,7 +4,8 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.engine import Debtor, Queue
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.served import Debtor
 from fluffle.broker.server.intake import SECONDS_PER_MESSAGE, Debt, Intake
 from tests.broker.queues.make import ORIGIN, FakeSink
 from tests.support.fakes import Scheduler

@@ -8,7 +8,7 @@ from fluffle.broker.config import Limits
 from fluffle.broker.message import Origin
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.engine import Admission
+from fluffle.broker.queues.served import Admission
 from fluffle.broker.server import publishing
 from fluffle.broker.server.properties import PropertyFacts, read_facts
 from fluffle.broker.server.session import REMEMBERED_MAX, REMEMBERED_WHEN_SHORT_MAX, Session

@@ -9,6 +9,7 @@ import pytest
 from fluffle.protocol import hot
 from fluffle.protocol.methods import Basic, encode_method, make
 from tests.broker.queues.make import ORIGIN
+from tests.support.definitions import engine_of
 from tests.support.edge import Client, Edge
 
 
@@ -40,7 +41,7 @@ def test_a_delivery_that_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch, no
     edge = Edge()
     victim, other = edge.connect(), edge.connect()
     consume_twice(victim, no_ack=no_ack)
-    queue = edge.vhost.queues["q"]
+    queue = engine_of(edge.vhost, "q")
     bodies = [b"%d" % number for number in range(10)]
     fail_once(monkeypatch)
     other.publish(*bodies)
@@ -55,7 +56,7 @@ def test_what_was_handed_to_a_consumer_that_was_cancelled_goes_back() -> None:
     client = edge.connect()
     client.declare()
     client.consume()
-    queue = edge.vhost.queues["q"]
+    queue = engine_of(edge.vhost, "q")
     queue.enqueue([ORIGIN] * 2, [b"1", b"2"], 2)
     handouts = list(queue.pump())
     client.feed(encode_method(1, make(Basic.Cancel, consumer_tag="c")))

@@ -1,0 +1,152 @@
+"""A queue as the rest of a node sees it, wherever it is led.
+
+The engine's `Queue` answers at once.  One that is led elsewhere has to ask: where the return type
+allows it, it gives a `Later`, which is answered or fails some turns afterwards, within a bounded
+time.  So whoever can only meet the engine's may go on without looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.consumers import Consumer
+    from fluffle.broker.queues.handout import Handout, Holder, Outcome
+    from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+
+T = TypeVar("T")
+
+
+class Admission(Enum):
+    """What becomes of messages that were published to a queue: all of a run, or none."""
+
+    ACCEPTED = auto()
+    """They are in the queue."""
+    RECORDED = auto()
+    """They are in the queue, and safe once the commit that collects has been done."""
+    REFUSED = auto()
+    """They are not, and the publisher must know; no queue refuses any yet."""
+
+
+class Debtor(Protocol):
+    """A publisher that waits until the queue has handed out what it put in."""
+
+    def paid(self, queue: ServedQueue, count: int) -> int:
+        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
+
+
+class Tally(NamedTuple):
+    """What is in a queue, and who takes from it."""
+
+    ready: int
+    unacked: int
+    consumers: int
+
+
+class Later(Generic[T]):
+    """An answer that has yet to come, or the error that comes in its place."""
+
+    __slots__ = ("_answered", "_failed")
+
+    def __init__(self) -> None:
+        self._answered: Callable[[T], None] | None = None
+        self._failed: Callable[[BrokerError], None] | None = None
+
+    def then(self, answered: Callable[[T], None], failed: Callable[[BrokerError], None]) -> None:
+        """Whom to tell: one of the two, once.  Nothing is told before the call that gave this
+        has returned."""
+        self._answered, self._failed = answered, failed
+
+    def answer(self, value: T) -> None:
+        """It is there."""
+        assert self._answered is not None, "nobody waits, or has been told"
+        answered, self._answered = self._answered, None
+        answered(value)
+
+    def fail(self, error: BrokerError) -> None:
+        """It will not come."""
+        assert self._answered is not None, "nobody waits, or has been told"
+        assert self._failed is not None
+        self._answered = None
+        self._failed(error)
+
+
+class ServedQueue(Protocol):
+    """What clients of this node can do with a queue."""
+
+    debtors: list[Debtor]
+
+    @property
+    def spec(self) -> QueueSpec: ...
+
+    @property
+    def owner(self) -> Owner | None:
+        """The connection that alone may use it, for an exclusive queue."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def definition(self) -> QueueDefinition:
+        """What it is, for those who have to remember."""
+
+    @property
+    def damage(self) -> Damage | None:
+        """Why it hands out nothing, if it has crashed."""
+
+    @property
+    def ready_count(self) -> int:
+        """Messages that could be delivered, as far as this node knows."""
+
+    @property
+    def in_flight(self) -> int:
+        """Messages handed out and not settled, as far as this node knows."""
+
+    @property
+    def consumer_count(self) -> int:
+        """As far as this node knows."""
+
+    @property
+    def consumers(self) -> tuple[Consumer, ...]:
+        """Those of this node."""
+
+    @property
+    def in_exclusive_use(self) -> bool:
+        """Whether it is known here that its consumer is exclusive, and so the only one."""
+
+    @property
+    def tally(self) -> Tally | Later[Tally]:
+        """How it is."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether who publishes should wait."""
+
+    def enqueue(
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
+    ) -> Admission:
+        """Add messages at the end.  The caller may keep the lists but must not change them."""
+
+    def get(self, holder: Holder) -> Handout | Later[Handout | None] | None:
+        """Hand out the next message to `holder` (basic.get), if there is one."""
+
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        """The messages `start` to `stop` of a run are in nobody's hands any more."""
+
+    def purge(self) -> int | Later[int]:
+        """Drop every ready message; how many there were."""
+
+    def attach(self, consumer: Consumer) -> Later[None] | None:
+        """Let a consumer take part."""
+
+    def detach(self, consumer: Consumer) -> None:
+        """Deliver nothing more to a consumer, though it was still to be attached."""
+
+    def wake(self, consumer: Consumer) -> None:
+        """A parked consumer may have room again."""
