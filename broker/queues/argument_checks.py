@@ -19,6 +19,9 @@ DURATION_MS_MAX = 315_360_000_000
 MAX_PRIORITY_MAX = 255
 """x-max-priority: a priority is one octet of the wire."""
 
+DELIVERY_LIMIT = 20
+"""RabbitMQ's, of a quorum queue that is declared without one."""
+
 INTEGER_TAGS = frozenset("bBsuIilL")
 
 
@@ -68,6 +71,14 @@ def max_priority(argument: Field, table: FieldTable) -> int:
     if value > MAX_PRIORITY_MAX:
         raise Unacceptable(f"{{max_value_exceeded,{value}}}")
     return value
+
+
+def delivery_limit(argument: Field, _table: FieldTable) -> int | None:
+    """None for none, which is below zero; what is no number is as if it was not there."""
+    _tag, value = argument
+    if isinstance(value, bool) or not isinstance(value, int):
+        return DELIVERY_LIMIT
+    return value if value >= 0 else None
 
 
 def queue_version(argument: Field, table: FieldTable) -> int:

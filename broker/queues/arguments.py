@@ -72,6 +72,9 @@ class QueueSpec:
     max_priority: int | None = None
     overflow: str | None = None
     single_active_consumer: bool = False
+    delivery_limit: int | None = check.DELIVERY_LIMIT
+    """How often handing out a message of a quorum queue may fail before it dies of that; None: as
+    often as it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "x-single-active-consumer": Argument(check.boolean, _QUEUES, "single_active_consumer"),
     QUEUE_TYPE: Argument(check.one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL),
     "x-quorum-initial-group-size": Argument(check.positive, _QUORUM),
-    "x-delivery-limit": Argument(check.anything, _QUORUM),
+    "x-delivery-limit": Argument(check.delivery_limit, _QUORUM, "delivery_limit"),
     "x-consumer-timeout": Argument(check.non_negative, _QUORUM),
     "x-consumer-disconnected-timeout": Argument(check.non_negative, _QUORUM),
     "x-delayed-retry-type": Argument(check.anything, _QUORUM),
@@ -197,6 +200,8 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
     _checked({QUEUE_TYPE: ARGUMENTS[QUEUE_TYPE]}, table, QueueType.CLASSIC, where)
     queue_type = QueueType(text(_queue_type(table)[1]))
     values = _checked(ARGUMENTS, table, queue_type, where)
+    if queue_type is not QueueType.CLASSIC:
+        _check_properties(declared, where)
     if queue_type in _ABSENT_TYPES:
         raise NotImplementedHere(f"{_ABSENT_TYPES[queue_type]}: {where}")
     return QueueSpec(
@@ -282,6 +287,17 @@ def _check_equal(key: str, current: QueueSpec, declared: Declaration, vhost: str
     else:
         return
     raise _inequivalent(key, current.name, vhost, *texts)
+
+
+def _check_properties(declared: Declaration, where: str) -> None:
+    """What queues of any type but classic must be, in RabbitMQ's order."""
+    for name, is_wrong in (
+        ("auto-delete", declared.auto_delete),
+        ("exclusive-owner", declared.exclusive),
+        ("non-durable", not declared.durable),
+    ):
+        if is_wrong:
+            raise PreconditionFailed(f"invalid property '{name}' for {where}")
 
 
 def _queue_type(table: FieldTable) -> Field:

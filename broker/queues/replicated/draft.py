@@ -8,6 +8,9 @@ from fluffle.broker.queues.replicated.facts import (
     Acknowledged,
     Acted,
     Answered,
+    DeadLettered,
+    DeadLettering,
+    Dropped,
     Fact,
     HandedOut,
     HandedOver,
@@ -78,11 +81,16 @@ class Draft:
         self._origins += origins
         self._contents += contents
 
+    def time_ms(self, now_ms: int) -> int:
+        """Queue time, as of now."""
+        self._stamp_ms = max(self._stamp_ms, now_ms)
+        return self._stamp_ms
+
     def finish(self, now_ms: int) -> FactBatch:
         """The entry, as of now; another is begun.  Queue time stands still rather than fall."""
-        self._stamp_ms = max(self._stamp_ms, now_ms)
+        stamp_ms = self.time_ms(now_ms)
         new = enqueued(self._first, self._origins, self._contents) if self._contents else None
-        batch = FactBatch(self._stamp_ms, self._revision, self._facts + self._numbers, new)
+        batch = FactBatch(stamp_ms, self._revision, self._facts + self._numbers, new)
         for fact in self._facts:
             if isinstance(fact, SpecChanged):
                 self._revision = fact.revision
@@ -103,6 +111,12 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
             if (last.holder, last.ordinal) != (fact.holder, fact.ordinal):
                 return False
             last.runs = _joined(last.runs, fact.runs)
+        case (Dropped() | DeadLettering(), Dropped() | DeadLettering()):
+            if _cause(last) != _cause(fact):
+                return False
+            last.runs = _joined(last.runs, fact.runs)
+        case (DeadLettered(), DeadLettered()):
+            last.runs = _joined(last.runs, fact.runs)
         case (HandedOut() | HandedOver(), HandedOut() | HandedOver()):
             if (last.holders, last.ordinal) != (fact.holders, fact.ordinal):
                 return False
@@ -112,6 +126,12 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
         case _:
             return False
     return True
+
+
+def _cause(death: Dropped | DeadLettering) -> tuple[int, ...]:
+    """All but which messages."""
+    time_ms = death.time_ms if isinstance(death, DeadLettering) else 0
+    return death.reason, time_ms, death.holder, death.ordinal
 
 
 def _joined(runs: list[range], others: list[range]) -> list[range]:

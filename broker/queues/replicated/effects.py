@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.handout import Handout
-from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.replicated.facts import Key, Reason
 
 
 @dataclass(slots=True)
@@ -93,3 +95,18 @@ class Withdrawn:
 
 
 Effect: TypeAlias = Done | NotTaken | Answer | Expected | Stale | Delivery | Got | Withdrawn
+"""For edges."""
+
+
+@dataclass(slots=True)
+class Dead:
+    """Messages are on record as dead, and are to be republished.  For nobody's edge."""
+
+    reason: Reason
+    time_ms: int
+    counts: Counts
+    """Of each of them."""
+    run: range
+    origins: list[Origin]
+    """None at all if the messages have to be read."""
+    contents: list[bytes]

@@ -10,12 +10,15 @@ So an index that another leader's entry takes releases nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from fluffle.broker.queues.replicated.draft import Draft
-from fluffle.broker.queues.replicated.effects import Effect
+from fluffle.broker.queues.replicated.effects import Dead, Effect
 
-Later = Callable[[], list[Effect]]
+Kept: TypeAlias = Effect | Dead
+
+Later: TypeAlias = Callable[[], Sequence[Kept]]
 """Effects that are only known when they may leave."""
 
 
@@ -51,15 +54,15 @@ class Gate:
         self._under_way.append(self._waiting)
         self._waiting = []
 
-    def apply(self) -> list[Effect]:
+    def apply(self) -> list[Kept]:
         """The first entry under way is applied: what leaves now."""
         return _all(self._under_way.popleft())
 
-    def take_known(self) -> list[Effect]:
+    def take_known(self) -> list[Kept]:
         """What leaves without an entry."""
         known, self._known = self._known, []
         return _all(known)
 
 
-def _all(kept: list[Later]) -> list[Effect]:
+def _all(kept: list[Later]) -> list[Kept]:
     return [effect for later in kept for effect in later()]

@@ -25,14 +25,16 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.dead import DeadLetter
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import FAILED, Handout, Outcome
+from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.journal import Unreadable
 from fluffle.broker.queues.replicated.contents import Contents, ReadEntry
 from fluffle.broker.queues.replicated.dealing import facts_of
 from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.effects import (
     Answer,
+    Dead,
     Delivery,
     Done,
     Effect,
@@ -41,37 +43,24 @@ from fluffle.broker.queues.replicated.effects import (
     Withdrawn,
 )
 from fluffle.broker.queues.replicated.encoding import encode
+from fluffle.broker.queues.replicated.ending import Ending
 from fluffle.broker.queues.replicated.facts import (
     Acted,
     Answered,
     ConsumerAttached,
     Detached,
-    Dropped,
     GetterAttached,
-    How,
     Key,
     Published,
     Purged,
-    Reason,
-    Returned,
-    Settled,
     SpecChanged,
 )
-from fluffle.broker.queues.replicated.gate import Gate
-from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Part, Room
+from fluffle.broker.queues.replicated.gate import Gate, Kept
+from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Room
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.numbering import Numbering
 from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.returned import InOrder
-
-HOW = {
-    Outcome.RETURNED: How.NACKED,
-    Outcome.REFUSED: How.REJECTED,
-    Outcome.LOST: How.LOST,
-    Outcome.SUSPECTED: How.SUSPECTED,
-    Outcome.UNSENT: How.UNKNOWN,
-}
-"""Outcomes after which a message comes back."""
 
 
 class Propose(Protocol):
@@ -101,6 +90,8 @@ class Surroundings:
     """Takes what edges must be told."""
     ended: Callable[[], None]
     """An entry was not taken, or nobody knows: it is over."""
+    dead_letter: DeadLetter | None = None
+    """Republishes what has died.  None: nobody does, and it is gone."""
 
 
 class Terms(NamedTuple):
@@ -122,6 +113,7 @@ class Leadership:
         "_around",
         "_contents",
         "_draft",
+        "_ending",
         "_gate",
         "_image",
         "holders",
@@ -148,6 +140,14 @@ class Leadership:
         )
         """The engine: to be looked at, and used through this alone."""
         self.holders = Holders(self.queue, around.room)
+        self._ending = Ending(
+            self.queue,
+            self._contents,
+            self._draft,
+            self._gate,
+            dead_letter=around.dead_letter,
+            now_ms=around.now_ms,
+        )
         self._take_up()
 
     @property
@@ -178,6 +178,7 @@ class Leadership:
                 held.add(handout)
             if isinstance(held.holder, Consumer) and not row.is_detached:
                 self.queue.attach(held.holder)
+        self._ending.take_up(self._image.state)
         self._touch()
 
     def end(self) -> None:
@@ -221,7 +222,7 @@ class Leadership:
         held = self.holders.get(holder)
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
-            self._settle(holder, parts, outcome)
+            self._ending.settle(holder, parts, outcome)
             if stale:
                 self._keep(Stale(session, number, holder, ordinal, stale))
         if held is not None:
@@ -369,20 +370,6 @@ class Leadership:
         self.sessions.advance(Answered(session, number, answer))
         self._keep(Answer(session, number, answer))
 
-    def _settle(self, holder: Key, parts: list[Part], outcome: Outcome) -> None:
-        """Parts of hand-outs have ended: told to the engine, and said."""
-        for part in parts:
-            self.queue.settle(part.handout, part.start, part.stop, outcome)
-            counts = part.handout.counts
-            runs = [part.run]
-            if outcome is Outcome.ACKED:
-                self._draft.say(Settled(holder, counts.acquired, runs))
-            elif outcome is Outcome.REJECTED:
-                self._draft.say(Dropped(Reason.REJECTED, holder, counts.acquired, runs))
-            else:
-                failed = counts.failed + (outcome in FAILED)
-                self._draft.say(Returned(holder, counts.acquired, failed, HOW[outcome], 0, runs))
-
     def _detach(self, key: Key, outcome: Outcome | None) -> None:
         """Nothing more for somebody, who may have been detached before and hold something."""
         held = self.holders.get(key)
@@ -394,7 +381,7 @@ class Leadership:
             self._draft.say(Detached(key))
             self.holders.detach(key)
         if outcome is not None:
-            self._settle(key, held.take_all(), outcome)
+            self._ending.settle(key, held.take_all(), outcome)
             self.holders.release(key)
         self._touch()
 
@@ -432,8 +419,7 @@ class Leadership:
         for handout in handouts:
             key = self.holders.key_of(handout)
             self._gate.keep(partial(self._delivery, key, handout))
-        if known := self._gate.take_known():
-            self._around.release(known)
+        self._release(self._gate.take_known())
         if self._draft:
             payload = encode(self._draft.finish(self._around.now_ms()))
             self._gate.propose()
@@ -468,4 +454,14 @@ class Leadership:
             self._around.ended()
             return
         self._contents.commits.durable += 1
-        self._around.release(self._gate.apply())
+        self._release(self._gate.apply())
+
+    def _release(self, kept: list[Kept]) -> None:
+        """Edges are told what is known, and the dead are handed on."""
+        effects = [effect for effect in kept if not isinstance(effect, Dead)]
+        if effects:
+            self._around.release(effects)
+        for effect in kept:
+            if isinstance(effect, Dead):
+                self._ending.hand_on(effect)
+                self._touch()

@@ -3,6 +3,7 @@
 import pytest
 
 from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.queues import argument_checks as check
 from fluffle.broker.queues.arguments import (
     ARGUMENTS,
     ConsumerArguments,
@@ -259,6 +260,45 @@ def test_other_types_are_refused_and_never_served_as_classic(table: FieldTable, 
     with pytest.raises(NotImplementedHere) as refused:
         queue_spec(Declaration("q", durable=True, arguments=table), "/")
     assert refused.value.reply_text == f"NOT_IMPLEMENTED - {why}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ({}, "non-durable"),
+        ({"durable": True, "exclusive": True}, "exclusive-owner"),
+        ({"exclusive": True}, "exclusive-owner"),
+        ({"durable": True, "auto_delete": True}, "auto-delete"),
+        ({"exclusive": True, "auto_delete": True}, "auto-delete"),
+    ],
+)
+@pytest.mark.parametrize("queue_type", ["quorum", "stream"])
+def test_what_only_classic_queues_can_be(
+    queue_type: str, flags: dict[str, bool], name: str
+) -> None:
+    declared = Declaration("q", arguments={"x-queue-type": text(queue_type)}, **flags)
+    with pytest.raises(PreconditionFailed) as refused:
+        queue_spec(declared, "/")
+    assert refused.value.explanation == f"invalid property '{name}' for queue 'q' in vhost '/'"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        (number(5), 5),
+        (("B", 0), 0),
+        (number(2**40), 2**40),
+        (number(-1), None),
+        (("b", -7), None),
+        (text("any"), 20),
+        (("t", True), 20),
+        (("d", 1.5), 20),
+    ],
+)
+def test_a_delivery_limit_may_be_anything(value: Field, limit: int | None) -> None:
+    """RabbitMQ 4.3 takes its default for what is no number; 4.0.5 takes that for no limit."""
+    assert check.delivery_limit(value, {}) == limit
+    assert QueueSpec("q").delivery_limit == 20
 
 
 def inequivalence(

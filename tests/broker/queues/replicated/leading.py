@@ -16,16 +16,19 @@ from typing import Any, ClassVar
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode, read_messages
-from fluffle.broker.queues.replicated.facts import SessionId
+from fluffle.broker.queues.replicated.facts import Reason, SessionId
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings, Terms
+from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.replicated.make import ORIGIN
 
 GETTING_CHANNEL = 7
+PLAIN = QueueSpec("q")
 COMES_BACK = [Outcome.RETURNED, Outcome.REFUSED, Outcome.LOST]
 
 
@@ -44,6 +47,7 @@ class Operation:
     ends: set[tuple[int, int]] = field(default_factory=set)
     """Sequence numbers and ordinals of what it settles or gives back."""
     is_final: bool = False
+    is_refusal: bool = False
 
 
 @dataclass
@@ -74,7 +78,8 @@ class Edge:
 class Bench:
     """Everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: QueueSpec = PLAIN) -> None:
+        self.spec = spec
         self.log: list[bytes] = []
         self.image = Image()
         self.follower = Image()
@@ -88,6 +93,11 @@ class Bench:
         """Sequence numbers of what clients were told is settled, and of what needs no ack."""
         self.seen: dict[int, bytes] = {}
         """What clients have got, by sequence number."""
+        self.rejected: set[bytes] = set()
+        """What clients have not wanted back, and were told is done."""
+        self.dead: list[tuple[DeathReason, bytes, Counts]] = []
+        """What has been republished."""
+        self.leaders = 0
         self.room = UNLIMITED
         self.is_open = True
         self.now_ms = 0
@@ -106,14 +116,26 @@ class Bench:
             touch=self.touch,
             release=self.release,
             ended=self.on_ended,
+            dead_letter=self.on_dead,
         )
-        self.led = Leadership(self.image, QueueSpec("q"), around)
+        self.leaders += 1
+        self.led = Leadership(self.image, self.spec, around)
 
     def on_damage(self, index: int) -> None:
         raise AssertionError(f"nothing is damaged, and entry {index} is said to be")
 
     def on_ended(self) -> None:
         raise AssertionError("every entry is taken")
+
+    def on_dead(self, queue: QueueSpec, dead: DeadMessages) -> None:
+        assert queue.dead_letter_exchange is not None
+        assert dead.time_ms is not None
+        assert dead.time_ms <= self.image.state.queue_time_ms
+        live = {number for run, _pending in self.image.state.pending for number in run}
+        for origin, content in zip(dead.origins, dead.contents, strict=True):
+            assert origin is ORIGIN or origin.exchange == ORIGIN.exchange
+            assert any(self.seen.get(number) == content for number in live), "it is not on record"
+            self.dead.append((dead.reason, content, dead.counts))
 
     def touch(self, _led: Leadership) -> None:
         self.is_touched = True
@@ -236,6 +258,7 @@ class Bench:
         operation = Operation(lambda led, s, n: led.settle(s, n, key, tokens, outcome=outcome))
         operation.ends = {(run.start, ordinal) for ordinal, run in tokens}
         operation.is_final = outcome in FINAL
+        operation.is_refusal = outcome is Outcome.REJECTED
         return operation
 
     def lose(self, edge: Edge) -> None:
@@ -273,6 +296,8 @@ class Bench:
         for operation in self.over(edge, effect.session, effect.first, effect.count):
             if operation.is_final:
                 self.settled.update(sequence for sequence, _ordinal in operation.ends)
+            if operation.is_refusal:
+                self.rejected.update(self.seen[sequence] for sequence, _ordinal in operation.ends)
 
     def on_answer(self, edge: Edge, effect: e.Answer) -> None:
         for operation in self.over(edge, effect.session, effect.number, 1):
@@ -302,6 +327,8 @@ class Bench:
 
     def receive(self, edge: Edge, holder: int, handout: Handout) -> None:
         """A client gets messages: nobody else has them, and what is said of them is true."""
+        limit = self.spec.delivery_limit
+        assert limit is None or handout.counts.failed <= limit, "it has failed too often"
         for sequence, content in zip(handout.sequences, handout.contents, strict=True):
             if edge.holds.get(sequence) == Hold(holder, handout.counts.acquired):
                 continue  # it was asked for again, twice
@@ -333,6 +360,24 @@ class Bench:
         stored = [content for entry in self.log for content in contents_of(entry)]
         assert len(stored) == len(set(stored)), "something was enqueued twice"
         assert self.confirmed <= set(stored)
+        self.check_dead()
+
+    def check_dead(self) -> None:
+        """What had to be republished has been, and nothing else; once, by each leader."""
+        state, limit = self.image.state, self.spec.delivery_limit
+        assert state.pending.count == 0
+        kept = self.spec.dead_letter_exchange is not None
+        by_reason = [state.gone[reason] for reason in (Reason.REJECTED, Reason.DELIVERY_LIMIT)]
+        assert sum(by_reason) == 0 if kept else not self.dead
+        rejected = {content for reason, content, _ in self.dead if reason is DeathReason.REJECTED}
+        assert self.rejected <= rejected or not kept
+        assert state.gone[Reason.DEAD_LETTERED] == len({content for _, content, _ in self.dead})
+        for reason, content, counts in self.dead:
+            assert self.dead.count((reason, content, counts)) <= self.leaders
+            if reason is DeathReason.DELIVERY_LIMIT:
+                assert limit is not None
+                assert counts.failed == limit + 1
+                assert counts.acquired >= counts.failed
 
 
 def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:

@@ -238,10 +238,54 @@ LEADING = [
     ),
     *mutants(
         "draft",
-        ("time falls", "Draft.finish", "max(self._stamp_ms, now_ms)", "now_ms"),
+        ("time falls", "Draft.time_ms", "max(self._stamp_ms, now_ms)", "now_ms"),
         ("all is one run", "_joined", "run.start == last[-1] + step and", ""),
         ("any holder's", "_is_continued", "last.holder, last.ordinal", "fact.holder, last.ordinal"),
         ("any session's", "_is_continued", "last.session != fact.session or ", ""),
+    ),
+    *mutants(
+        "ending",
+        ("failures do not count", "Ending._comes_back", "(outcome in FAILED)", "0"),
+        ("all returns count", "Ending._comes_back", "(outcome in FAILED)", "1"),
+        (
+            "one failure too few",
+            "Ending._comes_back",
+            "counts.failed > limit",
+            "counts.failed >= limit",
+        ),
+        (
+            "one failure too many",
+            "Ending._comes_back",
+            "counts.failed > limit",
+            "counts.failed > limit + 1",
+        ),
+        (
+            "who has failed too often waits",
+            "Ending.settle",
+            "engine_outcome = Outcome.REJECTED",
+            "pass",
+        ),
+        ("the dead are dropped", "Ending._die", "not self._is_kept()", "True"),
+        (
+            "the dead are handed on at once",
+            "Ending._die",
+            "self._gate.keep(",
+            "self._gate._known.append(",
+        ),
+        (
+            "dead twice",
+            "Ending._die",
+            "self._gate.keep(partial(_alone, dead))",
+            "self._gate.keep(lambda: [dead, dead])",
+        ),
+        ("the dead of others are left", "Ending.take_up", "self._gate.keep_known(", "_ = ("),
+        (
+            "another dies",
+            "Ending.hand_on",
+            "fetch(dead.run)",
+            "fetch(list(dead.run)[:1] * len(dead.run))",
+        ),
+        ("the dead stay", "Ending.hand_on", "self._draft.say(DeadLettered([dead.run]))", "pass"),
     ),
     *mutants(
         "leadership",
@@ -252,7 +296,6 @@ LEADING = [
             "pass",
         ),
         ("who is detached is served", "Leadership._take_up", " and not row.is_detached", ""),
-        ("failures do not count", "Leadership._settle", "(outcome in FAILED)", "0"),
         ("what is lost stays", "Leadership._detach", "if outcome is not None:", "if False:"),
         (
             "returned messages go by age",
