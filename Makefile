@@ -38,10 +38,12 @@ simulate: $(INSTALLED) ## clusters under faults: SEEDS=2000 seeds with 3 and wit
 bench: $(INSTALLED) ## compare with RabbitMQ on this machine; see benchmarks/
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
-tables: $(INSTALLED) ## measure all that docs/performance.md shows; half an hour of a quiet machine
+tables: $(INSTALLED) ## measure all that docs/performance.md shows; an hour of a quiet machine
 	$(BIN)/python -m benchmarks.compare --reps 2 --secs 3
 	$(BIN)/python -m benchmarks.compare --suite durable --reps 2 --secs 3
+	$(BIN)/python -m benchmarks.compare --suite quorum --reps 2 --secs 3
 	$(BIN)/python -m benchmarks.backlog
+	$(BIN)/python -m benchmarks.quorum
 	$(BIN)/python -m benchmarks.own
 
 crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="--seed 1" repeats one

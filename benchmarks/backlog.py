@@ -8,7 +8,6 @@ waits for an answer.
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -20,20 +19,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import load, report
+from benchmarks import columns, load
 from benchmarks.brokers import BROKERS, Broker, NotAvailable
 from benchmarks.client import Address, Connection, open_connection
-from benchmarks.compare import RESULTS, pick
+from benchmarks.compare import pick
 from benchmarks.machine import (
     Placement,
     anonymous_bytes,
     cpu_s,
-    machine_class,
     placements,
     written_bytes,
 )
 from benchmarks.measurement import Measurement
-from benchmarks.results import here_and_now, may_record
+from benchmarks.results import may_record
 from benchmarks.scenarios import DURABLE, Contender
 
 BODY_BYTES = 100
@@ -210,32 +208,6 @@ def measure(names: list[str], contenders: list[str], sizes: Sizes) -> dict[str, 
     return found
 
 
-def text(found: dict[str, list[Measurement]], command: str, conditions: dict[str, str]) -> str:
-    """The figures as markdown, without a title."""
-    machine = machine_class()
-    titles = [DURABLE.contenders[name].title for name in found]
-    rows = [
-        [same[0].what, *(row.shown() for row in same)] for same in zip(*found.values(), strict=True)
-    ]
-    return (
-        f"`{command}` on {conditions['date']}, commit {conditions['commit']}.  {machine['cpu']}, "
-        f"{machine['cores']} cores, {machine['memory_gib']} GiB; {conditions['python']}.\n\n"
-        f"{report.markdown_table(['what', *titles], rows)}"
-    )
-
-
-def record(found: dict[str, list[Measurement]], command: str, folder: Path, docs: Path) -> None:
-    conditions = here_and_now()
-    contents = {
-        "conditions": {**conditions, "command": command, "machine": machine_class()},
-        "measurements": {name: [row._asdict() for row in rows] for name, rows in found.items()},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"backlog-{conditions['date']}-{conditions['commit']}.json"
-    file.write_text(json.dumps(contents, indent=1, ensure_ascii=False) + "\n")
-    report.update_section(docs / "performance.md", "backlog", text(found, command, conditions))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backlog", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer messages")
@@ -255,10 +227,8 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return 2
     command = f"python -m benchmarks.backlog{' --quick' * chosen.quick}"
-    if chosen.out:
-        record(found, command, chosen.out, chosen.out)
-    elif complete:
-        record(found, command, RESULTS, report.DOCS)
+    if chosen.out or complete:
+        columns.record("backlog", found, DURABLE.contenders, command, chosen.out)
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import backlog, compare, load, report, results, writer
+from benchmarks import columns, compare, load, report, results, writer
 from benchmarks.brokers import NotAvailable, fluffle
 from benchmarks.client import broker_version
 from benchmarks.clusters import LAUNCHERS
@@ -15,7 +15,7 @@ from benchmarks.machine import placements
 from benchmarks.measurement import Measurement
 from benchmarks.plot import WIDTH_PX, Scale
 from benchmarks.results import Comparison, Conditions, Run
-from benchmarks.scenarios import SUITES, TRANSIENT, Suite
+from benchmarks.scenarios import DURABLE, SUITES, TRANSIENT, Suite
 from fluffle.protocol.wire import encode_table, to_table
 from tests.support.require import unavailable
 
@@ -130,11 +130,17 @@ def test_a_backlog_is_shown_a_column_for_each_kind_of_queue() -> None:
         name: [Measurement("a million: start", seconds, "s")]
         for name, seconds in (("fluffle", 0.4), ("rabbitmq-quorum", 12.0))
     }
-    table = backlog.text(found, "command", results.here_and_now())
+    table = columns.text(found, DURABLE.contenders, "command", results.here_and_now())
     assert table.splitlines()[-3::2] == [
         "| what | fluffle | RabbitMQ quorum |",
         "| a million: start | 0.4 s | 12 s |",
     ]
+
+
+def test_what_was_not_measured_of_somebody_is_a_dash() -> None:
+    found = {"rabbitmq": [], "fluffle": [Measurement("10,000 queues: declared", 600.0, "queues/s")]}
+    table = columns.text(found, DURABLE.contenders, "command", results.here_and_now())
+    assert table.splitlines()[-1] == "| 10,000 queues: declared | – | 600 queues/s |"
 
 
 def test_every_part_of_a_comparison_is_in_its_text() -> None:
