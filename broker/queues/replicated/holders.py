@@ -42,17 +42,20 @@ class Getter:
 class Far:
     """The `Sink` of a consumer that is at an edge."""
 
-    __slots__ = ("_room", "key")
+    __slots__ = ("_room", "key", "unnoted")
 
     def __init__(self, key: Key, room: Room) -> None:
         self.key = key
         self._room = room
+        self.unnoted = 0
+        """Messages that the engine has handed out, of which whoever tells the room knows nothing
+        yet: it hands out more than once in a turn."""
 
     def room(self, consumer: Consumer) -> int:
-        return self._room(self.key)
+        return max(0, self._room(self.key) - self.unnoted)
 
     def reserve(self, handout: Handout) -> None:
-        """Its edge sees to its own memory; `room` says what it takes."""
+        self.unnoted += len(handout.sequences)
 
     def deliver(self, handout: Handout) -> None:
         raise AssertionError("a hand-out leaves through the gate")
@@ -87,6 +90,13 @@ class Held:
     def add(self, handout: Handout) -> None:
         for run in runs_of(handout.sequences):
             self.handouts.put(run, handout)
+        self.note(handout)
+
+    def note(self, handout: Handout) -> None:
+        """It is held, or has left for a consumer that does not acknowledge: the room is less."""
+        if isinstance(self.holder, Consumer):
+            assert isinstance(self.holder.sink, Far)
+            self.holder.sink.unnoted -= len(handout.sequences)
 
     def holding(self, run: range, ordinal: int) -> list[tuple[range, Handout]]:
         """What of a run is held under these tokens, in pieces of hand-outs."""

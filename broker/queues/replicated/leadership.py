@@ -430,7 +430,11 @@ class Leadership:
     def _delivery(self, key: Key, handout: Handout) -> list[Effect]:
         """Nothing, if the consumer went before it could leave."""
         held = self.holders.get(key)
-        return [] if held is None else [Delivery(held.session, key, handout)]
+        if held is None:
+            return []
+        if held.holder.no_ack:
+            held.note(handout)
+        return [Delivery(held.session, key, handout)]
 
     def _got(self, got: Got) -> Got:
         """Without the message, if the channel went before it could leave."""

@@ -100,6 +100,18 @@ def test_a_get_does_not_wait_for_a_message_whose_end_is_under_way() -> None:
     assert world.led.image.state.live_count == 0
 
 
+def test_a_consumer_is_given_no_more_than_it_takes_though_a_backlog_waits() -> None:
+    for no_ack in (False, True):
+        world = World(("near",))
+        world.attach("near", credit=3, no_ack=no_ack)
+        world.rest()
+        world.publish("near", 50)
+        world.arrive()
+        while world.led.proposals:
+            world.commit()  # what was handed out is on its way: nothing of it has arrived
+        assert len(world.ghost.handed) == 3
+
+
 def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good() -> None:
     world = holding()
     world.cut("near")
