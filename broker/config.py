@@ -14,6 +14,7 @@ from pathlib import Path
 from fluffle.broker.cgroups import ROOT, memory_limits
 
 AMQP_PORT = 5672
+CLUSTER_PORT = 25672
 MEMORY_HIGH_WATERMARK = 0.6
 """Share of the memory: the rest is for garbage, buffers of sockets, and the page cache."""
 
@@ -61,6 +62,23 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What one of several nodes knows of the others before it starts."""
+
+    peers: Mapping[str, ListenAddress]
+    """The nodes that found the cluster, by name, and where they listen for each other.  All of them
+    are given the same; who is not among them waits until the others let it in."""
+    secret: bytes = field(repr=False)
+    listen: ListenAddress = ListenAddress("", CLUSTER_PORT)
+    name: str = "fluffle"
+    """That nodes of two clusters on one network do not take each other for theirs."""
+    tls_cert: Path | None = None
+    """None: links speak in the clear."""
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it.  `users` maps names to passwords and is left out when a Config is printed."""
 
@@ -76,6 +94,8 @@ class Config:
     tls_login_from: str = "distinguished_name"
     proxy_protocol: bool = False
     metrics_listen: ListenAddress | None = None
+    cluster: ClusterConfig | None = None
+    """None for a node that is alone."""
     limits: Limits = Limits()
     users: Mapping[str, str] = field(
         default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False

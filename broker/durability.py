@@ -20,13 +20,14 @@ from fluffle.broker.journals.local import (
 )
 from fluffle.broker.journals.spill import SPILL, delete_spilled
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.recording.acquaintances import ACQUAINTANCE, Acquaintances
 from fluffle.broker.recording.loading import read_image
 from fluffle.broker.recording.recorder import Recorder
 from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
 
-KINDS = frozenset((*Kind, SEEN, SPILL))
+KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE))
 """All that this version writes."""
 
 
@@ -38,6 +39,7 @@ class Durability:
         "_is_closed",
         "_seen_below",
         "_spilled",
+        "acquaintances",
         "commits",
         "facts",
         "image",
@@ -61,6 +63,8 @@ class Durability:
         """What was told to the `facts` of the process before."""
         self._seen_below = read_seen(definitions.get(SEEN, ()))
         self._spilled = definitions.get(SPILL, [])
+        self.acquaintances = Acquaintances(definitions.get(ACQUAINTANCE, ()), self.commits)
+        """Other nodes; none for one that was always alone."""
         self.journals = LocalJournals(store.log, self.commits, self._seen_below)
         self._is_closed = False
         self._awaited: asyncio.Future[None] | None = None

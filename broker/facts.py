@@ -38,6 +38,8 @@ class Kind(StrEnum):
     """(vhost, component, parameter)"""
     GLOBAL_PARAMETER = "global_parameter"
     """(parameter)"""
+    NODE = "node"
+    """(node): it is one of the cluster; there are none of these where a node is alone."""
 
 
 class Facts(Protocol):

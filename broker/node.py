@@ -6,17 +6,22 @@ import asyncio
 import base64
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.awaiting import answer_of
 from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.cluster.cluster import Around, Cluster
+from fluffle.broker.cluster.identity_file import raise_boot, read_identity
+from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
+from fluffle.broker.cluster.making import HomeQueues
+from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
@@ -33,10 +38,11 @@ from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
-from fluffle.broker.metadata.changing import LocalMetadata
+from fluffle.broker.metadata.changing import Decide, LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.recording.image import FirstStart, VhostImage
+from fluffle.broker.queues.making import QueueMaker
+from fluffle.broker.recording.image import Image, VhostImage
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections, Owners
@@ -91,14 +97,15 @@ class Node:
         "_durability",
         "_enders",
         "_listener",
-        "_metadata",
         "_noticed",
         "_on_fatal",
         "_password_threads",
         "_services",
         "addresses",
         "catalogue",
+        "cluster",
         "failure",
+        "metadata",
     )
 
     def __init__(
@@ -120,6 +127,8 @@ class Node:
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
         self._listener: Listener | None = None
+        self.cluster: Cluster | None = None
+        """None for a node that is alone."""
 
     async def start(self) -> None:
         """Take up what was there, and accept connections.
@@ -127,28 +136,67 @@ class Node:
         OSError when `listen` cannot be bound, DefinitionsError, StorageError, and StartFailed for
         the rest; NodeFailed if it fails meanwhile.
         """
-        loop = asyncio.get_running_loop()
-        turn = Turn(loop.call_soon, self._fail)
+        turn = Turn(asyncio.get_running_loop().call_soon, self._fail)
         config = self._config
+        boot = boot_of(config)
         durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
         self._durability = durability
         self.catalogue = self._restored(durability, turn)
-        self._metadata = LocalMetadata(self.catalogue.apply, durability.facts)
         try:
-            self._fill(durability.image.first_start)
-            durability.forget()
-            await durability.durable()
-            await self._open(turn)
+            if config.cluster is None or boot is None:
+                local = LocalMetadata(self.catalogue.apply, durability.facts)
+                self.metadata: Metadata = local
+            else:
+                self.metadata = self._begin_cluster(config.cluster, boot, turn)
+            self._make_services(turn, 0 if boot is None else boot.count)
+            await self._unless_failed(self._open())
         except BaseException:
             self._end_parts()
+            if self.cluster is not None:
+                await self.cluster.stop()
             durability.close(self._queues())
             self._check()
             raise
 
+    async def _unless_failed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it, but not on when the node fails meanwhile.  NodeFailed."""
+        working = asyncio.ensure_future(work)
+        failing = asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait((working, failing), return_when=asyncio.FIRST_COMPLETED)
+            self._check()
+            await working
+        finally:
+            working.cancel()
+            failing.cancel()
+
+    def _begin_cluster(self, config: ClusterConfig, boot: Boot, turn: Turn) -> Metadata:
+        """Be one of several: what all share comes true here from now on."""
+        durability = self._durability
+        if durability.image != Image():
+            raise StartFailed(
+                f"{self._config.data_dir} holds the data of a node that was alone, and a cluster "
+                "has definitions of its own; name an empty --data-dir"
+            )
+        around = Around(
+            store=durability.store,
+            turn=turn,
+            clock=SystemClock(),
+            apply=self.catalogue.apply,
+            registry=self.catalogue.nodes,
+            acquaintances=durability.acquaintances,
+            on_fatal=self._fail,
+        )
+        self.cluster = Cluster(self._config.node_name, config, boot, around)
+        return self.cluster.metadata
+
     def _restored(self, durability: Durability, turn: Turn) -> Catalogue:
         """The parts of the node as they were.  Raises `StorageError`."""
 
-        maker = LocalQueues(turn.touch_queue, durability.journals)
+        local = LocalQueues(turn.touch_queue, durability.journals)
+        maker: QueueMaker = local
+        if self._config.cluster is not None:
+            maker = HomeQueues(self._config.node_name, local, secrets.randbits)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)
@@ -164,8 +212,8 @@ class Node:
             durability.close(())
             raise
 
-    async def _open(self, turn: Turn) -> None:
-        """Let clients in."""
+    def _make_services(self, turn: Turn, boot: int) -> None:
+        """What connections use; there are none yet."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
         chores = Chores(loop.call_soon, turn, durability.commits, self._fail)
@@ -174,7 +222,7 @@ class Node:
             server_properties=server_properties(config),
             access=self.catalogue.access,
             vhosts=self.catalogue.vhosts,
-            metadata=self._metadata,
+            metadata=self.metadata,
             turn=turn,
             commits=durability.commits,
             chores=chores,
@@ -184,11 +232,26 @@ class Node:
             call_soon=loop.call_soon,
             call_later=loop.call_later,
             connections=Connections(),
-            owners=Owners(config.node_name),
+            owners=Owners(config.node_name, boot),
             consequences=Consequences(chores),
             on_fatal=self._fail,
             certificate_login=config.tls_login_from,
         )
+
+    async def _open(self) -> None:
+        """Be as one was before, and let clients in."""
+        loop = asyncio.get_running_loop()
+        config, durability = self._config, self._durability
+        control = self._control_socket()
+        self._enders.append(control.close)
+        await control.open()
+        if self.cluster is not None:
+            listening = self.cluster.start()
+            self.addresses["cluster"] = listening.host, listening.port
+            await self.cluster.enter()
+        await self._fill()
+        durability.forget()
+        await durability.durable()
         self._listener = Listener(self._services)
         self._enders.append(self._listener.accept_no_more)
         shedding = Shedding(
@@ -210,9 +273,6 @@ class Node:
             self.addresses["amqps"] = await self._listen_tls(self._listener, config.tls_listen)
         if config.metrics_listen is not None:
             self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen)
-        control = self._control_socket()
-        self._enders.append(control.close)
-        await control.open()
         self._check()
 
     def _control_socket(self) -> ControlSocket:
@@ -220,7 +280,7 @@ class Node:
         parts = Parts(
             config=self._config,
             catalogue=self.catalogue,
-            metadata=self._metadata,
+            metadata=self.metadata,
             connections=self._services.connections,
             chores=self._services.chores,
             commits=self._durability.commits,
@@ -277,6 +337,8 @@ class Node:
         self._end_parts()
         if self._listener is not None:
             await self._listener.stop(reason)
+        if self.cluster is not None:
+            await self.cluster.stop()
         self._password_threads.shutdown(wait=False, cancel_futures=True)
         self._durability.close(self._queues())
         self._closed.set()
@@ -297,6 +359,8 @@ class Node:
         self._end_parts()
         if self._listener is not None:
             self._listener.cut_off()
+        if self.cluster is not None:
+            self.cluster.cut_off()
         self._closed.set()
 
     def _check(self) -> None:
@@ -315,19 +379,17 @@ class Node:
                 if isinstance(queue, Queue):
                     yield queue
 
-    def _fill(self, made: FirstStart | None) -> None:
-        """Make what there is at a start, and log what is not as it was asked for.
-
-        `made` is what was made at the first one; None if this is it.
-        """
-        for decide in unfinished(self.catalogue):
-            self._metadata.settle(decide)
-        load_definitions(self.catalogue, self._config, self._metadata, log_skipped)
-        if made is None:
-            self._metadata.settle(partial(first_start, self.catalogue, self._config))
-        elif commands := ignored_after_first_start(self.catalogue, self._config, made):
+    async def _fill(self) -> None:
+        """Make what there is at a start, and log what is not as it was asked for."""
+        catalogue, config, metadata = self.catalogue, self._config, self.metadata
+        for decide in unfinished(catalogue):
+            metadata.settle(decide)
+        log_skipped(await load_definitions(catalogue, config, metadata))
+        await answer_of(partial(settle, metadata, partial(first_start, catalogue, config)))
+        made = catalogue.kept.first_start
+        if made and (commands := ignored_after_first_start(catalogue, config, made)):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)
-        for vhost in self.catalogue.vhosts.values():
+        for vhost in catalogue.vhosts.values():
             for queue in vhost.queues.values():
                 self._note_features(queue.spec, vhost.name)
 
@@ -357,6 +419,25 @@ def log_skipped(reasons: list[str]) -> None:
         event(logger, logging.WARNING, "definition_skipped", reason=reason)
 
 
+def settle(metadata: Metadata, decide: Decide, done: Callable[[None], None]) -> None:
+    """Have made what has to be."""
+    metadata.settle(decide, lambda: done(None))
+
+
+def boot_of(config: Config) -> Boot | None:
+    """Which life of a node of a cluster begins; None for a node that is alone.  StartFailed."""
+    data_dir, cluster = config.data_dir, config.cluster
+    if cluster is not None:
+        count = raise_boot(data_dir, config.node_name, cluster.name)
+        return Boot(count, secrets.token_bytes(BOOT_NONCE_BYTES))
+    if owned := read_identity(data_dir):
+        raise StartFailed(
+            f"{data_dir} holds the data of node '{owned.node}' of cluster '{owned.cluster}'; name "
+            "its nodes with --peers, or another place with --data-dir"
+        )
+    return None
+
+
 def random_name() -> str:
     """22 letters that nobody can guess, as RabbitMQ makes them for queues and consumers."""
     return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
@@ -367,7 +448,7 @@ def server_properties(config: Config) -> FieldTable:
     return to_table(
         {
             "capabilities": dict.fromkeys(CAPABILITIES, True),
-            "cluster_name": config.node_name,
+            "cluster_name": config.cluster.name if config.cluster else config.node_name,
             "copyright": "fluffle contributors",
             "information": "Licensed under Apache-2.0",
             "platform": config.platform,

@@ -14,8 +14,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from fluffle.broker.cluster_options import with_cluster
 from fluffle.broker.config import (
     AMQP_PORT,
+    CLUSTER_PORT,
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
@@ -266,9 +268,57 @@ OPTIONS: Mapping[str, Option] = {
             parse_address,
             "metrics_listen",
         ),
-        Option("cluster-listen", "HOST:PORT", "Where to accept the other nodes.", parse_address),
-        Option("peers", "a=HOST:PORT,…", "The other nodes of the cluster.", parse_peers),
-        Option("cluster-secret", "TEXT", "What the nodes of a cluster share.", is_secret=True),
+        Option(
+            "cluster-listen",
+            "HOST:PORT",
+            "Where to accept the other nodes of a cluster.",
+            parse_address,
+            "cluster_listen",
+            f":{CLUSTER_PORT}",
+        ),
+        Option(
+            "peers",
+            "a=HOST:PORT,…",
+            "The nodes that found a cluster, the same for each of them; a node that is not among "
+            "them joins it.",
+            parse_peers,
+            "cluster_peers",
+        ),
+        Option(
+            "cluster-secret",
+            "TEXT",
+            "What the nodes of a cluster share, and nobody else knows.",
+            str,
+            "cluster_secret",
+            is_secret=True,
+        ),
+        Option(
+            "cluster-secret-file", "FILE", "Or a file that holds it.", Path, "cluster_secret_file"
+        ),
+        Option(
+            "cluster-name", "NAME", "Name of the cluster.", parse_name, "cluster_name", "fluffle"
+        ),
+        Option(
+            "cluster-tls-cert",
+            "FILE",
+            "Certificate chain for TLS between nodes, as PEM.",
+            Path,
+            "cluster_tls_cert",
+        ),
+        Option(
+            "cluster-tls-key",
+            "FILE",
+            "Its key, if that is in a file of its own.",
+            Path,
+            "cluster_tls_key",
+        ),
+        Option(
+            "cluster-tls-ca",
+            "FILE",
+            "Who signs the certificates of the nodes.",
+            Path,
+            "cluster_tls_ca",
+        ),
         Option(
             "user",
             "NAME:PASSWORD",
@@ -363,6 +413,10 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     known = {*variables, config_variable}
     fields = dict(_config_fields(given))
     with_first_start(fields, environment)
+    try:
+        with_cluster(fields)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
     return Settings(
         config=Config(**fields),
         not_in_effect=tuple(

@@ -50,6 +50,9 @@ ATTEMPTS_MAX = 16
 PROPOSALS_MAX = 256
 """In one entry."""
 
+EARLY_MAX = 256
+"""Payloads that a node keeps which is about to lead; what there is no room for comes again."""
+
 logger = logging.getLogger(__name__)
 
 Failed: TypeAlias = Callable[[BrokerError], None]
@@ -109,6 +112,8 @@ class ReplicatedMetadata:
     __slots__ = (
         "_apply",
         "_boot",
+        "_early",
+        "_is_elected",
         "_is_flushing",
         "_is_timing",
         "_leader",
@@ -130,6 +135,10 @@ class ReplicatedMetadata:
         self.state = State()
         """For reading."""
         self._leads = False
+        self._is_elected = False
+        """Whether it is about to lead, or does."""
+        self._early: list[bytes] = []
+        """Proposals of others that have come in between: they know who was elected at once."""
         self._leader: NodeId | None = None
         """Who else leads, as far as it is known."""
         self._next_number = 1
@@ -239,7 +248,7 @@ class ReplicatedMetadata:
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """Proposals of another node, which takes this one for the leader."""
-        if not self._leads:
+        if not self._is_elected:
             return
         try:
             proposals = decode_proposals(payload)
@@ -248,7 +257,10 @@ class ReplicatedMetadata:
         except BadBytes as error:
             event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
         else:
-            self._ports.propose(payload, self._on_fate)
+            if self._leads:
+                self._ports.propose(payload, self._on_fate)
+            elif len(self._early) < EARLY_MAX:
+                self._early.append(payload)
 
     def _time(self) -> None:
         """Have somebody look at the clock while there is anything to wait for."""
@@ -321,11 +333,16 @@ class ReplicatedMetadata:
 
     def led(self, _term: int) -> None:
         self._leads = True
+        early, self._early = self._early, []
+        for payload in early:
+            self._ports.propose(payload, self._on_fate)
         self._send(self._pending)
 
     def followed(self, _term: int, leader: NodeId | None) -> None:
         self._leads = False
-        self._leader = None if leader == self._node else leader
+        self._is_elected = leader == self._node
+        self._early.clear()
+        self._leader = None if self._is_elected else leader
         self._send(self._pending)
 
     def snapshot(self) -> tuple[Ranges, bytes]:

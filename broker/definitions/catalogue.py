@@ -14,6 +14,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.changing import Consequence
+from fluffle.broker.metadata.nodes import Registry
 from fluffle.broker.recording.image import Entry, Image, VhostImage
 from fluffle.broker.vhost import VirtualHost
 
@@ -21,11 +22,14 @@ from fluffle.broker.vhost import VirtualHost
 class Kept:
     """What definitions hold that nothing acts on yet: it is kept as it came, and exported again."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "first_start")
 
     def __init__(self, image: Image | None = None) -> None:
-        self.entries = (image or Image()).kept
+        image = image or Image()
+        self.entries = image.kept
         """By kind and name; for reading."""
+        self.first_start = image.first_start
+        """What was made at the first start; None before there was one."""
 
     @property
     def policies(self) -> list[Entry]:
@@ -57,6 +61,8 @@ class Catalogue:
     kept: Kept = field(default_factory=Kept)
     doomed: dict[str, VirtualHost] = field(default_factory=dict)
     """Virtual hosts of which something is left to be deleted."""
+    nodes: Registry = field(default_factory=Registry)
+    """Those of the cluster; none where a node is alone."""
 
     def holder(self, vhost: str) -> VirtualHost:
         """Where a fact belongs that is about a virtual host, be it one that is being deleted."""
@@ -209,13 +215,27 @@ def keeps(kind: Kind) -> Applied:
     return Applied(put, remove)
 
 
+def put_started(catalogue: Catalogue, _key: Key, made: Any) -> Iterable[Consequence]:
+    catalogue.kept.first_start = made
+    return ()
+
+
+def put_node(catalogue: Catalogue, key: tuple[str], registered: Any) -> Iterable[Consequence]:
+    return (catalogue.nodes.put(*key, registered),)
+
+
+def remove_node(catalogue: Catalogue, key: tuple[str], _registered: Any) -> Iterable[Consequence]:
+    return (catalogue.nodes.remove(*key),)
+
+
 def leave(_catalogue: Catalogue, _key: Key, _value: Any) -> Iterable[Consequence]:
     """It is only recorded."""
     return ()
 
 
 APPLIED: Mapping[Kind, Applied] = {
-    Kind.STARTED: Applied(leave, leave),
+    Kind.STARTED: Applied(put_started, leave),
+    Kind.NODE: Applied(put_node, remove_node),
     Kind.USER: Applied(put_user, remove_user),
     Kind.VHOST: Applied(put_vhost, remove_vhost),
     Kind.DOOMED: Applied(put_doomed, leave),

@@ -13,30 +13,30 @@ from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.importing import Finished, import_definitions
+from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import read_file
 from fluffle.broker.facts import Kind
-from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.recording.image import FirstStart
 
 
-def load_definitions(
-    catalogue: Catalogue, config: Config, metadata: Metadata, finished: Finished
-) -> None:
-    """Import what `config` names.  DefinitionsError."""
+async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metadata) -> list[str]:
+    """Import what `config` names; what was skipped and why, a sentence each.  DefinitionsError."""
     if config.definitions is None:
-        finished([])
-    else:
-        import_definitions(read_file(config.definitions), catalogue, metadata, finished)
+        return []
+    return await import_definitions(read_file(config.definitions), catalogue, metadata)
 
 
 def first_start(catalogue: Catalogue, config: Config) -> Change:
     """The users and virtual hosts that are configured, with a note that they have been made.
 
     These users may do everything in every virtual host there is then.  The note comes last: if the
-    process ends before it is on disk, the next start is a first one again.
+    process ends before it is on disk, the next start is a first one again.  Nothing if it is there,
+    as it may be in a cluster: then another node came first.
     """
+    if catalogue.kept.first_start is not None:
+        return NOTHING
     vhosts = [name for name in config.vhosts if name not in catalogue.vhosts]
     facts = [Fact(Kind.VHOST, (name,), VhostSettings()) for name in vhosts]
     for name, password in config.users.items():

@@ -24,6 +24,7 @@ from fluffle.broker.access.passwords import (
 from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
+from fluffle.broker.awaiting import answer_of
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import keep, set_vhost
@@ -55,27 +56,18 @@ class Skipped(Exception):
     """Why an entry was left out."""
 
 
-def import_definitions(
-    definitions: Definitions, catalogue: Catalogue, metadata: Metadata, finished: Finished
-) -> None:
-    """Make what `definitions` name, a category after the other.
+async def import_definitions(
+    definitions: Definitions, catalogue: Catalogue, metadata: Metadata
+) -> list[str]:
+    """Make what `definitions` name, a category after the other; what was skipped and why.
 
     DefinitionsError for a user or a permission that cannot be taken; what came before stays.
     """
     skipped: list[str] = []
-
-    def go_on(place: int) -> None:
-        if place == len(ORDER):
-            finished(skipped)
-            return
-
-        def note(more: list[str]) -> None:
-            skipped.extend(more)
-            go_on(place + 1)
-
-        import_entries(ORDER[place], definitions[ORDER[place]], catalogue, metadata, note)
-
-    go_on(0)
+    for category in ORDER:
+        entries = definitions[category]
+        skipped += await answer_of(partial(import_entries, category, entries, catalogue, metadata))
+    return skipped
 
 
 def import_entries(

@@ -11,6 +11,7 @@ from fluffle.broker.metadata.state import State
 
 ORDER = (
     Kind.STARTED,
+    Kind.NODE,
     Kind.GLOBAL_PARAMETER,
     Kind.USER,
     Kind.VHOST,

@@ -18,8 +18,10 @@ from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Key, Kind
+from fluffle.broker.metadata.nodes import Registered
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.recording.image import FirstStart
@@ -281,6 +283,20 @@ def _decode_binding(key: tuple[str, str, str, str, str, bytes], fields: Fields) 
     )
 
 
+def _encode_node(node: Registered) -> Fields:
+    return {
+        "host": node.address.host,
+        "port": node.address.port,
+        "boot": node.boot,
+        "nonce": node.nonce,
+    }
+
+
+def _decode_node(_key: tuple[str], fields: Fields) -> Registered:
+    address = ListenAddress(fields["host"], fields["port"])
+    return Registered(address, fields["boot"], fields["nonce"])
+
+
 def _json_object(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
@@ -305,4 +321,5 @@ CODECS: Mapping[Kind, Codec] = {
     Kind.POLICY: _KEPT,
     Kind.PARAMETER: _KEPT,
     Kind.GLOBAL_PARAMETER: _KEPT,
+    Kind.NODE: Codec(_encode_node, _decode_node),
 }

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.config import Config, Limits, ListenAddress, memory_bytes
+from fluffle.broker.config import ClusterConfig, Config, Limits, ListenAddress, memory_bytes
 from fluffle.broker.options import (
     OPTIONS,
     OptionError,
@@ -205,27 +205,60 @@ def test_a_switch_is_a_boolean_in_the_file_and_may_be_alone_on_the_command_line(
 
 
 def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text('peers = "b=h:1"', encoding="utf-8")
-    flags = {"config": [str(tmp_path / "f")], "http": [":15672"], "node": ["n"]}
-    settings = resolve(flags, {"FLUFFLE_CLUSTER_SECRET": "s"})
-    assert settings.not_in_effect == (
-        f"{tmp_path / 'f'}:peers",
-        "FLUFFLE_CLUSTER_SECRET",
-        "--http",
-    )
+    (tmp_path / "f").write_text('http = ":15672"', encoding="utf-8")
+    settings = resolve({"config": [str(tmp_path / "f")], "node": ["n"]}, {})
+    assert settings.not_in_effect == (f"{tmp_path / 'f'}:http",)
 
 
-def test_options_without_effect_must_be_written_well() -> None:
+def test_options_must_be_written_well() -> None:
     for name in ("tls-listen", "http", "metrics", "cluster-listen"):
         with pytest.raises(OptionError, match=f"^--{name}: cannot use 'x'; write HOST:PORT"):
             resolve({name: ["x"]}, {})
     for text in ("a", "a=b", "=a:1", "a=a:1,", "a=a:1;b=b:1"):
         assert refusal(peers=text).startswith(f"--peers: cannot use {text!r}; write ")
-    assert from_flags(peers="a=h:1,b=[::1]:2").not_in_effect == ("--peers",)
     assert parse_peers("a=h:1,b=[::1]:2") == {
         "a": ListenAddress("h", 1),
         "b": ListenAddress("::1", 2),
     }
+
+
+def test_a_node_with_peers_is_one_of_a_cluster(tmp_path: Path) -> None:
+    assert from_flags(node="a").config.cluster is None
+    assert from_flags(cluster_secret="s", cluster_name="c").config.cluster is None
+    peers = {"a": ListenAddress("h", 1), "b": ListenAddress("g", 2)}
+    given = {"node": "a", "peers": "a=h:1,b=g:2"}
+    assert from_flags(**given, cluster_secret="s").config.cluster == ClusterConfig(peers, b"s")
+    (tmp_path / "secret").write_text("from a file\n", encoding="utf-8")
+    cluster = from_flags(
+        **given,
+        cluster_secret_file=str(tmp_path / "secret"),
+        cluster_listen="h:3",
+        cluster_name="c",
+        cluster_tls_cert="cert",
+        cluster_tls_key="key",
+        cluster_tls_ca="ca",
+    ).config.cluster
+    assert cluster == ClusterConfig(
+        peers,
+        b"from a file",
+        ListenAddress("h", 3),
+        "c",
+        tls_cert=Path("cert"),
+        tls_key=Path("key"),
+        tls_ca=Path("ca"),
+    )
+    assert "from a file" not in repr(cluster)
+
+
+def test_what_does_not_make_a_cluster_is_refused(tmp_path: Path) -> None:
+    peers = {"peers": "a=h:1"}
+    assert "secret that they share" in refusal(**peers)
+    (tmp_path / "empty").write_text("\n", encoding="utf-8")
+    assert "secret that they share" in refusal(**peers, cluster_secret_file=str(tmp_path / "empty"))
+    assert "cannot read" in refusal(**peers, cluster_secret_file=str(tmp_path / "none"))
+    assert "keep one" in refusal(**peers, cluster_secret="s", cluster_secret_file="f")
+    assert "with --peers" in refusal(cluster_listen=":1")
+    assert "need a --cluster-tls-cert" in refusal(**peers, cluster_secret="s", cluster_tls_ca="f")
 
 
 def test_unknown_variables_are_listed_and_others_are_none_of_ours() -> None:
@@ -342,13 +375,20 @@ def test_the_command_knows_every_option() -> None:
 
 def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.node", lambda: "HOSTNAME")
-    config = Config()
+    config, cluster = Config(), ClusterConfig({}, b"")
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
+
+    def held(field: str) -> object:
+        within = field.removeprefix("cluster_")
+        if within == field:
+            return getattr(config, field)
+        return getattr(cluster, within, None)
+
     for option in OPTIONS.values():
         if option.config_field and not option.default:  # there is nothing without it
-            assert option.collect or getattr(config, option.config_field) is None
+            assert option.collect or held(option.config_field) in (None, {}, b"")
         elif option.config_field and not option.collect:
-            assert option.parse(option.default) == getattr(config, option.config_field)
+            assert option.parse(option.default) == held(option.config_field)
             assert f"[default: {option.default}]" in re.sub(r"\s+", " ", shown)
 
 

@@ -6,6 +6,7 @@ broken promise.  Seeds are good input to begin with.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -191,9 +192,8 @@ def definitions(data: bytes) -> None:
     except DefinitionsError:
         return
     metadata = LocalMetadata(catalogue.apply, FORGOTTEN)
-    skipped: list[str] = []
     try:
-        import_definitions(content, catalogue, metadata, skipped.extend)
+        skipped = asyncio.run(import_definitions(content, catalogue, metadata))
     except DefinitionsError:
         return
     assert all(skipped)

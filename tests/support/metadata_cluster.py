@@ -125,6 +125,13 @@ class Cluster:
             node.metadata.followed(self.term, self.leader)
         return node
 
+    def elect(self, name: str) -> None:
+        """Somebody leads, as all know, and has not yet applied everything."""
+        self.leader = name
+        self.term += 1
+        for node in self.nodes.values():
+            node.metadata.followed(self.term, name)
+
     def lead(self, name: str | None) -> None:
         """Somebody leads from now on, or nobody; he has applied everything."""
         self.leader = name
@@ -135,6 +142,7 @@ class Cluster:
         for node in self.nodes.values():
             if node.name == name:
                 node.catch_up()
+                node.metadata.followed(self.term, name)
                 node.metadata.led(self.term)
             else:
                 node.metadata.followed(self.term, name)

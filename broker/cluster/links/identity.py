@@ -5,7 +5,7 @@ number drawn at each start.  So a disk that was wiped or rolled back shows by it
 that was copied by two processes with one counter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,10 +39,11 @@ ADVICE: Mapping[Reason, str] = {
     Reason.CLUSTER: "the two belong to different clusters; correct --peers, or the cluster's name",
     Reason.WRONG_NODE: "another node than expected is at the address; correct --peers",
     Reason.OWN_NAME: "both have the same name; names must differ, and --peers lead to others",
-    Reason.UNKNOWN_NODE: "the refused node is no peer of the other; add it to --peers there",
+    Reason.UNKNOWN_NODE: "the refused node is no node of the cluster for the other; let it in with "
+    "`fluffle cluster add` there, or correct --peers",
     Reason.SECRET: "the secrets differ; give all nodes the same --cluster-secret",
     Reason.OLD_BOOT: "the disk of the refused node was wiped or rolled back; have the cluster "
-    "forget that node, and join it anew",
+    "forget that node (`fluffle cluster forget`), and let it join anew (`fluffle cluster add`)",
     Reason.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
     Reason.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
 }
@@ -85,14 +86,20 @@ def check_name(name: str) -> None:
         raise ValueError(f"a name needs 1 to {NAME_BYTES_MAX} bytes: {name!r}")
 
 
+OnNewBoot = Callable[[NodeId, Boot], None]
+
+
 class Boots:
     """The latest boot of each node that has proved who it is."""
 
-    __slots__ = ("_latest",)
+    __slots__ = ("_latest", "_on_new")
 
-    def __init__(self, latest: Mapping[NodeId, Boot] | None = None) -> None:
-        """With what is known from earlier, if anything is."""
+    def __init__(
+        self, latest: Mapping[NodeId, Boot] | None = None, on_new: OnNewBoot | None = None
+    ) -> None:
+        """With what is known from earlier, if anything is; `on_new` hears of each that is newer."""
         self._latest = dict(latest or {})
+        self._on_new = on_new or (lambda _node, _boot: None)
 
     def admit(self, node: NodeId, boot: Boot) -> None:
         """A node has proved that it is this boot.  Raises `Refused` for one that cannot be."""
@@ -100,8 +107,20 @@ class Boots:
         if latest is not None and boot.count < latest.count:
             raise Refused(Reason.OLD_BOOT)
         if latest is not None and boot.count == latest.count and boot.nonce != latest.nonce:
-            raise Refused(Reason.SECOND_PROCESS)
-        self._latest[node] = boot
+            # Nobody copies a disk on which nothing is: it was wiped after its first start.
+            raise Refused(Reason.OLD_BOOT if boot.count == 1 else Reason.SECOND_PROCESS)
+        self._know(node, boot)
+
+    def learn(self, node: NodeId, boot: Boot) -> None:
+        """Others know that a node was this boot, if not a newer one since."""
+        latest = self._latest.get(node)
+        if latest is None or latest.count < boot.count:
+            self._know(node, boot)
+
+    def _know(self, node: NodeId, boot: Boot) -> None:
+        if self._latest.get(node) != boot:
+            self._latest[node] = boot
+            self._on_new(node, boot)
 
     def forget(self, node: NodeId) -> None:
         """The node was removed: whoever comes under its name begins anew."""

@@ -18,7 +18,7 @@ from fluffle.broker.clock import Clock, SystemClock
 from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import Credentials
-from fluffle.broker.cluster.links.identity import Boots, Identity, check_name
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, check_name
 from fluffle.broker.cluster.links.inbound import Inbound
 from fluffle.broker.cluster.links.peer import Peer
 from fluffle.broker.cluster.links.tls import LinkCertificates
@@ -70,6 +70,8 @@ class ClusterLinks:
         )
         self._inbound = Inbound(self._ground, on_open=self._on_accepted, on_frame=self._on_received)
         self._loop = asyncio.get_running_loop()
+        self._ending: set[asyncio.Task[None]] = set()
+        """Once they are done nothing is dialled or let in any more."""
         self._ticking = self._loop.call_soon(self._tick_for_ever)
 
     @property
@@ -132,6 +134,10 @@ class ClusterLinks:
             if peer.is_up:
                 self.on_link(node, self.is_up(node))
 
+    def learn(self, node: NodeId, boot: Boot) -> None:
+        """Others know a node in this life: who comes in an earlier one is refused."""
+        self._boots.learn(node, boot)
+
     def reset(self, node: NodeId, reason: str) -> None:
         """End the links with a node, of both directions, for what it sent; others are dialled."""
         if node in self._peers:
@@ -140,16 +146,26 @@ class ClusterLinks:
 
     async def stop(self, reason: str = "this node stops") -> None:
         """End all links, for good, and close their sockets; nobody is told of that."""
-        self._ticking.cancel()
-        ending = self._inbound.stop(reason)
-        ending |= {peer.stop(reason) for peer in self._peers.values()}
-        self._peers.clear()
-        if ending:
-            await asyncio.wait(ending)
+        self._end(reason)
+        if self._ending:
+            await asyncio.wait(self._ending)
         if not await self._are_closed():
             for connection in list(self._ground.sockets):
                 connection.abort()
             await self._are_closed()
+
+    def cut_off(self) -> None:
+        """Hang up on all without a word, at once; `stop` is still to come."""
+        self._end("cut off")
+        for connection in list(self._ground.sockets):
+            connection.abort()
+
+    def _end(self, reason: str) -> None:
+        """Dial and accept no more, and close what is open; nothing the second time."""
+        self._ticking.cancel()
+        self._ending |= self._inbound.stop(reason)
+        self._ending |= {peer.stop(reason) for peer in self._peers.values()}
+        self._peers.clear()
 
     def tick(self) -> None:
         """Look who is silent, and send signs of life; a timer does that as well."""

@@ -54,6 +54,30 @@ def queues_of(cluster: Cluster) -> list[list[str]]:
     return [sorted(node.catalogue.vhosts["/"].queues) for node in cluster.nodes.values()]
 
 
+def test_who_was_elected_keeps_what_comes_before_it_may_lead(cluster: Cluster, b: Node) -> None:
+    outcome = b.ask(declare(b))
+    cluster.elect("c")
+    cluster.settle()
+    assert outcome.heard == []
+    cluster.nodes["c"].metadata.led(cluster.term)
+    cluster.settle()
+    assert outcome.heard == ["done"]
+
+
+def test_what_was_kept_is_forgotten_with_the_election(cluster: Cluster, b: Node) -> None:
+    outcome = b.ask(declare(b))
+    cluster.elect("c")
+    cluster.settle()
+    cluster.lead("a")
+    cluster.settle()
+    assert outcome.heard == ["done"]
+    entries = len(cluster.log)
+    cluster.elect("c")
+    cluster.nodes["c"].metadata.led(cluster.term)
+    cluster.settle()
+    assert len(cluster.log) == entries
+
+
 @pytest.mark.parametrize("name", "abc")
 def test_a_change_is_done_when_it_is_applied_where_it_was_asked_for(
     cluster: Cluster, name: str

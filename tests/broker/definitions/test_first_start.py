@@ -1,5 +1,6 @@
 """What a node begins with."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -22,10 +23,7 @@ from tests.support.definitions import Editor
 
 def loaded(catalogue: Catalogue, config: Config) -> list[str]:
     """What was skipped."""
-    finished: list[list[str]] = []
-    load_definitions(catalogue, config, Editor(catalogue).metadata, finished.append)
-    (skipped,) = finished
-    return skipped
+    return asyncio.run(load_definitions(catalogue, config, Editor(catalogue).metadata))
 
 
 def start_first(catalogue: Catalogue, config: Config) -> None:

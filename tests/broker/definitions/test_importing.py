@@ -1,5 +1,6 @@
 """What definitions make of a node, what they leave alone, and what ends an import."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -42,10 +43,7 @@ def skipped(**content: list[dict[str, Any]]) -> list[str]:
 
 def import_all(definitions: Definitions, catalogue: Catalogue) -> list[str]:
     """What was skipped."""
-    finished: list[list[str]] = []
-    import_definitions(definitions, catalogue, Editor(catalogue).metadata, finished.append)
-    (skipped,) = finished
-    return skipped
+    return asyncio.run(import_definitions(definitions, catalogue, Editor(catalogue).metadata))
 
 
 def cluster(content: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

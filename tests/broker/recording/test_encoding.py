@@ -14,7 +14,9 @@ from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.facts import Key, Kind
+from fluffle.broker.metadata.nodes import Registered
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.recording.encoding import SHAPE, decode, describe, encode, encode_key
@@ -111,6 +113,9 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             spec = queue_spec(declared, first)
             definition = QueueDefinition(spec, (3, 2**63), owner)
             return kind, (first, second), draw(st.just(definition) | placed(definition))
+        case Kind.NODE:
+            address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))
+            return kind, (first,), Registered(address, draw(NUMBERS), draw(st.binary(max_size=16)))
         case Kind.BINDING:
             where = draw(st.sampled_from(DestinationKind))
             binding = Binding(second, third, where, first, draw(TABLES))

@@ -1,0 +1,22 @@
+"""From answers that are told to coroutines that wait for them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def answer_of(ask: Callable[[Callable[[T], None]], None]) -> T:
+    """What `ask` has told to the function that it is given, once, now or later.
+
+    An answer that nobody waits for any more is dropped.
+    """
+    answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def answer(value: T) -> None:
+        if not answered.done():
+            answered.set_result(value)
+
+    ask(answer)
+    return await answered

@@ -1,0 +1,254 @@
+"""`Cluster`: what makes a node one of several, composed; and how it comes to be one of them.
+
+    links <--> switch --+--> host --> metadata group --> catalogue, registry
+                        +--> metadata: proposals of other nodes
+
+A start goes so: `start` takes up what is on disk and lets others dial; `enter` returns once all
+know in which life this node is.  Since that is applied here then, so is whatever was agreed on
+before it.  `stop` comes before the store is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from fluffle.broker.awaiting import answer_of
+from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.links.identity import Boot, Boots
+from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
+from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.links.tls import LinkCertificates
+from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
+from fluffle.broker.cluster.owner import METADATA_GROUP, NoQueues, Owners
+from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
+from fluffle.broker.config import ClusterConfig, ListenAddress
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.logs import event
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.changing import Apply, Decide
+from fluffle.broker.metadata.nodes import Registry, enter, found
+from fluffle.broker.recording.acquaintances import Acquaintances
+from fluffle.broker.starting import StartFailed, cannot_listen
+from fluffle.broker.turn import Turn
+from fluffle.raft.config import Config, NodeId
+from fluffle.storage.store import Store
+
+PATIENCE_S = 10.0
+"""Who waits for the others says so after this, and again each time it has passed."""
+
+logger = logging.getLogger(__name__)
+
+
+class Around(NamedTuple):
+    """The rest of the node."""
+
+    store: Store
+    turn: Turn
+    clock: Clock
+    apply: Apply
+    """Does what all have agreed on."""
+    registry: Registry
+    """In which what is applied puts the nodes."""
+    acquaintances: Acquaintances
+    on_fatal: Callable[[Exception], None]
+
+
+class Cluster:
+    """Made and used in the thread of a running event loop."""
+
+    __slots__ = (
+        "_acquaintances", "_boot", "_config", "_has_entered", "_loop", "_registry", "_waiting",
+        "links", "metadata", "name", "running",
+    )  # fmt: skip
+
+    def __init__(self, name: NodeId, config: ClusterConfig, boot: Boot, around: Around) -> None:
+        """`boot`: which life of this node it is; its count is on disk.  StartFailed."""
+        self.name = name
+        self._config = config
+        self._boot = boot
+        self._registry = around.registry
+        self._acquaintances = around.acquaintances
+        self._loop = loop = asyncio.get_running_loop()
+        self._has_entered = False
+        """Whether what is known of the nodes here is not older than this life."""
+        self._waiting: asyncio.TimerHandle
+        """Until it says that it still waits."""
+        self.links = self._made_links()
+        ports = Ports(
+            propose=lambda payload, on_fate: self.running.host.group(METADATA_GROUP).propose(
+                payload, on_fate
+            ),
+            send=self._send_proposals,
+            call_soon=loop.call_soon,
+            call_later=loop.call_later,
+            now_ms=around.clock.now_ms,
+        )
+        self.metadata = ReplicatedMetadata(name, boot.count, around.apply, ports)
+        surroundings = Surroundings(
+            store=around.store,
+            turn=around.turn,
+            links=self.links,
+            owner=Owners(self.metadata, NoQueues()),
+            clock=around.clock,
+            call_soon=loop.call_soon,
+            call_later=loop.call_later,
+            on_fatal=around.on_fatal,
+        )
+        self.running = RunningHost(Identity(name, boot.count, Random()), surroundings)
+        switch = self.running.switch
+        switch.takers[FrameKind.METADATA] = self.metadata.receive
+        switch.link_listeners.append(self.metadata.link_changed)
+        around.registry.listeners.append(self._on_registry)
+
+    def _made_links(self) -> ClusterLinks:
+        config = self._config
+        certificates = None
+        if config.tls_cert is not None:
+            certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
+        known = self._acquaintances.known.items()
+        boots = Boots(
+            {node: Boot(each.boot, each.nonce) for node, each in known if each.boot},
+            lambda node, boot: self._acquaintances.lives(node, boot.count, boot.nonce),
+        )
+        identity = LinkIdentity(config.name, self.name, self._boot)
+        try:
+            return ClusterLinks(identity, config.secret, certificates=certificates, boots=boots)
+        except ValueError as error:
+            raise StartFailed(f"this node cannot have links ({error})") from error
+
+    def _send_proposals(self, node: NodeId, payload: bytes) -> None:
+        self.links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
+
+    # Beginning
+
+    def start(self) -> ListenAddress:
+        """Take up what is on disk, and talk to the others; where they can dial.  StartFailed.
+
+        Raises `StorageError`.
+        """
+        host = self.running.host
+        if METADATA_GROUP in self.running.start():
+            raise StartFailed(
+                "the definitions of the cluster are damaged on this disk; have the cluster forget "
+                "this node, and let it join anew with an empty --data-dir"
+            )
+        founders = self._config.peers
+        if METADATA_GROUP not in host and self.name in founders:
+            host.create(METADATA_GROUP, 1, Config.initial(founders))
+        try:
+            listening = self.links.listen(self._config.listen.host, self._config.listen.port)
+        except OSError as error:
+            raise cannot_listen("--cluster-listen", self._config.listen, error) from error
+        for node, known in self._acquaintances.known.items():
+            if known.address is not None:
+                self._set_peer(node, known.address)
+        for node, address in founders.items():
+            self._set_peer(node, address)
+        return listening
+
+    async def enter(self) -> None:
+        """Return once all know that this node is here, and what they know is applied here."""
+        self._waiting = self._loop.call_later(PATIENCE_S, self._say_that_it_waits)
+        try:
+            await self._entered()
+        finally:
+            self._waiting.cancel()
+        self._has_entered = True
+        self._on_registry()
+        event(logger, logging.INFO, "entered", cluster=self._config.name, boot=self._boot.count)
+
+    async def _entered(self) -> None:
+        registry, is_heard = self._registry, asyncio.Event()
+        registry.listeners.append(is_heard.set)
+        try:
+            while not self._is_entered:
+                is_heard.clear()
+                if self.name in (registry.entries or self._config.peers):
+                    await self._try(self._enter)
+                else:
+                    await is_heard.wait()
+        finally:
+            registry.listeners.remove(is_heard.set)
+
+    @property
+    def _is_entered(self) -> bool:
+        """StartFailed if it cannot be."""
+        known = self._registry.entries.get(self.name)
+        if known is None or known.boot < self._boot.count:
+            return False
+        if Boot(known.boot, known.nonce) != self._boot:
+            raise StartFailed(
+                f"this is start {self._boot.count} of node '{self.name}', and the cluster has seen "
+                f"its start {known.boot}: the disk was rolled back, or another process has a copy "
+                "of it; have the cluster forget the node, and let it join with an empty --data-dir"
+            )
+        return True
+
+    def _enter(self) -> Change:
+        """Found the cluster, unless somebody has; else say in which life this node is."""
+        founding = found(self._registry.entries, self._config.peers)
+        if not founding.changes_nothing:
+            return founding
+        return enter(self._registry.entries, self.name, self._boot.count, self._boot.nonce)
+
+    async def _try(self, decide: Decide) -> None:
+        """Have a change made; if it cannot be in time, that is for whoever tries again to see."""
+
+        def ask(answer: Callable[[BrokerError | None], None]) -> None:
+            self.metadata.change(decide, lambda: answer(None), answer)
+
+        error = await answer_of(ask)
+        if error is not None:
+            event(logger, logging.WARNING, "not_entered_yet", reason=error.explanation)
+
+    def _say_that_it_waits(self) -> None:
+        names = {*self._config.peers, *self._acquaintances.known} - {self.name}
+        linked = sorted(name for name in names if self.links.is_up(name))
+        advice = "start the other nodes, and look why there is no link to them"
+        if self.name not in self._config.peers and self.name not in self._registry.entries:
+            advice = f"let it in: on another node, `fluffle cluster add {self.name}=HOST:PORT`"
+        event(
+            logger, logging.WARNING, "waiting_for_cluster",
+            linked=",".join(linked) or "none", of=",".join(sorted(names)), advice=advice,
+        )  # fmt: skip
+        self._waiting = self._loop.call_later(PATIENCE_S, self._say_that_it_waits)
+
+    # Who the others are
+
+    def _on_registry(self) -> None:
+        """Know the others as all know them.
+
+        What is applied at first may be old: until this node has entered nobody is forgotten.
+        """
+        others = {n: known for n, known in self._registry.entries.items() if n != self.name}
+        for node, known in others.items():
+            self.links.learn(node, Boot(known.boot, known.nonce))
+            self._acquaintances.moved(node, known.address)
+            self._set_peer(node, known.address)
+        if self._has_entered:
+            for node in self._acquaintances.known.keys() - others.keys():
+                self._acquaintances.forget(node)
+                self.links.remove_peer(node)
+
+    def _set_peer(self, node: NodeId, address: ListenAddress) -> None:
+        """Have links with it, at the place that this node was told, if it was."""
+        if node != self.name:
+            at = self._config.peers.get(node, address)
+            self.links.set_peer(node, at.host, at.port)
+
+    # Ending
+
+    async def stop(self) -> None:
+        """End all links, and do nothing any more."""
+        self.running.stop()
+        await self.links.stop()
+
+    def cut_off(self) -> None:
+        """The same without a word to anybody; `stop` is still to come."""
+        self.running.stop()
+        self.links.cut_off()

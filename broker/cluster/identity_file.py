@@ -1,0 +1,85 @@
+"""`identity.json`: whose data a directory holds, and how often that node has been started.
+
+The counter is raised and safe on disk before the node says a word to another, so that no two lives
+of one node are taken for one, and a disk that was wiped or rolled back is known by it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fluffle.broker.starting import StartFailed
+
+IDENTITY_FILE = "identity.json"
+
+
+class Owned(NamedTuple):
+    """What the file says."""
+
+    node: str
+    cluster: str
+    boot: int
+    """How often it has been started."""
+
+
+def raise_boot(data_dir: Path, node: str, cluster: str) -> int:
+    """Count this start of `node`; which one it is, from 1.  Waits for the disk.
+
+    StartFailed if the data are another's, or the file cannot be read.
+    """
+    owned = read_identity(data_dir) or Owned(node, cluster, 0)
+    if owned.node != node:
+        raise StartFailed(
+            f"{data_dir} holds the data of node '{owned.node}', not of '{node}'; correct --node, "
+            "or name another place with --data-dir"
+        )
+    if owned.cluster != cluster:
+        raise StartFailed(
+            f"{data_dir} holds the data of a node of cluster '{owned.cluster}', not of "
+            f"'{cluster}'; correct --cluster-name, or name another place with --data-dir"
+        )
+    raised = owned._replace(boot=owned.boot + 1)
+    write_safely(data_dir / IDENTITY_FILE, json.dumps(raised._asdict()).encode() + b"\n")
+    return raised.boot
+
+
+def read_identity(data_dir: Path) -> Owned | None:
+    """What is there; None if no node of a cluster has ever run in this directory.  StartFailed."""
+    file = data_dir / IDENTITY_FILE
+    try:
+        return _owned_of(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StartFailed(
+            f"cannot read {file} ({error}), without which nobody knows how often this node was "
+            "started; restore it, or have the cluster forget the node and let it join anew with "
+            "an empty --data-dir"
+        ) from error
+
+
+def _owned_of(fields: Any) -> Owned:
+    owned = Owned(fields["node"], fields["cluster"], fields["boot"])
+    if type(owned.boot) is not int or owned.boot < 1:
+        raise ValueError("it was never started")
+    return owned
+
+
+def write_safely(file: Path, content: bytes) -> None:
+    """Replace a file: whatever happens, it has the old content or the new one.  OSError."""
+    draft = file.with_suffix(".tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(file)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,48 @@
+"""Where the queues of a cluster live: each on the node on which it was declared.
+
+What lives on another node can be declared, bound and deleted from here, but not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+from fluffle.broker.queues.served import ServedQueue
+from fluffle.raft.config import NodeId
+
+ID_BITS = 63
+
+
+class HomeQueues:
+    """A `QueueMaker` of a node of a cluster."""
+
+    __slots__ = ("_draw_bits", "_local", "_node")
+
+    def __init__(self, node: NodeId, local: LocalQueues, draw_bits: Callable[[int], int]) -> None:
+        """`local` makes those that live here."""
+        self._node = node
+        self._local = local
+        self._draw_bits = draw_bits
+
+    def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
+        definition = self._local.define(spec, owner)
+        return definition._replace(id=self._draw_bits(ID_BITS), home=self._node)
+
+    def make(self, definition: QueueDefinition, vhost: str) -> Queue:
+        """It may have been here before: the log of definitions is read again at each start."""
+        if definition.home == self._node and definition.groups:
+            return self._local.reopen(definition, vhost)
+        queue = self._local.make(definition._replace(groups=()), vhost)
+        if definition.home != self._node:
+            queue.damage = Damage(f"node {definition.home}", "it lives there")
+        return queue
+
+    def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
+        return self.make(definition, vhost)
+
+    def end(self, queue: ServedQueue) -> None:
+        self._local.end(queue)

@@ -1,0 +1,77 @@
+"""The nodes of a cluster as all of them know them: who they are, where, and in which life.
+
+A node is let in with a fact that has no life yet; it puts its own there when it starts, before it
+takes clients, and what it declares that ends with its process rests on that fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.config import ListenAddress
+from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
+from fluffle.broker.metadata.changing import Consequence
+
+
+class Registered(NamedTuple):
+    """What is known of a node."""
+
+    address: ListenAddress
+    """Where it listens for the others, unless they were told another place."""
+    boot: int = 0
+    """How often it has been started; 0 if it was never here."""
+    nonce: bytes = b""
+    """Drawn at that start."""
+
+
+Nodes: TypeAlias = Mapping[str, Registered]
+
+
+class Registry:
+    """The nodes, for reading, and who must hear of a change."""
+
+    __slots__ = ("entries", "listeners")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Registered] = {}
+        self.listeners: list[Callable[[], None]] = []
+
+    def put(self, node: str, registered: Registered) -> Consequence:
+        self.entries[node] = registered
+        return self.tell
+
+    def remove(self, node: str) -> Consequence:
+        del self.entries[node]
+        return self.tell
+
+    def tell(self) -> None:
+        for listener in self.listeners:
+            listener()
+
+
+def node_name(node: str) -> Name:
+    return Kind.NODE, (node,)
+
+
+def node_fact(node: str, registered: Registered) -> Fact:
+    kind, key = node_name(node)
+    return Fact(kind, key, registered)
+
+
+def found(nodes: Nodes, founders: Mapping[str, ListenAddress]) -> Change:
+    """Have those that found the cluster known, unless somebody has done so."""
+    if nodes:
+        return NOTHING
+    facts = [node_fact(node, Registered(address)) for node, address in sorted(founders.items())]
+    return Change(puts=tuple(facts), rests_on=tuple(fact.name for fact in facts))
+
+
+def enter(nodes: Nodes, node: str, boot: int, nonce: bytes) -> Change:
+    """Have it known in which life a node is; nothing if it is no node of the cluster."""
+    known = nodes.get(node)
+    if known is None or known.boot >= boot:
+        return NOTHING
+    entered = known._replace(boot=boot, nonce=nonce)
+    return Change(puts=(node_fact(node, entered),), rests_on=(node_name(node),))

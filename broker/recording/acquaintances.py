@@ -1,0 +1,74 @@
+"""What a node remembers on its own disk of the others: where they are, and in which life.
+
+It needs that before it can hear from any of them what all know together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgpack
+
+from fluffle.broker.commits import Commits
+from fluffle.broker.config import ListenAddress
+from fluffle.storage.errors import Corrupt
+
+ACQUAINTANCE = "acquaintance"
+"""The kind of these definitions."""
+
+UNREADABLE = (ValueError, TypeError)
+
+
+class Acquaintance(NamedTuple):
+    """Another node, as it was last heard of."""
+
+    address: ListenAddress | None = None
+    """None if it was never said where it is."""
+    boot: int = 0
+    nonce: bytes = b""
+
+
+class Acquaintances:
+    """The others by name, each change of which is on disk soon."""
+
+    __slots__ = ("_commits", "_known")
+
+    def __init__(self, items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
+        """`items` as they are on disk.  Raises `Corrupt`."""
+        self._commits = commits
+        self._known = dict(_decoded(name, value) for name, value in items)
+
+    @property
+    def known(self) -> Mapping[str, Acquaintance]:
+        return self._known
+
+    def moved(self, node: str, address: ListenAddress) -> None:
+        self._put(node, self._known.get(node, Acquaintance())._replace(address=address))
+
+    def lives(self, node: str, boot: int, nonce: bytes) -> None:
+        """It is in this life."""
+        known = self._known.get(node, Acquaintance())
+        self._put(node, known._replace(boot=boot, nonce=nonce))
+
+    def forget(self, node: str) -> None:
+        if self._known.pop(node, None) is not None:
+            self._commits.remove(ACQUAINTANCE, node.encode())
+
+    def _put(self, node: str, acquaintance: Acquaintance) -> None:
+        if self._known.get(node) == acquaintance:
+            return
+        self._known[node] = acquaintance
+        address = acquaintance.address
+        where = None if address is None else (address.host, address.port)
+        value = msgpack.packb((where, acquaintance.boot, acquaintance.nonce))
+        self._commits.put(ACQUAINTANCE, node.encode(), value)
+
+
+def _decoded(name: bytes, value: bytes) -> tuple[str, Acquaintance]:
+    try:
+        where, boot, nonce = msgpack.unpackb(value)
+        address = None if where is None else ListenAddress(*where)
+        return name.decode(), Acquaintance(address, boot, nonce)
+    except UNREADABLE as error:
+        raise Corrupt(f"catalog {ACQUAINTANCE} {name!r}", f"it cannot be read: {error}") from error

@@ -1,0 +1,96 @@
+"""Three whole nodes: they find each other in any order, and all know what one was told."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.access.deciding import put_user
+from fluffle.broker.access.users import User
+from fluffle.broker.deciding import bind, declare_queue
+from fluffle.broker.definitions.deciding import set_vhost
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.deciding import declare_exchange
+from fluffle.broker.routing.exchange import ExchangeSpec
+from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster
+
+
+async def define(node: ClusterNode, word: str) -> None:
+    """One of everything, through this node."""
+    vhost = node.node.catalogue.vhosts["/"]
+    exchange, queue = f"x-{word}", f"q-{word}"
+    await node.change(lambda: set_vhost(node.node.catalogue, f"v-{word}"))
+    await node.change(lambda: put_user(User(f"u-{word}")))
+    await node.change(lambda: declare_exchange(vhost.topology, ExchangeSpec(exchange, "topic")))
+    await node.change(lambda: declare_queue(vhost, Declaration(queue), None))
+    binding = Binding(exchange, queue, DestinationKind.QUEUE, "a.#", {})
+    await node.change(lambda: bind(vhost, binding, None))
+
+
+def has(node: ClusterNode, word: str) -> bool:
+    """Whether it knows all of that."""
+    catalogue = node.node.catalogue
+    vhost = catalogue.vhosts["/"]
+    return (
+        f"v-{word}" in catalogue.vhosts
+        and f"u-{word}" in catalogue.access.users
+        and [queue.name for queue in vhost.route(f"x-{word}", ["a.b"], None)] == [f"q-{word}"]
+    )
+
+
+async def test_what_one_is_told_all_know(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as three:
+        for node in three:
+            assert list(node.node.catalogue.vhosts) == ["/"]
+            assert list(node.node.catalogue.access.users) == ["guest"]
+        for node in three:
+            await define(node, node.name)
+        await three.agree()
+        assert all(has(node, word) for node in three for word in "abc")
+
+
+@pytest.mark.parametrize("order", ["".join(order) for order in permutations("abc")])
+async def test_any_order_of_starting_forms_the_same_cluster(tmp_path: Path, order: str) -> None:
+    three = await make_cluster(tmp_path)
+    for name in order[:2]:
+        three[name].begin()
+    for name in order[:2]:
+        await three[name].started()
+    await define(three[order[0]], "early")
+    await three[order[2]].start()
+    assert has(three[order[2]], "early")
+    await three.stop()
+    await three.start(order)
+    await three.agree()
+    assert all(has(node, "early") for node in three)
+    await define(three[order[2]], "late")
+    await three.agree()
+    await three.stop()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_each_may_be_away_and_catches_up(tmp_path: Path, is_killed: bool) -> None:
+    async with running_cluster(tmp_path) as three:
+        for node in three:
+            await (node.kill() if is_killed else node.stop())
+            for other in three.running:
+                await define(other, f"{other.name}-without-{node.name}")
+            await node.start()
+            await three.agree()
+        words = [f"{this}-without-{that}" for this, that in permutations("abc", 2)]
+        assert all(has(node, word) for node in three for word in words)
+
+
+async def test_all_may_die_at_once(tmp_path: Path) -> None:
+    three = await make_cluster(tmp_path)
+    for round_ in range(3):
+        await three.start()
+        await define(three["abc"[round_]], str(round_))
+        for node in three:
+            await node.kill()
+    await three.start()
+    assert all(has(node, str(round_)) for node in three for round_ in range(3))
+    await three.stop()

@@ -1,0 +1,255 @@
+"""Whole nodes of one cluster in one event loop: real links, real disks, free ports.
+
+    three = await start_cluster(tmp_path, 3)
+    await three["a"].kill()
+    await three.stop()
+
+A node that was stopped or killed can be started again: same disk, same ports, another life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from fluffle.broker.awaiting import answer_of
+from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.node import Node, NodeFailed
+from fluffle.broker.recording.changes import digest_of
+from fluffle.broker.torture.proxy import Proxy
+
+WAIT_S = 20.0
+"""Nothing here takes so long."""
+
+SECRET = b"a secret of tests"
+LOOPBACK = "127.0.0.1"
+
+
+class Killed(Exception):
+    """Somebody has ended the process of a node."""
+
+
+class ClusterNode:
+    """One node: its place, and the process on it if it runs."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.name = config.node_name
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        self._node: Node | None = None
+
+    @property
+    def node(self) -> Node:
+        """The process that runs."""
+        assert self._node is not None, f"{self.name} does not run"
+        return self._node
+
+    @property
+    def is_running(self) -> bool:
+        return self._node is not None
+
+    @property
+    def cluster(self) -> Cluster:
+        assert self.node.cluster is not None
+        return self.node.cluster
+
+    @property
+    def amqp(self) -> tuple[str, int]:
+        return self.node.addresses["amqp"]
+
+    @property
+    def url(self) -> str:
+        """For any client."""
+        host, port = self.amqp
+        return f"amqp://guest:guest@{host}:{port}/"
+
+    def begin(self) -> None:
+        """Start a process, and do not wait for it."""
+        assert self._node is None, f"{self.name} runs"
+        self._node = Node(self.config, on_fatal=lambda _error: None)
+        self._starting = asyncio.ensure_future(self._node.start())
+
+    async def started(self) -> None:
+        """Until it takes clients."""
+        async with asyncio.timeout(WAIT_S):
+            await self._starting
+
+    async def start(self) -> None:
+        self.begin()
+        await self.started()
+
+    async def stop(self) -> None:
+        """In order."""
+        node, self._node = self.node, None
+        await self._give_up_starting()
+        async with asyncio.timeout(WAIT_S):
+            await node.stop("shutdown")
+
+    async def kill(self) -> None:
+        """As SIGKILL does: it says nothing to anybody, and what is not on disk is lost."""
+        node, self._node = self.node, None
+        node._fail(Killed())
+        await self._give_up_starting()
+        with suppress(NodeFailed):
+            await node.stop("killed")
+
+    async def _give_up_starting(self) -> None:
+        self._starting.cancel()
+        with suppress(asyncio.CancelledError, NodeFailed):
+            await self._starting
+
+    async def change(self, decide: Callable[[], Change]) -> None:
+        """Have definitions changed through this node.  BrokerError."""
+
+        def ask(answer: Callable[[BrokerError | None], None]) -> None:
+            self.node.metadata.change(decide, lambda: answer(None), answer)
+
+        async with asyncio.timeout(WAIT_S):
+            error = await answer_of(ask)
+        if error is not None:
+            raise error
+
+
+class ClusterNodes:
+    """All of them, by name: a, b, c …"""
+
+    def __init__(self, nodes: dict[str, ClusterNode]) -> None:
+        self.nodes = nodes
+        self.proxies: dict[tuple[str, str], Proxy] = {}
+        """By who dials and who is dialled; none unless links are to be cut."""
+
+    def __getitem__(self, name: str) -> ClusterNode:
+        return self.nodes[name]
+
+    def __iter__(self) -> Iterator[ClusterNode]:
+        return iter(self.nodes.values())
+
+    @property
+    def running(self) -> list[ClusterNode]:
+        return [node for node in self if node.is_running]
+
+    async def start(self, names: Collection[str] = ()) -> None:
+        """These, one after the other but without waiting in between; all if none is named."""
+        nodes = [self.nodes[name] for name in names or self.nodes]
+        for node in nodes:
+            node.begin()
+        for node in nodes:
+            await node.started()
+
+    async def stop(self) -> None:
+        """All that run, in order, and what is between them."""
+        for node in self.running:
+            await node.stop()
+        for proxy in self.proxies.values():
+            await proxy.__aexit__()
+
+    def cut(self, a: str, b: str) -> None:
+        """Nothing goes between the two any more, until they are mended."""
+        for link in ((a, b), (b, a)):
+            self.cut_one_way(*link)
+
+    def cut_one_way(self, dialling: str, dialled: str) -> None:
+        """Nothing goes over the link that `dialling` sends on."""
+        self.proxies[dialling, dialled].forth.cut()
+        self.proxies[dialling, dialled].back.cut()
+
+    def mend(self, a: str, b: str) -> None:
+        for link in ((a, b), (b, a)):
+            self.proxies[link].forth.restore()
+            self.proxies[link].back.restore()
+            self.proxies[link].reset()
+
+    def isolate(self, name: str) -> None:
+        for other in self.nodes.keys() - {name}:
+            self.cut(name, other)
+
+    def rejoin(self, name: str) -> None:
+        for other in self.nodes.keys() - {name}:
+            self.mend(name, other)
+
+    async def agree(self) -> None:
+        """Until all that run have the same definitions."""
+        await until(lambda: len({self._digest(node) for node in self.running}) == 1)
+
+    @staticmethod
+    def _digest(node: ClusterNode) -> str:
+        return digest_of(node.cluster.metadata.state)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Look again with each round of the loop: what is waited for has many causes."""
+    async with asyncio.timeout(WAIT_S):
+        while not is_so():  # noqa: ASYNC110 - nobody tells of all of these
+            await asyncio.sleep(0.001)
+
+
+async def start_cluster(
+    directory: Path, count: int = 3, *, is_cuttable: bool = False, config: Config | None = None
+) -> ClusterNodes:
+    """So many nodes, that take clients.  `config`: what is not as by default, for all."""
+    nodes = await make_cluster(directory, count, is_cuttable=is_cuttable, config=config)
+    await nodes.start()
+    return nodes
+
+
+async def make_cluster(
+    directory: Path, count: int = 3, *, is_cuttable: bool = False, config: Config | None = None
+) -> ClusterNodes:
+    """The same, but nothing runs yet."""
+    names = [chr(ord("a") + number) for number in range(count)]
+    ports = dict(zip(names, free_ports(count), strict=True))
+    base = config or Config()
+    nodes = ClusterNodes({})
+    for name in names:
+        peers = {other: ListenAddress(LOOPBACK, port) for other, port in ports.items()}
+        for other in names if is_cuttable else ():
+            if other != name:
+                proxy = await Proxy(LOOPBACK, ports[other]).__aenter__()
+                nodes.proxies[name, other] = proxy
+                peers[other] = ListenAddress(LOOPBACK, proxy.port)
+        nodes.nodes[name] = ClusterNode(
+            replace(
+                base,
+                node_name=name,
+                data_dir=directory / name,
+                listen=ListenAddress(LOOPBACK, 0),
+                cluster=ClusterConfig(peers, SECRET, listen=ListenAddress(LOOPBACK, ports[name])),
+            )
+        )
+    return nodes
+
+
+@asynccontextmanager
+async def running_cluster(
+    directory: Path, count: int = 3, *, is_cuttable: bool = False, config: Config | None = None
+) -> AsyncIterator[ClusterNodes]:
+    """`start_cluster`, and stopped in the end."""
+    nodes = await start_cluster(directory, count, is_cuttable=is_cuttable, config=config)
+    try:
+        yield nodes
+    finally:
+        await nodes.stop()
+
+
+RESERVED: list[socket.socket] = []
+"""Bound and never listened on, so that the kernel gives these ports to nobody who asks for any;
+who asks for one of them, to listen there, gets it."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine's loopback for nobody else, as long as this process lives."""
+    ports = []
+    for _ in range(count):
+        reserved = socket.socket()
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind((LOOPBACK, 0))
+        RESERVED.append(reserved)
+        ports.append(int(reserved.getsockname()[1]))
+    return ports
