@@ -12,10 +12,11 @@ such a frame raises `BadFrame`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from struct import error as StructError  # noqa: N812  it is an exception
-from typing import Any, NamedTuple, cast, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
 
@@ -70,6 +71,9 @@ OUTCOMES = (
 """By their numbers on the wire, from 1; 0 is none."""
 
 
+ValuesOf: TypeAlias = Callable[[Any], Sequence[Any]]
+
+
 class Form(NamedTuple):
     """How values of one type are written and read; both raise `BadFrame`."""
 
@@ -77,12 +81,46 @@ class Form(NamedTuple):
     read: Callable[[Any], Any]
 
 
+class Shape:
+    """How the values of a class or tuple are written and read; most of them are numbers as such."""
+
+    __slots__ = ("_count", "_kind", "_numbers", "_others", "_values_of", "_written")
+
+    def __init__(self, kind: Callable[..., Any], values_of: ValuesOf, forms: list[Form]) -> None:
+        """`values_of`: all values of one, in the order of `forms`, which `kind` is called with."""
+        self._kind = kind
+        self._values_of = values_of
+        self._count = len(forms)
+        self._written = [(at, form.write) for at, form in enumerate(forms) if form.write != _same]
+        self._numbers = [at for at, form in enumerate(forms) if form is _NUMBER]
+        self._others = [(at, form.read) for at, form in enumerate(forms) if form is not _NUMBER]
+
+    def write(self, value: Any) -> Sequence[Any]:
+        row = self._values_of(value)
+        if self._written:
+            row = list(row)
+            for at, write in self._written:
+                row[at] = write(row[at])
+        return row
+
+    def read(self, value: object) -> Any:
+        if type(value) is not list or len(value) != self._count:
+            raise BadFrame(f"{value!r:.40} for {self._count} values")
+        for at in self._numbers:
+            number = value[at]
+            if type(number) is not int or not 0 <= number <= NUMBER_MAX:
+                raise BadFrame(f"{number!r:.40} for a number")
+        for at, read in self._others:
+            value[at] = read(value[at])
+        return self._kind(*value)
+
+
 def encode(frame: m.Frame) -> bytes:
     """One frame."""
     direction = 0 if type(frame) is m.EdgeFrame else 1
     numbers = _NUMBERS[direction]
-    *head, messages = _row(frame)
-    rows = [[numbers[type(message)], *_row(message)] for message in messages]
+    *head, messages = _SHAPES[type(frame)].write(frame)
+    rows = [(numbers[kind := type(each)], *_SHAPES[kind].write(each)) for each in messages]
     return cast(bytes, msgpack.packb([direction, *head, rows], unicode_errors="surrogateescape"))
 
 
@@ -95,50 +133,63 @@ def decode(payload: bytes) -> m.Frame:
     direction, *values = _list(row) or [None]
     if type(direction) is not int or direction not in (0, 1):
         raise BadFrame(f"no frame is of kind {direction!r}")
-    table = (FROM_EDGE, FROM_LEADER)[direction]
     if not values:
         raise BadFrame("a frame without anything")
+    table = (FROM_EDGE, FROM_LEADER)[direction]
     values[-1] = [_message(table, item) for item in _list(values[-1])]
-    return cast(m.Frame, _made((m.EdgeFrame, m.LeaderFrame)[direction], values))
+    return cast(m.Frame, _SHAPES[(m.EdgeFrame, m.LeaderFrame)[direction]].read(values))
 
 
 def _message(table: tuple[type, ...], item: object) -> Any:
     number, *values = _list(item) or [None]
     if type(number) is not int or not 0 <= number < len(table):
         raise BadFrame(f"no message has the number {number!r}")
-    message = _made(table[number], values)
-    _check(message)
+    kind = table[number]
+    message = _SHAPES[kind].read(values)
+    check = _CHECKS.get(kind)
+    if check is not None:
+        check(message)
     return message
 
 
-def _check(message: Any) -> None:
-    """What the types of fields do not say."""
-    if type(message) is m.Publish:
-        _counted(message.first + len(message.contents) - 1, NUMBER_MAX)
-        if not message.contents or len(message.origins) != len(message.contents):
-            raise BadFrame("a publish of another number of messages")
-    elif type(message) is m.Settle:
-        if len({token.holder for token in message.tokens}) != 1:
-            raise BadFrame("a settlement that is not of one holder")
-    elif type(message) is m.Deliver:
-        count = sum(map(len, message.runs))
-        if not count or not count == len(message.contents) == len(message.origins):
-            raise BadFrame("a delivery of another number of messages")
-    elif type(message) in (m.Done, m.NotTaken) and not message.count:
+# What the types of fields do not say
+
+
+def _check_publish(publish: m.Publish) -> None:
+    _counted(publish.first + len(publish.contents) - 1, NUMBER_MAX)
+    if not publish.contents or len(publish.origins) != len(publish.contents):
+        raise BadFrame("a publish of another number of messages")
+
+
+def _check_settle(settle: m.Settle) -> None:
+    if len({token.holder for token in settle.tokens}) != 1:
+        raise BadFrame("a settlement that is not of one holder")
+
+
+def _check_deliver(deliver: m.Deliver) -> None:
+    count = sum(map(len, deliver.runs))
+    if not count or not count == len(deliver.contents) == len(deliver.origins):
+        raise BadFrame("a delivery of another number of messages")
+
+
+def _check_outcome(outcome: m.Done | m.NotTaken) -> None:
+    if not outcome.count:
         raise BadFrame("an outcome of nothing")
-    elif type(message) is m.GetAnswer and len(message.delivers) > 1:
+
+
+def _check_answer(answer: m.GetAnswer) -> None:
+    if len(answer.delivers) > 1:
         raise BadFrame("a get of more than one message")
 
 
-def _row(value: Any) -> list[Any]:
-    return [form.write(getattr(value, name)) for name, form in _FORMS[type(value)]]
-
-
-def _made(kind: type, values: list[Any]) -> Any:
-    forms = _FORMS[kind]
-    if len(values) != len(forms):
-        raise BadFrame(f"a {kind.__name__} of {len(values)} fields")
-    return kind(*[form.read(value) for (_, form), value in zip(forms, values, strict=True)])
+_CHECKS: dict[type, Callable[[Any], None]] = {
+    m.Publish: _check_publish,
+    m.Settle: _check_settle,
+    m.Deliver: _check_deliver,
+    m.Done: _check_outcome,
+    m.NotTaken: _check_outcome,
+    m.GetAnswer: _check_answer,
+}
 
 
 # Types of fields
@@ -146,6 +197,10 @@ def _made(kind: type, values: list[Any]) -> Any:
 
 def _same(value: Any) -> Any:
     return value
+
+
+def _tuple(*values: Any) -> tuple[Any, ...]:
+    return values
 
 
 def _plain(kind: type) -> Form:
@@ -180,29 +235,25 @@ def _list_of(form: Form) -> Form:
     )
 
 
+def _plain_list_of(kind: type) -> Form:
+    def read(values: object) -> list[Any]:
+        if set(map(type, _list(values))) - {kind}:
+            raise BadFrame(f"a list not of {kind.__name__} alone")
+        return _list(values)
+
+    return Form(_same, read)
+
+
 def _row_of(kind: Callable[..., Any], *forms: Form) -> Form:
     """Of a tuple with names or without."""
-
-    def read(values: object) -> Any:
-        row = _list(values)
-        if len(row) != len(forms):
-            raise BadFrame(f"{len(row)} values, not {len(forms)}")
-        return kind(*[form.read(value) for form, value in zip(forms, row, strict=True)])
-
-    return Form(
-        lambda row: [form.write(value) for form, value in zip(forms, row, strict=True)], read
-    )
+    shape = Shape(kind, _same, list(forms))
+    return Form(shape.write, shape.read)
 
 
-def _read_run(value: object) -> range:
-    first, step, count = [_number(part) for part in _list(value)] if _is_run(value) else (0, 0, 0)
+def _run(first: int, step: int, count: int) -> range:
     if not 1 <= step <= RUN_MAX or not 1 <= count <= RUN_MAX or first + step * count > NUMBER_MAX:
-        raise BadFrame(f"{value!r:.40} for a run")
+        raise BadFrame(f"{first}, {step}, {count} for a run")
     return range(first, first + step * count, step)
-
-
-def _is_run(value: object) -> bool:
-    return type(value) is list and len(value) == 3
 
 
 def _write_origins(origins: list[Origin]) -> list[Any]:
@@ -211,7 +262,7 @@ def _write_origins(origins: list[Origin]) -> list[Any]:
 
 
 def _read_origins(value: object) -> list[Origin]:
-    count, runs, data = _row_of(lambda *row: row, _NUMBER, _NUMBER, _plain(bytes)).read(value)
+    count, runs, data = _ORIGINS.read(value)
     if runs * 6 > len(data):
         raise BadFrame("origins that are not there")
     if count > MESSAGES_MAX:
@@ -241,7 +292,8 @@ def _write_outcome(outcome: Outcome | None) -> int:
 
 
 _NUMBER = Form(_same, _number)
-_RUN = Form(lambda run: [run.start, run.step, len(run)], _read_run)
+_RUN = Form(lambda run: (run.start, run.step, len(run)), _row_of(_run, *[_NUMBER] * 3).read)
+_ORIGINS = _row_of(_tuple, _NUMBER, _NUMBER, _plain(bytes))
 _TOKEN = _row_of(m.Token, _NUMBER, _NUMBER, _RUN)
 _OUTCOME = Form(_write_outcome, _read_outcome)
 
@@ -252,10 +304,10 @@ _BY_TYPE: dict[Any, Form] = {
     bytes: _plain(bytes),
     m.Boot: _row_of(m.Boot, _NUMBER, Form(_same, lambda value: _counted(value, (1 << 64) - 1))),
     list[int]: _list_of(_NUMBER),
-    list[bytes]: _list_of(_plain(bytes)),
+    list[bytes]: _plain_list_of(bytes),
     list[range]: _list_of(_RUN),
     list[m.Token]: _list_of(_TOKEN),
-    list[tuple[int, int]]: _list_of(_row_of(lambda *row: row, _NUMBER, _NUMBER)),
+    list[tuple[int, int]]: _list_of(_row_of(_tuple, _NUMBER, _NUMBER)),
     list[Origin]: Form(_write_origins, _read_origins),
     Outcome: _OUTCOME,
     Outcome | None: Form(_write_outcome, _read_outcome_or_none),
@@ -265,15 +317,19 @@ _BY_TYPE: dict[Any, Form] = {
 """The annotation of a field -> how its values are written and read; messages are on their own."""
 
 
-def _forms_of(kind: Any) -> list[tuple[str, Form]]:
+def _shape_of(kind: Any) -> Shape:
     hints = get_type_hints(kind)
-    return [(field.name, _BY_TYPE[hints[field.name]]) for field in fields(kind)]
+    names = [field.name for field in fields(kind)]
+    forms = [_BY_TYPE[hints[name]] for name in names]
+    if len(names) > 1:
+        return Shape(kind, attrgetter(*names), forms)  # which gives a tuple only of two or more
+    return Shape(kind, lambda value: [getattr(value, name) for name in names], forms)
 
 
-_FORMS: dict[type, list[tuple[str, Form]]] = {m.Deliver: _forms_of(m.Deliver)}
+_SHAPES: dict[type, Shape] = {m.Deliver: _shape_of(m.Deliver)}
 _BY_TYPE[list[m.Deliver]] = _list_of(
-    Form(_row, lambda value: _message((m.Deliver,), [0, *_list(value)]))
+    Form(_SHAPES[m.Deliver].write, lambda value: _message((m.Deliver,), [0, *_list(value)]))
 )
-_FORMS |= {kind: _forms_of(kind) for kind in (*FROM_EDGE, *FROM_LEADER)}
-_FORMS |= {kind: _forms_of(kind) for kind in (m.EdgeFrame, m.LeaderFrame)}
+_SHAPES |= {kind: _shape_of(kind) for kind in (*FROM_EDGE, *FROM_LEADER)}
+_SHAPES |= {kind: _shape_of(kind) for kind in (m.EdgeFrame, m.LeaderFrame)}
 _NUMBERS = tuple({kind: number for number, kind in enumerate(t)} for t in (FROM_EDGE, FROM_LEADER))

@@ -1,0 +1,165 @@
+"""What it costs to serve a client of a replicated queue: from its edge to the leader, and back.
+
+A turn publishes a batch, settles what came of the turn before, has the leader decide and apply it,
+and hears of its confirms and deliveries.  Between the two ends, frames are bytes as on a link, or
+handed over as where the leader is on the edge's own node.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from benchmarks.micro.hot import content, ns_per_message
+from benchmarks.micro.replicated import ORIGIN, TURNS
+from fluffle.broker.cluster.streams import events as happened
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.asking import Asking, Terms
+from fluffle.broker.cluster.streams.codec import decode, encode
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.cluster.streams.sessions import Sessions
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated.effects import Effect
+from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+
+BATCH_MESSAGES = (1, 100)
+GROUP = 7
+CREDIT = 1_000
+
+
+class Served:
+    """A client, its edge, and a leader whose entries are applied as soon as they are proposed."""
+
+    def __init__(self, pass_on: Callable[[m.Frame], m.Frame]) -> None:
+        self.pass_on = pass_on
+        image = Image()
+        self.image = image
+        self.led = Leadership(
+            image,
+            QueueSpec("measurements"),
+            Surroundings(
+                propose=self.propose,
+                read_entry=self.read_entry,
+                damaged=self.read_entry,
+                is_open=lambda: True,
+                now_ms=lambda: 0,
+                room=self.room,
+                touch=lambda _led: None,
+                release=self.release,
+                ended=lambda: None,
+            ),
+        )
+        own, far = m.Leader("a", m.Boot(1, 1), 1), m.Boot(1, 2)
+        self.sessions = Sessions(GROUP, own, image.state, self.led, 0)
+        self.sessions.linked("b", far)
+        self.edge = Edge(GROUP, far)
+        self.asking = Asking(self.edge)
+        self.edge.connect(own)
+        self.asking.attach(1, Terms("c"), CREDIT)
+        self.delivers: list[m.Deliver] = []
+        self.confirmed = 0
+        self.turn()
+        self.turn()
+
+    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self.image.apply(self.image.state.index + 1, payload)
+        on_fate(True)
+
+    def room(self, holder: Key) -> int:
+        return self.sessions.room(holder)
+
+    def release(self, effects: list[Effect]) -> None:
+        self.sessions.release(effects)
+
+    def read_entry(self, index: int) -> NoReturn:
+        raise AssertionError(f"entry {index} is read, and all is in memory")
+
+    def publish_and_settle(self, origins: list[Origin], contents: list[bytes]) -> None:
+        delivers, self.delivers = self.delivers, []
+        for deliver in delivers:
+            tokens = [m.Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
+            self.asking.settle(tokens, Outcome.ACKED)
+        self.asking.publish(origins, contents)
+        self.turn()
+
+    def turn(self) -> None:
+        edge, sessions = self.edge, self.sessions
+        while (sent := edge.output()) is not None:
+            frame = self.pass_on(sent[1])
+            assert isinstance(frame, m.EdgeFrame)
+            sessions.take("b", frame)
+        self.led.pump()
+        for _node, told in sessions.output():
+            frame = self.pass_on(told)
+            assert isinstance(frame, m.LeaderFrame)
+            for event in hear(edge, frame):
+                if isinstance(event, happened.Delivered):
+                    self.delivers.append(event.deliver)
+                elif isinstance(event, happened.Confirmed):
+                    self.confirmed += event.count
+
+
+def over_a_link(frame: m.Frame) -> m.Frame:
+    return decode(encode(frame))
+
+
+def within_a_node(frame: m.Frame) -> m.Frame:
+    return frame
+
+
+def serving(body_bytes: int, pass_on: Callable[[m.Frame], m.Frame]) -> Callable[[int], float]:
+    """All but consensus, applying included."""
+
+    def measure(batch: int) -> float:
+        contents, origins = [content(1, body_bytes)] * batch, [ORIGIN] * batch
+        served = Served(pass_on)
+        served.publish_and_settle(origins, contents)
+
+        def call() -> int:
+            before = served.confirmed
+            for _ in range(TURNS):
+                served.publish_and_settle(origins, contents)
+            if served.confirmed - before != TURNS * batch:
+                raise AssertionError(f"{served.confirmed - before} messages were confirmed")
+            return TURNS * batch
+
+        return ns_per_message(call)
+
+    return measure
+
+
+def framing(body_bytes: int) -> Callable[[int], float]:
+    """The two frames of a turn that carry contents, as bytes and back."""
+
+    def measure(batch: int) -> float:
+        contents, origins = [content(1, body_bytes)] * batch, [ORIGIN] * batch
+        publish = m.Publish(1, origins, contents, is_persistent=True)
+        deliver = m.Deliver(2, 0, 0, False, [range(1, batch + 1)], origins, contents)
+        one, other = m.Boot(1, 1), m.Boot(1, 2)
+        frames: list[m.Frame] = [
+            m.EdgeFrame(GROUP, 1, 1, other, one, 1, 1, 1, 1, [publish]),
+            m.LeaderFrame(GROUP, 1, 1, one, other, 1, 1, 1, [m.Done(1, batch), deliver]),
+        ]
+
+        def call() -> int:
+            for _ in range(TURNS):
+                for frame in frames:
+                    if len(over_a_link(frame).messages) != len(frame.messages):
+                        raise AssertionError("messages are missing")
+            return TURNS * batch
+
+        return ns_per_message(call)
+
+    return measure
+
+
+BENCHES: dict[str, Callable[[int], float]] = {
+    "streams over a link, 16 B": serving(16, over_a_link),
+    "streams over a link, 1 KiB": serving(1_024, over_a_link),
+    "streams within a node, 16 B": serving(16, within_a_node),
+    "frames of streams, 16 B": framing(16),
+    "frames of streams, 1 KiB": framing(1_024),
+}
