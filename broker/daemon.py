@@ -100,11 +100,14 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     """Everything a node does while its data directory is its own."""
     node_file = config.data_dir / NODE_FILE
     try:
-        await node.start()
+        is_started = await _start(node, stop_signal)
     except OSError as error:
         raise cannot_listen("--listen", config.listen, error) from error
     except (DefinitionsError, StorageError) as error:
         raise StartFailed(str(error)) from error
+    if not is_started:
+        event(logger, logging.INFO, "stopped", node=config.node_name, signal=stop_signal.result())
+        return
     if config.tls_listen is not None and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     tune_interpreter()
@@ -123,6 +126,34 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     if node_pid(node_file) == os.getpid():
         node_file.unlink()
     event(logger, logging.INFO, "stopped", node=config.node_name)
+
+
+async def _start(node: Node, stop_signal: asyncio.Future[str]) -> bool:
+    """Start a node; False if a signal came first: one of a cluster may wait for the others long.
+
+    Raises as `Node.start`.
+    """
+    running = asyncio.current_task()
+    assert running is not None
+    is_starting = True
+
+    def give_up(_signal: object) -> None:
+        if is_starting:
+            running.cancel()
+
+    stop_signal.add_done_callback(give_up)
+    try:
+        await node.start()
+    except asyncio.CancelledError:
+        if not stop_signal.done():
+            raise
+        running.uncancel()
+        await node.stop("shutdown")
+        return False
+    finally:
+        is_starting = False
+        stop_signal.remove_done_callback(give_up)
+    return True
 
 
 def tune_interpreter() -> None:

@@ -114,6 +114,24 @@ def test_a_node_runs_until_a_signal(
     assert stopped["event"] == "stopped"
 
 
+class WaitingNode(FakeNode):
+    """Waits for others, who do not come."""
+
+    async def start(self) -> None:
+        await super().start()
+        await asyncio.Event().wait()
+
+
+def test_a_node_that_still_waits_for_others_stops_in_order(
+    tmp_path: Path, log: io.StringIO
+) -> None:
+    node = WaitingNode(Config(data_dir=tmp_path, listen=LOOPBACK), terminate)
+    assert run(node.config, lambda _config: node) == 0
+    assert node.reason == "shutdown"
+    assert [line["event"] for line in events(log)] == ["stopped"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
 def test_a_hangup_makes_a_node_with_certificates_read_them_again(tmp_path: Path) -> None:
     config = Config(data_dir=tmp_path, listen=LOOPBACK, tls_listen=LOOPBACK)
     node = FakeNode(config, lambda: os.kill(os.getpid(), signal.SIGHUP))
