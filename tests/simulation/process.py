@@ -2,7 +2,7 @@
 
 What is under test is `RaftHost` and everything below it.  Here is what stands around it in a
 simulation: ports that lead to the `World`, images that tell of each entry, and an output that is
-seen before it is done.
+seen before it is done.  What the groups are for is the business of a `Tenant`.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Protocol
 
 from fluffle.broker.cluster.host import Ports, RaftHost
-from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Damaged, LogStore
@@ -88,36 +88,86 @@ class Watched(MultiRaft):
         return output
 
 
+class Simulated(Machine, Protocol):
+    """The image of one group, as a simulation compares it."""
+
+    @property
+    def digest(self) -> int:
+        """Equal if and only if the images are."""
+
+
+class Tenant(Protocol):
+    """Whatever a node has its groups for: in and around their images."""
+
+    def make_machine(self, group: GroupId) -> Simulated: ...
+
+    def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
+        """A frame that is not of consensus."""
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """The host has been told."""
+
+    def begin_turn(self) -> None:
+        """Whatever consensus is to be asked for in this turn is asked now."""
+
+    def end_turn(self) -> None:
+        """What was applied in this turn is applied."""
+
+
+class Toys:
+    """A tenant that has nothing but toys."""
+
+    def make_machine(self, group: GroupId) -> Simulated:
+        return Toy()
+
+    def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
+        raise AssertionError(f"toys send nothing, {node} has sent {payload!r}")
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None: ...  # noqa: FBT001 - as above
+
+    def begin_turn(self) -> None: ...
+
+    def end_turn(self) -> None: ...
+
+
 class Image:
-    """The `Machine` of one group: a toy that tells of each entry."""
+    """The `Machine` of one group, which tells of each entry."""
 
-    __slots__ = ("_group", "_process", "toy")
+    __slots__ = ("_group", "_process", "applied", "machine")
 
-    def __init__(self, process: "Process", group: GroupId) -> None:
+    def __init__(self, process: "Process", group: GroupId, machine: Simulated) -> None:
         self._process = process
         self._group = group
-        self.toy = Toy()
+        self.machine = machine
+        self.applied = 0
+        """Index of the last entry in it."""
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
-        self.toy = Toy.restored(state if meta.index else b"")
+        self.machine.restore(meta, state)
+        self.applied = meta.index
 
     def apply(self, entries: Sequence[Entry]) -> None:
         process = self._process
         for entry in entries:
-            self.toy.apply(entry)
-            process.world.applied(process, self._group, entry, self.toy.digest)
+            self.machine.apply([entry])
+            self.applied = entry.index
+            process.world.applied(process, self._group, entry, self.machine.digest)
 
     def led(self, term: int) -> None:
-        """A toy serves nobody."""
+        self.machine.led(term)
 
     def followed(self, term: int, leader: NodeId | None) -> None:
-        """Nor did it."""
+        self.machine.followed(term, leader)
 
     def snapshot(self) -> tuple[Ranges, bytes]:
-        image = self.toy.live_ranges(), self.toy.state()
-        if self.toy.applied:
-            self._process.world.took_snapshot(self._group, self.toy.applied, *image)
+        image = self.machine.snapshot()
+        if self.applied:
+            self._process.world.took_snapshot(self._group, self.applied, *image)
         return image
+
+    def live(self) -> list[int]:
+        """Indexes that are still needed."""
+        return [index for first, stop in self.machine.snapshot()[0] for index in range(first, stop)]
 
 
 class Around:
@@ -133,7 +183,7 @@ class Around:
     # As links: whether one is up the network decides when a frame arrives
 
     def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
-        self._process.world.send(self._process.node, node, payload)
+        self._process.world.send(self._process.node, node, bytes((kind,)) + payload)
 
     def is_up(self, node: NodeId) -> bool:
         return True
@@ -159,7 +209,7 @@ class Around:
     # As owner: the registry knows the groups, and whoever watches sees all outputs
 
     def make_machine(self, group: GroupId) -> Image:
-        return Image(self._process, group)
+        return Image(self._process, group, self._process.tenant.make_machine(group))
 
     def configured(self, change: ConfigChange) -> None: ...
 
@@ -176,9 +226,15 @@ class Around:
 class Process:
     """Everything in here is lost when the process dies."""
 
-    __slots__ = ("boot", "host", "is_alive", "multi", "node", "store", "world")
+    __slots__ = ("boot", "host", "is_alive", "multi", "node", "store", "tenant", "world")
 
-    def __init__(self, identity: Identity, store: LogStore, world: World) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        store: LogStore,
+        world: World,
+        settle_in: Callable[["Process", Links], Tenant] = lambda _process, _links: Toys(),
+    ) -> None:
         self.node = identity.node
         self.boot = identity.boot
         self.store = store
@@ -187,6 +243,7 @@ class Process:
         self.is_alive = True
         around = Around(self)
         self.host = RaftHost(self.multi, Ports(store, around, around, around, _raise), SETTINGS)
+        self.tenant = settle_in(self, around)
 
     def start(self) -> list[GroupId]:
         """Load what is on disk; returns the groups whose head is lost, which are not here."""
@@ -197,17 +254,24 @@ class Process:
         self.host.feed(call, *args)
 
     def receive(self, sender: NodeId, frame: bytes) -> None:
-        self.host.receive(sender, frame)
+        kind, payload = FrameKind(frame[0]), frame[1:]
+        if kind is FrameKind.CONSENSUS:
+            self.host.receive(sender, payload)
+        else:
+            self.tenant.receive(sender, kind, payload)
 
     def link_changed(self, other: NodeId, is_up: bool) -> None:
         self.host.link_changed(other, is_up)
+        self.tenant.link_changed(other, is_up)
 
     def wake(self, at_ms: int) -> None:
         """The time of a tick that was planned has come."""
         self.host.wake(at_ms)
 
     def turn(self) -> None:
+        self.tenant.begin_turn()
         self.host.turn()
+        self.tenant.end_turn()
 
     # For those who look inside, or act on it, from within a turn
 
@@ -217,13 +281,13 @@ class Process:
         return {group: hosted.incarnation for group, hosted in self.host.groups.items()}
 
     @property
-    def images(self) -> dict[GroupId, Toy]:
+    def images(self) -> dict[GroupId, Image]:
         """Of each group that has one: from its restoring on, if its state could be read."""
         images = {}
         for group, hosted in self.host.groups.items():
             if hosted.is_restored:
                 assert isinstance(hosted.machine, Image)
-                images[group] = hosted.machine.toy
+                images[group] = hosted.machine
         return images
 
     def commit_of(self, group: GroupId) -> int:
@@ -248,11 +312,9 @@ class Process:
 
     def snapshot(self, group: GroupId) -> None:
         """Make a snapshot of an image as it is now, and hand it over a while later."""
-        toy = self.images.get(group)
-        if toy is not None and toy.applied:
-            image = toy.live_ranges(), toy.state()
-            self.world.took_snapshot(group, toy.applied, *image)
-            self.world.later(self, self.compact, group, toy.applied, image)
+        image = self.images.get(group)
+        if image is not None and image.applied:
+            self.world.later(self, self.compact, group, image.applied, image.snapshot())
 
     def compact(self, group: GroupId, index: int, image: tuple[Ranges, bytes]) -> None:
         """A snapshot that was begun some time ago is ready."""
@@ -262,8 +324,8 @@ class Process:
 
     def scrub(self) -> None:
         """Read everything that is live, to find damage before it is needed."""
-        for group, toy in self.images.items():
-            for index in toy.live:
+        for group, image in self.images.items():
+            for index in image.live():
                 try:
                     self.store.read(group, index, index + 1, 1)
                 except Damaged as damage:

@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO, keep=st.integers(0, 5))
     def settle(self, who: NodeId, keep: int) -> None:
         def act(process: Process) -> None:
-            live = list(process.images[GROUP].live)
+            live = process.images[GROUP].live()
             process.multi.group(GROUP).propose(toy.settle([i for i in live if i % 6 != keep]))
 
         self.ask(who, act)

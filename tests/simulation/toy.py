@@ -10,8 +10,9 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 
+from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry
+from fluffle.raft.records import DATA, Entry, SnapshotMeta
 
 
 def put(number: int, padding: int) -> bytes:
@@ -24,7 +25,7 @@ def settle(indexes: Sequence[int]) -> bytes:
 
 
 class Toy:
-    """Deterministic: equal entries make equal images, and so equal digests."""
+    """A `Machine`.  Deterministic: equal entries make equal images, and so equal digests."""
 
     __slots__ = ("applied", "digest", "live")
 
@@ -35,7 +36,11 @@ class Toy:
         self.digest = 0
         """Of everything above and of the way to it."""
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._apply(entry)
+
+    def _apply(self, entry: Entry) -> None:
         assert entry.index == self.applied + 1, f"{entry.index} behind {self.applied}"
         self.applied = entry.index
         crc = zlib.crc32(entry.payload)
@@ -48,21 +53,22 @@ class Toy:
             for (index,) in struct.iter_unpack(">Q", entry.payload[1:]):
                 self.live.pop(index, None)
 
-    def live_ranges(self) -> Ranges:
-        return Ranges.joined((index, index + 1) for index in self.live)
+    def led(self, term: int) -> None:
+        """A toy serves nobody."""
 
-    def state(self) -> bytes:
-        """The image as bytes; what is live is in it in full, for comparison."""
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        """Nor did it."""
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        """What is live is in the state in full, for comparison."""
+        live = Ranges.joined((index, index + 1) for index in self.live)
         rows: Iterable[int] = (value for pair in self.live.items() for value in pair)
         numbers = [self.applied, self.digest & 0xFFFFFFFFFFFFFFFF, *rows]
-        return struct.pack(f">{len(numbers)}Q", *numbers)
+        return live, struct.pack(f">{len(numbers)}Q", *numbers)
 
-    @staticmethod
-    def restored(state: bytes) -> "Toy":
-        toy = Toy()
-        if not state:
-            return toy
-        toy.applied, digest, *rows = struct.unpack(f">{len(state) // 8}Q", state)
-        toy.digest = digest - (1 << 64) if digest >> 63 else digest
-        toy.live = dict(zip(rows[::2], rows[1::2], strict=True))
-        return toy
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        self.applied, self.digest, self.live = 0, 0, {}
+        if meta.index:
+            self.applied, digest, *rows = struct.unpack(f">{len(state) // 8}Q", state)
+            self.digest = digest - (1 << 64) if digest >> 63 else digest
+            self.live = dict(zip(rows[::2], rows[1::2], strict=True))

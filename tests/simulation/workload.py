@@ -164,9 +164,9 @@ class Workload:
     def _settle(self, process: Process, group: GroupId) -> None:
         """Mostly the oldest, but some stay long."""
         image = process.images.get(group)
-        if image is None or not image.live:
+        live = image.live() if image is not None else []
+        if not live:
             return
-        live = list(image.live)
         excess = max(0, len(live) - LIVE_MAX)
         keep = self._chance.random()
         chosen = [i for n, i in enumerate(live) if n < excess or self._chance.random() > keep]

@@ -43,12 +43,11 @@ class ToyMachine:
         if meta.index and not state:
             raise ValueError("no state")
         self.calls.append(f"restore {meta.index}")
-        self.toy = Toy.restored(state)
+        self.toy.restore(meta, state)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         self.calls.append(f"apply {entries[0].index}-{entries[-1].index}")
-        for entry in entries:
-            self.toy.apply(entry)
+        self.toy.apply(entries)
 
     def led(self, term: int) -> None:
         self.calls.append("led")
@@ -60,7 +59,7 @@ class ToyMachine:
 
     def snapshot(self) -> tuple[Ranges, bytes]:
         self.snapshots += 1
-        return self.toy.live_ranges(), self.toy.state()
+        return self.toy.snapshot()
 
 
 @dataclass
