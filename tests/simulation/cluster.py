@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fluffle.broker.cluster.ports import Links
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Persist
 from fluffle.raft.output import Output
@@ -17,7 +18,7 @@ from tests.simulation.checks.bounds import Bounds
 from tests.simulation.clockwork import MS_US, Clockwork
 from tests.simulation.disk import DiskProfile, SimDisk
 from tests.simulation.network import NetworkProfile, SimNetwork
-from tests.simulation.process import Identity, Process
+from tests.simulation.process import Identity, Process, Tenant
 from tests.simulation.registry import Registry
 from tests.simulation.watch import Watch
 
@@ -78,7 +79,7 @@ class Cluster:
     """The `World` of its processes."""
 
     __slots__ = (
-        "_chance", "clockwork", "machines", "names", "network", "on_turn", "registry",
+        "_chance", "_settle_in", "clockwork", "machines", "names", "network", "on_turn", "registry",
         "watch",
     )  # fmt: skip
 
@@ -89,9 +90,12 @@ class Cluster:
         network: NetworkProfile,
         disks: Callable[[], DiskProfile],
         machines: Callable[[], tuple[Tuning, int, float]],
+        *,
+        settle_in: Callable[[Process, Links], Tenant],
     ) -> None:
         self.clockwork = clockwork
         self.names = tuple(names)
+        self._settle_in = settle_in
         self._chance = clockwork.chance("cluster")
         self.network = SimNetwork(self.names, clockwork, network, self._deliver, self._link_changed)
         self.machines: dict[NodeId, Machine] = {}
@@ -122,7 +126,7 @@ class Cluster:
         disk.boot += 1
         chance = self.clockwork.chance(f"core {name} {disk.boot}")
         identity = Identity(name, disk.boot, machine.tuning, chance)
-        machine.process = process = Process(identity, disk, self)
+        machine.process = process = Process(identity, disk, self, self._settle_in)
         disk.on_failed = lambda: self.kill(name, is_silent=False)
         self.registry.started(process)
         self.watch.started(name)

@@ -104,7 +104,7 @@ class Tenant(Protocol):
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         """A frame that is not of consensus."""
 
-    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+    def link_changed(self, node: NodeId, is_up: bool) -> None:
         """The host has been told."""
 
     def begin_turn(self) -> None:
@@ -123,7 +123,7 @@ class Toys:
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         raise AssertionError(f"toys send nothing, {node} has sent {payload!r}")
 
-    def link_changed(self, node: NodeId, is_up: bool) -> None: ...  # noqa: FBT001 - as above
+    def link_changed(self, node: NodeId, is_up: bool) -> None: ...
 
     def begin_turn(self) -> None: ...
 

@@ -6,7 +6,7 @@ faults ... | calm: nothing changes, a majority can work | faults ... | heal | se
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
 from tests.simulation.faults import Fault, Faults, draw_plan, heal, may_be_hurt, note_mended, pairs
 from tests.simulation.process import Process
+from tests.simulation.puts import Puts
 from tests.simulation.registry import GroupSpec
-from tests.simulation.workload import Workload
+from tests.simulation.workload import Trade, Workload
 
 NAMES = ("a", "b", "c", "d", "e")
 SETTLE_S = 30
@@ -31,6 +32,9 @@ members takes several steps.  Small windows on slow links may take longer in all
 SETTLE_MAX_S = 900
 CALM_S = 15
 IDLE_S = 5
+
+Subject = Callable[[], Trade]
+"""What a run is about."""
 
 
 @dataclass(slots=True)
@@ -53,21 +57,29 @@ class Run:
     """Everything of one run; `go` is called once."""
 
     def __init__(
-        self, seed: int, nodes: int, *, seconds: int = 60, without: Collection[int] = ()
+        self,
+        seed: int,
+        nodes: int,
+        *,
+        seconds: int = 60,
+        without: Collection[int] = (),
+        subject: Subject = Puts,
     ) -> None:
         self.seed = seed
         self.seconds = seconds
         clockwork = self.clockwork = Clockwork(seed)
         chance = clockwork.chance(f"profile of {nodes}")
         self.profile = profile = profiles.draw(chance, nodes)
+        self.trade = subject()
         self.cluster = Cluster(
             NAMES[:nodes],
             clockwork,
             profile.network,
             lambda: profiles.draw_disk(chance, profile),
             lambda: profiles.draw_machine(chance, profile),
+            settle_in=self.trade.settle_in,
         )
-        self.workload = Workload(self.cluster, profile.workload)
+        self.workload = Workload(self.cluster, profile.workload, self.trade)
         self.faults = Faults(self.cluster)
         self.plan = [fault for fault in self._draw_plan() if fault.number not in without]
         self.trace: deque[tuple[int, str, Any]] | None = None
@@ -111,6 +123,7 @@ class Run:
         self.faults.stop()
         self.workload.stop()
         settled_us = self._settle()
+        self.trade.end()
         self._idle()
         facts = cluster.watch.facts.groups.values()
         return Account(
@@ -207,7 +220,7 @@ class Run:
         while True:
             clockwork.run(clockwork.now_us + 250 * MS_US)
             note_mended(cluster)
-            wrong = self._first_wrong() or self._first_mute(asked)
+            wrong = self._first_wrong() or self._first_mute(asked) or self.trade.unfinished()
             if wrong is None:
                 return clockwork.now_us - began_us
             done = self._work_done()

@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.faults import Fault
+from tests.simulation.puts import create
 from tests.simulation.run import Account, Run
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
 
@@ -80,7 +81,7 @@ def test_leaving_out_a_fault_leaves_the_others_where_they_were() -> None:
 @pytest.mark.parametrize("is_ended", [False, True])
 def test_what_was_ended_does_not_come_back_into_the_calm(is_ended: bool) -> None:
     run = Run(1, 3)
-    run.workload.create()
+    create(run.workload)
     for name in run.cluster.names:
         run.cluster.start(name)
     run.faults.follow([Fault(0, "go back", 3 * SECOND_US, 2 * SECOND_US)])
