@@ -130,7 +130,7 @@ class SimNetwork:
             return
         arrives_us = self._clockwork.now_us + self._delay_us(way, len(frame))
         if profile.is_stream:
-            arrives_us = way.arrives_us = max(arrives_us, way.arrives_us)
+            arrives_us = way.arrives_us = max(arrives_us, way.arrives_us + 1)
         self._clockwork.at(arrives_us, self._arrive, *args)
         if profile.repeats and not profile.is_stream and chance.random() < profile.repeats:
             late_us = profile.late_us if chance.random() < 0.1 else profile.tail_us

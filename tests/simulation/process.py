@@ -101,6 +101,9 @@ class Tenant(Protocol):
 
     def make_machine(self, group: GroupId) -> Simulated: ...
 
+    def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
+        """Whether it knows that a group is there, or gone."""
+
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         """A frame that is not of consensus."""
 
@@ -119,6 +122,9 @@ class Toys:
 
     def make_machine(self, group: GroupId) -> Simulated:
         return Toy()
+
+    def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
+        return True
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         raise AssertionError(f"toys send nothing, {node} has sent {payload!r}")

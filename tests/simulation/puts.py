@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from random import Random
 
 from fluffle.broker.cluster.ports import Links
 from fluffle.raft.records import GroupId
 from fluffle.raft.refused import Refused
+from tests.simulation.cluster import Cluster
 from tests.simulation.process import Process, Tenant, Toys
+from tests.simulation.profile import Profile
 from tests.simulation.toy import put, settle
 from tests.simulation.workload import Workload
 
@@ -28,7 +31,13 @@ class Puts:
             "begin": begin_group,
             "end": end_group,
         }
+        self.fixed: Collection[GroupId] = ()
         self._puts = 0
+
+    def shape(self, chance: Random, profile: Profile) -> None:
+        """As it was drawn."""
+
+    def join(self, cluster: Cluster) -> None: ...
 
     def settle_in(self, process: Process, links: Links) -> Tenant:
         return Toys()

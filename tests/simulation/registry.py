@@ -46,12 +46,16 @@ class Registry:
         return [spec for spec in self.groups.values() if not spec.is_deleted]
 
     def create(self, nodes: list[NodeId]) -> GroupSpec:
-        config = Config.initial(nodes)
-        spec = GroupSpec(self._next_group, config, set(nodes), config)
-        self.groups[spec.group] = spec
-        self._next_group += 1
-        self.look_into(spec.group)
-        return spec
+        group, self._next_group = self._next_group, self._next_group + 1
+        self.found(group, Config.initial(nodes))
+        return self.groups[group]
+
+    def found(self, group: GroupId, config: Config) -> None:
+        """Somebody else has given it its id; maybe it is known."""
+        if group not in self.groups:
+            nodes = {voter.node for voter in config.voters}
+            self.groups[group] = GroupSpec(group, config, nodes, config)
+        self.look_into(group)
 
     def delete(self, spec: GroupSpec) -> None:
         """A tombstone, for good."""
@@ -90,8 +94,9 @@ class Registry:
         spec = self.groups[group]
         had = process.members.get(group)
         member = spec.config.member_on(process.node)
+        has_heard = process.tenant.has_heard(group, is_gone=spec.is_deleted)
         is_outdated = member is None or (had is not None and member.incarnation > had)
-        if had is not None and (spec.is_deleted or is_outdated):
+        if had is not None and ((spec.is_deleted and has_heard) or is_outdated):
             if not spec.is_deleted and process.leads(group):
                 # It hands over first: its node is alive, so the others would wait for it.  Unless
                 # they have another leader, and removed this one while it was cut off.
@@ -102,7 +107,9 @@ class Registry:
             if not spec.is_deleted:
                 self.look_into(group)
             return
-        if had is not None or spec.is_deleted or member is None or member in spec.burnt:
+        if had is not None or spec.is_deleted or not has_heard:
+            return
+        if member is None or member in spec.burnt:
             return
         config = spec.initial if member in spec.initial.voters else Config()
         process.create(group, member.incarnation, config)

@@ -71,6 +71,7 @@ class Run:
         chance = clockwork.chance(f"profile of {nodes}")
         self.profile = profile = profiles.draw(chance, nodes)
         self.trade = subject()
+        self.trade.shape(chance, profile)
         self.cluster = Cluster(
             NAMES[:nodes],
             clockwork,
@@ -79,6 +80,7 @@ class Run:
             lambda: profiles.draw_machine(chance, profile),
             settle_in=self.trade.settle_in,
         )
+        self.trade.join(self.cluster)
         self.workload = Workload(self.cluster, profile.workload, self.trade)
         self.faults = Faults(self.cluster)
         self.plan = [fault for fault in self._draw_plan() if fault.number not in without]

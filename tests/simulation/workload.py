@@ -5,10 +5,10 @@ leader, or not any more, as in life; a refusal is an answer.  What groups are th
 business of a `Trade`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.cluster.ports import Links
 from fluffle.raft.config import AddLearner, Change, NodeId, Promote, Remove
@@ -21,6 +21,9 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
 from tests.simulation.process import UNASKED, Process, Tenant
 from tests.simulation.registry import GroupSpec
+
+if TYPE_CHECKING:
+    from tests.simulation.profile import Profile
 
 
 @dataclass(slots=True)
@@ -39,6 +42,14 @@ class Trade(Protocol):
     """What groups are there for.  Kinds are called with the workload, as those of `KINDS`."""
 
     kinds: "Mapping[str, Callable[[Workload], None]]"
+    fixed: Collection[GroupId]
+    """Groups that are to be everywhere, always."""
+
+    def shape(self, chance: Random, profile: "Profile") -> None:
+        """Change what was drawn into what suits it."""
+
+    def join(self, cluster: Cluster) -> None:
+        """Before anything is started."""
 
     def settle_in(self, process: Process, links: Links) -> Tenant:
         """What a process has its groups for, in this life."""
@@ -104,6 +115,13 @@ class Workload:
 
     def some_group(self) -> GroupSpec | None:
         living = self.cluster.registry.living()
+        return self.chance.choice(living) if living else None
+
+    def some_mobile(self) -> GroupSpec | None:
+        """A group whose members may be changed."""
+        if self._is_steady:
+            return None
+        living = [g for g in self.cluster.registry.living() if g.group not in self.trade.fixed]
         return self.chance.choice(living) if living else None
 
     def _plan(self, kind: Callable[["Workload"], None], rate: float) -> None:
@@ -251,8 +269,8 @@ def compact(workload: Workload) -> None:
 
 def move(workload: Workload) -> None:
     """Other members are wanted: one more, one less, or another."""
-    spec, chance = workload.some_group(), workload.chance
-    if spec is None or workload._is_steady:
+    spec, chance = workload.some_mobile(), workload.chance
+    if spec is None:
         return
     outside = sorted(set(workload.cluster.names) - spec.wanted)
     what = chance.random()
@@ -264,8 +282,8 @@ def move(workload: Workload) -> None:
 
 def rejoin(workload: Workload) -> None:
     """A member leaves, and is wanted again before long: it comes back as another incarnation."""
-    spec, chance = workload.some_group(), workload.chance
-    if spec is None or workload._is_steady or len(spec.wanted) == 1:
+    spec, chance = workload.some_mobile(), workload.chance
+    if spec is None or len(spec.wanted) == 1:
         return
     node = chance.choice(sorted(spec.wanted))
     spec.wanted.discard(node)

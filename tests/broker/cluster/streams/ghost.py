@@ -135,6 +135,7 @@ class Ghost:
                 case happened.Delivered(number, deliver):
                     assert number in client.consumers, "a consumer that is not there gets messages"
                     self.delivered(node, number, deliver)
+                    self.has_room(client.edge, number, deliver.holder)
                 case happened.Got(number, _ready, deliver):
                     assert self.asked.pop((node, number)) == "get"
                     if deliver is not None:
@@ -170,6 +171,11 @@ class Ghost:
             self.seen.add(sequence)
             if self.acknowledges[node, consumer]:
                 self.hands[sequence] = node, ordinal
+
+    def has_room(self, edge: Edge, consumer: int, key: int) -> None:
+        """What a consumer has in hands, of what was sent to it."""
+        count = sum(len(run) for holder, _ordinal, run in edge.hands if holder == key)
+        assert count <= edge.credits.get(consumer, count), "it gets more than it has room for"
 
     def check_acked(self, sequence: int) -> None:
         """G4: what was acknowledged comes never again, unless it had been taken away before."""

@@ -1,0 +1,1 @@
+"""Runs about queues: metadata, replicated queues, their leaders, edges and clients."""
