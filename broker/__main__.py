@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "channels": "commands.connections:channels",
     "consumers": "commands.connections:consumers",
     "definitions": "commands.definitions:definitions",
+    "cluster": "commands.cluster:cluster",
     "log": "log_command:log",
     "torture": "torture.command:torture",
 }

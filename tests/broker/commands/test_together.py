@@ -1,0 +1,98 @@
+"""Processes that are started together: who is told what, and that none is left."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.commands.together import LAST_LINES, Member, Together
+from fluffle.broker.node_file import NODE_FILE, node_pid
+
+READY = """
+import json, os, pathlib, signal, sys
+folder = pathlib.Path(sys.argv[1])
+others = [folder.parent / name for name in sys.argv[2:]]
+def tell(number):
+    os.kill(os.getppid(), number)
+def is_ready():
+    folder.mkdir()
+    (folder / "draft").write_text(json.dumps({"pid": os.getpid()}))
+    (folder / "draft").rename(folder / "node.json")
+def until(path):
+    while not path.exists():
+        pass
+"""
+"""What a node of these tests begins with."""
+GOES_WHEN_TOLD = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready(); signal.pause()"
+INTERRUPTS_WHEN_ALL_ARE_READY = (
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready()\n"
+    "for other in others: until(other / 'node.json')\n"
+    "until(folder.parent / 'ready'); tell(signal.SIGINT); signal.pause()"
+)
+
+
+def run(tmp_path: Path, **scripts: str) -> tuple[int, list[str]]:
+    """The exit code, and what was told; scripts see the file `ready` once all are."""
+    members = []
+    for name, script in scripts.items():
+        others = [other for other in scripts if other != name]
+        words = [sys.executable, "-c", READY + script, str(tmp_path / name), *others]
+        members.append(Member(name, words, tmp_path / name, tmp_path / f"{name}.log"))
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line == "ready":
+            (tmp_path / "ready").touch()
+
+    return Together(members, tell).run("ready"), told
+
+
+def test_an_interrupt_stops_all_in_order(tmp_path: Path) -> None:
+    code, told = run(tmp_path, a=GOES_WHEN_TOLD, b=INTERRUPTS_WHEN_ALL_ARE_READY)
+    assert code == 0
+    assert told[:2] == ["ready", "stopping a, b"]
+    assert sorted(told[2:]) == ["a has stopped", "b has stopped"]
+
+
+def test_who_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    dies = "is_ready(); until(folder.parent / 'ready'); os.kill(os.getpid(), signal.SIGKILL)"
+    outlives = (
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready()\n"
+        "file = others[0] / 'node.json'\n"
+        "until(file); pid = json.loads(file.read_text())['pid']\n"
+        "while pathlib.Path(f'/proc/{pid}').exists(): pass\n"
+        "tell(signal.SIGTERM); signal.pause()"
+    )
+    code, told = run(tmp_path, a=dies, b=outlives)
+    assert code == 1
+    assert told[:2] == ["ready", "a was ended by SIGKILL; the end of its log:"]
+    assert told[2].startswith(f"start it again: {sys.executable} -c ")
+    assert told[3:] == ["stopping b", "b has stopped"]
+
+
+def test_a_start_that_fails_is_the_end_of_all(tmp_path: Path) -> None:
+    fails = "until(others[0] / 'node.json'); print(*range(10), sep='\\n'); sys.exit('no port')"
+    code, told = run(tmp_path, a=fails, b=GOES_WHEN_TOLD)
+    assert code == 1
+    assert told[0] == "a ended with 1; the end of its log:"
+    assert told[1 : LAST_LINES + 1] == [f"    {line}" for line in (6, 7, 8, 9, "no port")]
+    assert told[LAST_LINES + 1 :] == ["stopping b", "b has stopped"]
+
+
+def test_nobody_is_left_after_an_error_of_ours(tmp_path: Path) -> None:
+    class Unheard(Exception):
+        pass
+
+    def tell(_line: str) -> None:
+        raise Unheard
+
+    words = [sys.executable, "-c", READY + GOES_WHEN_TOLD, str(tmp_path / "a")]
+    together = Together([Member("a", words, tmp_path / "a", tmp_path / "log")], tell)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Unheard):
+        together.run("ready")
+    pid = node_pid(tmp_path / "a" / NODE_FILE)
+    assert not Path(f"/proc/{pid}").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
