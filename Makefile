@@ -12,13 +12,16 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check types simulate bench tables abuse fuzz crash torture clean
+.PHONY: help serve cluster test check types simulate bench tables abuse fuzz crash torture clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(INSTALLED) ## run the broker in the foreground; ARGS="--listen 127.0.0.1:5673" adds options
 	$(BIN)/fluffle serve --data-dir ./data $(ARGS)
+
+cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, for trying things out
+	$(BIN)/fluffle cluster up --data-dir ./data/cluster $(ARGS)
 
 test: $(INSTALLED) ## every test; ARGS="-k topic" narrows them
 	$(BIN)/python -m pytest $(ARGS)
