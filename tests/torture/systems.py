@@ -72,6 +72,37 @@ async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
 
 
 @asynccontextmanager
+async def three_fluffles(folder: Path) -> AsyncIterator[System]:
+    """A cluster with quorum queues, and links that can be cut."""
+    secret, amqp = token_hex(16), {node: free_port() for node in NODES}
+    listening = {node: free_port() for node in NODES}
+    async with AsyncExitStack() as stack:
+        data = {node: folder / node / "data" for node in NODES}
+        for place in data.values():
+            place.mkdir(parents=True)
+        filling = small_disks(stack, data, DISK_MIB)
+        links = await stack.enter_async_context(mesh(listening))
+        commands = {}
+        for node in NODES:
+            through = {to: proxy.port for (by, to), proxy in links.proxies.items() if by == node}
+            peers = {node: listening[node], **through}
+            options = {
+                "node": node,
+                "data-dir": str(data[node]),
+                "listen": f"127.0.0.1:{amqp[node]}",
+                "cluster-listen": f"127.0.0.1:{listening[node]}",
+                "peers": ",".join(f"{peer}=127.0.0.1:{port}" for peer, port in peers.items()),
+            }
+            words = [word for name, value in options.items() for word in (f"--{name}", value)]
+            variables = {**environment_for_nodes(), "FLUFFLE_CLUSTER_SECRET": secret}
+            commands[node] = Command((*FLUFFLE, *words), variables, folder / node / "log")
+        group = await stack.enter_async_context(processes(commands))
+        linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
+        addresses = [Address(node, "127.0.0.1", port) for node, port in amqp.items()]
+        yield System(addresses, {**group.deeds, **filling, **linked}, links)
+
+
+@asynccontextmanager
 async def three_rabbits(folder: Path) -> AsyncIterator[System]:
     """A cluster of RabbitMQ with links that can be cut: for calibration."""
     names = {node: f"{node}@localhost" for node in NODES}
@@ -104,4 +135,8 @@ async def three_rabbits(folder: Path) -> AsyncIterator[System]:
         yield System(addresses, {**group.deeds, **filling, **linked}, links)
 
 
-SYSTEMS: dict[str, Launch] = {"lone": lone_fluffle, "rabbitmq": three_rabbits}
+SYSTEMS: dict[str, Launch] = {
+    "fluffle": three_fluffles,
+    "lone": lone_fluffle,
+    "rabbitmq": three_rabbits,
+}
