@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
@@ -18,6 +18,32 @@ from fluffle.broker.queues.replicated.runs import Marked, runs_of
 
 Room = Callable[[Key], int]
 """How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
+
+
+class Edges(Protocol):
+    """What edges make of what the engine does with their consumers."""
+
+    @property
+    def room(self) -> Room: ...
+
+    def deliver(self, holder: Key, handout: Handout) -> None:
+        """A consumer is handed messages."""
+
+    def cancelled(self, holder: Key) -> None:
+        """A consumer is not served any more, for the queue is gone or has crashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """The edges of a leadership."""
+
+    room: Room
+
+    def deliver(self, holder: Key, handout: Handout) -> None:
+        raise AssertionError("a hand-out leaves through the gate")
+
+    def cancelled(self, holder: Key) -> None:
+        """Whoever deletes a queue tells its edges."""
 
 
 class Getter:
@@ -42,26 +68,26 @@ class Getter:
 class Far:
     """The `Sink` of a consumer that is at an edge."""
 
-    __slots__ = ("_room", "key", "unnoted")
+    __slots__ = ("_edges", "key", "unnoted")
 
-    def __init__(self, key: Key, room: Room) -> None:
+    def __init__(self, key: Key, edges: Edges) -> None:
         self.key = key
-        self._room = room
+        self._edges = edges
         self.unnoted = 0
         """Messages that the engine has handed out, of which whoever tells the room knows nothing
         yet: it hands out more than once in a turn."""
 
     def room(self, consumer: Consumer) -> int:
-        return max(0, self._room(self.key) - self.unnoted)
+        return max(0, self._edges.room(self.key) - self.unnoted)
 
     def reserve(self, handout: Handout) -> None:
         self.unnoted += len(handout.sequences)
 
     def deliver(self, handout: Handout) -> None:
-        raise AssertionError("a hand-out leaves through the gate")
+        self._edges.deliver(self.key, handout)
 
     def cancelled(self, consumer: Consumer) -> None:
-        """Whoever deletes a queue tells its edges."""
+        self._edges.cancelled(self.key)
 
 
 class Part(NamedTuple):
@@ -128,14 +154,14 @@ class Held:
 class Holders:
     """All of a queue, by key; in the order in which they were attached."""
 
-    __slots__ = ("_getters", "_held", "_queue", "_room")
+    __slots__ = ("_edges", "_getters", "_held", "_queue")
 
-    def __init__(self, queue: Queue, room: Room) -> None:
+    def __init__(self, queue: Queue, edges: Edges) -> None:
         self._held: dict[Key, Held] = {}
         self._getters: dict[tuple[Key, int], Key] = {}
         """By session and channel."""
         self._queue = queue
-        self._room = room
+        self._edges = edges
 
     def get(self, key: Key) -> Held | None:
         return self._held.get(key)
@@ -166,7 +192,7 @@ class Holders:
             holder = Consumer(
                 attached.tag,
                 self._queue,
-                Far(attached.key, self._room),
+                Far(attached.key, self._edges),
                 shared=SharedCredit(),
                 prefetch=attached.prefetch,
                 priority=attached.priority,

@@ -56,7 +56,7 @@ from fluffle.broker.queues.replicated.facts import (
     SpecChanged,
 )
 from fluffle.broker.queues.replicated.gate import Gate, Kept
-from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Room
+from fluffle.broker.queues.replicated.holders import Gated, Getter, Held, Holders, Room
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.numbering import Numbering
 from fluffle.broker.queues.replicated.runs import runs_of
@@ -139,7 +139,7 @@ class Leadership:
             returned=InOrder(self._contents.fetch),
         )
         """The engine: to be looked at, and used through this alone."""
-        self.holders = Holders(self.queue, around.room)
+        self.holders = Holders(self.queue, Gated(around.room))
         self._ending = Ending(
             self.queue,
             self._contents,

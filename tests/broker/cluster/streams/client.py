@@ -45,6 +45,8 @@ class Client:
     consumers: list[int] = field(default_factory=list)
     getting: dict[int, int] = field(default_factory=dict)
     """Channels by their places: those of a place are named anew when they end."""
+    heard: list[Event] = field(default_factory=list)
+    """Everything that they were told."""
 
     @property
     def asking(self) -> Asking:
@@ -56,6 +58,7 @@ class Client:
         return events
 
     def told(self, events: list[Event]) -> None:
+        self.heard += events
         self.ghost.told(self.node, self, events)
 
     def publish(self, count: int) -> int:

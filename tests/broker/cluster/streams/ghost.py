@@ -54,6 +54,8 @@ class Ghost:
     """By sequence number: the node that has it in hands, and under which ordinal."""
     last: dict[tuple[str, int], int] = field(default_factory=dict)
     """By consumer, the last message that came for the first time."""
+    unknown_below: int = 0
+    """Messages below may have been seen before there was anything on record."""
 
     # The log
 
@@ -140,6 +142,8 @@ class Ghost:
                     assert self.asked.pop((node, number)) == "get"
                     if deliver is not None:
                         self.delivered(node, number, deliver)
+                case happened.NotAttached(number):
+                    assert self.asked.pop((node, number)) == "attach"
                 case happened.Cancelled(number):
                     self.last.pop((node, number), None)
                     if self.asked.pop((node, number), None) is None:
@@ -158,7 +162,8 @@ class Ghost:
             assert self.stored[content] == sequence
             assert token not in self.tokens, f"{token} is delivered twice"
             self.tokens.add(token)
-            assert deliver.redelivered == (ordinal > 0), "G3: it came back as often as it is said"
+            is_back = ordinal > 0 or sequence < self.unknown_below
+            assert deliver.redelivered == is_back, "G3: it came back as often as it is said"
             assert deliver.redelivered or sequence not in self.seen, "G1: it was seen before"
             if sequence in self.hands:
                 self.was_taken_away(sequence, self.hands[sequence][1])

@@ -1,0 +1,353 @@
+"""The home of a classic queue: serves edges from the engine's queue, which clients here use, too.
+
+    operations of edges --> the queue: done at once --> effects leave
+                              |                            ^
+                              +-- recorded, not durable ---+    confirms wait for that alone
+
+Nothing of this outlives the process, and it leads for as long as it lives: whatever an edge was
+told once is repeated until it has arrived, so an operation that was done is never answered again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from fluffle.broker.cluster.streams.messages import IN_EXCLUSIVE_USE, Leader
+from fluffle.broker.cluster.streams.sessions import Sessions
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.replicated.effects import (
+    Answer,
+    Delivery,
+    Done,
+    Effect,
+    Expected,
+    Got,
+    NotTaken,
+    Stale,
+    Withdrawn,
+)
+from fluffle.broker.queues.replicated.facts import (
+    ConsumerAttached,
+    GetterAttached,
+    Key,
+    SessionId,
+)
+from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Room
+from fluffle.broker.queues.replicated.leadership import Terms
+from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.queues.served import Admission
+
+NOTHING_ON_RECORD = State()
+"""Of any session, ever."""
+
+
+class Waiter(Protocol):
+    """Waits for a commit."""
+
+    def on_durable(self, ticket: int) -> None:
+        """Everything up to this ticket is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a home needs of its node."""
+
+    room: Room
+    release: Callable[[list[Effect]], None]
+    """Takes what edges must be told."""
+    wait: Callable[[Waiter, int], None]
+    """Has a commit's end told."""
+    on_unused: Callable[[Queue], None]
+    """The last consumer has gone, and it was one of an edge."""
+
+
+class Unconfirmed(NamedTuple):
+    """Messages that are in the queue, and not durable."""
+
+    ticket: int
+    done: Done
+
+
+class Numbers:
+    """The sessions of one queue, and which operation is next in each."""
+
+    __slots__ = ("_ids", "_last_key", "_next")
+
+    def __init__(self) -> None:
+        self._ids: dict[SessionId, Key] = {}
+        self._next: dict[Key, int] = {}
+        self._last_key: Key = 0
+
+    def take_key(self) -> Key:
+        """A key that nobody has had."""
+        self._last_key += 1
+        return self._last_key
+
+    def key_of(self, session_id: SessionId) -> Key | None:
+        return self._ids.get(session_id)
+
+    def ids(self) -> list[SessionId]:
+        return list(self._ids)
+
+    def open(self, session_id: SessionId) -> Key:
+        key = self._ids[session_id] = self.take_key()
+        self._next[key] = 1
+        return key
+
+    def close(self, session: Key) -> None:
+        """Nothing more will come of it."""
+        del self._next[session]
+        self._ids = {session_id: key for session_id, key in self._ids.items() if key != session}
+
+    def acknowledge(self, session: Key, below: int) -> None:
+        """Nothing is kept of what is done."""
+
+    def expected(self, session: Key) -> int:
+        """The number of the next operation."""
+        return self._next[session]
+
+    def advance(self, session: Key, count: int) -> None:
+        self._next[session] += count
+
+
+class Home:
+    """A `Led`, whose term is the life of this process."""
+
+    __slots__ = ("_around", "_unconfirmed", "holders", "queue", "sessions")
+
+    def __init__(self, queue: Queue, around: Surroundings) -> None:
+        self._around = around
+        self._unconfirmed: deque[Unconfirmed] = deque()
+        """Rising tickets."""
+        self.queue = queue
+        self.sessions = Numbers()
+        self.holders = Holders(queue, self)
+
+    @property
+    def room(self) -> Room:
+        return self._around.room
+
+    # What edges ask for
+
+    def publish(
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        persistent: bool,
+    ) -> None:
+        known = self._known(session, first, len(contents))
+        if known == len(contents):
+            return
+        origins, contents = origins[known:], contents[known:]
+        first, count = first + known, len(contents)
+        content_bytes = sum(map(len, contents))
+        admission = self.queue.enqueue(origins, contents, content_bytes, persistent=persistent)
+        self.sessions.advance(session, count)
+        if admission is Admission.REFUSED:
+            self._say(NotTaken(session, first, count))
+        elif admission is Admission.RECORDED:
+            self._confirm_later(Done(session, first, count))
+        else:
+            self._say(Done(session, first, count))
+
+    def settle(
+        self,
+        session: Key,
+        number: int,
+        holder: Key,
+        tokens: Sequence[tuple[int, range]],
+        *,
+        outcome: Outcome,
+    ) -> None:
+        if self._known(session, number, 1):
+            return
+        held = self.holders.get(holder)
+        for ordinal, run in tokens:
+            parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
+            for part in parts:
+                self.queue.settle(part.handout, part.start, part.stop, outcome)
+            if stale:
+                self._say(Stale(session, number, holder, ordinal, stale))
+        if held is not None:
+            self.holders.release(holder)
+        self._acted(session, number)
+
+    def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
+        if self._known(session, number, 1):
+            return
+        key, held = self._getter(session, channel)
+        holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
+        handout = self.queue.get(holder)
+        if handout is not None and not no_ack:
+            held.add(handout)
+        self.sessions.advance(session, 1)
+        self._say(Got(session, number, key, handout))
+
+    def attach(self, session: Key, number: int, terms: Terms) -> None:
+        if self._known(session, number, 1):
+            return
+        queue = self.queue
+        self.sessions.advance(session, 1)
+        if queue.in_exclusive_use or (terms.is_exclusive and queue.consumer_count):
+            self._say(Answer(session, number, IN_EXCLUSIVE_USE))
+            return
+        key = self.sessions.take_key()
+        attached = ConsumerAttached(
+            key,
+            session,
+            terms.channel,
+            terms.priority,
+            terms.prefetch,
+            terms.no_ack,
+            terms.is_exclusive,
+            terms.tag,
+            terms.arguments,
+        )
+        held = self.holders.add(attached)
+        assert isinstance(held.holder, Consumer)
+        self._say(Answer(session, number, key))
+        queue.attach(held.holder)
+        if queue.damage is not None:  # like those that were there when it was found
+            queue.detach(held.holder)
+            self.cancelled(key)
+
+    def detach(
+        self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
+    ) -> None:
+        if self._known(session, number, 1):
+            return
+        self._detach(holder, outcome)
+        self._acted(session, number)
+
+    def purge(self, session: Key, number: int) -> None:
+        if self._known(session, number, 1):
+            return
+        self.sessions.advance(session, 1)
+        self._say(Answer(session, number, self.queue.purge()))
+
+    # What becomes of sessions
+
+    def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
+        for key in list(self.holders.of_session(session)):
+            if keeps_row:
+                self._say(Withdrawn(session, key, self.holders.tokens_of(key)))
+            self._detach(key, outcome)
+        if not keeps_row:
+            self.sessions.close(session)
+
+    def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
+        raise AssertionError("nothing is on record")
+
+    # What the queue does
+
+    def deliver(self, holder: Key, handout: Handout) -> None:
+        """A consumer of an edge is handed messages."""
+        held = self.holders.get(holder)
+        assert held is not None, "who is detached gets nothing"
+        if held.holder.no_ack:
+            held.note(handout)
+        else:
+            held.add(handout)
+        self._say(Delivery(held.session, holder, handout))
+
+    def cancelled(self, holder: Key) -> None:
+        """A consumer is not served any more: what it holds stays in its client's hands."""
+        held = self.holders.get(holder)
+        if held is not None and not held.is_detached:
+            self.holders.detach(holder)
+            self._say(Withdrawn(held.session, holder, []))
+
+    def on_durable(self, ticket: int) -> None:
+        """Messages are safe, up to those that went with that commit."""
+        durable: list[Effect] = []
+        while self._unconfirmed and self._unconfirmed[0].ticket <= ticket:
+            durable.append(self._unconfirmed.popleft().done)
+        if durable:
+            self._around.release(durable)
+
+    # The parts of these
+
+    def _known(self, session: Key, first: int, count: int) -> int:
+        """How many of some operations, from the first one on, are not to be done any more."""
+        expected = self.sessions.expected(session)
+        if first > expected:
+            self._say(Expected(session, expected))
+            return count
+        return min(expected - first, count)
+
+    def _say(self, effect: Effect) -> None:
+        self._around.release([effect])
+
+    def _acted(self, session: Key, number: int) -> None:
+        self.sessions.advance(session, 1)
+        self._say(Done(session, number, 1))
+
+    def _confirm_later(self, done: Done) -> None:
+        """Once the commit that collects has been done."""
+        assert self.queue.journal is not None
+        ticket = self.queue.journal.commits.ticket
+        self._unconfirmed.append(Unconfirmed(ticket, done))
+        self._around.wait(self, ticket)
+
+    def _detach(self, key: Key, outcome: Outcome | None) -> None:
+        """Nothing more for somebody, who may have been detached before and hold something."""
+        held = self.holders.get(key)
+        if held is None:
+            return
+        is_served = not held.is_detached and isinstance(held.holder, Consumer)
+        if is_served:
+            assert isinstance(held.holder, Consumer)
+            self.queue.detach(held.holder)
+        if not held.is_detached:
+            self.holders.detach(key)
+        if outcome is not None:
+            for part in held.take_all():
+                self.queue.settle(part.handout, part.start, part.stop, outcome)
+            self.holders.release(key)
+        if is_served and not self.queue.consumer_count:
+            self._around.on_unused(self.queue)
+
+    def _getter(self, session: Key, channel: int) -> tuple[Key, Held]:
+        """Whoever holds what this channel gets."""
+        found = self.holders.getter(session, channel)
+        if found is not None:
+            return found
+        attached = GetterAttached(self.sessions.take_key(), session, channel)
+        return attached.key, self.holders.add(attached)
+
+
+class Homed:
+    """A queue whose home is here, with the streams to it."""
+
+    __slots__ = ("_on_told", "home", "own", "sessions")
+
+    def __init__(
+        self,
+        queue: Queue,
+        own: Leader,
+        *,
+        wait: Callable[[Waiter, int], None],
+        on_unused: Callable[[Queue], None],
+        on_told: Callable[[], None],
+    ) -> None:
+        """`on_told`: edges are to hear something before this turn ends."""
+        self._on_told = on_told
+        self.own = own
+        self.home = Home(queue, Surroundings(self._room, self._release, wait, on_unused))
+        self.sessions = Sessions(queue.definition.id, own, NOTHING_ON_RECORD, self.home, now_ms=0)
+
+    def _room(self, holder: Key) -> int:
+        return self.sessions.room(holder)
+
+    def _release(self, effects: list[Effect]) -> None:
+        self.sessions.release(effects)
+        self._on_told()

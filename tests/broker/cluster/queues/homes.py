@@ -1,0 +1,350 @@
+"""The home of a classic queue, its edges, a client of its own, and a network, all by hand.
+
+As the world of streams, with a queue that one process leads for as long as it lives, and whose
+messages are durable when the test says so.
+"""
+
+from __future__ import annotations
+
+from fluffle.broker.cluster.queues.home import Homed
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.codec import decode, encode
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.durability import Durability
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.replicated.ending import HOW
+from fluffle.broker.queues.served import Admission
+from fluffle.broker.turn import Turn
+from fluffle.storage.disk import Disk
+from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.writer import Writer
+from tests.broker.cluster.streams.client import Client, Names
+from tests.broker.cluster.streams.ghost import Ghost
+from tests.broker.cluster.streams.world import GROUP, Wire
+from tests.broker.queues.replicated.make import ORIGIN
+from tests.storage.support import ManualWriter
+from tests.support.fakes import Scheduler
+from tests.support.store import open_store
+
+HOME = "home"
+GROUPS = (1, 2)
+
+
+class Watched(Queue):
+    """An engine of which the ghost hears everything."""
+
+    ghost: Ghost
+    purged_below = 0
+
+    def enqueue(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool = False,
+    ) -> Admission:
+        for place, content in enumerate(contents):
+            assert content not in self.ghost.stored, f"{content!r} is enqueued twice"
+            self.ghost.stored[content] = self._next_sequence + place
+        return super().enqueue(origins, contents, content_bytes, persistent=persistent)
+
+    def pump(self) -> list[Handout]:
+        return [self._noted(handout) for handout in super().pump()]
+
+    def get(self, holder: Holder) -> Handout | None:
+        handout = super().get(holder)
+        return handout and self._noted(handout)
+
+    def purge(self) -> int:
+        self.purged_below = self._next_sequence
+        return super().purge()
+
+    def _noted(self, handout: Handout) -> Handout:
+        self.ghost.handed.update((n, handout.counts.acquired) for n in handout.sequences)
+        if handout.holder.no_ack:
+            self.ghost.gone.update(handout.sequences)
+        return handout
+
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        for sequence in handout.sequences[start:stop]:
+            if outcome in FINAL:
+                self.ghost.gone.add(sequence)
+            else:
+                self.ghost.back[sequence, handout.counts.acquired] = HOW[outcome]
+        super().settle(handout, start, stop, outcome)
+
+
+class Neighbour:
+    """The client of a consumer on the home itself, who acknowledges when it is told to."""
+
+    def __init__(self, ghost: Ghost, room: int = UNLIMITED) -> None:
+        self.ghost = ghost
+        self.left = room
+        self.handouts: list[Handout] = []
+        self.contents: list[bytes] = []
+
+    def room(self, consumer: Consumer) -> int:
+        return self.left
+
+    def reserve(self, handout: Handout) -> None:
+        self.left -= len(handout.contents)
+
+    def deliver(self, handout: Handout) -> None:
+        self.handouts.append(handout)
+        self.contents += handout.contents
+        for sequence in handout.sequences:
+            token = sequence, handout.counts.acquired
+            assert token not in self.ghost.tokens, f"{token} is delivered twice"
+            self.ghost.tokens.add(token)
+            self.ghost.check_acked(sequence)
+            assert handout.redelivered or sequence not in self.ghost.seen, "G1: it was seen before"
+            self.ghost.seen.add(sequence)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        raise AssertionError("nobody deletes the queue")
+
+    def settle(self, outcome: Outcome) -> None:
+        """All that it has."""
+        handouts, self.handouts = self.handouts, []
+        for handout in handouts:
+            for sequence in handout.sequences if outcome in FINAL else ():
+                self.ghost.acked[sequence, handout.counts.acquired] = HOME
+            handout.holder.queue.settle(handout, 0, len(handout.contents), outcome)
+
+
+class Homestead:
+    """Everything."""
+
+    def __init__(self, nodes: tuple[str, ...] = ("near", "far"), *, durable: bool = True) -> None:
+        self.spec = QueueSpec("q", durable=durable)
+        self.disk = MemoryDisk()
+        self.ghost = Ghost()
+        self.names = Names()
+        self.now_ms = 0
+        self.term = 0
+        self.unused = 0
+        """How often the last consumer went, and it was one of an edge."""
+        self.boots = {node: m.Boot(1, 100 + at) for at, node in enumerate(nodes)}
+        self.clients = {node: self.start(node) for node in nodes}
+        self.wires: dict[tuple[str, str], Wire] = {}
+        """By edge and direction."""
+        self.up: set[str] = set()
+        self.begin()
+        for node in nodes:
+            self.link(node)
+
+    # The home
+
+    def begin(self) -> None:
+        """A life of the home's process."""
+        self.term += 1
+        self.scheduler = Scheduler()
+        turn = Turn(self.scheduler.call_soon)
+        durability = Durability(open_store(self.disk, self.make_writer), turn)
+        journals = durability.journals
+        journal = (journals.create if self.term == 1 else journals.reopen)(GROUPS)
+        definition = QueueDefinition(self.spec, GROUPS, id=GROUP, home=HOME)
+        self.queue = Watched(
+            self.spec,
+            touch=turn.touch_queue,
+            definition=definition,
+            journal=journal if self.spec.durable else None,
+        )
+        self.queue.ghost = self.ghost
+        if self.spec.durable and self.term > 1:
+            self.queue.recover()
+        self.homed = Homed(
+            self.queue,
+            m.Leader(HOME, m.Boot(self.term, 7), self.term),
+            wait=durability.commits.wait,
+            on_unused=self.on_unused,
+            on_told=lambda: None,
+        )
+        self.neighbours: list[Neighbour] = []
+
+    def make_writer(self, disk: Disk, wake: object) -> Writer:
+        assert callable(wake)
+        self.writer = ManualWriter(disk, wake)
+        return self.writer
+
+    def on_unused(self, queue: Queue) -> None:
+        assert queue.consumer_count == 0
+        self.unused += 1
+
+    def commit(self) -> None:
+        """What the home has under way is durable."""
+        self.writer.step()
+        self.pump()
+
+    def stored(self) -> dict[bytes, int]:
+        """What is on the home's disk, by a look that changes nothing."""
+        durability = Durability(open_store(self.disk), Turn(Scheduler().call_soon))
+        journal = durability.journals.reopen(GROUPS)
+        return {
+            content: part.first_sequence + place
+            for stretch in journal.recover().stored
+            for part in journal.load(stretch.first, stretch.stop)
+            for place, content in enumerate(part.contents)
+        }
+
+    def restart_home(self) -> None:
+        """Its process is killed, and begins anew; edges learn it when they are linked again."""
+        stored, before = self.stored(), self.ghost
+        for content in before.confirmed:
+            sequence = before.stored[content]
+            is_done = sequence in before.gone or sequence < self.queue.purged_below
+            assert is_done or content in stored, f"{content!r} was confirmed, and is lost"
+        for client in self.clients.values():
+            client.told(client.edge.lost())
+        self.ghost = Ghost(stored=stored, unknown_below=max(stored.values(), default=0) + 1)
+        for client in self.clients.values():
+            client.ghost = self.ghost
+            client.getting.clear()
+            assert client.consumers == []
+        self.wires.clear()
+        self.begin()
+        for node in self.clients:
+            self.link(node)
+
+    def neighbour(
+        self, room: int = UNLIMITED, *, prefetch: int = 0, priority: int = 0
+    ) -> Neighbour:
+        """A consumer on the home itself."""
+        sink = Neighbour(self.ghost, room)
+        consumer = Consumer(
+            "own", self.queue, sink, shared=SharedCredit(), prefetch=prefetch, priority=priority
+        )
+        self.queue.attach(consumer)
+        self.neighbours.append(sink)
+        self.pump()
+        return sink
+
+    def publish_here(self, count: int = 1) -> None:
+        """By a client of the home itself."""
+        contents = self.names.contents(count)
+        self.queue.enqueue([ORIGIN] * count, contents, sum(map(len, contents)), persistent=True)
+        self.pump()
+
+    # Links
+
+    def wire(self, node: str, direction: str) -> Wire:
+        return self.wires.setdefault((node, direction), Wire())
+
+    def link(self, node: str) -> None:
+        """A new link to the home is open at both ends."""
+        for direction in ("to", "from"):
+            self.wire(node, direction).reset()
+        self.up.add(node)
+        self.homed.sessions.linked(node, self.boots[node])
+        self.clients[node].edge.connect(self.homed.own)
+        self.pump()
+
+    def cut(self, node: str) -> None:
+        """There is no link."""
+        self.up.discard(node)
+        self.homed.sessions.unlinked(node, self.now_ms)
+        self.clients[node].edge.connect(None)
+
+    def pump(self) -> None:
+        """Whatever has something to send gives it to the network."""
+        for node, client in self.clients.items():
+            while (sent := client.edge.output()) is not None:
+                self.wire(node, "to").put(encode(sent[1]))
+        self.scheduler.run()
+        for node, frame in self.homed.sessions.output():
+            self.wire(node, "from").put(encode(frame))
+
+    def arrive(self, at: int = 0, link: int = 0) -> None:
+        """The first frame of some link."""
+        busy = [(key, wire) for key, wire in self.wires.items() if not wire.is_empty]
+        if not busy:
+            return
+        (node, _direction), wire = busy[at % len(busy)]
+        links = [each for each in wire.links if each]
+        frame = decode(links[link % len(links)].popleft())
+        if isinstance(frame, m.EdgeFrame):
+            self.homed.sessions.take(node, frame)
+        else:
+            self.clients[node].hear(frame)
+        self.pump()
+
+    def drop(self, at: int = 0) -> None:
+        """The tail of a link that is no more is lost."""
+        tails = [wire for wire in self.wires.values() if any(wire.links[:-1])]
+        if tails:
+            wire = tails[at % len(tails)]
+            wire.links = [wire.links[-1]]
+
+    def lose_all(self, node: str) -> None:
+        """Whatever is on its way to a node."""
+        self.wires[node, "from"] = Wire()
+
+    # Edges
+
+    def start(self, node: str) -> Client:
+        return Client(node, Edge(GROUP, self.boots[node]), self.ghost, self.names)
+
+    def restart(self, node: str) -> None:
+        """The process of an edge ends, and begins anew."""
+        counter, nonce = self.boots[node]
+        self.boots[node] = m.Boot(counter + 1, nonce + 1_000)
+        self.ghost.died(node)
+        self.clients[node] = self.start(node)
+        self.link(node)
+
+    def tick(self) -> None:
+        self.homed.sessions.tick(self.now_ms)
+        self.pump()
+
+    # At rest
+
+    def rest(self) -> None:
+        """All links are whole, everything arrives, and everything is durable."""
+        for node in self.clients:
+            if node not in self.up:
+                self.link(node)
+        for _ in range(10_000):
+            self.pump()
+            if any(not wire.is_empty for wire in self.wires.values()):
+                self.arrive()
+            elif self.writer.step():
+                self.pump()
+            else:
+                break
+        else:
+            raise AssertionError("it never comes to rest")
+        self.check()
+
+    def check(self) -> None:
+        """G13: nothing is pending, and hands are as the home has it."""
+        home = self.homed.home
+        lives = {(node, *boot) for node, boot in self.boots.items()}
+        assert {session[:3] for session in home.sessions.ids()} <= lives
+        sessions = [home.sessions.key_of(each) or 0 for each in home.sessions.ids()]
+        keys = [key for session in sessions for key in home.holders.of_session(session)]
+        on_record: dict[int, tuple[int, int]] = {}
+        served = []
+        for key in keys:
+            held = home.holders.get(key)
+            assert held is not None
+            if isinstance(held.holder, Consumer) and not held.is_detached:
+                served.append(key)
+            for ordinal, run in home.holders.tokens_of(key):
+                on_record |= dict.fromkeys(run, (key, ordinal))
+        held_there: dict[int, tuple[int, int]] = {}
+        for client in self.clients.values():
+            assert list(client.edge.pending) == []
+            for holder, ordinal, run in client.edge.hands:
+                held_there |= dict.fromkeys(run, (holder, ordinal))
+        assert held_there == on_record
+        assert sorted(served) == sorted(
+            key for client in self.clients.values() for key in client.edge.consumers
+        )
+        assert self.queue.consumer_count == len(served) + len(self.neighbours)
+        self.ghost.at_rest()
