@@ -5,24 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from fluffle.broker.logs import event
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 
 logger = logging.getLogger(__name__)
 
+DeadLetterFrom: TypeAlias = Callable[[str, QueueSpec, DeadMessages], None]
+"""A `DeadLetter` for queues of the virtual host with a name."""
+
 
 class LocalQueues:
     """The `QueueMaker` of a lone node."""
 
-    __slots__ = ("_journals", "_touch")
+    __slots__ = ("_dead_letter", "_journals", "_touch")
 
-    def __init__(self, touch: Callable[[Queue], None], journals: Journals | None = None) -> None:
-        """`journals` is None where nothing outlives the process."""
+    def __init__(
+        self,
+        touch: Callable[[Queue], None],
+        journals: Journals | None = None,
+        dead_letter: DeadLetterFrom | None = None,
+    ) -> None:
+        """`journals` is None where nothing outlives the process, `dead_letter` where nobody
+        republishes what has died."""
         self._touch = touch
+        self._dead_letter = dead_letter
         self._journals = journals
 
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
@@ -51,6 +63,7 @@ class LocalQueues:
             queue.journal.drop()
 
     def _make(self, definition: QueueDefinition, vhost: str, journal: Journal | None) -> Queue:
+        dead_letter = self._dead_letter
         return Queue(
             definition.spec,
             touch=self._touch,
@@ -58,6 +71,7 @@ class LocalQueues:
             journal=journal,
             spill=self._journals.spill if self._journals else None,
             on_crash=partial(crashed, vhost),
+            dead_letter=partial(dead_letter, vhost) if dead_letter is not None else None,
         )
 
 

@@ -5,6 +5,19 @@ A message is its `Origin` and its content, the header and body frames in canonic
 one bytes object, no instance of a class: the collector never has to walk a backlog.
 """
 
+from enum import IntEnum
+
+
+class Past(IntEnum):
+    """What the broker knows of a message that its bytes do not tell.  On disk as it is here."""
+
+    NONE = 0
+    """A client has published it; whatever its headers say of deaths is not to be believed."""
+    DIED = 1
+    """It has died in a queue, and its headers say of that what the broker has written there."""
+    REDIRECTED = 2
+    """The same, and the queue has given it a routing key: those of its headers lead nowhere."""
+
 
 class Origin:
     """The exchange and the routing key under which messages were published.
@@ -13,14 +26,15 @@ class Origin:
     all of them, since its table is bounded: two objects may be equal, and only work is lost by it.
     """
 
-    __slots__ = ("exchange", "routing_key")
+    __slots__ = ("exchange", "past", "routing_key")
 
-    def __init__(self, exchange: str, routing_key: str) -> None:
+    def __init__(self, exchange: str, routing_key: str, past: Past = Past.NONE) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
+        self.past = past
 
     def __repr__(self) -> str:
-        return f"Origin({self.exchange!r}, {self.routing_key!r})"
+        return f"Origin({self.exchange!r}, {self.routing_key!r}, {self.past!r})"
 
 
 ORIGINS_MAX = 65_536
@@ -33,14 +47,14 @@ class Origins:
     __slots__ = ("_origins",)
 
     def __init__(self) -> None:
-        self._origins: dict[tuple[str, str], Origin] = {}
+        self._origins: dict[tuple[str, str, Past], Origin] = {}
 
-    def of(self, exchange: str, routing_key: str) -> Origin:
-        """The one object that stands for this exchange and this routing key."""
-        key = (exchange, routing_key)
+    def of(self, exchange: str, routing_key: str, past: Past = Past.NONE) -> Origin:
+        """The one object that stands for this exchange, this routing key and this past."""
+        key = (exchange, routing_key, past)
         origin = self._origins.get(key)
         if origin is None:
             if len(self._origins) >= ORIGINS_MAX:
                 self._origins.clear()
-            origin = self._origins[key] = Origin(exchange, routing_key)
+            origin = self._origins[key] = Origin(*key)
         return origin

@@ -26,6 +26,7 @@ from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.verbs import VERBS
+from fluffle.broker.dead_letters import DeadLetters
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.deciding import unfinished
 from fluffle.broker.definitions.first_start import (
@@ -193,7 +194,11 @@ class Node:
     def _restored(self, durability: Durability, turn: Turn) -> Catalogue:
         """The parts of the node as they were.  Raises `StorageError`."""
 
-        local = LocalQueues(turn.touch_queue, durability.journals)
+        def find_vhost(name: str) -> VirtualHost | None:
+            return self.catalogue.vhosts.get(name)
+
+        dead_letters = DeadLetters(find_vhost, SystemClock())
+        local = LocalQueues(turn.touch_queue, durability.journals, dead_letters.publish)
         maker: QueueMaker = local
         if self._config.cluster is not None:
             maker = HomeQueues(self._config.node_name, local, secrets.randbits)

@@ -83,16 +83,20 @@ def died(raw: bytes, death: Death, *, again: bool) -> tuple[bytes, Deaths]:
     return with_headers(join_properties(values), added), deaths
 
 
+def queues_of(deaths: Deaths) -> list[str]:
+    """Where they were, the latest first."""
+    return [cast(bytes, table["queue"][1]).decode(errors="surrogateescape") for table in deaths]
+
+
 def is_cycle(deaths: Deaths, queue: str) -> bool:
     """Whether a message that died so has come back to a queue with no client's doing.
 
     It has been in the queue before, and since then nobody has rejected it.
     """
-    name = queue.encode(errors="surrogateescape")
-    for table in deaths:
+    for table, name in zip(deaths, queues_of(deaths), strict=True):
         if table["reason"][1] == DeathReason.REJECTED.encode():
             return False
-        if table["queue"][1] == name:
+        if name == queue:
             return True
     return False
 

@@ -19,7 +19,7 @@ from fluffle.protocol.properties import (
     replace_properties,
     split_properties,
 )
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.types import Field, FieldTable
 from fluffle.protocol.wire import encode_table, join_table, split_table
 
 
@@ -36,6 +36,15 @@ def counted(contents: Iterable[bytes], acquired: int, failed: int) -> list[bytes
             known[raw] = with_headers(raw, added)
         changed.append(replace_properties(content, known[raw]))
     return changed
+
+
+def long_strings(array: list[Field]) -> tuple[str, ...]:
+    """Those in the array of a field, as text: what routing keys in headers are."""
+    return tuple(
+        text.decode(errors="surrogateescape")
+        for tag, text in array
+        if tag == "S" and isinstance(text, bytes)
+    )
 
 
 def with_headers(raw: bytes, added: FieldTable) -> bytes:

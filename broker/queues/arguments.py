@@ -167,8 +167,6 @@ NOT_IN_EFFECT = frozenset(
     {
         "x-expires",
         "x-message-ttl",
-        DEAD_LETTER_EXCHANGE,
-        "x-dead-letter-routing-key",
         "x-max-length",
         "x-max-length-bytes",
         "x-max-priority",

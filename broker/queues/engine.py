@@ -7,10 +7,9 @@ run, and no message is an object of its own while it waits.
 What features to come will find, and what they must add: the public methods are the only ways to
 change a queue, and the journal hears of everything from them; `pump` and `get` decide and account
 for what they return, which may be delivered as late as a journal wants.  Sequence numbers
-are the queue's, so that priorities can put several lanes behind them.  `settle` is told the
-outcome, for dead-lettering and counts of deliveries; `enqueue` may refuse, for length limits.  Time
-to live needs the time, which no method is given yet, and nothing stops what no longer fits from
-being handed out; single active consumer must narrow whom `Turns` returns.
+are the queue's, so that priorities can put several lanes behind them.  `enqueue` may refuse, for
+length limits.  Time to live needs the time, which no method is given yet, and nothing stops what no
+longer fits from being handed out; single active consumer must narrow whom `Turns` returns.
 """
 
 from __future__ import annotations
@@ -21,11 +20,13 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, Turns
 from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.dead import DeadLetter, DeadMessages
 from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.journal import Damage, Journal, Owner, QueueDefinition, Spill
 from fluffle.broker.queues.lane import Lane, Taken
 from fluffle.broker.queues.returned import Returns
 from fluffle.broker.queues.served import Admission, Debtor, Tally
+from fluffle.protocol.deaths import DeathReason
 
 BURST_BYTES = 1_048_576
 """No run is larger: a consumer's turn ends where a write becomes worth its system call."""
@@ -38,6 +39,7 @@ class Queue:
     """One queue: its specification, its messages and its consumers."""
 
     __slots__ = (
+        "_dead_letter",
         "_lane",
         "_next_sequence",
         "_on_crash",
@@ -62,11 +64,14 @@ class Queue:
         spill: Spill | None = None,
         on_crash: Callable[[Queue], None] | None = None,
         returned: Returns | None = None,
+        dead_letter: DeadLetter | None = None,
     ) -> None:
         self.spec = spec
         self.damage: Damage | None = None
         """What is next and cannot be read.  The queue has crashed: it takes messages, as safely as
         ever, and hands out none until `drop_damaged` or `purge`."""
+        self._dead_letter = dead_letter if spec.dead_letter_exchange is not None else None
+        """Republishes what has died here; None if nobody wants that."""
         self._on_crash = on_crash
         """Told when that happens, and when all that was handed out before has been delivered."""
         self.journal = journal
@@ -260,10 +265,14 @@ class Queue:
             self._take_back(handout, start, stop, outcome)
         elif handout.is_recorded and self.journal is not None:
             self.journal.settled(handout.sequences[start:stop])
+        dead = handout.contents[start:stop] if outcome is Outcome.REJECTED else []
         handout.release(start, stop)
         if not handout.holder.no_ack:
             self.in_flight -= stop - start
             handout.holder.settled(stop - start)
+        if dead and self._dead_letter is not None:
+            origins = handout.origins[start:stop]
+            self._dead_letter(self.spec, DeadMessages(DeathReason.REJECTED, origins, dead))
 
     def _take_back(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
         before = handout.counts

@@ -7,6 +7,7 @@ that differ with each message, such as a message id, only the shape is checked.
 from dataclasses import dataclass
 
 from fluffle.broker.errors import PreconditionFailed
+from fluffle.protocol.headers import long_strings
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
     FLAG_EXPIRATION,
@@ -124,11 +125,7 @@ def sender_selected(headers: FieldTable, name: str) -> tuple[str, ...]:
         raise PreconditionFailed(
             f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
         )
-    return tuple(
-        text.decode(errors="surrogateescape")
-        for kind, text in value
-        if kind == "S" and isinstance(text, bytes)
-    )
+    return long_strings(value)
 
 
 def without_bcc(properties: Properties, headers: FieldTable) -> bytes:

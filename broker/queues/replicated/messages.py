@@ -140,7 +140,7 @@ def _seeds(origins: Sequence[Origin]) -> repeat[int] | list[int]:
 
 
 def _seed(origin: Origin) -> int:
-    names = f"{origin.exchange}\0{origin.routing_key}"
+    names = f"{origin.exchange}\0{origin.routing_key}\0{origin.past:d}"
     return crc32(names.encode(errors="surrogateescape"))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from fluffle.broker.message import Origin
+from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch, encode
@@ -23,7 +23,7 @@ from tests.broker.queues.replicated.ghost import Card, Ghost
 
 Item = TypeVar("Item")
 
-ORIGINS = [Origin("", "q"), Origin("ex", "a"), Origin("ex", "b\udcff")]
+ORIGINS = [Origin("", "q"), Origin("ex", "a"), Origin("ex", "b\udcff", Past.DIED)]
 UNHELD_DEATHS = [f.Reason.EXPIRED, f.Reason.MAXLEN, f.Reason.DELIVERY_LIMIT]
 
 
