@@ -20,3 +20,12 @@ async def answer_of(ask: Callable[[Callable[[T], None]], None]) -> T:
 
     ask(answer)
     return await answered
+
+
+async def done(begin: Callable[[Callable[[], None]], None]) -> None:
+    """Wait until the function that `begin` is given is called."""
+
+    def ask(answer: Callable[[None], None]) -> None:
+        begin(lambda: answer(None))
+
+    await answer_of(ask)

@@ -5,12 +5,15 @@ Errors have RabbitMQ's texts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
+from fluffle.broker.metadata.nodes import node_name
 from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
-from fluffle.broker.queues.journal import Owner
+from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -44,13 +47,20 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None
         )
     definition = vhost.maker.define(spec, expected_owner)
     kind, key = name = queue_name(vhost, spec.name)
-    change = Change(puts=(Fact(kind, key, definition, spec.durable),), rests_on=(name,))
+    rests_on = name, *map(node_name, places_of(definition))
+    change = Change(puts=(Fact(kind, key, definition, spec.durable),), rests_on=rests_on)
     if limit is None:
         return change
     return change._replace(
-        rests_on=(name, (Kind.VHOST, (vhost.name,))),
+        rests_on=(*rests_on, (Kind.VHOST, (vhost.name,))),
         room=(Room(Kind.QUEUE, vhost.name, limit),) if limit >= 0 else (),
     )
+
+
+def places_of(definition: QueueDefinition) -> tuple[str, ...]:
+    """The nodes that a queue is on: they must be of the cluster, and in the life that was seen."""
+    members = tuple(node for node, _ in definition.members)
+    return (definition.home, *members) if definition.home else members
 
 
 def delete_queue(vhost: VirtualHost, queue: ServedQueue) -> Change:
@@ -71,6 +81,14 @@ def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change
     going = Going(vhost.topology)
     going.add_bindings(bindings)
     return going.change().joined(change)
+
+
+def delete_ended(
+    vhost: VirtualHost, queues: tuple[ServedQueue, ...], is_ended: Callable[[QueueDefinition], bool]
+) -> Change:
+    """Remove those of which it is so."""
+    ended = tuple(queue for queue in queues if is_ended(queue.definition))
+    return delete_queues(vhost, ended)
 
 
 def queue_fact(vhost: VirtualHost, queue: ServedQueue) -> Fact:

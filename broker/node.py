@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.awaiting import answer_of
+from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.cluster.cluster import Around, Cluster
@@ -34,12 +34,13 @@ from fluffle.broker.definitions.first_start import (
     ignored_after_first_start,
     load_definitions,
 )
+from fluffle.broker.definitions.leftovers import Leftovers, ended_before, remove_ended
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
-from fluffle.broker.metadata.changing import Decide, LocalMetadata, Metadata
+from fluffle.broker.metadata.changing import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.making import QueueMaker
@@ -140,16 +141,17 @@ class Node:
         turn = Turn(asyncio.get_running_loop().call_soon, self._fail)
         config = self._config
         boot = boot_of(config)
+        count = 0 if boot is None else boot.count
         durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
         self._durability = durability
-        self.catalogue = self._restored(durability, turn)
+        self.catalogue = self._restored(durability, turn, count)
         try:
             if config.cluster is None or boot is None:
                 local = LocalMetadata(self.catalogue.apply, durability.facts)
                 self.metadata: Metadata = local
             else:
                 self.metadata = self._begin_cluster(config.cluster, boot, turn)
-            self._make_services(turn, 0 if boot is None else boot.count)
+            self._make_services(turn, count)
             await self._unless_failed(self._open())
         except BaseException:
             self._end_parts()
@@ -191,7 +193,7 @@ class Node:
         self.cluster = Cluster(self._config.node_name, config, boot, around)
         return self.cluster.metadata
 
-    def _restored(self, durability: Durability, turn: Turn) -> Catalogue:
+    def _restored(self, durability: Durability, turn: Turn, boot: int) -> Catalogue:
         """The parts of the node as they were.  Raises `StorageError`."""
 
         def find_vhost(name: str) -> VirtualHost | None:
@@ -201,7 +203,7 @@ class Node:
         local = LocalQueues(turn.touch_queue, durability.journals, dead_letters.publish)
         maker: QueueMaker = local
         if self._config.cluster is not None:
-            maker = HomeQueues(self._config.node_name, local, secrets.randbits)
+            maker = HomeQueues(self._config.node_name, boot, local, secrets.randbits)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)
@@ -253,7 +255,7 @@ class Node:
         if self.cluster is not None:
             listening = self.cluster.start()
             self.addresses["cluster"] = listening.host, listening.port
-            await self.cluster.enter()
+            await self._enter(self.cluster)
         await self._fill()
         durability.forget()
         await durability.durable()
@@ -279,6 +281,16 @@ class Node:
         if config.metrics_listen is not None:
             self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen)
         self._check()
+
+    async def _enter(self, cluster: Cluster) -> None:
+        """Be one of several, of whose earlier lives nothing is left that has ended with them."""
+        await cluster.enter()
+        call_later = asyncio.get_running_loop().call_later
+        is_ended = ended_before(cluster.name, cluster.boot.count)
+        await done(partial(remove_ended, self.catalogue, self.metadata, is_ended))
+        leftovers = Leftovers(self.catalogue, cluster, call_later)
+        self._enders.append(leftovers.stop)
+        leftovers.watch()
 
     def _control_socket(self) -> ControlSocket:
         clock = SystemClock()
@@ -390,7 +402,7 @@ class Node:
         for decide in unfinished(catalogue):
             metadata.settle(decide)
         log_skipped(await load_definitions(catalogue, config, metadata))
-        await answer_of(partial(settle, metadata, partial(first_start, catalogue, config)))
+        await done(partial(metadata.settle, partial(first_start, catalogue, config)))
         made = catalogue.kept.first_start
         if made and (commands := ignored_after_first_start(catalogue, config, made)):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)
@@ -422,11 +434,6 @@ def log_skipped(reasons: list[str]) -> None:
     """What of the definitions is not as it was asked for."""
     for reason in reasons:
         event(logger, logging.WARNING, "definition_skipped", reason=reason)
-
-
-def settle(metadata: Metadata, decide: Decide, done: Callable[[None], None]) -> None:
-    """Have made what has to be."""
-    metadata.settle(decide, lambda: done(None))
 
 
 def boot_of(config: Config) -> Boot | None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.absent import Absent
 from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
@@ -62,15 +63,15 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_boot", "_config", "_has_entered", "_loop", "_registry", "_waiting",
-        "links", "metadata", "name", "running",
+        "_acquaintances", "_config", "_has_entered", "_loop", "_registry", "_waiting",
+        "absent", "boot", "links", "metadata", "name", "running",
     )  # fmt: skip
 
     def __init__(self, name: NodeId, config: ClusterConfig, boot: Boot, around: Around) -> None:
         """`boot`: which life of this node it is; its count is on disk.  StartFailed."""
         self.name = name
         self._config = config
-        self._boot = boot
+        self.boot = boot
         self._registry = around.registry
         self._acquaintances = around.acquaintances
         self._loop = loop = asyncio.get_running_loop()
@@ -79,6 +80,7 @@ class Cluster:
         self._waiting: asyncio.TimerHandle
         """Until it says that it still waits."""
         self.links = self._made_links()
+        self.absent = Absent(around.clock.now_ms, self.links.is_nobody_there)
         ports = Ports(
             propose=lambda payload, on_fate: self.running.host.group(METADATA_GROUP).propose(
                 payload, on_fate
@@ -93,7 +95,7 @@ class Cluster:
             store=around.store,
             turn=around.turn,
             links=self.links,
-            owner=Owners(self.metadata, NoQueues()),
+            owner=Owners(self.metadata, NoQueues(), self.absent.judged),
             clock=around.clock,
             call_soon=loop.call_soon,
             call_later=loop.call_later,
@@ -115,7 +117,7 @@ class Cluster:
             {node: Boot(each.boot, each.nonce) for node, each in known if each.boot},
             lambda node, boot: self._acquaintances.lives(node, boot.count, boot.nonce),
         )
-        identity = LinkIdentity(config.name, self.name, self._boot)
+        identity = LinkIdentity(config.name, self.name, self.boot)
         try:
             return ClusterLinks(identity, config.secret, certificates=certificates, boots=boots)
         except ValueError as error:
@@ -160,7 +162,7 @@ class Cluster:
             self._waiting.cancel()
         self._has_entered = True
         self._on_registry()
-        event(logger, logging.INFO, "entered", cluster=self._config.name, boot=self._boot.count)
+        event(logger, logging.INFO, "entered", cluster=self._config.name, boot=self.boot.count)
 
     async def _entered(self) -> None:
         registry, is_heard = self._registry, asyncio.Event()
@@ -179,11 +181,11 @@ class Cluster:
     def _is_entered(self) -> bool:
         """StartFailed if it cannot be."""
         known = self._registry.entries.get(self.name)
-        if known is None or known.boot < self._boot.count:
+        if known is None or known.boot < self.boot.count:
             return False
-        if Boot(known.boot, known.nonce) != self._boot:
+        if Boot(known.boot, known.nonce) != self.boot:
             raise StartFailed(
-                f"this is start {self._boot.count} of node '{self.name}', and the cluster has seen "
+                f"this is start {self.boot.count} of node '{self.name}', and the cluster has seen "
                 f"its start {known.boot}: the disk was rolled back, or another process has a copy "
                 "of it; have the cluster forget the node, and let it join with an empty --data-dir"
             )
@@ -194,7 +196,7 @@ class Cluster:
         founding = found(self._registry.entries, self._config.peers)
         if not founding.changes_nothing:
             return founding
-        return enter(self._registry.entries, self.name, self._boot.count, self._boot.nonce)
+        return enter(self._registry.entries, self.name, self.boot.count, self.boot.nonce)
 
     async def _try(self, decide: Decide) -> None:
         """Have a change made; if it cannot be in time, that is for whoever tries again to see."""

@@ -20,17 +20,21 @@ ID_BITS = 63
 class HomeQueues:
     """A `QueueMaker` of a node of a cluster."""
 
-    __slots__ = ("_draw_bits", "_local", "_node")
+    __slots__ = ("_boot", "_draw_bits", "_local", "_node")
 
-    def __init__(self, node: NodeId, local: LocalQueues, draw_bits: Callable[[int], int]) -> None:
-        """`local` makes those that live here."""
+    def __init__(
+        self, node: NodeId, boot: int, local: LocalQueues, draw_bits: Callable[[int], int]
+    ) -> None:
+        """`boot`: which life of the node this is; `local` makes those that live here."""
         self._node = node
+        self._boot = boot
         self._local = local
         self._draw_bits = draw_bits
 
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
         definition = self._local.define(spec, owner)
-        return definition._replace(id=self._draw_bits(ID_BITS), home=self._node)
+        boot = 0 if spec.durable and owner is None else self._boot
+        return definition._replace(id=self._draw_bits(ID_BITS), home=self._node, boot=boot)
 
     def make(self, definition: QueueDefinition, vhost: str) -> Queue:
         """It may have been here before: the log of definitions is read again at each start."""

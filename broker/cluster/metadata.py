@@ -150,6 +150,16 @@ class ReplicatedMetadata:
         self._is_timing = False
         """Whether somebody looks at the clock; while there is anything pending."""
 
+    @property
+    def leads(self) -> bool:
+        """Whether this node orders the changes of all."""
+        return self._leads
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who does, as far as it is known."""
+        return self._node if self._leads else self._leader
+
     # What is asked for here
 
     def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from fluffle.broker.cluster.ports import Machine, Owner
 from fluffle.broker.logs import event
@@ -19,11 +20,15 @@ logger = logging.getLogger(__name__)
 class Owners:
     """An `Owner` that asks the one whose group it is."""
 
-    __slots__ = ("_hosting", "_metadata")
+    __slots__ = ("_hosting", "_metadata", "_on_verdict")
 
-    def __init__(self, metadata: Machine, hosting: Owner) -> None:
+    def __init__(
+        self, metadata: Machine, hosting: Owner, on_verdict: Callable[[Verdict], None]
+    ) -> None:
+        """`on_verdict` hears of verdicts besides."""
         self._metadata = metadata
         self._hosting = hosting
+        self._on_verdict = on_verdict
 
     def make_machine(self, group: GroupId) -> Machine:
         return self._metadata if group == METADATA_GROUP else self._hosting.make_machine(group)
@@ -40,6 +45,7 @@ class Owners:
             node=verdict.node,
             boot=verdict.boot,
         )
+        self._on_verdict(verdict)
         self._hosting.judged(verdict)
 
     def unknown(self, node: NodeId, group: GroupId) -> None:

@@ -48,6 +48,8 @@ class QueueDefinition(NamedTuple):
     """The nodes of a quorum queue, each with its incarnation in the group, by name."""
     leader: str = ""
     """The member that is to lead a new quorum queue."""
+    boot: int = 0
+    """The life of its home with which it ends; 0 if it outlives that."""
 
 
 @dataclass(slots=True)

@@ -229,7 +229,7 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
     )
 
 
-PLACED = ("id", "home", "members", "leader")
+PLACED = ("id", "home", "members", "leader", "boot")
 """Where in a cluster a queue lives; a lone node says nothing of it."""
 
 
@@ -268,6 +268,7 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         home=str(fields["home"]),
         members=members,
         leader=str(fields["leader"]),
+        boot=int(fields["boot"]),
     )
 
 

@@ -79,6 +79,8 @@ class Connection(asyncio.Protocol):
         self.identity: Identity | None = None
         """Who is there, from the proof on."""
         self.refused: Refused | None = None
+        self.found_nobody = False
+        """Whether the host that was dialled has said that nobody listens there."""
         """Why this never was a link, if a hello or a certificate is to blame."""
         self.opened: asyncio.Future[bool] = self._loop.create_future()
         """False: it ended before."""
@@ -287,6 +289,7 @@ async def establish(
         elif connection.identity is None:
             connection.reset("it does not answer")
     except OSError as error:
+        connection.found_nobody = isinstance(error, ConnectionRefusedError)
         connection.reset(reason_of(error))
     except asyncio.CancelledError:
         connection.reset("no longer wanted")

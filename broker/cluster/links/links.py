@@ -102,6 +102,11 @@ class ClusterLinks:
         peer = self._peers.get(node)
         return 0 if peer is None else peer.waiting_bytes(lane)
 
+    def is_nobody_there(self, node: NodeId) -> bool:
+        """Whether the host of a node has said, when it was dialled last, that it does not run."""
+        peer = self._peers.get(node)
+        return peer is not None and peer.is_nobody_there
+
     # Who is there
 
     def listen(self, host: str, port: int) -> ListenAddress:

@@ -44,6 +44,8 @@ class Peer:
         """There is a reason to dial now."""
         self.is_up = False
         """What was said last: it stays up while the link is opened again at once."""
+        self.is_nobody_there = False
+        """Whether its host has said so when it was dialled last: its process is not running."""
         self._dialling = self._start(ground.tuning.handshake_ms)
 
     def send(self, kind: FrameKind, payload: bytes, lane: Lane) -> None:
@@ -97,7 +99,7 @@ class Peer:
         self._redial.opened(self._ground.clock.now_ms())
         self._ground.counters.opened += 1
         self._ground.refusals.forget(self._node)
-        self.is_up = True
+        self.is_up, self.is_nobody_there = True, False
         event(
             logger, logging.INFO, "link_up",
             node=self._node, address=self._address, boot=identity.boot.count,
@@ -147,6 +149,7 @@ class Peer:
             event(logger, logging.WARNING, "link_lost", node=self._node, reason=reason)
         else:
             delay_ms = self._redial.failed()
+            self.is_nobody_there = connection.found_nobody
             reason = connection.ended.result()
             self._ground.refusals.log(self._node, reason, connection.refused)
         if delay_ms and self.is_up:

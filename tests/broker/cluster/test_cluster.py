@@ -25,7 +25,7 @@ async def define(node: ClusterNode, word: str) -> None:
     await node.change(lambda: set_vhost(node.node.catalogue, f"v-{word}"))
     await node.change(lambda: put_user(User(f"u-{word}")))
     await node.change(lambda: declare_exchange(vhost.topology, ExchangeSpec(exchange, "topic")))
-    await node.change(lambda: declare_queue(vhost, Declaration(queue), None))
+    await node.change(lambda: declare_queue(vhost, Declaration(queue, durable=True), None))
     binding = Binding(exchange, queue, DestinationKind.QUEUE, "a.#", {})
     await node.change(lambda: bind(vhost, binding, None))
 

@@ -66,6 +66,7 @@ def placed(definition: QueueDefinition) -> st.SearchStrategy[QueueDefinition]:
         home=NAMES,
         members=st.lists(st.tuples(NAMES, st.integers(1, 2**32))).map(tuple),
         leader=NAMES,
+        boot=NUMBERS,
     )
 
 

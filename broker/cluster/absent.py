@@ -1,0 +1,51 @@
+"""Which nodes are away, and which of these do not come back as they were.
+
+Suspected is not gone: a node that cannot be reached may go on serving its clients.  It is *dead*
+if its host says that it does not run, or if nobody has seen it for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fluffle.raft.config import NodeId
+from fluffle.raft.output import Verdict
+
+DEAD_AFTER_MS = 60_000
+"""As RabbitMQ's consumer_disconnected_timeout."""
+
+
+class Absent:
+    """What is known of the other nodes, as far as they are not here."""
+
+    __slots__ = ("_alive", "_away_since_ms", "_began_ms", "_is_nobody_there", "_now_ms")
+
+    def __init__(
+        self, now_ms: Callable[[], int], is_nobody_there: Callable[[NodeId], bool]
+    ) -> None:
+        """`is_nobody_there`: whether the host of a node has said so last."""
+        self._now_ms = now_ms
+        self._is_nobody_there = is_nobody_there
+        self._began_ms = now_ms()
+        self._alive: set[NodeId] = set()
+        self._away_since_ms: dict[NodeId, int] = {}
+
+    def judged(self, verdict: Verdict) -> None:
+        """Of a node that was never heard of it is not known whether it was ever there."""
+        if verdict.is_alive:
+            self._alive.add(verdict.node)
+            self._away_since_ms.pop(verdict.node, None)
+        else:
+            self._alive.discard(verdict.node)
+            self._away_since_ms.setdefault(verdict.node, self._now_ms())
+
+    def is_alive(self, node: NodeId) -> bool:
+        """Whether it is believed to be."""
+        return node in self._alive
+
+    def is_dead(self, node: NodeId) -> bool:
+        """Whether nothing that ends with its process is of any use any more."""
+        if node in self._alive:
+            return False
+        since_ms = self._away_since_ms.get(node, self._began_ms)
+        return self._is_nobody_there(node) or self._now_ms() - since_ms >= DEAD_AFTER_MS

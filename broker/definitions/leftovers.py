@@ -1,0 +1,98 @@
+"""Queues that have ended with the process that they were on: still defined, they have to go.
+
+A node removes what its own earlier lives have left before it takes clients.  For a node that is
+dead the one does it that leads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import TypeAlias
+
+from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.deciding import delete_ended
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.metadata.changing import Metadata, nobody_waits
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.vhost import VirtualHost
+
+BATCH_QUEUES = 256
+"""That are removed by one change."""
+
+LOOK_S = 1.0
+"""Between two looks of the one that leads, while a node is away."""
+
+IsEnded: TypeAlias = Callable[[QueueDefinition], bool]
+
+
+def ended_before(node: str, boot: int) -> IsEnded:
+    """Whether a queue was on this node, in an earlier life."""
+    return lambda definition: definition.home == node and 0 < definition.boot < boot
+
+
+def remove_ended(
+    catalogue: Catalogue,
+    metadata: Metadata,
+    is_ended: IsEnded,
+    finished: Callable[[], None] = nobody_waits,
+) -> None:
+    """Remove the queues of which it is so, some at a time."""
+    for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
+        if queues := tuple(islice(ended_in(vhost, is_ended), BATCH_QUEUES)):
+            go_on = partial(remove_ended, catalogue, metadata, is_ended, finished)
+            metadata.settle(partial(delete_ended, vhost, queues, is_ended), go_on)
+            return
+    finished()
+
+
+def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[ServedQueue]:
+    return (queue for queue in vhost.queues.values() if is_ended(queue.definition))
+
+
+class Leftovers:
+    """Looks after what dead nodes leave."""
+
+    __slots__ = ("_call_later", "_catalogue", "_cluster", "_done", "_timer")
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        cluster: Cluster,
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+    ) -> None:
+        self._catalogue = catalogue
+        self._cluster = cluster
+        self._call_later = call_later
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: dict[str, int] = {}
+        """Nodes of which nothing is left, and of which of their lives."""
+
+    def watch(self) -> None:
+        """Look now, and then for ever."""
+        self.look()
+        self._timer = self._call_later(LOOK_S, self.watch)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def look(self) -> None:
+        """A few nodes each time; queues only when one has died."""
+        if not self._cluster.metadata.leads:
+            self._done.clear()
+            return
+        for node, known in self._catalogue.nodes.entries.items():
+            if not self._cluster.absent.is_dead(node):
+                self._done.pop(node, None)
+            elif self._done.get(node) != known.boot:
+                self._done[node] = known.boot
+                is_ended = partial(self._is_ended, node, known.boot)
+                remove_ended(self._catalogue, self._cluster.metadata, is_ended)
+
+    def _is_ended(self, node: str, boot: int, definition: QueueDefinition) -> bool:
+        is_its = definition.home == node and 0 < definition.boot <= boot
+        return is_its and self._cluster.absent.is_dead(node)
