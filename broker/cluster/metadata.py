@@ -21,7 +21,7 @@ from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.errors import Broken, BrokerError, InternalError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.changing import Apply, Decide, nobody_waits
+from fluffle.broker.metadata.changing import Apply, Consequence, Decide, nobody_waits
 from fluffle.broker.metadata.difference import difference
 from fluffle.broker.metadata.state import Fate, Proposal, State
 from fluffle.broker.recording.changes import (
@@ -122,6 +122,7 @@ class ReplicatedMetadata:
         "_node",
         "_pending",
         "_ports",
+        "_shown",
         "_unsent",
         "state",
     )
@@ -134,6 +135,9 @@ class ReplicatedMetadata:
         self._ports = ports
         self.state = State()
         """For reading."""
+        self._shown = self.state
+        """What this node has come to by `apply`.  Another than `state` while that is behind: after
+        damage an image begins with a snapshot that may be older than what it was."""
         self._leads = False
         self._is_elected = False
         """Whether it is about to lead, or does."""
@@ -307,11 +311,18 @@ class ReplicatedMetadata:
     # The image of the group
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
-        """Definitions change to what they are in `state`, in one go."""
+        """Definitions change to what they are in `state`, in one go, unless that was long ago.
+
+        What came since is not undone, for it comes again: a queue that is taken away loses its
+        messages on this node.
+        """
         after = decode_state(state) if meta.index else State()
-        change = difference(self.state, after)
         self.state = after
-        consequences = () if change.changes_nothing else self._apply(change)
+        consequences: Iterable[Consequence] = ()
+        if after.last_revision >= self._shown.last_revision:
+            change = difference(self._shown, after)
+            self._shown = after
+            consequences = () if change.changes_nothing else self._apply(change)
         for number in tuple(self._pending):
             self._resolve(number, after.fate(self._node, self._boot, number))
         for consequence in consequences:
@@ -326,7 +337,12 @@ class ReplicatedMetadata:
     def _apply_one(self, proposal: Proposal) -> None:
         change = self.state.completed(proposal.change)
         fate = self.state.apply(proposal)
-        consequences = self._apply(change) if fate is Fate.APPLIED else ()
+        consequences: Iterable[Consequence] = ()
+        if self._shown is not self.state:
+            if self.state.last_revision >= self._shown.last_revision:
+                self._shown = self.state
+        elif fate is Fate.APPLIED:
+            consequences = self._apply(change)
         if (proposal.node, proposal.boot) == (self._node, self._boot):
             self._resolve(proposal.number, fate)
         for consequence in consequences:

@@ -365,6 +365,32 @@ def test_nobody_looks_at_the_clock_without_a_reason(cluster: Cluster, b: Node) -
 # Snapshots
 
 
+def test_an_image_that_begins_anew_with_an_older_snapshot_takes_nothing_away(
+    cluster: Cluster, b: Node
+) -> None:
+    b.ask(declare(b, "old"))
+    cluster.settle()
+    index, (_, state) = b.applied, b.metadata.snapshot()
+    b.ask(declare(b, "new"))
+    cluster.settle()
+    queues = dict(b.catalogue.vhosts["/"].queues)
+    b.metadata.restore(snapshot_meta(index, state), state)
+    assert b.catalogue.vhosts["/"].queues == queues
+    b.applied = index
+    b.catch_up()
+    assert b.catalogue.vhosts["/"].queues == queues
+    b.ask(delete(b, "new"))
+    cluster.settle()
+    assert queues_of(cluster) == [["old"]] * 3
+    b.metadata.restore(snapshot_meta(0, b""), b"")
+    assert queues_of(cluster) == [["old"]] * 3
+    b.applied = 0
+    b.ask(declare(b, "newest"))
+    b.catch_up()
+    cluster.settle()
+    assert queues_of(cluster) == [["newest", "old"]] * 3
+
+
 def test_who_was_away_gets_a_snapshot_and_what_he_waited_for(
     cluster: Cluster, a: Node, c: Node
 ) -> None:
