@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.mutation import report
 from tests.simulation.options import jobs_of_one, parsed
+from tests.simulation.queues.town import Town
 from tests.simulation.run import Account, Run
 from tests.simulation.seeds import Failure, Job, Summary, attempt, outcomes, shrink
 from tests.simulation.telling import line_of
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return max(show_shrunk(job) for job in jobs_of_one(options))
         return max(replay(job, options.trace) for job in jobs_of_one(options))
     jobs = [
-        Job(seed, count, options.seconds)
+        Job(seed, count, options.seconds, subject=options.subject)
         for seed in range(options.first, options.first + options.seeds)
         for count in options.nodes
     ]
@@ -58,6 +59,8 @@ def show(failure: Failure) -> None:
 def command_of(job: Job) -> str:
     """What does this run again."""
     command = f"python -m tests.simulation --seed {job.seed} --nodes {job.nodes}"
+    if job.subject is Town:
+        command += " --queues"
     if job.seconds != Job.SECONDS:
         command += f" --seconds {job.seconds}"
     if job.without:

@@ -3,10 +3,13 @@
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.mutation import Mutant
-from tests.simulation.run import NAMES, Run
+from tests.simulation.puts import Puts
+from tests.simulation.queues.town import Town
+from tests.simulation.run import NAMES
 from tests.simulation.seeds import Job
 
 ABOUT = """
@@ -27,7 +30,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                 parser.error(f"--{name} is about one run: name it with --seed")
     options.trace = options.trace or 60
     for job in jobs_of_one(options) if options.without else ():
-        numbers = [fault.number for fault in Run(job.seed, job.nodes, seconds=job.seconds).plan]
+        numbers = [fault.number for fault in replace(job, without=()).run().plan]
         strange = [number for number in job.without if number not in numbers]
         if strange:
             there_are = f"it has {_joined(numbers)}" if numbers else "it has none"
@@ -39,7 +42,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def jobs_of_one(options: argparse.Namespace) -> list[Job]:
     """The runs of `--seed`: one with each number of nodes."""
     return [
-        Job(options.seed, nodes, options.seconds, tuple(options.without)) for nodes in options.nodes
+        Job(options.seed, nodes, options.seconds, tuple(options.without), options.subject)
+        for nodes in options.nodes
     ]
 
 
@@ -56,6 +60,14 @@ def parser_of_all() -> argparse.ArgumentParser:
         const=MUTANTS,
         metavar="NAMES",
         help="see whether mistakes are found: all, or some as M6,M11; all of them write MUTANTS.md",
+    )
+    add(
+        "--queues",
+        action="store_const",
+        dest="subject",
+        const=Town,
+        default=Puts,
+        help="whole queues: definitions, members, leaderships, edges and clients",
     )
     add("--first", type=int, default=1, help="the first of --seeds (%(default)s)")
     sizes_help = (

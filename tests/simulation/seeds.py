@@ -4,12 +4,13 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import ClassVar
 
 from tests.simulation.facts import Violation
-from tests.simulation.run import Account, Run
+from tests.simulation.puts import Puts
+from tests.simulation.run import Account, Run, Subject
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,6 +24,17 @@ class Job:
     seconds: int = SECONDS
     without: tuple[int, ...] = ()
     """Faults to leave out, by number."""
+    subject: Subject = Puts
+
+    def run(self) -> Run:
+        """Everything is drawn, and nothing has happened."""
+        return Run(
+            self.seed,
+            self.nodes,
+            seconds=self.seconds,
+            without=self.without,
+            subject=self.subject,
+        )
 
 
 @dataclass(slots=True)
@@ -41,7 +53,7 @@ class Failure:
 def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
     """What a run found, with the processor time it took, and its last turns to be looked at."""
     began = time.process_time()
-    run = Run(job.seed, job.nodes, seconds=job.seconds, without=job.without)
+    run = job.run()
     if trace:
         run.keep_trace(trace)
     found = _account_of(job, run)
@@ -125,7 +137,7 @@ class Summary:
 
 def shrink(job: Job, say: Callable[[str], None]) -> Job:
     """Leave out faults, half of them, a quarter ..., one by one, as long as the run still fails."""
-    numbers = [fault.number for fault in Run(job.seed, job.nodes, seconds=job.seconds).plan]
+    numbers = [fault.number for fault in replace(job, without=()).run().plan]
     needed = [number for number in numbers if number not in job.without]
     size = max(1, len(needed) // 2)
     while True:
@@ -149,4 +161,4 @@ def _without_chunks(
 
 def _only(job: Job, numbers: Sequence[int], kept: Collection[int]) -> Job:
     without = tuple(number for number in numbers if number not in kept)
-    return Job(job.seed, job.nodes, job.seconds, without)
+    return replace(job, without=without)

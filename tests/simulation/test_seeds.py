@@ -9,13 +9,15 @@ import pytest
 
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.faults import Fault
-from tests.simulation.puts import create
-from tests.simulation.run import Account, Run
+from tests.simulation.puts import Puts, create
+from tests.simulation.queues.town import Town
+from tests.simulation.run import Account, Run, Subject
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
 
 ROOT = Path(__file__).parent.parent.parent
 SLICES = 10
 SEEDS = 200
+QUEUE_SEEDS = 40
 
 
 def check(jobs: list[Job]) -> Summary:
@@ -35,6 +37,23 @@ def test_a_few_seeds_find_nothing(nodes: int) -> None:
         assert found.commits > 0
 
 
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_a_few_seeds_about_queues_find_nothing(nodes: int) -> None:
+    for seed in (1, 2, 3):
+        found = outcome(Job(seed, nodes, seconds=8, subject=Town))
+        assert isinstance(found, Account), f"seed {seed} with {nodes} nodes: {found}"
+        assert found.commits > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slice_", range(SLICES))
+def test_many_seeds_about_queues_find_nothing(slice_: int) -> None:
+    seeds = range(1 + slice_, QUEUE_SEEDS + 1, SLICES)
+    summary = check([Job(seed, nodes, 10, subject=Town) for seed in seeds for nodes in (3, 5)])
+    assert summary.runs == 2 * QUEUE_SEEDS // SLICES
+    assert summary.commits > 100
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("slice_", range(SLICES))
 def test_many_seeds_find_nothing(slice_: int) -> None:
@@ -45,16 +64,22 @@ def test_many_seeds_find_nothing(slice_: int) -> None:
     assert summary.elections > 100
 
 
-DIGEST = "from tests.simulation.run import Run; print(Run(3, 3, seconds=8).go().digest)"
+DIGEST = """
+from tests.simulation.{} import {} as subject
+from tests.simulation.run import Run
+print(Run(3, 3, seconds=8, subject=subject).go().digest)
+"""
 
 
-def test_a_seed_is_one_run_whatever_python_hashes() -> None:
+@pytest.mark.parametrize(("subject", "module"), [(Puts, "puts"), (Town, "queues.town")])
+def test_a_seed_is_one_run_whatever_python_hashes(subject: Subject, module: str) -> None:
     """Nothing may depend on the order of a set of names, or on where an object lies in memory."""
+    code = DIGEST.format(module, "Puts" if subject is Puts else "Town")
     digests = set()
     for hash_seed in ("0", "1", "random"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
         found = subprocess.run(
-            [sys.executable, "-c", DIGEST],
+            [sys.executable, "-c", code],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -62,7 +87,7 @@ def test_a_seed_is_one_run_whatever_python_hashes() -> None:
             check=True,
         )
         digests.add(found.stdout)
-    digests.add(f"{Run(3, 3, seconds=8).go().digest}\n")
+    digests.add(f"{Run(3, 3, seconds=8, subject=subject).go().digest}\n")
     assert len(digests) == 1
 
 
