@@ -334,7 +334,7 @@ class Node:
     async def _listen_metrics(self, address: ListenAddress) -> tuple[str, int]:
         from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
 
-        metrics = MetricsEndpoint(self._services, self._config, SystemClock())
+        metrics = MetricsEndpoint(self._services, self._config, SystemClock(), self.cluster)
         self._enders.append(metrics.stop)
         try:
             return await metrics.listen(address.host, address.port)

@@ -12,15 +12,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from fluffle.broker.chores import in_pieces
 from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.config import Config
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
+from fluffle.broker.metrics.cluster import cluster_steps
+from fluffle.broker.metrics.families import PIECE, Step, counter, gauge, labelled, text_of
 from fluffle.broker.server.services import Services
 from fluffle.broker.traffic import Deliveries
 from fluffle.broker.vhost import VirtualHost
@@ -72,11 +75,6 @@ QUEUE_GAUGES = (
 )
 """The end of the name, and the help, in the order of `QueueReading.values`."""
 
-PIECE = 500
-"""Queues, connections or samples of one step: two milliseconds or so."""
-
-Step: TypeAlias = list[Metric]
-
 
 class QueueReading(NamedTuple):
     """What a queue was at one moment."""
@@ -94,14 +92,22 @@ class NodeCollector:
     or connections.  Counters never go down by that.
     """
 
-    __slots__ = ("_clock", "_config", "_endpoint", "_per_object", "_services", "_started_ms")
+    __slots__ = ("_clock", "_cluster", "_config", "_per_object", "_services", "_started_ms")
 
     def __init__(
-        self, services: Services, config: Config, clock: Clock, *, per_object: bool = False
+        self,
+        services: Services,
+        config: Config,
+        clock: Clock,
+        cluster: Cluster | None,
+        *,
+        per_object: bool = False,
     ) -> None:
+        """`cluster` is None for a node that is alone."""
         self._services = services
         self._config = config
         self._clock = clock
+        self._cluster = cluster
         self._started_ms = clock.now_ms()
         self._per_object = per_object
 
@@ -115,10 +121,14 @@ class NodeCollector:
         yield list(self._resources())
         yield list(self._durability())
         yield from self._connections()
+        if self._cluster is not None:
+            vhosts = self._services.vhosts
+            yield from cluster_steps(self._cluster, vhosts, per_object=self._per_object)
 
     def _identity(self) -> Iterator[Metric]:
         """Every dashboard of RabbitMQ joins on these two."""
         config = self._config
+        cluster = config.cluster.name if config.cluster else config.node_name
         yield labelled(
             gauge("build_info", "Product that this node behaves like, and what it is"),
             rabbitmq_version=config.product_version,
@@ -132,8 +142,8 @@ class NodeCollector:
         yield labelled(
             gauge("identity_info", "Node & cluster identity info"),
             rabbitmq_node=config.node_name,
-            rabbitmq_cluster=config.node_name,
-            rabbitmq_cluster_permanent_id=permanent_id(config.node_name),
+            rabbitmq_cluster=cluster,
+            rabbitmq_cluster_permanent_id=permanent_id(cluster),
             rabbitmq_endpoint="per-object" if self._per_object else "aggregated",
         )
 
@@ -347,27 +357,6 @@ def blocked(*names: str) -> Metric:
     return family
 
 
-def gauge(name: str, text: str, value: float | None = None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"rabbitmq_{name}", text, value=value)
-
-
-def counter(name: str, text: str, value: float | None = None) -> CounterMetricFamily:
-    """`_total` is added to its name."""
-    return CounterMetricFamily(f"rabbitmq_{name}", text, value=value)
-
-
-def labelled(family: Metric, value: float = 1, **labels: str) -> Metric:
-    """Add a sample to a family."""
-    suffix = "_total" if family.type == "counter" else ""
-    family.add_sample(family.name + suffix, labels, value)
-    return family
-
-
-def text_of(name: str) -> str:
-    """A name as UTF-8, which the page is in; octets in it that are none are spelled out."""
-    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
-
-
 def open_files() -> int | None:
     """None where the system does not tell.  Linux does from 6.2 on without listing them."""
     if not OPEN_FILES.exists():
@@ -375,6 +364,6 @@ def open_files() -> int | None:
     return OPEN_FILES.stat().st_size or sum(1 for _ in OPEN_FILES.iterdir())
 
 
-def permanent_id(node_name: str) -> str:
-    """In RabbitMQ's form, and the same for the whole life of a node: made of its name."""
-    return f"rabbitmq-cluster-id-{hashlib.sha256(node_name.encode()).hexdigest()[:22]}"
+def permanent_id(name: str) -> str:
+    """In RabbitMQ's form, and always the same: made of the name of the cluster, or of the node."""
+    return f"rabbitmq-cluster-id-{hashlib.sha256(name.encode()).hexdigest()[:22]}"

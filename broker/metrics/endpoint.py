@@ -11,8 +11,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.config import Config
-from fluffle.broker.metrics.collector import NodeCollector, Step
+from fluffle.broker.metrics.collector import NodeCollector
+from fluffle.broker.metrics.families import Step
 from fluffle.broker.metrics.http import HttpConnection, Page
 from fluffle.broker.server.services import Services
 from fluffle.broker.sockets import listening_socket
@@ -23,10 +25,12 @@ class MetricsEndpoint:
 
     __slots__ = ("_chores", "_open", "_pages", "_server")
 
-    def __init__(self, services: Services, config: Config, clock: Clock) -> None:
+    def __init__(
+        self, services: Services, config: Config, clock: Clock, cluster: Cluster | None
+    ) -> None:
         self._chores = services.chores
-        aggregated = NodeCollector(services, config, clock)
-        per_object = NodeCollector(services, config, clock, per_object=True)
+        aggregated = NodeCollector(services, config, clock, cluster)
+        per_object = NodeCollector(services, config, clock, cluster, per_object=True)
         self._pages = {
             "/metrics": page(aggregated.steps),
             "/metrics/per-object": page(per_object.steps),

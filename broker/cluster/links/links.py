@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Collection
 from random import Random
 
 from fluffle.broker.clock import Clock, SystemClock
@@ -77,6 +78,11 @@ class ClusterLinks:
     @property
     def counters(self) -> LinkCounters:
         return self._ground.counters
+
+    @property
+    def peers(self) -> Collection[NodeId]:
+        """Whom we dial, up or not, as they change."""
+        return self._peers.keys()
 
     # Links
 

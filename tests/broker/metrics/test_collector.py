@@ -31,7 +31,7 @@ class Node:
         services = self.edge.services
         self._pages = {
             per_object: page(
-                NodeCollector(services, CONFIG, self.clock, per_object=per_object).steps
+                NodeCollector(services, CONFIG, self.clock, None, per_object=per_object).steps
             )
             for per_object in (False, True)
         }

@@ -1,0 +1,33 @@
+"""Families of metrics: made under RabbitMQ's names, a piece at a time."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+PIECE = 500
+"""Queues, connections or samples of one step: two milliseconds or so."""
+
+Step: TypeAlias = list[Metric]
+
+
+def gauge(name: str, text: str, value: float | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"rabbitmq_{name}", text, value=value)
+
+
+def counter(name: str, text: str, value: float | None = None) -> CounterMetricFamily:
+    """`_total` is added to its name."""
+    return CounterMetricFamily(f"rabbitmq_{name}", text, value=value)
+
+
+def labelled(family: Metric, value: float = 1, **labels: str) -> Metric:
+    """Add a sample to a family."""
+    suffix = "_total" if family.type == "counter" else ""
+    family.add_sample(family.name + suffix, labels, value)
+    return family
+
+
+def text_of(name: str) -> str:
+    """A name as UTF-8, which the page is in; octets in it that are none are spelled out."""
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
