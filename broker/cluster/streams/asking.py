@@ -54,7 +54,19 @@ class Asking:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""
         number = self._edge.pending.next
         self._edge.credits[number] = credit
-        return self._edge.ask(m.Attach(number, channel, *terms))
+        tag, prefetch, priority, no_ack, is_exclusive, arguments = terms
+        return self._edge.ask(
+            m.Attach(
+                number,
+                channel,
+                tag,
+                prefetch,
+                m.Signed(priority),
+                no_ack,
+                is_exclusive,
+                arguments,
+            )
+        )
 
     def detach(self, consumer: int) -> int | None:
         """It gets nothing more, and what it has stays in its client's hands."""

@@ -222,6 +222,12 @@ def _number(value: object) -> int:
     return _counted(value, NUMBER_MAX)
 
 
+def _signed(value: object) -> int:
+    if type(value) is not int or not -NUMBER_MAX - 1 <= value <= NUMBER_MAX:
+        raise BadFrame(f"{value!r:.40} for a number")
+    return value
+
+
 def _list(value: object) -> list[Any]:
     if type(value) is not list:
         raise BadFrame(f"{value!r:.40} for a list")
@@ -299,6 +305,7 @@ _OUTCOME = Form(_write_outcome, _read_outcome)
 
 _BY_TYPE: dict[Any, Form] = {
     int: _NUMBER,
+    m.Signed: Form(_same, _signed),
     bool: _plain(bool),
     str: _plain(str),
     bytes: _plain(bytes),

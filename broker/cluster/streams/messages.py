@@ -17,7 +17,7 @@ late, and dropped.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, NewType, TypeAlias
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
@@ -25,6 +25,10 @@ from fluffle.broker.queues.replicated.facts import Key
 
 IN_EXCLUSIVE_USE = 0
 """The answer to a consumer that is not attached, for it or another would be alone.  No key."""
+
+
+Signed = NewType("Signed", int)
+"""Of 64 bits; other numbers are not below zero."""
 
 
 class Boot(NamedTuple):
@@ -81,7 +85,7 @@ class Attach:
     channel: int
     tag: str
     prefetch: int
-    priority: int
+    priority: Signed
     no_ack: bool
     is_exclusive: bool
     arguments: bytes

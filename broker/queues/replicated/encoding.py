@@ -39,7 +39,7 @@ BODIES_HEAD = Struct(">BBI")
 SEQUENCE_BYTES = 8
 
 NUMBER_MAX = 2**63 - 1
-NUMBER_MIN: Mapping[type[Fact], int] = {ConsumerAttached: -(2**31)}
+NUMBER_MIN: Mapping[type[Fact], int] = {ConsumerAttached: -(2**63)}
 """Nothing is below zero but the priorities of consumers."""
 
 

@@ -67,9 +67,9 @@ class Client:
         self.ghost.published(self.node, first, contents)
         return first
 
-    def attach(self, *, credit: int, no_ack: bool, prefetch: int) -> int:
+    def attach(self, *, credit: int, no_ack: bool, prefetch: int, priority: int = 0) -> int:
         channel = self.names.channel()
-        terms = Terms("tag", no_ack=no_ack, prefetch=prefetch)
+        terms = Terms("tag", prefetch, priority, no_ack=no_ack)
         number = self.asking.attach(channel, terms, credit)
         self.ghost.asks(self.node, number, "attach", channel, no_ack=no_ack)
         return number

@@ -26,6 +26,7 @@ RUN = st.builds(
 ORIGIN = st.builds(Origin, st.text(max_size=5), st.text(max_size=5))
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBER,
+    m.Signed: st.integers(-(1 << 63), (1 << 63) - 1),
     bool: st.booleans(),
     str: st.text(max_size=9),
     bytes: st.binary(max_size=9),

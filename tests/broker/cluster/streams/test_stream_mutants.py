@@ -60,7 +60,9 @@ MUTANTS = [
 
 
 EXAMPLES: list[Callable[[], None]] = [
-    example for name, example in vars(test_stream_rules).items() if name.startswith("test_")
+    example
+    for name, example in vars(test_stream_rules).items()
+    if name.startswith("test_") and not hasattr(example, "pytestmark")
 ]
 HISTORIES: list[Callable[[], None]] = [partial(whatever, seed) for seed in range(SEEDS_MAX)]
 

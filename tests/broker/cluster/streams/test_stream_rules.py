@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fluffle.broker.cluster.streams import edge, hearing
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
@@ -110,6 +112,15 @@ def test_a_consumer_is_given_no_more_than_it_takes_though_a_backlog_waits() -> N
         while world.led.proposals:
             world.commit()  # what was handed out is on its way: nothing of it has arrived
         assert len(world.ghost.handed) == 3
+
+
+@pytest.mark.parametrize("priority", [-(1 << 63), (1 << 63) - 1])
+def test_a_consumer_may_have_any_priority(priority: int) -> None:
+    world = World(("near",))
+    near = world.clients["near"]
+    number = near.attach(credit=1, no_ack=False, prefetch=0, priority=priority)
+    world.rest()
+    assert near.consumers == [number]
 
 
 def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good() -> None:
