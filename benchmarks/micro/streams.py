@@ -33,8 +33,9 @@ CREDIT = 1_000
 class Served:
     """A client, its edge, and a leader whose entries are applied as soon as they are proposed."""
 
-    def __init__(self, pass_on: Callable[[m.Frame], m.Frame]) -> None:
+    def __init__(self, pass_on: Callable[[m.Frame], m.Frame], acked_at_once: int = CREDIT) -> None:
         self.pass_on = pass_on
+        self.acked_at_once = acked_at_once
         image = Image()
         self.image = image
         self.led = Leadership(
@@ -80,8 +81,11 @@ class Served:
     def publish_and_settle(self, origins: list[Origin], contents: list[bytes]) -> None:
         delivers, self.delivers = self.delivers, []
         for deliver in delivers:
-            tokens = [m.Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
-            self.asking.settle(tokens, Outcome.ACKED)
+            for run in deliver.runs:
+                for at in range(0, len(run), self.acked_at_once):
+                    part = run[at : at + self.acked_at_once]
+                    token = m.Token(deliver.holder, deliver.ordinal, part)
+                    self.asking.settle([token], Outcome.ACKED)
         self.asking.publish(origins, contents)
         self.turn()
 
@@ -110,12 +114,14 @@ def within_a_node(frame: m.Frame) -> m.Frame:
     return frame
 
 
-def serving(body_bytes: int, pass_on: Callable[[m.Frame], m.Frame]) -> Callable[[int], float]:
+def serving(
+    body_bytes: int, pass_on: Callable[[m.Frame], m.Frame], acked_at_once: int = CREDIT
+) -> Callable[[int], float]:
     """All but consensus, applying included."""
 
     def measure(batch: int) -> float:
         contents, origins = [content(1, body_bytes)] * batch, [ORIGIN] * batch
-        served = Served(pass_on)
+        served = Served(pass_on, acked_at_once)
         served.publish_and_settle(origins, contents)
 
         def call() -> int:
@@ -160,6 +166,7 @@ BENCHES: dict[str, Callable[[int], float]] = {
     "streams over a link, 16 B": serving(16, over_a_link),
     "streams over a link, 1 KiB": serving(1_024, over_a_link),
     "streams within a node, 16 B": serving(16, within_a_node),
+    "the same, acknowledged one by one": serving(16, within_a_node, acked_at_once=1),
     "frames of streams, 16 B": framing(16),
     "frames of streams, 1 KiB": framing(1_024),
 }

@@ -251,6 +251,7 @@ class Home:
 
     def deliver(self, holder: Key, handout: Handout) -> None:
         """A consumer of an edge is handed messages."""
+        self.holders.left(handout)
         held = self.holders.get(holder)
         assert held is not None, "who is detached gets nothing"
         if held.holder.no_ack:

@@ -41,13 +41,16 @@ class Asking:
         return self._edge.ask(m.Publish(number, origins, contents, persistent))
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> int | None:
-        """End hand-outs; the number of the last operation, None if nothing of it is in hands."""
+        """End hand-outs; the number of the last operation, None if nothing of it is in hands.
+
+        Calls of a turn may share an operation, and get the same number.
+        """
         number = None
         by_holder: dict[Key, list[m.Token]] = {}
         for token in self._edge.hands.take(tokens):
             by_holder.setdefault(token.holder, []).append(token)
         for of_it in by_holder.values():
-            number = self._edge.ask(m.Settle(self._edge.pending.next, outcome, of_it))
+            number = self._edge.settle(outcome, of_it)
         return number
 
     def attach(self, channel: int, terms: Terms, credit: int) -> int:
@@ -70,9 +73,9 @@ class Asking:
 
     def detach(self, consumer: int) -> int | None:
         """It gets nothing more, and what it has stays in its client's hands."""
-        for key, attach in self._edge.consumers.items():
-            if attach.number == consumer:
-                return self._edge.leave(key, None)
+        key = self._edge.keys.get(consumer)
+        if key is not None:
+            return self._edge.leave(key, None)
         if self._edge.pending.find(consumer) is not None:
             self._edge.unwanted.add(consumer)
         return None

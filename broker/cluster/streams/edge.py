@@ -17,7 +17,7 @@ from __future__ import annotations
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.events import Event
-from fluffle.broker.cluster.streams.holding import Hands
+from fluffle.broker.cluster.streams.holding import Hands, join
 from fluffle.broker.cluster.streams.pending import Pending
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
@@ -25,6 +25,10 @@ from fluffle.broker.queues.replicated.facts import Key
 OPERATIONS_MAX = 4_096
 PENDING_BYTES_MAX = 16 << 20
 """What may be pending for one queue before clients are paused."""
+FRAMES_UNTOLD_MAX = 32
+"""A leader that was heard so often is told, though there is nothing else to say."""
+TOKENS_MAX = 1_000
+"""About so many are settled with one operation."""
 
 
 class Edge:
@@ -41,8 +45,12 @@ class Edge:
         self.hands = Hands()
         self.consumers: dict[Key, m.Attach] = {}
         """Those whose key is known and who are wanted."""
+        self.keys: dict[int, Key] = {}
+        """Of these, by their numbers."""
         self.credits: dict[int, int] = {}
         """By the number of a consumer, which has a key or has none yet."""
+        self.news: dict[Key, int] = {}
+        """Credits that the leader has not been told."""
         self.getters: dict[int, Key] = {}
         """By channel."""
         self.unwanted: set[int] = set()
@@ -50,6 +58,8 @@ class Edge:
         self.awaited: dict[Key, int] = {}
         """By getter: the get that is answered by what it holds on record, once that is here."""
         self.unsent: list[m.FromEdge] = []
+        self._last: m.Settle | None = None
+        """The last operation, if it is a settlement that nobody has been sent."""
         self.reign = 0, 0
         """Term and number in it of the last leadership that was adopted."""
         self.leader: m.Leader | None = None
@@ -57,6 +67,8 @@ class Edge:
         self.opening = 0
         self.received = 0
         """The number of the leader's last frame in this leadership."""
+        self.told = 0
+        """Up to which one the leader knows that."""
         self.answer: m.Holding | None = None
         """To what this leadership has on record."""
         self.carried = 0
@@ -81,15 +93,30 @@ class Edge:
         """An operation more; its first number."""
         number = self.pending.next
         self.pending.add(operation)
+        self._last = None
         if self.leader is not None:
             self.unsent.append(operation)
         return number
 
+    def settle(self, outcome: Outcome, tokens: list[m.Token]) -> int:
+        """End hand-outs of one holder, together with those of the call before if they are alike."""
+        last = self._last
+        if (
+            last is not None
+            and last.outcome is outcome
+            and last.tokens[-1].holder == tokens[0].holder
+            and len(last.tokens) < TOKENS_MAX
+        ):
+            join(last.tokens, tokens)
+            return last.number
+        settlement = m.Settle(self.pending.next, outcome, tokens)
+        number = self.ask(settlement)
+        self._last = settlement
+        return number
+
     def leave(self, holder: Key, outcome: Outcome | None) -> int:
         """Somebody gets nothing more; with an outcome, nothing stays in its hands."""
-        consumer = self.consumers.pop(holder, None)
-        if consumer is not None:
-            del self.credits[consumer.number]
+        self.forget(holder)
         if outcome is not None:
             self.hands.take_all(holder)
         return self.ask(m.Detach(self.pending.next, holder, outcome))
@@ -99,9 +126,23 @@ class Edge:
         if consumer not in self.credits:
             return
         self.credits[consumer] = limit
-        for key, attach in self.consumers.items():
-            if attach.number == consumer and self.leader is not None:
-                self.unsent.append(m.Credit(key, limit))
+        key = self.keys.get(consumer)
+        if key is not None and self.leader is not None:
+            self.news[key] = limit
+
+    def know(self, holder: Key, attach: m.Attach) -> None:
+        """A consumer has its key."""
+        self.consumers[holder] = attach
+        self.keys[attach.number] = holder
+        self.set_credit(attach.number, self.credits[attach.number])
+
+    def forget(self, holder: Key) -> m.Attach | None:
+        """A consumer is there no more, if it was one."""
+        attach = self.consumers.pop(holder, None)
+        if attach is not None:
+            del self.credits[attach.number], self.keys[attach.number]
+            self.news.pop(holder, None)
+        return attach
 
     # Whom to talk to
 
@@ -111,19 +152,19 @@ class Edge:
             return
         self.leader = leader
         self.unsent = []
+        self.news.clear()
         if leader is None:
             return
         if leader.reign > self.reign:
-            self.reign, self.received, self.answer = leader.reign, 0, None
+            self.reign, self.answer = leader.reign, None
+            self.received = self.told = 0
             self.awaited.clear()
         self.opening += 1
         self.owes = False
         self.unsent.append(m.Open(self.pending.first))
         if self.session > 1 and not self.carried:
             self.unsent.append(m.Forget(self.session))
-        self.unsent += [
-            m.Credit(key, self.credits[attach.number]) for key, attach in self.consumers.items()
-        ]
+        self.news = {key: self.credits[attach.number] for key, attach in self.consumers.items()}
         if self.answer is not None:
             self.unsent.append(self.answer)
         self.unsent += self.pending
@@ -131,9 +172,13 @@ class Edge:
     def output(self) -> tuple[str, m.EdgeFrame] | None:
         """What is to be sent, and to which node."""
         leader = self.leader
-        if leader is None or not (self.unsent or self.owes):
+        if leader is None or not (self.unsent or self.news or self.owes):
             return None
-        messages, self.unsent, self.owes = self.unsent, [], False
+        messages, self.unsent, self.owes, self._last = self.unsent, [], False, None
+        self.told = self.received
+        if self.news:
+            messages += [m.Credit(key, limit) for key, limit in self.news.items()]
+            self.news.clear()
         frame = m.EdgeFrame(
             group=self.group,
             term=leader.term,
@@ -181,9 +226,11 @@ class Edge:
         """Another session, of which nobody has heard."""
         self.session += 1
         self.pending = Pending()
-        self.received = self.carried = 0
+        self.received = self.told = self.carried = 0
         self.answer = None
         self.unsent = []
+        self._last = None
+        self.news.clear()
 
     def _over(self, published: type[happened.Confirmed | happened.Refused]) -> list[Event]:
         """Nothing more comes of anything that is pending or held: what clients must be told."""
@@ -199,7 +246,9 @@ class Edge:
             events.append(happened.Revoked(held))
         events += [happened.Cancelled(attach.number) for attach in self.consumers.values()]
         self.consumers.clear()
+        self.keys.clear()
         self.credits.clear()
+        self.news.clear()
         self.getters.clear()
         self.unwanted.clear()
         self.awaited.clear()

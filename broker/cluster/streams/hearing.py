@@ -7,7 +7,7 @@ from typing import Any
 
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.edge import FRAMES_UNTOLD_MAX, Edge
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.holding import Hands
 from fluffle.broker.queues.handout import Outcome
@@ -27,6 +27,8 @@ def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
     is_next = is_of_reign and frame.number == edge.received + 1
     if is_next:
         edge.received += 1
+        if edge.received - edge.told >= FRAMES_UNTOLD_MAX:
+            edge.owes = True
     is_taken = is_next or (is_of_reign and (frame.number, frame.opening) == (0, edge.opening))
     events: list[Event] = []
     for message in frame.messages:
@@ -71,8 +73,7 @@ def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
             edge.credits.pop(number)
             edge.leave(message.answer, Outcome.UNSENT)
             return []
-        edge.consumers[message.answer] = operation
-        edge.set_credit(number, edge.credits[number])
+        edge.know(message.answer, operation)
         return [happened.Attached(number, message.answer)]
     return []
 
@@ -149,9 +150,7 @@ def give_back(edge: Edge, tokens: list[m.Token]) -> None:
 
 
 def on_cancelled(edge: Edge, message: m.Cancelled) -> list[Event]:
-    consumer = edge.consumers.pop(message.holder, None)
-    if consumer is not None:
-        del edge.credits[consumer.number]
+    consumer = edge.forget(message.holder)
     edge.getters = {channel: key for channel, key in edge.getters.items() if key != message.holder}
     awaited = edge.awaited.pop(message.holder, None)
     if awaited is not None:
@@ -179,9 +178,10 @@ def on_not_leader(edge: Edge, message: m.NotLeader) -> list[Event]:
 def on_record(edge: Edge, message: m.OnRecord) -> list[Event]:
     """Compare what the log says with what is in hands here, and answer."""
     events: list[Event] = []
+    attached = set(message.consumers)
     for key, attach in list(edge.consumers.items()):
         # Its answer may have come first, for it counts out of order: then this says nothing of it.
-        if attach.number < message.next and key not in message.consumers:
+        if attach.number < message.next and key not in attached:
             events += on_cancelled(edge, m.Cancelled(key))
     events += _not_recognised(edge, message)
     channels = dict(message.getters)

@@ -9,6 +9,18 @@ from fluffle.broker.queues.replicated.facts import Key
 from fluffle.broker.queues.replicated.runs import Marked
 
 
+def join(tokens: list[Token], others: list[Token]) -> None:
+    """Put tokens of the same holder behind others; what goes on where one ends is one with it."""
+    for token in others:
+        holder, ordinal, run = token
+        last = tokens[-1]
+        goes_on = last.run.step == run.step == 1 and last.run.stop == run.start
+        if goes_on and last.ordinal == ordinal:
+            tokens[-1] = Token(holder, ordinal, range(last.run.start, run.stop))
+        else:
+            tokens.append(token)
+
+
 class Hands:
     """Of all holders."""
 

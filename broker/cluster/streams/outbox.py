@@ -4,31 +4,61 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from fluffle.broker.cluster.streams.messages import Deliver, FromLeader, GetAnswer
+from fluffle.broker.cluster.streams.messages import Deliver, Done, FromLeader, GetAnswer
 from fluffle.broker.queues.replicated.facts import Key
+
+SIZE_MAX = 8 << 20
+"""In bytes of contents; any message counts as `MESSAGE_SIZE` more."""
+MESSAGE_SIZE = 100
+
+
+class Frame(NamedTuple):
+    """What is sent as one."""
+
+    number: int
+    messages: list[FromLeader]
 
 
 class Outbox:
     """Of one session in one leadership.  What was given a number is never changed again."""
 
-    __slots__ = ("_frames", "_messages", "_next", "_sent", "_under_way")
+    __slots__ = ("_frames", "_messages", "_next", "_sent", "_under_way", "size")
 
     def __init__(self) -> None:
         self._messages: list[FromLeader] = []
         """Of the next frame."""
-        self._frames: deque[tuple[int, list[FromLeader]]] = deque()
+        self._frames: deque[Frame] = deque()
         """Not known to have arrived."""
         self._next = 1
         self._sent = 0
         """The number of the last frame that was sent in this opening."""
         self._under_way: dict[Key, int] = {}
         """By consumer: messages in `_frames` and `_messages`."""
+        self.size = 0
+        """Of everything that is here."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether consumers get nothing more until something has arrived."""
+        return self.size >= SIZE_MAX
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether an edge that does not receive must not be listened to either."""
+        return self.size >= 4 * SIZE_MAX
 
     def put(self, message: FromLeader) -> None:
         """Behind everything else."""
+        if type(message) is Done and self._messages:
+            last = self._messages[-1]
+            if type(last) is Done and last.first + last.count == message.first:
+                last.count += message.count
+                return
         self._messages.append(message)
-        if isinstance(message, Deliver):
+        self.size += _size_of(message)
+        if type(message) is Deliver:
             self._count(message, len(message.contents))
 
     def under_way(self, holder: Key) -> int:
@@ -40,38 +70,41 @@ class Outbox:
 
         The only change to frames that have a number.
         """
-        for messages in (*(frame[1] for frame in self._frames), self._messages):
+        for messages in (*(frame.messages for frame in self._frames), self._messages):
+            self.size -= sum(map(_size_of, messages))
             kept = [message for message in messages if not _is_for(message, holder)]
             for message in kept:
                 if isinstance(message, GetAnswer) and message.holder == holder:
                     message.delivers = []
             messages[:] = kept
+            self.size += sum(map(_size_of, messages))
         self._under_way.pop(holder, None)
 
     def received(self, number: int) -> set[Key]:
         """All frames up to this one have arrived: consumers for which there were messages."""
         holders = set()
-        while self._frames and self._frames[0][0] <= number:
-            for message in self._frames.popleft()[1]:
-                if isinstance(message, Deliver):
+        while self._frames and self._frames[0].number <= number:
+            for message in self._frames.popleft().messages:
+                self.size -= _size_of(message)
+                if type(message) is Deliver:
                     self._count(message, -len(message.contents))
                     holders.add(message.holder)
         return holders
 
     def repeat(self) -> None:
         """Another opening: whatever has not arrived is sent again, as it was."""
-        self._sent = self._frames[0][0] - 1 if self._frames else self._next - 1
+        self._sent = self._frames[0].number - 1 if self._frames else self._next - 1
 
-    def take(self) -> Iterable[tuple[int, list[FromLeader]]]:
+    def take(self) -> Iterable[Frame]:
         """Frames that are to be sent, with their numbers."""
+        frames = self._frames
         if self._messages:
-            self._frames.append((self._next, self._messages))
+            frames.append(Frame(self._next, self._messages))
             self._messages = []
             self._next += 1
-        first = self._frames[0][0] if self._frames else self._next
-        unsent = list(self._frames)[max(0, self._sent + 1 - first) :]
+        unsent = min(self._next - 1 - self._sent, len(frames))
         self._sent = self._next - 1
-        return unsent
+        return [frames[at] for at in range(-unsent, 0)]
 
     def _count(self, message: Deliver, change: int) -> None:
         count = self.under_way(message.holder) + change
@@ -79,6 +112,14 @@ class Outbox:
             self._under_way[message.holder] = count
         else:
             del self._under_way[message.holder]
+
+
+def _size_of(message: FromLeader) -> int:
+    if type(message) is Deliver:
+        return MESSAGE_SIZE + sum(map(len, message.contents))
+    if type(message) is GetAnswer:
+        return MESSAGE_SIZE + sum(map(_size_of, message.delivers))
+    return MESSAGE_SIZE
 
 
 def _is_for(message: FromLeader, holder: Key) -> bool:

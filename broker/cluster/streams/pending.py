@@ -47,7 +47,7 @@ class Pending:
         if not self._operations:
             return self.next
         first = first_of(self._operations[0])
-        known = self._known.next_from(first)
+        known = self._known.next_from(first) if self._known else None
         return known[1] if known is not None and known[0] == first else first
 
     def add(self, operation: Operation) -> None:
@@ -72,6 +72,21 @@ class Pending:
 
     def of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[Known]:
         """Numbers have an outcome, if they are of operations of these kinds: which had none."""
+        found: list[Known] = []
+        operations = self._operations
+        while operations and count and not self._known:
+            # Mostly they are the first ones, and all that one takes have the same.
+            operation = operations[0]
+            length = count_of(operation)
+            if first_of(operation) != first or count < length or not isinstance(operation, kinds):
+                break
+            found.append(Known(operation, first, length))
+            self._drop_first()
+            first, count = first + length, count - length
+        return found + self._of_kinds(first, count, kinds) if count and operations else found
+
+    def _of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[Known]:
+        """Wherever they are."""
         found: list[Known] = []
         for operation in self._operations:
             start = first_of(operation)
@@ -99,8 +114,11 @@ class Pending:
             stop = start + count_of(operations[0])
             if self._known.gaps(start, stop):
                 break
-            self.content_bytes -= _bytes_of(operations.popleft())
+            self._drop_first()
             self._known = self._known.within(stop, self.next)
+
+    def _drop_first(self) -> None:
+        self.content_bytes -= _bytes_of(self._operations.popleft())
 
 
 def _bytes_of(operation: Operation) -> int:

@@ -106,6 +106,8 @@ class Stream:
     """The outcome of all operations below is known to its edge."""
     is_served: bool = False
     """Whether its edge has told what of that on record never arrived."""
+    unheard: int = 0
+    """The first operation that was not listened to; 0 if there is none."""
 
 
 def tell_record(stream: Stream, state: State) -> None:
@@ -136,6 +138,8 @@ def tell_record(stream: Stream, state: State) -> None:
 
 def room_of(stream: Stream, led: Led, holder: Key) -> int:
     """How many messages a consumer takes more than it holds, or than are on their way."""
+    if stream.outbox.is_full:
+        return 0
     held = led.holders.get(holder)
     in_hands = held.handouts.count if held is not None else 0
     return max(0, stream.limits.get(holder, 0) - max(in_hands, stream.outbox.under_way(holder)))

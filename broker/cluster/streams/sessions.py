@@ -22,6 +22,8 @@ from fluffle.broker.queues.replicated.state import State
 
 CONSUMER_DISCONNECTED_MS = 60_000
 """For so long consumers of a node that cannot be reached keep what they hold."""
+SESSIONS_MAX = 64
+"""Of one node.  It has one, and while it gives that up, another."""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ class Node:
     """The last one."""
     counter: int = 0
     """Of the session of that opening."""
+    stream: Stream | None = None
+    """That of this session, once it is open."""
 
 
 class Sessions:
@@ -54,6 +58,8 @@ class Sessions:
         self._own = own
         self._led = leadership
         self._streams: dict[Key, Stream] = {}
+        self._talking: dict[Key, Stream] = {}
+        """Those that may have something to say."""
         self._nodes: dict[str, Node] = {
             session.node: Node(silent_since_ms=now_ms) for session in leadership.sessions.ids()
         }
@@ -68,6 +74,8 @@ class Sessions:
         if known.boot != boot:
             self._nodes[node] = known = Node(boot)
         known.silent_since_ms = None
+        if known.stream is not None:
+            self._talking[known.stream.key] = known.stream
         for session in self._of_node(node):
             if (session.boot, session.nonce) != boot:
                 self._end(session, Outcome.LOST)
@@ -102,7 +110,10 @@ class Sessions:
         key = self._led.sessions.key_of(session)
         assert key is not None
         self._led.drop_session(key, outcome)
-        self._streams.pop(key, None)
+        stream = self._streams.pop(key, None)
+        node = self._nodes.get(session.node)
+        if node is not None and node.stream is stream:
+            node.stream = None
 
     def _withdraw(self, node: str, outcome: Outcome) -> None:
         for session in self._of_node(node):
@@ -126,38 +137,53 @@ class Sessions:
             if not frame.messages or not isinstance(frame.messages[0], m.Open):
                 return
             known.opening, known.counter = frame.opening, frame.session
-        session = SessionId(node, *frame.sender, frame.session)
-        stream = self._stream(session, frame)
-        if stream is None:
+            known.stream = self._opened(SessionId(node, *frame.sender, frame.session), frame)
+        if frame.session != known.counter:
             return
+        stream = known.stream
+        if stream is None:
+            self._aside.append((node, _beside(frame, self._own.boot, [m.SessionLost()])))
+            return
+        self._talking[stream.key] = stream
         self._arrived(stream, frame)
+        is_deaf = stream.outbox.is_overfull
         for message in frame.messages:
-            if isinstance(message, m.Forget):
-                self._forget(node, message.below)
+            if is_deaf and isinstance(message, m.Operation):
+                stream.unheard = stream.unheard or m.first_of(message)
+            elif isinstance(message, m.Forget):
+                self._forget(node, min(message.below, frame.session))
             else:
                 TAKE[type(message)](self._led, stream, message)
 
-    def _stream(self, session: SessionId, frame: m.EdgeFrame) -> Stream | None:
+    def _opened(self, session: SessionId, frame: m.EdgeFrame) -> Stream | None:
         """That of a session, which is opened with its first operation; None if it is lost."""
+        (opening, *_) = frame.messages
+        assert isinstance(opening, m.Open)
         key = self._led.sessions.key_of(session)
-        opens = [message for message in frame.messages if isinstance(message, m.Open)]
-        if key is None and opens and opens[0].first == 1:
+        if key is None and opening.first == 1:
+            self._forget(session.node, session.counter - SESSIONS_MAX)
             key = self._led.sessions.open(session)
         if key is None:
-            self._aside.append((session.node, _beside(frame, self._own.boot, [m.SessionLost()])))
             return None
         stream = self._streams.get(key)
         if stream is None:
-            if not opens:
-                return None
             boot = m.Boot(session.boot, session.nonce)
             stream = self._streams[key] = Stream(key, session.node, boot, session.counter)
             tell_record(stream, self._state)
         return stream
 
     def _arrived(self, stream: Stream, frame: m.EdgeFrame) -> None:
-        for holder in stream.outbox.received(frame.received):
+        """An edge has received something, and knows something."""
+        outbox = stream.outbox
+        was_full = outbox.is_full
+        holders: Iterable[Key] = outbox.received(frame.received)
+        if was_full and not outbox.is_full:
+            holders = self._led.holders.of_session(stream.key)
+        for holder in holders:
             self._led.holders.wake(holder)
+        if stream.unheard and not outbox.is_overfull:
+            outbox.put(m.Expected(stream.unheard))
+            stream.unheard = 0
         if frame.known > stream.known:
             stream.known = frame.known
             self._led.sessions.acknowledge(stream.key, frame.known)
@@ -187,8 +213,10 @@ class Sessions:
         for effect in effects:
             stream = self._streams.get(effect.session)
             if stream is not None:
+                self._talking[stream.key] = stream
                 if isinstance(effect, e.Withdrawn):
                     stream.outbox.withdraw(effect.holder)
+                    stream.limits.pop(effect.holder, None)
                 for message in TELL[type(effect)](self._led, effect):
                     stream.outbox.put(message)
 
@@ -198,7 +226,8 @@ class Sessions:
         """What is to be sent, and to which node."""
         aside, self._aside = self._aside, []
         yield from aside
-        for stream in self._streams.values():
+        talking, self._talking = self._talking, {}
+        for stream in talking.values():
             if self._is_open(stream):
                 node = self._nodes[stream.node]
                 for number, messages in stream.outbox.take():

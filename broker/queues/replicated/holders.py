@@ -16,6 +16,9 @@ from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.replicated.facts import ConsumerAttached, GetterAttached, Key
 from fluffle.broker.queues.replicated.runs import Marked, runs_of
 
+LEAVING_BYTES_MAX = 8 << 20
+"""Of one queue."""
+
 Room = Callable[[Key], int]
 """How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
 
@@ -65,23 +68,58 @@ class Getter:
         """Nothing waits for room."""
 
 
+class Leaving:
+    """Contents that are handed out, and have not left for their edges.
+
+    However many the consumers of a queue have room for, there is a limit to them.
+    """
+
+    __slots__ = ("_bytes", "_waiting")
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._waiting: dict[Consumer, None] = {}
+
+    def has_room(self, consumer: Consumer) -> bool:
+        """Whoever finds none is woken when there is."""
+        if self._bytes < LEAVING_BYTES_MAX:
+            return True
+        self._waiting[consumer] = None
+        return False
+
+    def add(self, handout: Handout) -> None:
+        self._bytes += handout.content_bytes
+
+    def left(self, handout: Handout) -> None:
+        """It is gone, or need not go."""
+        self._bytes -= handout.content_bytes
+        if self._waiting and self._bytes < LEAVING_BYTES_MAX:
+            waiting, self._waiting = self._waiting, {}
+            for consumer in waiting:
+                if consumer.parked:
+                    consumer.queue.wake(consumer)
+
+
 class Far:
     """The `Sink` of a consumer that is at an edge."""
 
-    __slots__ = ("_edges", "key", "unnoted")
+    __slots__ = ("_edges", "_leaving", "key", "unnoted")
 
-    def __init__(self, key: Key, edges: Edges) -> None:
+    def __init__(self, key: Key, edges: Edges, leaving: Leaving) -> None:
         self.key = key
         self._edges = edges
+        self._leaving = leaving
         self.unnoted = 0
         """Messages that the engine has handed out, of which whoever tells the room knows nothing
         yet: it hands out more than once in a turn."""
 
     def room(self, consumer: Consumer) -> int:
-        return max(0, self._edges.room(self.key) - self.unnoted)
+        room = max(0, self._edges.room(self.key) - self.unnoted)
+        return room if room and self._leaving.has_room(consumer) else 0
 
     def reserve(self, handout: Handout) -> None:
         self.unnoted += len(handout.sequences)
+        self._leaving.add(handout)
 
     def deliver(self, handout: Handout) -> None:
         self._edges.deliver(self.key, handout)
@@ -154,7 +192,7 @@ class Held:
 class Holders:
     """All of a queue, by key; in the order in which they were attached."""
 
-    __slots__ = ("_edges", "_getters", "_held", "_queue")
+    __slots__ = ("_edges", "_getters", "_held", "_leaving", "_queue")
 
     def __init__(self, queue: Queue, edges: Edges) -> None:
         self._held: dict[Key, Held] = {}
@@ -162,6 +200,11 @@ class Holders:
         """By session and channel."""
         self._queue = queue
         self._edges = edges
+        self._leaving = Leaving()
+
+    def left(self, handout: Handout) -> None:
+        """Messages that consumers were handed are on their way, or need not be."""
+        self._leaving.left(handout)
 
     def get(self, key: Key) -> Held | None:
         return self._held.get(key)
@@ -192,7 +235,7 @@ class Holders:
             holder = Consumer(
                 attached.tag,
                 self._queue,
-                Far(attached.key, self._edges),
+                Far(attached.key, self._edges, self._leaving),
                 shared=SharedCredit(),
                 prefetch=attached.prefetch,
                 priority=attached.priority,

@@ -418,7 +418,7 @@ class Leadership:
         self._handed_out(handouts, self.holders.key_of)
         for handout in handouts:
             key = self.holders.key_of(handout)
-            self._gate.keep(partial(self._delivery, key, handout))
+            self._gate.keep(partial(self._leave, key, handout))
         self._release(self._gate.take_known())
         if self._draft:
             payload = encode(self._draft.finish(self._around.now_ms()))
@@ -427,14 +427,18 @@ class Leadership:
             self._around.propose(payload, self._on_fate)
         return []
 
+    def _leave(self, key: Key, handout: Handout) -> list[Effect]:
+        """What consumers were handed is on its way."""
+        self.holders.left(handout)
+        held = self.holders.get(key)
+        if held is not None and held.holder.no_ack:
+            held.note(handout)
+        return self._delivery(key, handout)
+
     def _delivery(self, key: Key, handout: Handout) -> list[Effect]:
         """Nothing, if the consumer went before it could leave."""
         held = self.holders.get(key)
-        if held is None:
-            return []
-        if held.holder.no_ack:
-            held.note(handout)
-        return [Delivery(held.session, key, handout)]
+        return [] if held is None else [Delivery(held.session, key, handout)]
 
     def _got(self, got: Got) -> Got:
         """Without the message, if the channel went before it could leave."""

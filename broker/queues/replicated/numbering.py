@@ -66,7 +66,7 @@ class Numbering:
     def acknowledge(self, session: Key, below: int) -> None:
         """The edge knows the outcomes of all operations below `below`."""
         known = self._state.sessions.get(session)
-        if known is None:
+        if known is None or not (known.refused or known.answers):
             return
         below = min(below, known.next)
         if known.refused.within(0, below) or any(number < below for number in known.answers):

@@ -24,10 +24,10 @@ class Names:
     published: int = 0
     channels: int = 0
 
-    def contents(self, count: int) -> list[bytes]:
-        """Messages as no others are."""
+    def contents(self, count: int, size: int = 0) -> list[bytes]:
+        """Messages as no others are, of so many bytes at least."""
         first, self.published = self.published, self.published + count
-        return [b"body %d" % number for number in range(first, self.published)]
+        return [(b"body %d" % number).ljust(size) for number in range(first, self.published)]
 
     def channel(self) -> int:
         self.channels += 1
@@ -61,8 +61,8 @@ class Client:
         self.heard += events
         self.ghost.told(self.node, self, events)
 
-    def publish(self, count: int) -> int:
-        contents = self.names.contents(count)
+    def publish(self, count: int, size: int = 0) -> int:
+        contents = self.names.contents(count, size)
         first = self.asking.publish([ORIGIN] * count, contents)
         self.ghost.published(self.node, first, contents)
         return first

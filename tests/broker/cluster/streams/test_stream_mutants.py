@@ -54,7 +54,10 @@ MUTANTS = [
         "old lives go on", "sessions:Sessions.linked", "self._end(session", "(lambda *_: 0)(session"
     ),
     mutant(
-        "nothing is repeated", "outbox:Outbox.repeat", "self._frames[0][0] - 1", "self._next - 1"
+        "nothing is repeated",
+        "outbox:Outbox.repeat",
+        "self._frames[0].number - 1",
+        "self._next - 1",
     ),
 ]
 

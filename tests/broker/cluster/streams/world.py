@@ -248,8 +248,8 @@ class World:
         self.clients[node] = self.start(node)
         self.link(node)
 
-    def publish(self, node: str, count: int = 1) -> int:
-        return self._sent(self.clients[node].publish(count))
+    def publish(self, node: str, count: int = 1, size: int = 0) -> int:
+        return self._sent(self.clients[node].publish(count, size))
 
     def attach(
         self, node: str, *, credit: int = 100, no_ack: bool = False, prefetch: int = 0

@@ -1,0 +1,170 @@
+"""What a peer that is slow, or wrong, can make an edge and a leader keep and do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import pytest
+
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.codec import decode
+from fluffle.broker.cluster.streams.edge import FRAMES_UNTOLD_MAX
+from fluffle.broker.cluster.streams.outbox import MESSAGE_SIZE, SIZE_MAX, Frame, Outbox
+from fluffle.broker.cluster.streams.sessions import SESSIONS_MAX
+from fluffle.broker.queues.engine import BURST_BYTES
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.facts import SessionId
+from fluffle.broker.queues.replicated.holders import Getter
+from tests.broker.cluster.streams.world import GROUP, World
+from tests.broker.queues.replicated.make import ORIGIN
+
+Told = TypeVar("Told", bound=m.FromLeader)
+
+
+def sent(world: World, node: str, kind: type[Told]) -> list[Told]:
+    """What is on its way to an edge."""
+    links = world.wire(node, to_leader=False).links
+    frames = [decode(payload) for link in links for payload in link]
+    told = [message for frame in frames for message in frame.messages]
+    return [message for message in told if isinstance(message, kind)]
+
+
+def from_edge(
+    world: World, messages: list[m.FromEdge], *, session: int = 1, opening: int | None = None
+) -> None:
+    """A frame of an edge that says whatever it likes, and has received nothing."""
+    edge, own = world.clients["near"].edge, world.led.own
+    frame = m.EdgeFrame(
+        GROUP,
+        *own.reign,
+        edge.boot,
+        own.boot,
+        session=session,
+        opening=edge.opening if opening is None else opening,
+        received=0,
+        known=1,
+        messages=messages,
+    )
+    world.led.sessions.take("near", frame)
+    world.led.turn()
+    while world.led.proposals:
+        world.commit()
+
+
+def test_an_edge_that_receives_nothing_is_given_so_much_and_no_more() -> None:
+    world = World(("near",))
+    world.attach("near", credit=1_000)
+    world.rest()
+    world.publish("near", 3 * SIZE_MAX // BURST_BYTES, BURST_BYTES)
+    world.arrive()
+    while world.led.proposals:
+        world.commit()
+    given = sum(len(each.contents) for each in sent(world, "near", m.Deliver))
+    assert given <= SIZE_MAX // BURST_BYTES + 1
+    world.rest()
+    assert len(world.ghost.hands) == 3 * SIZE_MAX // BURST_BYTES
+
+
+def test_who_asks_and_never_receives_is_not_listened_to_until_it_does() -> None:
+    world = World(("near",))
+    world.rest()
+    times = 4 * SIZE_MAX // MESSAGE_SIZE
+    asked: list[m.FromEdge] = [m.Purge(number) for number in range(1, times + 2)]
+    from_edge(world, [m.Open(1)], opening=9)
+    from_edge(world, asked, opening=9)
+    from_edge(world, [m.Purge(times + 2)], opening=9)
+    (session,) = world.led.image.state.sessions.values()
+    assert session.next == times + 2
+
+
+def test_what_was_not_listened_to_is_asked_for_again() -> None:
+    world = World(("near",))
+    world.rest()
+    (key,) = world.led.image.state.sessions
+    origins, contents = [ORIGIN], [bytes(5 * SIZE_MAX)]
+    handout = Handout(
+        Getter(world.led.leadership.queue, no_ack=True), origins, contents, [1], redelivered=False
+    )
+    world.led.sessions.release([e.Got(key, 99, 99, handout)])
+    world.publish("near", 3)
+    world.arrive()
+    assert not world.led.proposals
+    world.rest()
+    assert len(world.ghost.confirmed) == 3
+
+
+def deliver(size: int) -> m.Deliver:
+    return m.Deliver(99, 0, 0, False, [range(1, 2)], [], [bytes(size)])
+
+
+def test_an_outbox_knows_its_size() -> None:
+    outbox = Outbox()
+    for message in (m.Done(1, 1), m.Done(2, 3), deliver(1_000), m.GetAnswer(5, 7, 0, [])):
+        outbox.put(message)
+    assert outbox.size == 3 * MESSAGE_SIZE + 1_000
+    (frame,) = outbox.take()
+    assert frame.messages[0] == m.Done(1, 4)
+    outbox.withdraw(99)
+    assert outbox.size == 2 * MESSAGE_SIZE
+    outbox.received(1)
+    assert outbox.size == 0
+
+
+def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -> None:
+    world = World(("near",))
+    world.rest()
+    for _ in range(FRAMES_UNTOLD_MAX):
+        world.led.sessions.release([e.Stale(1, 1, 1, 0, [])])
+        world.pump()
+    world.rest()
+    world.led.sessions.release([e.Stale(1, 1, 1, 0, [])])
+    assert len(sent(world, "near", m.Gone)) == 0
+    world.link("near")
+    assert len(sent(world, "near", m.Gone)) == 1
+
+
+def test_a_node_has_no_more_than_so_many_sessions() -> None:
+    world = World(("near",))
+    world.rest()
+    for counter in range(2, SESSIONS_MAX + 10):
+        from_edge(world, [m.Open(1)], session=counter, opening=counter + 10)
+    counters = [each.id.counter for each in world.led.image.state.sessions.values()]
+    assert len(counters) <= SESSIONS_MAX + 1
+    assert max(counters) == SESSIONS_MAX + 9
+
+
+def test_an_opening_is_of_one_session() -> None:
+    world = World(("near",))
+    world.rest()
+    for counter in range(2, 9):
+        from_edge(world, [m.Open(1), m.Purge(1)], session=counter)
+    (session,) = world.led.image.state.sessions.values()
+    assert session.id == SessionId("near", *world.boots["near"], 1)
+
+
+def test_who_forgets_what_it_is_asking_in_is_heard_all_the_same() -> None:
+    world = World(("near",))
+    world.rest()
+    from_edge(world, [m.Forget(99), m.Purge(1)])
+    (session,) = world.led.image.state.sessions.values()
+    assert session.next == 2
+
+
+def test_a_turn_costs_nothing_for_those_who_have_nothing_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(tuple(f"node {number}" for number in range(20)))
+    world.rest()
+    asked: set[int] = set()
+    take = Outbox.take
+
+    def watched(outbox: Outbox) -> Iterable[Frame]:
+        asked.add(id(outbox))
+        return take(outbox)
+
+    monkeypatch.setattr(Outbox, "take", watched)
+    world.publish("node 7")
+    world.rest()
+    assert len(asked) == 1
