@@ -352,6 +352,8 @@ class Node:
         Raises `NodeFailed`, once that is done, if the node had failed.
         """
         self._end_parts()
+        if self.cluster is not None and self.failure is None:
+            await self.cluster.hand_over()
         if self._listener is not None:
             await self._listener.stop(reason)
         if self.cluster is not None:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.absent import Absent
+from fluffle.broker.cluster.handing_over import hand_over
 from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
@@ -244,6 +245,11 @@ class Cluster:
             self.links.set_peer(node, at.host, at.port)
 
     # Ending
+
+    async def hand_over(self) -> None:
+        """Have others lead what is led here, as far as they can, before it ends."""
+        left = await hand_over(self.running.host, self.name, self.absent.is_alive)
+        event(logger, logging.INFO, "handed_over", left=left)
 
     async def stop(self) -> None:
         """End all links, and do nothing any more."""

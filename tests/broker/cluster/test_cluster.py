@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import permutations
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 
 from fluffle.broker.access.deciding import put_user
 from fluffle.broker.access.users import User
+from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import declare_exchange
 from fluffle.broker.routing.exchange import ExchangeSpec
-from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster
+from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
 
 
 async def define(node: ClusterNode, word: str) -> None:
@@ -94,3 +96,21 @@ async def test_all_may_die_at_once(tmp_path: Path) -> None:
     await three.start()
     assert all(has(node, str(round_)) for node in three for round_ in range(3))
     await three.stop()
+
+
+async def test_who_stops_hands_over_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No node has to be suspected, and nobody to stand for election by himself."""
+    async with running_cluster(tmp_path) as three:
+        for _ in range(3):
+            leader = next(node for node in three if node.cluster.metadata.leads)
+            term = leader.cluster.running.host.group(METADATA_GROUP).status.term
+            caplog.clear()
+            caplog.set_level(logging.INFO)
+            await leader.stop()
+            said = [record.getMessage() for record in caplog.records]
+            assert said.index("handed_over") < said.index("link_ended")
+            others = three.running
+            await until(lambda: any(node.cluster.metadata.leads for node in others))  # noqa: B023
+            statuses = [node.cluster.running.host.group(METADATA_GROUP).status for node in others]
+            assert {status.term for status in statuses} == {term + 1}
+            await leader.start()
