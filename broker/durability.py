@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fluffle.broker.commits import Commits
 from fluffle.broker.facts import Kind
+from fluffle.broker.journals.by_id import JOURNAL, JournalsById
 from fluffle.broker.journals.local import (
     NUMBER,
     SEEN,
@@ -27,7 +28,7 @@ from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
 
-KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE))
+KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE, JOURNAL))
 """All that this version writes."""
 
 
@@ -44,6 +45,7 @@ class Durability:
         "facts",
         "image",
         "journals",
+        "journals_by_id",
         "store",
     )
 
@@ -66,6 +68,9 @@ class Durability:
         self.acquaintances = Acquaintances(definitions.get(ACQUAINTANCE, ()), self.commits)
         """Other nodes; none for one that was always alone."""
         self.journals = LocalJournals(store.log, self.commits, self._seen_below)
+        items = definitions.get(JOURNAL, ())
+        self.journals_by_id = JournalsById(items, self.journals, self.commits)
+        """For a node of a cluster."""
         self._is_closed = False
         self._awaited: asyncio.Future[None] | None = None
         """What `durable` waits for, if it has been called."""
