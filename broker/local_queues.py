@@ -44,12 +44,12 @@ class LocalQueues:
     def make(self, definition: QueueDefinition, vhost: str) -> Queue:
         journals, groups = self._journals, definition.groups
         journal = journals.create(groups) if journals and groups else None
-        return self._make(definition, vhost, journal)
+        return self.make_with(journal, definition, vhost)
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
         journals = self._journals
         journal = journals.reopen(definition.groups) if journals else None
-        queue = self._make(definition, vhost, journal)
+        queue = self.make_with(journal, definition, vhost)
         if journal is not None:
             queue.recover()
         return queue
@@ -62,7 +62,8 @@ class LocalQueues:
         if queue.journal is not None:
             queue.journal.drop()
 
-    def _make(self, definition: QueueDefinition, vhost: str, journal: Journal | None) -> Queue:
+    def make_with(self, journal: Journal | None, definition: QueueDefinition, vhost: str) -> Queue:
+        """With a journal that somebody else has made or found."""
         dead_letter = self._dead_letter
         return Queue(
             definition.spec,

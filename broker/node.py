@@ -203,7 +203,8 @@ class Node:
         local = LocalQueues(turn.touch_queue, durability.journals, dead_letters.publish)
         maker: QueueMaker = local
         if self._config.cluster is not None:
-            maker = HomeQueues(self._config.node_name, boot, local, secrets.randbits)
+            name, journals = self._config.node_name, durability.journals_by_id
+            maker = HomeQueues(name, boot, local, journals, draw_bits=secrets.randbits)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)
@@ -288,6 +289,9 @@ class Node:
         call_later = asyncio.get_running_loop().call_later
         is_ended = ended_before(cluster.name, cluster.boot.count)
         await done(partial(remove_ended, self.catalogue, self.metadata, is_ended))
+        queues = {queue.definition.id for queue in self._queues()}
+        if count := self._durability.journals_by_id.sweep(queues):
+            event(logger, logging.INFO, "journals_swept", count=count)
         leftovers = Leftovers(self.catalogue, cluster, call_later)
         self._enders.append(leftovers.stop)
         leftovers.watch()

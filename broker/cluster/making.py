@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fluffle.broker.journals.by_id import JournalsById
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
@@ -20,29 +21,42 @@ ID_BITS = 63
 class HomeQueues:
     """A `QueueMaker` of a node of a cluster."""
 
-    __slots__ = ("_boot", "_draw_bits", "_local", "_node")
+    __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node")
 
     def __init__(
-        self, node: NodeId, boot: int, local: LocalQueues, draw_bits: Callable[[int], int]
+        self,
+        node: NodeId,
+        boot: int,
+        local: LocalQueues,
+        journals: JournalsById,
+        *,
+        draw_bits: Callable[[int], int],
     ) -> None:
-        """`boot`: which life of the node this is; `local` makes those that live here."""
+        """`boot`: which life of the node this is; `local` makes those that live here, `journals`
+        are theirs."""
         self._node = node
         self._boot = boot
         self._local = local
+        self._journals = journals
         self._draw_bits = draw_bits
 
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
-        definition = self._local.define(spec, owner)
         boot = 0 if spec.durable and owner is None else self._boot
-        return definition._replace(id=self._draw_bits(ID_BITS), home=self._node, boot=boot)
+        queue = self._draw_bits(ID_BITS)
+        return QueueDefinition(spec, owner=owner, id=queue, home=self._node, boot=boot)
 
     def make(self, definition: QueueDefinition, vhost: str) -> Queue:
         """It may have been here before: the log of definitions is read again at each start."""
-        if definition.home == self._node and definition.groups:
-            return self._local.reopen(definition, vhost)
-        queue = self._local.make(definition._replace(groups=()), vhost)
         if definition.home != self._node:
+            queue = self._local.make(definition, vhost)
             queue.damage = Damage(f"node {definition.home}", "it lives there")
+            return queue
+        if not definition.spec.durable:
+            return self._local.make(definition, vhost)
+        journal, was_there = self._journals.open(definition.id)
+        queue = self._local.make_with(journal, definition, vhost)
+        if was_there:
+            queue.recover()
         return queue
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
@@ -50,3 +64,4 @@ class HomeQueues:
 
     def end(self, queue: ServedQueue) -> None:
         self._local.end(queue)
+        self._journals.forget(queue.definition.id)
