@@ -25,11 +25,11 @@ async def publish(node: ClusterNode, queue: str, *bodies: bytes) -> None:
             await channel.default_exchange.publish(message, queue)
 
 
-async def declare(node: ClusterNode, queue: str, **how: bool) -> int:
-    """How many messages there are."""
+async def declare(node: ClusterNode, queue: str, *, passive: bool = False) -> int:
+    """A durable one; how many messages there are."""
     async with await connect(node) as connection:
         channel = await connection.channel()
-        declared = await channel.declare_queue(queue, **how)
+        declared = await channel.declare_queue(queue, durable=True, passive=passive)
         return declared.declaration_result.message_count or 0
 
 
@@ -46,7 +46,7 @@ def groups_of(node: ClusterNode) -> set[int]:
 
 async def test_a_durable_queue_is_there_again_when_its_home_is(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as three:
-        await declare(three["a"], "q", durable=True)
+        await declare(three["a"], "q")
         await publish(three["a"], "q", b"1", b"2")
         await three["a"].kill()
         await three["a"].start()
@@ -55,8 +55,8 @@ async def test_a_durable_queue_is_there_again_when_its_home_is(tmp_path: Path) -
 
 async def test_what_was_deleted_while_its_home_was_down_leaves_nothing(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as three:
-        await declare(three["a"], "kept", durable=True)
-        await declare(three["a"], "gone", durable=True)
+        await declare(three["a"], "kept")
+        await declare(three["a"], "gone")
         for queue in ("kept", "gone"):
             await publish(three["a"], queue, b"a message of " + queue.encode())
         assert len(groups_of(three["a"])) == 4
