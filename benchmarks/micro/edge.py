@@ -19,7 +19,8 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.outlet import Outlet
-from fluffle.broker.server.publishing import on_publishes, publish_confirmed, publish_plain
+from fluffle.broker.server.publishing import on_publishes
+from fluffle.broker.server.putting import publish_confirmed, publish_plain
 from fluffle.broker.server.registry import Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services

@@ -155,6 +155,11 @@ class Queue:
         return Admission.RECORDED
 
     @property
+    def is_full(self) -> bool:
+        """Messages beyond what memory holds are on disk."""
+        return False
+
+    @property
     def is_behind(self) -> bool:
         """Whether more waits here than its consumers are likely to take soon."""
         return self._lane.count > BEHIND_MESSAGES and len(self._turns) > 0

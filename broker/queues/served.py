@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Admission(Enum):
-    """What becomes of messages that were published to a queue: all of a run, or none."""
+    """What becomes of messages that were published to a queue here: all of a run, or none."""
 
     ACCEPTED = auto()
     """They are in the queue."""
@@ -47,6 +47,35 @@ class Tally(NamedTuple):
     ready: int
     unacked: int
     consumers: int
+
+
+class Tell(Protocol):
+    """Hears of the messages of a run from `start` up to `stop`, of each once."""
+
+    def __call__(self, start: int, stop: int, *, is_taken: bool) -> None: ...
+
+
+class Receipt:
+    """Messages of a run that a queue elsewhere was asked to take.
+
+    It says of each whether it has, or of several together, once that is known: a leader may have to
+    be found first, and what nobody can tell counts as not taken.
+    """
+
+    __slots__ = ("_tell", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._tell: Tell | None = None
+
+    def then(self, tell: Tell) -> None:
+        """Whom to tell; nobody need be.  Nothing is told before the call that gave this returns."""
+        self._tell = tell
+
+    def known(self, start: int, stop: int, *, is_taken: bool) -> None:
+        """These messages are in the queue and safe, or they are not."""
+        if self._tell is not None:
+            self._tell(start, stop, is_taken=is_taken)
 
 
 class Later(Generic[T]):
@@ -128,9 +157,13 @@ class ServedQueue(Protocol):
     def is_behind(self) -> bool:
         """Whether who publishes should wait."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether he must, until it tells its debtors."""
+
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
-    ) -> Admission:
+    ) -> Admission | Receipt:
         """Add messages at the end.  The caller may keep the lists but must not change them."""
 
     def get(self, holder: Holder) -> Handout | Later[Handout | None] | None:

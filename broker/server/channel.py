@@ -21,7 +21,7 @@ from fluffle.protocol.methods import Method, encode_method
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.served import ServedQueue
-    from fluffle.broker.server.publishing import Publisher
+    from fluffle.broker.server.putting import Publisher
     from fluffle.broker.server.subscription import ReplySubscription, Subscription
     from fluffle.broker.server.transactions import Transaction
 
@@ -95,6 +95,11 @@ class Channel:
         if confirms is not None and confirms.accept_durable(ticket):
             for frame in confirms.frames(self.number):
                 self.session.outlet.add(frame)
+
+    def speak(self) -> None:
+        """Say what is known of publishes by now, unless the channel has ended."""
+        if self.confirms is not None:
+            self.session.outlet.pieces += self.confirms.frames(self.number)
 
     def change(self, method: Method, decide: Decide, done: Callable[[], None]) -> None:
         """Have definitions changed, as `method` asks, and go on with `done`.

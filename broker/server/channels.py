@@ -11,7 +11,7 @@ from fluffle.broker.server.admitting import check_channel_limit
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import close_for, unimplemented
-from fluffle.broker.server.publishing import publish_plain
+from fluffle.broker.server.putting import publish_plain
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.subscription import Subscription
 from fluffle.protocol.errors import ProtocolError

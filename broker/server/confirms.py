@@ -36,6 +36,12 @@ class Confirms:
         self._open[first] = first + count - 1
         return first
 
+    def split(self, first: int) -> None:
+        """Have each number of the run that was assigned from `first` on be a run of its own."""
+        last = self._open.pop(first)
+        self._open |= {number: number for number in range(first, last + 1)}
+        self._open = dict(sorted(self._open.items()))
+
     def accept(self, first: int) -> None:
         """Every queue has taken the run that was assigned from `first` on."""
         self._accepted.append((first, self._open.pop(first)))

@@ -29,7 +29,8 @@ from fluffle.broker.server.holding import UNREAD_BYTES_MAX, Holding
 from fluffle.broker.server.intake import Intake
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.outlet import Outlet
-from fluffle.broker.server.publishing import Target, on_publishes, oversized
+from fluffle.broker.server.publishing import on_publishes, oversized
+from fluffle.broker.server.putting import Target
 from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import REMEMBERED_WHEN_SHORT_MAX, Session
@@ -463,8 +464,10 @@ class Connection(asyncio.Protocol):
             self._session.remember_less()
 
     def on_behind(self, target: Target, count: int) -> None:
-        """Messages went to a queue that is behind: pause, unless acks come this way too."""
-        if self._channels and not self._channels.have_consumers:
+        """Messages went to a queue that is behind: pause, unless acks come this way and help."""
+        if target.is_full:
+            self.holding.wait_for_room(target)
+        elif self._channels and not self._channels.have_consumers:
             self.holding.owe(target, count)
 
     def _part_in_time(self) -> None:

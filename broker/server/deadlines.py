@@ -50,7 +50,7 @@ class Deadlines:
         """Have the client hear of us, and end it when it is silent too long."""
 
         def beat() -> None:
-            heartbeat.spoke = outlet.take_written()
+            heartbeat.spoke, outlet.has_written = outlet.has_written, False
             verdict = heartbeat.beat(listening=line.is_reading())
             if verdict is Verdict.GIVE_UP:
                 self._hang_up("missed heartbeats from client")

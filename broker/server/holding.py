@@ -1,4 +1,4 @@
-"""Why one connection is not read, its own work apart: alarm, disk, debt, answers unread."""
+"""Why one connection is not read, its own work apart: alarm, disk, queues, answers unread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.commits import Commits
 from fluffle.broker.server.deadlines import Deadlines
-from fluffle.broker.server.intake import Creditor, Debt, Intake, Timer
+from fluffle.broker.server.intake import Creditor, Debt, Full, Intake, Timer
 
 UNREAD_BYTES_MAX = 32 * 1_048_576
 """Beyond this in the transport's buffer, answers pile up that the client does not read: it is
@@ -21,7 +21,7 @@ it is not read its silence does not count."""
 class Holding:
     """What holds a connection's intake, from the time it is told until that is over."""
 
-    __slots__ = ("_alarms", "_commits", "_deadlines", "_debt", "_intake", "_on_blocked")
+    __slots__ = ("_alarms", "_commits", "_deadlines", "_debt", "_full", "_intake", "_on_blocked")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Holding:
         self._alarms = alarms
         self._commits = commits
         self._debt = Debt(intake, call_later)
+        self._full = Full(intake)
         self._on_blocked = on_blocked
 
     def listen(self) -> None:
@@ -59,6 +60,10 @@ class Holding:
     def owe(self, queue: Creditor, count: int) -> None:
         """It put `count` messages into `queue`, which is behind."""
         self._debt.owe(queue, count)
+
+    def wait_for_room(self, queue: Creditor) -> None:
+        """It put messages into `queue`, which takes no more for now."""
+        self._full.wait(queue)
 
     def wait_for_disk(self) -> None:
         """Messages come faster than the disk takes them: pause until it has caught up."""
@@ -88,10 +93,12 @@ class Holding:
     def hear(self) -> None:
         """The connection is being closed, and the answer to that has to be read."""
         self._debt.forgive()
+        self._full.forgive()
         self._intake.release("alarm")
 
     def end(self) -> None:
         """The connection is gone: nobody need tell it anything."""
         self._debt.forgive()
+        self._full.forgive()
         self._commits.forget(self._disk_caught_up)
         self._alarms.unlisten(self._on_alarm)

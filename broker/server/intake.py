@@ -34,6 +34,40 @@ class Creditor(Protocol):
     debtors: list[Debtor]
 
 
+class Full:
+    """Queues that take nothing more for now, each of which has this among its debtors.
+
+    The connection is not read until all of them take something again.
+    """
+
+    __slots__ = ("_intake", "_queues")
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._queues: dict[Creditor, None] = {}
+
+    def wait(self, queue: Creditor) -> None:
+        if queue not in self._queues:
+            self._queues[queue] = None
+            queue.debtors.append(self)
+            self._intake.hold("full")
+
+    def paid(self, queue: Creditor, count: int) -> int:
+        """It takes something again: whatever was handed out, nothing of it was owed here."""
+        queue.debtors.remove(self)
+        del self._queues[queue]
+        if not self._queues:
+            self._intake.release("full")
+        return count
+
+    def forgive(self) -> None:
+        """Read the publisher again."""
+        for queue in self._queues:
+            queue.debtors.remove(self)
+        self._queues.clear()
+        self._intake.release("full")
+
+
 class Intake:
     """The input side of one connection's socket."""
 

@@ -1,4 +1,4 @@
-"""basic.publish, basic.return and publisher confirms.  A hot file.
+"""basic.publish and confirm.select: what came, and where it goes.  A hot file.
 
 A batch is sorted by where its messages go, so that each queue is asked once: a basic.publish frame
 is looked up, checked and routed once however many messages came with it.  The order of the checks:
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.served import Admission, Debtor
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
+from fluffle.broker.server.putting import Parcel, Target, publish_confirmed
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import (
     REMEMBERED_MAX,
@@ -27,9 +27,8 @@ from fluffle.broker.server.session import (
 )
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
-from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make, return_frame
-from fluffle.protocol.properties import raw_properties, replace_properties, split_content
-from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make
+from fluffle.protocol.properties import raw_properties, replace_properties
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
@@ -46,19 +45,6 @@ KINDS_MAX = 256
 
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
-
-
-class Target(Protocol):
-    """Where messages go: a queue, or a requester of direct reply-to."""
-
-    debtors: list[Debtor]
-
-    @property
-    def is_behind(self) -> bool: ...
-
-    def enqueue(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
-    ) -> Admission: ...
 
 
 class Ground(Protocol):
@@ -97,39 +83,6 @@ class Route:
         """Whether each routing key needs a permission."""
         self.is_admitted = True
         """Whether its own routing key has it, or needs none."""
-
-
-class Parcel:
-    """Messages of one batch that go to the same queues, in order."""
-
-    __slots__ = ("content_bytes", "contents", "mandatory", "origins", "places", "targets")
-
-    def __init__(
-        self,
-        targets: tuple[Target, ...],
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        *,
-        places: Sequence[int],
-        mandatory: bool,
-    ) -> None:
-        self.targets = targets
-        self.origins = origins
-        self.contents = contents
-        self.content_bytes = content_bytes
-        """The summed length of `contents`."""
-        self.places = places
-        """Where each message stands among those that are published together."""
-        self.mandatory = mandatory
-
-
-class Publisher(Protocol):
-    """Takes messages that have passed all checks."""
-
-    def __call__(
-        self, channel: Channel, parcels: Sequence[Parcel], *, persistent: bool
-    ) -> None: ...
 
 
 def on_publishes(
@@ -374,95 +327,6 @@ def prepare(
             f"user_id property set to '{facts.user_id}' but authenticated user was '{user.name}'"
         )
     return [replace_properties(content, raw) for content in contents]
-
-
-def publish_plain(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
-    """Put messages into their queues, or return them."""
-    for parcel in parcels:
-        put(channel, parcel, persistent=persistent)
-
-
-def publish_confirmed(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
-    """As `publish_plain`, and confirm: at the end of the batch, or once they are on disk."""
-    confirms = channel.confirms
-    assert confirms is not None
-    answers = [put(channel, parcel, persistent=persistent) for parcel in parcels]
-    count = sum(len(parcel.contents) for parcel in parcels)
-    if Admission.REFUSED in answers:
-        answer_each(channel, confirms, parcels, answers)
-    elif Admission.RECORDED in answers:
-        defer(channel, confirms, count)
-    else:
-        confirms.settle(count)
-        channel.session.confirming[channel] = None
-
-
-def defer(channel: Channel, confirms: Confirms, count: int) -> None:
-    """Confirm the next `count` messages once they are on disk."""
-    commits = channel.session.commits
-    confirms.defer(count, commits.ticket)
-    commits.wait(channel, commits.ticket)
-
-
-def answer_each(
-    channel: Channel,
-    confirms: Confirms,
-    parcels: Sequence[Parcel],
-    answers: Sequence[Admission],
-) -> None:
-    """Tell the publisher what became of each message, for they fared differently."""
-    by_place = {
-        place: answer
-        for parcel, answer in zip(parcels, answers, strict=True)
-        for place in parcel.places
-    }
-    for place in sorted(by_place):
-        if by_place[place] is Admission.REFUSED:
-            confirms.refuse(confirms.assign(1))
-        elif by_place[place] is Admission.RECORDED:
-            defer(channel, confirms, 1)
-        else:
-            confirms.settle(1)
-    channel.session.confirming[channel] = None
-
-
-def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Admission:
-    """Put messages into their queues, or return them.
-
-    REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
-    RECORDED when any queue records them.
-    """
-    answer = Admission.ACCEPTED
-    origins, contents, content_bytes = parcel.origins, parcel.contents, parcel.content_bytes
-    for target in parcel.targets:
-        one = target.enqueue(origins, contents, content_bytes, persistent=persistent)
-        if one is not Admission.ACCEPTED and answer is not Admission.REFUSED:
-            answer = one
-        if target.is_behind:
-            channel.session.on_behind(target, len(contents))
-    if answer is Admission.RECORDED and channel.session.commits.is_behind:
-        channel.session.on_disk_behind()
-    traffic = channel.session.traffic
-    if parcel.targets:
-        traffic.routed += len(contents) * len(parcel.targets)
-    elif parcel.mandatory:
-        traffic.unroutable_returned += len(contents)
-        return_unroutable(channel, parcel)
-    else:
-        traffic.unroutable_dropped += len(contents)
-    return answer
-
-
-def return_unroutable(channel: Channel, parcel: Parcel) -> None:
-    """basic.return with 312 for messages that were mandatory and went nowhere."""
-    session = channel.session
-    for origin, content in zip(parcel.origins, parcel.contents, strict=True):
-        session.outlet.add(
-            return_frame(
-                channel.number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
-            )
-        )
-        session.outlet.add(split_content(content, channel.number, session.frame_bytes_max))
 
 
 def oversized(body_bytes: int, limit_bytes: int) -> BrokerError:

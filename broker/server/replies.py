@@ -67,6 +67,11 @@ class ReplyTarget:
         """Whether the requester reads more slowly than it is answered."""
         return self._requester is not None and self._inbox.is_full
 
+    @property
+    def is_full(self) -> bool:
+        """Answers beyond that are dropped."""
+        return False
+
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
     ) -> Admission:

@@ -8,13 +8,15 @@ the ledger under the tags it had: nothing is redelivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
 from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.served import Admission, ServedQueue
+from fluffle.broker.queues.served import Admission, Later, Receipt, ServedQueue
+from fluffle.broker.server.awaiting import Taken
 from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.publishing import Parcel, Target, put
+from fluffle.broker.server.putting import Parcel, Pending, Target, put, records
 from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch
@@ -59,20 +61,24 @@ class Transaction:
         """Keep what the queues are to be told at the commit."""
         self._settled.append((stretches, outcome))
 
-    def commit(self, channel: Channel) -> None:
-        """Publish, then settle.  PreconditionFailed when a queue of a message is gone."""
+    def commit(self, channel: Channel) -> bool | Later[bool]:
+        """Publish, then settle.  Whether all was published: not if a queue is gone, or refuses."""
         vhost = channel.session.vhost
         is_complete = True
+        receipts: list[Receipt] = []
         for parcel, persistent in self._publishes:
-            if put(channel, parcel, persistent=persistent) is Admission.RECORDED:
+            answer = put(channel, parcel, persistent=persistent)
+            if records(answer):
                 channel.recorded()
+            if isinstance(answer, Pending):
+                receipts += answer.receipts
+            is_complete &= answer is not Admission.REFUSED
             is_complete &= all(is_there(vhost, target) for target in parcel.targets)
         settled = self._settled
         self.forget()
         for stretches, outcome in settled:
             channel.settle(stretches, outcome)
-        if not is_complete:
-            raise PreconditionFailed("partial tx completion")
+        return Taken(receipts).answer if is_complete and receipts else is_complete
 
     def forget(self) -> list[Stretch]:
         """Start afresh; what had been settled."""
@@ -117,8 +123,13 @@ def on_select(channel: Channel, _method: Method) -> None:
     channel.reply(make(Tx.SelectOk))
 
 
-def on_commit(channel: Channel, _method: Method) -> None:
-    transaction_of(channel).commit(channel)
+def on_commit(channel: Channel, method: Method) -> None:
+    channel.ask(method, transaction_of(channel).commit(channel), partial(committed, channel))
+
+
+def committed(channel: Channel, is_complete: bool) -> None:  # noqa: FBT001 - it is an answer
+    if not is_complete:
+        raise PreconditionFailed("partial tx completion")
     channel.reply(make(Tx.CommitOk))
 
 

@@ -1,4 +1,4 @@
-"""A queue that cannot answer at once, as a client sees it: its channel waits, and no other."""
+"""A queue that cannot answer at once, as a client sees it: what waits for it, and what does not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout, Holder, Outcome
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.served import Admission, Debtor, Later, ServedQueue, Tally
-from fluffle.protocol.methods import Basic, Channel, Queue, encode_method, make
+from fluffle.broker.queues.served import Debtor, Later, Receipt, ServedQueue, Tally
+from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
+from fluffle.protocol.properties import Properties
 from tests.support.edge import Edge, publish_frames
 
 
@@ -22,7 +23,7 @@ class SlowQueue:
     """A queue whose answers come when a test says so."""
 
     damage = owner = None
-    in_exclusive_use = is_behind = False
+    in_exclusive_use = False
 
     def __init__(self, name: str) -> None:
         self.spec = QueueSpec(name)
@@ -33,6 +34,8 @@ class SlowQueue:
         self.consumers: tuple[Consumer, ...] = ()
         self.asked: deque[Later[Any]] = deque()
         self.settled: list[tuple[int, int, Outcome]] = []
+        self.receipts: deque[Receipt] = deque()
+        self.is_full = False
 
     def _ask(self) -> Later[Any]:
         self.asked.append(Later())
@@ -42,15 +45,20 @@ class SlowQueue:
         self.asked.popleft().answer(value)
 
     @property
+    def is_behind(self) -> bool:
+        return self.is_full
+
+    @property
     def tally(self) -> Later[Tally]:
         return self._ask()
 
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
-    ) -> Admission:
+    ) -> Receipt:
         del origins, content_bytes, persistent
         self.ready_count += len(contents)
-        return Admission.ACCEPTED
+        self.receipts.append(Receipt(len(contents)))
+        return self.receipts[-1]
 
     def get(self, holder: Holder) -> Later[Handout | None]:
         del holder
@@ -96,6 +104,22 @@ class Rig:
         self.queue = SlowQueue("q")
         self.edge.vhost.queues["q"] = self.queue
         self.client = self.edge.connect()
+
+    def publish(self, *bodies: bytes, **where: Any) -> Receipt:
+        """What the queue owes for it."""
+        self.client.publish(*bodies, **where)
+        return self.queue.receipts.pop()
+
+    def know(self, receipt: Receipt, start: int, stop: int, *, is_taken: bool = True) -> None:
+        receipt.known(start, stop, is_taken=is_taken)
+        self.edge.run()
+
+    def told(self) -> list[tuple[str, Any, Any]]:
+        """Confirms that have come."""
+        return [
+            (arrival.method.name[6:], arrival.method["delivery_tag"], arrival.method["multiple"])
+            for arrival in self.client.arrivals()
+        ]
 
     def send(self, *methods: Any, channel: int = 1) -> None:
         self.client.send(*(encode_method(channel, method) for method in methods))
@@ -190,3 +214,137 @@ def test_a_close_of_the_channel_waits_too(rig: Rig) -> None:
     rig.answer(None)
     rig.client.expect(Basic.GetEmpty)
     rig.client.expect(Channel.CloseOk)
+
+
+# Publishing
+
+
+def test_messages_are_confirmed_when_their_queue_has_answered(rig: Rig) -> None:
+    rig.client.confirm_select()
+    first, second = rig.publish(b"1", b"2"), rig.publish(b"3")
+    rig.client.expect_nothing()
+    rig.know(second, 0, 1)
+    assert rig.told() == [("Ack", 3, False)]
+    rig.know(first, 0, 2)
+    assert rig.told() == [("Ack", 2, True)]
+
+
+def test_what_several_queues_answer_in_one_turn_is_one_confirm(rig: Rig) -> None:
+    rig.client.confirm_select()
+    receipts = [rig.publish(b"%d" % at) for at in range(3)]
+    for receipt in receipts:
+        receipt.known(0, 1, is_taken=True)
+    rig.edge.run()
+    assert rig.told() == [("Ack", 3, True)]
+
+
+def test_refused_messages_are_nacked(rig: Rig) -> None:
+    rig.client.confirm_select()
+    rig.know(rig.publish(b"1", b"2"), 0, 2, is_taken=False)
+    assert rig.told() == [("Nack", 2, True)]
+
+
+def test_messages_of_a_run_may_fare_differently(rig: Rig) -> None:
+    rig.client.confirm_select()
+    receipt = rig.publish(*[b"m"] * 5)
+    rig.know(receipt, 1, 3, is_taken=False)
+    assert rig.told() == [("Nack", 2, False), ("Nack", 3, False)]
+    rig.know(receipt, 0, 1)
+    assert rig.told() == [("Ack", 1, False)]
+    rig.know(receipt, 3, 5)
+    assert rig.told() == [("Ack", 5, True)]
+
+
+def test_a_message_is_confirmed_once_all_its_queues_have_it(rig: Rig) -> None:
+    """One elsewhere, one that is transient, and one with a commit."""
+    rig.client.declare("here")
+    rig.client.declare("disk", durable=True)
+    for queue in ("q", "here", "disk"):
+        rig.client.bind(queue, "amq.fanout")
+    rig.client.confirm_select()
+    receipt = rig.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
+    rig.client.expect_nothing()
+    rig.know(receipt, 0, 1)
+    assert rig.told() == [("Ack", 1, False)]
+    assert rig.client.ready_count("disk") == 1
+
+
+def test_one_queue_that_refuses_is_enough(rig: Rig) -> None:
+    rig.client.declare("disk", durable=True)
+    for queue in ("q", "disk"):
+        rig.client.bind(queue, "amq.fanout")
+    rig.client.confirm_select()
+    receipt = rig.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
+    rig.know(receipt, 0, 1, is_taken=False)
+    assert rig.told() == [("Nack", 1, False)]
+
+
+def test_messages_of_one_read_to_many_queues_are_confirmed_apart(rig: Rig) -> None:
+    rig.client.declare("here")
+    rig.edge.vhost.queues["r"] = other = SlowQueue("r")
+    rig.client.confirm_select()
+    keys = ["q", "r", "here", "q", "r", "r"]
+    for _ in range(2):  # the second time all routes are known
+        rig.client.send(*(publish_frames(b"m", key) for key in keys))
+    told = rig.told()
+    assert ("Ack", 3, False) in told
+    assert ("Ack", 9, False) in told
+    while other.receipts:
+        receipt = other.receipts.popleft()
+        rig.know(receipt, 0, receipt.count)
+    assert {tag for _, tag, _ in rig.told()} == {2, 5, 6, 8, 11, 12}
+    while rig.queue.receipts:
+        receipt = rig.queue.receipts.popleft()
+        rig.know(receipt, 0, receipt.count)
+    assert rig.told()[-1] == ("Ack", 10, True)
+
+
+def test_an_answer_for_a_channel_that_is_gone_is_swallowed(rig: Rig) -> None:
+    rig.client.confirm_select()
+    receipt = rig.publish(b"m")
+    rig.client.call(Channel.Close(200, "", 0, 0), Channel.CloseOk)
+    rig.know(receipt, 0, 1)
+    rig.client.expect_nothing()
+
+
+def test_a_transaction_waits_until_all_is_taken(rig: Rig) -> None:
+    rig.client.call(Tx.Select(), Tx.SelectOk)
+    rig.client.publish(b"1", b"2")
+    rig.client.publish(b"3")
+    assert not rig.queue.receipts
+    rig.send(Tx.Commit())
+    rig.client.expect_nothing()
+    rig.know(rig.queue.receipts[0], 0, 2)
+    rig.client.expect_nothing()
+    rig.know(rig.queue.receipts[1], 0, 1)
+    rig.client.expect(Tx.CommitOk)
+
+
+def test_a_transaction_fails_if_anything_is_refused(rig: Rig) -> None:
+    rig.client.call(Tx.Select(), Tx.SelectOk)
+    rig.client.publish(b"1", b"2")
+    rig.send(Tx.Commit())
+    rig.know(rig.queue.receipts[0], 0, 1, is_taken=False)
+    rig.know(rig.queue.receipts[0], 1, 2)
+    rig.client.expect_channel_closed(406, "partial tx completion")
+
+
+def test_a_publisher_is_not_read_while_a_queue_is_full(rig: Rig) -> None:
+    rig.client.consume("amq.rabbitmq.reply-to", no_ack=True)  # consumers do not change that
+    rig.queue.is_full = True
+    rig.publish(b"1")
+    assert not rig.client.transport.is_reading()
+    rig.edge.advance(60)
+    assert not rig.client.transport.is_reading()
+    rig.queue.is_full = False
+    for debtor in tuple(rig.queue.debtors):
+        debtor.paid(rig.queue, 1)
+    assert rig.client.transport.is_reading()
+    assert not rig.queue.debtors
+
+
+def test_a_full_queue_forgets_who_is_gone(rig: Rig) -> None:
+    rig.queue.is_full = True
+    rig.publish(b"1")
+    rig.client.transport.lose()
+    assert not rig.queue.debtors

@@ -95,12 +95,11 @@ def test_very_much_is_not_joined(scene: Scene) -> None:
 
 def test_heartbeats_ask_whether_anything_was_written(scene: Scene) -> None:
     scene.outlet.flush()
-    assert not scene.outlet.take_written()
+    assert not scene.outlet.has_written
     scene.outlet.add(b"a")
-    assert not scene.outlet.take_written()
+    assert not scene.outlet.has_written
     scene.outlet.flush()
-    assert scene.outlet.take_written()
-    assert not scene.outlet.take_written()
+    assert scene.outlet.has_written
 
 
 def test_a_backlog_leaves_in_bursts_of_one_a_turn(scene: Scene) -> None:

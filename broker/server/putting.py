@@ -1,0 +1,203 @@
+"""Messages that have passed all checks go into their queues; what their publisher is told of that.
+A hot file.
+
+Queues of this node answer at once: a message is in them, or safe with a commit.  Those that are led
+elsewhere give a receipt, and the publisher is told once all of them have answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.served import Admission, Debtor, Receipt
+from fluffle.broker.server.awaiting import Awaited
+from fluffle.broker.server.confirms import Confirms
+from fluffle.protocol.methods import return_frame
+from fluffle.protocol.properties import split_content
+from fluffle.protocol.spec import ReplyCode
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channel import Channel
+
+
+class Target(Protocol):
+    """Where messages go: a queue, or a requester of direct reply-to."""
+
+    debtors: list[Debtor]
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether who publishes should wait."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether he must, until it is not."""
+
+    def enqueue(
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
+    ) -> Admission | Receipt: ...
+
+
+class Parcel:
+    """Messages of one batch that go to the same queues, in order."""
+
+    __slots__ = ("content_bytes", "contents", "mandatory", "origins", "places", "targets")
+
+    def __init__(
+        self,
+        targets: tuple[Target, ...],
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        places: Sequence[int],
+        mandatory: bool,
+    ) -> None:
+        self.targets = targets
+        self.origins = origins
+        self.contents = contents
+        self.content_bytes = content_bytes
+        """The summed length of `contents`."""
+        self.places = places
+        """Where each message stands among those that are published together."""
+        self.mandatory = mandatory
+
+
+class Pending:
+    """Messages of a parcel that not all of their queues have taken yet."""
+
+    __slots__ = ("is_recorded", "receipts")
+
+    def __init__(self, receipts: list[Receipt], *, is_recorded: bool) -> None:
+        self.receipts = receipts
+        """At least one."""
+        self.is_recorded = is_recorded
+        """Whether they must be safe here, too."""
+
+
+Answer: TypeAlias = Admission | Pending
+"""Of all queues of a parcel together."""
+
+
+class Publisher(Protocol):
+    """Takes messages that have passed all checks."""
+
+    def __call__(
+        self, channel: Channel, parcels: Sequence[Parcel], *, persistent: bool
+    ) -> None: ...
+
+
+def publish_plain(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
+    """Put messages into their queues, or return them."""
+    for parcel in parcels:
+        put(channel, parcel, persistent=persistent)
+
+
+def publish_confirmed(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
+    """As `publish_plain`, and confirm: at the end of the batch, or once they are safe."""
+    confirms = channel.confirms
+    assert confirms is not None
+    answers = [put(channel, parcel, persistent=persistent) for parcel in parcels]
+    count = sum(len(parcel.contents) for parcel in parcels)
+    accepted = answers.count(Admission.ACCEPTED)
+    if accepted == len(answers):
+        confirms.settle(count)
+        channel.session.confirming[channel] = None
+    elif accepted + answers.count(Admission.RECORDED) == len(answers):
+        defer(channel, confirms, count)
+    else:
+        answer_each(channel, confirms, parcels, answers)
+
+
+def defer(channel: Channel, confirms: Confirms, count: int) -> None:
+    """Confirm the next `count` messages once they are on disk."""
+    commits = channel.session.commits
+    confirms.defer(count, commits.ticket)
+    commits.wait(channel, commits.ticket)
+
+
+def answer_each(
+    channel: Channel,
+    confirms: Confirms,
+    parcels: Sequence[Parcel],
+    answers: Sequence[Answer],
+) -> None:
+    """Tell the publisher what became of each message, for they fare differently."""
+    in_order = sorted((place, at) for at, parcel in enumerate(parcels) for place in parcel.places)
+    awaited: dict[int, list[tuple[int, int]]] = {}
+    for at, same in groupby(map(itemgetter(1), in_order)):
+        answer, count = answers[at], sum(1 for _ in same)
+        if answer is Admission.REFUSED:
+            confirms.refuse(confirms.assign(count))
+        elif answer is Admission.RECORDED:
+            defer(channel, confirms, count)
+        elif answer is Admission.ACCEPTED:
+            confirms.settle(count)
+        else:
+            awaited.setdefault(at, []).append((confirms.assign(count), count))
+    for at, numbers in awaited.items():
+        pending = answers[at]
+        assert isinstance(pending, Pending)
+        Awaited(channel, numbers).of(pending.receipts, is_recorded=pending.is_recorded)
+    channel.session.confirming[channel] = None
+
+
+def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
+    """Put messages into their queues, or return them.
+
+    REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
+    pending when any is yet to answer; else RECORDED when any queue records them.
+    """
+    answer: Answer = Admission.ACCEPTED
+    origins, contents, content_bytes = parcel.origins, parcel.contents, parcel.content_bytes
+    for target in parcel.targets:
+        one = target.enqueue(origins, contents, content_bytes, persistent=persistent)
+        if one is not Admission.ACCEPTED:
+            answer = joined(answer, one)
+        if target.is_behind:
+            channel.session.on_behind(target, len(contents))
+    if answer is not Admission.ACCEPTED and channel.session.commits.is_behind and records(answer):
+        channel.session.on_disk_behind()
+    traffic = channel.session.traffic
+    if parcel.targets:
+        traffic.routed += len(contents) * len(parcel.targets)
+    elif parcel.mandatory:
+        traffic.unroutable_returned += len(contents)
+        return_unroutable(channel, parcel)
+    else:
+        traffic.unroutable_dropped += len(contents)
+    return answer
+
+
+def joined(answer: Answer, one: Admission | Receipt) -> Answer:
+    """What some queues have said, and one more that has not simply taken all."""
+    if answer is Admission.REFUSED or one is Admission.REFUSED:
+        return Admission.REFUSED
+    receipts = [*answer.receipts] if isinstance(answer, Pending) else []
+    if isinstance(one, Receipt):
+        receipts.append(one)
+    elif not receipts:
+        return one
+    is_recorded = one is Admission.RECORDED or records(answer)
+    return Pending(receipts, is_recorded=is_recorded)
+
+
+def records(answer: Answer) -> bool:
+    """Whether messages are safe only with the commit that collects."""
+    return answer is Admission.RECORDED or (isinstance(answer, Pending) and answer.is_recorded)
+
+
+def return_unroutable(channel: Channel, parcel: Parcel) -> None:
+    """basic.return with 312 for messages that were mandatory and went nowhere."""
+    session = channel.session
+    for origin, content in zip(parcel.origins, parcel.contents, strict=True):
+        session.outlet.add(
+            return_frame(
+                channel.number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
+            )
+        )
+        session.outlet.add(split_content(content, channel.number, session.frame_bytes_max))
