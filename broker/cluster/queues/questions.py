@@ -1,0 +1,59 @@
+"""What channels wait for: answers of a leader, each within a bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.queues.served import Later
+
+ANSWER_S_MAX = 30
+"""For so long a leader is waited for.  RabbitMQ: 65 s, which is longer than most clients wait."""
+
+T = TypeVar("T")
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+
+
+class Questions(Generic[T]):
+    """Of one kind, by the numbers of their operations."""
+
+    __slots__ = ("_asked", "_call_later", "_given_up")
+
+    def __init__(self, call_later: CallLater, given_up: Callable[[int], BrokerError]) -> None:
+        """`given_up` is told of one that has taken too long, and says what it fails with."""
+        self._call_later = call_later
+        self._given_up = given_up
+        self._asked: dict[int, tuple[Later[T], Timer]] = {}
+
+    def __contains__(self, number: int) -> bool:
+        """Whether somebody waits for it."""
+        return number in self._asked
+
+    def ask(self, number: int) -> Later[T]:
+        later: Later[T] = Later()
+        timer = self._call_later(ANSWER_S_MAX, lambda: self.fail(number, self._given_up(number)))
+        self._asked[number] = later, timer
+        return later
+
+    def answer(self, number: int, answer: T) -> bool:
+        """Whether somebody has waited for that."""
+        if number not in self._asked:
+            return False
+        self._take(number).answer(answer)
+        return True
+
+    def fail(self, number: int, error: BrokerError) -> None:
+        """Somebody waits for it."""
+        self._take(number).fail(error)
+
+    def _take(self, number: int) -> Later[T]:
+        later, timer = self._asked.pop(number)
+        timer.cancel()
+        return later

@@ -1,0 +1,18 @@
+"""What RabbitMQ says of quorum queues that do not answer."""
+
+from __future__ import annotations
+
+from fluffle.broker.cluster.queues.edge_queue import Doing
+from fluffle.broker.errors import BrokerError, InternalError
+
+
+class QuorumManners:
+    """Of queues that are led by a Raft group."""
+
+    tells_counts = True
+
+    def unanswered(self, doing: Doing, where: str) -> BrokerError:
+        """Nobody has led the queue for too long, or nobody knows what became of a consumer."""
+        if doing is Doing.GETTING:
+            return InternalError(f"Cannot get a message from queue '{where}': timeout")
+        return InternalError(f"timed out {doing.value} quorum {where}: no leader has answered")

@@ -1,0 +1,182 @@
+"""A node whose queue is led elsewhere: a real stream and leader in this process, moved by hand.
+
+Frames are bytes.  What is proposed is committed at once, unless a test holds it; another leader
+begins with what is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
+from fluffle.broker.cluster.queues.ports import Counts, OnEvents
+from fluffle.broker.cluster.queues.quorum import QuorumManners
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.codec import decode, encode
+from fluffle.broker.cluster.streams.edge import Edge as StreamEdge
+from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.replicated.image import Image
+from tests.broker.cluster.streams.world import GROUP, Led
+from tests.support.edge import Edge
+
+CallSoon = Callable[[Callable[[], None]], None]
+
+BOOT = m.Boot(1, 100)
+LEADER = m.Boot(1, 200)
+NODE = "near"
+STEPS_MAX = 10_000
+
+
+class Far:
+    """An `EdgePort`, and the leader at the other end."""
+
+    def __init__(self, on_events: OnEvents, call_soon: CallSoon) -> None:
+        self.edge = StreamEdge(GROUP, BOOT)
+        self.log: list[bytes] = []
+        self.is_committing = True
+        self.is_linked = False
+        self._on_events = on_events
+        self._call_soon = call_soon
+        self._is_due = False
+        self._term = 0
+        self.led: Led
+        self.elect()
+
+    def touch(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._call_soon(self.run)
+
+    # What happens to the leader
+
+    def elect(self) -> None:
+        """Somebody else leads from now on, with what is committed."""
+        self._term += 1
+        image = Image()
+        for index, payload in enumerate(self.log, 1):
+            image.apply(index, payload)
+        self.led = Led(m.Leader("far", LEADER, self._term), image, self.log, now_ms=0)
+        self.link()
+
+    def link(self) -> None:
+        self.is_linked = True
+        self.led.sessions.linked(NODE, BOOT)
+        self.edge.connect(self.led.own)
+        self.touch()
+
+    def cut(self) -> None:
+        """Nobody can be reached."""
+        self.is_linked = False
+        self.led.sessions.unlinked(NODE, now_ms=0)
+        self.edge.connect(None)
+
+    def forget_node(self) -> None:
+        """The node is taken for dead, for good: its sessions go."""
+        self.led.sessions.removed(NODE)
+        self.run()
+        self.link()
+
+    def commit(self) -> None:
+        """All that is proposed."""
+        while self.led.proposals:
+            payload, on_fate = self.led.proposals.popleft()
+            self.log.append(payload)
+            self.led.image.apply(len(self.log), payload)
+            self.led.image.state.check()
+            on_fate(True)
+            self.led.turn()
+
+    # Frames
+
+    def run(self) -> None:
+        """Let everything arrive, until nothing is under way."""
+        self._is_due = False
+        for _ in range(STEPS_MAX):
+            if not self._step():
+                return
+        raise AssertionError("it does not come to rest")
+
+    def _step(self) -> bool:
+        has_moved = False
+        while self.is_linked and (sent := self.edge.output()) is not None:
+            has_moved = True
+            frame = decode(encode(sent[1]))
+            assert isinstance(frame, m.EdgeFrame)
+            self.led.sessions.take(NODE, frame)
+        self.led.turn()
+        if self.is_committing:
+            self.commit()
+        for _node, sending in tuple(self.led.sessions.output()) if self.is_linked else ():
+            has_moved = True
+            arrived = decode(encode(sending))
+            assert isinstance(arrived, m.LeaderFrame)
+            self._on_events(hear(self.edge, arrived))
+        return has_moved
+
+
+class FarHub:
+    """The hub of a node with one such queue."""
+
+    def __init__(self, call_soon: CallSoon) -> None:
+        self._call_soon = call_soon
+        self._on_events: OnEvents
+        self.far: Far
+
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> Far:
+        assert definition.id == GROUP
+        self._on_events = on_events
+        self.far = Far(on_events, self._call_soon)
+        return self.far
+
+    def close(self, queue: int) -> None:
+        assert queue == GROUP
+        self.far.is_linked = False
+        self._on_events(self.far.edge.deleted())
+
+    def ask_counts(self, queue: int, done: Callable[[Counts | None], None]) -> None:
+        assert queue == GROUP
+        self._call_soon(lambda: done(self._counts()))
+
+    def _counts(self) -> Counts | None:
+        queue = self.far.led.leadership.queue
+        if not self.far.is_linked:
+            return None
+        return Counts(queue.ready_count, queue.in_flight, queue.consumer_count)
+
+
+class Rig:
+    """A node with a quorum queue `q`, and clients of it."""
+
+    def __init__(self) -> None:
+        self.node = Edge()
+        self.hub = FarHub(self.node.scheduler.call_soon)
+        spec = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
+        self.queue = EdgeQueue(
+            QueueDefinition(spec, id=GROUP),
+            "/",
+            self.hub,
+            self.node.scheduler.call_later,
+            QuorumManners(),
+        )
+        self.node.vhost.queues["q"] = self.queue
+        self.far = self.hub.far
+        self.client = self.node.connect()
+
+    def run(self) -> None:
+        self.far.touch()
+        self.node.run()
+
+    def counts(self) -> Counts:
+        """As the leader has it."""
+        self.run()
+        queue = self.far.led.leadership.queue
+        return Counts(queue.ready_count, queue.in_flight, queue.consumer_count)
+
+    def delete(self) -> None:
+        """The definition is gone."""
+        for consumer in self.node.vhost.queues.pop("q").consumers:
+            consumer.sink.cancelled(consumer)
+        self.queue.end()
+        self.node.run()
