@@ -16,6 +16,7 @@ from fluffle.broker.queues.replicated.facts import (
     HandedOver,
     Key,
     Published,
+    Refused,
     SessionClosed,
     Settled,
     SpecChanged,
@@ -23,7 +24,7 @@ from fluffle.broker.queues.replicated.facts import (
 from fluffle.broker.queues.replicated.messages import enqueued
 from fluffle.broker.queues.replicated.state import State
 
-NUMBERS = (Published, Acted, Answered, Acknowledged, SessionClosed)
+NUMBERS = (Published, Refused, Acted, Answered, Acknowledged, SessionClosed)
 """Facts about sessions that stand behind all others: what they answer for is in the same entry, so
 that their place among the others means nothing, and those of many operations become few."""
 
@@ -103,7 +104,7 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
     if type(last) is not type(fact):
         return False
     match last, fact:
-        case (Published() | Acted(), Published() | Acted()):
+        case (Published() | Refused() | Acted(), Published() | Refused() | Acted()):
             if last.session != fact.session or last.first + last.count != fact.first:
                 return False
             last.count += fact.count

@@ -39,6 +39,7 @@ from fluffle.broker.queues.replicated.effects import (
     Done,
     Effect,
     Got,
+    NotTaken,
     Stale,
     Withdrawn,
 )
@@ -53,6 +54,7 @@ from fluffle.broker.queues.replicated.facts import (
     Key,
     Published,
     Purged,
+    Refused,
     SpecChanged,
 )
 from fluffle.broker.queues.replicated.gate import Gate, Kept
@@ -196,16 +198,22 @@ class Leadership:
         *,
         persistent: bool = True,
     ) -> None:
-        """Operations `first`, `first + 1` ... are a message each; all are recorded."""
+        """Operations `first`, `first + 1` ... are a message each; the last may not fit, all others
+        are recorded."""
         del persistent
-        known = self.sessions.known(session, first, len(contents))
-        if known == len(contents):
-            return
-        origins, contents = origins[known:], contents[known:]
-        first, count = first + known, len(contents)
-        self.queue.enqueue(origins, contents, sum(map(len, contents)), persistent=True)
-        self.sessions.advance(Published(session, first, count))
-        self._keep(Done(session, first, count))
+        done = self.sessions.known(session, first, len(contents))
+        while left := len(contents) - done:
+            number, count = first + done, self._room_left(left)
+            if not count:
+                self.sessions.advance(Refused(session, number, left))
+                self._keep(NotTaken(session, number, left))
+                return
+            part = contents[done : done + count]
+            size_bytes = sum(map(len, part))
+            self.queue.enqueue(origins[done : done + count], part, size_bytes, persistent=True)
+            self.sessions.advance(Published(session, number, count))
+            self._keep(Done(session, number, count))
+            done += count
 
     def settle(
         self,
@@ -362,6 +370,19 @@ class Leadership:
     def _keep(self, effect: Effect) -> None:
         self._gate.keep(lambda: [effect])
 
+    def _room_left(self, count: int) -> int:
+        """How many of so many messages the queue takes before somebody is served again.
+
+        What is handed out at once is not in its way.  RabbitMQ lets some more in, for its leader
+        only tells publishers that they should stop.
+        """
+        limit = self.queue.spec.max_length
+        if limit is None or self.queue.spec.overflow != "reject-publish":
+            return count
+        if self.queue.ready_count + count > limit:
+            self._hand_out()
+        return max(0, min(count, limit - self.queue.ready_count))
+
     def _acted(self, session: Key, number: int) -> None:
         self.sessions.advance(Acted(session, number, 1))
         self._keep(Done(session, number, 1))
@@ -414,11 +435,7 @@ class Leadership:
         """
         if self.is_over or not self._around.is_open():
             return []
-        handouts = self.queue.pump()
-        self._handed_out(handouts, self.holders.key_of)
-        for handout in handouts:
-            key = self.holders.key_of(handout)
-            self._gate.keep(partial(self._leave, key, handout))
+        self._hand_out()
         self._release(self._gate.take_known())
         if self._draft:
             payload = encode(self._draft.finish(self._around.now_ms()))
@@ -426,6 +443,14 @@ class Leadership:
             self._contents.commits.ticket += 1
             self._around.propose(payload, self._on_fate)
         return []
+
+    def _hand_out(self) -> None:
+        """Serve those consumers that have room."""
+        handouts = self.queue.pump()
+        self._handed_out(handouts, self.holders.key_of)
+        for handout in handouts:
+            key = self.holders.key_of(handout)
+            self._gate.keep(partial(self._leave, key, handout))
 
     def _leave(self, key: Key, handout: Handout) -> list[Effect]:
         """What consumers were handed is on its way."""

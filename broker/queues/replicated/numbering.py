@@ -15,6 +15,7 @@ from fluffle.broker.queues.replicated.facts import (
     Answered,
     Key,
     Published,
+    Refused,
     SessionClosed,
     SessionId,
     SessionOpened,
@@ -89,7 +90,7 @@ class Numbering:
             self._touch()
         return known
 
-    def advance(self, fact: Published | Acted | Answered) -> None:
+    def advance(self, fact: Published | Refused | Acted | Answered) -> None:
         """The next operations of a session are done."""
         self._draft.say(fact)
         self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count

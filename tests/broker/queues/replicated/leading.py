@@ -95,6 +95,8 @@ class Bench:
         """What clients have got, by sequence number."""
         self.rejected: set[bytes] = set()
         """What clients have not wanted back, and were told is done."""
+        self.refused: set[bytes] = set()
+        """Publishes that were not taken."""
         self.dead: list[tuple[DeathReason, bytes, Counts]] = []
         """What has been republished."""
         self.leaders = 0
@@ -279,14 +281,16 @@ class Bench:
         of_it = [edge for edge in self.edges if known is not None and edge.id == known.id]
         return of_it[0] if of_it else None
 
-    def over(self, edge: Edge, session: int, first: int, count: int) -> list[Operation]:
+    def over(
+        self, edge: Edge, session: int, first: int, count: int, *, is_taken: bool = True
+    ) -> list[Operation]:
         """The operations of an edge that are over, by what it is told."""
         assert first + count <= self.image.state.sessions[session].next, "it is not applied"
         over = []
         for number, operation in list(edge.pending.items()):
             stop = number + operation.count
             told = range(max(number, first), min(stop, first + count))
-            if told and operation.contents:
+            if told and operation.contents and is_taken:
                 self.confirmed.update(operation.contents[n - number] for n in told)
             if told and told.stop == stop:
                 over.append(edge.pending.pop(number))
@@ -298,6 +302,14 @@ class Bench:
                 self.settled.update(sequence for sequence, _ordinal in operation.ends)
             if operation.is_refusal:
                 self.rejected.update(self.seen[sequence] for sequence, _ordinal in operation.ends)
+
+    def on_not_taken(self, edge: Edge, effect: e.NotTaken) -> None:
+        assert self.spec.overflow == "reject-publish"
+        told = range(effect.first, effect.first + effect.count)
+        for number, operation in edge.pending.items():
+            inside = (n - number for n in told if n - number in range(operation.count))
+            self.refused.update(operation.contents[place] for place in inside)
+        self.over(edge, effect.session, effect.first, effect.count, is_taken=False)
 
     def on_answer(self, edge: Edge, effect: e.Answer) -> None:
         for operation in self.over(edge, effect.session, effect.number, 1):
@@ -318,6 +330,7 @@ class Bench:
 
     TOLD: ClassVar[dict[type[e.Effect], Callable[[Bench, Edge, Any], None]]] = {
         e.Done: on_done,
+        e.NotTaken: on_not_taken,
         e.Answer: on_answer,
         e.Delivery: on_delivery,
         e.Got: on_got,
@@ -360,6 +373,9 @@ class Bench:
         stored = [content for entry in self.log for content in contents_of(entry)]
         assert len(stored) == len(set(stored)), "something was enqueued twice"
         assert self.confirmed <= set(stored)
+        assert self.refused.isdisjoint(stored)
+        if self.spec.overflow == "reject-publish":
+            assert state.entries.ready_count <= (self.spec.max_length or 0)
         self.check_dead()
 
     def check_dead(self) -> None:

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
 
 import pytest
 
 from fluffle.broker.queues import lane, returned
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import contents, entries
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode, encode
 from fluffle.broker.queues.replicated.facts import (
-    NOBODY,
     Acknowledged,
     Acted,
-    DeadLettered,
-    DeadLettering,
-    Dropped,
     HandedOut,
     HandedOver,
     How,
-    Reason,
     Returned,
-    SessionId,
     Settled,
 )
 from fluffle.broker.queues.replicated.leadership import Terms
-from fluffle.protocol.deaths import DeathReason
-from tests.broker.queues.replicated.leading import PLAIN, Bench, Edge, rest, step
-from tests.broker.queues.replicated.make import ORIGIN
+from tests.broker.queues.replicated.leading import Bench, Edge, rest, step
+from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +46,7 @@ KINDS = [
     QueueSpec("q", dead_letter_exchange="dlx"),
     QueueSpec("q", delivery_limit=0),
     QueueSpec("q", delivery_limit=None),
+    QueueSpec("q", max_length=7, overflow="reject-publish"),
 ]
 """Of queues, in which messages end otherwise."""
 
@@ -77,57 +69,6 @@ def test_whatever_happens(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 300))
 def test_much_of_whatever_happens(seed: int) -> None:
     whatever(seed, steps=250)
-
-
-class Told(Bench):
-    """Keeps what leaves, and believes the test."""
-
-    def __init__(self, spec: QueueSpec = PLAIN) -> None:
-        self.told: list[e.Effect] = []
-        self.died: list[DeadMessages] = []
-        self.damaged: set[int] = set()
-        self.ended = 0
-        super().__init__(spec)
-
-    def on_damage(self, index: int) -> None:
-        self.damaged.add(index)
-
-    def on_ended(self) -> None:
-        self.ended += 1
-
-    def on_dead(self, queue: QueueSpec, dead: DeadMessages) -> None:
-        self.died.append(dead)
-
-    def release(self, effects: list[e.Effect]) -> None:
-        self.told += effects
-
-    def take(self) -> list[e.Effect]:
-        told, self.told = self.told, []
-        return told
-
-    def session(self) -> int:
-        return self.led.sessions.open(SessionId("a", 1, 1, 1))
-
-    def facts(self) -> list[Any]:
-        """Of the entry that is under way last."""
-        return decode(self.proposals[-1][0]).facts
-
-
-def bodies(count: int) -> tuple[list[Any], list[bytes]]:
-    return [ORIGIN] * count, [b"body %d" % number for number in range(count)]
-
-
-def with_consumer(
-    prefetch: int = 0, *, no_ack: bool = False, spec: QueueSpec = PLAIN
-) -> tuple[Told, int, int]:
-    """A queue, its only session, and a consumer of that."""
-    bench = Told(spec)
-    session = bench.session()
-    bench.led.attach(session, 1, Terms(1, "tag", prefetch=prefetch, no_ack=no_ack))
-    bench.settle_down()
-    (answer,) = bench.take()
-    assert isinstance(answer, e.Answer)
-    return bench, session, answer.answer
 
 
 def test_nothing_leaves_before_its_entry_is_applied() -> None:
@@ -208,80 +149,6 @@ def test_what_comes_back(outcome: Outcome, how: How, failed: int) -> None:
     assert isinstance(again, e.Delivery)
     assert again.handout.redelivered
     assert again.handout.counts == (1, failed)
-
-
-def fail(bench: Told, session: int, key: int, times: int) -> None:
-    """Reject the first message so often."""
-    for ordinal in range(times):
-        number = bench.led.sessions._next[session]
-        bench.led.settle(session, number, key, [(ordinal, range(1, 2))], outcome=Outcome.REFUSED)
-        bench.turn()
-        if ordinal < times - 1:
-            bench.settle_down()
-
-
-def test_who_has_failed_too_often_is_dropped_with_the_last_return() -> None:
-    bench, session, key = with_consumer(spec=QueueSpec("q", delivery_limit=2))
-    bench.led.publish(session, 2, *bodies(1))
-    bench.settle_down()
-    fail(bench, session, key, 3)
-    assert bench.facts()[:2] == [
-        Returned(key, 2, 3, How.REJECTED, 0, [range(1, 2)]),
-        Dropped(Reason.DELIVERY_LIMIT, NOBODY, 3, [range(1, 2)]),
-    ]
-    bench.settle_down()
-    assert bench.image.state.live_count == bench.led.queue.in_flight == 0
-
-
-def test_twenty_failures_are_too_many_by_default() -> None:
-    bench, session, key = with_consumer()
-    bench.led.publish(session, 2, *bodies(1))
-    bench.settle_down()
-    fail(bench, session, key, 20)
-    bench.settle_down()
-    assert bench.image.state.held_count == 1, "and is handed out for the 21st time"
-    bench.led.settle(session, 23, key, [(20, range(1, 2))], outcome=Outcome.RETURNED)
-    bench.settle_down()
-    assert bench.image.state.held_count == 1, "what is given back has not failed"
-    bench.led.settle(session, 24, key, [(21, range(1, 2))], outcome=Outcome.LOST)
-    bench.settle_down()
-    assert bench.image.state.gone[Reason.DELIVERY_LIMIT] == 1
-
-
-def test_the_dead_are_republished_once_that_is_applied_and_then_gone() -> None:
-    bench, session, key = with_consumer(spec=QueueSpec("q", dead_letter_exchange="dlx"))
-    bench.led.publish(session, 2, *bodies(3))
-    bench.settle_down()
-    bench.now_ms = 7
-    tokens = [(0, range(1, 2)), (0, range(3, 4)), (0, range(2, 3))]
-    bench.led.settle(session, 5, key, tokens, outcome=Outcome.REJECTED)
-    bench.turn()
-    runs = [range(1, 5, 2), range(2, 3)]
-    assert DeadLettering(Reason.REJECTED, 7, key, 0, runs) in bench.facts()
-    assert not bench.died
-    bench.commit()
-    assert [dead.contents for dead in bench.died] == [[b"body 0"], [b"body 2"], [b"body 1"]]
-    assert {(dead.reason, dead.time_ms, dead.counts) for dead in bench.died} == {
-        (DeathReason.REJECTED, 7, (0, 0))
-    }
-    bench.turn()
-    assert bench.facts() == [DeadLettered(runs)]
-    bench.settle_down()
-    assert bench.image.state.live_count == 0
-
-
-def test_the_next_leader_republishes_what_is_not_known_to_be() -> None:
-    bench, session, key = with_consumer(spec=QueueSpec("q", dead_letter_exchange="dlx"))
-    bench.led.publish(session, 2, *bodies(2))
-    bench.settle_down()
-    bench.now_ms = 7
-    bench.led.settle(session, 4, key, [(0, range(1, 3))], outcome=Outcome.REJECTED)
-    bench.turn()
-    bench.change_leader(1, is_elsewhere=True)
-    assert not bench.died
-    bench.settle_down()
-    assert [(dead.contents, dead.time_ms) for dead in bench.died] == [([b"body 0", b"body 1"], 7)]
-    assert bench.image.state.gone[Reason.DEAD_LETTERED] == 2
 
 
 def test_a_token_that_has_ended_is_told_to_be_stale_and_ends_nothing() -> None:

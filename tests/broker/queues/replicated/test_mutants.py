@@ -283,7 +283,7 @@ LEADING = [
             "another dies",
             "Ending.hand_on",
             "fetch(dead.run)",
-            "fetch(list(dead.run)[:1] * len(dead.run))",
+            "fetch([1] * len(dead.run))",
         ),
         ("the dead stay", "Ending.hand_on", "self._draft.say(DeadLettered([dead.run]))", "pass"),
     ),
@@ -295,6 +295,8 @@ LEADING = [
             "held.add(handout)",
             "pass",
         ),
+        ("what does not fit is taken", "Leadership._room_left", 'overflow != "', 'overflow == "'),
+        ("refusals are forgotten", "Leadership.publish", "self._keep(NotTaken(", "_ = (NotTaken("),
         ("who is detached is served", "Leadership._take_up", " and not row.is_detached", ""),
         ("what is lost stays", "Leadership._detach", "if outcome is not None:", "if False:"),
         (

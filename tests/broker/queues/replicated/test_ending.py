@@ -1,0 +1,136 @@
+"""What a leader does with messages that nobody wants, that fail too often, or do not fit."""
+
+from __future__ import annotations
+
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.facts import (
+    NOBODY,
+    DeadLettered,
+    DeadLettering,
+    Dropped,
+    How,
+    Reason,
+    Refused,
+    Returned,
+)
+from fluffle.protocol.deaths import DeathReason
+from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
+
+
+def fail(bench: Told, session: int, key: int, times: int) -> None:
+    """Reject the first message so often."""
+    for ordinal in range(times):
+        number = bench.led.sessions._next[session]
+        bench.led.settle(session, number, key, [(ordinal, range(1, 2))], outcome=Outcome.REFUSED)
+        bench.turn()
+        if ordinal < times - 1:
+            bench.settle_down()
+
+
+def test_who_has_failed_too_often_is_dropped_with_the_last_return() -> None:
+    bench, session, key = with_consumer(spec=QueueSpec("q", delivery_limit=2))
+    bench.led.publish(session, 2, *bodies(1))
+    bench.settle_down()
+    fail(bench, session, key, 3)
+    assert bench.facts()[:2] == [
+        Returned(key, 2, 3, How.REJECTED, 0, [range(1, 2)]),
+        Dropped(Reason.DELIVERY_LIMIT, NOBODY, 3, [range(1, 2)]),
+    ]
+    bench.settle_down()
+    assert bench.image.state.live_count == bench.led.queue.in_flight == 0
+
+
+def test_twenty_failures_are_too_many_by_default() -> None:
+    bench, session, key = with_consumer()
+    bench.led.publish(session, 2, *bodies(1))
+    bench.settle_down()
+    fail(bench, session, key, 20)
+    bench.settle_down()
+    assert bench.image.state.held_count == 1, "and is handed out for the 21st time"
+    bench.led.settle(session, 23, key, [(20, range(1, 2))], outcome=Outcome.RETURNED)
+    bench.settle_down()
+    assert bench.image.state.held_count == 1, "what is given back has not failed"
+    bench.led.settle(session, 24, key, [(21, range(1, 2))], outcome=Outcome.LOST)
+    bench.settle_down()
+    assert bench.image.state.gone[Reason.DELIVERY_LIMIT] == 1
+
+
+def test_the_dead_are_republished_once_that_is_applied_and_then_gone() -> None:
+    bench, session, key = with_consumer(spec=QueueSpec("q", dead_letter_exchange="dlx"))
+    bench.led.publish(session, 2, *bodies(3))
+    bench.settle_down()
+    bench.now_ms = 7
+    tokens = [(0, range(1, 2)), (0, range(3, 4)), (0, range(2, 3))]
+    bench.led.settle(session, 5, key, tokens, outcome=Outcome.REJECTED)
+    bench.turn()
+    runs = [range(1, 5, 2), range(2, 3)]
+    assert DeadLettering(Reason.REJECTED, 7, key, 0, runs) in bench.facts()
+    assert not bench.died
+    bench.commit()
+    assert [dead.contents for dead in bench.died] == [[b"body 0"], [b"body 2"], [b"body 1"]]
+    assert {(dead.reason, dead.time_ms, dead.counts) for dead in bench.died} == {
+        (DeathReason.REJECTED, 7, (0, 0))
+    }
+    bench.turn()
+    assert bench.facts() == [DeadLettered(runs)]
+    bench.settle_down()
+    assert bench.image.state.live_count == 0
+
+
+def test_the_next_leader_republishes_what_is_not_known_to_be() -> None:
+    bench, session, key = with_consumer(spec=QueueSpec("q", dead_letter_exchange="dlx"))
+    bench.led.publish(session, 2, *bodies(2))
+    bench.settle_down()
+    bench.now_ms = 7
+    bench.led.settle(session, 4, key, [(0, range(1, 3))], outcome=Outcome.REJECTED)
+    bench.turn()
+    bench.change_leader(1, is_elsewhere=True)
+    assert not bench.died
+    bench.settle_down()
+    assert [(dead.contents, dead.time_ms) for dead in bench.died] == [([b"body 0", b"body 1"], 7)]
+    assert bench.image.state.gone[Reason.DEAD_LETTERED] == 2
+
+
+def outcomes(bench: Told) -> list[e.Done | e.NotTaken]:
+    return [told for told in bench.take() if isinstance(told, e.Done | e.NotTaken)]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    bench = Told(QueueSpec("q", max_length=3, overflow="reject-publish"))
+    session = bench.session()
+    bench.led.publish(session, 1, *bodies(2))
+    bench.led.publish(session, 3, *bodies(4))
+    bench.turn()
+    assert Refused(session, 4, 3) in bench.facts()
+    bench.settle_down()
+    refusal = e.NotTaken(session, 4, 3)
+    assert outcomes(bench) == [e.Done(session, 1, 2), e.Done(session, 3, 1), refusal]
+    assert bench.image.state.waiting_count == 3
+    bench.led.purge(session, 7)
+    bench.led.publish(session, 3, *bodies(4))
+    bench.led.publish(session, 8, *bodies(1))
+    bench.settle_down()
+    again = outcomes(bench)
+    assert refusal in again, "as it was when it was asked first"
+    assert e.Done(session, 8, 1) in again
+    assert bench.image.state.waiting_count == 1
+
+
+def test_what_is_handed_out_at_once_fits() -> None:
+    spec = QueueSpec("q", max_length=2, overflow="reject-publish")
+    bench, session, _key = with_consumer(prefetch=5, spec=spec)
+    bench.led.publish(session, 2, *bodies(9))
+    bench.settle_down()
+    assert sum(told.count for told in outcomes(bench) if isinstance(told, e.Done)) == 7
+    assert (bench.image.state.held_count, bench.image.state.waiting_count) == (5, 2)
+
+
+def test_other_queues_refuse_nothing() -> None:
+    for overflow in (None, "drop-head", "reject-publish-dlx"):
+        bench = Told(QueueSpec("q", max_length=2, overflow=overflow))
+        session = bench.session()
+        bench.led.publish(session, 1, *bodies(9))
+        bench.settle_down()
+        assert outcomes(bench) == [e.Done(session, 1, 9)]
