@@ -277,14 +277,16 @@ async def establish(
 
     `connecting` makes the transport.  The link may have ended again by now.
     """
+    is_connected = False
     try:
         async with asyncio.timeout(within_ms / 1000):
             await connecting
+            is_connected = True
             await asyncio.wait([connection.opened])
     except ssl.SSLError as error:
         connection.refuse(Refused(Reason.TLS, detail=reason_of(error)))
     except TimeoutError:
-        if connection.identity is None and connection.is_begun:
+        if connection.identity is None and is_connected:
             connection.refuse(Refused(Reason.TOO_SLOW))
         elif connection.identity is None:
             connection.reset("it does not answer")

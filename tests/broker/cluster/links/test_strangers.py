@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.clock import ManualClock
+from fluffle.broker.cluster.links.connection import Connection, establish
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boots, Identity, Reason, Refused
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
@@ -130,6 +131,47 @@ def test_who_is_slow_to_say_who_he_is_is_cut_off(run: Run) -> None:
             raw.writer.write(b"\x00")
             await raw.is_closed()
             assert a.links.counters.refused[Reason.TOO_SLOW] == 1
+
+    run(scenario())
+
+
+class Withdrawn(asyncio.Transport):
+    """What uvloop leaves of a transport whose making is cancelled: it can only be aborted."""
+
+    is_withdrawn = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.is_withdrawn:
+            raise RuntimeError("the handler is closed")
+
+    def abort(self) -> None:
+        pass
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(run: Run) -> None:
+    """As on a busy machine: nothing can be said over it, and the peer is to be dialled again."""
+
+    async def scenario() -> None:
+        a = Node("a")
+        a.links.set_peer("b", "127.0.0.1", 1)
+        ground, peer = a.links._ground, a.links._peers["b"]
+        connection = Connection(ground, peer, peer._begin, takes_frames=False)
+
+        async def connecting() -> None:
+            transport = Withdrawn()
+            connection.connection_made(transport)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                transport.is_withdrawn = True
+
+        async with stopping(a):
+            assert not await establish(connection, connecting(), within_ms=1)
+            assert connection.ended.result() == "it does not answer"
+            connection.connection_lost(None)
 
     run(scenario())
 
