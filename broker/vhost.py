@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
+from fluffle.broker.errors import (
+    AccessRefused,
+    NotFound,
+    NotImplementedHere,
+    PreconditionFailed,
+    ResourceLocked,
+)
 from fluffle.broker.message import Origins
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.making import QueueMaker
@@ -144,16 +150,25 @@ class VirtualHost:
         return self.queues.get(queue.name) is queue
 
     def check_deletable(self, queue: ServedQueue, *, unused: bool, empty: bool) -> None:
-        """PreconditionFailed when a condition that was asked for fails."""
+        """PreconditionFailed when a condition that was asked for fails; NotImplementedHere if it
+        cannot be asked for."""
+        if queue.spec.queue_type is QueueType.QUORUM and (unused or empty):
+            flag = "if-unused" if unused else "if-empty"
+            raise NotImplementedHere(
+                f"cannot delete queue '{queue.name}' in vhost '{self.name}'. queue.delete "
+                f"operations with {flag} flag set are not supported by quorum queues"
+            )
         if empty and queue.ready_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
         if unused and queue.consumer_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' in use")
 
     def attach(self, consumer: Consumer) -> Later[None] | None:
-        """Start a consumer.  AccessRefused when one of two that meet is exclusive."""
+        """Start a consumer.  AccessRefused when one of two that meet is exclusive, which means
+        nothing to a quorum queue."""
         queue = consumer.queue
-        if queue.in_exclusive_use or (consumer.exclusive and queue.consumer_count):
+        is_classic = queue.spec.queue_type is QueueType.CLASSIC
+        if is_classic and (queue.in_exclusive_use or (consumer.exclusive and queue.consumer_count)):
             raise AccessRefused(f"queue '{queue.name}' in vhost '{self.name}' in exclusive use")
         return queue.attach(consumer)
 

@@ -11,8 +11,9 @@ from fluffle.broker.errors import (
     NotFound,
     NotImplementedHere,
     PreconditionFailed,
+    ResourceLocked,
 )
-from fluffle.broker.queues.arguments import consumer_arguments
+from fluffle.broker.queues.arguments import QueueType, consumer_arguments
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
@@ -104,6 +105,8 @@ def on_consume(channel: Channel, method: Method) -> None:
     arguments = consumer_arguments(
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
+    if channel.shared_credit.limit and queue.spec.queue_type is QueueType.QUORUM:
+        raise NotImplementedHere(f"{where(channel, queue)} does not support global qos")
     subscription = Subscription(channel, tag)
     subscription.consumer = Consumer(
         tag,
@@ -129,10 +132,11 @@ def consuming(channel: Channel, tag: str, _attached: None, *, nowait: bool) -> N
 def check_running(channel: Channel, queue: ServedQueue) -> None:
     """NotFound, as with RabbitMQ, for a queue that came upon damage."""
     if queue.damage is not None:
-        raise NotFound(
-            f"queue '{queue.name}' in vhost '{channel.session.vhost.name}' has crashed and failed "
-            "to restart"
-        )
+        raise NotFound(f"{where(channel, queue)} has crashed and failed to restart")
+
+
+def where(channel: Channel, queue: ServedQueue) -> str:
+    return f"queue '{queue.name}' in vhost '{channel.session.vhost.name}'"
 
 
 def new_tag(channel: Channel, tag: str) -> str:
@@ -180,6 +184,11 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
     queue = channel.readable_queue(method.queue)
+    if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
+        raise ResourceLocked(
+            f"cannot obtain access to locked {where(channel, queue)}. basic.get operations are not "
+            "supported by quorum queues with single active consumer"
+        )
     got: Handout | Later[Handout | None] | None = None
     if queue.damage is None:
         got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
