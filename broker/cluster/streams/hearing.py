@@ -12,7 +12,6 @@ from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.holding import Hands
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
-from fluffle.broker.queues.replicated.runs import runs_of
 
 COMMITTED = (m.Done, m.NotTaken, m.Answer)
 """What counts whoever says it, and however late: it is in the log."""
@@ -204,30 +203,26 @@ def _not_recognised(edge: Edge, message: m.OnRecord) -> list[Event]:
     record = Hands()
     for token in message.tokens:
         record.put(token)
-    unknown = [
-        m.Token(held.holder, held.ordinal, run)
-        for held in edge.hands
-        for run in runs_of(record.rest(held))
-    ]
+    unknown = [token for held in edge.hands for token in record.rest(held)]
     return on_revoked(edge, m.Revoked(unknown))
 
 
 def _never_arrived(edge: Edge, tokens: list[m.Token]) -> list[m.Token]:
     """What is neither in hands, nor is its end under way."""
-    ended: set[tuple[Key, int, int]] = set()
-    left: set[Key] = set()
+    ended, left = Hands(), set()
     for operation in edge.pending:
         if isinstance(operation, m.Settle):
-            ended.update((key, ordinal, n) for key, ordinal, run in operation.tokens for n in run)
+            for token in operation.tokens:
+                ended.put(token)
         elif isinstance(operation, m.Detach) and operation.outcome is not None:
             left.add(operation.holder)
-    found = []
-    for token in tokens:
-        if token.holder not in left:
-            key, ordinal, _run = token
-            rest = [n for n in edge.hands.rest(token) if (key, ordinal, n) not in ended]
-            found += [m.Token(key, ordinal, run) for run in runs_of(rest)]
-    return found
+    return [
+        rest
+        for token in tokens
+        if token.holder not in left
+        for not_in_hands in edge.hands.rest(token)
+        for rest in ended.rest(not_in_hands)
+    ]
 
 
 def _await(edge: Edge, getter: Key, channel: int, next_number: int) -> None:

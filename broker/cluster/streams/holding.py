@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from fluffle.broker.cluster.streams.messages import Token
 from fluffle.broker.queues.replicated.facts import Key
-from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.broker.queues.replicated.runs import Marked, without
 
 
 def join(tokens: list[Token], others: list[Token]) -> None:
@@ -48,10 +48,10 @@ class Hands:
         pieces = held.found(token.run) if held is not None else ()
         return [run for run, ordinal in pieces if ordinal == token.ordinal]
 
-    def rest(self, token: Token) -> list[int]:
-        """What of a hand-out is not.  Costs per message."""
-        there = {sequence for run in self.found(token) for sequence in run}
-        return [sequence for sequence in token.run if sequence not in there]
+    def rest(self, token: Token) -> list[Token]:
+        """What of a hand-out is not."""
+        holder, ordinal, run = token
+        return [Token(holder, ordinal, part) for part in without(run, self.found(token))]
 
     def take(self, tokens: Iterable[Token]) -> list[Token]:
         """What of these is in hands, which it is not any more then."""

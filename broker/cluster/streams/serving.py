@@ -205,9 +205,14 @@ def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
     if stream.is_served:
         return
     stream.is_served = True
+    holders = list(led.holders.of_session(stream.key))
+    held = sum(led.holders.count_of(holder) for holder in holders)
     for holder, ordinal, run in message.missing:
+        held -= len(run)
+        if held < 0:
+            break  # more than there is: what comes twice would be kept twice
         led.deliver_again(holder, [(ordinal, run)])
-    for holder in led.holders.of_session(stream.key):
+    for holder in holders:
         led.holders.wake(holder)
 
 

@@ -18,6 +18,7 @@ from fluffle.broker.queues.replicated.facts import (
     Published,
     Refused,
     SessionClosed,
+    SessionOpened,
     Settled,
     SpecChanged,
 )
@@ -61,6 +62,9 @@ class Draft:
 
     def say(self, fact: Fact) -> None:
         """Facts that say more of what the last one says are made one with it."""
+        if type(fact) is SessionOpened:
+            self._facts += self._numbers  # one of the same life may be among those that are closed
+            self._numbers = []
         facts = self._numbers if isinstance(fact, NUMBERS) else self._facts
         if not facts or not _is_continued(facts[-1], fact):
             facts.append(fact)

@@ -14,7 +14,7 @@ from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.replicated.facts import ConsumerAttached, GetterAttached, Key
-from fluffle.broker.queues.replicated.runs import Marked, runs_of
+from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
 
 LEAVING_BYTES_MAX = 8 << 20
 """Of one queue."""
@@ -167,17 +167,14 @@ class Held:
         return [
             (piece, handout)
             for piece, handout in self.handouts.found(run)
-            if handout is not None and handout.counts.acquired == ordinal
+            if handout.counts.acquired == ordinal
         ]
 
     def take(self, run: range, ordinal: int) -> tuple[list[Part], list[range]]:
         """What of a run is held under these tokens, which it is no longer then; and what is not."""
         pieces = self.holding(run, ordinal)
         parts = [self._part(*piece) for piece in pieces]
-        if sum(len(part.run) for part in parts) == len(run):
-            return parts, []
-        there = {sequence for part in parts for sequence in part.run}
-        return parts, runs_of([sequence for sequence in run if sequence not in there])
+        return parts, without(run, (part.run for part in parts))
 
     def take_all(self) -> list[Part]:
         """Everything, in the order in which it was handed out."""
@@ -216,6 +213,10 @@ class Holders:
         """What somebody holds: ordinal, and which messages."""
         held = self._held[key].handouts
         return [(handout.counts.acquired, run) for run, handout in held]
+
+    def count_of(self, key: Key) -> int:
+        """How many messages somebody holds."""
+        return self._held[key].handouts.count
 
     def key_of(self, handout: Handout) -> Key:
         """Of the consumer that the engine has handed messages."""

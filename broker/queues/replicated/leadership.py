@@ -349,7 +349,7 @@ class Leadership:
         return [
             part
             for piece, counts in row.held.found(run)
-            if counts is not None and counts.acquired == ordinal
+            if counts.acquired == ordinal
             for part in held.holding(piece, ordinal)
         ]
 

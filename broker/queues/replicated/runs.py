@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from math import gcd
 from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
@@ -40,6 +41,35 @@ def dealt(run: range, place: int, count: int, dealt_before: int) -> range:
     `dealt_before` messages were dealt out before it, beginning with the first of them.
     """
     return run[(place - dealt_before) % count :: count]
+
+
+def common(run: range, other: range) -> range:
+    """What is in both."""
+    shared = gcd(run.step, other.step)
+    apart = other.start - run.start
+    if apart % shared:
+        return run[:0]
+    step, turns = run.step * other.step // shared, other.step // shared
+    first = run.start + run.step * (apart // shared * pow(run.step // shared, -1, turns) % turns)
+    low, stop = max(run.start, other.start), min(run.stop, other.stop)
+    first += max(0, -((first - low) // step)) * step
+    return range(first, max(first, stop), step)
+
+
+def without(run: range, parts: Iterable[range]) -> list[range]:
+    """What of a run is in none of some parts of it, which have nothing in common."""
+    stretches: list[tuple[int, int]] = []
+    for part in parts:
+        if part.step == run.step:
+            at = run.index(part.start)
+            stretches.append((at, at + len(part)))
+        else:
+            stretches += ((run.index(number), run.index(number) + 1) for number in part)
+    left, at = [], 0
+    for start, stop in sorted(stretches):
+        left.append(run[at:start])
+        at = stop
+    return [piece for piece in (*left, run[at:]) if piece]
 
 
 class Piece(NamedTuple, Generic[Mark]):
@@ -92,18 +122,23 @@ class Marked(Generic[Mark]):
             run = run[count:]
         return taken
 
-    def found(self, run: range) -> Iterator[tuple[range, Mark | None]]:
-        """A run in whatever pieces it lies here, without taking it; None for what is not here."""
+    def found(self, run: range) -> Iterator[tuple[range, Mark]]:
+        """What of a run is here, in whatever pieces it lies, without taking it."""
         while run:
             at = self._find(run.start)
             if at is None:
-                yield run[:1], None
-                run = run[1:]
+                run = self._behind(run)
                 continue
             piece = self._pieces[at]
             count = _shared(run, piece.run)
             yield run[:count], piece.mark
             run = run[count:]
+
+    def _behind(self, run: range) -> range:
+        """The rest of a run, from the first message on that is here; the run may be very long."""
+        pieces = self._pieces[: bisect_left(self._starts, run.stop)]
+        there = [both.start for piece in pieces if (both := common(run, piece.run))]
+        return run[run.index(min(there)) :] if there else run[:0]
 
     def _cut(self, at: int, place: int, count: int) -> None:
         """Take `count` messages from `place` on out of the piece at `at`."""

@@ -8,12 +8,13 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import decode
+from fluffle.broker.cluster.streams.codec import RUN_MAX, decode
 from fluffle.broker.cluster.streams.edge import FRAMES_UNTOLD_MAX
+from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.cluster.streams.outbox import MESSAGE_SIZE, SIZE_MAX, Frame, Outbox
 from fluffle.broker.cluster.streams.sessions import SESSIONS_MAX
 from fluffle.broker.queues.engine import BURST_BYTES
-from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import SessionId
 from fluffle.broker.queues.replicated.holders import Getter
@@ -48,7 +49,7 @@ def from_edge(
         messages=messages,
     )
     world.led.sessions.take("near", frame)
-    world.led.turn()
+    world.pump()
     while world.led.proposals:
         world.commit()
 
@@ -168,3 +169,49 @@ def test_a_turn_costs_nothing_for_those_who_have_nothing_to_say(
     world.publish("node 7")
     world.rest()
     assert len(asked) == 1
+
+
+EVERYTHING = range(1, RUN_MAX)
+
+
+def holding() -> World:
+    world = World(("near",))
+    world.attach("near")
+    world.publish("near", 3, 1_000)
+    world.rest()
+    return world
+
+
+def test_a_settlement_costs_no_more_than_what_there_is_of_it() -> None:
+    world = holding()
+    (token, *_others) = world.in_hands("near")
+    number = world.clients["near"].edge.pending.next
+    everything = [m.Token(token.holder, 0, EVERYTHING)] * 100
+    from_edge(world, [m.Settle(number, Outcome.ACKED, everything)])
+    assert world.led.image.state.live_count == 0
+
+
+def test_a_record_costs_no_more_than_what_is_in_hands() -> None:
+    world = holding()
+    edge, own = world.clients["near"].edge, world.led.own
+    (token, *_others) = world.in_hands("near")
+    record = m.OnRecord(
+        edge.pending.next, [token.holder], [], [m.Token(token.holder, 0, EVERYTHING)]
+    )
+    frame = m.LeaderFrame(
+        GROUP, *own.reign, own.boot, edge.boot, 1, edge.opening, edge.received + 1, [record]
+    )
+    assert hear(edge, frame) == []
+    assert edge.answer == m.Holding([m.Token(token.holder, 0, EVERYTHING[3:])])
+
+
+def test_what_never_arrived_is_delivered_again_once() -> None:
+    """However often it is said in one frame."""
+    world = holding()
+    (token, *_others) = world.in_hands("near")
+    world.change_leader()
+    opening = world.clients["near"].edge.opening
+    missing = m.Token(token.holder, 0, range(1, 4))
+    from_edge(world, [m.Open(1), m.Holding([missing] * 1_000)], opening=opening)
+    given = [content for each in sent(world, "near", m.Deliver) for content in each.contents]
+    assert len(given) == 3

@@ -47,7 +47,7 @@ MUTANTS = [
         "leader.reign > self.reign",
         "leader.term > self.term",
     ),
-    mutant("what arrived is missing", "hearing:_never_arrived", "not in ended", "is not None"),
+    mutant("what arrived is missing", "hearing:_never_arrived", "ended.put(token)", "pass"),
     mutant("nothing is missing", "hearing:on_record", "missing.append(token)", "pass"),
     mutant("nothing is given back", "hearing:give_back", "if tokens", "if False"),
     mutant(

@@ -19,6 +19,7 @@ from fluffle.broker.queues.replicated.facts import (
     HandedOver,
     How,
     Returned,
+    SessionId,
     Settled,
 )
 from fluffle.broker.queues.replicated.leadership import Terms
@@ -343,3 +344,16 @@ def test_an_entry_says_the_same_when_it_is_written_again() -> None:
     bench.led.publish(session, 2, *bodies(5))
     bench.settle_down()
     assert [encode(decode(entry)) for entry in bench.log] == bench.log
+
+
+def test_a_session_is_opened_anew_in_the_turn_in_which_it_was_closed() -> None:
+    bench = Bench()
+    life = SessionId("edge", 1, 1, 1)
+    before = bench.led.sessions.open(life)
+    bench.settle_down()
+    bench.led.purge(before, 1)
+    bench.led.drop_session(before, Outcome.LOST)
+    again = bench.led.sessions.open(life)
+    bench.settle_down()
+    assert bench.image.state.sessions[again].next == 1
+    assert before not in bench.image.state.sessions

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.queues.replicated.errors import Unfit
-from fluffle.broker.queues.replicated.runs import Marked, dealt, runs_of
+from fluffle.broker.queues.replicated.runs import Marked, common, dealt, runs_of, without
 
 
 @given(st.lists(st.integers(1, 40), unique=True))
@@ -81,6 +81,55 @@ def test_a_message_that_is_not_there() -> None:
     marked.put(range(1, 4), None)
     with pytest.raises(Unfit, match="message 4 is not where it is taken from"):
         marked.take(range(3, 5))
+
+
+RUN = st.builds(
+    lambda first, step, count: range(first, first + step * count, step),
+    st.integers(1, 40),
+    st.integers(1, 7),
+    st.integers(1, 9),
+)
+
+
+@given(RUN, RUN)
+def test_what_two_runs_have_in_common(one: range, other: range) -> None:
+    assert list(common(one, other)) == [n for n in one if n in other]
+
+
+@given(RUN, st.data())
+def test_what_is_left_of_a_run(run: range, data: st.DataObject) -> None:
+    parts = []
+    left = set(run)
+    for part in data.draw(st.lists(RUN, max_size=4)):
+        both = common(run, part)
+        if both and left.issuperset(both):
+            parts.append(both)
+            left.difference_update(both)
+    assert [number for piece in without(run, parts) for number in piece] == sorted(left)
+
+
+@given(st.lists(RUN, max_size=5), RUN)
+def test_what_of_a_run_is_there(runs: list[range], wanted: range) -> None:
+    marked: Marked[int] = Marked()
+    naive: dict[int, int] = {}
+    for mark, run in enumerate(runs):
+        if naive.keys().isdisjoint(run):
+            marked.put(run, mark)
+            naive |= dict.fromkeys(run, mark)
+    found = [(number, mark) for part, mark in marked.found(wanted) for number in part]
+    assert found == [(number, naive[number]) for number in wanted if number in naive]
+
+
+def test_a_run_that_is_very_long_costs_no_more_than_what_of_it_is_there() -> None:
+    marked: Marked[str] = Marked()
+    marked.put(range(5, 9), "a")
+    marked.put(range(1 << 40, (1 << 40) + 30, 10), "b")
+    everything = range(1, 1 << 60)
+    found = list(marked.found(everything))
+    assert [number for run, _mark in found for number in run] == [
+        *range(5, 9), *range(1 << 40, (1 << 40) + 30, 10)
+    ]  # fmt: skip
+    assert without(everything, [run for run, _mark in found])[0] == range(1, 5)
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 12), st.integers(1, 4))
