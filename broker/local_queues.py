@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from fluffle.broker.logs import event
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
@@ -22,6 +22,8 @@ DeadLetterFrom: TypeAlias = Callable[[str, QueueSpec, DeadMessages], None]
 
 class LocalQueues:
     """The `QueueMaker` of a lone node."""
+
+    types = frozenset({QueueType.CLASSIC})
 
     __slots__ = ("_dead_letter", "_journals", "_touch")
 

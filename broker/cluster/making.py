@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from fluffle.broker.journals.by_id import JournalsById
 from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
@@ -20,6 +20,8 @@ ID_BITS = 63
 
 class HomeQueues:
     """A `QueueMaker` of a node of a cluster."""
+
+    types = frozenset({QueueType.CLASSIC})
 
     __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node")
 

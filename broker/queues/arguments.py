@@ -9,7 +9,7 @@ it checks and compares them; all others are kept, and never looked at.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -176,17 +176,12 @@ NOT_IN_EFFECT = frozenset(
 )
 """Accepted although what they ask for does not exist yet.  (RabbitMQ ignores some others too.)"""
 
-_ABSENT_TYPES = {
-    QueueType.QUORUM: "quorum queues do not exist yet in this version of fluffle",
-    QueueType.STREAM: "streams are not supported by fluffle",
-}
-
 
 def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
-    """The specification of a new queue.
+    """The specification of a new queue.  PreconditionFailed for a bad argument.
 
-    PreconditionFailed for a bad argument; NotImplementedHere for a type of queue that is missing,
-    because a classic queue in its place would break what the client counts on.
+    NotImplementedHere for a stream: a classic queue in its place would break what the client counts
+    on.
     """
     where = _where(declared.name, vhost)
     table = declared.arguments
@@ -200,8 +195,8 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
     values = _checked(ARGUMENTS, table, queue_type, where)
     if queue_type is not QueueType.CLASSIC:
         _check_properties(declared, where)
-    if queue_type in _ABSENT_TYPES:
-        raise NotImplementedHere(f"{_ABSENT_TYPES[queue_type]}: {where}")
+    if queue_type is QueueType.STREAM:
+        raise NotImplementedHere(f"streams are not supported by fluffle: {where}")
     return QueueSpec(
         name=declared.name,
         durable=declared.is_durable,
@@ -211,6 +206,19 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
         arguments=table,
         **values,
     )
+
+
+def with_type(declared: Declaration, default: object) -> Declaration:
+    """The same with the default type of its virtual host, if it names none and there is a default.
+
+    What cannot be of that type is classic.
+    """
+    if QUEUE_TYPE in declared.arguments or default not in tuple(QueueType):
+        return declared
+    is_lasting = declared.is_durable and not declared.auto_delete
+    queue_type = QueueType(str(default)) if is_lasting else QueueType.CLASSIC
+    arguments = {**declared.arguments, QUEUE_TYPE: ("S", queue_type.encode())}
+    return replace(declared, arguments=arguments)
 
 
 def check_server_named(table: FieldTable) -> None:

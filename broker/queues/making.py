@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 
 
 class QueueMaker(Protocol):
     """Makes the queues of all virtual hosts of a node."""
+
+    types: frozenset[QueueType]
+    """Those that it makes.  Others are refused: a classic queue in their place would break what
+    clients count on."""
 
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
         """Where a queue that is about to be declared will live."""

@@ -14,7 +14,7 @@ from fluffle.broker.errors import (
     ResourceLocked,
 )
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
-from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server.channel import Channel, Settler
@@ -105,14 +105,15 @@ def on_consume(channel: Channel, method: Method) -> None:
     arguments = consumer_arguments(
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
-    if channel.shared_credit.limit and queue.spec.queue_type is QueueType.QUORUM:
+    is_quorum = queue.spec.queue_type is QueueType.QUORUM
+    if is_quorum and channel.shared_credit.limit:
         raise NotImplementedHere(f"{where(channel, queue)} does not support global qos")
     subscription = Subscription(channel, tag)
     subscription.consumer = Consumer(
         tag,
         queue,
         subscription,
-        shared=channel.shared_credit,
+        shared=SharedCredit() if is_quorum else channel.shared_credit,
         prefetch=channel.prefetch,
         priority=arguments.priority,
         no_ack=method.no_ack,

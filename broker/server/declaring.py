@@ -9,7 +9,7 @@ from fluffle.broker import deciding as queues
 from fluffle.broker.errors import AccessRefused, NotFound
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
-from fluffle.broker.queues.arguments import Declaration, check_server_named
+from fluffle.broker.queues.arguments import Declaration, check_server_named, with_type
 from fluffle.broker.queues.served import Tally
 from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -181,16 +181,18 @@ def declaration(channel: Channel, name: str, method: Methods.Declare) -> Declara
     """What is asked for, under a generated name if it is given none."""
     if name.startswith(RESERVED_PREFIX):
         raise AccessRefused(f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'")
-    arguments = field_table(method.arguments)
-    if not name:
-        check_server_named(arguments)
-    return Declaration(
+    declared = Declaration(
         name=name or f"amq.gen-{channel.session.random_name()}",
         durable=method.durable,
         exclusive=method.exclusive,
         auto_delete=method.auto_delete,
-        arguments=arguments,
+        arguments=field_table(method.arguments),
     )
+    default = channel.session.vhost.metadata.get("default_queue_type")
+    declared = with_type(declared, default)
+    if not name:
+        check_server_named(declared.arguments)
+    return declared
 
 
 def declare_queue(session: Session, declared: Declaration) -> Change:

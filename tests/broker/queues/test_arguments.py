@@ -14,6 +14,7 @@ from fluffle.broker.queues.arguments import (
     consumer_arguments,
     features_not_in_effect,
     queue_spec,
+    with_type,
 )
 from fluffle.protocol.types import Field, FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
@@ -243,23 +244,33 @@ def test_arguments_of_queues_that_do_not_exist_yet_are_checked(
     assert refusal(table) == f"invalid arg '{key}' for queue 'q' in vhost '/'{why}"
 
 
-@pytest.mark.parametrize(
-    ("table", "why"),
-    [
-        (
-            {"x-queue-type": text("quorum"), "x-delivery-limit": text("any")},
-            "quorum queues do not exist yet in this version of fluffle: queue 'q' in vhost '/'",
-        ),
-        (
-            {"x-queue-type": text("stream"), "x-max-age": text("07D")},
-            "streams are not supported by fluffle: queue 'q' in vhost '/'",
-        ),
-    ],
-)
-def test_other_types_are_refused_and_never_served_as_classic(table: FieldTable, why: str) -> None:
+def test_streams_are_refused_and_never_served_as_classic() -> None:
+    table = {"x-queue-type": text("stream"), "x-max-age": text("07D")}
     with pytest.raises(NotImplementedHere) as refused:
         queue_spec(Declaration("q", durable=True, arguments=table), "/")
+    why = "streams are not supported by fluffle: queue 'q' in vhost '/'"
     assert refused.value.reply_text == f"NOT_IMPLEMENTED - {why}"
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (Declaration("q", durable=True), "quorum"),
+        (Declaration("q"), "classic"),
+        (Declaration("q", durable=True, exclusive=True), "classic"),
+        (Declaration("q", durable=True, auto_delete=True), "classic"),
+        (Declaration("q", durable=True, arguments={"x-queue-type": text("stream")}), "stream"),
+    ],
+)
+def test_the_default_type_of_a_virtual_host(declared: Declaration, expected: str) -> None:
+    """As with RabbitMQ it is written into the arguments, and so is classic in its place."""
+    arguments = with_type(declared, "quorum").arguments
+    assert arguments == {"x-queue-type": text(expected)}
+
+
+@pytest.mark.parametrize("default", [None, "", "undefined", 5])
+def test_without_a_default_nothing_is_written_into_arguments(default: object) -> None:
+    assert with_type(Declaration("q", durable=True), default).arguments == {}
 
 
 @pytest.mark.parametrize(

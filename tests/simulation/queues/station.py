@@ -17,7 +17,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.queues.arguments import Declaration, QueueSpec
+from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
@@ -42,6 +42,8 @@ TICK_MS = 200
 
 class Station:
     """A `Tenant`, and the `QueueMaker` of its definitions."""
+
+    types = frozenset(QueueType)
 
     def __init__(self, process: Process, links: Links, boot: m.Boot, town: Town) -> None:
         self.process = process

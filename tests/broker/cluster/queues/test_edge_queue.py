@@ -347,3 +347,28 @@ def test_a_transaction_is_committed_with_the_queue(rig: Rig) -> None:
     rig.run()
     rig.client.expect(Tx.CommitOk)
     assert rig.counts() == (2, 0, 0)
+
+
+# What RabbitMQ refuses of quorum queues, and what it does not
+
+
+def test_a_limit_that_consumers_share_is_refused_when_one_begins(rig: Rig) -> None:
+    other = rig.node.connect()
+    rig.client.consume()
+    rig.client.call(Basic.Qos(prefetch_count=2, global_=True), Basic.QosOk)  # too late to matter
+    rig.client.publish(b"1", b"2", b"3")
+    assert len(rig.client.bodies()) == 3
+    other.call(Basic.Qos(prefetch_count=2, global_=True), Basic.QosOk)
+    other.send(encode_method(1, make(Basic.Consume, queue="q")))
+    other.expect_closed(540, "queue 'q' in vhost '/' does not support global qos", (60, 20))
+
+
+def test_a_shared_limit_counts_nothing_of_quorum_queues(rig: Rig) -> None:
+    rig.client.declare("classic")
+    rig.client.consume()
+    rig.client.call(Basic.Qos(prefetch_count=2, global_=True), Basic.QosOk)
+    rig.client.consume("classic", "d")
+    rig.client.publish(b"1", b"2", b"3")
+    assert len(rig.client.bodies()) == 3
+    rig.client.publish(b"4", queue="classic")
+    assert rig.client.bodies() == [b"4"]
