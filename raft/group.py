@@ -89,6 +89,13 @@ class Group:
         """For a group whose followers answer from their images."""
         self._state.commit_delay_ms = 0
 
+    def takes(self, payload_bytes: int) -> bool:
+        """Whether a proposal of this size would be accepted now."""
+        state, leader = self._state, self._state.leading
+        if leader is None or leader.transfer is not None or not state.node.has_room:
+            return False
+        return admits(state, leader, payload_bytes)
+
     # A leader
 
     def propose(self, payload: bytes) -> Position:

@@ -102,7 +102,7 @@ class Alone:
                 propose=self.propose,
                 read_entry=self.read_entry,
                 damaged=self.read_entry,
-                is_open=lambda: True,
+                takes=lambda _content_bytes: True,
                 now_ms=lambda: 0,
                 room=lambda _key: UNLIMITED,
                 touch=lambda _led: None,

@@ -45,7 +45,7 @@ class Served:
                 propose=self.propose,
                 read_entry=self.read_entry,
                 damaged=self.read_entry,
-                is_open=lambda: True,
+                takes=lambda _content_bytes: True,
                 now_ms=lambda: 0,
                 room=self.room,
                 touch=lambda _led: None,

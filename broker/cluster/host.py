@@ -139,6 +139,13 @@ class RaftHost:
         if hosted is not None:
             hosted.on_gone()
 
+    def read_entry(self, group: GroupId, index: int) -> bytes:
+        """The payload of an entry that is applied and live.  Raises `Damaged`."""
+        found = self._store.read(group, index, index + 1, 1)
+        if not found:
+            raise Damaged(group, index)
+        return found[0].payload
+
     # What comes in
 
     def feed(self, call: Callable[..., object], *args: object) -> None:

@@ -90,6 +90,11 @@ class HostedGroup:
         """Have another voter lead.  That it does, or does not, `Machine.followed` tells."""
         self._ask(self._transfer, target, on_refused)
 
+    @property
+    def raft(self) -> Group:
+        """The group itself, to be looked at, and asked from within a turn.  As `status`."""
+        return self._multi.group(self.group)
+
     # The same, from within a turn
 
     def _propose(self, payload: bytes, on_fate: OnFate, known: Refused | None) -> None:

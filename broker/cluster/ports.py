@@ -33,6 +33,8 @@ class FrameKind(IntEnum):
     CONSENSUS = 0
     METADATA = 1
     STREAM = 2
+    QUESTION = 3
+    """How many messages a queue has, and the answer."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

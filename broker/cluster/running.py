@@ -52,17 +52,19 @@ class Surroundings(NamedTuple):
 class LoopSchedule:
     """A `Schedule` of the loop that a node runs in."""
 
-    __slots__ = ("_around", "host")
+    __slots__ = ("_around", "host", "is_turn_due")
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self.host: RaftHost | None = None
         """Set before anything is asked for; None again when it has stopped."""
+        self.is_turn_due = False
 
     def now_ms(self) -> int:
         return self._around.clock.now_ms()
 
     def turn_soon(self) -> None:
+        self.is_turn_due = True
         self._around.turn.touch_consensus()
 
     def work_soon(self) -> None:
@@ -88,7 +90,7 @@ class LoopSchedule:
 class RunningHost:
     """A `RaftHost` with all its ports connected.  `start`, then the links may open."""
 
-    __slots__ = ("_schedule", "_turn", "host", "switch")
+    __slots__ = ("_schedule", "_turn", "after", "before", "host", "switch")
 
     def __init__(
         self,
@@ -105,14 +107,29 @@ class RunningHost:
         ports = Ports(log, around.links, schedule, around.owner, around.on_fatal)
         self.host = RaftHost(multi, ports, settings or HostSettings())
         schedule.host = self.host
+        self.before: list[Callable[[], None]] = []
+        """What is done in front of the groups' turn: what it proposes is in it.  Whoever adds
+        itself touches the node's `Turn` when it has something to do."""
+        self.after: list[Callable[[], None]] = []
+        """What is done behind it: what it has brought is told."""
         self.switch = Switch(around.links, around.owner.refused)
         self.switch.takers[FrameKind.CONSENSUS] = self.host.receive
         self.switch.link_listeners.append(self.host.link_changed)
 
     def start(self) -> list[GroupId]:
         """Take up what is on disk: see `RaftHost.start`."""
-        self._turn.consensus = self.host.turn
+        self._turn.consensus = self._take_turn
         return self.host.start()
+
+    def _take_turn(self) -> None:
+        schedule = self._schedule
+        for act in self.before:
+            act()
+        if schedule.is_turn_due:
+            schedule.is_turn_due = False
+            self.host.turn()
+        for act in self.after:
+            act()
 
     def stop(self) -> None:
         """Before the store is closed, which makes durable what was submitted."""

@@ -44,8 +44,10 @@ class QueueDefinition(NamedTuple):
     of its Raft group."""
     home: str = ""
     """The node that a classic queue lives on."""
+    founders: tuple[str, ...] = ()
+    """The nodes that a quorum queue began on, by name."""
     members: tuple[tuple[str, int], ...] = ()
-    """The nodes of a quorum queue, each with its incarnation in the group, by name."""
+    """The nodes that it is on, each with its incarnation in the group, by name."""
     leader: str = ""
     """The member that is to lead a new quorum queue."""
     boot: int = 0

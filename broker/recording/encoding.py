@@ -229,7 +229,7 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
     )
 
 
-PLACED = ("id", "home", "members", "leader", "boot")
+PLACED = ("id", "home", "founders", "members", "leader", "boot")
 """Where in a cluster a queue lives; a lone node says nothing of it."""
 
 
@@ -266,6 +266,7 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
     return definition._replace(
         id=int(fields["id"]),
         home=str(fields["home"]),
+        founders=tuple(map(str, fields["founders"])),
         members=members,
         leader=str(fields["leader"]),
         boot=int(fields["boot"]),

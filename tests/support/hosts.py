@@ -13,7 +13,7 @@ from random import Random
 
 from fluffle.broker.cluster.host import Ports, RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
-from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink, Owner
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist
@@ -211,14 +211,22 @@ class Node:
         self.told = Told(self.cluster.make)
         self.links = self.cluster.network.join(self.name)
         multi = MultiRaft(self.name, self.boot, self.cluster.tuning, Random(self.name))
-        ports = Ports(self.store, self.links, self, self.told, self.fatal.append)
+        ports = Ports(self.store, self.links, self, self.make_owner(), self.fatal.append)
         self.host = RaftHost(multi, ports, self.cluster.settings)
         self.links.on_frame = lambda node, kind, payload: self.host.receive(node, payload)
         self.links.on_link = self.host.link_changed
         self.is_running = True
+        self.compose()
         lost = self.host.start()
         self.cluster.network.connect_all(self.name)
         return lost
+
+    def make_owner(self) -> Owner:
+        """Whose the groups are."""
+        return self.told
+
+    def compose(self) -> None:
+        """Whoever else is on the node is there before it starts."""
 
     def kill(self) -> None:
         """What was not durable is lost."""
@@ -277,6 +285,7 @@ class HostCluster:
         settings: HostSettings | None = None,
         tuning: Tuning | None = None,
         make: Callable[[], ToyMachine] = ToyMachine,
+        make_node: Callable[[HostCluster, NodeId], Node] = Node,
     ) -> None:
         self.now_ms = 1_000
         self.settings = settings or HostSettings(scrub=None)
@@ -284,7 +293,7 @@ class HostCluster:
         self.make = make
         self.is_fatal_expected = False
         self.network = Network()
-        self.nodes = {name: Node(self, name) for name in names}
+        self.nodes = {name: make_node(self, name) for name in names}
         for node in self.nodes.values():
             node.start()
         self.settle()

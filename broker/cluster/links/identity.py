@@ -122,6 +122,10 @@ class Boots:
             self._latest[node] = boot
             self._on_new(node, boot)
 
+    def latest(self, node: NodeId) -> Boot | None:
+        """In which life a node was known last."""
+        return self._latest.get(node)
+
     def forget(self, node: NodeId) -> None:
         """The node was removed: whoever comes under its name begins anew."""
         self._latest.pop(node, None)

@@ -84,6 +84,11 @@ class ClusterLinks:
         """Whom we dial, up or not, as they change."""
         return self._peers.keys()
 
+    @property
+    def boots(self) -> Boots:
+        """The lives in which nodes are known."""
+        return self._boots
+
     # Links
 
     def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:

@@ -1,13 +1,19 @@
-"""Where the queues that channels see meet what connects them to their leaders."""
+"""Where the parts meet that connect queues to their leaders, and what channels see of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.cluster.streams.events import Event
+from fluffle.broker.cluster.streams.messages import Boot, Frame
+from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.raft.config import NodeId
+
+QueueId: TypeAlias = int
+"""As in definitions: the group of a stream, and of a quorum queue that of Raft."""
 
 OnEvents = Callable[[list[Event]], None]
 
@@ -29,14 +35,62 @@ class Counts(NamedTuple):
     consumers: int
 
 
+OnCounts = Callable[[Counts | None], None]
+"""None: nobody could be asked."""
+
+
 class Hub(Protocol):
     """The edges of a node, by the id of their queue."""
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> EdgePort:
         """An edge for a queue, which is told what its leader says, from within a turn."""
 
-    def close(self, queue: int) -> None:
+    def close(self, queue: QueueId) -> None:
         """A queue is gone for good: its edge tells what becomes of what was asked."""
 
-    def ask_counts(self, queue: int, done: Callable[[Counts | None], None]) -> None:
+    def ask_counts(self, queue: QueueId, done: OnCounts) -> None:
         """Told once, within seconds; None if nobody could be asked."""
+
+
+class Known(NamedTuple):
+    """Who leads a queue, as far as somebody knows; what is greater is known later."""
+
+    term: int = 0
+    leadership: int = 0
+    node: NodeId = ""
+    """Empty: nobody, or nobody who is known."""
+
+
+class Served(Protocol):
+    """A queue that may be led here."""
+
+    @property
+    def known(self) -> Known:
+        """Who leads it."""
+
+    @property
+    def sessions(self) -> Sessions | None:
+        """While it is led here."""
+
+    @property
+    def counts(self) -> Counts:
+        """While it is led here."""
+
+    def pump(self) -> None:
+        """Once a turn, if it was touched."""
+
+
+class Around(NamedTuple):
+    """What the streams of a node share with the rest of it."""
+
+    node: NodeId
+    boot: Boot
+    lives: Mapping[NodeId, Boot]
+    """The nodes to which there is a link, and this one: each in the life in which it is there."""
+    send: Callable[[NodeId, Frame], None]
+    """To such a node; may be lost."""
+    touch: Callable[[], None]
+    """Has a turn taken."""
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+    now_ms: Callable[[], int]

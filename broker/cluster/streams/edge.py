@@ -169,10 +169,15 @@ class Edge:
             self.unsent.append(self.answer)
         self.unsent += self.pending
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there is anything to be sent, to anybody who can be reached."""
+        return self.leader is not None and bool(self.unsent or self.news or self.owes)
+
     def output(self) -> tuple[str, m.EdgeFrame] | None:
         """What is to be sent, and to which node."""
         leader = self.leader
-        if leader is None or not (self.unsent or self.news or self.owes):
+        if leader is None or not self.has_output:
             return None
         messages, self.unsent, self.owes, self._last = self.unsent, [], False, None
         self.told = self.received

@@ -69,12 +69,16 @@ class Sessions:
     # Links
 
     def linked(self, node: str, boot: m.Boot) -> None:
-        """There is a link to this life of a node: all that earlier ones had is over."""
+        """There is a new link to this life of a node: all that earlier ones had is over.
+
+        What was sent over the link before may be lost; what was not comes twice, and is dropped.
+        """
         known = self._nodes.setdefault(node, Node())
         if known.boot != boot:
             self._nodes[node] = known = Node(boot)
         known.silent_since_ms = None
         if known.stream is not None:
+            known.stream.outbox.repeat()
             self._talking[known.stream.key] = known.stream
         for session in self._of_node(node):
             if (session.boot, session.nonce) != boot:
@@ -96,12 +100,19 @@ class Sessions:
             self._end(session, Outcome.LOST)
         self._nodes.pop(node, None)
 
-    def tick(self, now_ms: int) -> None:
-        """Time has passed: who was silent for too long loses what it holds, and no session."""
+    def tick(self, now_ms: int) -> bool:
+        """Time has passed: who was silent for too long loses what it holds, and no session.
+
+        Whether the time of anybody runs.
+        """
+        is_running = False
         for node, known in self._nodes.items():
             since = known.silent_since_ms
             if since is not None and now_ms - since >= CONSUMER_DISCONNECTED_MS:
                 self._withdraw(node, Outcome.SUSPECTED)
+            elif since is not None:
+                is_running = True
+        return is_running
 
     def _of_node(self, node: str) -> list[SessionId]:
         return [session for session in self._led.sessions.ids() if session.node == node]

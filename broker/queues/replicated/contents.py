@@ -91,7 +91,7 @@ class Contents:
         *,
         apart: bool,
     ) -> None:
-        self._draft.add_messages(origins, contents, first_sequence)
+        self._draft.add_messages(origins, contents, content_bytes, first_sequence)
 
     def settled(self, sequences: Sequence[int]) -> None:
         if self.gone is not None:

@@ -41,6 +41,7 @@ class Draft:
         "_origins",
         "_revision",
         "_stamp_ms",
+        "content_bytes",
         "next_key",
     )
 
@@ -54,6 +55,7 @@ class Draft:
         """Those of `NUMBERS`."""
         self._origins: list[Origin] = []
         self._contents: list[bytes] = []
+        self.content_bytes = 0
         self._first = 0
         """Of the messages, if there are any."""
 
@@ -79,8 +81,11 @@ class Draft:
         key, self.next_key = self.next_key, self.next_key + 1
         return key
 
-    def add_messages(self, origins: list[Origin], contents: list[bytes], first: int) -> None:
+    def add_messages(
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int, first: int
+    ) -> None:
         """Behind those that are there."""
+        self.content_bytes += content_bytes
         if not self._contents:
             self._first = first
         self._origins += origins
@@ -100,6 +105,7 @@ class Draft:
             if isinstance(fact, SpecChanged):
                 self._revision = fact.revision
         self._facts, self._numbers, self._origins, self._contents = [], [], [], []
+        self.content_bytes = 0
         return batch
 
 

@@ -80,9 +80,9 @@ class Surroundings:
     read_entry: ReadEntry
     damaged: Callable[[int], None]
     """An entry cannot be read; whoever cannot read what it wrote must not lead."""
-    is_open: Callable[[], bool]
-    """Whether the log takes entries now.  Whoever says no asks for `pump` later: until then what is
-    decided waits, so that none is refused for what could have been known."""
+    takes: Callable[[int], bool]
+    """Whether the log takes so many bytes of messages now.  Whoever says no asks for `pump` later:
+    until then what is decided waits: none is refused for what could have been known."""
     now_ms: Callable[[], int]
     """The time of the wall; it may jump."""
     room: Room
@@ -433,7 +433,7 @@ class Leadership:
 
         Nothing is to be delivered now: hand-outs leave through the gate.
         """
-        if self.is_over or not self._around.is_open():
+        if self.is_over or not self._around.takes(self._draft.content_bytes):
             return []
         self._hand_out()
         self._release(self._gate.take_known())

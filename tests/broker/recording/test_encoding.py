@@ -64,6 +64,7 @@ def placed(definition: QueueDefinition) -> st.SearchStrategy[QueueDefinition]:
         definition._replace,
         id=st.integers(2, 2**63 - 1),
         home=NAMES,
+        founders=st.lists(NAMES).map(tuple),
         members=st.lists(st.tuples(NAMES, st.integers(1, 2**32))).map(tuple),
         leader=NAMES,
         boot=NUMBERS,

@@ -56,7 +56,7 @@ class Leading:
             propose=partial(self._propose, group),
             read_entry=partial(self._read_entry, group),
             damaged=partial(self._damaged, group),
-            is_open=partial(self._is_open, group),
+            takes=partial(self._takes, group),
             now_ms=lambda: self.now_ms,
             room=partial(self._room, group),
             touch=lambda _led: self.touch(),
@@ -91,7 +91,7 @@ class Leading:
     def _damaged(self, group: GroupId, index: int) -> None:
         self._process.feed(self._process.host._damaged, group, index)
 
-    def _is_open(self, group: GroupId) -> bool:
+    def _takes(self, group: GroupId, _content_bytes: int) -> bool:
         state = self._process.state_of(group)
         return (
             self._process.store.has_room

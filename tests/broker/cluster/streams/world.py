@@ -45,7 +45,7 @@ class Led:
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
             read_entry=lambda index: log[index - 1],
             damaged=self.on_damage,
-            is_open=lambda: True,
+            takes=lambda _content_bytes: True,
             now_ms=lambda: 0,
             room=self.room,
             touch=self.touch,

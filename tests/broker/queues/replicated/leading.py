@@ -112,7 +112,7 @@ class Bench:
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
             read_entry=lambda index: self.log[index - 1],
             damaged=self.on_damage,
-            is_open=lambda: self.is_open,
+            takes=lambda _content_bytes: self.is_open,
             now_ms=lambda: self.now_ms,
             room=lambda _key: self.room,
             touch=self.touch,

@@ -34,7 +34,7 @@ class Seat:
             propose=self.propose,
             read_entry=self.read_entry,
             damaged=self.never,
-            is_open=lambda: True,
+            takes=lambda _content_bytes: True,
             now_ms=lambda: self.node.cluster.now_ms,
             room=lambda _key: UNLIMITED,
             touch=self.touch,

@@ -1,0 +1,116 @@
+"""How many messages a queue has, asked of whoever leads it.
+
+question  [0, number, queue]
+answer    [1, number, ready, unacked, consumers]    or [1, number]: it is not led there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgpack
+
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.queues.ports import Counts, Known, OnCounts, QueueId, Served
+from fluffle.raft.config import NodeId
+
+GIVE_UP_S = 5.0
+AGAIN_S = 0.25
+"""Who has no answer asks again after this."""
+
+
+class Ports(NamedTuple):
+    """Whom to ask, and how."""
+
+    leader_of: Callable[[QueueId], Known]
+    """As far as it is known."""
+    search: Callable[[QueueId], None]
+    """Find out."""
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; may be lost."""
+    led_here: Callable[[QueueId], Served | None]
+    """A queue that is led by this node."""
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+
+
+class Question(NamedTuple):
+    """Somebody waits."""
+
+    queue: QueueId
+    done: OnCounts
+    tries: int
+    """How many are left."""
+
+
+class Counting:
+    """The questions of one node that have no answer yet, and the answers to others."""
+
+    __slots__ = ("_number", "_ports", "_questions")
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._questions: dict[int, Question] = {}
+        self._number = 0
+
+    def ask(self, queue: QueueId, done: OnCounts) -> None:
+        """See `Hub.ask_counts`."""
+        self._number += 1
+        self._questions[self._number] = Question(queue, done, round(GIVE_UP_S / AGAIN_S))
+        self._try(self._number)
+
+    def _try(self, number: int) -> None:
+        question = self._questions.get(number)
+        if question is None:
+            return
+        served = self._ports.led_here(question.queue)
+        if served is not None:
+            self._answered(number, served.counts)
+        elif not question.tries:
+            self._answered(number, None)
+        else:
+            self._questions[number] = question._replace(tries=question.tries - 1)
+            leader = self._ports.leader_of(question.queue).node
+            if leader:
+                self._ports.send(leader, packed(0, number, question.queue))
+            self._ports.call_later(AGAIN_S, lambda: self._try_again(number))
+
+    def _try_again(self, number: int) -> None:
+        """Whoever was asked is down, or does not lead."""
+        if (question := self._questions.get(number)) is not None:
+            self._ports.search(question.queue)
+            self._try(number)
+
+    def _answered(self, number: int, counts: Counts | None) -> None:
+        question = self._questions.pop(number, None)
+        if question is not None:
+            question.done(counts)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """A question or an answer.  Raises `BadFrame`."""
+        kind, number, *rest = unpacked(payload)
+        if kind == 0 and len(rest) == 1:
+            served = self._ports.led_here(rest[0])
+            counts = served.counts if served is not None else ()
+            self._ports.send(node, packed(1, number, *counts))
+        elif kind == 1 and len(rest) == len(Counts._fields):
+            self._answered(number, Counts(*rest))
+        elif kind != 1 or rest:
+            raise BadFrame("neither a question nor an answer")
+
+
+def packed(*row: int) -> bytes:
+    data: bytes = msgpack.packb(row)
+    return data
+
+
+def unpacked(payload: bytes) -> list[int]:
+    """At least two numbers.  Raises `BadFrame`."""
+    try:
+        row: Any = msgpack.unpackb(payload)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise BadFrame(f"not msgpack: {error}") from error
+    if type(row) is not list or len(row) < 2 or not all(type(each) is int for each in row):
+        raise BadFrame(f"{row!r:.40} for numbers")
+    return row

@@ -1,0 +1,196 @@
+"""A member of a quorum queue on this node, and whom it serves while it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.host import RaftHost
+from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.queues.leading import Leading
+from fluffle.broker.cluster.queues.ports import Counts, Known, QueueId
+from fluffle.broker.cluster.streams.messages import Boot, Leader
+from fluffle.broker.cluster.streams.sessions import Sessions
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
+from fluffle.broker.queues.replicated.effects import Effect
+from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.member import Member
+from fluffle.raft.config import NodeId
+from fluffle.raft.group import Position
+from fluffle.raft.log_store import Damaged
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta
+
+ENTRY_BYTES_MIN = 1 << 16
+"""An entry is larger than its messages: what else is in it has room in this, and as much again."""
+
+
+class Place(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    boot: Boot
+    leading: Leading
+    leader_changed: Callable[[QueueId], None]
+    """Whoever leads a queue is known otherwise than before."""
+    host: Callable[[], RaftHost]
+    clock: Clock
+
+
+class QueueGroup:
+    """A `Machine`, and `Served`."""
+
+    __slots__ = (
+        "_follows", "_is_closed", "_led", "_place", "_sessions", "_waits_in_term", "definition",
+        "group", "member",
+    )  # fmt: skip
+
+    def __init__(self, group: GroupId, place: Place) -> None:
+        self.group = group
+        self.definition: QueueDefinition | None = None
+        """None until it is known here; nothing is led before."""
+        self._place = place
+        self._follows = Known()
+        self._waits_in_term: int | None = None
+        """In which it may lead once the definition is known."""
+        self._is_closed = False
+        """Whether the log did not take an entry when it was last asked."""
+        self._sessions: Sessions | None = None
+        self._led: Leadership | None = None
+        """Whose those are."""
+        around = Surroundings(
+            propose=self._propose,
+            read_entry=self._read_entry,
+            damaged=self._damaged,
+            takes=self._takes,
+            now_ms=place.clock.wall_ms,
+            room=self._room,
+            touch=lambda _led: self._changed(),
+            release=self._release,
+            ended=self._changed,
+        )
+        self.member = Member(self._spec_of, around)
+
+    def define(self, definition: QueueDefinition) -> None:
+        """What the queue is, which may change in its members only."""
+        self.definition = definition
+        if self._waits_in_term is not None:
+            term, self._waits_in_term = self._waits_in_term, None
+            self.led(term)
+
+    # `Served`
+
+    @property
+    def known(self) -> Known:
+        if self.sessions is None:
+            return self._follows
+        return Known(*self.member.reign, self._place.node)
+
+    @property
+    def sessions(self) -> Sessions | None:
+        self._look()
+        return self._sessions
+
+    def _look(self) -> None:
+        """The member begins to lead, and ends, by itself."""
+        led = self.member.leadership
+        if led is not self._led:
+            self._led, self._sessions = led, None if led is None else self._begun(led)
+            self._place.leader_changed(self.group)
+
+    def _begun(self, led: Leadership) -> Sessions:
+        place = self._place
+        own = Leader(place.node, place.boot, *self.member.reign)
+        state = self.member.image.state
+        sessions = Sessions(self.group, own, state, led, place.clock.now_ms())
+        place.leading.greet(sessions)
+        return sessions
+
+    @property
+    def counts(self) -> Counts:
+        led = self.member.leadership
+        assert led is not None
+        queue = led.queue
+        return Counts(queue.ready_count, queue.in_flight, queue.consumer_count)
+
+    def pump(self) -> None:
+        if (led := self.member.leadership) is not None:
+            led.pump()
+
+    # `Machine`
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        self.member.restore(meta, state)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        self.member.apply(entries)
+        if self._is_closed:
+            self._changed()
+
+    def led(self, term: int) -> None:
+        if self.definition is None:
+            self._waits_in_term = term
+        else:
+            self.member.led(term)
+            self._changed()
+
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        self._waits_in_term = None
+        self.member.followed(term, leader)
+        is_other = leader not in (None, self._place.node)
+        self._follows = Known(term, 1, leader) if leader and is_other else Known(term)
+        self._changed()
+        self._place.leader_changed(self.group)
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        return self.member.snapshot()
+
+    # For the leadership
+
+    def _changed(self) -> None:
+        """Something is to be done for it, or whether there is one has changed."""
+        self._place.leading.touch(self.group)
+        self._look()
+
+    @property
+    def _hosted(self) -> HostedGroup:
+        return self._place.host().group(self.group)
+
+    def _spec_of(self, _image: bytes) -> QueueSpec:
+        assert self.definition is not None
+        return self.definition.spec
+
+    def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self._hosted.propose(payload, lambda fate: on_fate(isinstance(fate, Position)))
+
+    def _damaged(self, index: int) -> None:
+        self._place.host().feed(self._find_damaged, index)
+
+    def _find_damaged(self, index: int) -> None:
+        """From within a turn."""
+        if self.group in self._place.host():
+            self._hosted.raft.damaged(index)
+
+    def _takes(self, content_bytes: int) -> bool:
+        """If not, it is pumped again when something was applied, or it leads no more."""
+        self._is_closed = not self._hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
+        return not self._is_closed
+
+    def _room(self, holder: Key) -> int:
+        sessions = self.sessions
+        return sessions.room(holder) if sessions is not None else 0
+
+    def _release(self, effects: list[Effect]) -> None:
+        if (sessions := self.sessions) is not None:
+            sessions.release(effects)
+            self._place.leading.speak(self.group)
+
+    def _read_entry(self, index: int) -> bytes:
+        try:
+            return self._place.host().read_entry(self.group, index)
+        except Damaged as error:
+            place = f"group {self.group}, entry {error.index}"
+            raise Unreadable(Damage(place, "it cannot be read")) from error

@@ -1,0 +1,150 @@
+"""The members of quorum queues on this node: which there are, and how each leads.
+
+A definition that names this node makes a member, and its end deletes the group.  A founder begins
+with the configuration that all founders give; who came later waits to be told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.host import RaftHost
+from fluffle.broker.cluster.queues.group import Place, QueueGroup
+from fluffle.broker.cluster.queues.hub import StreamHub
+from fluffle.broker.cluster.queues.ports import QueueId
+from fluffle.broker.cluster.streams.messages import Boot
+from fluffle.broker.logs import event
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.output import ConfigChange, Verdict
+from fluffle.raft.records import GroupId
+
+CAMPAIGN_S = 0.002
+CAMPAIGNS_MAX = 50
+"""A founder that is to lead may be the first that has heard of its queue: it tries again after
+this, so often."""
+
+logger = logging.getLogger(__name__)
+
+
+class Surroundings(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    boot: Boot
+    hub: StreamHub
+    clock: Clock
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+
+
+class Hosting:
+    """The `Owner` of the groups of queues."""
+
+    __slots__ = ("_around", "_campaigns", "_definitions", "_groups", "_lost", "_place", "host")
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        hub = around.hub
+        self._place = Place(
+            node=around.node,
+            boot=around.boot,
+            leading=hub.leading,
+            leader_changed=hub.leader_changed,
+            host=lambda: self.host,
+            clock=around.clock,
+        )
+        self.host: RaftHost
+        """Set before it starts."""
+        self._groups: dict[QueueId, QueueGroup] = {}
+        self._definitions: dict[QueueId, QueueDefinition] = {}
+        """Of all quorum queues, wherever they are."""
+        self._campaigns: dict[QueueId, int] = {}
+        """Those that this node is to lead and does not yet: how often it may try."""
+        self._lost: set[QueueId] = set()
+        """Those whose data here cannot be read: this node must not be the member that it was."""
+
+    # Definitions
+
+    def define(self, definition: QueueDefinition) -> None:
+        """A queue is defined, or defined anew with other members."""
+        self._definitions[definition.id] = definition
+        group = self._groups.get(definition.id)
+        if group is not None:
+            group.define(definition)
+        elif definition.id not in self.host:
+            self._join(definition)
+
+    def _join(self, definition: QueueDefinition) -> None:
+        """Be a member, if this node is to be one."""
+        incarnation = dict(definition.members).get(self._around.node)
+        if incarnation is None or definition.id in self._lost:
+            return
+        is_founder = incarnation == 1
+        config = Config.initial(definition.founders) if is_founder else Config()
+        self.host.create(definition.id, incarnation, config)
+        if is_founder and definition.leader == self._around.node:
+            self._campaigns[definition.id] = CAMPAIGNS_MAX
+            self.host.feed(self._campaign, definition.id)
+
+    def forget(self, queue: QueueId) -> None:
+        """A queue is defined no more: that is the tombstone of its group."""
+        self._definitions.pop(queue, None)
+        self._campaigns.pop(queue, None)
+        self._lost.discard(queue)
+        self._around.hub.leading.queues.pop(queue, None)
+        if self._groups.pop(queue, None) is not None or queue in self.host:
+            self.host.delete(queue)
+
+    def sweep(self) -> None:
+        """All that is defined is known: groups of other queues are left from earlier."""
+        for queue in list(self._groups):
+            if queue not in self._definitions:
+                event(logger, logging.INFO, "group_without_queue", group=queue)
+                self.forget(queue)
+
+    def lose(self, groups: list[GroupId]) -> None:
+        """What the disk has of these cannot be read."""
+        self._lost.update(groups)
+
+    # To lead
+
+    def _campaign(self, queue: QueueId) -> None:
+        """From within a turn."""
+        tries = self._campaigns.get(queue, 0)
+        group = self._groups.get(queue)
+        if group is None or not tries or group.known.node:
+            self._campaigns.pop(queue, None)
+            return
+        self._campaigns[queue] = tries - 1
+        self.host.group(queue).raft.campaign()
+
+    # An `Owner`
+
+    def make_machine(self, group: GroupId) -> QueueGroup:
+        made = self._groups[group] = QueueGroup(group, self._place)
+        self._around.hub.leading.queues[group] = made
+        definition = self._definitions.get(group)
+        if definition is not None:
+            made.define(definition)
+        return made
+
+    def configured(self, change: ConfigChange) -> None:
+        """Who changes the members of a queue defines it anew then."""
+
+    def judged(self, verdict: Verdict) -> None:
+        """Groups see to it themselves."""
+
+    def unknown(self, node: NodeId, group: GroupId) -> None:
+        """A founder may not have heard of the queue yet."""
+        if group in self._campaigns:
+            self._around.call_later(CAMPAIGN_S, lambda: self.host.feed(self._campaign, group))
+
+    def damaged(self, group: GroupId, index: int) -> None:
+        """It is repaired from its peers."""
+
+    def refused(self, node: NodeId, reason: str) -> None:
+        """It is dropped, and said."""

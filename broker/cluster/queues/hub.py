@@ -1,0 +1,177 @@
+"""Between the edges of this node and the queues that are led here, and those of other nodes.
+
+    channels --> edges --+--> leaders here  --> consensus
+                         |                          |
+    frames of others <---+---- what leaders say <---+
+
+What stays on this node is passed on as it is; only what leaves it becomes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.links.identity import Boot as LinkBoot
+from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.queues.counting import Counting, Ports
+from fluffle.broker.cluster.queues.leading import Leading
+from fluffle.broker.cluster.queues.lines import Line, Lines
+from fluffle.broker.cluster.queues.ports import (
+    Around,
+    OnCounts,
+    OnEvents,
+    QueueId,
+    Served,
+)
+from fluffle.broker.cluster.streams.codec import decode, encode
+from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Frame
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.raft.config import NodeId
+
+NONCE_BYTES = 8
+EARLY_MAX = 256
+"""Frames of a node to which there is no link yet: what it asks could not be answered."""
+
+
+def stream_boot(boot: LinkBoot) -> Boot:
+    """A life of a node, as streams know it."""
+    return Boot(boot.count, int.from_bytes(boot.nonce[:NONCE_BYTES]))
+
+
+class Surroundings(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    boot: Boot
+    links: Links
+    boot_of: Callable[[NodeId], Boot | None]
+    """The life in which a node to which there is a link is there."""
+    touch: Callable[[], None]
+    """Has `before_consensus` and `after_consensus` called, in this turn."""
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+    clock: Clock
+    refused: Callable[[NodeId, str], None]
+    """A frame of a node is not one of ours."""
+
+
+class StreamHub:
+    """A `Hub`.  Called from one thread."""
+
+    __slots__ = ("_around", "_counting", "_early", "_lines", "_lives", "leading")
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._lives: dict[NodeId, Boot] = {around.node: around.boot}
+        self._early: dict[NodeId, list[EdgeFrame]] = {}
+        streams = Around(
+            around.node, around.boot, self._lives, self._send, around.touch, around.call_later,
+            around.clock.now_ms,
+        )  # fmt: skip
+        self.leading = Leading(streams)
+        """The queues that may be led here."""
+        self._lines = Lines(streams, self.leading.known)
+        ports = Ports(
+            leader_of=self._lines.leader_of,
+            search=self._lines.search,
+            send=self._ask,
+            led_here=self._led_here,
+            call_later=around.call_later,
+        )
+        self._counting = Counting(ports)
+
+    # For channels
+
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
+        return self._lines.open(definition, on_events)
+
+    def close(self, queue: QueueId) -> None:
+        self._lines.close(queue)
+
+    def ask_counts(self, queue: QueueId, done: OnCounts) -> None:
+        self._counting.ask(queue, done)
+
+    # Who leads
+
+    def redefined(self, definition: QueueDefinition) -> None:
+        """A queue has other members."""
+        self._lines.redefine(definition)
+
+    def leader_changed(self, queue: QueueId) -> None:
+        """What is known here of who leads a queue is otherwise than before."""
+        self._lines.changed(queue)
+        self.leading.speak(queue)
+
+    def removed(self, node: NodeId) -> None:
+        """It is no node of this cluster any more."""
+        self.leading.removed(node)
+
+    def _led_here(self, queue: QueueId) -> Served | None:
+        served = self.leading.queues.get(queue)
+        return served if served is not None and served.sessions is not None else None
+
+    # What comes over links
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        boot = self._around.boot_of(node) if is_up else None
+        if boot is None:
+            self._early.pop(node, None)
+            if self._lives.pop(node, None) is not None:
+                self.leading.unlinked(node)
+                self._lines.unlinked(node)
+            return
+        self._lives[node] = boot
+        self.leading.linked(node, boot)
+        for frame in self._early.pop(node, ()):
+            self.leading.take(node, frame)
+        self._lines.linked(node)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """A frame of a stream."""
+        try:
+            frame = decode(payload)
+        except BadFrame as bad:
+            self._around.refused(node, str(bad))
+            return
+        if not isinstance(frame, EdgeFrame):
+            self._lines.hear(node, frame)
+        elif node in self._lives:
+            self.leading.take(node, frame)
+        else:
+            early = self._early.setdefault(node, [])
+            if len(early) < EARLY_MAX:
+                early.append(frame)
+
+    def receive_question(self, node: NodeId, payload: bytes) -> None:
+        """See `Counting`."""
+        try:
+            self._counting.receive(node, payload)
+        except BadFrame as bad:
+            self._around.refused(node, str(bad))
+
+    # A turn
+
+    def before_consensus(self) -> None:
+        """What was asked for goes to leaders; those that are here propose."""
+        for node, frame in self._lines.output():
+            self._send(node, frame)
+        self.leading.pump()
+
+    def after_consensus(self) -> None:
+        """What is known now is told."""
+        for node, frame in self.leading.output():
+            self._send(node, frame)
+
+    def _send(self, node: NodeId, frame: Frame) -> None:
+        if node != self._around.node:
+            self._around.links.send(node, FrameKind.STREAM, encode(frame), lane=Lane.NORMAL)
+        elif isinstance(frame, EdgeFrame):
+            self.leading.take(node, frame)
+        else:
+            self._lines.hear(node, frame)
+
+    def _ask(self, node: NodeId, payload: bytes) -> None:
+        self._around.links.send(node, FrameKind.QUESTION, payload, lane=Lane.NORMAL)

@@ -1,0 +1,121 @@
+"""The queues that may be led on this node, and the streams of edges to those that are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fluffle.broker.cluster.queues.ports import Around, Known, QueueId, Served
+from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Leader, LeaderFrame
+from fluffle.broker.cluster.streams.sessions import Sessions, not_leading
+from fluffle.raft.config import NodeId
+
+TICK_S = 1.0
+"""How long consumers of a node without a link keep what they hold is a matter of a minute."""
+
+
+class Leading:
+    """By the id of the queue."""
+
+    __slots__ = ("_around", "_is_ticking", "_speaking", "_touched", "queues")
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+        self.queues: dict[QueueId, Served] = {}
+        self._touched: dict[QueueId, None] = {}
+        """To be pumped."""
+        self._speaking: dict[QueueId, None] = {}
+        """Whose sessions may have something to say."""
+        self._is_ticking = False
+
+    def known(self, queue: QueueId) -> Known:
+        """Who leads a queue, as far as it is known without asking."""
+        served = self.queues.get(queue)
+        return served.known if served is not None else Known()
+
+    # What happens to a queue
+
+    def touch(self, queue: QueueId) -> None:
+        """It may have something to hand out or to propose."""
+        self._touched[queue] = None
+        self.speak(queue)
+
+    def speak(self, queue: QueueId) -> None:
+        """Edges are to be told something."""
+        self._speaking[queue] = None
+        self._around.touch()
+
+    def greet(self, sessions: Sessions) -> None:
+        """A leadership begins: it is told which links there are."""
+        for node, boot in self._around.lives.items():
+            sessions.linked(node, boot)
+        self._tick_later()
+
+    # What comes over links
+
+    def take(self, node: NodeId, frame: EdgeFrame) -> None:
+        """From an edge, maybe of this node."""
+        if frame.receiver != self._around.boot:
+            return  # it was for an earlier life
+        served = self.queues.get(frame.group)
+        sessions = served.sessions if served is not None else None
+        if sessions is None or not frame.term:
+            known = self.known(frame.group)
+            hint = Leader(known.node, self._around.boot, known.term, known.leadership)
+            self._around.send(node, not_leading(frame, hint))
+        else:
+            sessions.take(node, frame)
+            self.touch(frame.group)
+
+    def linked(self, node: NodeId, boot: Boot) -> None:
+        """There is a link to a node, in this life of it."""
+        for queue, sessions in self._sessions():
+            sessions.linked(node, boot)
+            self.touch(queue)
+
+    def unlinked(self, node: NodeId) -> None:
+        """There is none any more."""
+        for _queue, sessions in self._sessions():
+            sessions.unlinked(node, self._around.now_ms())
+        self._tick_later()
+
+    def removed(self, node: NodeId) -> None:
+        """It is no node of this cluster any more."""
+        for queue, sessions in self._sessions():
+            sessions.removed(node)
+            self.touch(queue)
+
+    def _sessions(self) -> Iterator[tuple[QueueId, Sessions]]:
+        for queue, served in self.queues.items():
+            if (sessions := served.sessions) is not None:
+                yield queue, sessions
+
+    def _tick_later(self) -> None:
+        """Look at the clock, and again while the time of anybody runs."""
+        if not self._is_ticking:
+            self._is_ticking = True
+            self._around.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._is_ticking = False
+        now_ms = self._around.now_ms()
+        running = [sessions.tick(now_ms) for _queue, sessions in self._sessions()]
+        if any(running):
+            self._tick_later()
+
+    # A turn
+
+    def pump(self) -> None:
+        """In front of consensus: what has been decided is proposed."""
+        touched, self._touched = self._touched, {}
+        for queue in touched:
+            if (served := self.queues.get(queue)) is not None:
+                served.pump()
+
+    def output(self) -> Iterator[tuple[NodeId, LeaderFrame]]:
+        """Behind it: what edges are told."""
+        speaking, self._speaking = self._speaking, {}
+        for queue in speaking:
+            served = self.queues.get(queue)
+            sessions = served.sessions if served is not None else None
+            if sessions is not None:
+                yield from sessions.output()

@@ -1,0 +1,285 @@
+"""The edges of this node, and whom they talk to.
+
+Whoever leads a queue is known from the member of its group on this node, if there is one, or from
+what others say: an edge that is told by whom it asked that another leads, asks that one.  Without
+any trace the members are asked in turn.  An edge that wants nothing talks to nobody: ten thousand
+of them cost nothing when a node goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from fluffle.broker.cluster.queues.ports import Around, Known, OnEvents, QueueId
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.events import Event, Misled
+from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.raft.config import NodeId
+
+SEARCH_S = 0.02
+SEARCH_S_MAX = 1.0
+"""Who leads is asked again after this, and then after twice as long each time: a leader that has
+just won may not serve yet, and in a minority there is none."""
+
+BEAT_S = 1.0
+PATIENCE_BEATS = 5
+PATIENCE_BEATS_MAX = 60
+"""An edge that has heard nothing for so many beats begins to talk anew: an answer that stands
+beside the others may be lost.  Likewise twice as many each time."""
+
+logger = logging.getLogger(__name__)
+
+
+class Line:
+    """An `EdgePort`."""
+
+    __slots__ = (
+        "_on_touch", "asked", "denied", "edge", "members", "on_events", "patience_beats",
+        "search_s", "told",
+    )  # fmt: skip
+
+    def __init__(self, edge: Edge, on_events: OnEvents, on_touch: Callable[[Line], None]) -> None:
+        self.edge = edge
+        self.on_events = on_events
+        self._on_touch = on_touch
+        self.members: tuple[NodeId, ...] = ()
+        """Whoever may lead."""
+        self.told = Known()
+        """Who leads, as others say."""
+        self.denied = Known()
+        """Who has said of itself that it does not: it is not asked again at once."""
+        self.asked = 0
+        """How many members were asked."""
+        self.search_s = SEARCH_S
+        self.patience_beats = PATIENCE_BEATS
+
+    def touch(self) -> None:
+        self._on_touch(self)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything is asked for, or held."""
+        edge = self.edge
+        return bool(len(edge.pending) or edge.consumers or edge.hands)
+
+
+class Lines:
+    """By the id of the queue."""
+
+    __slots__ = (
+        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_touched", "_waiting",
+    )  # fmt: skip
+
+    def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
+        """`known`: who leads a queue, as far as it is known here without asking."""
+        self._around = around
+        self._known = known
+        self._lines: dict[QueueId, Line] = {}
+        self._touched: dict[Line, None] = {}
+        self._lost: dict[Line, None] = {}
+        """Those that want something and reach nobody; each has a timer."""
+        self._waiting: dict[Line, int] = {}
+        """Those that have asked for something and heard nothing since: from which beat on."""
+        self._beat = 0
+        self._is_beating = False
+
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
+        line = Line(Edge(definition.id, self._around.boot), on_events, self._touch)
+        self._lines[definition.id] = line
+        self.redefine(definition)
+        return line
+
+    def redefine(self, definition: QueueDefinition) -> None:
+        """Others may be its members."""
+        if (line := self._lines.get(definition.id)) is not None:
+            members = tuple(node for node, _incarnation in definition.members)
+            line.members = members or (definition.home,)
+
+    def close(self, queue: QueueId) -> None:
+        line = self._lines.pop(queue)
+        self._touched.pop(line, None)
+        self._lost.pop(line, None)
+        self._waiting.pop(line, None)
+        self._tell(line, line.edge.deleted())
+
+    def leader_of(self, queue: QueueId) -> Known:
+        """Who leads a queue, as far as anybody has said."""
+        line = self._lines.get(queue)
+        return max(line.told if line is not None else Known(), self._known(queue))
+
+    def search(self, queue: QueueId) -> None:
+        """Somebody wants to know who leads a queue."""
+        if (line := self._lines.get(queue)) is not None:
+            self._ask_next(line)
+
+    # Whom to talk to
+
+    def changed(self, queue: QueueId) -> None:
+        """Who leads a queue is known otherwise than before."""
+        if (line := self._lines.get(queue)) is not None:
+            self._turn_to_leader(line)
+
+    def linked(self, node: NodeId) -> None:
+        """There is a new link to a node: what was sent over an earlier one may be lost."""
+        for line in self._lines.values():
+            leader = line.edge.leader
+            if leader is None:
+                self._turn_to_leader(line)
+            elif leader.node == node:
+                line.edge.connect(leader._replace(boot=self._around.lives[node]))
+                self._touch(line)
+
+    def unlinked(self, node: NodeId) -> None:
+        for line in self._lines.values():
+            leader = line.edge.leader
+            if leader is not None and leader.node == node:
+                line.edge.connect(None)
+                self._turn_to_leader(line)
+
+    def _turn_to_leader(self, line: Line) -> None:
+        self._connect(line)
+        if line.edge.has_output:
+            self._touch(line)
+
+    def _connect(self, line: Line) -> None:
+        """Talk to whoever leads; look for it, if there is something to say."""
+        edge, best = line.edge, max(line.told, self._known(line.edge.group))
+        if edge.leader is not None and edge.leader.reign >= best[:2]:
+            return
+        edge.connect(None)
+        if not line.is_wanted:
+            self._lost.pop(line, None)
+            return
+        boot = self._around.lives.get(best.node)
+        if boot is not None and best != line.denied:
+            edge.connect(m.Leader(best.node, boot, best.term, best.leadership))
+        if edge.leader is None:
+            self._search_later(line)
+        else:
+            self._lost.pop(line, None)
+            line.search_s = SEARCH_S
+
+    def _search_later(self, line: Line) -> None:
+        if line not in self._lost:
+            self._lost[line] = None
+            self._around.call_later(line.search_s, lambda: self._search(line))
+
+    def _search(self, line: Line) -> None:
+        """Nobody has come of himself."""
+        if line not in self._lost:
+            return
+        del self._lost[line]
+        line.search_s = min(2 * line.search_s, SEARCH_S_MAX)
+        line.denied = Known()
+        self._turn_to_leader(line)
+        if line in self._lost:
+            self._ask_next(line)
+
+    def _ask_next(self, line: Line) -> None:
+        """Ask a member that can be reached who leads: each says what it knows."""
+        lives = self._around.lives
+        members = [each for each in line.members if each in lives and each != self._around.node]
+        if members:
+            node = members[line.asked % len(members)]
+            line.asked += 1
+            self._around.send(node, question(line.edge, lives[node]))
+
+    # What leaders say
+
+    def hear(self, node: NodeId, frame: m.LeaderFrame) -> None:
+        line = self._lines.get(frame.group)
+        if line is None:
+            return
+        if not frame.term:
+            self._learn(line, node, frame)
+            return
+        self._waiting.pop(line, None)
+        line.patience_beats = PATIENCE_BEATS
+        asked = line.edge.leader
+        events = hear(line.edge, frame)
+        others: list[Event] = [event for event in events if not isinstance(event, Misled)]
+        for event in events:
+            if isinstance(event, Misled) and asked is not None:
+                line.denied = Known(*asked.reign, asked.node)
+                self._told(line, Known(event.term, event.leadership, event.leader))
+        self._tell(line, others)
+        if line.edge.has_output:
+            self._touch(line)
+
+    def _learn(self, line: Line, node: NodeId, frame: m.LeaderFrame) -> None:
+        """The answer to who leads."""
+        if frame.receiver == self._around.boot and node in line.members:
+            for message in frame.messages:
+                if isinstance(message, m.NotLeader):
+                    self._told(line, Known(message.term, message.leadership, message.leader))
+
+    def _told(self, line: Line, known: Known) -> None:
+        if known.node:
+            line.told = max(line.told, known)
+        self._turn_to_leader(line)
+
+    def _tell(self, line: Line, events: list[Event]) -> None:
+        """What fails there is a bug of a channel: the others go on."""
+        if not events:
+            return
+        try:
+            line.on_events(events)
+        except AssertionError:
+            raise
+        except Exception:
+            logger.exception("what queue %d has said could not be passed on", line.edge.group)
+
+    # A turn
+
+    def _touch(self, line: Line) -> None:
+        self._touched[line] = None
+        self._around.touch()
+
+    def output(self) -> Iterator[tuple[NodeId, m.EdgeFrame]]:
+        """What is to be sent, and to which node."""
+        touched, self._touched = self._touched, {}
+        for line in touched:
+            if line.edge.leader is None:
+                self._connect(line)
+            while (sent := line.edge.output()) is not None:
+                if len(line.edge.pending):
+                    self._waiting.setdefault(line, self._beat)
+                yield sent
+        if self._waiting and not self._is_beating:
+            self._is_beating = True
+            self._around.call_later(BEAT_S, self._on_beat)
+
+    def _on_beat(self) -> None:
+        """Begin anew where nothing was heard for too long, while anything is asked for."""
+        self._beat += 1
+        self._is_beating = bool(self._waiting)
+        if self._is_beating:
+            self._around.call_later(BEAT_S, self._on_beat)
+        for line, since in list(self._waiting.items()):
+            if self._beat - since < line.patience_beats:
+                continue
+            del self._waiting[line]
+            line.patience_beats = min(2 * line.patience_beats, PATIENCE_BEATS_MAX)
+            leader = line.edge.leader
+            if leader is not None and len(line.edge.pending):
+                line.edge.connect(leader)
+                self._touch(line)
+
+
+def question(edge: Edge, receiver: m.Boot) -> m.EdgeFrame:
+    """Who leads?  In no term, so that it is answered and changes nothing."""
+    return m.EdgeFrame(
+        group=edge.group,
+        term=0,
+        leadership=0,
+        sender=edge.boot,
+        receiver=receiver,
+        session=edge.session,
+        opening=0,
+        received=0,
+        known=edge.pending.first,
+        messages=[],
+    )

@@ -1,0 +1,115 @@
+"""Which nodes a quorum queue is on, and which of them leads: decided here, and nowhere else.
+
+Nothing is known but what is given: nodes by name, and how much each has to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+
+from fluffle.raft.campaign import rank_of, weight_of
+from fluffle.raft.config import NodeId
+from fluffle.raft.records import GroupId
+
+GROUP_SIZE = 3
+"""As RabbitMQ, where nobody says otherwise."""
+
+ID_BITS = 63
+"""As many as a number has in every log and on every wire."""
+
+FIRST_ID = 2
+"""The group of the definitions has a lower one."""
+
+
+class Locator(StrEnum):
+    """Who is to lead a new queue: `x-queue-leader-locator`."""
+
+    CLIENT_LOCAL = "client-local"
+    """The node on which it is declared."""
+    BALANCED = "balanced"
+    """Whoever leads the fewest."""
+
+
+def choose_members(
+    nodes: Sequence[NodeId], own: NodeId, size: int, loads: Mapping[NodeId, int]
+) -> tuple[NodeId, ...]:
+    """The members of a new queue, by name: `own` if it can be one, then those with least to do.
+
+    `nodes` are those that can take members; at least one.  No more than there are.
+    """
+    by_load = sorted(nodes, key=lambda node: (node != own, loads.get(node, 0), node))
+    return tuple(sorted(by_load[:size]))
+
+
+def choose_leader(
+    members: Sequence[NodeId], own: NodeId, locator: Locator, leads: Mapping[NodeId, int]
+) -> NodeId:
+    """Which member leads first; `leads` says how many queues each leads."""
+    if locator is Locator.CLIENT_LOCAL and own in members:
+        return own
+    return min(members, key=lambda node: (leads.get(node, 0), node != own, node))
+
+
+def draw_id(draw_bits: Callable[[int], int], leader: NodeId, members: Sequence[NodeId]) -> GroupId:
+    """An id by which `leader` is the first of the members to stand for its group.
+
+    So nobody comes before it, and it leads again after all have been away.
+    """
+    while True:
+        drawn = draw_bits(ID_BITS)
+        if drawn >= FIRST_ID and rank_of(leader, drawn, list(members)) == 0:
+            return drawn
+
+
+def choose_added(
+    members: Sequence[NodeId], nodes: Sequence[NodeId], loads: Mapping[NodeId, int]
+) -> NodeId | None:
+    """The node that a queue grows onto next; None if it is everywhere."""
+    others = [node for node in nodes if node not in members]
+    return min(others, key=lambda node: (loads.get(node, 0), node), default=None)
+
+
+def choose_removed(
+    members: Sequence[NodeId], leader: NodeId, queue: GroupId, loads: Mapping[NodeId, int]
+) -> NodeId | None:
+    """The member that a queue shrinks by next, never the leader; None if there is no other."""
+    others = [node for node in members if node != leader]
+    return max(others, key=lambda node: (loads.get(node, 0), weight_of(node, queue)), default=None)
+
+
+def balance(
+    leaders: Mapping[GroupId, NodeId], members: Mapping[GroupId, Sequence[NodeId]]
+) -> dict[GroupId, NodeId]:
+    """Which queues are to be led by whom else, so that no two nodes differ by more than needed.
+
+    `members`: who may lead each queue.  Moves one queue at a time from a node that leads more to
+    one that leads less by two or more, until there is none.
+    """
+    leads: dict[NodeId, set[GroupId]] = {}
+    for queue, may_lead in members.items():
+        for node in may_lead:
+            leads.setdefault(node, set())
+        leads.setdefault(leaders[queue], set()).add(queue)
+    moved: dict[GroupId, NodeId] = {}
+    while (move := _next_move(leads, members)) is not None:
+        queue, source, target = move
+        leads[source].discard(queue)
+        leads[target].add(queue)
+        moved[queue] = target
+    return {queue: node for queue, node in moved.items() if leaders[queue] != node}
+
+
+def _next_move(
+    leads: Mapping[NodeId, set[GroupId]], members: Mapping[GroupId, Sequence[NodeId]]
+) -> tuple[GroupId, NodeId, NodeId] | None:
+    """Queue, from whom, to whom."""
+    by_count = sorted(leads, key=lambda node: (-len(leads[node]), node))
+    for source in by_count:
+        for target in reversed(by_count):
+            if len(leads[source]) - len(leads[target]) < 2:
+                break
+            movable = (queue for queue in sorted(leads[source]) if target in members[queue])
+            if (queue := next(movable, None)) is not None:
+                return queue, source, target
+    return None

@@ -1,0 +1,148 @@
+"""Queues on three nodes and clients at each of them, by hand: who talks to whom, and what of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.queues.handout import Outcome
+from tests.support.queue_nodes import QueueCluster
+
+
+@pytest.fixture
+def cluster() -> QueueCluster:
+    """A queue that a leads."""
+    cluster = QueueCluster()
+    cluster.declare()
+    cluster.hosts.settle()
+    return cluster
+
+
+def contents(cluster: QueueCluster, name: str) -> int:
+    """How many messages the clients of a node have in hands."""
+    return sum(len(token.run) for token in cluster.clients[name].in_hands())
+
+
+def test_a_new_queue_is_led_at_once_by_whom_its_definition_names() -> None:
+    for leader in "abc":
+        cluster = QueueCluster()
+        cluster.declare(leader=leader)
+        cluster.hosts.settle()
+        assert cluster.leader() == leader
+        assert cluster.hosts.now_ms == 1_000, "no time has passed"
+
+
+def test_who_is_to_lead_may_be_the_first_to_hear_of_the_queue() -> None:
+    cluster = QueueCluster()
+    cluster.nodes["b"].is_running = cluster.nodes["c"].is_running = False
+    cluster.declare()
+    cluster.nodes["b"].is_running = cluster.nodes["c"].is_running = True
+    cluster.hosts.settle()
+    for name in "bc":
+        cluster.hear_of_it(name)
+    cluster.hosts.advance(10, step_ms=2)
+    assert cluster.leader() == "a"
+
+
+@pytest.mark.parametrize("name", "abc")
+def test_a_publish_is_confirmed_wherever_the_client_is(cluster: QueueCluster, name: str) -> None:
+    cluster.ask(name).publish(3)
+    cluster.hosts.settle()
+    assert len(cluster.ghost.confirmed) == 3
+
+
+def test_what_comes_in_at_one_node_goes_out_at_another(cluster: QueueCluster) -> None:
+    cluster.ask("b").publish(5)
+    cluster.ask("c").attach(credit=10, no_ack=False, prefetch=10)
+    cluster.hosts.settle()
+    assert contents(cluster, "c") == 5
+    client = cluster.ask("c")
+    client.settle(client.in_hands(), Outcome.ACKED)
+    cluster.hosts.settle()
+    assert len(cluster.ghost.gone) == 5
+
+
+def test_a_member_that_leads_dies_and_its_edges_go_on_with_the_next(cluster: QueueCluster) -> None:
+    """What was in hands stays there; what had no outcome gets one."""
+    cluster.ask("b").publish(4)
+    cluster.ask("c").attach(credit=2, no_ack=False, prefetch=2)
+    cluster.hosts.settle()
+    held = cluster.clients["c"].in_hands()
+    cluster.ask("b").publish(2)
+    cluster.hosts.step()
+    cluster.nodes["a"].kill()
+    cluster.hosts.advance(3_000)
+    assert cluster.leader() in "bc"
+    assert cluster.clients["c"].in_hands() == held
+    assert len(cluster.ghost.confirmed) == 6
+    client = cluster.ask("c")
+    client.settle(held, Outcome.ACKED)
+    cluster.hosts.settle()
+    assert len(cluster.ghost.gone) == 2
+    assert contents(cluster, "c") == 2
+
+
+def test_a_node_without_a_member_finds_the_leader() -> None:
+    cluster = QueueCluster("abcd")
+    cluster.declare(leader="b")
+    cluster.hosts.settle()
+    cluster.ask("d").publish(2)
+    cluster.hosts.advance(100)
+    assert len(cluster.ghost.confirmed) == 2
+    cluster.nodes["b"].kill()
+    cluster.hosts.advance(3_000)
+    cluster.ask("d").publish(2)
+    cluster.hosts.advance(3_000)
+    assert len(cluster.ghost.confirmed) == 4
+
+
+def test_in_a_minority_nothing_is_confirmed_until_it_heals(cluster: QueueCluster) -> None:
+    for name in "bc":
+        cluster.hosts.network.cut("a", name)
+    cluster.ask("a").publish(2)
+    cluster.hosts.advance(5_000, step_ms=50)
+    assert not cluster.ghost.confirmed
+    for name in "bc":
+        cluster.hosts.network.connect("a", name)
+    cluster.hosts.advance(5_000, step_ms=50)
+    assert len(cluster.ghost.confirmed) == 2
+
+
+def test_edges_that_want_nothing_talk_to_nobody(cluster: QueueCluster) -> None:
+    cluster.nodes["a"].kill()
+    cluster.hosts.advance(3_000)
+    cluster.nodes["a"].start()
+    cluster.hosts.advance(3_000)
+    assert [line.edge.opening for line in cluster.lines.values()] == [0, 0, 0]
+
+
+def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
+    cluster.ask("b").publish(3)
+    cluster.ask("b").attach(credit=1, no_ack=False, prefetch=1)
+    cluster.hosts.settle()
+    told: list[object] = []
+    for node in cluster.nodes.values():
+        node.hub.ask_counts(cluster.queue, told.append)
+    cluster.hosts.settle()
+    assert told == [(2, 1, 1)] * 3
+
+
+def test_nobody_can_be_asked_for_counts_in_a_minority(cluster: QueueCluster) -> None:
+    for name in "ab":
+        cluster.nodes[name].kill()
+    told: list[object] = []
+    cluster.nodes["c"].hub.ask_counts(cluster.queue, told.append)
+    cluster.hosts.advance(4_900, step_ms=50)
+    assert told == []
+    cluster.hosts.advance(300, step_ms=50)
+    assert told == [None]
+
+
+def test_a_queue_that_is_gone_leaves_nothing(cluster: QueueCluster) -> None:
+    cluster.ask("c").attach(credit=1, no_ack=False, prefetch=1)
+    cluster.hosts.settle()
+    for node in cluster.nodes.values():
+        node.hosting.forget(cluster.queue)
+        node.hub.close(cluster.queue)
+    cluster.hosts.settle()
+    assert all(cluster.queue not in node.host for node in cluster.nodes.values())
+    assert not any(node.image.groups for node in cluster.nodes.values())

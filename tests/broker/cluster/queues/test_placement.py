@@ -1,0 +1,96 @@
+"""Who is where: what must hold of every choice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.cluster.queues.placement import (
+    Locator,
+    balance,
+    choose_added,
+    choose_leader,
+    choose_members,
+    choose_removed,
+    draw_id,
+)
+from fluffle.raft.campaign import rank_of
+
+NODES = st.sets(st.sampled_from("abcdefg"), min_size=1)
+LOADS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 9))
+
+
+@given(NODES, st.sampled_from("abcdefg"), st.integers(1, 9), LOADS)
+def test_members_are_as_many_as_there_can_be_and_have_least_to_do(
+    nodes: set[str], own: str, size: int, loads: dict[str, int]
+) -> None:
+    members = choose_members(sorted(nodes), own, size, loads)
+    assert len(members) == min(size, len(nodes))
+    assert list(members) == sorted(set(members))
+    assert own in members or own not in nodes
+    others = nodes - set(members)
+    busiest = max((loads.get(node, 0) for node in members if node != own), default=0)
+    assert all(loads.get(node, 0) >= busiest for node in others)
+
+
+@given(NODES, st.sampled_from("abcdefg"), st.sampled_from(Locator), LOADS)
+def test_a_leader_is_here_or_has_least_to_lead(
+    nodes: set[str], own: str, locator: Locator, leads: dict[str, int]
+) -> None:
+    leader = choose_leader(sorted(nodes), own, locator, leads)
+    assert leader in nodes
+    if locator is Locator.CLIENT_LOCAL and own in nodes:
+        assert leader == own
+    else:
+        assert leads.get(leader, 0) == min(leads.get(node, 0) for node in nodes)
+
+
+@given(NODES, st.integers())
+def test_an_id_has_its_leader_stand_first(nodes: set[str], seed: int) -> None:
+    for leader in nodes:
+        drawn = draw_id(Random(seed).getrandbits, leader, sorted(nodes))
+        assert drawn > 1
+        assert rank_of(leader, drawn, sorted(nodes)) == 0
+
+
+@given(NODES, NODES, LOADS)
+def test_a_queue_grows_onto_whom_it_is_not_on(
+    members: set[str], nodes: set[str], loads: dict[str, int]
+) -> None:
+    added = choose_added(sorted(members), sorted(nodes), loads)
+    if nodes <= members:
+        assert added is None
+    else:
+        assert added in nodes - members
+
+
+@given(NODES, st.integers(2), LOADS)
+def test_a_queue_never_shrinks_by_its_leader(
+    members: set[str], queue: int, loads: dict[str, int]
+) -> None:
+    leader = min(members)
+    removed = choose_removed(sorted(members), leader, queue, loads)
+    assert removed is None if members == {leader} else removed in members - {leader}
+
+
+QUEUES = st.dictionaries(
+    st.integers(2, 40), st.sets(st.sampled_from("abcd"), min_size=1).map(sorted), max_size=12
+)
+
+
+@given(QUEUES, st.randoms())
+def test_balance_leaves_no_move_that_would_help(
+    members: dict[int, list[str]], chance: Random
+) -> None:
+    """A queue that could move to a node with two fewer than its own would have."""
+    leaders = {queue: chance.choice(nodes) for queue, nodes in members.items()}
+    moves = balance(leaders, members)
+    after = leaders | moves
+    assert all(after[queue] in members[queue] for queue in members)
+    assert all(leaders[queue] != node for queue, node in moves.items())
+    leads = Counter(after.values())
+    for queue, nodes in members.items():
+        assert all(leads[after[queue]] - leads[node] < 2 for node in nodes)
