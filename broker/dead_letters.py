@@ -1,8 +1,8 @@
 """What has died in a queue is published again, as the queue's arguments say.
 
 At most once, as RabbitMQ does it by default: nobody waits until the queues that get it are sure of
-it, and what leads nowhere is gone.  What has come back to a queue where it died before is gone too,
-if no client has rejected it since, for it would go round for ever.
+it, and what leads nowhere is gone, or where nothing gets through.  What has come back to a queue
+where it died before is gone too, if no client has rejected it since: it would go round for ever.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from fluffle.protocol.properties import (
     replace_properties,
 )
 
-CYCLES_MAX = 1000
-"""So many cycles are known to have been logged; then afresh."""
+NOTED_MAX = 1000
+"""So much is known to have been logged; then afresh."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +53,13 @@ class Letter(NamedTuple):
 class DeadLetters:
     """Of all virtual hosts of a node."""
 
-    __slots__ = ("_clock", "_cycles", "_find")
+    __slots__ = ("_clock", "_find", "_noted")
 
     def __init__(self, find: Callable[[str], VirtualHost | None], clock: Clock) -> None:
         self._find = find
         self._clock = clock
-        self._cycles: set[tuple[str, tuple[str, ...]]] = set()
-        """Those that have been logged."""
+        self._noted: set[tuple[str, str, str]] = set()
+        """What has been logged."""
 
     def publish(self, vhost_name: str, queue: QueueSpec, dead: DeadMessages) -> None:
         """Put messages of a queue into those where its dead-letter exchange leads."""
@@ -77,19 +77,19 @@ class DeadLetters:
             letters.append((known[key], replace_properties(content, known[key].raw)))
         for letter in known.values():
             for cycle in letter.cycles:
-                self._log_once(vhost_name, cycle)
+                self._note("dead_letter_cycle", vhost_name, ", ".join(cycle))
         for (targets, persistent), run in groupby(letters, key=lambda pair: pair[0].way):
-            put(list(run), targets, persistent=persistent)
+            for target in put(list(run), targets, persistent=persistent):
+                self._note("dead_letters_dropped", vhost_name, target.name)
 
-    def _log_once(self, vhost: str, cycle: tuple[str, ...]) -> None:
-        """A message has been dropped because it would go round."""
-        if (vhost, cycle) in self._cycles:
+    def _note(self, what: str, vhost: str, queues: str) -> None:
+        """Messages are gone: said once of each queue, or of those round which they would go."""
+        if (what, vhost, queues) in self._noted:
             return
-        if len(self._cycles) >= CYCLES_MAX:
-            self._cycles.clear()
-        self._cycles.add((vhost, cycle))
-        queues = ", ".join(cycle)
-        event(logger, logging.WARNING, "dead_letter_cycle", vhost=vhost, queues=queues)
+        if len(self._noted) >= NOTED_MAX:
+            self._noted.clear()
+        self._noted.add((what, vhost, queues))
+        event(logger, logging.WARNING, what, vhost=vhost, queues=queues)
 
 
 class Writer(NamedTuple):
@@ -121,13 +121,16 @@ class Writer(NamedTuple):
 
 def put(
     letters: list[tuple[Letter, bytes]], targets: tuple[ServedQueue, ...], *, persistent: bool
-) -> None:
-    """Into each of the queues, in order."""
+) -> list[ServedQueue]:
+    """Into each of the queues, in order; those that take nothing now."""
     origins = [letter.origin for letter, _content in letters]
     contents = [content for _letter, content in letters]
     size_bytes = sum(map(len, contents))
+    full = [target for target in targets if target.is_full]
     for target in targets:
-        target.enqueue(origins, contents, size_bytes, persistent=persistent)
+        if target not in full:
+            target.enqueue(origins, contents, size_bytes, persistent=persistent)
+    return full
 
 
 def routing_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:

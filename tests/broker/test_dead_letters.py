@@ -130,6 +130,19 @@ def test_what_goes_round_by_itself_is_dropped_and_that_is_logged_once(
     assert caplog.messages.count("dead_letter_cycle") == 1
 
 
+def test_what_gets_through_to_nobody_does_not_fill_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place()
+    dead, queue = place.declare("dead"), place.declare("q", to="dead")
+    monkeypatch.setattr(Queue, "is_full", property(lambda queue: queue is dead))
+    place.publish(queue, Properties(), Properties())
+    reject(queue)
+    reject(queue)
+    assert dead.ready_count == queue.in_flight == 0
+    assert caplog.messages.count("dead_letters_dropped") == 1
+
+
 def test_what_a_client_rejects_may_go_round() -> None:
     place = Place()
     there, back = place.declare("there", to="back"), place.declare("back", to="there")

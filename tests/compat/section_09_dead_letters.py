@@ -1,6 +1,5 @@
 """Section 9: where messages go that a queue is rid of, and what their headers say of that."""
 
-import re
 from collections.abc import Iterator
 
 from tests.compat.scenario import End, Peer, across, scenario
@@ -34,12 +33,6 @@ def reject(channel: Speaker, queue: str, count: int = 1) -> None:
     channel.cancel(queue)
 
 
-def without_times(speaker: Speaker) -> None:
-    """The two brokers are asked at different moments."""
-    lines = speaker.client.transcript
-    lines[:] = [re.sub(r"time: T \d+", "time: T …", line) for line in lines]
-
-
 @scenario("9")
 def there_and_back_again(peer: Peer) -> None:
     main = speaker(peer)
@@ -61,7 +54,7 @@ def there_and_back_again(peer: Peer) -> None:
         reject(main, queue)
     main.consume("away", "last", no_ack=True)
     main.expect("Basic.Deliver")
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -82,7 +75,7 @@ def under_which_keys(peer: Peer) -> None:
     for key in ("first", "second", "third", "own"):
         main.consume(f"dead {key}", key, no_ack=True)
         main.expect("Basic.Deliver")
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -102,7 +95,7 @@ def a_key_of_the_queue_is_the_only_one_from_then_on(peer: Peer) -> None:
     for key in ("own", "second"):
         main.consume(f"again {key}", key, no_ack=True)
         main.expect("Basic.Deliver")
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -119,7 +112,7 @@ def what_leads_nowhere_is_gone(peer: Peer) -> None:
     main.expect("Basic.Deliver")
     for queue in ("to nothing", "to nobody", "to a queue", "end"):
         main.declare(queue, passive=True)
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -143,7 +136,7 @@ def through_other_exchanges(peer: Peer) -> None:
     for queue, count in (("by header", 2), ("by default", 1)):
         main.consume(queue, queue, no_ack=True)
         main.expect("Basic.Deliver", count)
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -161,7 +154,7 @@ def in_order(peer: Peer) -> None:
     main.nack(0, multiple=True, requeue=False)
     main.consume("in order", "in order", no_ack=True)
     main.expect("Basic.Deliver", 6)
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -180,7 +173,7 @@ def with_a_transaction(peer: Peer) -> None:
     acting.commit()
     main.consume("done", "done", no_ack=True)
     main.expect("Basic.Deliver")
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -193,7 +186,7 @@ def to_itself(peer: Peer) -> None:
         main.expect("Basic.Deliver")
         main.reject(tag, requeue=False)
     main.expect("Basic.Deliver")
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -214,7 +207,7 @@ def headers_of_others_are_not_believed(peer: Peer) -> None:
     reject(main, "cradle")
     heir.consume("grave", "grave", no_ack=True)
     heir.expect("Basic.Deliver")
-    without_times(main)
+    main.without_times()
 
 
 @scenario("9")
@@ -248,7 +241,7 @@ def across_a_restart(peer: Peer) -> Iterator[None]:
     reject(main, "work", 2)
     main.consume("rest", "rest")
     main.expect("Basic.Deliver", 2)
-    without_times(main)
+    main.without_times()
     main.settle()
     yield
     main = speaker(peer, "after")
@@ -256,4 +249,4 @@ def across_a_restart(peer: Peer) -> Iterator[None]:
     main.expect("Basic.Deliver")
     main.settle()
     main.delete("rest", "work")
-    without_times(main)
+    main.without_times()
