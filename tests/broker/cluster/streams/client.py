@@ -54,12 +54,13 @@ class Client:
 
     def hear(self, frame: m.LeaderFrame) -> list[Event]:
         events = hear(self.edge, frame)
-        self.told(events)
+        is_lost = any(isinstance(message, m.SessionLost) for message in frame.messages)
+        self.told(events, is_sure=not is_lost)
         return events
 
-    def told(self, events: list[Event]) -> None:
+    def told(self, events: list[Event], *, is_sure: bool = False) -> None:
         self.heard += events
-        self.ghost.told(self.node, self, events)
+        self.ghost.told(self.node, self, events, is_sure=is_sure)
 
     def publish(self, count: int, size: int = 0) -> int:
         contents = self.names.contents(count, size)

@@ -54,6 +54,12 @@ class Ghost:
     """By sequence number: the node that has it in hands, and under which ordinal."""
     last: dict[tuple[str, int], int] = field(default_factory=dict)
     """By consumer, the last message that came for the first time."""
+    publishers: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    """By content: at which node, and the how many-th publish of all."""
+    latest: dict[str, int] = field(default_factory=dict)
+    """By node, the last of its publishes that is in the log."""
+    is_deleted: bool = False
+    """The queue: what is confirmed now is gone with it."""
     unknown_below: int = 0
     """Messages below may have been seen before there was anything on record."""
 
@@ -67,6 +73,9 @@ class Ghost:
                 assert content not in self.stored, f"{content!r} is enqueued twice"
                 assert content not in self.refused, f"{content!r} was refused"
                 self.stored[content] = first + place
+                node, count = self.publishers[content]
+                assert self.latest.get(node, 0) < count, "what one publishes stays in order"
+                self.latest[node] = count
         for fact in batch.facts:
             if isinstance(fact, f.HandedOut | f.HandedOver):
                 self.handed.update((n, fact.ordinal) for run in fact.runs for n in run)
@@ -79,6 +88,8 @@ class Ghost:
 
     def published(self, node: str, first: int, contents: list[bytes]) -> None:
         self.pending |= {(node, first + at): content for at, content in enumerate(contents)}
+        for content in contents:
+            self.publishers[content] = node, len(self.publishers) + 1
 
     def asks(self, node: str, number: int, what: str, channel: int, *, no_ack: bool) -> None:
         self.asked[node, number] = what
@@ -119,18 +130,23 @@ class Ghost:
 
     # What clients see
 
-    def told(self, node: str, client: Client, events: list[Event]) -> None:
+    def told(
+        self, node: str, client: Client, events: list[Event], *, is_sure: bool = False
+    ) -> None:
+        """`is_sure`: what is refused is so on record."""
         for event in events:
             match event:
                 case happened.Confirmed(first, count):
                     for number in range(first, first + count):
                         content = self.pending.pop((node, number))
-                        assert content in self.stored, f"{content!r} is confirmed, and not stored"
+                        is_stored = content in self.stored or self.is_deleted
+                        assert is_stored, f"{content!r} is confirmed, and not stored"
                         self.confirmed.add(content)
                 case happened.Refused(first, count):
-                    self.refused.update(
-                        self.pending.pop((node, number)) for number in range(first, first + count)
-                    )
+                    for number in range(first, first + count):
+                        content = self.pending.pop((node, number))
+                        assert not (is_sure and content in self.stored), f"{content!r} is stored"
+                        self.refused.add(content)
                 case happened.Attached(number, _holder):
                     assert self.asked.pop((node, number)) == "attach"
                     client.consumers.append(number)
@@ -191,9 +207,13 @@ class Ghost:
 
     # At rest
 
-    def at_rest(self) -> None:
+    def all_known(self) -> None:
+        """Nothing that was asked for waits any more."""
         assert not self.pending, "G5: every publish has an outcome"
         assert not self.asked, "every attachment and get has an answer"
+
+    def at_rest(self) -> None:
+        self.all_known()
         assert self.confirmed <= set(self.stored)
         for sequence, ordinal in self.acked:
             is_back = (sequence, ordinal) in self.back

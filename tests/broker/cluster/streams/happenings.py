@@ -6,8 +6,9 @@ from collections.abc import Callable
 from random import Random
 
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Outcome
-from tests.broker.cluster.streams.world import World
+from tests.broker.cluster.streams.world import PLAIN, World
 
 OUTCOMES = [
     Outcome.ACKED,
@@ -17,6 +18,9 @@ OUTCOMES = [
     Outcome.RETURNED,
     Outcome.REFUSED,
 ]
+
+
+SPECS = [PLAIN, PLAIN, PLAIN, QueueSpec("q", max_length=4, overflow="reject-publish")]
 
 
 def settle_some(world: World, node: str, chance: Random) -> None:
@@ -83,13 +87,15 @@ def step(world: World, chance: Random) -> None:
         (0.6, lambda: world.lead_anew(chance.randint(0, len(world.led.proposals)))),
         (1, lambda: world.turn_to_leader(node)),
         (0.4, world.rest),
+        (0.1, world.delete),
     ]
     weights = [weight for weight, _do in steps]
     chance.choices([do for _weight, do in steps], weights)[0]()
 
 
 def whatever(seed: int, steps: int = 150) -> None:
-    chance, world = Random(seed), World()
+    chance = Random(seed)
+    world = World(spec=chance.choice(SPECS))
     for _ in range(steps):
         step(world, chance)
     world.rest()

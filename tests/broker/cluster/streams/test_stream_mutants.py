@@ -18,10 +18,11 @@ SEEDS_MAX = 60
 """A mutant that lives through so many histories has escaped."""
 
 HERE = "broker.cluster.streams"
+QUEUES = "broker.queues.replicated."
 
 
 def mutant(what: str, where: str, old: str, new: str) -> Mutant:
-    return Mutant(what, what, f"{HERE}.{where}", old, new)
+    return Mutant(what, what, where if where.startswith(QUEUES) else f"{HERE}.{where}", old, new)
 
 
 MUTANTS = [
@@ -58,6 +59,37 @@ MUTANTS = [
         "outbox:Outbox.repeat",
         "self._frames[0].number - 1",
         "self._next - 1",
+    ),
+    mutant(
+        "a refusal is forgotten", QUEUES + "numbering:Numbering._outcomes", "NotTaken(", "Done("
+    ),
+    mutant(
+        "any ordinal will do",
+        QUEUES + "holders:Held.holding",
+        "counts.acquired == ordinal",
+        "counts",
+    ),
+    mutant("suspected is gone", "sessions:Sessions.tick", ">= CONSUMER_DISCONNECTED_MS", ">= 0"),
+    mutant("an edge hears of any queue", "hearing:hear", "(edge.group, edge", "(frame.group, edge"),
+    mutant(
+        "a leader listens for any queue",
+        "sessions:Sessions.take",
+        "frame.group != self._group or ",
+        "",
+    ),
+    mutant("a tombstone nacks", "edge:Edge.deleted", "happened.Confirmed", "happened.Refused"),
+    mutant("nobody is paused", "edge:Edge.is_full", ">= OPERATIONS_MAX", "< 0"),
+    mutant(
+        "who has no leader forgets",
+        "edge:Edge.connect",
+        "self.unsent = []",
+        "self.unsent = [] if leader else self.pending.clear()[:0]",
+    ),
+    mutant(
+        "what comes too soon is done",
+        QUEUES + "numbering:Numbering.known",
+        "if first > expected",
+        "if not first",
     ),
 ]
 

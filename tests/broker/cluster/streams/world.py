@@ -29,6 +29,7 @@ from tests.broker.cluster.streams.ghost import Ghost, check_rest
 
 GROUP = 7
 LEADERS = ("left", "right")
+PLAIN = QueueSpec("q")
 
 T = TypeVar("T")
 
@@ -36,7 +37,16 @@ T = TypeVar("T")
 class Led:
     """One leadership and its sessions, on a node of its own."""
 
-    def __init__(self, own: m.Leader, image: Image, log: list[bytes], now_ms: int) -> None:
+    def __init__(
+        self,
+        own: m.Leader,
+        image: Image,
+        log: list[bytes],
+        now_ms: int,
+        *,
+        spec: QueueSpec = PLAIN,
+        group: int = GROUP,
+    ) -> None:
         self.own = own
         self.image = image
         self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
@@ -52,8 +62,8 @@ class Led:
             release=self.release,
             ended=self.on_ended,
         )
-        self.leadership = Leadership(image, QueueSpec("q"), around)
-        self.sessions = Sessions(GROUP, own, image.state, self.leadership, now_ms)
+        self.leadership = Leadership(image, spec, around)
+        self.sessions = Sessions(group, own, image.state, self.leadership, now_ms)
 
     def on_damage(self, index: int) -> None:
         raise AssertionError(f"entry {index} is whole")
@@ -96,7 +106,9 @@ class Wire:
 class World:
     """Everything."""
 
-    def __init__(self, nodes: tuple[str, ...] = ("near", "left")) -> None:
+    def __init__(self, nodes: tuple[str, ...] = ("near", "left"), spec: QueueSpec = PLAIN) -> None:
+        self.spec = spec
+        self.group = GROUP
         self.log: list[bytes] = []
         self.ghost = Ghost()
         self.follower = Image()
@@ -122,7 +134,9 @@ class World:
         """A leadership of this term."""
         own = LEADERS[self.term % 2]
         leader = m.Leader(own, self.boots[own], self.term, number)
-        self.leds[self.term] = Led(leader, image, self.log, self.now_ms)
+        self.leds[self.term] = Led(
+            leader, image, self.log, self.now_ms, spec=self.spec, group=self.group
+        )
 
     def lead(self, image: Image) -> None:
         self.term += 1
@@ -149,6 +163,21 @@ class World:
         for node in self.up:
             self.led.sessions.linked(node, self.boots[node])
         self.pump()
+
+    def delete(self) -> None:
+        """The queue is gone for good, which all hear, and another of its name begins."""
+        self.ghost.is_deleted = True
+        for client in self.clients.values():
+            client.told(client.edge.deleted())
+            assert not client.consumers
+        self.ghost.all_known()
+        assert not self.ghost.hands
+        self.group += 1
+        self.log, self.ghost, self.follower = [], Ghost(), Image()
+        self.term = 0
+        self.leds.clear()
+        self.clients = {node: self.start(node) for node in self.clients}
+        self.lead(Image())
 
     def turn_to_leader(self, node: str) -> None:
         """An edge is told who leads, and has a link there."""
@@ -220,7 +249,8 @@ class World:
         events: list[Event] = []
         if isinstance(frame, m.EdgeFrame):
             assert direction == "to"
-            self.leds[term].sessions.take(node, frame)
+            led = self.leds.get(term, self.led)  # what was sent to who led a queue that is gone
+            led.sessions.take(node, frame)
         else:
             events = self.clients[node].hear(frame)
             if any(isinstance(event, happened.Misled) for event in events):
@@ -238,7 +268,7 @@ class World:
     # Edges
 
     def start(self, node: str) -> Client:
-        return Client(node, Edge(GROUP, self.boots[node]), self.ghost, self.names)
+        return Client(node, Edge(self.group, self.boots[node]), self.ghost, self.names)
 
     def restart(self, node: str, counter: int = 1) -> None:
         """The process of an edge ends, and begins anew; `counter` 0: from an old disk."""
