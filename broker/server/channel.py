@@ -142,9 +142,7 @@ class Channel:
         """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
         name = self.queue_name(name)
         self.session.rights.check("read", "queue", name)
-        queue = self.session.vhost.queue(name, self.session.owner)
-        check_here(queue)
-        return queue
+        return self.session.vhost.queue(name, self.session.owner)
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""
@@ -185,9 +183,3 @@ class Channel:
 
 Settler: TypeAlias = Callable[[list[Stretch], Outcome], None]
 """Takes messages that a client has settled, and how."""
-
-
-def check_here(queue: ServedQueue) -> None:
-    """NotFound while the queue lives on a node that is away."""
-    if queue.absence is not None:
-        raise queue.absence

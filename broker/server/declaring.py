@@ -20,7 +20,7 @@ from fluffle.broker.routing.declaring import (
     check_type,
 )
 from fluffle.broker.routing.exchange import ExchangeSpec, alternate_of, check_not_default
-from fluffle.broker.server.channel import Channel, check_here
+from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import Session
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
@@ -165,7 +165,7 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
     session = channel.session
     if method.passive:  # here RabbitMQ does not take the empty name for the last queue
         session.rights.check_any("queue", name)
-        check_here(session.vhost.queue(name, session.owner))
+        session.vhost.queue(name, session.owner)
         declared_queue(channel, method, name)
         return
     declared = declaration(channel, name, method)
@@ -199,10 +199,7 @@ def declare_queue(session: Session, declared: Declaration) -> Change:
     session.rights.check("configure", "queue", declared.name)
     if declared.name not in session.vhost.queues:
         check_may_dead_letter(session, declared)
-    change = queues.declare_queue(session.vhost, declared, session.owner)
-    if declared.name in session.vhost.queues:
-        check_here(session.vhost.queues[declared.name])
-    return change
+    return queues.declare_queue(session.vhost, declared, session.owner)
 
 
 def declared_queue(channel: Channel, method: Methods.Declare, name: str) -> None:
@@ -311,8 +308,6 @@ def delete_queue(channel: Channel, method: Methods.Delete, name: str, _tally: Ta
         if name not in session.vhost.queues:
             return NOTHING
         queue = channel.queue(name)
-        if method.if_unused or method.if_empty:
-            check_here(queue)
         session.vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)
         count = queue.ready_count
         return queues.delete_queue(session.vhost, queue)

@@ -174,6 +174,7 @@ class QueueCluster:
 
     def hear_of_it(self, name: NodeId) -> None:
         self.nodes[name].hosting.define(self.definition)
+        self.nodes[name].hosting.sweep()
         self.open(name)
 
     def open(self, name: NodeId) -> None:

@@ -99,15 +99,14 @@ class QueueGroup:
         led = self.member.leadership
         if led is not self._led:
             self._led, self._sessions = led, None if led is None else self._begun(led)
+            if self._sessions is not None:
+                self._place.leading.greet(self._sessions)  # it may end some, and touch this
             self._place.leader_changed(self.group)
 
     def _begun(self, led: Leadership) -> Sessions:
         place = self._place
         own = Leader(place.node, place.boot, *self.member.reign)
-        state = self.member.image.state
-        sessions = Sessions(self.group, own, state, led, place.clock.now_ms())
-        place.leading.greet(sessions)
-        return sessions
+        return Sessions(self.group, own, self.member.image.state, led, place.clock.now_ms())
 
     @property
     def counts(self) -> Counts:

@@ -2,6 +2,8 @@
 
 A definition that names this node makes a member, and its end deletes the group.  A founder begins
 with the configuration that all founders give; who came later waits to be told.
+
+What is defined while a start reads its log may be over since: nothing is made of it before `sweep`.
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ class Surroundings(NamedTuple):
 class Hosting:
     """The `Owner` of the groups of queues."""
 
-    __slots__ = ("_around", "_campaigns", "_definitions", "_groups", "_lost", "_place", "host")
+    __slots__ = (
+        "_around", "_campaigns", "_coming", "_definitions", "_groups", "_is_current", "_lost",
+        "_place", "host",
+    )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -64,6 +69,10 @@ class Hosting:
         """Of all quorum queues, wherever they are."""
         self._campaigns: dict[QueueId, int] = {}
         """Those that this node is to lead and does not yet: how often it may try."""
+        self._coming: set[QueueId] = set()
+        """Those of which this node is a member with the next turn."""
+        self._is_current = False
+        """Whether definitions are what they are for all."""
         self._lost: set[QueueId] = set()
         """Those whose data here cannot be read: this node must not be the member that it was."""
 
@@ -75,14 +84,15 @@ class Hosting:
         group = self._groups.get(definition.id)
         if group is not None:
             group.define(definition)
-        elif definition.id not in self.host:
+        elif self._is_current and definition.id not in self.host:
             self._join(definition)
 
     def _join(self, definition: QueueDefinition) -> None:
         """Be a member, if this node is to be one."""
         incarnation = dict(definition.members).get(self._around.node)
-        if incarnation is None or definition.id in self._lost:
+        if incarnation is None or definition.id in self._lost | self._coming:
             return
+        self._coming.add(definition.id)
         is_founder = incarnation == 1
         config = Config.initial(definition.founders) if is_founder else Config()
         self.host.create(definition.id, incarnation, config)
@@ -96,11 +106,15 @@ class Hosting:
         self._campaigns.pop(queue, None)
         self._lost.discard(queue)
         self._around.hub.leading.queues.pop(queue, None)
-        if self._groups.pop(queue, None) is not None or queue in self.host:
+        is_here = self._groups.pop(queue, None) is not None or queue in self.host
+        if is_here or queue in self._coming:
             self.host.delete(queue)
 
     def sweep(self) -> None:
         """All that is defined is known: groups of other queues are left from earlier."""
+        self._is_current = True
+        for definition in list(self._definitions.values()):
+            self.define(definition)
         for queue in list(self._groups):
             if queue not in self._definitions:
                 event(logger, logging.INFO, "group_without_queue", group=queue)
@@ -125,6 +139,7 @@ class Hosting:
     # An `Owner`
 
     def make_machine(self, group: GroupId) -> QueueGroup:
+        self._coming.discard(group)
         made = self._groups[group] = QueueGroup(group, self._place)
         self._around.hub.leading.queues[group] = made
         definition = self._definitions.get(group)

@@ -118,7 +118,6 @@ class StreamHub:
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         boot = self._around.boot_of(node) if is_up else None
         if boot is None:
-            self._early.pop(node, None)
             if self._lives.pop(node, None) is not None:
                 self.leading.unlinked(node)
                 self._lines.unlinked(node)

@@ -30,10 +30,6 @@ PATIENCE_BEATS_MAX = 60
 """An edge that has heard nothing for so many beats begins to talk anew: an answer that stands
 beside the others may be lost.  Likewise twice as many each time."""
 
-AWAY_S = 0.5
-"""A home that was not reached for so long is down, for clients of its queues.  RabbitMQ tells them
-at once, also when it was only the link."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -41,8 +37,8 @@ class Line:
     """An `EdgePort`."""
 
     __slots__ = (
-        "_on_touch", "asked", "denied", "edge", "home", "is_away", "life", "members", "on_events",
-        "patience_beats", "search_s", "told",
+        "_on_touch", "asked", "denied", "edge", "members", "on_events", "patience_beats",
+        "search_s", "told",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, on_events: OnEvents, on_touch: Callable[[Line], None]) -> None:
@@ -51,12 +47,6 @@ class Line:
         self._on_touch = on_touch
         self.members: tuple[NodeId, ...] = ()
         """Whoever may lead."""
-        self.home: NodeId = ""
-        """Of a queue that one node leads for as long as it lives."""
-        self.life: m.Boot | None = None
-        """That of its home in which it was asked last."""
-        self.is_away = False
-        """Whether its home has not been reached for a while."""
         self.told = Known()
         """Who leads, as others say."""
         self.denied = Known()
@@ -80,8 +70,7 @@ class Lines:
     """By the id of the queue."""
 
     __slots__ = (
-        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_missed", "_touched",
-        "_waiting",
+        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_touched", "_waiting",
     )  # fmt: skip
 
     def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
@@ -93,9 +82,8 @@ class Lines:
         self._lost: dict[Line, None] = {}
         """Those that want something and reach nobody; each has a timer."""
         self._waiting: dict[Line, int] = {}
-        """Those that have asked for something and heard nothing since: from which beat on."""
-        self._missed: set[NodeId] = set()
-        """Homes that cannot be reached, and are waited for."""
+        """Those that have asked for something that has no outcome: at which beat they heard
+        anything last, or asked."""
         self._beat = 0
         self._is_beating = False
 
@@ -103,9 +91,6 @@ class Lines:
         line = Line(Edge(definition.id, self._around.boot), on_events, self._touch)
         self._lines[definition.id] = line
         self.redefine(definition)
-        if not definition.members:
-            line.home = definition.home
-            self._find_home(line)
         return line
 
     def redefine(self, definition: QueueDefinition) -> None:
@@ -141,8 +126,6 @@ class Lines:
     def linked(self, node: NodeId) -> None:
         """There is a new link to a node: what was sent over an earlier one may be lost."""
         for line in self._lines.values():
-            if line.home == node:
-                self._find_home(line)
             leader = line.edge.leader
             if leader is None:
                 self._turn_to_leader(line)
@@ -156,39 +139,6 @@ class Lines:
             if leader is not None and leader.node == node:
                 line.edge.connect(None)
                 self._turn_to_leader(line)
-        self._miss(node)
-
-    # Queues that live on one node
-
-    def _find_home(self, line: Line) -> None:
-        """Its home leads for as long as it lives; whatever an earlier life was asked is lost."""
-        life = self._around.lives.get(line.home)
-        if life is None:
-            self._miss(line.home)
-            return
-        line.is_away = False
-        line.told = Known(life.counter, 1, line.home)
-        if line.life not in (None, life):
-            line.edge.connect(None)
-            self._tell(line, line.edge.lost())
-        line.life = life
-
-    def _miss(self, home: NodeId) -> None:
-        if home not in self._missed:
-            self._missed.add(home)
-            self._around.call_later(AWAY_S, lambda: self._give_up(home))
-
-    def _give_up(self, home: NodeId) -> None:
-        """Clients of its queues are told, unless it is back."""
-        self._missed.discard(home)
-        if home in self._around.lives:
-            return
-        for line in self._lines.values():
-            if line.home == home:
-                line.is_away = True
-                self._tell(line, line.edge.lost())
-
-    # Connecting
 
     def _turn_to_leader(self, line: Line) -> None:
         self._connect(line)
@@ -211,7 +161,6 @@ class Lines:
             self._search_later(line)
         else:
             self._lost.pop(line, None)
-            line.search_s = SEARCH_S
 
     def _search_later(self, line: Line) -> None:
         if line not in self._lost:
@@ -219,15 +168,14 @@ class Lines:
             self._around.call_later(line.search_s, lambda: self._search(line))
 
     def _search(self, line: Line) -> None:
-        """Nobody has come of himself."""
+        """Nobody has come of himself: others are asked, and so is again who does not lead yet."""
         if line not in self._lost:
             return
         del self._lost[line]
         line.search_s = min(2 * line.search_s, SEARCH_S_MAX)
         line.denied = Known()
+        self._ask_next(line)
         self._turn_to_leader(line)
-        if line in self._lost:
-            self._ask_next(line)
 
     def _ask_next(self, line: Line) -> None:
         """Ask a member that can be reached who leads: each says what it knows."""
@@ -247,15 +195,18 @@ class Lines:
         if not frame.term:
             self._learn(line, node, frame)
             return
-        self._waiting.pop(line, None)
         line.patience_beats = PATIENCE_BEATS
         asked = line.edge.leader
         events = hear(line.edge, frame)
+        self._waiting.pop(line, None)
+        self._wait(line)
         others: list[Event] = [event for event in events if not isinstance(event, Misled)]
         for event in events:
             if isinstance(event, Misled) and asked is not None:
                 line.denied = Known(*asked.reign, asked.node)
                 self._told(line, Known(event.term, event.leadership, event.leader))
+        if len(others) == len(events):
+            line.search_s = SEARCH_S
         self._tell(line, others)
         if line.edge.has_output:
             self._touch(line)
@@ -296,12 +247,16 @@ class Lines:
             if line.edge.leader is None:
                 self._connect(line)
             while (sent := line.edge.output()) is not None:
-                if len(line.edge.pending):
-                    self._waiting.setdefault(line, self._beat)
+                self._wait(line)
                 yield sent
-        if self._waiting and not self._is_beating:
-            self._is_beating = True
-            self._around.call_later(BEAT_S, self._on_beat)
+
+    def _wait(self, line: Line) -> None:
+        """From now on, if not for long already, while there is anything without an outcome."""
+        if len(line.edge.pending):
+            self._waiting.setdefault(line, self._beat)
+            if not self._is_beating:
+                self._is_beating = True
+                self._around.call_later(BEAT_S, self._on_beat)
 
     def _on_beat(self) -> None:
         """Begin anew where nothing was heard for too long, while anything is asked for."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.codec import encode
+from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.queues.handout import Outcome
-from tests.support.queue_nodes import QueueCluster
+from tests.support.queue_nodes import NONCE, QueueCluster
 
 
 @pytest.fixture
@@ -81,6 +84,22 @@ def test_a_member_that_leads_dies_and_its_edges_go_on_with_the_next(cluster: Que
     assert contents(cluster, "c") == 2
 
 
+def test_a_new_leader_takes_back_what_an_ended_life_held(cluster: QueueCluster) -> None:
+    cluster.ask("b").publish(3)
+    cluster.ask("c").attach(credit=2, no_ack=False, prefetch=2)
+    cluster.hosts.settle()
+    for name in "ac":
+        cluster.nodes[name].kill()
+    cluster.nodes["c"].start()
+    cluster.ghost.died("c")
+    cluster.hear_of_it("c")
+    cluster.hosts.advance(3_000)
+    assert cluster.leader() in "bc"
+    cluster.ask("b").attach(credit=9, no_ack=False, prefetch=9)
+    cluster.hosts.settle()
+    assert contents(cluster, "b") == 3
+
+
 def test_a_node_without_a_member_finds_the_leader() -> None:
     cluster = QueueCluster("abcd")
     cluster.declare(leader="b")
@@ -93,6 +112,20 @@ def test_a_node_without_a_member_finds_the_leader() -> None:
     cluster.ask("d").publish(2)
     cluster.hosts.advance(3_000)
     assert len(cluster.ghost.confirmed) == 4
+
+
+def test_who_is_sent_to_a_node_that_leads_no_more_asks_others() -> None:
+    cluster = QueueCluster("abcd")
+    cluster.declare(leader="b")
+    cluster.hosts.settle()
+    cluster.ask("d").publish(1)
+    cluster.hosts.advance(100)
+    cluster.nodes["b"].hosting.forget(cluster.queue)
+    cluster.hosts.advance(3_000)
+    cluster.ask("d").publish(1)
+    cluster.hosts.advance(3_000)
+    assert len(cluster.ghost.confirmed) == 2
+    assert cluster.lines["d"].edge.opening < 10
 
 
 def test_in_a_minority_nothing_is_confirmed_until_it_heals(cluster: QueueCluster) -> None:
@@ -146,3 +179,59 @@ def test_a_queue_that_is_gone_leaves_nothing(cluster: QueueCluster) -> None:
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
     assert not any(node.image.groups for node in cluster.nodes.values())
+
+
+def test_a_start_makes_nothing_of_a_queue_that_its_log_ends_later(cluster: QueueCluster) -> None:
+    node = cluster.nodes["c"]
+    node.hosting.forget(cluster.queue)
+    cluster.hosts.settle()
+    node.kill()
+    node.start()
+    node.hosting.define(cluster.definition)
+    cluster.hosts.settle()
+    assert cluster.queue not in node.host
+    node.hosting.forget(cluster.queue)
+    node.hosting.sweep()
+    cluster.hosts.settle()
+    assert cluster.queue not in node.host
+    assert not node.image.groups
+
+
+def test_what_ends_in_the_turn_in_which_it_began_is_not_there() -> None:
+    cluster = QueueCluster()
+    cluster.declare()
+    for node in cluster.nodes.values():
+        node.hosting.define(cluster.definition)
+        node.hosting.forget(cluster.queue)
+    cluster.hosts.settle()
+    assert all(cluster.queue not in node.host for node in cluster.nodes.values())
+    assert not any(node.image.groups for node in cluster.nodes.values())
+
+
+def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueCluster) -> None:
+    leader, edge = cluster.nodes["a"].hub, cluster.nodes["c"].hub
+    cluster.ask("c").publish(1)
+    cluster.hosts.settle()
+    leader.link_changed("c", is_up=False)
+    edge.link_changed("a", is_up=True)
+    cluster.ask("c").publish(1)
+    cluster.hosts.settle()
+    leader.link_changed("c", is_up=False)
+    leader.link_changed("c", is_up=True)
+    cluster.hosts.settle()
+    assert len(cluster.ghost.confirmed) == 2
+
+
+def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueCluster) -> None:
+    cluster.ask("c").publish(1)
+    cluster.hosts.settle()
+    line = cluster.lines["c"]
+    cluster.ask("c").publish(1)
+    cluster.nodes["c"].step()
+    cluster.hosts.network.frames.clear()
+    old = m.LeaderFrame(
+        cluster.queue, *line.edge.reign, Boot(1, NONCE), Boot(1, NONCE), 1, 1, 1, []
+    )
+    cluster.nodes["c"].hub.receive("a", encode(old))
+    cluster.hosts.advance(10_000, step_ms=100)
+    assert len(cluster.ghost.confirmed) == 2
