@@ -104,6 +104,18 @@ class Tenant(Protocol):
     def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
         """Whether it knows that a group is there, or gone."""
 
+    def configured(self, group: GroupId, config: Config) -> None:
+        """A group that it knows has these members, as far as is known."""
+
+    def join(self, group: GroupId, incarnation: int, config: Config) -> None:
+        """The node is to be a member; called from within a turn, as the next."""
+
+    def leave(self, group: GroupId) -> None:
+        """It is none any more."""
+
+    def unknown(self, node: NodeId, group: GroupId) -> None:
+        """See `Owner`."""
+
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         """A frame that is not of consensus."""
 
@@ -120,11 +132,24 @@ class Tenant(Protocol):
 class Toys:
     """A tenant that has nothing but toys."""
 
+    def __init__(self, process: "Process") -> None:
+        self._process = process
+
     def make_machine(self, group: GroupId) -> Simulated:
         return Toy()
 
     def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
         return True
+
+    def configured(self, group: GroupId, config: Config) -> None: ...
+
+    def join(self, group: GroupId, incarnation: int, config: Config) -> None:
+        self._process.create(group, incarnation, config)
+
+    def leave(self, group: GroupId) -> None:
+        self._process.delete(group)
+
+    def unknown(self, node: NodeId, group: GroupId) -> None: ...
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         raise AssertionError(f"toys send nothing, {node} has sent {payload!r}")
@@ -221,7 +246,8 @@ class Around:
 
     def judged(self, verdict: Verdict) -> None: ...
 
-    def unknown(self, node: NodeId, group: GroupId) -> None: ...
+    def unknown(self, node: NodeId, group: GroupId) -> None:
+        self._process.tenant.unknown(node, group)
 
     def damaged(self, group: GroupId, index: int) -> None: ...
 
@@ -239,7 +265,7 @@ class Process:
         identity: Identity,
         store: LogStore,
         world: World,
-        settle_in: Callable[["Process", Links], Tenant] = lambda _process, _links: Toys(),
+        settle_in: Callable[["Process", Links], Tenant] = lambda process, _links: Toys(process),
     ) -> None:
         self.node = identity.node
         self.boot = identity.boot

@@ -40,7 +40,7 @@ class Puts:
     def join(self, cluster: Cluster) -> None: ...
 
     def settle_in(self, process: Process, links: Links) -> Tenant:
-        return Toys()
+        return Toys(process)
 
     def begin(self, workload: Workload) -> None:
         for _ in range(workload.profile.groups):

@@ -95,6 +95,8 @@ class Registry:
         had = process.members.get(group)
         member = spec.config.member_on(process.node)
         has_heard = process.tenant.has_heard(group, is_gone=spec.is_deleted)
+        if has_heard and not spec.is_deleted:
+            process.tenant.configured(group, spec.config)
         is_outdated = member is None or (had is not None and member.incarnation > had)
         if had is not None and ((spec.is_deleted and has_heard) or is_outdated):
             if not spec.is_deleted and process.leads(group):
@@ -103,7 +105,7 @@ class Registry:
                 process.ask_around(group)
                 self._plan(process, group)
                 return
-            process.delete(group)
+            process.tenant.leave(group)
             if not spec.is_deleted:
                 self.look_into(group)
             return
@@ -112,4 +114,4 @@ class Registry:
         if member is None or member in spec.burnt:
             return
         config = spec.initial if member in spec.initial.voters else Config()
-        process.create(group, member.incarnation, config)
+        process.tenant.join(group, member.incarnation, config)

@@ -19,7 +19,7 @@ from fluffle.raft.refused import Refused
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
-from tests.simulation.process import UNASKED, Process, Tenant
+from tests.simulation.process import Process, Tenant
 from tests.simulation.registry import GroupSpec
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class WorkloadProfile:
     batch_max: int = 4
     padding_max: int = 200
     members: int = 3
+
+
+FIRST_CONTEXT = 1 << 40
+"""Of reads; those of others have lower ones."""
 
 
 class Trade(Protocol):
@@ -175,13 +179,13 @@ class Workload:
     # What is asked, from within a turn
 
     def _read(self, process: Process, group: GroupId) -> None:
-        context = len(self._reads) + 1
+        context = FIRST_CONTEXT + len(self._reads)
         self._reads[context] = group, self.cluster.watch.facts.group(group).commit
         process.multi.group(group).read_index(context)
 
     def _answered(self, node: str, readable: Readable) -> None:
         """17: an answer is at least as new as the question."""
-        if readable.index is None or readable.context == UNASKED:
+        if readable.index is None or readable.context < FIRST_CONTEXT:
             return
         group, commit = self._reads[readable.context]
         applied = self.cluster.watch.facts.replicas[node][group].applied

@@ -22,8 +22,8 @@ from tests.support.edge import Edge, publish_frames
 class SlowQueue:
     """A queue whose answers come when a test says so."""
 
-    absence = damage = owner = None
-    in_exclusive_use = is_unused = False
+    damage = owner = None
+    in_exclusive_use = False
 
     def __init__(self, name: str) -> None:
         self.spec = QueueSpec(name)

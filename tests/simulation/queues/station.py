@@ -1,4 +1,7 @@
-"""What a node does for clients of queues: definitions, members, leaderships, edges, clients."""
+"""What a node does for clients of queues: definitions, members, leaderships, edges, clients.
+
+All of it is production code, composed as a node of a cluster composes it, but for the clients.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,14 @@ from typing import TYPE_CHECKING
 from fluffle.broker import deciding
 from fluffle.broker.access.access import Access
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
+from fluffle.broker.cluster.queues import hosting, hub
+from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.cluster.queues.placement import GROUP_SIZE, choose_members, draw_id
+from fluffle.broker.cluster.queues.ports import EdgePort
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import decode, encode
+from fluffle.broker.cluster.streams.codec import decode
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
@@ -23,21 +31,33 @@ from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.vhost import VirtualHost
-from fluffle.raft.config import NodeId
+from fluffle.raft.config import Config, NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from tests.broker.cluster.streams.client import Client
-from tests.simulation.clockwork import MS_US
+from tests.simulation.clockwork import SECOND_US
+from tests.simulation.facts import Violation
 from tests.simulation.process import Process, Simulated
-from tests.simulation.queues.edges import Connected, Edges
-from tests.simulation.queues.leading import Leading
 
 if TYPE_CHECKING:
     from tests.simulation.queues.town import Town
 
-METADATA = 1
 VHOST = "/"
-TICK_MS = 200
+RETRY_S = 0.1
+
+
+class Time:
+    """A `Clock`: that of the machine, and another on its wall."""
+
+    def __init__(self, process: Process, wall_offset_ms: int) -> None:
+        self._process = process
+        self._offset_ms = wall_offset_ms
+
+    def now_ms(self) -> int:
+        return self._process.world.now_ms(self._process.node)
+
+    def wall_ms(self) -> int:
+        return self.now_ms() + self._offset_ms
 
 
 class Station:
@@ -49,24 +69,37 @@ class Station:
         self.process = process
         self.boot = boot
         self.clients: dict[GroupId, Client] = {}
-        self.ports: dict[GroupId, Connected] = {}
-        self._links = links
+        self.ports: dict[GroupId, EdgePort] = {}
+        self._definitions: dict[GroupId, QueueDefinition] = {}
         self._town = town
+        self._links = links
         self._local = LocalQueues(lambda _queue: None)
+        clock = Time(process, town.wall_offset_ms(process.node))
         self.catalogue = Catalogue(Access(), {}, lambda image: VirtualHost(image, self))
         self.metadata = ReplicatedMetadata(
-            process.node, process.boot, self.catalogue.apply, self._metadata_ports()
+            process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
         )
-        self.leading = Leading(process, boot, self._led)
-        chance = town.cluster.clockwork.chance(f"edges {process.node} {process.boot}")
-        self.edges = Edges(boot, self.leading.boots, chance, self.leading.touch)
-        self._call_later(0.0, self._begin)
-        self._call_later(TICK_MS / 1_000, self._tick)
+        around = hub.Surroundings(
+            node=process.node,
+            boot=boot,
+            links=Overheard(links, self._overhear),
+            boot_of=town.boot_of,
+            touch=self._touch,
+            call_later=self._call_later,
+            clock=clock,
+            refused=_refused,
+        )
+        self.hub = hub.StreamHub(around)
+        self.hosting = hosting.Hosting(
+            hosting.Surroundings(process.node, boot, self.hub, clock, self._call_later)
+        )
+        self.hosting.host = process.host
+        self._call_later(0.0, self._enter)
 
-    def _metadata_ports(self) -> Ports:
+    def _metadata_ports(self, clock: Time) -> Ports:
         def propose(payload: bytes, on_fate: Callable[..., None]) -> None:
-            if METADATA in self.process.host:
-                self.process.host.group(METADATA).propose(payload, on_fate)
+            if METADATA_GROUP in self.process.host:
+                self.process.host.group(METADATA_GROUP).propose(payload, on_fate)
 
         def send(node: NodeId, payload: bytes) -> None:
             self._links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
@@ -76,7 +109,7 @@ class Station:
             send=send,
             call_soon=partial(self._call_later, 0.0),
             call_later=self._call_later,
-            now_ms=lambda: self.leading.now_ms,
+            now_ms=clock.now_ms,
         )
 
     def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
@@ -84,81 +117,108 @@ class Station:
             if self.process.is_alive:
                 call()
 
-        self._town.cluster.clockwork.after(int(seconds * 1_000 * MS_US), act)
+        self._town.cluster.clockwork.after(int(seconds * SECOND_US), act)
 
-    def _begin(self) -> None:
-        self.metadata.settle(lambda: set_vhost(self.catalogue, VHOST))
+    def _touch(self) -> None:
+        self.process.feed(_nothing)
 
-    def _tick(self) -> None:
-        self.leading.tick()
-        self.edges.tick(self.leading.now_ms)
-        self._call_later(TICK_MS / 1_000, self._tick)
+    def _enter(self) -> None:
+        """Have a change agreed on: once it is applied here, so is all that was before it."""
+        tag = f"{self.process.node} {self.process.boot}"
+        self.metadata.change(
+            lambda: set_vhost(self.catalogue, VHOST, metadata={"tags": [tag]}),
+            self.hosting.sweep,
+            lambda _error: self._call_later(RETRY_S, self._enter),
+        )
 
     # As tenant
 
     def make_machine(self, group: GroupId) -> Simulated:
-        return Definitions(self.metadata) if group == METADATA else self.leading.make_machine(group)
+        if group == METADATA_GROUP:
+            return Digested(self.metadata, lambda: int(digest_of(self.metadata.state)[:16], 16))
+        made = self.hosting.make_machine(group)
+        return Digested(made, lambda: int.from_bytes(made.member.image.digest()[:8]))
 
     def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
-        return group == METADATA or (group not in self.clients) == is_gone
+        return group == METADATA_GROUP or (group not in self.clients) == is_gone
+
+    def configured(self, group: GroupId, config: Config) -> None:
+        """Whoever has changed the members of a queue has defined it anew."""
+        definition = self._definitions.get(group)
+        if definition is not None:
+            members = tuple(config.members)
+            self.hub.redefined(definition._replace(members=members))
+
+    def join(self, group: GroupId, incarnation: int, config: Config) -> None:
+        """Queues are hosted by definitions, which say who is a member."""
+        if group == METADATA_GROUP:
+            self.process.create(group, incarnation, config)
+        else:
+            members = ((self.process.node, incarnation),)
+            self.hosting.define(self._definitions[group]._replace(members=members))
+
+    def leave(self, group: GroupId) -> None:
+        if group == METADATA_GROUP:
+            self.process.delete(group)
+            return
+        self.hosting.forget(group)
+        definition = self._definitions.get(group)
+        if definition is not None:
+            self.hosting.define(definition._replace(members=()))
+
+    def unknown(self, node: NodeId, group: GroupId) -> None:
+        if group != METADATA_GROUP:
+            self.hosting.unknown(node, group)
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
-        if kind is FrameKind.METADATA:
-            self.metadata.receive(node, payload)
-        else:
-            self._take(node, payload)
-
-    def _take(self, node: NodeId, payload: bytes) -> None:
-        frame = decode(payload)
-        if isinstance(frame, m.LeaderFrame):
-            self.edges.hear(frame)
-            return
-        answer = self.leading.take(node, frame)
-        if answer is not None:
-            self._send(node, answer)
-
-    def _send(self, node: NodeId, frame: m.Frame) -> None:
-        """Of the own node without a network, but as bytes all the same."""
-        self._town.frames += 1
-        payload = encode(frame)
-        if node == self.process.node:
-            self._call_later(0.0, partial(self._take, node, payload))
-        else:
-            self._links.send(node, FrameKind.STREAM, payload, lane=Lane.NORMAL)
+        takers = {
+            FrameKind.METADATA: self.metadata.receive,
+            FrameKind.STREAM: self.hub.receive,
+            FrameKind.QUESTION: self.hub.receive_question,
+        }
+        takers[kind](node, payload)
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:
         self.metadata.link_changed(node, is_up)
-        boot = self._town.boot_of(node) if is_up else None
-        if boot is not None:
-            self.leading.linked(node, boot)
-        else:
-            self.leading.unlinked(node)
-        self.edges.link_changed(node)
+        self.hub.link_changed(node, is_up)
 
     def begin_turn(self) -> None:
-        for node, frame in self.edges.output():
-            self._send(node, frame)
-        self.leading.pump()
+        self.hub.before_consensus()
 
     def end_turn(self) -> None:
-        for group, node, frame in self.leading.output():
-            self._town.book(group).said(self.leading.members[group].member, node, frame)
-            self._send(node, frame)
+        self.hub.after_consensus()
 
-    def _led(self, group: GroupId, leader: m.Leader) -> None:
-        self.edges.led(group, leader)
+    def _overhear(self, node: NodeId, payload: bytes) -> None:
+        """A frame of a stream leaves."""
+        self._town.frames += 1
+        frame = decode(payload)
+        if isinstance(frame, m.LeaderFrame):
+            served = self.hub.leading.queues.get(frame.group)
+            if isinstance(served, QueueGroup):
+                self._town.book(frame.group).said(served.member, node, frame)
 
     # As maker of queues
 
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
-        group, members = self._town.draw_group()
-        return QueueDefinition(spec, id=group, members=members)
+        chance, node = self._town.chance, self.process.node
+        loads = {name: chance.randrange(10) for name in self._town.cluster.names}
+        members = choose_members(self._town.cluster.names, node, GROUP_SIZE, loads)
+        leader = chance.choice(members)
+        return QueueDefinition(
+            spec,
+            id=draw_id(chance.getrandbits, leader, members),
+            founders=members,
+            members=tuple((name, 1) for name in members),
+            leader=leader,
+        )
 
     def make(self, definition: QueueDefinition, vhost: str) -> Queue:
         group = definition.id
-        self.ports[group] = port = self.edges.open(definition, partial(self._told, group))
-        self.clients[group] = self._town.book(group).client(self.process.node, port.edge)
+        self._definitions[group] = definition
         self._town.defined(definition)
+        self.hosting.define(definition._replace(members=self._town.members_of(group)))
+        self.ports[group] = port = self.hub.open(definition, partial(self._told, group))
+        self.clients[group] = self._town.book(group).client(self.process.node, port.edge)
         return self._local.make(definition, vhost)
 
     def _told(self, group: GroupId, events: list[Event]) -> None:
@@ -169,10 +229,13 @@ class Station:
 
     def end(self, queue: ServedQueue) -> None:
         group = queue.definition.id
-        client = self.clients.pop(group)
-        client.ghost.died(client.node)  # nothing that it sees from now on means anything
-        self.edges.ports.pop(group).edge.deleted()
-        del self.ports[group]
+        client = self.clients[group]
+        client.is_over = True
+        self.hub.close(group)
+        if left := client.unanswered():
+            raise Violation(f"rule 22: {left} of {group} on {self.process.node} have no answer")
+        self.hosting.forget(group)
+        del self.clients[group], self.ports[group], self._definitions[group]
         self._town.undefined(group)
 
     # What clients ask for
@@ -188,7 +251,7 @@ class Station:
     def touch_definitions(self, number: int) -> None:
         """A change that makes no difference."""
         self.metadata.change(
-            lambda: set_vhost(self.catalogue, VHOST, metadata={"default_queue_type": f"{number}"}),
+            lambda: set_vhost(self.catalogue, VHOST, metadata={"tags": [f"{number}"]}),
             _done,
             _failed,
         )
@@ -200,30 +263,52 @@ class Station:
             self.metadata.change(lambda: deciding.delete_queue(vhost, queue), _done, _failed)
 
 
-class Definitions:
-    """The metadata group on a node, with a digest."""
+class Digested:
+    """A machine with a digest."""
 
-    def __init__(self, metadata: ReplicatedMetadata) -> None:
-        self._metadata = metadata
+    def __init__(self, machine: Machine, digest: Callable[[], int]) -> None:
+        self._machine = machine
+        self._digest = digest
 
     @property
     def digest(self) -> int:
-        return int(digest_of(self._metadata.state)[:16], 16)
+        return self._digest()
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
-        self._metadata.restore(meta, state)
+        self._machine.restore(meta, state)
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        self._metadata.apply(entries)
+        self._machine.apply(entries)
 
     def led(self, term: int) -> None:
-        self._metadata.led(term)
+        self._machine.led(term)
 
     def followed(self, term: int, leader: NodeId | None) -> None:
-        self._metadata.followed(term, leader)
+        self._machine.followed(term, leader)
 
     def snapshot(self) -> tuple[Ranges, bytes]:
-        return self._metadata.snapshot()
+        return self._machine.snapshot()
+
+
+class Overheard:
+    """`Links` on which somebody listens to streams."""
+
+    def __init__(self, links: Links, overhear: Callable[[NodeId, bytes], None]) -> None:
+        self.on_frame: OnFrame = links.on_frame
+        self.on_link: OnLink = links.on_link
+        self._links = links
+        self._overhear = overhear
+
+    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+        if kind is FrameKind.STREAM:
+            self._overhear(node, payload)
+        self._links.send(node, kind, payload, lane=lane)
+
+    def is_up(self, node: NodeId) -> bool:
+        return self._links.is_up(node)
+
+    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+        return self._links.waiting_bytes(node, lane)
 
 
 def _done() -> None:
@@ -232,3 +317,11 @@ def _done() -> None:
 
 def _failed(error: BrokerError) -> None:
     """It may have been somebody else's turn, or too late."""
+
+
+def _refused(node: NodeId, reason: str) -> None:
+    raise AssertionError(f"a frame of {node} is refused: {reason}")
+
+
+def _nothing() -> None:
+    """A turn."""

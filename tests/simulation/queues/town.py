@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from random import Random
 
+from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.ports import Links
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Config, NodeId
 from fluffle.raft.records import GroupId
 from tests.broker.cluster.streams.ghost import check_rest
 from tests.simulation.cluster import Cluster
@@ -18,7 +19,7 @@ from tests.simulation.process import Process, Tenant
 from tests.simulation.profile import Profile
 from tests.simulation.queues.book import Book
 from tests.simulation.queues.happenings import draw_rates, kinds_of
-from tests.simulation.queues.station import METADATA, Station
+from tests.simulation.queues.station import Station
 from tests.simulation.workload import Workload
 
 
@@ -28,12 +29,12 @@ class Town:
     def __init__(self) -> None:
         self.cluster: Cluster
         self.kinds = kinds_of(self)
-        self.fixed: Collection[GroupId] = (METADATA,)
+        self.fixed: Collection[GroupId] = (METADATA_GROUP,)
         self.frames = 0
         self.books: dict[GroupId, Book] = {}
-        self._chance: Random
+        self.chance: Random
         self._lives: dict[NodeId, m.Boot] = {}
-        self._next_group = METADATA + 1
+        self._offsets_ms: dict[NodeId, int] = {}
 
     def shape(self, chance: Random, profile: Profile) -> None:
         """Streams are made for links that lose nothing but with themselves."""
@@ -42,15 +43,17 @@ class Town:
 
     def join(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self._chance = cluster.clockwork.chance("town")
+        self.chance = cluster.clockwork.chance("town")
+        apart_ms = self.chance.choice((0, 100, 3_600_000))
+        self._offsets_ms = {name: self.chance.randint(0, apart_ms) for name in cluster.names}
         cluster.watch.committed.append(self._committed)
 
     # Lives of processes
 
     def settle_in(self, process: Process, links: Links) -> Tenant:
         before = self._lives.get(process.node, m.Boot(0, 0))
-        counter = before.counter + (self._chance.random() < 0.8)
-        boot = self._lives[process.node] = m.Boot(counter, self._chance.getrandbits(62))
+        counter = before.counter + (self.chance.random() < 0.8)
+        boot = self._lives[process.node] = m.Boot(counter, self.chance.getrandbits(62))
         for book in self.books.values():
             book.ghost.died(process.node)
         return Station(process, links, boot, self)
@@ -60,22 +63,23 @@ class Town:
         found = (process.tenant for process in self.cluster.alive())
         return [station for station in found if isinstance(station, Station)]
 
+    def wall_offset_ms(self, node: NodeId) -> int:
+        """How far the clock on a node's wall is ahead of what its machine counts."""
+        return self._offsets_ms[node]
+
     def boot_of(self, node: NodeId) -> m.Boot | None:
         """Of a process that lives."""
         return self._lives[node] if self.cluster.machines[node].process is not None else None
 
     # Queues come and go
 
-    def draw_group(self) -> tuple[GroupId, tuple[tuple[str, int], ...]]:
-        """An id that nobody has, and members."""
-        group, self._next_group = self._next_group, self._next_group + 1
-        names = self.cluster.names
-        nodes = self._chance.sample(names, min(3, len(names)))
-        return group, tuple((node, 1) for node in sorted(nodes))
-
     def defined(self, definition: QueueDefinition) -> None:
-        members = tuple(Member(*member) for member in definition.members)
-        self.cluster.registry.found(definition.id, Config(members, (), 1))
+        self.cluster.registry.found(definition.id, Config.initial(definition.founders))
+
+    def members_of(self, group: GroupId) -> tuple[tuple[NodeId, int], ...]:
+        """Those that have not lost what they had."""
+        spec = self.cluster.registry.groups[group]
+        return tuple(member for member in spec.config.members if member not in spec.burnt)
 
     def undefined(self, group: GroupId) -> None:
         self.cluster.registry.delete(self.cluster.registry.groups[group])
@@ -87,7 +91,7 @@ class Town:
         return book
 
     def _committed(self, node: NodeId, replica: Replica, facts: GroupFacts, first: int) -> None:
-        if facts.group == METADATA:
+        if facts.group == METADATA_GROUP:
             return
         book = self.book(facts.group)
         for index in range(first, facts.commit + 1):
@@ -107,8 +111,8 @@ class Town:
         station = workload.chance.choice(stations) if stations else None
         if station is None:
             return
-        if group == METADATA:
-            station.touch_definitions(self._chance.getrandbits(30))
+        if group == METADATA_GROUP:
+            station.touch_definitions(self.chance.getrandbits(30))
         elif group in station.clients:
             station.clients[group].publish(1)
             station.ports[group].touch()
@@ -130,7 +134,7 @@ class Town:
         """What is in hands is acknowledged, and somebody is there to take what is not."""
         left: str | None = None
         for spec in self.cluster.registry.living():
-            if spec.group == METADATA:
+            if spec.group == METADATA_GROUP:
                 continue
             count = self.book(spec.group).image.state.live_count
             clients = [(s.clients.get(spec.group), s) for s in self.stations()]
@@ -152,7 +156,7 @@ class Town:
         """G13."""
         lives = {(node, *boot) for node, boot in self._lives.items()}
         for spec in self.cluster.registry.living():
-            if spec.group == METADATA:
+            if spec.group == METADATA_GROUP:
                 continue
             book = self.book(spec.group)
             book.compare()

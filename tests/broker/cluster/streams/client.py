@@ -45,6 +45,8 @@ class Client:
     consumers: list[int] = field(default_factory=list)
     getting: dict[int, int] = field(default_factory=dict)
     """Channels by their places: those of a place are named anew when they end."""
+    is_over: bool = False
+    """Whether the queue is gone: what is confirmed then may have gone with it."""
     heard: list[Event] = field(default_factory=list)
     """Everything that they were told."""
 
@@ -89,6 +91,11 @@ class Client:
         if any(self.ghost.channels[asked] == name for asked in waits):
             return None
         return self.get(name, no_ack=no_ack)
+
+    def unanswered(self) -> list[int]:
+        """Publishes, attachments and gets."""
+        waiting = (*self.ghost.pending, *self.ghost.asked)
+        return [number for node, number in waiting if node == self.node]
 
     def channels(self) -> list[int]:
         """Those that are open."""

@@ -139,7 +139,7 @@ class Ghost:
                 case happened.Confirmed(first, count):
                     for number in range(first, first + count):
                         content = self.pending.pop((node, number))
-                        is_stored = content in self.stored or self.is_deleted
+                        is_stored = content in self.stored or self.is_deleted or client.is_over
                         assert is_stored, f"{content!r} is confirmed, and not stored"
                         self.confirmed.add(content)
                 case happened.Refused(first, count):
