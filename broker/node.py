@@ -21,6 +21,7 @@ from fluffle.broker.cluster.cluster import Around, Cluster
 from fluffle.broker.cluster.identity_file import raise_boot, read_identity
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.making import HomeQueues
+from fluffle.broker.cluster.queues.making import ClusterQueues, QuorumQueues
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.endpoint import ControlSocket
@@ -102,6 +103,7 @@ class Node:
         "_noticed",
         "_on_fatal",
         "_password_threads",
+        "_quorum_queues",
         "_services",
         "addresses",
         "catalogue",
@@ -129,6 +131,8 @@ class Node:
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
         self._listener: Listener | None = None
+        self._quorum_queues: QuorumQueues
+        """Of a node of a cluster."""
         self.cluster: Cluster | None = None
         """None for a node that is alone."""
 
@@ -188,6 +192,7 @@ class Node:
             apply=self.catalogue.apply,
             registry=self.catalogue.nodes,
             acquaintances=durability.acquaintances,
+            queues=self._quorum_queues,
             on_fatal=self._fail,
         )
         self.cluster = Cluster(self._config.node_name, config, boot, around)
@@ -204,7 +209,9 @@ class Node:
         maker: QueueMaker = local
         if self._config.cluster is not None:
             name, journals = self._config.node_name, durability.journals_by_id
-            maker = HomeQueues(name, boot, local, journals, draw_bits=secrets.randbits)
+            homes = HomeQueues(name, boot, local, journals, draw_bits=secrets.randbits)
+            self._quorum_queues = QuorumQueues(name, secrets.randbits)
+            maker = ClusterQueues(homes, self._quorum_queues)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)

@@ -25,9 +25,15 @@ from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.owner import METADATA_GROUP, NoQueues, Owners
+from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.queues.hosting import Hosting
+from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
+from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
+from fluffle.broker.cluster.queues.hub import Surroundings as HubSurroundings
+from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
+from fluffle.broker.cluster.streams.messages import Boot as StreamBoot
 from fluffle.broker.config import ClusterConfig, ListenAddress
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import event
@@ -57,6 +63,8 @@ class Around(NamedTuple):
     registry: Registry
     """In which what is applied puts the nodes."""
     acquaintances: Acquaintances
+    queues: QuorumQueues
+    """Makes what is replicated; it is given what it makes that with."""
     on_fatal: Callable[[Exception], None]
 
 
@@ -65,7 +73,7 @@ class Cluster:
 
     __slots__ = (
         "_acquaintances", "_config", "_has_entered", "_loop", "_registry", "_waiting",
-        "absent", "boot", "links", "metadata", "name", "running",
+        "absent", "boot", "hosting", "hub", "links", "metadata", "name", "running",
     )  # fmt: skip
 
     def __init__(self, name: NodeId, config: ClusterConfig, boot: Boot, around: Around) -> None:
@@ -92,20 +100,32 @@ class Cluster:
             now_ms=around.clock.now_ms,
         )
         self.metadata = ReplicatedMetadata(name, boot.count, around.apply, ports)
+        self.hub = self._made_hub(around)
+        self.hosting = Hosting(
+            HostingSurroundings(name, stream_boot(boot), self.hub, around.clock, loop.call_later)
+        )
+        around.queues.reach = Reach(
+            self.hub, self.hosting, self._nodes, self.absent.is_alive, loop.call_later
+        )
         surroundings = Surroundings(
             store=around.store,
             turn=around.turn,
             links=self.links,
-            owner=Owners(self.metadata, NoQueues(), self.absent.judged),
+            owner=Owners(self.metadata, self.hosting, self.absent.judged),
             clock=around.clock,
             call_soon=loop.call_soon,
             call_later=loop.call_later,
             on_fatal=around.on_fatal,
         )
         self.running = RunningHost(Identity(name, boot.count, Random()), surroundings)
+        self.hosting.host = self.running.host
+        self.running.before.append(self.hub.before_consensus)
+        self.running.after.append(self.hub.after_consensus)
         switch = self.running.switch
         switch.takers[FrameKind.METADATA] = self.metadata.receive
-        switch.link_listeners.append(self.metadata.link_changed)
+        switch.takers[FrameKind.STREAM] = self.hub.receive
+        switch.takers[FrameKind.QUESTION] = self.hub.receive_question
+        switch.link_listeners += [self.metadata.link_changed, self.hub.link_changed]
         around.registry.listeners.append(self._on_registry)
 
     def _made_links(self) -> ClusterLinks:
@@ -124,6 +144,27 @@ class Cluster:
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
+    def _made_hub(self, around: Around) -> StreamHub:
+        def boot_of(node: NodeId) -> StreamBoot | None:
+            boot = self.links.boots.latest(node)
+            return stream_boot(boot) if boot is not None else None
+
+        surroundings = HubSurroundings(
+            node=self.name,
+            boot=stream_boot(self.boot),
+            links=self.links,
+            boot_of=boot_of,
+            touch=around.turn.touch_consensus,
+            call_later=self._loop.call_later,
+            clock=around.clock,
+            refused=log_refused,
+        )
+        return StreamHub(surroundings)
+
+    def _nodes(self) -> list[NodeId]:
+        """Those of the cluster."""
+        return sorted(self._registry.entries)
+
     def _send_proposals(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
 
@@ -135,7 +176,9 @@ class Cluster:
         Raises `StorageError`.
         """
         host = self.running.host
-        if METADATA_GROUP in self.running.start():
+        lost = self.running.start()
+        self.hosting.lose(lost)
+        if METADATA_GROUP in lost:
             raise StartFailed(
                 "the definitions of the cluster are damaged on this disk; have the cluster forget "
                 "this node, and let it join anew with an empty --data-dir"
@@ -163,6 +206,7 @@ class Cluster:
             self._waiting.cancel()
         self._has_entered = True
         self._on_registry()
+        self.hosting.sweep()
         event(logger, logging.INFO, "entered", cluster=self._config.name, boot=self.boot.count)
 
     async def _entered(self) -> None:
@@ -237,6 +281,7 @@ class Cluster:
             for node in self._acquaintances.known.keys() - others.keys():
                 self._acquaintances.forget(node)
                 self.links.remove_peer(node)
+                self.hub.removed(node)
 
     def _set_peer(self, node: NodeId, address: ListenAddress) -> None:
         """Have links with it, at the place that this node was told, if it was."""

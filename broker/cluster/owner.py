@@ -58,28 +58,9 @@ class Owners:
             self._hosting.damaged(group, index)
 
     def refused(self, node: NodeId, reason: str) -> None:
-        event(logger, logging.ERROR, "frame_refused", node=node, reason=reason)
+        log_refused(node, reason)
 
 
-class NoQueues:
-    """The `Owner` of queues where there can be none."""
-
-    __slots__ = ()
-
-    def make_machine(self, group: GroupId) -> Machine:
-        raise AssertionError(f"there is a group {group}, and this node hosts no queues")
-
-    def configured(self, change: ConfigChange) -> None:
-        raise AssertionError(f"a configuration of group {change.group}, which cannot be here")
-
-    def judged(self, verdict: Verdict) -> None:
-        """It is all the same."""
-
-    def unknown(self, node: NodeId, group: GroupId) -> None:
-        """Nor does this one."""
-
-    def damaged(self, group: GroupId, index: int) -> None:
-        raise AssertionError(f"damage in group {group}, which cannot be here")
-
-    def refused(self, node: NodeId, reason: str) -> None:
-        """It is said already."""
+def log_refused(node: NodeId, reason: str) -> None:
+    """A frame of a node is not one of ours."""
+    event(logger, logging.ERROR, "frame_refused", node=node, reason=reason)

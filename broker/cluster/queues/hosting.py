@@ -9,6 +9,7 @@ What is defined while a start reads its log may be over since: nothing is made o
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -123,6 +124,10 @@ class Hosting:
     def lose(self, groups: list[GroupId]) -> None:
         """What the disk has of these cannot be read."""
         self._lost.update(groups)
+
+    def leads(self) -> Counter[NodeId]:
+        """How many queues each node leads, of those with a member here.  Looks at all of them."""
+        return Counter(group.known.node for group in self._groups.values())
 
     # To lead
 

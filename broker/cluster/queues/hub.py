@@ -31,14 +31,15 @@ from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Frame
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
 
-NONCE_BYTES = 8
+NONCE_BITS = 63
+"""As many as a number has in the facts of a queue."""
 EARLY_MAX = 256
 """Frames of a node to which there is no link yet: what it asks could not be answered."""
 
 
 def stream_boot(boot: LinkBoot) -> Boot:
     """A life of a node, as streams know it."""
-    return Boot(boot.count, int.from_bytes(boot.nonce[:NONCE_BYTES]))
+    return Boot(boot.count, int.from_bytes(boot.nonce) >> 8 * len(boot.nonce) - NONCE_BITS)
 
 
 class Surroundings(NamedTuple):
