@@ -110,6 +110,7 @@ class Node:
         "cluster",
         "failure",
         "metadata",
+        "parts",
     )
 
     def __init__(
@@ -305,7 +306,7 @@ class Node:
 
     def _control_socket(self) -> ControlSocket:
         clock = SystemClock()
-        parts = Parts(
+        self.parts = Parts(
             config=self._config,
             catalogue=self.catalogue,
             metadata=self.metadata,
@@ -316,8 +317,9 @@ class Node:
             addresses=self.addresses,
             clock=clock,
             started_ms=clock.now_ms(),
+            cluster=self.cluster,
         )
-        dispatcher = Dispatcher(parts, VERBS, self._fail)
+        dispatcher = Dispatcher(self.parts, VERBS, self._fail)
         return ControlSocket(self._config.data_dir, dispatcher, self._services)
 
     async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:

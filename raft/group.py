@@ -70,6 +70,11 @@ class Group:
         )  # fmt: skip
 
     @property
+    def configs(self) -> list[Config]:
+        """Those that may be in force: the last that is known to be committed, and all behind it."""
+        return self._state.configs.in_use(self._state.log.commit)
+
+    @property
     def progress(self) -> dict[NodeId, tuple[Flow, int]]:
         """Of each follower: how it is fed, and what it has on disk.  Empty if not leading."""
         peers = self._state.leading.peers if self._state.leading is not None else {}

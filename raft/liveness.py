@@ -82,6 +82,14 @@ class Liveness:
         peer.is_linked = False
         self._judge(node, peer, is_alive=False)
 
+    def forget(self, node: NodeId) -> None:
+        """It was removed for good: who comes under its name is another, in whatever boot."""
+        peer = self._peers.get(node)
+        if peer is not None:
+            self._judge(node, peer, is_alive=False)
+            self._peers[node] = fresh = Peer()
+            fresh.sequence = peer.sequence  # ours go on: it may have heard them before
+
     def tick(self, now_ms: int) -> None:
         """The time of this turn: ping whoever is due.  `suspect` is for its end."""
         away_ms = now_ms - self._now_ms

@@ -142,6 +142,12 @@ class MultiRaft:
         self._liveness.link_down(node)
         self._heed_liveness()
 
+    def forget_node(self, node: NodeId) -> None:
+        """It was removed for good: its lives count no more, should one come under its name."""
+        self._liveness.forget(node)
+        self._heed_liveness()
+        self._boots.pop(node, None)
+
     def durable(self, token: int) -> None:
         """Everything up to the `Persist` with this token is on disk."""
         while self._under_way and self._under_way[0][0] <= token:

@@ -24,6 +24,7 @@ from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
+from fluffle.broker.cluster.membership import Membership
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
@@ -44,12 +45,20 @@ from fluffle.broker.recording.acquaintances import Acquaintances
 from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.broker.turn import Turn
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.output import Verdict
 from fluffle.storage.store import Store
+
+LOOK_S = 1.0
+"""Between two looks whether the members of the metadata group are the nodes of the cluster."""
 
 PATIENCE_S = 10.0
 """Who waits for the others says so after this, and again each time it has passed."""
 
 logger = logging.getLogger(__name__)
+
+
+class Removed(Exception):
+    """This node is none of the cluster any more, and must end."""
 
 
 class Around(NamedTuple):
@@ -72,8 +81,9 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_config", "_has_entered", "_loop", "_registry", "_waiting",
-        "absent", "boot", "hosting", "hub", "links", "metadata", "name", "running",
+        "_acquaintances", "_config", "_looking", "_loop", "_on_fatal", "_registry", "_waiting",
+        "absent", "boot", "has_entered", "hosting", "hub", "links", "membership", "metadata",
+        "name", "running",
     )  # fmt: skip
 
     def __init__(self, name: NodeId, config: ClusterConfig, boot: Boot, around: Around) -> None:
@@ -84,7 +94,7 @@ class Cluster:
         self._registry = around.registry
         self._acquaintances = around.acquaintances
         self._loop = loop = asyncio.get_running_loop()
-        self._has_entered = False
+        self.has_entered = False
         """Whether what is known of the nodes here is not older than this life."""
         self._waiting: asyncio.TimerHandle
         """Until it says that it still waits."""
@@ -111,7 +121,7 @@ class Cluster:
             store=around.store,
             turn=around.turn,
             links=self.links,
-            owner=Owners(self.metadata, self.hosting, self.absent.judged),
+            owner=Owners(self.metadata, self.hosting, self),
             clock=around.clock,
             call_soon=loop.call_soon,
             call_later=loop.call_later,
@@ -126,6 +136,12 @@ class Cluster:
         switch.takers[FrameKind.STREAM] = self.hub.receive
         switch.takers[FrameKind.QUESTION] = self.hub.receive_question
         switch.link_listeners += [self.metadata.link_changed, self.hub.link_changed]
+        self.membership = Membership(
+            self.running.host, self.metadata, around.registry, self._send_membership
+        )
+        switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
+        self._on_fatal = around.on_fatal
+        self._looking: asyncio.TimerHandle | None = None
         around.registry.listeners.append(self._on_registry)
 
     def _made_links(self) -> ClusterLinks:
@@ -168,6 +184,35 @@ class Cluster:
     def _send_proposals(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
 
+    def _send_membership(self, node: NodeId, payload: bytes) -> None:
+        self.links.send(node, FrameKind.MEMBERSHIP, payload, lane=Lane.NORMAL)
+
+    # What the host tells of nodes
+
+    def judged(self, verdict: Verdict) -> None:
+        self.absent.judged(verdict)
+        self._loop.call_soon(self.membership.look)
+
+    def configured(self) -> None:
+        self.membership.configured()
+
+    def unknown(self, node: NodeId) -> None:
+        """A node says that it has no metadata group."""
+        self.membership.unknown(node)
+
+    @property
+    def metadata_config(self) -> Config:
+        """The members of the metadata group, as far as this node knows."""
+        host = self.running.host
+        if METADATA_GROUP not in host:
+            return Config()
+        return host.group(METADATA_GROUP).status.config
+
+    def _look_for_ever(self) -> None:
+        """What was refused to a change of members may be possible now."""
+        self.membership.look()
+        self._looking = self._loop.call_later(LOOK_S, self._look_for_ever)
+
     # Beginning
 
     def start(self) -> ListenAddress:
@@ -195,6 +240,7 @@ class Cluster:
                 self._set_peer(node, known.address)
         for node, address in founders.items():
             self._set_peer(node, address)
+        self._look_for_ever()
         return listening
 
     async def enter(self) -> None:
@@ -204,7 +250,7 @@ class Cluster:
             await self._entered()
         finally:
             self._waiting.cancel()
-        self._has_entered = True
+        self.has_entered = True
         self._on_registry()
         self.hosting.sweep()
         event(logger, logging.INFO, "entered", cluster=self._config.name, boot=self.boot.count)
@@ -274,14 +320,27 @@ class Cluster:
         """
         others = {n: known for n, known in self._registry.entries.items() if n != self.name}
         for node, known in others.items():
+            if node in self._acquaintances.known and self._acquaintances.id_of(node) != known.id:
+                if not self.has_entered:
+                    continue  # one of the two is long gone, and nobody knows yet which
+                self._forget(node)
             self.links.learn(node, Boot(known.boot, known.nonce))
-            self._acquaintances.moved(node, known.address)
+            self._acquaintances.meet(node, known.address, known.id)
             self._set_peer(node, known.address)
-        if self._has_entered:
-            for node in self._acquaintances.known.keys() - others.keys():
-                self._acquaintances.forget(node)
-                self.links.remove_peer(node)
-                self.hub.removed(node)
+        self._loop.call_soon(self.membership.look)
+        if not self.has_entered:
+            return
+        for node in self._acquaintances.known.keys() - others.keys():
+            self._forget(node)
+        if self.name not in self._registry.entries:
+            self._on_fatal(Removed(f"node '{self.name}' was removed from the cluster"))
+
+    def _forget(self, node: NodeId) -> None:
+        """Whoever comes under this name begins anew."""
+        self._acquaintances.forget(node)
+        self.links.remove_peer(node)
+        self.running.forget_node(node)
+        self.hub.removed(node)
 
     def _set_peer(self, node: NodeId, address: ListenAddress) -> None:
         """Have links with it, at the place that this node was told, if it was."""
@@ -298,10 +357,14 @@ class Cluster:
 
     async def stop(self) -> None:
         """End all links, and do nothing any more."""
+        if self._looking is not None:
+            self._looking.cancel()
         self.running.stop()
         await self.links.stop()
 
     def cut_off(self) -> None:
         """The same without a word to anybody; `stop` is still to come."""
+        if self._looking is not None:
+            self._looking.cancel()
         self.running.stop()
         self.links.cut_off()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fluffle.broker.cluster.fate import Lost, OnFate, Waiting
 from fluffle.broker.cluster.ports import Machine
-from fluffle.raft.config import Change, NodeId
+from fluffle.raft.config import Change, Config, NodeId
 from fluffle.raft.group import Group, Status
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Readable, Role, RoleChange
@@ -69,6 +69,11 @@ class HostedGroup:
     def status(self) -> Status:
         """As of now.  Raises `KeyError` if it is gone."""
         return self._multi.group(self.group).status
+
+    @property
+    def configs(self) -> list[Config]:
+        """As `Group.configs`.  Raises `KeyError` if it is gone."""
+        return self._multi.group(self.group).configs
 
     def propose(self, payload: bytes, on_fate: OnFate) -> None:
         """Have a batch become one entry.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 from fluffle.broker.cluster.ports import Machine, Owner
 from fluffle.broker.logs import event
@@ -17,24 +17,36 @@ METADATA_GROUP: GroupId = 1
 logger = logging.getLogger(__name__)
 
 
+class Nodes(Protocol):
+    """Who must know of the nodes of the cluster."""
+
+    def judged(self, verdict: Verdict) -> None:
+        """As `Owner.judged`."""
+
+    def configured(self) -> None:
+        """A configuration of the metadata group is committed."""
+
+    def unknown(self, node: NodeId) -> None:
+        """A node says that it does not have the metadata group."""
+
+
 class Owners:
     """An `Owner` that asks the one whose group it is."""
 
-    __slots__ = ("_hosting", "_metadata", "_on_verdict")
+    __slots__ = ("_hosting", "_metadata", "_nodes")
 
-    def __init__(
-        self, metadata: Machine, hosting: Owner, on_verdict: Callable[[Verdict], None]
-    ) -> None:
-        """`on_verdict` hears of verdicts besides."""
+    def __init__(self, metadata: Machine, hosting: Owner, nodes: Nodes) -> None:
         self._metadata = metadata
         self._hosting = hosting
-        self._on_verdict = on_verdict
+        self._nodes = nodes
 
     def make_machine(self, group: GroupId) -> Machine:
         return self._metadata if group == METADATA_GROUP else self._hosting.make_machine(group)
 
     def configured(self, change: ConfigChange) -> None:
-        if change.group != METADATA_GROUP:
+        if change.group == METADATA_GROUP:
+            self._nodes.configured()
+        else:
             self._hosting.configured(change)
 
     def judged(self, verdict: Verdict) -> None:
@@ -45,11 +57,13 @@ class Owners:
             node=verdict.node,
             boot=verdict.boot,
         )
-        self._on_verdict(verdict)
+        self._nodes.judged(verdict)
         self._hosting.judged(verdict)
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
-        if group != METADATA_GROUP:
+        if group == METADATA_GROUP:
+            self._nodes.unknown(node)
+        else:
             self._hosting.unknown(node, group)
 
     def damaged(self, group: GroupId, index: int) -> None:

@@ -35,6 +35,8 @@ class FrameKind(IntEnum):
     STREAM = 2
     QUESTION = 3
     """How many messages a queue has, and the answer."""
+    MEMBERSHIP = 4
+    """As which member of the metadata group a node may begin."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

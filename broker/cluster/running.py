@@ -90,7 +90,7 @@ class LoopSchedule:
 class RunningHost:
     """A `RaftHost` with all its ports connected.  `start`, then the links may open."""
 
-    __slots__ = ("_schedule", "_turn", "after", "before", "host", "switch")
+    __slots__ = ("_multi", "_schedule", "_turn", "after", "before", "host", "switch")
 
     def __init__(
         self,
@@ -102,7 +102,9 @@ class RunningHost:
     ) -> None:
         self._turn = around.turn
         self._schedule = schedule = LoopSchedule(around)
-        multi = MultiRaft(identity.node, identity.boot, tuning or Tuning(), identity.chance)
+        self._multi = multi = MultiRaft(
+            identity.node, identity.boot, tuning or Tuning(), identity.chance
+        )
         log = RaftLog(around.store, flush=around.turn.touch_record)
         ports = Ports(log, around.links, schedule, around.owner, around.on_fatal)
         self.host = RaftHost(multi, ports, settings or HostSettings())
@@ -130,6 +132,10 @@ class RunningHost:
             self.host.turn()
         for act in self.after:
             act()
+
+    def forget_node(self, node: NodeId) -> None:
+        """It is none of the cluster any more: who comes under its name begins anew."""
+        self.host.feed(self._multi.forget_node, node)
 
     def stop(self) -> None:
         """Before the store is closed, which makes durable what was submitted."""

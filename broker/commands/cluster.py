@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
+from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.options import on_node, prints_rows
+from fluffle.broker.commands.tables import Row
 from fluffle.broker.commands.together import Member, Together
 
 HOST = "127.0.0.1"
@@ -20,7 +24,38 @@ SECRET_FILE = "secret"
 
 @click.group()
 def cluster() -> None:
-    """Clusters: one on this machine, for trying things out."""
+    """The nodes of a cluster; and one on this machine, for trying things out."""
+
+
+@cluster.command()
+@prints_rows("node", "state", "role", "address", "boot", more=["link"])
+def status(client: Client) -> Iterable[Row]:
+    """All nodes, as the one that is asked sees them."""
+    return client.rows("cluster.status")
+
+
+@cluster.command()
+@click.argument("node", metavar="NAME=HOST:PORT")
+@on_node
+def add(client: Client, node: str) -> None:
+    """Let a node in, that listens there for the others; then start it.
+
+    It is started with an empty data directory, --node NAME, and the --peers of the others.
+    """
+    name, equals, address = node.partition("=")
+    if not equals:
+        raise click.UsageError("write NAME=HOST:PORT")
+    client.call("cluster.add", name=name, address=address)
+
+
+@cluster.command()
+@click.argument("name")
+@on_node
+def forget(client: Client, name: str) -> None:
+    """Remove a node that has stopped, for good, with the queues that were on it alone."""
+    row = client.call("cluster.forget", name=name)
+    if row["queues"]:
+        click.echo(f"{row['queues']} queues were on it alone, and are gone with their messages")
 
 
 @cluster.command()

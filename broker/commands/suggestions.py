@@ -48,6 +48,9 @@ RABBITMQCTL: Mapping[str, str] = {
     "export_definitions": "definitions export",
     "import_definitions": "definitions import",
     "ping": "status",
+    "cluster_status": "cluster status",
+    "join_cluster": "cluster add",
+    "forget_cluster_node": "cluster forget",
 }
 """Verbs of rabbitmqctl, and the command that does the same here."""
 

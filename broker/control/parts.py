@@ -10,6 +10,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chore, Chores
 from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
@@ -79,6 +80,8 @@ class Parts:
     addresses: Mapping[str, tuple[str, int]]
     clock: Clock
     started_ms: int
+    cluster: Cluster | None = None
+    """None for a node that is alone."""
 
     def later(self, work: Work) -> Later:
         """Have it done in pieces, from the next turn on."""

@@ -1,6 +1,7 @@
 """All verbs of the control socket: the union of the groups' tables."""
 
 from fluffle.broker.control import (
+    cluster,
     connections,
     definitions,
     permissions,
@@ -22,6 +23,7 @@ VERBS = verbs_of(
         **topology.READS,
         **connections.READS,
         **definitions.READS,
+        **cluster.READS,
     },
     changes={
         **users.CHANGES,
@@ -30,5 +32,6 @@ VERBS = verbs_of(
         **queues.CHANGES,
         **connections.CHANGES,
         **definitions.CHANGES,
+        **cluster.CHANGES,
     },
 )

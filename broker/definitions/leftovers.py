@@ -53,10 +53,21 @@ def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[ServedQueue]:
     return (queue for queue in vhost.queues.values() if is_ended(queue.definition))
 
 
-class Leftovers:
-    """Looks after what dead nodes leave."""
+def count_on(catalogue: Catalogue, node: str) -> int:
+    """How many queues are on that node alone."""
+    vhosts = (*catalogue.vhosts.values(), *catalogue.doomed.values())
+    return sum(1 for vhost in vhosts for _ in ended_in(vhost, lambda queue: queue.home == node))
 
-    __slots__ = ("_call_later", "_catalogue", "_cluster", "_done", "_timer")
+
+def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
+    """Whether a queue was on this node, which was forgotten."""
+    return definition.home == node and node not in catalogue.nodes.entries
+
+
+class Leftovers:
+    """Looks after what nodes leave that are dead, or none of the cluster any more."""
+
+    __slots__ = ("_call_later", "_catalogue", "_cluster", "_done", "_names", "_timer")
 
     def __init__(
         self,
@@ -70,6 +81,8 @@ class Leftovers:
         self._timer: asyncio.TimerHandle | None = None
         self._done: dict[str, int] = {}
         """Nodes of which nothing is left, and of which of their lives."""
+        self._names: frozenset[str] = frozenset()
+        """Nodes that there were when it was last looked for queues of others."""
 
     def watch(self) -> None:
         """Look now, and then for ever."""
@@ -84,7 +97,12 @@ class Leftovers:
         """A few nodes each time; queues only when one has died."""
         if not self._cluster.metadata.leads:
             self._done.clear()
+            self._names = frozenset()
             return
+        names = frozenset(self._catalogue.nodes.entries)
+        if names != self._names:
+            self._names = names
+            remove_ended(self._catalogue, self._cluster.metadata, self._is_orphaned)
         for node, known in self._catalogue.nodes.entries.items():
             if not self._cluster.absent.is_dead(node):
                 self._done.pop(node, None)
@@ -92,6 +110,10 @@ class Leftovers:
                 self._done[node] = known.boot
                 is_ended = partial(self._is_ended, node, known.boot)
                 remove_ended(self._catalogue, self._cluster.metadata, is_ended)
+
+    def _is_orphaned(self, definition: QueueDefinition) -> bool:
+        """Whether its home was forgotten."""
+        return bool(definition.home) and is_orphan_of(self._catalogue, definition.home, definition)
 
     def _is_ended(self, node: str, boot: int, definition: QueueDefinition) -> bool:
         is_its = definition.home == node and 0 < definition.boot <= boot

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.config import ListenAddress
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
 from fluffle.broker.metadata.changing import Consequence
@@ -24,6 +25,9 @@ class Registered(NamedTuple):
     """How often it has been started; 0 if it was never here."""
     nonce: bytes = b""
     """Drawn at that start."""
+    id: int = 0
+    """Drawn when it was let in, so that it is not taken for a former node of its name; 0 for those
+    that founded the cluster."""
 
 
 Nodes: TypeAlias = Mapping[str, Registered]
@@ -66,6 +70,29 @@ def found(nodes: Nodes, founders: Mapping[str, ListenAddress]) -> Change:
         return NOTHING
     facts = [node_fact(node, Registered(address)) for node, address in sorted(founders.items())]
     return Change(puts=tuple(facts), rests_on=tuple(fact.name for fact in facts))
+
+
+def admit(nodes: Nodes, node: str, address: ListenAddress, drawn: int) -> Change:
+    """Let a node in, which is then to be started; `drawn` is its `id`.
+
+    PreconditionFailed if there is one of that name.
+    """
+    if node in nodes:
+        raise PreconditionFailed(
+            f"node '{node}' is one of the cluster already, at {nodes[node].address}; if its disk "
+            "is lost, have the cluster forget it first"
+        )
+    fact = node_fact(node, Registered(address, id=drawn))
+    return Change(puts=(fact,), rests_on=(fact.name,))
+
+
+def dismiss(nodes: Nodes, node: str) -> Change:
+    """A node is none of the cluster any more; nothing if that is so."""
+    known = nodes.get(node)
+    if known is None:
+        return NOTHING
+    fact = node_fact(node, known)
+    return Change(removes=(fact,), rests_on=(fact.name,))
 
 
 def enter(nodes: Nodes, node: str, boot: int, nonce: bytes) -> Change:

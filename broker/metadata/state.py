@@ -63,18 +63,21 @@ class Fate(Enum):
     STALE = "stale"
     """What it rests on is no longer so: it has changed nothing."""
     REPEATED = "repeated"
-    """Its number has come before, or is too old to tell: it has changed nothing, this time."""
+    """Its number has come before, or is too old to tell, or who made it is no node of the cluster:
+    it has changed nothing, this time."""
 
 
 class State:
     """Definitions, and which proposals they have seen."""
 
-    __slots__ = ("_counts", "_known", "_standing", "last_revision", "outcomes")
+    __slots__ = ("_counts", "_known", "_nodes", "_standing", "last_revision", "outcomes")
 
     def __init__(self) -> None:
         self.last_revision = ABSENT
         """Of the last change that was applied: they are counted."""
         self._known: dict[Name, Known] = {}
+        self._nodes = 0
+        """How many nodes are registered; proposals of others count only while there is none."""
         self._standing: Counter[Name] = Counter()
         """How many stand in each name.  No name without one."""
         self._counts: Counter[tuple[Kind, str | bytes]] = Counter()
@@ -174,6 +177,7 @@ class State:
         """This is so from now on."""
         name = fact.name
         if name not in self._known:
+            self._nodes += fact.kind is Kind.NODE
             self._counts[fact.kind, fact.key[0] if fact.key else ""] += 1
             self._standing.update(stands_in(name))
         self._known[name] = Known(fact.value, revision)
@@ -182,12 +186,18 @@ class State:
         name = fact.name
         if self._known.pop(name, None) is None:
             return  # named twice
+        if fact.kind is Kind.NODE:
+            self._nodes -= 1
+            self.outcomes.pop(str(fact.key[0]), None)  # who comes under its name counts anew
         lessen(self._counts, (fact.kind, fact.key[0] if fact.key else ""))
         for each in stands_in(name):
             lessen(self._standing, each)
 
     def _outcomes_of(self, proposal: Proposal) -> Outcomes | None:
-        """Where the outcome of a proposal belongs; None if it has one, or is of an earlier boot."""
+        """Where the outcome of a proposal belongs; None if it has one already, or if it is of an
+        earlier boot, or of nobody."""
+        if self._nodes and (Kind.NODE, (proposal.node,)) not in self._known:
+            return None  # it was removed
         outcomes = self.outcomes.get(proposal.node)
         if outcomes is None or outcomes.boot < proposal.boot:
             outcomes = self.outcomes[proposal.node] = Outcomes(proposal.boot)

@@ -27,6 +27,8 @@ class Acquaintance(NamedTuple):
     """None if it was never said where it is."""
     boot: int = 0
     nonce: bytes = b""
+    id: int = 0
+    """As it is registered."""
 
 
 class Acquaintances:
@@ -43,8 +45,13 @@ class Acquaintances:
     def known(self) -> Mapping[str, Acquaintance]:
         return self._known
 
-    def moved(self, node: str, address: ListenAddress) -> None:
-        self._put(node, self._known.get(node, Acquaintance())._replace(address=address))
+    def id_of(self, node: str) -> int:
+        return self._known.get(node, Acquaintance()).id
+
+    def meet(self, node: str, address: ListenAddress, registered: int) -> None:
+        """It is there, and registered under this `id`."""
+        known = self._known.get(node, Acquaintance())
+        self._put(node, known._replace(address=address, id=registered))
 
     def lives(self, node: str, boot: int, nonce: bytes) -> None:
         """It is in this life."""
@@ -61,14 +68,14 @@ class Acquaintances:
         self._known[node] = acquaintance
         address = acquaintance.address
         where = None if address is None else (address.host, address.port)
-        value = msgpack.packb((where, acquaintance.boot, acquaintance.nonce))
+        value = msgpack.packb((where, *acquaintance[1:]))
         self._commits.put(ACQUAINTANCE, node.encode(), value)
 
 
 def _decoded(name: bytes, value: bytes) -> tuple[str, Acquaintance]:
     try:
-        where, boot, nonce = msgpack.unpackb(value)
+        where, boot, nonce, registered = msgpack.unpackb(value)
         address = None if where is None else ListenAddress(*where)
-        return name.decode(), Acquaintance(address, boot, nonce)
+        return name.decode(), Acquaintance(address, boot, nonce, registered)
     except UNREADABLE as error:
         raise Corrupt(f"catalog {ACQUAINTANCE} {name!r}", f"it cannot be read: {error}") from error

@@ -291,12 +291,13 @@ def _encode_node(node: Registered) -> Fields:
         "port": node.address.port,
         "boot": node.boot,
         "nonce": node.nonce,
+        "id": node.id,
     }
 
 
 def _decode_node(_key: tuple[str], fields: Fields) -> Registered:
     address = ListenAddress(fields["host"], fields["port"])
-    return Registered(address, fields["boot"], fields["nonce"])
+    return Registered(address, fields["boot"], fields["nonce"], fields["id"])
 
 
 def _json_object(text: str) -> dict[str, Any]:

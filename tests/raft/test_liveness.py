@@ -190,3 +190,33 @@ def test_what_waited_for_a_late_turn_is_heard_before_anybody_is_suspected() -> N
     a.on_ping("b", Ping(1, 2, 1, a.pings[-2][1].sequence, False))
     a.suspect()
     assert a.verdicts == []
+
+
+def test_who_was_removed_is_another_when_one_comes_under_its_name() -> None:
+    """With a new disk its boots are counted from 1 again."""
+    pair = Pair()
+    pair.sides["b"] = Liveness(5, TUNING)
+    pair.sides["b"].tick(pair.now_ms)
+    pair.link()
+    a = pair.sides["a"]
+    pair.said.clear()
+    pair.sides["b"] = Liveness(1, TUNING)
+    pair.sides["b"].tick(pair.now_ms)
+    a.link_down("b")
+    pair.link()
+    assert ("a", Verdict("b", True, 1)) not in pair.said
+    a.link_down("b")
+    a.forget("b")
+    assert a.verdicts == []
+    pair.link()
+    assert ("a", Verdict("b", True, 1)) in pair.said
+
+
+def test_who_is_removed_while_it_is_alive_is_so_no_more() -> None:
+    pair = Pair()
+    pair.link()
+    a = pair.sides["a"]
+    a.forget("b")
+    assert a.verdicts == [Verdict("b", False, 1)]
+    a.forget("b")
+    assert a.verdicts == [Verdict("b", False, 1)]

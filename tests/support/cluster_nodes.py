@@ -10,15 +10,19 @@ A node that was stopped or killed can be started again: same disk, same ports, a
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.control.parts import Later
+from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.node import Node, NodeFailed
@@ -59,6 +63,18 @@ class ClusterNode:
     def cluster(self) -> Cluster:
         assert self.node.cluster is not None
         return self.node.cluster
+
+    @property
+    def listens_at(self) -> str:
+        """For the other nodes."""
+        assert self.config.cluster is not None
+        return str(self.config.cluster.listen)
+
+    def wipe(self) -> None:
+        """Its disk is replaced by an empty one."""
+        assert self._node is None, f"{self.name} runs"
+        shutil.rmtree(self.config.data_dir)
+        self.config.data_dir.mkdir()
 
     @property
     def amqp(self) -> tuple[str, int]:
@@ -105,6 +121,22 @@ class ClusterNode:
         with suppress(asyncio.CancelledError, NodeFailed):
             await self._starting
 
+    async def ask(self, verb: str, **arguments: str) -> dict[str, Any]:
+        """As over the control socket: what comes of a verb that changes something.  BrokerError."""
+        result = VERBS[verb].act(self.node.parts, **arguments)
+        if isinstance(result, Later):
+            async with asyncio.timeout(WAIT_S):
+                result = await answer_of(result.begin)
+        if isinstance(result, BrokerError):
+            raise result
+        assert isinstance(result, dict)
+        return result
+
+    def roles(self) -> dict[str, str]:
+        """Of all nodes, as this one sees them."""
+        rows = VERBS["cluster.status"].act(self.node.parts)
+        return {row["node"]: f"{row['state']} {row['role']}" for row in rows}
+
     async def change(self, decide: Callable[[], Change]) -> None:
         """Have definitions changed through this node.  BrokerError."""
 
@@ -134,6 +166,17 @@ class ClusterNodes:
     @property
     def running(self) -> list[ClusterNode]:
         return [node for node in self if node.is_running]
+
+    def grow(self, name: str) -> ClusterNode:
+        """One more, which is told of the others as they are told of each other; not started."""
+        (port,) = free_ports(1)
+        any_config = next(iter(self)).config
+        assert any_config.cluster is not None
+        cluster = replace(any_config.cluster, listen=ListenAddress(LOOPBACK, port))
+        data_dir = any_config.data_dir.parent / name
+        node = ClusterNode(replace(any_config, node_name=name, data_dir=data_dir, cluster=cluster))
+        self.nodes[name] = node
+        return node
 
     async def start(self, names: Collection[str] = ()) -> None:
         """These, one after the other but without waiting in between; all if none is named."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Fact, Room
+from fluffle.broker.metadata.nodes import Registered
 from fluffle.broker.metadata.state import ABSENT, Fate, State
+from fluffle.broker.recording.changes import decode_state, encode_state
 from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
 
 APPLIED, STALE, REPEATED = Fate.APPLIED, Fate.STALE, Fate.REPEATED
@@ -154,3 +157,39 @@ def test_nothing_of_an_earlier_boot_counts(state: State, node: Node) -> None:
     assert state.apply(late) is REPEATED
     assert state.fate("a", 1, 1) is None
     assert state.outcomes["a"].boot == 2
+
+
+def member(name: str, boot: int = 0) -> Fact:
+    return Fact(Kind.NODE, (name,), Registered(ListenAddress("h", 1), boot))
+
+
+def test_only_nodes_of_the_cluster_change_anything(state: State, node: Node) -> None:
+    """As soon as it is known who these are; until then somebody has to say so."""
+    stranger = Node(state, "b")
+    assert state.apply(node.propose(member("a"))) is APPLIED
+    assert state.apply(stranger.propose(exchange("y"))) is REPEATED
+    assert state.apply(node.propose(member("b"))) is APPLIED
+    assert state.apply(stranger.propose(exchange("y"))) is APPLIED
+
+
+def test_who_comes_under_the_name_of_a_removed_node_counts_anew(state: State, node: Node) -> None:
+    """With a new disk its boots and numbers begin at 1 again, and its proposals are its own."""
+    assert state.apply(node.propose(member("a"), member("b"))) is APPLIED
+    former = Node(state, "b", boot=5)
+    assert state.apply(former.propose(exchange("y"))) is APPLIED
+    late = former.propose(exchange("late"))
+    assert state.apply(node.propose(removes=(member("b"),))) is APPLIED
+    assert state.apply(late) is REPEATED
+    assert state.fate("b", 5, 1) is None
+    assert state.apply(node.propose(member("b"))) is APPLIED
+    assert state.apply(Node(state, "b", boot=1).propose(exchange("z"))) is APPLIED
+    assert state.fate("b", 1, 1) is APPLIED
+
+
+def test_a_state_that_was_read_back_knows_whose_proposals_count(state: State) -> None:
+    node = Node(state)
+    assert state.apply(node.propose(member("a"))) is APPLIED
+    again = decode_state(encode_state(state))
+    assert again.apply(Node(again, "b").propose(member("c"))) is REPEATED
+    assert again.apply(node.propose(removes=(member("a"),))) is APPLIED
+    assert again.apply(Node(again, "b").propose(member("c"))) is APPLIED

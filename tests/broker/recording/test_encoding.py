@@ -117,7 +117,8 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             return kind, (first, second), draw(st.just(definition) | placed(definition))
         case Kind.NODE:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))
-            return kind, (first,), Registered(address, draw(NUMBERS), draw(st.binary(max_size=16)))
+            nonce = draw(st.binary(max_size=16))
+            return kind, (first,), Registered(address, draw(NUMBERS), nonce, draw(NUMBERS))
         case Kind.BINDING:
             where = draw(st.sampled_from(DestinationKind))
             binding = Binding(second, third, where, first, draw(TABLES))

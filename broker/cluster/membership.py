@@ -1,0 +1,128 @@
+"""The members of the metadata group follow the registry of nodes, one step at a time.
+
+    in the registry, no member, alive --> learner --> has caught up: voter
+    a member, not in the registry     --> removed
+
+The leader sees to it.  A node that is let in has no part of the group yet, or what is left of a
+former one of its own; it says so to the leader, who tells it as which member it may begin.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+from fluffle.broker.cluster.fate import Fate, Lost
+from fluffle.broker.cluster.host import RaftHost
+from fluffle.broker.cluster.metadata import ReplicatedMetadata
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.logs import event
+from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.telling import tell
+from fluffle.raft.config import AddLearner, Change, Config, NodeId, Promote, Remove
+
+INCARNATION_BYTES = 8
+
+logger = logging.getLogger(__name__)
+
+
+class Membership:
+    """Of one node: as the leader, and as who is let in."""
+
+    __slots__ = ("_host", "_incarnation", "_leaving", "_metadata", "_registry", "_send")
+
+    def __init__(
+        self,
+        host: RaftHost,
+        metadata: ReplicatedMetadata,
+        registry: Registry,
+        send: Callable[[NodeId, bytes], None],
+    ) -> None:
+        """`send`: to the `receive` of another node; may be lost."""
+        self._host = host
+        self._metadata = metadata
+        self._registry = registry
+        self._send = send
+        self._leaving: dict[NodeId, list[Callable[[], None]]] = {}
+        """Who waits until a node has left."""
+        self._incarnation = 0
+        """As which this node has last been told to begin."""
+
+    # As the leader
+
+    def look(self) -> None:
+        """Take the next step, if one is due; what is refused now is tried again with the next."""
+        if self._metadata.leads and self._registry.entries:
+            group = self._host.group(METADATA_GROUP)
+            for step in steps(group.status.config, self._registry.entries):
+                group.change(step, on_fate_of(step))
+
+    def configured(self) -> None:
+        """A configuration is committed."""
+        self.look()
+        for node in [node for node in self._leaving if self.has_left(node)]:
+            for done in self._leaving.pop(node):
+                tell(done)
+
+    def has_left(self, node: NodeId) -> bool:
+        """Whether a node is no member, and will not be one again as the one that it was.
+
+        Before, nobody may come under its name: with an empty disk it would count as it did before.
+        """
+        configs = self._host.group(METADATA_GROUP).configs
+        return all(config.member_on(node) is None for config in configs)
+
+    def when_left(self, node: NodeId, done: Callable[[], None]) -> None:
+        """Call `done` once it has."""
+        if self.has_left(node):
+            done()
+        else:
+            self._leaving.setdefault(node, []).append(done)
+
+    def unknown(self, node: NodeId) -> None:
+        """A node says that it is not there as the member that it is for us."""
+        committed = self._host.group(METADATA_GROUP).configs[0]
+        member = committed.member_on(node)
+        if self._metadata.leads and member is not None:
+            self._send(node, member.incarnation.to_bytes(INCARNATION_BYTES, "big"))
+
+    # As who is let in
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """The leader says as which member this node may begin: with nothing.
+
+        What is left here of an earlier member is of no use: its removal is committed.
+        """
+        incarnation = int.from_bytes(payload, "big")
+        if len(payload) != INCARNATION_BYTES or incarnation <= self._incarnation:
+            return
+        if METADATA_GROUP in self._host:
+            if self._host.group(METADATA_GROUP).incarnation >= incarnation:
+                return
+            self._host.delete(METADATA_GROUP)
+        self._incarnation = incarnation
+        self._host.create(METADATA_GROUP, incarnation, Config())
+        event(logger, logging.INFO, "joining", told_by=node, incarnation=incarnation)
+
+
+def steps(config: Config, nodes: Collection[NodeId]) -> list[Change]:
+    """What is to change, in the order in which to try it: the group takes one at a time."""
+    members = {member.node for member in config.members}
+    return [
+        *(Remove(node) for node in sorted(members - set(nodes))),
+        *(Promote(learner.node) for learner in config.learners if learner.node in nodes),
+        *(AddLearner(node) for node in sorted(set(nodes) - members)),
+    ]
+
+
+def on_fate_of(step: Change) -> Callable[[Fate], None]:
+    """Says what was done."""
+
+    def on_fate(fate: Fate) -> None:
+        if not isinstance(fate, Lost):
+            event(
+                logger, logging.INFO, "membership_changed", node=step.node,
+                step=type(step).__name__,
+            )  # fmt: skip
+
+    return on_fate

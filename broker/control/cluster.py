@@ -1,0 +1,125 @@
+"""cluster.*: which nodes there are, who is let in, and who is forgotten."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.links.identity import check_name
+from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
+from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_ended
+from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.nodes import Registered, admit, dismiss
+from fluffle.broker.options import parse_address, parse_name
+
+ID_BITS = 63
+
+
+def cluster_of(parts: Parts) -> Cluster:
+    """PreconditionFailed where a node is alone."""
+    if parts.cluster is None:
+        raise PreconditionFailed(
+            "this node is alone; a node of a cluster is started with --peers and a secret"
+        )
+    return parts.cluster
+
+
+def entered(parts: Parts) -> Cluster:
+    """PreconditionFailed where a node does not know yet what all know."""
+    cluster = cluster_of(parts)
+    if not cluster.has_entered:
+        raise PreconditionFailed(
+            "this node is not one of the cluster yet; ask one that takes clients"
+        )
+    return cluster
+
+
+def status(parts: Parts) -> Rows:
+    """The nodes, as this one sees them."""
+    cluster = cluster_of(parts)
+    config = cluster.metadata_config
+    voters = {member.node for member in config.voters}
+    learners = {member.node for member in config.learners}
+    for node, registered in sorted(parts.catalogue.nodes.entries.items()):
+        role = "learner" if node in learners else "none"
+        if node in voters:
+            role = "leader" if node == cluster.metadata.leader else "follower"
+        yield node_row(cluster, node, registered) | {"role": role}
+
+
+def node_row(cluster: Cluster, node: str, registered: Registered) -> Row:
+    is_here = node == cluster.name
+    return {
+        "node": node,
+        "address": str(registered.address),
+        "state": state_of(cluster, node, registered),
+        "boot": registered.boot,
+        "link": is_here or cluster.links.is_up(node),
+    }
+
+
+def state_of(cluster: Cluster, node: str, registered: Registered) -> str:
+    """In a word."""
+    if node == cluster.name or cluster.absent.is_alive(node):
+        return "running" if registered.boot else "joining"
+    if not registered.boot:
+        return "awaited"
+    return "stopped" if cluster.absent.is_dead(node) else "unreachable"
+
+
+def add(parts: Parts, *, name: str, address: str) -> Result:
+    """Let a node in, which is then to be started."""
+    cluster = entered(parts)
+    try:
+        parse_name(name)
+        check_name(name)
+        listening = parse_address(address)
+    except ValueError as error:
+        raise PreconditionFailed(f"cannot use '{name}={address}': {error}") from error
+    drawn = secrets.randbits(ID_BITS) or 1
+
+    def decide() -> Change:
+        is_left = cluster.membership.has_left(name) and not count_on(parts.catalogue, name)
+        if name not in parts.catalogue.nodes.entries and not is_left:
+            raise PreconditionFailed(
+                f"what is left of a former node '{name}' is still being removed; try again"
+            )
+        return admit(parts.catalogue.nodes.entries, name, listening, drawn)
+
+    return parts.change(decide)
+
+
+def forget(parts: Parts, *, name: str) -> Result:
+    """Remove a node that is gone for good, with the queues that were on it alone."""
+    cluster = entered(parts)
+    nodes = parts.catalogue.nodes.entries
+
+    def decide() -> Change:
+        if name not in nodes:
+            raise NotFound(f"there is no node '{name}' in the cluster")
+        if name == cluster.name:
+            raise PreconditionFailed(
+                f"'{name}' is this node; stop it, and have another one forget it"
+            )
+        if cluster.absent.is_alive(name):
+            raise PreconditionFailed(f"node '{name}' runs; stop it first")
+        return dismiss(nodes, name)
+
+    going, lost = Pending(), count_on(parts.catalogue, name)
+
+    def done() -> None:
+        is_its = partial(is_orphan_of, parts.catalogue, name)
+        answer = partial(going.answer, {"queues": lost})
+        removed = partial(cluster.membership.when_left, name, answer)
+        remove_ended(parts.catalogue, parts.metadata, is_its, removed)
+
+    parts.metadata.change(decide, done, going.answer)
+    return going.result
+
+
+READS: Mapping[str, Callable[..., Any]] = {"cluster.status": status}
+CHANGES: Mapping[str, Callable[..., Any]] = {"cluster.add": add, "cluster.forget": forget}

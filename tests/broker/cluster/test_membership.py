@@ -1,0 +1,153 @@
+"""Nodes come, go and are replaced, and whatever was agreed on stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.membership import steps
+from fluffle.broker.errors import BrokerError
+from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
+from tests.broker.cluster.test_cluster import define, has
+from tests.broker.cluster.test_lives import declare, queues
+from tests.support.cluster_nodes import ClusterNode, ClusterNodes, running_cluster, until
+
+
+def test_steps_lead_from_the_members_to_the_nodes() -> None:
+    config = Config.initial("abc")
+    assert steps(config, "abc") == []
+    assert steps(config, "abd") == [Remove("c"), AddLearner("d")]
+    config = Config(config.voters, (Member("d", 4), Member("e", 5)), 5)
+    assert steps(config, "abcd") == [Remove("e"), Promote("d")]
+
+
+async def are_voters(node: ClusterNode, names: str) -> None:
+    """Until all of these, and nobody else, run and decide."""
+
+    def is_so() -> bool:
+        roles = node.roles()
+        return sorted(roles) == sorted(names) and sorted(roles.values()) == [
+            *["running follower"] * (len(names) - 1), "running leader",
+        ]  # fmt: skip
+
+    await until(is_so)
+
+
+async def let_in(nodes: ClusterNodes, name: str, by: str) -> None:
+    await nodes[by].ask("cluster.add", name=name, address=nodes[name].listens_at)
+
+
+@pytest.mark.parametrize("is_started_first", [False, True])
+async def test_a_node_joins(tmp_path: Path, is_started_first: bool) -> None:
+    async with running_cluster(tmp_path) as nodes:
+        await define(nodes["a"], "before")
+        fourth = nodes.grow("d")
+        if is_started_first:
+            fourth.begin()
+            await until(lambda: "cluster" in fourth.node.addresses)
+        await let_in(nodes, "d", by="b")
+        if not is_started_first:
+            fourth.begin()
+        await fourth.started()
+        assert has(fourth, "before")
+        await are_voters(nodes["a"], "abcd")
+        await define(fourth, "after")
+        await nodes.agree()
+        assert all(has(node, "after") for node in nodes)
+        await fourth.kill()
+        await define(nodes["c"], "meanwhile")
+        await fourth.start()
+        await nodes.agree()
+        assert has(fourth, "meanwhile")
+
+
+async def test_a_node_that_joined_counts(tmp_path: Path) -> None:
+    """With four, three are a majority, whichever they are; with two of them nothing is agreed."""
+    async with running_cluster(tmp_path) as nodes:
+        nodes.grow("d")
+        await let_in(nodes, "d", by="a")
+        await nodes["d"].start()
+        await are_voters(nodes["a"], "abcd")
+        await nodes["a"].kill()
+        await define(nodes["d"], "with-three")
+        for node in nodes.running:
+            await node.kill()
+        await nodes.start("bcd")
+        assert all(has(node, "with-three") for node in nodes.running)
+
+
+async def refusal(node: ClusterNode, verb: str, **arguments: str) -> str:
+    with pytest.raises(BrokerError) as refused:
+        await node.ask(verb, **arguments)
+    return refused.value.explanation
+
+
+async def test_a_node_that_is_gone_is_forgotten_with_its_queues(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as nodes:
+        for node in nodes:
+            await declare(node, f"durable-{node.name}", "durable")
+        assert "runs; stop it first" in await refusal(nodes["a"], "cluster.forget", name="c")
+        assert "no node 'x'" in await refusal(nodes["a"], "cluster.forget", name="x")
+        assert "is this node" in await refusal(nodes["a"], "cluster.forget", name="a")
+        await nodes["c"].stop()
+        await until(lambda: nodes["a"].roles()["c"].startswith("stopped"))
+        assert await nodes["b"].ask("cluster.forget", name="c") == {"queues": 1}
+        await are_voters(nodes["a"], "ab")
+        await until(lambda: queues(nodes["a"]) == ["durable-a", "durable-b"])
+        await nodes.agree()
+
+
+async def test_a_node_that_was_forgotten_stays_out(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as nodes:
+        await nodes["c"].stop()
+        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        await nodes["a"].ask("cluster.forget", name="c")
+        await are_voters(nodes["a"], "ab")
+        nodes["c"].begin()
+        refusals = nodes["a"].cluster.links.counters.refused
+        await until(lambda: refusals[Reason.UNKNOWN_NODE] > 0)
+        assert "amqp" not in nodes["c"].node.addresses
+        await are_voters(nodes["a"], "ab")
+
+
+@pytest.mark.parametrize("is_b_away", [False, True])
+async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
+    """The node is told the same as before, also that it is one of those that found the cluster."""
+    async with running_cluster(tmp_path) as nodes:
+        for _ in range(3):
+            await nodes["c"].stop()
+            await nodes["c"].start()
+        await define(nodes["c"], "before")
+        await nodes["c"].kill()
+        nodes["c"].wipe()
+        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        if is_b_away:
+            for name in "de":
+                nodes.grow(name)
+                await let_in(nodes, name, by="a")
+                await nodes[name].start()
+            await until(lambda: set(map(nodes["a"].roles().get, "de")) == {"running follower"})
+            await nodes["b"].stop()
+        await nodes["a"].ask("cluster.forget", name="c")
+        await until(lambda: "c" not in nodes["a"].roles())
+        await let_in(nodes, "c", by="a")
+        await nodes["c"].start()
+        if is_b_away:
+            await nodes["b"].start()
+        await are_voters(nodes["a"], "abcde" if is_b_away else "abc")
+        await define(nodes["c"], "after")
+        await nodes.agree()
+        assert all(has(node, "after") for node in nodes)
+        await nodes["a"].kill()
+        await define(nodes["c"], "without-a")
+
+
+async def test_a_name_is_let_in_once(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as nodes:
+        text = await refusal(nodes["a"], "cluster.add", name="b", address="h:1")
+        assert "is one of the cluster already" in text
+        for name, address in (("a b", "h:1"), ("d", "nowhere"), ("d" * 256, "h:1")):
+            text = await refusal(nodes["a"], "cluster.add", name=name, address=address)
+            assert text.startswith("cannot use")
