@@ -1,8 +1,9 @@
 """Mistakes that others have made, or nearly: each must be found.  See `mutation.py`."""
 
 from tests.simulation.mutation import Mutant
+from tests.simulation.queues.mutants import QUEUE_MUTANTS
 
-MUTANTS = [
+GROUP_MUTANTS = [
     Mutant(
         "M1",
         "acknowledges before the disk has it",
@@ -348,3 +349,5 @@ MUTANTS = [
         "quarantine",
     ),
 ]
+
+MUTANTS = [*GROUP_MUTANTS, *QUEUE_MUTANTS]

@@ -20,6 +20,8 @@ from types import CodeType, FunctionType
 import pytest
 
 from tests.raft.scenario import Scenario
+from tests.simulation.puts import Puts
+from tests.simulation.run import Subject
 from tests.simulation.seeds import Failure, Job, outcome, outcomes
 
 SCENARIOS = Path(__file__).parent.parent / "raft" / "scenarios"
@@ -43,6 +45,8 @@ class Mutant:
     old: str
     """Text of the function, there once."""
     new: str
+    subject: Subject = Puts
+    """What the runs are about that look for it."""
 
     def function(self) -> FunctionType:
         """The original; of a property, its getter."""
@@ -93,11 +97,11 @@ class Verdict:
     cpu_s: float
 
 
-def jobs_for(seeds: int) -> Iterator[Job]:
+def jobs_for(seeds: int, subject: Subject) -> Iterator[Job]:
     """3 and 5 nodes in turn, with every seed."""
     for seed in range(1, seeds + 1):
         for nodes in (3, 5):
-            yield Job(seed, nodes, SECONDS)
+            yield Job(seed, nodes, SECONDS, subject=subject)
 
 
 def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
@@ -105,11 +109,11 @@ def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
     began = time.process_time()
     runs = 0
     with mutant.in_place():
-        for runs, job in enumerate(jobs_for(seeds), 1):
+        for runs, job in enumerate(jobs_for(seeds, mutant.subject), 1):
             found = outcome(job)
             if isinstance(found, Failure):
                 return Verdict(mutant, runs, found.text, time.process_time() - began)
-        failure = scenario_that_fails()
+        failure = scenario_that_fails() if mutant.subject is Puts else None
     return Verdict(mutant, runs, failure, time.process_time() - began)
 
 
@@ -132,11 +136,12 @@ def report(wanted: list[Mutant], processors: int) -> int:
 
     verdicts: list[Verdict] = []
     began = time.perf_counter()
-    say(f"the original first, {2 * SEEDS_MAX} runs")
-    for original in outcomes(jobs_for(SEEDS_MAX), processors):
-        if isinstance(original, Failure):
-            print(f"the original fails too, so nothing is shown: {original.job}: {original.text}")
-            return 1
+    for subject in dict.fromkeys(mutant.subject for mutant in wanted):
+        say(f"the original first, {2 * SEEDS_MAX} runs")
+        for original in outcomes(jobs_for(SEEDS_MAX, subject), processors):
+            if isinstance(original, Failure):
+                print(f"the original fails, so nothing is shown: {original.job}: {original.text}")
+                return 1
     say(f"it passed; now mutants: {len(wanted)}, a line when one is found or has escaped")
     for verdict in hunts(wanted, processors):
         verdicts.append(verdict)

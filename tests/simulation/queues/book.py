@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -13,6 +13,7 @@ from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch, decode, read_messages
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.member import Member
+from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.streams.client import Client, Names
 from tests.broker.cluster.streams.ghost import Ghost
@@ -28,8 +29,9 @@ COMPARED_EVERY = 25
 class Book:
     """Of one queue.  Whatever is wrong raises `Violation`, or an AssertionError of a ghost."""
 
-    def __init__(self, group: GroupId) -> None:
+    def __init__(self, group: GroupId, was_just_linked: Callable[[NodeId], bool]) -> None:
         self.group = group
+        self._was_just_linked = was_just_linked
         self.ghost = Ghost()
         self.cards = Cards()
         self.image = Image()
@@ -66,6 +68,7 @@ class Book:
     def _apply(self, index: int, payload: bytes) -> None:
         batch = decode(payload)
         self._never_falls(batch)
+        self._nobody_is_given_up(batch)
         self.image.apply(index, payload)
         self.ghost.applied(payload)
         self._waiting.apply(batch, self.group)
@@ -85,6 +88,15 @@ class Book:
         if batch.stamp_ms < self.cards.time_ms or batch.revision < self.cards.revision:
             raise Violation(f"G12: {batch.stamp_ms} ms after {self.cards.time_ms}")
         self.cards.time_ms = batch.stamp_ms
+
+    def _nobody_is_given_up(self, batch: FactBatch) -> None:
+        """Rule 13: a node that can be reached keeps what its clients hold."""
+        for fact in batch.facts:
+            if isinstance(fact, f.Returned) and fact.how is f.How.SUSPECTED:
+                session = self.cards.users[fact.holder].attached.session
+                node = self.cards.streams[session].id.node
+                if self._was_just_linked(node):
+                    raise Violation(f"rule 13: {node} is suspected, and was linked just now")
 
     def _write_cards(self, index: int, payload: bytes, batch: FactBatch) -> None:
         if batch.enqueued is not None:

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fluffle.broker.queues.handout import Outcome
+from fluffle.protocol.types import FieldTable
 from tests.broker.cluster.streams.client import Client
 from tests.broker.cluster.streams.happenings import OUTCOMES
 from tests.simulation.workload import Workload
@@ -67,9 +68,16 @@ def abandon(_town: Town, _workload: Workload, client: Client) -> None:
 
 
 def declare(town: Town, workload: Workload) -> None:
-    stations = town.stations()
-    if stations:
-        workload.chance.choice(stations).declare(f"q{workload.chance.randrange(QUEUES_MAX)}")
+    """A queue that may have limits, if it is not there."""
+    chance, stations = workload.chance, town.stations()
+    if not stations:
+        return
+    arguments: FieldTable = {"x-queue-type": ("S", b"quorum")}
+    arguments["x-delivery-limit"] = ("l", chance.choice((1, 3, 20)))
+    if chance.random() < 0.4:
+        arguments["x-max-length"] = ("l", chance.choice((2, 10, 30)))
+        arguments["x-overflow"] = ("S", b"reject-publish")
+    chance.choice(stations).declare(f"q{chance.randrange(QUEUES_MAX)}", arguments)
 
 
 def delete(town: Town, workload: Workload) -> None:

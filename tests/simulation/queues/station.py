@@ -31,6 +31,7 @@ from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
@@ -94,6 +95,7 @@ class Station:
             hosting.Surroundings(process.node, boot, self.hub, clock, self._call_later)
         )
         self.hosting.host = process.host
+        town.linked(process.node, process.node)
         self._call_later(0.0, self._enter)
 
     def _metadata_ports(self, clock: Time) -> Ports:
@@ -179,6 +181,8 @@ class Station:
         takers[kind](node, payload)
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:
+        if is_up:
+            self._town.linked(self.process.node, node)
         self.metadata.link_changed(node, is_up)
         self.hub.link_changed(node, is_up)
 
@@ -240,10 +244,11 @@ class Station:
 
     # What clients ask for
 
-    def declare(self, name: str) -> None:
+    def declare(self, name: str, arguments: FieldTable) -> None:
+        """Unless it is there, whatever it is like."""
         vhost = self.catalogue.vhosts.get(VHOST)
-        if vhost is not None:
-            declared = Declaration(name, durable=True)
+        if vhost is not None and name not in vhost.queues:
+            declared = Declaration(name, durable=True, arguments=arguments)
             self.metadata.change(
                 lambda: deciding.declare_queue(vhost, declared, None), _done, _failed
             )

@@ -13,6 +13,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.records import GroupId
 from tests.broker.cluster.streams.ghost import check_rest
+from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import GroupFacts, Replica, Violation
 from tests.simulation.process import Process, Tenant
@@ -21,6 +22,9 @@ from tests.simulation.queues.book import Book
 from tests.simulation.queues.happenings import draw_rates, kinds_of
 from tests.simulation.queues.station import Station
 from tests.simulation.workload import Workload
+
+SUSPECTED_US = 15 * SECOND_US
+"""After less nobody is given up, whatever clocks do: by theirs it takes a minute."""
 
 
 class Town:
@@ -35,6 +39,7 @@ class Town:
         self.chance: Random
         self._lives: dict[NodeId, m.Boot] = {}
         self._offsets_ms: dict[NodeId, int] = {}
+        self._linked_us: dict[tuple[NodeId, NodeId], int] = {}
 
     def shape(self, chance: Random, profile: Profile) -> None:
         """Streams are made for links that lose nothing but with themselves."""
@@ -63,6 +68,16 @@ class Town:
         found = (process.tenant for process in self.cluster.alive())
         return [station for station in found if isinstance(station, Station)]
 
+    def linked(self, node: NodeId, other: NodeId) -> None:
+        """A node has a new link to another; each has one to itself."""
+        self._linked_us[node, other] = self.cluster.clockwork.now_us
+
+    def was_just_linked(self, other: NodeId) -> bool:
+        """Whether whoever may lead has a new link to this node, so that it cannot be suspected."""
+        since_us = self.cluster.clockwork.now_us - SUSPECTED_US
+        names = self.cluster.names
+        return all(self._linked_us.get((node, other), 0) > since_us for node in names)
+
     def wall_offset_ms(self, node: NodeId) -> int:
         """How far the clock on a node's wall is ahead of what its machine counts."""
         return self._offsets_ms[node]
@@ -87,7 +102,7 @@ class Town:
     def book(self, group: GroupId) -> Book:
         book = self.books.get(group)
         if book is None:
-            book = self.books[group] = Book(group)
+            book = self.books[group] = Book(group, self.was_just_linked)
         return book
 
     def _committed(self, node: NodeId, replica: Replica, facts: GroupFacts, first: int) -> None:
