@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -76,7 +77,8 @@ def end_process(error: Exception) -> None:
 
     What was confirmed is on disk, and the next start finds it.
     """
-    event(logger, logging.CRITICAL, "fatal", reason=error)
+    where = "".join(traceback.format_exception(error))
+    event(logger, logging.CRITICAL, "fatal", reason=error, traceback=where)
     logging.shutdown()
     os._exit(EXIT_FAILED)
 

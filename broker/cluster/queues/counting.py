@@ -56,9 +56,9 @@ class Counting:
 
     def ask(self, queue: QueueId, done: OnCounts) -> None:
         """See `Hub.ask_counts`."""
-        self._number += 1
-        self._questions[self._number] = Question(queue, done, round(GIVE_UP_S / AGAIN_S))
-        self._try(self._number)
+        self._number = number = self._number + 1
+        self._questions[number] = Question(queue, done, round(GIVE_UP_S / AGAIN_S))
+        self._ports.call_later(0.0, lambda: self._try(number))
 
     def _try(self, number: int) -> None:
         question = self._questions.get(number)

@@ -49,7 +49,7 @@ class Hub(Protocol):
         """A queue is gone for good: its edge tells what becomes of what was asked."""
 
     def ask_counts(self, queue: QueueId, done: OnCounts) -> None:
-        """Told once, within seconds; None if nobody could be asked."""
+        """Told once, within seconds and not before this returns; None if nobody could be asked."""
 
 
 class Known(NamedTuple):

@@ -98,6 +98,14 @@ async def test_what_is_published_at_one_node_is_consumed_at_another(scene: Scene
         await message.ack()
 
 
+async def test_every_node_tells_counts(scene: Scene) -> None:
+    await scene.declare("a")
+    await publish(await scene.channel("b"), b"1", b"2")
+    for name in "abc":
+        result = (await scene.declare(name)).declaration_result
+        assert (result.message_count, result.consumer_count) == (2, 0)
+
+
 async def test_the_leader_is_where_the_queue_was_declared(scene: Scene) -> None:
     for name in "abc":
         await scene.declare(name, f"q-{name}")
