@@ -81,6 +81,10 @@ class Inbox:
     async def take(self, message: AbstractIncomingMessage) -> None:
         self.messages.append(message)
 
+    async def has(self, count: int) -> None:
+        """Until it has received so many."""
+        await until(lambda: len(self.messages) >= count)
+
     @property
     def bodies(self) -> list[bytes]:
         return [message.body for message in self.messages]
@@ -92,7 +96,7 @@ async def test_what_is_published_at_one_node_is_consumed_at_another(scene: Scene
     queue = await (await scene.channel("c")).get_queue("q")
     inbox = Inbox()
     await queue.consume(inbox.take)
-    await until(lambda: len(inbox.messages) == 3)
+    await inbox.has(3)
     assert inbox.bodies == [b"1", b"2", b"3"]
     for message in inbox.messages:
         await message.ack()
@@ -110,3 +114,76 @@ async def test_the_leader_is_where_the_queue_was_declared(scene: Scene) -> None:
     for name in "abc":
         await scene.declare(name, f"q-{name}")
         await scene.is_led_by(name, f"q-{name}")
+
+
+async def test_the_leader_is_killed_and_nothing_is_lost_or_comes_twice(scene: Scene) -> None:
+    """What a consumer has in hands stays there, and can be acknowledged to the next leader."""
+    await scene.declare("a")
+    publisher = await scene.channel("b")
+    channel = await scene.channel("c")
+    await channel.set_qos(prefetch_count=5)
+    queue = await channel.get_queue("q")
+    inbox = Inbox()
+    await queue.consume(inbox.take)
+    await publish(publisher, *(b"%d" % number for number in range(10)))
+    await inbox.has(5)
+    publishing = asyncio.ensure_future(
+        publish(publisher, *(b"%d" % number for number in range(10, 60)))
+    )
+    await scene.nodes["a"].kill()
+    async with soon():
+        await publishing
+    assert scene.leader() in ("b", "c")
+    for number in range(60):
+        await inbox.has(number + 1)
+        await inbox.messages[number].ack()
+    assert inbox.bodies == [b"%d" % number for number in range(60)]
+    assert not any(message.redelivered for message in inbox.messages)
+
+
+async def test_a_node_that_was_away_has_it_all_again(scene: Scene) -> None:
+    """Its member catches up: it can be one of the majority then."""
+    await scene.declare("a")
+    publisher = await scene.channel("b")
+    await publish(publisher, *(b"%d" % number for number in range(5)))
+    await scene.nodes["c"].kill()
+    await publish(publisher, *(b"%d" % number for number in range(5, 10)))
+    await scene.nodes["c"].start()
+    await publish(publisher, b"10")
+    await scene.nodes["a"].kill()
+    await publish(publisher, b"11")
+    queue = await (await scene.channel("c")).get_queue("q")
+    for number in range(12):
+        message = await queue.get(timeout=WAIT_S)
+        assert message.body == b"%d" % number
+        await message.ack()
+
+
+async def test_all_are_killed_and_start_again_with_what_was_confirmed(scene: Scene) -> None:
+    await scene.declare("a")
+    await publish(await scene.channel("b"), *(b"%d" % number for number in range(20)))
+    for node in scene.nodes:
+        await node.kill()
+    await scene.nodes.start()
+    queue = await (await scene.channel("c")).get_queue("q")
+    for number in range(20):
+        message = await queue.get(timeout=WAIT_S)
+        assert message.body == b"%d" % number
+        await message.ack()
+
+
+async def test_a_queue_is_purged_counted_and_deleted_through_any_node(scene: Scene) -> None:
+    await scene.declare("a")
+    await publish(await scene.channel("b"), b"1", b"2")
+    for name in "abc":
+        channel = await scene.channel(name)
+        declared = await channel.declare_queue("q", durable=True, arguments=QUORUM)
+        assert declared.declaration_result.message_count == 2
+    queue = await (await scene.channel("c")).get_queue("q")
+    purged = await queue.purge()
+    assert purged.message_count == 2
+    await queue.delete(if_unused=False, if_empty=False)
+    await scene.nodes.agree()
+    for node in scene.nodes:
+        assert "q" not in node.node.catalogue.vhosts["/"].queues
+    await until(lambda: all(len(node.cluster.running.host.groups) == 1 for node in scene.nodes))
