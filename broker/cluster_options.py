@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
-from fluffle.broker.config import ClusterConfig
+from fluffle.broker.config import ClusterConfig, ListenAddress
 
 PREFIX = "cluster_"
+
+FOUNDERS = 3
+"""Nodes with the lowest ordinals, where nobody says otherwise."""
 
 
 def with_cluster(fields: dict[str, Any]) -> None:
@@ -17,15 +21,40 @@ def with_cluster(fields: dict[str, Any]) -> None:
     """
     given = {name: fields.pop(name) for name in tuple(fields) if name.startswith(PREFIX)}
     values = {name.removeprefix(PREFIX): value for name, value in given.items()}
-    peers = values.get("peers")
-    if peers is None:
+    service, size = values.pop("discover", None), values.pop("size", FOUNDERS)
+    if service is not None:
+        if "peers" in values:
+            raise ValueError("--peers and --discover are both given; keep one")
+        own = platform.node().partition(".")[0]
+        values["peers"] = discovered(service, own, size)
+        if fields.setdefault("node_name", own) != own:
+            raise ValueError(
+                f"--discover names this node '{own}', after its host; leave --node out"
+            )
+    if "peers" not in values:
         if "listen" in values:
-            raise ValueError("--cluster-listen: name the nodes of the cluster with --peers")
+            raise ValueError("--cluster-listen: name the nodes with --peers, or use --discover")
         return  # what else was given is for a cluster alone, and hurts nobody
     values["secret"] = secret_of(values.pop("secret", None), values.pop("secret_file", None))
     if "tls_cert" not in values and {"tls_key", "tls_ca"} & values.keys():
         raise ValueError("--cluster-tls-key and --cluster-tls-ca need a --cluster-tls-cert")
     fields["cluster"] = ClusterConfig(**values)
+
+
+def discovered(service: ListenAddress, own: str, size: int) -> dict[str, ListenAddress]:
+    """The nodes of a set of hosts with ordinals, `own` one of them, that DNS knows by a service.
+
+    Kubernetes calls them a StatefulSet and a headless service.  Names are looked up whenever
+    a link is dialled, so addresses may change.
+    """
+    base, dash, ordinal = own.rpartition("-")
+    if not (base and dash and ordinal.isdecimal()):
+        raise ValueError(
+            f"--discover: the name of this host, '{own}', does not end with an ordinal, as in "
+            "fluffle-0; use --peers"
+        )
+    names = [f"{base}-{number}" for number in range(size)]
+    return {name: ListenAddress(f"{name}.{service.host}", service.port) for name in names}
 
 
 def secret_of(text: str | None, file: Path | None) -> bytes:

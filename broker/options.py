@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from fluffle.broker.cluster_options import with_cluster
+from fluffle.broker.cluster_options import FOUNDERS, with_cluster
 from fluffle.broker.config import (
     AMQP_PORT,
     CLUSTER_PORT,
@@ -172,6 +172,13 @@ def parse_size(text: str) -> int:
     return int(number) * UNITS[unit]
 
 
+def parse_count(text: str) -> int:
+    """How many of something, one at least."""
+    if not text.isdecimal() or not int(text):
+        raise ValueError("write a number, 1 or more")
+    return int(text)
+
+
 def parse_switch(text: str) -> bool:
     """Yes or no, or what TOML and environments call it."""
     words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -283,6 +290,21 @@ OPTIONS: Mapping[str, Option] = {
             "them joins it.",
             parse_peers,
             "cluster_peers",
+        ),
+        Option(
+            "discover",
+            "SERVICE:PORT",
+            "Or find them by DNS: hosts name-0, name-1 … of a headless service.",
+            parse_address,
+            "cluster_discover",
+        ),
+        Option(
+            "cluster-size",
+            "N",
+            "How many of these found the cluster.",
+            parse_count,
+            "cluster_size",
+            str(FOUNDERS),
         ),
         Option(
             "cluster-secret",

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
+from fluffle.broker.cluster_options import FOUNDERS
 from fluffle.broker.config import ClusterConfig, Config, Limits, ListenAddress, memory_bytes
 from fluffle.broker.options import (
     OPTIONS,
@@ -250,6 +251,33 @@ def test_a_node_with_peers_is_one_of_a_cluster(tmp_path: Path) -> None:
     assert "from a file" not in repr(cluster)
 
 
+def test_nodes_are_found_by_the_ordinals_of_their_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: "mq-1.svc.cluster.local")
+    config = from_flags(discover="svc:25672", cluster_secret="s").config
+    assert config.node_name == "mq-1"
+    assert config.cluster is not None
+    assert config.cluster.peers == {
+        f"mq-{number}": ListenAddress(f"mq-{number}.svc", 25672) for number in range(3)
+    }
+    assert from_flags(discover="svc:1", cluster_secret="s", node="mq-1").config.node_name == "mq-1"
+    monkeypatch.setattr("platform.node", lambda: "my-mq-7")
+    config = from_flags(discover="svc:1", cluster_secret="s", cluster_size="5").config
+    assert config.cluster is not None
+    assert [*config.cluster.peers] == [f"my-mq-{number}" for number in range(5)]
+
+
+def test_who_cannot_be_found_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = {"discover": "svc:1", "cluster_secret": "s"}
+    for name in ("mq", "mq-", "-1", "mq-a", ""):
+        monkeypatch.setattr("platform.node", lambda name=name: name)
+        assert "does not end with an ordinal" in refusal(**flags)
+    monkeypatch.setattr("platform.node", lambda: "mq-0")
+    assert "leave --node out" in refusal(**flags, node="a")
+    assert "keep one" in refusal(**flags, peers="a=h:1")
+    for size in ("0", "-1", "x"):
+        assert "write a number, 1 or more" in refusal(**flags, cluster_size=size)
+
+
 def test_what_does_not_make_a_cluster_is_refused(tmp_path: Path) -> None:
     peers = {"peers": "a=h:1"}
     assert "secret that they share" in refusal(**peers)
@@ -380,6 +408,8 @@ def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.Mon
 
     def held(field: str) -> object:
         within = field.removeprefix("cluster_")
+        if within == "size":
+            return FOUNDERS
         if within == field:
             return getattr(config, field)
         return getattr(cluster, within, None)

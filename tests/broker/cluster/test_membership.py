@@ -8,7 +8,10 @@ import pytest
 
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import steps
+from fluffle.broker.deciding import declare_queue
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.protocol.wire import to_table
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
 from tests.broker.cluster.test_cluster import define, has
 from tests.broker.cluster.test_lives import declare, queues
@@ -151,3 +154,16 @@ async def test_a_name_is_let_in_once(tmp_path: Path) -> None:
         for name, address in (("a b", "h:1"), ("d", "nowhere"), ("d" * 256, "h:1")):
             text = await refusal(nodes["a"], "cluster.add", name=name, address=address)
             assert text.startswith("cannot use")
+
+
+async def test_nobody_comes_in_the_place_of_a_member_that_still_counts(tmp_path: Path) -> None:
+    """With an empty disk it would vote, and say what it has, as the one that knew."""
+    async with running_cluster(tmp_path) as nodes:
+        vhost = nodes["a"].node.catalogue.vhosts["/"]
+        declared = Declaration("q", durable=True, arguments=to_table({"x-queue-type": "quorum"}))
+        await nodes["a"].change(lambda: declare_queue(vhost, declared, None))
+        await nodes["c"].stop()
+        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        await nodes["a"].ask("cluster.forget", name="c")
+        text = await refusal(nodes["a"], "cluster.add", name="c", address="h:1")
+        assert "1 quorum queues still have a member" in text
