@@ -1,0 +1,211 @@
+"""Whatever clients of one node do with a queue that is led elsewhere, and whatever becomes of its
+leader: the model of a child.
+
+Every message is in the queue, in one client's hands, or gone for a reason that a client knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+
+from fluffle.protocol.methods import Basic, Channel, Confirm, Queue, encode_method, make
+from tests.broker.cluster.queues.far import Rig
+from tests.support.edge import Arrival, Client
+
+SEEDS = 40
+STEPS = 80
+CLIENTS = 3
+
+
+@dataclass
+class Person:
+    """One client, with one channel."""
+
+    client: Client
+    published: list[bytes] = field(default_factory=list)
+    """By publish number."""
+    confirmed: int = 0
+    held: dict[int, bytes] = field(default_factory=dict)
+    """By delivery tag."""
+    tags: set[str] = field(default_factory=set)
+    """Of consumers."""
+    waits: bool = False
+    """For an answer."""
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.rig = Rig()
+        self.people = [self.newcomer() for _ in range(CLIENTS)]
+        self.published: set[bytes] = set()
+        self.gone: set[bytes] = set()
+        self.seen: set[bytes] = set()
+        self.purged = 0
+
+    def newcomer(self) -> Person:
+        client = self.rig.node.connect()
+        client.confirm_select()
+        return Person(client)
+
+    # What happens
+
+    def step(self) -> None:
+        acts = [self.publish, self.settle, self.settle, self.get, self.consume]
+        acts += [self.cancel, self.end, self.purge, self.disturb]
+        act = self.random.choices(acts, weights=[8, 8, 4, 3, 3, 1, 1, 0.5, 3])[0]
+        person = self.random.choice(self.people)
+        if act is self.disturb or act is self.end or not person.waits:
+            act(person)
+        self.rig.node.run()
+        self.look()
+
+    def send(self, person: Person, *methods: Any) -> None:
+        person.client.feed(*(encode_method(1, method) for method in methods))
+
+    def publish(self, person: Person) -> None:
+        count = self.random.choice((1, 1, 3, 20))
+        bodies = [b"%d" % n for n in range(len(self.published), len(self.published) + count)]
+        self.published.update(bodies)
+        person.published += bodies
+        person.client.publish(*bodies)
+
+    def settle(self, person: Person) -> None:
+        if not person.held:
+            return
+        tag = self.random.choice(sorted(person.held))
+        multiple = self.random.random() < 0.3
+        tags = [each for each in person.held if each == tag or (multiple and each < tag)]
+        how = self.random.choice(("ack", "ack", "requeue", "refuse", "reject"))
+        bodies = [person.held.pop(each) for each in tags]
+        if how in ("ack", "reject"):
+            self.gone.update(bodies)
+        if how == "ack":
+            self.send(person, Basic.Ack(tag, multiple))
+        elif how == "refuse" and not multiple:
+            self.send(person, Basic.Reject(tag, True))
+        else:
+            self.send(person, Basic.Nack(tag, multiple, how != "reject"))
+
+    def get(self, person: Person) -> None:
+        person.waits = True
+        self.send(person, Basic.Get(queue="q"))
+
+    def purge(self, person: Person) -> None:
+        person.waits = True
+        self.send(person, make(Queue.Purge, queue="q"))
+
+    def consume(self, person: Person) -> None:
+        tag = f"c{len(person.tags)}"
+        if tag in person.tags:
+            return
+        person.waits = True
+        prefetch = self.random.choice((0, 1, 2, 10))
+        consume = make(Basic.Consume, queue="q", consumer_tag=tag)
+        self.send(person, Basic.Qos(prefetch_count=prefetch), consume)
+
+    def cancel(self, person: Person) -> None:
+        if person.tags:
+            tag = self.random.choice(sorted(person.tags))
+            person.tags.discard(tag)
+            self.send(person, make(Basic.Cancel, consumer_tag=tag))
+
+    def end(self, person: Person) -> None:
+        """What comes of a get or a purge that is under way is not known, so it is waited for."""
+        if person.waits:
+            return
+        how = self.random.choice(("socket", "channel"))
+        if how == "channel":
+            self.send(person, Channel.Close(200, "", 0, 0), Channel.Open(), Confirm.Select())
+            self.seen.update(arrival.body for arrival in person.client.arrivals())
+            self.people[self.people.index(person)] = Person(person.client)
+        else:
+            person.client.transport.lose()
+            self.people[self.people.index(person)] = self.newcomer()
+
+    def disturb(self, person: Person) -> None:
+        del person
+        far = self.rig.far
+        how = self.random.choice((far.elect, far.cut, far.link, self.hold, self.commit))
+        how()
+
+    def hold(self) -> None:
+        self.rig.far.is_committing = False
+
+    def commit(self) -> None:
+        self.rig.far.is_committing = True
+        self.rig.far.touch()
+
+    # What clients see
+
+    def look(self) -> None:
+        for person in self.people:
+            for arrival in person.client.arrivals():
+                self.see(person, arrival)
+
+    def see(self, person: Person, arrival: Arrival) -> None:
+        method = arrival.method
+        if isinstance(method, Basic.Deliver | Basic.GetOk):
+            self.take(person, arrival)
+        if isinstance(method, Basic.GetOk | Basic.GetEmpty | Queue.PurgeOk | Basic.ConsumeOk):
+            person.waits = False
+        if isinstance(method, Queue.PurgeOk):
+            self.purged += method.message_count or 0
+        elif isinstance(method, Basic.ConsumeOk):
+            person.tags.add(str(method.consumer_tag))
+        elif isinstance(method, Basic.Ack):
+            last = method.delivery_tag or 0
+            assert method.multiple or last == person.confirmed + 1
+            assert person.confirmed < last <= len(person.published)
+            person.confirmed = last
+        else:
+            assert not isinstance(method, Basic.Nack | Basic.Cancel | Channel.Close), str(arrival)
+
+    def take(self, person: Person, arrival: Arrival) -> None:
+        body = arrival.body
+        assert body in self.published
+        assert body not in self.gone, "what is gone has come again"
+        others = [each for other in self.people for each in other.held.values()]
+        assert body not in others, "two have it"
+        if not arrival.method["redelivered"]:
+            assert body not in self.seen, "somebody has had it before"
+        self.seen.add(body)
+        tag = arrival.method["delivery_tag"]
+        assert isinstance(tag, int)
+        person.held[tag] = body
+
+    def rest(self) -> None:
+        """All is well again, and everybody goes."""
+        self.commit()
+        self.rig.far.link()
+        self.rig.node.run()
+        self.look()
+        for person in self.people:
+            assert person.confirmed == len(person.published)
+            assert not person.waits
+            person.client.transport.lose()
+        last = self.newcomer()
+        self.people = [last]
+        ready, unacked, consumers = self.rig.counts()
+        assert (unacked, consumers) == (0, 0)
+        for _ in range(ready):
+            self.get(last)
+            self.rig.node.run()
+            self.look()
+        assert len(last.held) == ready
+        assert len(self.published) == len(self.gone) + self.purged + ready
+        edge = self.rig.far.edge
+        assert (len(edge.pending), edge.unwanted) == (0, set())
+        assert len(self.rig.queue._receipts) == 0
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_message_is_lost_or_in_two_hands(seed: int) -> None:
+    world = World(seed)
+    for _ in range(STEPS):
+        world.step()
+    world.rest()
