@@ -117,6 +117,10 @@ class Queue:
         return Tally(self._lane.count, self.in_flight, len(self._turns))
 
     @property
+    def settling(self) -> None:
+        """It is so once the commit that collects has been done."""
+
+    @property
     def first_unseen(self) -> int:
         """Messages with lower sequence numbers may have been handed out, those from it on not."""
         return self._lane.first_unseen(self._next_sequence)

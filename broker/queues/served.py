@@ -169,8 +169,15 @@ class ServedQueue(Protocol):
     def get(self, holder: Holder) -> Handout | Later[Handout | None] | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
-        """The messages `start` to `stop` of a run are in nobody's hands any more."""
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> bool | None:
+        """The messages `start` to `stop` of a run are in nobody's hands any more.
+
+        Whether that is yet to come true: then `settling` tells of it.
+        """
+
+    @property
+    def settling(self) -> Later[None] | None:
+        """Answered once all that was settled so far is so, if it is not."""
 
     def purge(self) -> int | Later[int]:
         """Drop every ready message; how many there were."""

@@ -17,7 +17,7 @@ from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch, Unacked
 from fluffle.broker.server.waiting import Question, Request
-from fluffle.protocol.methods import Method, encode_method
+from fluffle.protocol.methods import Basic, Method, encode_method
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.served import ServedQueue
@@ -38,6 +38,7 @@ class Channel:
 
     __slots__ = (
         "confirms",
+        "far",
         "last_queue_name",
         "number",
         "prefetch",
@@ -68,6 +69,8 @@ class Channel:
         self.last_queue_name = ""
         self.ticket = 0
         """Of the last commit that makes something safe which was done on this channel."""
+        self.far: dict[ServedQueue, None] = {}
+        """Queues led elsewhere that may not know yet what was settled here."""
 
     def recorded(self) -> None:
         """Something was done that is safe once the commit that collects has been done."""
@@ -147,7 +150,9 @@ class Channel:
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""
         for handout, start, stop in stretches:
-            handout.holder.queue.settle(handout, start, stop, outcome)
+            queue = handout.holder.queue
+            if queue.settle(handout, start, stop, outcome):
+                self.far[queue] = None
             if handout.is_recorded:
                 self.recorded()
         if outcome is Outcome.ACKED:
@@ -183,3 +188,18 @@ class Channel:
 
 Settler: TypeAlias = Callable[[list[Stretch], Outcome], None]
 """Takes messages that a client has settled, and how."""
+
+
+def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:
+    """Go on once all is so that was settled there: the answer to `method` vouches for that.
+
+    A queue answers a get behind what it was told before.
+    """
+    if isinstance(method, Basic.Get):
+        name = method.queue or channel.last_queue_name
+        channel.far = {queue: None for queue in channel.far if queue.name != name}
+    if not channel.far:
+        act()
+        return
+    queue, _ = channel.far.popitem()
+    channel.ask(method, queue.settling, lambda _settled: once_settled(channel, method, act))

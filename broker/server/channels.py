@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 from fluffle.broker.errors import BrokerError, ChannelError
 from fluffle.broker.logs import event
 from fluffle.broker.server.admitting import check_channel_limit
-from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.channel import Channel, once_settled
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import close_for, unimplemented
 from fluffle.broker.server.putting import publish_plain
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.subscription import Subscription
 from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.methods import Channel as Methods
-from fluffle.protocol.methods import Method, encode_method, make
 from fluffle.protocol.spec import ReplyCode
 
 logger = logging.getLogger(__name__)
+
+
+VOUCHING = {Methods.Close, *HANDLERS} - {
+    Basic.Nack,
+    Basic.Reject,
+    Basic.RecoverAsync,
+    Basic.CancelOk,
+}
+"""Methods whose answers say that all is so that was settled on their channel."""
 
 
 class Channels:
@@ -67,7 +77,9 @@ class Channels:
         else:
             channel = self.find(number)
             assert channel is not None
-            if isinstance(method, Methods.Close):
+            if channel.far and type(method) in VOUCHING:
+                once_settled(channel, method, partial(self.on_method, number, method))
+            elif isinstance(method, Methods.Close):
                 self._end(number)
                 self._send(number, make(Methods.CloseOk))
             elif type(method) in HANDLERS:

@@ -15,7 +15,7 @@ from fluffle.broker.errors import PreconditionFailed, ResourceError
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Admission, Later, Receipt, ServedQueue
 from fluffle.broker.server.awaiting import Taken
-from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.channel import Channel, once_settled
 from fluffle.broker.server.putting import Parcel, Pending, Target, put, records
 from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.server.session import Session
@@ -124,13 +124,15 @@ def on_select(channel: Channel, _method: Method) -> None:
 
 
 def on_commit(channel: Channel, method: Method) -> None:
-    channel.ask(method, transaction_of(channel).commit(channel), partial(committed, channel))
+    channel.ask(
+        method, transaction_of(channel).commit(channel), partial(committed, channel, method)
+    )
 
 
-def committed(channel: Channel, is_complete: bool) -> None:  # noqa: FBT001 - it is an answer
+def committed(channel: Channel, method: Method, is_complete: bool) -> None:  # noqa: FBT001 - it is an answer
     if not is_complete:
         raise PreconditionFailed("partial tx completion")
-    channel.reply(make(Tx.CommitOk))
+    once_settled(channel, method, lambda: channel.reply(make(Tx.CommitOk)))
 
 
 def on_rollback(channel: Channel, _method: Method) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from fluffle.broker.cluster.queues.ports import Counts, Hub
 from fluffle.broker.cluster.queues.questions import CallLater, Questions
 from fluffle.broker.cluster.queues.receipts import Receipts
+from fluffle.broker.cluster.queues.settlements import Settlements
 from fluffle.broker.cluster.queues.takers import WINDOW_FIRST, Seat, Taker
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams.asking import Asking, Terms
@@ -46,6 +47,7 @@ class Doing(Enum):
     CONSUMING = "consuming from"
     GETTING = "getting from"
     PURGING = "purging"
+    SETTLING = "settling messages of"
 
 
 class Manners(Protocol):
@@ -79,6 +81,7 @@ class EdgeQueue:
         "_purging",
         "_receipts",
         "_seats",
+        "_settlements",
         "_slots",
         "_takers",
         "_told",
@@ -121,6 +124,7 @@ class EdgeQueue:
         self._attaching: Questions[None] = Questions(call_later, self._attached_too_late)
         self._got: Questions[Handout | None] = Questions(call_later, self._too_late)
         self._purging: Questions[int] = Questions(call_later, self._too_late)
+        self._settlements = Settlements(self._port.edge, call_later, self._unsettled)
 
     # What it is
 
@@ -273,17 +277,18 @@ class EdgeQueue:
             self._port.edge.set_credit(taker.number, limit)
             self._port.touch()
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> bool:
         """What is in nobody's hands any more, or whose queue is gone, is swallowed."""
         holder, count = handout.holder, stop - start
         sequences, ordinal = handout.sequences[start:stop], handout.counts.acquired
         handout.release(start, stop)
         if holder.no_ack:
-            return  # it is gone, sent or not
+            return False  # it is gone, sent or not
         seat = self._seats[holder]
         assert seat.key is not None
         tokens = [Token(seat.key, ordinal, run) for run in runs_of(sequences)]
-        if self._asking.settle(tokens, outcome) is not None:
+        is_asked = self._asking.settle(tokens, outcome) is not None
+        if is_asked:
             self._port.touch()
         seat.held -= count
         self.in_flight -= count
@@ -293,6 +298,14 @@ class EdgeQueue:
             self._credit(taker)
         else:
             self._clear(holder, seat)
+        return is_asked
+
+    @property
+    def settling(self) -> Later[None] | None:
+        return self._settlements.ask()
+
+    def _unsettled(self) -> BrokerError:
+        return self._manners.unanswered(Doing.SETTLING, self._where)
 
     def _by_consumer(self, holder: Holder) -> Taker | None:
         return self._takers.get(holder) if isinstance(holder, Consumer) else None
@@ -321,6 +334,7 @@ class EdgeQueue:
     def hear(self, events: list[Event]) -> None:
         for event in events:
             HEAR[type(event)](self, event)
+        self._settlements.look(is_over=self._is_over)
         if self.debtors and self._has_room:
             for debtor in tuple(self.debtors):
                 debtor.paid(self, 1)

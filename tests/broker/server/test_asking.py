@@ -78,6 +78,10 @@ class SlowQueue:
     def detach(self, consumer: Consumer) -> None:
         self.consumers = tuple(each for each in self.consumers if each is not consumer)
 
+    @property
+    def settling(self) -> Later[None]:
+        return self._ask()
+
     def wake(self, consumer: Consumer) -> None:
         del consumer
 
