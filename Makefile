@@ -52,8 +52,8 @@ tables: $(INSTALLED) ## measure all that docs/performance.md shows; an hour of a
 crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="--seed 1" repeats one
 	$(BIN)/python -m tests.crash --kills $(or $(KILLS),100) $(ARGS)
 
-torture: $(INSTALLED) ## faults of all kinds with clients at work, for TIME=300 seconds; SYSTEM=lone
-	$(BIN)/python -m tests.torture $(or $(SYSTEM),lone) --seconds $(or $(TIME),300) $(ARGS)
+torture: $(INSTALLED) ## faults of all kinds with clients at work, for TIME=300 seconds; SYSTEM=fluffle
+	$(BIN)/python -m tests.torture $(or $(SYSTEM),fluffle) --seconds $(or $(TIME),300) $(ARGS)
 
 abuse: $(INSTALLED) ## abuse a node and watch it, for TIME=60 seconds; ARGS="--seed 2"
 	$(BIN)/python -m tests.abuse --seconds $(or $(TIME),60) $(ARGS)

@@ -30,6 +30,19 @@ async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> None:
+    told: list[str] = []
+    diary = Diary(time.monotonic_ns)
+    async with SYSTEMS["fluffle"](tmp_path) as system:
+        kinds = (*KINDS, "isolate", "part", "pause")
+        order = Order(seconds=25.0, seed=5, kinds=kinds)
+        code = await conducted(system, order, diary, told.append)
+    assert code == 0, "\n".join(told)
+    assert diary.judge.report.confirmed > 100
+    assert told[-1].startswith("torture seed=5 ")
+
+
+@pytest.mark.slow
 def test_the_command_tortures_what_operators_allow(tmp_path: Path) -> None:
     """And judges the history that it has kept in the same way."""
     file = tmp_path / "history"
