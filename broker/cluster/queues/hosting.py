@@ -106,10 +106,16 @@ class Hosting:
         self._definitions.pop(queue, None)
         self._campaigns.pop(queue, None)
         self._lost.discard(queue)
-        self._around.hub.leading.queues.pop(queue, None)
-        is_here = self._groups.pop(queue, None) is not None or queue in self.host
-        if is_here or queue in self._coming:
+        if self._drop(queue) or queue in self.host:
             self.host.delete(queue)
+        elif queue in self._coming:
+            self.host.delete(queue)
+            self.host.feed(self._drop, queue)
+
+    def _drop(self, queue: QueueId) -> bool:
+        """Whether there was a member."""
+        self._around.hub.leading.queues.pop(queue, None)
+        return self._groups.pop(queue, None) is not None
 
     def sweep(self) -> None:
         """All that is defined is known: groups of other queues are left from earlier."""

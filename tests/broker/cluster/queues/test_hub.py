@@ -207,6 +207,7 @@ def test_what_ends_in_the_turn_in_which_it_began_is_not_there() -> None:
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
     assert not any(node.image.groups for node in cluster.nodes.values())
+    assert not any(node.hub.leading.queues for node in cluster.nodes.values())
 
 
 def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueCluster) -> None:
