@@ -27,10 +27,14 @@ from tests.simulation.seeds import Failure, Job, outcome, outcomes
 SCENARIOS = Path(__file__).parent.parent / "raft" / "scenarios"
 SEEDS_MAX = 25
 """A mutant that lives so long, with 3 and with 5 nodes, has escaped."""
-SECONDS = 30
-"""Simulated, of each run: mistakes show early, and many short runs have more mixes of faults."""
-TABLE = Path(__file__).parent / "MUTANTS.md"
-"""What is below its first `## ` was written by hand, and stays."""
+SECONDS = {"Puts": 30, "Town": 15}
+"""Simulated, of each run, by what it is about: mistakes show early, and many short runs have more
+mixes of faults."""
+TABLES = {
+    "Puts": Path(__file__).parent / "MUTANTS.md",
+    "Town": Path(__file__).parent / "queues" / "MUTANTS.md",
+}
+"""By what runs are about.  What is below the first `## ` was written by hand, and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +105,16 @@ def jobs_for(seeds: int, subject: Subject) -> Iterator[Job]:
     """3 and 5 nodes in turn, with every seed."""
     for seed in range(1, seeds + 1):
         for nodes in (3, 5):
-            yield Job(seed, nodes, SECONDS, subject=subject)
+            yield Job(seed, nodes, SECONDS[name_of(subject)], subject=subject)
+
+
+def name_of(subject: Subject) -> str:
+    assert isinstance(subject, type)
+    return subject.__name__
 
 
 def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
-    """Run seeds until one finds the mistake; what none finds, a scenario may."""
+    """Run seeds until one finds the mistake; what none finds, a scenario or an example may."""
     began = time.process_time()
     runs = 0
     with mutant.in_place():
@@ -113,7 +122,7 @@ def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
             found = outcome(job)
             if isinstance(found, Failure):
                 return Verdict(mutant, runs, found.text, time.process_time() - began)
-        failure = scenario_that_fails() if mutant.subject is Puts else None
+        failure = scenario_that_fails() if mutant.subject is Puts else example_that_fails()
     return Verdict(mutant, runs, failure, time.process_time() - began)
 
 
@@ -127,13 +136,23 @@ def scenario_that_fails() -> str | None:
     return None
 
 
+def example_that_fails() -> str | None:
+    """The first of those of streams, if any."""
+    from tests.broker.cluster.streams.test_stream_mutants import EXAMPLES
+
+    for example in EXAMPLES:
+        try:
+            example()
+        except Exception as error:  # noqa: BLE001 - as of a run
+            return f"{getattr(example, '__name__', example)}: {error}"
+    return None
+
+
 def report(wanted: list[Mutant], processors: int) -> int:
-    """Hunt for mutants, and write the table when it was for all of them.
+    """Hunt for mutants, and write the tables of all that is about groups, or about queues.
 
     What fails without any mistake would be taken for the death of each: it is looked at first.
     """
-    from tests.simulation.mutants import MUTANTS
-
     verdicts: list[Verdict] = []
     began = time.perf_counter()
     for subject in dict.fromkeys(mutant.subject for mutant in wanted):
@@ -150,12 +169,22 @@ def report(wanted: list[Mutant], processors: int) -> int:
     escaped = [verdict.mutant.name for verdict in verdicts if verdict.failure is None]
     took_s = time.perf_counter() - began
     print(f"{len(verdicts)} mutants, {len(escaped)} escaped {escaped}, in {took_s:.0f} s")
-    if len(wanted) == len(MUTANTS):
-        order = {mutant.name: at for at, mutant in enumerate(MUTANTS)}
-        verdicts.sort(key=lambda verdict: order[verdict.mutant.name])
-        _, *by_hand = TABLE.read_text(encoding="utf-8").partition("\n## ")
-        TABLE.write_text(table(verdicts) + "".join(by_hand), encoding="utf-8")
+    write_tables(verdicts)
     return 1 if escaped else 0
+
+
+def write_tables(verdicts: list[Verdict]) -> None:
+    """Those for which every mutant there is was hunted."""
+    from tests.simulation.mutants import MUTANTS
+
+    for subject in dict.fromkeys(mutant.subject for mutant in MUTANTS):
+        about = [mutant for mutant in MUTANTS if mutant.subject is subject]
+        found = {v.mutant.name: v for v in verdicts if v.mutant.subject is subject}
+        if len(found) == len(about):
+            path = TABLES[name_of(subject)]
+            _, *by_hand = path.read_text(encoding="utf-8").partition("\n## ")
+            rows = [found[mutant.name] for mutant in about]
+            path.write_text(table(rows) + "".join(by_hand), encoding="utf-8")
 
 
 def say(progress: str) -> None:
@@ -176,11 +205,13 @@ def table(verdicts: list[Verdict]) -> str:
     """Seeds to kill are how sensitive the simulator is: a jump is a step back of the tester."""
     died = sum(verdict.failure is not None for verdict in verdicts)
     cpu_s = sum(verdict.cpu_s for verdict in verdicts)
+    seconds = SECONDS[name_of(verdicts[0].mutant.subject)]
+    about = "" if verdicts[0].mutant.subject is Puts else " --queues"
     lines = [
         "# Mutants",
         "",
-        "Written by `python -m tests.simulation --mutants`. Runs until the first that",
-        f"fails, 3 and 5 nodes in turn, {SECONDS} simulated seconds each; the original has passed",
+        f"Written by `python -m tests.simulation{about} --mutants`. Runs until the first that",
+        f"fails, 3 and 5 nodes in turn, {seconds} simulated seconds each; the original has passed",
         f"all {2 * SEEDS_MAX}. {died} of {len(verdicts)} were found, in {cpu_s:.0f} s of processor",
         "time.",
         "",
@@ -190,7 +221,7 @@ def table(verdicts: list[Verdict]) -> str:
     for verdict in verdicts:
         mutant = verdict.mutant
         found = (verdict.failure or "escaped").split(":")[0].split(" ")
-        kind = " ".join(found[:2]) if found[0] == "inv" else found[0]
+        kind = " ".join(found[:2]) if found[0] in ("inv", "rule") else found[0]
         lines.append(
             f"| {mutant.name} | {mutant.mistake} | `{mutant.where}` | {verdict.runs} | "
             f"{verdict.cpu_s:.0f} | {kind} |"

@@ -29,6 +29,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             if getattr(options, name):
                 parser.error(f"--{name} is about one run: name it with --seed")
     options.trace = options.trace or 60
+    if options.mutants is MUTANTS and options.subject is Town:
+        options.mutants = [mutant for mutant in MUTANTS if mutant.subject is Town]
     for job in jobs_of_one(options) if options.without else ():
         numbers = [fault.number for fault in replace(job, without=()).run().plan]
         strange = [number for number in job.without if number not in numbers]
@@ -59,7 +61,8 @@ def parser_of_all() -> argparse.ArgumentParser:
         type=mutants,
         const=MUTANTS,
         metavar="NAMES",
-        help="see whether mistakes are found: all, or some as M6,M11; all of them write MUTANTS.md",
+        help="see whether mistakes are found: all, or some as M6,M11; all of them write MUTANTS.md,"
+        " all about queues (--queues) that of queues",
     )
     add(
         "--queues",
