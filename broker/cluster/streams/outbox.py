@@ -19,16 +19,20 @@ class Frame(NamedTuple):
 
     number: int
     messages: list[FromLeader]
+    size: int
+    """As it was put in: whoever is on this node may have emptied it since."""
 
 
 class Outbox:
     """Of one session in one leadership.  What was given a number is never changed again."""
 
-    __slots__ = ("_frames", "_messages", "_next", "_sent", "_under_way", "size")
+    __slots__ = ("_frames", "_messages", "_next", "_sent", "_under_way", "_unframed", "size")
 
     def __init__(self) -> None:
         self._messages: list[FromLeader] = []
         """Of the next frame."""
+        self._unframed = 0
+        """Their size."""
         self._frames: deque[Frame] = deque()
         """Not known to have arrived."""
         self._next = 1
@@ -57,7 +61,9 @@ class Outbox:
                 last.count += message.count
                 return
         self._messages.append(message)
-        self.size += _size_of(message)
+        size = _size_of(message)
+        self._unframed += size
+        self.size += size
         if type(message) is Deliver:
             self._count(message, len(message.contents))
 
@@ -68,24 +74,23 @@ class Outbox:
     def withdraw(self, holder: Key) -> None:
         """What a consumer or getter had is somebody else's soon: it is not sent again.
 
-        The only change to frames that have a number.
+        The only change to frames that have a number.  Their size counts until they have arrived.
         """
         for messages in (*(frame.messages for frame in self._frames), self._messages):
-            self.size -= sum(map(_size_of, messages))
             kept = [message for message in messages if not _is_for(message, holder)]
             for message in kept:
                 if isinstance(message, GetAnswer) and message.holder == holder:
                     message.delivers = []
             messages[:] = kept
-            self.size += sum(map(_size_of, messages))
         self._under_way.pop(holder, None)
 
     def received(self, number: int) -> set[Key]:
         """All frames up to this one have arrived: consumers for which there were messages."""
         holders = set()
         while self._frames and self._frames[0].number <= number:
-            for message in self._frames.popleft().messages:
-                self.size -= _size_of(message)
+            frame = self._frames.popleft()
+            self.size -= frame.size
+            for message in frame.messages:
                 if type(message) is Deliver:
                     self._count(message, -len(message.contents))
                     holders.add(message.holder)
@@ -99,8 +104,8 @@ class Outbox:
         """Frames that are to be sent, with their numbers."""
         frames = self._frames
         if self._messages:
-            frames.append(Frame(self._next, self._messages))
-            self._messages = []
+            frames.append(Frame(self._next, self._messages, self._unframed))
+            self._messages, self._unframed = [], 0
             self._next += 1
         unsent = min(self._next - 1 - self._sent, len(frames))
         self._sent = self._next - 1

@@ -241,8 +241,8 @@ class Sessions:
         for stream in talking.values():
             if self._is_open(stream):
                 node = self._nodes[stream.node]
-                for number, messages in stream.outbox.take():
-                    yield stream.node, self._numbered(stream, node, number, messages)
+                for frame in stream.outbox.take():
+                    yield stream.node, self._numbered(stream, node, frame.number, frame.messages)
 
     def _numbered(
         self, stream: Stream, node: Node, number: int, messages: list[m.FromLeader]

@@ -108,9 +108,17 @@ def test_an_outbox_knows_its_size() -> None:
     (frame,) = outbox.take()
     assert frame.messages[0] == m.Done(1, 4)
     outbox.withdraw(99)
-    assert outbox.size == 2 * MESSAGE_SIZE
     outbox.received(1)
     assert outbox.size == 0
+
+
+def test_an_outbox_knows_its_size_whatever_a_client_on_its_node_does_with_what_it_got() -> None:
+    outbox, message = Outbox(), deliver(1_000)
+    outbox.put(message)
+    (_frame,) = outbox.take()
+    message.contents[0] = b""
+    outbox.received(1)
+    assert (outbox.size, outbox.under_way(99)) == (0, 0)
 
 
 def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -> None:
