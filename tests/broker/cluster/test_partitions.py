@@ -1,0 +1,121 @@
+"""Links that are cut, or are none: nothing hangs, and all is well once they are back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.cluster import metadata
+from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.definitions.deciding import set_vhost
+from fluffle.broker.errors import InternalError
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from tests.broker.cluster.test_cluster import define, has
+from tests.support.cluster_nodes import make_cluster, running_cluster, until
+
+PATIENCE_MS = 1_500
+"""In place of half a minute."""
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "GIVE_UP_MS", PATIENCE_MS)
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_in_a_minority_an_operation_ends_with_an_error(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path, is_cuttable=True) as three:
+        a = three["a"]
+        three.isolate("a")
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(InternalError, match="no majority of the cluster has agreed"):
+            await a.change(lambda: set_vhost(a.node.catalogue, "v"))
+        assert asyncio.get_running_loop().time() - began < PATIENCE_MS / 1000 + 2
+        assert "v" not in a.node.catalogue.vhosts
+        await define(three["b"], "majority")
+        await define(three["c"], "too")
+        three.rejoin("a")
+        await until(lambda: has(a, "majority") and has(a, "too"))
+        await define(a, "after")
+        await three.agree()
+
+
+async def test_a_link_that_flaps_costs_no_change(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path, is_cuttable=True) as three:
+        is_over = False
+
+        async def flap() -> None:
+            while not is_over:
+                three.proxies["a", "b"].reset()
+                await asyncio.sleep(0.05)
+
+        flapping = asyncio.ensure_future(flap())
+        for node in three:
+            await define(node, node.name)
+        is_over = True
+        await flapping
+        await three.agree()
+        assert all(has(node, name) for node in three for name in "abc")
+
+
+async def test_a_link_that_works_one_way_leaves_a_majority(tmp_path: Path) -> None:
+    """Whoever leads: what it says arrives at one of the two others, and is answered."""
+    async with running_cluster(tmp_path, is_cuttable=True) as three:
+        leader = next(node for node in three if node.cluster.metadata.leads)
+        others = [node for node in three if node is not leader]
+        three.cut_one_way(leader.name, others[0].name)
+        await until(lambda: not leader.cluster.absent.is_alive(others[0].name))
+        await define(others[1], "one-way")
+        three.mend(leader.name, others[0].name)
+        await three.agree()
+        assert all(has(node, "one-way") for node in three)
+
+
+async def test_who_has_another_secret_is_refused_and_told_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    three = await make_cluster(tmp_path)
+    config = three["c"].config
+    assert config.cluster is not None
+    cluster = replace(config.cluster, secret=b"another")
+    three["c"].config = replace(config, cluster=cluster)
+    caplog.set_level(logging.WARNING)
+    await three.start("ab")
+    three["c"].begin()
+    refused = three["c"].node
+    await until(lambda: "cluster" in refused.addresses)
+
+    def advice() -> dict[str, str]:
+        """By whom it is about."""
+        fields = [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records]
+        said = [each for each in fields if "secret" in str(each.get("reason"))]
+        return {each["peer"]: each["advice"] for each in said}
+
+    await until(lambda: advice().keys() >= {"a", "b", "c"})
+    assert all("give all nodes the same --cluster-secret" in said for said in advice().values())
+    assert "amqp" not in refused.addresses
+    await three.stop()
+
+
+async def test_garbage_on_the_port_of_a_cluster_harms_nobody(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as three:
+        address = three["a"].node.addresses["cluster"]
+        for garbage in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"AMQP\0\0\x09\x01",
+            bytes(10_000),
+            b"\xff" * 99,
+        ):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(garbage)
+            async with asyncio.timeout(10):
+                await reader.read()
+            writer.close()
+        refused = three["a"].cluster.links.counters.refused
+        assert refused[Reason.NOT_A_HELLO] == 4
+        await define(three["a"], "after")
+        await three.agree()
