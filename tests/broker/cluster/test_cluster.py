@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from fluffle.broker.access.users import User
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.definitions.deciding import set_vhost
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import declare_exchange
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.protocol.wire import to_table
+from fluffle.raft.output import Role
 from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
 
 
@@ -114,3 +118,27 @@ async def test_who_stops_hands_over_first(tmp_path: Path, caplog: pytest.LogCapt
             statuses = [node.cluster.running.host.group(METADATA_GROUP).status for node in others]
             assert {status.term for status in statuses} == {term + 1}
             await leader.start()
+
+
+async def test_who_stops_hands_over_its_queues_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To all others alike, as far as they have members."""
+    async with running_cluster(tmp_path) as three:
+        vhost = three["a"].node.catalogue.vhosts["/"]
+        arguments = to_table({"x-queue-type": "quorum"})
+        for number in range(20):
+            declared = Declaration(f"q{number}", durable=True, arguments=arguments)
+            await three["a"].change(partial(declare_queue, vhost, declared, None))
+        ids = [queue.definition.id for queue in vhost.queues.values()]
+
+        def led_by(node: ClusterNode) -> int:
+            groups = node.cluster.running.host.groups
+            return sum(groups[each].status.role is Role.LEADER for each in ids if each in groups)
+
+        await until(lambda: led_by(three["a"]) == 20)
+        caplog.set_level(logging.INFO)
+        await three["a"].stop()
+        said = [record for record in caplog.records if record.getMessage() == "handed_over"]
+        assert [getattr(record, FIELDS_ATTRIBUTE) for record in said] == [{"left": 0}]
+        await until(lambda: (led_by(three["b"]), led_by(three["c"])) == (10, 10))
