@@ -197,7 +197,7 @@ class Node:
             on_fatal=self._fail,
         )
         self.cluster = Cluster(self._config.node_name, config, boot, around)
-        return self.cluster.metadata
+        return self.cluster.everywhere
 
     def _restored(self, durability: Durability, turn: Turn, boot: int) -> Catalogue:
         """The parts of the node as they were.  Raises `StorageError`."""

@@ -19,6 +19,8 @@ from typing import NamedTuple
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.absent import Absent
+from fluffle.broker.cluster.everywhere import Everywhere
+from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
 from fluffle.broker.cluster.handing_over import hand_over
 from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
@@ -82,8 +84,8 @@ class Cluster:
 
     __slots__ = (
         "_acquaintances", "_config", "_looking", "_loop", "_on_fatal", "_registry", "_waiting",
-        "absent", "boot", "has_entered", "hosting", "hub", "links", "membership", "metadata",
-        "name", "running",
+        "absent", "boot", "everywhere", "has_entered", "hosting", "hub", "links", "membership",
+        "metadata", "name", "running",
     )  # fmt: skip
 
     def __init__(self, name: NodeId, config: ClusterConfig, boot: Boot, around: Around) -> None:
@@ -110,6 +112,10 @@ class Cluster:
             now_ms=around.clock.now_ms,
         )
         self.metadata = ReplicatedMetadata(name, boot.count, around.apply, ports)
+        self.everywhere = Everywhere(
+            self.metadata,
+            EverywherePorts(self._send_revision, loop.call_soon, loop.call_later, log_refused),
+        )
         self.hub = self._made_hub(around)
         self.hosting = Hosting(
             HostingSurroundings(name, stream_boot(boot), self.hub, around.clock, loop.call_later)
@@ -131,18 +137,25 @@ class Cluster:
         self.hosting.host = self.running.host
         self.running.before.append(self.hub.before_consensus)
         self.running.after.append(self.hub.after_consensus)
-        switch = self.running.switch
-        switch.takers[FrameKind.METADATA] = self.metadata.receive
-        switch.takers[FrameKind.STREAM] = self.hub.receive
-        switch.takers[FrameKind.QUESTION] = self.hub.receive_question
-        switch.link_listeners += [self.metadata.link_changed, self.hub.link_changed]
         self.membership = Membership(
             self.running.host, self.metadata, around.registry, self._send_membership
         )
-        switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
+        self._connect()
         self._on_fatal = around.on_fatal
         self._looking: asyncio.TimerHandle | None = None
         around.registry.listeners.append(self._on_registry)
+
+    def _connect(self) -> None:
+        """Give each kind of frame to who takes it."""
+        switch = self.running.switch
+        switch.takers[FrameKind.METADATA] = self.metadata.receive
+        switch.takers[FrameKind.REVISION] = self.everywhere.receive
+        switch.takers[FrameKind.STREAM] = self.hub.receive
+        switch.takers[FrameKind.QUESTION] = self.hub.receive_question
+        switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
+        switch.link_listeners += [
+            self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
+        ]  # fmt: skip
 
     def _made_links(self) -> ClusterLinks:
         config = self._config
@@ -212,6 +225,9 @@ class Cluster:
         """What was refused to a change of members may be possible now."""
         self.membership.look()
         self._looking = self._loop.call_later(LOOK_S, self._look_for_ever)
+
+    def _send_revision(self, node: NodeId, payload: bytes) -> None:
+        self.links.send(node, FrameKind.REVISION, payload, lane=Lane.NORMAL)
 
     # Beginning
 

@@ -124,11 +124,14 @@ class ReplicatedMetadata:
         "_ports",
         "_shown",
         "_unsent",
+        "on_applied",
         "state",
     )
 
     def __init__(self, node: NodeId, boot: int, apply: Apply, ports: Ports) -> None:
         """`apply` does on this node what all have agreed on."""
+        self.on_applied: Callable[[], None] = nobody_waits
+        """Told when `state` has moved on, and after whoever waits for what is in it."""
         self._node = node
         self._boot = boot
         self._apply = apply
@@ -327,12 +330,14 @@ class ReplicatedMetadata:
             self._resolve(number, after.fate(self._node, self._boot, number))
         for consequence in consequences:
             tell(consequence)
+        self.on_applied()
 
     def apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             if entry.kind == DATA:
                 for proposal in proposals_of(entry):
                     self._apply_one(proposal)
+        self.on_applied()
 
     def _apply_one(self, proposal: Proposal) -> None:
         change = self.state.completed(proposal.change)

@@ -37,6 +37,8 @@ class FrameKind(IntEnum):
     """How many messages a queue has, and the answer."""
     MEMBERSHIP = 4
     """As which member of the metadata group a node may begin."""
+    REVISION = 5
+    """Whether a node is as far with definitions, and that it is."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]
