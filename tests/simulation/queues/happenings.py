@@ -86,6 +86,12 @@ def delete(town: Town, workload: Workload) -> None:
         workload.chance.choice(stations).delete(f"q{workload.chance.randrange(QUEUES_MAX)}")
 
 
+def ambush(town: Town, workload: Workload) -> None:
+    """Lie in wait for a hand-out: a rare moment, and many rules are about it."""
+    if not town.ambushes:
+        town.ambushes.append(workload.chance.choice(("reset", "crash", "crash")))
+
+
 def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
     """As a `Trade` has them."""
 
@@ -103,6 +109,7 @@ def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
         "abandon": at_some(abandon),
         "declare": lambda workload: declare(town, workload),
         "delete": lambda workload: delete(town, workload),
+        "ambush": lambda workload: ambush(town, workload),
     }
 
 
@@ -131,6 +138,7 @@ def draw_rates(chance: Random) -> dict[str, float]:
         "abandon": chance.choice((0.0, 0.0, 0.05)),
         "declare": chance.choice((0.3, 1.0)),
         "delete": chance.choice((0.0, 0.05, 0.2)),
+        "ambush": chance.choice((0.0, 0.0, 0.2, 0.5)),
         "read": 0.0,
         "transfer": chance.choice((0.0, 0.0, 0.1, 1.0)),
         "compact": chance.choice((0.0, 0.3, 1.0, 3.0)),

@@ -105,17 +105,10 @@ QUEUE_MUTANTS = [
         "self.removed(node)",
     ),
     mutant(
-        "R11a",
+        "R11",
         "nobody else is asked who leads",
         SERVING + "lines:Lines._search",
         "self._ask_next(line)",
-        "pass",
-    ),
-    mutant(
-        "R11b",
-        "nothing is asked again over a new link",
-        SERVING + "lines:Lines.linked",
-        "line.edge.connect(leader._replace(boot=self._around.lives[node]))",
         "pass",
     ),
     mutant(
@@ -176,10 +169,10 @@ QUEUE_MUTANTS = [
     ),
     mutant(
         "M28",
-        "clients are answered though the entry was not taken",
-        QUEUES + "leadership:Leadership._on_fate",
-        "if not is_applied",
-        "if False",
+        "clients are answered when an entry is proposed",
+        QUEUES + "leadership:Leadership.pump",
+        "self._gate.propose()",
+        "self._gate.propose(); self._release(self._gate.apply()); self._gate._under_way.append([])",
     ),
     mutant(
         "M32",

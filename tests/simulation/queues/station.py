@@ -27,6 +27,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.recording.changes import digest_of
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 VHOST = "/"
 RETRY_S = 0.1
+IMPATIENCE_S = 1.0
 
 
 class Time:
@@ -75,7 +77,7 @@ class Station:
         self._town = town
         self._links = links
         self._local = LocalQueues(lambda _queue: None)
-        clock = Time(process, town.wall_offset_ms(process.node))
+        self._clock = clock = Time(process, town.wall_offset_ms(process.node))
         self.catalogue = Catalogue(Access(), {}, lambda image: VirtualHost(image, self))
         self.metadata = ReplicatedMetadata(
             process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
@@ -97,6 +99,8 @@ class Station:
         self.hosting.host = process.host
         town.linked(process.node, process.node)
         self._call_later(0.0, self._enter)
+        if town.is_impatient:
+            self._call_later(IMPATIENCE_S, self._give_up)
 
     def _metadata_ports(self, clock: Time) -> Ports:
         def propose(payload: bytes, on_fate: Callable[..., None]) -> None:
@@ -120,6 +124,17 @@ class Station:
                 call()
 
         self._town.cluster.clockwork.after(int(seconds * SECOND_US), act)
+
+    def _give_up(self) -> None:
+        """As `Sessions.tick` does after a minute."""
+        now_ms = self._clock.now_ms()
+        for queue, sessions in self.hub.leading._sessions():
+            for node, known in sessions._nodes.items():
+                since_ms = known.silent_since_ms
+                if since_ms is not None and now_ms - since_ms > IMPATIENCE_S * 1_000:
+                    sessions._withdraw(node, Outcome.SUSPECTED)
+                    self.hub.leading.touch(queue)
+        self._call_later(IMPATIENCE_S, self._give_up)
 
     def _touch(self) -> None:
         self.process.feed(_nothing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from random import Random
 
 from fluffle.broker.cluster.owner import METADATA_GROUP
@@ -37,6 +38,10 @@ class Town:
         self.frames = 0
         self.books: dict[GroupId, Book] = {}
         self.chance: Random
+        self.is_impatient = False
+        """Whether nodes are given up after seconds: a minute is long in a run."""
+        self.ambushes: list[str] = []
+        """What befalls whoever commits a hand-out next: see `happenings.ambush`."""
         self._lives: dict[NodeId, m.Boot] = {}
         self._offsets_ms: dict[NodeId, int] = {}
         self._linked_us: dict[tuple[NodeId, NodeId], int] = {}
@@ -51,6 +56,7 @@ class Town:
         self.chance = cluster.clockwork.chance("town")
         apart_ms = self.chance.choice((0, 100, 3_600_000))
         self._offsets_ms = {name: self.chance.randint(0, apart_ms) for name in cluster.names}
+        self.is_impatient = self.chance.random() < 0.4
         cluster.watch.committed.append(self._committed)
 
     # Lives of processes
@@ -74,6 +80,8 @@ class Town:
 
     def was_just_linked(self, other: NodeId) -> bool:
         """Whether whoever may lead has a new link to this node, so that it cannot be suspected."""
+        if self.is_impatient:
+            return False
         since_us = self.cluster.clockwork.now_us - SUSPECTED_US
         names = self.cluster.names
         return all(self._linked_us.get((node, other), 0) > since_us for node in names)
@@ -109,11 +117,26 @@ class Town:
         if facts.group == METADATA_GROUP:
             return
         book = self.book(facts.group)
+        before = len(book.ghost.handed)
         for index in range(first, facts.commit + 1):
             entry, _ = facts.entries[index, facts.committed[index]]
             digest = book.committed(entry)
             if facts.digests.setdefault(index, digest) != digest:
                 raise Violation(f"G7: {node} had another image of {facts.group} at {index}")
+        if self.ambushes and len(book.ghost.handed) > before:
+            self._strike(node, self.ambushes.pop())
+
+    def _strike(self, leader: NodeId, ambush: str) -> None:
+        """Messages are handed out, and mostly are not where they are to be."""
+        clockwork, delay_us = self.cluster.clockwork, self.cluster.network.profile.delay_us
+        soon_us = int(self.chance.random() * 3 * delay_us)
+        if ambush == "reset":
+            other = self.chance.choice([name for name in self.cluster.names if name != leader])
+            clockwork.after(soon_us, self.cluster.network.reset, leader, other)
+        else:
+            clockwork.after(soon_us, partial(self.cluster.kill, leader, is_silent=False))
+            back_us = soon_us + int((0.5 + self.chance.random()) * SECOND_US)
+            clockwork.after(back_us, self.cluster.start, leader)
 
     # As trade
 
