@@ -286,10 +286,10 @@ async def establish(
     except ssl.SSLError as error:
         connection.refuse(Refused(Reason.TLS, detail=reason_of(error)))
     except TimeoutError:
-        if connection.identity is None and is_connected:
-            connection.refuse(Refused(Reason.TOO_SLOW))
-        elif connection.identity is None:
+        if not is_connected:  # whoever makes the transport has closed it, even if it was just made
             connection.reset("it does not answer")
+        elif connection.identity is None:
+            connection.refuse(Refused(Reason.TOO_SLOW))
     except OSError as error:
         connection.found_nobody = isinstance(error, ConnectionRefusedError)
         connection.reset(reason_of(error))

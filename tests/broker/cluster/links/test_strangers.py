@@ -151,7 +151,10 @@ class Withdrawn(asyncio.Transport):
         pass
 
 
-def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(run: Run) -> None:
+@pytest.mark.parametrize("is_proved", [False, True])
+def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(
+    run: Run, is_proved: bool
+) -> None:
     """As on a busy machine: nothing can be said over it, and the peer is to be dialled again."""
 
     async def scenario() -> None:
@@ -163,13 +166,17 @@ def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(run: R
         async def connecting() -> None:
             transport = Withdrawn()
             connection.connection_made(transport)
+            if is_proved:
+                connection.identity = identity("b")
+                connection.opened.set_result(True)
             try:
                 await asyncio.Event().wait()
             finally:
                 transport.is_withdrawn = True
 
         async with stopping(a):
-            assert not await establish(connection, connecting(), within_ms=1)
+            assert await establish(connection, connecting(), within_ms=1) is is_proved
+            assert not connection.is_open
             assert connection.ended.result() == "it does not answer"
             connection.connection_lost(None)
 
