@@ -244,7 +244,7 @@ class SessionLost:
 
 @dataclass(slots=True)
 class NotLeader:
-    """Whoever was asked does not lead the queue."""
+    """Who leads the queue: whoever was asked does not, or nobody was asked and this one does."""
 
     term: int
     leader: str

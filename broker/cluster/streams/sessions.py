@@ -83,6 +83,8 @@ class Sessions:
         for session in self._of_node(node):
             if (session.boot, session.nonce) != boot:
                 self._end(session, Outcome.LOST)
+            elif known.stream is None:
+                self._aside.append((node, leading(self._group, self._own, session)))
 
     def unlinked(self, node: str, now_ms: int) -> None:
         """There is no link to a node, for whatever reason."""
@@ -272,6 +274,24 @@ def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.
         opening=asked.opening,
         number=0,
         messages=messages,
+    )
+
+
+def leading(group: int, own: m.Leader, session: SessionId) -> m.LeaderFrame:
+    """To an edge with a session that has not talked to this leadership: it may wait to be served.
+
+    In no term, as whatever an edge hears of who leads without being led by whoever says it.
+    """
+    return m.LeaderFrame(
+        group=group,
+        term=0,
+        leadership=0,
+        sender=own.boot,
+        receiver=m.Boot(session.boot, session.nonce),
+        session=session.counter,
+        opening=0,
+        number=0,
+        messages=[m.NotLeader(own.term, own.node, own.leadership)],
     )
 
 

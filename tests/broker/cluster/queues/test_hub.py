@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import encode
 from fluffle.broker.cluster.streams.messages import Boot
@@ -237,3 +238,45 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
     cluster.nodes["c"].hub.receive("a", encode(old))
     cluster.hosts.advance(10_000, step_ms=100)
     assert len(cluster.ghost.confirmed) == 2
+
+
+def consuming_at(cluster: QueueCluster, name: str) -> None:
+    """A consumer there holds nothing, and waits for what comes."""
+    cluster.ask(name).attach(credit=10, no_ack=False, prefetch=10)
+    cluster.hosts.advance(100)
+    assert cluster.clients[name].consumers
+
+
+def test_a_consumer_without_a_member_near_it_hears_of_a_leader_that_took_over() -> None:
+    cluster = QueueCluster("abcd")
+    cluster.declare(leader="b")
+    cluster.hosts.settle()
+    consuming_at(cluster, "d")
+    refused: list[object] = []
+    cluster.nodes["b"].host.group(cluster.queue).transfer("c", refused.append)
+    cluster.hosts.advance(1_000)
+    assert (cluster.leader(), refused) == ("c", [])
+    cluster.ask("a").publish(2)
+    cluster.hosts.advance(1_000)
+    assert contents(cluster, "d") == 2
+
+
+def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: QueueCluster) -> None:
+    consuming_at(cluster, "c")
+    group = cluster.nodes["a"].hub.leading.queues[cluster.queue]
+    assert isinstance(group, QueueGroup)
+    member = group.member
+    before = member.reign
+    leadership = member.leadership
+    assert leadership is not None
+    cluster.nodes["a"].store.has_room = False
+    leadership.change_spec(1, b"")
+    cluster.hosts.settle()
+    leadership.pump()
+    cluster.hosts.settle()
+    cluster.nodes["a"].store.has_room = True
+    cluster.hosts.advance(100)
+    assert member.reign == (before[0], before[1] + 1)
+    cluster.ask("a").publish(2)
+    cluster.hosts.advance(1_000)
+    assert contents(cluster, "c") == 2

@@ -181,11 +181,21 @@ def test_what_the_leadership_before_said_does_not_count_as_of_the_next_one() -> 
 def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
     world = holding()
     world.lead_anew()
+    world.lose_all("near")  # it would be told without asking, but that is not repeated
     world.publish("near")
     world.arrive()
     (misled,) = world.arrive()
     assert misled == happened.Misled(1, "right", 2)
     world.rest()
+    assert world.clients["near"].edge.reign == (1, 2)
+
+
+def test_an_edge_that_waits_to_be_served_hears_who_leads_without_asking() -> None:
+    world = World(("near",))
+    world.attach("near")
+    world.rest()
+    world.lead_anew()
+    world.arrive()
     assert world.clients["near"].edge.reign == (1, 2)
 
 

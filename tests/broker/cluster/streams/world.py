@@ -253,7 +253,7 @@ class World:
             led.sessions.take(node, frame)
         else:
             events = self.clients[node].hear(frame)
-            if any(isinstance(event, happened.Misled) for event in events):
+            if not frame.term or any(isinstance(event, happened.Misled) for event in events):
                 self.turn_to_leader(node)
         self.pump()
         return events
