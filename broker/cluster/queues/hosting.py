@@ -105,8 +105,9 @@ class Hosting:
         """A queue is defined no more: that is the tombstone of its group."""
         self._definitions.pop(queue, None)
         self._campaigns.pop(queue, None)
+        is_on_disk = self._drop(queue) or queue in self.host or queue in self._lost
         self._lost.discard(queue)
-        if self._drop(queue) or queue in self.host:
+        if is_on_disk:
             self.host.delete(queue)
         elif queue in self._coming:
             self.host.delete(queue)

@@ -280,3 +280,20 @@ def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: Queu
     cluster.ask("a").publish(2)
     cluster.hosts.advance(1_000)
     assert contents(cluster, "c") == 2
+
+
+def test_what_cannot_be_read_goes_with_its_queue_and_is_not_begun_anew(
+    cluster: QueueCluster,
+) -> None:
+    node = cluster.nodes["c"]
+    node.kill()
+    node.image.groups[cluster.queue].is_head_damaged = True
+    lost = node.start()
+    node.hosting.lose(lost)
+    node.hosting.define(cluster.definition)
+    node.hosting.sweep()
+    cluster.hosts.settle()
+    assert cluster.queue not in node.host
+    node.hosting.forget(cluster.queue)
+    cluster.hosts.settle()
+    assert not node.image.groups
