@@ -86,6 +86,15 @@ def delete(town: Town, workload: Workload) -> None:
         workload.chance.choice(stations).delete(f"q{workload.chance.randrange(QUEUES_MAX)}")
 
 
+def count(town: Town, workload: Workload) -> None:
+    """How many messages are there?  Somebody answers, or it is said that nobody can."""
+    stations = [station for station in town.stations() if station.clients]
+    if stations:
+        station = workload.chance.choice(stations)
+        group = workload.chance.choice(sorted(station.clients))
+        station.ask_counts(group)
+
+
 def ambush(town: Town, workload: Workload) -> None:
     """Lie in wait for a hand-out: a rare moment, and many rules are about it."""
     if not town.ambushes:
@@ -109,6 +118,7 @@ def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
         "abandon": at_some(abandon),
         "declare": lambda workload: declare(town, workload),
         "delete": lambda workload: delete(town, workload),
+        "count": lambda workload: count(town, workload),
         "ambush": lambda workload: ambush(town, workload),
     }
 
@@ -138,6 +148,7 @@ def draw_rates(chance: Random) -> dict[str, float]:
         "abandon": chance.choice((0.0, 0.0, 0.05)),
         "declare": chance.choice((0.3, 1.0)),
         "delete": chance.choice((0.0, 0.05, 0.2)),
+        "count": chance.choice((0.0, 0.5)),
         "ambush": chance.choice((0.0, 0.0, 0.2, 0.5)),
         "read": 0.0,
         "transfer": chance.choice((0.0, 0.0, 0.1, 1.0)),

@@ -17,7 +17,7 @@ from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFram
 from fluffle.broker.cluster.queues import hosting, hub
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.cluster.queues.placement import GROUP_SIZE, choose_members, draw_id
-from fluffle.broker.cluster.queues.ports import EdgePort
+from fluffle.broker.cluster.queues.ports import Counts, EdgePort
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode
 from fluffle.broker.cluster.streams.events import Event
@@ -73,6 +73,8 @@ class Station:
         self.boot = boot
         self.clients: dict[GroupId, Client] = {}
         self.ports: dict[GroupId, EdgePort] = {}
+        self.questions = 0
+        """How many have no answer."""
         self._definitions: dict[GroupId, QueueDefinition] = {}
         self._town = town
         self._links = links
@@ -275,6 +277,15 @@ class Station:
             _done,
             _failed,
         )
+
+    def ask_counts(self, group: GroupId) -> None:
+        self.questions += 1
+        self.hub.ask_counts(group, self._on_counts)
+
+    def _on_counts(self, counts: Counts | None) -> None:
+        self.questions -= 1
+        if self.questions < 0 or (counts is not None and min(counts) < 0):
+            raise Violation(f"{self.process.node} is told {counts}")
 
     def delete(self, name: str) -> None:
         vhost = self.catalogue.vhosts.get(VHOST)

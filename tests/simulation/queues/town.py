@@ -158,6 +158,8 @@ class Town:
     def unfinished(self) -> str | None:
         """Everybody is answered; then all that is left is consumed."""
         for station in self.stations():
+            if station.questions:
+                return f"{station.process.node} is not told how many messages there are"
             if station.metadata._pending:
                 return f"{station.process.node} waits for a change of definitions"
         for station in self.stations():
