@@ -141,4 +141,5 @@ async def test_who_stops_hands_over_its_queues_too(
         await three["a"].stop()
         said = [record for record in caplog.records if record.getMessage() == "handed_over"]
         assert [getattr(record, FIELDS_ATTRIBUTE) for record in said] == [{"left": 0}]
-        await until(lambda: (led_by(three["b"]), led_by(three["c"])) == (10, 10))
+        await until(lambda: led_by(three["b"]) + led_by(three["c"]) == 20)
+        assert min(led_by(three["b"]), led_by(three["c"])) >= 5  # a slow one asks the other
