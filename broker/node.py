@@ -19,7 +19,7 @@ from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.cluster.cluster import Around, Cluster
 from fluffle.broker.cluster.identity_file import raise_boot, read_identity
-from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
+from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot, Identity, marked
 from fluffle.broker.cluster.making import HomeQueues
 from fluffle.broker.cluster.queues.making import ClusterQueues, QuorumQueues
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
@@ -145,17 +145,17 @@ class Node:
         """
         turn = Turn(asyncio.get_running_loop().call_soon, self._fail)
         config = self._config
-        boot = boot_of(config)
-        count = 0 if boot is None else boot.count
+        identity = identity_of(config)
+        count = 0 if identity is None else identity.boot.count
         durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
         self._durability = durability
         self.catalogue = self._restored(durability, turn, count)
         try:
-            if config.cluster is None or boot is None:
+            if config.cluster is None or identity is None:
                 local = LocalMetadata(self.catalogue.apply, durability.facts)
                 self.metadata: Metadata = local
             else:
-                self.metadata = self._begin_cluster(config.cluster, boot, turn)
+                self.metadata = self._begin_cluster(config.cluster, identity, turn)
             self._make_services(turn, count)
             await self._unless_failed(self._open())
         except BaseException:
@@ -178,7 +178,7 @@ class Node:
             working.cancel()
             failing.cancel()
 
-    def _begin_cluster(self, config: ClusterConfig, boot: Boot, turn: Turn) -> Metadata:
+    def _begin_cluster(self, config: ClusterConfig, identity: Identity, turn: Turn) -> Metadata:
         """Be one of several: what all share comes true here from now on."""
         durability = self._durability
         if durability.image != Image():
@@ -196,7 +196,7 @@ class Node:
             queues=self._quorum_queues,
             on_fatal=self._fail,
         )
-        self.cluster = Cluster(self._config.node_name, config, boot, around)
+        self.cluster = Cluster(identity, config, around)
         return self.cluster.everywhere
 
     def _restored(self, durability: Durability, turn: Turn, boot: int) -> Catalogue:
@@ -451,16 +451,22 @@ def log_skipped(reasons: list[str]) -> None:
         event(logger, logging.WARNING, "definition_skipped", reason=reason)
 
 
-def boot_of(config: Config) -> Boot | None:
-    """Which life of a node of a cluster begins; None for a node that is alone.  StartFailed."""
-    data_dir, cluster = config.data_dir, config.cluster
+def identity_of(config: Config) -> Identity | None:
+    """Who a node of a cluster is in the life that begins; None for a node that is alone.
+
+    StartFailed.
+    """
+    data_dir, node, cluster = config.data_dir, config.node_name, config.cluster
     if cluster is not None:
-        count = raise_boot(data_dir, config.node_name, cluster.name)
-        return Boot(count, secrets.token_bytes(BOOT_NONCE_BYTES))
-    if owned := read_identity(data_dir):
+        founders = cluster.peers if node in cluster.peers else ()
+        owned = raise_boot(data_dir, node, marked(cluster.name, founders))
+        return Identity(
+            owned.cluster, node, Boot(owned.boot, secrets.token_bytes(BOOT_NONCE_BYTES))
+        )
+    if found := read_identity(data_dir):
         raise StartFailed(
-            f"{data_dir} holds the data of node '{owned.node}' of cluster '{owned.cluster}'; name "
-            "its nodes with --peers, or another place with --data-dir"
+            f"{data_dir} holds the data of node '{found.node}' of a cluster; name its nodes with "
+            "--peers, or another place with --data-dir"
         )
     return None
 

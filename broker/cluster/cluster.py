@@ -88,11 +88,11 @@ class Cluster:
         "metadata", "name", "running",
     )  # fmt: skip
 
-    def __init__(self, name: NodeId, config: ClusterConfig, boot: Boot, around: Around) -> None:
-        """`boot`: which life of this node it is; its count is on disk.  StartFailed."""
-        self.name = name
+    def __init__(self, identity: LinkIdentity, config: ClusterConfig, around: Around) -> None:
+        """The count of its boot is on disk.  StartFailed."""
+        self.name = name = identity.node
         self._config = config
-        self.boot = boot
+        self.boot = boot = identity.boot
         self._registry = around.registry
         self._acquaintances = around.acquaintances
         self._loop = loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class Cluster:
         """Whether what is known of the nodes here is not older than this life."""
         self._waiting: asyncio.TimerHandle
         """Until it says that it still waits."""
-        self.links = self._made_links()
+        self.links = self._made_links(identity)
         self.absent = Absent(around.clock.now_ms, self.links.is_nobody_there)
         ports = Ports(
             propose=lambda payload, on_fate: self.running.host.group(METADATA_GROUP).propose(
@@ -157,7 +157,7 @@ class Cluster:
             self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
         ]  # fmt: skip
 
-    def _made_links(self) -> ClusterLinks:
+    def _made_links(self, identity: LinkIdentity) -> ClusterLinks:
         config = self._config
         certificates = None
         if config.tls_cert is not None:
@@ -167,7 +167,6 @@ class Cluster:
             {node: Boot(each.boot, each.nonce) for node, each in known if each.boot},
             lambda node, boot: self._acquaintances.lives(node, boot.count, boot.nonce),
         )
-        identity = LinkIdentity(config.name, self.name, self.boot)
         try:
             return ClusterLinks(identity, config.secret, certificates=certificates, boots=boots)
         except ValueError as error:

@@ -21,13 +21,15 @@ class Owned(NamedTuple):
 
     node: str
     cluster: str
+    """With the mark of those who found it, as at the first start."""
     boot: int
     """How often it has been started."""
 
 
-def raise_boot(data_dir: Path, node: str, cluster: str) -> int:
-    """Count this start of `node`; which one it is, from 1.  Waits for the disk.
+def raise_boot(data_dir: Path, node: str, cluster: str) -> Owned:
+    """Count this start of `node`; what is so from now on.  Waits for the disk.
 
+    `cluster` is marked with those who found it; what the first start was told of them counts.
     StartFailed if the data are another's, or the file cannot be read.
     """
     owned = read_identity(data_dir) or Owned(node, cluster, 0)
@@ -36,14 +38,15 @@ def raise_boot(data_dir: Path, node: str, cluster: str) -> int:
             f"{data_dir} holds the data of node '{owned.node}', not of '{node}'; correct --node, "
             "or name another place with --data-dir"
         )
-    if owned.cluster != cluster:
+    name, expected = (each.partition(" ")[0] for each in (owned.cluster, cluster))
+    if name != expected:
         raise StartFailed(
-            f"{data_dir} holds the data of a node of cluster '{owned.cluster}', not of "
-            f"'{cluster}'; correct --cluster-name, or name another place with --data-dir"
+            f"{data_dir} holds the data of a node of cluster '{name}', not of '{expected}'; "
+            "correct --cluster-name, or name another place with --data-dir"
         )
     raised = owned._replace(boot=owned.boot + 1)
     write_safely(data_dir / IDENTITY_FILE, json.dumps(raised._asdict()).encode() + b"\n")
-    return raised.boot
+    return raised
 
 
 def read_identity(data_dir: Path) -> Owned | None:

@@ -36,6 +36,7 @@ from fluffle.broker.cluster.links.identity import (
     Identity,
     Reason,
     Refused,
+    are_one,
 )
 from fluffle.raft.config import NodeId
 
@@ -177,7 +178,7 @@ class Handshake:
     def _check(self, hello: Hello) -> None:
         """Whether this is who may stand there; nothing of it is proved yet."""
         ours, theirs = self._credentials.us, hello.identity
-        if theirs.cluster != ours.cluster:
+        if not are_one(ours.cluster, theirs.cluster):
             raise Refused(Reason.CLUSTER)
         if theirs.node == ours.node:
             raise Refused(Reason.OWN_NAME)

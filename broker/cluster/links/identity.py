@@ -5,7 +5,8 @@ number drawn at each start.  So a disk that was wiped or rolled back shows by it
 that was copied by two processes with one counter.
 """
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,9 @@ from fluffle.raft.config import NodeId
 BOOT_NONCE_BYTES = 16
 NAME_BYTES_MAX = 255
 """Of a node or a cluster: three names fit into a hello."""
+
+
+MARK_LETTERS = 16
 
 
 class Reason(StrEnum):
@@ -36,7 +40,8 @@ ADVICE: Mapping[Reason, str] = {
     Reason.NOT_A_HELLO: "it does not speak this protocol; let only nodes reach the cluster port",
     Reason.TOO_SLOW: "it did not say in time who it is; look whether it is overloaded",
     Reason.VERSION: "no version of the protocol is known to both; upgrade the older node",
-    Reason.CLUSTER: "the two belong to different clusters; correct --peers, or the cluster's name",
+    Reason.CLUSTER: "the two belong to different clusters: by name, or because they were not given "
+    "the same --peers when they were first started; a node that is to join is not among its own",
     Reason.WRONG_NODE: "another node than expected is at the address; correct --peers",
     Reason.OWN_NAME: "both have the same name; names must differ, and --peers lead to others",
     Reason.UNKNOWN_NODE: "the refused node is no node of the cluster for the other; let it in with "
@@ -76,8 +81,26 @@ class Identity:
     """What a node says of itself."""
 
     cluster: str
+    """As `marked` makes it."""
     node: NodeId
     boot: Boot
+
+
+def marked(cluster: str, founders: Iterable[NodeId]) -> str:
+    """The name of a cluster with a mark of who founds it, as one node was told; none for who joins.
+
+    Nodes that were told of different founders would found different clusters.
+    """
+    names = "\0".join(sorted(founders))
+    mark = hashlib.sha256(names.encode()).hexdigest()[:MARK_LETTERS]
+    return f"{cluster} {mark}" if names else cluster
+
+
+def are_one(cluster: str, other: str) -> bool:
+    """Whether these are one cluster, as far as the two nodes know that say so."""
+    name, _, mark = cluster.partition(" ")
+    other_name, _, other_mark = other.partition(" ")
+    return name == other_name and (mark == other_mark or not (mark and other_mark))
 
 
 def check_name(name: str) -> None:

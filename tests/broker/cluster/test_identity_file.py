@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.cluster.identity_file import IDENTITY_FILE, Owned, raise_boot, read_identity
+from fluffle.broker.cluster.links.identity import marked
 from fluffle.broker.starting import StartFailed
 
 
 def test_each_start_is_counted(tmp_path: Path) -> None:
     assert read_identity(tmp_path) is None
-    assert [raise_boot(tmp_path, "a", "c") for _ in range(3)] == [1, 2, 3]
+    assert [raise_boot(tmp_path, "a", "c").boot for _ in range(3)] == [1, 2, 3]
     assert read_identity(tmp_path) == Owned("a", "c", 3)
 
 
@@ -32,7 +33,7 @@ def test_the_count_is_safe_before_it_is_used(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
-    assert raise_boot(tmp_path, "a", "c") == 2
+    assert raise_boot(tmp_path, "a", "c").boot == 2
     assert synced == [(False, 1), (True, 2)]
 
 
@@ -43,6 +44,15 @@ def test_the_data_of_another_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match="cluster 'c', not of 'd'; correct --cluster-name"):
         raise_boot(tmp_path, "a", "d")
     assert read_identity(tmp_path) == Owned("a", "c", 1)
+
+
+def test_who_founds_a_cluster_is_kept_as_it_was_first_said(tmp_path: Path) -> None:
+    first = marked("c", "ab")
+    assert raise_boot(tmp_path, "a", first) == Owned("a", first, 1)
+    assert raise_boot(tmp_path, "a", marked("c", "abc")) == Owned("a", first, 2)
+    assert raise_boot(tmp_path, "a", "c") == Owned("a", first, 3)
+    with pytest.raises(StartFailed, match="cluster 'c', not of 'd'"):
+        raise_boot(tmp_path, "a", marked("d", "ab"))
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,30 @@ async def test_garbage_on_the_port_of_a_cluster_harms_nobody(tmp_path: Path) -> 
         assert refused[Reason.NOT_A_HELLO] == 4
         await define(three["a"], "after")
         await three.agree()
+
+
+async def test_nodes_that_were_told_of_different_founders_do_not_mix(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that began alone has a log of its own, which the others would take for theirs."""
+    caplog.set_level(logging.WARNING)
+    three = await make_cluster(tmp_path)
+    config = three["a"].config
+    assert config.cluster is not None
+    alone = replace(config.cluster, peers={"a": config.cluster.peers["a"]})
+    three["a"].config = replace(config, cluster=alone)
+    await three["a"].start()
+    await define(three["a"], "alone")
+    await three["a"].stop()
+    three["a"].config = config
+    await three.start()
+    await define(three["b"], "others")
+    assert has(three["c"], "others")
+    assert has(three["a"], "alone")
+    assert "v-alone" not in three["b"].node.catalogue.vhosts
+    assert "v-others" not in three["a"].node.catalogue.vhosts
+    fields = [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records]
+    advice = [each["advice"] for each in fields if "cluster" in str(each.get("reason"))]
+    assert advice
+    assert "not given the same --peers" in advice[0]
+    await three.stop()

@@ -2,7 +2,15 @@
 
 import pytest
 
-from fluffle.broker.cluster.links.identity import ADVICE, Boot, Boots, Reason, Refused
+from fluffle.broker.cluster.links.identity import (
+    ADVICE,
+    Boot,
+    Boots,
+    Reason,
+    Refused,
+    are_one,
+    marked,
+)
 
 FIRST, OTHER = b"1" * 16, b"2" * 16
 
@@ -46,3 +54,14 @@ def test_a_node_that_was_removed_begins_anew() -> None:
 
 def test_there_is_advice_for_each_reason() -> None:
     assert set(ADVICE) == set(Reason)
+
+
+def test_nodes_of_one_cluster_were_told_of_the_same_founders() -> None:
+    one, other = marked("c", "abc"), marked("c", ["c", "b", "a"])
+    assert one == other
+    assert are_one(one, other)
+    assert are_one(one, marked("c", ()))
+    assert are_one("c", one)
+    for another in (marked("c", "ab"), marked("d", "abc"), "d", marked("c", ["ab", "c"])):
+        assert not are_one(one, another)
+        assert not are_one(another, one)
