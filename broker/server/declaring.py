@@ -168,13 +168,9 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
         session.vhost.queue(name, session.owner)
         declared_queue(channel, method, name)
         return
-    declared = declaration(channel, name, method)
     session.vhost.counts.declared += 1
-    channel.change(
-        method,
-        partial(declare_queue, session, declared),
-        partial(declared_queue, channel, method, declared.name),
-    )
+    wanted = WantedQueue(channel, method, declaration(channel, name, method))
+    channel.change(method, wanted.decide, wanted.done)
 
 
 def declaration(channel: Channel, name: str, method: Methods.Declare) -> Declaration:
@@ -195,11 +191,35 @@ def declaration(channel: Channel, name: str, method: Methods.Declare) -> Declara
     return declared
 
 
-def declare_queue(session: Session, declared: Declaration) -> Change:
-    session.rights.check("configure", "queue", declared.name)
-    if declared.name not in session.vhost.queues:
-        check_may_dead_letter(session, declared)
-    return queues.declare_queue(session.vhost, declared, session.owner)
+class WantedQueue:
+    """One that a client declares."""
+
+    __slots__ = ("_channel", "_declared", "_is_new", "_method")
+
+    def __init__(self, channel: Channel, method: Methods.Declare, declared: Declaration) -> None:
+        self._channel = channel
+        self._method = method
+        self._declared = declared
+        self._is_new = False
+        """Whether it was not there when that was last decided."""
+
+    def decide(self) -> Change:
+        session, declared = self._channel.session, self._declared
+        session.rights.check("configure", "queue", declared.name)
+        self._is_new = declared.name not in session.vhost.queues
+        if self._is_new:
+            check_may_dead_letter(session, declared)
+        return queues.declare_queue(session.vhost, declared, session.owner)
+
+    def done(self) -> None:
+        """What is in a new one need not be asked: it may take a while until somebody leads it."""
+        channel, name = self._channel, self._declared.name
+        if not self._is_new:
+            declared_queue(channel, self._method, name)
+            return
+        channel.last_queue_name = name
+        if not self._method.nowait:
+            answer_declare(channel, name, Tally(0, 0, 0))
 
 
 def declared_queue(channel: Channel, method: Methods.Declare, name: str) -> None:

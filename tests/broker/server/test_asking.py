@@ -165,6 +165,22 @@ def test_other_channels_go_on(rig: Rig) -> None:
     rig.client.expect(Queue.PurgeOk)
 
 
+def test_a_new_queue_need_not_be_asked_what_is_in_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has to be elected first."""
+    slow = SlowQueue("new")
+    maker = type(rig.edge.vhost.maker)
+    monkeypatch.setattr(maker, "make", lambda _maker, _definition, _vhost: slow)
+    rig.send(make(Queue.Declare, queue="new"))
+    declared = rig.client.expect(Queue.DeclareOk)
+    assert (declared.queue, declared.message_count, declared.consumer_count) == ("new", 0, 0)
+    assert not slow.asked
+    rig.send(make(Queue.Declare, queue="new"))
+    rig.client.expect_nothing()
+    assert len(slow.asked) == 1
+
+
 def test_a_passive_declaration_asks_for_counts(rig: Rig) -> None:
     rig.send(make(Queue.Declare, queue="q", passive=True))
     rig.client.expect_nothing()
