@@ -214,7 +214,8 @@ class Around:
     # As links: whether one is up the network decides when a frame arrives
 
     def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
-        self._process.world.send(self._process.node, node, bytes((kind,)) + payload)
+        if node != self._process.node:  # to which there is no link
+            self._process.world.send(self._process.node, node, bytes((kind,)) + payload)
 
     def is_up(self, node: NodeId) -> bool:
         return True

@@ -24,14 +24,20 @@ def publish(town: Town, workload: Workload, client: Client) -> None:
     """A client waits while its edge is full, or much is on its way or not consumed."""
     backlog = town.book(client.edge.group).image.state.live_count + len(client.ghost.pending)
     if not client.edge.is_full and backlog < BACKLOG_MAX:
-        client.publish(1 + int(workload.chance.random() ** 2 * workload.profile.batch_max))
+        chance, profile = workload.chance, workload.profile
+        size = int(chance.random() ** 4 * profile.padding_max)
+        client.publish(1 + int(chance.random() ** 2 * profile.batch_max), size)
 
 
 def attach(_town: Town, workload: Workload, client: Client) -> None:
     chance = workload.chance
     if len(client.consumers) < 3:
-        credit, prefetch = chance.choice((1, 3, 100)), chance.choice((0, 2))
-        client.attach(credit=credit, no_ack=chance.random() < 0.15, prefetch=prefetch)
+        client.attach(
+            credit=chance.choice((1, 3, 100)),
+            no_ack=chance.random() < 0.15,
+            prefetch=chance.choice((0, 2)),
+            priority=chance.choice((0, 0, 0, 1, -1)),
+        )
 
 
 def settle(_town: Town, workload: Workload, client: Client) -> None:
