@@ -146,13 +146,16 @@ class HostedGroup:
     # What the host passes on
 
     def on_role(self, change: RoleChange) -> None:
-        """Whatever was led is over; maybe a new leadership is about to begin."""
+        """Whatever was led is over; maybe a new leadership is about to begin.
+
+        The image hears of it before the fates of what it proposed: it makes nothing of them then.
+        """
+        self._followed = change.term, change.leader
+        self._tell()
         if change.role is Role.LEADER:
             self._waiting.ended(change.term)
         else:
             self._waiting.end()
-        self._followed = change.term, change.leader
-        self._tell()
 
     def on_restore(self, snapshot: SnapshotMeta, state: bytes) -> None:
         """Raises `ValueError`, and has no image then, if the state is none."""

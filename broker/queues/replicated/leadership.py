@@ -152,10 +152,6 @@ class Leadership:
         )
         self._take_up()
 
-    @property
-    def name(self) -> str:
-        return self.queue.name
-
     def _touch(self) -> None:
         self._around.touch(self)
 
@@ -246,6 +242,8 @@ class Leadership:
         handout = self.queue.get(holder)
         if handout is not None:
             self._handed_out([handout], lambda _handout: key)
+        elif self.queue.damage is not None:
+            return  # there is one: whoever leads next is asked again, and can read it
         self._acted(session, number)
         self._gate.keep(lambda: [self._got(Got(session, number, key, handout))])
 

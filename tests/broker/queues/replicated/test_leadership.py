@@ -323,6 +323,25 @@ def test_damage_in_the_log_is_told_and_nothing_is_handed_out() -> None:
     assert bench.led.queue.ready_count == 3
 
 
+def test_what_cannot_be_read_is_not_said_to_be_nothing() -> None:
+    bench = Told()
+    session = bench.session()
+    bench.led.publish(session, 1, *bodies(3))
+    bench.settle_down()
+    bench.change_leader(0, is_elsewhere=False)
+    whole = bench.log[0]
+    bench.log[0] = whole[:-1] + b"?"
+    bench.led.get(session, 4, 1, no_ack=False)
+    bench.settle_down()
+    assert (bench.damaged, bench.take()) == ({1}, [e.Done(session, 1, 3)])
+    bench.log[0] = whole
+    bench.change_leader(0, is_elsewhere=True)
+    bench.led.get(session, 4, 1, no_ack=False)
+    bench.settle_down()
+    (got,) = [effect for effect in bench.take() if isinstance(effect, e.Got)]
+    assert got.handout is not None
+
+
 def test_an_edge_that_is_gone_leaves_nothing_behind() -> None:
     bench = Bench()
     edge: Edge = bench.open_edge()

@@ -188,6 +188,21 @@ def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: C
     assert leader.told == [e.Done(session, 7, 1)]
 
 
+def test_a_leader_that_is_deposed_with_entries_under_way_does_not_begin_anew(
+    cluster: Cluster,
+) -> None:
+    leader, session, key = work(cluster)
+    for other in cluster.hosts.running():
+        if other is not leader.node:
+            cluster.hosts.network.cut(leader.node.name, other.name)
+    reign = leader.member.reign
+    led_by(leader).settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
+    leader.turn()
+    cluster.hosts.advance(3_000)
+    assert leader.member.leadership is None
+    assert leader.member.reign == reign
+
+
 def test_a_deposed_leader_hands_out_nothing(cluster: Cluster) -> None:
     leader, session, key = work(cluster)
     led = led_by(leader)
