@@ -7,6 +7,7 @@ answer    [1, number, ready, unacked, consumers]    or [1, number]: it is not le
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgpack
@@ -58,23 +59,35 @@ class Counting:
         """See `Hub.ask_counts`."""
         self._number = number = self._number + 1
         self._questions[number] = Question(queue, done, round(GIVE_UP_S / AGAIN_S))
-        self._ports.call_later(0.0, lambda: self._try(number))
+        self._ports.call_later(0.0, partial(self._try, number))
 
-    def _try(self, number: int) -> None:
+    def changed(self, queue: QueueId) -> None:
+        """Somebody else may lead a queue: whoever waits asks again at once."""
+        for number, question in self._questions.items():
+            if question.queue == queue:
+                self._ports.call_later(0.0, partial(self._ask, number))
+
+    def _ask(self, number: int) -> None:
+        """Whoever leads the queue, if it is known."""
         question = self._questions.get(number)
         if question is None:
             return
         served = self._ports.led_here(question.queue)
         if served is not None:
             self._answered(number, served.counts)
-        elif not question.tries:
+        elif leader := self._ports.leader_of(question.queue).node:
+            self._ports.send(leader, packed(0, number, question.queue))
+
+    def _try(self, number: int) -> None:
+        question = self._questions.get(number)
+        if question is None:
+            return
+        if not question.tries:
             self._answered(number, None)
-        else:
-            self._questions[number] = question._replace(tries=question.tries - 1)
-            leader = self._ports.leader_of(question.queue).node
-            if leader:
-                self._ports.send(leader, packed(0, number, question.queue))
-            self._ports.call_later(AGAIN_S, lambda: self._try_again(number))
+            return
+        self._questions[number] = question._replace(tries=question.tries - 1)
+        self._ports.call_later(AGAIN_S, partial(self._try_again, number))
+        self._ask(number)
 
     def _try_again(self, number: int) -> None:
         """Whoever was asked is down, or does not lead."""

@@ -104,6 +104,7 @@ class StreamHub:
     def leader_changed(self, queue: QueueId) -> None:
         """What is known here of who leads a queue is otherwise than before."""
         self._lines.changed(queue)
+        self._counting.changed(queue)
         self.leading.speak(queue)
 
     def removed(self, node: NodeId) -> None:
