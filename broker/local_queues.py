@@ -5,19 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
 
 from fluffle.broker.logs import event
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 
 logger = logging.getLogger(__name__)
-
-DeadLetterFrom: TypeAlias = Callable[[str, QueueSpec, DeadMessages], None]
-"""A `DeadLetter` for queues of the virtual host with a name."""
 
 
 class LocalQueues:

@@ -117,9 +117,7 @@ class Cluster:
             EverywherePorts(self._send_revision, loop.call_soon, loop.call_later, log_refused),
         )
         self.hub = self._made_hub(around)
-        self.hosting = Hosting(
-            HostingSurroundings(name, stream_boot(boot), self.hub, around.clock, loop.call_later)
-        )
+        self.hosting = self._made_hosting(around)
         around.queues.reach = Reach(
             self.hub, self.hosting, self._nodes, self.absent.is_alive, loop.call_later
         )
@@ -171,6 +169,17 @@ class Cluster:
             return ClusterLinks(identity, config.secret, certificates=certificates, boots=boots)
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
+
+    def _made_hosting(self, around: Around) -> Hosting:
+        surroundings = HostingSurroundings(
+            node=self.name,
+            boot=stream_boot(self.boot),
+            hub=self.hub,
+            clock=around.clock,
+            call_later=self._loop.call_later,
+            dead_letter=around.queues.dead_letter,
+        )
+        return Hosting(surroundings)
 
     def _made_hub(self, around: Around) -> StreamHub:
         def boot_of(node: NodeId) -> StreamBoot | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
@@ -28,3 +29,7 @@ class DeadLetter(Protocol):
     """Publishes them where the queue's arguments say, and is done with them when it returns."""
 
     def __call__(self, queue: QueueSpec, dead: DeadMessages) -> None: ...
+
+
+DeadLetterFrom: TypeAlias = Callable[[str, QueueSpec, DeadMessages], None]
+"""A `DeadLetter` for queues of the virtual host with a name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 from fluffle.broker.cluster.ports import FrameKind, Machine, Owner
 from fluffle.broker.cluster.queues import hosting, hub
@@ -12,7 +13,9 @@ from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.protocol.deaths import DeathReason
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.streams.client import Client, Names
@@ -66,6 +69,8 @@ class QueueNode(Node):
 
     def make_owner(self) -> Owner:
         cluster = self.cluster
+        self.dead: list[tuple[str, str, DeathReason, bytes]] = []
+        """What was to be republished here: virtual host, queue, reason, content."""
         self._is_turn_due = self._is_host_due = False
         self._later: list[tuple[int, Callable[[], None]]] = []
         clock = HostClock(cluster)
@@ -82,10 +87,15 @@ class QueueNode(Node):
         )
         self.hub = hub.StreamHub(around)
         self.hosting = WatchedHosting(
-            hosting.Surroundings(self.name, own, self.hub, clock, self.call_later)
+            hosting.Surroundings(
+                self.name, own, self.hub, clock, self.call_later, self._dead_letter
+            )
         )
         self.hosting.told = self.applied
         return self.hosting
+
+    def _dead_letter(self, vhost: str, queue: QueueSpec, dead: DeadMessages) -> None:
+        self.dead += [(vhost, queue.name, dead.reason, content) for content in dead.contents]
 
     def compose(self) -> None:
         self.hosting.host = self.host
@@ -158,11 +168,11 @@ class QueueCluster:
             if entry.kind == DATA:
                 self.ghost.applied(entry.payload)
 
-    def declare(self, members: str = "abc", leader: str = "a") -> None:
+    def declare(self, members: str = "abc", leader: str = "a", **spec: Any) -> None:
         """All nodes hear of it, and have an edge for it."""
         self.queue = queue = draw_id(self.chance.getrandbits, leader, members)
         self.definition = QueueDefinition(
-            QueueSpec("q", durable=True, queue_type=QueueType.QUORUM),
+            QueueSpec("q", durable=True, queue_type=QueueType.QUORUM, **spec),
             id=queue,
             founders=tuple(members),
             members=tuple((name, 1) for name in members),
@@ -173,7 +183,7 @@ class QueueCluster:
                 self.hear_of_it(name)
 
     def hear_of_it(self, name: NodeId) -> None:
-        self.nodes[name].hosting.define(self.definition)
+        self.nodes[name].hosting.define(self.definition, "/")
         self.nodes[name].hosting.sweep()
         self.open(name)
 

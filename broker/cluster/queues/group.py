@@ -13,6 +13,7 @@ from fluffle.broker.cluster.queues.ports import Counts, Known, QueueId
 from fluffle.broker.cluster.streams.messages import Boot, Leader
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.dead import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
 from fluffle.broker.queues.replicated.effects import Effect
 from fluffle.broker.queues.replicated.facts import Key
@@ -38,6 +39,7 @@ class Place(NamedTuple):
     """Whoever leads a queue is known otherwise than before."""
     host: Callable[[], RaftHost]
     clock: Clock
+    dead_letter: DeadLetterFrom
 
 
 class QueueGroup:
@@ -45,13 +47,15 @@ class QueueGroup:
 
     __slots__ = (
         "_follows", "_is_closed", "_led", "_place", "_sessions", "_waits_in_term", "definition",
-        "group", "member",
+        "group", "member", "vhost",
     )  # fmt: skip
 
     def __init__(self, group: GroupId, place: Place) -> None:
         self.group = group
         self.definition: QueueDefinition | None = None
         """None until it is known here; nothing is led before."""
+        self.vhost = ""
+        """Known with the definition."""
         self._place = place
         self._follows = Known()
         self._waits_in_term: int | None = None
@@ -71,12 +75,13 @@ class QueueGroup:
             touch=lambda _led: self._changed(),
             release=self._release,
             ended=self._changed,
+            dead_letter=self._dead_letter,
         )
         self.member = Member(self._spec_of, around)
 
-    def define(self, definition: QueueDefinition) -> None:
+    def define(self, definition: QueueDefinition, vhost: str) -> None:
         """What the queue is, which may change in its members only."""
-        self.definition = definition
+        self.definition, self.vhost = definition, vhost
         if self._waits_in_term is not None:
             term, self._waits_in_term = self._waits_in_term, None
             self.led(term)
@@ -181,6 +186,9 @@ class QueueGroup:
     def _room(self, holder: Key) -> int:
         sessions = self.sessions
         return sessions.room(holder) if sessions is not None else 0
+
+    def _dead_letter(self, queue: QueueSpec, dead: DeadMessages) -> None:
+        self._place.dead_letter(self.vhost, queue, dead)
 
     def _release(self, effects: list[Effect]) -> None:
         if (sessions := self.sessions) is not None:

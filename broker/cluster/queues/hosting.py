@@ -20,6 +20,7 @@ from fluffle.broker.cluster.queues.hub import StreamHub
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.logs import event
+from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import ConfigChange, Verdict
@@ -42,6 +43,7 @@ class Surroundings(NamedTuple):
     clock: Clock
     call_later: Callable[[float, Callable[[], None]], object]
     """After so many seconds."""
+    dead_letter: DeadLetterFrom
 
 
 class Hosting:
@@ -62,12 +64,13 @@ class Hosting:
             leader_changed=hub.leader_changed,
             host=lambda: self.host,
             clock=around.clock,
+            dead_letter=around.dead_letter,
         )
         self.host: RaftHost
         """Set before it starts."""
         self._groups: dict[QueueId, QueueGroup] = {}
-        self._definitions: dict[QueueId, QueueDefinition] = {}
-        """Of all quorum queues, wherever they are."""
+        self._definitions: dict[QueueId, tuple[QueueDefinition, str]] = {}
+        """Of all quorum queues, wherever they are, with their virtual hosts."""
         self._campaigns: dict[QueueId, int] = {}
         """Those that this node is to lead and does not yet: how often it may try."""
         self._coming: set[QueueId] = set()
@@ -79,12 +82,12 @@ class Hosting:
 
     # Definitions
 
-    def define(self, definition: QueueDefinition) -> None:
+    def define(self, definition: QueueDefinition, vhost: str) -> None:
         """A queue is defined, or defined anew with other members."""
-        self._definitions[definition.id] = definition
+        self._definitions[definition.id] = definition, vhost
         group = self._groups.get(definition.id)
         if group is not None:
-            group.define(definition)
+            group.define(definition, vhost)
         elif self._is_current and definition.id not in self.host:
             self._join(definition)
 
@@ -121,8 +124,8 @@ class Hosting:
     def sweep(self) -> None:
         """All that is defined is known: groups of other queues are left from earlier."""
         self._is_current = True
-        for definition in list(self._definitions.values()):
-            self.define(definition)
+        for definition, vhost in list(self._definitions.values()):
+            self.define(definition, vhost)
         for queue in list(self._groups):
             if queue not in self._definitions:
                 event(logger, logging.INFO, "group_without_queue", group=queue)
@@ -154,9 +157,8 @@ class Hosting:
         self._coming.discard(group)
         made = self._groups[group] = QueueGroup(group, self._place)
         self._around.hub.leading.queues[group] = made
-        definition = self._definitions.get(group)
-        if definition is not None:
-            made.define(definition)
+        if group in self._definitions:
+            made.define(*self._definitions[group])
         return made
 
     def configured(self, change: ConfigChange) -> None:

@@ -19,6 +19,7 @@ from fluffle.broker.cluster.queues.placement import (
 from fluffle.broker.cluster.queues.questions import CallLater
 from fluffle.broker.cluster.queues.quorum import QuorumManners
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.making import QueueMaker
 from fluffle.broker.queues.served import ServedQueue
@@ -45,13 +46,19 @@ class QuorumQueues:
 
     types = frozenset({QueueType.QUORUM})
 
-    __slots__ = ("_draw_bits", "_loads", "_node", "group_size", "reach")
+    __slots__ = ("_draw_bits", "_loads", "_node", "dead_letter", "group_size", "reach")
 
     def __init__(
-        self, node: NodeId, draw_bits: Callable[[int], int], group_size: int = GROUP_SIZE
+        self,
+        node: NodeId,
+        draw_bits: Callable[[int], int],
+        dead_letter: DeadLetterFrom,
+        group_size: int = GROUP_SIZE,
     ) -> None:
         self._node = node
         self._draw_bits = draw_bits
+        self.dead_letter = dead_letter
+        """Republishes what has died in those that are led here."""
         self.group_size = group_size
         """Where a declare does not say."""
         self.reach: Reach
@@ -80,7 +87,7 @@ class QuorumQueues:
     def make(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         reach = self.reach
         self._loads.update(node for node, _incarnation in definition.members)
-        reach.hosting.define(definition)
+        reach.hosting.define(definition, vhost)
         return EdgeQueue(definition, vhost, reach.hub, reach.call_later, QuorumManners())
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:

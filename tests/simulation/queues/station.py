@@ -26,6 +26,7 @@ from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType
+from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
@@ -96,7 +97,9 @@ class Station:
         )
         self.hub = hub.StreamHub(around)
         self.hosting = hosting.Hosting(
-            hosting.Surroundings(process.node, boot, self.hub, clock, self._call_later)
+            hosting.Surroundings(
+                process.node, boot, self.hub, clock, self._call_later, _nobody_wants_the_dead
+            )
         )
         self.hosting.host = process.host
         town.linked(process.node, process.node)
@@ -174,7 +177,7 @@ class Station:
             self.process.create(group, incarnation, config)
         else:
             members = ((self.process.node, incarnation),)
-            self.hosting.define(self._definitions[group]._replace(members=members))
+            self.hosting.define(self._definitions[group]._replace(members=members), VHOST)
 
     def leave(self, group: GroupId) -> None:
         if group == METADATA_GROUP:
@@ -183,7 +186,7 @@ class Station:
         self.hosting.forget(group)
         definition = self._definitions.get(group)
         if definition is not None:
-            self.hosting.define(definition._replace(members=()))
+            self.hosting.define(definition._replace(members=()), VHOST)
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
         if group != METADATA_GROUP:
@@ -237,7 +240,7 @@ class Station:
         group = definition.id
         self._definitions[group] = definition
         self._town.defined(definition)
-        self.hosting.define(definition._replace(members=self._town.members_of(group)))
+        self.hosting.define(definition._replace(members=self._town.members_of(group)), vhost)
         self.ports[group] = port = self.hub.open(definition, partial(self._told, group))
         self.clients[group] = self._town.book(group).client(self.process.node, port.edge)
         return self._local.make(definition, vhost)
@@ -352,6 +355,10 @@ def _failed(error: BrokerError) -> None:
 
 def _refused(node: NodeId, reason: str) -> None:
     raise AssertionError(f"a frame of {node} is refused: {reason}")
+
+
+def _nobody_wants_the_dead(_vhost: str, queue: QueueSpec, _dead: DeadMessages) -> None:
+    raise AssertionError(f"{queue.name} has no exchange for the dead")
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import encode
 from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.queues.handout import Outcome
+from fluffle.protocol.deaths import DeathReason
 from tests.support.queue_nodes import NONCE, QueueCluster
 
 
@@ -189,7 +190,7 @@ def test_a_start_makes_nothing_of_a_queue_that_its_log_ends_later(cluster: Queue
     cluster.hosts.settle()
     node.kill()
     node.start()
-    node.hosting.define(cluster.definition)
+    node.hosting.define(cluster.definition, "/")
     cluster.hosts.settle()
     assert cluster.queue not in node.host
     node.hosting.forget(cluster.queue)
@@ -203,7 +204,7 @@ def test_what_ends_in_the_turn_in_which_it_began_is_not_there() -> None:
     cluster = QueueCluster()
     cluster.declare()
     for node in cluster.nodes.values():
-        node.hosting.define(cluster.definition)
+        node.hosting.define(cluster.definition, "/")
         node.hosting.forget(cluster.queue)
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
@@ -290,10 +291,32 @@ def test_what_cannot_be_read_goes_with_its_queue_and_is_not_begun_anew(
     node.image.groups[cluster.queue].is_head_damaged = True
     lost = node.start()
     node.hosting.lose(lost)
-    node.hosting.define(cluster.definition)
+    node.hosting.define(cluster.definition, "/")
     node.hosting.sweep()
     cluster.hosts.settle()
     assert cluster.queue not in node.host
     node.hosting.forget(cluster.queue)
     cluster.hosts.settle()
     assert not node.image.groups
+
+
+def test_what_dies_is_handed_on_where_the_queue_is_led() -> None:
+    cluster = QueueCluster()
+    cluster.declare(dead_letter_exchange="dlx", delivery_limit=0)
+    cluster.hosts.settle()
+    cluster.ask("b").publish(3)
+    cluster.ask("c").attach(credit=3, no_ack=False, prefetch=3)
+    cluster.hosts.settle()
+    client = cluster.ask("c")
+    [token] = client.in_hands()
+    client.settle([token._replace(run=token.run[:2])], Outcome.REJECTED)
+    client.settle([token._replace(run=token.run[2:])], Outcome.LOST)
+    cluster.hosts.settle()
+    assert [dead[:3] for dead in cluster.nodes["a"].dead] == [
+        ("/", "q", DeathReason.REJECTED),
+        ("/", "q", DeathReason.REJECTED),
+        ("/", "q", DeathReason.DELIVERY_LIMIT),
+    ]
+    assert not cluster.nodes["b"].dead + cluster.nodes["c"].dead
+    served = cluster.nodes["a"].hub.leading.queues[cluster.queue]
+    assert served.counts == (0, 0, 1)
