@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "definitions": "commands.definitions:definitions",
     "cluster": "commands.cluster:cluster",
     "log": "log_command:log",
+    "salvage": "salvage_command:salvage_node",
     "torture": "torture.command:torture",
 }
 """In the order in which they are shown: where in this package they are."""

@@ -45,8 +45,13 @@ def raise_boot(data_dir: Path, node: str, cluster: str) -> Owned:
             "correct --cluster-name, or name another place with --data-dir"
         )
     raised = owned._replace(boot=owned.boot + 1)
-    write_safely(data_dir / IDENTITY_FILE, json.dumps(raised._asdict()).encode() + b"\n")
+    write_identity(data_dir, raised)
     return raised
+
+
+def write_identity(data_dir: Path, owned: Owned) -> None:
+    """From now on this is so.  Waits for the disk.  OSError."""
+    write_safely(data_dir / IDENTITY_FILE, json.dumps(owned._asdict()).encode() + b"\n")
 
 
 def read_identity(data_dir: Path) -> Owned | None:

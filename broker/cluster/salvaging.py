@@ -1,0 +1,80 @@
+"""A node goes on alone, when a majority of the others is lost for good.
+
+Each group on its disk gets a configuration in which this node is the only voter, as its next entry.
+Whatever the others have confirmed and this disk does not have is gone.  Should one of them come
+back, it must not be heard: the cluster gets another mark, so that links with it are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fluffle.broker.cluster.identity_file import IDENTITY_FILE, Owned, read_identity, write_identity
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log_store import Persist, Recovered, Write
+from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
+from fluffle.storage.errors import StorageError
+from fluffle.storage.raft_log import RaftLog
+from fluffle.storage.store import open_store
+
+
+class NotHere(Exception):
+    """There is nothing to go on with; says why."""
+
+
+class Salvaged(NamedTuple):
+    """What was done."""
+
+    groups: tuple[GroupId, ...]
+    """They go on with what is here."""
+    damaged: tuple[GroupId, ...]
+    """What is here of them is damaged: they do not."""
+
+
+def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
+    """Make the node that keeps its data there the only one of its cluster.  It must not run.
+
+    NotHere, StartFailed, StorageError.
+    """
+    owned = read_identity(data_dir)
+    if owned is None:
+        raise NotHere(f"{data_dir} holds no data of a node of a cluster (no {IDENTITY_FILE})")
+    # First: until its groups know that it is alone, nobody may hear it either.
+    name = owned.cluster.partition(" ")[0]
+    write_identity(data_dir, Owned(owned.node, f"{name} {draw_mark()}", owned.boot))
+    return _take_over(data_dir, owned.node)
+
+
+def _take_over(data_dir: Path, node: NodeId) -> Salvaged:
+    failed: list[StorageError] = []
+    store = open_store(data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
+    try:
+        log = RaftLog(store, flush=store.flush)
+        loaded = log.load()
+        sound = [found for found in loaded.groups if found.quarantine is None]
+        writes = [write for found in sound for write in _writes(found, node)]
+        if writes:
+            log.submit(Persist(1, writes))
+    finally:
+        store.close()
+    if failed:
+        raise failed[0]
+    done = tuple(write.group for write in writes)
+    damaged = {found.group for found in loaded.groups if found.quarantine is not None}
+    return Salvaged(done, tuple(sorted(damaged | set(loaded.lost))))
+
+
+def _writes(found: Recovered, node: NodeId) -> Iterator[Write]:
+    """Nothing for a member that waits to be told who the others are: it has nothing."""
+    configs = [found.snapshot.config, *(Config.decode(entry.payload) for entry in found.configs)]
+    active = configs[-1]
+    me = active.member_on(node)
+    if me is None or me.incarnation != found.incarnation:
+        return
+    alone = Config((me,), (), active.top_incarnation)
+    last_term = found.terms[-1][1] if found.terms else found.snapshot.term
+    term = max(last_term, found.hard_state.term) + 1
+    entry = Entry(found.last_index + 1, term, CONFIG, alone.encode())
+    yield Write(found.group, entries=[entry], hard_state=HardState(term, None))

@@ -1,0 +1,58 @@
+"""`fluffle salvage`: what is left when most of a cluster is lost."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+
+from fluffle.broker.cluster.links.identity import MARK_LETTERS
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.salvaging import NotHere, salvage
+from fluffle.broker.lock import LOCK_FILE, lock
+from fluffle.broker.starting import StartFailed
+from fluffle.storage.errors import StorageError
+
+WARNING = """\
+This makes the node in {place} the only one of its cluster, with what is on its disk.
+What the others have confirmed and this node never got is lost, in whichever quorum queue it was.
+The others must never run again with the data that they have: empty their data directories, and let
+them join anew with `fluffle cluster add`, without themselves among their --peers.
+Do this only if a majority of the nodes is lost for good, on the node that was the last to run."""
+
+
+@click.command(name="salvage")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    default="data",
+    show_default=True,
+    envvar="FLUFFLE_DATA_DIR",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the node keeps its data; it must not run.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def salvage_node(data_dir: Path, *, yes: bool) -> None:
+    """Have a node go on alone, when most others are lost for good."""
+    click.echo(WARNING.format(place=data_dir))
+    if not yes:
+        click.confirm("Go on?", abort=True)
+    try:
+        with lock(data_dir / LOCK_FILE):
+            done = salvage(data_dir, lambda: secrets.token_hex(MARK_LETTERS // 2))
+    except BlockingIOError as error:
+        raise click.ClickException(f"the node in {data_dir} runs; stop it first") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot use {data_dir} ({error.strerror})") from error
+    except (NotHere, StartFailed, StorageError) as error:
+        raise click.ClickException(str(error)) from error
+    queues = [group for group in done.groups if group != METADATA_GROUP]
+    click.echo(
+        f"{len(queues)} quorum queues go on with this node alone; start it, then have it forget "
+        "the others with `fluffle cluster forget`"
+    )
+    if done.damaged:
+        listed = ", ".join(map(str, done.damaged))
+        raise click.ClickException(f"damaged here, and not usable: groups {listed}")
