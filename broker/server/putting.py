@@ -127,10 +127,9 @@ def answer_each(
     answers: Sequence[Answer],
 ) -> None:
     """Tell the publisher what became of each message, for they fare differently."""
-    in_order = sorted((place, at) for at, parcel in enumerate(parcels) for place in parcel.places)
     awaited: dict[int, list[tuple[int, int]]] = {}
-    for at, same in groupby(map(itemgetter(1), in_order)):
-        answer, count = answers[at], sum(1 for _ in same)
+    for at, count in in_order(parcels):
+        answer = answers[at]
         if answer is Admission.REFUSED:
             confirms.refuse(confirms.assign(count))
         elif answer is Admission.RECORDED:
@@ -144,6 +143,15 @@ def answer_each(
         assert isinstance(pending, Pending)
         Awaited(channel, numbers).of(pending.receipts, is_recorded=pending.is_recorded)
     channel.session.confirming[channel] = None
+
+
+def in_order(parcels: Sequence[Parcel]) -> list[tuple[int, int]]:
+    """Which parcel messages are of, in the order in which they came, and how many follow each
+    other."""
+    if len(parcels) == 1:
+        return [(0, len(parcels[0].contents))]
+    places = sorted((place, at) for at, parcel in enumerate(parcels) for place in parcel.places)
+    return [(at, sum(1 for _ in same)) for at, same in groupby(map(itemgetter(1), places))]
 
 
 def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:

@@ -13,7 +13,7 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.replicated.facts import Key
 
-WINDOW_BYTES = 2 << 20
+WINDOW_BYTES = 8 << 20
 """So much may be on its way to a consumer: what a leader sends in the time of a round trip and a
 commit.  Of more than one message, if the last were smaller."""
 
