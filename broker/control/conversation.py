@@ -16,6 +16,7 @@ from typing import cast
 from fluffle.broker.control.dispatch import (
     Dispatcher,
     Outcome,
+    Page,
     RequestId,
     answer_line,
     page_line,
@@ -59,6 +60,8 @@ class Conversation(asyncio.Protocol):
         self._is_changing = False
         """Whether a change is under way: what was asked for behind it may rest on it."""
         self._held_count = 0
+        self._is_asking = False
+        """Whether a list waits for what it has asked."""
         self._is_scheduled = False
         self._is_last = False
         """Whether nothing more will come, so that the end of the answers is the end."""
@@ -145,7 +148,8 @@ class Conversation(asyncio.Protocol):
     @property
     def _may_act(self) -> bool:
         waiting = self._later_count + self._held_count
-        return not (self._outlet.is_draining or self._is_changing) and waiting < WAITING_MAX
+        is_held = self._outlet.is_draining or self._is_changing or self._is_asking
+        return not is_held and waiting < WAITING_MAX
 
     def _schedule(self) -> None:
         """Go on in the next turn, if there is something to do and it may be done."""
@@ -208,6 +212,9 @@ class Conversation(asyncio.Protocol):
     def _list_on(self, request_id: RequestId, rows: Rows) -> None:
         """Send a page."""
         page = self._dispatcher.page(rows)
+        if isinstance(page, Page) and page.awaits is not None:
+            self._is_asking = True
+            page.awaits.then(self._asked, self._asked)
         if isinstance(page, BrokerError):
             self._list = None
             line = answer_line(request_id, page)
@@ -215,6 +222,11 @@ class Conversation(asyncio.Protocol):
             line = page_line(request_id, page)
             self._list = (request_id, rows) if page.has_more else None
         self._say(line, self._services.commits.defined)
+
+    def _asked(self, _answer: object) -> None:
+        """What a list has waited for is there, or will not be."""
+        self._is_asking = False
+        self._schedule()
 
     def _say(self, line: bytes, ticket: int) -> None:
         """Send a line once the commit `ticket` has been done."""

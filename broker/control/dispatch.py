@@ -30,6 +30,7 @@ from fluffle.broker.errors import (
     SyntaxFailure,
 )
 from fluffle.broker.logs import event
+from fluffle.broker.queues.served import Later as Asked
 
 PAGE_ROWS = 100
 """Rows of one line: a millisecond or so."""
@@ -83,6 +84,8 @@ class Page:
     rows: list[str]
     has_more: bool
     """Whether there may be more."""
+    awaits: Asked[None] | None = None
+    """When there may be."""
 
 
 class Dispatcher:
@@ -169,8 +172,11 @@ def answer_line(request_id: RequestId, result: Row | BrokerError) -> bytes:
 
 def page_of(rows: Rows) -> Page:
     """As many as go into a line."""
-    texts, size_bytes = [], 0
+    texts: list[str] = []
+    size_bytes = 0
     for row in rows:
+        if isinstance(row, Asked):
+            return Page(texts, has_more=True, awaits=row)
         texts.append(text_of(row))
         size_bytes += len(texts[-1])
         if len(texts) == PAGE_ROWS or size_bytes > PAGE_BYTES:

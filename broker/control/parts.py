@@ -16,14 +16,16 @@ from fluffle.broker.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.errors import Broken, BrokerError, NotFound
 from fluffle.broker.metadata.changing import Decide, Metadata
+from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.vhost import VirtualHost
 
 Row: TypeAlias = dict[str, Any]
 """Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
 
-Rows: TypeAlias = Iterator[Row]
-"""Many of them, made when they are taken: others change the node in between."""
+Rows: TypeAlias = Iterator[Row | Asked[None]]
+"""Many of them, made when they are taken: others change the node in between.  What has to be waited
+for before there are more stands among them."""
 
 
 Work: TypeAlias = Generator[int | None, None, Row]

@@ -5,9 +5,10 @@ An operator may do to any queue what a client may, to those that are exclusive t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.parts import Later, Parts, Pending, Result, Row, Rows, Work
 from fluffle.broker.deciding import delete_queue
 from fluffle.broker.definitions.values import plain
@@ -19,15 +20,35 @@ from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.vhost import VirtualHost
 
+ASKED_AT_ONCE = 100
+"""Queues that are led elsewhere, whose leaders are asked."""
+
 
 def list_queues(parts: Parts, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all."""
-    return (
-        queue_row(each, queue)
-        for each in parts.vhosts(vhost)
-        for queue in tuple(each.queues.values())
-        if each.has(queue)
-    )
+    for each in parts.vhosts(vhost):
+        for queues in in_pieces(tuple(each.queues.values()), ASKED_AT_ONCE):
+            yield from told(queues)
+            yield from (queue_row(each, queue) for queue in queues if each.has(queue))
+
+
+def told(queues: Iterable[ServedQueue]) -> Iterator[Asked[None]]:
+    """What has to be waited for until this node knows how these queues are."""
+    asked = [tally for queue in queues if isinstance(tally := queue.tally, Asked)]
+    if not asked:
+        return
+    all_told: Asked[None] = Asked()
+    left = len(asked)
+
+    def count(_tally: object) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            all_told.answer(None)
+
+    for each in asked:
+        each.then(count, count)
+    yield all_told
 
 
 def queue_row(vhost: VirtualHost, queue: ServedQueue) -> Row:
@@ -50,10 +71,16 @@ def queue_row(vhost: VirtualHost, queue: ServedQueue) -> Row:
     }
 
 
-def show(parts: Parts, *, name: str, vhost: str) -> Row:
+def show(parts: Parts, *, name: str, vhost: str) -> Row | Later:
     """One queue, with what leads to it."""
     host = parts.vhost(vhost)
-    return queue_row(host, existing_queue(host, name))
+    queue = existing_queue(host, name)
+    tally = queue.tally
+    if not isinstance(tally, Asked):
+        return queue_row(host, queue)
+    asked = Pending()
+    tally.then(lambda _tally: asked.answer(queue_row(host, queue)), asked.answer)
+    return asked.result
 
 
 def purge(parts: Parts, *, name: str, vhost: str) -> Row | Later:

@@ -338,12 +338,14 @@ class NodeCollector:
 
 
 def read_queues(vhosts: Mapping[str, VirtualHost]) -> Iterator[QueueReading]:
-    """All queues; others come and go in between."""
+    """All queues that this node leads; others come and go in between."""
     for vhost in tuple(vhosts.values()):
         name = text_of(vhost.name)
         for queue in tuple(vhost.queues.values()):
-            ready, unacked = queue.ready_count, queue.in_flight
-            values = ready, unacked, ready + unacked, queue.consumer_count
+            if (tally := queue.here) is None:
+                continue  # the node that leads it tells of it
+            ready, unacked, consumers = tally
+            values = ready, unacked, ready + unacked, consumers
             yield QueueReading(name, text_of(queue.name), values, queue.damage is not None)
 
 

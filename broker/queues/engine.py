@@ -117,6 +117,10 @@ class Queue:
         return Tally(self._lane.count, self.in_flight, len(self._turns))
 
     @property
+    def here(self) -> Tally:
+        return self.tally
+
+    @property
     def settling(self) -> None:
         """It is so once the commit that collects has been done."""
 

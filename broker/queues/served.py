@@ -154,6 +154,10 @@ class ServedQueue(Protocol):
         """How it is."""
 
     @property
+    def here(self) -> Tally | None:
+        """How it is, if this node leads it: who adds up what nodes say counts each once."""
+
+    @property
     def is_behind(self) -> bool:
         """Whether who publishes should wait."""
 

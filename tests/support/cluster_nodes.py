@@ -15,6 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.node import Node, NodeFailed
+from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.torture.proxy import Proxy
 
@@ -132,6 +134,15 @@ class ClusterNode:
         assert isinstance(result, dict)
         return result
 
+    async def listed(self, verb: str, **arguments: str) -> AsyncIterator[dict[str, Any]]:
+        """As over the control socket: the rows of a list."""
+        for row in VERBS[verb].act(self.node.parts, **arguments):
+            if isinstance(row, Asked):
+                async with asyncio.timeout(WAIT_S):
+                    await answer_of(partial(told, row))
+            else:
+                yield row
+
     def roles(self) -> dict[str, str]:
         """Of all nodes, as this one sees them."""
         rows = VERBS["cluster.status"].act(self.node.parts)
@@ -147,6 +158,10 @@ class ClusterNode:
             error = await answer_of(ask)
         if error is not None:
             raise error
+
+
+def told(asked: Asked[None], answer: Callable[[object], None]) -> None:
+    asked.then(answer, answer)
 
 
 class ClusterNodes:

@@ -88,7 +88,6 @@ class EdgeQueue:
         "_vhost",
         "debtors",
         "definition",
-        "in_flight",
     )
 
     def __init__(
@@ -101,7 +100,6 @@ class EdgeQueue:
     ) -> None:
         self.definition = definition
         self.debtors: list[Debtor] = []
-        self.in_flight = 0
         self._vhost = vhost
         self._hub = hub
         self._manners = manners
@@ -145,6 +143,10 @@ class EdgeQueue:
         return self._told.ready
 
     @property
+    def in_flight(self) -> int:
+        return self._told.unacked
+
+    @property
     def consumer_count(self) -> int:
         return self._told.consumers
 
@@ -163,6 +165,11 @@ class EdgeQueue:
 
         self._hub.ask_counts(self.definition.id, told)
         return later
+
+    @property
+    def here(self) -> Tally | None:
+        counts = self._hub.counts_here(self.definition.id)
+        return Tally(*counts) if counts is not None else None
 
     # Publishing
 
@@ -291,7 +298,6 @@ class EdgeQueue:
         if is_asked:
             self._port.touch()
         seat.held -= count
-        self.in_flight -= count
         holder.settled(count)
         taker = self._by_consumer(holder)
         if taker is not None:
@@ -325,7 +331,6 @@ class EdgeQueue:
         )
         if not holder.no_ack:
             self._seats[holder].held += len(contents)
-            self.in_flight += len(contents)
         holder.took(handout)
         return handout
 

@@ -21,6 +21,7 @@ from fluffle.broker.cluster.queues.leading import Leading
 from fluffle.broker.cluster.queues.lines import Line, Lines
 from fluffle.broker.cluster.queues.ports import (
     Around,
+    Counts,
     OnCounts,
     OnEvents,
     QueueId,
@@ -91,6 +92,10 @@ class StreamHub:
 
     def close(self, queue: QueueId) -> None:
         self._lines.close(queue)
+
+    def counts_here(self, queue: QueueId) -> Counts | None:
+        served = self._led_here(queue)
+        return served.counts if served is not None else None
 
     def ask_counts(self, queue: QueueId, done: OnCounts) -> None:
         self._counting.ask(queue, done)

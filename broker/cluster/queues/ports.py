@@ -48,6 +48,9 @@ class Hub(Protocol):
     def close(self, queue: QueueId) -> None:
         """A queue is gone for good: its edge tells what becomes of what was asked."""
 
+    def counts_here(self, queue: QueueId) -> Counts | None:
+        """If it is led by this node."""
+
     def ask_counts(self, queue: QueueId, done: OnCounts) -> None:
         """Told once, within seconds and not before this returns; None if nobody could be asked."""
 

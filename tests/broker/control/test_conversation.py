@@ -12,6 +12,7 @@ from fluffle.broker.control.conversation import LINE_BYTES_MAX, UNREAD_WAIT_S_MA
 from fluffle.broker.control.dispatch import PAGE_ROWS, Dispatcher, verbs_of
 from fluffle.broker.control.parts import Later, Parts, Row, Rows
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.turn import raise_it
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
@@ -33,6 +34,7 @@ class Room:
         reads: Mapping[str, Callable[..., Any]] = {
             "echo": echo,
             "many": self.many,
+            "asking": self.asking,
             "later": self.later,
             "fails": fails,
         }
@@ -44,6 +46,13 @@ class Room:
         for number in range(count):
             self.taken += 1
             yield {"n": number}
+
+    def asking(self, parts: Parts) -> Rows:
+        """A row, and another when the test wants it."""
+        yield {"n": 1}
+        self.asked: Asked[None] = Asked()
+        yield self.asked
+        yield {"n": 2}
 
     def later(self, parts: Parts) -> Later:
         """Answers when the test wants it."""
@@ -126,6 +135,28 @@ def test_a_list_of_just_one_page_ends_with_an_empty_one() -> None:
     ]
     talker.ask("many", count=0)
     assert talker.heard() == [{"id": 1, "rows": [], "more": False}]
+
+
+def test_a_list_waits_for_what_it_has_asked() -> None:
+    room = Room()
+    talker = room.talk()
+    talker.send(line("asking") + line("echo", 2))
+    assert talker.heard() == [{"id": 1, "rows": [{"n": 1}], "more": True}]
+    room.asked.answer(None)
+    room.edge.run()
+    rest, behind = talker.heard()
+    assert rest == {"id": 1, "rows": [{"n": 2}], "more": False}
+    assert behind["id"] == 2
+
+
+def test_what_a_list_has_asked_for_whoever_is_gone_is_let_go() -> None:
+    room = Room()
+    talker = room.talk()
+    talker.send(line("asking"))
+    talker.transport.lose()
+    room.asked.answer(None)
+    room.edge.run()
+    assert not room.open
 
 
 def test_a_turn_sees_one_page() -> None:

@@ -22,7 +22,7 @@ from tests.support.edge import Edge, publish_frames
 class SlowQueue:
     """A queue whose answers come when a test says so."""
 
-    damage = owner = None
+    damage = owner = here = None
     in_exclusive_use = False
 
     def __init__(self, name: str) -> None:

@@ -230,3 +230,24 @@ async def test_what_a_full_queue_refuses_is_nacked_at_other_nodes(scene: Scene) 
         with pytest.raises(DeliveryError):
             await publisher.default_exchange.publish(aio_pika.Message(b"3"), "q")
     assert await counts(scene, "b") == (2, 0)
+
+
+async def test_every_node_lists_what_is_in_a_queue(scene: Scene) -> None:
+    await scene.declare("a")
+    await publish(await scene.channel("b"), b"1", b"2", b"3")
+    await inbox_at(scene, "c", prefetch=1)
+    await until_counts(scene, "a", (2, 1))
+    for name in NODES:
+        row = await scene.nodes[name].ask("queues.show", name="q", vhost="/")
+        assert (row["messages_ready"], row["messages_unacknowledged"]) == (2, 1)
+        assert (row["messages"], row["consumers"]) == (3, 1)
+        (listed,) = [row async for row in scene.nodes[name].listed("queues.list")]
+        assert listed == row
+
+
+async def test_one_node_tells_metrics_of_a_queue(scene: Scene) -> None:
+    await scene.declare("a")
+    await scene.is_led_by("a")
+    await publish(await scene.channel("b"), b"1", b"2")
+    here = {name: scene.nodes[name].node.catalogue.vhosts["/"].queues["q"].here for name in NODES}
+    assert here == {"a": (2, 0, 0), "b": None, "c": None}
