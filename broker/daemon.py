@@ -110,7 +110,7 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     if not is_started:
         event(logger, logging.INFO, "stopped", node=config.node_name, signal=stop_signal.result())
         return
-    if config.tls_listen is not None and not has_terminal():
+    if has_certificates(config) and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     tune_interpreter()
     try:
@@ -187,6 +187,12 @@ def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
     for number in numbers:
         loop.add_signal_handler(number, on_signal, number)
     return first
+
+
+def has_certificates(config: Config) -> bool:
+    """For clients, or for the other nodes."""
+    links = config.cluster is not None and config.cluster.tls_cert is not None
+    return links or config.tls_listen is not None
 
 
 def has_terminal() -> bool:

@@ -18,8 +18,8 @@ from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.cluster.cluster import Around, Cluster
-from fluffle.broker.cluster.identity_file import raise_boot, read_identity
-from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot, Identity, marked
+from fluffle.broker.cluster.identity_file import begin_life
+from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Identity
 from fluffle.broker.cluster.making import HomeQueues
 from fluffle.broker.cluster.queues.making import ClusterQueues, QuorumQueues
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
@@ -145,7 +145,7 @@ class Node:
         """
         turn = Turn(asyncio.get_running_loop().call_soon, self._fail)
         config = self._config
-        identity = identity_of(config)
+        identity = begin_life(config, secrets.token_bytes(BOOT_NONCE_BYTES))
         count = 0 if identity is None else identity.boot.count
         durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
         self._durability = durability
@@ -358,6 +358,8 @@ class Node:
         """Read the certificates again, also if their files look unchanged."""
         if self._certificates is not None:
             self._certificates.reload()
+        if self.cluster is not None:
+            self.cluster.reload()
 
     async def stop(self, reason: str) -> None:
         """Close every connection with 320 CONNECTION_FORCED and let go of everything.
@@ -449,26 +451,6 @@ def log_skipped(reasons: list[str]) -> None:
     """What of the definitions is not as it was asked for."""
     for reason in reasons:
         event(logger, logging.WARNING, "definition_skipped", reason=reason)
-
-
-def identity_of(config: Config) -> Identity | None:
-    """Who a node of a cluster is in the life that begins; None for a node that is alone.
-
-    StartFailed.
-    """
-    data_dir, node, cluster = config.data_dir, config.node_name, config.cluster
-    if cluster is not None:
-        founders = cluster.peers if node in cluster.peers else ()
-        owned = raise_boot(data_dir, node, marked(cluster.name, founders))
-        return Identity(
-            owned.cluster, node, Boot(owned.boot, secrets.token_bytes(BOOT_NONCE_BYTES))
-        )
-    if found := read_identity(data_dir):
-        raise StartFailed(
-            f"{data_dir} holds the data of node '{found.node}' of a cluster; name its nodes with "
-            "--peers, or another place with --data-dir"
-        )
-    return None
 
 
 def random_name() -> str:

@@ -83,9 +83,9 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_config", "_looking", "_loop", "_on_fatal", "_registry", "_waiting",
-        "absent", "boot", "everywhere", "has_entered", "hosting", "hub", "links", "membership",
-        "metadata", "name", "running",
+        "_acquaintances", "_certificates", "_config", "_looking", "_loop", "_on_fatal", "_registry",
+        "_waiting", "absent", "boot", "everywhere", "has_entered", "hosting", "hub", "links",
+        "membership", "metadata", "name", "running",
     )  # fmt: skip
 
     def __init__(self, identity: LinkIdentity, config: ClusterConfig, around: Around) -> None:
@@ -98,6 +98,7 @@ class Cluster:
         self._loop = loop = asyncio.get_running_loop()
         self.has_entered = False
         """Whether what is known of the nodes here is not older than this life."""
+        self._certificates: LinkCertificates | None = None
         self._waiting: asyncio.TimerHandle
         """Until it says that it still waits."""
         self.links = self._made_links(identity)
@@ -157,16 +158,17 @@ class Cluster:
 
     def _made_links(self, identity: LinkIdentity) -> ClusterLinks:
         config = self._config
-        certificates = None
         if config.tls_cert is not None:
-            certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
+            self._certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
         known = self._acquaintances.known.items()
         boots = Boots(
             {node: Boot(each.boot, each.nonce) for node, each in known if each.boot},
             lambda node, boot: self._acquaintances.lives(node, boot.count, boot.nonce),
         )
         try:
-            return ClusterLinks(identity, config.secret, certificates=certificates, boots=boots)
+            return ClusterLinks(
+                identity, config.secret, certificates=self._certificates, boots=boots
+            )
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
@@ -371,6 +373,11 @@ class Cluster:
         if node != self.name:
             at = self._config.peers.get(node, address)
             self.links.set_peer(node, at.host, at.port)
+
+    def reload(self) -> None:
+        """Read the certificates of links again."""
+        if self._certificates is not None:
+            self._certificates.reload()
 
     # Ending
 

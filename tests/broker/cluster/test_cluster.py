@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -15,10 +16,12 @@ from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.node import Node
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import declare_exchange
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.starting import StartFailed
 from fluffle.protocol.wire import to_table
 from fluffle.raft.output import Role
 from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
@@ -143,3 +146,19 @@ async def test_who_stops_hands_over_its_queues_too(
         assert [getattr(record, FIELDS_ATTRIBUTE) for record in said] == [{"left": 0}]
         await until(lambda: led_by(three["b"]) + led_by(three["c"]) == 20)
         assert min(led_by(three["b"]), led_by(three["c"])) >= 5  # a slow one asks the other
+
+
+async def test_a_directory_is_of_a_node_alone_or_of_a_cluster(tmp_path: Path) -> None:
+    three = await make_cluster(tmp_path)
+    in_cluster = three["a"].config
+    alone = replace(in_cluster, cluster=None)
+    node = Node(alone)
+    await node.start()
+    await node.stop("shutdown")
+    with pytest.raises(StartFailed, match="the data of a node that was alone"):
+        await Node(in_cluster).start()
+    three["b"].begin()
+    await until(lambda: "cluster" in three["b"].node.addresses)
+    await three["b"].stop()
+    with pytest.raises(StartFailed, match="the data of node 'b' of a cluster"):
+        await Node(replace(three["b"].config, cluster=None)).start()

@@ -15,6 +15,7 @@ from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import InternalError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.cluster.test_cluster import define, has
+from tests.support.certificates import Authority
 from tests.support.cluster_nodes import make_cluster, running_cluster, until
 
 PATIENCE_MS = 1_500
@@ -145,4 +146,43 @@ async def test_nodes_that_were_told_of_different_founders_do_not_mix(
     advice = [each["advice"] for each in fields if "cluster" in str(each.get("reason"))]
     assert advice
     assert "not given the same --peers" in advice[0]
+    await three.stop()
+
+
+async def test_links_speak_tls_where_there_are_certificates(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    three = await make_cluster(tmp_path)
+    for node in three:
+        assert node.config.cluster is not None
+        cluster = replace(
+            node.config.cluster,
+            tls_cert=authority.cert_file,
+            tls_key=authority.key_file,
+            tls_ca=authority.ca_file,
+        )
+        node.config = replace(node.config, cluster=cluster)
+    await three.start()
+    await define(three["a"], "hidden")
+    authority.renew()
+    for node in three:
+        node.node.reload()
+    await three["b"].stop()
+    await three["b"].start()
+    await three.agree()
+    assert has(three["b"], "hidden")
+    await three.stop()
+
+
+async def test_who_speaks_no_tls_is_refused(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    three = await make_cluster(tmp_path)
+    for name in "ab":
+        config = three[name].config
+        assert config.cluster is not None
+        cluster = replace(config.cluster, tls_cert=authority.cert_file, tls_key=authority.key_file)
+        three[name].config = replace(config, cluster=cluster)
+    await three.start("ab")
+    three["c"].begin()
+    await until(lambda: three["a"].cluster.links.counters.refused[Reason.TLS] > 0)
+    assert "amqp" not in three["c"].node.addresses
     await three.stop()
