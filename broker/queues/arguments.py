@@ -76,6 +76,12 @@ class QueueSpec:
     """How often handing out a message of a quorum queue may fail before it dies of that; None: as
     often as it likes."""
 
+    @property
+    def refuses_beyond(self) -> int | None:
+        """How many messages may wait before a publish is refused; None: it never is."""
+        is_it = self.queue_type is QueueType.QUORUM and self.overflow == "reject-publish"
+        return self.max_length if is_it else None
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerArguments:
@@ -172,6 +178,9 @@ NOT_IN_EFFECT = frozenset(
         "x-max-priority",
         "x-overflow",
         "x-single-active-consumer",
+        "x-consumer-timeout",
+        "x-consumer-disconnected-timeout",
+        "x-delayed-retry-type",
     }
 )
 """Accepted although what they ask for does not exist yet.  (RabbitMQ ignores some others too.)"""
@@ -255,7 +264,12 @@ def check_equivalent(current: QueueSpec, declared: Declaration, vhost: str) -> N
 
 def features_not_in_effect(spec: QueueSpec) -> tuple[str, ...]:
     """The arguments of `spec` that are accepted although what they ask for does not exist yet."""
-    return tuple(key for key in spec.arguments if key in NOT_IN_EFFECT)
+    missing = set(NOT_IN_EFFECT)
+    if spec.refuses_beyond is not None:
+        missing -= {"x-max-length", "x-overflow"}
+    if spec.dead_letter_strategy == "at-least-once":
+        missing.add("x-dead-letter-strategy")
+    return tuple(key for key in spec.arguments if key in missing)
 
 
 def _checked(

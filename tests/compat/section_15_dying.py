@@ -186,6 +186,7 @@ def dead_letters(peer: Peer) -> None:
     main.reject(again, requeue=True)
     main.expect("Basic.Deliver")
     main.get("life")
+    main.cancel("grave")
     main.delete("life", "grave")
     main.without_times()
 

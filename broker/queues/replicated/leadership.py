@@ -374,8 +374,8 @@ class Leadership:
         What is handed out at once is not in its way.  RabbitMQ lets some more in, for its leader
         only tells publishers that they should stop.
         """
-        limit = self.queue.spec.max_length
-        if limit is None or self.queue.spec.overflow != "reject-publish":
+        limit = self.queue.spec.refuses_beyond
+        if limit is None:
             return count
         if self.queue.ready_count + count > limit:
             self._hand_out()

@@ -462,6 +462,28 @@ def test_arguments_that_are_not_in_effect_are_listed() -> None:
     assert features_not_in_effect(declare(x_queue_type=text("classic"))) == ()
 
 
+@pytest.mark.parametrize(
+    ("more", "missing"),
+    [
+        ({}, ("x-max-length",)),
+        ({"x-overflow": text("reject-publish")}, ()),
+        ({"x-overflow": text("drop-head")}, ("x-max-length", "x-overflow")),
+        (
+            {
+                "x-overflow": text("reject-publish"),
+                "x-dead-letter-exchange": text("x"),
+                "x-dead-letter-strategy": text("at-least-once"),
+            },
+            ("x-dead-letter-strategy",),
+        ),
+    ],
+)
+def test_what_is_in_effect_for_quorum_queues(more: FieldTable, missing: tuple[str, ...]) -> None:
+    table = {"x-queue-type": text("quorum"), "x-max-length": number(1), **more}
+    spec = queue_spec(Declaration("q", durable=True, arguments=table), "/")
+    assert features_not_in_effect(spec) == missing
+
+
 def test_every_field_of_a_spec_is_filled_by_a_row() -> None:
     fields = {row.spec_field for row in ARGUMENTS.values()} - {None}
     declared = set(Declaration.__dataclass_fields__) | {"queue_type"}

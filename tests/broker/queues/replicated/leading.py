@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
 
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.dead import DeadMessages
@@ -29,6 +29,13 @@ from tests.broker.queues.replicated.make import ORIGIN
 
 GETTING_CHANNEL = 7
 PLAIN = QueueSpec("q")
+
+
+def full(max_length: int, overflow: str | None = "reject-publish") -> QueueSpec:
+    """A quorum queue in which no more may wait."""
+    return QueueSpec("q", queue_type=QueueType.QUORUM, max_length=max_length, overflow=overflow)
+
+
 COMES_BACK = [Outcome.RETURNED, Outcome.REFUSED, Outcome.LOST]
 
 

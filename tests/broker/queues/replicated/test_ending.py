@@ -16,6 +16,7 @@ from fluffle.broker.queues.replicated.facts import (
     Returned,
 )
 from fluffle.protocol.deaths import DeathReason
+from tests.broker.queues.replicated.leading import full
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
 
@@ -98,7 +99,7 @@ def outcomes(bench: Told) -> list[e.Done | e.NotTaken]:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    bench = Told(QueueSpec("q", max_length=3, overflow="reject-publish"))
+    bench = Told(full(3))
     session = bench.session()
     bench.led.publish(session, 1, *bodies(2))
     bench.led.publish(session, 3, *bodies(4))
@@ -119,7 +120,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_what_is_handed_out_at_once_fits() -> None:
-    spec = QueueSpec("q", max_length=2, overflow="reject-publish")
+    spec = full(2)
     bench, session, _key = with_consumer(prefetch=5, spec=spec)
     bench.led.publish(session, 2, *bodies(9))
     bench.settle_down()
@@ -129,7 +130,7 @@ def test_what_is_handed_out_at_once_fits() -> None:
 
 def test_other_queues_refuse_nothing() -> None:
     for overflow in (None, "drop-head", "reject-publish-dlx"):
-        bench = Told(QueueSpec("q", max_length=2, overflow=overflow))
+        bench = Told(full(2, overflow))
         session = bench.session()
         bench.led.publish(session, 1, *bodies(9))
         bench.settle_down()

@@ -23,7 +23,7 @@ from fluffle.broker.queues.replicated.facts import (
     Settled,
 )
 from fluffle.broker.queues.replicated.leadership import Terms
-from tests.broker.queues.replicated.leading import Bench, Edge, rest, step
+from tests.broker.queues.replicated.leading import Bench, Edge, full, rest, step
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
 
@@ -47,7 +47,7 @@ KINDS = [
     QueueSpec("q", dead_letter_exchange="dlx"),
     QueueSpec("q", delivery_limit=0),
     QueueSpec("q", delivery_limit=None),
-    QueueSpec("q", max_length=7, overflow="reject-publish"),
+    full(7),
 ]
 """Of queues, in which messages end otherwise."""
 

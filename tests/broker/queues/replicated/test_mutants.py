@@ -295,7 +295,7 @@ LEADING = [
             "held.add(handout)",
             "pass",
         ),
-        ("what does not fit is taken", "Leadership._room_left", 'overflow != "', 'overflow == "'),
+        ("what does not fit is taken", "Leadership._room_left", "limit is None", "True"),
         ("refusals are forgotten", "Leadership.publish", "self._keep(NotTaken(", "_ = (NotTaken("),
         ("who is detached is served", "Leadership._take_up", " and not row.is_detached", ""),
         ("what is lost stays", "Leadership._detach", "if outcome is not None:", "if False:"),
