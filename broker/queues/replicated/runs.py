@@ -146,6 +146,10 @@ class Marked(Generic[Mark]):
         before, behind = run[:place], run[place + count :]
         if before:
             self._pieces[at] = Piece(before, mark, order)  # it begins where it began
+        elif behind and (at + 1 == len(self._starts) or behind.start < self._starts[at + 1]):
+            self._pieces[at] = Piece(behind, mark, order)  # it is where it was among the others
+            self._starts[at] = behind.start
+            return
         else:
             del self._pieces[at], self._starts[at]
         if behind:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams import outbox
 from fluffle.broker.cluster.streams.codec import RUN_MAX, decode
 from fluffle.broker.cluster.streams.edge import FRAMES_UNTOLD_MAX
 from fluffle.broker.cluster.streams.hearing import hear
@@ -68,10 +69,13 @@ def test_an_edge_that_receives_nothing_is_given_so_much_and_no_more() -> None:
     assert len(world.ghost.hands) == 3 * SIZE_MAX // BURST_BYTES
 
 
-def test_who_asks_and_never_receives_is_not_listened_to_until_it_does() -> None:
+def test_who_asks_and_never_receives_is_not_listened_to_until_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "SIZE_MAX", 100 * MESSAGE_SIZE)
     world = World(("near",))
     world.rest()
-    times = 4 * SIZE_MAX // MESSAGE_SIZE
+    times = 400
     asked: list[m.FromEdge] = [m.Purge(number) for number in range(1, times + 2)]
     from_edge(world, [m.Open(1)], opening=9)
     from_edge(world, asked, opening=9)
@@ -101,24 +105,24 @@ def deliver(size: int) -> m.Deliver:
 
 
 def test_an_outbox_knows_its_size() -> None:
-    outbox = Outbox()
+    box = Outbox()
     for message in (m.Done(1, 1), m.Done(2, 3), deliver(1_000), m.GetAnswer(5, 7, 0, [])):
-        outbox.put(message)
-    assert outbox.size == 3 * MESSAGE_SIZE + 1_000
-    (frame,) = outbox.take()
+        box.put(message)
+    assert box.size == 3 * MESSAGE_SIZE + 1_000
+    (frame,) = box.take()
     assert frame.messages[0] == m.Done(1, 4)
-    outbox.withdraw(99)
-    outbox.received(1)
-    assert outbox.size == 0
+    box.withdraw(99)
+    box.received(1)
+    assert box.size == 0
 
 
 def test_an_outbox_knows_its_size_whatever_a_client_on_its_node_does_with_what_it_got() -> None:
-    outbox, message = Outbox(), deliver(1_000)
-    outbox.put(message)
-    (_frame,) = outbox.take()
+    box, message = Outbox(), deliver(1_000)
+    box.put(message)
+    (_frame,) = box.take()
     message.contents[0] = b""
-    outbox.received(1)
-    assert (outbox.size, outbox.under_way(99)) == (0, 0)
+    box.received(1)
+    assert (box.size, box.under_way(99)) == (0, 0)
 
 
 def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -> None:

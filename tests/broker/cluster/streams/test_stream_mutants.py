@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
+from types import ModuleType
 
 import pytest
 
-from tests.broker.cluster.streams import test_stream_rules
+from tests.broker.cluster.streams import test_stream_bounds, test_stream_rules
 from tests.broker.cluster.streams.happenings import whatever
 from tests.simulation.mutation import Mutant
 
@@ -69,6 +71,8 @@ MUTANTS = [
         "counts.acquired == ordinal",
         "counts",
     ),
+    mutant("nobody says who leads", "sessions:Sessions.linked", "known.stream is None", "False"),
+    mutant("all get as they like", "serving:room_of", "stream.outbox.is_full", "False"),
     mutant("suspected is gone", "sessions:Sessions.tick", ">= CONSUMER_DISCONNECTED_MS", ">= 0"),
     mutant("an edge hears of any queue", "hearing:hear", "(edge.group, edge", "(frame.group, edge"),
     mutant(
@@ -94,18 +98,24 @@ MUTANTS = [
 ]
 
 
-EXAMPLES: list[Callable[[], None]] = [
-    example
-    for name, example in vars(test_stream_rules).items()
-    if name.startswith("test_") and not hasattr(example, "pytestmark")
-]
+def examples(module: ModuleType) -> list[Callable[[], None]]:
+    """Its tests that take nothing."""
+    return [
+        example
+        for name, example in vars(module).items()
+        if name.startswith("test_") and not signature(example).parameters
+    ]
+
+
+EXAMPLES = examples(test_stream_rules)
+LARGE_EXAMPLES = examples(test_stream_bounds)
 HISTORIES: list[Callable[[], None]] = [partial(whatever, seed) for seed in range(SEEDS_MAX)]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_it_is_found(mutant: Mutant) -> None:
     with mutant.in_place():
-        assert any(map(fails, EXAMPLES + HISTORIES)), mutant.mistake
+        assert any(map(fails, EXAMPLES + HISTORIES + LARGE_EXAMPLES)), mutant.mistake
 
 
 def fails(run: Callable[[], None]) -> bool:
