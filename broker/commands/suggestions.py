@@ -35,6 +35,7 @@ RABBITMQCTL: Mapping[str, str] = {
     "add_vhost": "vhosts add",
     "delete_vhost": "vhosts delete",
     "set_vhost_limits": "vhosts limits",
+    "update_vhost_metadata": "vhosts default-queue-type",
     "clear_vhost_limits": "vhosts limits",
     "set_permissions": "permissions set",
     "clear_permissions": "permissions clear",

@@ -40,6 +40,15 @@ def delete(client: Client, name: str) -> None:
     client.call("vhosts.delete", name=name)
 
 
+@vhosts.command("default-queue-type")
+@click.argument("name")
+@click.argument("queue_type", metavar="TYPE", type=click.Choice(["classic", "quorum"]))
+@on_node
+def default_queue_type(client: Client, name: str, queue_type: str) -> None:
+    """Of queues that are declared from now on without a type, if they can be of it."""
+    client.call("vhosts.queue_type", name=name, queue_type=queue_type)
+
+
 @vhosts.command()
 @click.argument("name")
 @limit_options("max-connections", "max-queues")

@@ -12,6 +12,7 @@ from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows, Work
 from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.vhost import VirtualHost
 
 PIECE = 50
@@ -73,6 +74,18 @@ def dismantle(parts: Parts, name: str) -> Work:
     return {}
 
 
+def set_queue_type(parts: Parts, *, name: str, queue_type: str) -> Result:
+    """The type of queues that are declared from now on without one, if they can be of it."""
+    if queue_type not in (QueueType.CLASSIC, QueueType.QUORUM):
+        raise PreconditionFailed(f"Unsupported queue type: {queue_type}")
+
+    def decide() -> Change:
+        metadata = {**parts.vhost(name).metadata, DEFAULT_QUEUE_TYPE: queue_type}
+        return set_vhost(parts.catalogue, name, metadata=metadata)
+
+    return parts.change(decide)
+
+
 def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
     """Change the limits that are named; what is there stays, whatever they say."""
 
@@ -87,5 +100,6 @@ READS: Mapping[str, Callable[..., Any]] = {"vhosts.list": list_vhosts}
 CHANGES: Mapping[str, Callable[..., Any]] = {
     "vhosts.add": add,
     "vhosts.delete": delete,
+    "vhosts.queue_type": set_queue_type,
     "vhosts.limits": set_limits,
 }

@@ -35,7 +35,12 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide, Metadata
-from fluffle.broker.queues.arguments import QUEUE_TYPE, Declaration, QueueType
+from fluffle.broker.queues.arguments import (
+    DEFAULT_QUEUE_TYPE,
+    QUEUE_TYPE,
+    Declaration,
+    QueueType,
+)
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import declare_exchange
@@ -160,7 +165,10 @@ def limit(limits: Mapping[str, Any], name: str) -> int | None:
 
 def put_vhost(catalogue: Catalogue, entry: Entry) -> Change:
     """Limits stand in the parameters; RabbitMQ does not read those it writes here."""
-    return set_vhost(catalogue, entry["name"], metadata=dict(entry.get("metadata", {})))
+    metadata = dict(entry.get("metadata", {}))
+    if isinstance(queue_type := entry.get(DEFAULT_QUEUE_TYPE), str):
+        metadata.setdefault(DEFAULT_QUEUE_TYPE, queue_type)
+    return set_vhost(catalogue, entry["name"], metadata=metadata)
 
 
 def put_permission(catalogue: Catalogue, entry: Entry) -> Change:

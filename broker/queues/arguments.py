@@ -26,6 +26,9 @@ from fluffle.protocol.wire import TYPE_NAMES
 
 QUEUE_TYPE = "x-queue-type"
 
+DEFAULT_QUEUE_TYPE = "default_queue_type"
+"""What the metadata of a virtual host call the type of queues that name none."""
+
 
 class QueueType(StrEnum):
     """The values of x-queue-type."""

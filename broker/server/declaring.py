@@ -9,7 +9,12 @@ from fluffle.broker import deciding as queues
 from fluffle.broker.errors import AccessRefused, NotFound
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
-from fluffle.broker.queues.arguments import Declaration, check_server_named, with_type
+from fluffle.broker.queues.arguments import (
+    DEFAULT_QUEUE_TYPE,
+    Declaration,
+    check_server_named,
+    with_type,
+)
 from fluffle.broker.queues.served import Tally
 from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -184,7 +189,7 @@ def declaration(channel: Channel, name: str, method: Methods.Declare) -> Declara
         auto_delete=method.auto_delete,
         arguments=field_table(method.arguments),
     )
-    default = channel.session.vhost.metadata.get("default_queue_type")
+    default = channel.session.vhost.metadata.get(DEFAULT_QUEUE_TYPE)
     declared = with_type(declared, default)
     if not name:
         check_server_named(declared.arguments)

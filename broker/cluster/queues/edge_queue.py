@@ -217,10 +217,10 @@ class EdgeQueue:
     def attach(self, consumer: Consumer) -> Later[None]:
         seat = self._seats[consumer] = Seat()
         taker = self._takers[consumer] = Taker(consumer, seat)
-        taker.limit = consumer.prefetch if 0 < consumer.prefetch < WINDOW_FIRST else WINDOW_FIRST
+        taker.limit = taker.prefetch if 0 < taker.prefetch < WINDOW_FIRST else WINDOW_FIRST
         terms = Terms(
             consumer.tag,
-            consumer.prefetch,
+            taker.prefetch,
             consumer.priority,
             consumer.no_ack,
             consumer.exclusive,

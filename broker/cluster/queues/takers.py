@@ -46,6 +46,17 @@ class Taker:
     limit: int = 0
     """What the leader was told."""
 
+    @property
+    def prefetch(self) -> int:
+        """How many may be in hands; 0 means no limit.
+
+        One that consumers of a channel share is each one's own: it is known here alone how much of
+        it the others have, and who keeps some of it for a queue that is empty starves them.
+        """
+        consumer = self.consumer
+        limits = (consumer.prefetch, consumer.shared.limit)
+        return 0 if consumer.no_ack else min(filter(None, limits), default=0)
+
     def measure(self, handout: Handout) -> None:
         """See from what has come how large messages are."""
         size_bytes = max(1, handout.content_bytes // len(handout.contents))
@@ -62,12 +73,8 @@ class Taker:
         consumer.parked = consumer.sink.room(consumer) <= 0
         if consumer.parked:
             limit = in_hands if on_way > 0 else self.limit
-        elif (
-            consumer.prefetch
-            and not consumer.no_ack
-            and (consumer.prefetch <= in_hands + self.window)
-        ):
-            limit = consumer.prefetch
+        elif 0 < self.prefetch <= in_hands + self.window:
+            limit = self.prefetch
         elif self.window <= 2 * on_way and on_way <= 2 * self.window:
             return None
         else:

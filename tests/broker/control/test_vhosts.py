@@ -35,6 +35,18 @@ def test_a_virtual_host_comes_and_goes() -> None:
     assert [row["name"] for row in desk.rows("vhosts.list")] == ["/"]
 
 
+def test_the_type_of_queues_that_name_none() -> None:
+    desk = Desk()
+    desk.ask("vhosts.queue_type", name="/", queue_type="quorum")
+    assert desk.rows("vhosts.list")[0]["metadata"] == {"default_queue_type": "quorum"}
+    refusal = desk.refusal("vhosts.queue_type", name="/", queue_type="mirrored")
+    assert refusal == "PRECONDITION_FAILED: Unsupported queue type: mirrored"
+    desk.ask("vhosts.queue_type", name="/", queue_type="classic")
+    client = desk.edge.connect()
+    client.declare("q")
+    assert desk.edge.vhost.queues["q"].spec.arguments == {"x-queue-type": ("S", b"classic")}
+
+
 def test_deleting_one_closes_its_connections() -> None:
     desk = Desk()
     client = desk.edge.connect()
