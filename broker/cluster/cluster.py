@@ -83,15 +83,15 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_certificates", "_config", "_looking", "_loop", "_on_fatal", "_registry",
-        "_waiting", "absent", "boot", "everywhere", "has_entered", "hosting", "hub", "links",
-        "membership", "metadata", "name", "running",
+        "_acquaintances", "_certificates", "_looking", "_loop", "_on_fatal", "_registry",
+        "_waiting", "absent", "boot", "config", "everywhere", "has_entered", "hosting", "hub",
+        "links", "membership", "metadata", "name", "running",
     )  # fmt: skip
 
     def __init__(self, identity: LinkIdentity, config: ClusterConfig, around: Around) -> None:
         """The count of its boot is on disk.  StartFailed."""
         self.name = name = identity.node
-        self._config = config
+        self.config = config
         self.boot = boot = identity.boot
         self._registry = around.registry
         self._acquaintances = around.acquaintances
@@ -157,7 +157,7 @@ class Cluster:
         ]  # fmt: skip
 
     def _made_links(self, identity: LinkIdentity) -> ClusterLinks:
-        config = self._config
+        config = self.config
         if config.tls_cert is not None:
             self._certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
         known = self._acquaintances.known.items()
@@ -254,13 +254,13 @@ class Cluster:
                 "the definitions of the cluster are damaged on this disk; have the cluster forget "
                 "this node, and let it join anew with an empty --data-dir"
             )
-        founders = self._config.peers
+        founders = self.config.peers
         if METADATA_GROUP not in host and self.name in founders:
             host.create(METADATA_GROUP, 1, Config.initial(founders))
         try:
-            listening = self.links.listen(self._config.listen.host, self._config.listen.port)
+            listening = self.links.listen(self.config.listen.host, self.config.listen.port)
         except OSError as error:
-            raise cannot_listen("--cluster-listen", self._config.listen, error) from error
+            raise cannot_listen("--cluster-listen", self.config.listen, error) from error
         for node, known in self._acquaintances.known.items():
             if known.address is not None:
                 self._set_peer(node, known.address)
@@ -279,7 +279,7 @@ class Cluster:
         self.has_entered = True
         self._on_registry()
         self.hosting.sweep()
-        event(logger, logging.INFO, "entered", cluster=self._config.name, boot=self.boot.count)
+        event(logger, logging.INFO, "entered", cluster=self.config.name, boot=self.boot.count)
 
     async def _entered(self) -> None:
         registry, is_heard = self._registry, asyncio.Event()
@@ -287,7 +287,7 @@ class Cluster:
         try:
             while not self._is_entered:
                 is_heard.clear()
-                if self.name in (registry.entries or self._config.peers):
+                if self.name in (registry.entries or self.config.peers):
                     await self._try(self._enter)
                 else:
                     await is_heard.wait()
@@ -310,7 +310,7 @@ class Cluster:
 
     def _enter(self) -> Change:
         """Found the cluster, unless somebody has; else say in which life this node is."""
-        founding = found(self._registry.entries, self._config.peers)
+        founding = found(self._registry.entries, self.config.peers)
         if not founding.changes_nothing:
             return founding
         return enter(self._registry.entries, self.name, self.boot.count, self.boot.nonce)
@@ -326,10 +326,10 @@ class Cluster:
             event(logger, logging.WARNING, "not_entered_yet", reason=error.explanation)
 
     def _say_that_it_waits(self) -> None:
-        names = {*self._config.peers, *self._acquaintances.known} - {self.name}
+        names = {*self.config.peers, *self._acquaintances.known} - {self.name}
         linked = sorted(name for name in names if self.links.is_up(name))
         advice = "start the other nodes, and look why there is no link to them"
-        if self.name not in self._config.peers and self.name not in self._registry.entries:
+        if self.name not in self.config.peers and self.name not in self._registry.entries:
             advice = f"let it in: on another node, `fluffle cluster add {self.name}=HOST:PORT`"
         event(
             logger, logging.WARNING, "waiting_for_cluster",
@@ -371,7 +371,7 @@ class Cluster:
     def _set_peer(self, node: NodeId, address: ListenAddress) -> None:
         """Have links with it, at the place that this node was told, if it was."""
         if node != self.name:
-            at = self._config.peers.get(node, address)
+            at = self.config.peers.get(node, address)
             self.links.set_peer(node, at.host, at.port)
 
     def reload(self) -> None:

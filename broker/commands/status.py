@@ -32,6 +32,7 @@ def for_people(row: Row) -> Row:
         "version": f"{row['version']}, behaves like {row['product']} {row['product_version']}",
         "process": f"{row['pid']}, {row['platform']}",
         "up for": duration(row["uptime_s"]),
+        **({"cluster": shown_cluster(row["cluster"])} if row["cluster"] else {}),
         "data in": row["data_dir"],
         "listens on": [f"{name} {shown_address(*address)}" for name, address in addresses],
         "alarms": alarms,
@@ -41,6 +42,14 @@ def for_people(row: Row) -> Row:
         "crashed queues": row["queues_crashed"],
         **{name: row[name] for name in ("connections", "channels")},
     }
+
+
+def shown_cluster(row: Row) -> str:
+    """How it is, in a line."""
+    if not row["has_entered"]:
+        return f"{row['name']}, waiting to be one of it"
+    leader = f"led by {row['leader']}" if row["leader"] else "without a leader"
+    return f"{row['name']}, {row['running']} of {row['nodes']} nodes, {leader}"
 
 
 def shown_address(host: str, port: int) -> str:

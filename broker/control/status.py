@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
@@ -22,6 +23,7 @@ def status(parts: Parts) -> Row:
         "platform": config.platform,
         "pid": os.getpid(),
         "uptime_s": (parts.clock.now_ms() - parts.started_ms) // 1000,
+        "cluster": parts.cluster and cluster_row(parts, parts.cluster),
         "data_dir": str(config.data_dir.absolute()),
         "addresses": {name: list(address) for name, address in parts.addresses.items()},
         "alarms": list(parts.alarms.raised),
@@ -39,6 +41,19 @@ def status(parts: Parts) -> Row:
         ),
         "connections": len(parts.connections),
         "channels": usage.channels_of_user.total(),
+    }
+
+
+def cluster_row(parts: Parts, cluster: Cluster) -> Row:
+    """How much of it is there, as this node sees it."""
+    nodes = parts.catalogue.nodes.entries
+    here = [node for node in nodes if node == cluster.name or cluster.absent.is_alive(node)]
+    return {
+        "name": cluster.config.name,
+        "has_entered": cluster.has_entered,
+        "nodes": len(nodes),
+        "running": len(here),
+        "leader": cluster.metadata.leader,
     }
 
 

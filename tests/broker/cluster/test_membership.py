@@ -8,6 +8,8 @@ import pytest
 
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import steps
+from fluffle.broker.commands.status import for_people
+from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.deciding import declare_queue
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.arguments import Declaration
@@ -145,6 +147,26 @@ async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
         assert all(has(node, "after") for node in nodes)
         await nodes["a"].kill()
         await define(nodes["c"], "without-a")
+
+
+async def test_a_node_says_how_its_cluster_is(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as nodes:
+
+        def said() -> str:
+            row = VERBS["status"].act(nodes["a"].node.parts)
+            assert isinstance(row, dict)
+            return str(for_people(row)["cluster"])
+
+        leader = nodes["a"].cluster.metadata.leader
+        await until(lambda: said() == f"fluffle, 3 of 3 nodes, led by {leader}")
+        for name in "bc":
+            await nodes[name].kill()
+        await until(lambda: said() == "fluffle, 1 of 3 nodes, without a leader")
+        waiting = nodes.grow("d")
+        waiting.begin()
+        await until(lambda: "cluster" in waiting.node.addresses)
+        row = VERBS["status"].act(waiting.node.parts)
+        assert for_people(row)["cluster"] == "fluffle, waiting to be one of it"
 
 
 async def test_a_name_is_let_in_once(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_what_a_node_says_of_itself(tmp_path: Path) -> None:
         "platform": config.platform,
         "pid": os.getpid(),
         "uptime_s": 4,
+        "cluster": None,
         "data_dir": str(tmp_path),
         "addresses": {"amqp": ["127.0.0.1", 5672]},
         "alarms": ["disk"],
