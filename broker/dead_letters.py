@@ -1,8 +1,9 @@
 """What has died in a queue is published again, as the queue's arguments say.
 
 At most once, as RabbitMQ does it by default: nobody waits until the queues that get it are sure of
-it, and what leads nowhere is gone, or where nothing gets through.  What has come back to a queue
-where it died before is gone too, if no client has rejected it since: it would go round for ever.
+it, and what leads nowhere is gone, or to a queue that has had no room for long.  What has come back
+to a queue where it died before is gone too, if no client has rejected it since: it would go round
+for ever.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from fluffle.protocol.properties import (
     raw_properties,
     replace_properties,
 )
+
+PATIENCE_MS = 10_000
+"""A queue that nobody leads is full once it has been given what one burst of a client may be, too;
+it is one that takes nothing after this."""
+PAUSE_MS = 1_000
+"""Who has not been looked at for this long may have had room meanwhile."""
 
 NOTED_MAX = 1000
 """So much is known to have been logged; then afresh."""
@@ -53,11 +60,14 @@ class Letter(NamedTuple):
 class DeadLetters:
     """Of all virtual hosts of a node."""
 
-    __slots__ = ("_clock", "_find", "_noted")
+    __slots__ = ("_clock", "_find", "_full", "_noted")
 
     def __init__(self, find: Callable[[str], VirtualHost | None], clock: Clock) -> None:
         self._find = find
         self._clock = clock
+        self._full: dict[tuple[str, str], tuple[int, int]] = {}
+        """By virtual host and name: since when a queue has had no room, and when it was looked at
+        last."""
         self._noted: set[tuple[str, str, str]] = set()
         """What has been logged."""
 
@@ -79,8 +89,22 @@ class DeadLetters:
             for cycle in letter.cycles:
                 self._note("dead_letter_cycle", vhost_name, ", ".join(cycle))
         for (targets, persistent), run in groupby(letters, key=lambda pair: pair[0].way):
-            for target in put(list(run), targets, persistent=persistent):
+            stuck = [target for target in targets if self._is_stuck(vhost_name, target)]
+            for target in stuck:
                 self._note("dead_letters_dropped", vhost_name, target.name)
+            put(list(run), [each for each in targets if each not in stuck], persistent=persistent)
+
+    def _is_stuck(self, vhost: str, target: ServedQueue) -> bool:
+        """Whether a queue has had no room for too long."""
+        key, now_ms = (vhost, target.name), self._clock.now_ms()
+        if not target.is_full:
+            self._full.pop(key, None)
+            return False
+        since_ms, last_ms = self._full.get(key, (now_ms, now_ms))
+        if now_ms - last_ms > PAUSE_MS:
+            since_ms = now_ms
+        self._full[key] = since_ms, now_ms
+        return now_ms - since_ms > PATIENCE_MS
 
     def _note(self, what: str, vhost: str, queues: str) -> None:
         """Messages are gone: said once of each queue, or of those round which they would go."""
@@ -120,17 +144,14 @@ class Writer(NamedTuple):
 
 
 def put(
-    letters: list[tuple[Letter, bytes]], targets: tuple[ServedQueue, ...], *, persistent: bool
-) -> list[ServedQueue]:
-    """Into each of the queues, in order; those that take nothing now."""
+    letters: list[tuple[Letter, bytes]], targets: list[ServedQueue], *, persistent: bool
+) -> None:
+    """Into each of the queues, in order."""
     origins = [letter.origin for letter, _content in letters]
     contents = [content for _letter, content in letters]
     size_bytes = sum(map(len, contents))
-    full = [target for target in targets if target.is_full]
     for target in targets:
-        if target not in full:
-            target.enqueue(origins, contents, size_bytes, persistent=persistent)
-    return full
+        target.enqueue(origins, contents, size_bytes, persistent=persistent)
 
 
 def routing_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:

@@ -130,17 +130,26 @@ def test_what_goes_round_by_itself_is_dropped_and_that_is_logged_once(
     assert caplog.messages.count("dead_letter_cycle") == 1
 
 
-def test_what_gets_through_to_nobody_does_not_fill_memory(
+def test_what_gets_through_to_nobody_for_long_does_not_fill_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     monkeypatch.setattr(Queue, "is_full", property(lambda queue: queue is dead))
-    place.publish(queue, Properties(), Properties())
-    reject(queue)
-    reject(queue)
-    assert dead.ready_count == queue.in_flight == 0
+    for _ in range(13):
+        place.publish(queue, Properties())
+        reject(queue)
+        place.clock.advance(1_000)
+    assert (dead.ready_count, queue.in_flight) == (11, 0)
     assert caplog.messages.count("dead_letters_dropped") == 1
+    place.clock.advance(1_000)
+    place.publish(queue, Properties())
+    reject(queue)
+    assert dead.ready_count == 12, "it may have had room meanwhile"
+    monkeypatch.undo()
+    place.publish(queue, Properties())
+    reject(queue)
+    assert dead.ready_count == 13
 
 
 def test_what_a_client_rejects_may_go_round() -> None:
