@@ -124,6 +124,7 @@ class Sessions:
         assert key is not None
         self._led.drop_session(key, outcome)
         stream = self._streams.pop(key, None)
+        self._talking.pop(key, None)
         node = self._nodes.get(session.node)
         if node is not None and node.stream is stream:
             node.stream = None

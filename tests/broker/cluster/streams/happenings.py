@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.handout import Outcome
 from tests.broker.cluster.streams.world import PLAIN, World
 
@@ -20,7 +20,8 @@ OUTCOMES = [
 ]
 
 
-SPECS = [PLAIN, PLAIN, PLAIN, QueueSpec("q", max_length=4, overflow="reject-publish")]
+REJECTING = QueueSpec("q", queue_type=QueueType.QUORUM, max_length=4, overflow="reject-publish")
+SPECS = [PLAIN, PLAIN, PLAIN, REJECTING]
 
 
 def settle_some(world: World, node: str, chance: Random) -> None:

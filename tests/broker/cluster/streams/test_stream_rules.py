@@ -8,8 +8,9 @@ from fluffle.broker.cluster.streams import edge, hearing
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated import effects as e
 from tests.broker.cluster.streams.world import GROUP, World
 
 
@@ -32,7 +33,7 @@ def test_an_ack_before_a_close_outlives_the_leader() -> None:
     assert world.led.image.state.live_count == 0
 
 
-REJECTING = QueueSpec("q", max_length=2, overflow="reject-publish")
+REJECTING = QueueSpec("q", queue_type=QueueType.QUORUM, max_length=2, overflow="reject-publish")
 
 
 def test_what_was_refused_is_not_confirmed_when_it_is_asked_again() -> None:
@@ -244,6 +245,19 @@ def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good
     world.rest()
     assert (world.ghost.hands, world.clients["near"].consumers) == ({}, [])
     assert len(world.led.image.state.sessions) == 2
+
+
+def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None:
+    world = holding()
+    world.led.sessions.release([e.Stale(1, 1, 1, 0, [])])
+    world.led.sessions.removed("near")
+    assert [node for node, _frame in world.led.sessions.output() if node == "near"] == []
+    world.led.turn()
+    while world.led.proposals:
+        world.commit()
+    state = world.led.image.state
+    assert (state.held_count, state.returned.count) == (0, 1)
+    assert [session.id.node for session in state.sessions.values()] == ["left"]
 
 
 def test_a_new_life_ends_the_sessions_of_the_old_one_at_once() -> None:
