@@ -67,6 +67,7 @@ class Traffic:
         "connections_closed",
         "connections_opened",
         "from_queues",
+        "from_quorum_queues",
         "ledgers",
         "logins_failed",
         "logins_succeeded",
@@ -100,5 +101,7 @@ class Traffic:
         self.unroutable_dropped = 0
         self.unroutable_returned = 0
         self.from_queues = Deliveries()
+        """What classic queues delivered."""
+        self.from_quorum_queues = Deliveries()
         self.replies = Deliveries()
         """What direct reply-to delivered, past any queue."""

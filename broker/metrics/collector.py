@@ -246,6 +246,7 @@ class NodeCollector:
         traffic = self._services.traffic
         by_type: tuple[tuple[str, Deliveries], ...] = (
             ("rabbit_classic_queue", traffic.from_queues),
+            ("rabbit_quorum_queue", traffic.from_quorum_queues),
             ("rabbit_volatile_queue", traffic.replies),
         )
         for name, text, attribute in DELIVERIES:

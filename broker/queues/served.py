@@ -176,7 +176,7 @@ class ServedQueue(Protocol):
     def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> bool | None:
         """The messages `start` to `stop` of a run are in nobody's hands any more.
 
-        Whether that is yet to come true: then `settling` tells of it.
+        Whether that is yet to come true: then `settling` tells of it.  None if it is so by now.
         """
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from fluffle.broker.errors import NotFound
 from fluffle.broker.metadata.changing import Decide
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
@@ -149,16 +150,20 @@ class Channel:
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""
+        of_quorum_queues = 0
         for handout, start, stop in stretches:
             queue = handout.holder.queue
-            if queue.settle(handout, start, stop, outcome):
+            is_asked = queue.settle(handout, start, stop, outcome)
+            if is_asked:
                 self.far[queue] = None
+            if is_asked is not None and queue.spec.queue_type is QueueType.QUORUM:
+                of_quorum_queues += stop - start
             if handout.is_recorded:
                 self.recorded()
         if outcome is Outcome.ACKED:
-            self.session.traffic.from_queues.acknowledged += sum(
-                stop - start for _handout, start, stop in stretches
-            )
+            traffic, count = self.session.traffic, sum(stop - start for _, start, stop in stretches)
+            traffic.from_quorum_queues.acknowledged += of_quorum_queues
+            traffic.from_queues.acknowledged += count - of_quorum_queues
 
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing.

@@ -19,7 +19,7 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server.channel import Channel, Settler
 from fluffle.broker.server.replies import PREFIX
-from fluffle.broker.server.subscription import ReplySubscription, Subscription
+from fluffle.broker.server.subscription import ReplySubscription, Subscription, deliveries_from
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
@@ -44,7 +44,7 @@ class Getter:
         """Answer with the message, and with how many are left."""
         channel = self._channel
         session = channel.session
-        deliveries = session.traffic.from_queues
+        deliveries = deliveries_from(self.queue, session.traffic)
         channel.vouch()
         if self.no_ack:
             deliveries.got_auto_ack += 1
@@ -108,7 +108,7 @@ def on_consume(channel: Channel, method: Method) -> None:
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
     if is_quorum and channel.shared_credit.limit:
         raise NotImplementedHere(f"{where(channel, queue)} does not support global qos")
-    subscription = Subscription(channel, tag)
+    subscription = Subscription(channel, tag, queue)
     subscription.consumer = Consumer(
         tag,
         queue,
@@ -194,12 +194,12 @@ def on_get(channel: Channel, method: Method) -> None:
     if queue.damage is None:
         got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     check_running(channel, queue)
-    channel.ask(method, got, partial(answer_get, channel), give_back)
+    channel.ask(method, got, partial(answer_get, channel, queue), give_back)
 
 
-def answer_get(channel: Channel, handout: Handout | None) -> None:
+def answer_get(channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
     if handout is None:
-        channel.session.traffic.from_queues.get_empty += 1
+        deliveries_from(queue, channel.session.traffic).get_empty += 1
         channel.reply(make(Basic.GetEmpty))
     else:
         handout.holder.deliver(handout)

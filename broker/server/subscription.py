@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.traffic import Deliveries
+from fluffle.broker.traffic import Deliveries, Traffic
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, deliver_prefix, make
 from fluffle.protocol.properties import split_content
@@ -95,14 +96,20 @@ class Envelopes:
         return envelope
 
 
+def deliveries_from(queue: ServedQueue, traffic: Traffic) -> Deliveries:
+    """Where what clients get from a queue is counted."""
+    is_quorum = queue.spec.queue_type is QueueType.QUORUM
+    return traffic.from_quorum_queues if is_quorum else traffic.from_queues
+
+
 class Subscription:
     """The client's end of a consumer: a queue's `Sink`."""
 
     __slots__ = ("_channel", "_envelopes", "consumer")
 
-    def __init__(self, channel: Channel, tag: str) -> None:
+    def __init__(self, channel: Channel, tag: str, queue: ServedQueue) -> None:
         self._channel = channel
-        self._envelopes = Envelopes(channel, tag, channel.session.traffic.from_queues)
+        self._envelopes = Envelopes(channel, tag, deliveries_from(queue, channel.session.traffic))
         self.consumer: Consumer
 
     def room(self, consumer: Consumer) -> int:

@@ -467,3 +467,16 @@ def test_a_queue_that_is_deleted_has_settled_everything(rig: Rig) -> None:
     rig.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
     rig.delete()
     rig.client.expect(Basic.QosOk)
+
+
+def test_what_is_delivered_is_counted_by_the_type_of_its_queue(rig: Rig) -> None:
+    rig.client.publish(b"1", b"2")
+    rig.client.consume(prefetch=1)
+    assert rig.client.bodies() == [b"1"]
+    rig.client.ack(1)
+    rig.client.arrivals()
+    assert get(rig.client) is None
+    deliveries = rig.node.services.traffic.from_quorum_queues
+    counted = (deliveries.consumed_manual_ack, deliveries.acknowledged, deliveries.get_empty)
+    assert counted == (2, 1, 1)
+    assert rig.node.services.traffic.from_queues.delivered == 0
