@@ -52,6 +52,9 @@ class LocalQueues:
             queue.recover()
         return queue
 
+    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        raise AssertionError(f"queue '{queue.name}' is here, and nowhere else")
+
     def end(self, queue: ServedQueue) -> None:
         assert isinstance(queue, Queue), "it was made here"
         for consumer in queue.consumers:

@@ -15,7 +15,7 @@ from fluffle.broker.errors import (
 from fluffle.broker.message import Origins
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
 from fluffle.broker.queues.making import QueueMaker
 from fluffle.broker.queues.served import Later, ServedQueue
 from fluffle.broker.recording.image import VhostImage
@@ -123,7 +123,11 @@ class VirtualHost:
     # Facts
 
     def put_queue(self, definition: QueueDefinition) -> None:
-        """There is a queue, where there was none."""
+        """There is a queue, where there was none; or one of this id has other members."""
+        there = self.queues.get(definition.spec.name)
+        if there is not None and is_same(there.definition, definition):
+            self.maker.redefine(there, definition)
+            return
         spec, owner = definition.spec, definition.owner
         queue = self.queues[spec.name] = self.maker.make(definition, self.name)
         if owner is not None:

@@ -83,7 +83,7 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_certificates", "_looking", "_loop", "_on_fatal", "_registry",
+        "_acquaintances", "_certificates", "_looking", "_loop", "_on_fatal", "_queues", "_registry",
         "_waiting", "absent", "boot", "config", "everywhere", "has_entered", "hosting", "hub",
         "links", "membership", "metadata", "name", "running",
     )  # fmt: skip
@@ -119,9 +119,7 @@ class Cluster:
         )
         self.hub = self._made_hub(around)
         self.hosting = self._made_hosting(around)
-        around.queues.reach = Reach(
-            self.hub, self.hosting, self._nodes, self.absent.is_alive, loop.call_later
-        )
+        self._queues = around.queues
         surroundings = Surroundings(
             store=around.store,
             turn=around.turn,
@@ -172,17 +170,6 @@ class Cluster:
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
-    def _made_hosting(self, around: Around) -> Hosting:
-        surroundings = HostingSurroundings(
-            node=self.name,
-            boot=stream_boot(self.boot),
-            hub=self.hub,
-            clock=around.clock,
-            call_later=self._loop.call_later,
-            dead_letter=around.queues.dead_letter,
-        )
-        return Hosting(surroundings)
-
     def _made_hub(self, around: Around) -> StreamHub:
         def boot_of(node: NodeId) -> StreamBoot | None:
             boot = self.links.boots.latest(node)
@@ -200,9 +187,34 @@ class Cluster:
         )
         return StreamHub(surroundings)
 
-    def _nodes(self) -> list[NodeId]:
-        """Those of the cluster."""
-        return sorted(self._registry.entries)
+    def _made_hosting(self, around: Around) -> Hosting:
+        """What makes queues is given what it makes them with."""
+        call_later = self._loop.call_later
+        surroundings = HostingSurroundings(
+            node=self.name,
+            boot=stream_boot(self.boot),
+            hub=self.hub,
+            clock=around.clock,
+            call_later=call_later,
+            life=self._life,
+            dead_letter=around.queues.dead_letter,
+        )
+        hosting = Hosting(surroundings)
+        around.queues.connect(
+            Reach(
+                self.hub, hosting, self._lives, self.absent.is_alive, self.metadata.settle,
+                call_later,
+            )
+        )  # fmt: skip
+        return hosting
+
+    def _lives(self) -> dict[NodeId, int]:
+        """The nodes of the cluster, each in its incarnation there."""
+        return {member.node: member.incarnation for member in self.metadata_config.members}
+
+    def _life(self) -> int:
+        """That of this node."""
+        return self.running.host.group(METADATA_GROUP).incarnation
 
     def _send_proposals(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
@@ -218,6 +230,7 @@ class Cluster:
 
     def configured(self) -> None:
         self.membership.configured()
+        self._queues.nodes_changed()
 
     def unknown(self, node: NodeId) -> None:
         """A node says that it has no metadata group."""

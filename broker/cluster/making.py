@@ -64,6 +64,9 @@ class HomeQueues:
     def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
         return self.make(definition, vhost)
 
+    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        raise AssertionError(f"queue '{queue.name}' stays at its home")
+
     def end(self, queue: ServedQueue) -> None:
         self._local.end(queue)
         self._journals.forget(queue.definition.id)

@@ -85,6 +85,68 @@ def delete(client: Client, *, name: str, vhost: str, if_unused: bool, if_empty: 
     click.echo(result["messages"])
 
 
+@queues.command()
+@click.argument("name")
+@prints_rows("node", "role", "wanted", "running")
+@in_vhost
+def members(client: Client, *, name: str, vhost: str) -> Iterable[Row]:
+    """On which nodes a quorum queue is."""
+    return client.rows("queues.members", name=name, vhost=vhost)
+
+
+@queues.command("add-member")
+@click.argument("name")
+@click.argument("node")
+@in_vhost
+@on_node
+def add_member(client: Client, *, name: str, node: str, vhost: str) -> None:
+    """Have a quorum queue on one node more."""
+    client.call("queues.add_member", name=name, node=node, vhost=vhost)
+
+
+@queues.command("delete-member")
+@click.argument("name")
+@click.argument("node")
+@in_vhost
+@on_node
+def delete_member(client: Client, *, name: str, node: str, vhost: str) -> None:
+    """Have a quorum queue on one node less."""
+    client.call("queues.delete_member", name=name, node=node, vhost=vhost)
+
+
+@queues.command()
+@click.argument("name")
+@click.argument("node")
+@in_vhost
+@on_node
+def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
+    """Have another member lead a quorum queue."""
+    client.call("queues.transfer", name=name, node=node, vhost=vhost)
+
+
+@queues.command()
+@click.argument("node")
+@on_node
+def grow(client: Client, node: str) -> None:
+    """Have all quorum queues on one node more; prints how many there are."""
+    click.echo(client.call("queues.grow", node=node)["queues"])
+
+
+@queues.command()
+@click.argument("node")
+@on_node
+def shrink(client: Client, node: str) -> None:
+    """Have all quorum queues on one node less; prints how many are elsewhere, too."""
+    click.echo(client.call("queues.shrink", node=node)["queues"])
+
+
+@queues.command()
+@on_node
+def rebalance(client: Client) -> None:
+    """Have all nodes lead equally many quorum queues; prints how many change hands."""
+    click.echo(client.call("queues.rebalance")["queues"])
+
+
 @click.group()
 def exchanges() -> None:
     """Exchanges: which there are."""

@@ -60,7 +60,22 @@ def is_another(name: Name, before: State, after: State) -> bool:
     if is_closed(name, before):
         return has_changed(name, before, after)
     parts = [each for each in (name, *stands_in(name)) if each[0] in MADE_ANEW]
-    return name[0] in MADE_ANEW and any(has_changed(each, before, after) for each in parts)
+    return name[0] in MADE_ANEW and any(is_made_anew(each, before, after) for each in parts)
+
+
+def is_made_anew(name: Name, before: State, after: State) -> bool:
+    """Whether it is not what it was; a queue that has other members is."""
+    if not has_changed(name, before, after):
+        return False
+    old, new = before.find(name), after.find(name)
+    if name[0] is not Kind.QUEUE or old is None or new is None:
+        return True
+    return id_of(old.value) != id_of(new.value) or not id_of(new.value)
+
+
+def id_of(queue: object) -> object:
+    """Of a queue of a cluster; this knows no more of what is defined."""
+    return getattr(queue, "id", 0)
 
 
 def fact_of(state: State, name: Name) -> Fact:

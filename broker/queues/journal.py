@@ -48,10 +48,20 @@ class QueueDefinition(NamedTuple):
     """The nodes that a quorum queue began on, by name."""
     members: tuple[tuple[str, int], ...] = ()
     """The nodes that it is on, each with its incarnation in the group, by name."""
+    lives: tuple[tuple[str, int], ...] = ()
+    """The members again, each with the incarnation of its node in the cluster: who lost its disk,
+    and joined anew, is not the member that it was."""
+    wanted: tuple[str, ...] = ()
+    """The nodes that it is to be on, by name; members come and go until it is so."""
     leader: str = ""
-    """The member that is to lead a new quorum queue."""
+    """The member that is to lead: at first, and when somebody says so."""
     boot: int = 0
     """The life of its home with which it ends; 0 if it outlives that."""
+
+
+def is_same(queue: QueueDefinition, other: QueueDefinition) -> bool:
+    """Whether two definitions are of one queue of a cluster, with its messages."""
+    return queue.id == other.id != 0
 
 
 @dataclass(slots=True)

@@ -25,5 +25,8 @@ class QueueMaker(Protocol):
     def reopen(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
         """For one that was true when the process before this ended.  Raises `StorageError`."""
 
+    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        """It is the same queue, in other places."""
+
     def end(self, queue: ServedQueue) -> None:
         """It is defined no more: its messages are gone, and so are its consumers."""

@@ -229,7 +229,11 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
     )
 
 
-PLACED = ("id", "home", "founders", "members", "leader", "boot")
+def _numbered(rows: Any) -> tuple[tuple[str, int], ...]:
+    return tuple((str(name), int(number)) for name, number in rows)
+
+
+PLACED = ("id", "home", "founders", "members", "lives", "wanted", "leader", "boot")
 """Where in a cluster a queue lives; a lone node says nothing of it."""
 
 
@@ -262,12 +266,13 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
     definition = QueueDefinition(queue_spec(declared, vhost), tuple(fields["groups"]), owner)
     if "id" not in fields:
         return definition
-    members = tuple((str(node), int(incarnation)) for node, incarnation in fields["members"])
     return definition._replace(
         id=int(fields["id"]),
         home=str(fields["home"]),
         founders=tuple(map(str, fields["founders"])),
-        members=members,
+        members=_numbered(fields["members"]),
+        lives=_numbered(fields["lives"]),
+        wanted=tuple(map(str, fields["wanted"])),
         leader=str(fields["leader"]),
         boot=int(fields["boot"]),
     )

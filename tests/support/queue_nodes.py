@@ -88,7 +88,7 @@ class QueueNode(Node):
         self.hub = hub.StreamHub(around)
         self.hosting = WatchedHosting(
             hosting.Surroundings(
-                self.name, own, self.hub, clock, self.call_later, self._dead_letter
+                self.name, own, self.hub, clock, self.call_later, lambda: 1, self._dead_letter
             )
         )
         self.hosting.told = self.applied
@@ -176,6 +176,7 @@ class QueueCluster:
             id=queue,
             founders=tuple(members),
             members=tuple((name, 1) for name in members),
+            lives=tuple((name, 1) for name in members),
             leader=leader,
         )
         for name, node in self.nodes.items():

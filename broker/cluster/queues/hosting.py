@@ -17,6 +17,7 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.queues.group import Place, QueueGroup
 from fluffle.broker.cluster.queues.hub import StreamHub
+from fluffle.broker.cluster.queues.members import Members
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.logs import event
@@ -43,6 +44,8 @@ class Surroundings(NamedTuple):
     clock: Clock
     call_later: Callable[[float, Callable[[], None]], object]
     """After so many seconds."""
+    life: Callable[[], int]
+    """The incarnation of this node in the cluster."""
     dead_letter: DeadLetterFrom
 
 
@@ -51,7 +54,7 @@ class Hosting:
 
     __slots__ = (
         "_around", "_campaigns", "_coming", "_definitions", "_groups", "_is_current", "_lost",
-        "_place", "host",
+        "_place", "host", "members",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
@@ -61,42 +64,57 @@ class Hosting:
             node=around.node,
             boot=around.boot,
             leading=hub.leading,
-            leader_changed=hub.leader_changed,
+            leader_changed=self._leader_changed,
             host=lambda: self.host,
             clock=around.clock,
             dead_letter=around.dead_letter,
         )
         self.host: RaftHost
         """Set before it starts."""
+        self.members: Members | None = None
+        """Who changes them; None if nobody does."""
         self._groups: dict[QueueId, QueueGroup] = {}
         self._definitions: dict[QueueId, tuple[QueueDefinition, str]] = {}
         """Of all quorum queues, wherever they are, with their virtual hosts."""
         self._campaigns: dict[QueueId, int] = {}
         """Those that this node is to lead and does not yet: how often it may try."""
-        self._coming: set[QueueId] = set()
-        """Those of which this node is a member with the next turn."""
+        self._coming: dict[QueueId, int] = {}
+        """Those of which this node is a member with the next turn, and in which incarnation."""
         self._is_current = False
         """Whether definitions are what they are for all."""
-        self._lost: set[QueueId] = set()
-        """Those whose data here cannot be read: this node must not be the member that it was."""
+        self._lost: dict[QueueId, int] = {}
+        """Those whose data here cannot be read, and the incarnation that this node has had there:
+        it must not be that member again."""
 
     # Definitions
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """A queue is defined, or defined anew with other members."""
         self._definitions[definition.id] = definition, vhost
-        group = self._groups.get(definition.id)
-        if group is not None:
+        if (group := self._groups.get(definition.id)) is not None:
             group.define(definition, vhost)
-        elif self._is_current and definition.id not in self.host:
-            self._join(definition)
+        if self._is_current:
+            self._settle(definition)
 
-    def _join(self, definition: QueueDefinition) -> None:
-        """Be a member, if this node is to be one."""
-        incarnation = dict(definition.members).get(self._around.node)
-        if incarnation is None or definition.id in self._lost | self._coming:
-            return
-        self._coming.add(definition.id)
+    def _settle(self, definition: QueueDefinition) -> None:
+        """Be the member that this node is to be, and none that it is not any more."""
+        queue, node = definition.id, self._around.node
+        before = self._incarnation_of(queue)
+        incarnation = dict(definition.members).get(node, 0)
+        if before and before != incarnation:
+            self._leave(queue)
+        is_new = incarnation > max(before, self._lost.get(queue, 0))
+        if is_new and dict(definition.lives).get(node) == self._around.life():
+            self._join(definition, incarnation)
+
+    def _incarnation_of(self, queue: QueueId) -> int:
+        """As which member this node is here, or is going to be; 0 if it is none."""
+        if queue in self._coming or queue not in self.host:
+            return self._coming.get(queue, 0)
+        return self.host.group(queue).incarnation
+
+    def _join(self, definition: QueueDefinition, incarnation: int) -> None:
+        self._coming[definition.id] = incarnation
         is_founder = incarnation == 1
         config = Config.initial(definition.founders) if is_founder else Config()
         self.host.create(definition.id, incarnation, config)
@@ -107,39 +125,50 @@ class Hosting:
     def forget(self, queue: QueueId) -> None:
         """A queue is defined no more: that is the tombstone of its group."""
         self._definitions.pop(queue, None)
+        was_lost = self._lost.pop(queue, None) is not None
+        if was_lost or self._incarnation_of(queue):
+            self._leave(queue)
+
+    def _leave(self, queue: QueueId) -> None:
+        """With all that is here of it."""
         self._campaigns.pop(queue, None)
-        is_on_disk = self._drop(queue) or queue in self.host or queue in self._lost
-        self._lost.discard(queue)
-        if is_on_disk:
-            self.host.delete(queue)
-        elif queue in self._coming:
-            self.host.delete(queue)
+        self._drop(queue)
+        self.host.delete(queue)
+        if self._coming.pop(queue, None) is not None:
             self.host.feed(self._drop, queue)
 
-    def _drop(self, queue: QueueId) -> bool:
-        """Whether there was a member."""
+    def _drop(self, queue: QueueId) -> None:
+        self._groups.pop(queue, None)
         self._around.hub.leading.queues.pop(queue, None)
-        return self._groups.pop(queue, None) is not None
 
     def sweep(self) -> None:
         """All that is defined is known: groups of other queues are left from earlier."""
         self._is_current = True
+        for queue in self._lost:
+            if queue in self._definitions:
+                members = dict(self._definitions[queue][0].members)
+                self._lost[queue] = members.get(self._around.node, 0)
         for definition, vhost in list(self._definitions.values()):
             self.define(definition, vhost)
-        for queue in list(self._groups):
+        for queue in [*self._groups, *self._lost]:
             if queue not in self._definitions:
                 event(logger, logging.INFO, "group_without_queue", group=queue)
                 self.forget(queue)
 
     def lose(self, groups: list[GroupId]) -> None:
         """What the disk has of these cannot be read."""
-        self._lost.update(groups)
+        self._lost.update(dict.fromkeys(groups, 0))
 
     def leads(self) -> Counter[NodeId]:
         """How many queues each node leads, of those with a member here.  Looks at all of them."""
         return Counter(group.known.node for group in self._groups.values())
 
     # To lead
+
+    def _leader_changed(self, queue: QueueId) -> None:
+        self._around.hub.leader_changed(queue)
+        if self.members is not None:
+            self.members.leader_changed(queue)
 
     def _campaign(self, queue: QueueId) -> None:
         """From within a turn."""
@@ -154,7 +183,7 @@ class Hosting:
     # An `Owner`
 
     def make_machine(self, group: GroupId) -> QueueGroup:
-        self._coming.discard(group)
+        self._coming.pop(group, None)
         made = self._groups[group] = QueueGroup(group, self._place)
         self._around.hub.leading.queues[group] = made
         if group in self._definitions:
@@ -162,15 +191,21 @@ class Hosting:
         return made
 
     def configured(self, change: ConfigChange) -> None:
-        """Who changes the members of a queue defines it anew then."""
+        """Whoever leads has all know it."""
+        if self.members is not None:
+            self.members.look(change.group)
 
     def judged(self, verdict: Verdict) -> None:
-        """Groups see to it themselves."""
+        """Groups see to it themselves, but for members that could not be added."""
+        if self.members is not None and verdict.is_alive:
+            self.members.look_at_all()
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
-        """A founder may not have heard of the queue yet."""
+        """A founder may not have heard of the queue yet, or have lost what it had."""
         if group in self._campaigns:
             self._around.call_later(CAMPAIGN_S, lambda: self.host.feed(self._campaign, group))
+        elif self.members is not None:
+            self.members.unknown(node, group)
 
     def damaged(self, group: GroupId, index: int) -> None:
         """It is repaired from its peers."""

@@ -63,7 +63,7 @@ class Surroundings(NamedTuple):
 class StreamHub:
     """A `Hub`.  Called from one thread."""
 
-    __slots__ = ("_around", "_counting", "_early", "_lines", "_lives", "leading")
+    __slots__ = ("_around", "_counting", "_early", "_lives", "leading", "lines")
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -75,10 +75,11 @@ class StreamHub:
         )  # fmt: skip
         self.leading = Leading(streams)
         """The queues that may be led here."""
-        self._lines = Lines(streams, self.leading.known)
+        self.lines = Lines(streams, self.leading.known)
+        """The edges of this node."""
         ports = Ports(
-            leader_of=self._lines.leader_of,
-            search=self._lines.search,
+            leader_of=self.lines.leader_of,
+            search=self.lines.search,
             send=self._ask,
             led_here=self._led_here,
             call_later=around.call_later,
@@ -88,10 +89,10 @@ class StreamHub:
     # For channels
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
-        return self._lines.open(definition, on_events)
+        return self.lines.open(definition, on_events)
 
     def close(self, queue: QueueId) -> None:
-        self._lines.close(queue)
+        self.lines.close(queue)
 
     def counts_here(self, queue: QueueId) -> Counts | None:
         served = self._led_here(queue)
@@ -104,11 +105,11 @@ class StreamHub:
 
     def redefined(self, definition: QueueDefinition) -> None:
         """A queue has other members."""
-        self._lines.redefine(definition)
+        self.lines.redefine(definition)
 
     def leader_changed(self, queue: QueueId) -> None:
         """What is known here of who leads a queue is otherwise than before."""
-        self._lines.changed(queue)
+        self.lines.changed(queue)
         self._counting.changed(queue)
         self.leading.speak(queue)
 
@@ -127,13 +128,13 @@ class StreamHub:
         if boot is None:
             if self._lives.pop(node, None) is not None:
                 self.leading.unlinked(node)
-                self._lines.unlinked(node)
+                self.lines.unlinked(node)
             return
         self._lives[node] = boot
         self.leading.linked(node, boot)
         for frame in self._early.pop(node, ()):
             self.leading.take(node, frame)
-        self._lines.linked(node)
+        self.lines.linked(node)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """A frame of a stream."""
@@ -143,7 +144,7 @@ class StreamHub:
             self._around.refused(node, str(bad))
             return
         if not isinstance(frame, EdgeFrame):
-            self._lines.hear(node, frame)
+            self.lines.hear(node, frame)
         elif node in self._lives:
             self.leading.take(node, frame)
         else:
@@ -162,7 +163,7 @@ class StreamHub:
 
     def before_consensus(self) -> None:
         """What was asked for goes to leaders; those that are here propose."""
-        for node, frame in self._lines.output():
+        for node, frame in self.lines.output():
             self._send(node, frame)
         self.leading.pump()
 
@@ -177,7 +178,7 @@ class StreamHub:
         elif isinstance(frame, EdgeFrame):
             self.leading.take(node, frame)
         else:
-            self._lines.hear(node, frame)
+            self.lines.hear(node, frame)
 
     def _ask(self, node: NodeId, payload: bytes) -> None:
         self._around.links.send(node, FrameKind.QUESTION, payload, lane=Lane.NORMAL)

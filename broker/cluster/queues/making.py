@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.hosting import Hosting
 from fluffle.broker.cluster.queues.hub import StreamHub
+from fluffle.broker.cluster.queues.members import Members, Ports
 from fluffle.broker.cluster.queues.placement import (
     GROUP_SIZE,
     Locator,
@@ -16,8 +18,10 @@ from fluffle.broker.cluster.queues.placement import (
     choose_members,
     draw_id,
 )
+from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.questions import CallLater
 from fluffle.broker.cluster.queues.quorum import QuorumManners
+from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.journal import Owner, QueueDefinition
@@ -35,9 +39,12 @@ class Reach(NamedTuple):
 
     hub: StreamHub
     hosting: Hosting
-    nodes: Callable[[], Sequence[NodeId]]
-    """Those of the cluster."""
+    lives: Callable[[], Mapping[NodeId, int]]
+    """The nodes of the cluster, each with its incarnation there."""
     is_alive: Callable[[NodeId], bool]
+    """Whether another node is believed to be."""
+    settle: Callable[[Decide, Callable[[], None]], None]
+    """Has definitions changed, for as long as it takes."""
     call_later: CallLater
 
 
@@ -46,7 +53,9 @@ class QuorumQueues:
 
     types = frozenset({QueueType.QUORUM})
 
-    __slots__ = ("_draw_bits", "_loads", "_node", "dead_letter", "group_size", "reach")
+    __slots__ = (
+        "_draw_bits", "_loads", "_members", "_node", "_reach", "dead_letter", "group_size",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -61,19 +70,33 @@ class QuorumQueues:
         """Republishes what has died in those that are led here."""
         self.group_size = group_size
         """Where a declare does not say."""
-        self.reach: Reach
-        """Set before anything is made."""
+        self._reach: Reach
+        self._members: Members
         self._loads: Counter[NodeId] = Counter()
         """How many queues each node is to have a member of."""
 
+    def connect(self, reach: Reach) -> None:
+        """Before anything is made."""
+        self._reach = reach
+        leading, host = reach.hub.leading, reach.hosting
+
+        def led(queue: QueueId) -> HostedGroup | None:
+            served = leading.queues.get(queue)
+            is_led = served is not None and served.sessions is not None
+            return host.host.group(queue) if is_led else None
+
+        ports = Ports(self._node, led, reach.lives, reach.is_alive, reach.settle, reach.call_later)
+        self._members = reach.hosting.members = Members(ports, self._loads)
+
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
-        nodes = self.reach.nodes()
+        reach = self._reach
+        lives = reach.lives()
         size = spec.arguments.get("x-quorum-initial-group-size")
         wanted = int(str(size[1])) if size is not None else self.group_size
-        loads = {node: self._loads[node] + LAST * (not self.reach.is_alive(node)) for node in nodes}
-        members = choose_members(nodes, self._node, wanted, loads)
+        loads = {node: self._loads[node] + LAST * (not reach.is_alive(node)) for node in lives}
+        members = choose_members(list(lives), self._node, wanted, loads)
         locator = locator_of(spec)
-        leads = self.reach.hosting.leads() if locator is Locator.BALANCED else {}
+        leads = reach.hosting.leads() if locator is Locator.BALANCED else {}
         leader = choose_leader(members, self._node, locator, leads)
         return QueueDefinition(
             spec,
@@ -81,23 +104,40 @@ class QuorumQueues:
             id=draw_id(self._draw_bits, leader, members),
             founders=members,
             members=tuple((node, 1) for node in members),
+            lives=tuple((node, lives[node]) for node in members),
+            wanted=members,
             leader=leader,
         )
 
     def make(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
-        reach = self.reach
-        self._loads.update(node for node, _incarnation in definition.members)
+        reach = self._reach
+        self._loads.update(definition.wanted)
+        self._members.define(vhost, definition)
         reach.hosting.define(definition, vhost)
         return EdgeQueue(definition, vhost, reach.hub, reach.call_later, QuorumManners())
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         return self.make(definition, vhost)
 
+    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        assert isinstance(queue, EdgeQueue)
+        self._loads.subtract(queue.definition.wanted)
+        self._loads.update(definition.wanted)
+        queue.definition = definition
+        self._reach.hosting.define(definition, self._members.vhost_of(definition.id))
+        self._reach.hub.redefined(definition)
+        self._members.redefine(definition)
+
     def end(self, queue: ServedQueue) -> None:
         assert isinstance(queue, EdgeQueue)
-        self._loads.subtract(node for node, _incarnation in queue.definition.members)
-        self.reach.hosting.forget(queue.definition.id)
+        self._loads.subtract(queue.definition.wanted)
+        self._members.forget(queue.definition.id)
+        self._reach.hosting.forget(queue.definition.id)
         queue.end()
+
+    def nodes_changed(self) -> None:
+        """Some have come or gone."""
+        self._members.look_at_all()
 
 
 class ClusterQueues:
@@ -117,6 +157,9 @@ class ClusterQueues:
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
         return self._makers[definition.spec.queue_type].reopen(definition, vhost)
+
+    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        self._makers[queue.spec.queue_type].redefine(queue, definition)
 
     def end(self, queue: ServedQueue) -> None:
         self._makers[queue.spec.queue_type].end(queue)

@@ -66,6 +66,8 @@ def placed(definition: QueueDefinition) -> st.SearchStrategy[QueueDefinition]:
         home=NAMES,
         founders=st.lists(NAMES).map(tuple),
         members=st.lists(st.tuples(NAMES, st.integers(1, 2**32))).map(tuple),
+        lives=st.lists(st.tuples(NAMES, st.integers(1, 2**32))).map(tuple),
+        wanted=st.lists(NAMES).map(tuple),
         leader=NAMES,
         boot=NUMBERS,
     )

@@ -98,7 +98,13 @@ class Station:
         self.hub = hub.StreamHub(around)
         self.hosting = hosting.Hosting(
             hosting.Surroundings(
-                process.node, boot, self.hub, clock, self._call_later, _nobody_wants_the_dead
+                process.node,
+                boot,
+                self.hub,
+                clock,
+                self._call_later,
+                only_life,
+                _nobody_wants_the_dead,
             )
         )
         self.hosting.host = process.host
@@ -177,7 +183,7 @@ class Station:
             self.process.create(group, incarnation, config)
         else:
             members = ((self.process.node, incarnation),)
-            self.hosting.define(self._definitions[group]._replace(members=members), VHOST)
+            self.hosting.define(placed(self._definitions[group], members), VHOST)
 
     def leave(self, group: GroupId) -> None:
         if group == METADATA_GROUP:
@@ -186,7 +192,7 @@ class Station:
         self.hosting.forget(group)
         definition = self._definitions.get(group)
         if definition is not None:
-            self.hosting.define(definition._replace(members=()), VHOST)
+            self.hosting.define(placed(definition, ()), VHOST)
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
         if group != METADATA_GROUP:
@@ -240,10 +246,13 @@ class Station:
         group = definition.id
         self._definitions[group] = definition
         self._town.defined(definition)
-        self.hosting.define(definition._replace(members=self._town.members_of(group)), vhost)
+        self.hosting.define(placed(definition, self._town.members_of(group)), vhost)
         self.ports[group] = port = self.hub.open(definition, partial(self._told, group))
         self.clients[group] = self._town.book(group).client(self.process.node, port.edge)
         return self._local.make(definition, vhost)
+
+    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        raise AssertionError("the members of queues are changed by others")
 
     def _told(self, group: GroupId, events: list[Event]) -> None:
         self.clients[group].told(events)
@@ -363,3 +372,13 @@ def _nobody_wants_the_dead(_vhost: str, queue: QueueSpec, _dead: DeadMessages) -
 
 def _nothing() -> None:
     """A turn."""
+
+
+def only_life() -> int:
+    """No node of a simulation leaves the cluster and comes again as another."""
+    return 1
+
+
+def placed(definition: QueueDefinition, members: tuple[tuple[NodeId, int], ...]) -> QueueDefinition:
+    """With these members."""
+    return definition._replace(members=members, lives=tuple((node, 1) for node, _ in members))

@@ -1,0 +1,203 @@
+"""queues.*: on which nodes a quorum queue is, and which of them leads.
+
+Each of these says what is wanted, and returns when all know it; the leader of the queue then sees
+to it, one member after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.queues.members import redefinition
+from fluffle.broker.cluster.queues.placement import balance
+from fluffle.broker.control.cluster import cluster_of
+from fluffle.broker.control.parts import Parts, Pending, Result, Rows
+from fluffle.broker.control.queues import existing_queue
+from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.journal import QueueDefinition
+
+Redefine = Callable[[QueueDefinition], QueueDefinition]
+"""What is wanted of a queue instead.  Raises `BrokerError`."""
+
+
+def quorum_queues(parts: Parts) -> Iterator[tuple[str, QueueDefinition]]:
+    """All, with their virtual hosts."""
+    for vhost in parts.vhosts(None):
+        for queue in tuple(vhost.queues.values()):
+            if queue.spec.queue_type is QueueType.QUORUM:
+                yield vhost.name, queue.definition
+
+
+def quorum_queue(parts: Parts, name: str, vhost: str) -> QueueDefinition:
+    """NotFound, PreconditionFailed."""
+    queue = existing_queue(parts.vhost(vhost), name)
+    if queue.spec.queue_type is not QueueType.QUORUM:
+        raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' is no quorum queue")
+    return queue.definition
+
+
+def node_of(parts: Parts, node: str) -> str:
+    """One of the cluster.  NotFound."""
+    if node not in parts.catalogue.nodes.entries:
+        raise NotFound(f"there is no node '{node}' in the cluster")
+    return node
+
+
+def redefined(parts: Parts, name: str, vhost: str, redefine: Redefine) -> Change:
+    """Have something else wanted of a queue."""
+    before = quorum_queue(parts, name, vhost)
+    after = redefine(before)
+    return NOTHING if after == before else redefinition(vhost, after)
+
+
+def with_member(node: str, definition: QueueDefinition) -> QueueDefinition:
+    return definition._replace(wanted=tuple(sorted({*definition.wanted, node})))
+
+
+def without_member(node: str, definition: QueueDefinition) -> QueueDefinition:
+    """PreconditionFailed for the last one: the messages would be gone."""
+    wanted = tuple(each for each in definition.wanted if each != node)
+    if not wanted:
+        raise PreconditionFailed(
+            f"'{node}' has the only member of queue '{definition.spec.name}'; delete the queue, or "
+            "add another member first"
+        )
+    return definition._replace(wanted=wanted)
+
+
+def led_by(node: str, definition: QueueDefinition) -> QueueDefinition:
+    """PreconditionFailed for who is no member."""
+    if node not in dict(definition.members):
+        raise PreconditionFailed(
+            f"node '{node}' has no member of queue '{definition.spec.name}'; add one first"
+        )
+    return definition._replace(leader=node)
+
+
+def members(parts: Parts, *, name: str, vhost: str) -> Rows:
+    """Those of one queue, as this node knows them."""
+    cluster = cluster_of(parts)
+    definition = quorum_queue(parts, name, vhost)
+    leader = leader_of(cluster, definition)
+    nodes = sorted({*dict(definition.members), *definition.wanted})
+    return (
+        {
+            "node": node,
+            "role": role_of(node, leader, definition),
+            "wanted": node in definition.wanted,
+            "running": node == cluster.name or cluster.absent.is_alive(node),
+        }
+        for node in nodes
+    )
+
+
+def role_of(node: str, leader: str, definition: QueueDefinition) -> str:
+    if node not in dict(definition.members):
+        return "none"
+    return "leader" if node == leader else "follower"
+
+
+def leader_of(cluster: Cluster, definition: QueueDefinition) -> str:
+    """As far as this node knows; empty if it does not."""
+    return cluster.hub.lines.leader_of(definition.id).node
+
+
+def add_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
+    """Have a queue on one node more."""
+    redefine = partial(with_member, node_of(parts, node))
+    return parts.change(lambda: redefined(parts, name, vhost, redefine))
+
+
+def delete_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
+    """Have a queue on one node less."""
+    return parts.change(lambda: redefined(parts, name, vhost, partial(without_member, node)))
+
+
+def transfer(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
+    """Have another member lead."""
+    redefine = partial(led_by, node_of(parts, node))
+    return parts.change(lambda: redefined(parts, name, vhost, redefine))
+
+
+def grow(parts: Parts, *, node: str) -> Result:
+    """Have all quorum queues on one node more; how many are to be there now, and were not."""
+    redefine = partial(with_member, node_of(parts, node))
+    return for_each(parts, dict.fromkeys(all_keys(parts), redefine))
+
+
+def shrink(parts: Parts, *, node: str) -> Result:
+    """Have all quorum queues on one node less, but those that are nowhere else; how many."""
+    keys = {
+        (vhost, each.spec.name): partial(without_member, node)
+        for vhost, each in quorum_queues(parts)
+        if set(each.wanted) - {node}
+    }
+    return for_each(parts, keys)
+
+
+def rebalance(parts: Parts) -> Result:
+    """Have each node lead as many queues as the others, as far as can be; how many change hands."""
+    cluster = cluster_of(parts)
+    known = {
+        definition.id: (vhost, definition, leader_of(cluster, definition))
+        for vhost, definition in quorum_queues(parts)
+    }
+    leaders = {queue: leader for queue, (_, _, leader) in known.items() if leader}
+    may_lead = {
+        queue: [
+            node
+            for node in dict(known[queue][1].members)
+            if node == cluster.name or cluster.absent.is_alive(node)
+        ]
+        for queue in leaders
+    }
+    moves = balance(leaders, may_lead)
+    wanted: dict[tuple[str, str], Redefine] = {}
+    for queue, node in moves.items():
+        vhost, definition, _leader = known[queue]
+        wanted[vhost, definition.spec.name] = partial(led_by, node)
+    return for_each(parts, wanted)
+
+
+def all_keys(parts: Parts) -> list[tuple[str, str]]:
+    return [(vhost, each.spec.name) for vhost, each in quorum_queues(parts)]
+
+
+def for_each(parts: Parts, wanted: Mapping[tuple[str, str], Redefine]) -> Result:
+    """Something else for each of many queues, one after the other; how many there were.
+
+    What was deleted meanwhile is left out.
+    """
+    going, rest = Pending(), list(wanted.items())
+
+    def next_one(error: BrokerError | None = None) -> None:
+        if error is not None and not isinstance(error, NotFound):
+            going.answer(error)
+        elif rest:
+            (vhost, name), redefine = rest.pop()
+            decide = partial(redefined, parts, name, vhost, redefine)
+            try:
+                parts.metadata.change(decide, next_one, next_one)
+            except BrokerError as refused:
+                next_one(refused)
+        else:
+            going.answer({"queues": len(wanted)})
+
+    next_one()
+    return going.result
+
+
+READS: Mapping[str, Callable[..., Any]] = {"queues.members": members}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "queues.add_member": add_member,
+    "queues.delete_member": delete_member,
+    "queues.transfer": transfer,
+    "queues.grow": grow,
+    "queues.shrink": shrink,
+    "queues.rebalance": rebalance,
+}

@@ -1,0 +1,125 @@
+"""Members of quorum queues on whole nodes: they come, go, lead and are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.errors import BrokerError
+from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
+from tests.broker.cluster.test_membership import are_voters, let_in
+from tests.support.cluster_nodes import ClusterNode, until
+
+__all__ = ["scene"]
+
+Q = {"name": "q", "vhost": "/"}
+
+
+def voters(node: ClusterNode) -> list[str]:
+    """Of the queue q, as this node's member knows; none if it has none."""
+    queue = node.node.catalogue.vhosts["/"].queues.get("q")
+    host = node.cluster.running.host
+    if queue is None or queue.definition.id not in host:
+        return []
+    return [each.node for each in host.group(queue.definition.id).status.config.voters]
+
+
+async def is_on(scene: Scene, names: Sequence[str]) -> None:
+    """Until these have the queue, all of them know it, and nobody else has anything of it."""
+
+    def is_so() -> bool:
+        nodes = scene.nodes.running
+        have = {node.name for node in nodes if voters(node)}
+        return have == set(names) and all(voters(node) in ([], list(names)) for node in nodes)
+
+    await until(is_so)
+
+
+async def drained(scene: Scene, name: str, count: int) -> list[bytes]:
+    """So many messages, through this node."""
+    queue = await (await scene.channel(name)).get_queue("q")
+    bodies = []
+    for _ in range(count):
+        message = await queue.get(timeout=20)
+        assert message is not None
+        bodies.append(message.body)
+        await message.ack()
+    return bodies
+
+
+async def test_a_queue_grows_and_shrinks(scene: Scene) -> None:
+    channel = await scene.channel("a")
+    arguments = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
+    await channel.declare_queue("q", durable=True, arguments=arguments)  # type: ignore[arg-type]
+    await publish(channel, b"1", b"2")
+    await is_on(scene, "a")
+    await scene.nodes["b"].ask("queues.add_member", **Q, node="b")
+    await is_on(scene, "ab")
+    assert await scene.nodes["b"].ask("queues.grow", node="c") == {"queues": 1}
+    await is_on(scene, "abc")
+    await scene.nodes["a"].ask("queues.delete_member", **Q, node="a")
+    await is_on(scene, "bc")
+    assert scene.leader() in ("b", "c")
+    assert await drained(scene, "a", 2) == [b"1", b"2"]
+
+
+async def test_another_member_leads_when_somebody_says_so(scene: Scene) -> None:
+    await scene.declare("a")
+    await scene.is_led_by("a")
+    await scene.nodes["b"].ask("queues.transfer", **Q, node="c")
+    await scene.is_led_by("c")
+    await publish(await scene.channel("b"), b"1")
+
+
+async def test_leaders_are_balanced(scene: Scene) -> None:
+    names = [f"q{number}" for number in range(6)]
+    for name in names:
+        await scene.declare("a", name)
+        await scene.is_led_by("a", name)
+    assert await scene.nodes["a"].ask("queues.rebalance") == {"queues": 4}
+    await until(lambda: sorted(scene.leader(name) for name in names) == [*"aabbcc"])
+
+
+async def test_what_makes_no_sense_is_refused(scene: Scene) -> None:
+    await scene.declare("a")
+    for verb, node, why in (
+        ("queues.add_member", "x", "there is no node 'x'"),
+        ("queues.transfer", "x", "there is no node 'x'"),
+    ):
+        with pytest.raises(BrokerError, match=why):
+            await scene.nodes["a"].ask(verb, **Q, node=node)
+
+
+async def test_a_lost_disk_is_replaced_and_the_queue_is_whole_again(scene: Scene) -> None:
+    """What comes under the name of a lost node has nothing, and must not count as if it had."""
+    nodes = scene.nodes
+    await scene.declare("a")
+    await publish(await scene.channel("b"), b"1", b"2", b"3")
+    await nodes["c"].kill()
+    nodes["c"].wipe()
+    await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+    await nodes["a"].ask("cluster.forget", name="c")
+    queue = nodes["a"].node.catalogue.vhosts["/"].queues["q"]
+    await until(lambda: [node for node, _ in queue.definition.members] == ["a", "b"])
+    await let_in(nodes, "c", by="a")
+    await nodes["c"].start()
+    await are_voters(nodes["a"], "abc")
+    await until(lambda: voters(nodes["c"]) == ["a", "b", "c"])
+    await nodes["a"].kill()
+    assert await drained(scene, "c", 3) == [b"1", b"2", b"3"]
+
+
+async def test_a_node_that_is_gone_is_replaced_by_another(tmp_path: Path, scene: Scene) -> None:
+    nodes = scene.nodes
+    nodes.grow("d")
+    await let_in(nodes, "d", by="a")
+    await nodes["d"].start()
+    await are_voters(nodes["a"], "abcd")
+    await scene.declare("a")
+    (gone, *_) = sorted({"b", "c", "d"} & set(voters(nodes["a"])))
+    await nodes[gone].stop()
+    await until(lambda: not nodes["a"].cluster.absent.is_alive(gone))
+    await nodes["a"].ask("cluster.forget", name=gone)
+    await is_on(scene, sorted({*"abcd"} - {gone}))
