@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from fluffle.broker.errors import (
 )
 from fluffle.broker.logs import event
 from fluffle.broker.server.admitting import admitted
+from fluffle.broker.server.channel import once_settled
 from fluffle.broker.server.sasl import EXTERNAL, MECHANISMS, certified_name
 from fluffle.broker.server.session import Session
 from fluffle.protocol.errors import ProtocolError
@@ -253,8 +255,13 @@ def on_open(connection: Connection, method: Method) -> None:
 
 
 def on_close(connection: Connection, method: Method) -> None:
-    """The client is done: everything of its own goes before it hears close-ok."""
+    """The client is done: everything of its own goes before it hears close-ok, and what it has
+    settled is so."""
     assert isinstance(method, Methods.Close)
+    for channel in connection.channels:
+        if channel.far:
+            once_settled(channel, method, partial(on_close, connection, method))
+            return
     connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
     connection.phase = Phase.CLOSING
 

@@ -11,6 +11,7 @@ from fluffle.broker.cluster.streams import edge as streams
 from fluffle.protocol.methods import (
     Basic,
     Channel,
+    Connection,
     Method,
     Queue,
     Tx,
@@ -411,6 +412,18 @@ def test_an_answer_waits_until_what_was_acked_is_committed(
     rig.far.is_committing = True
     rig.run()
     rig.client.expect(answer)
+    rig.far.elect()
+    assert rig.counts() == (1, 0, 0)
+
+
+def test_the_end_of_a_connection_waits_for_what_was_acked_on_its_channels(rig: Rig) -> None:
+    rig.client.open_channel(2)
+    acked(rig)
+    rig.client.send(encode_method(0, Connection.Close(200, "", 0, 0)))
+    rig.client.expect_nothing()
+    rig.far.is_committing = True
+    rig.run()
+    rig.client.expect(Connection.CloseOk, 0)
     rig.far.elect()
     assert rig.counts() == (1, 0, 0)
 
