@@ -25,6 +25,8 @@ READY_S = 120.0
 LOOK_S = 0.2
 CALM_S = 3.0
 """How long clients go on when everything is healed."""
+CATCH_UP_S = 30
+"""How long consumers may have for what is left then; what they leave is taken one by one."""
 DRAIN_S = 90.0
 """How long what is missing may take: RabbitMQ keeps what a lost consumer held for a minute."""
 DRAIN_PAUSE_S = 1.0
@@ -121,7 +123,13 @@ class Run:
             no_more.set()
             await publishers
             self._diary.stop_the_clock()
+            await self._catch_up()
             leave.set()
+
+    async def _catch_up(self) -> None:
+        for _second in range(CATCH_UP_S):
+            if self._diary.judge.owed_count:
+                await asyncio.sleep(1.0)
 
     async def _torture(self, scene: Scene) -> None:
         """The faults, and their end."""
@@ -191,21 +199,23 @@ async def ask_for(queues: Sequence[str], to: Address, manners: Manners) -> None:
 
 async def found_empty(crew: Crew, name: str, to: Address) -> bool:
     """Receive all there is.  Whether there was nothing, and every queue has said so."""
+    found = await asyncio.gather(
+        *(empty(crew, f"{name}.{queue}", to, queue) for queue in crew.names)
+    )
+    return found == [0] * len(found)
+
+
+async def empty(crew: Crew, name: str, to: Address, queue: str) -> int | None:
+    """Receive all there is; how much that was, or None if it cannot be said."""
+    found = 0
     try:
         with await crew.witness(name, to) as witness:
-            found = sum([await empty(witness, queue) for queue in crew.names])
+            while (tag := await witness.hands.get(queue)) is not None:
+                witness.hands.ack(tag)
+                found += 1
             await witness.hands.make_sure()
     except Gone:
-        return False
-    return not found
-
-
-async def empty(witness: Witness, queue: str) -> int:
-    """Receive all there is; how much that was."""
-    found = 0
-    while (tag := await witness.hands.get(queue)) is not None:
-        witness.hands.ack(tag)
-        found += 1
+        return None
     return found
 
 
