@@ -27,6 +27,8 @@ PENDING_BYTES_MAX = 16 << 20
 """What may be pending for one queue before clients are paused."""
 FRAMES_UNTOLD_MAX = 32
 """A leader that was heard so often is told, though there is nothing else to say."""
+FRAME_BYTES_MAX = 4 << 20
+"""Of contents in one frame, if it has more than one message."""
 TOKENS_MAX = 1_000
 """About so many are settled with one operation."""
 
@@ -175,11 +177,12 @@ class Edge:
         return self.leader is not None and bool(self.unsent or self.news or self.owes)
 
     def output(self) -> tuple[str, m.EdgeFrame] | None:
-        """What is to be sent, and to which node."""
+        """What is to be sent, and to which node; call again until there is nothing."""
         leader = self.leader
         if leader is None or not self.has_output:
             return None
-        messages, self.unsent, self.owes, self._last = self.unsent, [], False, None
+        messages, self.unsent = self._next_frame()
+        self.owes, self._last = False, None
         self.told = self.received
         if self.news:
             messages += [m.Credit(key, limit) for key, limit in self.news.items()]
@@ -197,6 +200,16 @@ class Edge:
             messages=messages,
         )
         return leader.node, frame
+
+    def _next_frame(self) -> tuple[list[m.FromEdge], list[m.FromEdge]]:
+        """What goes in one frame, of all that is unsent, and the rest."""
+        if self.pending.content_bytes > FRAME_BYTES_MAX:
+            size = 0
+            for at, message in enumerate(self.unsent):
+                size += m.content_bytes_of(message)
+                if size > FRAME_BYTES_MAX and at:
+                    return self.unsent[:at], self.unsent[at:]
+        return self.unsent, []
 
     # What ends a session
 

@@ -336,3 +336,8 @@ def count_of(operation: Operation) -> int:
 def first_of(operation: Operation) -> int:
     """Its number, or the first of them."""
     return operation.first if isinstance(operation, Publish) else operation.number
+
+
+def content_bytes_of(message: FromEdge) -> int:
+    """What it carries."""
+    return sum(map(len, message.contents)) if isinstance(message, Publish) else 0

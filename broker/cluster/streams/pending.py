@@ -10,7 +10,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fluffle.broker.cluster.streams.messages import Operation, Publish, count_of, first_of
+from fluffle.broker.cluster.streams.messages import (
+    Operation,
+    content_bytes_of,
+    count_of,
+    first_of,
+)
 from fluffle.raft.ranges import Ranges
 
 
@@ -55,7 +60,7 @@ class Pending:
         assert first_of(operation) == self.next
         self._operations.append(operation)
         self.next += count_of(operation)
-        self.content_bytes += _bytes_of(operation)
+        self.content_bytes += content_bytes_of(operation)
 
     def find(self, number: int) -> Operation | None:
         """The operation of a number whose outcome is not known."""
@@ -118,8 +123,4 @@ class Pending:
             self._known = self._known.within(stop, self.next)
 
     def _drop_first(self) -> None:
-        self.content_bytes -= _bytes_of(self._operations.popleft())
-
-
-def _bytes_of(operation: Operation) -> int:
-    return sum(map(len, operation.contents)) if type(operation) is Publish else 0
+        self.content_bytes -= content_bytes_of(self._operations.popleft())

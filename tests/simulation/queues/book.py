@@ -93,8 +93,10 @@ class Book:
         """Rule 13: a node that can be reached keeps what its clients hold."""
         for fact in batch.facts:
             if isinstance(fact, f.Returned) and fact.how is f.How.SUSPECTED:
-                session = self.cards.users[fact.holder].attached.session
-                node = self.cards.streams[session].id.node
+                user = self.cards.users.get(fact.holder)
+                if user is None:
+                    continue  # who came in this very entry
+                node = self.cards.streams[user.attached.session].id.node
                 if self._was_just_linked(node):
                     raise Violation(f"rule 13: {node} is suspected, and was linked just now")
 

@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams import outbox
 from fluffle.broker.cluster.streams.codec import RUN_MAX, decode
-from fluffle.broker.cluster.streams.edge import FRAMES_UNTOLD_MAX
+from fluffle.broker.cluster.streams.edge import FRAME_BYTES_MAX, FRAMES_UNTOLD_MAX
 from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.cluster.streams.outbox import MESSAGE_SIZE, SIZE_MAX, Frame, Outbox
 from fluffle.broker.cluster.streams.sessions import SESSIONS_MAX
@@ -136,6 +136,20 @@ def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -
     assert len(sent(world, "near", m.Gone)) == 0
     world.link("near")
     assert len(sent(world, "near", m.Gone)) == 1
+
+
+def test_what_is_asked_goes_in_frames_that_a_link_takes() -> None:
+    world = World(("near",))
+    world.rest()
+    world.cut("near")
+    for _ in range(6):
+        world.publish("near", 1, FRAME_BYTES_MAX // 2)
+    world.link("near")
+    (link,) = [link for link in world.wire("near", to_leader=True).links if link]
+    assert len(link) == 3
+    assert max(map(len, link)) < FRAME_BYTES_MAX + 1_000
+    world.rest()
+    assert len(world.ghost.confirmed) == 6
 
 
 def test_a_node_has_no_more_than_so_many_sessions() -> None:
