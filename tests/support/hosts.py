@@ -105,16 +105,20 @@ class MemoryLinks:
         self.on_link: OnLink = lambda node, is_up: None
         self.bulk_waiting: dict[NodeId, int] = {}
         """What tests say."""
+        self.normal_waiting: dict[NodeId, int] = {}
+        """Likewise; nothing more of it is sent then."""
 
     def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
-        if node in self.up:
+        has_room = lane is not Lane.NORMAL or not self.normal_waiting.get(node)
+        if node in self.up and has_room:
             self._network.send(self._name, node, (kind, payload, lane))
 
     def is_up(self, node: NodeId) -> bool:
         return node in self.up
 
     def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
-        return self.bulk_waiting.get(node, 0) if lane is Lane.BULK else 0
+        waiting = {Lane.BULK: self.bulk_waiting, Lane.NORMAL: self.normal_waiting}
+        return waiting.get(lane, {}).get(node, 0)
 
 
 Frame = tuple[FrameKind, bytes, Lane]

@@ -10,6 +10,7 @@ What stays on this node is passed on as it is; only what leaves it becomes bytes
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.clock import Clock
@@ -27,6 +28,7 @@ from fluffle.broker.cluster.queues.ports import (
     QueueId,
     Served,
 )
+from fluffle.broker.cluster.queues.sending import Sending
 from fluffle.broker.cluster.streams.codec import decode, encode
 from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Frame
 from fluffle.broker.queues.journal import QueueDefinition
@@ -63,12 +65,13 @@ class Surroundings(NamedTuple):
 class StreamHub:
     """A `Hub`.  Called from one thread."""
 
-    __slots__ = ("_around", "_counting", "_early", "_lives", "leading", "lines")
+    __slots__ = ("_around", "_counting", "_early", "_lives", "_sending", "leading", "lines")
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._lives: dict[NodeId, Boot] = {around.node: around.boot}
         self._early: dict[NodeId, list[EdgeFrame]] = {}
+        self._sending = Sending(around.links, around.call_later, self._say_again)
         streams = Around(
             around.node, around.boot, self._lives, self._send, around.touch, around.call_later,
             around.clock.now_ms,
@@ -124,6 +127,7 @@ class StreamHub:
     # What comes over links
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        self._sending.forget(node)
         boot = self._around.boot_of(node) if is_up else None
         if boot is None:
             if self._lives.pop(node, None) is not None:
@@ -135,6 +139,12 @@ class StreamHub:
         for frame in self._early.pop(node, ()):
             self.leading.take(node, frame)
         self.lines.linked(node)
+
+    def _say_again(self, node: NodeId) -> None:
+        boot = self._lives.get(node)
+        if boot is not None:
+            self.leading.linked(node, boot)
+            self.lines.linked(node)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """A frame of a stream."""
@@ -174,7 +184,7 @@ class StreamHub:
 
     def _send(self, node: NodeId, frame: Frame) -> None:
         if node != self._around.node:
-            self._around.links.send(node, FrameKind.STREAM, encode(frame), lane=Lane.NORMAL)
+            self._sending.send(node, partial(encode, frame))
         elif isinstance(frame, EdgeFrame):
             self.leading.take(node, frame)
         else:

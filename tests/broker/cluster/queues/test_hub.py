@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.cluster.queues.sending import WAITING_BYTES_MAX
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import encode
 from fluffle.broker.cluster.streams.messages import Boot
@@ -320,3 +321,20 @@ def test_what_dies_is_handed_on_where_the_queue_is_led() -> None:
     assert not cluster.nodes["b"].dead + cluster.nodes["c"].dead
     served = cluster.nodes["a"].hub.leading.queues[cluster.queue]
     assert served.counts == (0, 0, 1)
+
+
+def test_what_a_link_had_no_room_for_is_said_when_it_has(cluster: QueueCluster) -> None:
+    """Whichever way: what a leader delivers, and what is asked of it."""
+    consuming_at(cluster, "c")
+    for one, other in ("ac", "ca"):
+        links = cluster.nodes[one].links
+        links.normal_waiting[other] = 2 * WAITING_BYTES_MAX
+        asked = cluster.ask(other if one == "a" else one)
+        before = len(cluster.ghost.confirmed), contents(cluster, "c")
+        asked.publish(2)
+        cluster.hosts.advance(1_000)
+        assert (len(cluster.ghost.confirmed), contents(cluster, "c")) == before
+        links.normal_waiting.clear()
+        cluster.hosts.advance(500)
+        now = len(cluster.ghost.confirmed), contents(cluster, "c")
+        assert now == (before[0] + 2, before[1] + 2)
