@@ -107,7 +107,9 @@ def giving_back(peer: Peer) -> None:
         give_back(holder)
         if name != "close":
             holder.settle()
-        main.drain(queue)
+        main.consume(queue, "heir", no_ack=True)  # which waits, as a get would not, for RabbitMQ
+        main.expect("Basic.Deliver")
+        main.cancel("heir")
         main.delete(queue)
 
 
