@@ -11,6 +11,8 @@ from fluffle.broker.queues.replicated.facts import Key
 
 SIZE_MAX = 8 << 20
 """In bytes of contents; any message counts as `MESSAGE_SIZE` more."""
+FRAME_SIZE_MAX = 4 << 20
+"""Of a frame with more than one message."""
 MESSAGE_SIZE = 100
 
 
@@ -60,8 +62,10 @@ class Outbox:
             if type(last) is Done and last.first + last.count == message.first:
                 last.count += message.count
                 return
-        self._messages.append(message)
         size = _size_of(message)
+        if self._unframed + size > FRAME_SIZE_MAX:
+            self._close_frame()
+        self._messages.append(message)
         self._unframed += size
         self.size += size
         if type(message) is Deliver:
@@ -102,14 +106,18 @@ class Outbox:
 
     def take(self) -> Iterable[Frame]:
         """Frames that are to be sent, with their numbers."""
+        self._close_frame()
         frames = self._frames
-        if self._messages:
-            frames.append(Frame(self._next, self._messages, self._unframed))
-            self._messages, self._unframed = [], 0
-            self._next += 1
         unsent = min(self._next - 1 - self._sent, len(frames))
         self._sent = self._next - 1
         return [frames[at] for at in range(-unsent, 0)]
+
+    def _close_frame(self) -> None:
+        """What comes now is in another frame."""
+        if self._messages:
+            self._frames.append(Frame(self._next, self._messages, self._unframed))
+            self._messages, self._unframed = [], 0
+            self._next += 1
 
     def _count(self, message: Deliver, change: int) -> None:
         count = self.under_way(message.holder) + change

@@ -12,7 +12,13 @@ from fluffle.broker.cluster.streams import outbox
 from fluffle.broker.cluster.streams.codec import RUN_MAX, decode
 from fluffle.broker.cluster.streams.edge import FRAME_BYTES_MAX, FRAMES_UNTOLD_MAX
 from fluffle.broker.cluster.streams.hearing import hear
-from fluffle.broker.cluster.streams.outbox import MESSAGE_SIZE, SIZE_MAX, Frame, Outbox
+from fluffle.broker.cluster.streams.outbox import (
+    FRAME_SIZE_MAX,
+    MESSAGE_SIZE,
+    SIZE_MAX,
+    Frame,
+    Outbox,
+)
 from fluffle.broker.cluster.streams.sessions import SESSIONS_MAX
 from fluffle.broker.queues.engine import BURST_BYTES
 from fluffle.broker.queues.handout import Handout, Outcome
@@ -114,6 +120,16 @@ def test_an_outbox_knows_its_size() -> None:
     box.withdraw(99)
     box.received(1)
     assert box.size == 0
+
+
+def test_what_is_told_goes_in_frames_that_a_link_takes() -> None:
+    box = Outbox()
+    for _ in range(6):
+        box.put(deliver(FRAME_SIZE_MAX // 3))
+    box.put(deliver(3 * FRAME_SIZE_MAX))
+    box.put(m.Done(1, 1))
+    assert [len(frame.messages) for frame in box.take()] == [2, 2, 2, 1, 1]
+    assert list(box.take()) == []
 
 
 def test_an_outbox_knows_its_size_whatever_a_client_on_its_node_does_with_what_it_got() -> None:
