@@ -15,7 +15,7 @@ from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import GetterAttached, Key, SessionId
 from fluffle.broker.queues.replicated.holders import Holders
 from fluffle.broker.queues.replicated.leadership import Terms
-from fluffle.broker.queues.replicated.runs import runs_of
+from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
 from fluffle.broker.queues.replicated.state import State
 
 
@@ -205,14 +205,13 @@ def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
     if stream.is_served:
         return
     stream.is_served = True
-    holders = list(led.holders.of_session(stream.key))
-    held = sum(led.holders.count_of(holder) for holder in holders)
+    said: dict[tuple[Key, int], Marked[None]] = {}
     for holder, ordinal, run in message.missing:
-        held -= len(run)
-        if held < 0:
-            break  # more than there is: what comes twice would be kept twice
-        led.deliver_again(holder, [(ordinal, run)])
-    for holder in holders:
+        before = said.setdefault((holder, ordinal), Marked())
+        for part in without(run, [part for part, _mark in before.found(run)]):
+            before.put(part, None)
+            led.deliver_again(holder, [(ordinal, part)])
+    for holder in led.holders.of_session(stream.key):
         led.holders.wake(holder)
 
 

@@ -214,10 +214,6 @@ class Holders:
         held = self._held[key].handouts
         return [(handout.counts.acquired, run) for run, handout in held]
 
-    def count_of(self, key: Key) -> int:
-        """How many messages somebody holds."""
-        return self._held[key].handouts.count
-
     def key_of(self, handout: Handout) -> Key:
         """Of the consumer that the engine has handed messages."""
         holder = handout.holder

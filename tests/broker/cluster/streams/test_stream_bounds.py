@@ -247,6 +247,21 @@ def test_a_record_costs_no_more_than_what_is_in_hands() -> None:
     assert edge.answer == m.Holding([m.Token(token.holder, 0, EVERYTHING[3:])])
 
 
+def test_what_never_arrived_is_delivered_again_though_others_have_ended_since() -> None:
+    world = holding()
+    (token, *_others) = world.in_hands("near")
+    number = world.clients["near"].edge.pending.next
+    world.change_leader()
+    asked: list[m.FromEdge] = [
+        m.Open(number),
+        m.Settle(number, Outcome.ACKED, [m.Token(token.holder, 0, range(1, 2))]),
+        m.Holding([m.Token(token.holder, 0, range(1, 4))]),
+    ]
+    from_edge(world, asked)
+    again = [message for each in sent(world, "near", m.Deliver) for message in each.runs]
+    assert [sequence for run in again for sequence in run] == [2, 3]
+
+
 def test_what_never_arrived_is_delivered_again_once() -> None:
     """However often it is said in one frame."""
     world = holding()
