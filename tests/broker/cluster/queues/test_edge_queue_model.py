@@ -35,6 +35,8 @@ class Person:
     """Of consumers."""
     waits: bool = False
     """For an answer."""
+    is_closing: bool = False
+    """Its channel, and another is to be opened."""
 
 
 class World:
@@ -121,8 +123,8 @@ class World:
         how = self.random.choice(("socket", "channel"))
         if how == "channel":
             self.send(person, Channel.Close(200, "", 0, 0), Channel.Open(), Confirm.Select())
-            self.seen.update(arrival.body for arrival in person.client.arrivals())
-            self.people[self.people.index(person)] = Person(person.client)
+            person.waits = person.is_closing = True
+            person.held.clear()
         else:
             person.client.transport.lose()
             self.people[self.people.index(person)] = self.newcomer()
@@ -148,6 +150,22 @@ class World:
                 self.see(person, arrival)
 
     def see(self, person: Person, arrival: Arrival) -> None:
+        if person.is_closing:
+            self.see_last(person, arrival)
+        else:
+            self.see_open(person, arrival)
+
+    def see_last(self, person: Person, arrival: Arrival) -> None:
+        """What comes before a channel is closed, which may have to wait for what it has settled."""
+        if isinstance(arrival.method, Basic.Deliver):
+            self.seen.add(arrival.body)
+        elif isinstance(arrival.method, Channel.CloseOk):
+            person.is_closing = person.waits = False
+            person.tags.clear()
+            person.published.clear()
+            person.confirmed = 0
+
+    def see_open(self, person: Person, arrival: Arrival) -> None:
         method = arrival.method
         if isinstance(method, Basic.Deliver | Basic.GetOk):
             self.take(person, arrival)
