@@ -102,10 +102,6 @@ class MultiRaft:
         self._node.now_ms = max(now_ms, self._node.now_ms)
         self._liveness.tick(self._node.now_ms)
         self._heed_liveness()
-        for group in self._node.due():
-            state = self._groups.get(group)
-            if state is not None:
-                on_alarm(state)
 
     def receive(self, node: NodeId, messages: Sequence[Message]) -> None:
         """Messages from another node, in the order they came."""
@@ -178,6 +174,7 @@ class MultiRaft:
         node = self._node
         self._liveness.suspect()
         self._heed_liveness()
+        self._ring()
         persist = Persist(node.token, self._drops)
         self._drops = []
         writers: list[State] = []
@@ -194,6 +191,16 @@ class MultiRaft:
             node.token += 1
         output, node.output = node.output, Output()
         return output
+
+    def _ring(self) -> None:
+        """Deadlines that have come; what has come in meanwhile was heard before, as by `suspect`.
+
+        After a long turn many would else stand again whose votes are there already.
+        """
+        for group in self._node.due():
+            state = self._groups.get(group)
+            if state is not None:
+                on_alarm(state)
 
     def _heed_liveness(self) -> None:
         liveness = self._liveness

@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 
 from fluffle.raft.config import Config
-from fluffle.raft.messages import GroupUnknown, Ping, PreVoteRequest
+from fluffle.raft.messages import GroupUnknown, Message, Ping, PreVoteRequest
 from fluffle.raft.output import Role
 from fluffle.raft.refused import Refused
-from tests.raft.cluster import GROUP, Cluster
+from tests.raft.cluster import GROUP, Cluster, Host
 
 
 def leaders(cluster: Cluster, groups: range) -> Counter[str]:
@@ -191,3 +191,42 @@ def test_without_room_only_proposals_are_refused() -> None:
     a.do(lambda: a.group().transfer("b"))
     cluster.advance(500)
     assert cluster["b"].status().role is Role.LEADER
+
+
+def sync_all(host: Host) -> None:
+    """Make durable what was submitted, and what follows from it."""
+    while host.sync():
+        continue
+
+
+def test_votes_that_are_there_count_however_late_the_turn_is() -> None:
+    """After a long turn many groups would else stand again, and their next turn be as long."""
+    cluster = Cluster()
+    cluster.create()
+    cluster.settle()
+    cluster.create(group=77)
+    cluster.network.clear()
+    a = cluster["a"]
+
+    def answers() -> list[tuple[str, list[Message]]]:
+        """Of all that are asked."""
+        asked, cluster.network = cluster.network, []
+        for host in (cluster["b"], cluster["c"]):
+            requests = [message for _, to, message in asked if to == host.name]
+            host.do(partial(host.raft.receive, "a", requests))
+            sync_all(host)
+        answered, cluster.network = cluster.network, []
+        return [(sender, [message]) for sender, to, message in answered if to == "a"]
+
+    def hear(messages: list[tuple[str, list[Message]]]) -> None:
+        for sender, sent in messages:
+            a.raft.receive(sender, sent)
+
+    a.do(lambda: a.group(77).campaign())
+    a.do(partial(hear, answers()))
+    assert a.status(77).role is Role.CANDIDATE
+    sync_all(a)
+    votes = answers()
+    cluster.now_ms += 2 * cluster.tuning.election_timeout_ms
+    a.do(partial(hear, votes))
+    assert a.status(77).role is Role.LEADER
