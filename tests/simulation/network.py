@@ -22,6 +22,9 @@ class NetworkProfile:
     """How the network behaves in one run; times one way, chances per frame."""
 
     is_stream: bool = False
+    apart_us: int = 0
+    """Streams: least time between two frames.  0: those of one moment may change places, which
+    groups must bear."""
     delay_us: int = 300
     """Least delay; the mean is twice that."""
     tail: float = 0.01
@@ -130,7 +133,8 @@ class SimNetwork:
             return
         arrives_us = self._clockwork.now_us + self._delay_us(way, len(frame))
         if profile.is_stream:
-            arrives_us = way.arrives_us = max(arrives_us, way.arrives_us + 1)
+            arrives_us = max(arrives_us, way.arrives_us + profile.apart_us)
+            way.arrives_us = arrives_us
         self._clockwork.at(arrives_us, self._arrive, *args)
         if profile.repeats and not profile.is_stream and chance.random() < profile.repeats:
             late_us = profile.late_us if chance.random() < 0.1 else profile.tail_us

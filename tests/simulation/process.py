@@ -32,6 +32,9 @@ SETTINGS = HostSettings(
 """One read at a time, each after a while.  Snapshots and scrubbing are the workload's."""
 
 
+ARRAY = 0x90
+"""Frames of consensus begin so, or higher, as arrays of msgpack do; others with their kind."""
+
 UNASKED = 0
 """Context of reads whose answer nobody needs."""
 
@@ -214,8 +217,11 @@ class Around:
     # As links: whether one is up the network decides when a frame arrives
 
     def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
-        if node != self._process.node:  # to which there is no link
-            self._process.world.send(self._process.node, node, bytes((kind,)) + payload)
+        own = self._process.node
+        if kind is FrameKind.CONSENSUS:
+            self._process.world.send(own, node, payload)
+        elif node != own:  # to which there is no link
+            self._process.world.send(own, node, bytes((kind,)) + payload)
 
     def is_up(self, node: NodeId) -> bool:
         return True
@@ -287,11 +293,10 @@ class Process:
         self.host.feed(call, *args)
 
     def receive(self, sender: NodeId, frame: bytes) -> None:
-        kind, payload = FrameKind(frame[0]), frame[1:]
-        if kind is FrameKind.CONSENSUS:
-            self.host.receive(sender, payload)
+        if frame[0] >= ARRAY:
+            self.host.receive(sender, frame)
         else:
-            self.tenant.receive(sender, kind, payload)
+            self.tenant.receive(sender, FrameKind(frame[0]), frame[1:])
 
     def link_changed(self, other: NodeId, is_up: bool) -> None:
         self.host.link_changed(other, is_up)

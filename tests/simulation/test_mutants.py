@@ -21,7 +21,13 @@ def test_the_text_that_a_mutant_changes_is_there(mutant: Mutant) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["M1", "M2", "M3", "M4", "M11", "M12", "M21a", "M26", "M44"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("M1", "M2", "M3", "M4", "M11", "M12", "M21a", "M26", "M44"),
+        *("R1", "R2", "R4a", "R6", "R9b", "R16", "R22", "M32"),
+    ],
+)
 def test_representative_mutants_die_soon(name: str) -> None:
     verdict = hunt(BY_NAME[name], seeds=20)
     assert verdict.failure is not None

@@ -123,10 +123,9 @@ class Workload:
 
     def some_mobile(self) -> GroupSpec | None:
         """A group whose members may be changed."""
-        if self._is_steady:
-            return None
         living = [g for g in self.cluster.registry.living() if g.group not in self.trade.fixed]
-        return self.chance.choice(living) if living else None
+        chosen = self.chance.choice(living) if living else None
+        return None if self._is_steady else chosen
 
     def _plan(self, kind: Callable[["Workload"], None], rate: float) -> None:
         delay_us = int(self.chance.expovariate(rate) * SECOND_US)

@@ -48,7 +48,7 @@ class Town:
 
     def shape(self, chance: Random, profile: Profile) -> None:
         """Streams are made for links that lose nothing but with themselves."""
-        profile.network.is_stream = True
+        profile.network.is_stream, profile.network.apart_us = True, 1
         profile.workload.rates = draw_rates(chance)
 
     def join(self, cluster: Cluster) -> None:
