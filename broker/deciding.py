@@ -104,7 +104,7 @@ def queue_fact(vhost: VirtualHost, queue: ServedQueue) -> Fact:
 
 def delete_unused(vhost: VirtualHost, queue: ServedQueue) -> Change:
     """Remove a queue that goes with its last consumer, if that is gone."""
-    is_unused = queue.spec.auto_delete and not queue.consumer_count
+    is_unused = queue.spec.auto_delete and queue.is_unused
     return delete_queue(vhost, queue) if is_unused else NOTHING
 
 

@@ -20,7 +20,7 @@ from fluffle.broker.clock import SystemClock
 from fluffle.broker.cluster.cluster import Around, Cluster
 from fluffle.broker.cluster.identity_file import begin_life
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Identity
-from fluffle.broker.cluster.making import HomeQueues
+from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
 from fluffle.broker.cluster.queues.making import ClusterQueues, QuorumQueues
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.control.dispatch import Dispatcher
@@ -99,6 +99,7 @@ class Node:
         "_config",
         "_durability",
         "_enders",
+        "_homes",
         "_listener",
         "_noticed",
         "_on_fatal",
@@ -132,6 +133,7 @@ class Node:
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
         self._listener: Listener | None = None
+        self._homes: HomeQueues
         self._quorum_queues: QuorumQueues
         """Of a node of a cluster."""
         self.cluster: Cluster | None = None
@@ -197,6 +199,10 @@ class Node:
             on_fatal=self._fail,
         )
         self.cluster = Cluster(identity, config, around)
+        self._homes.reach = HomeReach(
+            self.cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
+            self.cluster.everywhere, self.catalogue.vhosts,
+        )  # fmt: skip
         return self.cluster.everywhere
 
     def _restored(self, durability: Durability, turn: Turn, boot: int) -> Catalogue:
@@ -210,9 +216,9 @@ class Node:
         maker: QueueMaker = local
         if self._config.cluster is not None:
             name, journals = self._config.node_name, durability.journals_by_id
-            homes = HomeQueues(name, boot, local, journals, draw_bits=secrets.randbits)
+            self._homes = HomeQueues(name, boot, local, journals, draw_bits=secrets.randbits)
             self._quorum_queues = QuorumQueues(name, secrets.randbits, dead_letters.publish)
-            maker = ClusterQueues(homes, self._quorum_queues)
+            maker = ClusterQueues(self._homes, self._quorum_queues)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)

@@ -38,6 +38,9 @@ BEHIND_MESSAGES = 4096
 class Queue:
     """One queue: its specification, its messages and its consumers."""
 
+    absence = None
+    """It is here."""
+
     __slots__ = (
         "_dead_letter",
         "_lane",
@@ -111,6 +114,10 @@ class Queue:
     @property
     def consumers(self) -> tuple[Consumer, ...]:
         return tuple(self._turns)
+
+    @property
+    def is_unused(self) -> bool:
+        return not len(self._turns)
 
     @property
     def tally(self) -> Tally:

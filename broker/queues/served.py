@@ -146,6 +146,14 @@ class ServedQueue(Protocol):
         """Those of this node."""
 
     @property
+    def is_unused(self) -> bool:
+        """Whether it is for this node to say that it has no consumer, and it has none."""
+
+    @property
+    def absence(self) -> BrokerError | None:
+        """What is said to who asks something of it, while it lives on a node that is away."""
+
+    @property
     def in_exclusive_use(self) -> bool:
         """Whether it is known here that its consumer is exclusive, and so the only one."""
 

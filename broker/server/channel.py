@@ -146,7 +146,9 @@ class Channel:
         """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
         name = self.queue_name(name)
         self.session.rights.check("read", "queue", name)
-        return self.session.vhost.queue(name, self.session.owner)
+        queue = self.session.vhost.queue(name, self.session.owner)
+        check_here(queue)
+        return queue
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""
@@ -208,3 +210,9 @@ def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> N
         return
     queue, _ = channel.far.popitem()
     channel.ask(method, queue.settling, lambda _settled: once_settled(channel, method, act))
+
+
+def check_here(queue: ServedQueue) -> None:
+    """NotFound while the queue lives on a node that is away."""
+    if queue.absence is not None:
+        raise queue.absence

@@ -25,7 +25,7 @@ from fluffle.broker.routing.declaring import (
     check_type,
 )
 from fluffle.broker.routing.exchange import ExchangeSpec, alternate_of, check_not_default
-from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.channel import Channel, check_here
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import Session
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
@@ -170,7 +170,7 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
     session = channel.session
     if method.passive:  # here RabbitMQ does not take the empty name for the last queue
         session.rights.check_any("queue", name)
-        session.vhost.queue(name, session.owner)
+        check_here(session.vhost.queue(name, session.owner))
         declared_queue(channel, method, name)
         return
     session.vhost.counts.declared += 1
@@ -214,7 +214,10 @@ class WantedQueue:
         self._is_new = declared.name not in session.vhost.queues
         if self._is_new:
             check_may_dead_letter(session, declared)
-        return queues.declare_queue(session.vhost, declared, session.owner)
+        change = queues.declare_queue(session.vhost, declared, session.owner)
+        if not self._is_new:
+            check_here(session.vhost.queues[declared.name])
+        return change
 
     def done(self) -> None:
         """What is in a new one need not be asked: it may take a while until somebody leads it."""
@@ -333,6 +336,8 @@ def delete_queue(channel: Channel, method: Methods.Delete, name: str, _tally: Ta
         if name not in session.vhost.queues:
             return NOTHING
         queue = channel.queue(name)
+        if method.if_unused or method.if_empty:
+            check_here(queue)
         session.vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)
         count = queue.ready_count
         return queues.delete_queue(session.vhost, queue)

@@ -28,6 +28,8 @@ class Ports(NamedTuple):
     """As far as it is known."""
     search: Callable[[QueueId], None]
     """Find out."""
+    is_away: Callable[[QueueId], bool]
+    """Whether nobody can be asked, and that may last."""
     send: Callable[[NodeId, bytes], None]
     """To the `receive` of another node; may be lost."""
     led_here: Callable[[QueueId], Served | None]
@@ -82,7 +84,7 @@ class Counting:
         question = self._questions.get(number)
         if question is None:
             return
-        if not question.tries:
+        if not question.tries or self._ports.is_away(question.queue):
             self._answered(number, None)
             return
         self._questions[number] = question._replace(tries=question.tries - 1)

@@ -48,6 +48,7 @@ class Doing(Enum):
     GETTING = "getting from"
     PURGING = "purging"
     SETTLING = "settling messages of"
+    ASKING = "asking"
 
 
 class Manners(Protocol):
@@ -155,8 +156,21 @@ class EdgeQueue:
         return tuple(each for each, taker in self._takers.items() if taker.seat.key is not None)
 
     @property
-    def tally(self) -> Later[Tally]:
+    def is_unused(self) -> bool:
+        """Its leader knows, and acts on it."""
+        return False
+
+    @property
+    def absence(self) -> BrokerError | None:
+        if not self._port.is_away:
+            return None
+        return self._manners.unanswered(Doing.ASKING, self._where)
+
+    @property
+    def tally(self) -> Tally | Later[Tally]:
         """RabbitMQ says 0 of what it cannot ask; so does this."""
+        if self._port.is_away:
+            return Tally(0, 0, 0)
         later: Later[Tally] = Later()
 
         def told(counts: Counts | None) -> None:
@@ -186,6 +200,8 @@ class EdgeQueue:
     ) -> Admission | Receipt:
         if self._is_over:
             return Admission.ACCEPTED
+        if self._port.is_away:
+            return Admission.REFUSED
         count = len(contents)
         receipt = Receipt(count)
         step = min(MESSAGES_MAX, count)

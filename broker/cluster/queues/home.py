@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from fluffle.broker.cluster.queues.ports import Counts, Known
 from fluffle.broker.cluster.streams.messages import IN_EXCLUSIVE_USE, Leader
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.message import Origin
@@ -327,9 +328,9 @@ class Home:
 
 
 class Homed:
-    """A queue whose home is here, with the streams to it."""
+    """A `Served`: a queue whose home is here, with the streams to it."""
 
-    __slots__ = ("_on_told", "home", "own", "sessions")
+    __slots__ = ("_on_told", "home", "known", "sessions")
 
     def __init__(
         self,
@@ -342,9 +343,16 @@ class Homed:
     ) -> None:
         """`on_told`: edges are to hear something before this turn ends."""
         self._on_told = on_told
-        self.own = own
+        self.known = Known(own.term, own.leadership, own.node)
         self.home = Home(queue, Surroundings(self._room, self._release, wait, on_unused))
         self.sessions = Sessions(queue.definition.id, own, NOTHING_ON_RECORD, self.home, now_ms=0)
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(*self.home.queue.tally)
+
+    def pump(self) -> None:
+        """The queue has its own place in each turn."""
 
     def _room(self, holder: Key) -> int:
         return self.sessions.room(holder)

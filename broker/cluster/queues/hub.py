@@ -65,10 +65,14 @@ class Surroundings(NamedTuple):
 class StreamHub:
     """A `Hub`.  Called from one thread."""
 
-    __slots__ = ("_around", "_counting", "_early", "_lives", "_sending", "leading", "lines")
+    __slots__ = (
+        "_around", "_counting", "_early", "_lives", "_sending", "boot", "leading", "lines",
+    )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+        self.boot = around.boot
+        """This life of the node."""
         self._lives: dict[NodeId, Boot] = {around.node: around.boot}
         self._early: dict[NodeId, list[EdgeFrame]] = {}
         self._sending = Sending(around.links, around.call_later, self._say_again)
@@ -83,6 +87,7 @@ class StreamHub:
         ports = Ports(
             leader_of=self.lines.leader_of,
             search=self.lines.search,
+            is_away=self.lines.is_away,
             send=self._ask,
             led_here=self._led_here,
             call_later=around.call_later,

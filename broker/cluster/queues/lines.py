@@ -30,6 +30,10 @@ PATIENCE_BEATS_MAX = 60
 """An edge that has heard nothing for so many beats begins to talk anew: an answer that stands
 beside the others may be lost.  Likewise twice as many each time."""
 
+AWAY_S = 0.5
+"""A home that was not reached for so long is down, for clients of its queues.  RabbitMQ tells them
+at once, also when it was only the link."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,8 +41,8 @@ class Line:
     """An `EdgePort`."""
 
     __slots__ = (
-        "_on_touch", "asked", "denied", "edge", "members", "on_events", "patience_beats",
-        "search_s", "told",
+        "_on_touch", "asked", "denied", "edge", "home", "is_away", "life", "members", "on_events",
+        "patience_beats", "search_s", "told",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, on_events: OnEvents, on_touch: Callable[[Line], None]) -> None:
@@ -47,6 +51,12 @@ class Line:
         self._on_touch = on_touch
         self.members: tuple[NodeId, ...] = ()
         """Whoever may lead."""
+        self.home: NodeId = ""
+        """Of a queue that one node leads for as long as it lives."""
+        self.life: m.Boot | None = None
+        """That of its home in which it was asked last."""
+        self.is_away = False
+        """Whether its home has not been reached for a while."""
         self.told = Known()
         """Who leads, as others say."""
         self.denied = Known()
@@ -70,7 +80,8 @@ class Lines:
     """By the id of the queue."""
 
     __slots__ = (
-        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_touched", "_waiting",
+        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_missed", "_touched",
+        "_waiting",
     )  # fmt: skip
 
     def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
@@ -84,6 +95,8 @@ class Lines:
         self._waiting: dict[Line, int] = {}
         """Those that have asked for something that has no outcome: at which beat they heard
         anything last, or asked."""
+        self._missed: set[NodeId] = set()
+        """Homes that cannot be reached, and are waited for."""
         self._beat = 0
         self._is_beating = False
 
@@ -91,6 +104,9 @@ class Lines:
         line = Line(Edge(definition.id, self._around.boot), on_events, self._touch)
         self._lines[definition.id] = line
         self.redefine(definition)
+        if not definition.members:
+            line.home = definition.home
+            self._find_home(line)
         return line
 
     def redefine(self, definition: QueueDefinition) -> None:
@@ -116,6 +132,11 @@ class Lines:
         if (line := self._lines.get(queue)) is not None:
             self._ask_next(line)
 
+    def is_away(self, queue: QueueId) -> bool:
+        """Whether the home of a queue has not been reached for a while."""
+        line = self._lines.get(queue)
+        return line is not None and line.is_away
+
     # Whom to talk to
 
     def changed(self, queue: QueueId) -> None:
@@ -126,6 +147,8 @@ class Lines:
     def linked(self, node: NodeId) -> None:
         """There is a new link to a node: what was sent over an earlier one may be lost."""
         for line in self._lines.values():
+            if line.home == node:
+                self._find_home(line)
             leader = line.edge.leader
             if leader is None:
                 self._turn_to_leader(line)
@@ -139,6 +162,39 @@ class Lines:
             if leader is not None and leader.node == node:
                 line.edge.connect(None)
                 self._turn_to_leader(line)
+        self._miss(node)
+
+    # Queues that live on one node
+
+    def _find_home(self, line: Line) -> None:
+        """Its home leads for as long as it lives; whatever an earlier life was asked is lost."""
+        life = self._around.lives.get(line.home)
+        if life is None:
+            self._miss(line.home)
+            return
+        line.is_away = False
+        line.told = Known(life.counter, 1, line.home)
+        if line.life not in (None, life):
+            line.edge.connect(None)
+            self._tell(line, line.edge.lost())
+        line.life = life
+
+    def _miss(self, home: NodeId) -> None:
+        if home not in self._missed:
+            self._missed.add(home)
+            self._around.call_later(AWAY_S, lambda: self._give_up(home))
+
+    def _give_up(self, home: NodeId) -> None:
+        """Clients of its queues are told, unless it is back."""
+        self._missed.discard(home)
+        if home in self._around.lives:
+            return
+        for line in self._lines.values():
+            if line.home == home:
+                line.is_away = True
+                self._tell(line, line.edge.lost())
+
+    # Connecting
 
     def _turn_to_leader(self, line: Line) -> None:
         self._connect(line)

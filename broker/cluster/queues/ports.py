@@ -23,6 +23,10 @@ class EdgePort(Protocol):
 
     edge: Edge
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the node that the queue lives on cannot be reached: nothing may be asked."""
+
     def touch(self) -> None:
         """Something was asked of the edge: its `output` is sent before this turn ends."""
 

@@ -22,8 +22,8 @@ from tests.support.edge import Edge, publish_frames
 class SlowQueue:
     """A queue whose answers come when a test says so."""
 
-    damage = owner = here = None
-    in_exclusive_use = False
+    absence = damage = owner = here = None
+    in_exclusive_use = is_unused = False
 
     def __init__(self, name: str) -> None:
         self.spec = QueueSpec(name)

@@ -32,6 +32,8 @@ STEPS_MAX = 10_000
 class Far:
     """An `EdgePort`, and the leader at the other end."""
 
+    is_away = False
+
     def __init__(self, on_events: OnEvents, call_soon: CallSoon) -> None:
         self.edge = StreamEdge(GROUP, BOOT)
         self.log: list[bytes] = []

@@ -159,9 +159,10 @@ class Homestead:
         self.queue.ghost = self.ghost
         if self.spec.durable and self.term > 1:
             self.queue.recover()
+        self.own = m.Leader(HOME, m.Boot(self.term, 7), self.term)
         self.homed = Homed(
             self.queue,
-            m.Leader(HOME, m.Boot(self.term, 7), self.term),
+            self.own,
             wait=durability.commits.wait,
             on_unused=self.on_unused,
             on_told=lambda: None,
@@ -242,7 +243,7 @@ class Homestead:
             self.wire(node, direction).reset()
         self.up.add(node)
         self.homed.sessions.linked(node, self.boots[node])
-        self.clients[node].edge.connect(self.homed.own)
+        self.clients[node].edge.connect(self.own)
         self.pump()
 
     def cut(self, node: str) -> None:

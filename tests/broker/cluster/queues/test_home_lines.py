@@ -1,0 +1,170 @@
+"""Streams to a queue that lives on one node, over links that come and go."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.cluster.queues.home import Homed, Waiter
+from fluffle.broker.cluster.queues.lines import AWAY_S
+from fluffle.broker.cluster.streams import events as happened
+from fluffle.broker.cluster.streams.messages import Boot, Leader
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.journal import QueueDefinition
+from tests.broker.cluster.queues.homes import Watched
+from tests.support.queue_nodes import NONCE, QueueCluster
+
+AWAY_MS = round(AWAY_S * 1_000)
+
+
+class HomeCluster(QueueCluster):
+    """With a queue that lives on a, and has no journal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = 1 << 40
+        self.definition = QueueDefinition(QueueSpec("q"), id=self.queue, home="a")
+        self.begin()
+        for name in self.nodes:
+            self.open(name)
+        self.hosts.settle()
+
+    def begin(self) -> None:
+        """A life of the home."""
+        node = self.nodes["a"]
+        self.engine = Watched(self.definition.spec, touch=self._pump, definition=self.definition)
+        self.engine.ghost = self.ghost
+        homed = Homed(
+            self.engine,
+            Leader("a", Boot(node.boot, NONCE), node.boot),
+            wait=wait,
+            on_unused=lambda _queue: None,
+            on_told=lambda: node.hub.leading.speak(self.queue),
+        )
+        node.hub.leading.queues[self.queue] = homed
+        node.hub.leading.greet(homed.sessions)
+
+    def _pump(self, queue: Queue) -> None:
+        def pump() -> None:
+            for handout in queue.pump():
+                handout.holder.deliver(handout)
+
+        self.nodes["a"]._soon.append(pump)
+
+    def restart(self) -> None:
+        """It was killed before."""
+        self.nodes["a"].start()
+        self.begin()
+        self.open("a")
+
+
+def wait(_waiter: Waiter, _ticket: int) -> None:
+    raise AssertionError("nothing here is ever durable")
+
+
+@pytest.fixture
+def cluster() -> HomeCluster:
+    return HomeCluster()
+
+
+def in_hands(cluster: HomeCluster, name: str) -> int:
+    return sum(len(token.run) for token in cluster.clients[name].in_hands())
+
+
+def test_any_node_serves_any_client_at_once(cluster: HomeCluster) -> None:
+    cluster.ask("b").publish(4)
+    cluster.hosts.settle()
+    cluster.ask("c").attach(credit=3, no_ack=False, prefetch=3)
+    cluster.hosts.settle()
+    assert (in_hands(cluster, "c"), cluster.engine.ready_count) == (3, 1)
+    client = cluster.ask("c")
+    client.settle(client.in_hands(), Outcome.ACKED)
+    cluster.hosts.settle()
+    assert (in_hands(cluster, "c"), cluster.engine.ready_count) == (1, 0)
+    assert len(cluster.ghost.confirmed) == 4
+    assert cluster.hosts.now_ms == 1_000, "no time has passed"
+
+
+def test_counts_are_those_of_the_home(cluster: HomeCluster) -> None:
+    cluster.ask("b").publish(3)
+    cluster.ask("c").attach(credit=1, no_ack=False, prefetch=1)
+    cluster.hosts.settle()
+    told: list[object] = []
+    for node in cluster.nodes.values():
+        node.hub.ask_counts(cluster.queue, told.append)
+    cluster.hosts.settle()
+    assert told == [(2, 1, 1)] * 3
+
+
+def test_clients_are_told_when_the_home_is_down(cluster: HomeCluster) -> None:
+    cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
+    cluster.ask("c").publish(2)
+    cluster.hosts.settle()
+    cluster.nodes["a"].kill()
+    cluster.ask("c").publish(1)
+    cluster.hosts.advance(AWAY_MS - 50)
+    assert not cluster.lines["b"].is_away
+    cluster.hosts.advance(100)
+    assert cluster.lines["b"].is_away
+    b, c = (cluster.clients[name].heard[-1] for name in "bc")
+    assert isinstance(b, happened.Cancelled)
+    assert isinstance(c, happened.Refused)
+    assert cluster.clients["b"].consumers == []
+
+
+def test_a_home_that_comes_back_serves_those_who_come_then(cluster: HomeCluster) -> None:
+    cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
+    cluster.ask("c").publish(2)
+    cluster.hosts.settle()
+    cluster.nodes["a"].kill()
+    cluster.hosts.advance(AWAY_MS + 50)
+    cluster.restart()
+    cluster.hosts.advance(3_000, step_ms=50)
+    assert not cluster.lines["b"].is_away
+    heard = len(cluster.clients["c"].heard)
+    cluster.ask("c").publish(1)
+    cluster.hosts.settle()
+    assert [type(each) for each in cluster.clients["c"].heard[heard:]] == [happened.Confirmed]
+    assert cluster.engine.ready_count == 1
+
+
+def test_a_home_that_starts_again_at_once_has_lost_what_it_was_asked(cluster: HomeCluster) -> None:
+    """Nobody may hand to the new life what the old one had not answered: it may have done it."""
+    cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
+    cluster.hosts.settle()
+    cluster.nodes["a"].kill()
+    cluster.ask("c").publish(1)
+    cluster.restart()
+    cluster.hosts.advance(AWAY_MS + 50)
+    assert cluster.clients["b"].consumers == []
+    assert [type(each) for each in cluster.clients["c"].heard] == [happened.Refused]
+    assert cluster.engine.ready_count == 0
+
+
+def test_a_link_that_is_back_in_time_takes_nothing_from_anybody(cluster: HomeCluster) -> None:
+    cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
+    cluster.ask("c").publish(5)
+    cluster.hosts.settle()
+    cluster.hosts.network.cut("a", "b")
+    cluster.hosts.advance(AWAY_MS - 100)
+    cluster.hosts.network.connect("a", "b")
+    cluster.hosts.advance(3_000, step_ms=50)
+    assert in_hands(cluster, "b") == 3
+    assert cluster.engine.ready_count == 2
+    assert not cluster.lines["b"].is_away
+
+
+def test_a_home_that_was_only_cut_off_takes_back_what_was_out(cluster: HomeCluster) -> None:
+    cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
+    cluster.ask("c").publish(5)
+    cluster.hosts.settle()
+    cluster.hosts.network.cut("a", "b")
+    cluster.hosts.advance(AWAY_MS + 100)
+    assert (in_hands(cluster, "b"), cluster.clients["b"].consumers) == (0, [])
+    cluster.hosts.network.connect("a", "b")
+    cluster.hosts.advance(2_000, step_ms=50)
+    cluster.ask("b").publish(1)
+    cluster.hosts.settle()
+    assert (cluster.engine.ready_count, cluster.engine.in_flight) == (6, 0)
+    assert cluster.engine.consumer_count == 0
