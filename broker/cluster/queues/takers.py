@@ -13,9 +13,12 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.replicated.facts import Key
 
-WINDOW_BYTES = 8 << 20
+WINDOW_BYTES = 2 << 20
 """So much may be on its way to a consumer: what a leader sends in the time of a round trip and a
 commit.  Of more than one message, if the last were smaller."""
+
+PREFETCH_BYTES = 8 << 20
+"""The same of a consumer that has said how many it can take."""
 
 WINDOW_MAX = 2_000
 WINDOW_FIRST = 100
@@ -60,7 +63,8 @@ class Taker:
     def measure(self, handout: Handout) -> None:
         """See from what has come how large messages are."""
         size_bytes = max(1, handout.content_bytes // len(handout.contents))
-        self.window = max(1, min(WINDOW_MAX, WINDOW_BYTES // size_bytes))
+        way_bytes = PREFETCH_BYTES if self.prefetch else WINDOW_BYTES
+        self.window = max(1, min(WINDOW_MAX, way_bytes // size_bytes))
 
     def wanted(self) -> int | None:
         """The limit to tell the leader; None if what it knows is good enough.

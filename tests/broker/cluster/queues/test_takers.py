@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queues.takers import (
+    PREFETCH_BYTES,
     WINDOW_BYTES,
     WINDOW_FIRST,
     WINDOW_MAX,
@@ -86,12 +87,19 @@ def test_without_one_there_is_always_some_more_on_the_way() -> None:
     assert told < 100
 
 
-@pytest.mark.parametrize("size_bytes", [1_000, 100_000, 1 << 30])
-def test_large_messages_make_it_few(size_bytes: int) -> None:
-    scene = Scene(prefetch=60_000)
-    scene.taker.window = max(1, WINDOW_BYTES // size_bytes)
-    limit = scene.limit()
-    assert limit == 1 or limit * size_bytes <= 2 * WINDOW_BYTES
+@pytest.mark.parametrize("size_bytes", [10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize(("prefetch", "way_bytes"), [(0, WINDOW_BYTES), (60_000, PREFETCH_BYTES)])
+def test_large_messages_make_it_few(size_bytes: int, prefetch: int, way_bytes: int) -> None:
+    scene = Scene(prefetch)
+    scene.deliver(1, size_bytes)
+    on_way_bytes = (scene.limit() - 1) * size_bytes
+    assert way_bytes / 2 <= on_way_bytes <= 2 * way_bytes
+
+
+def test_one_message_is_on_its_way_however_large_it_is() -> None:
+    scene = Scene()
+    scene.deliver(1, 4 * WINDOW_BYTES)
+    assert scene.limit() == 2
 
 
 def test_a_socket_that_is_full_stops_it_and_one_that_drains_lets_it_go_on() -> None:
