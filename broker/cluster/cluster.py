@@ -184,6 +184,7 @@ class Cluster:
             call_later=self._loop.call_later,
             clock=around.clock,
             refused=log_refused,
+            is_nobody_there=self.links.is_nobody_there,
         )
         return StreamHub(surroundings)
 

@@ -73,6 +73,8 @@ class QueueNode(Node):
         """What was to be republished here: virtual host, queue, reason, content."""
         self._is_turn_due = self._is_host_due = False
         self._later: list[tuple[int, Callable[[], None]]] = []
+        self.refusing: set[NodeId] = set()
+        """Nodes whose hosts say that they do not run."""
         clock = HostClock(cluster)
         own = Boot(self.boot, NONCE)
         around = hub.Surroundings(
@@ -84,6 +86,7 @@ class QueueNode(Node):
             call_later=self.call_later,
             clock=clock,
             refused=self.told.refused,
+            is_nobody_there=self.refusing.__contains__,
         )
         self.hub = hub.StreamHub(around)
         self.hosting = WatchedHosting(

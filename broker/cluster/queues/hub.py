@@ -60,6 +60,8 @@ class Surroundings(NamedTuple):
     clock: Clock
     refused: Callable[[NodeId, str], None]
     """A frame of a node is not one of ours."""
+    is_nobody_there: Callable[[NodeId], bool] = lambda _node: False
+    """Whether the host of a node has said last that it does not run."""
 
 
 class StreamHub:
@@ -78,7 +80,7 @@ class StreamHub:
         self._sending = Sending(around.links, around.call_later, self._say_again)
         streams = Around(
             around.node, around.boot, self._lives, self._send, around.touch, around.call_later,
-            around.clock.now_ms,
+            around.clock.now_ms, around.is_nobody_there,
         )  # fmt: skip
         self.leading = Leading(streams)
         """The queues that may be led here."""

@@ -76,7 +76,14 @@ class Leading:
         """There is none any more."""
         for _queue, sessions in self._sessions():
             sessions.unlinked(node, self._around.now_ms())
+            self._end_dead(sessions)
         self._tick_later()
+
+    def _end_dead(self, sessions: Sessions) -> None:
+        """What clients of a node hold whose process has ended comes back at once."""
+        for node in sessions.silent:
+            if self._around.is_nobody_there(node):
+                sessions.ended(node)
 
     def removed(self, node: NodeId) -> None:
         """It is no node of this cluster any more."""
@@ -98,7 +105,10 @@ class Leading:
     def _tick(self) -> None:
         self._is_ticking = False
         now_ms = self._around.now_ms()
-        running = [sessions.tick(now_ms) for _queue, sessions in self._sessions()]
+        running = []
+        for _queue, sessions in self._sessions():
+            self._end_dead(sessions)
+            running.append(sessions.tick(now_ms))
         if any(running):
             self._tick_later()
 

@@ -101,3 +101,5 @@ class Around(NamedTuple):
     call_later: Callable[[float, Callable[[], None]], object]
     """After so many seconds."""
     now_ms: Callable[[], int]
+    is_nobody_there: Callable[[NodeId], bool]
+    """Whether the process of a node to which there is no link is known not to run."""

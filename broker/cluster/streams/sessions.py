@@ -92,6 +92,11 @@ class Sessions:
         if known is not None and known.silent_since_ms is None:
             known.silent_since_ms = now_ms
 
+    @property
+    def silent(self) -> list[str]:
+        """Nodes to which there is no link."""
+        return [node for node, known in self._nodes.items() if known.silent_since_ms is not None]
+
     def ended(self, node: str) -> None:
         """A node's process is known to have ended: nobody there holds anything."""
         self._withdraw(node, Outcome.LOST)

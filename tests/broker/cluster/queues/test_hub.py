@@ -338,3 +338,19 @@ def test_what_a_link_had_no_room_for_is_said_when_it_has(cluster: QueueCluster) 
         cluster.hosts.advance(500)
         now = len(cluster.ghost.confirmed), contents(cluster, "c")
         assert now == (before[0] + 2, before[1] + 2)
+
+
+def test_what_clients_of_a_dead_node_held_comes_back_at_once(cluster: QueueCluster) -> None:
+    """Rule 13: suspected is not gone, but a host that refuses a connection knows."""
+    consuming_at(cluster, "c")
+    cluster.ask("a").publish(2)
+    cluster.hosts.advance(100)
+    assert contents(cluster, "c") == 2
+    consuming_at(cluster, "b")
+    cluster.nodes["c"].kill()
+    cluster.ghost.died("c")
+    cluster.hosts.advance(3_000)
+    assert contents(cluster, "b") == 0
+    cluster.nodes["a"].refusing.add("c")
+    cluster.hosts.advance(2_000)
+    assert contents(cluster, "b") == 2
