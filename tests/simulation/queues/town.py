@@ -156,7 +156,8 @@ class Town:
             station.ports[group].touch()
 
     def unfinished(self) -> str | None:
-        """Everybody is answered; then all that is left is consumed."""
+        """Everybody is answered; then all that is left is consumed, and nothing is of the dead."""
+        self.ambushes.clear()
         for station in self.stations():
             if station.questions:
                 return f"{station.process.node} is not told how many messages there are"
@@ -176,7 +177,10 @@ class Town:
         for spec in self.cluster.registry.living():
             if spec.group == METADATA_GROUP:
                 continue
-            count = self.book(spec.group).image.state.live_count
+            state = self.book(spec.group).image.state
+            if not {session.id[:3] for session in state.sessions.values()} <= self._alive():
+                left = f"sessions of ended lives are in {spec.group}"
+            count = state.live_count
             clients = [(s.clients.get(spec.group), s) for s in self.stations()]
             if any(client is None for client, _ in clients):
                 return f"{spec.group} is not known everywhere"
@@ -192,14 +196,17 @@ class Town:
                 station.ports[spec.group].touch()
         return left
 
+    def _alive(self) -> set[tuple[NodeId, int, int]]:
+        """Lives that last."""
+        return {(node, *boot) for node, boot in self._lives.items()}
+
     def end(self) -> None:
         """G13."""
-        lives = {(node, *boot) for node, boot in self._lives.items()}
         for spec in self.cluster.registry.living():
             if spec.group == METADATA_GROUP:
                 continue
             book = self.book(spec.group)
             book.compare()
             edges = [station.clients[spec.group].edge for station in self.stations()]
-            check_rest(book.image.state, edges, lives)
+            check_rest(book.image.state, edges, self._alive())
             book.ghost.at_rest()
