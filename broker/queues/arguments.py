@@ -85,6 +85,15 @@ class QueueSpec:
         is_it = self.queue_type is QueueType.QUORUM and self.overflow == "reject-publish"
         return self.max_length if is_it else None
 
+    @property
+    def drops_beyond(self) -> int | None:
+        """How many messages may wait before those in front are dropped; None: they never are.
+
+        As in RabbitMQ, reject-publish-dlx is nothing that a quorum queue can do.
+        """
+        is_it = self.queue_type is QueueType.QUORUM and self.overflow != "reject-publish"
+        return self.max_length if is_it else None
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerArguments:
@@ -268,7 +277,7 @@ def check_equivalent(current: QueueSpec, declared: Declaration, vhost: str) -> N
 def features_not_in_effect(spec: QueueSpec) -> tuple[str, ...]:
     """The arguments of `spec` that are accepted although what they ask for does not exist yet."""
     missing = set(NOT_IN_EFFECT)
-    if spec.refuses_beyond is not None:
+    if spec.queue_type is QueueType.QUORUM and spec.max_length is not None:
         missing -= {"x-max-length", "x-overflow"}
     if spec.dead_letter_strategy == "at-least-once":
         missing.add("x-dead-letter-strategy")

@@ -43,6 +43,7 @@ class Queue:
 
     __slots__ = (
         "_dead_letter",
+        "_drop",
         "_lane",
         "_next_sequence",
         "_on_crash",
@@ -68,6 +69,7 @@ class Queue:
         on_crash: Callable[[Queue], None] | None = None,
         returned: Returns | None = None,
         dead_letter: DeadLetter | None = None,
+        drop: Callable[[Taken], None] | None = None,
     ) -> None:
         self.spec = spec
         self.damage: Damage | None = None
@@ -75,6 +77,8 @@ class Queue:
         ever, and hands out none until `drop_damaged` or `purge`."""
         self._dead_letter = dead_letter if spec.dead_letter_exchange is not None else None
         """Republishes what has died here; None if nobody wants that."""
+        self._drop = drop if spec.drops_beyond is not None else None
+        """Is given what is taken off the front because too much waits."""
         self._on_crash = on_crash
         """Told when that happens, and when all that was handed out before has been delivered."""
         self.journal = journal
@@ -197,7 +201,20 @@ class Queue:
                 break
             rounds = min(available // len(served), *(room for _, room in served))
             handouts += self._share(lane.take(rounds * len(served)), served)
+        if self._drop is not None:
+            self._shorten(self._drop)
         return handouts
+
+    def _shorten(self, drop: Callable[[Taken], None]) -> None:
+        """Take off the front what waits beyond the limit, and can be read."""
+        lane, limit = self._lane, self.spec.drops_beyond
+        while limit is not None and lane.count > limit:
+            available = lane.available(BURST_BYTES)
+            if not available:
+                break
+            taken = lane.take(min(available, lane.count - limit))
+            drop(taken)
+            self._pay(len(taken.contents))
 
     def _crash(self, *, is_told: bool) -> None:
         """What is next is damaged; what was handed out with this call must leave before."""

@@ -227,3 +227,19 @@ def what_does_not_fit_is_refused(peer: Peer) -> None:
     heir.cancel("all")
     heir.forget(f"[{heir.number}] Basic.Deliver(")
     main.another().delete("full")
+
+
+@scenario("15")
+def what_is_in_front_of_too_many_is_dropped(peer: Peer) -> None:
+    main = speaker(peer)
+    main.declare("dropped", exclusive=True)
+    declare(main, "short", max_length=2, dead_letter_exchange="", dead_letter_routing_key="dropped")
+    main.fill("short", *"01234")
+    main.consume("dropped", "dropped", no_ack=True)
+    main.expect("Basic.Deliver", 3)
+    main.cancel("dropped")
+    main.get("short")
+    main.get("short")
+    main.get("short")
+    main.delete("short", "dropped")
+    main.without_times()

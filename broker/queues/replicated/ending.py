@@ -3,6 +3,7 @@
     acknowledged -----------> Settled
     given back, or lost ----> Returned, and waiting again; but if that is once too often, dead
     not wanted back --------> dead
+    in front of too many ---> dead
 
     dead, without an exchange for that ----> Dropped
           with one ------------------------> DeadLettering --> handed on --> DeadLettered
@@ -16,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from fluffle.broker.message import Origin
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.dead import DeadLetter, DeadMessages
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import FAILED, Outcome
 from fluffle.broker.queues.journal import Unreadable
+from fluffle.broker.queues.lane import Taken
 from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.effects import Dead
@@ -37,6 +40,7 @@ from fluffle.broker.queues.replicated.facts import (
 )
 from fluffle.broker.queues.replicated.gate import Gate
 from fluffle.broker.queues.replicated.holders import Part
+from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.replicated.state import State
 from fluffle.protocol.deaths import DeathReason
 
@@ -103,17 +107,36 @@ class Ending:
             self._die(Reason.DELIVERY_LIMIT, NOBODY, counts, part)
         return not is_dead
 
+    def drop(self, taken: Taken) -> None:
+        """Messages are off the front of the queue, because too many waited."""
+        start = 0
+        for run in runs_of(taken.sequences):
+            inside = slice(start, start + len(run))
+            messages = taken.origins[inside], taken.contents[inside]
+            self._bury(Reason.MAXLEN, NOBODY, taken.counts, run, *messages)
+            start = inside.stop
+
     def _die(self, reason: Reason, holder: Key, counts: Counts, part: Part) -> None:
         """Messages that somebody held until now, or nobody; with the counts they have now."""
-        if not self._is_kept():
-            self._draft.say(Dropped(reason, holder, counts.acquired, [part.run]))
-            return
-        time_ms = self._draft.time_ms(self._now_ms())
-        self._draft.say(DeadLettering(reason, time_ms, holder, counts.acquired, [part.run]))
         handout, inside = part.handout, slice(part.start, part.stop)
         contents = handout.contents[inside] if handout.origins else []
-        dead = Dead(reason, time_ms, counts, part.run, handout.origins[inside], contents)
-        self._gate.keep(partial(_alone, dead))
+        self._bury(reason, holder, counts, part.run, handout.origins[inside], contents)
+
+    def _bury(
+        self,
+        reason: Reason,
+        holder: Key,
+        counts: Counts,
+        run: range,
+        *messages: *tuple[list[Origin], list[bytes]],
+    ) -> None:
+        """Messages are dead: gone, or kept until they have been handed on."""
+        if not self._is_kept():
+            self._draft.say(Dropped(reason, holder, counts.acquired, [run]))
+            return
+        time_ms = self._draft.time_ms(self._now_ms())
+        self._draft.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
+        self._gate.keep(partial(_alone, Dead(reason, time_ms, counts, run, *messages)))
 
     def _is_kept(self) -> bool:
         """Whether somebody wants the dead."""

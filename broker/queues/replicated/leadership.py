@@ -139,6 +139,7 @@ class Leadership:
             touch=lambda _queue: self._touch(),
             journal=self._contents,
             returned=InOrder(self._contents.fetch),
+            drop=lambda taken: self._ending.drop(taken),  # noqa: PLW0108 - made below
         )
         """The engine: to be looked at, and used through this alone."""
         self.holders = Holders(self.queue, Gated(around.room))

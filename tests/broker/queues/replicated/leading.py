@@ -383,6 +383,10 @@ class Bench:
         assert self.refused.isdisjoint(stored)
         if self.spec.overflow == "reject-publish":
             assert state.entries.ready_count <= (self.spec.max_length or 0)
+        elif self.spec.max_length is not None:
+            assert state.waiting_count <= self.spec.max_length
+        else:
+            assert state.gone[Reason.MAXLEN] == 0
         self.check_dead()
 
     def check_dead(self) -> None:

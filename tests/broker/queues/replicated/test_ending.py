@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
@@ -128,10 +130,27 @@ def test_what_is_handed_out_at_once_fits() -> None:
     assert (bench.image.state.held_count, bench.image.state.waiting_count) == (5, 2)
 
 
-def test_other_queues_refuse_nothing() -> None:
+def test_other_queues_drop_what_is_in_front() -> None:
     for overflow in (None, "drop-head", "reject-publish-dlx"):
         bench = Told(full(2, overflow))
         session = bench.session()
         bench.led.publish(session, 1, *bodies(9))
+        bench.turn()
+        assert Dropped(Reason.MAXLEN, NOBODY, 0, [range(1, 8)]) in bench.facts()
         bench.settle_down()
         assert outcomes(bench) == [e.Done(session, 1, 9)]
+        assert bench.image.state.waiting_count == 2
+
+
+def test_what_came_back_is_dropped_first_and_what_is_handed_out_is_not() -> None:
+    spec = replace(full(2, overflow=None), dead_letter_exchange="dlx")
+    bench, session, key = with_consumer(prefetch=3, spec=spec)
+    bench.led.publish(session, 2, *bodies(5))
+    bench.settle_down()
+    assert not bench.died
+    bench.led.detach(session, 7, key)
+    bench.led.settle(session, 8, key, [(0, range(2, 3))], outcome=Outcome.RETURNED)
+    bench.settle_down()
+    [dead] = bench.died
+    assert (dead.reason, dead.contents, dead.counts) == (DeathReason.MAXLEN, [b"body 1"], (1, 0))
+    assert (bench.image.state.waiting_count, bench.image.state.held_count) == (2, 2)

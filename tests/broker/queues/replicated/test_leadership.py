@@ -48,6 +48,7 @@ KINDS = [
     QueueSpec("q", delivery_limit=0),
     QueueSpec("q", delivery_limit=None),
     full(7),
+    full(1, overflow=None),
 ]
 """Of queues, in which messages end otherwise."""
 

@@ -265,18 +265,24 @@ LEADING = [
             "engine_outcome = Outcome.REJECTED",
             "pass",
         ),
-        ("the dead are dropped", "Ending._die", "not self._is_kept()", "True"),
+        (
+            "what is dropped is another",
+            "Ending.drop",
+            "taken.counts, run,",
+            "taken.counts, run[:1],",
+        ),
+        ("the dead are dropped", "Ending._bury", "not self._is_kept()", "True"),
         (
             "the dead are handed on at once",
-            "Ending._die",
+            "Ending._bury",
             "self._gate.keep(",
             "self._gate._known.append(",
         ),
         (
             "dead twice",
-            "Ending._die",
-            "self._gate.keep(partial(_alone, dead))",
-            "self._gate.keep(lambda: [dead, dead])",
+            "Ending._bury",
+            "partial(_alone, Dead(reason, time_ms, counts, run, *messages))",
+            "lambda: [Dead(reason, time_ms, counts, run, *messages)] * 2",
         ),
         ("the dead of others are left", "Ending.take_up", "self._gate.keep_known(", "_ = ("),
         (
@@ -314,7 +320,7 @@ LEADING = [
 def test_edges_find_what_is_wrong(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
     with mutant.in_place():
-        assert any(disappoints(seed) for seed in range(SEEDS_MAX * 3)), mutant.mistake
+        assert any(disappoints(seed) for seed in range(SEEDS_MAX * 6)), mutant.mistake
 
 
 def disappoints(seed: int) -> bool:
