@@ -301,7 +301,7 @@ class Cluster:
         try:
             while not self._is_entered:
                 is_heard.clear()
-                if self.name in (registry.entries or self.config.peers):
+                if self._may_enter:
                     await self._try(self._enter)
                 else:
                     await is_heard.wait()
@@ -310,17 +310,16 @@ class Cluster:
 
     @property
     def _is_entered(self) -> bool:
-        """StartFailed if it cannot be."""
         known = self._registry.entries.get(self.name)
-        if known is None or known.boot < self.boot.count:
-            return False
-        if Boot(known.boot, known.nonce) != self.boot:
-            raise StartFailed(
-                f"this is start {self.boot.count} of node '{self.name}', and the cluster has seen "
-                f"its start {known.boot}: the disk was rolled back, or another process has a copy "
-                "of it; have the cluster forget the node, and let it join with an empty --data-dir"
-            )
-        return True
+        return known is not None and Boot(known.boot, known.nonce) == self.boot
+
+    @property
+    def _may_enter(self) -> bool:
+        """Whether there is something to propose; else what is known here has to change first."""
+        nodes = self._registry.entries
+        if not nodes:
+            return self.name in self.config.peers
+        return self.name in nodes and nodes[self.name].boot < self.boot.count
 
     def _enter(self) -> Change:
         """Found the cluster, unless somebody has; else say in which life this node is."""
@@ -342,9 +341,16 @@ class Cluster:
     def _say_that_it_waits(self) -> None:
         names = {*self.config.peers, *self._acquaintances.known} - {self.name}
         linked = sorted(name for name in names if self.links.is_up(name))
+        known = self._registry.entries.get(self.name)
         advice = "start the other nodes, and look why there is no link to them"
-        if self.name not in self.config.peers and self.name not in self._registry.entries:
+        if known is None and self.name not in self.config.peers:
             advice = f"let it in: on another node, `fluffle cluster add {self.name}=HOST:PORT`"
+        elif known is not None and known.boot >= self.boot.count:
+            advice = (
+                f"the cluster has seen start {known.boot} of this node, and this is start "
+                f"{self.boot.count}: its disk was rolled back; have the cluster forget it, and let "
+                "it join anew with an empty --data-dir"
+            )
         event(
             logger, logging.WARNING, "waiting_for_cluster",
             linked=",".join(linked) or "none", of=",".join(sorted(names)), advice=advice,

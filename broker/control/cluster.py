@@ -10,7 +10,7 @@ from typing import Any
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.links.identity import check_name
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
-from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, members_on, remove_ended
+from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_ended
 from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.nodes import Registered, admit, dismiss
@@ -91,15 +91,10 @@ def add(parts: Parts, *, name: str, address: str) -> Result:
 
 
 def check_left(parts: Parts, cluster: Cluster, name: str) -> None:
-    """PreconditionFailed while somebody counts on what a former node of this name knew.
+    """PreconditionFailed while the metadata group counts on what a former node of this name knew.
 
-    One that comes with an empty disk knows nothing of what that has voted for and confirmed.
+    One that comes with an empty disk knows nothing of what that has voted for and agreed to.
     """
-    if members := members_on(parts.catalogue, name):
-        raise PreconditionFailed(
-            f"{members} quorum queues still have a member on the former node '{name}'; it goes as "
-            "soon as they have a leader"
-        )
     if not cluster.membership.has_left(name) or count_on(parts.catalogue, name):
         raise PreconditionFailed(
             f"what is left of a former node '{name}' is still being removed; try again"

@@ -59,16 +59,6 @@ def count_on(catalogue: Catalogue, node: str) -> int:
     return sum(1 for vhost in vhosts for _ in ended_in(vhost, lambda queue: queue.home == node))
 
 
-def members_on(catalogue: Catalogue, node: str) -> int:
-    """How many quorum queues have a member on that node, as far as it is known."""
-
-    def is_there(queue: QueueDefinition) -> bool:
-        return any(member == node for member, _ in queue.members)
-
-    vhosts = (*catalogue.vhosts.values(), *catalogue.doomed.values())
-    return sum(1 for vhost in vhosts for _ in ended_in(vhost, is_there))
-
-
 def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
     """Whether a queue was on this node, which was forgotten."""
     return definition.home == node and node not in catalogue.nodes.entries

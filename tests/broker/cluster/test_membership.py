@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import steps
 from fluffle.broker.commands.status import for_people
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.deciding import declare_queue
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.metadata.nodes import Registered
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.protocol.wire import to_table
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
@@ -149,6 +152,33 @@ async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
         await define(nodes["c"], "without-a")
 
 
+async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_path: Path) -> None:
+    """It reads in the log that the cluster has seen a later start of it, before that it was let in
+    again; however slowly that comes."""
+    async with running_cluster(tmp_path) as nodes:
+        for _ in range(3):
+            await nodes["c"].stop()
+            await nodes["c"].start()
+        await nodes["c"].stop()
+        nodes["c"].wipe()
+        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        await nodes["a"].ask("cluster.forget", name="c")
+        joining = nodes["c"]
+        joining.begin()
+        await until(lambda: "cluster" in joining.node.addresses)
+        registry = joining.node.catalogue.nodes
+        registry.put("c", Registered(ListenAddress("h", 1), 4, b"another life"))()
+        registry.put("a", Registered(ListenAddress("h", 1)))()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not joining.cluster.has_entered
+        assert joining.node.failure is None
+        for name in "ac":
+            registry.remove(name)()
+        await let_in(nodes, "c", by="a")
+        await joining.started()
+
+
 async def test_a_node_says_how_its_cluster_is(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as nodes:
 
@@ -178,14 +208,25 @@ async def test_a_name_is_let_in_once(tmp_path: Path) -> None:
             assert text.startswith("cannot use")
 
 
-async def test_nobody_comes_in_the_place_of_a_member_that_still_counts(tmp_path: Path) -> None:
-    """With an empty disk it would vote, and say what it has, as the one that knew."""
+async def test_who_comes_with_an_empty_disk_is_another_member_of_queues(tmp_path: Path) -> None:
+    """What it has voted for and confirmed under its former disk counts for nothing any more."""
     async with running_cluster(tmp_path) as nodes:
         vhost = nodes["a"].node.catalogue.vhosts["/"]
         declared = Declaration("q", durable=True, arguments=to_table({"x-queue-type": "quorum"}))
         await nodes["a"].change(lambda: declare_queue(vhost, declared, None))
-        await nodes["c"].stop()
+        queue = vhost.queues["q"].definition.id
+        await nodes["c"].kill()
+        nodes["c"].wipe()
         await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
         await nodes["a"].ask("cluster.forget", name="c")
-        text = await refusal(nodes["a"], "cluster.add", name="c", address="h:1")
-        assert "1 quorum queues still have a member" in text
+        await let_in(nodes, "c", by="a")
+        await nodes["c"].start()
+
+        def voters(node: ClusterNode) -> dict[str, int]:
+            groups = node.cluster.running.host.groups
+            members = groups[queue].status.config.voters if queue in groups else ()
+            return dict(members)
+
+        await until(lambda: all(voters(node).keys() == {*"abc"} for node in nodes))
+        assert {node.name: voters(node)["c"] for node in nodes} == dict.fromkeys("abc", 2)
+        assert nodes["c"].cluster.running.host.group(queue).incarnation == 2
