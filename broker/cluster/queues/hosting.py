@@ -24,7 +24,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.output import ConfigChange, Verdict
+from fluffle.raft.output import ConfigChange, Role, Verdict
 from fluffle.raft.records import GroupId
 
 CAMPAIGN_S = 0.002
@@ -54,7 +54,7 @@ class Hosting:
 
     __slots__ = (
         "_around", "_campaigns", "_coming", "_definitions", "_groups", "_is_current", "_lost",
-        "_place", "host", "members",
+        "_place", "_trying", "host", "members",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
@@ -78,6 +78,8 @@ class Hosting:
         """Of all quorum queues, wherever they are, with their virtual hosts."""
         self._campaigns: dict[QueueId, int] = {}
         """Those that this node is to lead and does not yet: how often it may try."""
+        self._trying: set[QueueId] = set()
+        """Those for which it tries again soon."""
         self._coming: dict[QueueId, int] = {}
         """Those of which this node is a member with the next turn, and in which incarnation."""
         self._is_current = False
@@ -171,14 +173,23 @@ class Hosting:
             self.members.leader_changed(queue)
 
     def _campaign(self, queue: QueueId) -> None:
-        """From within a turn."""
+        """From within a turn: stand, unless a vote is under way or somebody has won."""
+        self._trying.discard(queue)
         tries = self._campaigns.get(queue, 0)
         group = self._groups.get(queue)
         if group is None or not tries or group.known.node:
             self._campaigns.pop(queue, None)
             return
-        self._campaigns[queue] = tries - 1
-        self.host.group(queue).raft.campaign()
+        hosted = self.host.group(queue)
+        if hosted.status.role in (Role.FOLLOWER, Role.PRE_CANDIDATE):
+            self._campaigns[queue] = tries - 1
+            hosted.raft.campaign()
+
+    def _try_again(self, queue: QueueId) -> None:
+        """Soon, and once, however many have said that they do not know the queue."""
+        if queue not in self._trying:
+            self._trying.add(queue)
+            self._around.call_later(CAMPAIGN_S, lambda: self.host.feed(self._campaign, queue))
 
     # An `Owner`
 
@@ -203,7 +214,7 @@ class Hosting:
     def unknown(self, node: NodeId, group: GroupId) -> None:
         """A founder may not have heard of the queue yet, or have lost what it had."""
         if group in self._campaigns:
-            self._around.call_later(CAMPAIGN_S, lambda: self.host.feed(self._campaign, group))
+            self._try_again(group)
         elif self.members is not None:
             self.members.unknown(node, group)
 

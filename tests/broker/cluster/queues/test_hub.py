@@ -43,6 +43,10 @@ def test_who_is_to_lead_may_be_the_first_to_hear_of_the_queue() -> None:
     cluster.declare()
     cluster.nodes["b"].is_running = cluster.nodes["c"].is_running = True
     cluster.hosts.settle()
+    before = len(cluster.hosts.network.sent)
+    cluster.hosts.advance(10, step_ms=2)
+    frames = len(cluster.hosts.network.sent) - before
+    assert frames <= 5 * 4, "two questions and two answers each time, not more from time to time"
     for name in "bc":
         cluster.hear_of_it(name)
     cluster.hosts.advance(10, step_ms=2)
