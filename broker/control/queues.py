@@ -67,8 +67,15 @@ def queue_row(vhost: VirtualHost, queue: ServedQueue) -> Row:
         "messages_ready": queue.ready_count,
         "messages_unacknowledged": queue.in_flight,
         "consumers": queue.consumer_count,
-        "state": "running" if queue.damage is None else "crashed",
+        "state": state_of(queue),
     }
+
+
+def state_of(queue: ServedQueue) -> str:
+    """In RabbitMQ's words."""
+    if queue.absence is not None:
+        return "down"
+    return "running" if queue.damage is None else "crashed"
 
 
 def show(parts: Parts, *, name: str, vhost: str) -> Row | Later:

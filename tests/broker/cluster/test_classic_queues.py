@@ -19,6 +19,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
+from fluffle.broker.control.queues import queue_row
 from tests.support.cluster_nodes import ClusterNode, ClusterNodes, running_cluster, until
 
 WAIT_S = 20
@@ -277,7 +278,9 @@ async def test_what_clients_are_told_when_the_home_goes(scene: Scene, is_killed:
     await consume(b)
     await (three["a"].kill() if is_killed else three["a"].stop())
     await until(lambda: absent(three["b"], "q") and absent(three["c"], "q"))
-    assert three["b"].node.catalogue.vhosts["/"].queues["q"].consumers == ()
+    vhost = three["b"].node.catalogue.vhosts["/"]
+    assert vhost.queues["q"].consumers == ()
+    assert queue_row(vhost, vhost.queues["q"])["state"] == "down"
     for asked in ("declare", "passive", "consume", "get", "purge", "delete empty"):
         assert AWAY in await scene.refused("c", ChannelNotFoundEntity, asked)
     with pytest.raises(DeliveryError):
