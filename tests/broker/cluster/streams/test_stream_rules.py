@@ -260,6 +260,22 @@ def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None
     assert [session.id.node for session in state.sessions.values()] == ["left"]
 
 
+def test_the_next_leader_takes_from_a_node_what_another_has_since() -> None:
+    world = holding()
+    world.cut("near")
+    world.now_ms += CONSUMER_DISCONNECTED_MS
+    world.tick()
+    while world.led.proposals:
+        world.commit()
+    world.attach("left")
+    while world.led.proposals:
+        world.commit()
+    world.change_leader()
+    world.rest()
+    assert world.in_hands("near") == []
+    assert len(world.in_hands("left")) == 1
+
+
 def test_a_new_life_ends_the_sessions_of_the_old_one_at_once() -> None:
     world = holding()
     world.restart("near", counter=0)
