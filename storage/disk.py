@@ -62,7 +62,10 @@ class Disk(Protocol):
 
     @property
     def room_bytes(self) -> int:
-        """What `used_bytes` may grow to before commits fail."""
+        """What `used_bytes` may grow to before commits fail, as it was last counted."""
+
+    def look_for_room(self) -> None:
+        """Count it again, as each commit does: others take of it, and give back."""
 
     def view(self) -> AbstractContextManager[View]:
         """For one short reading: what it holds cannot be used again until it ends.

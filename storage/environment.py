@@ -102,6 +102,9 @@ class Environment:
     def room_bytes(self) -> int:
         return self._capacity_bytes - RESERVE_BYTES
 
+    def look_for_room(self) -> None:
+        self._capacity_bytes = self._capacity(free_bytes(self._directory))
+
     @contextlib.contextmanager
     def view(self) -> Iterator["LmdbView"]:
         view: LmdbView | None = None

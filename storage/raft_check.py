@@ -34,6 +34,9 @@ class Moment:
     def view(self) -> Iterator[View]:
         yield self._view
 
+    def look_for_room(self) -> None:
+        """It is only read."""
+
     def commit(self, work: Work) -> Outcome:
         raise StorageError("what was cannot be changed")
 

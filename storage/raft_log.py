@@ -67,6 +67,9 @@ class RaftLog:
 
     @property
     def has_room(self) -> bool:
+        """Whether proposals may be written; if not, nothing may be, which would count it again."""
+        if self._store.room_bytes <= self._room_bytes_min:
+            self._store.look_for_room()
         return self._store.room_bytes > self._room_bytes_min
 
     def load(self) -> Loaded:

@@ -76,6 +76,10 @@ class Store:
         """What may still be added; negative in the reserve that is kept for deletions."""
         return self._disk.room_bytes - self.used_bytes - self.pending_bytes
 
+    def look_for_room(self) -> None:
+        """Have it counted again."""
+        self._disk.look_for_room()
+
     def submit(self, batch: Batch, on_durable: Callable[[], None] | None = None) -> None:
         """Have a batch made durable by a commit; `flush` must follow before the turn ends.
 

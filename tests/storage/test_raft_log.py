@@ -6,6 +6,7 @@ import pytest
 
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.records import HardState
+from fluffle.storage import environment as environments
 from fluffle.storage.batch import Batch
 from fluffle.storage.environment import RESERVE_BYTES, Environment, open_environment
 from fluffle.storage.errors import DiskFull, StorageError
@@ -301,6 +302,24 @@ def test_proposals_need_room_and_everything_else_does_not() -> None:
     host.settle()
     assert host.fatal == []
     assert log.has_room
+
+
+def test_room_that_others_made_is_found_without_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where proposals are refused there may be none."""
+    free = 1 << 40
+    monkeypatch.setattr(environments, "free_bytes", lambda _folder: free)
+    disk = open_environment(tmp_path)
+    log = RaftLog(Host(lambda: disk).store)
+    log.load()
+    assert log.has_room
+    free = 0
+    disk.look_for_room()
+    assert not log.has_room
+    free = 1 << 40
+    assert log.has_room
+    disk.close()
 
 
 def test_only_a_disk_that_is_quite_full_is_fatal() -> None:

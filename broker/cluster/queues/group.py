@@ -179,8 +179,11 @@ class QueueGroup:
             self._hosted.raft.damaged(index)
 
     def _takes(self, content_bytes: int) -> bool:
-        """If not, it is pumped again when something was applied, or it leads no more."""
+        """If not, it is pumped again when something was applied, it leads no more, or in a while:
+        where the disk is full nothing is applied, and others make room."""
         self._is_closed = not self._hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
+        if self._is_closed:
+            self._place.leading.touch_later(self.group)
         return not self._is_closed
 
     def _room(self, holder: Key) -> int:

@@ -16,7 +16,7 @@ TICK_S = 1.0
 class Leading:
     """By the id of the queue."""
 
-    __slots__ = ("_around", "_is_ticking", "_speaking", "_touched", "queues")
+    __slots__ = ("_around", "_held_up", "_is_ticking", "_speaking", "_touched", "queues")
 
     def __init__(self, around: Around) -> None:
         self._around = around
@@ -25,6 +25,8 @@ class Leading:
         """To be pumped."""
         self._speaking: dict[QueueId, None] = {}
         """Whose sessions may have something to say."""
+        self._held_up: dict[QueueId, None] = {}
+        """To be pumped again after a while."""
         self._is_ticking = False
 
     def known(self, queue: QueueId) -> Known:
@@ -43,6 +45,11 @@ class Leading:
         """Edges are to be told something."""
         self._speaking[queue] = None
         self._around.touch()
+
+    def touch_later(self, queue: QueueId) -> None:
+        """It has something to propose that was not taken, and nobody may tell when it would be."""
+        self._held_up[queue] = None
+        self._tick_later()
 
     def greet(self, sessions: Sessions) -> None:
         """A leadership begins: it is told which links there are."""
@@ -104,6 +111,9 @@ class Leading:
 
     def _tick(self) -> None:
         self._is_ticking = False
+        held_up, self._held_up = self._held_up, {}
+        for queue in held_up:
+            self.touch(queue)
         now_ms = self._around.now_ms()
         running = []
         for _queue, sessions in self._sessions():

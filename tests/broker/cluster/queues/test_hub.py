@@ -147,6 +147,19 @@ def test_in_a_minority_nothing_is_confirmed_until_it_heals(cluster: QueueCluster
     assert len(cluster.ghost.confirmed) == 2
 
 
+def test_a_leader_goes_on_once_there_is_room_on_its_disk_again(cluster: QueueCluster) -> None:
+    """Nothing is applied meanwhile, nor tells anybody that there is."""
+    cluster.hosts.settle()
+    cluster.nodes["a"].store.has_room = False
+    cluster.hosts.advance(1_000)
+    cluster.ask("b").publish(2)
+    cluster.hosts.advance(3_000)
+    assert not cluster.ghost.confirmed
+    cluster.nodes["a"].store.has_room = True
+    cluster.hosts.advance(3_000)
+    assert len(cluster.ghost.confirmed) == 2
+
+
 def test_edges_that_want_nothing_talk_to_nobody(cluster: QueueCluster) -> None:
     cluster.nodes["a"].kill()
     cluster.hosts.advance(3_000)
