@@ -31,8 +31,11 @@ PATIENCE_BEATS_MAX = 60
 beside the others may be lost.  Likewise twice as many each time."""
 
 AWAY_S = 0.5
-"""A home that was not reached for so long is down, for clients of its queues.  RabbitMQ tells them
-at once, also when it was only the link."""
+"""A home that was not reached for so long is down, for clients of its queues, if its host says that
+it does not run.  RabbitMQ tells them at once."""
+AWAY_S_MAX = 10.0
+"""The same if nobody says so: it may only be cut off, and what clients did there would be lost.
+RabbitMQ: a minute."""
 
 logger = logging.getLogger(__name__)
 
@@ -182,12 +185,19 @@ class Lines:
     def _miss(self, home: NodeId) -> None:
         if home not in self._missed:
             self._missed.add(home)
-            self._around.call_later(AWAY_S, lambda: self._give_up(home))
+            self._look_later(home, AWAY_S)
 
-    def _give_up(self, home: NodeId) -> None:
-        """Clients of its queues are told, unless it is back."""
+    def _look_later(self, home: NodeId, since_s: float) -> None:
+        self._around.call_later(AWAY_S, lambda: self._look(home, since_s))
+
+    def _look(self, home: NodeId, since_s: float) -> None:
+        """Clients of its queues are told, unless it is back, or may be soon."""
+        is_back = home in self._around.lives
+        if not is_back and since_s < AWAY_S_MAX and not self._around.is_nobody_there(home):
+            self._look_later(home, since_s + AWAY_S)
+            return
         self._missed.discard(home)
-        if home in self._around.lives:
+        if is_back:
             return
         for line in self._lines.values():
             if line.home == home:

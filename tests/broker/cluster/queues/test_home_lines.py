@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queues.home import Homed, Waiter
-from fluffle.broker.cluster.queues.lines import AWAY_S
+from fluffle.broker.cluster.queues.lines import AWAY_S, AWAY_S_MAX
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams.messages import Boot, Leader
 from fluffle.broker.queues.arguments import QueueSpec
@@ -16,6 +16,7 @@ from tests.broker.cluster.queues.homes import Watched
 from tests.support.queue_nodes import NONCE, QueueCluster
 
 AWAY_MS = round(AWAY_S * 1_000)
+CUT_OFF_MS = round(AWAY_S_MAX * 1_000)
 
 
 class HomeCluster(QueueCluster):
@@ -52,8 +53,16 @@ class HomeCluster(QueueCluster):
 
         self.nodes["a"]._soon.append(pump)
 
+    def kill(self) -> None:
+        """Its host goes on, and says so."""
+        self.nodes["a"].kill()
+        for name in "bc":
+            self.nodes[name].refusing.add("a")
+
     def restart(self) -> None:
         """It was killed before."""
+        for name in "bc":
+            self.nodes[name].refusing.discard("a")
         self.nodes["a"].start()
         self.begin()
         self.open("a")
@@ -101,7 +110,7 @@ def test_clients_are_told_when_the_home_is_down(cluster: HomeCluster) -> None:
     cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
     cluster.ask("c").publish(2)
     cluster.hosts.settle()
-    cluster.nodes["a"].kill()
+    cluster.kill()
     cluster.ask("c").publish(1)
     cluster.hosts.advance(AWAY_MS - 50)
     assert not cluster.lines["b"].is_away
@@ -117,7 +126,7 @@ def test_a_home_that_comes_back_serves_those_who_come_then(cluster: HomeCluster)
     cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
     cluster.ask("c").publish(2)
     cluster.hosts.settle()
-    cluster.nodes["a"].kill()
+    cluster.kill()
     cluster.hosts.advance(AWAY_MS + 50)
     cluster.restart()
     cluster.hosts.advance(3_000, step_ms=50)
@@ -133,7 +142,7 @@ def test_a_home_that_starts_again_at_once_has_lost_what_it_was_asked(cluster: Ho
     """Nobody may hand to the new life what the old one had not answered: it may have done it."""
     cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
     cluster.hosts.settle()
-    cluster.nodes["a"].kill()
+    cluster.kill()
     cluster.ask("c").publish(1)
     cluster.restart()
     cluster.hosts.advance(AWAY_MS + 50)
@@ -147,7 +156,7 @@ def test_a_link_that_is_back_in_time_takes_nothing_from_anybody(cluster: HomeClu
     cluster.ask("c").publish(5)
     cluster.hosts.settle()
     cluster.hosts.network.cut("a", "b")
-    cluster.hosts.advance(AWAY_MS - 100)
+    cluster.hosts.advance(CUT_OFF_MS - 100, step_ms=50)
     cluster.hosts.network.connect("a", "b")
     cluster.hosts.advance(3_000, step_ms=50)
     assert in_hands(cluster, "b") == 3
@@ -160,7 +169,7 @@ def test_a_home_that_was_only_cut_off_takes_back_what_was_out(cluster: HomeClust
     cluster.ask("c").publish(5)
     cluster.hosts.settle()
     cluster.hosts.network.cut("a", "b")
-    cluster.hosts.advance(AWAY_MS + 100)
+    cluster.hosts.advance(CUT_OFF_MS + 600, step_ms=50)
     assert (in_hands(cluster, "b"), cluster.clients["b"].consumers) == (0, [])
     cluster.hosts.network.connect("a", "b")
     cluster.hosts.advance(2_000, step_ms=50)
