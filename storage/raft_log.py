@@ -159,8 +159,8 @@ class RaftLog:
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
         """See `LogStore.read_state`."""
         head = self._groups.get(group)
-        if head is None:
-            return b""
+        if head is None or not size:
+            return b""  # of a new group what is on disk may be what was left of a lost one
         try:
             return self._store.heads.state(group, offset, size)
         except Corrupt as damage:

@@ -229,6 +229,15 @@ def test_a_group_is_lost_whether_its_head_is_damaged_or_gone(
     assert values(subject, Table.COLD) == 0
 
 
+def test_a_lost_group_that_is_made_anew_is_empty_at_once(log: Writer, subject: InStore) -> None:
+    """Though what was left of it is on disk until the next commit."""
+    log.write(created(1))
+    subject.disk.flip(Table.RAFT, raft_key(HEAD, 1), 20)
+    assert log.load().lost == [1]
+    subject.store.submit(Persist(1, [created(1, incarnation=2)]))
+    assert subject.store.read_state(1, 0, 0) == b""
+
+
 def test_live_ranges_that_cannot_be_read_are_what_is_there(log: Writer, subject: InStore) -> None:
     live = [(2, 4), (7, 8)]
     log.write(created(1))

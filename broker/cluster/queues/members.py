@@ -30,9 +30,9 @@ from fluffle.raft.refused import Refused
 LOOK_S = 0.5
 """Between two looks at a queue that is not on the nodes that are wanted."""
 
-UNKNOWN_MAX = 20
-"""So many times in a row a node may say, between two looks each, that it has no such member: it
-may not have heard of it yet."""
+UNKNOWN_MAX = 4
+"""So many times a node may say that it has no such member, for it may not have heard of it yet.  It
+is asked again after a while, and then more and more rarely: this is some seconds."""
 
 logger = logging.getLogger(__name__)
 

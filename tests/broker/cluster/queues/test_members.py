@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.errors import BrokerError
+from fluffle.storage.disk import Work
+from fluffle.storage.environment import open_environment
+from fluffle.storage.heads import HEAD
+from fluffle.storage.layout import Table, raft_key
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
 from tests.broker.cluster.test_membership import are_voters, let_in
 from tests.support.cluster_nodes import ClusterNode, until
@@ -123,3 +127,23 @@ async def test_a_node_that_is_gone_is_replaced_by_another(tmp_path: Path, scene:
     await until(lambda: not nodes["a"].cluster.absent.is_alive(gone))
     await nodes["a"].ask("cluster.forget", name=gone)
     await is_on(scene, sorted({*"abcd"} - {gone}))
+
+
+async def test_a_member_whose_data_cannot_be_read_begins_anew(scene: Scene) -> None:
+    """It must not vote again as the one that it was; it becomes another, by itself."""
+    nodes = scene.nodes
+    await scene.declare("a")
+    await publish(await scene.channel("b"), b"1", b"2", b"3")
+    queue = nodes["a"].node.catalogue.vhosts["/"].queues["q"]
+    group = queue.definition.id
+    assert dict(queue.definition.members)["c"] == 1
+    await nodes["c"].stop()
+    disk = open_environment(nodes["c"].config.data_dir)
+    disk.commit(Work(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
+    disk.close()
+    await nodes["c"].start()
+    await publish(await scene.channel("b"), b"4")
+    await until(lambda: dict(queue.definition.members).get("c", 0) > 1)
+    await until(lambda: voters(nodes["c"]) == ["a", "b", "c"])
+    await nodes["a"].kill()
+    assert await drained(scene, "c", 4) == [b"1", b"2", b"3", b"4"]
