@@ -289,7 +289,8 @@ DIFFERENCES: tuple[Difference, ...] = (
         "what comes from a quorum queue again has x-acquired-count, and x-delivery-count if that"
         " failed, as by RabbitMQ 4.3; 4.0 has the first under the second name",
         scenarios=r"section_15_quorum\.(giving_back|unknown_tags_of_one|what_is_given_back.*)"
-        r"|section_15_dying\..*",
+        r"|section_15_dying\..*"
+        r"|nodes\.quorum_queue_(declared|polled).*",
         theirs=r"x-delivery-count: l (\d+)",
         ours=r"acquired: \1",
         said=r"x-acquired-count: l (\d+)(?:, x-delivery-count: l \d+)?",
@@ -300,5 +301,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         scenarios=r"section_15_quorum\.(polling|transactions)",
         theirs=r"consumer_count=[12]",
         ours="consumer_count=0",
+    ),
+    Difference(
+        "who uses a durable classic queue whose node is away is told at once which node that is;"
+        " RabbitMQ 4.0 says that its process is stopped, or lets clients wait if the node was"
+        " killed",
+        scenarios=r"nodes\.the_node_of_classic_queues_is_stopped",
+        clients="tries on a",
+        theirs=r"NOT_FOUND - (queue 'nodes\.home' in vhost '/') process is stopped by supervisor",
+        ours=r"NOT_FOUND - home node 'c' of durable \1 is down or inaccessible",
     ),
 )

@@ -16,7 +16,7 @@ from tests.support.require import require
 
 NODE = "oracle@localhost"
 EPMD_READY = "epmd running"
-BROKER_READY = r"Starting broker\.\.\. completed"
+BROKER_READY = r"completed with \d+ plugins"
 
 
 def free_port() -> int:
@@ -89,18 +89,21 @@ class RabbitMQ:
 
     def ctl(self, *arguments: str) -> str:
         """What rabbitmqctl says of this node; its words are in the error when it fails."""
-        command = [script("rabbitmqctl"), "--node", NODE, *arguments]
-        result = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, check=False
-        )
-        if result.returncode:
-            raise RuntimeError(f"rabbitmqctl {arguments[0]}: {result.stdout}{result.stderr}")
-        return result.stdout
+        return ctl(NODE, self._environment, *arguments)
 
     def _make_environment(self) -> dict[str, str]:
         ports = Ports(amqp=self.port, distribution=free_port(), mapper=free_port())
         prepare(self._folder, ports, self._config, self._plugins)
         return environment(self._folder, NODE, ports)
+
+
+def ctl(node: str, environment: Mapping[str, str], *arguments: str) -> str:
+    """What rabbitmqctl says; its words are in the error when it fails."""
+    command = [script("rabbitmqctl"), "--node", node, *arguments]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"rabbitmqctl {arguments[0]}: {result.stdout}{result.stderr}")
+    return result.stdout
 
 
 class Ports(NamedTuple):

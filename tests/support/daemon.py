@@ -79,6 +79,11 @@ class Daemon:
     def pid(self) -> int:
         return self._running().pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Return when clients can connect; `RuntimeError` with the log if that never happens."""
         if self._process is not None:
