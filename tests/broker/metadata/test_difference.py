@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.facts import Kind
-from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.difference import ORDER, difference
 from fluffle.broker.metadata.standing import STANDS_IN
 from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.journal import QueueDefinition
 from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
 from tests.broker.metadata.test_state_model import changes
 
@@ -62,3 +64,20 @@ def test_what_was_made_anew_ends_first() -> None:
     change = difference(before, state)
     assert names(*change.removes) == names(binding(), queue(), exchange())
     assert names(*change.puts) == names(user, exchange(), queue())
+
+
+def test_a_queue_with_other_members_goes_on_with_its_bindings() -> None:
+    """It is known by its id: its end would be the end of its messages."""
+
+    def placed(id_: int, *members: tuple[str, int]) -> Fact:
+        spec = QueueSpec("q", durable=True)
+        return queue()._replace(value=QueueDefinition(spec, id=id_, members=members))
+
+    first = Change(puts=(VHOST, exchange(), placed(7, ("a", 1)), binding()))
+    before = applied([first])
+    grown = applied([first, Change(puts=(placed(7, ("a", 1), ("b", 2)),))])
+    change = difference(before, grown)
+    assert names(*change.removes) == ()
+    assert names(*change.puts) == names(queue())
+    another = applied([first, Change(puts=(placed(8, ("a", 1)),))])
+    assert names(*difference(before, another).removes) == names(binding(), queue())
