@@ -118,7 +118,8 @@ def tell_commit(state: State, leading: Leading) -> None:
     """Tell all who do not know how far everything is committed."""
     leading.tell_commit_at_ms = None
     for peer in leading.peers.values():
-        if peer.told_commit < state.log.commit and peer.is_alive and peer.flow is Flow.REPLICATE:
+        is_unaware = peer.told_commit < state.log.commit and peer.is_alive
+        if is_unaware and peer.flow is Flow.REPLICATE and not is_behind_floor(state, peer):
             send(state, leading, peer, ())
     leading.round += 1
 

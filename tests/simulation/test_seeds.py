@@ -45,6 +45,12 @@ def test_a_few_seeds_about_queues_find_nothing(nodes: int) -> None:
         assert found.commits > 0
 
 
+def test_a_leader_tells_no_commits_to_who_has_just_fallen_behind_its_floor() -> None:
+    """A snapshot is on the disk, and the time to tell has come, in one turn."""
+    found = outcome(Job(6004, 3, subject=Town))
+    assert isinstance(found, Account), found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("slice_", range(SLICES))
 def test_many_seeds_about_queues_find_nothing(slice_: int) -> None:
