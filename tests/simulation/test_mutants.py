@@ -3,7 +3,7 @@
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.mutation import Mutant, hunt
+from tests.simulation.mutation import Mutant, hunt, scenario_that_fails
 
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 
@@ -24,7 +24,7 @@ def test_the_text_that_a_mutant_changes_is_there(mutant: Mutant) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("M1", "M2", "M3", "M4", "M11", "M12", "M21a", "M26", "M44"),
+        *("M1", "M2", "M3", "M4", "M10", "M12", "M21a", "M26", "M44"),
         *("R1", "R2", "R4a", "R6", "R9b", "R16", "R22", "M32"),
     ],
 )
@@ -32,3 +32,11 @@ def test_representative_mutants_die_soon(name: str) -> None:
     verdict = hunt(BY_NAME[name], seeds=20)
     assert verdict.failure is not None
     assert verdict.runs < 40, "by a seed, not by a scenario"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["M11", "M14b", "M15", "M16a", "M16b"])
+def test_scenarios_find_what_few_seeds_find(name: str) -> None:
+    assert scenario_that_fails() is None
+    with BY_NAME[name].in_place():
+        assert scenario_that_fails() is not None
