@@ -77,8 +77,11 @@ def end_process(error: Exception) -> None:
 
     What was confirmed is on disk, and the next start finds it.
     """
-    where = "".join(traceback.format_exception(error))
-    event(logger, logging.CRITICAL, "fatal", reason=error, traceback=where)
+    if isinstance(error, StorageError):  # nothing of ours is wrong, and it says which file is
+        event(logger, logging.CRITICAL, "fatal", reason=error)
+    else:
+        where = "".join(traceback.format_exception(error))
+        event(logger, logging.CRITICAL, "fatal", reason=error, traceback=where)
     logging.shutdown()
     os._exit(EXIT_FAILED)
 

@@ -102,5 +102,5 @@ def test_both_brokers_count_alike(tmp_path: Path) -> None:
         and sample[0] != CONNECTIONS_CLOSED
         and not sample[0].startswith(DISK)
     }
-    assert len(counted) == 23
+    assert len(counted) == 31
     assert counted == {sample: theirs.get(sample) for sample in counted}

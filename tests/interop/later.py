@@ -6,6 +6,6 @@ import pytest
 
 LATER = pytest.mark.xfail(
     "FLUFFLE_INTEROP_URL" not in os.environ,
-    reason="TTL, length limits, priorities and dead-lettering are accepted and not yet in effect",
+    reason="TTL, priorities and limits of classic queues are accepted and not yet in effect",
     strict=True,
 )

@@ -173,7 +173,6 @@ def test_requeued_messages_come_again_in_their_place(channel: BlockingChannel, q
     assert channel.queue_purge(queue).method.message_count == 2
 
 
-@LATER
 def test_rejected_messages_tell_how_they_died(
     connection: pika.BlockingConnection, channel: BlockingChannel, queue: str
 ) -> None:
