@@ -68,7 +68,8 @@ def committed_by(state: State, request: AppendRequest) -> int:
 def reject(state: State, node: NodeId, request: AppendRequest) -> None:
     """Say where the logs may meet: at the last entry not newer than what was compared."""
     repair = damage.repair_request(state, request.sender)
-    if repair is not None:
+    # What is there and differs was never damaged: asking from behind it would be asking for ever.
+    if repair is not None and (repair.floor or request.previous_index > state.log.last_index):
         state.node.send(node, repair)
         return
     before = request.previous_index - 1

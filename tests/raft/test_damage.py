@@ -2,7 +2,13 @@
 
 import pytest
 
-from fluffle.raft.messages import AppendAccepted, AppendRequest, RepairRequest, VoteResponse
+from fluffle.raft.messages import (
+    AppendAccepted,
+    AppendRejected,
+    AppendRequest,
+    RepairRequest,
+    VoteResponse,
+)
 from fluffle.raft.output import Output
 from fluffle.raft.records import HardState, Quarantine
 from fluffle.raft.tuning import Tuning
@@ -281,3 +287,19 @@ def test_what_came_again_and_is_damaged_again_comes_once_more() -> None:
         node.group.damaged(2)
         assert len(node.turn().restores) == 1
         assert (node.status.applied, node.status.last) == (0, 1)
+
+
+def test_what_differs_in_front_of_the_damage_is_compared_further() -> None:
+    """It was never the leader's: who asked for what is behind it would ask for ever."""
+    node = Single(log=(1, 1, 1, 1))
+    node.group.damaged(3)
+    node.turn()
+    node.receive("b", AppendRequest(GROUP, 3, 1, 1, 4, 2, 0, 1, []))
+    assert {request.first for request in node.sent(RepairRequest)} == {3}
+    node.receive("b", AppendRequest(GROUP, 3, 1, 1, 2, 2, 0, 2, []))
+    assert [(said.previous_index, said.hint_index) for said in node.sent(AppendRejected)] == [
+        (2, 1)
+    ]
+    node.receive("b", AppendRequest(GROUP, 3, 1, 1, 1, 1, 0, 3, [entry(2, 2), entry(3, 2)]))
+    node.sync()
+    assert [answer.durable for answer in node.sent(AppendAccepted)] == [3]
