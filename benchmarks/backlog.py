@@ -7,7 +7,6 @@ of the broker's processes without mapped files.  A stall is the longest time tha
 waits for an answer.
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -20,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import columns, load
-from benchmarks.brokers import BROKERS, Broker, NotAvailable
+from benchmarks.brokers import BROKERS, Broker
 from benchmarks.client import Address, Connection, open_connection
-from benchmarks.compare import pick
 from benchmarks.machine import (
     Placement,
     anonymous_bytes,
@@ -31,7 +29,6 @@ from benchmarks.machine import (
     written_bytes,
 )
 from benchmarks.measurement import Measurement
-from benchmarks.results import may_record
 from benchmarks.scenarios import DURABLE, Contender
 
 BODY_BYTES = 100
@@ -209,27 +206,10 @@ def measure(names: list[str], contenders: list[str], sizes: Sizes) -> dict[str, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.backlog", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer messages")
-    parser.add_argument("--subjects", default=",".join(SUBJECTS), help="%(default)s")
-    parser.add_argument("--only", default=",".join(DURABLE.contenders), help="%(default)s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write record and table there")
-    chosen = parser.parse_args()
-    pick(parser, "subject", chosen.subjects, SUBJECTS)
-    pick(parser, "contender", chosen.only, DURABLE.contenders)
-    names, contenders = chosen.subjects.split(","), chosen.only.split(",")
-    is_whole = names == list(SUBJECTS) and contenders == list(DURABLE.contenders)
-    complete = is_whole and not (chosen.quick or chosen.out) and may_record()
-    try:
-        load.build()
-        found = measure(names, contenders, QUICK if chosen.quick else FULL)
-    except NotAvailable as missing:
-        print(missing, file=sys.stderr)
-        return 2
-    command = f"python -m benchmarks.backlog{' --quick' * chosen.quick}"
-    if chosen.out or complete:
-        columns.record("backlog", found, DURABLE.contenders, command, chosen.out)
-    return 0
+    def wanted(names: list[str], contenders: list[str], *, is_quick: bool) -> columns.Found:
+        return measure(names, contenders, QUICK if is_quick else FULL)
+
+    return columns.main("backlog", __doc__, DURABLE.contenders, SUBJECTS, wanted)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""Figures of several contenders, a column for each: as a table, and as a record."""
+"""Figures of several contenders, a column for each: as a table, as a record, and by a command."""
 
+import argparse
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from benchmarks import report
-from benchmarks.compare import RESULTS
+from benchmarks import load, report
+from benchmarks.brokers import NotAvailable
+from benchmarks.compare import RESULTS, pick
 from benchmarks.machine import machine_class
 from benchmarks.measurement import Measurement
-from benchmarks.results import here_and_now
+from benchmarks.results import here_and_now, may_record
 from benchmarks.scenarios import Contender
 
 Found = Mapping[str, Sequence[Measurement]]
@@ -53,3 +57,40 @@ def record(
     file.write_text(json.dumps(contents, indent=1, ensure_ascii=False) + "\n")
     page = (out or report.DOCS) / "performance.md"
     report.update_section(page, name, text(found, contenders, command, conditions))
+
+
+class Measure(Protocol):
+    """Measures subjects of contenders, by their names; a quick run does less of everything."""
+
+    def __call__(self, names: list[str], contenders: list[str], *, is_quick: bool) -> Found: ...
+
+
+def main(
+    name: str,
+    about: str | None,
+    contenders: Mapping[str, Contender],
+    subjects: Collection[str],
+    measure: Measure,
+) -> int:
+    """What `python -m benchmarks.<name>` does; whole runs of a clean tree are recorded."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    parser.add_argument("--subjects", default=",".join(subjects), help="%(default)s")
+    parser.add_argument("--only", default=",".join(contenders), help="%(default)s")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write record and table there")
+    chosen = parser.parse_args()
+    pick(parser, "subject", chosen.subjects, subjects)
+    pick(parser, "contender", chosen.only, contenders)
+    names, only = chosen.subjects.split(","), chosen.only.split(",")
+    is_whole = names == list(subjects) and only == list(contenders)
+    complete = is_whole and not (chosen.quick or chosen.out) and may_record()
+    try:
+        load.build()
+        found = measure(names, only, is_quick=chosen.quick)
+    except NotAvailable as missing:
+        print(missing, file=sys.stderr)
+        return 2
+    command = f"python -m benchmarks.{name}{' --quick' * chosen.quick}"
+    if chosen.out or complete:
+        record(name, found, contenders, command, chosen.out)
+    return 0

@@ -6,7 +6,6 @@ All cores are used, by the nodes and by the load.  CPU and memory are the sums o
 nodes, memory without mapped files.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -16,13 +15,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import columns, load
-from benchmarks.brokers import Broker, NotAvailable
+from benchmarks.brokers import Broker
 from benchmarks.client import Address, open_connection
 from benchmarks.clusters import CLUSTERS, NODES, Cluster
-from benchmarks.compare import pick
 from benchmarks.machine import Placement, anonymous_bytes, cpu_s, placements
 from benchmarks.measurement import Measurement
-from benchmarks.results import may_record
 from benchmarks.scenarios import QUORUM, Contender
 
 TIMEOUT_S = 900.0
@@ -193,27 +190,10 @@ def measured(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quorum", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything")
-    parser.add_argument("--subjects", default=",".join(SUBJECTS), help="%(default)s")
-    parser.add_argument("--only", default=",".join(QUORUM.contenders), help="%(default)s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write record and table there")
-    chosen = parser.parse_args()
-    pick(parser, "subject", chosen.subjects, SUBJECTS)
-    pick(parser, "contender", chosen.only, QUORUM.contenders)
-    names, contenders = chosen.subjects.split(","), chosen.only.split(",")
-    is_whole = names == list(SUBJECTS) and contenders == list(QUORUM.contenders)
-    complete = is_whole and not (chosen.quick or chosen.out) and may_record()
-    try:
-        load.build()
-        found = measure(names, contenders, QUICK if chosen.quick else FULL)
-    except NotAvailable as missing:
-        print(missing, file=sys.stderr)
-        return 2
-    command = f"python -m benchmarks.quorum{' --quick' * chosen.quick}"
-    if chosen.out or complete:
-        columns.record("quorum", found, QUORUM.contenders, command, chosen.out)
-    return 0
+    def wanted(names: list[str], contenders: list[str], *, is_quick: bool) -> columns.Found:
+        return measure(names, contenders, QUICK if is_quick else FULL)
+
+    return columns.main("quorum", __doc__, QUORUM.contenders, SUBJECTS, wanted)
 
 
 if __name__ == "__main__":

@@ -16,4 +16,4 @@ def tell(act: Callable[[], None]) -> None:
     except AssertionError:
         raise
     except Exception:
-        logger.exception("a change could not be told to all")
+        logger.exception("what has happened could not be told to all")

@@ -106,10 +106,27 @@ class Later(Generic[T]):
         self._failed(error)
 
 
-class ServedQueue(Protocol):
-    """What clients of this node can do with a queue."""
+class Target(Protocol):
+    """Where messages go: a queue, or a requester of direct reply-to."""
 
     debtors: list[Debtor]
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether who publishes should wait."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether he must, until it tells its debtors."""
+
+    def enqueue(
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
+    ) -> Admission | Receipt:
+        """Add messages at the end.  The caller may keep the lists but must not change them."""
+
+
+class ServedQueue(Target, Protocol):
+    """What clients of this node can do with a queue."""
 
     @property
     def spec(self) -> QueueSpec: ...
@@ -164,19 +181,6 @@ class ServedQueue(Protocol):
     @property
     def here(self) -> Tally | None:
         """How it is, if this node leads it: who adds up what nodes say counts each once."""
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether who publishes should wait."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether he must, until it tells its debtors."""
-
-    def enqueue(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
-    ) -> Admission | Receipt:
-        """Add messages at the end.  The caller may keep the lists but must not change them."""
 
     def get(self, holder: Holder) -> Handout | Later[Handout | None] | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""

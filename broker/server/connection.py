@@ -18,6 +18,7 @@ from typing import cast
 from fluffle.broker.errors import Broken, BrokerError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import nobody_waits
+from fluffle.broker.queues.served import Target
 from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
@@ -30,7 +31,6 @@ from fluffle.broker.server.intake import Intake
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.publishing import on_publishes, oversized
-from fluffle.broker.server.putting import Target
 from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import REMEMBERED_WHEN_SHORT_MAX, Session

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.served import Target
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
-from fluffle.broker.server.putting import Parcel, Target, publish_confirmed
+from fluffle.broker.server.putting import Parcel, publish_confirmed
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import (
     REMEMBERED_MAX,

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.served import Admission, Debtor, Receipt
+from fluffle.broker.queues.served import Admission, Receipt, Target
 from fluffle.broker.server.awaiting import Awaited
 from fluffle.broker.server.confirms import Confirms
 from fluffle.protocol.methods import return_frame
@@ -22,24 +22,6 @@ from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
-
-
-class Target(Protocol):
-    """Where messages go: a queue, or a requester of direct reply-to."""
-
-    debtors: list[Debtor]
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether who publishes should wait."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether he must, until it is not."""
-
-    def enqueue(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
-    ) -> Admission | Receipt: ...
 
 
 class Parcel:

@@ -19,9 +19,9 @@ from fluffle.broker.server.waiting import Waiting
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
+    from fluffle.broker.queues.served import Target
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.publishing import Route
-    from fluffle.broker.server.putting import Target
 
 REMEMBERED_MAX = 1024
 """Routes a connection remembers; beyond, it starts afresh.  Each is as long as a method."""

@@ -13,10 +13,10 @@ from typing import NamedTuple, cast
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
 from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.served import Admission, Later, Receipt, ServedQueue
+from fluffle.broker.queues.served import Admission, Later, Receipt, ServedQueue, Target
 from fluffle.broker.server.awaiting import Taken
 from fluffle.broker.server.channel import Channel, once_settled
-from fluffle.broker.server.putting import Parcel, Pending, Target, put, records
+from fluffle.broker.server.putting import Parcel, Pending, put, records
 from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch

@@ -16,7 +16,7 @@ def test_what_fails_in_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     for act in (deaf, lambda: heard.append("second")):
         tell(act)
     assert heard == ["second"]
-    assert caplog.messages == ["a change could not be told to all"]
+    assert caplog.messages == ["what has happened could not be told to all"]
     assert "RuntimeError: deaf" in caplog.text
 
 

@@ -34,14 +34,13 @@ from fluffle.broker.queues.replicated.effects import (
     Withdrawn,
 )
 from fluffle.broker.queues.replicated.facts import (
-    ConsumerAttached,
     GetterAttached,
     Key,
     SessionId,
 )
 from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Room
-from fluffle.broker.queues.replicated.leadership import Terms
 from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.broker.queues.served import Admission
 
 NOTHING_ON_RECORD = State()
@@ -202,17 +201,7 @@ class Home:
             self._say(Answer(session, number, IN_EXCLUSIVE_USE))
             return
         key = self.sessions.take_key()
-        attached = ConsumerAttached(
-            key,
-            session,
-            terms.channel,
-            terms.priority,
-            terms.prefetch,
-            terms.no_ack,
-            terms.is_exclusive,
-            terms.tag,
-            terms.arguments,
-        )
+        attached = terms.attached(key, session)
         held = self.holders.add(attached)
         assert isinstance(held.holder, Consumer)
         self._say(Answer(session, number, key))

@@ -8,8 +8,8 @@ of them cost nothing when a node goes.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from fluffle.broker.cluster.queues.ports import Around, Known, OnEvents, QueueId
 from fluffle.broker.cluster.streams import messages as m
@@ -17,6 +17,7 @@ from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.cluster.streams.events import Event, Misled
 from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.telling import tell
 from fluffle.raft.config import NodeId
 
 SEARCH_S = 0.02
@@ -36,8 +37,6 @@ it does not run.  RabbitMQ tells them at once."""
 AWAY_S_MAX = 10.0
 """The same if nobody says so: it may only be cut off, and what clients did there would be lost.
 RabbitMQ: a minute."""
-
-logger = logging.getLogger(__name__)
 
 
 class Line:
@@ -291,14 +290,8 @@ class Lines:
 
     def _tell(self, line: Line, events: list[Event]) -> None:
         """What fails there is a bug of a channel: the others go on."""
-        if not events:
-            return
-        try:
-            line.on_events(events)
-        except AssertionError:
-            raise
-        except Exception:
-            logger.exception("what queue %d has said could not be passed on", line.edge.group)
+        if events:
+            tell(partial(line.on_events, events))
 
     # A turn
 

@@ -14,9 +14,9 @@ from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import GetterAttached, Key, SessionId
 from fluffle.broker.queues.replicated.holders import Holders
-from fluffle.broker.queues.replicated.leadership import Terms
 from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
 from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.queues.replicated.terms import Terms
 
 
 class Numbered(Protocol):

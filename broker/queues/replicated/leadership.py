@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
@@ -48,7 +48,6 @@ from fluffle.broker.queues.replicated.ending import Ending
 from fluffle.broker.queues.replicated.facts import (
     Acted,
     Answered,
-    ConsumerAttached,
     Detached,
     GetterAttached,
     Key,
@@ -62,6 +61,7 @@ from fluffle.broker.queues.replicated.holders import Gated, Getter, Held, Holder
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.numbering import Numbering
 from fluffle.broker.queues.replicated.runs import runs_of
+from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.broker.queues.returned import InOrder
 
 
@@ -94,18 +94,6 @@ class Surroundings:
     """An entry was not taken, or nobody knows: it is over."""
     dead_letter: DeadLetter | None = None
     """Republishes what has died.  None: nobody does, and it is gone."""
-
-
-class Terms(NamedTuple):
-    """What a consumer is attached with."""
-
-    channel: int
-    tag: str
-    prefetch: int = 0
-    priority: int = 0
-    no_ack: bool = False
-    is_exclusive: bool = False
-    arguments: bytes = b""
 
 
 class Leadership:
@@ -253,17 +241,7 @@ class Leadership:
         if self.sessions.known(session, number, 1):
             return
         key = self._draft.take_key()
-        fact = ConsumerAttached(
-            key,
-            session,
-            terms.channel,
-            terms.priority,
-            terms.prefetch,
-            terms.no_ack,
-            terms.is_exclusive,
-            terms.tag,
-            terms.arguments,
-        )
+        fact = terms.attached(key, session)
         self._draft.say(fact)
         held = self.holders.add(fact)
         assert isinstance(held.holder, Consumer)

@@ -9,7 +9,7 @@ from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode
 from fluffle.broker.queues.replicated.facts import SessionId
-from fluffle.broker.queues.replicated.leadership import Terms
+from fluffle.broker.queues.replicated.terms import Terms
 from tests.broker.queues.replicated.leading import PLAIN, Bench
 from tests.broker.queues.replicated.make import ORIGIN
 

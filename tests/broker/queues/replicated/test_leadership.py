@@ -22,7 +22,7 @@ from fluffle.broker.queues.replicated.facts import (
     SessionId,
     Settled,
 )
-from fluffle.broker.queues.replicated.leadership import Terms
+from fluffle.broker.queues.replicated.terms import Terms
 from tests.broker.queues.replicated.leading import Bench, Edge, full, rest, step
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
