@@ -23,8 +23,10 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
 
 OPERATIONS_MAX = 4_096
-PENDING_BYTES_MAX = 16 << 20
-"""What may be pending for one queue before clients are paused."""
+PENDING_BYTES_MAX = 2 << 20
+"""What may be pending for one queue before clients are paused: enough for two commits.  More would
+wait in front of the log, and behind it what consumers settle and are handed
+(`benchmarks.compare --suite quorum`, b16k)."""
 FRAMES_UNTOLD_MAX = 32
 """A leader that was heard so often is told, though there is nothing else to say."""
 FRAME_BYTES_MAX = 4 << 20
