@@ -78,6 +78,7 @@ class EdgeQueue:
         "_hub",
         "_is_over",
         "_manners",
+        "_paid",
         "_port",
         "_purging",
         "_receipts",
@@ -110,6 +111,8 @@ class EdgeQueue:
         """Whether it has been deleted."""
         self._told = Tally(0, 0, 0)
         """What was last heard."""
+        self._paid = 0
+        """Messages that were handed out of a queue that is behind, which debtors wait for."""
         self._receipts = Receipts()
         self._seats: dict[Holder, Seat] = {}
         """Of all who hold something, or may."""
@@ -189,7 +192,7 @@ class EdgeQueue:
 
     @property
     def is_behind(self) -> bool:
-        return self.is_full
+        return self.is_full or self._port.edge.owing > 0
 
     @property
     def is_full(self) -> bool:
@@ -357,8 +360,9 @@ class EdgeQueue:
             HEAR[type(event)](self, event)
         self._settlements.look(is_over=self._is_over)
         if self.debtors and self._has_room:
+            count, self._paid = self._paid, 0
             for debtor in tuple(self.debtors):
-                debtor.paid(self, 1)
+                count = debtor.paid(self, count)
 
     @property
     def _has_room(self) -> bool:
@@ -371,6 +375,10 @@ class EdgeQueue:
 
     def _on_refused(self, event: happened.Refused) -> None:
         self._receipts.known(event.first, event.count, is_taken=False)
+
+    def _on_paid(self, event: happened.Paid) -> None:
+        if self.debtors:
+            self._paid += event.count
 
     def _on_attached(self, event: happened.Attached) -> None:
         taker = self._by_number[event.consumer]
@@ -449,4 +457,5 @@ HEAR: Mapping[type[Event], Callable[[EdgeQueue, Any], None]] = {
     happened.Cancelled: EdgeQueue._on_cancelled,
     happened.Revoked: pass_over,
     happened.Misled: pass_over,
+    happened.Paid: EdgeQueue._on_paid,
 }

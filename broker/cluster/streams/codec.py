@@ -58,6 +58,7 @@ FROM_LEADER: tuple[type[m.FromLeader], ...] = (
     m.OnRecord,
     m.SessionLost,
     m.NotLeader,
+    m.Owing,
 )
 OUTCOMES = (
     Outcome.ACKED,

@@ -79,6 +79,8 @@ class Edge:
         """Operations below were begun in an earlier session, which lasts until they are known."""
         self.owes = False
         """Whether the leader waits to hear what was received."""
+        self.owing = 0
+        """How many messages of this edge wait in a queue that is behind its consumers."""
 
     @property
     def term(self) -> int:
@@ -161,7 +163,7 @@ class Edge:
             return
         if leader.reign > self.reign:
             self.reign, self.answer = leader.reign, None
-            self.received = self.told = 0
+            self.received = self.told = self.owing = 0
             self.awaited.clear()
         self.opening += 1
         self.owes = False
@@ -246,7 +248,7 @@ class Edge:
         """Another session, of which nobody has heard."""
         self.session += 1
         self.pending = Pending()
-        self.received = self.told = self.carried = 0
+        self.received = self.told = self.carried = self.owing = 0
         self.answer = None
         self.unsent = []
         self._last = None

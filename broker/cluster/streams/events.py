@@ -96,6 +96,13 @@ class Misled:
     leadership: int
 
 
+@dataclass(slots=True)
+class Paid:
+    """So many more of what was put into a queue that is behind have been handed out."""
+
+    count: int
+
+
 Event: TypeAlias = (
     Confirmed
     | Refused
@@ -108,4 +115,5 @@ Event: TypeAlias = (
     | Cancelled
     | Revoked
     | Misled
+    | Paid
 )

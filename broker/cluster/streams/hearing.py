@@ -171,6 +171,15 @@ def on_not_leader(edge: Edge, message: m.NotLeader) -> list[Event]:
     return [happened.Misled(message.term, message.leader, message.leadership)]
 
 
+# A queue that is behind
+
+
+def on_owing(edge: Edge, message: m.Owing) -> list[Event]:
+    paid = edge.owing - message.count
+    edge.owing = message.count
+    return [happened.Paid(paid)] if paid > 0 else []
+
+
 # A new leader
 
 
@@ -264,4 +273,5 @@ HEAR: Mapping[type[m.FromLeader], Callable[[Edge, Any], list[Event]]] = {
     m.SessionLost: on_session_lost,
     m.NotLeader: on_not_leader,
     m.OnRecord: on_record,
+    m.Owing: on_owing,
 }

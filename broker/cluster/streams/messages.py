@@ -253,6 +253,13 @@ class NotLeader:
     """The last one of that term, as far as is known."""
 
 
+@dataclass(slots=True)
+class Owing:
+    """So many messages that the edge has put into a queue which is behind wait there."""
+
+    count: int
+
+
 FromEdge: TypeAlias = (
     Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | Holding | Forget
 )
@@ -271,6 +278,7 @@ FromLeader: TypeAlias = (
     | OnRecord
     | SessionLost
     | NotLeader
+    | Owing
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.outbox import Outbox
+from fluffle.broker.cluster.streams.owed import Owed
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
@@ -99,6 +100,7 @@ class Stream:
     node: str
     boot: m.Boot
     counter: int
+    owed: Owed
     outbox: Outbox = field(default_factory=Outbox)
     limits: dict[Key, int] = field(default_factory=dict)
     """By consumer: see `Credit`."""
@@ -160,6 +162,8 @@ def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
         message.contents,
         persistent=message.is_persistent,
     )
+    if led.queue.is_behind:
+        stream.owed.add(len(message.contents))
 
 
 def on_settle(led: Led, stream: Stream, message: m.Settle) -> None:

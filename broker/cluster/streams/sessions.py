@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.owed import Owed
 from fluffle.broker.cluster.streams.serving import TAKE, TELL, Led, Stream, room_of, tell_record
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
@@ -60,6 +61,8 @@ class Sessions:
         self._streams: dict[Key, Stream] = {}
         self._talking: dict[Key, Stream] = {}
         """Those that may have something to say."""
+        self._owing: dict[Key, Stream] = {}
+        """Those that have put in more than the queue's consumers soon take."""
         self._nodes: dict[str, Node] = {
             session.node: Node(silent_since_ms=now_ms) for session in leadership.sessions.ids()
         }
@@ -130,6 +133,9 @@ class Sessions:
         self._led.drop_session(key, outcome)
         stream = self._streams.pop(key, None)
         self._talking.pop(key, None)
+        self._owing.pop(key, None)
+        if stream is not None:
+            stream.owed.forgive()
         node = self._nodes.get(session.node)
         if node is not None and node.stream is stream:
             node.stream = None
@@ -173,6 +179,8 @@ class Sessions:
                 self._forget(node, min(message.below, frame.session))
             else:
                 TAKE[type(message)](self._led, stream, message)
+        if stream.owed:
+            self._owing[stream.key] = stream
 
     def _opened(self, session: SessionId, frame: m.EdgeFrame) -> Stream | None:
         """That of a session, which is opened with its first operation; None if it is lost."""
@@ -187,7 +195,8 @@ class Sessions:
         stream = self._streams.get(key)
         if stream is None:
             boot = m.Boot(session.boot, session.nonce)
-            stream = self._streams[key] = Stream(key, session.node, boot, session.counter)
+            owed = Owed(self._led.queue)
+            stream = self._streams[key] = Stream(key, session.node, boot, session.counter, owed)
             tell_record(stream, self._state)
         return stream
 
@@ -245,12 +254,22 @@ class Sessions:
         """What is to be sent, and to which node."""
         aside, self._aside = self._aside, []
         yield from aside
+        self._tell_owing()
         talking, self._talking = self._talking, {}
         for stream in talking.values():
             if self._is_open(stream):
                 node = self._nodes[stream.node]
                 for frame in stream.outbox.take():
                     yield stream.node, self._numbered(stream, node, frame.number, frame.messages)
+
+    def _tell_owing(self) -> None:
+        for stream in list(self._owing.values()):
+            count = stream.owed.news()
+            if count is not None:
+                stream.outbox.put(m.Owing(count))
+                self._talking[stream.key] = stream
+            if not stream.owed:
+                del self._owing[stream.key]
 
     def _numbered(
         self, stream: Stream, node: Node, number: int, messages: list[m.FromLeader]
