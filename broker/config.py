@@ -21,6 +21,12 @@ MEMORY_HIGH_WATERMARK = 0.6
 DEFAULT_USER = DEFAULT_PASSWORD = "guest"
 DEFAULT_VHOST = "/"
 
+GROUP_SIZE = 3
+"""Members of a quorum queue."""
+RECONCILE_INTERVAL_S = 3_600
+LEADER_LOCATORS = ("client-local", "balanced")
+"""The default first."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
@@ -79,6 +85,21 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class QuorumConfig:
+    """Where quorum queues are, where their arguments do not say."""
+
+    leader_locator: str = LEADER_LOCATORS[0]
+    """Which member leads first."""
+    initial_group_size: int = GROUP_SIZE
+    reconciliation: bool = False
+    """Whether those that have fewer members than their target get more, as far as there are nodes.
+    In the place of a node that was forgotten another comes also without."""
+    reconciliation_interval_s: int = RECONCILE_INTERVAL_S
+    target_group_size: int | None = None
+    """The least target of all; arguments may say more.  None: they alone say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it.  `users` maps names to passwords and is left out when a Config is printed."""
 
@@ -96,6 +117,7 @@ class Config:
     metrics_listen: ListenAddress | None = None
     cluster: ClusterConfig | None = None
     """None for a node that is alone."""
+    quorum: QuorumConfig = QuorumConfig()
     limits: Limits = Limits()
     users: Mapping[str, str] = field(
         default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False

@@ -217,7 +217,9 @@ class Node:
         if self._config.cluster is not None:
             name, journals = self._config.node_name, durability.journals_by_id
             self._homes = HomeQueues(name, boot, local, journals, draw_bits=secrets.randbits)
-            self._quorum_queues = QuorumQueues(name, secrets.randbits, dead_letters.publish)
+            self._quorum_queues = QuorumQueues(
+                name, secrets.randbits, dead_letters.publish, self._config.quorum
+            )
             maker = ClusterQueues(self._homes, self._quorum_queues)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:

@@ -21,16 +21,33 @@ from fluffle.broker.config import (
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
+    GROUP_SIZE,
+    LEADER_LOCATORS,
     MEMORY_HIGH_WATERMARK,
+    RECONCILE_INTERVAL_S,
     Config,
-    ListenAddress,
-    memory_bytes,
+    QuorumConfig,
 )
 from fluffle.broker.logs import FORMATS
+from fluffle.broker.option_values import (
+    choice,
+    parse_address,
+    parse_count,
+    parse_loopback_users,
+    parse_name,
+    parse_peers,
+    parse_size,
+    parse_switch,
+    parse_user,
+    parse_vhost,
+    parse_watermark,
+)
 
 PREFIX = "FLUFFLE_"
 FIRST_START = ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_DEFAULT_VHOST")
 """Variables of RabbitMQ's that deployments everywhere set: name, password, virtual host."""
+
+QUORUM_PREFIX = "quorum_"
 
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
@@ -38,12 +55,6 @@ CONFIG = "config"
 LEVELS = ("debug", "info", "warning", "error")
 TLS_VERIFY = ("none", "request", "require")
 TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name")
-PORT_MAX = 65_535
-UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
-    f"{prefix}{ending}": int(base**power)
-    for power, prefix in enumerate("kmgt", start=1)
-    for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
-}
 
 
 class OptionError(Exception):
@@ -109,100 +120,6 @@ class _Given:
     source: str
 
 
-def parse_address(text: str) -> ListenAddress:
-    """HOST:PORT, [IPv6]:PORT or :PORT."""
-    host, colon, port = text.rpartition(":")
-    bare_host = host.removeprefix("[").removesuffix("]")
-    is_host = host in (bare_host, f"[{bare_host}]") and (":" in bare_host) == (host != bare_host)
-    if not (colon and is_host and port.isdecimal() and int(port) <= PORT_MAX):
-        raise ValueError("write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any")
-    return ListenAddress(bare_host, int(port))
-
-
-def parse_peers(text: str) -> dict[str, ListenAddress]:
-    """NAME=HOST:PORT,…: the nodes by name."""
-    peers = {}
-    for peer in text.split(","):
-        name, equals, address = peer.partition("=")
-        if not equals:
-            raise ValueError("write NAME=HOST:PORT, with commas between the nodes")
-        peers[parse_name(name)] = parse_address(address)
-    return peers
-
-
-def parse_user(text: str) -> tuple[str, str]:
-    """NAME:PASSWORD; a password may hold colons."""
-    name, _, password = text.partition(":")
-    if not (name and password):
-        raise ValueError("write NAME:PASSWORD, neither of them empty")
-    return name, password
-
-
-def parse_name(text: str) -> str:
-    """A name that can stand in lists and logs."""
-    if not text or not text.isprintable() or set(text) & set(" ,=:"):
-        raise ValueError("write a name without spaces, commas, colons and equals signs")
-    return text
-
-
-def parse_vhost(text: str) -> str:
-    """The name of a virtual host."""
-    if not text:
-        raise ValueError("write the name of a virtual host")
-    return text
-
-
-def parse_watermark(text: str) -> int:
-    """A share of the memory there is, in bytes."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise ValueError("write a share of the memory, above 0 and at most 1, such as 0.6")
-    return int(share * memory_bytes())
-
-
-def parse_size(text: str) -> int:
-    """A number of bytes, with a unit of powers of 1000 (MB) or of 1024 (MiB)."""
-    number = text.rstrip("BGKMTbgikmt ")
-    unit = text[len(number) :].strip().lower()
-    if not number.isdecimal() or unit not in UNITS:
-        raise ValueError("write a number of bytes such as 50MB, 2GiB or 1000000")
-    return int(number) * UNITS[unit]
-
-
-def parse_count(text: str) -> int:
-    """How many of something, one at least."""
-    if not text.isdecimal() or not int(text):
-        raise ValueError("write a number, 1 or more")
-    return int(text)
-
-
-def parse_switch(text: str) -> bool:
-    """Yes or no, or what TOML and environments call it."""
-    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-    if text.lower() not in words:
-        raise ValueError("write yes or no")
-    return words[text.lower()]
-
-
-def choice(*words: str) -> Callable[[str], str]:
-    """One of `words`, in any case."""
-
-    def parse(text: str) -> str:
-        if text.lower() not in words:
-            raise ValueError(f"write {', '.join(words[:-1])} or {words[-1]}")
-        return text.lower()
-
-    return parse
-
-
-def parse_loopback_users(text: str) -> frozenset[str]:
-    """Names with commas between them, or none."""
-    return frozenset() if text == "none" else frozenset(filter(None, text.split(",")))
-
-
 def with_first_start(fields: dict[str, Any], environment: Mapping[str, str]) -> None:
     """Put the default user and virtual host before those that were given.
 
@@ -216,6 +133,13 @@ def with_first_start(fields: dict[str, Any], environment: Mapping[str, str]) -> 
     if vhost or not has_definitions:
         vhosts = tuple(dict.fromkeys((vhost or DEFAULT_VHOST, *vhosts)))
     fields.update(users=users, vhosts=vhosts)
+
+
+def with_quorum(fields: dict[str, Any]) -> None:
+    """Put `quorum` in the place of the fields that are about quorum queues."""
+    given = [name for name in fields if name.startswith(QUORUM_PREFIX)]
+    values = {name.removeprefix(QUORUM_PREFIX): fields.pop(name) for name in given}
+    fields["quorum"] = QuorumConfig(**values)
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -342,6 +266,47 @@ OPTIONS: Mapping[str, Option] = {
             "cluster_tls_ca",
         ),
         Option(
+            "queue-leader-locator",
+            "|".join(LEADER_LOCATORS),
+            "Who leads a new quorum queue that does not say: the node where it is declared, or "
+            "whoever leads the fewest.",
+            choice(*LEADER_LOCATORS),
+            "quorum_leader_locator",
+            LEADER_LOCATORS[0],
+        ),
+        Option(
+            "quorum-initial-group-size",
+            "N",
+            "On how many nodes a new quorum queue is that does not say.",
+            parse_count,
+            "quorum_initial_group_size",
+            str(GROUP_SIZE),
+        ),
+        Option(
+            "quorum-reconciliation",
+            "yes|no",
+            "Whether quorum queues on fewer nodes than their target size get more members.",
+            parse_switch,
+            "quorum_reconciliation",
+            "no",
+            is_switch=True,
+        ),
+        Option(
+            "quorum-reconciliation-interval",
+            "SECONDS",
+            "Between two looks at that, nodes that come apart.",
+            parse_count,
+            "quorum_reconciliation_interval_s",
+            str(RECONCILE_INTERVAL_S),
+        ),
+        Option(
+            "quorum-target-group-size",
+            "N",
+            "The least target size of all of them.",
+            parse_count,
+            "quorum_target_group_size",
+        ),
+        Option(
             "user",
             "NAME:PASSWORD",
             "A user besides guest, made at the first start with every right in every virtual host.",
@@ -435,6 +400,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     known = {*variables, config_variable}
     fields = dict(_config_fields(given))
     with_first_start(fields, environment)
+    with_quorum(fields)
     try:
         with_cluster(fields)
     except ValueError as error:

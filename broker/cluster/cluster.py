@@ -83,9 +83,9 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_certificates", "_looking", "_loop", "_on_fatal", "_queues", "_registry",
-        "_waiting", "absent", "boot", "config", "everywhere", "has_entered", "hosting", "hub",
-        "links", "membership", "metadata", "name", "running",
+        "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal", "_queues",
+        "_registry", "_waiting", "absent", "boot", "config", "everywhere", "has_entered",
+        "hosting", "hub", "links", "membership", "metadata", "name", "running",
     )  # fmt: skip
 
     def __init__(self, identity: LinkIdentity, config: ClusterConfig, around: Around) -> None:
@@ -96,6 +96,7 @@ class Cluster:
         self._registry = around.registry
         self._acquaintances = around.acquaintances
         self._loop = loop = asyncio.get_running_loop()
+        self._now_ms = around.clock.now_ms
         self.has_entered = False
         """Whether what is known of the nodes here is not older than this life."""
         self._certificates: LinkCertificates | None = None
@@ -227,6 +228,8 @@ class Cluster:
 
     def judged(self, verdict: Verdict) -> None:
         self.absent.judged(verdict)
+        if verdict.is_alive:
+            self._queues.reconciling.look_soon(self._now_ms())
         self._loop.call_soon(self.membership.look)
 
     def configured(self) -> None:
@@ -248,6 +251,7 @@ class Cluster:
     def _look_for_ever(self) -> None:
         """What was refused to a change of members may be possible now."""
         self.membership.look()
+        self._queues.reconciling.look(self._now_ms())
         self._looking = self._loop.call_later(LOOK_S, self._look_for_ever)
 
     def _send_revision(self, node: NodeId, payload: bytes) -> None:

@@ -14,7 +14,7 @@ from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_
 from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.nodes import Registered, admit, dismiss
-from fluffle.broker.options import parse_address, parse_name
+from fluffle.broker.option_values import parse_address, parse_name
 
 ID_BITS = 63
 

@@ -12,12 +12,12 @@ from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.parts import Later, Parts, Pending, Result, Row, Rows, Work
 from fluffle.broker.deciding import delete_queue
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage
 from fluffle.broker.queues.served import Later as Asked
-from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.queues.served import ServedQueue, Tally
 from fluffle.broker.vhost import VirtualHost
 
 ASKED_AT_ONCE = 100
@@ -150,7 +150,21 @@ def delete(
         messages = queue.ready_count
         return delete_queue(host, queue)
 
-    return parts.change(decide, lambda: {"messages": messages})
+    tally = existing_queue(parts.vhost(vhost), name).tally
+    if not isinstance(tally, Asked):
+        return parts.change(decide, lambda: {"messages": messages})
+    going = Pending()
+
+    def counted(_tally: Tally) -> None:
+        try:
+            parts.metadata.change(
+                decide, lambda: going.answer({"messages": messages}), going.answer
+            )
+        except BrokerError as error:
+            going.answer(error)
+
+    tally.then(counted, going.answer)
+    return going.result
 
 
 def existing_queue(vhost: VirtualHost, name: str) -> ServedQueue:

@@ -8,15 +8,16 @@ from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
 from fluffle.broker.cluster_options import FOUNDERS
-from fluffle.broker.config import ClusterConfig, Config, Limits, ListenAddress, memory_bytes
-from fluffle.broker.options import (
-    OPTIONS,
-    OptionError,
-    Settings,
-    parse_address,
-    parse_peers,
-    resolve,
+from fluffle.broker.config import (
+    ClusterConfig,
+    Config,
+    Limits,
+    ListenAddress,
+    QuorumConfig,
+    memory_bytes,
 )
+from fluffle.broker.option_values import parse_address, parse_peers
+from fluffle.broker.options import OPTIONS, OptionError, Settings, resolve
 
 
 def from_flags(**flags: str) -> Settings:
@@ -60,6 +61,11 @@ def test_every_effective_option_reaches_the_config() -> None:
         proxy_protocol="yes",
         metrics=":15692",
         disk_free_limit="2 GiB",
+        queue_leader_locator="Balanced",
+        quorum_initial_group_size="5",
+        quorum_reconciliation="yes",
+        quorum_reconciliation_interval="60",
+        quorum_target_group_size="7",
         user="alice:p:w",
         vhost="v",
         definitions="d.json",
@@ -84,6 +90,7 @@ def test_every_effective_option_reaches_the_config() -> None:
             proxy_protocol=True,
             metrics_listen=ListenAddress("", 15_692),
             disk_free_bytes_min=2 << 30,
+            quorum=QuorumConfig("balanced", 5, True, 60, 7),
             users={"alice": "p:w"},
             vhosts=("v",),
             definitions=Path("d.json"),
@@ -404,15 +411,16 @@ def test_the_command_knows_every_option() -> None:
 def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.node", lambda: "HOSTNAME")
     config, cluster = Config(), ClusterConfig({}, b"")
+    groups = {"cluster_": cluster, "quorum_": config.quorum}
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
 
     def held(field: str) -> object:
-        within = field.removeprefix("cluster_")
-        if within == "size":
+        if field == "cluster_size":
             return FOUNDERS
-        if within == field:
-            return getattr(config, field)
-        return getattr(cluster, within, None)
+        for prefix, group in groups.items():
+            if field.startswith(prefix):
+                return getattr(group, field.removeprefix(prefix), None)
+        return getattr(config, field)
 
     for option in OPTIONS.values():
         if option.config_field and not option.default:  # there is nothing without it

@@ -162,8 +162,12 @@ class Hosting:
         self._lost.update(dict.fromkeys(groups, 0))
 
     def leads(self) -> Counter[NodeId]:
-        """How many queues each node leads, of those with a member here.  Looks at all of them."""
-        return Counter(group.known.node for group in self._groups.values())
+        """How many queues each node leads, or is to lead as far as is known.  Looks at all."""
+        known = {queue: group.known.node for queue, group in self._groups.items()}
+        return Counter(
+            known.get(queue) or definition.leader
+            for queue, (definition, _vhost) in self._definitions.items()
+        )
 
     # To lead
 

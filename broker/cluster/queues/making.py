@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from fluffle.broker.cluster.hosted import HostedGroup
@@ -12,15 +12,18 @@ from fluffle.broker.cluster.queues.hosting import Hosting
 from fluffle.broker.cluster.queues.hub import StreamHub
 from fluffle.broker.cluster.queues.members import Members, Ports
 from fluffle.broker.cluster.queues.placement import (
-    GROUP_SIZE,
+    COUNTED_MAX,
     Locator,
     choose_leader,
     choose_members,
     draw_id,
+    draw_leader,
 )
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.questions import CallLater
 from fluffle.broker.cluster.queues.quorum import QuorumManners
+from fluffle.broker.cluster.queues.reconciling import Reconciling
+from fluffle.broker.config import QuorumConfig
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead import DeadLetterFrom
@@ -54,7 +57,8 @@ class QuorumQueues:
     types = frozenset({QueueType.QUORUM})
 
     __slots__ = (
-        "_draw_bits", "_loads", "_members", "_node", "_reach", "dead_letter", "group_size",
+        "_config", "_draw_bits", "_loads", "_members", "_node", "_reach", "dead_letter",
+        "reconciling",
     )  # fmt: skip
 
     def __init__(
@@ -62,16 +66,16 @@ class QuorumQueues:
         node: NodeId,
         draw_bits: Callable[[int], int],
         dead_letter: DeadLetterFrom,
-        group_size: int = GROUP_SIZE,
+        config: QuorumConfig,
     ) -> None:
         self._node = node
         self._draw_bits = draw_bits
         self.dead_letter = dead_letter
         """Republishes what has died in those that are led here."""
-        self.group_size = group_size
-        """Where a declare does not say."""
+        self._config = config
         self._reach: Reach
         self._members: Members
+        self.reconciling: Reconciling
         self._loads: Counter[NodeId] = Counter()
         """How many queues each node is to have a member of."""
 
@@ -87,17 +91,16 @@ class QuorumQueues:
 
         ports = Ports(self._node, led, reach.lives, reach.is_alive, reach.settle, reach.call_later)
         self._members = reach.hosting.members = Members(ports, self._loads)
+        self.reconciling = Reconciling(ports, self._members.defined, self._loads, self._config)
 
     def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
         reach = self._reach
         lives = reach.lives()
         size = spec.arguments.get("x-quorum-initial-group-size")
-        wanted = int(str(size[1])) if size is not None else self.group_size
+        wanted = int(str(size[1])) if size is not None else self._config.initial_group_size
         loads = {node: self._loads[node] + LAST * (not reach.is_alive(node)) for node in lives}
         members = choose_members(list(lives), self._node, wanted, loads)
-        locator = locator_of(spec)
-        leads = reach.hosting.leads() if locator is Locator.BALANCED else {}
-        leader = choose_leader(members, self._node, locator, leads)
+        leader = self._leader(spec, members)
         return QueueDefinition(
             spec,
             owner=owner,
@@ -108,6 +111,17 @@ class QuorumQueues:
             wanted=members,
             leader=leader,
         )
+
+    def _leader(self, spec: QueueSpec, members: Sequence[NodeId]) -> NodeId:
+        """Who leads first: one that runs, if there is any."""
+        reach, node = self._reach, self._node
+        here = [each for each in members if each == node or reach.is_alive(each)] or members
+        locator = locator_of(spec, self._config.leader_locator)
+        if locator is Locator.CLIENT_LOCAL:
+            return choose_leader(here, node, locator, {})
+        if len(self._members.defined) >= COUNTED_MAX:
+            return draw_leader(self._draw_bits, here)
+        return choose_leader(here, node, locator, reach.hosting.leads())
 
     def make(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         reach = self._reach
@@ -165,7 +179,7 @@ class ClusterQueues:
         self._makers[queue.spec.queue_type].end(queue)
 
 
-def locator_of(spec: QueueSpec) -> Locator:
-    """Where the first leader is to be; RabbitMQ's default is here."""
+def locator_of(spec: QueueSpec, default: str) -> Locator:
+    """Where the first leader is to be."""
     said = spec.arguments.get("x-queue-leader-locator")
-    return Locator(text(said[1])) if said is not None else Locator.CLIENT_LOCAL
+    return Locator.of(text(said[1]) if said is not None else default)

@@ -54,13 +54,13 @@ class Ports(NamedTuple):
 class Members:
     """Of all queues, as far as they are led here."""
 
-    __slots__ = ("_defined", "_loads", "_looking", "_ports", "_settling", "_unknown")
+    __slots__ = ("_loads", "_looking", "_ports", "_settling", "_unknown", "defined")
 
     def __init__(self, ports: Ports, loads: Mapping[NodeId, int]) -> None:
         """`loads`: how many members each node is to have."""
         self._ports = ports
         self._loads = loads
-        self._defined: dict[QueueId, tuple[str, QueueDefinition]] = {}
+        self.defined: dict[QueueId, tuple[str, QueueDefinition]] = {}
         """With their virtual hosts."""
         self._settling: set[QueueId] = set()
         """Those whose definition is being changed from here."""
@@ -71,27 +71,27 @@ class Members:
 
     def define(self, vhost: str, definition: QueueDefinition) -> None:
         """As all know it from now on."""
-        self._defined[definition.id] = vhost, definition
+        self.defined[definition.id] = vhost, definition
 
     def redefine(self, definition: QueueDefinition) -> None:
         """The same queue is to be in other places."""
-        vhost, before = self._defined[definition.id]
-        self._defined[definition.id] = vhost, definition
+        vhost, before = self.defined[definition.id]
+        self.defined[definition.id] = vhost, definition
         if before.leader != definition.leader:
             self._hand_over(definition)
         self._look_later(definition.id)
 
     def vhost_of(self, queue: QueueId) -> str:
         """Of one that is defined."""
-        return self._defined[queue][0]
+        return self.defined[queue][0]
 
     def forget(self, queue: QueueId) -> None:
-        self._defined.pop(queue, None)
+        self.defined.pop(queue, None)
         self._unknown = {key: count for key, count in self._unknown.items() if key[0] != queue}
 
     def look_at_all(self) -> None:
         """Nodes have come or gone."""
-        for queue in list(self._defined):
+        for queue in list(self.defined):
             self.look(queue)
 
     def unknown(self, node: NodeId, queue: QueueId) -> None:
@@ -110,7 +110,7 @@ class Members:
     def look(self, queue: QueueId) -> None:
         """Take the next step, if one is due."""
         hosted = self._ports.led(queue)
-        known = self._defined.get(queue)
+        known = self.defined.get(queue)
         if hosted is None or known is None or queue in self._settling or not self._ports.lives():
             return
         definition = known[1]
@@ -176,7 +176,7 @@ class Members:
 
     def _decide(self, queue: QueueId) -> Change:
         """Have all know it, while this node leads."""
-        known, hosted = self._defined.get(queue), self._ports.led(queue)
+        known, hosted = self.defined.get(queue), self._ports.led(queue)
         if known is None or hosted is None:
             return NOTHING
         vhost, definition = known

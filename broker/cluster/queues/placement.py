@@ -12,14 +12,15 @@ from fluffle.raft.campaign import rank_of, weight_of
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import GroupId
 
-GROUP_SIZE = 3
-"""As RabbitMQ, where nobody says otherwise."""
-
 ID_BITS = 63
 """As many as a number has in every log and on every wire."""
 
 FIRST_ID = 2
 """The group of the definitions has a lower one."""
+
+
+COUNTED_MAX = 1_000
+"""Of so many queues nobody counts any more who leads them: chance balances, too.  As RabbitMQ."""
 
 
 class Locator(StrEnum):
@@ -29,6 +30,11 @@ class Locator(StrEnum):
     """The node on which it is declared."""
     BALANCED = "balanced"
     """Whoever leads the fewest."""
+
+    @classmethod
+    def of(cls, said: str) -> Locator:
+        """With what RabbitMQ has called it earlier."""
+        return cls.CLIENT_LOCAL if said == cls.CLIENT_LOCAL else cls.BALANCED
 
 
 def choose_members(
@@ -51,6 +57,11 @@ def choose_leader(
     return min(members, key=lambda node: (leads.get(node, 0), node != own, node))
 
 
+def draw_leader(draw_bits: Callable[[int], int], members: Sequence[NodeId]) -> NodeId:
+    """Any of them."""
+    return members[draw_bits(ID_BITS) % len(members)]
+
+
 def draw_id(draw_bits: Callable[[int], int], leader: NodeId, members: Sequence[NodeId]) -> GroupId:
     """An id by which `leader` is the first of the members to stand for its group.
 
@@ -68,6 +79,24 @@ def choose_added(
     """The node that a queue grows onto next; None if it is everywhere."""
     others = [node for node in nodes if node not in members]
     return min(others, key=lambda node: (loads.get(node, 0), node), default=None)
+
+
+def choose_grown(
+    members: Sequence[NodeId], nodes: Sequence[NodeId], size: int, loads: Mapping[NodeId, int]
+) -> tuple[NodeId, ...]:
+    """The members of a queue that is to have `size`, by name, as far as there are `nodes`.
+
+    As RabbitMQ, an odd number does not become even if that is all: one more would have to agree,
+    and no more could be missing.
+    """
+    grown = list(members)
+    others = len(set(nodes) - set(members))
+    while len(grown) < size and (others > 1 or (others and not len(grown) % 2)):
+        added = choose_added(grown, nodes, loads)
+        assert added is not None
+        grown.append(added)
+        others -= 1
+    return tuple(sorted(grown))
 
 
 def choose_removed(

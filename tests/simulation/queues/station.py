@@ -16,11 +16,12 @@ from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
 from fluffle.broker.cluster.queues import hosting, hub
 from fluffle.broker.cluster.queues.group import QueueGroup
-from fluffle.broker.cluster.queues.placement import GROUP_SIZE, choose_members, draw_id
+from fluffle.broker.cluster.queues.placement import choose_members, draw_id
 from fluffle.broker.cluster.queues.ports import Counts, EdgePort
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode
 from fluffle.broker.cluster.streams.events import Event
+from fluffle.broker.config import GROUP_SIZE
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import BrokerError

@@ -12,10 +12,12 @@ from fluffle.broker.cluster.queues.placement import (
     Locator,
     balance,
     choose_added,
+    choose_grown,
     choose_leader,
     choose_members,
     choose_removed,
     draw_id,
+    draw_leader,
 )
 from fluffle.raft.campaign import rank_of
 
@@ -46,6 +48,38 @@ def test_a_leader_is_here_or_has_least_to_lead(
         assert leader == own
     else:
         assert leads.get(leader, 0) == min(leads.get(node, 0) for node in nodes)
+
+
+@given(NODES, st.integers())
+def test_any_of_them_leads_by_chance(nodes: set[str], seed: int) -> None:
+    draw_bits = Random(seed).getrandbits
+    drawn = {draw_leader(draw_bits, sorted(nodes)) for _ in range(200)}
+    assert drawn == nodes, "200 draws of at most seven"
+
+
+def test_what_locators_were_called_earlier_is_balanced() -> None:
+    assert Locator.of("client-local") is Locator.CLIENT_LOCAL
+    for name in ("balanced", "random", "least-leaders", "min-masters"):
+        assert Locator.of(name) is Locator.BALANCED
+
+
+@given(NODES, NODES, st.integers(0, 9), LOADS)
+def test_a_queue_grows_to_its_target_but_not_from_odd_to_even_for_lack_of_nodes(
+    members: set[str], nodes: set[str], size: int, loads: dict[str, int]
+) -> None:
+    grown = choose_grown(sorted(members), sorted(nodes), size, loads)
+    others = nodes - members
+    room = max(0, min(size - len(members), len(others)))
+    is_short_of_nodes = len(members) + len(others) <= size
+    if room and is_short_of_nodes and not (len(members) + room) % 2:
+        room -= 1
+    assert set(members) <= set(grown) <= members | nodes
+    assert list(grown) == sorted(set(grown))
+    assert len(grown) == len(members) + room
+    left = others - set(grown)
+    assert all(
+        loads.get(new, 0) <= loads.get(node, 0) for new in set(grown) - members for node in left
+    )
 
 
 @given(NODES, st.integers())

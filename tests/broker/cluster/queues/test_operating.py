@@ -1,0 +1,94 @@
+"""What operators and arguments say of where quorum queues are, on whole nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aio_pika.abc import AbstractChannel
+from pamqp.common import FieldTable
+
+from fluffle.broker.config import Config, QuorumConfig
+from tests.broker.cluster.queues.test_members import Q, drained, is_on
+from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
+from tests.support.cluster_nodes import running_cluster, until
+
+__all__ = ["scene"]
+
+
+async def declare(channel: AbstractChannel, name: str, **arguments: str | int) -> None:
+    """A quorum queue; `_` stands for `-`."""
+    table: FieldTable = {"x-queue-type": "quorum"}
+    for key, value in arguments.items():
+        table["x-" + key.replace("_", "-")] = value
+    await channel.declare_queue(name, durable=True, arguments=table)
+
+
+@pytest.mark.parametrize("name", "abc")
+async def test_a_deleted_queue_had_as_many_messages_as_its_leader_says(
+    scene: Scene, name: str
+) -> None:
+    await scene.declare("a")
+    await scene.is_led_by("a")
+    await publish(await scene.channel("b"), b"1", b"2", b"3")
+    assert await scene.nodes[name].ask("queues.delete", **Q) == {"messages": 3}
+
+
+@pytest.mark.parametrize("locator", ["balanced", "random", "least-leaders", "min-masters"])
+async def test_leaders_are_balanced_where_a_queue_asks_for_it(scene: Scene, locator: str) -> None:
+    channel = await scene.channel("a")
+    for number in range(6):
+        await declare(channel, f"q{number}", queue_leader_locator=locator)
+    await until(
+        lambda: (
+            Counter(scene.leader(f"q{number}") for number in range(6)) == dict.fromkeys("abc", 2)
+        )
+    )
+
+
+@asynccontextmanager
+async def scene_with(tmp_path: Path, config: QuorumConfig) -> AsyncIterator[Scene]:
+    """Three nodes whose operator has said this."""
+    nodes = running_cluster(tmp_path, config=Config(quorum=config))
+    async with nodes as three, AsyncExitStack() as stack:
+        yield Scene(three, stack)
+
+
+async def test_leaders_are_balanced_where_the_operator_asks_for_it(tmp_path: Path) -> None:
+    async with scene_with(tmp_path, QuorumConfig("balanced")) as scene:
+        channel = await scene.channel("a")
+        for name in ("q1", "q2", "q3"):
+            await declare(channel, name)
+        await declare(channel, "here", queue_leader_locator="client-local")
+        led = ("q1", "q2", "q3")
+        await until(lambda: sorted(scene.leader(name) for name in led) == [*"abc"])
+        await scene.is_led_by("a", "here")
+
+
+async def test_a_new_queue_has_as_many_members_as_the_operator_says(tmp_path: Path) -> None:
+    async with scene_with(tmp_path, QuorumConfig(initial_group_size=1)) as scene:
+        channel = await scene.channel("b")
+        await declare(channel, "q")
+        await declare(channel, "r", quorum_initial_group_size=3)
+        await is_on(scene, "b")
+        queues = scene.nodes["c"].node.catalogue.vhosts["/"].queues
+        assert [len(queues[name].definition.members) for name in ("q", "r")] == [1, 3]
+
+
+async def test_a_queue_grows_to_its_target(tmp_path: Path) -> None:
+    """That of the operator, or of its argument if that is more."""
+    config = QuorumConfig(
+        initial_group_size=1, reconciliation=True, reconciliation_interval_s=1, target_group_size=1
+    )
+    async with scene_with(tmp_path, config) as scene:
+        channel = await scene.channel("b")
+        await declare(channel, "small")
+        await declare(channel, "q", quorum_target_group_size=3)
+        await publish(channel, b"1")
+        await is_on(scene, "abc")
+        assert await drained(scene, "c", 1) == [b"1"]
+        small = scene.nodes["c"].node.catalogue.vhosts["/"].queues["small"].definition
+        assert small.wanted == ("b",)
