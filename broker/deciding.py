@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.access.limits import is_reached
-from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
 from fluffle.broker.metadata.nodes import node_name
@@ -39,11 +39,6 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None
         check_equivalent(queue.spec, declared, vhost.name)
         return NOTHING
     spec = queue_spec(declared, vhost.name)
-    if spec.queue_type not in vhost.maker.types:
-        raise NotImplementedHere(
-            f"{spec.queue_type} queues need a cluster, of one node at least: queue '{spec.name}' "
-            f"in vhost '{vhost.name}'"
-        )
     limit = vhost.limits.max_queues
     if is_reached(limit, len(vhost.queues)):
         raise PreconditionFailed(
@@ -100,6 +95,12 @@ def queue_fact(vhost: VirtualHost, queue: ServedQueue) -> Fact:
     """What is so of a queue that is there."""
     kind, key = queue_name(vhost, queue.name)
     return Fact(kind, key, queue.definition, queue.spec.durable)
+
+
+def redefinition(vhost: str, definition: QueueDefinition) -> Change:
+    """A queue is the same, in other places."""
+    fact = Fact(Kind.QUEUE, (vhost, definition.spec.name), definition, definition.spec.durable)
+    return Change(puts=(fact,), rests_on=(fact.name,))
 
 
 def delete_unused(vhost: VirtualHost, queue: ServedQueue) -> Change:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from fluffle.broker.logs import event
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
@@ -17,9 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class LocalQueues:
-    """The `QueueMaker` of a lone node."""
-
-    types = frozenset({QueueType.CLASSIC})
+    """The `QueueMaker` of the classic queues of a lone node."""
 
     __slots__ = ("_dead_letter", "_journals", "_touch")
 

@@ -14,38 +14,33 @@ from typing import TYPE_CHECKING, Any
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.alone import Alone
 from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
-from fluffle.broker.cluster.cluster import Around, Cluster
-from fluffle.broker.cluster.identity_file import begin_life
-from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Identity
-from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
-from fluffle.broker.cluster.queues.making import ClusterQueues, QuorumQueues
-from fluffle.broker.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.company import Around, Company
+from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.dead_letters import DeadLetters
-from fluffle.broker.definitions.catalogue import Catalogue, restored
+from fluffle.broker.definitions.catalogue import Catalogue, queues_here, restored
 from fluffle.broker.definitions.deciding import unfinished
 from fluffle.broker.definitions.first_start import (
     first_start,
     ignored_after_first_start,
     load_definitions,
 )
-from fluffle.broker.definitions.leftovers import Leftovers, ended_before, remove_ended
 from fluffle.broker.disk import DiskWatch
-from fluffle.broker.durability import Durability, open_durability
+from fluffle.broker.durability import open_durability
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
-from fluffle.broker.metadata.changing import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.making import QueueMaker
-from fluffle.broker.recording.image import Image, VhostImage
+from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections, Owners
@@ -59,6 +54,7 @@ from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 
 if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.server.tls import Certificates
 
 CAPABILITIES = (
@@ -96,19 +92,17 @@ class Node:
     __slots__ = (
         "_certificates",
         "_closed",
+        "_company",
         "_config",
         "_durability",
         "_enders",
-        "_homes",
         "_listener",
         "_noticed",
         "_on_fatal",
         "_password_threads",
-        "_quorum_queues",
         "_services",
         "addresses",
         "catalogue",
-        "cluster",
         "failure",
         "metadata",
         "parts",
@@ -133,11 +127,13 @@ class Node:
         """Features that were asked for, are not in effect, and have been logged."""
         self._certificates: Certificates | None = None
         self._listener: Listener | None = None
-        self._homes: HomeQueues
-        self._quorum_queues: QuorumQueues
-        """Of a node of a cluster."""
-        self.cluster: Cluster | None = None
+        self._company: Company | None = None
+        """Once it has been started."""
+
+    @property
+    def cluster(self) -> Cluster | None:
         """None for a node that is alone."""
+        return self._company.cluster if self._company is not None else None
 
     async def start(self) -> None:
         """Take up what was there, and accept connections.
@@ -146,25 +142,16 @@ class Node:
         the rest; NodeFailed if it fails meanwhile.
         """
         turn = Turn(asyncio.get_running_loop().call_soon, self._fail)
-        config = self._config
-        identity = begin_life(config, secrets.token_bytes(BOOT_NONCE_BYTES))
-        count = 0 if identity is None else identity.boot.count
-        durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
-        self._durability = durability
-        self.catalogue = self._restored(durability, turn, count)
+        self._durability = open_durability(self._config.data_dir, turn, on_fatal=self._fail)
+        company = self._restore(turn)
         try:
-            if config.cluster is None or identity is None:
-                local = LocalMetadata(self.catalogue.apply, durability.facts)
-                self.metadata: Metadata = local
-            else:
-                self.metadata = self._begin_cluster(config.cluster, identity, turn)
-            self._make_services(turn, count)
-            await self._unless_failed(self._open())
+            self.metadata = company.begin(self.catalogue)
+            self._make_services(turn, company)
+            await self._unless_failed(self._open(company))
         except BaseException:
             self._end_parts()
-            if self.cluster is not None:
-                await self.cluster.stop()
-            durability.close(self._queues())
+            await company.stop()
+            self._durability.close(self._queues())
             self._check()
             raise
 
@@ -180,63 +167,51 @@ class Node:
             working.cancel()
             failing.cancel()
 
-    def _begin_cluster(self, config: ClusterConfig, identity: Identity, turn: Turn) -> Metadata:
-        """Be one of several: what all share comes true here from now on."""
-        durability = self._durability
-        if durability.image != Image():
-            raise StartFailed(
-                f"{self._config.data_dir} holds the data of a node that was alone, and a cluster "
-                "has definitions of its own; name an empty --data-dir"
-            )
-        around = Around(
-            store=durability.store,
-            turn=turn,
-            clock=SystemClock(),
-            apply=self.catalogue.apply,
-            registry=self.catalogue.nodes,
-            acquaintances=durability.acquaintances,
-            queues=self._quorum_queues,
-            on_fatal=self._fail,
-        )
-        self.cluster = Cluster(identity, config, around)
-        self._homes.reach = HomeReach(
-            self.cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
-            self.cluster.everywhere, self.catalogue.vhosts,
-        )  # fmt: skip
-        return self.cluster.everywhere
+    def _restore(self, turn: Turn) -> Company:
+        """Make the parts of the node as they were; whom it is with.  StartFailed, StorageError."""
+        try:
+            company = self._company = self._made_company(turn)
+            self.catalogue = self._restored(company.maker)
+        except BaseException:
+            self._durability.close(())
+            raise
+        return company
 
-    def _restored(self, durability: Durability, turn: Turn, boot: int) -> Catalogue:
-        """The parts of the node as they were.  Raises `StorageError`."""
+    def _made_company(self, turn: Turn) -> Company:
+        config, durability = self._config, self._durability
 
         def find_vhost(name: str) -> VirtualHost | None:
             return self.catalogue.vhosts.get(name)
 
-        dead_letters = DeadLetters(find_vhost, SystemClock())
-        local = LocalQueues(turn.touch_queue, durability.journals, dead_letters.publish)
-        maker: QueueMaker = local
-        if self._config.cluster is not None:
-            name, journals = self._config.node_name, durability.journals_by_id
-            self._homes = HomeQueues(name, boot, local, journals, draw_bits=secrets.randbits)
-            self._quorum_queues = QuorumQueues(
-                name, secrets.randbits, dead_letters.publish, self._config.quorum
-            )
-            maker = ClusterQueues(self._homes, self._quorum_queues)
+        dead_letter = DeadLetters(find_vhost, SystemClock()).publish
+        around = Around(
+            config=config,
+            durability=durability,
+            turn=turn,
+            local=LocalQueues(turn.touch_queue, durability.journals, dead_letter),
+            dead_letter=dead_letter,
+            at_end=self._enders.append,
+            on_fatal=self._fail,
+        )
+        if config.cluster is None:
+            return Alone(around)
+        from fluffle.broker.clustered import Clustered  # noqa: PLC0415  slow, and only if it is used
 
+        return Clustered(around, config.cluster)
+
+    def _restored(self, maker: QueueMaker) -> Catalogue:
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)
 
+        image = self._durability.image
         access = Access(
             loopback_users=self._config.loopback_users,
             verifier=Verifier(self._run_elsewhere),
-            tables=durability.image.tables,
+            tables=image.tables,
         )
-        try:
-            return restored(durability.image, access, make_vhost)
-        except BaseException:
-            durability.close(())
-            raise
+        return restored(image, access, make_vhost)
 
-    def _make_services(self, turn: Turn, boot: int) -> None:
+    def _make_services(self, turn: Turn, company: Company) -> None:
         """What connections use; there are none yet."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
@@ -256,23 +231,20 @@ class Node:
             call_soon=loop.call_soon,
             call_later=loop.call_later,
             connections=Connections(),
-            owners=Owners(config.node_name, boot),
+            owners=Owners(config.node_name, company.boot),
             consequences=Consequences(chores),
             on_fatal=self._fail,
             certificate_login=config.tls_login_from,
         )
 
-    async def _open(self) -> None:
+    async def _open(self, company: Company) -> None:
         """Be as one was before, and let clients in."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
-        control = self._control_socket()
+        control = self._control_socket(company)
         self._enders.append(control.close)
         await control.open()
-        if self.cluster is not None:
-            listening = self.cluster.start()
-            self.addresses["cluster"] = listening.host, listening.port
-            await self._enter(self.cluster)
+        await company.enter(self.addresses)
         await self._fill()
         durability.forget()
         await durability.durable()
@@ -296,23 +268,10 @@ class Node:
         if config.tls_listen is not None:
             self.addresses["amqps"] = await self._listen_tls(self._listener, config.tls_listen)
         if config.metrics_listen is not None:
-            self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen)
+            self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen, company)
         self._check()
 
-    async def _enter(self, cluster: Cluster) -> None:
-        """Be one of several, of whose earlier lives nothing is left that has ended with them."""
-        await cluster.enter()
-        call_later = asyncio.get_running_loop().call_later
-        is_ended = ended_before(cluster.name, cluster.boot.count)
-        await done(partial(remove_ended, self.catalogue, self.metadata, is_ended))
-        queues = {queue.definition.id for queue in self._queues()}
-        if count := self._durability.journals_by_id.sweep(queues):
-            event(logger, logging.INFO, "journals_swept", count=count)
-        leftovers = Leftovers(self.catalogue, cluster, call_later)
-        self._enders.append(leftovers.stop)
-        leftovers.watch()
-
-    def _control_socket(self) -> ControlSocket:
+    def _control_socket(self, company: Company) -> ControlSocket:
         clock = SystemClock()
         self.parts = Parts(
             config=self._config,
@@ -325,7 +284,7 @@ class Node:
             addresses=self.addresses,
             clock=clock,
             started_ms=clock.now_ms(),
-            cluster=self.cluster,
+            company=company,
         )
         dispatcher = Dispatcher(self.parts, VERBS, self._fail)
         return ControlSocket(self._config.data_dir, dispatcher, self._services)
@@ -352,10 +311,10 @@ class Node:
         except OSError as error:
             raise cannot_listen("--tls-listen", address, error) from error
 
-    async def _listen_metrics(self, address: ListenAddress) -> tuple[str, int]:
+    async def _listen_metrics(self, address: ListenAddress, company: Company) -> tuple[str, int]:
         from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
 
-        metrics = MetricsEndpoint(self._services, self._config, SystemClock(), self.cluster)
+        metrics = MetricsEndpoint(self._services, self._config, SystemClock(), company)
         self._enders.append(metrics.stop)
         try:
             return await metrics.listen(address.host, address.port)
@@ -366,8 +325,8 @@ class Node:
         """Read the certificates again, also if their files look unchanged."""
         if self._certificates is not None:
             self._certificates.reload()
-        if self.cluster is not None:
-            self.cluster.reload()
+        if self._company is not None:
+            self._company.reload()
 
     async def stop(self, reason: str) -> None:
         """Close every connection with 320 CONNECTION_FORCED and let go of everything.
@@ -375,12 +334,13 @@ class Node:
         Raises `NodeFailed`, once that is done, if the node had failed.
         """
         self._end_parts()
-        if self.cluster is not None and self.failure is None:
-            await self.cluster.hand_over()
+        company = self._company
+        if company is not None and self.failure is None:
+            await company.hand_over()
         if self._listener is not None:
             await self._listener.stop(reason)
-        if self.cluster is not None:
-            await self.cluster.stop()
+        if company is not None:
+            await company.stop()
         self._password_threads.shutdown(wait=False, cancel_futures=True)
         self._durability.close(self._queues())
         self._closed.set()
@@ -401,8 +361,8 @@ class Node:
         self._end_parts()
         if self._listener is not None:
             self._listener.cut_off()
-        if self.cluster is not None:
-            self.cluster.cut_off()
+        if self._company is not None:
+            self._company.cut_off()
         self._closed.set()
 
     def _check(self) -> None:
@@ -416,10 +376,7 @@ class Node:
 
     def _queues(self) -> Iterator[Queue]:
         """Those of all virtual hosts that are in this process."""
-        for vhost in self.catalogue.vhosts.values():
-            for queue in vhost.queues.values():
-                if isinstance(queue, Queue):
-                    yield queue
+        yield from queues_here(self.catalogue)
 
     async def _fill(self) -> None:
         """Make what there is at a start, and log what is not as it was asked for."""

@@ -22,7 +22,7 @@ from fluffle.raft.records import Entry, GroupId
 from fluffle.storage import reading
 from fluffle.storage.batch import Batch
 from fluffle.storage.errors import Corrupt, CorruptEntry
-from fluffle.storage.heads import Head, kind_of, term_of
+from fluffle.storage.heads import Head, Heads, kind_of, term_of
 from fluffle.storage.overlay import stretches
 from fluffle.storage.raft_writes import create, drop, retire_logs, write_group
 from fluffle.storage.recovering import Recovering
@@ -37,8 +37,8 @@ class RaftLog:
     """The log store of a node.  Used from the thread that uses the store."""
 
     __slots__ = (
-        "_durable", "_flush", "_groups", "_leftovers", "_lost", "_room_bytes_min", "_store",
-        "on_durable",
+        "_durable", "_flush", "_groups", "_heads", "_leftovers", "_lost", "_room_bytes_min",
+        "_store", "on_durable",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,7 @@ class RaftLog:
         """
         self._store = store
         self._flush = store.flush if flush is None else flush
+        self._heads = Heads(store.disk)
         self._room_bytes_min = room_bytes_min
         self._groups: dict[GroupId, Head] = {}
         self._lost: dict[GroupId, Batch] = {}
@@ -74,7 +75,7 @@ class RaftLog:
 
     def load(self) -> Loaded:
         """See `LogStore.load`."""
-        recovering = Recovering(self._store.log, self._store.heads)
+        recovering = Recovering(self._store.log, self._heads)
         loaded = recovering.load()
         self._groups = recovering.heads
         self._lost = recovering.lost
@@ -162,7 +163,7 @@ class RaftLog:
         if head is None or not size:
             return b""  # of a new group what is on disk may be what was left of a lost one
         try:
-            return self._store.heads.state(group, offset, size)
+            return self._heads.state(group, offset, size)
         except Corrupt as damage:
             raise Damaged(group, head.image.index) from damage
 

@@ -22,7 +22,6 @@ from fluffle.storage.catalog import Catalog
 from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import MAP_BYTES, open_environment
 from fluffle.storage.errors import StorageError
-from fluffle.storage.heads import Heads
 from fluffle.storage.layout import Table
 from fluffle.storage.log import Log
 from fluffle.storage.mover import Tuning
@@ -39,8 +38,8 @@ class Store:
     """Used from one thread, the loop's; only the writer is elsewhere."""
 
     __slots__ = (
-        "_disk", "_failed", "_is_closed", "_is_closing", "_on_fatal", "_running", "_submitted",
-        "_writer", "catalog", "heads", "log", "pending_bytes", "used_bytes",
+        "_failed", "_is_closed", "_is_closing", "_on_fatal", "_running", "_submitted",
+        "_writer", "catalog", "disk", "log", "pending_bytes", "used_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +51,8 @@ class Store:
         tuning: Tuning | None = None,
     ) -> None:
         """`make_writer` gets the disk, and `collect` to be woken by.  Raises `Corrupt`."""
-        self._disk = disk
+        self.disk = disk
+        """For who reads what is no affair of the store."""
         self._on_fatal = on_fatal
         self._submitted: deque[Submitted] = deque()
         self._running: list[Submitted] | None = None
@@ -62,7 +62,6 @@ class Store:
         self._is_closed = False
         self.log = Log(disk, tuning or Tuning())
         self.catalog = Catalog(disk)
-        self.heads = Heads(disk)
         self.pending_bytes = 0
         """Submitted and not durable: a measure of how far the disk is behind."""
         with disk.view() as view:
@@ -74,11 +73,11 @@ class Store:
     @property
     def room_bytes(self) -> int:
         """What may still be added; negative in the reserve that is kept for deletions."""
-        return self._disk.room_bytes - self.used_bytes - self.pending_bytes
+        return self.disk.room_bytes - self.used_bytes - self.pending_bytes
 
     def look_for_room(self) -> None:
         """Have it counted again."""
-        self._disk.look_for_room()
+        self.disk.look_for_room()
 
     def submit(self, batch: Batch, on_durable: Callable[[], None] | None = None) -> None:
         """Have a batch made durable by a commit; `flush` must follow before the turn ends.
@@ -120,8 +119,8 @@ class Store:
         self._writer.stop()
         self._finish_and_tell(self._writer.take())
         while self._submitted and (work := self._next_work()) is not None:
-            self._finish_and_tell(commit(self._disk, work))
-        self._disk.close()
+            self._finish_and_tell(commit(self.disk, work))
+        self.disk.close()
         self._is_closed = True
 
     def _check_open(self) -> None:

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fluffle.broker.cluster.links.identity import Boot, Identity, marked
-from fluffle.broker.config import Config
+from fluffle.broker.config import IDENTITY_FILE, ClusterConfig
 from fluffle.broker.starting import StartFailed
-
-IDENTITY_FILE = "identity.json"
 
 
 class Owned(NamedTuple):
@@ -28,22 +26,20 @@ class Owned(NamedTuple):
     """How often it has been started."""
 
 
-def begin_life(config: Config, nonce: bytes) -> Identity | None:
-    """Who a node of a cluster is in the life that begins; None for a node that is alone.
+def begin_life(data_dir: Path, node: str, cluster: ClusterConfig, nonce: bytes) -> Identity:
+    """Who a node is in the life that begins, for which `nonce` was drawn.  StartFailed."""
+    founders = cluster.peers if node in cluster.peers else ()
+    owned = raise_boot(data_dir, node, marked(cluster.name, founders))
+    return Identity(owned.cluster, node, Boot(owned.boot, nonce))
 
-    `nonce` was drawn for it.  StartFailed.
-    """
-    data_dir, node, cluster = config.data_dir, config.node_name, config.cluster
-    if cluster is not None:
-        founders = cluster.peers if node in cluster.peers else ()
-        owned = raise_boot(data_dir, node, marked(cluster.name, founders))
-        return Identity(owned.cluster, node, Boot(owned.boot, nonce))
+
+def refuse_alone(data_dir: Path) -> None:
+    """StartFailed if these are the data of a node of a cluster."""
     if found := read_identity(data_dir):
         raise StartFailed(
             f"{data_dir} holds the data of node '{found.node}' of a cluster; name its nodes with "
             "--peers, or another place with --data-dir"
         )
-    return None
 
 
 def raise_boot(data_dir: Path, node: str, cluster: str) -> Owned:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.cluster.identity_file import IDENTITY_FILE, Owned, read_identity, write_identity
+from fluffle.broker.cluster.identity_file import Owned, read_identity, write_identity
+from fluffle.broker.config import IDENTITY_FILE
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist, Recovered, Write
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState

@@ -5,10 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.cluster.cluster import Cluster
-from fluffle.broker.cluster.links.identity import check_name
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
 from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_ended
 from fluffle.broker.errors import NotFound, PreconditionFailed
@@ -16,16 +14,20 @@ from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.nodes import Registered, admit, dismiss
 from fluffle.broker.option_values import parse_address, parse_name
 
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+
 ID_BITS = 63
 
 
 def cluster_of(parts: Parts) -> Cluster:
     """PreconditionFailed where a node is alone."""
-    if parts.cluster is None:
+    cluster = parts.cluster
+    if cluster is None:
         raise PreconditionFailed(
             "this node is alone; a node of a cluster is started with --peers and a secret"
         )
-    return parts.cluster
+    return cluster
 
 
 def entered(parts: Parts) -> Cluster:
@@ -73,6 +75,8 @@ def state_of(cluster: Cluster, node: str, registered: Registered) -> str:
 
 def add(parts: Parts, *, name: str, address: str) -> Result:
     """Let a node in, which is then to be started."""
+    from fluffle.broker.cluster.links.identity import check_name  # noqa: PLC0415  of clusters alone
+
     cluster = entered(parts)
     try:
         parse_name(name)

@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fluffle.broker.cluster.cluster import Cluster
-from fluffle.broker.cluster.queues.members import redefinition
-from fluffle.broker.cluster.queues.placement import balance
-from fluffle.broker.control.cluster import cluster_of
 from fluffle.broker.control.parts import Parts, Pending, Result, Rows
 from fluffle.broker.control.queues import existing_queue
+from fluffle.broker.deciding import redefinition
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import QueueType
@@ -42,10 +39,11 @@ def quorum_queue(parts: Parts, name: str, vhost: str) -> QueueDefinition:
 
 
 def node_of(parts: Parts, node: str) -> str:
-    """One of the cluster.  NotFound."""
-    if node not in parts.catalogue.nodes.entries:
-        raise NotFound(f"there is no node '{node}' in the cluster")
-    return node
+    """As a member of queues.  NotFound."""
+    member = parts.company.known(node)
+    if member is None:
+        raise NotFound(f"there is no node '{node}'")
+    return member
 
 
 def redefined(parts: Parts, name: str, vhost: str, redefine: Redefine) -> Change:
@@ -81,16 +79,16 @@ def led_by(node: str, definition: QueueDefinition) -> QueueDefinition:
 
 def members(parts: Parts, *, name: str, vhost: str) -> Rows:
     """Those of one queue, as this node knows them."""
-    cluster = cluster_of(parts)
+    company = parts.company
     definition = quorum_queue(parts, name, vhost)
-    leader = leader_of(cluster, definition)
+    leader = company.leader_of(definition.id)
     nodes = sorted({*dict(definition.members), *definition.wanted})
     return (
         {
-            "node": node,
+            "node": company.shown(node),
             "role": role_of(node, leader, definition),
             "wanted": node in definition.wanted,
-            "running": node == cluster.name or cluster.absent.is_alive(node),
+            "running": company.is_alive(node),
         }
         for node in nodes
     )
@@ -102,11 +100,6 @@ def role_of(node: str, leader: str, definition: QueueDefinition) -> str:
     return "leader" if node == leader else "follower"
 
 
-def leader_of(cluster: Cluster, definition: QueueDefinition) -> str:
-    """As far as this node knows; empty if it does not."""
-    return cluster.hub.lines.leader_of(definition.id).node
-
-
 def add_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
     """Have a queue on one node more."""
     redefine = partial(with_member, node_of(parts, node))
@@ -115,7 +108,8 @@ def add_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
 
 def delete_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
     """Have a queue on one node less."""
-    return parts.change(lambda: redefined(parts, name, vhost, partial(without_member, node)))
+    member = parts.company.known(node) or node
+    return parts.change(lambda: redefined(parts, name, vhost, partial(without_member, member)))
 
 
 def transfer(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
@@ -132,28 +126,27 @@ def grow(parts: Parts, *, node: str) -> Result:
 
 def shrink(parts: Parts, *, node: str) -> Result:
     """Have all quorum queues on one node less, but those that are nowhere else; how many."""
+    member = parts.company.known(node) or node
     keys = {
-        (vhost, each.spec.name): partial(without_member, node)
+        (vhost, each.spec.name): partial(without_member, member)
         for vhost, each in quorum_queues(parts)
-        if set(each.wanted) - {node}
+        if set(each.wanted) - {member}
     }
     return for_each(parts, keys)
 
 
 def rebalance(parts: Parts) -> Result:
     """Have each node lead as many queues as the others, as far as can be; how many change hands."""
-    cluster = cluster_of(parts)
+    from fluffle.broker.cluster.queues.placement import balance  # noqa: PLC0415  rarely used
+
+    company = parts.company
     known = {
-        definition.id: (vhost, definition, leader_of(cluster, definition))
+        definition.id: (vhost, definition, company.leader_of(definition.id))
         for vhost, definition in quorum_queues(parts)
     }
     leaders = {queue: leader for queue, (_, _, leader) in known.items() if leader}
     may_lead = {
-        queue: [
-            node
-            for node in dict(known[queue][1].members)
-            if node == cluster.name or cluster.absent.is_alive(node)
-        ]
+        queue: [node for node in dict(known[queue][1].members) if company.is_alive(node)]
         for queue in leaders
     }
     moves = balance(leaders, may_lead)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chore, Chores
 from fluffle.broker.clock import Clock
-from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.commits import Commits
+from fluffle.broker.company import Neighbours
 from fluffle.broker.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.errors import Broken, BrokerError, NotFound
@@ -19,6 +19,9 @@ from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
 
 Row: TypeAlias = dict[str, Any]
 """Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
@@ -82,8 +85,7 @@ class Parts:
     addresses: Mapping[str, tuple[str, int]]
     clock: Clock
     started_ms: int
-    cluster: Cluster | None = None
-    """None for a node that is alone."""
+    company: Neighbours
 
     def later(self, work: Work) -> Later:
         """Have it done in pieces, from the next turn on."""
@@ -106,6 +108,11 @@ class Parts:
         changing = Pending()
         self.metadata.change(decide, lambda: changing.answer(row()), changing.answer)
         return changing.result
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """None for a node that is alone."""
+        return self.company.cluster
 
     @property
     def access(self) -> Access:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
 
 
 def status(parts: Parts) -> Row:

@@ -5,7 +5,7 @@ A fact comes to the part that it is about in one place, `Catalogue.apply`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -15,6 +15,7 @@ from fluffle.broker.facts import Key, Kind
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.changing import Consequence
 from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import Entry, Image, VhostImage
 from fluffle.broker.vhost import VirtualHost
 
@@ -83,6 +84,14 @@ def restored(image: Image, access: Access, make_vhost: MakeVhost) -> Catalogue:
     vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
     doomed = {name: vhosts.pop(name) for name in image.doomed}
     return Catalogue(access, vhosts, make_vhost, Kept(image), doomed)
+
+
+def queues_here(catalogue: Catalogue) -> Iterator[Queue]:
+    """Those of all virtual hosts that are in this process."""
+    for vhost in catalogue.vhosts.values():
+        for queue in vhost.queues.values():
+            if isinstance(queue, Queue):
+                yield queue
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,17 @@ import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.deciding import delete_ended
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.changing import Metadata, nobody_waits
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
 
 BATCH_QUEUES = 256
 """That are removed by one change."""

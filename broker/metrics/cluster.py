@@ -19,7 +19,7 @@ from fluffle.broker.vhost import VirtualHost
 from fluffle.raft.output import Role
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.hosted import HostedGroup
     from fluffle.broker.cluster.links.links import ClusterLinks
     from fluffle.raft.group import Status
     from fluffle.raft.records import GroupId
@@ -44,14 +44,6 @@ INDEXES = (
     Index("raft_log_commit_index", "Raft log commit index", lambda status: status.commit),
     Index("raft_log_last_written_index", "Raft log last written index", lambda s: s.durable),
 )
-
-
-def cluster_steps(
-    cluster: Cluster, vhosts: Mapping[str, VirtualHost], *, per_object: bool
-) -> Iterator[Step]:
-    """All of it, a little at a time."""
-    yield list(links_metrics(cluster.links))
-    yield from group_steps(cluster, vhosts, per_object=per_object)
 
 
 def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
@@ -116,8 +108,9 @@ class GroupReading(NamedTuple):
 
 
 def group_steps(
-    cluster: Cluster, vhosts: Mapping[str, VirtualHost], *, per_object: bool
+    groups: Mapping[GroupId, HostedGroup], vhosts: Mapping[str, VirtualHost], *, per_object: bool
 ) -> Iterator[Step]:
+    """A little at a time."""
     names: dict[GroupId, dict[str, str]] = {}
     if per_object:
         for named in in_pieces(group_names(vhosts), PIECE):
@@ -125,7 +118,7 @@ def group_steps(
             yield []
     tally = Tally()
     readings: list[GroupReading] = []
-    for piece in in_pieces(tuple(cluster.running.host.groups.items()), PIECE):
+    for piece in in_pieces(tuple(groups.items()), PIECE):
         for group, hosted in piece:
             values = tally.add(group, hosted.status)
             if group in names:

@@ -18,11 +18,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from fluffle.broker.chores import in_pieces
 from fluffle.broker.clock import Clock
-from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.company import Neighbours
 from fluffle.broker.config import Config
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
-from fluffle.broker.metrics.cluster import cluster_steps
 from fluffle.broker.metrics.families import PIECE, Step, counter, gauge, labelled, text_of
 from fluffle.broker.server.services import Services
 from fluffle.broker.traffic import Deliveries
@@ -92,22 +91,21 @@ class NodeCollector:
     or connections.  Counters never go down by that.
     """
 
-    __slots__ = ("_clock", "_cluster", "_config", "_per_object", "_services", "_started_ms")
+    __slots__ = ("_clock", "_company", "_config", "_per_object", "_services", "_started_ms")
 
     def __init__(
         self,
         services: Services,
         config: Config,
         clock: Clock,
-        cluster: Cluster | None,
+        company: Neighbours,
         *,
         per_object: bool = False,
     ) -> None:
-        """`cluster` is None for a node that is alone."""
         self._services = services
         self._config = config
         self._clock = clock
-        self._cluster = cluster
+        self._company = company
         self._started_ms = clock.now_ms()
         self._per_object = per_object
 
@@ -121,9 +119,22 @@ class NodeCollector:
         yield list(self._resources())
         yield list(self._durability())
         yield from self._connections()
-        if self._cluster is not None:
-            vhosts = self._services.vhosts
-            yield from cluster_steps(self._cluster, vhosts, per_object=self._per_object)
+        yield from self._replication()
+
+    def _replication(self) -> Iterator[Step]:
+        """Nothing of what a node does not have."""
+        company = self._company
+        if not (company.cluster or company.groups):
+            return
+        from fluffle.broker.metrics.cluster import (  # noqa: PLC0415  for these alone
+            group_steps,
+            links_metrics,
+        )
+
+        if company.cluster is not None:
+            yield list(links_metrics(company.cluster.links))
+        vhosts = self._services.vhosts
+        yield from group_steps(company.groups, vhosts, per_object=self._per_object)
 
     def _identity(self) -> Iterator[Metric]:
         """Every dashboard of RabbitMQ joins on these two."""

@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from fluffle.broker.clock import Clock
-from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.company import Neighbours
 from fluffle.broker.config import Config
 from fluffle.broker.metrics.collector import NodeCollector
 from fluffle.broker.metrics.families import Step
@@ -26,11 +26,11 @@ class MetricsEndpoint:
     __slots__ = ("_chores", "_open", "_pages", "_server")
 
     def __init__(
-        self, services: Services, config: Config, clock: Clock, cluster: Cluster | None
+        self, services: Services, config: Config, clock: Clock, company: Neighbours
     ) -> None:
         self._chores = services.chores
-        aggregated = NodeCollector(services, config, clock, cluster)
-        per_object = NodeCollector(services, config, clock, cluster, per_object=True)
+        aggregated = NodeCollector(services, config, clock, company)
+        per_object = NodeCollector(services, config, clock, company, per_object=True)
         self._pages = {
             "/metrics": page(aggregated.steps),
             "/metrics/per-object": page(per_object.steps),

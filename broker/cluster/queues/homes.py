@@ -20,7 +20,7 @@ from fluffle.broker.deciding import delete_unused
 from fluffle.broker.journals.by_id import JournalsById
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.changing import Metadata
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
@@ -42,9 +42,7 @@ class HomeReach(NamedTuple):
 
 
 class HomeQueues:
-    """A `QueueMaker` of a node of a cluster."""
-
-    types = frozenset({QueueType.CLASSIC})
+    """The `QueueMaker` of the classic queues of a node of a cluster."""
 
     __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node", "reach")
 

@@ -1,4 +1,4 @@
-"""What makes the queues of a node of a cluster, each type in its way."""
+"""What makes the quorum queues of a node."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from fluffle.broker.cluster.queues.quorum import QuorumManners
 from fluffle.broker.cluster.queues.reconciling import Reconciling
 from fluffle.broker.config import QuorumConfig
 from fluffle.broker.metadata.changing import Decide
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.making import QueueMaker
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.protocol.terms import text
 from fluffle.raft.config import NodeId
@@ -38,7 +37,7 @@ LAST = 1 << 30
 
 
 class Reach(NamedTuple):
-    """What queues of a cluster are made with."""
+    """What they are made with."""
 
     hub: StreamHub
     hosting: Hosting
@@ -53,8 +52,6 @@ class Reach(NamedTuple):
 
 class QuorumQueues:
     """A `QueueMaker` of quorum queues."""
-
-    types = frozenset({QueueType.QUORUM})
 
     __slots__ = (
         "_config", "_draw_bits", "_loads", "_members", "_node", "_reach", "dead_letter",
@@ -152,31 +149,6 @@ class QuorumQueues:
     def nodes_changed(self) -> None:
         """Some have come or gone."""
         self._members.look_at_all()
-
-
-class ClusterQueues:
-    """A `QueueMaker` that asks the one of the type."""
-
-    __slots__ = ("_makers", "types")
-
-    def __init__(self, *makers: QueueMaker) -> None:
-        self._makers = {kind: maker for maker in makers for kind in maker.types}
-        self.types = frozenset(self._makers)
-
-    def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
-        return self._makers[spec.queue_type].define(spec, owner)
-
-    def make(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
-        return self._makers[definition.spec.queue_type].make(definition, vhost)
-
-    def reopen(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
-        return self._makers[definition.spec.queue_type].reopen(definition, vhost)
-
-    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
-        self._makers[queue.spec.queue_type].redefine(queue, definition)
-
-    def end(self, queue: ServedQueue) -> None:
-        self._makers[queue.spec.queue_type].end(queue)
 
 
 def locator_of(spec: QueueSpec, default: str) -> Locator:

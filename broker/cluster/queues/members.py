@@ -18,9 +18,9 @@ from fluffle.broker.cluster.fate import Fate, Lost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.placement import choose_added
 from fluffle.broker.cluster.queues.ports import QueueId
-from fluffle.broker.facts import Kind
+from fluffle.broker.deciding import redefinition
 from fluffle.broker.logs import event
-from fluffle.broker.metadata.change import NOTHING, Change, Fact
+from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Config, NodeId, Promote, Remove
@@ -232,12 +232,6 @@ def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) 
         *(AddLearner(node) for node in sorted(set(wanted) - members)),
         *(Remove(node) for node in gone if len(members) > 1),
     ]
-
-
-def redefinition(vhost: str, definition: QueueDefinition) -> Change:
-    """A queue is the same, in other places."""
-    fact = Fact(Kind.QUEUE, (vhost, definition.spec.name), definition, definition.spec.durable)
-    return Change(puts=(fact,), rests_on=(fact.name,))
 
 
 def refused(_refused: Refused) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from fluffle.broker.cluster.queues.members import Ports, redefinition
+from fluffle.broker.cluster.queues.members import Ports
 from fluffle.broker.cluster.queues.placement import choose_grown
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.config import QuorumConfig
+from fluffle.broker.deciding import redefinition
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition

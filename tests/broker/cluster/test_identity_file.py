@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster.identity_file import IDENTITY_FILE, Owned, raise_boot, read_identity
+from fluffle.broker.cluster.identity_file import Owned, raise_boot, read_identity
 from fluffle.broker.cluster.links.identity import marked
+from fluffle.broker.config import IDENTITY_FILE
 from fluffle.broker.starting import StartFailed
 
 

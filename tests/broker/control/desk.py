@@ -14,6 +14,7 @@ from fluffle.broker.control.parts import Later, Parts, Row
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.turn import raise_it
+from tests.support.company import Nobody
 from tests.support.edge import Edge
 from tests.support.work import calls_of
 
@@ -36,6 +37,7 @@ class Desk:
             addresses={"amqp": ("127.0.0.1", 5672)},
             clock=self.clock,
             started_ms=1_000,
+            company=Nobody(),
         )
         self.dispatcher = Dispatcher(self.parts, VERBS, raise_it)
 

@@ -15,7 +15,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def scrape(node: ClusterNode, *, per_object: bool = False) -> Samples:
     services = node.node._services
     collector = NodeCollector(
-        services, node.config, SystemClock(), node.cluster, per_object=per_object
+        services, node.config, SystemClock(), node.node.parts.company, per_object=per_object
     )
     text = b"".join(page(collector.steps)("").pieces).decode()
     return {

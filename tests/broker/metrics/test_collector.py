@@ -14,6 +14,7 @@ from fluffle.broker.metrics.collector import NodeCollector
 from fluffle.broker.metrics.endpoint import page
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
+from tests.support.company import Nobody
 from tests.support.edge import Edge
 from tests.support.work import calls_of
 
@@ -31,7 +32,7 @@ class Node:
         services = self.edge.services
         self._pages = {
             per_object: page(
-                NodeCollector(services, CONFIG, self.clock, None, per_object=per_object).steps
+                NodeCollector(services, CONFIG, self.clock, Nobody(), per_object=per_object).steps
             )
             for per_object in (False, True)
         }

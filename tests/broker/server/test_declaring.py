@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.protocol.methods import (
     Access,
     Basic,
@@ -292,13 +293,6 @@ def test_a_ticket_is_handed_out_to_who_asks() -> None:
     assert client.call(Access.Request(), Access.RequestOk).ticket == 1
 
 
-def test_a_lone_node_refuses_quorum_queues_and_never_serves_them_as_classic() -> None:
-    client = Edge().connect()
-    quorum = pamqp_table(to_table({"x-queue-type": "quorum"}))
-    send(client, make(Queue.Declare, queue="q", durable=True, arguments=quorum))
-    client.expect_closed(540, "quorum queues need a cluster, of one node at least: queue 'q' in")
-
-
 def test_the_default_type_of_a_virtual_host_is_taken_for_what_names_none() -> None:
     edge = Edge()
     edge.editor.vhost("/", metadata={"default_queue_type": "quorum"})
@@ -308,6 +302,5 @@ def test_the_default_type_of_a_virtual_host_is_taken_for_what_names_none() -> No
     client.declare("transient")
     send(client, make(Queue.Declare, queue="", durable=True))
     client.expect_channel_closed(406, "Cannot declare a server-named queue for type rabbit_quorum")
-    client = edge.connect()
-    send(client, make(Queue.Declare, queue="q", durable=True))
-    client.expect_closed(540, "quorum queues need a cluster")
+    edge.connect().declare("durable", durable=True)
+    assert edge.vhost.queues["durable"].spec.queue_type is QueueType.QUORUM

@@ -26,7 +26,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType
+from fluffle.broker.queues.arguments import Declaration, QueueSpec
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Outcome
@@ -67,8 +67,6 @@ class Time:
 
 class Station:
     """A `Tenant`, and the `QueueMaker` of its definitions."""
-
-    types = frozenset(QueueType)
 
     def __init__(self, process: Process, links: Links, boot: m.Boot, town: Town) -> None:
         self.process = process

@@ -1,0 +1,116 @@
+"""`Alone`: a node that is with nobody.  What quorum queues need is there from the first one on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from fluffle.broker.clock import SystemClock
+from fluffle.broker.company import Around
+from fluffle.broker.config import IDENTITY_FILE
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.metadata.changing import Decide, LocalMetadata, Metadata
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.making import QueueMaker, QueuesByType
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.hosted import HostedGroup
+    from fluffle.broker.cluster.lone import Lone
+
+NO_GROUPS: Mapping[int, HostedGroup] = MappingProxyType({})
+
+
+class Alone:
+    """A `Company`."""
+
+    boot = 0
+    cluster = None
+
+    __slots__ = ("_around", "_lone", "_metadata", "maker")
+
+    def __init__(self, around: Around) -> None:
+        """StartFailed for the data of a node of a cluster."""
+        if (around.config.data_dir / IDENTITY_FILE).exists():
+            from fluffle.broker.cluster.identity_file import refuse_alone  # noqa: PLC0415  slow
+
+            refuse_alone(around.config.data_dir)
+        self._around = around
+        self.maker: QueueMaker = QueuesByType(
+            {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}
+        )
+        self._metadata: Metadata | None = None
+        """Once it has begun."""
+        self._lone: Lone | None = None
+        """Once there has been a quorum queue."""
+
+    def begin(self, catalogue: Catalogue) -> Metadata:
+        self._metadata = LocalMetadata(catalogue.apply, self._around.durability.facts)
+        if self._lone is not None:
+            self._lone.start()
+        return self._metadata
+
+    def _quorum_queues(self) -> QueueMaker:
+        """The first one is declared, or was there when the process before this ended."""
+        from fluffle.broker.cluster.lone import Around, Lone  # noqa: PLC0415  slow, and rarely used
+
+        around = self._around
+        self._lone = lone = Lone(
+            Around(
+                store=around.durability.store,
+                turn=around.turn,
+                clock=SystemClock(),
+                acquaintances=around.durability.acquaintances,
+                settle=self._settle,
+                dead_letter=around.dead_letter,
+                config=around.config.quorum,
+                on_fatal=around.on_fatal,
+            )
+        )
+        if self._metadata is not None:
+            lone.start()
+        return lone.queues
+
+    def _settle(self, decide: Decide, done: Callable[[], None]) -> None:
+        assert self._metadata is not None, "queues lead once all are there"
+        self._metadata.settle(decide, done)
+
+    # Questions
+
+    @property
+    def groups(self) -> Mapping[int, HostedGroup]:
+        return self._lone.running.host.groups if self._lone is not None else NO_GROUPS
+
+    def shown(self, member: str) -> str:
+        del member
+        return self._around.config.node_name
+
+    def known(self, node: str) -> str | None:
+        if node != self._around.config.node_name:
+            return None
+        return self._lone.name if self._lone is not None else node
+
+    def is_alive(self, member: str) -> bool:
+        del member
+        return True
+
+    def leader_of(self, queue: int) -> str:
+        return self._lone.hub.lines.leader_of(queue).node if self._lone is not None else ""
+
+    # Nobody else
+
+    async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Nothing that others know is of interest."""
+
+    def reload(self) -> None:
+        """There are no certificates."""
+
+    async def hand_over(self) -> None:
+        """There is nobody."""
+
+    async def stop(self) -> None:
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        if self._lone is not None:
+            self._lone.running.stop()

@@ -1,0 +1,144 @@
+"""`Lone`: the quorum queues of a node that is alone, which is a cluster of one.
+
+    channels --> edges --> leaders, all of them here --> host --> the node's store
+
+The same classes as in a cluster, without links, and without a group of definitions: those are the
+node's own.  It is made when the first quorum queue is declared or found on disk, and not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import NamedTuple
+
+from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
+from fluffle.broker.cluster.owner import log_refused
+from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.queues.hosting import Hosting
+from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
+from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
+from fluffle.broker.cluster.queues.hub import Surroundings as HubSurroundings
+from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
+from fluffle.broker.config import QuorumConfig
+from fluffle.broker.metadata.changing import Decide
+from fluffle.broker.queues.dead import DeadLetterFrom
+from fluffle.broker.recording.acquaintances import Acquaintance, Acquaintances
+from fluffle.broker.turn import Turn
+from fluffle.raft.config import NodeId
+from fluffle.storage.store import Store
+
+LONE: NodeId = "this node"
+"""The only member of each queue.  A node that is alone may be given another name at any start; this
+one, with a space in it, is no node's of a cluster."""
+
+LIVES: Mapping[NodeId, int] = {LONE: 1}
+
+
+class Around(NamedTuple):
+    """The rest of the node."""
+
+    store: Store
+    turn: Turn
+    clock: Clock
+    acquaintances: Acquaintances
+    """Which remember in which life the node itself was last, too."""
+    settle: Callable[[Decide, Callable[[], None]], None]
+    """Has definitions changed."""
+    dead_letter: DeadLetterFrom
+    config: QuorumConfig
+    on_fatal: Callable[[Exception], None]
+
+
+class NoLinks:
+    """The port `Links` where there is nobody else."""
+
+    on_frame: OnFrame
+    on_link: OnLink
+
+    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+        raise AssertionError(f"there is no '{node}' to send anything to")
+
+    def is_up(self, node: NodeId) -> bool:
+        del node
+        return False
+
+    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+        del node, lane
+        return 0
+
+
+class Lone:
+    """Made and used in the thread of a running event loop.  `start` comes before clients do, and
+    `stop` before the store is closed."""
+
+    name = LONE
+
+    __slots__ = ("hosting", "hub", "queues", "running")
+
+    def __init__(self, around: Around) -> None:
+        """A life begins: what it writes is on disk no sooner than its number."""
+        loop = asyncio.get_running_loop()
+        known = around.acquaintances.known.get(LONE, Acquaintance())
+        boot = Boot(known.boot + 1, secrets.token_bytes(BOOT_NONCE_BYTES))
+        around.acquaintances.lives(LONE, boot.count, boot.nonce)
+        links = NoLinks()
+        self.hub = StreamHub(
+            HubSurroundings(
+                node=LONE,
+                boot=stream_boot(boot),
+                links=links,
+                boot_of=lambda _node: None,
+                touch=around.turn.touch_consensus,
+                call_later=loop.call_later,
+                clock=around.clock,
+                refused=log_refused,
+            )
+        )
+        self.hosting = Hosting(
+            HostingSurroundings(
+                node=LONE,
+                boot=stream_boot(boot),
+                hub=self.hub,
+                clock=around.clock,
+                call_later=loop.call_later,
+                life=lambda: LIVES[LONE],
+                dead_letter=around.dead_letter,
+            )
+        )
+        self.queues = QuorumQueues(LONE, secrets.randbits, around.dead_letter, around.config)
+        """Makes them."""
+        self.queues.connect(
+            Reach(
+                self.hub, self.hosting, lambda: LIVES, lambda _node: False, around.settle,
+                loop.call_later,
+            )
+        )  # fmt: skip
+        self.running = RunningHost(
+            Identity(LONE, boot.count, Random()),
+            Surroundings(
+                store=around.store,
+                turn=around.turn,
+                links=links,
+                owner=self.hosting,
+                clock=around.clock,
+                call_soon=loop.call_soon,
+                call_later=loop.call_later,
+                on_fatal=around.on_fatal,
+            ),
+        )
+        self.hosting.host = self.running.host
+        self.running.before.append(self.hub.before_consensus)
+        self.running.after.append(self.hub.after_consensus)
+
+    def start(self) -> None:
+        """Take up what is on disk of the queues that are defined, and of no others.
+
+        Raises `StorageError`.
+        """
+        self.hosting.lose(self.running.start())
+        self.hosting.sweep()

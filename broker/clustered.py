@@ -1,0 +1,148 @@
+"""`Clustered`: a node that is one of several, and what its queues and definitions need for that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from functools import partial
+
+from fluffle.broker.awaiting import done
+from fluffle.broker.clock import SystemClock
+from fluffle.broker.cluster.cluster import Around as ClusterAround
+from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.identity_file import begin_life
+from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
+from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
+from fluffle.broker.cluster.queues.making import QuorumQueues
+from fluffle.broker.company import Around
+from fluffle.broker.config import ClusterConfig
+from fluffle.broker.definitions.catalogue import Catalogue, queues_here
+from fluffle.broker.definitions.leftovers import Leftovers, ended_before, remove_ended
+from fluffle.broker.logs import event
+from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.making import QueueMaker, QueuesByType
+from fluffle.broker.recording.image import Image
+from fluffle.broker.starting import StartFailed
+
+logger = logging.getLogger(__name__)
+
+
+class Clustered:
+    """A `Company`."""
+
+    __slots__ = (
+        "_around", "_catalogue", "_config", "_homes", "_identity", "_quorum_queues", "boot",
+        "cluster", "maker",
+    )  # fmt: skip
+
+    def __init__(self, around: Around, config: ClusterConfig) -> None:
+        """A life of the node begins.  StartFailed."""
+        durability, node = around.durability, around.config.node_name
+        self._around = around
+        self._config = config
+        if durability.image != Image():
+            raise StartFailed(
+                f"{around.config.data_dir} holds the data of a node that was alone, and a cluster "
+                "has definitions of its own; name an empty --data-dir"
+            )
+        self._identity = identity = begin_life(
+            around.config.data_dir, node, config, secrets.token_bytes(BOOT_NONCE_BYTES)
+        )
+        self.boot = identity.boot.count
+        self._homes = HomeQueues(
+            node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits
+        )
+        self._quorum_queues = QuorumQueues(
+            node, secrets.randbits, around.dead_letter, around.config.quorum
+        )
+        self.maker: QueueMaker = QueuesByType(
+            {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
+        )
+        self.cluster: Cluster | None = None
+        """None until it has begun."""
+        self._catalogue: Catalogue
+
+    def begin(self, catalogue: Catalogue) -> Metadata:
+        """What all share comes true here from now on."""
+        self._catalogue = catalogue
+        around, durability = self._around, self._around.durability
+        self.cluster = cluster = Cluster(
+            self._identity,
+            self._config,
+            ClusterAround(
+                store=durability.store,
+                turn=around.turn,
+                clock=SystemClock(),
+                apply=catalogue.apply,
+                registry=catalogue.nodes,
+                acquaintances=durability.acquaintances,
+                queues=self._quorum_queues,
+                on_fatal=around.on_fatal,
+            ),
+        )
+        self._homes.reach = HomeReach(
+            cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
+            cluster.everywhere, catalogue.vhosts,
+        )  # fmt: skip
+        return cluster.everywhere
+
+    async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Of what earlier lives had nothing is left that has ended with them."""
+        cluster, around = self._begun, self._around
+        listening = cluster.start()
+        addresses["cluster"] = listening.host, listening.port
+        await cluster.enter()
+        catalogue = self._catalogue
+        is_ended = ended_before(cluster.name, self.boot)
+        await done(partial(remove_ended, catalogue, cluster.everywhere, is_ended))
+        queues = {queue.definition.id for queue in queues_here(catalogue)}
+        if count := around.durability.journals_by_id.sweep(queues):
+            event(logger, logging.INFO, "journals_swept", count=count)
+        leftovers = Leftovers(catalogue, cluster, asyncio.get_running_loop().call_later)
+        around.at_end(leftovers.stop)
+        leftovers.watch()
+
+    @property
+    def _begun(self) -> Cluster:
+        assert self.cluster is not None, "it has begun"
+        return self.cluster
+
+    # Questions
+
+    @property
+    def groups(self) -> Mapping[int, HostedGroup]:
+        return self._begun.running.host.groups
+
+    def shown(self, member: str) -> str:
+        return member
+
+    def known(self, node: str) -> str | None:
+        return node if node in self._catalogue.nodes.entries else None
+
+    def is_alive(self, member: str) -> bool:
+        return member == self._begun.name or self._begun.absent.is_alive(member)
+
+    def leader_of(self, queue: int) -> str:
+        return self._begun.hub.lines.leader_of(queue).node
+
+    # Ending
+
+    def reload(self) -> None:
+        if self.cluster is not None:
+            self.cluster.reload()
+
+    async def hand_over(self) -> None:
+        if self.cluster is not None:
+            await self.cluster.hand_over()
+
+    async def stop(self) -> None:
+        if self.cluster is not None:
+            await self.cluster.stop()
+
+    def cut_off(self) -> None:
+        if self.cluster is not None:
+            self.cluster.cut_off()

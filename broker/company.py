@@ -1,0 +1,92 @@
+"""The port to whom a node is with: to nobody, or to the other nodes of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fluffle.broker.config import Config
+from fluffle.broker.durability import Durability
+from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.queues.dead import DeadLetterFrom
+from fluffle.broker.queues.making import QueueMaker
+from fluffle.broker.turn import Turn
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.hosted import HostedGroup
+    from fluffle.broker.definitions.catalogue import Catalogue
+
+
+class Around(NamedTuple):
+    """What both kinds of it are made with."""
+
+    config: Config
+    durability: Durability
+    turn: Turn
+    local: LocalQueues
+    """Makes queues that are in this process."""
+    dead_letter: DeadLetterFrom
+    at_end: Callable[[Callable[[], None]], object]
+    """Has something called when the node ends, before it is stopped."""
+    on_fatal: Callable[[Exception], None]
+
+
+class Neighbours(Protocol):
+    """What can be asked about the other nodes, and about what this one shares with them."""
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """None where it is alone."""
+
+    @property
+    def groups(self) -> Mapping[int, HostedGroup]:
+        """The Raft groups with a member here."""
+
+    def shown(self, member: str) -> str:
+        """How people call a node that has a member of a queue."""
+
+    def known(self, node: str) -> str | None:
+        """The other way round; None for who is no node that there is."""
+
+    def is_alive(self, member: str) -> bool:
+        """Whether it is believed to be; of this node it is known."""
+
+    def leader_of(self, queue: int) -> str:
+        """Which member leads a quorum queue, as far as it is known; empty if it is not."""
+
+
+class Company(Neighbours, Protocol):
+    """Made before the catalogue, whose queues it makes.
+
+    A start goes so: the catalogue is restored with `maker`, `begin`, `enter`; then clients come.
+    """
+
+    boot: int
+    """How often the node was started as one of a cluster; 0 where it is alone."""
+    maker: QueueMaker
+
+    def begin(self, catalogue: Catalogue) -> Metadata:
+        """What was on disk is there.  Where definitions are changed from now on.
+
+        StartFailed, `StorageError`.
+        """
+
+    async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Return once all that others know is known here; what was bound for it is in `addresses`.
+
+        StartFailed, `StorageError`.
+        """
+
+    def reload(self) -> None:
+        """Read certificates again."""
+
+    async def hand_over(self) -> None:
+        """The node is about to stop: have others do what it does for all."""
+
+    async def stop(self) -> None:
+        """Do nothing any more; the store is still open."""
+
+    def cut_off(self) -> None:
+        """The same at once; `stop` is still to come."""

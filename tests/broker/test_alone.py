@@ -1,0 +1,157 @@
+"""A node that is alone: quorum queues as in a cluster of one, and nothing of it without them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractQueue
+from pamqp.common import FieldTable
+
+from fluffle.broker.config import Config, ListenAddress
+from tests.broker.cluster.queues.test_three_nodes import Inbox, publish, soon
+from tests.support.cluster_nodes import LOOPBACK, ClusterNode, until
+
+QUORUM: FieldTable = {"x-queue-type": "quorum"}
+
+IS_NOT_LOADED = """
+import asyncio, sys
+from pathlib import Path
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.node import Node
+
+async def serve():
+    here = ListenAddress("127.0.0.1", 0)
+    node = Node(Config(data_dir=Path(sys.argv[1]), listen=here, metrics_listen=here))
+    await node.start()
+    reader, writer = await asyncio.open_connection(*node.addresses["metrics"])
+    writer.write(b"GET /metrics HTTP/1.0\\r\\n\\r\\n")
+    assert b"rabbitmq_build_info" in await reader.read()
+    writer.close()
+    await node.stop("shutdown")
+
+asyncio.run(serve())
+print(*sorted(name for name in sys.modules if name.startswith(tuple(sys.argv[2:]))))
+"""
+"""Not ssl: asyncio imports that itself."""
+
+
+class Scene:
+    """One node and the connections to it."""
+
+    def __init__(self, node: ClusterNode, stack: AsyncExitStack) -> None:
+        self.node = node
+        self._stack = stack
+
+    async def channel(self) -> AbstractChannel:
+        """With confirms."""
+        connection = await aio_pika.connect(self.node.url)
+        self._stack.push_async_callback(connection.close)
+        return await connection.channel()
+
+    async def declare(self, queue: str = "q", **arguments: object) -> AbstractQueue:
+        channel = await self.channel()
+        table: FieldTable = {**QUORUM, **arguments}  # type: ignore[dict-item]
+        return await channel.declare_queue(queue, durable=True, arguments=table)
+
+    async def restart(self, *, kill: bool) -> None:
+        await (self.node.kill() if kill else self.node.stop())
+        await self.node.start()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    node = ClusterNode(Config(listen=ListenAddress(LOOPBACK, 0), data_dir=tmp_path / "node"))
+    await node.start()
+    async with AsyncExitStack() as stack:
+        yield Scene(node, stack)
+    await node.stop()
+
+
+async def taken(queue: AbstractQueue, count: int) -> list[bytes]:
+    """So many messages, each acknowledged; a later answer vouches for that."""
+    found = []
+    for _ in range(count):
+        async with soon():
+            message = await queue.get()
+        assert message is not None
+        await message.ack()
+        found.append(message.body)
+    await queue.channel.declare_queue(queue.name, passive=True)
+    return found
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stop", "kill"])
+async def test_what_is_confirmed_is_there_after_a_restart(scene: Scene, *, kill: bool) -> None:
+    queue = await scene.declare()
+    await publish(queue.channel, b"1", b"2", b"3")
+    assert await taken(queue, 1) == [b"1"]
+    await scene.restart(kill=kill)
+    queue = await scene.declare()
+    assert queue.declaration_result.message_count == 2
+    assert await taken(queue, 2) == [b"2", b"3"]
+    assert await queue.get(fail=False) is None
+
+
+async def test_what_a_consumer_held_comes_back_when_the_node_does(scene: Scene) -> None:
+    queue = await scene.declare()
+    inbox = Inbox()
+    await queue.consume(inbox.take)
+    await publish(queue.channel, b"1", b"2")
+    await inbox.has(2)
+    await scene.restart(kill=True)
+    queue = await scene.declare()
+    inbox = Inbox()
+    await queue.consume(inbox.take)
+    async with soon():
+        await inbox.has(2)
+    assert inbox.bodies == [b"1", b"2"]
+    assert [message.redelivered for message in inbox.messages] == [True, True]
+
+
+async def test_a_deleted_queue_stays_deleted_and_its_name_is_free(scene: Scene) -> None:
+    queue = await scene.declare()
+    await publish(queue.channel, b"1")
+    await queue.delete(if_unused=False, if_empty=False)
+    await scene.restart(kill=True)
+    assert scene.node.node.parts.company.groups == {}
+    queue = await scene.declare()
+    assert queue.declaration_result.message_count == 0
+    assert len(scene.node.node.parts.company.groups) == 1
+
+
+async def test_purging_and_the_default_type_of_a_virtual_host(scene: Scene) -> None:
+    queue = await scene.declare()
+    await publish(queue.channel, b"1", b"2")
+    assert (await queue.purge()).message_count == 2
+    assert await queue.get(fail=False) is None
+
+
+async def test_its_members_are_shown_under_the_name_of_the_node(scene: Scene) -> None:
+    await scene.declare()
+    row = {"node": scene.node.name, "role": "leader", "wanted": True, "running": True}
+    company = scene.node.node.parts.company
+    (group,) = company.groups
+    await until(lambda: company.leader_of(group) != "")
+    assert [each async for each in scene.node.listed("queues.members", name="q", vhost="/")] == [
+        row
+    ]
+    assert await scene.node.ask("queues.rebalance") == {"queues": 0}
+
+
+async def test_without_quorum_queues_nothing_of_them_is_loaded(tmp_path: Path) -> None:
+    unwanted = ("fluffle.broker.cluster.", "fluffle.broker.server.tls", "fluffle.raft")
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", IS_NOT_LOADED, str(tmp_path), *unwanted],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == ["fluffle.raft", "fluffle.raft.ranges"], "sets of numbers alone"

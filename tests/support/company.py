@@ -1,0 +1,29 @@
+"""The neighbours of a node that has none, and no quorum queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fluffle.broker.cluster.hosted import HostedGroup
+
+
+class Nobody:
+    """`Neighbours`."""
+
+    cluster = None
+    groups: Mapping[int, HostedGroup] = {}
+
+    def shown(self, member: str) -> str:
+        return member
+
+    def known(self, node: str) -> str | None:
+        del node
+        return None
+
+    def is_alive(self, member: str) -> bool:
+        del member
+        return True
+
+    def leader_of(self, queue: int) -> str:
+        del queue
+        return ""
