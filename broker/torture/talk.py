@@ -101,6 +101,8 @@ class Talk:
         self.is_closing = False
         """What comes on the channel is of no interest any more."""
         self._reader, self._writer = streams
+        self.port: int = self._writer.get_extra_info("sockname")[1]
+        """Our own, by which a connection is known at the other end."""
         self._hearing = Hearing()
         self._heard: deque[Heard] = deque()
         self._acts: dict[type[Method], Callable[[Heard], None]] = {

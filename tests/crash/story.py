@@ -1,13 +1,14 @@
-"""A node whose every write is recorded, while clients work that take turns.
+"""Nodes whose every write is recorded, while clients work that take turns.
 
 Everything is done by one thread, so that a seed decides what is said and when; how the node makes
-commits of it is its own affair.  Each event of the history gets a *moment*: the index of the event
-of the recording by which it was known to the client.
+commits of it is their own affair.  Each event of the history gets a *moment*: the index of the
+event of the recording by which it was known to the client.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,11 +25,12 @@ from fluffle.broker.torture.history import (
 from fluffle.broker.torture.press import Target
 from fluffle.broker.torture.talk import Address
 from fluffle.broker.torture.witness import Witness
-from fluffle.protocol.methods import Exchange, Method, Queue, make
+from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
+from fluffle.protocol.types import FieldTable
 from tests.crash.transacting import Transactions
 from tests.support.daemon import Daemon
-from tests.support.powercut import Noted, read_trace, recording_environment
+from tests.support.powercut import Noted, read_traces, recording_environment
 
 QUEUES = ("first", "second", "churn")
 FAN, TOPIC = "fan", "topic"
@@ -47,17 +49,31 @@ THINGS = (*QUEUES, *sorted(BINDINGS), *sorted(EXCHANGES))
 class Recording:
     """What was recorded of a story."""
 
-    events: list[Noted]
+    events: list[tuple[str, Noted]]
+    """With the node that did it."""
     history: list[tuple[int, Event]]
     """Moments, rising, and what clients knew by then."""
+    ports: Collection[int]
+    """Of the clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Of queues that the story is about."""
+
+    arguments: FieldTable = field(default_factory=FieldTable)
+    persistent_share: float = 0.9
+    """Of messages; where all messages are kept nobody may ask for others."""
 
 
 @dataclass(slots=True)
 class Story:
     """Four clients and what they write down, with how much each had heard by then."""
 
-    port: int
+    addresses: Sequence[Address]
+    """Of the nodes; each client has one."""
     random: Random
+    kind: Kind = field(default_factory=Kind)
     told: list[tuple[Event, int, int]] = field(default_factory=list)
     """The event, who told it, and how many methods he had heard."""
     clients: list[Witness] = field(default_factory=list)
@@ -65,7 +81,7 @@ class Story:
     async def begin(self) -> None:
         for name in ("publisher", "reader", "dealer", "churner"):
             note = self._note_of(len(self.clients))
-            to = Address("node", "127.0.0.1", self.port)
+            to = self.addresses[len(self.clients) % len(self.addresses)]
             self.clients.append(await Witness.connect(to, name, note))
         publisher, _reader, dealer, churner = self.clients
         for exchange, kind in ((FAN, "fanout"), (TOPIC, "topic")):
@@ -104,7 +120,8 @@ class Story:
             witness.talk.note(ClearingDone(thing, Clearing.DELETE))
 
     async def _declare(self, witness: Witness, queue: str, exchange: str) -> None:
-        declare = make(Queue.Declare, queue=queue, durable=True)
+        arguments = pamqp_table(self.kind.arguments)
+        declare = make(Queue.Declare, queue=queue, durable=True, arguments=arguments)
         bind = make(Queue.Bind, 0, queue, exchange, f"{queue}.#")
         await self._make(witness, queue, declare)
         await self._make(witness, f"binding {exchange} {queue}", bind)
@@ -114,7 +131,8 @@ class Story:
     async def _publish(self) -> None:
         press, random = self.clients[0].press, self.random
         targets = [random.choice(TARGETS) for _ in range(random.randint(1, 8))]
-        press.publish(targets, random.choice(SIZES), persistent=random.random() < 0.9)
+        size, chance = random.choice(SIZES), random.random()
+        press.publish(targets, size, persistent=chance < self.kind.persistent_share)
         await press.await_confirms(open_max=random.choice((0, 4, 20)))
 
     async def _take(self) -> None:
@@ -171,45 +189,53 @@ def record(folder: Path, seed: int, steps: int) -> Recording:
     environment = recording_environment(folder, trace) | {"RECORDER_SOCKETS": "1"}
     daemon = Daemon(folder / "recorded", environment=environment)
     daemon.start()
-    story = Story(daemon.port, Random(seed))
+    story = Story([Address("node", "127.0.0.1", daemon.port)], Random(seed))
+    asyncio.run(happen(story, steps, daemon.kill))
+    return recorded(story, {"node": trace})
 
-    async def happen() -> None:
-        try:
-            await story.begin()
-            await story.go_on(steps)
-        finally:
-            daemon.kill()
-            for client in story.clients:
-                client.talk.end(None)
 
-    asyncio.run(happen())
-    events = read_trace(trace)
-    return Recording(events, list(with_moments(story.told, heard_at(events))))
+async def happen(story: Story, steps: int, kill: Callable[[], None]) -> None:
+    """All of it; then whoever serves is killed."""
+    try:
+        await story.begin()
+        await story.go_on(steps)
+    finally:
+        kill()
+        for client in story.clients:
+            client.talk.end(None)
+
+
+def recorded(story: Story, traces: Mapping[str, Path]) -> Recording:
+    """What the traces of its nodes say, and when its clients knew what."""
+    events = list(read_traces(traces))
+    ports = [client.talk.port for client in story.clients]
+    heard = heard_at(events, ports)
+    return Recording(events, list(with_moments(story.told, [heard[port] for port in ports])), ports)
 
 
 def with_moments(
-    told: list[tuple[Event, int, int]], heard: list[list[int]]
-) -> list[tuple[int, Event]]:
+    told: list[tuple[Event, int, int]], heard: Sequence[list[int]]
+) -> Iterator[tuple[int, Event]]:
     """When each event was known: nobody knows anything before what was known before."""
-    moments: list[tuple[int, Event]] = []
     latest = 0
     for event, client, count in told:
         if count:
             latest = max(latest, heard[client][count - 1])
-        moments.append((latest, event))
-    return moments
+        yield latest, event
 
 
-def heard_at(events: list[Noted]) -> list[list[int]]:
-    """Of each connection, in the order in which they were opened: when each method was sent."""
-    streams: dict[int, list[tuple[int, bytes]]] = {}
-    for moment, event in enumerate(events):
-        if event.kind == b"N":
-            streams.setdefault(event.offset, []).append((moment, event.content))
-        elif event.kind == b"R":
-            sent_at, content = streams[event.offset].pop()
-            streams[event.offset].append((sent_at, content[: event.length]))
-    return [methods_at(stream) for stream in streams.values()]
+def heard_at(events: list[tuple[str, Noted]], ports: Sequence[int]) -> dict[int, list[int]]:
+    """By the port of each of these clients: when each method was sent to it."""
+    streams: dict[int, list[tuple[int, bytes]]] = {port: [] for port in ports}
+    for moment, (_node, event) in enumerate(events):
+        if event.kind in b"NR" and event.offset in streams:
+            stream = streams[event.offset]
+            if event.kind == b"N":
+                stream.append((moment, event.content))
+            else:
+                sent_at, content = stream.pop()
+                stream.append((sent_at, content[: event.length]))
+    return {port: methods_at(stream) for port, stream in streams.items()}
 
 
 def methods_at(stream: list[tuple[int, bytes]]) -> list[int]:

@@ -95,6 +95,15 @@ def drained(queue: Queue) -> Iterator[Event]:
         yield Received("the next process", queue.name, message, handout.redelivered)
 
 
+def begins_at(recording: Recording) -> int:
+    """The moment at which the first client was sent something."""
+    return next(
+        moment
+        for moment, (_node, event) in enumerate(recording.events)
+        if event.kind == b"N" and event.offset in recording.ports
+    )
+
+
 def judge(recording: Recording, moment: int, found: list[Event]) -> list[str]:
     """What is wrong with what was found after a cut at this moment."""
     judge = Judge()
@@ -109,10 +118,10 @@ def test_every_power_cut_leaves_what_was_answered(tmp_path: Path, seed: int, ste
     recording = record(tmp_path, seed, steps)
     assert recording.history, "the clients knew nothing"
     random, disk = Random(seed), PowerCut()
-    begin = next(moment for moment, event in enumerate(recording.events) if event.kind == b"N")
+    begin = begins_at(recording)
     kinds = dict.fromkeys((b"W", b"D", b"S", b"N", b"R"), 0)
     images = 0
-    for moment, event in enumerate(recording.events):
+    for moment, (_node, event) in enumerate(recording.events):
         disk.replay(event)
         kinds[event.kind] += 1
         if moment < begin or (event.kind == b"W" and random.random() < 0.8):
@@ -133,7 +142,7 @@ def test_a_node_starts_on_what_a_power_cut_leaves(tmp_path: Path, seed: int) -> 
     recording = record(tmp_path, seed, steps=40)
     random, disk = Random(seed), PowerCut()
     last = random.randrange(len(recording.events) // 2, len(recording.events))
-    for event in recording.events[: last + 1]:
+    for _node, event in recording.events[: last + 1]:
         disk.replay(event)
     lay(tmp_path / "image", disk.images(random)[-1])
     with Daemon(tmp_path / "image") as daemon:

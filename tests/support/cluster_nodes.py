@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -261,27 +261,47 @@ async def make_cluster(
     directory: Path, count: int = 3, *, is_cuttable: bool = False, config: Config | None = None
 ) -> ClusterNodes:
     """The same, but nothing runs yet."""
-    names = [chr(ord("a") + number) for number in range(count)]
-    ports = dict(zip(names, free_ports(count), strict=True))
-    base = config or Config()
+    ports = ports_of_nodes(count)
     nodes = ClusterNodes({})
-    for name in names:
+    for name in ports:
         peers = {other: ListenAddress(LOOPBACK, port) for other, port in ports.items()}
-        for other in names if is_cuttable else ():
+        for other in ports if is_cuttable else ():
             if other != name:
                 proxy = await Proxy(LOOPBACK, ports[other]).__aenter__()
                 nodes.proxies[name, other] = proxy
                 peers[other] = ListenAddress(LOOPBACK, proxy.port)
-        nodes.nodes[name] = ClusterNode(
-            replace(
-                base,
-                node_name=name,
-                data_dir=directory / name,
-                listen=ListenAddress(LOOPBACK, 0),
-                cluster=ClusterConfig(peers, SECRET, listen=ListenAddress(LOOPBACK, ports[name])),
-            )
-        )
+        nodes.nodes[name] = node_at(ports[name], name, directory, peers, config or Config())
     return nodes
+
+
+def cluster_at(directory: Path, ports: Mapping[str, int]) -> ClusterNodes:
+    """Nodes that are told of each other at these ports; nothing runs yet."""
+    peers = {name: ListenAddress(LOOPBACK, port) for name, port in ports.items()}
+    return ClusterNodes(
+        {name: node_at(port, name, directory, peers, Config()) for name, port in ports.items()}
+    )
+
+
+def node_at(
+    port: int, name: str, directory: Path, peers: dict[str, ListenAddress], config: Config
+) -> ClusterNode:
+    """One that has its data in a folder of its own, and listens there for the others."""
+    cluster = ClusterConfig(peers, SECRET, listen=ListenAddress(LOOPBACK, port))
+    return ClusterNode(
+        replace(
+            config,
+            node_name=name,
+            data_dir=directory / name,
+            listen=ListenAddress(LOOPBACK, 0),
+            cluster=cluster,
+        )
+    )
+
+
+def ports_of_nodes(count: int) -> dict[str, int]:
+    """By name, for their links."""
+    names = [chr(ord("a") + number) for number in range(count)]
+    return dict(zip(names, free_ports(count), strict=True))
 
 
 @asynccontextmanager

@@ -8,7 +8,9 @@ not some sectors are, some are not.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import merge
 from pathlib import Path
 from random import Random
 from struct import Struct
@@ -17,7 +19,7 @@ from typing import NamedTuple
 from tests.support.require import require
 
 SOURCE = Path(__file__).with_name("recorder.c")
-EVENT = Struct(">cQQ")
+EVENT = Struct(">cQQQ")
 SECTOR_BYTES = 512
 """What a disk writes whole or not at all."""
 
@@ -26,8 +28,9 @@ class Noted(NamedTuple):
     """One event of a recording; what kinds there are stands in `recorder.c`."""
 
     kind: bytes
+    at_ns: int
     offset: int
-    """Or the number of the socket."""
+    """Or the port of the other end."""
     content: bytes
     length: int
 
@@ -49,14 +52,20 @@ def read_trace(trace: Path) -> list[Noted]:
     """What was noted, in order; an event that was cut short by a kill is left out."""
     events, data, at = [], trace.read_bytes(), 0
     while at + EVENT.size <= len(data):
-        kind, offset, length = EVENT.unpack_from(data, at)
+        kind, at_ns, offset, length = EVENT.unpack_from(data, at)
         at += EVENT.size
         size = 0 if kind == b"R" else length
         if at + size > len(data):
             break
-        events.append(Noted(kind, offset, data[at : at + size], length))
+        events.append(Noted(kind, at_ns, offset, data[at : at + size], length))
         at += size
     return events
+
+
+def read_traces(traces: Mapping[str, Path]) -> Iterator[tuple[str, Noted]]:
+    """What several processes noted, in one order in which nothing comes before its cause."""
+    told = ([(node, event) for event in read_trace(trace)] for node, trace in traces.items())
+    return merge(*told, key=lambda each: each[1].at_ns)
 
 
 @dataclass(slots=True)
@@ -76,13 +85,19 @@ class PowerCut:
                 write(self.synced, *earlier)
             self.unsynced.clear()
 
+    def whole(self) -> bytearray:
+        """All that was written: what a process finds that was only killed."""
+        image = bytearray(self.synced)
+        for offset, content in self.unsynced:
+            write(image, offset, content)
+        return image
+
     def images(self, random: Random) -> list[bytearray]:
         """Nothing unsynced is there, all of it is, some sectors are."""
-        lost, kept, torn = bytearray(self.synced), bytearray(self.synced), bytearray(self.synced)
+        lost, kept, torn = bytearray(self.synced), self.whole(), bytearray(self.synced)
         if not self.unsynced:
             return [lost]
         for offset, content in self.unsynced:
-            write(kept, offset, content)
             for at in range(0, len(content), SECTOR_BYTES):
                 if random.random() < 0.5:
                     write(torn, offset + at, content[at : at + SECTOR_BYTES])

@@ -1,20 +1,23 @@
 /* Preloaded into a process, notes what it does to files named data.mdb, in order, in the file
-   $RECORDER_TRACE.  An event is kind:1 offset:8 length:8, big-endian, and its bytes:
+   $RECORDER_TRACE.  An event is kind:1 at:8 offset:8 length:8, big-endian, and its bytes; `at` are
+   nanoseconds of the clock that all processes of a machine share:
 
      W offset bytes   written; on the disk at some time before the next S
      D offset bytes   written through a descriptor that is synchronous: on the disk
      S                everything written is on the disk
      M bytes          what the process wrote to the descriptor of $RECORDER_MARKS: a mark
-     N socket bytes   with $RECORDER_SOCKETS: about to be sent on a TCP socket
-     R socket         only `length` bytes were taken of the last N of this socket
+     N port bytes     with $RECORDER_SOCKETS: about to be sent to this port of a TCP socket's peer
+     R port           only `length` bytes were taken of the last N to this port
 
    D and S are noted once they are done, N before: so what was sent before something was on the
-   disk stands before it. */
+   disk stands before it.  With $RECORDER_SYNC_MS each sync takes so much longer, as on a disk that
+   is slow: whoever does not wait for it is far ahead then. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +25,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
@@ -30,7 +34,7 @@ static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_writev)(int, const struct iovec *, int);
 static ssize_t (*real_sendmsg)(int, const struct msghdr *, int);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int trace = -1, marks = -1, with_sockets;
+static int trace = -1, marks = -1, with_sockets, sync_ms;
 
 __attribute__((constructor)) static void start(void)
 {
@@ -43,6 +47,8 @@ __attribute__((constructor)) static void start(void)
     if (getenv("RECORDER_MARKS"))
         marks = atoi(getenv("RECORDER_MARKS"));
     with_sockets = getenv("RECORDER_SOCKETS") != NULL;
+    if (getenv("RECORDER_SYNC_MS"))
+        sync_ms = atoi(getenv("RECORDER_SYNC_MS"));
 }
 
 static int is_data(int descriptor)
@@ -56,13 +62,19 @@ static int is_data(int descriptor)
     return length > (ssize_t)name && memcmp(path + length - name, "/data.mdb", name) == 0;
 }
 
-static int is_tcp(int descriptor)
+/* The port of the other end of a TCP connection; 0 for anything else. */
+static int peer_port(int descriptor)
 {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
 
-    return with_sockets && getsockname(descriptor, (struct sockaddr *)&name, &length) == 0 &&
-           (name.ss_family == AF_INET || name.ss_family == AF_INET6);
+    if (!with_sockets || getpeername(descriptor, (struct sockaddr *)&name, &length) != 0)
+        return 0;
+    if (name.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&name)->sin_port);
+    if (name.ss_family == AF_INET6)
+        return ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
+    return 0;
 }
 
 static size_t total(const struct iovec *pieces, int count)
@@ -77,15 +89,20 @@ static size_t total(const struct iovec *pieces, int count)
 
 static void note(char kind, uint64_t offset, uint64_t length, const struct iovec *pieces, int count)
 {
-    unsigned char head[17];
+    unsigned char head[25];
+    struct timespec now;
+    uint64_t at;
     int i;
 
+    pthread_mutex_lock(&lock);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    at = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
     head[0] = (unsigned char)kind;
     for (i = 0; i < 8; i++) {
-        head[1 + i] = (unsigned char)(offset >> (56 - 8 * i));
-        head[9 + i] = (unsigned char)(length >> (56 - 8 * i));
+        head[1 + i] = (unsigned char)(at >> (56 - 8 * i));
+        head[9 + i] = (unsigned char)(offset >> (56 - 8 * i));
+        head[17 + i] = (unsigned char)(length >> (56 - 8 * i));
     }
-    pthread_mutex_lock(&lock);
     real_write(trace, head, sizeof head);
     for (i = 0; i < count; i++)
         real_write(trace, pieces[i].iov_base, pieces[i].iov_len);
@@ -102,18 +119,18 @@ static ssize_t wrote(ssize_t result, int descriptor, off_t offset, const struct 
     return result;
 }
 
-static void sending(int descriptor, const struct iovec *pieces, int count)
+static void sending(int port, const struct iovec *pieces, int count)
 {
-    note('N', (uint64_t)descriptor, total(pieces, count), pieces, count);
+    note('N', (uint64_t)port, total(pieces, count), pieces, count);
 }
 
 /* What a write to a socket has come to. */
-static ssize_t sent(ssize_t result, int descriptor, const struct iovec *pieces, int count)
+static ssize_t sent(ssize_t result, int port, const struct iovec *pieces, int count)
 {
     int error = errno;
 
     if (result != (ssize_t)total(pieces, count))
-        note('R', (uint64_t)descriptor, result < 0 ? 0 : (uint64_t)result, NULL, 0);
+        note('R', (uint64_t)port, result < 0 ? 0 : (uint64_t)result, NULL, 0);
     errno = error;
     return result;
 }
@@ -139,10 +156,11 @@ ssize_t pwritev(int descriptor, const struct iovec *pieces, int count, off_t off
 ssize_t write(int descriptor, const void *bytes, size_t length)
 {
     struct iovec piece = {(void *)bytes, length};
+    int port = peer_port(descriptor);
 
-    if (is_tcp(descriptor)) {
-        sending(descriptor, &piece, 1);
-        return sent(real_write(descriptor, bytes, length), descriptor, &piece, 1);
+    if (port) {
+        sending(port, &piece, 1);
+        return sent(real_write(descriptor, bytes, length), port, &piece, 1);
     }
     if (descriptor == marks)
         note('M', 0, length, &piece, 1);
@@ -152,9 +170,11 @@ ssize_t write(int descriptor, const void *bytes, size_t length)
 
 ssize_t writev(int descriptor, const struct iovec *pieces, int count)
 {
-    if (is_tcp(descriptor)) {
-        sending(descriptor, pieces, count);
-        return sent(real_writev(descriptor, pieces, count), descriptor, pieces, count);
+    int port = peer_port(descriptor);
+
+    if (port) {
+        sending(port, pieces, count);
+        return sent(real_writev(descriptor, pieces, count), port, pieces, count);
     }
     off_t at = lseek(descriptor, 0, SEEK_CUR);
     return wrote(real_writev(descriptor, pieces, count), descriptor, at, pieces, count);
@@ -162,18 +182,24 @@ ssize_t writev(int descriptor, const struct iovec *pieces, int count)
 
 ssize_t sendmsg(int descriptor, const struct msghdr *message, int flags)
 {
-    if (!is_tcp(descriptor))
+    int port = peer_port(descriptor);
+
+    if (!port)
         return real_sendmsg(descriptor, message, flags);
-    sending(descriptor, message->msg_iov, (int)message->msg_iovlen);
-    return sent(real_sendmsg(descriptor, message, flags), descriptor, message->msg_iov,
+    sending(port, message->msg_iov, (int)message->msg_iovlen);
+    return sent(real_sendmsg(descriptor, message, flags), port, message->msg_iov,
                 (int)message->msg_iovlen);
 }
 
 static int sync_with(const char *name, int descriptor)
 {
     int (*real)(int) = dlsym(RTLD_NEXT, name);
-    int result = real(descriptor);
+    struct timespec slow = {0, sync_ms * 1000000L};
+    int result;
 
+    if (sync_ms && is_data(descriptor))
+        nanosleep(&slow, NULL);
+    result = real(descriptor);
     if (result == 0 && is_data(descriptor))
         note('S', 0, 0, NULL, 0);
     return result;

@@ -1,0 +1,220 @@
+"""Power cuts of a cluster: of one node, and of all at once.
+
+Three processes are recorded while clients work; a cut is a moment of that, and the nodes that it
+strikes.  Their disks are what was synced by then, with none, some or all of the rest; the others
+have all that they wrote.  On these disks a cluster is started, whole nodes in this process, and
+must have what the clients knew at that moment.
+
+`python -m tests.crash.cuts --cuts 100 --seed 7` tries many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random, randrange
+from typing import NamedTuple
+
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.config import IDENTITY_FILE
+from fluffle.broker.torture.history import Event, Looked, RunEnded, Strange
+from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.talk import Address
+from fluffle.broker.torture.witness import Witness
+from fluffle.protocol.wire import to_table
+from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
+from tests.crash.story import QUEUES, THINGS, Kind, Recording, Story, happen, recorded
+from tests.support.cluster_nodes import (
+    LOOPBACK,
+    SECRET,
+    ClusterNode,
+    ClusterNodes,
+    cluster_at,
+    ports_of_nodes,
+    until,
+)
+from tests.support.daemon import Daemon
+from tests.support.powercut import PowerCut, recording_environment
+
+QUORUM = Kind(
+    to_table({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}), persistent_share=1.0
+)
+"""Such queues keep all messages; and none may die of being given back often."""
+SYNC_MS = 20
+"""What a sync takes here, so that it is seen if somebody does not wait for it."""
+RECORDED = "recorded"
+IMAGE = "image"
+
+
+class Cut(NamedTuple):
+    """The nodes lose power after this event."""
+
+    moment: int
+    struck: Collection[str]
+
+    def __str__(self) -> str:
+        return f"power of {', '.join(self.struck)} cut after event {self.moment}"
+
+
+def record_cluster(folder: Path, ports: Mapping[str, int], seed: int, steps: int) -> Recording:
+    """Have a story happen at three nodes, end them with SIGKILL, and read what was recorded."""
+    peers = ",".join(f"{node}={LOOPBACK}:{port}" for node, port in ports.items())
+    daemons, traces = [], {node: folder / f"trace of {node}" for node in ports}
+    for node, port in ports.items():
+        listening = ("--cluster-listen", f"{LOOPBACK}:{port}")
+        environment = {
+            **recording_environment(folder, traces[node]),
+            "RECORDER_SOCKETS": "1",
+            "RECORDER_SYNC_MS": str(SYNC_MS),
+            "FLUFFLE_CLUSTER_SECRET": SECRET.decode(),
+        }
+        options = ("--node", node, "--peers", peers, *listening)
+        daemons.append(Daemon(folder / RECORDED / node, *options, environment=environment))
+    with ThreadPoolExecutor(len(daemons)) as threads:
+        list(threads.map(Daemon.start, daemons))
+        addresses = [
+            Address(node, LOOPBACK, daemon.port)
+            for node, daemon in zip(ports, daemons, strict=True)
+        ]
+        story = Story(addresses, Random(seed), QUORUM)
+
+        def kill() -> None:
+            list(threads.map(Daemon.kill, daemons))
+
+        asyncio.run(happen(story, steps, kill))
+    return recorded(story, traces)
+
+
+def cuts(recording: Recording, nodes: Collection[str], count: int, random: Random) -> list[Cut]:
+    """So many, in order: after answers to clients, and around commits; of one node or of all."""
+    answers, writes = [], []
+    for moment, (_node, event) in enumerate(recording.events):
+        if event.kind == b"N" and event.offset in recording.ports:
+            answers.append(moment)
+        elif answers and event.kind in b"DSW":
+            writes.append(moment)
+    chosen = random.sample(answers, count - count // 4) + random.sample(writes, count // 4)
+    return [
+        Cut(moment, random.choice(([random.choice([*nodes])], [*nodes])))
+        for moment in sorted(chosen)
+    ]
+
+
+def findings(
+    folder: Path, recording: Recording, ports: Mapping[str, int], chosen: list[Cut], random: Random
+) -> Iterator[tuple[Cut, list[str]]]:
+    """What is wrong after each cut."""
+    disks = {node: PowerCut() for node in ports}
+    at = 0
+    for cut in chosen:
+        for node, event in recording.events[at : cut.moment + 1]:
+            disks[node].replay(event)
+        at = cut.moment + 1
+        for node, disk in disks.items():
+            image = random.choice(disk.images(random)) if node in cut.struck else disk.whole()
+            lay(folder / RECORDED / node, folder / IMAGE / node, image)
+        try:
+            found = asyncio.run(found_by_a_start(cluster_at(folder / IMAGE, ports)))
+        except Exception as error:
+            error.add_note(str(cut))
+            raise
+        judge = Judge()
+        judge.read(event for moment, event in recording.history if moment <= cut.moment)
+        judge.read([RunEnded(), *found])
+        yield cut, [*judge.finish().sentences()]
+
+
+def lay(recorded_at: Path, directory: Path, image: bytearray) -> None:
+    """Make a data directory with this disk; who it belongs to was safe before all of it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    data = directory / STORE_FOLDER / DATA_FILE
+    data.parent.mkdir(parents=True)
+    data.write_bytes(image)
+    shutil.copy(recorded_at / IDENTITY_FILE, directory / IDENTITY_FILE)
+
+
+async def found_by_a_start(nodes: ClusterNodes) -> list[Event]:
+    """What clients find when all nodes start, each through another; and whether all are well."""
+    found: list[Event] = []
+    await nodes.start()
+    try:
+        await nodes.agree()
+        for node in nodes:
+            found += await looked_for(node)
+        for queue in QUEUES:
+            for node in nodes:
+                await drain(node, queue, found)
+        await until(lambda: all(is_well(node) for node in nodes))
+    finally:
+        await nodes.stop()
+    return found
+
+
+async def looked_for(node: ClusterNode) -> list[Event]:
+    """Exchanges, queues and bindings that a node knows."""
+    there = {row["name"] async for row in node.listed("queues.list", vhost="/")}
+    async for row in node.listed("exchanges.list", vhost="/"):
+        if row["name"] and not row["name"].startswith("amq."):
+            there.add(f"exchange {row['name']}")
+    async for row in node.listed("bindings.list", vhost="/"):
+        if row["source_name"]:
+            there.add(f"binding {row['source_name']} {row['destination_name']}")
+    looked: list[Event] = [Looked(thing, found=thing in there) for thing in THINGS]
+    return looked + [Strange(f"{thing} is there") for thing in there - {*THINGS}]
+
+
+async def drain(node: ClusterNode, queue: str, found: list[Event]) -> None:
+    """Take all that is in a queue, if there is one, and keep it in hands until the end."""
+    witness = await Witness.connect(
+        Address(node.name, *node.amqp), f"{queue} at {node.name}", found.append
+    )
+    with witness:
+        if await witness.is_there(queue):
+            while (tag := await witness.hands.get(queue)) is not None:
+                witness.hands.ack(tag)
+            await witness.hands.make_sure()
+
+
+def is_well(node: ClusterNode) -> bool:
+    """It has a member of every group, which knows who leads and does not doubt its log."""
+    groups = node.cluster.running.host.groups
+    queues = {queue.definition.id for queue in node.node.catalogue.vhosts["/"].queues.values()}
+    return queues | {METADATA_GROUP} == {*groups} and all(
+        group.status.leader is not None and not group.status.is_quarantined
+        for group in groups.values()
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.cuts", description=__doc__)
+    parser.add_argument("--cuts", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=randrange(1_000_000))
+    parser.add_argument("--steps", type=int, default=100)
+    options = parser.parse_args()
+    random, ports = Random(options.seed), ports_of_nodes(3)
+    logging.getLogger("fluffle").addHandler(logging.NullHandler())  # nodes in this process
+    print(f"seed {options.seed}", flush=True)
+    is_good = True
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fluffle-cuts-")))
+        recording = record_cluster(folder, ports, options.seed, options.steps)
+        print(f"{len(recording.events):,} events, {len(recording.history):,} of clients")
+        chosen = cuts(recording, ports, options.cuts, random)
+        for cut, wrong in findings(folder, recording, ports, chosen, random):
+            is_good &= not wrong
+            for sentence in wrong:
+                print(f"{cut}: {sentence}", flush=True)
+    print(f"{options.cuts} cuts: {'good' if is_good else 'bad'}")
+    return 0 if is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
