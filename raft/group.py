@@ -49,6 +49,7 @@ class Status(NamedTuple):
     commit: int
     durable: int
     last: int
+    last_term: int
     is_quarantined: bool
 
 
@@ -66,7 +67,7 @@ class Group:
         return Status(
             state.role, state.term, state.hard_state.vote, state.leader, state.configs.active,
             log.floor, log.applied, log.commit, state.durable.index, log.last_index,
-            state.quarantine is not None,
+            log.last_term, state.quarantine is not None,
         )  # fmt: skip
 
     @property

@@ -48,6 +48,8 @@ class Write:
     group: GroupId
     created_as: int | None = None
     """The group is made, as the member of this incarnation."""
+    goes_on_as: int | None = None
+    """The member of a group that is there has this incarnation from now on."""
     is_drop: bool = False
     """Everything of the group goes, its name too, whether it could be loaded, is lost or is gone
     already.  Alone in its write."""

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from fluffle.raft import campaign, damage, dispatch, doubt, leading, receiving, turn
+from fluffle.raft import (
+    campaign,
+    damage,
+    dispatch,
+    doubt,
+    going_alone,
+    leading,
+    receiving,
+    turn,
+)
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.group import Group
 from fluffle.raft.liveness import Liveness
@@ -87,6 +96,16 @@ class MultiRaft:
             if state.write is not None and state.write.created_as is not None:
                 return  # it never was on its way to the disk
         self._drops.append(Write(group, is_drop=True))
+
+    def go_on_alone(self, group: GroupId, incarnation: int) -> None:
+        """Be the only member of a group, under a new incarnation, with what is here.
+
+        Only if that was agreed on elsewhere, for good: the others must delete what they have.  If
+        what is here is damaged, or nothing, nobody will lead.
+        """
+        state = self._groups.get(group)
+        if state is not None and going_alone.may_go_on(state):
+            going_alone.go_on(state, incarnation)
 
     def group(self, group: GroupId) -> Group:
         """Raises `KeyError` if it is not here."""

@@ -264,7 +264,10 @@ def joined(remembered: Quarantine | None, found: Quarantine, *, is_last_whole: b
 
 def changes_head(write: Write) -> bool:
     """Whether the head of its group is written with it."""
-    parts = write.created_as, write.install, write.snapshot, write.hard_state, write.quarantine
+    parts = (
+        write.created_as, write.goes_on_as, write.install, write.snapshot, write.hard_state,
+        write.quarantine,
+    )  # fmt: skip
     flags = write.discard_staged or write.is_repaired or bool(write.staged)
     return flags or any(part is not None for part in parts)
 

@@ -236,6 +236,8 @@ def _apply(image: GroupImage, write: Write) -> None:
         image.remove(image.between(first, stop))
     if write.hard_state is not None:
         image.hard_state = write.hard_state
+    if write.goes_on_as is not None:
+        image.incarnation = write.goes_on_as
     if write.quarantine is not None:
         image.quarantine = write.quarantine
     if write.is_repaired:

@@ -30,6 +30,7 @@ from fluffle.broker.cluster.membership import Membership
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.queues.extents import Extents
 from fluffle.broker.cluster.queues.hosting import Hosting
 from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
 from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
@@ -84,7 +85,7 @@ class Cluster:
 
     __slots__ = (
         "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal", "_queues",
-        "_registry", "_waiting", "absent", "boot", "config", "everywhere", "has_entered",
+        "_registry", "_waiting", "absent", "boot", "config", "everywhere", "extents", "has_entered",
         "hosting", "hub", "links", "membership", "metadata", "name", "running",
     )  # fmt: skip
 
@@ -133,6 +134,8 @@ class Cluster:
         )
         self.running = RunningHost(Identity(name, boot.count, Random()), surroundings)
         self.hosting.host = self.running.host
+        self.hosting.go_on_alone = self.running.go_on_alone
+        self.extents = Extents(name, self.running.host, self._send_question, loop.call_later)
         self.running.before.append(self.hub.before_consensus)
         self.running.after.append(self.hub.after_consensus)
         self.membership = Membership(
@@ -151,6 +154,7 @@ class Cluster:
         switch.takers[FrameKind.STREAM] = self.hub.receive
         switch.takers[FrameKind.QUESTION] = self.hub.receive_question
         switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
+        switch.takers[FrameKind.EXTENT] = self.extents.receive
         switch.link_listeners += [
             self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
         ]  # fmt: skip
@@ -220,6 +224,9 @@ class Cluster:
 
     def _send_proposals(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
+
+    def _send_question(self, node: NodeId, payload: bytes) -> None:
+        self.links.send(node, FrameKind.EXTENT, payload, lane=Lane.NORMAL)
 
     def _send_membership(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.MEMBERSHIP, payload, lane=Lane.NORMAL)

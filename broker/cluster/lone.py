@@ -132,6 +132,7 @@ class Lone:
             ),
         )
         self.hosting.host = self.running.host
+        self.hosting.go_on_alone = self.running.go_on_alone
         self.running.before.append(self.hub.before_consensus)
         self.running.after.append(self.hub.after_consensus)
 

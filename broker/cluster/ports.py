@@ -39,6 +39,8 @@ class FrameKind(IntEnum):
     """As which member of the metadata group a node may begin."""
     REVISION = 5
     """Whether a node is as far with definitions, and that it is."""
+    EXTENT = 6
+    """How far a member of a queue is, and the answer."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

@@ -137,6 +137,11 @@ class RunningHost:
         """It is none of the cluster any more: who comes under its name begins anew."""
         self.host.feed(self._multi.forget_node, node)
 
+    def go_on_alone(self, group: GroupId, incarnation: int) -> None:
+        """In the next turn: see `MultiRaft.go_on_alone`."""
+        self.host.group(group).incarnation = incarnation
+        self.host.feed(self._multi.go_on_alone, group, incarnation)
+
     def stop(self) -> None:
         """Before the store is closed, which makes durable what was submitted."""
         self._schedule.host = None

@@ -17,6 +17,12 @@ from fluffle.broker.commands.options import (
 )
 from fluffle.broker.commands.tables import Row
 
+FORCE_SHRINK = """\
+What those have confirmed that are given up and this node never got is lost; what was acknowledged
+there comes again.  How much that is nobody here knows: those that can be reached have no more.
+Their members are deleted when they come back.  The queue is on this node alone then; have it on
+others again with `fluffle queues add-member` or `grow`."""
+
 
 @click.group()
 def queues() -> None:
@@ -138,6 +144,37 @@ def grow(client: Client, node: str) -> None:
 def shrink(client: Client, node: str) -> None:
     """Have all quorum queues on one node less; prints how many are elsewhere, too."""
     click.echo(client.call("queues.shrink", node=node)["queues"])
+
+
+@queues.command("force-shrink")
+@click.argument("name", required=False)
+@click.option("--all", "is_all", is_flag=True, help="All that have lost most of their members.")
+@only_vhost
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@on_node
+def force_shrink(
+    client: Client, *, name: str | None, vhost: str | None, is_all: bool, yes: bool
+) -> None:
+    """Have a quorum queue go on with its member here alone, when most are lost for good."""
+    if is_all == (name is not None):
+        raise click.UsageError("write NAME, or --all")
+    rows = list(client.rows("queues.check_force_shrink", name=name, vhost=vhost))
+    if name is not None and rows[0]["refused"]:
+        raise click.ClickException(rows[0]["refused"])
+    for row in rows:
+        given_up = ", ".join(row["given_up"])
+        click.echo(
+            f"queue '{row['name']}' in vhost '{row['vhost']}' ends here with entry "
+            f"{row['last_index']}; given up: {given_up}"
+        )
+    if not rows:
+        click.echo("no queue with a member here has lost most of its members")
+        return
+    click.echo(FORCE_SHRINK)
+    if not yes:
+        click.confirm("Go on?", abort=True)
+    for row in rows:
+        client.call("queues.force_shrink", name=row["name"], vhost=row["vhost"])
 
 
 @queues.command()

@@ -66,6 +66,8 @@ class Disk:
             assert write.group not in self.groups
             self.groups[write.group] = Image(write.created_as)
         image = self.groups[write.group]
+        if write.goes_on_as is not None:
+            image.incarnation = write.goes_on_as
         if write.discard_staged:
             image.staged = []
         for piece in write.staged:

@@ -19,6 +19,7 @@ transfer a b                a hands over to b
 change a add|promote|remove d
 join d 2                    d becomes the member of incarnation 2, with nothing
 delete a                    a has the group no more
+alone a 9                   a goes on alone, in this incarnation; the others were given up
 snapshot a [dead 1 2 ...]   of all that a has applied
 damage a 3                  the entry at index 3 of a's disk cannot be read any more
 find a 3                  the same, and a notices at once
@@ -295,6 +296,10 @@ class Scenario:
 
     def on_delete(self, name: str) -> None:
         self.host(name).do(lambda: self.host(name).raft.delete(GROUP))
+
+    def on_alone(self, name: str, incarnation: str) -> None:
+        host = self.host(name)
+        host.do(lambda: host.raft.go_on_alone(GROUP, int(incarnation)))
 
     def on_snapshot(self, name: str, *dead: str) -> None:
         if dead and dead[0] != "dead":

@@ -34,7 +34,7 @@ def test_a_wrong_expectation_fails_with_its_line() -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("jump a", "there is no command 'jump'; there are advance, campaign, "),
+        ("jump a", "there is no command 'jump'; there are advance, alone, "),
         ("elect", "elect takes NAME; missing a required argument: 'name'"),
         ("elect a b", "elect takes NAME; too many positional arguments"),
         ("elect z", "there is no node 'z'; there are a, b, c"),

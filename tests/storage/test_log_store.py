@@ -92,6 +92,14 @@ def test_term_and_vote_come_back(log: Writer) -> None:
     assert log.recovered(1).hard_state == HardState(4, Member("b", 2))
 
 
+def test_a_member_goes_on_as_another(log: Writer) -> None:
+    log.write(created(1), Write(1, entries=entries(1, 3)))
+    log.write(Write(1, goes_on_as=9))
+    (found,) = log.load().groups
+    assert (found.incarnation, found.last_index) == (9, 2)
+    assert log.subject.store.read(1, 1, 3, 1_000) == entries(1, 3)
+
+
 def test_a_persist_is_all_groups_or_none(log: Writer) -> None:
     log.write(created(1), created(2))
     log.submit(

@@ -54,7 +54,7 @@ class Hosting:
 
     __slots__ = (
         "_around", "_campaigns", "_coming", "_definitions", "_groups", "_is_current", "_lost",
-        "_place", "_trying", "host", "members",
+        "_place", "_trying", "go_on_alone", "host", "members",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
@@ -71,6 +71,8 @@ class Hosting:
         )
         self.host: RaftHost
         """Set before it starts."""
+        self.go_on_alone: Callable[[QueueId, int], None]
+        """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
         self.members: Members | None = None
         """Who changes them; None if nobody does."""
         self._groups: dict[QueueId, QueueGroup] = {}
@@ -93,21 +95,34 @@ class Hosting:
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """A queue is defined, or defined anew with other members."""
         self._definitions[definition.id] = definition, vhost
+        if not self._is_current:
+            return  # it may be over, or with other members: nobody leads here before
         if (group := self._groups.get(definition.id)) is not None:
             group.define(definition, vhost)
-        if self._is_current:
-            self._settle(definition)
+        self._settle(definition)
 
     def _settle(self, definition: QueueDefinition) -> None:
         """Be the member that this node is to be, and none that it is not any more."""
         queue, node = definition.id, self._around.node
         before = self._incarnation_of(queue)
         incarnation = dict(definition.members).get(node, 0)
-        if before and before != incarnation:
+        if before == incarnation:
+            return
+        is_mine = dict(definition.lives).get(node) == self._around.life()
+        is_here = before and queue not in self._coming
+        if is_here and is_mine and before < incarnation and len(definition.members) == 1:
+            self._go_on_alone(definition, incarnation)
+            return
+        if before:
             self._leave(queue)
-        is_new = incarnation > max(before, self._lost.get(queue, 0))
-        if is_new and dict(definition.lives).get(node) == self._around.life():
+        if is_mine and incarnation > max(before, self._lost.get(queue, 0)):
             self._join(definition, incarnation)
+
+    def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
+        """Nobody joins a group that nobody is in: an operator has given the others up."""
+        name = definition.spec.name
+        event(logger, logging.WARNING, "queue_goes_on_alone", group=definition.id, queue=name)
+        self.go_on_alone(definition.id, incarnation)
 
     def _incarnation_of(self, queue: QueueId) -> int:
         """As which member this node is here, or is going to be; 0 if it is none."""
@@ -201,7 +216,7 @@ class Hosting:
         self._coming.pop(group, None)
         made = self._groups[group] = QueueGroup(group, self._place)
         self._around.hub.leading.queues[group] = made
-        if group in self._definitions:
+        if self._is_current and group in self._definitions:
             made.define(*self._definitions[group])
         return made
 

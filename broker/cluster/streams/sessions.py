@@ -187,7 +187,12 @@ class Sessions:
         (opening, *_) = frame.messages
         assert isinstance(opening, m.Open)
         key = self._led.sessions.key_of(session)
-        if key is None and opening.first == 1:
+        row = self._state.sessions.get(key) if key is not None else None
+        if row is not None and opening.first > row.next:
+            # Outcomes are known to the edge that the log has not: it goes on with an older one.
+            self._end(session, Outcome.LOST)
+            key = None
+        elif key is None and opening.first == 1:
             self._forget(session.node, session.counter - SESSIONS_MAX)
             key = self._led.sessions.open(session)
         if key is None:
