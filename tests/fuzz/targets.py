@@ -18,7 +18,7 @@ from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
-from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Refused
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, Refused
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, Decoder, piece
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.cluster.streams import messages as m
@@ -354,7 +354,7 @@ def link_pieces(data: bytes) -> None:
 def stranger_at(name: str, node: str | None) -> Handshake:
     """One end of a handshake, without anybody at the other."""
     us = Identity("rabbits", name, Boot(1, bytes(16)))
-    credentials = Credentials(us, b"secret", Boots(), {"a", "b"})
+    credentials = Credentials(us, b"secret", Boots(), {"a", "b"}, Lives.since(us.boot))
     return Handshake(credentials, node, challenge=name.encode() * 32)
 
 

@@ -2,7 +2,8 @@
 
     dialler                                            listener
       HELLO  versions, cluster, node, boot,
-             whom it wants, a challenge  ------------>
+             whom it wants, in which boot
+             it knew that one, a challenge  --------->
                                          <------------  HELLO   the same of its own
       PROOF  -------------------------------------->
                                          <------------  PROOF
@@ -34,6 +35,7 @@ from fluffle.broker.cluster.links.identity import (
     Boot,
     Boots,
     Identity,
+    Lives,
     Reason,
     Refused,
     are_one,
@@ -76,6 +78,8 @@ class Credentials:
     boots: Boots
     peers: Container[NodeId]
     """Who may dial us."""
+    lives: Lives
+    """Ours, the present one at the end."""
     versions: tuple[int, int] = VERSIONS
 
 
@@ -87,6 +91,8 @@ class Hello:
     identity: Identity
     wants: NodeId
     """The node that the sender believes to talk to."""
+    known: Boot | None
+    """In which life it knew that one last."""
 
 
 def refusal(reason: Reason) -> bytes:
@@ -186,6 +192,9 @@ class Handshake:
             raise Refused(Reason.WRONG_NODE)
         if self._role is Role.LISTENER and theirs.node not in self._credentials.peers:
             raise Refused(Reason.UNKNOWN_NODE)
+        if hello.known is not None and not self._credentials.lives.remember(hello.known):
+            # Before any proof of ours: by that the other end would know us as who we are now.
+            raise Refused(Reason.FORGOTTEN)
 
     def _on_proof(self, proof: bytes, hello: Hello) -> bytes:
         other = Role.DIALLER if self._role is Role.LISTENER else Role.LISTENER
@@ -219,7 +228,9 @@ def encode_hello(credentials: Credentials, wants: NodeId, challenge: bytes) -> b
     """Without its size."""
     us, versions = credentials.us, list(credentials.versions)
     who = (us.cluster, us.node, us.boot.count, us.boot.nonce)
-    return _packed((Number.HELLO, MAGIC, versions, *who, wants, challenge))
+    known = credentials.boots.latest(wants)
+    whom = (wants, (known.count, known.nonce) if known is not None and known.count else None)
+    return _packed((Number.HELLO, MAGIC, versions, *who, *whom, challenge))
 
 
 def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> Hello:
@@ -231,10 +242,21 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
         case _:
             raise Refused(Reason.NOT_A_HELLO)
     match rest:
-        case [str(cluster), str(node), int(count), bytes(nonce), str(wants), bytes(challenge)] if (
+        case [str(cluster), str(node), int(count), bytes(nonce), str(wants), known,
+              bytes(challenge)] if (
             count >= 1 and len(nonce) == BOOT_NONCE_BYTES and len(challenge) == CHALLENGE_BYTES
-        ):
-            return Hello(raw, Identity(cluster, node, Boot(count, nonce)), wants)
+        ):  # fmt: skip
+            us = Identity(cluster, node, Boot(count, nonce))
+            return Hello(raw, us, wants, _read_known(known))
+    raise Refused(Reason.NOT_A_HELLO)
+
+
+def _read_known(field: object) -> Boot | None:
+    match field:
+        case None:
+            return None
+        case [int(count), bytes(nonce)]:
+            return Boot(count, nonce)
     raise Refused(Reason.NOT_A_HELLO)
 
 

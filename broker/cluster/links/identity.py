@@ -1,9 +1,12 @@
 """Who stands at the end of a link, and why somebody is not let in.
 
 A node is its name and its **boot**: a counter that it raises at each start, on its disk, and a
-number drawn at each start.  So a disk that was wiped or rolled back shows by its counter, and one
-that was copied by two processes with one counter.
+number drawn at each start.  So a disk that was rolled back shows by its counter, and one that was
+copied by two processes with one counter.  A counter alone grows on a wiped disk as well: therefore
+each says in which boot it knew the other last, and who does not remember that is not that node.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +35,7 @@ class Reason(StrEnum):
     UNKNOWN_NODE = "unknown_node"
     SECRET = "secret"
     OLD_BOOT = "old_boot"
+    FORGOTTEN = "forgotten"
     SECOND_PROCESS = "second_process"
     TLS = "tls"
 
@@ -49,6 +53,10 @@ ADVICE: Mapping[Reason, str] = {
     Reason.SECRET: "the secrets differ; give all nodes the same --cluster-secret",
     Reason.OLD_BOOT: "the disk of the refused node was wiped or rolled back; have the cluster "
     "forget that node (`fluffle cluster forget`), and let it join anew (`fluffle cluster add`)",
+    Reason.FORGOTTEN: "the disk of the node that refuses was wiped, rolled back or copied: it does "
+    "not remember how the other knew it; stop the other process if there are two of that node, or "
+    "have the cluster forget it (`fluffle cluster forget`) and let it join anew (`fluffle cluster "
+    "add`)",
     Reason.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
     Reason.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
 }
@@ -74,6 +82,38 @@ class Boot:
     """Raised at each start, from 1."""
     nonce: bytes
     """Drawn at each start; `BOOT_NONCE_BYTES`."""
+
+
+LIVES_KEPT = 1_000
+"""Whoever was away for more starts of a node than that knows it by its counter alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """The boots that a node has had on its disk."""
+
+    count: int
+    """Of the latest."""
+    nonces: tuple[bytes, ...]
+    """Of the last ones, the latest at the end; `LIVES_KEPT` at most."""
+
+    @classmethod
+    def since(cls, boot: Boot) -> Lives:
+        """Of those before it nothing is known."""
+        return cls(boot.count, (boot.nonce,))
+
+    def remember(self, boot: Boot) -> bool:
+        """Whether this disk may have been in that one."""
+        age = self.count - boot.count
+        if age < 0:
+            return False
+        if age < len(self.nonces):
+            return self.nonces[-1 - age] == boot.nonce
+        return len(self.nonces) < self.count
+
+    def followed_by(self, nonce: bytes) -> Lives:
+        """With one more."""
+        return Lives(self.count + 1, (*self.nonces, nonce)[-LIVES_KEPT:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +175,7 @@ class Boots:
         self._know(node, boot)
 
     def learn(self, node: NodeId, boot: Boot) -> None:
-        """Others know that a node was this boot, if not a newer one since."""
+        """Others know that a node was this boot, if not a newer one since; 0: in none yet."""
         latest = self._latest.get(node)
         if latest is None or latest.count < boot.count:
             self._know(node, boot)

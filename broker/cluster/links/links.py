@@ -19,7 +19,7 @@ from fluffle.broker.clock import Clock, SystemClock
 from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import Credentials
-from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, check_name
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, check_name
 from fluffle.broker.cluster.links.inbound import Inbound
 from fluffle.broker.cluster.links.peer import Peer
 from fluffle.broker.cluster.links.tls import LinkCertificates
@@ -47,11 +47,13 @@ class ClusterLinks:
         *,
         certificates: LinkCertificates | None = None,
         boots: Boots | None = None,
+        lives: Lives | None = None,
         tuning: LinkTuning | None = None,
         clock: Clock | None = None,
         chance: Random | None = None,
     ) -> None:
-        """`boots`: what is known of the peers' lives from earlier.
+        """`boots`: what is known of the peers' lives from earlier; `lives`: our own, if there were
+        others before.
 
         ValueError without a secret, or for names that are too long.
         """
@@ -62,7 +64,9 @@ class ClusterLinks:
         self._peers: dict[NodeId, Peer] = {}
         self._boots = boots or Boots()
         self._ground = Ground(
-            credentials=Credentials(identity, secret, self._boots, self._peers),
+            credentials=Credentials(
+                identity, secret, self._boots, self._peers, lives or Lives.since(identity.boot)
+            ),
             tuning=tuning or LinkTuning(),
             clock=clock or SystemClock(),
             chance=(chance or Random()).random,

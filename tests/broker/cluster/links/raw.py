@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
-from fluffle.broker.cluster.links.identity import Boots, Identity
+from fluffle.broker.cluster.links.identity import Boots, Identity, Lives
 from fluffle.broker.config import ListenAddress
 from tests.broker.cluster.links.nodes import SECRET
 
@@ -25,7 +25,7 @@ class Raw:
         """The handshake, as the end that dialled `node`, or that was dialled."""
         boots, peers = Boots(), {"a", "b"}
         handshake = Handshake(
-            Credentials(us, secret, boots, peers), node, challenge=bytes([us.boot.count]) * 32
+            Credentials(us, secret, boots, peers, Lives.since(us.boot)), node, challenge=bytes([us.boot.count]) * 32
         )
         self.writer.write(handshake.start())
         await self.finish(handshake)

@@ -18,14 +18,14 @@ from fluffle.broker.cluster.links.handshake import (
     encode,
     refusal,
 )
-from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Reason, Refused
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, Reason, Refused
 
 SECRET = b"correct horse battery staple"
 A, B = Identity("rabbits", "a", Boot(3, b"a" * 16)), Identity("rabbits", "b", Boot(5, b"b" * 16))
 
 
 def credentials(us: Identity, peers: str = "abc", secret: bytes = SECRET) -> Credentials:
-    return Credentials(us, secret, Boots(), set(peers))
+    return Credentials(us, secret, Boots(), set(peers), Lives.since(us.boot))
 
 
 def dialler(of: Credentials, node: str = "b", *, drawn: int = 1, binding: bytes = b"") -> Handshake:
@@ -150,14 +150,44 @@ def test_an_answer_under_another_name_is_refused_by_the_dialler() -> None:
 
 @pytest.mark.parametrize("side", ["dialler", "listener"])
 def test_a_wiped_disk_is_refused_once_it_has_proved_whose_it_is(side: str) -> None:
-    knows_a = replace(credentials(B), boots=Boots({"a": Boot(4, b"a" * 16)}))
-    knows_b = replace(credentials(A), boots=Boots({"b": Boot(9, b"b" * 16)}))
-    one = dialler(knows_b if side == "dialler" else credentials(A))
-    other = listener(knows_a if side == "listener" else credentials(B))
+    """Even if it claims to remember everything."""
+    liar = Lives(9, ())
+    knows_a = replace(credentials(B), boots=Boots({"a": Boot(4, b"a" * 16)}), lives=liar)
+    knows_b = replace(credentials(A), boots=Boots({"b": Boot(9, b"b" * 16)}), lives=liar)
+    one = dialler(knows_b if side == "dialler" else replace(credentials(A), lives=liar))
+    other = listener(knows_a if side == "listener" else replace(credentials(B), lives=liar))
     result = talk(one, other)
     refuser = one if side == "dialler" else other
     assert result.outcome(refuser) is Reason.OLD_BOOT
     assert refuser.peer is None
+
+
+@pytest.mark.parametrize("side", ["dialler", "listener"])
+@pytest.mark.parametrize("known", [Boot(3, b"x" * 16), Boot(2, b"x" * 16), Boot(9, b"a" * 16)])
+def test_a_disk_that_does_not_remember_how_it_was_known_gives_no_proof(
+    side: str, known: Boot
+) -> None:
+    """Wiped, and started as often since as the other knows, or more often; or rolled back."""
+    wiped = replace(credentials(A), lives=Lives(3, (b"y" * 16, b"z" * 16, b"a" * 16)))
+    knowing = replace(credentials(B), boots=Boots({"a": known}))
+    if side == "dialler":
+        one, other = dialler(wiped), listener(knowing)
+        refuser = one
+    else:
+        one, other = dialler(knowing, "a"), listener(wiped)
+        refuser = other
+    result = talk(one, other)
+    assert result.outcome(refuser) is Reason.FORGOTTEN
+    assert one.peer is other.peer is None
+    assert knowing.boots.latest("a") == known
+
+
+def test_a_node_that_was_started_while_others_were_away_is_known_again() -> None:
+    for known in (Boot(1, b"y" * 16), Boot(2, b"z" * 16), Boot(3, b"a" * 16)):
+        us = replace(credentials(A), lives=Lives(3, (b"y" * 16, b"z" * 16, b"a" * 16)))
+        one, other = dialler(us), listener(replace(credentials(B), boots=Boots({"a": known})))
+        talk(one, other)
+        assert (one.peer, other.peer) == (B, A)
 
 
 def test_nobody_is_remembered_before_the_proof() -> None:

@@ -4,8 +4,10 @@ import pytest
 
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
+    LIVES_KEPT,
     Boot,
     Boots,
+    Lives,
     Reason,
     Refused,
     are_one,
@@ -50,6 +52,19 @@ def test_a_node_that_was_removed_begins_anew() -> None:
     boots.forget("b")
     boots.admit("b", Boot(1, OTHER))
     assert refusal(boots, Boot(0, OTHER)) is Reason.OLD_BOOT
+
+
+def test_a_disk_remembers_the_last_of_its_lives() -> None:
+    lives = Lives(0, ())
+    for count in range(1, LIVES_KEPT + 3):
+        lives = lives.followed_by(count.to_bytes(16))
+        assert lives.remember(Boot(count, count.to_bytes(16)))
+        assert not lives.remember(Boot(count, OTHER))
+        assert not lives.remember(Boot(count + 1, OTHER))
+    assert lives.count == LIVES_KEPT + 2
+    assert len(lives.nonces) == LIVES_KEPT
+    assert not lives.remember(Boot(3, OTHER))
+    assert lives.remember(Boot(2, OTHER))  # too long ago: by its counter alone
 
 
 def test_there_is_advice_for_each_reason() -> None:

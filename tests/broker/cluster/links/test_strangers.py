@@ -11,7 +11,7 @@ import pytest
 from fluffle.broker.clock import ManualClock
 from fluffle.broker.cluster.links.connection import Connection, establish
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
-from fluffle.broker.cluster.links.identity import Boots, Identity, Reason, Refused
+from fluffle.broker.cluster.links.identity import Boots, Identity, Lives, Reason, Refused
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, piece
 from fluffle.broker.cluster.ports import FrameKind, Lane
@@ -61,7 +61,7 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
         async with stopping(a):
             for count in (1, 2, 3):
                 async with raw_to(a.address) as raw:
-                    us = Credentials(other, secret, Boots(), {"a"})
+                    us = Credentials(other, secret, Boots(), {"a"}, Lives.since(other.boot))
                     handshake = Handshake(us, "a", challenge=bytes([count]) * 32)
                     raw.writer.write(handshake.start())
                     with pytest.raises(Refused, match=f"refused by it: {reason}"):
@@ -103,7 +103,7 @@ def test_a_wiped_disk_under_its_old_name_is_refused(run: Run) -> None:
         async with stopping(a, wiped):
             a.knows(wiped)
             wiped.knows(a)
-            await a.has_refused(Reason.OLD_BOOT, times=2)
+            await wiped.has_refused(Reason.FORGOTTEN, times=2)
             assert (a.told, wiped.told) == ([], [])
 
     run(scenario())
