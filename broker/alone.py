@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.company import Around
-from fluffle.broker.config import IDENTITY_FILE
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.changing import Decide, LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.making import QueueMaker, QueuesByType
+from fluffle.broker.starting import StartFailed
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted import HostedGroup
@@ -31,10 +31,11 @@ class Alone:
 
     def __init__(self, around: Around) -> None:
         """StartFailed for the data of a node of a cluster."""
-        if (around.config.data_dir / IDENTITY_FILE).exists():
-            from fluffle.broker.cluster.identity_file import refuse_alone  # noqa: PLC0415  slow
-
-            refuse_alone(around.config.data_dir)
+        if owned := around.durability.identity.owned:
+            raise StartFailed(
+                f"{around.config.data_dir} holds the data of node '{owned.node}' of a cluster; "
+                "name its nodes with --peers, or another place with --data-dir"
+            )
         self._around = around
         self.maker: QueueMaker = QueuesByType(
             {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}

@@ -13,8 +13,8 @@ from fluffle.broker.clock import SystemClock
 from fluffle.broker.cluster.cluster import Around as ClusterAround
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.hosted import HostedGroup
-from fluffle.broker.cluster.identity_file import begin_life
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
+from fluffle.broker.cluster.lives import begin_life
 from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
 from fluffle.broker.cluster.queues.making import QuorumQueues
 from fluffle.broker.company import Around
@@ -35,7 +35,7 @@ class Clustered:
     """A `Company`."""
 
     __slots__ = (
-        "_around", "_catalogue", "_config", "_homes", "_identity", "_quorum_queues", "boot",
+        "_around", "_catalogue", "_config", "_homes", "_life", "_quorum_queues", "boot",
         "cluster", "maker",
     )  # fmt: skip
 
@@ -49,10 +49,9 @@ class Clustered:
                 f"{around.config.data_dir} holds the data of a node that was alone, and a cluster "
                 "has definitions of its own; name an empty --data-dir"
             )
-        self._identity = identity = begin_life(
-            around.config.data_dir, node, config, secrets.token_bytes(BOOT_NONCE_BYTES)
-        )
-        self.boot = identity.boot.count
+        nonce = secrets.token_bytes(BOOT_NONCE_BYTES)
+        self._life = begin_life(durability.identity, around.config, config, nonce)
+        self.boot = self._life.identity.boot.count
         self._homes = HomeQueues(
             node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits
         )
@@ -71,7 +70,7 @@ class Clustered:
         self._catalogue = catalogue
         around, durability = self._around, self._around.durability
         self.cluster = cluster = Cluster(
-            self._identity,
+            self._life,
             self._config,
             ClusterAround(
                 store=durability.store,
@@ -93,6 +92,7 @@ class Clustered:
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Of what earlier lives had nothing is left that has ended with them."""
         cluster, around = self._begun, self._around
+        await around.durability.durable()  # with the life that begins, before a word is said
         listening = cluster.start()
         addresses["cluster"] = listening.host, listening.port
         await cluster.enter()

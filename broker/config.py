@@ -13,9 +13,6 @@ from pathlib import Path
 
 from fluffle.broker.cgroups import ROOT, memory_limits
 
-IDENTITY_FILE = "identity.json"
-"""In the data directory of a node of a cluster, and of no other."""
-
 AMQP_PORT = 5672
 CLUSTER_PORT = 25672
 MEMORY_HIGH_WATERMARK = 0.6

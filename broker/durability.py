@@ -22,13 +22,14 @@ from fluffle.broker.journals.local import (
 from fluffle.broker.journals.spill import SPILL, delete_spilled
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.acquaintances import ACQUAINTANCE, Acquaintances
+from fluffle.broker.recording.identity import IDENTITY, OwnIdentity
 from fluffle.broker.recording.loading import read_image
 from fluffle.broker.recording.recorder import Recorder
 from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
 
-KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE, JOURNAL))
+KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE, IDENTITY, JOURNAL))
 """All that this version writes."""
 
 
@@ -43,6 +44,7 @@ class Durability:
         "acquaintances",
         "commits",
         "facts",
+        "identity",
         "image",
         "journals",
         "journals_by_id",
@@ -67,6 +69,8 @@ class Durability:
         self._spilled = definitions.get(SPILL, [])
         self.acquaintances = Acquaintances(definitions.get(ACQUAINTANCE, ()), self.commits)
         """Other nodes; none for one that was always alone."""
+        self.identity = OwnIdentity(definitions.get(IDENTITY, ()), self.commits)
+        """Nobody's for one that was always alone."""
         self.journals = LocalJournals(store.log, self.commits, self._seen_below)
         items = definitions.get(JOURNAL, ())
         self.journals_by_id = JournalsById(items, self.journals, self.commits)

@@ -11,7 +11,6 @@ from fluffle.broker.cluster.links.identity import MARK_LETTERS
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.salvaging import NotHere, salvage
 from fluffle.broker.lock import LOCK_FILE, lock
-from fluffle.broker.starting import StartFailed
 from fluffle.storage.errors import StorageError
 
 WARNING = """\
@@ -46,7 +45,7 @@ def salvage_node(data_dir: Path, *, yes: bool) -> None:
         raise click.ClickException(f"the node in {data_dir} runs; stop it first") from error
     except OSError as error:
         raise click.ClickException(f"cannot use {data_dir} ({error.strerror})") from error
-    except (NotHere, StartFailed, StorageError) as error:
+    except (NotHere, StorageError) as error:
         raise click.ClickException(str(error)) from error
     queues = [group for group in done.groups if group != METADATA_GROUP]
     click.echo(

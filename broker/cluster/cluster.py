@@ -23,9 +23,9 @@ from fluffle.broker.cluster.everywhere import Everywhere
 from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
 from fluffle.broker.cluster.handing_over import hand_over
 from fluffle.broker.cluster.links.identity import Boot, Boots
-from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
+from fluffle.broker.cluster.lives import Life
 from fluffle.broker.cluster.membership import Membership
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
@@ -43,7 +43,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.changing import Apply, Decide
-from fluffle.broker.metadata.nodes import Registry, enter, found
+from fluffle.broker.metadata.nodes import Registered, Registry, enter, found
 from fluffle.broker.recording.acquaintances import Acquaintances
 from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.broker.turn import Turn
@@ -84,16 +84,17 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal", "_queues",
-        "_registry", "_waiting", "absent", "boot", "config", "everywhere", "extents", "has_entered",
+        "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal", "_past",
+        "_queues", "_registry", "_waiting", "absent", "boot", "config", "everywhere", "extents",
+        "has_entered",
         "hosting", "hub", "links", "membership", "metadata", "name", "running",
     )  # fmt: skip
 
-    def __init__(self, identity: LinkIdentity, config: ClusterConfig, around: Around) -> None:
-        """The count of its boot is on disk.  StartFailed."""
-        self.name = name = identity.node
+    def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
+        """`life` is on disk before it starts.  StartFailed."""
+        self.name = name = life.identity.node
         self.config = config
-        self.boot = boot = identity.boot
+        self.boot = boot = life.identity.boot
         self._registry = around.registry
         self._acquaintances = around.acquaintances
         self._loop = loop = asyncio.get_running_loop()
@@ -103,7 +104,8 @@ class Cluster:
         self._certificates: LinkCertificates | None = None
         self._waiting: asyncio.TimerHandle
         """Until it says that it still waits."""
-        self.links = self._made_links(identity)
+        self._past = life.lives
+        self.links = self._made_links(life)
         self.absent = Absent(around.clock.now_ms, self.links.is_nobody_there)
         ports = Ports(
             propose=lambda payload, on_fate: self.running.host.group(METADATA_GROUP).propose(
@@ -159,7 +161,7 @@ class Cluster:
             self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
         ]  # fmt: skip
 
-    def _made_links(self, identity: LinkIdentity) -> ClusterLinks:
+    def _made_links(self, life: Life) -> ClusterLinks:
         config = self.config
         if config.tls_cert is not None:
             self._certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
@@ -170,8 +172,9 @@ class Cluster:
         )
         try:
             return ClusterLinks(
-                identity, config.secret, certificates=self._certificates, boots=boots
-            )
+                life.identity, config.secret, certificates=self._certificates, boots=boots,
+                lives=life.lives,
+            )  # fmt: skip
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
@@ -330,7 +333,11 @@ class Cluster:
         nodes = self._registry.entries
         if not nodes:
             return self.name in self.config.peers
-        return self.name in nodes and nodes[self.name].boot < self.boot.count
+        return self.name in nodes and self._remembers(nodes[self.name])
+
+    def _remembers(self, known: Registered) -> bool:
+        """Whether this disk is the one of the node that all know: later lives may have gone on."""
+        return known.boot == 0 or self._past.remember(Boot(known.boot, known.nonce))
 
     def _enter(self) -> Change:
         """Found the cluster, unless somebody has; else say in which life this node is."""
@@ -356,11 +363,11 @@ class Cluster:
         advice = "start the other nodes, and look why there is no link to them"
         if known is None and self.name not in self.config.peers:
             advice = f"let it in: on another node, `fluffle cluster add {self.name}=HOST:PORT`"
-        elif known is not None and known.boot >= self.boot.count:
+        elif known is not None and not self._remembers(known):
             advice = (
-                f"the cluster has seen start {known.boot} of this node, and this is start "
-                f"{self.boot.count}: its disk was rolled back; have the cluster forget it, and let "
-                "it join anew with an empty --data-dir"
+                f"the cluster has seen start {known.boot} of this node, which its disk does not "
+                "remember: it was wiped or rolled back; have the cluster forget it, and let it "
+                "join anew with an empty --data-dir"
             )
         event(
             logger, logging.WARNING, "waiting_for_cluster",

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.cluster.identity_file import Owned, read_identity, write_identity
-from fluffle.broker.config import IDENTITY_FILE
+from fluffle.broker.recording.identity import IDENTITY, encoded, owned_of
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist, Recovered, Write
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
+from fluffle.storage.batch import Batch
+from fluffle.storage.environment import STORE_FOLDER
 from fluffle.storage.errors import StorageError
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import open_store
@@ -37,25 +38,26 @@ class Salvaged(NamedTuple):
 def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
     """Make the node that keeps its data there the only one of its cluster.  It must not run.
 
-    NotHere, StartFailed, StorageError.
+    NotHere, StorageError.
     """
-    owned = read_identity(data_dir)
-    if owned is None:
-        raise NotHere(f"{data_dir} holds no data of a node of a cluster (no {IDENTITY_FILE})")
-    # First: until its groups know that it is alone, nobody may hear it either.
-    name = owned.cluster.partition(" ")[0]
-    write_identity(data_dir, Owned(owned.node, f"{name} {draw_mark()}", owned.boot))
-    return _take_over(data_dir, owned.node)
-
-
-def _take_over(data_dir: Path, node: NodeId) -> Salvaged:
     failed: list[StorageError] = []
+    nothing = NotHere(f"{data_dir} holds no data of a node of a cluster")
+    if not (data_dir / STORE_FOLDER).exists():
+        raise nothing
     store = open_store(data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
     try:
+        owned = owned_of(store.catalog.items(IDENTITY))
+        if owned is None:
+            raise nothing
+        # First: until its groups know that it is alone, nobody may hear it either.
+        name = owned.cluster.partition(" ")[0]
+        marked = Batch()
+        marked.put(IDENTITY, b"", encoded(owned._replace(cluster=f"{name} {draw_mark()}")))
+        store.submit(marked)
         log = RaftLog(store, flush=store.flush)
         loaded = log.load()
         sound = [found for found in loaded.groups if found.quarantine is None]
-        writes = [write for found in sound for write in _writes(found, node)]
+        writes = [write for found in sound for write in _writes(found, owned.node)]
         if writes:
             log.submit(Persist(1, writes))
     finally:

@@ -24,7 +24,6 @@ from random import Random, randrange
 from typing import NamedTuple
 
 from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.config import IDENTITY_FILE
 from fluffle.broker.torture.history import Event, Looked, RunEnded, Strange
 from fluffle.broker.torture.judge import Judge
 from fluffle.broker.torture.talk import Address
@@ -120,7 +119,7 @@ def findings(
         at = cut.moment + 1
         for node, disk in disks.items():
             image = random.choice(disk.images(random)) if node in cut.struck else disk.whole()
-            lay(folder / RECORDED / node, folder / IMAGE / node, image)
+            lay(folder / IMAGE / node, image)
         try:
             found = asyncio.run(found_by_a_start(cluster_at(folder / IMAGE, ports)))
         except Exception as error:
@@ -132,13 +131,12 @@ def findings(
         yield cut, [*judge.finish().sentences()]
 
 
-def lay(recorded_at: Path, directory: Path, image: bytearray) -> None:
-    """Make a data directory with this disk; who it belongs to was safe before all of it."""
+def lay(directory: Path, image: bytearray) -> None:
+    """Make a data directory with this disk."""
     shutil.rmtree(directory, ignore_errors=True)
     data = directory / STORE_FOLDER / DATA_FILE
     data.parent.mkdir(parents=True)
     data.write_bytes(image)
-    shutil.copy(recorded_at / IDENTITY_FILE, directory / IDENTITY_FILE)
 
 
 async def found_by_a_start(nodes: ClusterNodes) -> list[Event]:

@@ -24,9 +24,8 @@ class Raw:
     async def prove(self, us: Identity, node: str | None, secret: bytes = SECRET) -> None:
         """The handshake, as the end that dialled `node`, or that was dialled."""
         boots, peers = Boots(), {"a", "b"}
-        handshake = Handshake(
-            Credentials(us, secret, boots, peers, Lives.since(us.boot)), node, challenge=bytes([us.boot.count]) * 32
-        )
+        credentials = Credentials(us, secret, boots, peers, Lives.since(us.boot))
+        handshake = Handshake(credentials, node, challenge=bytes([us.boot.count]) * 32)
         self.writer.write(handshake.start())
         await self.finish(handshake)
 

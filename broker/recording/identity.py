@@ -1,0 +1,63 @@
+"""Whose the data of a store are, and in which lives their node has been: with the data themselves.
+
+So they cannot part: a store that was wiped, or put back from a copy, remembers no more than it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgpack
+
+from fluffle.broker.commits import Commits
+from fluffle.storage.errors import Corrupt
+
+IDENTITY = "identity"
+"""The kind of this definition; there is one, without a name."""
+
+
+class Owned(NamedTuple):
+    """Of which node they are."""
+
+    node: str
+    cluster: str
+    """With the mark of those who found it, as at the first start."""
+    boot: int
+    """How often it has been started."""
+    nonces: tuple[bytes, ...]
+    """Drawn at the last starts, the latest at the end."""
+
+
+class OwnIdentity:
+    """What a store says of its owner."""
+
+    __slots__ = ("_commits", "owned")
+
+    def __init__(self, items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
+        """`items` as they are on disk.  Raises `Corrupt`."""
+        self._commits = commits
+        self.owned = owned_of(items)
+        """None if no node of a cluster has ever run with it."""
+
+    def put(self, owned: Owned) -> None:
+        """On disk with the next commit."""
+        self.owned = owned
+        self._commits.put(IDENTITY, b"", encoded(owned))
+
+
+def owned_of(items: Iterable[tuple[bytes, bytes]]) -> Owned | None:
+    """From the definitions of this kind.  Raises `Corrupt`."""
+    for _, value in items:
+        try:
+            node, cluster, boot, nonces = msgpack.unpackb(value)
+            return Owned(node, cluster, boot, tuple(nonces))
+        except (ValueError, TypeError) as error:
+            raise Corrupt(f"catalog {IDENTITY}", f"it cannot be read: {error}") from error
+    return None
+
+
+def encoded(owned: Owned) -> bytes:
+    """As its definition has it."""
+    value: bytes = msgpack.packb(owned)
+    return value

@@ -1,0 +1,67 @@
+"""Whose the data are, and in which life their node is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.cluster.lives import Life, begin_life
+from fluffle.broker.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.durability import open_durability
+from fluffle.broker.recording.identity import IDENTITY, owned_of
+from fluffle.broker.starting import StartFailed
+from fluffle.broker.turn import Turn
+from fluffle.storage.errors import Corrupt
+
+
+async def begun(
+    place: Path, drawn: int, *, node: str = "a", cluster: str = "c", peers: str = "ab"
+) -> Life:
+    """A life that is on disk, and has ended."""
+    durability = open_durability(place, Turn(lambda _act: None, _raise), on_fatal=_raise)
+    try:
+        listen = ListenAddress("127.0.0.1", 0)
+        told = ClusterConfig(
+            name=cluster, listen=listen, peers=dict.fromkeys(peers, listen), secret=b"secret"
+        )
+        config = Config(node_name=node, data_dir=place, cluster=told)
+        life = begin_life(durability.identity, config, told, drawn.to_bytes(16))
+        await durability.durable()
+        return life
+    finally:
+        durability.close(())
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+async def test_each_start_is_another_life_and_all_are_remembered(tmp_path: Path) -> None:
+    lives = [await begun(tmp_path, drawn) for drawn in (7, 8, 9)]
+    assert [life.identity.boot.count for life in lives] == [1, 2, 3]
+    assert all(lives[-1].lives.remember(life.identity.boot) for life in lives)
+    assert not lives[0].lives.remember(lives[1].identity.boot)
+
+
+async def test_the_data_of_another_are_left_alone(tmp_path: Path) -> None:
+    await begun(tmp_path, 7)
+    with pytest.raises(StartFailed, match="the data of node 'a', not of 'b'; correct --node"):
+        await begun(tmp_path, 8, node="b")
+    with pytest.raises(StartFailed, match="cluster 'c', not of 'd'; correct --cluster-name"):
+        await begun(tmp_path, 8, cluster="d")
+    assert (await begun(tmp_path, 8)).identity.boot.count == 2
+
+
+async def test_who_founds_a_cluster_is_kept_as_it_was_first_said(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    first = await begun(tmp_path, 7)
+    for peers in ("abc", "b"):
+        assert (await begun(tmp_path, 8, peers=peers)).identity.cluster == first.identity.cluster
+    assert (await begun(tmp_path / "other", 7, peers="abc")).identity != first.identity
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"\xc1", b"\x90", b"\x94\xa1a\xa1c\x01\x02"])
+def test_what_cannot_be_read_is_damage(value: bytes) -> None:
+    with pytest.raises(Corrupt, match=f"catalog {IDENTITY}"):
+        owned_of([(b"", value)])
