@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.estate import ESTATE
-from tests.compat.oracle import RabbitMQ, free_port
+from tests.compat.oracle import RabbitMQ
 from tests.support.daemon import Daemon
 
 
@@ -24,19 +24,5 @@ def fluffle(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Ite
     """fluffle with the users, virtual hosts and permissions that RabbitMQ exports."""
     definitions = str(rabbitmq.export_definitions())
     with Daemon(tmp_path_factory.mktemp("fluffle"), "--definitions", definitions) as daemon:
-        yield daemon
-    assert "Traceback" not in daemon.log
-
-
-@pytest.fixture(scope="session")
-def cluster_of_one(
-    tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ
-) -> Iterator[Daemon]:
-    """The same as a cluster, which has quorum queues."""
-    at = f"127.0.0.1:{free_port()}"
-    options = ("--node=a", f"--cluster-listen={at}", f"--peers=a={at}", "--cluster-secret=secret")
-    definitions = str(rabbitmq.export_definitions())
-    folder = tmp_path_factory.mktemp("cluster")
-    with Daemon(folder, *options, "--definitions", definitions) as daemon:
         yield daemon
     assert "Traceback" not in daemon.log

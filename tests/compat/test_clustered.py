@@ -1,4 +1,4 @@
-"""Runs once more what only a cluster has: RabbitMQ is one node, fluffle three."""
+"""Runs once more what is about quorum queues: RabbitMQ is one node, fluffle three."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,14 @@ import pytest
 from tests.compat.comparing import compare
 from tests.compat.oracle import RabbitMQ, free_port
 from tests.compat.scenario import load_scenarios
-from tests.compat.test_scenarios import NEEDS_CLUSTER
 from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.compat
 
+QUORUM_QUEUES = "section_15"
+
 SCENARIOS = {
-    name: each for name, each in load_scenarios().items() if name.startswith(NEEDS_CLUSTER)
+    name: each for name, each in load_scenarios().items() if name.startswith(QUORUM_QUEUES)
 }
 
 NODES = ("a", "b", "c")

@@ -15,17 +15,10 @@ pytestmark = pytest.mark.compat
 
 SCENARIOS = load_scenarios()
 
-NEEDS_CLUSTER = "section_15"
-"""Whose scenarios are about what a lone node does not have."""
-
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
-def test_fluffle_answers_as_rabbitmq(
-    name: str, rabbitmq: RabbitMQ, request: pytest.FixtureRequest
-) -> None:
+def test_fluffle_answers_as_rabbitmq(name: str, rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
     scenario = SCENARIOS[name]
-    kind = "cluster_of_one" if name.startswith(NEEDS_CLUSTER) else "fluffle"
-    fluffle: Daemon = request.getfixturevalue(kind)
     with ThreadPoolExecutor(1) as beside:  # both at once: some wait for a silent peer's end
         running = beside.submit(scenario.run, "127.0.0.1", rabbitmq.port)
         ours = scenario.run("127.0.0.1", fluffle.port)

@@ -8,10 +8,15 @@ large     large (100 KiB)         in_order
 fan.a, b  fanned                  multiple, polled
 fan.t     fanned                  nobody: transient, as are the messages of `passing`
 churn     churned                 churned: declared, bound, purged, deleted
+q.steady  batches                 in_order; these four are quorum queues
+q.busy    batches, one by one     in_order, multiple, shuffled, polled
+q.large   large                   in_order
+q.churn   churned                 churned
 """
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 from fluffle.broker.torture.history import (
@@ -34,7 +39,8 @@ from fluffle.broker.torture.roles import (
     shuffled,
 )
 from fluffle.broker.torture.witness import Witness
-from fluffle.protocol.methods import Exchange, Queue, make
+from fluffle.protocol.methods import Exchange, Queue, make, pamqp_table
+from fluffle.protocol.wire import to_table
 from tests.crash.transacting import Transactions
 
 FAN, TOPIC = "crash.fan", "crash.topic"
@@ -42,7 +48,9 @@ STEADY, BUSY, MIXED, LARGE, DEEP, LEAKY = "steady", "busy", "mixed", "large", "d
 FANNED = ("fan.a", "fan.b")
 TRANSIENT = "fan.t"
 CHURN = "churn"
-DURABLE = (STEADY, BUSY, MIXED, LARGE, DEEP, LEAKY, *FANNED)
+Q_STEADY, Q_BUSY, Q_LARGE = QUORUM = ("q.steady", "q.busy", "q.large")
+CHURNS = (CHURN, "q.churn")
+DURABLE = (STEADY, BUSY, MIXED, LARGE, DEEP, LEAKY, *FANNED, *QUORUM)
 
 TO_FAN = Target(FAN, "", (*FANNED, TRANSIENT))
 DEEP_BYTES = 8 * 1024
@@ -67,7 +75,10 @@ async def set_up(witness: Witness) -> None:
 
 async def declare_queue(witness: Witness, queue: str, *, durable: bool = True) -> None:
     witness.talk.note(DeclareAsked(queue))
-    await witness.talk.call(make(Queue.Declare, queue=queue, durable=durable))
+    kind = "quorum" if queue.startswith("q.") else "classic"
+    arguments = pamqp_table(to_table({"x-queue-type": kind}))
+    declare = make(Queue.Declare, queue=queue, durable=durable, arguments=arguments)
+    await witness.talk.call(declare)
     witness.talk.note(Declared(queue))
 
 
@@ -142,36 +153,36 @@ def transactional(queue: str) -> Role:
     return consume
 
 
-async def churned(witness: Witness, random: Random) -> None:
+async def churned(queue: str, witness: Witness, random: Random) -> None:
     """Declares, binds, fills, reads, purges and deletes a queue that nobody else uses."""
-    churned_through = Target(TOPIC, f"{CHURN}.key", (CHURN,))
+    churned_through = Target(TOPIC, f"{queue}.key", (queue,))
     gone_through = churned_through._replace(queues=())
-    if not await witness.is_there(CHURN):
-        await declare_queue(witness, CHURN)
+    if not await witness.is_there(queue):
+        await declare_queue(witness, queue)
     while True:
         await witness.press.confirm_select()
-        await witness.talk.call(make(Queue.Bind, 0, CHURN, TOPIC, f"{CHURN}.#"))
+        await witness.talk.call(make(Queue.Bind, 0, queue, TOPIC, f"{queue}.#"))
         for _ in range(random.randint(1, 4)):
             witness.press.publish([churned_through] * random.randint(1, 20), 200)
             await witness.press.await_confirms(open_max=random.choice((0, 5)))
             for _ in range(random.randint(0, 6)):
-                tag = await witness.hands.get(CHURN)
+                tag = await witness.hands.get(queue)
                 if tag is not None and random.random() < 0.8:
                     witness.hands.ack(tag)
             if random.random() < 0.3:
-                witness.talk.note(ClearingAsked(CHURN, Clearing.PURGE))
-                await witness.talk.call(make(Queue.Purge, queue=CHURN))
-                witness.talk.note(ClearingDone(CHURN, Clearing.PURGE))
+                witness.talk.note(ClearingAsked(queue, Clearing.PURGE))
+                await witness.talk.call(make(Queue.Purge, queue=queue))
+                witness.talk.note(ClearingDone(queue, Clearing.PURGE))
         if random.random() < 0.5:
-            await witness.talk.call(make(Queue.Unbind, 0, CHURN, TOPIC, f"{CHURN}.#"))
+            await witness.talk.call(make(Queue.Unbind, 0, queue, TOPIC, f"{queue}.#"))
             witness.press.publish([gone_through], 200)
             await witness.press.await_confirms()
         if random.random() < 0.4:
-            witness.talk.note(ClearingAsked(CHURN, Clearing.DELETE))
-            await witness.talk.call(make(Queue.Delete, queue=CHURN))
-            witness.talk.note(ClearingDone(CHURN, Clearing.DELETE))
+            witness.talk.note(ClearingAsked(queue, Clearing.DELETE))
+            await witness.talk.call(make(Queue.Delete, queue=queue))
+            witness.talk.note(ClearingDone(queue, Clearing.DELETE))
             await witness.reopen_channel()
-            await declare_queue(witness, CHURN)
+            await declare_queue(witness, queue)
         else:
             await witness.reopen_channel()
 
@@ -193,5 +204,14 @@ ROLES: dict[str, Role] = {
     "unacknowledged": unacknowledged,
     "fan-a": multiple(FANNED[0]),
     "fan-b": polled(FANNED[1]),
-    "churned": churned,
+    "q-batches": batches((Q_STEADY, Q_STEADY, Q_BUSY)),
+    "q-one-by-one": one_by_one(Q_BUSY),
+    "q-large": large(Q_LARGE),
+    "q-steady": in_order(Q_STEADY),
+    "q-orderly": in_order(Q_BUSY),
+    "q-multiple": multiple(Q_BUSY),
+    "q-shuffled": shuffled(Q_BUSY),
+    "q-polled": polled(Q_BUSY),
+    "q-large-reader": in_order(Q_LARGE),
+    **{f"churned-{queue}": partial(churned, queue) for queue in CHURNS},
 }
