@@ -11,7 +11,8 @@ The rules:
 - messages of one client come to a channel in their order, unless they are redelivered; in a
   *steady* queue, of which nothing is given back, redelivered ones do too;
 - what was purged or deleted stays gone;
-- nothing is confirmed by a node that was alone all the time since it was published.
+- nothing is confirmed by a node that was alone all the time since it was published, unless all its
+  queues live on one node.
 
 A client may read late what was sent to it early.  So a delivery is held against a broker only if
 it was *certainly sent after* what it contradicts: after an answer to a question that was asked
@@ -38,6 +39,7 @@ from fluffle.broker.torture.history import (
     Connected,
     Ended,
     Event,
+    Homed,
     Isolated,
     Message,
     Published,
@@ -153,6 +155,7 @@ class Checker:
         """Queues that are being cleared, with what must be gone then unless it is in hands."""
         self._last: dict[str, dict[tuple[str, str], int]] = {}
         """The greatest number received, by channel, then by queue and publisher."""
+        self._homed: set[str] = set()
         self._node_of: dict[str, str] = {}
         """By client."""
         self._isolated: dict[str, int] = {}
@@ -196,6 +199,9 @@ class Checker:
         """Whatever was sent on it from now on was sent after this event."""
         return max(self._floors.get(channel, 0), self._run_ended_at)
 
+    def _got_homed(self, event: Homed) -> None:
+        self._homed.add(event.queue)
+
     # What publishers say and hear
 
     def _connected(self, event: Connected) -> None:
@@ -232,7 +238,8 @@ class Checker:
                 )
             return
         node = self._node_of.get(message.publisher, "")
-        if published_at > self._isolated.get(node, self._now):
+        is_homed = all(fate.queue in self._homed for fate in fates)
+        if published_at > self._isolated.get(node, self._now) and not is_homed:
             self._breach(Breach.UNEXPECTED, f"{message} was confirmed by {node}, which was alone")
         self._settle(message)
 
@@ -449,6 +456,7 @@ READERS: dict[type[Event], Callable[[Checker, Any], None]] = {
     Published: Checker._published,
     Confirmed: Checker._confirmed,
     Refused: Checker._got_refused,
+    Homed: Checker._got_homed,
     Returned: Checker._got_returned,
     Received: Checker._received,
     Acked: Checker._got_acked,

@@ -25,6 +25,7 @@ COMMANDS = {
     "rejoin": "The opposite of isolate.",
     "fill": "Leave no room on its disk.",
     "free": "The opposite of fill.",
+    "unplug": "Cut its power.",
 }
 """By the name of the deed that they do."""
 
@@ -58,7 +59,9 @@ def with_commands(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Messages a second.",
 )
-@click.option("--queue-type", default="quorum", show_default=True, help="quorum or classic.")
+@click.option(
+    "--queue-type", default="quorum", show_default=True, help="quorum, classic, or both in turn."
+)
 @click.option("--prefix", default="torture", show_default=True, help="Of the queues' names.")
 @click.option("--faults", "wanted", metavar="KIND,…", help="Only these kinds of faults.")
 @click.option("--no-faults", is_flag=True, help="Only work and watch.")

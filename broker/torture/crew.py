@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, cycle
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.torture.history import DeclareAsked, Declared, Note
+from fluffle.broker.torture.history import DeclareAsked, Declared, Homed, Note
 from fluffle.broker.torture.roles import (
     Role,
     batches,
@@ -38,6 +38,8 @@ MESSAGES_A_ROUND = 17.0
 """What one client of each publishing role sends between two pauses, about."""
 ARGUMENTS = {"quorum": {"x-delivery-limit": 1_000_000}}
 """By type of queue.  What is given back so often is dropped; the default of 20 can be reached."""
+BOTH = {"both": ("quorum", "classic")}
+"""What the queues are in turn, where they are not of one type."""
 
 
 class Names(NamedTuple):
@@ -86,11 +88,13 @@ class Crew:
     random: Random
 
     async def declare(self, queue_type: str) -> None:
-        """All queues, through the first node.  `Gone` where that fails."""
-        given = ARGUMENTS.get(queue_type, {})
-        table = pamqp_table(to_table({"x-queue-type": queue_type, **given}))
+        """All queues, through the first node, of a type or of both.  `Gone` where that fails."""
         with await self.witness("setup", self.addresses[0]) as witness:
-            for queue in self.names:
+            for queue, kind in zip(self.names, cycle(BOTH.get(queue_type, (queue_type,)))):
+                given = ARGUMENTS.get(kind, {})
+                table = pamqp_table(to_table({"x-queue-type": kind, **given}))
+                if kind == "classic" and len(self.addresses) > 1:
+                    self.note(Homed(queue))
                 self.note(DeclareAsked(queue))
                 await witness.talk.call(
                     make(Queue.Declare, queue=queue, durable=True, arguments=table)

@@ -104,6 +104,12 @@ async def kill(scene: Scene, fault: Fault) -> None:
     await start(scene, *fault.nodes)
 
 
+async def unplug(scene: Scene, fault: Fault) -> None:
+    await scene.do(Deed.UNPLUG, *fault.nodes)
+    await asyncio.sleep(fault.for_s)
+    await start(scene, *fault.nodes)
+
+
 async def kill_twice(scene: Scene, fault: Fault) -> None:
     """The second time while it starts."""
     for pause_s in (fault.for_s, 0.0):
@@ -220,6 +226,7 @@ async def slow_clients(scene: Scene, fault: Fault) -> None:
 
 
 KILLING = (Deed.KILL, Deed.START)
+UNPLUGGING = (Deed.UNPLUG, Deed.START)
 RESTARTING = (Deed.STOP, Deed.START)
 PAUSING = (Deed.PAUSE, Deed.RESUME)
 
@@ -227,11 +234,17 @@ KINDS: dict[str, Kind] = {
     "kill": Kind(kill, Part.PROCESS, (0.0, 8.0), KILLING),
     "kill-all": Kind(kill, Part.PROCESS, (0.0, 3.0), KILLING, nodes=0),
     "kill-twice": Kind(kill_twice, Part.PROCESS, (0.01, 0.5), KILLING),
+    "unplug": Kind(unplug, Part.PROCESS, (0.0, 8.0), UNPLUGGING),
+    "unplug-all": Kind(unplug, Part.PROCESS, (0.0, 3.0), UNPLUGGING, nodes=0),
     "restart": Kind(restart, Part.PROCESS, (0.0, 4.0), RESTARTING),
     "rolling-restart": Kind(restart, Part.PROCESS, (0.0, 1.0), RESTARTING, nodes=0),
     "pause": Kind(pause, Part.PROCESS, (0.5, 20.0), PAUSING),
+    "long-pause": Kind(pause, Part.PROCESS, (60.0, 65.0), PAUSING),
     "pause-all": Kind(pause, Part.PROCESS, (0.5, 10.0), PAUSING, nodes=0),
     "disk-full": Kind(fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START)),
+    "disk-full-two": Kind(
+        fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START), nodes=2
+    ),
     "isolate": Kind(isolate, Part.LINKS, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
     "deafen": Kind(deafen, Part.LINKS, (1.0, 15.0), nodes=2, needs_mesh=True),
     "part": Kind(part, Part.LINKS, (1.0, 25.0), nodes=2, needs_mesh=True),

@@ -138,6 +138,12 @@ class Declared(NamedTuple):
     queue: str
 
 
+class Homed(NamedTuple):
+    """The queue lives on one of several nodes, which confirms what it has without the others."""
+
+    queue: str
+
+
 class Looked(NamedTuple):
     """A passive declare was answered."""
 
@@ -192,6 +198,7 @@ Event: TypeAlias = (
     | ClearingDone
     | DeclareAsked
     | Declared
+    | Homed
     | Looked
     | RunEnded
     | Isolated

@@ -39,6 +39,8 @@ class Deed(Enum):
     FILL = "fill"
     """There is no room on its disk."""
     FREE = "free"
+    UNPLUG = "unplug"
+    """Its power is cut: it is gone, and what its disk had not synced may be."""
 
 
 Doing: TypeAlias = Callable[[str], Awaitable[None]]

@@ -1,8 +1,9 @@
-"""The disk after a power cut, at every moment of a process's life.
+"""The disk after a power cut, at every moment of a process's life, or when it is killed.
 
 What a process does to the file of its store is recorded by a library that is preloaded into it.
 Replayed event by event it says what could be left at each: what was synced is there; of what was
-not some sectors are, some are not.
+not some sectors are, some are not.  For processes that run for long another library keeps the least
+that a cut would leave now, in a file beside.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import NamedTuple
 
 from tests.support.require import require
 
-SOURCE = Path(__file__).with_name("recorder.c")
+RECORDER = Path(__file__).with_name("recorder.c")
+FORGETFUL = Path(__file__).with_name("forgetful.c")
 EVENT = Struct(">cQQQ")
 SECTOR_BYTES = 512
 """What a disk writes whole or not at all."""
@@ -45,7 +47,33 @@ def preloaded(source: Path, folder: Path) -> str:
 
 def recording_environment(folder: Path, trace: Path) -> dict[str, str]:
     """The variables that make a process note in `trace` what it does."""
-    return {"LD_PRELOAD": preloaded(SOURCE, folder), "RECORDER_TRACE": str(trace)}
+    return {"LD_PRELOAD": preloaded(RECORDER, folder), "RECORDER_TRACE": str(trace)}
+
+
+def forgetting_environment(folder: Path, synced: Path, sync_ms: int) -> dict[str, str]:
+    """The variables that make a process keep in `synced` what a power cut would leave at least."""
+    return {
+        "LD_PRELOAD": preloaded(FORGETFUL, folder),
+        "FORGETFUL_SYNCED": str(synced),
+        "FORGETFUL_SYNC_MS": str(sync_ms),
+    }
+
+
+def cut_power(data: Path, synced: Path, random: Random) -> None:
+    """Make the file as a cut leaves it: without what was not synced, or with some of that.
+
+    Its process is gone.  A file that was never there stays so.
+    """
+    if not data.exists():
+        return
+    written, image = data.read_bytes(), bytearray(synced.read_bytes())
+    share = random.choice((0.0, 0.5))
+    for at in range(0, len(written), SECTOR_BYTES):
+        sector = written[at : at + SECTOR_BYTES]
+        if sector != image[at : at + SECTOR_BYTES] and random.random() < share:
+            write(image, at, sector)
+    for file in (data, synced):
+        file.write_bytes(image)
 
 
 def read_trace(trace: Path) -> list[Noted]:

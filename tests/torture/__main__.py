@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from random import randrange
 
@@ -25,6 +26,8 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
         async with SYSTEMS[options.system](folder) as system:
             diary = Diary(time.monotonic_ns, kept)
             kinds = tuple(options.faults.split(",")) if options.faults else possible(system)
+            if options.queue_type:
+                system = replace(system, queue_type=options.queue_type)
             order = Order(options.seconds, options.seed, tuple(kinds), options.rate)
             return await conducted(system, order, diary, lambda line: print(line, flush=True))
 
@@ -36,6 +39,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=randrange(1_000_000))
     parser.add_argument("--rate", type=float, default=300.0, help="messages a second")
     parser.add_argument("--faults", metavar="KIND,…", help="only these")
+    parser.add_argument("--queue-type", choices=("quorum", "classic", "both"))
     parser.add_argument("--history", type=Path, help="write down everything")
     parser.add_argument("--folder", type=Path, help="where nodes keep everything; it stays")
     options = parser.parse_args()

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from random import Random
 from secrets import token_hex
 from typing import TypeAlias
 
 from fluffle.broker.torture.run import await_serving
 from fluffle.broker.torture.system import Deed, Doing, System, by_command, mesh
 from fluffle.broker.torture.talk import Address, Manners
+from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
+from tests import support
 from tests.compat.oracle import Ports, environment, free_port, prepare, script
 from tests.support.daemon import environment_for_nodes
 from tests.support.disks import NoDisk, fill, free, small_disk
+from tests.support.powercut import cut_power, forgetting_environment, preloaded
 from tests.torture.epmd import Registry, port_mapper
 from tests.torture.processes import Command, processes
 
 FLUFFLE = (sys.executable, "-m", "fluffle.broker", "serve")
 NODES = ("a", "b", "c")
 DISK_MIB = 384
+HOUR_S = 3_600
+SKEWED = Path(support.__file__).with_name("skewed.c")
+SYNC_MS = 5
+"""What a sync takes at least where power is cut: who does not wait for it is not seen otherwise."""
 RABBITMQ_DISK_MIB = 2_048
 """Of disks that can be filled.  RabbitMQ keeps what was consumed for some time: at 300 messages a
 second, some of them large, hundreds of MB, though nothing is left in the queues."""
@@ -57,18 +66,57 @@ def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path], mib: int) ->
     return {Deed.FILL: fill_up, Deed.FREE: make_room}
 
 
+class Machines:
+    """What nodes run on, by their names: each has a disk whose power can be cut, and a clock of the
+    day that an hour parts from that of the next."""
+
+    def __init__(self, folder: Path, data: Mapping[str, Path]) -> None:
+        """They are as any where nothing can be compiled."""
+        self._data = data
+        self._folder = folder
+        self._random = Random()
+        self._nodes = [*data]
+        self.is_special = shutil.which("cc") is not None
+        if not self.is_special:
+            print("power cannot be cut, and all clocks are right: no cc", file=sys.stderr)
+
+    def environment(self, node: str) -> dict[str, str]:
+        """Of its process."""
+        if not self.is_special:
+            return environment_for_nodes()
+        forgetting = forgetting_environment(self._folder, self._synced(node), SYNC_MS)
+        libraries = forgetting.pop("LD_PRELOAD"), preloaded(SKEWED, self._folder)
+        skewed_s = HOUR_S * (self._nodes.index(node) - 1)
+        special = {"LD_PRELOAD": ":".join(libraries), "SKEWED_S": str(skewed_s)}
+        return {**environment_for_nodes(), **forgetting, **special}
+
+    def deeds(self, kill: Doing) -> dict[Deed, Doing]:
+        async def unplug(node: str) -> None:
+            await kill(node)
+            data = self._data[node] / STORE_FOLDER / DATA_FILE
+            await asyncio.to_thread(cut_power, data, self._synced(node), self._random)
+
+        return {Deed.UNPLUG: unplug} if self.is_special else {}
+
+    def _synced(self, node: str) -> Path:
+        """Beside its disk, which may be full."""
+        return self._folder / f"synced of {node}"
+
+
 @asynccontextmanager
 async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
     """One node with durable classic queues: whatever it confirms is on its disk."""
     port, data = free_port(), folder / "data"
     data.mkdir(parents=True)
     words = (*FLUFFLE, "--listen", f"127.0.0.1:{port}", "--data-dir", str(data))
-    command = Command(words, environment_for_nodes(), folder / "log")
+    machines = Machines(folder, {"node": data})
+    command = Command(words, machines.environment("node"), folder / "log")
     async with AsyncExitStack() as stack:
         filling = small_disks(stack, {"node": data}, DISK_MIB)
         group = await stack.enter_async_context(processes({"node": command}))
         addresses = [Address("node", "127.0.0.1", port)]
-        yield System(addresses, {**group.deeds, **filling}, queue_type="classic")
+        deeds = {**group.deeds, **filling, **machines.deeds(group.kill)}
+        yield System(addresses, deeds, queue_type="classic")
 
 
 @asynccontextmanager
@@ -82,7 +130,7 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
             place.mkdir(parents=True)
         filling = small_disks(stack, data, DISK_MIB)
         links = await stack.enter_async_context(mesh(listening))
-        commands = {}
+        commands, machines = {}, Machines(folder, data)
         for node in NODES:
             through = {to: proxy.port for (by, to), proxy in links.proxies.items() if by == node}
             peers = {node: listening[node], **through}
@@ -94,12 +142,13 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
                 "peers": ",".join(f"{peer}=127.0.0.1:{port}" for peer, port in peers.items()),
             }
             words = [word for name, value in options.items() for word in (f"--{name}", value)]
-            variables = {**environment_for_nodes(), "FLUFFLE_CLUSTER_SECRET": secret}
+            variables = {**machines.environment(node), "FLUFFLE_CLUSTER_SECRET": secret}
             commands[node] = Command((*FLUFFLE, *words), variables, folder / node / "log")
         group = await stack.enter_async_context(processes(commands))
         linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
         addresses = [Address(node, "127.0.0.1", port) for node, port in amqp.items()]
-        yield System(addresses, {**group.deeds, **filling, **linked}, links)
+        deeds = {**group.deeds, **filling, **linked, **machines.deeds(group.kill)}
+        yield System(addresses, deeds, links)
 
 
 @asynccontextmanager

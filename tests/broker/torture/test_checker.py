@@ -14,8 +14,11 @@ from fluffle.broker.torture.history import (
     ClearingDone,
     Complained,
     Confirmed,
+    Connected,
     Ended,
     Event,
+    Homed,
+    Isolated,
     Message,
     Published,
     Received,
@@ -185,6 +188,17 @@ def test_a_leaky_queue_may_lose_and_may_not_lie() -> None:
     assert judge.finish().is_clean
     judge.read([RECEIVED, ACKED, RunEnded(), AGAIN._replace(redelivered=False)])
     assert judge.report.breaches == {Breach.LIED: 1}
+
+
+# What a node says that is alone
+
+ALONE: list[Event] = [Connected("p", "a"), Isolated("a"), *PUBLISHED, RECEIVED]
+
+
+def test_a_node_that_is_alone_confirms_only_what_lives_on_one_node() -> None:
+    assert judge(ALONE).breaches == {Breach.UNEXPECTED: 1}
+    assert judge([Homed("q"), *ALONE]).is_clean
+    assert judge([Homed("another"), *ALONE]).breaches == {Breach.UNEXPECTED: 1}
 
 
 # What need not be delivered, and is counted

@@ -91,12 +91,18 @@ DONE: dict[str, Sequence[str]] = {
     "kill-all": ["kill a", "kill b", "kill c", "start a", "start b", "start c",
                  "serves a", "serves b", "serves c"],
     "kill-twice": ["kill a", "start a", "kill a", "start a", "start a", "serves a"],
+    "unplug": ["unplug a", "start a", "serves a"],
+    "unplug-all": ["unplug a", "unplug b", "unplug c", "start a", "start b", "start c",
+                   "serves a", "serves b", "serves c"],
     "restart": ["stop a", "start a", "serves a"],
     "rolling-restart": ["stop a", "start a", "serves a", "stop b", "start b", "serves b",
                         "stop c", "start c", "serves c"],
     "pause": ["pause a", "resume a"],
+    "long-pause": ["pause a", "resume a"],
     "pause-all": ["pause a", "pause b", "pause c", "resume a", "resume b", "resume c"],
     "disk-full": ["fill a", "free a", "start a", "serves a"],
+    "disk-full-two": ["fill a", "fill b", "free a", "free b", "start a", "start b",
+                      "serves a", "serves b"],
 }  # fmt: skip
 
 

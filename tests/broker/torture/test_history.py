@@ -10,6 +10,7 @@ from fluffle.broker.torture.history import (
     Confirmed,
     Event,
     Fault,
+    Homed,
     Message,
     Strange,
     from_line,
@@ -21,6 +22,7 @@ from tests.broker.torture.liar import Broker
 def test_every_event_comes_back() -> None:
     history: list[Event] = [
         *Broker(Random(1)).live(2_000),
+        Homed("q"),
         Complained("a", "541"),
         Fault("kill", is_over=True),
         Strange("„ä“\n"),
