@@ -25,8 +25,6 @@ from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.making import QueueMaker, QueuesByType
-from fluffle.broker.recording.image import Image
-from fluffle.broker.starting import StartFailed
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +42,6 @@ class Clustered:
         durability, node = around.durability, around.config.node_name
         self._around = around
         self._config = config
-        if durability.image != Image():
-            raise StartFailed(
-                f"{around.config.data_dir} holds the data of a node that was alone, and a cluster "
-                "has definitions of its own; name an empty --data-dir"
-            )
         nonce = secrets.token_bytes(BOOT_NONCE_BYTES)
         self._life = begin_life(durability.identity, around.config, config, nonce)
         self.boot = self._life.identity.boot.count

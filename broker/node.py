@@ -33,14 +33,14 @@ from fluffle.broker.definitions.first_start import (
     load_definitions,
 )
 from fluffle.broker.disk import DiskWatch
-from fluffle.broker.durability import open_durability
+from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.making import QueueMaker
-from fluffle.broker.recording.image import VhostImage
+from fluffle.broker.recording.image import Image, VhostImage
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections, Owners
@@ -142,7 +142,7 @@ class Node:
         the rest; NodeFailed if it fails meanwhile.
         """
         turn = Turn(asyncio.get_running_loop().call_soon, self._fail)
-        self._durability = open_durability(self._config.data_dir, turn, on_fatal=self._fail)
+        self._durability = self._opened(turn)
         company = self._restore(turn)
         try:
             self.metadata = company.begin(self.catalogue)
@@ -166,6 +166,21 @@ class Node:
         finally:
             working.cancel()
             failing.cancel()
+
+    def _opened(self, turn: Turn) -> Durability:
+        """What is on disk, as that of a cluster if this is to be a node of one.
+
+        StartFailed, StorageError.
+        """
+        config = self._config
+        durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
+        if config.cluster is None or durability.image == Image():
+            return durability
+        durability.close(())
+        from fluffle.broker.cluster.founding import take_along  # noqa: PLC0415  once in a life
+
+        take_along(config.data_dir, config.node_name, config.cluster, secrets.randbits)
+        return open_durability(config.data_dir, turn, on_fatal=self._fail)
 
     def _restore(self, turn: Turn) -> Company:
         """Make the parts of the node as they were; whom it is with.  StartFailed, StorageError."""

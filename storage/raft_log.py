@@ -84,13 +84,15 @@ class RaftLog:
 
     # Writing
 
-    def submit(self, persist: Persist) -> None:
-        """See `LogStore.submit`.
+    def submit(self, persist: Persist, beside: Batch | None = None) -> None:
+        """See `LogStore.submit`; `beside` becomes durable with it, or none of the two does.
 
         Raises `ValueError` for what contradicts what was written before, and `StorageError` once
         the store has failed: then the process must end.
         """
         batch, self._leftovers = self._leftovers, Batch()
+        if beside is not None:
+            batch.add(beside)
         for write in persist.writes:
             if write.is_drop:
                 self._drop(batch, write.group)

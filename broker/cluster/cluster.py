@@ -26,6 +26,7 @@ from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.lives import Life
+from fluffle.broker.cluster.lone import LONE
 from fluffle.broker.cluster.membership import Membership
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
@@ -192,9 +193,13 @@ class Cluster:
             call_later=self._loop.call_later,
             clock=around.clock,
             refused=log_refused,
-            is_nobody_there=self.links.is_nobody_there,
+            is_nobody_there=self._is_nobody_there,
         )
         return StreamHub(surroundings)
+
+    def _is_nobody_there(self, node: NodeId) -> bool:
+        """Whether its host has said so last.  Nor is anybody where this node was when alone."""
+        return node == LONE or self.links.is_nobody_there(node)
 
     def _made_hosting(self, around: Around) -> Hosting:
         """What makes queues is given what it makes them with."""

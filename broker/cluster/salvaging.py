@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fluffle.broker.recording.identity import IDENTITY, encoded, owned_of
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.log_store import Persist, Recovered, Write
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
 from fluffle.storage.batch import Batch
@@ -56,8 +56,11 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
         store.submit(marked)
         log = RaftLog(store, flush=store.flush)
         loaded = log.load()
-        sound = [found for found in loaded.groups if found.quarantine is None]
-        writes = [write for found in sound for write in _writes(found, owned.node)]
+        writes = [
+            write
+            for found in loaded.groups
+            for write in alone_from_here(found, owned.node, name=owned.node)
+        ]
         if writes:
             log.submit(Persist(1, writes))
     finally:
@@ -69,14 +72,20 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
     return Salvaged(done, tuple(sorted(damaged | set(loaded.lost))))
 
 
-def _writes(found: Recovered, node: NodeId) -> Iterator[Write]:
-    """Nothing for a member that waits to be told who the others are: it has nothing."""
+def alone_from_here(found: Recovered, node: NodeId, *, name: NodeId) -> Iterator[Write]:
+    """A group goes on with the member of `node`, which is called `name` from now on.
+
+    Nothing for a member that waits to be told who the others are, for it has nothing, nor for one
+    that is damaged.
+    """
+    if found.quarantine is not None:
+        return
     configs = [found.snapshot.config, *(Config.decode(entry.payload) for entry in found.configs)]
     active = configs[-1]
     me = active.member_on(node)
     if me is None or me.incarnation != found.incarnation:
         return
-    alone = Config((me,), (), active.top_incarnation)
+    alone = Config((Member(name, me.incarnation),), (), active.top_incarnation)
     last_term = found.terms[-1][1] if found.terms else found.snapshot.term
     term = max(last_term, found.hard_state.term) + 1
     entry = Entry(found.last_index + 1, term, CONFIG, alone.encode())

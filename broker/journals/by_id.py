@@ -23,6 +23,11 @@ ID = Struct(">Q")
 GROUPS = Struct(">QQ")
 
 
+def journal_item(queue: int, groups: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """Name and value."""
+    return ID.pack(queue), GROUPS.pack(*groups)
+
+
 class JournalsById:
     """Of the durable queues whose home a node is."""
 
@@ -45,7 +50,7 @@ class JournalsById:
         if groups is not None:
             return self._journals.reopen(groups), True
         groups = self._groups[queue] = self._journals.new_groups()
-        self._commits.put(JOURNAL, ID.pack(queue), GROUPS.pack(*groups))
+        self._commits.put(JOURNAL, *journal_item(queue, groups))
         return self._journals.create(groups), False
 
     def forget(self, queue: int) -> None:
