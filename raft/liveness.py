@@ -1,10 +1,13 @@
 """Which nodes are alive: one small machine for all groups of a node.
 
     link up --> ping --> ping that echoes ours --> alive
-                           not for `suspect_after_ms`, or link down --> suspected
+                           no ping for `suspect_after_ms`, none that echoes a recent one of ours
+                           for `deaf_after_ms`, or link down --> suspected
 
 A node is alive only if *it has heard us* lately, and we have heard that: pings carry back what was
-heard last, so a link that works in one direction does not count.  Time in which our own loop stood
+heard last, so a link that works in one direction does not count.  An echo takes two turns of either
+node, and those of a busy one are long; so it may be older than the ping that carries it.  Whoever
+hears nothing is sooner to find out, and the one that matters.  Time in which our own loop stood
 still is not held against anybody.  A greater boot is a new life of the node: it has forgotten
 whatever was not on its disk.
 """
@@ -21,7 +24,7 @@ class Peer:
     """What is known of another node."""
 
     __slots__ = (
-        "boot", "confirmed_ms", "heard_sequence", "is_alive", "is_link_new", "is_linked",
+        "boot", "confirmed_ms", "heard_ms", "heard_sequence", "is_alive", "is_link_new", "is_linked",
         "ping_at_ms", "replies", "sent", "sequence",
     )  # fmt: skip
 
@@ -30,6 +33,8 @@ class Peer:
         """The greatest heard of; 0 before the first ping."""
         self.heard_sequence = 0
         """Of that boot's last ping."""
+        self.heard_ms = 0
+        """When a ping came last."""
         self.is_linked = False
         self.is_link_new = False
         """Nothing sent over it is known to have arrived."""
@@ -98,6 +103,7 @@ class Liveness:
         for node, peer in self._peers.items():
             if is_stall:
                 peer.confirmed_ms = min(now_ms, peer.confirmed_ms + away_ms)
+                peer.heard_ms = min(now_ms, peer.heard_ms + away_ms)
             if peer.is_linked and peer.ping_at_ms <= now_ms:
                 peer.replies = 0
                 self._ping(node, peer)
@@ -105,8 +111,13 @@ class Liveness:
     def suspect(self) -> None:
         """Whoever has not answered for too long; what came in meanwhile has been heard by now."""
         for node, peer in self._peers.items():
-            if self._now_ms - peer.confirmed_ms >= self._tuning.suspect_after_ms:
+            is_silent = self._now_ms - peer.heard_ms >= self._tuning.suspect_after_ms
+            if is_silent or self._is_deaf(peer):
                 self._judge(node, peer, is_alive=False)
+
+    def _is_deaf(self, peer: Peer) -> bool:
+        """Whether it has heard nothing of ours for too long."""
+        return self._now_ms - peer.confirmed_ms >= self._tuning.deaf_after_ms
 
     def on_ping(self, node: NodeId, ping: Ping) -> None:
         """It lives; whether it has heard us, the echo tells."""
@@ -117,13 +128,14 @@ class Liveness:
             self._judge(node, peer, is_alive=False)
             peer.boot, peer.heard_sequence = ping.boot, 0
         peer.heard_sequence = max(peer.heard_sequence, ping.sequence)
+        peer.heard_ms = self._now_ms
         sent_ms = peer.sent.get(ping.echo_sequence) if self._is_ours(ping) else None
         if sent_ms is not None and peer.is_linked:
             peer.confirmed_ms = max(peer.confirmed_ms, sent_ms)
             peer.is_link_new = False
             for sequence in [sequence for sequence in peer.sent if sequence < ping.echo_sequence]:
                 del peer.sent[sequence]
-            if self._now_ms - peer.confirmed_ms < self._tuning.suspect_after_ms:
+            if not self._is_deaf(peer):
                 self._judge(node, peer, is_alive=True)
         if ping.is_answer_wanted:
             self._reply(node, peer)

@@ -80,8 +80,9 @@ class Node:
         return self._alarms[0][0] if self._alarms else None
 
     def due(self) -> list[GroupId]:
-        """Groups whose alarm has come."""
+        """Groups whose alarm has come: not too many at once, the others are for the next turn."""
         found: dict[GroupId, None] = {}
-        while self._alarms and self._alarms[0][0] <= self.now_ms:
-            found[heappop(self._alarms)[1]] = None
+        alarms, most = self._alarms, self.tuning.deadlines_max
+        while alarms and alarms[0][0] <= self.now_ms and len(found) < most:
+            found[heappop(alarms)[1]] = None
         return list(found)

@@ -9,10 +9,15 @@ class Tuning:
 
     ping_interval_ms: int = 250
     suspect_after_ms: int = 1_000
-    """Four pings unanswered, as counted from the last of ours that was answered."""
+    """Four pings that did not come."""
+    deaf_after_ms: int = 2_000
+    """A node that pings us has not heard ours, as counted from the last that it has echoed."""
     stall_ms: int = 500
     """If our own loop was away for longer, that time is not held against the others."""
 
+    deadlines_max: int = 256
+    """Groups that stand, or ask again, in one turn: after the loss of a node it may be the time of
+    thousands, and pings must not wait for all of them."""
     rank_delay_ms: int = 40
     """The next in rank waits so long for the one before to win: a round trip and two commits."""
     election_timeout_ms: int = 400

@@ -248,6 +248,8 @@ class Cluster:
         self._loop.call_soon(self.membership.look)
 
     def configured(self) -> None:
+        """Clients wait until every node has what they declared: it hears of each commit at once."""
+        self.running.host.group(METADATA_GROUP).raft.tell_commits_at_once()
         self.membership.configured()
         self._queues.nodes_changed()
 

@@ -95,6 +95,35 @@ def test_a_link_in_one_direction_is_none() -> None:
     assert pair.verdicts("b") == [True, False]
 
 
+def test_an_echo_that_two_busy_nodes_delay_is_no_suspicion() -> None:
+    """Its pings come, so it lives; those of ours that they echo left long ago."""
+    a = Liveness(1, TUNING)
+    a.tick(10_000)
+    a.link_up("b")
+    a.on_ping("b", Ping(1, 1, 1, 1, False))
+    for turn in range(1, 11):
+        a.tick(10_000 + 400 * turn)
+        a.on_ping("b", Ping(1, 1 + turn, 1, max(1, turn - 2), False))
+        a.suspect()
+    assert a.verdicts == [Verdict("b", is_alive=True, boot=1)]
+
+
+def test_who_pings_and_hears_nothing_is_suspected_in_the_end() -> None:
+    a = Liveness(1, TUNING)
+    a.tick(10_000)
+    a.link_up("b")
+    a.on_ping("b", Ping(1, 1, 1, 1, False))
+    for at_ms in range(10_250, 10_000 + TUNING.deaf_after_ms, 250):
+        a.tick(at_ms)
+        a.on_ping("b", Ping(1, at_ms, 1, 1, False))
+        a.suspect()
+    assert a.verdicts == [Verdict("b", is_alive=True, boot=1)]
+    a.tick(10_000 + TUNING.deaf_after_ms)
+    a.on_ping("b", Ping(1, 20_000, 1, 1, False))
+    a.suspect()
+    assert a.verdicts[1:] == [Verdict("b", is_alive=False, boot=1)]
+
+
 def test_a_lost_link_is_a_suspicion_at_once_and_a_new_one_ends_it() -> None:
     pair = Pair()
     pair.link()

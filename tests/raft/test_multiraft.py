@@ -7,8 +7,9 @@ import pytest
 
 from fluffle.raft.config import Config
 from fluffle.raft.messages import GroupUnknown, Message, Ping, PreVoteRequest
-from fluffle.raft.output import Role
+from fluffle.raft.output import Output, Role
 from fluffle.raft.refused import Refused
+from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 
 
@@ -67,6 +68,33 @@ def test_the_groups_of_a_lost_node_stand_in_one_frame() -> None:
     assert len(first) == len(asked)
     assert first <= set(lost)
     assert len(first) >= len(lost) // 4
+
+
+def test_of_many_groups_that_have_lost_their_leader_few_stand_in_each_turn() -> None:
+    """A node with thousands of them hears pings in between, and the definitions' group is first."""
+    groups = range(1, 61)
+    cluster = Cluster(tuning=Tuning(deadlines_max=4))
+    for group in groups:
+        cluster.create("abc", group)
+    cluster.advance(2_000, step_ms=10)
+    cluster["a"].crash()
+    b = cluster["b"]
+    asked: list[list[int]] = []
+
+    def note(host: Host, output: Output) -> None:
+        messages = output.messages.get("c", [])
+        if host is b:
+            asked.append([each.group for each in messages if isinstance(each, PreVoteRequest)])
+
+    cluster.on_output = note
+    b.do(partial(b.raft.link_down, "a"))
+    b.do()
+    b.do()
+    assert [len(found) for found in asked[-2:]] == [4, 4]
+    assert asked[-2] + asked[-1] == sorted(asked[-2] + asked[-1])
+    cluster["c"].do(partial(cluster["c"].raft.link_down, "a"))
+    cluster.advance(2_000)
+    assert not leaders(cluster, groups)["a"]
 
 
 def test_all_groups_write_together() -> None:
