@@ -24,8 +24,8 @@ class Peer:
     """What is known of another node."""
 
     __slots__ = (
-        "boot", "confirmed_ms", "heard_ms", "heard_sequence", "is_alive", "is_link_new", "is_linked",
-        "ping_at_ms", "replies", "sent", "sequence",
+        "boot", "confirmed_ms", "heard_ms", "heard_sequence", "is_alive", "is_link_new",
+        "is_linked", "ping_at_ms", "replies", "sent", "sequence",
     )  # fmt: skip
 
     def __init__(self) -> None:

@@ -119,6 +119,10 @@ class Taken:
         self.counts = counts
 
 
+NO_SEGMENTS: deque[Segment] = deque()
+"""Never changed: a deque of one's own takes 600 bytes, and most queues are empty for long."""
+
+
 class Lane:
     """Messages in order, and those that came back."""
 
@@ -141,8 +145,8 @@ class Lane:
     ) -> None:
         self._journal = journal
         self._spill = spill
-        self._ready: deque[Segment] = deque()
-        self._leaving: deque[Segment] = deque()
+        self._ready = NO_SEGMENTS
+        self._leaving = NO_SEGMENTS
         """Those that leave memory once they are durable, and perhaps some that changed their mind;
         tickets rise."""
         self._returned = returned if returned is not None else ByAge()
@@ -157,6 +161,7 @@ class Lane:
         """Begin with what a journal holds; the lane must be empty."""
         self._redelivered_below = recovery.redelivered_below
         self.damage = recovery.damage
+        self._ready = deque()
         for stored in recovery.stored:
             segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
             segment.count = stored.count
@@ -201,6 +206,8 @@ class Lane:
             tail.ticket = ticket
             return False
         segment = Segment(origins[:], contents[:], content_bytes, first_sequence, ticket=ticket)
+        if self._ready is NO_SEGMENTS:
+            self._ready = deque()
         self._ready.append(segment)
         if len(self._ready) > FRONT_SEGMENTS + RECENT_SEGMENTS:
             self._let_go(self._ready[-1 - RECENT_SEGMENTS])
@@ -231,6 +238,8 @@ class Lane:
             segment.ticket = spill.commits.ticket
             segment.spilled_at = spill.write(segment.origins, segment.contents)
         segment.place = Place.LEAVING
+        if self._leaving is NO_SEGMENTS:
+            self._leaving = deque()
         self._leaving.append(segment)
 
     def _drop_durable(self) -> None:
@@ -402,8 +411,7 @@ class Lane:
                 self._spill.forget(segment.spilled_at)
         if self._journal is not None:
             self._settle_all(self._journal)
-        self._ready.clear()
-        self._leaving.clear()
+        self._ready = self._leaving = NO_SEGMENTS
         self._returned.clear()
         return dropped
 

@@ -65,19 +65,7 @@ class QueueGroup:
         self._sessions: Sessions | None = None
         self._led: Leadership | None = None
         """Whose those are."""
-        around = Surroundings(
-            propose=self._propose,
-            read_entry=self._read_entry,
-            damaged=self._damaged,
-            takes=self._takes,
-            now_ms=place.clock.wall_ms,
-            room=self._room,
-            touch=lambda _led: self._changed(),
-            release=self._release,
-            ended=self._changed,
-            dead_letter=self._dead_letter,
-        )
-        self.member = Member(self._spec_of, around)
+        self.member = Member(self._spec_of, self._surroundings)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """What the queue is, which may change in its members only."""
@@ -153,6 +141,20 @@ class QueueGroup:
         return self.member.snapshot()
 
     # For the leadership
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            propose=self._propose,
+            read_entry=self._read_entry,
+            damaged=self._damaged,
+            takes=self._takes,
+            now_ms=self._place.clock.wall_ms,
+            room=self._room,
+            touch=lambda _led: self._changed(),
+            release=self._release,
+            ended=self._changed,
+            dead_letter=self._dead_letter,
+        )
 
     def _changed(self) -> None:
         """Something is to be done for it, or whether there is one has changed."""

@@ -32,6 +32,8 @@ from fluffle.broker.queues.served import ServedQueue
 from fluffle.protocol.terms import text
 from fluffle.raft.config import NodeId
 
+MANNERS = QuorumManners()
+
 LAST = 1 << 30
 """More members than a node ever has: who is away is chosen if there is nobody else."""
 
@@ -125,7 +127,7 @@ class QuorumQueues:
         self._loads.update(definition.wanted)
         self._members.define(vhost, definition)
         reach.hosting.define(definition, vhost)
-        return EdgeQueue(definition, vhost, reach.hub, reach.call_later, QuorumManners())
+        return EdgeQueue(definition, vhost, reach.hub, reach.call_later, MANNERS)
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         return self.make(definition, vhost)

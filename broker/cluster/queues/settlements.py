@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +32,7 @@ class Settlements:
         self._edge = edge
         self._given_up = given_up
         self._questions: Questions[None] = Questions(call_later, self._too_late)
-        self._marks: deque[Mark] = deque()
+        self._marks: list[Mark] = []
         """In order."""
         self._count = 0
 
@@ -48,7 +47,7 @@ class Settlements:
         return self._questions.ask(self._count)
 
     def _too_late(self, question: int) -> BrokerError:
-        self._marks = deque(mark for mark in self._marks if mark.question != question)
+        self._marks = [mark for mark in self._marks if mark.question != question]
         return self._given_up()
 
     def look(self, *, is_over: bool) -> None:
@@ -60,7 +59,7 @@ class Settlements:
             is_of_session = mark.session == edge.session
             if is_of_session and edge.pending.first <= mark.last:
                 break
-            self._marks.popleft()
+            del self._marks[0]
             if is_of_session or is_over:
                 self._questions.answer(mark.question, None)
             else:

@@ -9,7 +9,6 @@ So an index that another leader's entry takes releases nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -31,7 +30,7 @@ class Gate:
         self._draft = draft
         self._waiting: list[Later] = []
         """What rests on the entry that is being drafted."""
-        self._under_way: deque[list[Later]] = deque()
+        self._under_way: list[list[Later]] = []
         """The same of each entry that is proposed and not applied."""
         self._known: list[Later] = []
         """What rests on nothing that is not applied."""
@@ -56,7 +55,7 @@ class Gate:
 
     def apply(self) -> list[Kept]:
         """The first entry under way is applied: what leaves now."""
-        return _all(self._under_way.popleft())
+        return _all(self._under_way.pop(0))
 
     def take_known(self) -> list[Kept]:
         """What leaves without an entry."""

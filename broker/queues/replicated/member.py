@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.replicated.errors import Unfit
@@ -23,8 +24,13 @@ class Member:
 
     __slots__ = ("_around", "_is_led", "_spec_of", "_under_way", "image", "leadership", "reign")
 
-    def __init__(self, spec_of: Callable[[bytes], QueueSpec], around: Surroundings) -> None:
-        """`spec_of` reads the specification in the image, which may be empty."""
+    def __init__(
+        self, spec_of: Callable[[bytes], QueueSpec], around: Callable[[], Surroundings]
+    ) -> None:
+        """`spec_of` reads the specification in the image, which may be empty.
+
+        What is around is asked for when it begins to lead: a follower has no need of it.
+        """
         self.image = Image()
         self.leadership: Leadership | None = None
         """While this node leads.  Another object is another leadership: whoever told edges of the
@@ -72,23 +78,25 @@ class Member:
     def _lead(self) -> None:
         term, before = self.reign
         self.reign = term, before + 1
-        around = replace(self._around, propose=self._propose, ended=self._ended)
-        self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), around)
+        around = self._around()
+        mine = replace(around, propose=partial(self._propose, around), ended=self._ended)
+        self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), mine)
 
     def _end(self) -> None:
         """This node does not lead."""
         self._is_led = False
         if self.leadership is not None:
             self.leadership.end()
-            self.leadership = None
-            self._around.ended()
+            self._ended()
 
     def _ended(self) -> None:
-        """By itself."""
+        """Maybe by itself."""
         self.leadership = None
-        self._around.ended()
+        self._around().ended()
 
-    def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def _propose(
+        self, around: Surroundings, payload: bytes, on_fate: Callable[[bool], None]
+    ) -> None:
         self._under_way += 1
 
         def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
@@ -97,4 +105,4 @@ class Member:
             if self._is_led and self.leadership is None and not self._under_way:
                 self._lead()
 
-        self._around.propose(payload, told)
+        around.propose(payload, told)

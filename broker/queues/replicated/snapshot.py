@@ -21,7 +21,7 @@ import msgpack
 
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated.encoding import fact_of, row_of
-from fluffle.broker.queues.replicated.entries import COLUMNS, Each, Entries
+from fluffle.broker.queues.replicated.entries import COLUMNS, Each, Entries, new_rows
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.facts import (
     ConsumerAttached,
@@ -160,16 +160,18 @@ def _dump_entries(entries: Entries) -> Row:
 
 def _load_entries(row: Row) -> Entries:
     columns, bits, each = _row(row, list, list, list)
-    entries = Entries()
+    entries, rows = Entries(), new_rows()
     for (name, code), data in zip(
         COLUMNS.items(), _row(columns, *[bytes] * len(COLUMNS)), strict=True
     ):
         column = _unpacked(code, data)
         if name not in RISING and len(column) == 1:
-            column *= len(entries.rows[RISING[0]])
-        entries.rows[name] = column
+            column *= len(rows[RISING[0]])
+        rows[name] = column
     for name in RISING:
-        entries.rows[name] = array(COLUMNS[name], accumulate(entries.rows[name]))
+        rows[name] = array(COLUMNS[name], accumulate(rows[name]))
+    if any(rows.values()):
+        entries.rows = rows
     for item in bits:
         first, ready = _row(item, int, bytes)
         entries.ready_bits[first] = int.from_bytes(ready, "big")

@@ -42,7 +42,7 @@ class Seat:
             release=self.told.extend,
             ended=lambda: None,
         )
-        self.member = Member(lambda _spec: QueueSpec("q"), around)
+        self.member = Member(lambda _spec: QueueSpec("q"), lambda: around)
 
     def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         def told(fate: Fate) -> None:
