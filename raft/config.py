@@ -9,6 +9,7 @@ of the next (thesis §4.1); a member becomes a voter only by way of learner.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 NodeId = str
@@ -41,7 +42,7 @@ class Config:
     @staticmethod
     def initial(nodes: Iterable[NodeId]) -> "Config":
         """What a new group begins with, equal on all its nodes: all voters, incarnation 1."""
-        return Config(tuple(Member(node, 1) for node in sorted(nodes)), (), 1)
+        return _initial(tuple(sorted(nodes)))
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -66,10 +67,22 @@ class Config:
     @staticmethod
     def decode(payload: bytes) -> "Config":
         """What `encode` made.  Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
-        fields = json.loads(payload)
-        voters = tuple(Member(node, incarnation) for node, incarnation in fields["voters"])
-        learners = tuple(Member(node, incarnation) for node, incarnation in fields["learners"])
-        return Config(voters, learners, fields["top_incarnation"])
+        return _decoded(payload)
+
+
+@lru_cache(maxsize=1024)
+def _initial(nodes: tuple[NodeId, ...]) -> Config:
+    """One object for all groups of the same nodes: there are thousands of groups."""
+    return Config(tuple(Member(node, 1) for node in nodes), (), 1)
+
+
+@lru_cache(maxsize=1024)
+def _decoded(payload: bytes) -> Config:
+    """Likewise."""
+    fields = json.loads(payload)
+    voters = tuple(Member(node, incarnation) for node, incarnation in fields["voters"])
+    learners = tuple(Member(node, incarnation) for node, incarnation in fields["learners"])
+    return Config(voters, learners, fields["top_incarnation"])
 
 
 class AddLearner(NamedTuple):

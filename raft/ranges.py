@@ -10,6 +10,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+NO_BOUNDS = array("Q")
+"""Never changed, as the bounds of every set: most are empty."""
+
 
 class Ranges:
     """Rising ranges, each from `first` up to, not including, `stop`, that do not touch."""
@@ -17,7 +20,7 @@ class Ranges:
     __slots__ = ("_bounds",)
 
     def __init__(self, bounds: "array[int] | None" = None) -> None:
-        self._bounds = bounds if bounds is not None else array("Q")
+        self._bounds = bounds if bounds is not None else NO_BOUNDS
         """first, stop, first, stop ...; strictly rising."""
 
     @classmethod

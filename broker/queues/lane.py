@@ -161,7 +161,7 @@ class Lane:
         """Begin with what a journal holds; the lane must be empty."""
         self._redelivered_below = recovery.redelivered_below
         self.damage = recovery.damage
-        self._ready = deque()
+        self._ready = deque() if recovery.stored else NO_SEGMENTS
         for stored in recovery.stored:
             segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
             segment.count = stored.count

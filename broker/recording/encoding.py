@@ -10,6 +10,7 @@ missing from what was written before: `decode` says what it was then.
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgpack
@@ -42,6 +43,9 @@ UNREADABLE = (ValueError, TypeError, LookupError, BrokerError, ProtocolError, Re
 """What comes of reading what nobody wrote: all that msgpack raises is a ValueError."""
 
 NUMBER_MAX = 2**63 - 1
+
+SHARED_BYTES_MAX = 256
+"""Field tables up to here are kept to be shared, a thousand of them."""
 
 Fields = dict[str, Any]
 
@@ -134,6 +138,16 @@ def _shown_field(name: str, value: Any) -> str:
 
 
 def _table(encoded: bytes) -> FieldTable:
+    """Not to be changed: one object for all short ones that are equal, as most queues' are."""
+    return _short_table(encoded) if len(encoded) <= SHARED_BYTES_MAX else _any_table(encoded)
+
+
+@lru_cache(maxsize=1024)
+def _short_table(encoded: bytes) -> FieldTable:
+    return _any_table(encoded)
+
+
+def _any_table(encoded: bytes) -> FieldTable:
     table, end = read_table(encoded, 0)
     if end != len(encoded):
         raise ValueError(f"{len(encoded) - end} bytes behind a table")
@@ -229,8 +243,24 @@ def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
     )
 
 
+def _named(names: Any) -> tuple[str, ...]:
+    return _one_of_names(*map(str, names))
+
+
 def _numbered(rows: Any) -> tuple[tuple[str, int], ...]:
-    return tuple((str(name), int(number)) for name, number in rows)
+    return _one_of_rows(*((str(name), int(number)) for name, number in rows))
+
+
+@lru_cache(maxsize=1024)
+def _one_of_names(*names: str) -> tuple[str, ...]:
+    """One object for all that are equal: thousands of queues are on the same nodes."""
+    return names
+
+
+@lru_cache(maxsize=1024)
+def _one_of_rows(*rows: tuple[str, int]) -> tuple[tuple[str, int], ...]:
+    """Likewise."""
+    return rows
 
 
 PLACED = ("id", "home", "founders", "members", "lives", "wanted", "leader", "boot")
@@ -269,10 +299,10 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
     return definition._replace(
         id=int(fields["id"]),
         home=str(fields["home"]),
-        founders=tuple(map(str, fields["founders"])),
+        founders=_named(fields["founders"]),
         members=_numbered(fields["members"]),
         lives=_numbered(fields["lives"]),
-        wanted=tuple(map(str, fields["wanted"])),
+        wanted=_named(fields["wanted"]),
         leader=str(fields["leader"]),
         boot=int(fields["boot"]),
     )

@@ -61,6 +61,9 @@ class Manners(Protocol):
         """Nobody has led the queue for too long."""
 
 
+NOTHING = Tally(0, 0, 0)
+
+
 class EdgeQueue:
     """A `ServedQueue`."""
 
@@ -109,7 +112,7 @@ class EdgeQueue:
         self._asking = Asking(self._port.edge)
         self._is_over = False
         """Whether it has been deleted."""
-        self._told = Tally(0, 0, 0)
+        self._told = NOTHING
         """What was last heard."""
         self._paid = 0
         """Messages that were handed out of a queue that is behind, which debtors wait for."""
@@ -173,11 +176,11 @@ class EdgeQueue:
     def tally(self) -> Tally | Later[Tally]:
         """RabbitMQ says 0 of what it cannot ask; so does this."""
         if self._port.is_away:
-            return Tally(0, 0, 0)
+            return NOTHING
         later: Later[Tally] = Later()
 
         def told(counts: Counts | None) -> None:
-            self._told = Tally(*counts) if counts is not None else Tally(0, 0, 0)
+            self._told = Tally(*counts) if counts is not None else NOTHING
             later.answer(self._told)
 
         self._hub.ask_counts(self.definition.id, told)

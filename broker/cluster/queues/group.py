@@ -9,7 +9,7 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.leading import Leading
-from fluffle.broker.cluster.queues.ports import Counts, Known, QueueId
+from fluffle.broker.cluster.queues.ports import NOBODY, Counts, Known, QueueId
 from fluffle.broker.cluster.streams.messages import Boot, Leader
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
@@ -57,7 +57,7 @@ class QueueGroup:
         self.vhost = ""
         """Known with the definition."""
         self._place = place
-        self._follows = Known()
+        self._follows = NOBODY
         self._waits_in_term: int | None = None
         """In which it may lead once the definition is known."""
         self._is_closed = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fluffle.broker.cluster.queues.ports import Around, Known, QueueId, Served
+from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
 from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Leader, LeaderFrame
 from fluffle.broker.cluster.streams.sessions import Sessions, not_leading
 from fluffle.raft.config import NodeId
@@ -32,7 +32,7 @@ class Leading:
     def known(self, queue: QueueId) -> Known:
         """Who leads a queue, as far as it is known without asking."""
         served = self.queues.get(queue)
-        return served.known if served is not None else Known()
+        return served.known if served is not None else NOBODY
 
     # What happens to a queue
 

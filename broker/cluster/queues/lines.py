@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from fluffle.broker.cluster.queues.ports import Around, Known, OnEvents, QueueId
+from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, OnEvents, QueueId
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.cluster.streams.events import Event, Misled
@@ -59,9 +59,9 @@ class Line:
         """That of its home in which it was asked last."""
         self.is_away = False
         """Whether its home has not been reached for a while."""
-        self.told = Known()
+        self.told = NOBODY
         """Who leads, as others say."""
-        self.denied = Known()
+        self.denied = NOBODY
         """Who has said of itself that it does not: it is not asked again at once."""
         self.asked = 0
         """How many members were asked."""
@@ -127,7 +127,7 @@ class Lines:
     def leader_of(self, queue: QueueId) -> Known:
         """Who leads a queue, as far as anybody has said."""
         line = self._lines.get(queue)
-        return max(line.told if line is not None else Known(), self._known(queue))
+        return max(line.told if line is not None else NOBODY, self._known(queue))
 
     def search(self, queue: QueueId) -> None:
         """Somebody wants to know who leads a queue."""
@@ -238,7 +238,7 @@ class Lines:
             return
         del self._lost[line]
         line.search_s = min(2 * line.search_s, SEARCH_S_MAX)
-        line.denied = Known()
+        line.denied = NOBODY
         self._ask_next(line)
         self._turn_to_leader(line)
 

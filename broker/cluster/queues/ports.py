@@ -68,6 +68,9 @@ class Known(NamedTuple):
     """Empty: nobody, or nobody who is known."""
 
 
+NOBODY = Known()
+
+
 class Served(Protocol):
     """A queue that may be led here."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later
@@ -12,6 +12,9 @@ ANSWER_S_MAX = 30
 """For so long a leader is waited for.  RabbitMQ: 65 s, which is longer than most clients wait."""
 
 T = TypeVar("T")
+
+NOTHING_ASKED: dict[int, Any] = {}
+"""Never changed: of most queues nothing is asked."""
 
 
 class Timer(Protocol):
@@ -30,7 +33,7 @@ class Questions(Generic[T]):
         """`given_up` is told of one that has taken too long, and says what it fails with."""
         self._call_later = call_later
         self._given_up = given_up
-        self._asked: dict[int, tuple[Later[T], Timer]] = {}
+        self._asked: dict[int, tuple[Later[T], Timer]] = NOTHING_ASKED
 
     def __contains__(self, number: int) -> bool:
         """Whether somebody waits for it."""
@@ -39,6 +42,8 @@ class Questions(Generic[T]):
     def ask(self, number: int) -> Later[T]:
         later: Later[T] = Later()
         timer = self._call_later(ANSWER_S_MAX, lambda: self.fail(number, self._given_up(number)))
+        if self._asked is NOTHING_ASKED:
+            self._asked = {}
         self._asked[number] = later, timer
         return later
 

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 from operator import attrgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from fluffle.broker.queues.replicated.errors import Unfit
 
@@ -83,6 +83,9 @@ class Piece(NamedTuple, Generic[Mark]):
 
 _order = attrgetter("order")
 
+NOTHING: list[Any] = []
+"""Never changed: nothing is at most places of most queues."""
+
 
 class Marked(Generic[Mark]):
     """Messages that are somewhere, each with a mark, in the order in which they came there.
@@ -93,9 +96,9 @@ class Marked(Generic[Mark]):
     __slots__ = ("_next_order", "_pieces", "_starts", "count")
 
     def __init__(self) -> None:
-        self._pieces: list[Piece[Mark]] = []
+        self._pieces: list[Piece[Mark]] = NOTHING
         """Sorted by the first number."""
-        self._starts: list[int] = []
+        self._starts: list[int] = NOTHING
         """Of each piece, for the search."""
         self._next_order = 0
         self.count = 0
@@ -156,6 +159,8 @@ class Marked(Generic[Mark]):
             self._insert(Piece(behind, mark, order))
 
     def _insert(self, piece: Piece[Mark]) -> None:
+        if self._pieces is NOTHING:
+            self._pieces, self._starts = [], []
         first = piece.run.start
         at = bisect_left(self._starts, first)
         self._starts.insert(at, first)
