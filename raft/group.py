@@ -16,6 +16,7 @@ from fluffle.raft import (
     replicating,
     sending,
     transferring,
+    turn,
 )
 from fluffle.raft.config import Change, Config, Member, NodeId
 from fluffle.raft.leading import Leading
@@ -152,12 +153,20 @@ class Group:
         if self._state.leading is None and campaign.may_stand(self._state):
             campaign.stand(self._state)
 
-    def applied(self, index: int) -> None:
-        """Everything up to `index` was applied; the next page may come."""
-        log = self._state.log
-        if log.applied < index <= log.handed:
-            log.applied = index
-            self._state.touch()
+    def applied(self, index: int) -> bool:
+        """Everything up to `index` was applied; the next page may come.
+
+        Whether anything has waited for that: if not, no turn need be taken for it.
+        """
+        state, log = self._state, self._state.log
+        if not log.applied < index <= log.handed:
+            return False
+        log.applied = index
+        if turn.waits_for_applied(state):
+            state.touch()
+            return True
+        turn.evict(state)
+        return False
 
     def compact(self, index: int, live: Ranges, state_bytes: bytes) -> None:
         """Take a snapshot of the image as it was after `index`, which was applied.

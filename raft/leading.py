@@ -157,6 +157,12 @@ def flush(state: State) -> None:
     state.set_deadline(next_deadline(state, leading))
 
 
+def waits_for_applied(state: State, leading: Leading) -> bool:
+    """Whether somebody is to be told that entries are applied: that it leads, or a reader."""
+    is_led_due = not leading.is_led_told and state.log.applied >= leading.first_index
+    return is_led_due or leading.reads is not None
+
+
 def next_deadline(state: State, leading: Leading) -> int | None:
     """The first time at which something is to be done, if nothing comes in: None when all is."""
     times = [peer.retry_at_ms for peer in leading.peers.values() if peer.is_alive]

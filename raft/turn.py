@@ -54,6 +54,13 @@ def applicable_index(state: State) -> int:
     return min(state.log.commit, state.sound_index)
 
 
+def waits_for_applied(state: State) -> bool:
+    """Whether anything can be done now that what was handed out is applied."""
+    if state.restore_due or applicable_index(state) > state.log.handed:
+        return True
+    return state.leading is not None and leading.waits_for_applied(state, state.leading)
+
+
 def evict(state: State) -> None:
     """Let go of entries that nobody will ask for; those a follower needs soon are kept a while."""
     log = state.log

@@ -299,11 +299,8 @@ class RaftHost:
             return
         hosted.on_applied(apply.entries)
         self._chores.snapshots.applied(apply.group, sum(map(size_of, apply.entries)))
-        self.feed(self._applied, hosted, hosted.applied)
-
-    def _applied(self, hosted: HostedGroup, index: int) -> None:
-        if not hosted.is_gone:
-            self._multi.group(hosted.group).applied(index)
+        if self._multi.group(apply.group).applied(hosted.applied):
+            self.feed(_nothing)
 
     def _lose_image(self, hosted: HostedGroup, index: int) -> None:
         """Nothing is done with it any more until it is restored; `index` is what it failed at."""
