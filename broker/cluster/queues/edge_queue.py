@@ -25,7 +25,7 @@ from fluffle.broker.cluster.streams.asking import Asking, Terms
 from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
 from fluffle.broker.cluster.streams.edge import OPERATIONS_MAX, PENDING_BYTES_MAX
 from fluffle.broker.cluster.streams.events import Event
-from fluffle.broker.cluster.streams.messages import Deliver, Token
+from fluffle.broker.cluster.streams.messages import Deliver, Token, tokens_of
 from fluffle.broker.errors import AccessRefused, BrokerError, NotFound
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
@@ -398,8 +398,7 @@ class EdgeQueue:
         """Unless the consumer has gone by what was told just before: then it comes back."""
         deliver, taker = event.deliver, self._by_number.get(event.consumer)
         if taker is None:
-            tokens = [Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
-            self._asking.settle(tokens, Outcome.UNSENT)
+            self._asking.settle(tokens_of(deliver), Outcome.UNSENT)
             self._port.touch()
             return
         handout = self._handout(taker.consumer, deliver)

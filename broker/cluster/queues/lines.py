@@ -31,6 +31,9 @@ PATIENCE_BEATS_MAX = 60
 """An edge that has heard nothing for so many beats begins to talk anew: an answer that stands
 beside the others may be lost.  Likewise twice as many each time."""
 
+TELL_S = 0.05
+"""A leader is told after this that messages have arrived, if it was not with their settlement."""
+
 AWAY_S = 0.5
 """A home that was not reached for so long is down, for clients of its queues, if its host says that
 it does not run.  RabbitMQ tells them at once."""
@@ -83,7 +86,7 @@ class Lines:
 
     __slots__ = (
         "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_missed", "_touched",
-        "_waiting",
+        "_untold", "_waiting",
     )  # fmt: skip
 
     def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
@@ -97,6 +100,8 @@ class Lines:
         self._waiting: dict[Line, int] = {}
         """Those that have asked for something that has no outcome: at which beat they heard
         anything last, or asked."""
+        self._untold: dict[Line, None] = {}
+        """Those that have received something, and have maybe not told; a timer runs for them."""
         self._missed: set[NodeId] = set()
         """Homes that cannot be reached, and are waited for."""
         self._beat = 0
@@ -122,6 +127,7 @@ class Lines:
         self._touched.pop(line, None)
         self._lost.pop(line, None)
         self._waiting.pop(line, None)
+        self._untold.pop(line, None)
         self._tell(line, line.edge.deleted())
 
     def leader_of(self, queue: QueueId) -> Known:
@@ -275,6 +281,21 @@ class Lines:
         self._tell(line, others)
         if line.edge.has_output:
             self._touch(line)
+        elif line.edge.untold_bytes:
+            self._tell_later(line)
+
+    def _tell_later(self, line: Line) -> None:
+        if not self._untold:
+            self._around.call_later(TELL_S, self._tell_received)
+        self._untold[line] = None
+
+    def _tell_received(self) -> None:
+        """Whatever a leader sends is kept there until it knows that it has arrived."""
+        untold, self._untold = self._untold, {}
+        for line in untold:
+            if line.edge.untold_bytes:
+                line.edge.owes = True
+                self._touch(line)
 
     def _learn(self, line: Line, node: NodeId, frame: m.LeaderFrame) -> None:
         """The answer to who leads."""

@@ -29,6 +29,8 @@ wait in front of the log, and behind it what consumers settle and are handed
 (`benchmarks.compare --suite quorum`, b16k)."""
 FRAMES_UNTOLD_MAX = 32
 """A leader that was heard so often is told, though there is nothing else to say."""
+UNTOLD_BYTES_MAX = 1 << 20
+"""So is one that keeps so much of contents until it is."""
 FRAME_BYTES_MAX = 4 << 20
 """Of contents in one frame, if it has more than one message."""
 TOKENS_MAX = 1_000
@@ -79,6 +81,8 @@ class Edge:
         """Operations below were begun in an earlier session, which lasts until they are known."""
         self.owes = False
         """Whether the leader waits to hear what was received."""
+        self.untold_bytes = 0
+        """Of contents that were received since it was told.  Mostly it is when they are settled."""
         self.owing = 0
         """How many messages of this edge wait in a queue that is behind its consumers."""
 
@@ -150,6 +154,14 @@ class Edge:
             self.news.pop(holder, None)
         return attach
 
+    def keep(self, deliver: m.Deliver) -> None:
+        """Messages are in a client's hands: whoever leads need not send them any more."""
+        for token in m.tokens_of(deliver):
+            self.hands.put(token)
+        self.untold_bytes += sum(map(len, deliver.contents))
+        if self.untold_bytes >= UNTOLD_BYTES_MAX:
+            self.owes = True
+
     # Whom to talk to
 
     def connect(self, leader: m.Leader | None) -> None:
@@ -163,7 +175,7 @@ class Edge:
             return
         if leader.reign > self.reign:
             self.reign, self.answer = leader.reign, None
-            self.received = self.told = self.owing = 0
+            self.received = self.told = self.untold_bytes = self.owing = 0
             self.awaited.clear()
         self.opening += 1
         self.owes = False
@@ -187,7 +199,7 @@ class Edge:
             return None
         messages, self.unsent = self._next_frame()
         self.owes, self._last = False, None
-        self.told = self.received
+        self.told, self.untold_bytes = self.received, 0
         if self.news:
             messages += [m.Credit(key, limit) for key, limit in self.news.items()]
             self.news.clear()
@@ -248,7 +260,7 @@ class Edge:
         """Another session, of which nobody has heard."""
         self.session += 1
         self.pending = Pending()
-        self.received = self.told = self.carried = self.owing = 0
+        self.received = self.told = self.untold_bytes = self.carried = self.owing = 0
         self.answer = None
         self.unsent = []
         self._last = None

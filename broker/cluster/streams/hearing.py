@@ -92,16 +92,17 @@ def on_gone(_edge: Edge, _message: m.Gone) -> list[Event]:
 
 
 def on_deliver(edge: Edge, message: m.Deliver) -> list[Event]:
-    edge.owes = True
     consumer = edge.consumers.get(message.holder)
+    if consumer is not None and not consumer.no_ack:
+        edge.keep(message)
+        return [happened.Delivered(consumer.number, message)]
+    edge.owes = True
     if consumer is not None:
-        if not consumer.no_ack:
-            _put(edge, message)
         return [happened.Delivered(consumer.number, message)]
     number = edge.awaited.pop(message.holder, None)
     if number is not None:
         return _got(edge, number, message.holder, 0, message)
-    give_back(edge, _tokens(message))
+    give_back(edge, m.tokens_of(message))
     return []
 
 
@@ -125,18 +126,9 @@ def _got(
         if holder is not None:
             edge.getters[operation.channel] = holder
         if deliver is not None and not operation.no_ack:
-            _put(edge, deliver)
+            edge.keep(deliver)
         return [happened.Got(number, ready, deliver)]
     return []
-
-
-def _tokens(message: m.Deliver) -> list[m.Token]:
-    return [m.Token(message.holder, message.ordinal, run) for run in message.runs]
-
-
-def _put(edge: Edge, message: m.Deliver) -> None:
-    for token in _tokens(message):
-        edge.hands.put(token)
 
 
 def give_back(edge: Edge, tokens: list[m.Token]) -> None:

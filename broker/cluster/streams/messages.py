@@ -346,6 +346,11 @@ def first_of(operation: Operation) -> int:
     return operation.first if isinstance(operation, Publish) else operation.number
 
 
+def tokens_of(deliver: Deliver) -> list[Token]:
+    """What it puts in its holder's hands."""
+    return [Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
+
+
 def content_bytes_of(message: FromEdge) -> int:
     """What it carries."""
     return sum(map(len, message.contents)) if isinstance(message, Publish) else 0

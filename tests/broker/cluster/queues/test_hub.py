@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.cluster.queues.lines import TELL_S
 from fluffle.broker.cluster.queues.sending import WAITING_BYTES_MAX
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import encode
@@ -69,6 +70,19 @@ def test_what_comes_in_at_one_node_goes_out_at_another(cluster: QueueCluster) ->
     client.settle(client.in_hands(), Outcome.ACKED)
     cluster.hosts.settle()
     assert len(cluster.ghost.gone) == 5
+
+
+def test_a_leader_soon_keeps_nothing_that_has_arrived(cluster: QueueCluster) -> None:
+    """Though nobody settles it."""
+    cluster.ask("b").publish(5, 1_000)
+    cluster.ask("c").attach(credit=10, no_ack=False, prefetch=10)
+    cluster.hosts.settle()
+    sessions = cluster.nodes["a"].hub.leading.queues[cluster.queue].sessions
+    assert sessions is not None
+    outboxes = [stream.outbox for stream in sessions._streams.values()]
+    assert sum(outbox.size for outbox in outboxes) > 5 * 1_000
+    cluster.hosts.advance(round(TELL_S * 1_000))
+    assert sum(outbox.size for outbox in outboxes) < 1_000
 
 
 def test_a_member_that_leads_dies_and_its_edges_go_on_with_the_next(cluster: QueueCluster) -> None:

@@ -10,7 +10,11 @@ import pytest
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams import outbox
 from fluffle.broker.cluster.streams.codec import RUN_MAX, decode
-from fluffle.broker.cluster.streams.edge import FRAME_BYTES_MAX, FRAMES_UNTOLD_MAX
+from fluffle.broker.cluster.streams.edge import (
+    FRAME_BYTES_MAX,
+    FRAMES_UNTOLD_MAX,
+    UNTOLD_BYTES_MAX,
+)
 from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.cluster.streams.outbox import (
     FRAME_SIZE_MAX,
@@ -152,6 +156,31 @@ def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -
     assert len(sent(world, "near", m.Gone)) == 0
     world.link("near")
     assert len(sent(world, "near", m.Gone)) == 1
+
+
+def test_a_leader_hears_with_a_settlement_that_what_is_settled_has_arrived() -> None:
+    """One frame, not two; of a consumer without acknowledgements, which settles nothing, one."""
+    world = World(("near",))
+    world.attach("near")
+    world.attach("near", no_ack=True)
+    world.rest()
+    for count in (2, 1):
+        world.publish("near", count)
+        world.rest()
+    near = world.clients["near"].edge
+    assert near.received - near.told == 1
+    world.settle("near", world.in_hands("near"))
+    assert near.received == near.told
+
+
+def test_a_leader_that_keeps_much_hears_at_once_that_it_has_arrived() -> None:
+    world = World(("near",))
+    world.attach("near")
+    world.rest()
+    world.publish("near", 1, UNTOLD_BYTES_MAX)
+    world.rest()
+    near = world.clients["near"].edge
+    assert (near.received, near.untold_bytes) == (near.told, 0)
 
 
 def test_what_is_asked_goes_in_frames_that_a_link_takes() -> None:
