@@ -53,6 +53,7 @@ class RaftHost:
     __slots__ = (
         "_asked", "_chores", "_groups", "_inbox", "_is_over", "_is_turn_asked", "_is_work_asked",
         "_lanes", "_links", "_multi", "_on_fatal", "_owner", "_schedule", "_store", "_wake_at_ms",
+        "durable", "submitted",
     )  # fmt: skip
 
     def __init__(self, multi: MultiRaft, ports: Ports, settings: HostSettings) -> None:
@@ -74,6 +75,8 @@ class RaftHost:
         self._is_over = False
         self._wake_at_ms: int | None = None
         """The earliest wake that was asked for and has not come."""
+        self.submitted = self.durable = 0
+        """The last write that the disk was given, and the last of them that is on it."""
 
     def start(self) -> list[GroupId]:
         """Load what is on disk; returns the groups that are lost there, and are not here.
@@ -175,6 +178,7 @@ class RaftHost:
         self.feed(self._multi.link_up if is_up else self._multi.link_down, node)
 
     def _on_durable(self, token: int) -> None:
+        self.durable = token
         self.feed(self._multi.durable, token)
 
     def _receive(self, node: NodeId, frame: bytes) -> None:
@@ -252,6 +256,7 @@ class RaftHost:
                 for lane, frame in self._lanes.frames(node, messages):
                     self._links.send(node, FrameKind.CONSENSUS, encode(frame), lane=lane)
         if output.persist is not None:
+            self.submitted = output.persist.token
             self._store.submit(output.persist)
         for change in output.roles:
             self._groups[change.group].on_role(change)

@@ -28,6 +28,9 @@ from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 ENTRY_BYTES_MIN = 1 << 16
 """An entry is larger than its messages: what else is in it has room in this, and as much again."""
 
+HELD_BYTES_MAX = 1 << 20
+"""Of messages that may wait for the disk to be one entry."""
+
 
 class Place(NamedTuple):
     """The rest of the node."""
@@ -46,8 +49,8 @@ class QueueGroup:
     """A `Machine`, and `Served`."""
 
     __slots__ = (
-        "_follows", "_is_closed", "_led", "_place", "_sessions", "_waits_in_term", "definition",
-        "group", "member", "vhost",
+        "_follows", "_is_closed", "_led", "_place", "_proposed_after", "_sessions",
+        "_waits_in_term", "definition", "group", "member", "vhost",
     )  # fmt: skip
 
     def __init__(self, group: GroupId, place: Place) -> None:
@@ -62,6 +65,8 @@ class QueueGroup:
         """In which it may lead once the definition is known."""
         self._is_closed = False
         """Whether the log did not take an entry when it was last asked."""
+        self._proposed_after = -1
+        """What was durable when an entry was proposed last."""
         self._sessions: Sessions | None = None
         self._led: Leadership | None = None
         """Whose those are."""
@@ -170,6 +175,7 @@ class QueueGroup:
         return self.definition.spec
 
     def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self._proposed_after = self._place.host().durable
         self._hosted.propose(payload, lambda fate: on_fate(isinstance(fate, Position)))
 
     def _damaged(self, index: int) -> None:
@@ -183,10 +189,23 @@ class QueueGroup:
     def _takes(self, content_bytes: int) -> bool:
         """If not, it is pumped again when something was applied, it leads no more, or in a while:
         where the disk is full nothing is applied, and others make room."""
+        if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
+            self._place.leading.hold(self.group)
+            return False
         self._is_closed = not self._hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
         if self._is_closed:
             self._place.leading.touch_later(self.group)
         return not self._is_closed
+
+    @property
+    def _waits_for_disk(self) -> bool:
+        """Whether the commit runs with which its last entry was to be written.
+
+        What is decided meanwhile would wait for the next, here and where its followers are, so all
+        of it becomes one entry; while a disk is idle nothing waits.
+        """
+        host = self._place.host()
+        return self._proposed_after == host.durable < host.submitted
 
     def _room(self, holder: Key) -> int:
         sessions = self.sessions

@@ -16,7 +16,7 @@ TICK_S = 1.0
 class Leading:
     """By the id of the queue."""
 
-    __slots__ = ("_around", "_held_up", "_is_ticking", "_speaking", "_touched", "queues")
+    __slots__ = ("_around", "_held", "_held_up", "_is_ticking", "_speaking", "_touched", "queues")
 
     def __init__(self, around: Around) -> None:
         self._around = around
@@ -25,6 +25,8 @@ class Leading:
         """To be pumped."""
         self._speaking: dict[QueueId, None] = {}
         """Whose sessions may have something to say."""
+        self._held: dict[QueueId, None] = {}
+        """To be pumped in the next turn, whoever asks for that."""
         self._held_up: dict[QueueId, None] = {}
         """To be pumped again after a while."""
         self._is_ticking = False
@@ -45,6 +47,10 @@ class Leading:
         """Edges are to be told something."""
         self._speaking[queue] = None
         self._around.touch()
+
+    def hold(self, queue: QueueId) -> None:
+        """What it has to propose waits for the disk, whose commit ends with a turn."""
+        self._held[queue] = None
 
     def touch_later(self, queue: QueueId) -> None:
         """It has something to propose that was not taken, and nobody may tell when it would be."""
@@ -126,7 +132,7 @@ class Leading:
 
     def pump(self) -> None:
         """In front of consensus: what has been decided is proposed."""
-        touched, self._touched = self._touched, {}
+        touched, self._touched, self._held = self._held | self._touched, {}, {}
         for queue in touched:
             if (served := self.queues.get(queue)) is not None:
                 served.pump()

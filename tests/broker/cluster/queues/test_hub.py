@@ -174,6 +174,44 @@ def test_a_leader_goes_on_once_there_is_room_on_its_disk_again(cluster: QueueClu
     assert len(cluster.ghost.confirmed) == 2
 
 
+def test_what_is_asked_while_a_commit_runs_becomes_one_entry(cluster: QueueCluster) -> None:
+    """And the first of it waits for nothing."""
+    node = cluster.nodes["a"]
+    cluster.ask("a").publish(1)
+    cluster.hosts.settle()
+    raft = node.host.group(cluster.queue).raft
+    before = raft.status.last
+    for _ in range(4):
+        cluster.ask("a").publish(1)
+        while node.step():
+            pass
+    assert raft.status.last == before + 1
+    node.store.sync()
+    while node.step():
+        pass
+    assert raft.status.last == before + 2
+    cluster.hosts.settle()
+    assert len(cluster.ghost.confirmed) == 5
+
+
+def test_a_queue_waits_for_one_commit_and_not_until_the_disk_is_idle(cluster: QueueCluster) -> None:
+    node = cluster.nodes["a"]
+    cluster.ask("a").publish(1)
+    while node.step():
+        pass
+    node.host.submitted += 1  # so much is written by others that a commit always runs
+    cluster.ask("a").publish(1)
+    while node.step():
+        pass
+    raft = node.host.group(cluster.queue).raft
+    before = raft.status.last
+    node.host.submitted += 1
+    node.store.sync()
+    while node.step():
+        pass
+    assert raft.status.last == before + 1
+
+
 def test_edges_that_want_nothing_talk_to_nobody(cluster: QueueCluster) -> None:
     cluster.nodes["a"].kill()
     cluster.hosts.advance(3_000)
