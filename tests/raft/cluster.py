@@ -80,7 +80,7 @@ class Host:
             if restore.snapshot.index:
                 items = json.loads(self.disk.read_state(restore.group, 0, size))
             self.applied[restore.group] = [(i, t, bytes.fromhex(p)) for i, t, p in items]
-        again: list[Callable[[], None]] = [partial(self._read, read) for read in output.reads]
+        again: list[Callable[[], object]] = [partial(self._read, read) for read in output.reads]
         for apply in output.applies:
             image = self.applied[apply.group]
             image += [(e.index, e.term, e.payload) for e in apply.entries if e.kind == DATA]
