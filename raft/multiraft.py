@@ -140,6 +140,9 @@ class MultiRaft:
             self._node.send(node, GroupUnknown(message.group, message.receiver))
         elif state is not None and message.receiver == known:
             dispatch.step(state, node, message)
+        elif state is not None and message.term < state.term:
+            # For whom this node was before: all may have become others while one still led.
+            dispatch.on_old_term(state, node, message)
 
     def _on_group_unknown(self, node: NodeId, message: GroupUnknown) -> None:
         state = self._groups.get(message.group)

@@ -348,6 +348,13 @@ GROUP_MUTANTS = [
         "quarantine.renewed(quarantine._replace(last=log.last_index, term=log.last_term))",
         "quarantine",
     ),
+    Mutant(
+        "M48",
+        "a leader of an old term is not heard if all have come back as others since",
+        "raft.multiraft:MultiRaft._step",
+        "state is not None and message.term < state.term",
+        "False",
+    ),
 ]
 
 MUTANTS = [*GROUP_MUTANTS, *QUEUE_MUTANTS]
