@@ -17,6 +17,7 @@ from time import process_time_ns
 
 from benchmarks.report import markdown_table
 from fluffle.broker.cluster.codec import decode, encode
+from fluffle.broker.cluster.packing import joined
 from fluffle.raft.config import Config
 from fluffle.raft.messages import AppendRequest, Message
 from fluffle.raft.multiraft import MultiRaft
@@ -182,7 +183,7 @@ def wire(entries: int, size: int) -> tuple[int, float, float]:
     """An append of one batch of so many messages: bytes, µs to encode, µs to decode."""
     entry = Entry(2, 1, DATA, bytes(entries * size))
     message = AppendRequest(1, 1, 1, 1, 1, 1, 1, 1, [entry])
-    frame = encode([message])
+    frame = joined(encode([message]))
 
     def timed(act: Callable[[], object]) -> float:
         start = process_time_ns()

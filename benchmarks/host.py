@@ -19,6 +19,7 @@ from typing import Protocol
 
 from benchmarks.report import markdown_table
 from fluffle.broker.cluster.host import Ports, RaftHost
+from fluffle.broker.cluster.packing import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
@@ -142,8 +143,8 @@ class Node:
 
     # As links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
-        self._cluster.frames.append((self.name, node, payload))
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+        self._cluster.frames.append((self.name, node, joined(payload)))
 
     def is_up(self, node: NodeId) -> bool:
         return True

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from benchmarks.micro.hot import content, ns_per_message
 from benchmarks.micro.replicated import ORIGIN, TURNS
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.asking import Asking, Terms
@@ -107,7 +108,7 @@ class Served:
 
 
 def over_a_link(frame: m.Frame) -> m.Frame:
-    return decode(encode(frame))
+    return decode(joined(encode(frame)))
 
 
 def within_a_node(frame: m.Frame) -> m.Frame:

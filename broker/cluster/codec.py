@@ -17,6 +17,7 @@ from typing import Any, cast, get_type_hints
 
 import msgpack
 
+from fluffle.broker.cluster.packing import APART_BYTES_MIN, Payload, pack_apart
 from fluffle.raft.messages import MESSAGES, Message
 from fluffle.raft.records import CONFIG, Entry
 
@@ -50,19 +51,19 @@ _NUMBERS = {kind: number for number, kind in enumerate(MESSAGES)}
 _entry_fields = attrgetter("index", "term", "kind", "payload")
 
 
-def encode(messages: Iterable[Message]) -> bytes:
+def encode(messages: Iterable[Message]) -> Payload:
     """One frame."""
-    rows = []
+    rows, is_large = [], False
     for message in messages:
         number = _NUMBERS[type(message)]
         layout = _LAYOUTS[number]
         row = [number, *layout.get(message)]
         if layout.entries_at is not None:
-            row[layout.entries_at + 1] = [
-                _entry_fields(entry) for entry in row[layout.entries_at + 1]
-            ]
+            entries = [_entry_fields(entry) for entry in row[layout.entries_at + 1]]
+            row[layout.entries_at + 1] = entries
+            is_large = is_large or any(len(entry[-1]) >= APART_BYTES_MIN for entry in entries)
         rows.append(row)
-    return cast(bytes, msgpack.packb(rows))
+    return pack_apart(rows) if is_large else cast(bytes, msgpack.packb(rows))
 
 
 def decode(frame: bytes) -> list[Message]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.owner import log_refused
+from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
 from fluffle.broker.cluster.queues.hosting import Hosting
 from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
@@ -60,7 +61,7 @@ class NoLinks:
     on_frame: OnFrame
     on_link: OnLink
 
-    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
         """It is dropped, as where a link is down."""
 
     def is_up(self, node: NodeId) -> bool:

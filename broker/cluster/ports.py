@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
+from fluffle.broker.cluster.packing import Payload
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.ranges import Ranges
@@ -60,7 +61,7 @@ class Links(Protocol):
     """Up: a new link is open, what was sent over an earlier one may be lost.  Down: the link is
     gone, and it could not be opened again at once."""
 
-    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
         """To a node whose link is down: dropped.  Consensus repeats, streams resend."""
 
     def is_up(self, node: NodeId) -> bool:

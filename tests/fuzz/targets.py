@@ -19,7 +19,8 @@ from fluffle.broker.access.permissions import Permission
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, Refused
-from fluffle.broker.cluster.links.pieces import BEAT_PIECE, Decoder, piece
+from fluffle.broker.cluster.links.pieces import BEAT_PIECE, Decoder, Outgoing
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode as decode_frame
@@ -288,7 +289,7 @@ def stream(data: bytes) -> None:
         frame = decode_frame(data)
     except BadFrame:
         return
-    assert repr(decode_frame(encode_frame(frame))) == repr(frame)
+    assert repr(decode_frame(joined(encode_frame(frame)))) == repr(frame)
 
 
 def stream_seeds() -> list[bytes]:
@@ -306,8 +307,8 @@ def stream_seeds() -> list[bytes]:
         m.GetAnswer(9, 4, 1, delivers),
     ]
     return [
-        encode_frame(m.EdgeFrame(7, 1, 1, *boots, 1, 1, 0, 1, asked)),
-        encode_frame(m.LeaderFrame(7, 1, 1, *boots, 1, 1, 1, told)),
+        joined(encode_frame(m.EdgeFrame(7, 1, 1, *boots, 1, 1, 0, 1, asked))),
+        joined(encode_frame(m.LeaderFrame(7, 1, 1, *boots, 1, 1, 1, told))),
     ]
 
 
@@ -359,8 +360,9 @@ def stranger_at(name: str, node: str | None) -> Handshake:
 
 
 def pieces_seed() -> bytes:
-    frames = ((0, 0, b"ping"), (1, 2, b""), (2, 1, bytes(70_000)))
-    return b"".join(b"".join(piece(*frame, 0)) for frame in frames) + BEAT_PIECE
+    frames = ((0, 0, b"ping"), (1, 2, b""), (2, 1, bytes(270_000)))
+    pieces = [Outgoing(kind, payload).piece(lane) for lane, kind, payload in frames]
+    return b"".join(b"".join(piece) for piece in pieces) + BEAT_PIECE
 
 
 def record_seed() -> bytes:

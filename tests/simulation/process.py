@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Protocol
 
 from fluffle.broker.cluster.host import Ports, RaftHost
+from fluffle.broker.cluster.packing import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
@@ -216,8 +217,8 @@ class Around:
 
     # As links: whether one is up the network decides when a frame arrives
 
-    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
-        own = self._process.node
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+        own, payload = self._process.node, joined(payload)
         if kind is FrameKind.CONSENSUS:
             self._process.world.send(own, node, payload)
         elif node != own:  # to which there is no link

@@ -13,6 +13,7 @@ from random import Random
 
 from fluffle.broker.cluster.host import Ports, RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.packing import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink, Owner
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
@@ -108,10 +109,10 @@ class MemoryLinks:
         self.normal_waiting: dict[NodeId, int] = {}
         """Likewise; nothing more of it is sent then."""
 
-    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
         has_room = lane is not Lane.NORMAL or not self.normal_waiting.get(node)
         if node in self.up and has_room:
-            self._network.send(self._name, node, (kind, payload, lane))
+            self._network.send(self._name, node, (kind, joined(payload), lane))
 
     def is_up(self, node: NodeId) -> bool:
         return node in self.up

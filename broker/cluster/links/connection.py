@@ -19,11 +19,14 @@ from fluffle.broker.cluster.links.identity import Identity, Reason, Refused
 from fluffle.broker.cluster.links.outbox import Outbox
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder
 from fluffle.broker.cluster.links.pulse import Finding, Pulse
+from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.logs import reason_of
 
 WRITE_BYTES = PIECE_BYTES_MAX
 """Given to the transport at once, or a piece more; the next when it has given all to the kernel."""
+JOINED_BYTES_MAX = 8_192
+"""Of what is given at once: up to this it costs less to join its parts."""
 
 KINDS = frozenset(FrameKind)
 NO_KINDS: frozenset[int] = frozenset()
@@ -96,7 +99,7 @@ class Connection(asyncio.Protocol):
 
     # What its owner calls
 
-    def send(self, kind: FrameKind, payload: bytes, lane: Lane) -> bool:
+    def send(self, kind: FrameKind, payload: Payload, lane: Lane) -> bool:
         """Whether there was room; an urgent frame for which there is none ends the connection."""
         if not self._outbox.put(lane, kind, payload):
             if lane is Lane.URGENT:
@@ -252,13 +255,21 @@ class Connection(asyncio.Protocol):
         self._fill()
 
     def _fill(self) -> None:
-        while self.is_open and not self._is_full and (pieces := self._outbox.take(WRITE_BYTES)):
-            self._write(b"".join(pieces))
+        while self.is_open and not self._is_full and (parts := self._outbox.take(WRITE_BYTES)):
+            size = sum(map(len, parts))
+            if size <= JOINED_BYTES_MAX:
+                self._write(b"".join(parts))
+            else:
+                self._note_sent(size)
+                self._transport.writelines(parts)
 
     def _write(self, data: bytes) -> None:
-        self._ground.counters.bytes_out += len(data)
-        self._pulse.has_sent = True
+        self._note_sent(len(data))
         self._transport.write(data)
+
+    def _note_sent(self, size: int) -> None:
+        self._ground.counters.bytes_out += size
+        self._pulse.has_sent = True
 
     def _end(self, reason: str) -> None:
         if self.identity is not None:

@@ -24,6 +24,7 @@ from fluffle.broker.cluster.links.inbound import Inbound
 from fluffle.broker.cluster.links.peer import Peer
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.links.tuning import LinkTuning
+from fluffle.broker.cluster.packing import Payload, size_of
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
 from fluffle.broker.config import ListenAddress
 from fluffle.raft.config import NodeId
@@ -95,14 +96,14 @@ class ClusterLinks:
 
     # Links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
         """To a node whose link is down, or of which too much waits in the lane: dropped.
 
         An urgent frame for which there is no room resets the link.  ValueError for a payload above
         `LinkTuning.frame_bytes_max`.
         """
-        if len(payload) > self._ground.tuning.frame_bytes_max:
-            raise ValueError(f"a frame of {len(payload)} bytes is too large for a link")
+        if (size := size_of(payload)) > self._ground.tuning.frame_bytes_max:
+            raise ValueError(f"a frame of {size} bytes is too large for a link")
         peer = self._peers.get(node)
         if peer is None:
             self.counters.frames_dropped += 1

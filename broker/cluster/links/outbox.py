@@ -15,7 +15,8 @@ lane that is empty takes any frame.
 from collections import deque
 from collections.abc import Mapping
 
-from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX, piece
+from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX, Outgoing
+from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import Lane
 
 WINDOW_BYTES = {Lane.NORMAL: 4 << 20, Lane.BULK: 1 << 20}
@@ -30,15 +31,13 @@ class Outbox:
     """Frames in, pieces out."""
 
     __slots__ = (
-        "_bytes_max", "_frames", "_gone", "_normal_bytes", "_under_way", "waiting_bytes"
+        "_bytes_max", "_frames", "_normal_bytes", "_under_way", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, bytes_max: Mapping[Lane, int]) -> None:
         self._bytes_max = [bytes_max[lane] for lane in Lane]
-        self._frames: list[deque[tuple[int, bytes]]] = [deque() for _ in Lane]
-        """(kind, payload), by lane."""
-        self._gone = [0 for _ in Lane]
-        """Bytes of each lane's first frame that have been taken."""
+        self._frames: list[deque[Outgoing]] = [deque() for _ in Lane]
+        """By lane."""
         self._normal_bytes = 0
         """Taken of NORMAL since the last piece of BULK."""
         self._under_way = [0 for _ in Lane]
@@ -46,13 +45,13 @@ class Outbox:
         self.waiting_bytes = [0 for _ in Lane]
         """What was put and not taken, by lane; each frame with its cost."""
 
-    def put(self, lane: Lane, kind: int, payload: bytes) -> bool:
+    def put(self, lane: Lane, kind: int, payload: Payload) -> bool:
         """Whether there is room for it, in which case it has been taken."""
-        waiting = self.waiting_bytes[lane]
-        size = len(payload) + FRAME_COST_BYTES
+        frame, waiting = Outgoing(kind, payload), self.waiting_bytes[lane]
+        size = frame.total + FRAME_COST_BYTES
         if waiting and waiting + size > self._bytes_max[lane]:
             return False
-        self._frames[lane].append((kind, payload))
+        self._frames[lane].append(frame)
         self.waiting_bytes[lane] = waiting + size
         return True
 
@@ -92,18 +91,18 @@ class Outbox:
         return Lane.BULK if may_bulk else None
 
     def _take_piece(self, lane: Lane, taken: list[bytes | memoryview]) -> int:
-        kind, payload = self._frames[lane][0]
-        head, content = piece(lane, kind, payload, self._gone[lane])
-        taken += (head, content)
-        self._gone[lane] += len(content)
-        self._under_way[lane] += len(content)
-        self.waiting_bytes[lane] -= len(content)
-        if self._gone[lane] == len(payload):
+        frame = self._frames[lane][0]
+        before = frame.gone
+        piece = frame.piece(lane)
+        taken += piece
+        size = frame.gone - before
+        self._under_way[lane] += size
+        self.waiting_bytes[lane] -= size
+        if frame.gone == frame.total:
             self._frames[lane].popleft()
-            self._gone[lane] = 0
             self.waiting_bytes[lane] -= FRAME_COST_BYTES
         if lane is Lane.NORMAL:
-            self._normal_bytes += len(content)
+            self._normal_bytes += size
         elif lane is Lane.BULK:
             self._normal_bytes = 0
-        return len(head) + len(content)
+        return len(piece[0]) + size

@@ -13,6 +13,7 @@ from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
 from fluffle.broker.cluster.links.redial import Redial
 from fluffle.broker.cluster.links.tls import binding_seen
+from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.logs import event
@@ -48,7 +49,7 @@ class Peer:
         """Whether its host has said so when it was dialled last: its process is not running."""
         self._dialling = self._start(ground.tuning.handshake_ms)
 
-    def send(self, kind: FrameKind, payload: bytes, lane: Lane) -> None:
+    def send(self, kind: FrameKind, payload: Payload, lane: Lane) -> None:
         """As `Links.send`."""
         connection, counters = self._connection, self._ground.counters
         if connection is None or not connection.is_open:

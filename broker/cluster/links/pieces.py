@@ -18,10 +18,11 @@ read.  It holds no more than has come: a claimed total reserves nothing.
 from collections.abc import Collection
 from struct import Struct
 
+from fluffle.broker.cluster.packing import Payload, parts_of, size_of
 from fluffle.broker.cluster.ports import Lane
 
-PIECE_BYTES_MAX = 65_536
-"""Of a frame in one piece: at 1 Gbit/s an urgent frame waits half a millisecond behind it."""
+PIECE_BYTES_MAX = 262_144
+"""Of a frame in one piece: at 1 Gbit/s an urgent frame waits two milliseconds behind it."""
 
 CRUMB_BYTES = 4_096
 """Parts of a frame that come one after the other and are smaller are kept as one."""
@@ -44,15 +45,45 @@ _HEADS = {
 BEAT_PIECE = _short.pack(BEAT, 0, 0)
 
 
-def piece(lane: int, kind: int, payload: bytes, start: int) -> tuple[bytes, bytes | memoryview]:
-    """The next piece of a frame of which everything before `start` has gone: head and content."""
-    total = len(payload)
-    if total <= PIECE_BYTES_MAX:
-        return _short.pack(WHOLE | lane, kind, total), payload
-    content = memoryview(payload)[start : start + PIECE_BYTES_MAX]
-    if start:
-        return _long.pack(MORE | lane, kind, len(content), start), content
-    return _long.pack(FIRST | lane, kind, len(content), total), content
+class Outgoing:
+    """A frame that is cut as it goes out; nothing of it is copied."""
+
+    __slots__ = ("_at", "_kind", "_parts", "_skipped", "gone", "total")
+
+    def __init__(self, kind: int, payload: Payload) -> None:
+        self._kind = kind
+        self._parts = parts_of(payload)
+        self._at = 0
+        """Which part is next."""
+        self._skipped = 0
+        """How much of that part has gone."""
+        self.gone = 0
+        """Bytes of the frame that were taken."""
+        self.total = size_of(payload)
+
+    def piece(self, lane: int) -> list[bytes | memoryview]:
+        """The next piece: its head, and its content in parts."""
+        total, start = self.total, self.gone
+        if total <= PIECE_BYTES_MAX:
+            self.gone = total
+            return [_short.pack(WHOLE | lane, self._kind, total), *self._parts]
+        size = min(PIECE_BYTES_MAX, total - start)
+        self.gone += size
+        if start:
+            return [_long.pack(MORE | lane, self._kind, size, start), *self._cut(size)]
+        return [_long.pack(FIRST | lane, self._kind, size, total), *self._cut(size)]
+
+    def _cut(self, size: int) -> list[memoryview]:
+        """So many bytes more."""
+        cut = []
+        while size:
+            part = memoryview(self._parts[self._at])[self._skipped : self._skipped + size]
+            cut.append(part)
+            size -= len(part)
+            self._skipped += len(part)
+            if self._skipped == len(self._parts[self._at]):
+                self._at, self._skipped = self._at + 1, 0
+        return cut
 
 
 class BadPiece(Exception):
@@ -69,14 +100,23 @@ class Unfinished:
         self.total = total
         self.have = 0
         """Bytes that have come."""
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         """These, in order."""
 
-    def add(self, part: bytes) -> None:
-        """What came next.  Crumbs are joined, so that small reads cost no more than large ones."""
-        self.have += len(part)
-        if self._parts and len(part) < CRUMB_BYTES and len(self._parts[-1]) < CRUMB_BYTES:
-            self._parts[-1] += part
+    def add(self, data: bytes, start: int, stop: int) -> None:
+        """What came next, in this place of a read.
+
+        Crumbs are joined, so that small reads cost no more than large ones.  What is most of a read
+        stays where it is, for it is copied once it is whole.
+        """
+        size = stop - start
+        self.have += size
+        if 2 * size > len(data) >= CRUMB_BYTES:
+            self._parts.append(memoryview(data)[start:stop])
+            return
+        part, last = data[start:stop], self._parts[-1] if self._parts else None
+        if size < CRUMB_BYTES and isinstance(last, bytes) and len(last) < CRUMB_BYTES:
+            self._parts[-1] = last + part
         else:
             self._parts.append(part)
 
@@ -214,7 +254,7 @@ class Decoder:
         stop = min(at + self._missing, len(data))
         self._missing -= stop - at
         self._unsaid[self._lane] += stop - at
-        frame.add(data[at:stop])
+        frame.add(data, at, stop)
         if frame.have == frame.total:
             frames.append((frame.kind, frame.payload()))
             del self._unfinished[self._lane]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fluffle.broker.cluster.packing import Payload, size_of
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.raft.config import NodeId
 
@@ -34,13 +35,13 @@ class Sending:
         self._again = again
         self._held_back: set[NodeId] = set()
 
-    def send(self, node: NodeId, encoded: Callable[[], bytes]) -> None:
+    def send(self, node: NodeId, encoded: Callable[[], Payload]) -> None:
         """A frame, which becomes bytes only if it goes."""
         if node in self._held_back:
             return
         payload = encoded()
         waiting = self._links.waiting_bytes(node, Lane.NORMAL)
-        if waiting and waiting + len(payload) > WAITING_BYTES_MAX:
+        if waiting and waiting + size_of(payload) > WAITING_BYTES_MAX:
             if not self._held_back:
                 self._call_later(LOOK_S, self._look)
             self._held_back.add(node)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 import msgpack
 
 from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.packing import APART_BYTES_MIN, TEXT_ERRORS, Payload, pack_apart
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
@@ -116,19 +117,29 @@ class Shape:
         return self._kind(*value)
 
 
-def encode(frame: m.Frame) -> bytes:
+def encode(frame: m.Frame) -> Payload:
     """One frame."""
     direction = 0 if type(frame) is m.EdgeFrame else 1
     numbers = _NUMBERS[direction]
     *head, messages = _SHAPES[type(frame)].write(frame)
     rows = [(numbers[kind := type(each)], *_SHAPES[kind].write(each)) for each in messages]
-    return cast(bytes, msgpack.packb([direction, *head, rows], unicode_errors="surrogateescape"))
+    row = [direction, *head, rows]
+    if any(map(_is_large, messages)):
+        return pack_apart(row)
+    return cast(bytes, msgpack.packb(row, unicode_errors=TEXT_ERRORS))
+
+
+def _is_large(message: m.FromEdge | m.FromLeader) -> bool:
+    """Whether there are large contents in it, by the first."""
+    if not isinstance(message, m.Publish | m.Deliver):
+        return False
+    return len(message.contents[0]) >= APART_BYTES_MIN
 
 
 def decode(payload: bytes) -> m.Frame:
     """Raises `BadFrame`."""
     try:
-        row = msgpack.unpackb(payload, unicode_errors="surrogateescape")
+        row = msgpack.unpackb(payload, unicode_errors=TEXT_ERRORS)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise BadFrame(f"not msgpack: {error}") from error
     direction, *values = _list(row) or [None]

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.cluster.codec import BadFrame, decode, encode
+from fluffle.broker.cluster import codec
+from fluffle.broker.cluster.codec import BadFrame, decode
+from fluffle.broker.cluster.packing import APART_BYTES_MIN, joined
 from fluffle.raft.messages import MESSAGES, GroupUnknown, Message, Ping
 from fluffle.raft.records import CONFIG, DATA, NOOP, Entry
 
@@ -19,7 +21,7 @@ ENTRIES = st.builds(
     st.integers(1, 2**64 - 1),
     st.integers(1, 2**64 - 1),
     st.sampled_from([NOOP, DATA, CONFIG]),
-    st.binary(max_size=50),
+    st.binary(max_size=50) | st.just(b"large" * APART_BYTES_MIN),
 )
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
@@ -27,6 +29,11 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     bytes: st.binary(max_size=50),
     Sequence[Entry]: st.lists(ENTRIES, max_size=4),
 }
+
+
+def encode(messages: list[Message]) -> bytes:
+    """A frame as it is on the wire."""
+    return joined(codec.encode(messages))
 
 
 def any_of(kind: type[Message]) -> st.SearchStrategy[Message]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.cluster.codec import BadFrame, decode, encode
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.sanity import NUMBER_MAX, check
 from fluffle.raft.config import Config, Member
 from fluffle.raft.messages import (
@@ -74,14 +75,14 @@ def test_nonsense_is_refused_by_a_host_that_then_goes_on(message: Message) -> No
     cluster = HostCluster("ab")
     cluster.create(GROUP)
     follower = cluster.followers(GROUP)[0]
-    follower.host.receive(cluster.leader(GROUP).name, encode([message]))
+    follower.host.receive(cluster.leader(GROUP).name, joined(encode([message])))
     cluster.settle()
     assert len(follower.told.refusals) == 1
     assert follower.fatal == []
     assert len(cluster.propose(GROUP, b"P12345678")) == 1
 
 
-FRAMES = [encode([message]) for message in (APPEND, OFFER, CHUNK)]
+FRAMES = [joined(encode([message])) for message in (APPEND, OFFER, CHUNK)]
 
 
 @given(st.sampled_from(FRAMES), st.integers(0, 10_000), st.integers(0, 255))

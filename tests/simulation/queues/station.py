@@ -13,6 +13,7 @@ from fluffle.broker import deciding
 from fluffle.broker.access.access import Access
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.packing import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
 from fluffle.broker.cluster.queues import hosting, hub
 from fluffle.broker.cluster.queues.group import QueueGroup
@@ -341,9 +342,9 @@ class Overheard:
         self._links = links
         self._overhear = overhear
 
-    def send(self, node: NodeId, kind: FrameKind, payload: bytes, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
         if kind is FrameKind.STREAM:
-            self._overhear(node, payload)
+            self._overhear(node, joined(payload))
         self._links.send(node, kind, payload, lane=lane)
 
     def is_up(self, node: NodeId) -> bool:

@@ -116,7 +116,7 @@ def test_between_any_two_pieces_of_bulk_an_urgent_frame_goes_first() -> None:
 def test_a_quarter_of_what_both_send_is_bulk() -> None:
     outbox = Outbox(PLENTY)
     outbox.put(Lane.BULK, 0, bytes(10 * PIECE_BYTES_MAX))
-    for _ in range(1_000):
+    for _ in range(4_000):
         outbox.put(Lane.NORMAL, 0, bytes(1_000))
     wire = [(head[0] & 0x0F, len(content)) for head, content in zip(
         *[iter(outbox.take(4 * NORMAL_SHARE_BYTES))] * 2, strict=True)]  # fmt: skip
@@ -125,11 +125,11 @@ def test_a_quarter_of_what_both_send_is_bulk() -> None:
 
 
 def test_normal_alone_and_bulk_alone_have_it_all() -> None:
-    outbox = Outbox(PLENTY)
+    outbox, count = Outbox(PLENTY), WINDOW_BYTES[Lane.BULK] // PIECE_BYTES_MAX
     for lane in (Lane.NORMAL, Lane.BULK):
-        for _ in range(10):
+        for _ in range(count):
             outbox.put(lane, 0, bytes(PIECE_BYTES_MAX))
-        assert lanes_of(outbox.take(10 * PIECE_BYTES_MAX)) == [lane] * 10
+        assert lanes_of(outbox.take(count * PIECE_BYTES_MAX)) == [lane] * count
 
 
 def test_what_is_under_way_of_a_lane_is_bounded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from struct import pack
 
 import pytest
@@ -18,8 +19,9 @@ from fluffle.broker.cluster.links.pieces import (
     PIECE_BYTES_MAX,
     WHOLE,
     Decoder,
-    piece,
+    Outgoing,
 )
+from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind
 
 KINDS = frozenset(FrameKind)
@@ -30,15 +32,13 @@ def decoder() -> Decoder:
     return Decoder(KINDS, frame_bytes_max=FRAME_BYTES_MAX)
 
 
-def encoded(lane: int, kind: int, payload: bytes) -> bytes:
+def encoded(lane: int, kind: int, payload: Payload) -> bytes:
     """A frame whose pieces follow one another."""
-    wire, start = b"", 0
-    while True:
-        head, content = piece(lane, kind, payload, start)
-        wire += head + content
-        start += len(content)
-        if start == len(payload):
-            return wire
+    frame = Outgoing(kind, payload)
+    wire = b"".join(frame.piece(lane))
+    while frame.gone < frame.total:
+        wire += b"".join(frame.piece(lane))
+    return wire
 
 
 def short(tag: int, kind: int, content: bytes, *, size: int | None = None) -> bytes:
@@ -59,12 +59,26 @@ def test_a_frame_comes_back(size: int) -> None:
     assert (ours.fault, ours.held_bytes) == (None, 0)
 
 
+@given(st.lists(st.sampled_from(SIZES[:-1]), max_size=5))
+def test_it_does_not_matter_in_which_parts_a_frame_is_given(sizes: list[int]) -> None:
+    parts = [bytes([number]) * size for number, size in enumerate(sizes)]
+    assert encoded(1, 2, parts) == encoded(1, 2, b"".join(parts))
+
+
+def test_nothing_of_a_frame_is_copied() -> None:
+    whole = [b"one", b"two"]
+    assert all(map(operator.is_, Outgoing(0, whole).piece(0)[1:], whole))
+    large = Outgoing(0, [bytes(PIECE_BYTES_MAX), b"more"])
+    contents = large.piece(0)[1:] + large.piece(0)[1:]
+    assert [type(each) for each in contents] == [memoryview] * 2
+
+
 def test_the_layout_is_this() -> None:
     assert encoded(0, 2, b"ping") == b"\x10\x02\x00\x00\x00\x04ping"
     payload = b"x" * (PIECE_BYTES_MAX + 3)
     assert encoded(2, 0, payload) == (
-        b"\x22\x00\x00\x01\x00\x00\x00\x01\x00\x03" + payload[:PIECE_BYTES_MAX]
-        + b"\x32\x00\x00\x00\x00\x03\x00\x01\x00\x00xxx"
+        b"\x22\x00\x00\x04\x00\x00\x00\x04\x00\x03" + payload[:PIECE_BYTES_MAX]
+        + b"\x32\x00\x00\x00\x00\x03\x00\x04\x00\x00xxx"
     )  # fmt: skip
     assert BEAT_PIECE == b"\x40\x00\x00\x00\x00\x00"
 
@@ -96,9 +110,9 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "a lane that there is not": (short(WHOLE | 3, 0, b"x"), "a tag of 19"),
     "text": (b"GET / HTTP/1.1\r\n\r\n", "a tag of 71"),
     "a kind that there is not": (short(WHOLE, 77, b"x"), "of kind 77"),
-    "a piece that is too large": (short(WHOLE, 0, b"", size=PIECE_BYTES_MAX + 1), "65537 bytes"),
+    "a piece that is too large": (short(WHOLE, 0, b"", size=PIECE_BYTES_MAX + 1), "262145 bytes"),
     "a first piece that is too large": (
-        pack(">BBII", FIRST, 0, PIECE_BYTES_MAX + 1, FRAME_BYTES_MAX), "a piece of 65537"
+        pack(">BBII", FIRST, 0, PIECE_BYTES_MAX + 1, FRAME_BYTES_MAX), "a piece of 262145"
     ),
     "a frame that is too large": (long(FIRST, 0, FRAME_BYTES_MAX + 1, b"x"), "a frame of 1048577"),
     "a first piece that is all": (long(FIRST, 0, 2, b"ab"), "the first 2 bytes of a frame of 2"),

@@ -13,7 +13,7 @@ from fluffle.broker.cluster.links.connection import Connection, establish
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boots, Identity, Lives, Reason, Refused
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
-from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, piece
+from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, Outgoing
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.cluster.links.nodes import (
@@ -214,7 +214,7 @@ def test_a_node_that_sends_nonsense_is_cut_off_with_one_line(
         a.links.set_peer("b", "127.0.0.1", 1)
         async with stopping(a), raw_to(a.address) as raw:
             await raw.prove(identity("b"), "a")
-            raw.writer.write(b"".join(piece(1, 2, b"good", 0)) + b"nonsense" * 10_000)
+            raw.writer.write(b"".join(Outgoing(2, b"good").piece(1)) + b"nonsense" * 10_000)
             await raw.is_closed()
             assert a.payloads() == [b"good"]
             assert a.links.counters.resets == 1
@@ -233,7 +233,7 @@ def test_who_was_dialled_may_send_nothing_but_beats(run: Run) -> None:
             raw = await listener.link(identity("b"))
             raw.writer.write(BEAT_PIECE * 3)
             await a.told_of(1)
-            raw.writer.write(b"".join(piece(1, 2, b"x", 0)))
+            raw.writer.write(b"".join(Outgoing(2, b"x").piece(1)))
             await raw.is_closed()
             assert a.frames == []
 
@@ -248,7 +248,7 @@ def test_a_node_that_dials_again_replaces_the_link_it_had(run: Run) -> None:
             await old.prove(identity("b"), "a")
             await new.prove(identity("b"), "a")
             await old.is_closed()
-            new.writer.write(b"".join(piece(0, 0, b"new", 0)))
+            new.writer.write(b"".join(Outgoing(0, b"new").piece(0)))
             await a.until(lambda: a.payloads() == [b"new"])
             assert (a.links.counters.accepted, a.links.counters.resets) == (2, 1)
 

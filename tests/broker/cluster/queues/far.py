@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.ports import Counts, OnEvents
 from fluffle.broker.cluster.queues.quorum import QuorumManners
@@ -104,7 +105,7 @@ class Far:
         has_moved = False
         while self.is_linked and (sent := self.edge.output()) is not None:
             has_moved = True
-            frame = decode(encode(sent[1]))
+            frame = decode(joined(encode(sent[1])))
             assert isinstance(frame, m.EdgeFrame)
             self.led.sessions.take(NODE, frame)
         self.led.turn()
@@ -112,7 +113,7 @@ class Far:
             self.commit()
         for _node, sending in tuple(self.led.sessions.output()) if self.is_linked else ():
             has_moved = True
-            arrived = decode(encode(sending))
+            arrived = decode(joined(encode(sending)))
             assert isinstance(arrived, m.LeaderFrame)
             self._on_events(hear(self.edge, arrived))
         return has_moved

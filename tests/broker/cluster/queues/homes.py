@@ -6,6 +6,7 @@ messages are durable when the test says so.
 
 from __future__ import annotations
 
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.queues.home import Homed
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode, encode
@@ -256,10 +257,10 @@ class Homestead:
         """Whatever has something to send gives it to the network."""
         for node, client in self.clients.items():
             while (sent := client.edge.output()) is not None:
-                self.wire(node, "to").put(encode(sent[1]))
+                self.wire(node, "to").put(joined(encode(sent[1])))
         self.scheduler.run()
         for node, frame in self.homed.sessions.output():
-            self.wire(node, "from").put(encode(frame))
+            self.wire(node, "from").put(joined(encode(frame)))
 
     def arrive(self, at: int = 0, link: int = 0) -> None:
         """The first frame of some link."""

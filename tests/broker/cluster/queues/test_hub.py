@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.cluster.queues.lines import TELL_S
 from fluffle.broker.cluster.queues.sending import WAITING_BYTES_MAX
@@ -306,7 +307,7 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
     old = m.LeaderFrame(
         cluster.queue, *line.edge.reign, Boot(1, NONCE), Boot(1, NONCE), 1, 1, 1, []
     )
-    cluster.nodes["c"].hub.receive("a", encode(old))
+    cluster.nodes["c"].hub.receive("a", joined(encode(old)))
     cluster.hosts.advance(10_000, step_ms=100)
     assert len(cluster.ghost.confirmed) == 2
 

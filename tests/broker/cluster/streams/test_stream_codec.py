@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.packing import APART_BYTES_MIN, joined
+from fluffle.broker.cluster.streams import codec
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import FROM_EDGE, FROM_LEADER, decode, encode
+from fluffle.broker.cluster.streams.codec import FROM_EDGE, FROM_LEADER, decode
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
 
@@ -38,7 +40,13 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     Outcome: st.sampled_from(Outcome),
     Outcome | None: st.sampled_from([None, *Outcome]),
 }
-CONTENTS = st.lists(st.tuples(ORIGIN, st.binary(max_size=9)), min_size=1, max_size=4)
+CONTENT = st.binary(max_size=9) | st.just(b"large" * APART_BYTES_MIN)
+CONTENTS = st.lists(st.tuples(ORIGIN, CONTENT), min_size=1, max_size=4)
+
+
+def encode(frame: m.Frame) -> bytes:
+    """A frame as it is on the wire."""
+    return joined(codec.encode(frame))
 
 
 def any_of(kind: Any) -> st.SearchStrategy[Any]:

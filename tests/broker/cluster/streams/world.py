@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode, encode
@@ -232,11 +233,11 @@ class World:
         """Whatever has something to send gives it to the network."""
         for node, client in self.clients.items():
             while (sent := client.edge.output()) is not None:
-                self.wire(node, to_leader=True, term=client.edge.term).put(encode(sent[1]))
+                self.wire(node, to_leader=True, term=client.edge.term).put(joined(encode(sent[1])))
         for term, led in self.leds.items():
             led.turn()
             for node, frame in led.sessions.output():
-                self.wire(node, to_leader=False, term=term).put(encode(frame))
+                self.wire(node, to_leader=False, term=term).put(joined(encode(frame)))
 
     def arrive(self, at: int = 0, link: int = 0) -> list[Event]:
         """The first frame of some link: what its edge learns."""
