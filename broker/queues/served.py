@@ -8,6 +8,7 @@ time.  So whoever can only meet the engine's may go on without looking.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
@@ -106,6 +107,14 @@ class Later(Generic[T]):
         self._failed(error)
 
 
+@dataclass(slots=True, eq=False)
+class Settling:
+    """What clients have settled at a queue elsewhere, between two moments when all was known."""
+
+    error: BrokerError | None = None
+    """Some of it has not come true, and never will: what was acknowledged may come again."""
+
+
 class Target(Protocol):
     """Where messages go: a queue, or a requester of direct reply-to."""
 
@@ -185,15 +194,15 @@ class ServedQueue(Target, Protocol):
     def get(self, holder: Holder) -> Handout | Later[Handout | None] | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> bool | None:
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> Settling | None:
         """The messages `start` to `stop` of a run are in nobody's hands any more.
 
-        Whether that is yet to come true: then `settling` tells of it.  None if it is so by now.
+        None if it is so by now; else what becomes of it is known once `settling` is answered.
         """
 
     @property
     def settling(self) -> Later[None] | None:
-        """Answered once all that was settled so far is so, if it is not."""
+        """Answered once it is known what becomes of all that was settled so far, if it is not."""
 
     def purge(self) -> int | Later[int]:
         """Drop every ready message; how many there were."""

@@ -21,7 +21,7 @@ from fluffle.broker.server.waiting import Question, Request
 from fluffle.protocol.methods import Basic, Method, encode_method
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.served import ServedQueue
+    from fluffle.broker.queues.served import ServedQueue, Settling
     from fluffle.broker.server.putting import Publisher
     from fluffle.broker.server.subscription import ReplySubscription, Subscription
     from fluffle.broker.server.transactions import Transaction
@@ -70,8 +70,8 @@ class Channel:
         self.last_queue_name = ""
         self.ticket = 0
         """Of the last commit that makes something safe which was done on this channel."""
-        self.far: dict[ServedQueue, None] = {}
-        """Queues led elsewhere that may not know yet what was settled here."""
+        self.far: dict[ServedQueue, Settling] = {}
+        """Queues led elsewhere that may not know yet what was settled here, or never will."""
 
     def recorded(self) -> None:
         """Something was done that is safe once the commit that collects has been done."""
@@ -155,11 +155,12 @@ class Channel:
         of_quorum_queues = 0
         for handout, start, stop in stretches:
             queue = handout.holder.queue
-            is_asked = queue.settle(handout, start, stop, outcome)
-            if is_asked:
-                self.far[queue] = None
-            if is_asked is not None and queue.spec.queue_type is QueueType.QUORUM:
-                of_quorum_queues += stop - start
+            settling = queue.settle(handout, start, stop, outcome)
+            if settling is not None:
+                if (before := self.far.get(queue)) is None or before.error is None:
+                    self.far[queue] = settling
+                if queue.spec.queue_type is QueueType.QUORUM:
+                    of_quorum_queues += stop - start
             if handout.is_recorded:
                 self.recorded()
         if outcome is Outcome.ACKED:
@@ -200,16 +201,26 @@ Settler: TypeAlias = Callable[[list[Stretch], Outcome], None]
 def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:
     """Go on once all is so that was settled there: the answer to `method` vouches for that.
 
-    A queue answers a get behind what it was told before.
+    Raises what has become of it instead.  A queue answers a get behind what it was told before.
     """
     if isinstance(method, Basic.Get):
         name = method.queue or channel.last_queue_name
-        channel.far = {queue: None for queue in channel.far if queue.name != name}
+        channel.far = {
+            queue: settling
+            for queue, settling in channel.far.items()
+            if queue.name != name or settling.error is not None
+        }
     if not channel.far:
         act()
         return
-    queue, _ = channel.far.popitem()
-    channel.ask(method, queue.settling, lambda _settled: once_settled(channel, method, act))
+    queue, settling = channel.far.popitem()
+
+    def known(_answer: None) -> None:
+        if settling.error is not None:
+            raise settling.error
+        once_settled(channel, method, act)
+
+    channel.ask(method, queue.settling, known)
 
 
 def check_here(queue: ServedQueue) -> None:

@@ -32,6 +32,9 @@ VOUCHING = {Methods.Close, *HANDLERS} - {
 """Methods whose answers say that all is so that was settled on their channel."""
 
 
+CONNECTION_CLASS = 10
+
+
 class Channels:
     """A channel is open, or closing (we sent close and wait for close-ok), or does not exist."""
 
@@ -88,8 +91,9 @@ class Channels:
                 raise unimplemented()
 
     def close(self, number: int, error: BrokerError, ids: tuple[int, int]) -> bool:
-        """Close a channel on which something was wrong; False when there is no such channel."""
-        if number not in self._open:
+        """Close a channel on which something was wrong; False when there is no such channel, or
+        the end of the connection was asked for, which the end of a channel would not answer."""
+        if number not in self._open or ids[0] == CONNECTION_CLASS:
             return False
         event(
             logger,

@@ -31,10 +31,17 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.counts import Counts as HandedOut
-from fluffle.broker.queues.handout import Handout, Holder, Outcome
+from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.replicated.runs import runs_of
-from fluffle.broker.queues.served import Admission, Debtor, Later, Receipt, Tally
+from fluffle.broker.queues.served import (
+    Admission,
+    Debtor,
+    Later,
+    Receipt,
+    Settling,
+    Tally,
+)
 from fluffle.protocol.headers import counted
 
 RUN_BYTES_MAX = 1 << 20
@@ -129,7 +136,9 @@ class EdgeQueue:
         self._attaching: Questions[None] = Questions(call_later, self._attached_too_late)
         self._got: Questions[Handout | None] = Questions(call_later, self._too_late)
         self._purging: Questions[int] = Questions(call_later, self._too_late)
-        self._settlements = Settlements(self._port.edge, call_later, self._unsettled)
+        self._settlements = Settlements(
+            self._port.edge, call_later, self._unsettled, where=self._where
+        )
 
     # What it is
 
@@ -306,19 +315,18 @@ class EdgeQueue:
             self._port.edge.set_credit(taker.number, limit)
             self._port.touch()
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> bool:
-        """What is in nobody's hands any more, or whose queue is gone, is swallowed."""
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> Settling | None:
+        """What is in nobody's hands any more is asked of nobody, and that is said."""
         holder, count = handout.holder, stop - start
         sequences, ordinal = handout.sequences[start:stop], handout.counts.acquired
         handout.release(start, stop)
         if holder.no_ack:
-            return False  # it is gone, sent or not
+            return None  # it is gone, sent or not
         seat = self._seats[holder]
         assert seat.key is not None
         tokens = [Token(seat.key, ordinal, run) for run in runs_of(sequences)]
-        is_asked = self._asking.settle(tokens, outcome) is not None
-        if is_asked:
-            self._port.touch()
+        was_held = self._asking.settle(tokens, outcome)
+        self._port.touch()
         seat.held -= count
         holder.settled(count)
         taker = self._by_consumer(holder)
@@ -326,7 +334,8 @@ class EdgeQueue:
             self._credit(taker)
         else:
             self._clear(holder, seat)
-        return is_asked
+        is_lost = was_held < count and outcome in FINAL and not self._is_over
+        return self._settlements.lost() if is_lost else self._settlements.asked()
 
     @property
     def settling(self) -> Later[None] | None:
@@ -361,7 +370,7 @@ class EdgeQueue:
     def hear(self, events: list[Event]) -> None:
         for event in events:
             HEAR[type(event)](self, event)
-        self._settlements.look(is_over=self._is_over)
+        self._settlements.look()
         if self.debtors and self._has_room:
             count, self._paid = self._paid, 0
             for debtor in tuple(self.debtors):
@@ -418,6 +427,18 @@ class EdgeQueue:
         if not self._got.answer(event.number, handout) and handout is not None:
             self.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
 
+    def _on_unanswered(self, event: happened.Unanswered) -> None:
+        """Whoever waits for it has perhaps heard before that it takes too long."""
+        if event.number in self._purging:
+            self._purging.fail(event.number, self._too_late(event.number))
+        elif (asked := self._getting.pop(event.number, None)) is not None:
+            self._slots.append(asked[1])
+            if event.number in self._got:
+                self._got.fail(event.number, self._too_late(event.number))
+
+    def _on_unsettled(self, _event: happened.Unsettled) -> None:
+        self._settlements.failed()
+
     def _on_purged(self, event: happened.Purged) -> None:
         self._told = self._told._replace(ready=0)
         self._purging.answer(event.number, event.count)
@@ -454,6 +475,8 @@ HEAR: Mapping[type[Event], Callable[[EdgeQueue, Any], None]] = {
     happened.Attached: EdgeQueue._on_attached,
     happened.NotAttached: EdgeQueue._on_not_attached,
     happened.Purged: EdgeQueue._on_purged,
+    happened.Unanswered: EdgeQueue._on_unanswered,
+    happened.Unsettled: EdgeQueue._on_unsettled,
     happened.Delivered: EdgeQueue._on_delivered,
     happened.Got: EdgeQueue._on_got,
     happened.Cancelled: EdgeQueue._on_cancelled,

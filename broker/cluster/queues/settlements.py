@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from fluffle.broker.cluster.queues.questions import CallLater, Questions
 from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.queues.served import Later
+from fluffle.broker.errors import BrokerError, PreconditionFailed
+from fluffle.broker.queues.served import Later, Settling
 
 
 class Mark(NamedTuple):
@@ -23,21 +23,48 @@ class Mark(NamedTuple):
 class Settlements:
     """Of the stream of one queue."""
 
-    __slots__ = ("_count", "_edge", "_given_up", "_marks", "_questions")
+    __slots__ = (
+        "_count", "_current", "_edge", "_given_up", "_is_current", "_marks", "_questions", "_where",
+    )  # fmt: skip
 
     def __init__(
-        self, edge: Edge, call_later: CallLater, given_up: Callable[[], BrokerError]
+        self, edge: Edge, call_later: CallLater, given_up: Callable[[], BrokerError], where: str
     ) -> None:
-        """`given_up` says what it fails with if the outcome is not known in time, or never."""
+        """`given_up` says what it fails with if the outcome is not known in time."""
         self._edge = edge
+        self._where = where
         self._given_up = given_up
         self._questions: Questions[None] = Questions(call_later, self._too_late)
         self._marks: list[Mark] = []
         """In order."""
         self._count = 0
+        self._current = Settling()
+        self._is_current = False
+        """Whether anything was settled in it."""
+
+    def asked(self) -> Settling:
+        """Something more is."""
+        self._is_current = True
+        return self._current
+
+    def lost(self) -> Settling:
+        """What was settled comes to nothing, though its client believes that it is gone."""
+        return Settling(self._came_back)
+
+    def failed(self) -> None:
+        """The same of something that was asked for."""
+        self._current.error = self._came_back
+        self._begin()
+
+    @property
+    def _came_back(self) -> BrokerError:
+        return PreconditionFailed(f"messages of {self._where} have come back and are not settled")
+
+    def _begin(self) -> None:
+        self._current, self._is_current = Settling(), False
 
     def ask(self) -> Later[None] | None:
-        """None if everything that was asked for so far has come true."""
+        """None if it is known of everything that was asked for so far."""
         edge = self._edge
         last = edge.pending.next - 1
         if edge.pending.first > last:
@@ -50,17 +77,13 @@ class Settlements:
         self._marks = [mark for mark in self._marks if mark.question != question]
         return self._given_up()
 
-    def look(self, *, is_over: bool) -> None:
-        """Tell those for whom enough is known.  If the queue `is_over`, there is no more to know;
-        what was asked in a session that was lost has perhaps not come true."""
+    def look(self) -> None:
+        """Tell those for whom enough is known."""
         edge = self._edge
         while self._marks:
             mark = self._marks[0]
-            is_of_session = mark.session == edge.session
-            if is_of_session and edge.pending.first <= mark.last:
+            if mark.session == edge.session and edge.pending.first <= mark.last:
                 break
-            del self._marks[0]
-            if is_of_session or is_over:
-                self._questions.answer(mark.question, None)
-            else:
-                self._questions.fail(mark.question, self._given_up())
+            self._questions.answer(self._marks.pop(0).question, None)
+        if self._is_current and not len(edge.pending):
+            self._begin()

@@ -25,7 +25,7 @@ class Terms(NamedTuple):
 
 
 class Asking:
-    """Each returns the number of its operation, by which its outcome will be known."""
+    """Most return the number of their operation, by which its outcome will be known."""
 
     __slots__ = ("_edge",)
 
@@ -40,18 +40,19 @@ class Asking:
         number = self._edge.pending.next
         return self._edge.ask(m.Publish(number, origins, contents, persistent))
 
-    def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> int | None:
-        """End hand-outs; the number of the last operation, None if nothing of it is in hands.
+    def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> int:
+        """End hand-outs; how many messages of them are in hands.  Others are asked of nobody.
 
-        Calls of a turn may share an operation, and get the same number.
+        Calls of a turn may share an operation.
         """
-        number = None
+        count = 0
         by_holder: dict[Key, list[m.Token]] = {}
         for token in self._edge.hands.take(tokens):
             by_holder.setdefault(token.holder, []).append(token)
+            count += len(token.run)
         for of_it in by_holder.values():
-            number = self._edge.settle(outcome, of_it)
-        return number
+            self._edge.settle(outcome, of_it)
+        return count
 
     def attach(self, channel: int, terms: Terms, credit: int) -> int:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""

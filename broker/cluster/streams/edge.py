@@ -19,7 +19,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.holding import Hands, join
 from fluffle.broker.cluster.streams.pending import Pending
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.handout import FINAL, Outcome
 from fluffle.broker.queues.replicated.facts import Key
 
 OPERATIONS_MAX = 4_096
@@ -236,7 +236,7 @@ class Edge:
         """
         settlements = [each for each in self.pending if isinstance(each, m.Settle)]
         self.pending.of_kinds(0, self.pending.next, (m.Settle,))
-        events = self._over(happened.Refused)
+        events = self._over(is_known=False)
         self._renew()
         for settlement in settlements:
             self.ask(m.Settle(self.pending.next, settlement.outcome, settlement.tokens))
@@ -246,7 +246,7 @@ class Edge:
 
     def lost(self) -> list[Event]:
         """The leader knows nothing of this session, and it was not new."""
-        events = self._over(happened.Refused)
+        events = self._over(is_known=False)
         self._renew()
         self.connect(self.leader)
         return events
@@ -254,7 +254,7 @@ class Edge:
     def deleted(self) -> list[Event]:
         """The queue is gone for good: all that was published came before that."""
         self.leader = None
-        return self._over(happened.Confirmed)
+        return self._over(is_known=True)
 
     def _renew(self) -> None:
         """Another session, of which nobody has heard."""
@@ -266,16 +266,15 @@ class Edge:
         self._last = None
         self.news.clear()
 
-    def _over(self, published: type[happened.Confirmed | happened.Refused]) -> list[Event]:
-        """Nothing more comes of anything that is pending or held: what clients must be told."""
+    def _over(self, *, is_known: bool) -> list[Event]:
+        """Nothing more comes of anything that is pending or held: what clients must be told.
+
+        `is_known`: the queue is gone with all of it; else nobody knows.
+        """
         events: list[Event] = []
         for operation, first, count in self.pending.clear():
-            if isinstance(operation, m.Publish):
-                events.append(published(first, count))
-            elif isinstance(operation, m.Settle | m.Detach):
-                events.append(happened.Acted(first, count))
-            elif first not in self.unwanted:
-                events.append(_nothing(operation))
+            if first not in self.unwanted:
+                events += _over_with(operation, first, count, is_known=is_known)
         if held := self.hands.take_all():
             events.append(happened.Revoked(held))
         events += [happened.Cancelled(attach.number) for attach in self.consumers.values()]
@@ -289,11 +288,20 @@ class Edge:
         return events
 
 
-def _nothing(operation: m.Operation) -> Event:
-    """Nothing comes of an operation that has an answer."""
-    if isinstance(operation, m.Attach):
-        return happened.Cancelled(operation.number)
-    if isinstance(operation, m.Get):
-        return happened.Got(operation.number, 0, None)
-    assert isinstance(operation, m.Purge)
-    return happened.Purged(operation.number, 0)
+def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool) -> list[Event]:
+    """What becomes of an operation of which nothing more is heard."""
+    match operation:
+        case m.Publish():
+            return [(happened.Confirmed if is_known else happened.Refused)(first, count)]
+        case m.Settle(outcome=outcome) if outcome in FINAL and not is_known:
+            return [happened.Unsettled(first)]
+        case m.Settle() | m.Detach():
+            return [happened.Acted(first, count)]
+        case m.Attach():
+            return [happened.Cancelled(first)]
+        case m.Get() if is_known:
+            return [happened.Got(first, 0, None)]
+        case m.Purge() if is_known:
+            return [happened.Purged(first, 0)]
+        case _:
+            return [happened.Unanswered(first)]

@@ -74,6 +74,20 @@ class Got:
 
 
 @dataclass(slots=True)
+class Unanswered:
+    """Nobody knows what became of a get or a purge, and nobody ever will."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Unsettled:
+    """What a client has settled, for good, was not in that hand-out any more, or nobody knows."""
+
+    number: int
+
+
+@dataclass(slots=True)
 class Cancelled:
     """A consumer is not there any more."""
 
@@ -82,7 +96,7 @@ class Cancelled:
 
 @dataclass(slots=True)
 class Revoked:
-    """Messages are in a client's hands no more; what it still says of them is swallowed."""
+    """Messages are in a client's hands no more; what it still says of them is in vain."""
 
     tokens: list[Token]
 
@@ -112,6 +126,8 @@ Event: TypeAlias = (
     | Purged
     | Delivered
     | Got
+    | Unanswered
+    | Unsettled
     | Cancelled
     | Revoked
     | Misled

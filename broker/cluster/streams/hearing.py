@@ -10,7 +10,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.edge import FRAMES_UNTOLD_MAX, Edge
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.holding import Hands
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.handout import FINAL, Outcome
 from fluffle.broker.queues.replicated.facts import Key
 
 COMMITTED = (m.Done, m.NotTaken, m.Answer)
@@ -83,9 +83,13 @@ def on_expected(edge: Edge, message: m.Expected) -> list[Event]:
     return []
 
 
-def on_gone(_edge: Edge, _message: m.Gone) -> list[Event]:
-    """Nobody has these in hands any more."""
-    return []
+def on_gone(edge: Edge, message: m.Gone) -> list[Event]:
+    """Nobody has these in hands any more: whoever believes that it has ended them is told."""
+    match edge.pending.find(message.number):
+        case m.Settle(outcome=outcome) if outcome in FINAL:
+            return [happened.Unsettled(message.number)]
+        case _:
+            return []
 
 
 # Messages

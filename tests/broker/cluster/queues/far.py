@@ -7,6 +7,7 @@ begins with what is committed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
@@ -19,8 +20,9 @@ from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.replicated.image import Image
+from fluffle.protocol.methods import Basic, encode_method
 from tests.broker.cluster.streams.world import GROUP, Led
-from tests.support.edge import Edge
+from tests.support.edge import Client, Edge
 
 CallSoon = Callable[[Callable[[], None]], None]
 
@@ -28,6 +30,8 @@ BOOT = m.Boot(1, 100)
 LEADER = m.Boot(1, 200)
 NODE = "near"
 STEPS_MAX = 10_000
+
+CAME_BACK = "messages of queue 'q' in vhost '/' have come back and are not settled"
 
 
 class Far:
@@ -188,3 +192,13 @@ class Rig:
             consumer.sink.cancelled(consumer)
         self.queue.end()
         self.node.run()
+
+
+def get(client: Client, *, no_ack: bool = False) -> tuple[bytes, Any] | None:
+    """A message and how it came."""
+    client.send(encode_method(1, Basic.Get(queue="q", no_ack=no_ack)))
+    arrival = client.take()
+    if isinstance(arrival.method, Basic.GetEmpty):
+        return None
+    assert isinstance(arrival.method, Basic.GetOk), str(arrival)
+    return arrival.body, arrival.method

@@ -158,6 +158,8 @@ class Ghost:
                     assert self.asked.pop((node, number)) == "get"
                     if deliver is not None:
                         self.delivered(node, number, deliver)
+                case happened.Unanswered(number):  # it may have been a purge
+                    self.asked.pop((node, number), None)
                 case happened.NotAttached(number):
                     assert self.asked.pop((node, number)) == "attach"
                 case happened.Cancelled(number):
@@ -167,8 +169,6 @@ class Ghost:
                 case happened.Revoked(tokens):
                     for sequence, ordinal in numbers(tokens):
                         self.let_go(node, sequence, ordinal)
-                case _:
-                    pass
 
     def delivered(self, node: str, consumer: int, deliver: m.Deliver) -> None:
         tokens = [m.Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]

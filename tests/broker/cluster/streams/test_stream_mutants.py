@@ -81,7 +81,7 @@ MUTANTS = [
         "frame.group != self._group or ",
         "",
     ),
-    mutant("a tombstone nacks", "edge:Edge.deleted", "happened.Confirmed", "happened.Refused"),
+    mutant("a tombstone nacks", "edge:Edge.deleted", "is_known=True", "is_known=False"),
     mutant("nobody is paused", "edge:Edge.is_full", ">= OPERATIONS_MAX", "< 0"),
     mutant(
         "who has no leader forgets",
