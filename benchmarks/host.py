@@ -178,8 +178,11 @@ class Node:
 
     def unknown(self, node: NodeId, group: GroupId) -> None: ...
 
-    def damaged(self, group: GroupId, index: int) -> None:
-        raise AssertionError(f"group {group} is damaged at {index}")
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
+        raise AssertionError(f"group {group} is damaged at {index}: {wrong}")
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        raise AssertionError(f"group {group} is given up: {wrong}")
 
     def refused(self, node: NodeId, reason: str) -> None:
         raise AssertionError(f"a frame from {node} was refused: {reason}")

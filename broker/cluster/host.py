@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from fluffle.broker.cluster.chores import Chores
 from fluffle.broker.cluster.codec import BadFrame, decode, encode
-from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.hosted import HostedGroup, Misfit
 from fluffle.broker.cluster.lanes import Lanes
 from fluffle.broker.cluster.ports import FrameKind, Links, Owner, Schedule
 from fluffle.broker.cluster.sanity import check
@@ -30,8 +30,11 @@ from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Damaged, LogStore
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import Apply, Output, Restore
+from fluffle.raft.output import Apply, Output, Restore, Role, RoleChange
 from fluffle.raft.records import GroupId, size_of
+
+RESIGNATIONS_MAX = 8
+"""Whoever could lead better has had its turn by then."""
 
 Call = tuple[Callable[..., object], tuple[object, ...]]
 
@@ -259,7 +262,7 @@ class RaftHost:
             self.submitted = output.persist.token
             self._store.submit(output.persist)
         for change in output.roles:
-            self._groups[change.group].on_role(change)
+            self._on_role(change)
         for restore in output.restores:
             self._restore(restore)
         for apply in output.applies:
@@ -280,15 +283,36 @@ class RaftHost:
         for node, group in output.unknown:
             self._owner.unknown(node, group)
 
+    def _on_role(self, change: RoleChange) -> None:
+        """Whoever has no image, and gets none, must not lead."""
+        hosted = self._groups[change.group]
+        hosted.on_role(change)
+        if hosted.misfit is not None and hosted.misfit.is_again:
+            self._resign(hosted, hosted.misfit)
+
+    def _resign(self, hosted: HostedGroup, misfit: Misfit) -> None:
+        """If it leads.  Where nobody can serve, somebody has to lead all the same."""
+        is_leading = hosted.status.role is Role.LEADER
+        if is_leading and misfit.resignations < RESIGNATIONS_MAX:
+            misfit.resignations += 1
+            self.feed(self._begin_repair, hosted.group, misfit.index)
+
     def _restore(self, restore: Restore) -> None:
         """A state that cannot be read is damage: the image waits for another."""
         group, snapshot = restore.group, restore.snapshot
-        hosted = self._groups[group]
+        hosted, index = self._groups[group], snapshot.index
+        if (misfit := hosted.misfit) is not None and misfit.is_again:
+            if snapshot.index < misfit.needs:
+                return
+            hosted.misfit = None
         try:
             state = self._store.read_state(group, 0, snapshot.state_bytes)
             hosted.on_restore(snapshot, state)
-        except (Damaged, ValueError):
-            self._lose_image(hosted, snapshot.index)
+        except Damaged:
+            self._lose_image(hosted)
+            self.feed(self._damaged, group, index)
+        except ValueError as error:
+            self._misfit(hosted, Misfit(str(error), index, snapshot.index + 1))
         else:
             self._chores.snapshots.taken(group, snapshot.state_bytes)
 
@@ -299,25 +323,40 @@ class RaftHost:
             return  # deleted in this turn; or what it would be applied to is damaged
         try:
             hosted.on_apply(apply.entries)
-        except ValueError:
-            self._lose_image(hosted, apply.entries[0].index)
+        except ValueError as error:
+            entries = apply.entries
+            self._misfit(hosted, Misfit(str(error), entries[0].index, entries[-1].index))
             return
         hosted.on_applied(apply.entries)
         self._chores.snapshots.applied(apply.group, sum(map(size_of, apply.entries)))
         if self._multi.group(apply.group).applied(hosted.applied):
             self.feed(_nothing)
 
-    def _lose_image(self, hosted: HostedGroup, index: int) -> None:
-        """Nothing is done with it any more until it is restored; `index` is what it failed at."""
+    def _lose_image(self, hosted: HostedGroup) -> None:
+        """Nothing is done with it any more until it is restored."""
         hosted.is_restored = False
         self._chores.snapshots.forget(hosted.group)
-        self.feed(self._damaged, hosted.group, index)
 
-    def _damaged(self, group: GroupId, index: int) -> None:
+    def _misfit(self, hosted: HostedGroup, found: Misfit) -> None:
+        """It is received anew, but not for ever; where there was nothing, nobody could send it."""
+        self._lose_image(hosted)
+        before, hosted.misfit = hosted.misfit, found
+        found.is_again = not found.index or (before is not None and before.wrong == found.wrong)
+        if found.is_again:
+            self._owner.given_up(hosted.group, found.wrong)
+            self._resign(hosted, found)
+        else:
+            self.feed(self._damaged, hosted.group, found.index, found.wrong)
+
+    def _damaged(self, group: GroupId, index: int, wrong: str = "it cannot be read") -> None:
         """From within a turn."""
         if group in self._groups:
-            self._owner.damaged(group, index)
-            self._multi.group(group).damaged(index)
+            self._owner.damaged(group, index, wrong)
+            self._begin_repair(group, index)
+
+    def _begin_repair(self, group: GroupId, index: int) -> None:
+        if group in self._groups:
+            self._multi.group(group).damaged(max(1, index))
 
 
 def _nothing() -> None:

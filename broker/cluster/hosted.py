@@ -7,6 +7,7 @@ is answered exactly once, mostly from within a turn.  Methods named `on_` are th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from fluffle.broker.cluster.fate import Lost, OnFate, Waiting
@@ -30,12 +31,30 @@ class Ask(Protocol):
     def __call__(self, call: Callable[..., object], *args: object) -> None: ...
 
 
+@dataclass(slots=True)
+class Misfit:
+    """What an image did not take, and so what else was there is gone: the member is repaired.
+
+    If it is the same again then, that is no damage of this disk: the image waits for a snapshot
+    that is further on, or for a process that knows better.
+    """
+
+    wrong: str
+    """Says what is wrong, and where."""
+    index: int
+    """Where to begin to repair."""
+    needs: int
+    """A snapshot from this index on does without it."""
+    is_again: bool = False
+    resignations: int = 0
+
+
 class HostedGroup:
     """Made by the host, when the group is found or created; outlived by nothing of the group."""
 
     __slots__ = (
         "_ask", "_followed", "_multi", "_next_context", "_reads", "_refused", "_told", "_waiting",
-        "applied", "group", "incarnation", "is_gone", "is_restored", "machine",
+        "applied", "group", "incarnation", "is_gone", "is_restored", "machine", "misfit",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +69,8 @@ class HostedGroup:
         """Whether the image is one; not before the first restore, nor after it has failed."""
         self.is_gone = False
         """Deleted here.  Its id may be here again, as another member."""
+        self.misfit: Misfit | None = None
+        """What the image did not take when it was last made anew."""
         self._multi = multi
         self._ask = ask
         self._followed: tuple[int, NodeId | None] = 0, None
@@ -179,6 +200,8 @@ class HostedGroup:
         """Raises `ValueError`, and has no image then, if they do not fit it."""
         self.machine.apply(entries)
         self.applied = entries[-1].index
+        if self.misfit is not None and self.misfit.needs <= self.applied:
+            self.misfit = None
 
     def on_applied(self, entries: Sequence[Entry]) -> None:
         """The image has them: now whoever waits for them."""

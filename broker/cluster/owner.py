@@ -66,10 +66,15 @@ class Owners:
         else:
             self._hosting.unknown(node, group)
 
-    def damaged(self, group: GroupId, index: int) -> None:
-        event(logger, logging.ERROR, "log_damaged", group=group, index=index)
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
+        event(logger, logging.ERROR, "log_damaged", group=group, index=index, wrong=wrong)
         if group != METADATA_GROUP:
-            self._hosting.damaged(group, index)
+            self._hosting.damaged(group, index, wrong)
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        event(logger, logging.ERROR, "log_misfit", group=group, wrong=wrong)
+        if group != METADATA_GROUP:
+            self._hosting.given_up(group, wrong)
 
     def refused(self, node: NodeId, reason: str) -> None:
         log_refused(node, reason)

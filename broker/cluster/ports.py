@@ -83,7 +83,7 @@ class Machine(Protocol):
         """Begin anew with this state, which is whole; index 0 and no bytes: with nothing.
 
         Raises `ValueError` for a state that cannot be read: the member is then in quarantine, and
-        takes part in nothing until a leader has sent it another.
+        takes part in nothing until a leader has sent it another.  Its text tells operators why.
         """
 
     def apply(self, entries: Sequence[Entry]) -> None:
@@ -144,8 +144,12 @@ class Owner(Protocol):
     def unknown(self, node: NodeId, group: GroupId) -> None:
         """A node says that it does not have a group: see `Output.unknown`."""
 
-    def damaged(self, group: GroupId, index: int) -> None:
-        """What is at `index` could not be read; the group goes about its repair by itself."""
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
+        """Something is wrong from `index` on; the group goes about its repair by itself."""
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        """Its repair has not helped: there is no image until another process begins, or a snapshot
+        comes that is further on."""
 
     def refused(self, node: NodeId, reason: str) -> None:
         """A frame from a node was not one of ours, and was dropped."""

@@ -120,7 +120,7 @@ def group_steps(
     readings: list[GroupReading] = []
     for piece in in_pieces(tuple(groups.items()), PIECE):
         for group, hosted in piece:
-            values = tally.add(group, hosted.status)
+            values = tally.add(group, hosted)
             if group in names:
                 readings.append(GroupReading(names[group], values))
         yield []
@@ -155,10 +155,12 @@ class Tally:
         """Over all queues."""
         self.metadata: tuple[int, ...] | None = None
         self._roles = dict.fromkeys(Role, 0)
-        self._leaderless = self._quarantined = 0
+        self._leaderless = self._quarantined = self._misfits = 0
 
-    def add(self, group: GroupId, status: Status) -> tuple[int, ...]:
+    def add(self, group: GroupId, hosted: HostedGroup) -> tuple[int, ...]:
         """Count one more; its numbers."""
+        status = hosted.status
+        self._misfits += hosted.misfit is not None
         self._roles[status.role] += 1
         self._leaderless += status.leader is None
         self._quarantined += status.is_quarantined
@@ -183,4 +185,9 @@ class Tally:
             "fluffle_raft_groups_quarantined",
             "Raft groups whose member here is repaired from the others",
             value=self._quarantined,
+        )
+        yield GaugeMetricFamily(
+            "fluffle_raft_groups_misfit",
+            "Raft groups whose log this node does not understand, so that it cannot lead them",
+            value=self._misfits,
         )

@@ -257,7 +257,10 @@ class Around:
     def unknown(self, node: NodeId, group: GroupId) -> None:
         self._process.tenant.unknown(node, group)
 
-    def damaged(self, group: GroupId, index: int) -> None: ...
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None: ...
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        raise AssertionError(f"{self._process.node} gives group {group} up: {wrong}")
 
     def refused(self, node: NodeId, reason: str) -> None:
         raise AssertionError(f"{self._process.node} refuses a frame of {node}: {reason}")

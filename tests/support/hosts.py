@@ -73,6 +73,9 @@ class Told:
     verdicts: list[Verdict] = field(default_factory=list)
     unknowns: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     damages: list[tuple[GroupId, int]] = field(default_factory=list)
+    wrongs: list[str] = field(default_factory=list)
+    """Of these."""
+    misfits: list[tuple[GroupId, str]] = field(default_factory=list)
     refusals: list[tuple[NodeId, str]] = field(default_factory=list)
 
     def make_machine(self, group: GroupId) -> ToyMachine:
@@ -88,8 +91,12 @@ class Told:
     def unknown(self, node: NodeId, group: GroupId) -> None:
         self.unknowns.append((node, group))
 
-    def damaged(self, group: GroupId, index: int) -> None:
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
         self.damages.append((group, index))
+        self.wrongs.append(wrong)
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        self.misfits.append((group, wrong))
 
     def refused(self, node: NodeId, reason: str) -> None:
         self.refusals.append((node, reason))

@@ -237,8 +237,11 @@ class Hosting:
         elif self.members is not None:
             self.members.unknown(node, group)
 
-    def damaged(self, group: GroupId, index: int) -> None:
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
         """It is repaired from its peers."""
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        """Its log is a copy all the same, and others lead."""
 
     def refused(self, node: NodeId, reason: str) -> None:
         """It is dropped, and said."""

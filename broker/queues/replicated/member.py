@@ -50,18 +50,18 @@ class Member:
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Raises `Unfit`: the image is worth nothing then, and nobody leads with it."""
-        try:
-            self._apply(entries)
-        except Unfit:
-            self._end()
-            raise
-
-    def _apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            if entry.kind == DATA:
-                self.image.apply(entry.index, entry.payload)
-            else:
-                self.image.pass_over(entry.index)
+            try:
+                self._apply(entry)
+            except Unfit as unfit:
+                self._end()
+                raise Unfit(f"entry {entry.index}: {unfit}") from unfit
+
+    def _apply(self, entry: Entry) -> None:
+        if entry.kind == DATA:
+            self.image.apply(entry.index, entry.payload)
+        else:
+            self.image.pass_over(entry.index)
 
     def led(self, term: int) -> None:
         self._is_led = True

@@ -60,6 +60,7 @@ async def test_one_node_leads_the_definitions(tmp_path: Path) -> None:
         for samples in scraped:
             assert of(samples, "fluffle_raft_groups_leaderless") == 0
             assert of(samples, "fluffle_raft_groups_quarantined") == 0
+            assert of(samples, "fluffle_raft_groups_misfit") == 0
             applied = of(samples, "rabbitmq_raft_log_last_applied_index", ra_system="coordination")
             commit = of(samples, "rabbitmq_raft_log_commit_index", ra_system="coordination")
             assert 0 < applied <= commit
