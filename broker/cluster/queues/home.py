@@ -2,7 +2,7 @@
 
     operations of edges --> the queue: done at once --> effects leave
                               |                            ^
-                              +-- recorded, not durable ---+    confirms wait for that alone
+                              +-- recorded, not durable ---+    what vouches for that waits
 
 Nothing of this outlives the process, and it leads for as long as it lives: whatever an edge was
 told once is repeated until it has arrived, so an operation that was done is never answered again.
@@ -67,11 +67,12 @@ class Surroundings:
     """The last consumer has gone, and it was one of an edge."""
 
 
-class Unconfirmed(NamedTuple):
-    """Messages that are in the queue, and not durable."""
+class Undurable(NamedTuple):
+    """Something that was done to the queue, and is not on disk."""
 
     ticket: int
-    done: Done
+    effect: Done | Answer
+    """Says that it is."""
 
 
 class Numbers:
@@ -119,11 +120,11 @@ class Numbers:
 class Home:
     """A `Led`, whose term is the life of this process."""
 
-    __slots__ = ("_around", "_unconfirmed", "holders", "queue", "sessions")
+    __slots__ = ("_around", "_undurable", "holders", "queue", "sessions")
 
     def __init__(self, queue: Queue, around: Surroundings) -> None:
         self._around = around
-        self._unconfirmed: deque[Unconfirmed] = deque()
+        self._undurable: deque[Undurable] = deque()
         """Rising tickets."""
         self.queue = queue
         self.sessions = Numbers()
@@ -155,7 +156,7 @@ class Home:
         if admission is Admission.REFUSED:
             self._say(NotTaken(session, first, count))
         elif admission is Admission.RECORDED:
-            self._confirm_later(Done(session, first, count))
+            self._say_later(Done(session, first, count))
         else:
             self._say(Done(session, first, count))
 
@@ -170,16 +171,18 @@ class Home:
     ) -> None:
         if self._known(session, number, 1):
             return
-        held = self.holders.get(holder)
+        held, is_recorded = self.holders.get(holder), False
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
             for part in parts:
                 self.queue.settle(part.handout, part.start, part.stop, outcome)
+                is_recorded = is_recorded or part.handout.is_recorded
             if stale:
                 self._say(Stale(session, number, holder, ordinal, stale))
         if held is not None:
             self.holders.release(holder)
-        self._acted(session, number)
+        self.sessions.advance(session, 1)
+        (self._say_later if is_recorded else self._say)(Done(session, number, 1))
 
     def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
         if self._known(session, number, 1):
@@ -222,7 +225,8 @@ class Home:
         if self._known(session, number, 1):
             return
         self.sessions.advance(session, 1)
-        self._say(Answer(session, number, self.queue.purge()))
+        answer = Answer(session, number, self.queue.purge())
+        (self._say if self.queue.journal is None else self._say_later)(answer)
 
     # What becomes of sessions
 
@@ -258,10 +262,10 @@ class Home:
             self._say(Withdrawn(held.session, holder, []))
 
     def on_durable(self, ticket: int) -> None:
-        """Messages are safe, up to those that went with that commit."""
+        """What was done is safe, up to what went with that commit."""
         durable: list[Effect] = []
-        while self._unconfirmed and self._unconfirmed[0].ticket <= ticket:
-            durable.append(self._unconfirmed.popleft().done)
+        while self._undurable and self._undurable[0].ticket <= ticket:
+            durable.append(self._undurable.popleft().effect)
         if durable:
             self._around.release(durable)
 
@@ -282,11 +286,11 @@ class Home:
         self.sessions.advance(session, 1)
         self._say(Done(session, number, 1))
 
-    def _confirm_later(self, done: Done) -> None:
+    def _say_later(self, effect: Done | Answer) -> None:
         """Once the commit that collects has been done."""
         assert self.queue.journal is not None
         ticket = self.queue.journal.commits.ticket
-        self._unconfirmed.append(Unconfirmed(ticket, done))
+        self._undurable.append(Undurable(ticket, effect))
         self._around.wait(self, ticket)
 
     def _detach(self, key: Key, outcome: Outcome | None) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams.asking import Terms
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
+from fluffle.broker.queues.handout import Outcome
 from tests.broker.cluster.queues.homes import Homestead
 from tests.broker.cluster.streams.happenings import OUTCOMES
 
@@ -181,6 +182,54 @@ def test_a_purge_says_how_many_waited() -> None:
     number = world.clients["near"].asking.purge()
     world.rest()
     assert world.clients["near"].heard == [happened.Purged(number, 5)]
+
+
+def over_links(world: Homestead) -> None:
+    """Everything arrives, and nothing becomes durable."""
+    world.pump()
+    while any(not wire.is_empty for wire in world.wires.values()):
+        world.arrive()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ACKED, Outcome.REJECTED])
+def test_what_is_settled_is_known_to_be_so_once_it_is_durable(outcome: Outcome) -> None:
+    """An edge then vouches for it."""
+    world = Homestead()
+    near = world.clients["near"]
+    near.publish(3)
+    near.attach(credit=10, no_ack=False, prefetch=0)
+    world.rest()
+    near.settle(near.in_hands(), outcome)
+    near.heard.clear()
+    over_links(world)
+    assert (near.heard, len(world.stored()), len(near.edge.pending)) == ([], 3, 1)
+    world.rest()
+    assert (len(world.stored()), len(near.edge.pending)) == (0, 0)
+
+
+def test_what_comes_back_waits_for_no_disk() -> None:
+    world = Homestead(durable=False)
+    near = world.clients["near"]
+    near.publish(3)
+    near.attach(credit=10, no_ack=False, prefetch=0)
+    over_links(world)
+    near.settle(near.in_hands(), Outcome.ACKED)
+    near.asking.purge()
+    over_links(world)
+    assert len(near.edge.pending) == 0
+
+
+def test_a_purge_is_answered_once_it_is_durable() -> None:
+    world = Homestead()
+    near = world.clients["near"]
+    near.publish(3)
+    world.rest()
+    near.heard.clear()
+    number = near.asking.purge()
+    over_links(world)
+    assert (near.heard, len(world.stored())) == ([], 3)
+    world.rest()
+    assert (near.heard, len(world.stored())) == ([happened.Purged(number, 3)], 0)
 
 
 def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confirmed() -> None:
