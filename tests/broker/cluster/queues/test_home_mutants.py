@@ -19,8 +19,6 @@ def mutant(what: str, where: str, old: str, new: str) -> Mutant:
 
 MUTANTS = [
     mutant("nothing waits for the disk", "publish", "self._say_later(Done", "self._say(Done"),
-    mutant("a settlement waits for no disk", "settle", "if is_recorded else", "if False else"),
-    mutant("a purge waits for no disk", "purge", "journal is None", "journal is not 1"),
     mutant("all that is written is durable", "on_durable", "<= ticket", ">= 0"),
     mutant("what was done is done again", "_known", "min(expected - first, count)", "0"),
     mutant("a settlement reaches nobody", "settle", "in parts:", "in ():"),
