@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
 from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Leader, LeaderFrame
 from fluffle.broker.cluster.streams.sessions import Sessions, not_leading
+from fluffle.broker.logs import event
 from fluffle.raft.config import NodeId
 
 TICK_S = 1.0
 """How long consumers of a node without a link keep what they hold is a matter of a minute."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class Leading:
@@ -78,6 +83,9 @@ class Leading:
         else:
             sessions.take(node, frame)
             self.touch(frame.group)
+            while sessions.excesses:
+                excessive = sessions.excesses.pop()
+                event(logger, logging.ERROR, "edge_not_heard", node=excessive, queue=frame.group)
 
     def linked(self, node: NodeId, boot: Boot) -> None:
         """There is a link to a node, in this life of it."""

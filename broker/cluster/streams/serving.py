@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
-from fluffle.broker.queues.replicated.facts import GetterAttached, Key, SessionId
+from fluffle.broker.queues.replicated.facts import NOBODY, GetterAttached, Key, SessionId
 from fluffle.broker.queues.replicated.holders import Holders
 from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
 from fluffle.broker.queues.replicated.state import State
@@ -110,6 +111,19 @@ class Stream:
     """Whether its edge has told what of that on record never arrived."""
     unheard: int = 0
     """The first operation that was not listened to; 0 if there is none."""
+    unknown: deque[int] = field(default_factory=deque)
+    """Operations with answers, of which its edge has not said that it knows them; rising."""
+
+    def answers(self, number: int) -> None:
+        """An answer is remembered until its edge knows it."""
+        if not self.unknown or self.unknown[-1] < number:
+            self.unknown.append(number)
+
+    def knows(self, below: int) -> None:
+        """Its edge knows what became of all operations below this one."""
+        self.known = below
+        while self.unknown and self.unknown[0] < below:
+            self.unknown.popleft()
 
 
 def tell_record(stream: Stream, state: State) -> None:
@@ -132,6 +146,7 @@ def tell_record(stream: Stream, state: State) -> None:
         for run, counts in holder.held
     ]
     for number, answer in sorted(row.answers.items()) if row is not None else ():
+        stream.answers(number)
         stream.outbox.put(m.Answer(number, answer))
     next_number = row.next if row is not None else 1
     stream.outbox.put(m.OnRecord(next_number, attached, getters, tokens))
@@ -166,8 +181,21 @@ def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
         stream.owed.add(len(message.contents))
 
 
+def owned(led: Led, stream: Stream, holder: Key) -> Key:
+    """A holder, if it is one of this life of the edge; else nobody.
+
+    It may be one of an earlier session, which gave up all but its settlements.
+    """
+    held = led.holders.get(holder)
+    if held is None or held.session == stream.key:
+        return holder
+    life = (stream.node, *stream.boot)
+    own = (led.sessions.key_of(each) for each in led.sessions.ids() if each[:3] == life)
+    return holder if held.session in own else NOBODY
+
+
 def on_settle(led: Led, stream: Stream, message: m.Settle) -> None:
-    holder = message.tokens[0].holder
+    holder = owned(led, stream, message.tokens[0].holder)
     tokens = [(token.ordinal, token.run) for token in message.tokens]
     led.settle(stream.key, message.number, holder, tokens, outcome=message.outcome)
 
@@ -187,7 +215,8 @@ def on_attach(led: Led, stream: Stream, message: m.Attach) -> None:
 
 def on_detach(led: Led, stream: Stream, message: m.Detach) -> None:
     stream.limits.pop(message.holder, None)
-    led.detach(stream.key, message.number, message.holder, outcome=message.outcome)
+    holder = owned(led, stream, message.holder)
+    led.detach(stream.key, message.number, holder, outcome=message.outcome)
 
 
 def on_get(led: Led, stream: Stream, message: m.Get) -> None:
@@ -199,7 +228,8 @@ def on_purge(led: Led, stream: Stream, message: m.Purge) -> None:
 
 
 def on_credit(led: Led, stream: Stream, message: m.Credit) -> None:
-    if led.holders.get(message.holder) is not None:
+    held = led.holders.get(message.holder)
+    if held is not None and held.session == stream.key:
         stream.limits[message.holder] = message.limit
         led.holders.wake(message.holder)
 
@@ -211,6 +241,8 @@ def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
     stream.is_served = True
     said: dict[tuple[Key, int], Marked[None]] = {}
     for holder, ordinal, run in message.missing:
+        if (held := led.holders.get(holder)) is None or held.session != stream.key:
+            continue
         before = said.setdefault((holder, ordinal), Marked())
         for part in without(run, [part for part, _mark in before.found(run)]):
             before.put(part, None)

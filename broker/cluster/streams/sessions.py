@@ -23,6 +23,10 @@ from fluffle.broker.queues.replicated.state import State
 
 CONSUMER_DISCONNECTED_MS = 60_000
 """For so long consumers of a node that cannot be reached keep what they hold."""
+ANSWERS_MAX = 8_192
+"""So many of a session are remembered for an edge that does not say that it knows them."""
+HOLDERS_MAX = 65_536
+"""Of a session: more consumers and getters than any honest node has of one queue."""
 SESSIONS_MAX = 64
 """Of one node.  It has one, and while it gives that up, another."""
 
@@ -68,6 +72,8 @@ class Sessions:
         }
         self._aside: list[tuple[str, m.LeaderFrame]] = []
         """Answers to those who have no stream."""
+        self.excesses: list[str] = []
+        """Nodes that have left too much here, each once; to be said, and taken from here."""
 
     # Links
 
@@ -171,16 +177,29 @@ class Sessions:
             return
         self._talking[stream.key] = stream
         self._arrived(stream, frame)
-        is_deaf = stream.outbox.is_overfull
+        is_deaf = False
         for message in frame.messages:
-            if is_deaf and isinstance(message, m.Operation):
-                stream.unheard = stream.unheard or m.first_of(message)
-            elif isinstance(message, m.Forget):
+            if isinstance(message, m.Operation):
+                is_deaf = is_deaf or self._is_deaf(stream)
+                if is_deaf:
+                    stream.unheard = stream.unheard or m.first_of(message)
+                    continue
+                if isinstance(message, m.Attach | m.Purge):
+                    stream.answers(message.number)
+            if isinstance(message, m.Forget):
                 self._forget(node, min(message.below, frame.session))
             else:
                 TAKE[type(message)](self._led, stream, message)
         if stream.owed:
             self._owing[stream.key] = stream
+
+    def _is_deaf(self, stream: Stream) -> bool:
+        """Whether an edge is not listened to, because of what it leaves here."""
+        is_beyond = len(stream.unknown) >= ANSWERS_MAX
+        is_beyond = is_beyond or self._led.holders.count_of(stream.key) >= HOLDERS_MAX
+        if is_beyond and not stream.unheard:
+            self.excesses.append(stream.node)
+        return is_beyond or stream.outbox.is_overfull
 
     def _opened(self, session: SessionId, frame: m.EdgeFrame) -> Stream | None:
         """That of a session, which is opened with its first operation; None if it is lost."""
@@ -214,12 +233,12 @@ class Sessions:
             holders = self._led.holders.of_session(stream.key)
         for holder in holders:
             self._led.holders.wake(holder)
-        if stream.unheard and not outbox.is_overfull:
+        if frame.known > stream.known:
+            stream.knows(frame.known)
+            self._led.sessions.acknowledge(stream.key, frame.known)
+        if stream.unheard and not self._is_deaf(stream):
             outbox.put(m.Expected(stream.unheard))
             stream.unheard = 0
-        if frame.known > stream.known:
-            stream.known = frame.known
-            self._led.sessions.acknowledge(stream.key, frame.known)
 
     def _forget(self, node: str, below: int) -> None:
         for session in self._of_node(node):
@@ -252,6 +271,8 @@ class Sessions:
                     stream.limits.pop(effect.holder, None)
                 for message in TELL[type(effect)](self._led, effect):
                     stream.outbox.put(message)
+                if stream.unheard and stream.unknown and _number_of(effect) == stream.unknown[-1]:
+                    stream.outbox.put(m.Expected(stream.unheard))  # it says then what it knows
 
     # To edges
 
@@ -290,6 +311,11 @@ class Sessions:
             number=number,
             messages=messages,
         )
+
+
+def _number_of(effect: e.Effect) -> int:
+    """Of an operation with an answer; 0 of all others."""
+    return effect.number if isinstance(effect, e.Answer) else 0
 
 
 def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.LeaderFrame:

@@ -6,6 +6,7 @@ This is what the leader has decided so far, and ahead of the image by what is no
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -189,12 +190,14 @@ class Held:
 class Holders:
     """All of a queue, by key; in the order in which they were attached."""
 
-    __slots__ = ("_edges", "_getters", "_held", "_leaving", "_queue")
+    __slots__ = ("_counts", "_edges", "_getters", "_held", "_leaving", "_queue")
 
     def __init__(self, queue: Queue, edges: Edges) -> None:
         self._held: dict[Key, Held] = {}
         self._getters: dict[tuple[Key, int], Key] = {}
         """By session and channel."""
+        self._counts: Counter[Key] = Counter()
+        """How many a session has."""
         self._queue = queue
         self._edges = edges
         self._leaving = Leaving()
@@ -205,6 +208,10 @@ class Holders:
 
     def get(self, key: Key) -> Held | None:
         return self._held.get(key)
+
+    def count_of(self, session: Key) -> int:
+        """How many there are of a session."""
+        return self._counts[session]
 
     def of_session(self, session: Key) -> Iterator[Key]:
         return (key for key, held in list(self._held.items()) if held.session == session)
@@ -240,6 +247,7 @@ class Holders:
                 exclusive=attached.is_exclusive,
             )
         held = self._held[attached.key] = Held(attached, holder)
+        self._counts[held.session] += 1
         if isinstance(holder, Getter) and not is_detached:
             self._getters[held.session, attached.channel] = attached.key
         held.is_detached = is_detached
@@ -269,3 +277,6 @@ class Holders:
         held = self._held.get(key)
         if held is not None and held.is_detached and not held.handouts:
             del self._held[key]
+            self._counts[held.session] -= 1
+            if not self._counts[held.session]:
+                del self._counts[held.session]

@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams import outbox
+from fluffle.broker.cluster.streams import outbox, sessions
 from fluffle.broker.cluster.streams.codec import RUN_MAX, decode
 from fluffle.broker.cluster.streams.edge import (
     FRAME_BYTES_MAX,
@@ -301,3 +301,91 @@ def test_what_never_arrived_is_delivered_again_once() -> None:
     from_edge(world, [m.Open(1), m.Holding([missing] * 1_000)], opening=opening)
     given = [content for each in sent(world, "near", m.Deliver) for content in each.contents]
     assert len(given) == 3
+
+
+# What is another's
+
+
+def two_hold() -> tuple[World, m.Token]:
+    """And what of it is in hands at the other edge."""
+    world = World(("near", "left"))
+    for node in ("near", "left"):
+        world.attach(node, credit=2)
+    world.publish("near", 4)
+    world.rest()
+    (token, *_rest) = world.in_hands("left")
+    return world, token
+
+
+def held_by(world: World, node: str) -> list[m.Token]:
+    """As its leader has it."""
+    stream = world.led.sessions._nodes[node].stream
+    assert stream is not None
+    return [m.Token(*held) for held in world.led.leadership.holds(stream.key)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ACKED, Outcome.RETURNED, Outcome.REJECTED])
+def test_nobody_settles_what_is_in_the_hands_of_another_node(outcome: Outcome) -> None:
+    world, token = two_hold()
+    number = world.clients["near"].edge.pending.next
+    from_edge(world, [m.Settle(number, outcome, [token])])
+    (gone,) = sent(world, "near", m.Gone)
+    assert (gone.number, gone.runs) == (number, [token.run])
+    assert token in held_by(world, "left")
+
+
+def test_nobody_detaches_or_credits_the_consumer_of_another_node() -> None:
+    world, token = two_hold()
+    stream = world.led.sessions._nodes["left"].stream
+    assert stream is not None
+    limits = dict(stream.limits)
+    number = world.clients["near"].edge.pending.next
+    from_edge(world, [m.Credit(token.holder, 99), m.Detach(number, token.holder, Outcome.LOST)])
+    assert stream.limits == limits
+    assert token in held_by(world, "left")
+    assert world.led.leadership.queue.consumer_count == 2
+    near = world.led.sessions._nodes["near"].stream
+    assert near is not None
+    assert token.holder not in near.limits
+
+
+# What is left at a leader
+
+
+def test_answers_that_an_edge_does_not_care_for_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "ANSWERS_MAX", 10)
+    world = World(("near",))
+    world.rest()
+    from_edge(world, [m.Open(1)], opening=9)
+    for first in range(1, 100, 5):
+        from_edge(world, [m.Purge(first + at) for at in range(5)], opening=9)
+    (session,) = world.led.image.state.sessions.values()
+    assert len(session.answers) == 10
+    assert world.led.sessions.excesses == ["near"]
+
+
+def test_an_edge_that_hears_its_answers_is_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "ANSWERS_MAX", 3)
+    world = World(("near",))
+    world.rest()
+    for _ in range(10):
+        world.clients["near"].purge()
+    world.rest()
+    assert len(world.clients["near"].edge.pending) == 0
+    world.clients["near"].purge()
+    world.rest()
+    assert len(world.clients["near"].edge.pending) == 0
+
+
+def test_consumers_of_an_edge_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "HOLDERS_MAX", 5)
+    world = World(("near",))
+    world.rest()
+    attaches: list[m.FromEdge] = [
+        m.Attach(number, 0, "t", 0, m.Signed(0), False, False, b"") for number in range(1, 50)
+    ]
+    from_edge(world, [m.Open(1), *attaches], opening=9)
+    assert world.led.leadership.queue.consumer_count == 5
+    assert world.led.sessions.excesses == ["near"]
