@@ -10,7 +10,6 @@ What stays on this node is passed on as it is; only what leaves it becomes bytes
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.clock import Clock
@@ -77,10 +76,10 @@ class StreamHub:
         """This life of the node."""
         self._lives: dict[NodeId, Boot] = {around.node: around.boot}
         self._early: dict[NodeId, list[EdgeFrame]] = {}
-        self._sending = Sending(around.links, around.call_later, self._say_again)
+        self._sending = Sending(around.node, around.links, around.call_later, around.touch)
         streams = Around(
-            around.node, around.boot, self._lives, self._send, around.touch, around.call_later,
-            around.clock.now_ms, around.is_nobody_there,
+            around.node, around.boot, self._lives, self._send, self._sending.has_room, around.touch,
+            around.call_later, around.clock.now_ms, around.is_nobody_there,
         )  # fmt: skip
         self.leading = Leading(streams)
         """The queues that may be led here."""
@@ -134,7 +133,6 @@ class StreamHub:
     # What comes over links
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        self._sending.forget(node)
         boot = self._around.boot_of(node) if is_up else None
         if boot is None:
             if self._lives.pop(node, None) is not None:
@@ -146,12 +144,6 @@ class StreamHub:
         for frame in self._early.pop(node, ()):
             self.leading.take(node, frame)
         self.lines.linked(node)
-
-    def _say_again(self, node: NodeId) -> None:
-        boot = self._lives.get(node)
-        if boot is not None:
-            self.leading.linked(node, boot)
-            self.lines.linked(node)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """A frame of a stream."""
@@ -191,7 +183,7 @@ class StreamHub:
 
     def _send(self, node: NodeId, frame: Frame) -> None:
         if node != self._around.node:
-            self._sending.send(node, partial(encode, frame))
+            self._sending.send(node, encode(frame))
         elif isinstance(frame, EdgeFrame):
             self.leading.take(node, frame)
         else:

@@ -152,4 +152,6 @@ class Leading:
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
             if sessions is not None:
-                yield from sessions.output()
+                yield from sessions.output(self._around.has_room)
+                if sessions.is_held_up:
+                    self._speaking[queue] = None

@@ -321,14 +321,22 @@ class Lines:
         self._around.touch()
 
     def output(self) -> Iterator[tuple[NodeId, m.EdgeFrame]]:
-        """What is to be sent, and to which node."""
+        """What is to be sent, and to which node.
+
+        What there is no room for waits, in front of what is asked for later: each has its turn.
+        """
         touched, self._touched = self._touched, {}
         for line in touched:
-            if line.edge.leader is None:
+            edge = line.edge
+            if edge.leader is None:
                 self._connect(line)
-            while (sent := line.edge.output()) is not None:
-                self._wait(line)
-                yield sent
+            while edge.leader is not None and edge.has_output:
+                if not self._around.has_room(edge.leader.node):
+                    self._touched[line] = None
+                    break
+                if (sent := edge.output()) is not None:
+                    self._wait(line)
+                    yield sent
 
     def _wait(self, line: Line) -> None:
         """From now on, if not for long already, while there is anything without an outcome."""

@@ -99,6 +99,8 @@ class Around(NamedTuple):
     """The nodes to which there is a link, and this one: each in the life in which it is there."""
     send: Callable[[NodeId, Frame], None]
     """To such a node; may be lost."""
+    has_room: Callable[[NodeId], bool]
+    """Whether more may be sent there now; if not, a turn is taken when it may."""
     touch: Callable[[], None]
     """Has a turn taken."""
     call_later: Callable[[float, Callable[[], None]], object]

@@ -1,61 +1,65 @@
 """Frames of streams to other nodes, as far as the links there take them.
 
 A link drops what there is no room for, and a stream would wait for ever for a frame that is lost
-while its link is up.  So nothing is sent to a node for which too much waits, until little does;
-then it is as if there were a new link to it, and both ends say again what has not arrived.
+while its link is up.  So whoever has something for a node asks first, keeps it if too much waits
+there, and is asked for it again when little does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.cluster.packing import Payload, size_of
+from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.raft.config import NodeId
 
-WAITING_BYTES_MAX = 32 << 20
-"""Half of what waits in a lane at most: the rest is for consensus.  One frame may be larger."""
+WAITING_BYTES_MAX = 16 << 20
+"""In a lane, when a frame is put behind it: a quarter of what a lane takes.  With the largest frame
+that is half of it, and the rest is for consensus."""
 LOOK_S = 0.01
 
 
 class Sending:
-    """To all other nodes."""
+    """From one node to all others."""
 
-    __slots__ = ("_again", "_call_later", "_held_back", "_links")
+    __slots__ = ("_call_later", "_full", "_links", "_node", "_touch")
 
     def __init__(
         self,
+        node: NodeId,
         links: Links,
         call_later: Callable[[float, Callable[[], None]], object],
-        again: Callable[[NodeId], None],
+        touch: Callable[[], None],
     ) -> None:
-        """`again`: what was sent to a node may be lost, and is to be said once more."""
+        """`touch`: a turn is to be taken, for there is room again."""
+        self._node = node
         self._links = links
         self._call_later = call_later
-        self._again = again
-        self._held_back: set[NodeId] = set()
+        self._touch = touch
+        self._full: set[NodeId] = set()
+        """Nodes for which somebody has something; while there are any, a timer runs."""
 
-    def send(self, node: NodeId, encoded: Callable[[], Payload]) -> None:
-        """A frame, which becomes bytes only if it goes."""
-        if node in self._held_back:
-            return
-        payload = encoded()
-        waiting = self._links.waiting_bytes(node, Lane.NORMAL)
-        if waiting and waiting + size_of(payload) > WAITING_BYTES_MAX:
-            if not self._held_back:
-                self._call_later(LOOK_S, self._look)
-            self._held_back.add(node)
-        else:
-            self._links.send(node, FrameKind.STREAM, payload, lane=Lane.NORMAL)
+    def has_room(self, node: NodeId) -> bool:
+        """Whether something may be sent there now; if not, `touch` is called when it may."""
+        if node == self._node or self._waiting(node) < WAITING_BYTES_MAX:
+            return True
+        if not self._full:
+            self._call_later(LOOK_S, self._look)
+        self._full.add(node)
+        return False
 
-    def forget(self, node: NodeId) -> None:
-        """Its link is another, or down."""
-        self._held_back.discard(node)
+    def send(self, node: NodeId, payload: Payload) -> None:
+        """A frame."""
+        self._links.send(node, FrameKind.STREAM, payload, lane=Lane.NORMAL)
+
+    def _waiting(self, node: NodeId) -> int:
+        return self._links.waiting_bytes(node, Lane.NORMAL)
 
     def _look(self) -> None:
-        for node in list(self._held_back):
-            if self._links.waiting_bytes(node, Lane.NORMAL) <= WAITING_BYTES_MAX // 2:
-                self._held_back.discard(node)
-                self._again(node)
-        if self._held_back:
+        """Nothing waits for a node to which there is no link any more."""
+        free = {node for node in self._full if self._waiting(node) <= WAITING_BYTES_MAX // 2}
+        self._full -= free
+        if free:
+            self._touch()
+        if self._full:
             self._call_later(LOOK_S, self._look)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from fluffle.broker.cluster.streams.messages import Deliver, Done, FromLeader, GetAnswer
@@ -104,13 +104,13 @@ class Outbox:
         """Another opening: whatever has not arrived is sent again, as it was."""
         self._sent = self._frames[0].number - 1 if self._frames else self._next - 1
 
-    def take(self) -> Iterable[Frame]:
-        """Frames that are to be sent, with their numbers."""
+    def take(self) -> Iterator[Frame]:
+        """Frames that are to be sent; those that nobody comes for stay so."""
         self._close_frame()
-        frames = self._frames
-        unsent = min(self._next - 1 - self._sent, len(frames))
-        self._sent = self._next - 1
-        return [frames[at] for at in range(-unsent, 0)]
+        while unsent := min(self._next - 1 - self._sent, len(self._frames)):
+            frame = self._frames[-unsent]
+            self._sent = frame.number
+            yield frame
 
     def _close_frame(self) -> None:
         """What comes now is in another frame."""

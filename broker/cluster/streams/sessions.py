@@ -10,7 +10,7 @@ a process that is known to have ended, or a session that its edge has ended, is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from fluffle.broker.cluster.streams import messages as m
@@ -276,17 +276,30 @@ class Sessions:
 
     # To edges
 
-    def output(self) -> Iterator[tuple[str, m.LeaderFrame]]:
-        """What is to be sent, and to which node."""
+    @property
+    def is_held_up(self) -> bool:
+        """Whether there may be something that there was no room for."""
+        return bool(self._talking)
+
+    def output(self, has_room: Callable[[str], bool]) -> Iterator[tuple[str, m.LeaderFrame]]:
+        """What is to be sent, and to which node; what there is no room for stays."""
         aside, self._aside = self._aside, []
         yield from aside
         self._tell_owing()
         talking, self._talking = self._talking, {}
         for stream in talking.values():
             if self._is_open(stream):
-                node = self._nodes[stream.node]
-                for frame in stream.outbox.take():
-                    yield stream.node, self._numbered(stream, node, frame.number, frame.messages)
+                yield from self._frames_of(stream, has_room)
+
+    def _frames_of(
+        self, stream: Stream, has_room: Callable[[str], bool]
+    ) -> Iterator[tuple[str, m.LeaderFrame]]:
+        node, frames = self._nodes[stream.node], stream.outbox.take()
+        while has_room(stream.node):
+            if (frame := next(frames, None)) is None:
+                return
+            yield stream.node, self._numbered(stream, node, frame.number, frame.messages)
+        self._talking[stream.key] = stream
 
     def _tell_owing(self) -> None:
         for stream in list(self._owing.values()):

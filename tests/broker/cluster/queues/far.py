@@ -115,7 +115,9 @@ class Far:
         self.led.turn()
         if self.is_committing:
             self.commit()
-        for _node, sending in tuple(self.led.sessions.output()) if self.is_linked else ():
+        for _node, sending in (
+            tuple(self.led.sessions.output(lambda _node: True)) if self.is_linked else ()
+        ):
             has_moved = True
             arrived = decode(joined(encode(sending)))
             assert isinstance(arrived, m.LeaderFrame)

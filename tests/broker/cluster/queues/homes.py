@@ -259,7 +259,7 @@ class Homestead:
             while (sent := client.edge.output()) is not None:
                 self.wire(node, "to").put(joined(encode(sent[1])))
         self.scheduler.run()
-        for node, frame in self.homed.sessions.output():
+        for node, frame in self.homed.sessions.output(lambda _node: True):
             self.wire(node, "from").put(joined(encode(frame)))
 
     def arrive(self, at: int = 0, link: int = 0) -> None:

@@ -251,7 +251,9 @@ def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None
     world = holding()
     world.led.sessions.release([e.Stale(1, 1, 1, 0, [])])
     world.led.sessions.removed("near")
-    assert [node for node, _frame in world.led.sessions.output() if node == "near"] == []
+    assert [
+        node for node, _frame in world.led.sessions.output(lambda _node: True) if node == "near"
+    ] == []
     world.led.turn()
     while world.led.proposals:
         world.commit()

@@ -236,7 +236,7 @@ class World:
                 self.wire(node, to_leader=True, term=client.edge.term).put(joined(encode(sent[1])))
         for term, led in self.leds.items():
             led.turn()
-            for node, frame in led.sessions.output():
+            for node, frame in led.sessions.output(lambda _node: True):
                 self.wire(node, to_leader=False, term=term).put(joined(encode(frame)))
 
     def arrive(self, at: int = 0, link: int = 0) -> list[Event]:
