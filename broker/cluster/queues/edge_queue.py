@@ -134,8 +134,8 @@ class EdgeQueue:
         self._getting: dict[int, tuple[Holder, int]] = {}
         """By operation: for whom, and in which slot; until its answer has come."""
         self._attaching: Questions[None] = Questions(call_later, self._attached_too_late)
-        self._got: Questions[Handout | None] = Questions(call_later, self._too_late)
-        self._purging: Questions[int] = Questions(call_later, self._too_late)
+        self._got: Questions[Handout | None] = Questions(call_later, self._got_too_late)
+        self._purging: Questions[int] = Questions(call_later, self._purged_too_late)
         self._settlements = Settlements(
             self._port.edge, call_later, self._unsettled, where=self._where
         )
@@ -235,7 +235,7 @@ class EdgeQueue:
 
     def get(self, holder: Holder) -> Later[Handout | None]:
         slot = self._slots.pop() if self._slots else len(self._getting) + 1
-        number = self._asking.get(slot, no_ack=holder.no_ack)
+        number = self._asking.get(slot, no_ack=False)
         self._getting[number] = holder, slot
         self._port.touch()
         return self._got.ask(number)
@@ -283,9 +283,14 @@ class EdgeQueue:
         if seat.is_left and not seat.held:
             del self._seats[holder]
 
-    def _too_late(self, number: int) -> BrokerError:
-        doing = Doing.PURGING if number in self._purging else Doing.GETTING
-        return self._manners.unanswered(doing, self._where)
+    def _got_too_late(self, number: int) -> BrokerError:
+        self._slots.append(self._getting.pop(number)[1])
+        self._asking.give_up(number)
+        return self._manners.unanswered(Doing.GETTING, self._where)
+
+    def _purged_too_late(self, number: int) -> BrokerError:
+        self._asking.give_up(number)
+        return self._manners.unanswered(Doing.PURGING, self._where)
 
     def _attached_too_late(self, number: int) -> BrokerError:
         taker = self._by_number[number]
@@ -320,7 +325,7 @@ class EdgeQueue:
         holder, count = handout.holder, stop - start
         sequences, ordinal = handout.sequences[start:stop], handout.counts.acquired
         handout.release(start, stop)
-        if holder.no_ack:
+        if holder.no_ack and isinstance(holder, Consumer):
             return None  # it is gone, sent or not
         seat = self._seats[holder]
         assert seat.key is not None
@@ -360,8 +365,6 @@ class EdgeQueue:
             redelivered=deliver.redelivered,
             counts=HandedOut(deliver.ordinal, deliver.failed),
         )
-        if not holder.no_ack:
-            self._seats[holder].held += len(contents)
         holder.took(handout)
         return handout
 
@@ -411,30 +414,30 @@ class EdgeQueue:
             self._port.touch()
             return
         handout = self._handout(taker.consumer, deliver)
+        if not taker.consumer.no_ack:
+            taker.seat.held += len(handout.contents)
         taker.measure(handout)
         taker.consumer.deliver(handout)
         self._credit(taker)
 
     def _on_got(self, event: happened.Got) -> None:
-        """If nobody waits for it any more, it goes back."""
+        """What a client does not acknowledge is settled once it is on its way to it."""
         holder, slot = self._getting.pop(event.number)
         self._slots.append(slot)
         self._told = self._told._replace(ready=event.ready)
         handout = None
         if event.deliver is not None:
-            self._seats[holder] = Seat(event.deliver.holder, is_left=True)
+            self._seats[holder] = Seat(event.deliver.holder, held=1, is_left=True)
             handout = self._handout(holder, event.deliver)
-        if not self._got.answer(event.number, handout) and handout is not None:
-            self.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+        self._got.answer(event.number, handout)
+        if handout is not None and holder.no_ack and holder in self._seats:
+            self.settle(handout, 0, 1, Outcome.ACKED)
 
     def _on_unanswered(self, event: happened.Unanswered) -> None:
-        """Whoever waits for it has perhaps heard before that it takes too long."""
         if event.number in self._purging:
-            self._purging.fail(event.number, self._too_late(event.number))
-        elif (asked := self._getting.pop(event.number, None)) is not None:
-            self._slots.append(asked[1])
-            if event.number in self._got:
-                self._got.fail(event.number, self._too_late(event.number))
+            self._purging.fail(event.number, self._purged_too_late(event.number))
+        else:
+            self._got.fail(event.number, self._got_too_late(event.number))
 
     def _on_unsettled(self, _event: happened.Unsettled) -> None:
         self._settlements.failed()

@@ -10,7 +10,7 @@ from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
 from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.replicated.facts import NOBODY, Key
 
 
 class Terms(NamedTuple):
@@ -88,6 +88,18 @@ class Asking:
     def purge(self) -> int:
         return self._edge.ask(m.Purge(self._edge.pending.next))
 
+    def give_up(self, number: int) -> None:
+        """Nobody waits for a get or a purge any more: unless it is on record, it is never done.
+
+        What a get has taken comes back.
+        """
+        edge, nothing = self._edge, m.Detach(number, NOBODY, None)
+        if edge.pending.replace(nothing):
+            edge.unsent = [
+                nothing if isinstance(each, m.Get | m.Purge) and each.number == number else each
+                for each in edge.unsent
+            ]
+
     def end_channel(self, channel: int) -> None:
         """Everything that it holds comes back, and what it still waits for is not wanted.
 
@@ -96,8 +108,10 @@ class Asking:
         for key, attach in list(self._edge.consumers.items()):
             if attach.channel == channel:
                 self._edge.leave(key, Outcome.LOST)
-        for operation in self._edge.pending:
-            if isinstance(operation, m.Attach | m.Get) and operation.channel == channel:
+        for operation in list(self._edge.pending):
+            if isinstance(operation, m.Attach) and operation.channel == channel:
                 self._edge.unwanted.add(operation.number)
+            elif isinstance(operation, m.Get) and operation.channel == channel:
+                self.give_up(operation.number)
         if channel in self._edge.getters:
             self._edge.leave(self._edge.getters.pop(channel), Outcome.LOST)

@@ -60,7 +60,7 @@ class Edge:
         self.getters: dict[int, Key] = {}
         """By channel."""
         self.unwanted: set[int] = set()
-        """Attachments and gets that are pending, and whose channels have ended."""
+        """Attachments that are pending, and whose channels have ended."""
         self.awaited: dict[Key, int] = {}
         """By getter: the get that is answered by what it holds on record, once that is here."""
         self.unsent: list[m.FromEdge] = []

@@ -59,7 +59,10 @@ def on_not_taken(edge: Edge, message: m.NotTaken) -> list[Event]:
 
 
 def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
-    for operation, number, _ in edge.pending.of_kinds(message.number, 1, (m.Attach, m.Purge)):
+    kinds = (m.Attach, m.Purge, m.Detach)
+    for operation, number, _ in edge.pending.of_kinds(message.number, 1, kinds):
+        if isinstance(operation, m.Detach):
+            return [happened.Acted(number, 1)]  # in the place of a purge that was given up
         if not isinstance(operation, m.Attach):
             return [happened.Purged(number, message.answer)]
         if message.answer == m.IN_EXCLUSIVE_USE:
@@ -119,20 +122,20 @@ def on_get_answer(edge: Edge, message: m.GetAnswer) -> list[Event]:
 def _got(
     edge: Edge, number: int, holder: Key | None, ready: int, deliver: m.Deliver | None
 ) -> list[Event]:
-    """A get is done; there is no holder if it was taken from its channel since."""
-    for operation, _, _ in edge.pending.of_kinds(number, 1, (m.Get,)):
-        assert isinstance(operation, m.Get)
-        if number in edge.unwanted:
-            edge.unwanted.discard(number)
-            if holder is not None:
-                edge.leave(holder, Outcome.UNSENT)
-            return []
+    """A get is done; there is no holder if it was taken from its channel since.
+
+    If it was given up, another operation stands in its place, or stood there.
+    """
+    known = edge.pending.of_kinds(number, 1, (m.Get, m.Detach))
+    if known and isinstance(operation := known[0].operation, m.Get):
         if holder is not None:
             edge.getters[operation.channel] = holder
         if deliver is not None and not operation.no_ack:
             edge.keep(deliver)
         return [happened.Got(number, ready, deliver)]
-    return []
+    if deliver is not None:
+        give_back(edge, m.tokens_of(deliver))
+    return [happened.Acted(first, count) for _, first, count in known]
 
 
 def give_back(edge: Edge, tokens: list[m.Token]) -> None:
@@ -237,7 +240,6 @@ def _await(edge: Edge, getter: Key, channel: int, next_number: int) -> None:
             isinstance(operation, m.Get)
             and operation.channel == channel
             and operation.number < next_number
-            and operation.number not in edge.unwanted
             and not operation.no_ack
         ):
             edge.awaited[getter] = operation.number

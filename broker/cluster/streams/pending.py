@@ -77,6 +77,17 @@ class Pending:
                 return operation
         return None
 
+    def replace(self, operation: Operation) -> bool:
+        """Another is asked in the place of that of the same number, if its outcome is not known.
+
+        Each takes one number.
+        """
+        before = self.find(first_of(operation))
+        if before is None:
+            return False
+        self._operations[self._operations.index(before)] = operation
+        return True
+
     def from_number(self, number: int) -> list[Operation]:
         """All from the one on that takes a number."""
         return [each for each in self._operations if first_of(each) + count_of(each) > number]

@@ -51,6 +51,11 @@ def get(_town: Town, workload: Workload, client: Client) -> None:
     client.get_once(workload.chance.choice((1, 2)), no_ack=workload.chance.random() < 0.2)
 
 
+def give_up(_town: Town, _workload: Workload, client: Client) -> None:
+    """What was got takes too long."""
+    client.give_up()
+
+
 def purge(_town: Town, _workload: Workload, client: Client) -> None:
     client.purge()
 
@@ -119,6 +124,7 @@ def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
         "settle": at_some(settle),
         "get": at_some(get),
         "purge": at_some(purge),
+        "give_up": at_some(give_up),
         "detach": at_some(detach),
         "close": at_some(close),
         "abandon": at_some(abandon),
@@ -149,6 +155,7 @@ def draw_rates(chance: Random) -> dict[str, float]:
         "settle": chance.choice((2.0, 5.0, 10.0)),
         "get": chance.choice((0.0, 1.0, 5.0)),
         "purge": chance.choice((0.0, 0.0, 0.1)),
+        "give_up": chance.choice((0.0, 0.3)),
         "detach": chance.choice((0.0, 0.3)),
         "close": chance.choice((0.1, 0.5)),
         "abandon": chance.choice((0.0, 0.0, 0.05)),

@@ -229,15 +229,94 @@ def test_without_a_leader_a_get_fails_in_time(rig: Rig) -> None:
     rig.client.expect_closed(541, "Cannot get a message from queue 'queue 'q' in vhost '/''")
 
 
-def test_what_was_got_too_late_goes_back(rig: Rig) -> None:
+def give_up_getting(rig: Rig, *, no_ack: bool) -> None:
+    late = rig.node.connect()
+    late.send(encode_method(1, Basic.Get(queue="q", no_ack=no_ack)))
+    rig.far.cut()
+    rig.node.advance(questions.ANSWER_S_MAX)
+    late.expect_closed(541, "Cannot get a message")
+
+
+@pytest.mark.parametrize("no_ack", [False, True])
+def test_what_could_not_be_got_in_time_is_not_got_later(rig: Rig, *, no_ack: bool) -> None:
+    rig.client.publish(b"m")
+    rig.far.cut()
+    for _ in range(3):
+        give_up_getting(rig, no_ack=no_ack)
+    rig.far.elect()
+    rig.node.run()
+    assert rig.counts() == (1, 0, 0)
+    assert get_with_headers(rig.client) == (False, None)
+
+
+@pytest.mark.parametrize("no_ack", [False, True])
+@pytest.mark.parametrize("how", ["answered late", "answered by the next leader"])
+def test_what_was_got_and_not_told_in_time_comes_back(rig: Rig, how: str, *, no_ack: bool) -> None:
+    rig.client.publish(b"m")
+    rig.far.is_committing = False
+    give_up_getting(rig, no_ack=no_ack)
+    rig.far.commit()
+    rig.far.is_committing = True
+    if how == "answered late":
+        rig.far.link()
+    else:
+        rig.far.elect()
+    rig.node.run()
+    assert rig.counts() == (1, 0, 0)
+    assert get_with_headers(rig.client) == (True, {"x-acquired-count": ("l", 1)})
+    assert len(rig.far.edge.pending) == 0
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_could_not_be_purged_in_time_is_not_purged_later(rig: Rig, *, is_known: bool) -> None:
+    late = rig.node.connect()
+    if is_known:
+        rig.far.is_committing = False
+    else:
+        rig.far.cut()
+    late.send(encode_method(1, make(Queue.Purge, queue="q")))
+    rig.far.cut()
+    rig.node.advance(questions.ANSWER_S_MAX)
+    late.expect_closed(541, "timed out purging quorum queue 'q' in vhost '/'")
+    rig.far.commit()
+    rig.far.is_committing = True
+    rig.client.publish(b"m")
+    rig.far.elect()
+    rig.node.run()
+    assert rig.counts() == (1, 0, 0)
+    assert len(rig.far.edge.pending) == 0
+
+
+def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(rig: Rig) -> None:
     rig.client.publish(b"m")
     rig.far.cut()
     late = rig.node.connect()
-    late.send(encode_method(1, Basic.Get(queue="q")))
+    late.send(encode_method(1, make(Queue.Purge, queue="q")))
     rig.node.advance(questions.ANSWER_S_MAX)
     rig.far.link()
     rig.node.run()
     assert rig.counts() == (1, 0, 0)
+
+
+def test_of_what_was_got_without_acknowledgement_nothing_stays(rig: Rig) -> None:
+    for _ in range(3):
+        client = rig.node.connect()
+        client.publish(b"m")
+        assert get(client, no_ack=True) is not None
+        assert rig.counts() == (0, 0, 0)
+        client.close()
+    assert rig.queue._seats == {}
+
+
+def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(rig: Rig) -> None:
+    rig.client.publish(b"m")
+    going = rig.node.connect()
+    rig.far.is_committing = False
+    going.send(encode_method(1, Basic.Get(queue="q", no_ack=True)))
+    going.transport.lose()
+    rig.far.is_committing = True
+    assert rig.counts() == (1, 0, 0)
+    assert rig.queue._seats == {}
 
 
 def test_without_a_leader_a_consumer_fails_in_time_and_is_not_attached_later(rig: Rig) -> None:

@@ -92,6 +92,14 @@ class Client:
             return None
         return self.get(name, no_ack=no_ack)
 
+    def give_up(self) -> None:
+        """Whoever waits for a get does so no more."""
+        waits = [asked for asked, what in self.ghost.asked.items() if what == "get"]
+        for node, number in waits:
+            if node == self.node:
+                del self.ghost.asked[node, number]
+                self.asking.give_up(number)
+
     def unanswered(self) -> list[int]:
         """Publishes, attachments and gets."""
         waiting = (*self.ghost.pending, *self.ghost.asked)

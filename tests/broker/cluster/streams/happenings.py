@@ -74,6 +74,7 @@ def step(world: World, chance: Random) -> None:
         (8, lambda: settle_some(world, node, chance)),
         (2, lambda: get(world, node, chance)),
         (0.5, lambda: world.purge(node)),
+        (0.5, lambda: world.give_up(node)),
         (1, lambda: detach(world, node, chance)),
         (1, lambda: end_channel(world, node, chance)),
         (30, lambda: world.arrive(chance.randrange(99), chance.randrange(9))),

@@ -305,6 +305,10 @@ class World:
         self.clients[node].detach(consumer)
         self.pump()
 
+    def give_up(self, node: str) -> None:
+        self.clients[node].give_up()
+        self.pump()
+
     def purge(self, node: str) -> None:
         self.clients[node].purge()
         self.pump()
