@@ -6,9 +6,10 @@ to it, one member after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from fluffle.broker.control.parts import Parts, Pending, Result, Rows
 from fluffle.broker.control.queues import existing_queue
@@ -17,6 +18,9 @@ from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
+
+Key: TypeAlias = tuple[str, str]
+"""Virtual host and name."""
 
 Redefine = Callable[[QueueDefinition], QueueDefinition]
 """What is wanted of a queue instead.  Raises `BrokerError`."""
@@ -114,25 +118,40 @@ def delete_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
 
 def transfer(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
     """Have another member lead."""
-    redefine = partial(led_by, node_of(parts, node))
-    return parts.change(lambda: redefined(parts, name, vhost, redefine))
+    member = node_of(parts, node)
+    definition = quorum_queue(parts, name, vhost)
+    led_by(member, definition)
+    return for_each(parts, [((vhost, name), step) for step in lead_steps(member, definition)])
+
+
+def lead_steps(node: str, definition: QueueDefinition) -> list[Redefine]:
+    """What has to become known for a member to lead, in order.
+
+    If that was said already another has come to lead since, and only what is new is heeded.
+    """
+    is_new = definition.leader != node
+    return [partial(led_by, node)] if is_new else [without_leader, partial(led_by, node)]
+
+
+def without_leader(definition: QueueDefinition) -> QueueDefinition:
+    return definition._replace(leader="")
 
 
 def grow(parts: Parts, *, node: str) -> Result:
     """Have all quorum queues on one node more; how many are to be there now, and were not."""
     redefine = partial(with_member, node_of(parts, node))
-    return for_each(parts, dict.fromkeys(all_keys(parts), redefine))
+    return for_each(parts, [(key, redefine) for key in all_keys(parts)])
 
 
 def shrink(parts: Parts, *, node: str) -> Result:
     """Have all quorum queues on one node less, but those that are nowhere else; how many."""
     member = parts.company.known(node) or node
-    keys = {
-        (vhost, each.spec.name): partial(without_member, member)
+    steps = [
+        ((vhost, each.spec.name), partial(without_member, member))
         for vhost, each in quorum_queues(parts)
         if set(each.wanted) - {member}
-    }
-    return for_each(parts, keys)
+    ]
+    return for_each(parts, steps)
 
 
 def rebalance(parts: Parts) -> Result:
@@ -150,38 +169,57 @@ def rebalance(parts: Parts) -> Result:
         for queue in leaders
     }
     moves = balance(leaders, may_lead)
-    wanted: dict[tuple[str, str], Redefine] = {}
+    steps: list[tuple[Key, Redefine]] = []
     for queue, node in moves.items():
         vhost, definition, _leader = known[queue]
-        wanted[vhost, definition.spec.name] = partial(led_by, node)
-    return for_each(parts, wanted)
+        key = vhost, definition.spec.name
+        steps += ((key, step) for step in lead_steps(node, definition))
+    return for_each(parts, steps)
 
 
-def all_keys(parts: Parts) -> list[tuple[str, str]]:
+def all_keys(parts: Parts) -> list[Key]:
     return [(vhost, each.spec.name) for vhost, each in quorum_queues(parts)]
 
 
-def for_each(parts: Parts, wanted: Mapping[tuple[str, str], Redefine]) -> Result:
-    """Something else for each of many queues, one after the other; how many there were.
+def for_each(parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> Result:
+    """Something else for each of many queues, one step after the other; how many queues there were.
 
     What was deleted meanwhile is left out.
     """
-    going, rest = Pending(), list(wanted.items())
+    going, rest = Pending(), deque(steps)
 
-    def next_one(error: BrokerError | None = None) -> None:
-        if error is not None and not isinstance(error, NotFound):
-            going.answer(error)
-        elif rest:
-            (vhost, name), redefine = rest.pop()
-            decide = partial(redefined, parts, name, vhost, redefine)
-            try:
-                parts.metadata.change(decide, next_one, next_one)
-            except BrokerError as refused:
-                next_one(refused)
-        else:
-            going.answer({"queues": len(wanted)})
+    def begin(key: Key, redefine: Redefine) -> bool:
+        """Whether it has come true at once, as on a node that is alone; else it goes on by itself,
+        unless it was refused."""
+        is_done = is_late = False
 
-    next_one()
+        def done() -> None:
+            nonlocal is_done
+            is_done = True
+            if is_late:
+                go_on()
+
+        def failed(error: BrokerError) -> None:
+            if isinstance(error, NotFound):
+                done()
+            else:
+                going.answer(error)
+
+        vhost, name = key
+        try:
+            parts.metadata.change(partial(redefined, parts, name, vhost, redefine), done, failed)
+        except BrokerError as refused:
+            failed(refused)
+        is_late = True
+        return is_done
+
+    def go_on() -> None:
+        while rest:
+            if not begin(*rest.popleft()):
+                return
+        going.answer({"queues": len({key for key, _step in steps})})
+
+    go_on()
     return going.result
 
 

@@ -219,7 +219,7 @@ class Members:
     def _hand_over(self, definition: QueueDefinition) -> None:
         """Somebody wants another member to lead."""
         hosted = self._ports.led(definition.id)
-        if hosted is not None and definition.leader != self._ports.node:
+        if hosted is not None and definition.leader not in ("", self._ports.node):
             hosted.transfer(definition.leader, refused)
 
 

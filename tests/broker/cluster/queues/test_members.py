@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.cluster.queues.members import refused
 from fluffle.broker.errors import BrokerError
 from fluffle.storage.disk import Work
 from fluffle.storage.environment import open_environment
@@ -84,6 +85,32 @@ async def test_leaders_are_balanced(scene: Scene) -> None:
         await scene.is_led_by("a", name)
     assert await scene.nodes["a"].ask("queues.rebalance") == {"queues": 4}
     await until(lambda: sorted(scene.leader(name) for name in names) == [*"aabbcc"])
+
+
+async def test_who_is_to_lead_leads_again_though_that_was_said_before(scene: Scene) -> None:
+    """Another has led since, for whatever reason."""
+    await scene.declare("a")
+    await scene.is_led_by("a")
+    for node, other in ("ab", "bc"):
+        await scene.nodes["b"].ask("queues.transfer", **Q, node=node)
+        await scene.is_led_by(node)
+        group = scene.nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.id
+        scene.nodes[node].cluster.running.host.group(group).transfer(other, refused)
+        await scene.is_led_by(other)
+        await scene.nodes["b"].ask("queues.transfer", **Q, node=node)
+        await scene.is_led_by(node)
+
+
+async def test_leaders_are_balanced_onto_a_node_that_was_restarted(scene: Scene) -> None:
+    names = [f"q{number}" for number in range(6)]
+    for name in names:
+        await scene.declare("a", name)
+        await until(lambda: all(map(scene.leader, names[: names.index(name) + 1])))  # noqa: B023
+    await scene.nodes["a"].stop()
+    await until(lambda: {*map(scene.leader, names)} <= {"b", "c"})
+    await scene.nodes["a"].start()
+    await scene.nodes["a"].ask("queues.rebalance")
+    await until(lambda: sorted(map(scene.leader, names)) == [*"aabbcc"])
 
 
 async def test_what_makes_no_sense_is_refused(scene: Scene) -> None:
