@@ -162,6 +162,10 @@ class LogStore(Protocol):
         """Whether proposals may be accepted.  Without room `submit` still takes everything: votes,
         appends of a leader, deletions."""
 
+    @property
+    def takes_entries(self) -> bool:
+        """Whether entries of leaders elsewhere should be taken; if not, they will come again."""
+
     def load(self) -> Loaded:
         """What is there, before anything is submitted."""
 

@@ -33,6 +33,10 @@ ROOM_BYTES_MIN = 1 << 27
 what was accepted and is not written yet."""
 
 
+ENTRIES_SHARE = 4
+"""Entries of others are taken until there is no more than one of so many parts of that."""
+
+
 class RaftLog:
     """The log store of a node.  Used from the thread that uses the store."""
 
@@ -72,6 +76,11 @@ class RaftLog:
         if self._store.room_bytes <= self._room_bytes_min:
             self._store.look_for_room()
         return self._store.room_bytes > self._room_bytes_min
+
+    @property
+    def takes_entries(self) -> bool:
+        """While there is some of the room that proposals need; the rest is for votes."""
+        return self._store.room_bytes > self._room_bytes_min // ENTRIES_SHARE
 
     def load(self) -> Loaded:
         """See `LogStore.load`."""

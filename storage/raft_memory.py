@@ -174,11 +174,11 @@ class Image:
 class MemoryRaftLog:
     """A log store around an image; several in turn, when a process starts again."""
 
-    __slots__ = ("_submitted", "has_room", "image", "on_durable")
+    __slots__ = ("_submitted", "has_room", "image", "on_durable", "takes_entries")
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self.has_room = True
+        self.has_room = self.takes_entries = True
         self.on_durable: Callable[[int], None] = _ignore
         self._submitted: list[Persist] = []
 

@@ -37,6 +37,8 @@ from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroun
 from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
 from fluffle.broker.cluster.queues.hub import Surroundings as HubSurroundings
 from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.room import Ports as RoomPorts
+from fluffle.broker.cluster.room import Room
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
 from fluffle.broker.cluster.streams.messages import Boot as StreamBoot
 from fluffle.broker.config import ClusterConfig, ListenAddress
@@ -87,8 +89,8 @@ class Cluster:
     __slots__ = (
         "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal", "_past",
         "_queues", "_registry", "_waiting", "absent", "boot", "config", "everywhere", "extents",
-        "has_entered",
-        "hosting", "hub", "links", "membership", "metadata", "name", "running",
+        "has_entered", "hosting", "hub", "links", "membership", "metadata", "name", "room",
+        "running",
     )  # fmt: skip
 
     def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
@@ -141,6 +143,11 @@ class Cluster:
         self.extents = Extents(name, self.running.host, self._send_question, loop.call_later)
         self.running.before.append(self.hub.before_consensus)
         self.running.after.append(self.hub.after_consensus)
+        self.room = Room(
+            RoomPorts(
+                name, self.running.host, self.absent.is_alive, self._send_room, self._tell_room
+            )
+        )
         self.membership = Membership(
             self.running.host, self.metadata, around.registry, self._send_membership
         )
@@ -158,8 +165,10 @@ class Cluster:
         switch.takers[FrameKind.QUESTION] = self.hub.receive_question
         switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
         switch.takers[FrameKind.EXTENT] = self.extents.receive
+        switch.takers[FrameKind.ROOM] = self.room.receive
         switch.link_listeners += [
             self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
+            self.room.link_changed,
         ]  # fmt: skip
 
     def _made_links(self, life: Life) -> ClusterLinks:
@@ -236,6 +245,13 @@ class Cluster:
     def _send_question(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.EXTENT, payload, lane=Lane.NORMAL)
 
+    def _send_room(self, node: NodeId, payload: bytes) -> None:
+        self.links.send(node, FrameKind.ROOM, payload, lane=Lane.NORMAL)
+
+    def _tell_room(self, payload: bytes) -> None:
+        for node in self.links.peers:
+            self._send_room(node, payload)
+
     def _send_membership(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.MEMBERSHIP, payload, lane=Lane.NORMAL)
 
@@ -269,6 +285,7 @@ class Cluster:
         """What was refused to a change of members may be possible now."""
         self.membership.look()
         self._queues.reconciling.look(self._now_ms())
+        self.room.look()
         self._looking = self._loop.call_later(LOOK_S, self._look_for_ever)
 
     def _send_revision(self, node: NodeId, payload: bytes) -> None:
@@ -428,7 +445,7 @@ class Cluster:
 
     async def hand_over(self) -> None:
         """Have others lead what is led here, as far as they can, before it ends."""
-        left = await hand_over(self.running.host, self.name, self.absent.is_alive)
+        left = await hand_over(self.running.host, self.name, self.room.may_lead)
         event(logger, logging.INFO, "handed_over", left=left)
 
     async def stop(self) -> None:

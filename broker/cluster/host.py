@@ -25,6 +25,7 @@ from fluffle.broker.cluster.codec import BadFrame, decode, encode
 from fluffle.broker.cluster.hosted import HostedGroup, Misfit
 from fluffle.broker.cluster.lanes import Lanes
 from fluffle.broker.cluster.ports import FrameKind, Links, Owner, Schedule
+from fluffle.broker.cluster.refraining import without_entries
 from fluffle.broker.cluster.sanity import check
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
@@ -118,6 +119,11 @@ class RaftHost:
         """All that are here, as they change."""
         return self._groups
 
+    @property
+    def has_room(self) -> bool:
+        """Whether anything can be proposed here, for all that the disk says."""
+        return self._store.has_room
+
     def group(self, group: GroupId) -> HostedGroup:
         """Raises `KeyError` if it is not here, or not yet."""
         return self._groups[group]
@@ -191,7 +197,13 @@ class RaftHost:
         except BadFrame as bad:
             self._owner.refused(node, str(bad))
         else:
+            if not self._multi.has_room and not self._store.takes_entries:
+                messages = without_entries(node, messages, self._followed_as)
             self._multi.receive(node, messages)
+
+    def _followed_as(self, group: GroupId) -> tuple[int, NodeId | None]:
+        hosted = self._groups.get(group)
+        return hosted.followed if hosted is not None else (0, None)
 
     # Called by the schedule
 

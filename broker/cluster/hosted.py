@@ -96,6 +96,11 @@ class HostedGroup:
         """As `Group.configs`.  Raises `KeyError` if it is gone."""
         return self._multi.group(self.group).configs
 
+    @property
+    def followed(self) -> tuple[int, NodeId | None]:
+        """Term and leader, as they were at the end of the last turn."""
+        return self._followed
+
     def propose(self, payload: bytes, on_fate: OnFate) -> None:
         """Have a batch become one entry.
 

@@ -42,6 +42,8 @@ class FrameKind(IntEnum):
     """Whether a node is as far with definitions, and that it is."""
     EXTENT = 6
     """How far a member of a queue is, and the answer."""
+    ROOM = 7
+    """Whether the disk of a node has room."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

@@ -1,11 +1,12 @@
 """Who gets which frame: links know no kinds, and those behind them see only their own.
 
 Frames of a kind that nobody takes come from a node of a later version, and are dropped with a word
-to `refused`.
+to `refused`; so is what whoever takes them calls a `BadFrame`.
 """
 
 from collections.abc import Callable
 
+from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.ports import FrameKind, Links, OnLink
 from fluffle.raft.config import NodeId
 
@@ -31,7 +32,10 @@ class Switch:
         if taker is None:
             self._refused(node, f"nobody takes frames of kind {kind:d}")
         else:
-            taker(node, payload)
+            try:
+                taker(node, payload)
+            except BadFrame as bad:
+                self._refused(node, str(bad))
 
     def _on_link(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         for listener in self.link_listeners:

@@ -21,6 +21,7 @@ from fluffle.raft.output import Role
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted import HostedGroup
     from fluffle.broker.cluster.links.links import ClusterLinks
+    from fluffle.broker.cluster.room import Room
     from fluffle.raft.group import Status
     from fluffle.raft.records import GroupId
 
@@ -96,6 +97,19 @@ def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
         yield family
     yield CounterMetricFamily(
         "fluffle_link_resets", "Open links that have ended", value=counters.resets
+    )
+
+
+def room_metrics(room: Room) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "fluffle_disk_full",
+        "Whether nothing can be proposed on this node for lack of room",
+        value=not room.has_room,
+    )
+    yield CounterMetricFamily(
+        "fluffle_disk_full_handovers",
+        "Raft groups that another node was asked to lead for lack of room on this one",
+        value=room.handed_over,
     )
 
 

@@ -129,10 +129,12 @@ class NodeCollector:
         from fluffle.broker.metrics.cluster import (  # noqa: PLC0415  for these alone
             group_steps,
             links_metrics,
+            room_metrics,
         )
 
         if company.cluster is not None:
             yield list(links_metrics(company.cluster.links))
+            yield list(room_metrics(company.cluster.room))
         vhosts = self._services.vhosts
         yield from group_steps(company.groups, vhosts, per_object=self._per_object)
 

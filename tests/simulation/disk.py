@@ -85,6 +85,11 @@ class SimDisk:
         self._generation = 0
         """Plans of an earlier one are void: the power was lost since."""
 
+    @property
+    def takes_entries(self) -> bool:
+        """A disk that is full is so at once."""
+        return self.has_room
+
     def load(self) -> Loaded:
         return self.image.load()
 

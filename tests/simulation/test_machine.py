@@ -49,7 +49,7 @@ class ManualDisk:
         self.name = name
         self.image = Image()
         self.boot = 0
-        self.has_room = True
+        self.has_room = self.takes_entries = True
         self.on_durable: Callable[[int], None] = lambda token: None
         self.waiting: list[Persist] = []
         self._durable = durable

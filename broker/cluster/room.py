@@ -1,0 +1,148 @@
+"""A node whose disk is full has others lead what it leads, and leads it again when there is room.
+
+    full, and leads      --> hands over, group by group, to whoever has room
+    has room again       --> says so to all, with what it has led
+    leads what another   --> hands it back once that one has all of it again
+    has handed over
+
+frame   [0]               this node has no room
+        [1, group ...]    it has, and has led these
+
+Entries of leaders elsewhere are taken while a quarter of the room is left that proposals need; then
+a member does without, and is fed what it lacks once there is room: see `refraining`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgpack
+
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.handing_over import led_here, nobody_minds, successors
+from fluffle.broker.cluster.host import RaftHost
+from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.logs import event
+from fluffle.raft.config import NodeId
+from fluffle.raft.output import Role
+from fluffle.raft.progress import Flow
+from fluffle.raft.records import GroupId
+
+logger = logging.getLogger(__name__)
+
+
+class Ports(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    host: RaftHost
+    is_alive: Callable[[NodeId], bool]
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; may be lost, with the link."""
+    tell_all: Callable[[bytes], None]
+    """Likewise, to all to which there is a link."""
+
+
+class Room:
+    """Of one node: whether its disk has room, and whose has not."""
+
+    __slots__ = ("_full", "_lent", "_owed", "_ports", "handed_over", "has_room")
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self.has_room = True
+        """As all were told last."""
+        self.handed_over = 0
+        """How often another was asked to lead a group, for lack of room here."""
+        self._full: set[NodeId] = set()
+        """Others that have none."""
+        self._lent: set[GroupId] = set()
+        """What this node would lead if it had room."""
+        self._owed: dict[GroupId, NodeId] = {}
+        """What another had led, and may have back."""
+
+    def look(self) -> None:
+        """Now and then: somebody else may fill the disk, or free it."""
+        has_room = self._ports.host.has_room
+        if has_room != self.has_room:
+            self.has_room = has_room
+            level = logging.INFO if has_room else logging.WARNING
+            event(logger, level, "disk_has_room" if has_room else "disk_full", led=len(self._lent))
+            self._ports.tell_all(self._said())
+        if has_room:
+            self._lent.clear()
+            self._give_back()
+        else:
+            self._hand_over()
+
+    def _said(self) -> bytes:
+        said: bytes = msgpack.packb([1, *self._lent] if self.has_room else [0])
+        return said
+
+    def may_lead(self, node: NodeId) -> bool:
+        """Whether another node is there, and has room."""
+        return self._ports.is_alive(node) and node not in self._full
+
+    def _hand_over(self) -> None:
+        """If nobody has room either, whoever leads goes on doing so."""
+        asked = 0
+        for hosted in led_here(self._ports.host):
+            willing = [*filter(self.may_lead, successors(hosted, self._ports.node))]
+            if willing:
+                hosted.transfer(willing[hosted.group % len(willing)], nobody_minds)
+                self._lent.add(hosted.group)
+                asked += 1
+        if asked:
+            self.handed_over += asked
+            event(logger, logging.WARNING, "leadership_handed_over", groups=asked, why="disk_full")
+
+    def _give_back(self) -> None:
+        """While it catches up the other would only keep the group from working."""
+        for group, node in list(self._owed.items()):
+            hosted = self._ports.host.groups.get(group)
+            if hosted is None or hosted.status.role is not Role.LEADER or not self.may_lead(node):
+                del self._owed[group]
+            elif has_caught_up(hosted, node):
+                del self._owed[group]
+                hosted.transfer(node, nobody_minds)
+
+    # Others
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """Who comes is taken to have room until it says otherwise."""
+        self._full.discard(node)
+        if is_up and not self.has_room:
+            self._ports.send(node, self._said())
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node says of itself.  Raises `BadFrame`."""
+        has_room, groups = unpacked(payload)
+        if not has_room:
+            self._full.add(node)
+            return
+        self._full.discard(node)
+        self._owed.update(dict.fromkeys(groups, node))
+        self._give_back()
+
+
+def has_caught_up(hosted: HostedGroup, node: NodeId) -> bool:
+    """Whether a follower is fed as its leader's log grows."""
+    flow, match = hosted.raft.progress.get(node, (Flow.PROBE, 0))
+    return flow is Flow.REPLICATE and match >= hosted.status.commit
+
+
+def unpacked(payload: bytes) -> tuple[bool, list[GroupId]]:
+    """Raises `BadFrame`."""
+    try:
+        row: Any = msgpack.unpackb(payload)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise BadFrame(f"not msgpack: {error}") from error
+    if (
+        type(row) is not list
+        or row[:1] not in ([0], [1])
+        or not all(type(each) is int for each in row)
+    ):
+        raise BadFrame(f"{row!r:.40} for whether there is room")
+    return bool(row[0]), row[1:]

@@ -1,0 +1,113 @@
+"""A node is restarted in order, under load: clients of the others see a pause, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from tests.broker.cluster.queues.test_three_nodes import Scene, publish
+from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+
+QUEUES = [f"q{number}" for number in range(6)]
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with running_cluster(tmp_path) as three, AsyncExitStack() as stack:
+        yield Scene(three, stack)
+
+
+class Work:
+    """A publisher at one node and consumers at another, in all queues, that go on until told."""
+
+    def __init__(self, scene: Scene, publishes_at: str, consumes_at: str) -> None:
+        self._scene = scene
+        self._at = publishes_at, consumes_at
+        self.confirmed = 0
+        self.received: list[AbstractIncomingMessage] = []
+        self._is_over = asyncio.Event()
+
+    async def begin(self) -> None:
+        publishes_at, consumes_at = self._at
+        self._publishing = await self._scene.channel(publishes_at)
+        self._consuming = await self._scene.channel(consumes_at)
+        for name in QUEUES:
+            queue = await self._consuming.get_queue(name)
+            await queue.consume(self._take)
+        self._task = asyncio.ensure_future(self._publish())
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        self.received.append(message)
+        await message.ack()
+
+    async def _publish(self) -> None:
+        for number in itertools.count():
+            if self._is_over.is_set():
+                return
+            await publish(self._publishing, b"%d" % number, to=QUEUES[number % len(QUEUES)])
+            self.confirmed += 1
+
+    async def goes_on(self) -> None:
+        """Until more is confirmed and received than was before, through all queues."""
+        goal = self.confirmed + 2 * len(QUEUES)
+        await until(lambda: self._task.done() or self.confirmed >= goal)
+
+    async def end(self) -> None:
+        """All that was confirmed was received, once and never before; nobody was cut off."""
+        self._is_over.set()
+        await self._task
+        await until(lambda: len(self.received) >= self.confirmed)
+        bodies = [message.body for message in self.received]
+        assert sorted(bodies) == sorted(b"%d" % number for number in range(self.confirmed))
+        assert not any(message.redelivered for message in self.received)
+        assert not self._publishing.is_closed
+        assert not self._consuming.is_closed
+
+
+def terms(scene: Scene) -> dict[int, int]:
+    """Of all groups, those of the definitions among them."""
+    found: dict[int, int] = {}
+    for node in scene.nodes.running:
+        for group, hosted in node.cluster.running.host.groups.items():
+            found[group] = max(found.get(group, 0), hosted.status.term)
+    return found
+
+
+def led(node: ClusterNode) -> set[int]:
+    return {
+        group
+        for group, hosted in node.cluster.running.host.groups.items()
+        if hosted.status.leader == node.name
+    }
+
+
+@pytest.mark.parametrize("restarted", "abc")
+async def test_a_node_is_restarted_and_clients_of_the_others_go_on(
+    scene: Scene, restarted: str
+) -> None:
+    """Elections are held of what it leads, because it says so, and of nothing else."""
+    for name, at in zip(QUEUES, itertools.cycle("abc"), strict=False):
+        await scene.declare(at, name)
+        await scene.nodes[at].ask("queues.transfer", name=name, vhost="/", node=at)
+        await scene.is_led_by(at, name)
+    publishes_at, consumes_at = sorted({*"abc"} - {restarted})
+    work = Work(scene, publishes_at, consumes_at)
+    await work.begin()
+    await work.goes_on()
+    node = scene.nodes[restarted]
+    before, was_led = terms(scene), led(node)
+    assert len(was_led - {METADATA_GROUP}) == 2
+    await node.stop()
+    await work.goes_on()
+    await node.start()
+    await work.goes_on()
+    rise = {group: term - before[group] for group, term in terms(scene).items()}
+    assert rise == {group: int(group in was_led) for group in before}
+    await work.end()
