@@ -143,11 +143,7 @@ class Cluster:
         self.extents = Extents(name, self.running.host, self._send_question, loop.call_later)
         self.running.before.append(self.hub.before_consensus)
         self.running.after.append(self.hub.after_consensus)
-        self.room = Room(
-            RoomPorts(
-                name, self.running.host, self.absent.is_alive, self._send_room, self._tell_room
-            )
-        )
+        self.room = self._made_room()
         self.membership = Membership(
             self.running.host, self.metadata, around.registry, self._send_membership
         )
@@ -187,6 +183,12 @@ class Cluster:
             )  # fmt: skip
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
+
+    def _made_room(self) -> Room:
+        ports = RoomPorts(
+            self.name, self.running.host, self.absent.is_alive, self._send_room, self._tell_room
+        )
+        return Room(ports)
 
     def _made_hub(self, around: Around) -> StreamHub:
         def boot_of(node: NodeId) -> StreamBoot | None:

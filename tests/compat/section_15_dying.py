@@ -35,8 +35,11 @@ def arguments(peer: Peer) -> None:
         "x-queue-version": (2,),
         "x-queue-master-locator": ("client-local",),
         "x-max-age": ("1D",),
-        "x-quorum-initial-group-size": (1, 0, -1, "1"),
-        "x-queue-leader-locator": ("client-local", "balanced", "somewhere"),
+        "x-quorum-initial-group-size": (1, 3, 0, -1, "1", True),
+        "x-quorum-target-group-size": (5, 0, -1, "five", True),
+        "x-queue-leader-locator": (
+            *("client-local", "balanced", "random", "least-leaders", "min-masters", "somewhere", 5),
+        ),
         "x-dead-letter-strategy": ("at-most-once", "at-least-once", "never"),
         "x-overflow": ("drop-head", "reject-publish", "reject-publish-dlx", "reject"),
         "x-max-length": (5, -1),

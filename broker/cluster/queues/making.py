@@ -88,7 +88,12 @@ class QuorumQueues:
             is_led = served is not None and served.sessions is not None
             return host.host.group(queue) if is_led else None
 
-        ports = Ports(self._node, led, reach.lives, reach.is_alive, reach.settle, reach.call_later)
+        def leader(queue: QueueId) -> NodeId | None:
+            return leading.known(queue).node if queue in leading.queues else None
+
+        ports = Ports(
+            self._node, led, leader, reach.lives, reach.is_alive, reach.settle, reach.call_later
+        )
         self._members = reach.hosting.members = Members(ports, self._loads)
         self.reconciling = Reconciling(ports, self._members.defined, self._loads, self._config)
 

@@ -30,6 +30,10 @@ from fluffle.raft.refused import Refused
 LOOK_S = 0.5
 """Between two looks at a queue that is not on the nodes that are wanted."""
 
+HAND_OVERS_MAX = 20
+"""So many times whoever leads is asked to let another lead: it may not serve yet, and the other may
+lag.  This is ten seconds."""
+
 UNKNOWN_MAX = 4
 """So many times a node may say that it has no such member, for it may not have heard of it yet.  It
 is asked again after a while, and then more and more rarely: this is some seconds."""
@@ -43,6 +47,8 @@ class Ports(NamedTuple):
     node: NodeId
     led: Callable[[QueueId], HostedGroup | None]
     """The group of a queue, while it is led here."""
+    leader: Callable[[QueueId], NodeId | None]
+    """Who leads it, as its member here knows; empty: nobody.  None: there is no member here."""
     lives: Callable[[], Mapping[NodeId, int]]
     """The nodes of the cluster, each with its incarnation there."""
     is_alive: Callable[[NodeId], bool]
@@ -54,7 +60,9 @@ class Ports(NamedTuple):
 class Members:
     """Of all queues, as far as they are led here."""
 
-    __slots__ = ("_loads", "_looking", "_ports", "_settling", "_unknown", "defined")
+    __slots__ = (
+        "_loads", "_looking", "_ports", "_settling", "_unknown", "_wishes", "defined",
+    )  # fmt: skip
 
     def __init__(self, ports: Ports, loads: Mapping[NodeId, int]) -> None:
         """`loads`: how many members each node is to have."""
@@ -66,6 +74,8 @@ class Members:
         """Those whose definition is being changed from here."""
         self._looking: set[QueueId] = set()
         """Those that are going to be looked at."""
+        self._wishes: dict[QueueId, int] = {}
+        """Queues that somebody else is to lead: how often that may still be asked for."""
         self._unknown: dict[tuple[QueueId, NodeId], int] = {}
         """Members that are not there, as their nodes say: how often in a row."""
 
@@ -77,8 +87,11 @@ class Members:
         """The same queue is to be in other places."""
         vhost, before = self.defined[definition.id]
         self.defined[definition.id] = vhost, definition
-        if before.leader != definition.leader:
-            self._hand_over(definition)
+        if definition.leader and before.leader != definition.leader:
+            is_new = definition.id not in self._wishes
+            self._wishes[definition.id] = HAND_OVERS_MAX
+            if is_new:
+                self._hand_over(definition.id)
         self._look_later(definition.id)
 
     def vhost_of(self, queue: QueueId) -> str:
@@ -216,11 +229,17 @@ class Members:
                     hosted.transfer(voter.node, refused)
                     return
 
-    def _hand_over(self, definition: QueueDefinition) -> None:
+    def _hand_over(self, queue: QueueId) -> None:
         """Somebody wants another member to lead."""
-        hosted = self._ports.led(definition.id)
-        if hosted is not None and definition.leader not in ("", self._ports.node):
-            hosted.transfer(definition.leader, refused)
+        left, known = self._wishes.pop(queue, 0), self.defined.get(queue)
+        leader = self._ports.leader(queue)
+        if not left or known is None or leader in (None, known[1].leader):
+            return
+        hosted = self._ports.led(queue)
+        if hosted is not None:
+            hosted.transfer(known[1].leader, refused)
+        self._wishes[queue] = left - 1
+        self._ports.call_later(LOOK_S, partial(self._hand_over, queue))
 
 
 def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) -> list[Step]:

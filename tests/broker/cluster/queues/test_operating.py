@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
 from fluffle.broker.config import Config, QuorumConfig
+from fluffle.storage.raft_log import ROOM_BYTES_MIN, RaftLog
 from tests.broker.cluster.queues.test_members import Q, drained, is_on
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
 from tests.support.cluster_nodes import running_cluster, until
@@ -92,3 +93,22 @@ async def test_a_queue_grows_to_its_target(tmp_path: Path) -> None:
         assert await drained(scene, "c", 1) == [b"1"]
         small = scene.nodes["c"].node.catalogue.vhosts["/"].queues["small"].definition
         assert small.wanted == ("b",)
+
+
+async def test_a_leader_whose_disk_is_full_has_another_lead_until_there_is_room(
+    scene: Scene,
+) -> None:
+    await scene.declare("a")
+    await scene.nodes["a"].ask("queues.transfer", **Q, node="a")
+    await scene.is_led_by("a")
+    a = scene.nodes["a"].cluster
+    log = a.running.host._store
+    assert isinstance(log, RaftLog)
+    log._room_bytes_min = 1 << 62
+    await until(lambda: scene.leader() in ("b", "c"))
+    await publish(await scene.channel("b"), b"1", b"2")
+    await until(lambda: not a.metadata.leads)
+    await scene.nodes["a"].ask("queues.add_member", **Q, node="b")  # which it is; all know it
+    log._room_bytes_min = ROOM_BYTES_MIN
+    await scene.is_led_by("a")
+    assert await drained(scene, "a", 2) == [b"1", b"2"]

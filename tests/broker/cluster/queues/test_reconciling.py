@@ -33,6 +33,7 @@ class Scene:
         ports = Ports(
             "a",
             lambda queue: A_GROUP if self.leads and queue == 7 else None,
+            lambda _queue: None,
             lambda: self.lives,
             self.alive.__contains__,
             self._settle,
