@@ -13,7 +13,7 @@ from pamqp.common import FieldTable
 
 from fluffle.broker.config import Config, QuorumConfig
 from fluffle.storage.raft_log import ROOM_BYTES_MIN, RaftLog
-from tests.broker.cluster.queues.test_members import Q, drained, is_on
+from tests.broker.cluster.queues.test_members import Q, drained, is_led_as_wanted, is_on
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
 from tests.support.cluster_nodes import running_cluster, until
 
@@ -33,7 +33,7 @@ async def test_a_deleted_queue_had_as_many_messages_as_its_leader_says(
     scene: Scene, name: str
 ) -> None:
     await scene.declare("a")
-    await scene.is_led_by("a")
+    assert await is_led_as_wanted(scene) == "a"
     await publish(await scene.channel("b"), b"1", b"2", b"3")
     assert await scene.nodes[name].ask("queues.delete", **Q) == {"messages": 3}
 
@@ -41,13 +41,11 @@ async def test_a_deleted_queue_had_as_many_messages_as_its_leader_says(
 @pytest.mark.parametrize("locator", ["balanced", "random", "least-leaders", "min-masters"])
 async def test_leaders_are_balanced_where_a_queue_asks_for_it(scene: Scene, locator: str) -> None:
     channel = await scene.channel("a")
-    for number in range(6):
-        await declare(channel, f"q{number}", queue_leader_locator=locator)
-    await until(
-        lambda: (
-            Counter(scene.leader(f"q{number}") for number in range(6)) == dict.fromkeys("abc", 2)
-        )
-    )
+    names = [f"q{number}" for number in range(6)]
+    for name in names:
+        await declare(channel, name, queue_leader_locator=locator)
+        await is_led_as_wanted(scene, name)
+    assert Counter(map(scene.leader, names)) == dict.fromkeys("abc", 2)
 
 
 @asynccontextmanager
@@ -61,12 +59,13 @@ async def scene_with(tmp_path: Path, config: QuorumConfig) -> AsyncIterator[Scen
 async def test_leaders_are_balanced_where_the_operator_asks_for_it(tmp_path: Path) -> None:
     async with scene_with(tmp_path, QuorumConfig("balanced")) as scene:
         channel = await scene.channel("a")
-        for name in ("q1", "q2", "q3"):
+        names = ("q1", "q2", "q3")
+        for name in names:
             await declare(channel, name)
+            await is_led_as_wanted(scene, name)
+        assert sorted(map(scene.leader, names)) == [*"abc"]
         await declare(channel, "here", queue_leader_locator="client-local")
-        led = ("q1", "q2", "q3")
-        await until(lambda: sorted(scene.leader(name) for name in led) == [*"abc"])
-        await scene.is_led_by("a", "here")
+        assert await is_led_as_wanted(scene, "here") == "a"
 
 
 async def test_a_new_queue_has_as_many_members_as_the_operator_says(tmp_path: Path) -> None:
@@ -99,8 +98,7 @@ async def test_a_leader_whose_disk_is_full_has_another_lead_until_there_is_room(
     scene: Scene,
 ) -> None:
     await scene.declare("a")
-    await scene.nodes["a"].ask("queues.transfer", **Q, node="a")
-    await scene.is_led_by("a")
+    assert await is_led_as_wanted(scene) == "a"
     a = scene.nodes["a"].cluster
     log = a.running.host._store
     assert isinstance(log, RaftLog)

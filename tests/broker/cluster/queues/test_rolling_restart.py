@@ -12,6 +12,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from fluffle.broker.cluster.owner import METADATA_GROUP
+from tests.broker.cluster.queues.test_members import is_led_as_wanted
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
@@ -95,8 +96,7 @@ async def test_a_node_is_restarted_and_clients_of_the_others_go_on(
     """Elections are held of what it leads, because it says so, and of nothing else."""
     for name, at in zip(QUEUES, itertools.cycle("abc"), strict=False):
         await scene.declare(at, name)
-        await scene.nodes[at].ask("queues.transfer", name=name, vhost="/", node=at)
-        await scene.is_led_by(at, name)
+        assert await is_led_as_wanted(scene, name) == at
     publishes_at, consumes_at = sorted({*"abc"} - {restarted})
     work = Work(scene, publishes_at, consumes_at)
     await work.begin()
