@@ -144,3 +144,6 @@ class Lone:
         """
         self.hosting.lose(self.running.start())
         self.hosting.sweep()
+        for group, hosted in self.running.host.groups.items():
+            if hosted.status.is_quarantined:
+                self.hosting.damaged(group, hosted.status.floor, "since earlier")

@@ -67,13 +67,15 @@ class Owners:
             self._hosting.unknown(node, group)
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
-        event(logger, logging.ERROR, "log_damaged", group=group, index=index, wrong=wrong)
-        if group != METADATA_GROUP:
+        if group == METADATA_GROUP:
+            event(logger, logging.ERROR, "log_damaged", group=group, index=index, wrong=wrong)
+        else:
             self._hosting.damaged(group, index, wrong)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
-        event(logger, logging.ERROR, "log_misfit", group=group, wrong=wrong)
-        if group != METADATA_GROUP:
+        if group == METADATA_GROUP:
+            event(logger, logging.ERROR, "log_misfit", group=group, wrong=wrong)
+        else:
             self._hosting.given_up(group, wrong)
 
     def refused(self, node: NodeId, reason: str) -> None:

@@ -26,7 +26,8 @@ def quorum_queues(peer: Peer) -> Iterator[None]:
     look(it, "over.quorum", "over.quorum.deleted", "over.quorum.again")
     it.another().declare("over.quorum", durable=True)
     it.another().declare("over.quorum", arguments, durable=True)
-    it.another().consume("over.quorum", "tag")
+    it.consume("over.quorum", "tag")
+    it.cancel("tag")
     it.delete("over.quorum", "over.quorum.again")
 
 

@@ -165,6 +165,7 @@ class Hosting:
             if queue in self._definitions:
                 members = dict(self._definitions[queue][0].members)
                 self._lost[queue] = members.get(self._around.node, 0)
+                event(logger, logging.ERROR, "member_lost", **self._named(queue))
         for definition, vhost in list(self._definitions.values()):
             self.define(definition, vhost)
         for queue in [*self._groups, *self._lost]:
@@ -175,6 +176,13 @@ class Hosting:
     def lose(self, groups: list[GroupId]) -> None:
         """What the disk has of these cannot be read."""
         self._lost.update(dict.fromkeys(groups, 0))
+
+    def _named(self, queue: QueueId) -> dict[str, object]:
+        """What people call it, as far as that is known."""
+        if queue not in self._definitions:
+            return {"group": queue}
+        definition, vhost = self._definitions[queue]
+        return {"vhost": vhost, "queue": definition.spec.name, "group": queue}
 
     def leads(self) -> Counter[NodeId]:
         """How many queues each node leads, or is to lead as far as is known.  Looks at all."""
@@ -238,10 +246,13 @@ class Hosting:
             self.members.unknown(node, group)
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
-        """It is repaired from its peers."""
+        """It is repaired from its peers, if it has any."""
+        told = self._named(group) | {"index": index, "wrong": wrong}
+        event(logger, logging.ERROR, "log_damaged", **told)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
-        """Its log is a copy all the same, and others lead."""
+        """Its log is a copy all the same, and others lead, if there are any."""
+        event(logger, logging.ERROR, "log_misfit", **self._named(group), wrong=wrong)
 
     def refused(self, node: NodeId, reason: str) -> None:
         """It is dropped, and said."""

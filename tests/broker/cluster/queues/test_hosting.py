@@ -1,0 +1,44 @@
+"""Members of queues whose data are lost or damaged are said by the names of their queues."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.storage.disk import Work
+from fluffle.storage.environment import open_environment
+from fluffle.storage.heads import HEAD
+from fluffle.storage.layout import Table, raft_key
+from tests.broker.cluster.queues.test_three_nodes import publish, soon
+from tests.broker.test_alone import Scene, scene, taken
+
+__all__ = ["scene"]
+
+
+def said(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
+    records = [record for record in caplog.records if record.getMessage() == name]
+    return [getattr(record, FIELDS_ATTRIBUTE) for record in records]
+
+
+async def test_a_queue_that_is_lost_where_nobody_repairs_it_can_be_made_anew(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are served."""
+    for name in ("q", "other"):
+        queue = await scene.declare(name)
+        await publish(queue.channel, b"1", to=name)
+    group = scene.node.node.catalogue.vhosts["/"].queues["q"].definition.id
+    await scene.node.stop()
+    disk = open_environment(scene.node.config.data_dir)
+    disk.commit(Work(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
+    disk.close()
+    await scene.node.start()
+    assert said(caplog, "member_lost") == [{"vhost": "/", "queue": "q", "group": group}]
+    assert await taken(await scene.declare("other"), 1) == [b"1"]
+    channel = await scene.channel()
+    async with soon():
+        await channel.queue_delete("q")
+    queue = await scene.declare()
+    await publish(queue.channel, b"2")
+    await scene.restart(kill=True)
+    assert await taken(await scene.declare(), 1) == [b"2"]
