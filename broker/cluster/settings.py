@@ -20,8 +20,9 @@ class HostSettings:
 
     slice_bytes: int = 1 << 20
     """Read for followers, or written as snapshots, before everything else has its turn again."""
-    snapshot_bytes_min: int = 1 << 20
-    """Applied since its last snapshot, by one group, before it takes another."""
+    snapshot_bytes_min: int = 4 << 20
+    """Applied since its last snapshot, by one group, before it takes another: some entries of a
+    busy queue, so that it costs little beside them."""
     snapshot_node_bytes_max: int = 16 << 20
     """By all groups together, beyond what their states have: half of the hot window of the log, so
     that most of what dies young is never moved."""
