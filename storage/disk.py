@@ -39,7 +39,7 @@ class Outcome:
     trims_finished: int
     trimmed_keys: int
     used_bytes: int
-    """As `View.used_bytes` says it from now on."""
+    """As `View.used_bytes` says it from now on, or a little more."""
 
 
 class View(Protocol):
@@ -65,7 +65,7 @@ class Disk(Protocol):
         """What `used_bytes` may grow to before commits fail, as it was last counted."""
 
     def look_for_room(self) -> None:
-        """Count it again, as each commit does: others take of it, and give back."""
+        """Count it again, as commits do: others take of it, and give back."""
 
     def view(self) -> AbstractContextManager[View]:
         """For one short reading: what it holds cannot be used again until it ends.

@@ -16,7 +16,8 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
@@ -60,9 +61,12 @@ NO_ROOM_BYTES = 1 << 20
 """With less than this free an error in writing is no riddle: LMDB calls it one of the device when
 only a part could be written."""
 
-MEASURED_BYTES = 1 << 18
-MEASURED_COMMITS = 32
-"""After so much it is counted what the store uses; in between what was written is added."""
+NEAR_BYTES = 1 << 30
+"""With less room than this it is counted with each commit what there is and what the store uses."""
+COUNTED_BYTES = 1 << 24
+COUNTED_COMMITS = 32
+COUNTED_S = 0.1
+"""Else after so much, and if it was so long ago: others fill a disk, too."""
 
 READERS_MAX = 16
 READER_CHECK_COMMITS = 4096
@@ -78,13 +82,18 @@ class Environment:
     """An open store.  `commit` may run in another thread than everything else."""
 
     __slots__ = (
-        "_capacity_bytes", "_commits", "_databases", "_directory", "_environment", "_file", "_lock",
-        "_map_bytes", "_unmeasured_bytes", "_used_bytes",
+        "_capacity_bytes", "_commits", "_counted_s", "_databases", "_directory", "_environment",
+        "_file", "_lock", "_map_bytes", "_now_s", "_uncounted_bytes", "_used_bytes",
     )  # fmt: skip
 
     def __init__(
-        self, environment: lmdb.Environment, lock: int | None, databases: Databases
+        self,
+        environment: lmdb.Environment,
+        lock: int | None,
+        databases: Databases,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._now_s = now_s
         self._environment = environment
         self._file = Path(environment.path()) / DATA_FILE
         self._directory = str(self._file.parents[1])
@@ -92,11 +101,13 @@ class Environment:
         self._databases = databases
         self._map_bytes = int(environment.info()["map_size"])
         self._capacity_bytes = self._capacity(free_bytes(self._directory))
-        """As before the last commit: what it took of the free space the file has since."""
+        """As it was counted last: what commits took of the free space the file has since."""
         self._commits = 0
+        self._counted_s = 0.0
         self._used_bytes = 0
-        self._unmeasured_bytes = 0
-        """Written since `_used_bytes` was counted."""
+        """Likewise."""
+        self._uncounted_bytes = 0
+        """Written since."""
 
     @property
     def room_bytes(self) -> int:
@@ -118,7 +129,9 @@ class Environment:
     def commit(self, work: Work) -> Outcome:
         touched: Table | None = None
         try:
-            self._capacity_bytes = self._capacity(give_up_if_low(self._directory))
+            is_count_due = self._is_count_due(work)
+            if is_count_due:
+                self._capacity_bytes = self._capacity(give_up_if_low(self._directory))
             with self._environment.begin(write=True) as transaction:
                 touched = Table.COLD
                 finished, trimmed = self._trim(transaction, work) if work.trims else (0, 0)
@@ -127,26 +140,36 @@ class Environment:
                 for touched, key, value in work.puts:
                     self._put(transaction, touched, key, value)
                 touched = None
-                used = self._measure(transaction, work)
+                if is_count_due:
+                    self._used_bytes = _used_bytes(transaction, self._databases)
+                    self._uncounted_bytes = 0
             self._commits += 1
             if self._commits % READER_CHECK_COMMITS == 0:
                 self._environment.reader_check()
         except lmdb.Error as error:
             raise _storage_error(error, self._file, touched) from error
-        return Outcome(finished, trimmed, used)
+        return Outcome(finished, trimmed, self._used_bytes + self._uncounted_bytes)
 
-    def _measure(self, transaction: lmdb.Transaction, work: Work) -> int:
-        """What the store uses after this commit, or a little more.
+    def _is_count_due(self, work: Work) -> bool:
+        """Whether this commit is to find out how much room there is, and what the store uses.
 
-        Counted now and then, because it is faster (benchmarks/compare --suite durable, c16): for
-        each table the interpreter is let go of, and has to be won back.
+        That is not done with each, because for each figure the interpreter is let go of, and has to
+        be won back from a loop that is busy: six times of a dozen.  Records leave the hot table all
+        the time; what they used is not missed at once.
         """
-        self._unmeasured_bytes += sum(len(value) for _, _, value in work.puts)
-        is_due = self._commits % MEASURED_COMMITS == 0 or work.trims or work.removes
-        if is_due or self._unmeasured_bytes > MEASURED_BYTES:
-            self._used_bytes = _used_bytes(transaction, self._databases)
-            self._unmeasured_bytes = 0
-        return self._used_bytes + self._unmeasured_bytes
+        self._uncounted_bytes += sum(len(value) for _, _, value in work.puts)
+        now_s, room = self._now_s(), self._capacity_bytes - self._used_bytes - self._uncounted_bytes
+        is_due = (
+            room < NEAR_BYTES
+            or self._commits % COUNTED_COMMITS == 0
+            or self._uncounted_bytes > COUNTED_BYTES
+            or now_s - self._counted_s > COUNTED_S
+            or bool(work.trims)
+            or any(table is not Table.HOT for table, _ in work.removes)
+        )
+        if is_due:
+            self._counted_s = now_s
+        return is_due
 
     def _capacity(self, free: int) -> int:
         """What the file can grow to: the map, or what the file system has left for it."""
@@ -218,18 +241,23 @@ class LmdbView:
         return _used_bytes(self._transaction, self._databases)
 
 
-def open_environment(directory: Path, *, map_bytes: int = MAP_BYTES) -> Environment:
+def open_environment(
+    directory: Path,
+    *,
+    map_bytes: int = MAP_BYTES,
+    now_s: Callable[[], float] = time.monotonic,
+) -> Environment:
     """Open the store in `directory` for a node, making what is missing.
 
     Raises `StoreInUse`, `NewerFormat`, `Corrupt`, `StorageError`; then nothing has been changed.
     """
     try:
-        return _open_locked(directory, map_bytes=map_bytes)
+        return _open_locked(directory, map_bytes=map_bytes, now_s=now_s)
     except OSError as error:
         raise StorageError(f"cannot open the store in {directory}: {error}") from error
 
 
-def _open_locked(directory: Path, *, map_bytes: int) -> Environment:
+def _open_locked(directory: Path, *, map_bytes: int, now_s: Callable[[], float]) -> Environment:
     """The same; raises `OSError` too."""
     folder = directory / STORE_FOLDER
     lock = _lock(directory)
@@ -247,7 +275,7 @@ def _open_locked(directory: Path, *, map_bytes: int) -> Environment:
         except BaseException:
             environment.close()
             raise
-        return Environment(environment, lock, databases)
+        return Environment(environment, lock, databases, now_s)
     except lmdb.Error as error:
         os.close(lock)
         raise _storage_error(error, folder / DATA_FILE) from error

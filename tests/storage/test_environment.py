@@ -14,8 +14,11 @@ from fluffle.storage import environment as environments
 from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import (
+    COUNTED_COMMITS,
+    COUNTED_S,
     DATA_FILE,
     LOCK_FILE,
+    NEAR_BYTES,
     RESERVE_BYTES,
     STORE_FOLDER,
     UNFINISHED_FOLDER,
@@ -32,7 +35,7 @@ from fluffle.storage.errors import (
     StoreInUse,
     StoreMissing,
 )
-from fluffle.storage.layout import FORMAT, FORMAT_KEY, Table, format_value
+from fluffle.storage.layout import FORMAT, FORMAT_KEY, SEQUENCE, Table, format_value
 from fluffle.storage.mover import Tuning
 from tests.storage.support import Host
 
@@ -198,6 +201,52 @@ def test_room_is_what_the_file_system_has_left(
         left = data.stat().st_size + 4096 * free_blocks
         environment.commit(Work(puts=[(Table.CATALOG, b"a", b"1")]))
         assert environment.room_bytes == left - RESERVE_BYTES
+    environment.close()
+
+
+def test_room_is_counted_now_and_then_while_there_is_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking costs the writer the interpreter; others may fill a disk meanwhile."""
+    times_s, looks = [0.0], []
+    fields = list(os.statvfs(tmp_path))
+    fields[1], fields[4] = 4096, 1 << 30  # f_frsize, f_bavail
+
+    def look(_: object) -> os.statvfs_result:
+        looks.append(times_s[0])
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(os, "statvfs", look)
+    environment = open_environment(tmp_path, now_s=lambda: times_s[0])
+
+    def commits(count: int) -> int:
+        looks.clear()
+        for number in range(count):
+            environment.commit(Work(puts=[(Table.CATALOG, b"a", b"%d" % number)]))
+        return len(looks)
+
+    assert commits(COUNTED_COMMITS) == 1
+    assert commits(2 * COUNTED_COMMITS) == 2
+    assert commits(COUNTED_COMMITS // 2) == 1
+    times_s[0] += 2 * COUNTED_S
+    assert commits(COUNTED_COMMITS // 4) == 1
+    fields[4] = NEAR_BYTES // 4096 // 2
+    times_s[0] += 2 * COUNTED_S
+    assert commits(10) == 10
+    environment.close()
+
+
+def test_what_leaves_the_hot_table_is_missed_soon(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path, now_s=lambda: 0.0)
+    puts = [(Table.HOT, SEQUENCE.pack(number), bytes(1 << 20)) for number in (1, 2, 3)]
+    environment.commit(Work(puts=puts))
+    removes = [(Table.HOT, SEQUENCE.pack(number)) for number in (1, 2)]
+    used = [environment.commit(Work(removes=removes)).used_bytes]
+    used += [environment.commit(Work()).used_bytes for _ in range(COUNTED_COMMITS)]
+    assert used == sorted(used, reverse=True)
+    assert used[-1] + (2 << 20) <= used[0]
+    with environment.view() as view:
+        assert view.used_bytes() == used[-1]
     environment.close()
 
 
