@@ -222,10 +222,10 @@ class Lines:
         if edge.leader is not None and edge.leader.reign >= best[:2]:
             return
         edge.connect(None)
-        if not line.is_wanted:
+        boot = self._around.lives.get(best.node)
+        if not line.is_wanted and not (edge.is_remembered and boot is not None):
             self._lost.pop(line, None)
             return
-        boot = self._around.lives.get(best.node)
         if boot is not None and best != line.denied:
             edge.connect(m.Leader(best.node, boot, best.term, best.leadership))
         if edge.leader is None:

@@ -79,6 +79,8 @@ class Edge:
         """To what this leadership has on record."""
         self.carried = 0
         """Operations below were begun in an earlier session, which lasts until they are known."""
+        self.is_remembered = False
+        """Whether whoever leads may still have a session that was given up, with what it held."""
         self.owes = False
         """Whether the leader waits to hear what was received."""
         self.untold_bytes = 0
@@ -259,6 +261,7 @@ class Edge:
     def _renew(self) -> None:
         """Another session, of which nobody has heard."""
         self.session += 1
+        self.is_remembered = self.opening > 0
         self.pending = Pending()
         self.received = self.told = self.untold_bytes = self.carried = self.owing = 0
         self.answer = None

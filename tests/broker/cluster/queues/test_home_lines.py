@@ -177,3 +177,20 @@ def test_a_home_that_was_only_cut_off_takes_back_what_was_out(cluster: HomeClust
     cluster.hosts.settle()
     assert (cluster.engine.ready_count, cluster.engine.in_flight) == (6, 0)
     assert cluster.engine.consumer_count == 0
+
+
+def test_it_does_so_though_nobody_asks_it_for_anything(cluster: HomeCluster) -> None:
+    """Once; and who never had anything there does not talk to it."""
+    cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
+    cluster.ask("b").publish(5)
+    cluster.hosts.settle()
+    for name in "bc":
+        cluster.hosts.network.cut("a", name)
+    cluster.hosts.advance(CUT_OFF_MS + 600, step_ms=50)
+    for name in "bc":
+        cluster.hosts.network.connect("a", name)
+    cluster.hosts.advance(2_000, step_ms=50)
+    assert (cluster.engine.ready_count, cluster.engine.in_flight) == (5, 0)
+    b, c = (cluster.lines[name].edge for name in "bc")
+    assert (b.is_remembered, b.session) == (False, 2)
+    assert c.opening == 0
