@@ -155,11 +155,14 @@ class QueueGroup:
             takes=self._takes,
             now_ms=self._place.clock.wall_ms,
             room=self._room,
-            touch=lambda _led: self._changed(),
+            touch=self._touched,
             release=self._release,
             ended=self._changed,
             dead_letter=self._dead_letter,
         )
+
+    def _touched(self, _led: Leadership) -> None:
+        self._changed()
 
     def _changed(self) -> None:
         """Something is to be done for it, or whether there is one has changed."""

@@ -78,7 +78,7 @@ class Asking:
         if key is not None:
             return self._edge.leave(key, None)
         if self._edge.pending.find(consumer) is not None:
-            self._edge.unwanted.add(consumer)
+            self._edge.unwanted[consumer] = None
         return None
 
     def get(self, channel: int, *, no_ack: bool) -> int:
@@ -110,7 +110,7 @@ class Asking:
                 self._edge.leave(key, Outcome.LOST)
         for operation in list(self._edge.pending):
             if isinstance(operation, m.Attach) and operation.channel == channel:
-                self._edge.unwanted.add(operation.number)
+                self._edge.unwanted[operation.number] = None
             elif isinstance(operation, m.Get) and operation.channel == channel:
                 self.give_up(operation.number)
         if channel in self._edge.getters:

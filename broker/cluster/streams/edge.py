@@ -59,7 +59,7 @@ class Edge:
         """Credits that the leader has not been told."""
         self.getters: dict[int, Key] = {}
         """By channel."""
-        self.unwanted: set[int] = set()
+        self.unwanted: dict[int, None] = {}
         """Attachments that are pending, and whose channels have ended."""
         self.awaited: dict[Key, int] = {}
         """By getter: the get that is answered by what it holds on record, once that is here."""

@@ -70,10 +70,10 @@ def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
         if message.answer == m.IN_EXCLUSIVE_USE:
             del edge.credits[number]
             is_wanted = number not in edge.unwanted
-            edge.unwanted.discard(number)
+            edge.unwanted.pop(number, None)
             return [happened.NotAttached(number)] if is_wanted else []
         if number in edge.unwanted:
-            edge.unwanted.discard(number)
+            edge.unwanted.pop(number, None)
             edge.credits.pop(number)
             edge.leave(message.answer, Outcome.UNSENT)
             return []

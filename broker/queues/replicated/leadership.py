@@ -29,6 +29,7 @@ from fluffle.broker.queues.dead import DeadLetter
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.journal import Unreadable
+from fluffle.broker.queues.lane import Taken
 from fluffle.broker.queues.replicated.contents import Contents, ReadEntry
 from fluffle.broker.queues.replicated.dealing import facts_of
 from fluffle.broker.queues.replicated.draft import Draft
@@ -124,10 +125,10 @@ class Leadership:
         """Who may ask for something, and what of it is done."""
         self.queue = Queue(
             spec,
-            touch=lambda _queue: self._touch(),
+            touch=self._touch_queue,
             journal=self._contents,
             returned=InOrder(self._contents.fetch),
-            drop=lambda taken: self._ending.drop(taken),  # noqa: PLW0108 - made below
+            drop=self._drop,
         )
         """The engine: to be looked at, and used through this alone."""
         self.holders = Holders(self.queue, Gated(around.room))
@@ -143,6 +144,12 @@ class Leadership:
 
     def _touch(self) -> None:
         self._around.touch(self)
+
+    def _touch_queue(self, _queue: Queue) -> None:
+        self._touch()
+
+    def _drop(self, taken: Taken) -> None:
+        self._ending.drop(taken)
 
     def _take_up(self) -> None:
         """Go on where the image is."""

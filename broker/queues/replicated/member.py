@@ -13,7 +13,7 @@ from functools import partial
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership, Propose, Surroundings
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
@@ -79,7 +79,7 @@ class Member:
         term, before = self.reign
         self.reign = term, before + 1
         around = self._around()
-        mine = replace(around, propose=partial(self._propose, around), ended=self._ended)
+        mine = replace(around, propose=partial(self._propose, around.propose), ended=self._ended)
         self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), mine)
 
     def _end(self) -> None:
@@ -94,9 +94,7 @@ class Member:
         self.leadership = None
         self._around().ended()
 
-    def _propose(
-        self, around: Surroundings, payload: bytes, on_fate: Callable[[bool], None]
-    ) -> None:
+    def _propose(self, propose: Propose, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         self._under_way += 1
 
         def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
@@ -105,4 +103,4 @@ class Member:
             if self._is_led and self.leadership is None and not self._under_way:
                 self._lead()
 
-        around.propose(payload, told)
+        propose(payload, told)

@@ -217,7 +217,7 @@ class World:
         assert len(last.held) == ready
         assert len(self.published) == len(self.gone) + self.purged + ready
         edge = self.rig.far.edge
-        assert (len(edge.pending), edge.unwanted) == (0, set())
+        assert (len(edge.pending), edge.unwanted) == (0, {})
         assert len(self.rig.queue._receipts) == 0
 
 

@@ -1,0 +1,70 @@
+"""Queues that come and go: what thousands of them leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel
+from pamqp.common import FieldTable
+
+from fluffle.storage.environment import read_environment
+from fluffle.storage.raft_check import inspect_groups
+from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
+
+QUORUM: FieldTable = {"x-queue-type": "quorum"}
+CHANNELS = 24
+QUEUES = 1_000
+ROUNDS = 10
+OBJECTS_MAX = QUEUES
+"""That all rounds may leave: a tenth of one for each queue that there was on three nodes.  What
+records of the log take, until the hot window is full, are no objects to the garbage collector."""
+
+
+async def come_and_go(channel: AbstractChannel, first: int, count: int) -> None:
+    """One after the other."""
+    names = [f"q{number}" for number in range(first, first + count)]
+    for name in names:
+        await channel.declare_queue(name, durable=True, arguments=QUORUM)
+    for name in names:
+        await channel.queue_delete(name)
+
+
+async def a_round(three: ClusterNodes, count: int) -> int:
+    """Queues come and go through all nodes at once; how many objects there are then."""
+    each = count // CHANNELS + 1
+    connections = [await aio_pika.connect(node.url) for node in three]
+    channels = [await connections[at % 3].channel() for at in range(CHANNELS)]
+    await asyncio.gather(
+        *(come_and_go(channel, at * each, each) for at, channel in enumerate(channels))
+    )
+    for connection in connections:
+        await connection.close()
+    await until(lambda: all(len(node.cluster.running.host.groups) == 1 for node in three))
+    await three.agree()
+    gc.collect()
+    return len(gc.get_objects())
+
+
+@pytest.mark.slow
+async def test_ten_thousand_queues_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as three:
+        before = after = await a_round(three, QUEUES)
+        for _ in range(ROUNDS):
+            after = await a_round(three, QUEUES)
+        folders = [node.config.data_dir for node in three]
+    assert after - before < OBJECTS_MAX
+    for folder in folders:
+        assert groups_in(folder) == ["1"]
+
+
+def groups_in(folder: Path) -> list[str]:
+    """The Raft groups on a disk."""
+    disk = read_environment(folder)
+    try:
+        return [found.text.split()[2] for found in inspect_groups(disk)]
+    finally:
+        disk.close()
