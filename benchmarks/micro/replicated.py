@@ -27,8 +27,9 @@ from fluffle.broker.queues.replicated.facts import (
     Settled,
 )
 from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.messages import enqueued
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.broker.queues.replicated.terms import Terms
 
 TURNS = 50

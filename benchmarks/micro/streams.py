@@ -24,7 +24,8 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.effects import Effect
 from fluffle.broker.queues.replicated.facts import Key
 from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 
 BATCH_MESSAGES = (1, 100)
 GROUP = 7

@@ -17,8 +17,9 @@ from fluffle.broker.queues.dead import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
 from fluffle.broker.queues.replicated.effects import Effect
 from fluffle.broker.queues.replicated.facts import Key
-from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.member import Member
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.raft.config import NodeId
 from fluffle.raft.group import Position
 from fluffle.raft.log_store import Damaged

@@ -16,21 +16,19 @@ before is answered again from what the image says of it; one that comes too soon
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.counts import Counts
-from fluffle.broker.queues.dead import DeadLetter
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.journal import Unreadable
 from fluffle.broker.queues.lane import Taken
-from fluffle.broker.queues.replicated.contents import Contents, ReadEntry
+from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.dealing import facts_of
 from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.effects import (
@@ -58,43 +56,17 @@ from fluffle.broker.queues.replicated.facts import (
     SpecChanged,
 )
 from fluffle.broker.queues.replicated.gate import Gate, Kept
-from fluffle.broker.queues.replicated.holders import Gated, Getter, Held, Holders, Room
+from fluffle.broker.queues.replicated.holders import Gated, Getter, Held, Holders
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.numbering import Numbering
 from fluffle.broker.queues.replicated.runs import runs_of
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.broker.queues.returned import InOrder
 
-
-class Propose(Protocol):
-    """Appends an entry to the log that this leadership leads."""
-
-    def __call__(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
-        """`on_fate` hears once whether it was applied, in the order of the proposals."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a leadership needs of whoever leads it."""
-
-    propose: Propose
-    read_entry: ReadEntry
-    damaged: Callable[[int], None]
-    """An entry cannot be read; whoever cannot read what it wrote must not lead."""
-    takes: Callable[[int], bool]
-    """Whether the log takes so many bytes of messages now.  Whoever says no asks for `pump` later:
-    until then what is decided waits: none is refused for what could have been known."""
-    now_ms: Callable[[], int]
-    """The time of the wall; it may jump."""
-    room: Room
-    touch: Callable[[Leadership], None]
-    """Asks for `pump` to be called before this turn ends."""
-    release: Callable[[list[Effect]], None]
-    """Takes what edges must be told."""
-    ended: Callable[[], None]
-    """An entry was not taken, or nobody knows: it is over."""
-    dead_letter: DeadLetter | None = None
-    """Republishes what has died.  None: nobody does, and it is gone."""
+ENTRY_BYTES = 4 << 20
+"""Of the messages of an entry, or one publish of many more: links, logs and readers take an entry
+at once, and it is what one message that stays keeps on the disks."""
 
 
 class Leadership:
@@ -107,6 +79,7 @@ class Leadership:
         "_ending",
         "_gate",
         "_image",
+        "_whole",
         "holders",
         "is_over",
         "queue",
@@ -119,6 +92,8 @@ class Leadership:
         self._around = around
         self._draft = Draft(image.state)
         self._gate = Gate(self._draft)
+        self._whole: deque[tuple[bytes, int]] = deque()
+        """Entries that are drafted, with the bytes of their messages, until the log takes them."""
         self._contents = Contents(image.state, self._draft, around.read_entry, around.damaged)
         self.is_over = False
         self.sessions = Numbering(image.state, self._draft, self._gate, self._touch)
@@ -206,6 +181,8 @@ class Leadership:
             self.sessions.advance(Published(session, number, count))
             self._keep(Done(session, number, count))
             done += count
+            if self._draft.content_bytes >= ENTRY_BYTES:
+                self._end_entry()
 
     def settle(
         self,
@@ -413,20 +390,36 @@ class Leadership:
     # Turns
 
     def pump(self) -> list[Handout]:
-        """Once a turn: hand out, propose one entry with all that was decided, tell what is known.
+        """Once a turn: hand out, propose an entry with all that was decided, tell what is known.
+
+        There are more if it is much: no entry has many more than `ENTRY_BYTES`.
 
         Nothing is to be delivered now: hand-outs leave through the gate.
         """
-        if self.is_over or not self._around.takes(self._draft.content_bytes):
+        if self.is_over:
+            return []
+        self._propose()
+        if self._whole or not self._around.takes(self._draft.content_bytes):
             return []
         self._hand_out()
         self._release(self._gate.take_known())
         if self._draft:
-            payload = encode(self._draft.finish(self._around.now_ms()))
-            self._gate.propose()
-            self._contents.commits.ticket += 1
-            self._around.propose(payload, self._on_fate)
+            self._end_entry()
+            self._propose()
         return []
+
+    def _end_entry(self) -> None:
+        """What has been decided is an entry; what comes now is in the next."""
+        content_bytes = self._draft.content_bytes
+        self._whole.append((encode(self._draft.finish(self._around.now_ms())), content_bytes))
+        self._gate.propose()
+        self._contents.commits.ticket += 1
+
+    def _propose(self) -> None:
+        """As many entries as the log takes now."""
+        while self._whole and self._around.takes(self._whole[0][1]):
+            payload, _content_bytes = self._whole.popleft()
+            self._around.propose(payload, self._on_fate)
 
     def _hand_out(self) -> None:
         """Serve those consumers that have room."""

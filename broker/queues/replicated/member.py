@@ -13,7 +13,8 @@ from functools import partial
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership, Propose, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership
+from fluffle.broker.queues.replicated.surroundings import Propose, Surroundings
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta

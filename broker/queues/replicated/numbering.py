@@ -24,11 +24,13 @@ from fluffle.broker.queues.replicated.gate import Gate
 from fluffle.broker.queues.replicated.state import State
 from fluffle.raft.ranges import Ranges
 
+NONE = Ranges()
+
 
 class Numbering:
     """All sessions of one queue."""
 
-    __slots__ = ("_draft", "_gate", "_keys", "_next", "_state", "_touch")
+    __slots__ = ("_again", "_draft", "_gate", "_keys", "_next", "_state", "_too_soon", "_touch")
 
     def __init__(self, state: State, draft: Draft, gate: Gate, touch: Callable[[], None]) -> None:
         self._state = state
@@ -36,6 +38,10 @@ class Numbering:
         self._gate = gate
         self._touch = touch
         self._next = {key: session.next for key, session in state.sessions.items()}
+        self._again: dict[Key, Ranges] = {}
+        """Operations that were asked for again, and will be answered: once for all times."""
+        self._too_soon: set[Key] = set()
+        """Sessions that will be told what is expected of them."""
         self._keys = {session.id: key for key, session in state.sessions.items()}
 
     def key_of(self, session_id: SessionId) -> Key | None:
@@ -60,6 +66,8 @@ class Numbering:
     def close(self, session: Key) -> None:
         """It has no consumers any more, and nothing will come of it."""
         del self._next[session]
+        self._again.pop(session, None)
+        self._too_soon.discard(session)
         self._keys = {session_id: key for session_id, key in self._keys.items() if key != session}
         self._draft.say(SessionClosed(session))
         self._touch()
@@ -81,12 +89,16 @@ class Numbering:
         """
         expected = self._next[session]
         if first > expected:
-            self._gate.keep_known(lambda: [Expected(session, expected)])
-            self._touch()
+            if session not in self._too_soon:
+                self._too_soon.add(session)
+                self._gate.keep_known(lambda: self._expected(session, expected))
+                self._touch()
             return count
         known = min(expected - first, count)
-        if known:
-            self._gate.keep_known(lambda: list(self._outcomes(session, first, first + known)))
+        again = self._again.get(session, NONE)
+        if known and again.gaps(first, first + known):
+            self._again[session] = again.plus(Ranges.of((first, first + known)))
+            self._gate.keep_known(lambda: self._answered_again(session, first, first + known))
             self._touch()
         return known
 
@@ -95,6 +107,16 @@ class Numbering:
         self._draft.say(fact)
         self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count
         self._touch()
+
+    def _expected(self, session: Key, expected: int) -> list[Effect]:
+        self._too_soon.discard(session)
+        return [Expected(session, expected)]
+
+    def _answered_again(self, session: Key, first: int, stop: int) -> list[Effect]:
+        left = self._again.pop(session, NONE).minus(Ranges.of((first, stop)))
+        if left:
+            self._again[session] = left
+        return list(self._outcomes(session, first, stop))
 
     def _outcomes(self, session: Key, first: int, stop: int) -> Iterator[Effect]:
         """Of operations that are applied."""

@@ -170,7 +170,7 @@ QUEUE_MUTANTS = [
     mutant(
         "M28",
         "clients are answered when an entry is proposed",
-        QUEUES + "leadership:Leadership.pump",
+        QUEUES + "leadership:Leadership._end_entry",
         "self._gate.propose()",
         "self._gate.propose(); self._release(self._gate.apply()); self._gate._under_way.append([])",
     ),

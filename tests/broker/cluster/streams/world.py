@@ -24,7 +24,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 from tests.broker.cluster.streams.client import Client, Names
 from tests.broker.cluster.streams.ghost import Ghost, check_rest
 

@@ -23,7 +23,8 @@ from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode, read_messages
 from fluffle.broker.queues.replicated.facts import Reason, SessionId
 from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.replicated.make import ORIGIN

@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.queues import lane, returned
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.replicated import contents, entries
+from fluffle.broker.queues.replicated import contents, entries, leadership
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode, encode
 from fluffle.broker.queues.replicated.facts import (
@@ -24,6 +24,7 @@ from fluffle.broker.queues.replicated.facts import (
 )
 from fluffle.broker.queues.replicated.terms import Terms
 from tests.broker.queues.replicated.leading import Bench, Edge, full, rest, step
+from tests.broker.queues.replicated.make import ORIGIN
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
 
@@ -377,3 +378,47 @@ def test_a_session_is_opened_anew_in_the_turn_in_which_it_was_closed() -> None:
     bench.settle_down()
     assert bench.image.state.sessions[again].next == 1
     assert before not in bench.image.state.sessions
+
+
+def test_much_that_is_published_in_a_turn_is_several_entries() -> None:
+    """Whoever sends, writes or reads an entry takes it at once."""
+    bench = Told()
+    session = bench.session()
+    bench.settle_down()
+    bench.is_open = False  # the log is busy, and all edges publish
+    body = bytes(leadership.ENTRY_BYTES // 4)
+    for number in range(1, 15):
+        bench.led.publish(session, number, [ORIGIN], [body])
+    bench.led.settle(session, 15, 1, [], outcome=Outcome.ACKED)
+    bench.led.pump()
+    assert not bench.proposals
+    bench.is_open = True
+    bench.led.pump()
+    sizes = [len(payload) for payload, _on_fate in bench.proposals]
+    assert len(sizes) == 4
+    assert max(sizes) < leadership.ENTRY_BYTES + len(body)
+    bench.settle_down()
+    assert bench.take() == [e.Done(session, number, 1) for number in range(1, 16)]
+    assert bench.led.queue.ready_count == 14
+
+
+def test_what_is_asked_again_and_again_is_answered_once() -> None:
+    """By edges to which nothing can be said while the log takes nothing."""
+    bench = Told()
+    session = bench.session()
+    bench.settle_down()
+    bench.is_open = False
+    for _ in range(10):
+        for number in range(1, 8):
+            bench.led.publish(session, number, *bodies(1))
+        bench.led.publish(session, 9, *bodies(1))
+        bench.led.pump()
+    bench.is_open = True
+    bench.settle_down()
+    told = bench.take()
+    done = [effect for effect in told if isinstance(effect, e.Done)]
+    assert sum(effect.count for effect in done) == 2 * 7, "as they were done, and once more"
+    assert [effect for effect in told if not isinstance(effect, e.Done)] == [e.Expected(session, 8)]
+    bench.led.publish(session, 1, *bodies(1))
+    bench.settle_down()
+    assert bench.take() == [e.Done(session, 1, 1)], "and again, when that has been told"

@@ -13,8 +13,9 @@ from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import SessionId
-from fluffle.broker.queues.replicated.leadership import Leadership, Surroundings
+from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.member import Member
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.raft.group import Position
 from tests.broker.queues.replicated.make import ORIGIN

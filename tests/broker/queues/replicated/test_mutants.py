@@ -311,7 +311,7 @@ LEADING = [
             "returned=InOrder(self._contents.fetch)",
             "returned=None",
         ),
-        ("memory is free too soon", "Leadership.pump", "ticket += 1", "ticket += 0"),
+        ("memory is free too soon", "Leadership._end_entry", "ticket += 1", "ticket += 0"),
     ),
 ]
 
