@@ -85,9 +85,11 @@ class Everywhere:
     def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
         self._inner.change(decide, partial(self._applied_here, done), failed)
 
-    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
+    def settle(
+        self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Failed | None = None
+    ) -> None:
         """Nobody goes elsewhere on the strength of it: done once it is applied here."""
-        self._inner.settle(decide, done)
+        self._inner.settle(decide, done, late)
 
     # Who waits
 

@@ -80,6 +80,7 @@ class Pending:
         "done",
         "failed",
         "give_up_at_ms",
+        "late",
         "proposal",
         "retry_ms",
         "sent_at_ms",
@@ -88,6 +89,8 @@ class Pending:
     def __init__(
         self, decide: Decide, done: Callable[[], None], failed: Failed | None, give_up_at_ms: int
     ) -> None:
+        self.late: Failed | None = None
+        """Of what has to be: whom to tell if it takes too long."""
         self.decide = decide
         self.done = done
         """Called once."""
@@ -172,8 +175,12 @@ class ReplicatedMetadata:
     def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
         self._begin(Pending(decide, done, failed, self._give_up_at_ms()), decide())
 
-    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
-        self._begin(Pending(decide, done, None, self._give_up_at_ms()), decide())
+    def settle(
+        self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Failed | None = None
+    ) -> None:
+        pending = Pending(decide, done, None, self._give_up_at_ms())
+        pending.late = late
+        self._begin(pending, decide())
 
     def _give_up_at_ms(self) -> int:
         return self._ports.now_ms() + GIVE_UP_MS
@@ -307,8 +314,10 @@ class ReplicatedMetadata:
         if pending.failed is not None:
             tell(partial(pending.failed, timed_out()))
             return True
-        done, pending.done = pending.done, nobody_waits
-        tell(done)
+        late, pending.late = pending.late, None
+        if late is not None:
+            pending.done = nobody_waits
+            tell(partial(late, timed_out()))
         return False
 
     # The image of the group

@@ -17,6 +17,8 @@ Raises what is to be answered if that cannot be.
 Consequence: TypeAlias = Callable[[], None]
 """Tells somebody of what was applied: a client, for one, whose consumer is gone."""
 Apply: TypeAlias = Callable[[Change], Iterable[Consequence]]
+Late: TypeAlias = Callable[[BrokerError], None]
+"""Told that something takes too long, and may still come true."""
 
 
 def nobody_waits() -> None:
@@ -35,10 +37,15 @@ class Metadata(Protocol):
         before it could come true it is called again, and `failed` is told what it raises.
         """
 
-    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
+    def settle(
+        self,
+        decide: Decide,
+        done: Callable[[], None] = nobody_waits,
+        late: Late | None = None,
+    ) -> None:
         """The same for what has to be, however long it takes; `decide` must not raise.
 
-        If it takes too long, `done` is called before it has come true.
+        If it takes too long, `late` is told, if there is any, and `done` is not called any more.
         """
 
 
@@ -69,7 +76,13 @@ class LocalMetadata:
         for consequence in consequences:
             consequence()
 
-    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
+    def settle(
+        self,
+        decide: Decide,
+        done: Callable[[], None] = nobody_waits,
+        late: Late | None = None,
+    ) -> None:
+        del late
         self.change(decide, done, never)
 
 

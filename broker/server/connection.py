@@ -17,7 +17,7 @@ from typing import cast
 
 from fluffle.broker.errors import Broken, BrokerError
 from fluffle.broker.logs import event
-from fluffle.broker.metadata.changing import nobody_waits
+from fluffle.broker.metadata.changing import Late, nobody_waits
 from fluffle.broker.queues.served import Target
 from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
@@ -381,11 +381,11 @@ class Connection(asyncio.Protocol):
         self.services.access.listen(session.user.name, self._on_access)
         self.services.access.usage.opened(session.user.name, session.vhost.name)
 
-    def end_session(self, done: Callable[[], None] = nobody_waits) -> None:
-        """Close all channels and delete the queues that only this connection could use.
-
-        `done` is called once they are gone.
-        """
+    def end_session(
+        self, done: Callable[[], None] = nobody_waits, late: Late | None = None
+    ) -> None:
+        """Close all channels and delete the queues that only this connection could use: `done` is
+        called once they are gone, `late` if that takes too long."""
         session, channels = self._session, self._channels
         if channels is None or session is None:
             return
@@ -396,7 +396,7 @@ class Connection(asyncio.Protocol):
         self.services.access.unlisten(session.user.name, self._on_access)
         self.services.access.usage.closed(session.user.name, session.vhost.name)
         session.forget()
-        session.drop_owned(done)
+        session.drop_owned(done, late)
 
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""

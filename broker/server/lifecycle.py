@@ -270,7 +270,12 @@ def on_close(connection: Connection, method: Method) -> None:
             connection.send(make(Methods.CloseOk))
             connection.finish()
 
-    connection.end_session(answer)
+    def late(error: BrokerError) -> None:
+        """Its queues may still be there, and it may not believe that they are not."""
+        if connection.phase is not Phase.CLOSED:
+            connection.close(error, divmod(method.index, 1 << 16))
+
+    connection.end_session(answer, late)
 
 
 def on_close_ok(connection: Connection, _method: Method) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.deciding import delete_owned, delete_unused
-from fluffle.broker.metadata.changing import nobody_waits
+from fluffle.broker.metadata.changing import Late, nobody_waits
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.properties import PropertyFacts
@@ -133,9 +133,9 @@ class Session:
         if consumer.queue.spec.auto_delete:
             self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
 
-    def drop_owned(self, done: Callable[[], None] = nobody_waits) -> None:
+    def drop_owned(self, done: Callable[[], None] = nobody_waits, late: Late | None = None) -> None:
         """Delete the queues that only this connection could use, and call `done` then."""
-        self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done)
+        self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
 
     def confirm(self) -> None:
         """Answer the publishes of this batch, one channel at a time."""

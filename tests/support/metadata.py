@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Facts, Kind
 from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.changing import Apply, Decide, nobody_waits
+from fluffle.broker.metadata.changing import Apply, Decide, Late, nobody_waits
 from fluffle.broker.metadata.state import Fate, Proposal, State
 
 
@@ -34,6 +34,8 @@ class LaterMetadata:
         self._asked: deque[Asked] = deque()
         self._number = 0
         self.stale_count = 0
+        self.late: Late | None = None
+        """Whom to tell that what has to be takes too long: the last that was asked for."""
 
     def __len__(self) -> int:
         """How many changes are under way."""
@@ -48,10 +50,16 @@ class LaterMetadata:
             return
         self._asked.append(Asked(self._propose(change), decide, done, failed))
 
-    def settle(self, decide: Decide, done: Callable[[], None] = nobody_waits) -> None:
+    def settle(
+        self,
+        decide: Decide,
+        done: Callable[[], None] = nobody_waits,
+        late: Late | None = None,
+    ) -> None:
         def impossible(error: BrokerError) -> None:
             raise AssertionError from error
 
+        self.late = late
         self.change(decide, done, impossible)
 
     def _propose(self, change: Change) -> Proposal:

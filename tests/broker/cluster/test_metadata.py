@@ -325,19 +325,21 @@ def test_frames_that_are_none_change_nothing(
 
 def test_without_a_leader_who_waits_hears_in_time(cluster: Cluster, b: Node) -> None:
     cluster.lead(None)
-    outcome, owed = b.ask(declare(b)), Outcome()
-    b.metadata.settle(declare(b, "owed"), owed.done)
+    outcome, owed, patient = b.ask(declare(b)), Outcome(), Outcome()
+    b.metadata.settle(declare(b, "owed"), owed.done, owed.failed)
+    b.metadata.settle(declare(b, "patient"), patient.done)
     cluster.advance(29)
     assert (outcome.heard, owed.heard) == ([], [])
     cluster.advance(3)
-    (text,) = outcome.heard
-    assert text.startswith("INTERNAL_ERROR - the operation timed out")
-    assert owed.heard == ["done"]
+    for heard in (outcome.heard, owed.heard):
+        (text,) = heard
+        assert text.startswith("INTERNAL_ERROR - the operation timed out")
+    assert patient.heard == [], "nothing has come true"
     assert queues_of(cluster) == [[]] * 3
     cluster.lead("c")
     cluster.advance(2)
-    assert queues_of(cluster) == [["owed"]] * 3
-    assert (len(outcome.heard), len(owed.heard)) == (1, 1)
+    assert queues_of(cluster) == [["owed", "patient"]] * 3
+    assert (len(outcome.heard), len(owed.heard), patient.heard) == (1, 1, ["done"])
 
 
 def test_what_was_given_up_does_not_come_true_behind_something_later(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.errors import InternalError
 from fluffle.broker.server import declaring, waiting
 from fluffle.protocol.methods import (
     Basic,
@@ -195,6 +196,18 @@ def test_what_was_the_connections_own_goes_before_it_hears_of_its_end(rig: Rig) 
     rig.commit()
     assert rig.edge.vhost.queues == {}
     assert rig.client.names() == ["Connection.CloseOk"]
+
+
+def test_who_closes_a_connection_hears_that_its_own_may_not_have_gone(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.settle()
+    rig.client.expect(Queue.DeclareOk)
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.send(close, channel=0)
+    assert rig.metadata.late is not None
+    rig.metadata.late(InternalError("the operation timed out"))
+    rig.edge.run()
+    rig.client.expect_closed(541, "the operation timed out")
 
 
 def test_who_hangs_up_meanwhile_is_not_answered(rig: Rig) -> None:
