@@ -76,7 +76,7 @@ class Counting:
             return
         served = self._ports.led_here(question.queue)
         if served is not None:
-            self._answered(number, served.counts)
+            served.count(partial(self._counted, number))
         elif leader := self._ports.leader_of(question.queue).node:
             self._ports.send(leader, packed(0, number, question.queue))
 
@@ -97,6 +97,11 @@ class Counting:
             self._ports.search(question.queue)
             self._try(number)
 
+    def _counted(self, number: int, counts: Counts | None) -> None:
+        """Here; if nobody knows whether another leads by now, it is asked again."""
+        if counts is not None:
+            self._answered(number, counts)
+
     def _answered(self, number: int, counts: Counts | None) -> None:
         question = self._questions.pop(number, None)
         if question is not None:
@@ -106,13 +111,19 @@ class Counting:
         """A question or an answer.  Raises `BadFrame`."""
         kind, number, *rest = unpacked(payload)
         if kind == 0 and len(rest) == 1:
+            tell = partial(self._tell, node, number)
             served = self._ports.led_here(rest[0])
-            counts = served.counts if served is not None else ()
-            self._ports.send(node, packed(1, number, *counts))
+            if served is not None:
+                served.count(tell)
+            else:
+                tell(None)
         elif kind == 1 and len(rest) == len(Counts._fields):
             self._answered(number, Counts(*rest))
         elif kind != 1 or rest:
             raise BadFrame("neither a question nor an answer")
+
+    def _tell(self, node: NodeId, number: int, counts: Counts | None) -> None:
+        self._ports.send(node, packed(1, number, *(counts or ())))
 
 
 def packed(*row: int) -> bytes:

@@ -9,7 +9,7 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.leading import Leading
-from fluffle.broker.cluster.queues.ports import NOBODY, Counts, Known, QueueId
+from fluffle.broker.cluster.queues.ports import NOBODY, Counts, Known, OnCounts, QueueId
 from fluffle.broker.cluster.streams.messages import Boot, Leader
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
@@ -113,6 +113,13 @@ class QueueGroup:
         assert led is not None
         queue = led.queue
         return Counts(queue.ready_count, queue.in_flight, queue.consumer_count)
+
+    def count(self, done: OnCounts) -> None:
+        def confirmed(index: int | None) -> None:
+            is_led = index is not None and self.sessions is not None
+            done(self.counts if is_led else None)
+
+        self._hosted.read_index(confirmed)
 
     def pump(self) -> None:
         if (led := self.member.leadership) is not None:

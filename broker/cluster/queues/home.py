@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from fluffle.broker.cluster.queues.ports import Counts, Known
+from fluffle.broker.cluster.queues.ports import Counts, Known, OnCounts
 from fluffle.broker.cluster.streams.messages import IN_EXCLUSIVE_USE, Leader
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.message import Origin
@@ -343,6 +343,10 @@ class Homed:
     @property
     def counts(self) -> Counts:
         return Counts(*self.home.queue.tally)
+
+    def count(self, done: OnCounts) -> None:
+        """Nobody takes over."""
+        done(self.counts)
 
     def pump(self) -> None:
         """The queue has its own place in each turn."""

@@ -84,7 +84,13 @@ class Served(Protocol):
 
     @property
     def counts(self) -> Counts:
-        """While it is led here."""
+        """While it is led here, as far as is known here: maybe others have taken over."""
+
+    def count(self, done: OnCounts) -> None:
+        """Tell the same once it is sure that nobody had taken over when this was asked.
+
+        Told None if that cannot be known.
+        """
 
     def pump(self) -> None:
         """Once a turn, if it was touched."""

@@ -233,6 +233,29 @@ def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
     assert told == [(2, 1, 1)] * 3
 
 
+def test_a_leader_that_others_may_have_replaced_counts_nothing(cluster: QueueCluster) -> None:
+    cluster.ask("b").publish(3)
+    cluster.hosts.settle()
+    for name in "bc":
+        cluster.hosts.network.cut("a", name)
+    told: list[object] = []
+    cluster.nodes["a"].hub.ask_counts(cluster.queue, told.append)
+    cluster.hosts.settle()
+    assert told == [], "it leads, as far as it knows"
+    cluster.hosts.advance(6_000, step_ms=50)
+    assert told == [None]
+
+
+def test_a_leader_with_a_majority_counts(cluster: QueueCluster) -> None:
+    cluster.ask("b").publish(3)
+    cluster.hosts.settle()
+    cluster.hosts.network.cut("a", "b")
+    told: list[object] = []
+    cluster.nodes["a"].hub.ask_counts(cluster.queue, told.append)
+    cluster.hosts.settle()
+    assert told == [(3, 0, 0)]
+
+
 def test_nobody_can_be_asked_for_counts_in_a_minority(cluster: QueueCluster) -> None:
     for name in "ab":
         cluster.nodes[name].kill()
