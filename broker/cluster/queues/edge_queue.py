@@ -426,6 +426,11 @@ class EdgeQueue:
         self._slots.append(slot)
         self._told = self._told._replace(ready=event.ready)
         handout = None
+        if event.is_crashed:
+            if event.number in self._got:
+                crashed = NotFound(f"{self._where} has crashed and failed to restart")
+                self._got.fail(event.number, crashed)
+            return
         if event.deliver is not None:
             self._seats[holder] = Seat(event.deliver.holder, held=1, is_left=True)
             handout = self._handout(holder, event.deliver)

@@ -71,6 +71,8 @@ class Got:
     number: int
     ready: int
     deliver: Deliver | None
+    is_crashed: bool = False
+    """Whether there is no message because the queue hands out nothing."""
 
 
 @dataclass(slots=True)

@@ -118,7 +118,11 @@ def on_deliver(edge: Edge, message: m.Deliver) -> list[Event]:
 def on_get_answer(edge: Edge, message: m.GetAnswer) -> list[Event]:
     edge.owes = True
     deliver = message.delivers[0] if message.delivers else None
-    return _got(edge, message.number, message.holder, message.ready, deliver)
+    events = _got(edge, message.number, message.holder, message.ready, deliver)
+    for event in events:
+        assert isinstance(event, happened.Got)
+        event.is_crashed = message.is_crashed
+    return events
 
 
 def _got(

@@ -208,6 +208,8 @@ class GetAnswer:
     """How many messages were ready then."""
     delivers: list[Deliver]
     """One or none."""
+    is_crashed: bool = False
+    """Whether there is none because the queue hands out nothing."""
 
 
 @dataclass(slots=True)

@@ -282,7 +282,8 @@ def deliver(holder: Key, handout: Handout) -> m.Deliver:
 
 def tell_got(led: Led, got: e.Got) -> list[m.FromLeader]:
     delivers = [deliver(got.holder, got.handout)] if got.handout is not None else []
-    return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers)]
+    is_crashed = not delivers and led.queue.damage is not None
+    return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers, is_crashed)]
 
 
 def tell_withdrawn(_led: Led, gone: e.Withdrawn) -> list[m.FromLeader]:

@@ -8,6 +8,7 @@ import pytest
 
 from fluffle.broker.cluster.queues import questions, takers
 from fluffle.broker.cluster.streams import edge as streams
+from fluffle.broker.cluster.streams import events as happened
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -227,6 +228,15 @@ def test_without_a_leader_a_get_fails_in_time(rig: Rig) -> None:
     rig.client.expect_nothing()
     rig.node.advance(1)
     rig.client.expect_closed(541, "Cannot get a message from queue 'queue 'q' in vhost '/''")
+
+
+def test_a_get_from_a_queue_that_has_crashed_fails(rig: Rig) -> None:
+    rig.far.cut()
+    rig.client.send(encode_method(1, Basic.Get(queue="q")))
+    rig.queue.hear([happened.Got(1, 2, None, is_crashed=True)])
+    rig.node.run()
+    text = "queue 'q' in vhost '/' has crashed and failed to restart"
+    rig.client.expect_channel_closed(404, text)
 
 
 def give_up_getting(rig: Rig, *, no_ack: bool) -> None:

@@ -11,6 +11,7 @@ from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams.asking import Terms
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.journal import Damage
 from tests.broker.cluster.queues.homes import Homestead
 from tests.broker.cluster.streams.happenings import OUTCOMES
 
@@ -174,6 +175,16 @@ def test_a_get_takes_the_next_and_says_how_many_are_left() -> None:
     assert isinstance(got, happened.Got)
     assert got.deliver is not None
     assert (got.ready, got.deliver.contents) == (2, [b"body 0"])
+
+
+def test_a_get_from_a_queue_that_has_crashed_says_so() -> None:
+    world = Homestead()
+    world.publish_here(2)
+    world.queue.damage = Damage("a log", "it cannot be read")
+    world.queue.get = lambda _holder: None  # type: ignore[method-assign, assignment]
+    number = world.clients["near"].get(1, no_ack=False)
+    world.rest()
+    assert world.clients["near"].heard == [happened.Got(number, 2, None, is_crashed=True)]
 
 
 def test_a_purge_says_how_many_waited() -> None:
