@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.fate import Fate
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.leading import Leading
@@ -125,6 +127,13 @@ class QueueGroup:
         if (led := self.member.leadership) is not None:
             led.pump()
 
+    def fail(self) -> None:
+        self.member.fail()
+
+    def lead_again(self) -> None:
+        self._place.leading.guard(self.group, self.member.lead_again)
+        self._changed()
+
     # `Machine`
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
@@ -139,7 +148,7 @@ class QueueGroup:
         if self.definition is None:
             self._waits_in_term = term
         else:
-            self.member.led(term)
+            self._place.leading.guard(self.group, partial(self.member.led, term))
             self._changed()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
@@ -187,7 +196,12 @@ class QueueGroup:
 
     def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         self._proposed_after = self._place.host().durable
-        self._hosted.propose(payload, lambda fate: on_fate(isinstance(fate, Position)))
+
+        def told(fate: Fate) -> None:
+            act = partial(on_fate, isinstance(fate, Position))
+            self._place.leading.guard(self.group, act)
+
+        self._hosted.propose(payload, told)
 
     def _damaged(self, index: int) -> None:
         self._place.host().feed(self._find_damaged, index)

@@ -351,6 +351,12 @@ class Homed:
     def pump(self) -> None:
         """The queue has its own place in each turn."""
 
+    def fail(self) -> None:
+        """There is nothing to begin anew with: edges go on with what there is."""
+
+    def lead_again(self) -> None:
+        """It has not ended."""
+
     def _room(self, holder: Key) -> int:
         return self.sessions.room(holder)
 

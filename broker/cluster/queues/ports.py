@@ -95,6 +95,12 @@ class Served(Protocol):
     def pump(self) -> None:
         """Once a turn, if it was touched."""
 
+    def fail(self) -> None:
+        """What leads it here has raised an error: it leads no more, until `lead_again`."""
+
+    def lead_again(self) -> None:
+        """With nothing but what is on record."""
+
 
 class Around(NamedTuple):
     """What the streams of a node share with the rest of it."""

@@ -23,7 +23,10 @@ from fluffle.raft.records import DATA, Entry, SnapshotMeta
 class Member:
     """Of one queue, on one node."""
 
-    __slots__ = ("_around", "_is_led", "_spec_of", "_under_way", "image", "leadership", "reign")
+    __slots__ = (
+        "_around", "_is_failing", "_is_led", "_spec_of", "_under_way", "image", "leadership",
+        "reign",
+    )  # fmt: skip
 
     def __init__(
         self, spec_of: Callable[[bytes], QueueSpec], around: Callable[[], Surroundings]
@@ -41,6 +44,8 @@ class Member:
         self._spec_of = spec_of
         self._around = around
         self._is_led = False
+        self._is_failing = False
+        """Whether it leads again only when it is told to."""
         self._under_way = 0
         """How many proposals have no fate yet."""
 
@@ -68,10 +73,24 @@ class Member:
         self._is_led = True
         if term != self.reign[0]:
             self.reign = term, 0
-        self._lead()
+        if not self._is_failing:
+            self._lead()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._end()
+
+    def fail(self) -> None:
+        """Something is wrong with this leadership: it is thrown away.  The image is where the next
+        begins, once `lead_again` is called."""
+        self._is_failing = True
+        if self.leadership is not None:
+            self.leadership.end()
+            self._ended()
+
+    def lead_again(self) -> None:
+        """If this node still leads, or once it does."""
+        self._is_failing = False
+        self._lead_anew()
 
     def snapshot(self) -> tuple[Ranges, bytes]:
         return self.image.snapshot()
@@ -82,6 +101,12 @@ class Member:
         around = self._around()
         mine = replace(around, propose=partial(self._propose, around.propose), ended=self._ended)
         self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), mine)
+
+    def _lead_anew(self) -> None:
+        """Once nothing is under way of the leadership before."""
+        may_lead = self._is_led and not self._is_failing
+        if may_lead and self.leadership is None and not self._under_way:
+            self._lead()
 
     def _end(self) -> None:
         """This node does not lead."""
@@ -101,7 +126,6 @@ class Member:
         def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
             self._under_way -= 1
             on_fate(is_applied)
-            if self._is_led and self.leadership is None and not self._under_way:
-                self._lead()
+            self._lead_anew()
 
         propose(payload, told)

@@ -12,6 +12,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import encode
 from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.protocol.deaths import DeathReason
 from tests.support.queue_nodes import NONCE, QueueCluster
 
@@ -447,3 +448,25 @@ def test_what_clients_of_a_dead_node_held_comes_back_at_once(cluster: QueueClust
     cluster.nodes["a"].refusing.add("c")
     cluster.hosts.advance(2_000)
     assert contents(cluster, "b") == 2
+
+
+@pytest.mark.parametrize("where", ["pump", "publish", "_on_fate", "__init__"])
+def test_a_mistake_in_one_queue_ends_its_leadership_and_nothing_else(
+    cluster: QueueCluster, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again after a while, with what is on record."""
+    cluster.ask("b").publish(2)
+    cluster.hosts.settle()
+
+    def wrong(*_arguments: object, **_named: object) -> None:
+        raise IndexError("a bug that this state meets")
+
+    with monkeypatch.context() as mistaken:
+        mistaken.setattr(Leadership, where, wrong)
+        if where == "__init__":
+            cluster.nodes["a"].kill()
+        cluster.ask("b").publish(1)
+        cluster.hosts.advance(1_000, step_ms=50)
+    assert all(node.fatal == [] for node in cluster.nodes.values())
+    cluster.hosts.advance(12_000, step_ms=50)
+    assert len(cluster.ghost.confirmed) == 3
