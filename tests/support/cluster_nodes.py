@@ -19,7 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fluffle.broker.awaiting import answer_of
+from fluffle.broker.cluster import running
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.control.parts import Later
@@ -30,12 +33,19 @@ from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.torture.proxy import Proxy
+from fluffle.raft.tuning import Tuning
 
 WAIT_S = 20.0
 """Nothing here takes so long."""
 
 SECRET = b"a secret of tests"
 LOOPBACK = "127.0.0.1"
+
+
+def make_calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is suspected because this machine is slow; who is gone is noticed by its links."""
+    calm = partial(Tuning, suspect_after_ms=60_000, deaf_after_ms=60_000)
+    monkeypatch.setattr(running, "Tuning", calm)
 
 
 class Killed(Exception):

@@ -48,11 +48,18 @@ async def test_in_a_minority_an_operation_ends_with_an_error(tmp_path: Path) -> 
 async def test_a_link_that_flaps_costs_no_change(tmp_path: Path) -> None:
     async with running_cluster(tmp_path, is_cuttable=True) as three:
         is_over = False
+        links = [three[name].cluster.links for name in "ab"]
+
+        def heard() -> int:
+            return sum(each.counters.frames_in for each in links)
 
         async def flap() -> None:
+            """Each time when it is up again and something has come over it."""
             while not is_over:
                 three.proxies["a", "b"].reset()
-                await asyncio.sleep(0.05)
+                await until(lambda: (links[0].is_up("b") and links[1].is_up("a")) or is_over)
+                enough = heard() + 4
+                await until(lambda enough=enough: heard() >= enough or is_over)
 
         flapping = asyncio.ensure_future(flap())
         for node in three:

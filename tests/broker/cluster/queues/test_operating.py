@@ -15,7 +15,7 @@ from fluffle.broker.config import Config, QuorumConfig
 from fluffle.storage.raft_log import ROOM_BYTES_MIN, RaftLog
 from tests.broker.cluster.queues.test_members import Q, drained, is_led_as_wanted, is_on
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
-from tests.support.cluster_nodes import running_cluster, until
+from tests.support.cluster_nodes import make_calm, running_cluster, until
 
 __all__ = ["scene"]
 
@@ -38,6 +38,12 @@ async def test_a_deleted_queue_had_as_many_messages_as_its_leader_says(
     assert await scene.nodes[name].ask("queues.delete", **Q) == {"messages": 3}
 
 
+@pytest.fixture
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_calm(monkeypatch)
+
+
+@pytest.mark.usefixtures("_calm")
 @pytest.mark.parametrize("locator", ["balanced", "random", "least-leaders", "min-masters"])
 async def test_leaders_are_balanced_where_a_queue_asks_for_it(scene: Scene, locator: str) -> None:
     channel = await scene.channel("a")

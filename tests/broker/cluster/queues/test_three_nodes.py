@@ -12,7 +12,13 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from pamqp.common import FieldTable
 
-from tests.support.cluster_nodes import ClusterNode, ClusterNodes, running_cluster, until
+from tests.support.cluster_nodes import (
+    ClusterNode,
+    ClusterNodes,
+    make_calm,
+    running_cluster,
+    until,
+)
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 WAIT_S = 20
@@ -110,6 +116,12 @@ async def test_every_node_tells_counts(scene: Scene) -> None:
         assert (result.message_count, result.consumer_count) == (2, 0)
 
 
+@pytest.fixture
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_calm(monkeypatch)
+
+
+@pytest.mark.usefixtures("_calm")
 async def test_the_leader_is_where_the_queue_was_declared(scene: Scene) -> None:
     for name in "abc":
         await scene.declare(name, f"q-{name}")
