@@ -131,7 +131,7 @@ class QueueGroup:
         self.member.fail()
 
     def lead_again(self) -> None:
-        self._place.leading.guard(self.group, self.member.lead_again)
+        self._place.leading.guard.run(self.group, self.member.lead_again)
         self._changed()
 
     # `Machine`
@@ -148,7 +148,7 @@ class QueueGroup:
         if self.definition is None:
             self._waits_in_term = term
         else:
-            self._place.leading.guard(self.group, partial(self.member.led, term))
+            self._place.leading.guard.run(self.group, partial(self.member.led, term))
             self._changed()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
@@ -199,7 +199,7 @@ class QueueGroup:
 
         def told(fate: Fate) -> None:
             act = partial(on_fate, isinstance(fate, Position))
-            self._place.leading.guard(self.group, act)
+            self._place.leading.guard.run(self.group, act)
 
         self._hosted.propose(payload, told)
 

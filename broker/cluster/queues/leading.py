@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
+from fluffle.broker.cluster.queues.guarding import Guard
 from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
 from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Leader, LeaderFrame
 from fluffle.broker.cluster.streams.sessions import Sessions, not_leading
 from fluffle.broker.logs import event
 from fluffle.raft.config import NodeId
-
-AGAIN_S_MAX = 60
-"""A queue that cannot be led is tried again after two seconds, and then after twice as long."""
 
 TICK_S = 1.0
 """How long consumers of a node without a link keep what they hold is a matter of a minute."""
@@ -27,8 +24,8 @@ class Leading:
     """By the id of the queue."""
 
     __slots__ = (
-        "_around", "_failures", "_held", "_held_up", "_is_ticking", "_speaking", "_touched",
-        "queues",
+        "_around", "_held", "_held_up", "_is_ticking", "_speaking", "_touched",
+        "guard", "queues",
     )  # fmt: skip
 
     def __init__(self, around: Around) -> None:
@@ -43,7 +40,7 @@ class Leading:
         self._held_up: dict[QueueId, None] = {}
         """To be pumped again after a while."""
         self._is_ticking = False
-        self._failures: Counter[QueueId] = Counter()
+        self.guard = Guard(self.queues, around.call_later)
 
     def known(self, queue: QueueId) -> Known:
         """Who leads a queue, as far as it is known without asking."""
@@ -77,24 +74,6 @@ class Leading:
             sessions.linked(node, boot)
         self._tick_later()
 
-    def guard(self, queue: QueueId, act: Callable[[], None]) -> None:
-        """Do something for a queue; what goes wrong ends its leadership, and no other.
-
-        Also if something that was believed is not so: nothing of it was told to anybody that is not
-        on record, and with that the next one begins.
-        """
-        try:
-            act()
-        except Exception:
-            served = self.queues.get(queue)
-            if served is None:
-                raise
-            self._failures[queue] += 1
-            again_s = min(2 ** self._failures[queue], AGAIN_S_MAX)
-            logger.exception("leading queue %s failed; again in %s s", queue, again_s)
-            served.fail()
-            self._around.call_later(again_s, served.lead_again)
-
     # What comes over links
 
     def take(self, node: NodeId, frame: EdgeFrame) -> None:
@@ -108,7 +87,7 @@ class Leading:
             hint = Leader(known.node, self._around.boot, known.term, known.leadership)
             self._around.send(node, not_leading(frame, hint))
         else:
-            self.guard(frame.group, partial(sessions.take, node, frame))
+            self.guard.run(frame.group, partial(sessions.take, node, frame))
             self.touch(frame.group)
             while sessions.excesses:
                 excessive = sessions.excesses.pop()
@@ -170,7 +149,7 @@ class Leading:
         touched, self._touched, self._held = self._held | self._touched, {}, {}
         for queue in touched:
             if (served := self.queues.get(queue)) is not None:
-                self.guard(queue, served.pump)
+                self.guard.run(queue, served.pump)
 
     def output(self) -> Iterator[tuple[NodeId, LeaderFrame]]:
         """Behind it: what edges are told."""

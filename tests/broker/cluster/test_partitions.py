@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,13 +54,15 @@ async def test_a_link_that_flaps_costs_no_change(tmp_path: Path) -> None:
         def heard() -> int:
             return sum(each.counters.frames_in for each in links)
 
+        def has_heard(count: int) -> bool:
+            return is_over or heard() >= count
+
         async def flap() -> None:
             """Each time when it is up again and something has come over it."""
             while not is_over:
                 three.proxies["a", "b"].reset()
                 await until(lambda: (links[0].is_up("b") and links[1].is_up("a")) or is_over)
-                enough = heard() + 4
-                await until(lambda enough=enough: heard() >= enough or is_over)
+                await until(partial(has_heard, heard() + 4))
 
         flapping = asyncio.ensure_future(flap())
         for node in three:
