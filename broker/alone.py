@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.company import Around
 from fluffle.broker.definitions.catalogue import Catalogue
@@ -75,6 +76,9 @@ class Alone:
     def _settle(self, decide: Decide, done: Callable[[], None]) -> None:
         assert self._metadata is not None, "queues lead once all are there"
         self._metadata.settle(decide, done)
+
+    def share(self, alarms: Alarms) -> None:
+        """There is nobody."""
 
     # Questions
 

@@ -8,13 +8,17 @@ import secrets
 from collections.abc import Mapping
 from functools import partial
 
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.awaiting import done
 from fluffle.broker.clock import SystemClock
+from fluffle.broker.cluster.alarming import SharedAlarms
 from fluffle.broker.cluster.cluster import Around as ClusterAround
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.lives import begin_life
+from fluffle.broker.cluster.owner import log_refused
+from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
 from fluffle.broker.cluster.queues.making import QuorumQueues
 from fluffle.broker.company import Around
@@ -81,6 +85,13 @@ class Clustered:
             cluster.everywhere, catalogue.vhosts,
         )  # fmt: skip
         return cluster.everywhere
+
+    def share(self, alarms: Alarms) -> None:
+        cluster = self._begun
+        shared = SharedAlarms(cluster.links, alarms, log_refused)
+        switch = cluster.running.switch
+        switch.takers[FrameKind.ALARM] = shared.receive
+        switch.link_listeners.append(shared.link_changed)
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Of what earlier lives had nothing is left that has ended with them."""

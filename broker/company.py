@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from fluffle.broker.alarms import Alarms
 from fluffle.broker.config import Config
 from fluffle.broker.durability import Durability
 from fluffle.broker.local_queues import LocalQueues
@@ -72,6 +73,9 @@ class Company(Neighbours, Protocol):
 
         StartFailed, `StorageError`.
         """
+
+    def share(self, alarms: Alarms) -> None:
+        """What is low on other nodes holds publishers of this one back, and the other way round."""
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Return once all that others know is known here; what was bound for it is in `addresses`.

@@ -259,6 +259,7 @@ class Node:
         control = self._control_socket(company)
         self._enders.append(control.close)
         await control.open()
+        company.share(self._services.alarms)
         await company.enter(self.addresses)
         await self._fill()
         durability.forget()

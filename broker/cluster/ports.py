@@ -44,6 +44,8 @@ class FrameKind(IntEnum):
     """How far a member of a queue is, and the answer."""
     ROOM = 7
     """Whether the disk of a node has room."""
+    ALARM = 8
+    """What a node is low on."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]
