@@ -120,8 +120,8 @@ def on_get_answer(edge: Edge, message: m.GetAnswer) -> list[Event]:
     deliver = message.delivers[0] if message.delivers else None
     events = _got(edge, message.number, message.holder, message.ready, deliver)
     for event in events:
-        assert isinstance(event, happened.Got)
-        event.is_crashed = message.is_crashed
+        if isinstance(event, happened.Got):
+            event.is_crashed = message.is_crashed
     return events
 
 
