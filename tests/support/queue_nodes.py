@@ -87,6 +87,7 @@ class QueueNode(Node):
             clock=clock,
             refused=self.told.refused,
             is_nobody_there=self.refusing.__contains__,
+            queue_failed=self._queue_failed,
         )
         self.hub = hub.StreamHub(around)
         self.hosting = WatchedHosting(
@@ -96,6 +97,12 @@ class QueueNode(Node):
         )
         self.hosting.told = self.applied
         return self.hosting
+
+    def _queue_failed(self, queue: int, error: Exception) -> None:
+        """Mistakes are not to be outlived here, but where a test makes them."""
+        del queue
+        if not self.cluster.is_fatal_expected:
+            raise error
 
     def _dead_letter(self, vhost: str, queue: QueueSpec, dead: DeadMessages) -> None:
         self.dead += [(vhost, queue.name, dead.reason, content) for content in dead.contents]

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from fluffle.broker.cluster.queues.ports import QueueId, Served
+from fluffle.broker.cluster.queues.ports import OnFailure, QueueId, Served
 
 AGAIN_S_MAX = 60
 """A queue that cannot be led is tried again after two seconds, and then after twice as long."""
@@ -14,17 +14,23 @@ AGAIN_S_MAX = 60
 logger = logging.getLogger(__name__)
 
 
+def log_failure(queue: QueueId, error: Exception) -> None:
+    logger.error("leading queue %s has failed", queue, exc_info=error)
+
+
 class Guard:
     """Of all queues that may be led on a node."""
 
-    __slots__ = ("_call_later", "_failures", "_queues")
+    __slots__ = ("_call_later", "_failures", "_on_failure", "_queues")
 
     def __init__(
         self,
         queues: Mapping[QueueId, Served],
         call_later: Callable[[float, Callable[[], None]], object],
+        on_failure: OnFailure,
     ) -> None:
         self._queues = queues
+        self._on_failure = on_failure
         self._call_later = call_later
         self._failures: Counter[QueueId] = Counter()
 
@@ -36,12 +42,12 @@ class Guard:
         """
         try:
             act()
-        except Exception:
+        except Exception as error:
             served = self._queues.get(queue)
             if served is None:
                 raise
+            self._on_failure(queue, error)
             self._failures[queue] += 1
             again_s = min(2 ** self._failures[queue], AGAIN_S_MAX)
-            logger.exception("leading queue %s failed; again in %s s", queue, again_s)
             served.fail()
             self._call_later(again_s, served.lead_again)

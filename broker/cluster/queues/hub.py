@@ -17,6 +17,7 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.broker.cluster.queues.counting import Counting, Ports
+from fluffle.broker.cluster.queues.guarding import log_failure
 from fluffle.broker.cluster.queues.leading import Leading
 from fluffle.broker.cluster.queues.lines import Line, Lines
 from fluffle.broker.cluster.queues.ports import (
@@ -24,6 +25,7 @@ from fluffle.broker.cluster.queues.ports import (
     Counts,
     OnCounts,
     OnEvents,
+    OnFailure,
     QueueId,
     Served,
 )
@@ -61,6 +63,8 @@ class Surroundings(NamedTuple):
     """A frame of a node is not one of ours."""
     is_nobody_there: Callable[[NodeId], bool] = lambda _node: False
     """Whether the host of a node has said last that it does not run."""
+    queue_failed: OnFailure = log_failure
+    """An error has ended the leadership of a queue; it is to end more if this raises it."""
 
 
 class StreamHub:
@@ -80,6 +84,7 @@ class StreamHub:
         streams = Around(
             around.node, around.boot, self._lives, self._send, self._sending.has_room, around.touch,
             around.call_later, around.clock.now_ms, around.is_nobody_there,
+            around.queue_failed,
         )  # fmt: skip
         self.leading = Leading(streams)
         """The queues that may be led here."""

@@ -40,7 +40,7 @@ class Leading:
         self._held_up: dict[QueueId, None] = {}
         """To be pumped again after a while."""
         self._is_ticking = False
-        self.guard = Guard(self.queues, around.call_later)
+        self.guard = Guard(self.queues, around.call_later, around.queue_failed)
 
     def known(self, queue: QueueId) -> Known:
         """Who leads a queue, as far as it is known without asking."""

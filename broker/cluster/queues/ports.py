@@ -39,6 +39,8 @@ class Counts(NamedTuple):
     consumers: int
 
 
+OnFailure = Callable[[QueueId, Exception], None]
+
 OnCounts = Callable[[Counts | None], None]
 """None: nobody could be asked."""
 
@@ -120,3 +122,5 @@ class Around(NamedTuple):
     now_ms: Callable[[], int]
     is_nobody_there: Callable[[NodeId], bool]
     """Whether the process of a node to which there is no link is known not to run."""
+    queue_failed: OnFailure
+    """An error has ended the leadership of a queue."""

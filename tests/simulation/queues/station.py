@@ -94,6 +94,7 @@ class Station:
             call_later=self._call_later,
             clock=clock,
             refused=_refused,
+            queue_failed=_queue_failed,
         )
         self.hub = hub.StreamHub(around)
         self.hosting = hosting.Hosting(
@@ -360,6 +361,11 @@ def _done() -> None:
 
 def _failed(error: BrokerError) -> None:
     """It may have been somebody else's turn, or too late."""
+
+
+def _queue_failed(_queue: int, error: Exception) -> None:
+    """What a node outlives ends a run."""
+    raise error
 
 
 def _refused(node: NodeId, reason: str) -> None:

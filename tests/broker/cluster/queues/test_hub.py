@@ -455,6 +455,7 @@ def test_a_mistake_in_one_queue_ends_its_leadership_and_nothing_else(
     cluster: QueueCluster, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried again after a while, with what is on record."""
+    cluster.hosts.is_fatal_expected = True
     cluster.ask("b").publish(2)
     cluster.hosts.settle()
 
