@@ -140,6 +140,23 @@ def stand(state: State) -> None:
     schedule(state)
 
 
+def begin(state: State) -> None:
+    """Be the first to lead: nobody knows a leader to cling to, so nobody is asked before.
+
+    Who has not heard of the group yet does not vote: again all are asked.
+    """
+    if state.role is Role.CANDIDATE:
+        assert state.campaign is not None
+        if state.campaign.is_asked:
+            state.campaign.is_asked = False
+            ask_for_votes(state)
+    elif state.leading is None and may_stand(state):
+        if state.term:
+            stand(state)
+        else:
+            begin_election(state, is_transfer=False)
+
+
 def begin_election(state: State, *, is_transfer: bool) -> None:
     """A new term, and a vote for ourselves; the others are asked once both are on disk."""
     state.follow(None)

@@ -148,9 +148,14 @@ class Group:
 
     # Every member
 
-    def campaign(self) -> None:
-        """Stand for leadership, pre-vote first, though nobody may be missing a leader."""
-        if self._state.leading is None and campaign.may_stand(self._state):
+    def campaign(self, *, is_first: bool = False) -> None:
+        """Stand for leadership, pre-vote first, though nobody may be missing a leader.
+
+        With `is_first` for a group that has had none: of all members the one that is to begin.
+        """
+        if is_first:
+            campaign.begin(self._state)
+        elif self._state.leading is None and campaign.may_stand(self._state):
             campaign.stand(self._state)
 
     def applied(self, index: int) -> bool:

@@ -109,7 +109,9 @@ def schedule_commit(state: State, leading: Leading) -> None:
     if not unaware:
         leading.tell_commit_at_ms = None
     elif leading.tell_commit_at_ms is None and state.commit_delay_ms:
-        leading.tell_commit_at_ms = state.node.now_ms + state.commit_delay_ms
+        delay_ms = state.commit_delay_ms
+        at_ms = state.node.now_ms + delay_ms
+        leading.tell_commit_at_ms = at_ms + -at_ms % delay_ms  # many groups tell in one turn
     elif not state.commit_delay_ms:
         tell_commit(state, leading)
 

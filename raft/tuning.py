@@ -27,8 +27,9 @@ class Tuning:
     """A follower that owes an answer is asked again after this; grows to `retry_ms_max`."""
     retry_ms_max: int = 2_000
 
-    commit_delay_ms: int = 5
-    """If nothing follows, followers hear of a commit after this.  Mostly the next append tells."""
+    commit_delay_ms: int = 10
+    """If nothing follows, followers hear of a commit after this, or twice as long.  Mostly the next
+    append tells."""
 
     append_bytes_max: int = 1 << 20
     """Of entries in one message; one entry that is larger goes alone."""

@@ -1,5 +1,8 @@
 """Elections: what runs of the simulator and readers found."""
 
+from functools import partial
+
+from fluffle.raft.config import Config
 from fluffle.raft.messages import PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
 from fluffle.raft.output import Role
 from tests.raft.cluster import GROUP, Cluster
@@ -54,3 +57,36 @@ def test_whoever_wins_when_its_majority_is_lost_already_steps_down() -> None:
     node.advance(node.state.node.tuning.election_timeout_ms)
     roles.append(node.status.role)
     assert roles == [Role.LEADER, Role.FOLLOWER]
+
+
+def test_the_first_leader_of_a_group_is_elected_without_a_question_before() -> None:
+    """Nobody could cling to another; and who has not heard of the group yet is asked again."""
+    cluster = Cluster()
+    config = Config.initial("abc")
+    cluster["a"].do(partial(cluster["a"].raft.create, GROUP, 1, config))
+    a = cluster["a"]
+    a.do(lambda: a.group().campaign(is_first=True))
+    cluster.advance(5)
+    assert a.group().status.role is Role.CANDIDATE
+    cluster["b"].do(partial(cluster["b"].raft.create, GROUP, 1, config))
+    cluster.advance(5)
+    assert a.group().status.role is Role.CANDIDATE
+    a.do(lambda: a.group().campaign(is_first=True))
+    cluster.advance(5)
+    assert (a.group().status.role, a.group().status.term) == (Role.LEADER, 1)
+    a.do(lambda: a.group().campaign(is_first=True))
+    cluster.advance(5)
+    assert (a.group().status.role, a.group().status.term) == (Role.LEADER, 1)
+
+
+def test_whoever_would_be_the_first_leader_too_late_asks_before_it_stands() -> None:
+    cluster = Cluster()
+    cluster.create()
+    cluster.elect("b")
+    a = cluster["a"]
+    cluster.advance(50)
+    term = a.group().status.term
+    a.do(lambda: a.group().campaign(is_first=True))
+    cluster.advance(50)
+    assert a.group().status.term == term
+    assert cluster.led(GROUP).name == "b"

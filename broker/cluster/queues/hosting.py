@@ -24,7 +24,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.output import ConfigChange, Role, Verdict
+from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.records import GroupId
 
 CAMPAIGN_S = 0.002
@@ -200,17 +200,15 @@ class Hosting:
             self.members.leader_changed(queue)
 
     def _campaign(self, queue: QueueId) -> None:
-        """From within a turn: stand, unless a vote is under way or somebody has won."""
+        """From within a turn: stand, or ask again for votes, unless somebody has won."""
         self._trying.discard(queue)
         tries = self._campaigns.get(queue, 0)
         group = self._groups.get(queue)
         if group is None or not tries or group.known.node:
             self._campaigns.pop(queue, None)
             return
-        hosted = self.host.group(queue)
-        if hosted.status.role in (Role.FOLLOWER, Role.PRE_CANDIDATE):
-            self._campaigns[queue] = tries - 1
-            hosted.raft.campaign()
+        self._campaigns[queue] = tries - 1
+        self.host.group(queue).raft.campaign(is_first=True)
 
     def _try_again(self, queue: QueueId) -> None:
         """Soon, and once, however many have said that they do not know the queue."""
