@@ -117,6 +117,8 @@ class Connection(asyncio.Protocol):
 
     def tick(self) -> None:
         """Several times a beat, while it is open."""
+        if self._transport.is_closing():
+            return  # it has failed, and says so in a later turn of the loop
         is_waiting = self._is_full or self._outbox.is_held_back
         finding = self._pulse.tick(self._ground.clock.now_ms(), is_waiting=is_waiting)
         if finding is Finding.BEAT_DUE and not self._is_full:
@@ -255,6 +257,8 @@ class Connection(asyncio.Protocol):
         self._fill()
 
     def _fill(self) -> None:
+        if self._transport.is_closing():
+            return
         while self.is_open and not self._is_full and (parts := self._outbox.take(WRITE_BYTES)):
             size = sum(map(len, parts))
             if size <= JOINED_BYTES_MAX:

@@ -14,6 +14,7 @@ from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boots, Identity, Lives, Reason, Refused
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, Outgoing
+from fluffle.broker.cluster.links.pulse import Pulse
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.cluster.links.nodes import (
@@ -144,6 +145,9 @@ class Withdrawn(asyncio.Transport):
         if self.is_withdrawn:
             raise RuntimeError("the handler is closed")
 
+    def is_closing(self) -> bool:
+        return self.is_withdrawn
+
     def abort(self) -> None:
         pass
 
@@ -178,6 +182,31 @@ def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(
             assert await establish(connection, connecting(), within_ms=1) is is_proved
             assert not connection.is_open
             assert connection.ended.result() == "it does not answer"
+            connection.connection_lost(None)
+
+    run(scenario())
+
+
+def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_told(run: Run) -> None:
+    """uvloop raises, and what else was to be done in that turn would be left."""
+
+    async def scenario() -> None:
+        a = Node("a")
+        a.links.set_peer("b", "127.0.0.1", 1)
+        ground, peer = a.links._ground, a.links._peers["b"]
+        connection = Connection(ground, peer, peer._begin, takes_frames=False)
+        transport = Withdrawn()
+        connection.connection_made(transport)
+        connection.identity = identity("b")
+        async with stopping(a):
+            transport.is_withdrawn = True
+            long_ago_ms = ground.clock.now_ms() - ground.tuning.beat_ms
+            connection._pulse = Pulse(long_ago_ms, ground.tuning)
+            connection._pulse.has_sent = False
+            connection.tick()
+            assert connection.send(FrameKind.METADATA, b"x", Lane.NORMAL)
+            connection._flush()
+            assert connection.waiting_bytes(Lane.NORMAL)
             connection.connection_lost(None)
 
     run(scenario())
