@@ -26,9 +26,11 @@ LOOK_S = 0.2
 CALM_S = 3.0
 """How long clients go on when everything is healed."""
 CATCH_UP_S = 30
-"""How long consumers may have for what is left then; what they leave is taken one by one."""
+"""Consumers go on for what is left then, until for so long none of it has come; what they leave is
+taken one by one."""
 DRAIN_S = 90.0
-"""How long what is missing may take: RabbitMQ keeps what a lost consumer held for a minute."""
+"""How long nothing may come of what is missing: RabbitMQ keeps what a lost consumer held for a
+minute."""
 DRAIN_PAUSE_S = 1.0
 EMPTY_ROUNDS = 2
 """So often, one after the other, must nothing be found."""
@@ -127,9 +129,11 @@ class Run:
             leave.set()
 
     async def _catch_up(self) -> None:
-        for _second in range(CATCH_UP_S):
-            if self._diary.judge.owed_count:
-                await asyncio.sleep(1.0)
+        owed, idle_s = self._diary.judge.owed_count, 0
+        while owed and idle_s < CATCH_UP_S:
+            await asyncio.sleep(1.0)
+            before, owed = owed, self._diary.judge.owed_count
+            idle_s = idle_s + 1 if owed == before else 0
 
     async def _torture(self, scene: Scene) -> None:
         """The faults, and their end."""
@@ -160,14 +164,15 @@ class Run:
     async def _empty_all(self) -> None:
         """Through every node in turn, until nothing comes and nothing is missing."""
         crew, judge = self._crew({}), self._diary.judge
-        until_s = time.monotonic() + DRAIN_S
-        empty_rounds = 0
+        empty_rounds, owed, until_s = 0, judge.owed_count, time.monotonic() + DRAIN_S
         for number in count(1):
             is_empty = True
             for address in crew.addresses:
                 name = f"drain.{address.node}.{number}"
                 is_empty &= await found_empty(crew, name, address)
             empty_rounds = empty_rounds + 1 if is_empty else 0
+            if owed != judge.owed_count:
+                owed, until_s = judge.owed_count, time.monotonic() + DRAIN_S
             is_late = time.monotonic() > until_s
             if is_late or (empty_rounds >= EMPTY_ROUNDS and not judge.owed_count):
                 break
