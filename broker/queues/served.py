@@ -202,7 +202,7 @@ class ServedQueue(Target, Protocol):
 
     @property
     def settling(self) -> Later[None] | None:
-        """Answered once it is known what becomes of all that was settled so far, if it is not."""
+        """Answered once it is known what becomes of all that was asked for so far, if it is not."""
 
     def purge(self) -> int | Later[int]:
         """Drop every ready message; how many there were."""
@@ -211,7 +211,10 @@ class ServedQueue(Target, Protocol):
         """Let a consumer take part."""
 
     def detach(self, consumer: Consumer) -> None:
-        """Deliver nothing more to a consumer, though it was still to be attached."""
+        """Deliver nothing more to a consumer, though it was still to be attached.
+
+        What is on its way to it comes all the same, before `settling` is answered.
+        """
 
     def wake(self, consumer: Consumer) -> None:
         """A parked consumer may have room again."""

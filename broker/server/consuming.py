@@ -163,18 +163,27 @@ def consume_replies(channel: Channel, method: Basic.Consume) -> None:
 
 
 def on_cancel(channel: Channel, method: Method) -> None:
-    """Deliver nothing more; an unknown tag is answered all the same."""
+    """Deliver nothing more than what is on its way; an unknown tag is answered all the same."""
     assert isinstance(method, Basic.Cancel)
     tag = method.consumer_tag or ""
-    subscription = channel.subscriptions.pop(tag, None)
+    subscription = channel.subscriptions.get(tag)
     replies = channel.reply_subscription
+    left: Later[None] | None = None
     if subscription is not None:
-        channel.session.outlet.forget(subscription.consumer)
         channel.session.detach(subscription.consumer)
+        left = subscription.consumer.queue.settling
     elif replies is not None and replies.tag == tag:
         channel.session.replies.remove(replies.name)
         channel.reply_subscription = None
-    if not method.nowait:
+    channel.ask(method, left, partial(cancelled, channel, tag, nowait=method.nowait))
+
+
+def cancelled(channel: Channel, tag: str, _left: None, *, nowait: bool) -> None:
+    """Nothing more comes for a consumer, if there was one of this tag."""
+    subscription = channel.subscriptions.pop(tag, None)
+    if subscription is not None:
+        channel.session.outlet.forget(subscription.consumer)
+    if not nowait:
         channel.reply(make(Basic.CancelOk, consumer_tag=tag))
 
 

@@ -168,7 +168,7 @@ class EdgeQueue:
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
-        return tuple(each for each, taker in self._takers.items() if taker.seat.key is not None)
+        return tuple(each for each, taker in self._takers.items() if taker.is_served)
 
     @property
     def is_unused(self) -> bool:
@@ -262,11 +262,14 @@ class EdgeQueue:
         return self._attaching.ask(taker.number)
 
     def detach(self, consumer: Consumer) -> None:
-        """Nothing, if it is gone already."""
+        """It gets what is on its way, and is gone then.  Nothing, if it is gone already."""
         taker = self._takers.get(consumer)
-        if taker is None:
+        if taker is None or taker.seat.is_left:
             return
-        self._leave(taker)
+        if taker.is_served:
+            taker.seat.is_left = True
+        else:
+            self._leave(taker)
         self._asking.detach(taker.number)
         self._port.touch()
         self._attaching.answer(taker.number, None)  # whoever asked is there no more
@@ -312,7 +315,7 @@ class EdgeQueue:
 
     def _credit(self, taker: Taker) -> None:
         """Tell the leader how much it may send, if that has changed much."""
-        if taker.seat.key is None or taker.seat.is_left:
+        if not taker.is_served:
             return
         limit = taker.wanted()
         if limit is not None:
@@ -456,6 +459,7 @@ class EdgeQueue:
         taker = self._by_number.get(event.consumer)
         if taker is None:
             return
+        is_asked = taker.seat.is_left
         self._leave(taker)
         if event.consumer in self._attaching:
             gone = NotFound(f"no {self._where}")
@@ -463,7 +467,7 @@ class EdgeQueue:
                 gone if self._is_over else self._manners.unanswered(Doing.CONSUMING, self._where)
             )
             self._attaching.fail(event.consumer, error)
-        elif not self._is_over:
+        elif not (self._is_over or is_asked):
             taker.consumer.sink.cancelled(taker.consumer)
 
     def end(self) -> None:

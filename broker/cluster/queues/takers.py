@@ -34,7 +34,7 @@ class Seat:
     held: int = 0
     """Messages in its client's hands, those included that are in nobody's by now."""
     is_left: bool = False
-    """Whether it gets nothing more."""
+    """Whether it wants nothing more."""
 
 
 @dataclass(slots=True)
@@ -48,6 +48,11 @@ class Taker:
     window: int = WINDOW_FIRST
     limit: int = 0
     """What the leader was told."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it is attached, and wants to be."""
+        return self.seat.key is not None and not self.seat.is_left
 
     @property
     def prefetch(self) -> int:

@@ -72,14 +72,16 @@ class Asking:
             )
         )
 
-    def detach(self, consumer: int) -> int | None:
-        """It gets nothing more, and what it has stays in its client's hands."""
+    def detach(self, consumer: int) -> None:
+        """It gets nothing more than what is on its way: then it is said to be cancelled.
+
+        What it has stays in its client's hands.  One that is not attached yet never will be.
+        """
         key = self._edge.keys.get(consumer)
         if key is not None:
-            return self._edge.leave(key, None)
-        if self._edge.pending.find(consumer) is not None:
+            self._edge.leave(key, None)
+        elif self._edge.pending.find(consumer) is not None:
             self._edge.unwanted[consumer] = None
-        return None
 
     def get(self, channel: int, *, no_ack: bool) -> int:
         """One at a time of a channel."""

@@ -50,11 +50,11 @@ class Edge:
         self.pending = Pending()
         self.hands = Hands()
         self.consumers: dict[Key, m.Attach] = {}
-        """Those whose key is known and who are wanted."""
+        """Those whose key is known, until it is known that nothing more comes for them."""
         self.keys: dict[int, Key] = {}
-        """Of these, by their numbers."""
+        """Of those that are wanted, by their numbers."""
         self.credits: dict[int, int] = {}
-        """By the number of a consumer, which has a key or has none yet."""
+        """By the number of a consumer that is wanted, which has a key or has none yet."""
         self.news: dict[Key, int] = {}
         """Credits that the leader has not been told."""
         self.getters: dict[int, Key] = {}
@@ -127,9 +127,14 @@ class Edge:
         return number
 
     def leave(self, holder: Key, outcome: Outcome | None) -> int:
-        """Somebody gets nothing more; with an outcome, nothing stays in its hands."""
-        self.forget(holder)
-        if outcome is not None:
+        """Somebody wants nothing more; with an outcome, nothing stays in its hands.
+
+        Without one, a consumer is there until nothing more can be on its way to it.
+        """
+        if outcome is None:
+            self._refuse(holder)
+        else:
+            self.forget(holder)
             self.hands.take_all(holder)
         return self.ask(m.Detach(self.pending.next, holder, outcome))
 
@@ -150,11 +155,16 @@ class Edge:
 
     def forget(self, holder: Key) -> m.Attach | None:
         """A consumer is there no more, if it was one."""
-        attach = self.consumers.pop(holder, None)
-        if attach is not None:
-            del self.credits[attach.number], self.keys[attach.number]
-            self.news.pop(holder, None)
-        return attach
+        if holder in self.consumers:
+            self._refuse(holder)
+        return self.consumers.pop(holder, None)
+
+    def _refuse(self, consumer: Key) -> None:
+        """A consumer is given no more credit."""
+        number = self.consumers[consumer].number
+        if self.keys.pop(number, None) is not None:
+            del self.credits[number]
+            self.news.pop(consumer, None)
 
     def keep(self, deliver: m.Deliver) -> None:
         """Messages are in a client's hands: whoever leads need not send them any more."""
@@ -184,7 +194,7 @@ class Edge:
         self.unsent.append(m.Open(self.pending.first))
         if self.session > 1 and not self.carried:
             self.unsent.append(m.Forget(self.session))
-        self.news = {key: self.credits[attach.number] for key, attach in self.consumers.items()}
+        self.news = {key: self.credits[consumer] for consumer, key in self.keys.items()}
         if self.answer is not None:
             self.unsent.append(self.answer)
         self.unsent += self.pending

@@ -91,7 +91,7 @@ class Unsettled:
 
 @dataclass(slots=True)
 class Cancelled:
-    """A consumer is not there any more."""
+    """A consumer is not there any more: nothing more comes for it."""
 
     consumer: int
 

@@ -47,12 +47,15 @@ def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
 def on_done(edge: Edge, message: m.Done) -> list[Event]:
     kinds = (m.Publish, m.Settle, m.Detach)
     known = edge.pending.of_kinds(message.first, message.count, kinds)
-    return [
-        happened.Confirmed(first, count)
-        if isinstance(operation, m.Publish)
-        else happened.Acted(first, count)
-        for operation, first, count in known
-    ]
+    events: list[Event] = []
+    for operation, first, count in known:
+        if isinstance(operation, m.Publish):
+            events.append(happened.Confirmed(first, count))
+            continue
+        events.append(happened.Acted(first, count))
+        if isinstance(operation, m.Detach) and (left := edge.forget(operation.holder)) is not None:
+            events.append(happened.Cancelled(left.number))
+    return events
 
 
 def on_not_taken(edge: Edge, message: m.NotTaken) -> list[Event]:

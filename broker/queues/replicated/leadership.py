@@ -427,14 +427,16 @@ class Leadership:
         self._handed_out(handouts, self.holders.key_of)
         for handout in handouts:
             key = self.holders.key_of(handout)
-            self._gate.keep(partial(self._leave, key, handout))
+            held = self.holders.get(key)
+            assert held is not None
+            self._gate.keep(partial(self._leave, key, held, handout))
 
-    def _leave(self, key: Key, handout: Handout) -> list[Effect]:
-        """What consumers were handed is on its way."""
+    def _leave(self, key: Key, held: Held, handout: Handout) -> list[Effect]:
+        """What consumers were handed is on its way: what the queue has no more, in any case."""
         self.holders.left(handout)
-        held = self.holders.get(key)
-        if held is not None and held.holder.no_ack:
+        if held.holder.no_ack:
             held.note(handout)
+            return [Delivery(held.session, key, handout)]
         return self._delivery(key, handout)
 
     def _delivery(self, key: Key, handout: Handout) -> list[Effect]:

@@ -21,8 +21,9 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.protocol.methods import Basic, encode_method
+from fluffle.protocol.properties import decode_properties
 from tests.broker.cluster.streams.world import GROUP, Led
-from tests.support.edge import Client, Edge
+from tests.support.edge import Arrival, Client, Edge
 
 CallSoon = Callable[[Callable[[], None]], None]
 
@@ -204,3 +205,14 @@ def get(client: Client, *, no_ack: bool = False) -> tuple[bytes, Any] | None:
         return None
     assert isinstance(arrival.method, Basic.GetOk), str(arrival)
     return arrival.body, arrival.method
+
+
+def get_with_headers(client: Client) -> tuple[bool, Any]:
+    client.send(encode_method(1, Basic.Get(queue="q")))
+    arrival = client.take()
+    assert isinstance(arrival.method, Basic.GetOk)
+    return bool(arrival.method.redelivered), headers_of(arrival)
+
+
+def headers_of(arrival: Arrival) -> Any:
+    return decode_properties(arrival.header[12:]).headers

@@ -8,7 +8,6 @@ import pytest
 
 from fluffle.broker.cluster.queues import questions, takers
 from fluffle.broker.cluster.streams import edge as streams
-from fluffle.broker.cluster.streams import events as happened
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -18,9 +17,7 @@ from fluffle.protocol.methods import (
     make,
     pamqp_table,
 )
-from fluffle.protocol.properties import decode_properties
-from tests.broker.cluster.queues.far import CAME_BACK, Rig, get
-from tests.support.edge import Arrival, Client, publish_frames
+from tests.broker.cluster.queues.far import CAME_BACK, Rig, get, get_with_headers
 
 
 @pytest.fixture
@@ -102,17 +99,6 @@ def test_what_is_given_back_says_how_often(rig: Rig) -> None:
     ]
 
 
-def get_with_headers(client: Client) -> tuple[bool, Any]:
-    client.send(encode_method(1, Basic.Get(queue="q")))
-    arrival = client.take()
-    assert isinstance(arrival.method, Basic.GetOk)
-    return bool(arrival.method.redelivered), headers_of(arrival)
-
-
-def headers_of(arrival: Arrival) -> Any:
-    return decode_properties(arrival.header[12:]).headers
-
-
 def test_a_consumer_gets_no_more_than_its_prefetch(rig: Rig) -> None:
     rig.client.consume(prefetch=2)
     rig.client.publish(*(b"%d" % n for n in range(5)))
@@ -172,16 +158,6 @@ def test_after_a_cancel_nothing_is_delivered_and_what_was_can_be_acked(rig: Rig)
     rig.client.expect_nothing()
 
 
-def test_what_is_on_its_way_to_a_consumer_that_cancels_comes_back_uncounted(rig: Rig) -> None:
-    rig.client.consume()
-    rig.client.feed(publish_frames(b"m"))
-    rig.client.feed(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
-    rig.node.run()
-    assert rig.client.names() == ["Basic.CancelOk"]
-    assert get_with_headers(rig.client)[1] in (None, {"x-acquired-count": ("l", 1)})
-    assert rig.counts() == (0, 1, 0)
-
-
 @pytest.mark.parametrize("how", ["channel", "connection", "socket"])
 def test_an_end_gives_back_what_is_in_hands_and_counts(rig: Rig, how: str) -> None:
     ending = rig.node.connect()
@@ -219,114 +195,6 @@ def test_a_deleted_queue_ends_whoever_waits_for_it(rig: Rig) -> None:
     rig.delete()
     rig.client.expect(Basic.GetEmpty)
     waiting.expect_channel_closed(404, "no queue 'q' in vhost '/'")
-
-
-def test_without_a_leader_a_get_fails_in_time(rig: Rig) -> None:
-    rig.far.cut()
-    rig.client.send(encode_method(1, Basic.Get(queue="q")))
-    rig.node.advance(questions.ANSWER_S_MAX - 1)
-    rig.client.expect_nothing()
-    rig.node.advance(1)
-    rig.client.expect_closed(541, "Cannot get a message from queue 'queue 'q' in vhost '/''")
-
-
-def test_a_get_from_a_queue_that_has_crashed_fails(rig: Rig) -> None:
-    rig.far.cut()
-    rig.client.send(encode_method(1, Basic.Get(queue="q")))
-    rig.queue.hear([happened.Got(1, 2, None, is_crashed=True)])
-    rig.node.run()
-    text = "queue 'q' in vhost '/' has crashed and failed to restart"
-    rig.client.expect_channel_closed(404, text)
-
-
-def give_up_getting(rig: Rig, *, no_ack: bool) -> None:
-    late = rig.node.connect()
-    late.send(encode_method(1, Basic.Get(queue="q", no_ack=no_ack)))
-    rig.far.cut()
-    rig.node.advance(questions.ANSWER_S_MAX)
-    late.expect_closed(541, "Cannot get a message")
-
-
-@pytest.mark.parametrize("no_ack", [False, True])
-def test_what_could_not_be_got_in_time_is_not_got_later(rig: Rig, *, no_ack: bool) -> None:
-    rig.client.publish(b"m")
-    rig.far.cut()
-    for _ in range(3):
-        give_up_getting(rig, no_ack=no_ack)
-    rig.far.elect()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-    assert get_with_headers(rig.client) == (False, None)
-
-
-@pytest.mark.parametrize("no_ack", [False, True])
-@pytest.mark.parametrize("how", ["answered late", "answered by the next leader"])
-def test_what_was_got_and_not_told_in_time_comes_back(rig: Rig, how: str, *, no_ack: bool) -> None:
-    rig.client.publish(b"m")
-    rig.far.is_committing = False
-    give_up_getting(rig, no_ack=no_ack)
-    rig.far.commit()
-    rig.far.is_committing = True
-    if how == "answered late":
-        rig.far.link()
-    else:
-        rig.far.elect()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-    assert get_with_headers(rig.client) == (True, {"x-acquired-count": ("l", 1)})
-    assert len(rig.far.edge.pending) == 0
-
-
-@pytest.mark.parametrize("is_known", [False, True])
-def test_what_could_not_be_purged_in_time_is_not_purged_later(rig: Rig, *, is_known: bool) -> None:
-    late = rig.node.connect()
-    if is_known:
-        rig.far.is_committing = False
-    else:
-        rig.far.cut()
-    late.send(encode_method(1, make(Queue.Purge, queue="q")))
-    rig.far.cut()
-    rig.node.advance(questions.ANSWER_S_MAX)
-    late.expect_closed(541, "timed out purging quorum queue 'q' in vhost '/'")
-    rig.far.commit()
-    rig.far.is_committing = True
-    rig.client.publish(b"m")
-    rig.far.elect()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-    assert len(rig.far.edge.pending) == 0
-
-
-def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(rig: Rig) -> None:
-    rig.client.publish(b"m")
-    rig.far.cut()
-    late = rig.node.connect()
-    late.send(encode_method(1, make(Queue.Purge, queue="q")))
-    rig.node.advance(questions.ANSWER_S_MAX)
-    rig.far.link()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-
-
-def test_of_what_was_got_without_acknowledgement_nothing_stays(rig: Rig) -> None:
-    for _ in range(3):
-        client = rig.node.connect()
-        client.publish(b"m")
-        assert get(client, no_ack=True) is not None
-        assert rig.counts() == (0, 0, 0)
-        client.close()
-    assert rig.queue._seats == {}
-
-
-def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(rig: Rig) -> None:
-    rig.client.publish(b"m")
-    going = rig.node.connect()
-    rig.far.is_committing = False
-    going.send(encode_method(1, Basic.Get(queue="q", no_ack=True)))
-    going.transport.lose()
-    rig.far.is_committing = True
-    assert rig.counts() == (1, 0, 0)
-    assert rig.queue._seats == {}
 
 
 def test_without_a_leader_a_consumer_fails_in_time_and_is_not_attached_later(rig: Rig) -> None:

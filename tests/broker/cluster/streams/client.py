@@ -122,7 +122,6 @@ class Client:
         self.ghost.ended(self.node, channel, [m.Token(0, o, range(n, n + 1)) for n, o in left])
 
     def detach(self, consumer: int) -> None:
-        self.consumers.remove(consumer)
         self.asking.detach(consumer)
 
     def purge(self) -> None:
