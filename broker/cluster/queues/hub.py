@@ -158,7 +158,7 @@ class StreamHub:
             self._around.refused(node, str(bad))
             return
         if not isinstance(frame, EdgeFrame):
-            self.lines.hear(node, frame)
+            self.lines.hear(frame)
         elif node in self._lives:
             self.leading.take(node, frame)
         else:
@@ -192,7 +192,7 @@ class StreamHub:
         elif isinstance(frame, EdgeFrame):
             self.leading.take(node, frame)
         else:
-            self.lines.hear(node, frame)
+            self.lines.hear(frame)
 
     def _ask(self, node: NodeId, payload: bytes) -> None:
         self._around.links.send(node, FrameKind.QUESTION, payload, lane=Lane.NORMAL)

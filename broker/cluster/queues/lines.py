@@ -259,12 +259,12 @@ class Lines:
 
     # What leaders say
 
-    def hear(self, node: NodeId, frame: m.LeaderFrame) -> None:
+    def hear(self, frame: m.LeaderFrame) -> None:
         line = self._lines.get(frame.group)
         if line is None:
             return
         if not frame.term:
-            self._learn(line, node, frame)
+            self._learn(line, frame)
             return
         line.patience_beats = PATIENCE_BEATS
         asked = line.edge.leader
@@ -297,9 +297,12 @@ class Lines:
                 line.edge.owes = True
                 self._touch(line)
 
-    def _learn(self, line: Line, node: NodeId, frame: m.LeaderFrame) -> None:
-        """The answer to who leads."""
-        if frame.receiver == self._around.boot and node in line.members:
+    def _learn(self, line: Line, frame: m.LeaderFrame) -> None:
+        """The answer to who leads, or the word of who does.
+
+        Of whatever node: it may have become a member so lately that it is not known here.
+        """
+        if frame.receiver == self._around.boot:
             for message in frame.messages:
                 if isinstance(message, m.NotLeader):
                     self._told(line, Known(message.term, message.leadership, message.leader))

@@ -357,6 +357,23 @@ def test_a_consumer_without_a_member_near_it_hears_of_a_leader_that_took_over() 
     assert contents(cluster, "d") == 2
 
 
+def test_a_consumer_hears_of_a_leader_that_is_no_member_yet_as_far_as_its_node_knows() -> None:
+    cluster = QueueCluster("abcd")
+    cluster.declare(leader="a")
+    cluster.hosts.settle()
+    before = cluster.definition._replace(members=(("a", 1), ("b", 1)))
+    cluster.nodes["d"].hub.redefined(before)
+    consuming_at(cluster, "d")
+    refused: list[object] = []
+    cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
+    cluster.hosts.advance(1_000)
+    cluster.nodes["d"].hub.redefined(cluster.definition)
+    assert (cluster.leader(), refused) == ("c", [])
+    cluster.ask("a").publish(2)
+    cluster.hosts.advance(1_000)
+    assert contents(cluster, "d") == 2
+
+
 def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: QueueCluster) -> None:
     consuming_at(cluster, "c")
     group = cluster.nodes["a"].hub.leading.queues[cluster.queue]
