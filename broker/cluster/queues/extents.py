@@ -6,18 +6,15 @@ answer    [1, number, term, last]    its last entry; or [1, number]: nothing tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from functools import partial
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.host import RaftHost
+from fluffle.broker.cluster.polls import OnAnswers, Polls
 from fluffle.broker.cluster.queues.counting import packed, unpacked
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.raft.config import NodeId
-
-GIVE_UP_S = 2.0
-"""Who can be reached has answered by then."""
 
 
 class Extent(NamedTuple):
@@ -27,25 +24,10 @@ class Extent(NamedTuple):
     last: int
 
 
-OnExtents: TypeAlias = Callable[[Mapping[NodeId, Extent]], None]
-
-
-class Question:
-    """Somebody waits for these nodes."""
-
-    __slots__ = ("done", "found", "missing", "queue")
-
-    def __init__(self, queue: QueueId, nodes: Collection[NodeId], done: OnExtents) -> None:
-        self.queue = queue
-        self.missing = set(nodes)
-        self.found: dict[NodeId, Extent] = {}
-        self.done = done
-
-
 class Extents:
     """The questions of one node that have no answer yet, and the answers to others."""
 
-    __slots__ = ("_call_later", "_host", "_node", "_number", "_questions", "_send")
+    __slots__ = ("_host", "_node", "_polls", "_send")
 
     def __init__(
         self,
@@ -58,9 +40,7 @@ class Extents:
         self._node = node
         self._host = host
         self._send = send
-        self._call_later = call_later
-        self._questions: dict[int, Question] = {}
-        self._number = 0
+        self._polls: Polls[Extent] = Polls(send, call_later)
 
     def here(self, queue: QueueId) -> Extent | None:
         """That of the member on this node; None if it has nothing to go on with."""
@@ -72,13 +52,9 @@ class Extents:
             return None
         return Extent(status.last_term, status.last)
 
-    def ask(self, queue: QueueId, nodes: Collection[NodeId], done: OnExtents) -> None:
+    def ask(self, queue: QueueId, nodes: Collection[NodeId], done: OnAnswers[Extent]) -> None:
         """Told once, within seconds and not before this returns, of those that have answered."""
-        self._number = number = self._number + 1
-        self._questions[number] = Question(queue, nodes, done)
-        for node in nodes:
-            self._send(node, packed(0, number, queue))
-        self._call_later(GIVE_UP_S if nodes else 0.0, partial(self._end, number))
+        self._polls.ask(nodes, lambda number: packed(0, number, queue), done)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """A question or an answer.  Raises `BadFrame`."""
@@ -86,21 +62,6 @@ class Extents:
         if kind == 0 and len(rest) == 1:
             self._send(node, packed(1, number, *(self.here(rest[0]) or ())))
         elif kind == 1 and len(rest) in (0, len(Extent._fields)):
-            self._answered(node, number, Extent(*rest) if rest else None)
+            self._polls.answered(node, number, Extent(*rest) if rest else None)
         else:
             raise BadFrame("neither a question nor an answer")
-
-    def _answered(self, node: NodeId, number: int, extent: Extent | None) -> None:
-        question = self._questions.get(number)
-        if question is None or node not in question.missing:
-            return
-        question.missing.discard(node)
-        if extent is not None:
-            question.found[node] = extent
-        if not question.missing:
-            self._end(number)
-
-    def _end(self, number: int) -> None:
-        question = self._questions.pop(number, None)
-        if question is not None:
-            question.done(question.found)
