@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.deciding import delete_ended
+from fluffle.broker.deciding import delete_ended, places_of
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.changing import Metadata, nobody_waits
 from fluffle.broker.queues.journal import QueueDefinition
@@ -58,12 +58,20 @@ def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[ServedQueue]:
 def count_on(catalogue: Catalogue, node: str) -> int:
     """How many queues are on that node alone."""
     vhosts = (*catalogue.vhosts.values(), *catalogue.doomed.values())
-    return sum(1 for vhost in vhosts for _ in ended_in(vhost, lambda queue: queue.home == node))
+    is_its = partial(is_on_alone, catalogue, node)
+    return sum(1 for vhost in vhosts for _ in ended_in(vhost, is_its))
+
+
+def is_on_alone(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
+    """Whether a queue is on that node, or has a member there, and is on no other of the cluster."""
+    places = set(places_of(definition))
+    return node in places and places.isdisjoint(catalogue.nodes.entries.keys() - {node})
 
 
 def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
-    """Whether a queue was on this node, which was forgotten."""
-    return definition.home == node and node not in catalogue.nodes.entries
+    """Whether a queue was on this node alone, which was forgotten."""
+    is_forgotten = node not in catalogue.nodes.entries
+    return is_forgotten and is_on_alone(catalogue, node, definition)
 
 
 class Leftovers:
@@ -114,8 +122,9 @@ class Leftovers:
                 remove_ended(self._catalogue, self._cluster.metadata, is_ended)
 
     def _is_orphaned(self, definition: QueueDefinition) -> bool:
-        """Whether its home was forgotten."""
-        return bool(definition.home) and is_orphan_of(self._catalogue, definition.home, definition)
+        """Whether all nodes that it was on were forgotten."""
+        places = places_of(definition)
+        return bool(places) and is_orphan_of(self._catalogue, places[0], definition)
 
     def _is_ended(self, node: str, boot: int, definition: QueueDefinition) -> bool:
         is_its = definition.home == node and 0 < definition.boot <= boot
