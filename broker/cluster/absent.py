@@ -6,7 +6,7 @@ if its host says that it does not run, or if nobody has seen it for long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Verdict
@@ -38,6 +38,11 @@ class Absent:
         else:
             self._alive.discard(verdict.node)
             self._away_since_ms.setdefault(verdict.node, self._now_ms())
+
+    @property
+    def alive(self) -> Collection[NodeId]:
+        """Those that are believed to be."""
+        return self._alive
 
     def is_alive(self, node: NodeId) -> bool:
         """Whether it is believed to be."""

@@ -40,6 +40,7 @@ from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
 from fluffle.broker.cluster.room import Ports as RoomPorts
 from fluffle.broker.cluster.room import Room
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
+from fluffle.broker.cluster.sightings import Sightings
 from fluffle.broker.cluster.streams.messages import Boot as StreamBoot
 from fluffle.broker.config import ClusterConfig, ListenAddress
 from fluffle.broker.errors import BrokerError
@@ -90,7 +91,7 @@ class Cluster:
         "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal", "_past",
         "_queues", "_registry", "_waiting", "absent", "boot", "config", "everywhere", "extents",
         "has_entered", "hosting", "hub", "links", "membership", "metadata", "name", "room",
-        "running",
+        "running", "sightings",
     )  # fmt: skip
 
     def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
@@ -110,6 +111,7 @@ class Cluster:
         self._past = life.lives
         self.links = self._made_links(life)
         self.absent = Absent(around.clock.now_ms, self.links.is_nobody_there)
+        self.sightings = Sightings(self.absent, self._send_sighting, loop.call_later)
         ports = Ports(
             propose=lambda payload, on_fate: self.running.host.group(METADATA_GROUP).propose(
                 payload, on_fate
@@ -162,6 +164,7 @@ class Cluster:
         switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
         switch.takers[FrameKind.EXTENT] = self.extents.receive
         switch.takers[FrameKind.ROOM] = self.room.receive
+        switch.takers[FrameKind.SIGHTING] = self.sightings.receive
         switch.link_listeners += [
             self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
             self.room.link_changed,
@@ -249,6 +252,9 @@ class Cluster:
 
     def _send_room(self, node: NodeId, payload: bytes) -> None:
         self.links.send(node, FrameKind.ROOM, payload, lane=Lane.NORMAL)
+
+    def _send_sighting(self, node: NodeId, payload: bytes) -> None:
+        self.links.send(node, FrameKind.SIGHTING, payload, lane=Lane.NORMAL)
 
     def _tell_room(self, payload: bytes) -> None:
         for node in self.links.peers:

@@ -46,6 +46,8 @@ class FrameKind(IntEnum):
     """Whether the disk of a node has room."""
     ALARM = 8
     """What a node is low on."""
+    SIGHTING = 9
+    """Which nodes are seen to run, and the answer."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
 from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_ended
-from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.nodes import Registered, admit, dismiss
+from fluffle.broker.metadata.nodes import Nodes, Registered, admit, dismiss
 from fluffle.broker.option_values import parse_address, parse_name
 
 if TYPE_CHECKING:
@@ -106,31 +106,68 @@ def check_left(parts: Parts, cluster: Cluster, name: str) -> None:
 
 
 def forget(parts: Parts, *, name: str) -> Result:
-    """Remove a node that is gone for good, with the queues that were on it alone."""
-    cluster = entered(parts)
+    """Remove a node that is gone for good, with the queues that were on it alone.
+
+    It is if nobody sees it: each node that can be asked has a say.
+    """
+    cluster, going = entered(parts), Pending()
     nodes = parts.catalogue.nodes.entries
+    known = check_away(cluster, nodes, name)
+    asked = [node for node in nodes if cluster.absent.is_alive(node)]
 
     def decide() -> Change:
-        if name not in nodes:
-            raise NotFound(f"there is no node '{name}' in the cluster")
-        if name == cluster.name:
-            raise PreconditionFailed(
-                f"'{name}' is this node; stop it, and have another one forget it"
-            )
-        if cluster.absent.is_alive(name):
-            raise PreconditionFailed(f"node '{name}' runs; stop it first")
+        if check_away(cluster, nodes, name) != known:
+            raise PreconditionFailed(f"node '{name}' was started meanwhile; stop it first")
         return dismiss(nodes, name)
 
-    going, lost = Pending(), count_on(parts.catalogue, name)
+    def told(sights: Mapping[str, frozenset[str]]) -> None:
+        lost = count_on(parts.catalogue, name)
+        try:
+            others = nodes.keys() - {cluster.name}
+            check_unseen(name, asked, {node: seen & others for node, seen in sights.items()})
+            parts.metadata.change(decide, partial(done, lost), going.answer)
+        except BrokerError as error:
+            going.answer(error)
 
-    def done() -> None:
+    def done(lost: int) -> None:
         is_its = partial(is_orphan_of, parts.catalogue, name)
         answer = partial(going.answer, {"queues": lost})
         removed = partial(cluster.membership.when_left, name, answer)
         remove_ended(parts.catalogue, parts.metadata, is_its, removed)
 
-    parts.metadata.change(decide, done, going.answer)
+    cluster.sightings.ask(asked, told)
     return going.result
+
+
+def check_away(cluster: Cluster, nodes: Nodes, name: str) -> Registered:
+    """A node that does not run, as far as this one knows.  NotFound, PreconditionFailed."""
+    if name not in nodes:
+        raise NotFound(f"there is no node '{name}' in the cluster")
+    if name == cluster.name:
+        raise PreconditionFailed(f"'{name}' is this node; stop it, and have another one forget it")
+    if cluster.absent.is_alive(name):
+        raise PreconditionFailed(f"node '{name}' runs; stop it first")
+    return nodes[name]
+
+
+def check_unseen(name: str, asked: Collection[str], sights: Mapping[str, Collection[str]]) -> None:
+    """PreconditionFailed if one of the others sees a node, or may.
+
+    `sights`: whom each of those that were asked sees, but for the one that has asked.
+    """
+    for node in asked:
+        if node not in sights:
+            raise PreconditionFailed(
+                f"node '{node}' does not say whether it sees '{name}'; try again"
+            )
+        if name in sights[node]:
+            raise PreconditionFailed(f"node '{name}' runs, and '{node}' sees it; stop it first")
+        for other in sights[node]:
+            if other not in asked:
+                raise PreconditionFailed(
+                    f"there is no link to node '{other}', which '{node}' sees and which may see "
+                    f"'{name}'; run this on '{node}'"
+                )
 
 
 READS: Mapping[str, Callable[..., Any]] = {"cluster.status": status}

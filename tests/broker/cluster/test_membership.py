@@ -9,6 +9,7 @@ import pytest
 
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import steps
+from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.commands.status import for_people
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.control.verbs import VERBS
@@ -86,6 +87,20 @@ async def test_a_node_that_joined_counts(tmp_path: Path) -> None:
         assert all(has(node, "with-three") for node in nodes.running)
 
 
+async def is_seen_by_nobody(nodes: ClusterNodes, name: str) -> None:
+    """Until all that run know that it does not."""
+    others = [node for node in nodes.running if node.name != name]
+    await until(lambda: not any(node.cluster.absent.is_alive(name) for node in others))
+
+
+async def declare_quorum(node: ClusterNode, name: str, size: int) -> None:
+    """With so many members, of which one is there."""
+    vhost = node.node.catalogue.vhosts["/"]
+    arguments = to_table({"x-queue-type": "quorum", "x-quorum-initial-group-size": size})
+    declared = Declaration(name, durable=True, arguments=arguments)
+    await node.change(lambda: declare_queue(vhost, declared, None))
+
+
 async def refusal(node: ClusterNode, verb: str, **arguments: str) -> str:
     with pytest.raises(BrokerError) as refused:
         await node.ask(verb, **arguments)
@@ -96,21 +111,82 @@ async def test_a_node_that_is_gone_is_forgotten_with_its_queues(tmp_path: Path) 
     async with running_cluster(tmp_path) as nodes:
         for node in nodes:
             await declare(node, f"durable-{node.name}", "durable")
+            await declare_quorum(node, f"quorum-{node.name}", size=1)
+        await declare_quorum(nodes["c"], "quorum", size=3)
         assert "runs; stop it first" in await refusal(nodes["a"], "cluster.forget", name="c")
         assert "no node 'x'" in await refusal(nodes["a"], "cluster.forget", name="x")
         assert "is this node" in await refusal(nodes["a"], "cluster.forget", name="a")
         await nodes["c"].stop()
         await until(lambda: nodes["a"].roles()["c"].startswith("stopped"))
-        assert await nodes["b"].ask("cluster.forget", name="c") == {"queues": 1}
+        await is_seen_by_nobody(nodes, "c")
+        assert await nodes["b"].ask("cluster.forget", name="c") == {"queues": 2}
         await are_voters(nodes["a"], "ab")
-        await until(lambda: queues(nodes["a"]) == ["durable-a", "durable-b"])
+        left = ["durable-a", "durable-b", "quorum", "quorum-a", "quorum-b"]
+        await until(lambda: queues(nodes["a"]) == left)
         await nodes.agree()
+
+
+async def test_a_queue_goes_with_the_last_node_that_had_a_member(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path, 5) as nodes:
+        await declare_quorum(nodes["a"], "q", size=3)
+        members = dict(nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.members)
+        lost, last = sorted(members.keys() - {"a"})
+        by, *_ = sorted({*"abcde"} - members.keys())
+        for name in (lost, last):
+            await nodes[name].kill()
+            await is_seen_by_nobody(nodes, name)
+            assert await nodes[by].ask("cluster.forget", name=name) == {"queues": 0}
+        await nodes["a"].kill()
+        await is_seen_by_nobody(nodes, "a")
+        assert await nodes[by].ask("cluster.forget", name="a") == {"queues": 1}
+        await until(lambda: not any(queues(node) for node in nodes.running))
+
+
+async def test_a_node_that_any_other_sees_is_not_forgotten(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path, is_cuttable=True) as nodes:
+        await declare(nodes["c"], "durable", "durable")
+        nodes.cut("a", "c")
+        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        assert "'b' sees it" in await refusal(nodes["a"], "cluster.forget", name="c")
+        assert queues(nodes["a"]) == ["durable"]
+        assert nodes["c"].node.failure is None
+        nodes.isolate("c")
+        await is_seen_by_nobody(nodes, "c")
+        assert await nodes["a"].ask("cluster.forget", name="c") == {"queues": 1}
+
+
+async def test_who_cannot_ask_all_forgets_nobody(tmp_path: Path) -> None:
+    """Of five, one more link is cut, so that only those say that they do not see it who can be
+    asked."""
+    async with running_cluster(tmp_path, 5, is_cuttable=True) as nodes:
+        for one, other in ("ad", "ae", "be", "ce"):
+            nodes.cut(one, other)
+
+        def see(name: str, others: str) -> bool:
+            return not any(map(nodes[name].cluster.absent.is_alive, others))
+
+        await until(lambda: see("a", "de") and see("b", "e") and see("c", "e"))
+        text = await refusal(nodes["a"], "cluster.forget", name="e")
+        assert "no link to node 'd'" in text
+        assert nodes["d"].cluster.absent.is_alive("e")
+
+
+async def test_who_does_not_answer_may_see_a_node(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as nodes:
+        await nodes["c"].stop()
+        await is_seen_by_nobody(nodes, "c")
+        takers = nodes["b"].cluster.running.switch.takers
+        answering = takers.pop(FrameKind.SIGHTING)
+        text = await refusal(nodes["a"], "cluster.forget", name="c")
+        assert "'b' does not say" in text
+        takers[FrameKind.SIGHTING] = answering
+        await nodes["a"].ask("cluster.forget", name="c")
 
 
 async def test_a_node_that_was_forgotten_stays_out(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as nodes:
         await nodes["c"].stop()
-        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        await is_seen_by_nobody(nodes, "c")
         await nodes["a"].ask("cluster.forget", name="c")
         await are_voters(nodes["a"], "ab")
         nodes["c"].begin()
@@ -130,7 +206,7 @@ async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
         await define(nodes["c"], "before")
         await nodes["c"].kill()
         nodes["c"].wipe()
-        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        await is_seen_by_nobody(nodes, "c")
         if is_b_away:
             for name in "de":
                 nodes.grow(name)
@@ -138,6 +214,7 @@ async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
                 await nodes[name].start()
             await until(lambda: set(map(nodes["a"].roles().get, "de")) == {"running follower"})
             await nodes["b"].stop()
+            await is_seen_by_nobody(nodes, "b")
         await nodes["a"].ask("cluster.forget", name="c")
         await until(lambda: "c" not in nodes["a"].roles())
         await let_in(nodes, "c", by="a")
@@ -161,7 +238,7 @@ async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_pa
             await nodes["c"].start()
         await nodes["c"].stop()
         nodes["c"].wipe()
-        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        await is_seen_by_nobody(nodes, "c")
         await nodes["a"].ask("cluster.forget", name="c")
         joining = nodes["c"]
         joining.begin()
@@ -211,13 +288,11 @@ async def test_a_name_is_let_in_once(tmp_path: Path) -> None:
 async def test_who_comes_with_an_empty_disk_is_another_member_of_queues(tmp_path: Path) -> None:
     """What it has voted for and confirmed under its former disk counts for nothing any more."""
     async with running_cluster(tmp_path) as nodes:
-        vhost = nodes["a"].node.catalogue.vhosts["/"]
-        declared = Declaration("q", durable=True, arguments=to_table({"x-queue-type": "quorum"}))
-        await nodes["a"].change(lambda: declare_queue(vhost, declared, None))
-        queue = vhost.queues["q"].definition.id
+        await declare_quorum(nodes["a"], "q", size=3)
+        queue = nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.id
         await nodes["c"].kill()
         nodes["c"].wipe()
-        await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+        await is_seen_by_nobody(nodes, "c")
         await nodes["a"].ask("cluster.forget", name="c")
         await let_in(nodes, "c", by="a")
         await nodes["c"].start()

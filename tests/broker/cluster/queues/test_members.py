@@ -14,7 +14,7 @@ from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
 from fluffle.storage.layout import Table, raft_key
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
-from tests.broker.cluster.test_membership import are_voters, let_in
+from tests.broker.cluster.test_membership import are_voters, is_seen_by_nobody, let_in
 from tests.support.cluster_nodes import ClusterNode, until
 
 __all__ = ["scene"]
@@ -142,7 +142,7 @@ async def test_a_lost_disk_is_replaced_and_the_queue_is_whole_again(scene: Scene
     await publish(await scene.channel("b"), b"1", b"2", b"3")
     await nodes["c"].kill()
     nodes["c"].wipe()
-    await until(lambda: not nodes["a"].cluster.absent.is_alive("c"))
+    await is_seen_by_nobody(nodes, "c")
     await nodes["a"].ask("cluster.forget", name="c")
     queue = nodes["a"].node.catalogue.vhosts["/"].queues["q"]
     await until(lambda: [node for node, _ in queue.definition.members] == ["a", "b"])
@@ -163,7 +163,7 @@ async def test_a_node_that_is_gone_is_replaced_by_another(tmp_path: Path, scene:
     await scene.declare("a")
     (gone, *_) = sorted({"b", "c", "d"} & set(voters(nodes["a"])))
     await nodes[gone].stop()
-    await until(lambda: not nodes["a"].cluster.absent.is_alive(gone))
+    await is_seen_by_nobody(nodes, gone)
     await nodes["a"].ask("cluster.forget", name=gone)
     await is_on(scene, sorted({*"abcd"} - {gone}))
 
