@@ -12,8 +12,9 @@ class Tuning:
     """Four pings that did not come."""
     deaf_after_ms: int = 2_000
     """A node that pings us has not heard ours, as counted from the last that it has echoed."""
-    stall_ms: int = 500
-    """If our own loop was away for longer, that time is not held against the others."""
+    stall_ms: int = 300
+    """If our own loop was away for longer, that time is not held against the others.  Longer than
+    `ping_interval_ms`, after which it comes back by itself."""
 
     deadlines_max: int = 256
     """Groups that stand, or ask again, in one turn: after the loss of a node it may be the time of

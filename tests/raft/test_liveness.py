@@ -167,6 +167,29 @@ def test_time_in_which_we_stood_still_is_not_held_against_others() -> None:
     assert pair.verdicts("b") == [True, False, True]
 
 
+def test_turns_that_come_late_are_not_held_against_others() -> None:
+    """A node that gets little time reads late what the others have sent."""
+    a = Liveness(1, TUNING)
+    a.tick(10_000)
+    a.link_up("b")
+    a.on_ping("b", Ping(1, 1, 1, 1, False))
+    for turn in range(1, 6):
+        a.tick(10_000 + turn * (TUNING.stall_ms + 1))
+        a.suspect()
+    assert a.verdicts == [Verdict("b", is_alive=True, boot=1)]
+
+
+def test_turns_that_come_in_time_are() -> None:
+    a = Liveness(1, TUNING)
+    a.tick(10_000)
+    a.link_up("b")
+    a.on_ping("b", Ping(1, 1, 1, 1, False))
+    for turn in range(1, 6):
+        a.tick(10_000 + turn * TUNING.ping_interval_ms)
+        a.suspect()
+    assert a.verdicts[1:] == [Verdict("b", is_alive=False, boot=1)]
+
+
 def test_a_new_life_is_a_suspicion_of_the_old_one() -> None:
     pair = Pair()
     pair.link()
