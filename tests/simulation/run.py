@@ -31,6 +31,8 @@ SETTLE_S = 30
 members takes several steps.  Small windows on slow links may take longer in all."""
 SETTLE_MAX_S = 900
 CALM_S = 15
+STUCK_S = 5
+"""A group that commits nothing in `CALM_S` still sends somebody the log, if that moves."""
 IDLE_S = 5
 
 Subject = Callable[[], Trade]
@@ -51,6 +53,25 @@ class Account:
     settled_after_s: float
     cpu_s: float = 0.0
     """Of this process; whoever measures sets it."""
+
+
+@dataclass(slots=True)
+class Calm:
+    """A group that must serve, since a majority is well."""
+
+    spec: GroupSpec
+    commit: int
+    """When the calm began."""
+    reach: tuple[int, int]
+    """In which term all that are well have how much of the log."""
+    moved_us: int
+    """When that grew last, within a term."""
+
+    def note(self, reach: tuple[int, int], now_us: int) -> None:
+        if reach > self.reach:
+            if reach[0] == self.reach[0]:
+                self.moved_us = now_us
+            self.reach = reach
 
 
 class Run:
@@ -158,7 +179,7 @@ class Run:
             if chance.random() < 0.3:
                 cluster.kill(name, is_silent=chance.random() < 0.5)
         served = [
-            (spec, self._commit_of(spec.group))
+            Calm(spec, self._commit_of(spec.group), self._reach(spec, core), clockwork.now_us)
             for spec in cluster.registry.living()
             if self._can_serve(spec, core)
         ]
@@ -166,10 +187,12 @@ class Run:
         while clockwork.now_us < end_us:
             clockwork.run(clockwork.now_us + 500 * MS_US)
             note_mended(cluster)
-            for spec, _ in served:
-                self.workload.propose(spec.group)
-        for spec, before in served:
-            if not spec.is_deleted and self._commit_of(spec.group) == before:
+            for calm in served:
+                self.workload.propose(calm.spec.group)
+                calm.note(self._reach(calm.spec, core), clockwork.now_us)
+        for calm in served:
+            spec, is_stuck = calm.spec, calm.moved_us < end_us - STUCK_S * SECOND_US
+            if is_stuck and not spec.is_deleted and self._commit_of(spec.group) == calm.commit:
                 raise Violation(
                     f"inv 20: group {spec.group} has not committed anything for {CALM_S} s, though "
                     f"{sorted(core)} are well and connected, of {spec.config}"
@@ -194,6 +217,21 @@ class Run:
             if spec.group in stored[name] and stored[name][spec.group].quarantine is None
         ]
         return 2 * len(there) > len(voters)
+
+    def _reach(self, spec: GroupSpec, core: set[str]) -> tuple[int, int]:
+        """A term that is led, and up to where all of the core are known to have the leader's log:
+        whoever lacks much of it is sent it, bit by bit."""
+        processes = [self.cluster.machines[name].process for name in sorted(core)]
+        found = (process.state_of(spec.group) for process in processes if process is not None)
+        led = [state for state in found if state is not None and state.leading is not None]
+        if not led:
+            return 0, 0
+        state = max(led, key=lambda state: state.term)
+        assert state.leading is not None
+        peers = state.leading.peers
+        return state.term, min(
+            (peer.match for node, peer in peers.items() if node in core), default=0
+        )
 
     def _newest_config(self, group: GroupId) -> int:
         """In any log, on disk or not."""
