@@ -282,6 +282,13 @@ class Cluster:
         self.membership.unknown(node)
 
     @property
+    def leader(self) -> NodeId | None:
+        """Of the definitions, if it is there: who has no majority follows the last one on."""
+        leader = self.metadata.leader
+        is_there = leader == self.name or (leader is not None and self.absent.is_alive(leader))
+        return leader if is_there else None
+
+    @property
     def metadata_config(self) -> Config:
         """The members of the metadata group, as far as this node knows."""
         host = self.running.host

@@ -49,7 +49,7 @@ def status(parts: Parts) -> Rows:
     for node, registered in sorted(parts.catalogue.nodes.entries.items()):
         role = "learner" if node in learners else "none"
         if node in voters:
-            role = "leader" if node == cluster.metadata.leader else "follower"
+            role = "leader" if node == cluster.leader else "follower"
         yield node_row(cluster, node, registered) | {"role": role}
 
 

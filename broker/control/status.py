@@ -55,7 +55,7 @@ def cluster_row(parts: Parts, cluster: Cluster) -> Row:
         "has_entered": cluster.has_entered,
         "nodes": len(nodes),
         "running": len(here),
-        "leader": cluster.metadata.leader,
+        "leader": cluster.leader,
     }
 
 
