@@ -168,15 +168,16 @@ def test_what_the_leadership_before_said_does_not_count_as_of_the_next_one() -> 
     world.rest()
     world.change_leader()
     world.arrive()
-    world.publish("near")
-    world.arrive()
-    world.commit()  # the record of this leadership and a delivery are on their way
+    for _ in range(2):
+        world.publish("near")
+        world.arrive()
+        world.commit()  # the record of this leadership and deliveries are on their way
     world.lead_anew()
     world.turn_to_leader("near")
     world.rest()
     world.publish("near")
     world.rest()
-    assert len(world.ghost.hands) == 2
+    assert len(world.ghost.hands) == 3
 
 
 def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
