@@ -289,7 +289,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "what comes from a quorum queue again has x-acquired-count, and x-delivery-count if that"
         " failed, as by RabbitMQ 4.3; 4.0 has the first under the second name",
         scenarios=r"section_15_quorum\.(giving_back|unknown_tags_of_one|what_is_given_back.*)"
-        r"|section_15_dying\..*|section_15_durability\.quorum_(messages|counts)\..*"
+        r"|section_15_dying\..*"
         r"|nodes\.quorum_queue_(declared|polled).*",
         theirs=r"x-delivery-count: l (\d+)",
         ours=r"acquired: \1",
