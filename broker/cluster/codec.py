@@ -66,12 +66,17 @@ def encode(messages: Iterable[Message]) -> Payload:
     return pack_apart(rows) if is_large else cast(bytes, msgpack.packb(rows))
 
 
-def decode(frame: bytes) -> list[Message]:
-    """The messages of a frame, in order.  Raises `BadFrame`."""
+def unpack(payload: bytes, *, text_errors: str = "strict") -> Any:
+    """What is in a frame, as msgpack has it.  Raises `BadFrame`."""
     try:
-        rows = msgpack.unpackb(frame)
+        return msgpack.unpackb(payload, unicode_errors=text_errors)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise BadFrame(f"not msgpack: {error}") from error
+
+
+def decode(frame: bytes) -> list[Message]:
+    """The messages of a frame, in order.  Raises `BadFrame`."""
+    rows = unpack(frame)
     if type(rows) is not list:
         raise BadFrame("not a list of messages")
     return [_message(row) for row in rows]

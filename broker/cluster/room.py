@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgpack
 
-from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.handing_over import led_here, nobody_minds, successors
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
@@ -135,10 +135,7 @@ def has_caught_up(hosted: HostedGroup, node: NodeId) -> bool:
 
 def unpacked(payload: bytes) -> tuple[bool, list[GroupId]]:
     """Raises `BadFrame`."""
-    try:
-        row: Any = msgpack.unpackb(payload)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise BadFrame(f"not msgpack: {error}") from error
+    row = unpack(payload)
     if (
         type(row) is not list
         or row[:1] not in ([0], [1])

@@ -9,12 +9,11 @@ answer    [1, number, node ...]    those that the one who is asked sees
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import msgpack
 
 from fluffle.broker.cluster.absent import Absent
-from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.polls import OnAnswers, Polls
 from fluffle.raft.config import NodeId
 
@@ -55,10 +54,7 @@ def packed(kind: int, number: int, *nodes: NodeId) -> bytes:
 
 def unpacked(payload: bytes) -> tuple[int, int, frozenset[NodeId]]:
     """Raises `BadFrame`."""
-    try:
-        row: Any = msgpack.unpackb(payload)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise BadFrame(f"not msgpack: {error}") from error
+    row = unpack(payload)
     if (
         type(row) is not list
         or row[:1] not in ([0], [1])

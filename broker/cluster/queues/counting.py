@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgpack
 
-from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.queues.ports import Counts, Known, OnCounts, QueueId, Served
 from fluffle.raft.config import NodeId
 
@@ -133,10 +133,7 @@ def packed(*row: int) -> bytes:
 
 def unpacked(payload: bytes) -> list[int]:
     """At least two numbers.  Raises `BadFrame`."""
-    try:
-        row: Any = msgpack.unpackb(payload)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise BadFrame(f"not msgpack: {error}") from error
+    row = unpack(payload)
     if type(row) is not list or len(row) < 2 or not all(type(each) is int for each in row):
         raise BadFrame(f"{row!r:.40} for numbers")
     return row

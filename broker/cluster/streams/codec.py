@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 import msgpack
 
-from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.packing import APART_BYTES_MIN, TEXT_ERRORS, Payload, pack_apart
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.message import Origin
@@ -138,10 +138,7 @@ def _is_large(message: m.FromEdge | m.FromLeader) -> bool:
 
 def decode(payload: bytes) -> m.Frame:
     """Raises `BadFrame`."""
-    try:
-        row = msgpack.unpackb(payload, unicode_errors=TEXT_ERRORS)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise BadFrame(f"not msgpack: {error}") from error
+    row = unpack(payload, text_errors=TEXT_ERRORS)
     direction, *values = _list(row) or [None]
     if type(direction) is not int or direction not in (0, 1):
         raise BadFrame(f"no frame is of kind {direction!r}")
