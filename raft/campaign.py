@@ -31,7 +31,7 @@ from fluffle.raft.state import State
 class Campaign:
     """What a candidate, or somebody who would like to be one, has heard."""
 
-    __slots__ = ("granted", "is_asked", "is_transfer")
+    __slots__ = ("granted", "is_asked", "is_founding", "is_transfer")
 
     def __init__(self, *, is_transfer: bool) -> None:
         self.granted: set[Member] = set()
@@ -40,6 +40,8 @@ class Campaign:
         """Whether the requests for votes have left."""
         self.is_transfer = is_transfer
         """Whether the leader asked for this."""
+        self.is_founding = False
+        """Whether it is to lead a group in which nothing has happened yet: see `found`."""
 
 
 # When to stand
@@ -98,11 +100,11 @@ def schedule(state: State) -> None:
     node, tuning = state.node, state.node.tuning
     if state.tries == 0:
         alive = [voter.node for voter in state.voters if voter.node in node.alive]
-        delay_ms = tuning.rank_delay_ms * rank_of(node.name, state.group, alive)
+        delay_ms = (tuning.rank_delay_ms + node.crowd_ms) * rank_of(node.name, state.group, alive)
     else:
         # Whoever lost goes on trying, ever more rarely, and not in step with the others.
         longest_ms = min(tuning.rank_delay_ms << min(state.tries, 8), tuning.retry_ms_max)
-        delay_ms = tuning.rank_delay_ms + node.chance.randrange(longest_ms)
+        delay_ms = tuning.rank_delay_ms + node.crowd_ms + node.chance.randrange(longest_ms)
     state.set_deadline(node.now_ms + delay_ms)
 
 
@@ -140,21 +142,24 @@ def stand(state: State) -> None:
     schedule(state)
 
 
-def begin(state: State) -> None:
-    """Be the first to lead: nobody knows a leader to cling to, so nobody is asked before.
+def found(state: State, first: NodeId) -> None:
+    """All founders have agreed on who leads the first term, before there was a group.
 
-    Who has not heard of the group yet does not vote: again all are asked.
+    So each has voted for it in that term, as it knows: whoever is it leads once its own vote is on
+    disk, and the others follow it without a word.  In a later life it does not lead that term any
+    more, for then its vote is found, and it has to be elected.
     """
-    if state.role is Role.CANDIDATE:
+    assert not state.term, "a group is founded once"
+    if first == state.me.node:
+        begin_election(state, is_transfer=False)
         assert state.campaign is not None
-        if state.campaign.is_asked:
-            state.campaign.is_asked = False
-            ask_for_votes(state)
-    elif state.leading is None and may_stand(state):
-        if state.term:
-            stand(state)
-        else:
-            begin_election(state, is_transfer=False)
+        state.campaign.granted.update(state.voters)
+        state.campaign.is_founding = True
+        state.set_deadline(None)
+    else:
+        state.set_hard_state(1, Member(first, 1))
+        state.follow(first)
+        state.leader_incarnation = 1
 
 
 def begin_election(state: State, *, is_transfer: bool) -> None:
@@ -165,9 +170,15 @@ def begin_election(state: State, *, is_transfer: bool) -> None:
     state.campaign = Campaign(is_transfer=is_transfer)
     state.grant_due = False
     state.set_hard_state(state.term + 1, state.me)
-    tuning, chance = state.node.tuning, state.node.chance
-    jitter_ms = chance.randrange(tuning.election_timeout_ms)
-    state.set_deadline(state.node.now_ms + tuning.election_timeout_ms + jitter_ms)
+    wait_for_votes(state)
+
+
+def wait_for_votes(state: State) -> None:
+    """So long that whoever stands has won by then, and not as long as all others."""
+    node = state.node
+    timeout_ms = node.tuning.election_timeout_ms
+    delay_ms = timeout_ms + node.crowd_ms + node.chance.randrange(timeout_ms)
+    state.set_deadline(node.now_ms + delay_ms)
 
 
 # Voting
@@ -247,9 +258,7 @@ def may_vote_for(state: State, candidate: Member, request: VoteRequest) -> bool:
 def give_time(state: State) -> None:
     """Whoever voted lets the candidate win before standing itself."""
     if may_campaign(state):
-        tuning = state.node.tuning
-        jitter_ms = state.node.chance.randrange(tuning.election_timeout_ms)
-        state.set_deadline(state.node.now_ms + tuning.election_timeout_ms + jitter_ms)
+        wait_for_votes(state)
 
 
 def is_vote_durable(state: State) -> bool:
@@ -279,7 +288,7 @@ def ask_for_votes(state: State) -> None:
         return
     campaign.is_asked = True
     for voter in state.voters:
-        if voter != me and voter.node in state.node.alive:
+        if voter not in campaign.granted and voter != me and voter.node in state.node.alive:
             request = VoteRequest(
                 state.group, state.term, me.incarnation, voter.incarnation,
                 log.last_index, log.last_term, campaign.is_transfer,
@@ -292,7 +301,12 @@ def ask_for_votes(state: State) -> None:
 
 
 def on_pre_vote_response(state: State, node: NodeId, response: PreVoteResponse) -> None:
-    """Answers to a term that we do not ask for any more do not count."""
+    """Answers to a term that we do not ask for any more do not count, nor do refusals.
+
+    Whoever has not heard of a loss yet refuses, and grants when it is asked again.  To wait for
+    longer then saved one stand in twenty when two nodes that lost the third of 8,000 groups heard
+    of it 100 ms apart, and left five groups in eight to the one that heard later.
+    """
     campaign = state.campaign
     assert campaign is not None
     if response.is_granted and response.term == state.term + 1:

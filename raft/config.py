@@ -57,12 +57,7 @@ class Config:
 
     def encode(self) -> bytes:
         """As the payload of an entry.  JSON: it is rare, and a person can read it in a dump."""
-        fields = {
-            "voters": self.voters,
-            "learners": self.learners,
-            "top_incarnation": self.top_incarnation,
-        }
-        return json.dumps(fields, separators=(",", ":")).encode()
+        return _encoded(self)
 
     @staticmethod
     def decode(payload: bytes) -> "Config":
@@ -74,6 +69,17 @@ class Config:
 def _initial(nodes: tuple[NodeId, ...]) -> Config:
     """One object for all groups of the same nodes: there are thousands of groups."""
     return Config(tuple(Member(node, 1) for node in nodes), (), 1)
+
+
+@lru_cache(maxsize=1024)
+def _encoded(config: Config) -> bytes:
+    """Likewise."""
+    fields = {
+        "voters": config.voters,
+        "learners": config.learners,
+        "top_incarnation": config.top_incarnation,
+    }
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,13 @@ from fluffle.raft.records import CONFIG, Entry
 from fluffle.raft.state import State
 
 TERMS = 1 << 20
-"""The others hold fewer elections until they hear of it."""
+"""The others hold far fewer elections until they hear of it."""
+
+
+def has_gone_alone(before: int, since: int) -> bool:
+    """Whether so much lies between two terms of a group: then entries of the first may be lost, and
+    others be in their place."""
+    return since - before >= TERMS // 2
 
 
 def may_go_on(state: State) -> bool:

@@ -83,6 +83,12 @@ class Group:
         return {node: (peer.flow, peer.match) for node, peer in peers.items()}
 
     @property
+    def heirs(self) -> list[NodeId]:
+        """Voters that can lead soon; first who lacks least of the log.  Empty if not leading."""
+        leader = self._state.leading
+        return transferring.heirs(self._state, leader) if leader is not None else []
+
+    @property
     def settled_snapshot(self) -> SnapshotMeta | None:
         """The snapshot of which the disk has just what it says.
 
@@ -93,8 +99,12 @@ class Group:
         return None if is_moving or state.quarantine is not None else state.log.snapshot
 
     def tell_commits_at_once(self) -> None:
-        """For a group whose followers answer from their images."""
+        """For a group whose followers answer from their images.
+
+        Entries of such a group have consequences, so few are applied in one turn.
+        """
         self._state.commit_delay_ms = 0
+        self._state.apply_bytes_max = self._state.node.tuning.apply_bytes_min
 
     def takes(self, payload_bytes: int) -> bool:
         """Whether a proposal of this size would be accepted now."""
@@ -148,14 +158,9 @@ class Group:
 
     # Every member
 
-    def campaign(self, *, is_first: bool = False) -> None:
-        """Stand for leadership, pre-vote first, though nobody may be missing a leader.
-
-        With `is_first` for a group that has had none: of all members the one that is to begin.
-        """
-        if is_first:
-            campaign.begin(self._state)
-        elif self._state.leading is None and campaign.may_stand(self._state):
+    def campaign(self) -> None:
+        """Stand for leadership, pre-vote first, though nobody may be missing a leader."""
+        if self._state.leading is None and campaign.may_stand(self._state):
             campaign.stand(self._state)
 
     def applied(self, index: int) -> bool:

@@ -1,25 +1,22 @@
 """Leading a group: proposals in, commits out.
 
-A leader appends, sends, and counts who has what on disk, itself included.  It never changes or
-removes an entry of its own log (Raft §5.3).
+A leader appends, sends, and counts who has what on disk, itself included (`committing`).  It never
+changes or removes an entry of its own log (Raft §5.3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fluffle.raft import quorum, reading, replicating, transferring
-from fluffle.raft.config import Member, NodeId
-from fluffle.raft.log import Log
+from fluffle.raft import committing, peers, reading, replicating, transferring
+from fluffle.raft.config import NodeId
 from fluffle.raft.messages import NotLeading
 from fluffle.raft.output import Led, Role
-from fluffle.raft.progress import Progress
+from fluffle.raft.progress import UNHEARD, Progress
 from fluffle.raft.reading import Reads
 from fluffle.raft.records import NOOP, Entry, size_of
 from fluffle.raft.state import State
 from fluffle.raft.transferring import Transfer
-
-UNLIMITED = 1 << 62
 
 
 class Leading:
@@ -34,13 +31,14 @@ class Leading:
         self.peers: dict[NodeId, Progress] = {}
         """All members but itself: of the active configuration, and of the last committed one."""
         self.first_index = first_index
-        """Of the first entry of its own term.  Until that is committed nothing else counts as."""
+        """Of the first entry of its own term.  Until that is committed nothing else counts as.  0:
+        there is nothing of earlier terms."""
         self.round = 1
         """Of the requests of this turn; one more each turn in which any was sent."""
         self.uncommitted_bytes = 0
         """Of entries behind the commit index that are in memory, as `size_of` counts."""
         self.commit_due = False
-        """Somebody has more on disk than when the commit index was last looked at."""
+        """A majority may have more on disk than is committed."""
         self.tell_commit_at_ms: int | None = None
         """When followers are to hear of the commit index, if no append has told them."""
         self.quorum_lost_at_ms: int | None = None
@@ -49,24 +47,34 @@ class Leading:
         self.transfer: Transfer | None = None
         """While there is one, proposals are refused."""
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether each answer of a follower may be one that something waits for."""
+        return self.reads is not None or self.transfer is not None
+
     def waiting_contexts(self) -> Iterator[int]:
         """Reads that have no answer."""
         return iter(()) if self.reads is None else self.reads.contexts()
 
 
 def begin(state: State) -> None:
-    """A majority has voted for us.  The first entry commits all those before it.  Raft §5.4.2."""
+    """A majority has voted for us.  The first entry commits all those before it.  Raft §5.4.2.
+
+    Of a group that has just been founded there are none, and all founders know who leads.
+    """
     log = state.log
+    is_founding = state.campaign is not None and state.campaign.is_founding
     state.role = Role.LEADER
     state.campaign = None
     state.drop_receiver()
     state.leader = state.node.name
     state.tries = 0
-    leading = state.leading = Leading(log.last_index + 1)
-    leading.uncommitted_bytes = bytes_between(log, log.commit, log.last_index)
-    sync_peers(state, leading)
+    leading = state.leading = Leading(0 if is_founding else log.last_index + 1)
+    leading.uncommitted_bytes = committing.bytes_between(log, log.commit, log.last_index)
+    peers.sync(state, leading)
     check_quorum(state, leading)  # some who voted may be lost by now
-    append(state, leading, NOOP, b"")
+    if not is_founding:
+        append(state, leading, NOOP, b"")
 
 
 def append(state: State, leading: Leading, kind: int, payload: bytes) -> Entry:
@@ -77,66 +85,6 @@ def append(state: State, leading: Leading, kind: int, payload: bytes) -> Entry:
     return entry
 
 
-def sync_peers(state: State, leading: Leading) -> None:
-    """Feed the members of the active configuration, and who is to hear that it has left."""
-    members = {
-        member.node: member
-        for config in state.configs.in_use(state.log.commit)
-        for member in config.members
-        if member.node != state.me.node
-    }
-    for node in [node for node in leading.peers if leading.peers[node].member != members.get(node)]:
-        del leading.peers[node]
-    for node, member in members.items():
-        if node not in leading.peers:
-            is_alive = node in state.node.alive
-            retry_ms = state.node.tuning.retry_ms
-            leading.peers[node] = Progress(
-                member, state.log.last_index + 1, is_alive=is_alive, retry_ms=retry_ms
-            )
-
-
-# Committing
-
-
-def advance_commit(state: State, leading: Leading) -> None:
-    """Commit what a majority of the active voters has on disk, if `is_committable`."""
-    leading.commit_due = False
-    voters = state.voters
-    index = quorum.committed_index([durable_of(state, leading, voter) for voter in voters])
-    before = state.log.commit
-    if index > before and is_committable(state, index):
-        leading.uncommitted_bytes -= bytes_between(state.log, before, index)
-        state.commit_to(index)
-        if before < state.configs.last_index <= index:
-            on_config_committed(state, leading)
-
-
-def bytes_between(log: Log, after: int, through: int) -> int:
-    """Of entries in memory behind one index, up to another, as `size_of` counts."""
-    first = max(after + 1, log.tail_first)
-    return sum(map(size_of, log.slice(first, through + 1, UNLIMITED)))
-
-
-def durable_of(state: State, leading: Leading, voter: Member) -> int:
-    """What a voter has on disk.  The leader's own vote is its disk too: thesis §10.2.1."""
-    if voter == state.me:
-        return state.durable.index if state.quarantine is None else 0
-    return leading.peers[voter.node].match
-
-
-def is_committable(state: State, index: int) -> bool:
-    """Only entries of its own term are committed by counting.  Raft §5.4.2, Figure 8."""
-    return state.log.term_at(index) == state.term
-
-
-def on_config_committed(state: State, leading: Leading) -> None:
-    """Who has left is no longer fed; a leader that has left hands over.  Thesis §4.2.2."""
-    sync_peers(state, leading)
-    if state.me not in state.voters:
-        transferring.resign(state, leading)
-
-
 # The turn
 
 
@@ -145,7 +93,7 @@ def flush(state: State) -> None:
     leading = state.leading
     assert leading is not None
     if leading.commit_due:
-        advance_commit(state, leading)
+        committing.advance(state, leading)
     if leading.reads is not None:
         reading.flush(state, leading)
     if leading.transfer is not None:
@@ -165,13 +113,13 @@ def waits_for_applied(state: State, leading: Leading) -> bool:
 
 def next_deadline(state: State, leading: Leading) -> int | None:
     """The first time at which something is to be done, if nothing comes in: None when all is."""
-    times = [peer.retry_at_ms for peer in leading.peers.values() if peer.is_alive]
-    times += [leading.tell_commit_at_ms]
+    asked = [peer.retry_at_ms for peer in leading.peers.values() if peer.is_alive]
+    times = [at_ms for at_ms in (*asked, leading.tell_commit_at_ms) if at_ms is not None]
     if leading.transfer is not None:
         times.append(leading.transfer.ends_at_ms)
     if leading.quorum_lost_at_ms is not None:
         times.append(leading.quorum_lost_at_ms + state.node.tuning.election_timeout_ms)
-    return min((at_ms for at_ms in times if at_ms is not None), default=None)
+    return min(times) if times else None
 
 
 def on_deadline(state: State) -> None:
@@ -196,7 +144,7 @@ def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool)
     if (peer := leading.peers.get(node)) is not None:
         peer.is_alive = is_alive
         if is_new_life:
-            peer.commit = peer.told_commit = 0
+            peer.commit = peer.told_commit = UNHEARD
         peer.probe(peer.match + 1)
         peer.retry_at_ms = None
         state.touch()

@@ -14,9 +14,11 @@ whatever was not on its disk.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import Ping
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import Echo, Verdict
 from fluffle.raft.tuning import Tuning
 
 
@@ -53,24 +55,28 @@ class Peer:
 class Liveness:
     """Give it the time, links and pings, then `suspect`; take pings and verdicts from it."""
 
-    __slots__ = ("_boot", "_now_ms", "_peers", "_tuning", "pings", "verdicts")
+    __slots__ = (
+        "_boot", "_doubt_at_ms", "_now_ms", "_peers", "_tuning", "day_ms", "deadline_ms", "echoes",
+        "pings", "verdicts",
+    )  # fmt: skip
 
     def __init__(self, boot: int, tuning: Tuning) -> None:
         self._boot = boot
         self._tuning = tuning
         self._now_ms = 0
         self._peers: dict[NodeId, Peer] = {}
+        self._doubt_at_ms = 0
+        """Nobody who is alive can have been silent, or deaf, for too long before."""
+        self.deadline_ms: int | None = None
+        """When `tick` is wanted: when the next ping is due, over any link that is up."""
+        self.day_ms = 0, 0
+        """What pings say of the time of day: see `Ping.wall_ms`."""
         self.pings: list[tuple[NodeId, Ping]] = []
         """To be sent; whoever takes them empties the list."""
+        self.echoes: list[Echo] = []
+        """What others say of theirs; likewise."""
         self.verdicts: list[Verdict] = []
         """What has changed; likewise."""
-
-    @property
-    def deadline_ms(self) -> int | None:
-        """When `tick` is wanted."""
-        return min(
-            (peer.ping_at_ms for peer in self._peers.values() if peer.is_linked), default=None
-        )
 
     def link_up(self, node: NodeId) -> None:
         """What was sent over an earlier link proves nothing of this one."""
@@ -85,6 +91,7 @@ class Liveness:
         """A link that cannot be opened again at once is a suspicion at once."""
         peer = self._peers.setdefault(node, Peer())
         peer.is_linked = False
+        self._plan()
         self._judge(node, peer, is_alive=False)
 
     def forget(self, node: NodeId) -> None:
@@ -94,26 +101,43 @@ class Liveness:
             self._judge(node, peer, is_alive=False)
             self._peers[node] = fresh = Peer()
             fresh.sequence = peer.sequence  # ours go on: it may have heard them before
+            self._plan()
 
     def tick(self, now_ms: int) -> None:
         """The time of this turn: ping whoever is due.  `suspect` is for its end."""
         away_ms = now_ms - self._now_ms
         self._now_ms = now_ms
-        is_stall = away_ms > self._tuning.stall_ms
-        for node, peer in self._peers.items():
-            if is_stall:
+        if away_ms > self._tuning.stall_ms:
+            for peer in self._peers.values():
                 peer.confirmed_ms = min(now_ms, peer.confirmed_ms + away_ms)
                 peer.heard_ms = min(now_ms, peer.heard_ms + away_ms)
+        if self.deadline_ms is None or now_ms < self.deadline_ms:
+            return
+        for node, peer in self._peers.items():
             if peer.is_linked and peer.ping_at_ms <= now_ms:
                 peer.replies = 0
                 self._ping(node, peer)
 
-    def suspect(self) -> None:
-        """Whoever has not answered for too long; what came in meanwhile has been heard by now."""
+    def suspect(self, unread: Collection[NodeId] = ()) -> None:
+        """Whoever has not answered for too long; what came in meanwhile has been heard by now, but
+        of those that are `unread`."""
+        if self._now_ms < self._doubt_at_ms:
+            return
         for node, peer in self._peers.items():
+            if node in unread:
+                continue
             is_silent = self._now_ms - peer.heard_ms >= self._tuning.suspect_after_ms
             if is_silent or self._is_deaf(peer):
                 self._judge(node, peer, is_alive=False)
+        self._doubt_at_ms = min(
+            (self._doubtful_at_ms(peer) for peer in self._peers.values() if peer.is_alive),
+            default=self._now_ms,
+        )
+
+    def _doubtful_at_ms(self, peer: Peer) -> int:
+        """When it will have been silent or deaf for too long, if nothing more comes."""
+        silent_at_ms = peer.heard_ms + self._tuning.suspect_after_ms
+        return min(silent_at_ms, peer.confirmed_ms + self._tuning.deaf_after_ms)
 
     def _is_deaf(self, peer: Peer) -> bool:
         """Whether it has heard nothing of ours for too long."""
@@ -132,6 +156,8 @@ class Liveness:
         sent_ms = peer.sent.get(ping.echo_sequence) if self._is_ours(ping) else None
         if sent_ms is not None and peer.is_linked:
             peer.confirmed_ms = max(peer.confirmed_ms, sent_ms)
+            round_trip_ms = max(0, self._now_ms - sent_ms - ping.echo_age_ms)
+            self.echoes.append(Echo(node, ping, round_trip_ms, self._now_ms))
             peer.is_link_new = False
             for sequence in [sequence for sequence in peer.sent if sequence < ping.echo_sequence]:
                 del peer.sent[sequence]
@@ -157,12 +183,22 @@ class Liveness:
         oldest = peer.sequence - SENT_MAX
         peer.sent.pop(oldest, None)
         is_fresh = not peer.is_alive or peer.is_link_new
-        ping = Ping(self._boot, peer.sequence, peer.boot, peer.heard_sequence, is_fresh)
+        age_ms = self._now_ms - peer.heard_ms if peer.heard_sequence else 0
+        ping = Ping(
+            self._boot, peer.sequence, peer.boot, peer.heard_sequence, is_fresh,
+            self._now_ms, age_ms, *self.day_ms,
+        )  # fmt: skip
         self.pings.append((node, ping))
+        self._plan()
+
+    def _plan(self) -> None:
+        linked = [peer.ping_at_ms for peer in self._peers.values() if peer.is_linked]
+        self.deadline_ms = min(linked, default=None)
 
     def _judge(self, node: NodeId, peer: Peer, *, is_alive: bool) -> None:
         if is_alive != peer.is_alive:
             peer.is_alive = is_alive
+            self._doubt_at_ms = min(self._doubt_at_ms, self._doubtful_at_ms(peer))
             self.verdicts.append(Verdict(node, is_alive, peer.boot))
 
 

@@ -157,14 +157,21 @@ class LogStore(Protocol):
     once (or the greatest of several at once), never from within `submit`, never for a token of a
     former life."""
 
+    # How much room there is.  Of the next three each lasts longer than the one before; whatever
+    # they say, `submit` takes everything.
+
     @property
     def has_room(self) -> bool:
-        """Whether proposals may be accepted.  Without room `submit` still takes everything: votes,
-        appends of a leader, deletions."""
+        """Whether anything more should be let in that makes logs grow."""
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether what was let in before may be proposed; if not, only what makes room may be."""
 
     @property
     def takes_entries(self) -> bool:
-        """Whether entries of leaders elsewhere should be taken; if not, they will come again."""
+        """Whether any entry should be written, proposed here or by leaders elsewhere, whose will
+        come again.  If not, only votes and the like go on."""
 
     def load(self) -> Loaded:
         """What is there, before anything is submitted."""
@@ -174,6 +181,13 @@ class LogStore(Protocol):
 
         Raises `ValueError` for what contradicts what was written before: entries that do not
         follow, deletions above the floor, an install that was not staged whole.
+        """
+
+    def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
+        """Have an entry hold what `make` makes of its payload: whether it will; else ask later.
+
+        It is at or below the floor, and live by the snapshot that is durable while no other is on
+        its way.  Raises `Damaged`.
         """
 
     def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from fluffle.raft import leading
-from fluffle.raft.config import AddLearner, BadChange, Change, Promote, changed
+from collections.abc import Sequence
+
+from fluffle.raft import leading, peers, quorum, replicating
+from fluffle.raft.config import AddLearner, BadChange, Change, Member, Promote, changed
 from fluffle.raft.leading import Leading
 from fluffle.raft.progress import Flow, Progress
 from fluffle.raft.records import CONFIG, Entry
@@ -22,10 +24,10 @@ def propose(state: State, leader: Leading, change: Change) -> Entry:
         config = changed(state.configs.active, change)
     except BadChange as error:
         raise Refused(Reason.BAD_CHANGE, detail=str(error)) from error
-    if not state.node.has_quorum(config.voters):
+    if not is_followed(state, leader, config.voters):
         raise Refused(Reason.NO_MAJORITY)
     entry = leading.append(state, leader, CONFIG, config.encode())
-    leading.sync_peers(state, leader)
+    peers.sync(state, leader)
     leading.check_quorum(state, leader)
     return entry
 
@@ -44,6 +46,22 @@ def check(state: State, leader: Leading, change: Change) -> None:
         peer = leader.peers.get(change.node)
         if peer is not None and not has_caught_up(state, peer):
             raise Refused(Reason.NOT_CAUGHT_UP)
+
+
+def is_followed(state: State, leader: Leading, voters: Sequence[Member]) -> bool:
+    """Whether a majority of these would commit the change, by what they have answered since their
+    nodes were last found to be alive: one may have lost its member meanwhile.
+
+    Who has not answered is asked, for there may be nothing else to ask it: the next try knows more.
+    """
+    others = [leader.peers[voter.node] for voter in voters if voter != state.me]
+    following = [peer for peer in others if peer.is_alive and peer.flow is Flow.REPLICATE]
+    if len(following) + (state.me in voters) >= quorum.majority_of(len(voters)):
+        return True
+    for peer in others:
+        if peer.flow is Flow.PROBE and not peer.is_waiting:
+            replicating.ask_again(state, leader, peer)
+    return False
 
 
 def has_caught_up(state: State, learner: Progress) -> bool:

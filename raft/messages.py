@@ -28,6 +28,14 @@ class Ping:
     echo_sequence: int
     is_answer_wanted: bool
     """The sender does not know yet that the receiver hears it: a ping in return, at once."""
+    sent_ms: int = 0
+    """The sender's time: that of its turns, not of any day."""
+    echo_age_ms: int = 0
+    """For how long the sender has had the ping that it echoes."""
+    wall_ms: int = 0
+    """What the sender's host takes for the time of day; means nothing here, nor does the next."""
+    common_ms: int = 0
+    """The time of day that it takes to be agreed on; 0 if it knows of none."""
 
 
 @dataclass(slots=True)

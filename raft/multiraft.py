@@ -1,14 +1,18 @@
 """All groups of a node: messages, writes and time in, one output a turn out.
 
 A group that was touched is dirty; `output` flushes the dirty ones, each once, and puts what they
-write into one `Persist`.  Verdicts on nodes go to all groups, which is the only time that idle ones
-are looked at.
+write into one `Persist`.  Verdicts on nodes go to all groups, which is the only time, but for the
+start, that idle ones are looked at.
+
+Groups for which something comes in have their turn at once; of those that have only news to hear,
+or whose time has come, so many as `Tuning.groups_max` has room for: the others are for the next
+turn, which is wanted at once then, so that pings go out in between.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from fluffle.raft import (
     campaign,
@@ -21,13 +25,14 @@ from fluffle.raft import (
     turn,
 )
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.crowd import Crowd, Heard
 from fluffle.raft.group import Group
 from fluffle.raft.liveness import Liveness
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Persist, Recovered, Write
 from fluffle.raft.messages import GroupMessage, GroupUnknown, Message, Ping
 from fluffle.raft.node import Node
-from fluffle.raft.output import Output, Role, Verdict
+from fluffle.raft.output import Output, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Chance, GroupId, HardState, SnapshotMeta
 from fluffle.raft.state import State
@@ -35,9 +40,15 @@ from fluffle.raft.tuning import Tuning
 
 
 class MultiRaft:
-    """Used from one thread.  In each turn `tick` comes first and `output` last."""
+    """Used from one thread.  In each turn `tick` comes first and `output` last.
 
-    __slots__ = ("_boots", "_drops", "_groups", "_liveness", "_node", "_under_way")
+    What followers answer, and what is `durable`, may come before the turn: nothing of it is a
+    matter of time.
+    """
+
+    __slots__ = (
+        "_boots", "_drops", "_groups", "_liveness", "_node", "_under_way", "crowd",
+    )  # fmt: skip
 
     def __init__(self, name: NodeId, boot: int, tuning: Tuning, chance: Chance) -> None:
         """`boot` is greater than at any earlier start of this node, and on its disk."""
@@ -49,11 +60,17 @@ class MultiRaft:
         self._drops: list[Write] = []
         self._under_way: deque[tuple[int, list[State]]] = deque()
         """Who writes under which token."""
+        self.crowd = Crowd(self._node, self._groups)
+        """What groups have to hear and to do, while there are many: to `wake` and `attend` them."""
 
     # Groups
 
-    def load(self, groups: Iterable[Recovered]) -> None:
-        """What the disk has, once, before anything else."""
+    def load(self, groups: Iterable[Recovered], *, are_asleep: bool = False) -> None:
+        """What the disk has, once, before anything else.
+
+        Those that are asleep answer whatever comes for them, and do nothing by themselves before
+        that, or before the `crowd` wakes or attends to them.
+        """
         for found in groups:
             log = Log(found.snapshot, found.terms, found.last_index)
             me = Member(self._node.name, found.incarnation)
@@ -67,13 +84,20 @@ class MultiRaft:
                 if found.quarantine is not None:
                     state.drop_receiver()  # it may not have been asked for what is damaged
             self._groups[found.group] = state
-            state.touch()
+        self.crowd.found()
+        if not are_asleep:
+            self.crowd.wake()
 
-    def create(self, group: GroupId, incarnation: int, config: Config) -> None:
+    def create(
+        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+    ) -> None:
         """Be a member of a group that was never here, nor any earlier under its id.
 
         Members of the initial configuration all give the same one, and incarnation 1.  Who is added
         later gives an empty one, and the incarnation by which it was added.
+
+        `first`: the founder who is to lead the first term; all founders give the same, whenever
+        they hear of the group.  So nobody need be asked for a vote: see `campaign.found`.
         """
         assert group not in self._groups, f"group {group} is here"
         snapshot = SnapshotMeta(0, 0, config, Ranges(), 0, 0)
@@ -82,6 +106,8 @@ class MultiRaft:
         state.pending().created_as = incarnation
         state.pending().install = snapshot
         self._groups[group] = state
+        if first is not None:
+            campaign.found(state, first)
 
     def delete(self, group: GroupId) -> None:
         """Forget a group and all its data, be it here or `lost` on disk.
@@ -93,6 +119,7 @@ class MultiRaft:
             leading.farewell(state)
             state.become_follower(state.term, None)
             self._node.dirty.pop(state, None)
+            self.crowd.forget(state)
             if state.write is not None and state.write.created_as is not None:
                 return  # it never was on its way to the disk
         self._drops.append(Write(group, is_drop=True))
@@ -116,8 +143,12 @@ class MultiRaft:
 
     # What comes in
 
-    def tick(self, now_ms: int) -> None:
-        """The time, as long as this turn lasts; it never goes back."""
+    def tick(self, now_ms: int, day_ms: tuple[int, int] = (0, 0)) -> None:
+        """The time, as long as this turn lasts; it never goes back.
+
+        `day_ms`: what pings say of the time of day: `Ping.wall_ms` and `Ping.common_ms`.
+        """
+        self._liveness.day_ms = day_ms
         self._node.now_ms = max(now_ms, self._node.now_ms)
         self._liveness.tick(self._node.now_ms)
         self._heed_liveness()
@@ -135,6 +166,8 @@ class MultiRaft:
 
     def _step(self, node: NodeId, message: GroupMessage) -> None:
         state = self._groups.get(message.group)
+        if state is not None:
+            self.crowd.tell(state)
         known = state.me.incarnation if state is not None else 0
         if message.receiver > known:
             self._node.send(node, GroupUnknown(message.group, message.receiver))
@@ -188,15 +221,27 @@ class MultiRaft:
     @property
     def deadline_ms(self) -> int | None:
         """When `tick` is wanted at the latest, if nothing else comes in before."""
-        times = (self._liveness.deadline_ms, self._node.next_alarm_ms)
-        return min((at_ms for at_ms in times if at_ms is not None), default=None)
+        if self.crowd.is_waiting:
+            return self._node.now_ms  # there was too much for one turn
+        ping_ms, alarm_ms = self._liveness.deadline_ms, self._node.next_alarm_ms
+        if ping_ms is None or alarm_ms is None:
+            return alarm_ms if ping_ms is None else ping_ms
+        return min(ping_ms, alarm_ms)
 
-    def output(self) -> Output:
-        """End the turn: everything that follows from what came in."""
+    @property
+    def is_output_due(self) -> bool:
+        """Whether anything follows from what came in since the last output."""
+        return bool(self._node.dirty or self._node.output.messages)
+
+    def output(self, unread: Collection[NodeId] = ()) -> Output:
+        """End the turn: what follows from what came in, and some of what the `crowd` has to do.
+
+        `unread`: nodes from which something has come that was not received; they are not silent.
+        """
         node = self._node
-        self._liveness.suspect()
+        self._liveness.suspect(unread)
         self._heed_liveness()
-        self._ring()
+        self.crowd.do_some()
         persist = Persist(node.token, self._drops)
         self._drops = []
         writers: list[State] = []
@@ -214,63 +259,26 @@ class MultiRaft:
         output, node.output = node.output, Output()
         return output
 
-    def _ring(self) -> None:
-        """Deadlines that have come; what has come in meanwhile was heard before, as by `suspect`.
-
-        After a long turn many would else stand again whose votes are there already.
-        """
-        for group in self._node.due():
-            state = self._groups.get(group)
-            if state is not None:
-                on_alarm(state)
-
     def _heed_liveness(self) -> None:
         liveness = self._liveness
         if liveness.pings:
             for node, ping in liveness.pings:
                 self._node.send(node, ping)
             liveness.pings.clear()
+        if liveness.echoes:
+            self._node.output.echoes += liveness.echoes
+            liveness.echoes.clear()
         if liveness.verdicts:
             verdicts, liveness.verdicts = liveness.verdicts, []
             for verdict in verdicts:
                 self._heed(verdict)
 
     def _heed(self, verdict: Verdict) -> None:
-        """Tell all groups."""
+        """Have all groups told."""
         node, is_alive = verdict.node, verdict.is_alive
         self._node.output.verdicts.append(verdict)
         self._node.set_alive(node, is_alive=is_alive)
         is_new_life = is_alive and self._boots.get(node, verdict.boot) != verdict.boot
         if is_alive:
             self._boots[node] = verdict.boot
-        for state in self._groups.values():
-            on_verdict(state, node, is_alive=is_alive, is_new_life=is_new_life)
-
-
-def on_alarm(state: State) -> None:
-    """The deadline has come; or it was put off meanwhile, as mostly, or is not meant any more."""
-    state.alarm_ms = None
-    if state.deadline_ms is None:
-        return
-    if state.deadline_ms > state.node.now_ms:
-        state.set_deadline(state.deadline_ms)
-        return
-    state.deadline_ms = None
-    if state.role is Role.LEADER:
-        leading.on_deadline(state)
-    else:
-        campaign.on_deadline(state)
-    state.touch()
-
-
-def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool) -> None:
-    """A node is alive, perhaps in a new life, or suspected."""
-    if state.leading is not None:
-        leading.on_verdict(state, node, is_alive=is_alive, is_new_life=is_new_life)
-        return
-    if is_new_life and state.leader == node:
-        state.follow(None)
-    elif is_alive and state.leader == node:
-        doubt.ask_leader(state)
-    if state.leader == node or not campaign.sees_leader(state):
-        state.touch()  # whoever it is may be the one that a majority lacked
+        self.crowd.heed(Heard(node, is_alive, is_new_life))

@@ -16,6 +16,9 @@ from fluffle.raft.tuning import Tuning
 if TYPE_CHECKING:
     from fluffle.raft.state import State
 
+ALARMS_PER_MS = 2
+"""An election takes each of the nodes about so long."""
+
 
 class Node:
     """One for all groups of a node.  Owns no group."""
@@ -76,13 +79,23 @@ class Node:
         heappush(self._alarms, (at_ms, group))
 
     @property
+    def crowd_ms(self) -> int:
+        """How much longer whatever a group waits for may take, since many have something to do."""
+        return min(len(self._alarms) // ALARMS_PER_MS, self.tuning.retry_ms_max)
+
+    @property
     def next_alarm_ms(self) -> int | None:
         return self._alarms[0][0] if self._alarms else None
 
-    def due(self) -> list[GroupId]:
+    @property
+    def is_alarm_due(self) -> bool:
+        """Whether the time of any group has come."""
+        return bool(self._alarms) and self._alarms[0][0] <= self.now_ms
+
+    def due(self, most: int) -> list[GroupId]:
         """Groups whose alarm has come: not too many at once, the others are for the next turn."""
         found: dict[GroupId, None] = {}
-        alarms, most = self._alarms, self.tuning.deadlines_max
+        alarms = self._alarms
         while alarms and alarms[0][0] <= self.now_ms and len(found) < most:
             found[heappop(alarms)[1]] = None
         return list(found)

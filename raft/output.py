@@ -12,7 +12,7 @@ from enum import Enum
 
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist
-from fluffle.raft.messages import Message
+from fluffle.raft.messages import Message, Ping
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 
@@ -116,6 +116,18 @@ class Verdict:
 
 
 @dataclass(slots=True)
+class Echo:
+    """A ping that answers one of ours: what it says of its sender's clocks, and how old that is."""
+
+    node: NodeId
+    ping: Ping
+    round_trip_ms: int
+    """Both ways together, without the time in which the sender had nothing to send."""
+    now_ms: int
+    """The time of the turn in which it came."""
+
+
+@dataclass(slots=True)
 class Output:
     """The effects of one turn, of all groups.  The order within a list matters.
 
@@ -138,5 +150,6 @@ class Output:
     snapshots_wanted: list[GroupId] = field(default_factory=list)
     """A follower needs a snapshot that is not there: call `Group.compact` when it is made."""
     verdicts: list[Verdict] = field(default_factory=list)
+    echoes: list[Echo] = field(default_factory=list)
     unknown: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     """A node says that it does not have a group: whoever knows the groups must look into it."""

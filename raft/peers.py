@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fluffle.raft.config import NodeId
 from fluffle.raft.progress import Progress
 from fluffle.raft.state import State
+
+if TYPE_CHECKING:
+    from fluffle.raft.leading import Leading
 
 
 def peer_of(state: State, node: NodeId, incarnation: int) -> Progress | None:
@@ -14,7 +19,25 @@ def peer_of(state: State, node: NodeId, incarnation: int) -> Progress | None:
     return peer if peer is not None and peer.member.incarnation == incarnation else None
 
 
-def heard(state: State, peer: Progress, answered_round: int) -> None:
+def heard(peer: Progress, answered_round: int) -> None:
     """An answer of this term: the follower held us for the leader after that round had begun."""
     peer.confirmed_round = max(peer.confirmed_round, answered_round)
-    state.touch()
+
+
+def sync(state: State, leading: Leading) -> None:
+    """Feed the members of the active configuration, and who is to hear that it has left."""
+    members = {
+        member.node: member
+        for config in state.configs.in_use(state.log.commit)
+        for member in config.members
+        if member.node != state.me.node
+    }
+    for node in [node for node in leading.peers if leading.peers[node].member != members.get(node)]:
+        del leading.peers[node]
+    for node, member in members.items():
+        if node not in leading.peers:
+            is_alive = node in state.node.alive
+            retry_ms = state.node.tuning.retry_ms
+            leading.peers[node] = Progress(
+                member, state.log.last_index + 1, is_alive=is_alive, retry_ms=retry_ms
+            )

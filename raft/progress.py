@@ -28,6 +28,10 @@ class Flow(Enum):
     """What it needs is below the floor of the leader's log."""
 
 
+UNHEARD = -1
+"""In place of a commit index, of which 0 is one: the follower has heard nothing of this leader."""
+
+
 class Progress:
     """Invariant: match < next; in flight are only entries below `next` and above `match`."""
 
@@ -45,9 +49,9 @@ class Progress:
         self.next = next_index
         """First index not yet sent."""
         self.commit = 0
-        """Commit index that the follower is known to have."""
+        """Commit index that the follower is known to have; or `UNHEARD`."""
         self.told_commit = 0
-        """Commit index of the last request sent."""
+        """Commit index of the last request sent; or `UNHEARD`."""
         self.is_alive = is_alive
         """Whether its node is; nothing is sent otherwise."""
         self.is_waiting = False

@@ -15,7 +15,7 @@ class Reason(Enum):
     NOT_READY = "no entry of this leader is committed yet"
     CHANGE_UNDER_WAY = "another change of membership is not committed yet"
     NOT_CAUGHT_UP = "the member lacks too much of the log"
-    NO_MAJORITY = "too few of those who would vote are reachable"
+    NO_MAJORITY = "too few of those who would vote have answered"
     SENDING = "the snapshot is being sent"
     NOT_ALIVE = "the node is not reachable"
     BAD_CHANGE = "the change makes no sense"

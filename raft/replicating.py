@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fluffle.raft import peers, sending
+from fluffle.raft import committing, peers, sending
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
 from fluffle.raft.output import ReadEntries
@@ -32,6 +32,8 @@ def flush(state: State, leading: Leading) -> None:
 
 def feed(state: State, leading: Leading, peer: Progress) -> bool:
     """Whether anything was sent."""
+    if peer.flow is Flow.REPLICATE and peer.next > state.log.last_index and not peer.snapshot_from:
+        return False  # so it is mostly
     if peer.flow is not Flow.SNAPSHOT and is_behind_floor(state, peer):
         peer.need_snapshot()
     if peer.flow is Flow.SNAPSHOT:
@@ -205,16 +207,23 @@ def ask_again(state: State, leading: Leading, peer: Progress) -> None:
 
 
 def on_append_accepted(state: State, node: NodeId, answer: AppendAccepted) -> None:
-    """So much is on the follower's disk.  Answers may be old; none of it becomes untrue."""
+    """So much is on the follower's disk.  Answers may be old; none of it becomes untrue.
+
+    The group has its turn only if something follows from it.  Mostly that is one of three: one that
+    comes before a majority has the entry changes nothing, nor does one that comes after.
+    """
     leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None or answer.round < peer.first_valid_round:
         return
-    peers.heard(state, peer, answer.round)
+    peers.heard(peer, answer.round)
     peer.commit = max(peer.commit, answer.commit)
     if answer.durable > peer.match:
         assert answer.durable <= state.log.last_index
         peer.advance(answer.durable)
-        leading.commit_due = True
+        if answer.durable > state.log.commit:
+            committing.look(state, leading)
+    if leading.is_listening or peer.flow is not Flow.REPLICATE or peer.next <= state.log.last_index:
+        state.touch()
     if peer.flow is Flow.SNAPSHOT and answer.durable < max(state.log.floor, peer.snapshot_from):
         return
     peer.snapshot_from = 0
@@ -226,10 +235,12 @@ def on_append_accepted(state: State, node: NodeId, answer: AppendAccepted) -> No
 def settle_retry(state: State, leading: Leading, peer: Progress) -> None:
     """It has answered: patience begins anew, and ends if nothing is owed."""
     peer.retry_ms = state.node.tuning.retry_ms
-    if is_unfinished(state, leading, peer):
-        peer.retry_at_ms = state.node.now_ms + peer.retry_ms
-    else:
+    if not is_unfinished(state, leading, peer):
         peer.retry_at_ms = None
+        return
+    peer.retry_at_ms = state.node.now_ms + peer.retry_ms
+    if state.deadline_ms is None:
+        state.touch()  # else it is looked at anyway, and then planned anew
 
 
 def on_append_rejected(state: State, node: NodeId, answer: AppendRejected) -> None:
@@ -237,7 +248,8 @@ def on_append_rejected(state: State, node: NodeId, answer: AppendRejected) -> No
     leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None:
         return
-    peers.heard(state, peer, answer.round)
+    peers.heard(peer, answer.round)
+    state.touch()
     if peer.flow is Flow.SNAPSHOT or is_stale(peer, answer):
         return
     meeting = min(answer.hint_index, answer.previous_index - 1)

@@ -206,7 +206,8 @@ def on_snapshot_progress(state: State, node: NodeId, answer: SnapshotProgress) -
     peer = peers.peer_of(state, node, answer.sender)
     if peer is None:
         return
-    peers.heard(state, peer, answer.round)
+    peers.heard(peer, answer.round)
+    state.touch()
     sender = peer.sender
     if peer.flow is not Flow.SNAPSHOT or sender is None or not is_of(answer, sender.meta):
         return
@@ -220,7 +221,6 @@ def on_snapshot_progress(state: State, node: NodeId, answer: SnapshotProgress) -
             peer.read_number = None  # what is being read is there already
     peer.retry_ms = state.node.tuning.retry_ms
     peer.retry_at_ms = state.node.now_ms + peer.retry_ms
-    state.touch()
 
 
 def is_of(answer: SnapshotProgress | SnapshotChunk, meta: SnapshotMeta) -> bool:

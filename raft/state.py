@@ -30,6 +30,7 @@ class State:
     __slots__ = (
         "acknowledged", "alarm_ms",
         "answer_due",
+        "apply_bytes_max",
         "apply_read",
         "campaign",
         "commit_delay_ms",
@@ -89,6 +90,8 @@ class State:
         """Campaigns since a leader was known."""
         self.commit_delay_ms = node.tuning.commit_delay_ms
         """See `Tuning`; a group whose followers answer from their image sets it to 0."""
+        self.apply_bytes_max = node.tuning.apply_bytes_max
+        """See `Tuning`; `apply_bytes_min` for a group whose image takes long."""
 
         self.matched = 0
         """Greatest index shown to equal the log of the leader of this term."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import TimeoutNow
-from fluffle.raft.progress import Progress
+from fluffle.raft.progress import Flow, Progress
 from fluffle.raft.state import State
 
 if TYPE_CHECKING:
@@ -56,6 +56,19 @@ def successors(state: State, leading: Leading) -> list[Progress]:
     peers = [leading.peers.get(voter.node) for voter in state.voters]
     found = [peer for peer in peers if peer is not None and peer.is_alive]
     return sorted(found, key=lambda peer: -peer.match)
+
+
+def heirs(state: State, leading: Leading) -> list[NodeId]:
+    """Those of them that have everything, or are being sent the little that they lack.
+
+    Who is asked and cannot follow only keeps the group from working, until that is given up.
+    """
+    return [peer.member.node for peer in successors(state, leading) if is_near(state, peer)]
+
+
+def is_near(state: State, peer: Progress) -> bool:
+    lag_max = state.node.tuning.promotion_lag_entries if peer.flow is Flow.REPLICATE else 0
+    return peer.match + lag_max >= state.log.last_index
 
 
 def successor(state: State, leading: Leading, tries: int) -> NodeId | None:

@@ -16,9 +16,11 @@ class Tuning:
     """If our own loop was away for longer, that time is not held against the others.  Longer than
     `ping_interval_ms`, after which it comes back by itself."""
 
-    deadlines_max: int = 256
-    """Groups that stand, or ask again, in one turn: after the loss of a node it may be the time of
-    thousands, and pings must not wait for all of them."""
+    groups_max: int = 64
+    """Groups that have their turn in one turn of the node, for nothing but news or because their
+    time has come; less those for which something has come in.  After the loss of a node, or a
+    start, it is the time of thousands, and neither pings nor clients may wait for all of them: so
+    many are some milliseconds, if all of them have won an election."""
     rank_delay_ms: int = 40
     """The next in rank waits so long for the one before to win: a round trip and two commits."""
     election_timeout_ms: int = 400
@@ -43,9 +45,12 @@ class Tuning:
     """Applied entries that a follower still needs stay in memory up to this; then they are read."""
     apply_bytes_max: int = 4 << 20
     """Of entries handed over to be applied at once, so that a turn ends."""
+    apply_bytes_min: int = 64 << 10
+    """The same for a group of which each entry has consequences: some hundred definitions."""
 
     promotion_lag_entries: int = 128
-    """A learner that lacks more does not become a voter: it would hold commits up."""
+    """A learner that lacks more does not become a voter: it would hold commits up.  Nor is a voter
+    that does one of the heirs: during a transfer to it nothing is taken."""
 
     snapshot_chunk_bytes: int = 256 << 10
     """Pings must not wait behind more than this."""

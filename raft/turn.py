@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.raft import campaign, damage, following, leading, receiving
+from fluffle.raft import campaign, committing, damage, following, leading, receiving
 from fluffle.raft.log_store import Write
 from fluffle.raft.output import Apply, ReadEntries, RoleChange
 from fluffle.raft.state import State
@@ -37,7 +37,7 @@ def restore_and_apply(state: State) -> None:
     first, stop = log.handed + 1, applicable_index(state) + 1
     if first >= stop or log.applied < log.handed or state.apply_read is not None:
         return
-    bytes_max = state.node.tuning.apply_bytes_max
+    bytes_max = state.apply_bytes_max
     if log.is_in_memory(first):
         entries = log.slice(first, stop, bytes_max)
         log.handed = entries[-1].index
@@ -64,17 +64,19 @@ def waits_for_applied(state: State) -> bool:
 def evict(state: State) -> None:
     """Let go of entries that nobody will ask for; those a follower needs soon are kept a while."""
     log = state.log
-    if not log.tail:
-        return
     through = min(log.applied, state.durable.index)
+    if through < log.tail_first:
+        return
     if state.leading is not None and log.tail_bytes <= state.node.tuning.cached_bytes:
         for peer in state.leading.peers.values():
-            if peer.is_alive:
-                through = min(through, peer.match)
+            if peer.is_alive and peer.match < through:
+                through = peer.match
     log.evict(through)
 
 
 def tell_role(state: State) -> None:
+    if state.campaign is not None and state.campaign.is_founding:
+        return  # it leads as soon as that is on disk
     told = (state.role, state.term, state.leader)
     if told != state.told_role:
         state.told_role = told
@@ -105,18 +107,24 @@ def write(state: State, token: int) -> Write | None:
 
 
 def on_durable(state: State, token: int) -> None:
-    """The group's oldest write under way is on disk."""
+    """The group's oldest write under way is on disk.
+
+    A leader has its turn only if something follows from it: mostly a follower has to say so, too.
+    """
     state.durable.finish(token)
     if state.leading is not None:
-        state.leading.commit_due = True
+        committing.look(state, state.leading)
     if state.installing == token:
         state.installing = None
         damage.on_installed(state)
+        state.touch()
     if state.compacting is not None and state.compacting[0] == token:
         meta, state.compacting = state.compacting[1], None
         if meta.index > state.log.floor:
             state.log.compact(meta)
             state.configs.prune(meta.index)
+        state.touch()
     if state.receiver is not None:
         receiving.on_durable(state, state.receiver, token)
-    state.touch()
+    if state.leading is None or applicable_index(state) > state.log.handed:
+        state.touch()

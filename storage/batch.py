@@ -50,7 +50,7 @@ class Batch:
         self.erase(Table.CATALOG, catalog_key(kind, name))
 
     def write(self, table: Table, key: bytes, value: bytes) -> None:
-        """Write a value of the tables catalog or raft, in place of what was there."""
+        """Write a value of a table other than hot, in place of what was there."""
         self.values[table, key] = value
         self.size_bytes += len(value)
 

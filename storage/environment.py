@@ -41,9 +41,11 @@ from fluffle.storage.layout import (
     format_value,
 )
 from fluffle.storage.pages import check_complete, check_pages
-from fluffle.storage.reserve import free_bytes, give_up_if_low
+from fluffle.storage.reserve import LOW_BYTES, free_bytes, give_up, give_up_if_low
 
 Databases = dict[Table, "lmdb._Database"]
+
+HOT, COLD = Table.HOT, Table.COLD
 
 LOCK_FILE = "store.lock"
 """Not `lock`: that one is held by the node, which may then not open its own store."""
@@ -114,7 +116,12 @@ class Environment:
         return self._capacity_bytes - RESERVE_BYTES
 
     def look_for_room(self) -> None:
-        self._capacity_bytes = self._capacity(free_bytes(self._directory))
+        """Where nothing may be written no commit gives up the reserve."""
+        free = free_bytes(self._directory)
+        if free < LOW_BYTES:
+            give_up(self._directory)
+            free = free_bytes(self._directory)
+        self._capacity_bytes = self._capacity(free)
 
     @contextlib.contextmanager
     def view(self) -> Iterator["LmdbView"]:
@@ -133,7 +140,7 @@ class Environment:
             if is_count_due:
                 self._capacity_bytes = self._capacity(give_up_if_low(self._directory))
             with self._environment.begin(write=True) as transaction:
-                touched = Table.COLD
+                touched = COLD
                 finished, trimmed = self._trim(transaction, work) if work.trims else (0, 0)
                 for touched, key in work.removes:
                     transaction.delete(key, db=self._databases[touched])
@@ -157,7 +164,8 @@ class Environment:
         be won back from a loop that is busy: six times of a dozen.  Records leave the hot table all
         the time; what they used is not missed at once.
         """
-        self._uncounted_bytes += sum(len(value) for _, _, value in work.puts)
+        for _, _, value in work.puts:
+            self._uncounted_bytes += len(value)
         now_s, room = self._now_s(), self._capacity_bytes - self._used_bytes - self._uncounted_bytes
         is_due = (
             room < NEAR_BYTES
@@ -165,7 +173,7 @@ class Environment:
             or self._uncounted_bytes > COUNTED_BYTES
             or now_s - self._counted_s > COUNTED_S
             or bool(work.trims)
-            or any(table is not Table.HOT for table, _ in work.removes)
+            or any(table is not HOT for table, _ in work.removes)
         )
         if is_due:
             self._counted_s = now_s
@@ -184,7 +192,7 @@ class Environment:
 
     def _put(self, transaction: lmdb.Transaction, table: Table, key: bytes, value: bytes) -> None:
         """Keys that only rise fill their pages, if LMDB is told."""
-        rises = table is Table.HOT
+        rises = table is HOT
         if not transaction.put(key, value, db=self._databases[table], append=rises):
             raise StorageError(f"key {key.hex()} of the hot table does not rise")
 

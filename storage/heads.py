@@ -127,6 +127,8 @@ class Head:
     staged: StagedHead | None = None
     installed_by: int = 0
     """Token of the last write that added a log.  Only in memory."""
+    deleted_by: int = 0
+    """Token of the last write that deleted entries at or below the floor.  Only in memory."""
 
     def encode(self) -> bytes:
         fields = {
@@ -264,12 +266,17 @@ def joined(remembered: Quarantine | None, found: Quarantine, *, is_last_whole: b
 
 def changes_head(write: Write) -> bool:
     """Whether the head of its group is written with it."""
-    parts = (
-        write.created_as, write.goes_on_as, write.install, write.snapshot, write.hard_state,
-        write.quarantine,
-    )  # fmt: skip
-    flags = write.discard_staged or write.is_repaired or bool(write.staged)
-    return flags or any(part is not None for part in parts)
+    return (
+        write.hard_state is not None
+        or write.snapshot is not None
+        or write.created_as is not None
+        or write.goes_on_as is not None
+        or write.install is not None
+        or write.quarantine is not None
+        or write.discard_staged
+        or write.is_repaired
+        or bool(write.staged)
+    )
 
 
 def head_value(group: int, head: Head) -> tuple[bytes, bytes]:

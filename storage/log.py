@@ -92,8 +92,9 @@ class Log:
         records = packer.finish(even_empty=self._top_group > self._recorded_top_group)
         self._packed = changes, packer
         incoming = sum(map(len, records))
-        self._mover.trim(sum(isinstance(change, Deletion) for change in changes), work)
-        if records:
+        if self._mover.has_debts:
+            self._mover.trim(sum(isinstance(change, Deletion) for change in changes), work)
+        if records and self._mover.is_due(incoming):
             with self._disk.view() as view:
                 self._moves = self._mover.move(Records(view), self._groups, incoming, work)
         for sequence, record in enumerate(records, start=self._next_sequence):
@@ -219,6 +220,13 @@ class Log:
         """Greater than this must be the index that is appended next."""
         positions = self._groups.get(group)
         return 0 if positions is None else positions.last
+
+    def is_cold(self, group: int, index: int) -> bool:
+        """Whether an entry that is there has its parts in the cold table, and stays."""
+        positions = self._groups.get(group)
+        if positions is None or positions.find(index) or index >= positions.cold_stop:
+            return False
+        return index not in self._mover.doomed(group)
 
     def groups(self) -> list[int]:
         """Those that have entries on disk."""

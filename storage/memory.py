@@ -1,4 +1,6 @@
-"""A disk in memory: the fake that passes the tests of the real one, and fails on demand.
+"""A disk in memory: for nodes that live no longer than their process, and it fails on demand.
+
+It passes the tests of the real one.
 
 Faults: `fail_next` makes the next commit raise; `room_bytes` can be small, and so can the reserve
 beyond it, where only deletions should go; `flip` and `lose` damage
@@ -21,7 +23,7 @@ class MemoryDisk:
     """Tables as dictionaries beside their sorted keys."""
 
     __slots__ = (
-        "_durable", "_keys", "_reserve_bytes", "_room_bytes", "_tables", "fail_next", "is_lying",
+        "_durable", "_keys", "_reserve_bytes", "_room_bytes", "_tables", "_used_bytes", "fail_next",
     )  # fmt: skip
 
     def __init__(
@@ -32,11 +34,22 @@ class MemoryDisk:
         self._keys = {table: sorted(values) for table, values in self._tables.items()}
         self._room_bytes = room_bytes
         self._reserve_bytes = reserve_bytes
-        self._durable = self._copy()
+        self._used_bytes = sum(
+            len(each) for table in self._tables.values() for each in table.values()
+        )
+        self._durable: Tables | None = None
+        """What is on disk where that is not all: while it lies."""
         self.fail_next: StorageError | None = None
         """What the next commit raises."""
-        self.is_lying = False
+
+    @property
+    def is_lying(self) -> bool:
         """Whether commits return without having been synced."""
+        return self._durable is not None
+
+    @is_lying.setter
+    def is_lying(self, is_lying: bool) -> None:
+        self._durable = self._copy() if is_lying else None
 
     @property
     def room_bytes(self) -> int:
@@ -47,14 +60,14 @@ class MemoryDisk:
 
     @contextlib.contextmanager
     def view(self) -> Iterator["MemoryView"]:
-        yield MemoryView(self._tables, self._keys)
+        yield MemoryView(self._tables, self._keys, self._used_bytes)
 
     def commit(self, work: Work) -> Outcome:
         failure, self.fail_next = self.fail_next, None
         if failure is not None:
             raise failure
         if (
-            _used_bytes(self._tables) + sum(len(value) for _, _, value in work.puts)
+            self._used_bytes + sum(len(value) for _, _, value in work.puts)
             > self._room_bytes + self._reserve_bytes
         ):
             raise DiskFull("no room for a commit: this disk in memory is full")
@@ -63,17 +76,12 @@ class MemoryDisk:
             self._remove(table, key)
         for table, key, value in work.puts:
             self._put(table, key, bytes(value))
-        if not self.is_lying:
-            self.sync()
-        return Outcome(finished, trimmed, _used_bytes(self._tables))
-
-    def sync(self) -> None:
-        """Make everything durable that was committed."""
-        self._durable = self._copy()
+        return Outcome(finished, trimmed, self._used_bytes)
 
     def after_power_loss(self) -> "MemoryDisk":
         """The disk as it comes up again."""
-        return MemoryDisk({table: dict(values) for table, values in self._durable.items()})
+        durable = self._tables if self._durable is None else self._durable
+        return MemoryDisk({table: dict(values) for table, values in durable.items()})
 
     def flip(self, table: Table, key: bytes, at: int) -> None:
         """Change one byte of a value, as a failing disk does."""
@@ -105,7 +113,8 @@ class MemoryDisk:
         return len(trims), trimmed
 
     def _remove(self, table: Table, key: bytes) -> None:
-        if self._tables[table].pop(key, None) is not None:
+        if (value := self._tables[table].pop(key, None)) is not None:
+            self._used_bytes -= len(value)
             keys = self._keys[table]
             del keys[bisect_left(keys, key)]
 
@@ -113,18 +122,22 @@ class MemoryDisk:
         keys = self._keys[table]
         if table is Table.HOT and keys and key <= keys[-1]:
             raise StorageError(f"key {key.hex()} of the hot table does not rise")
-        if key not in self._tables[table]:
+        if (former := self._tables[table].get(key)) is None:
             insort(keys, key)
+        else:
+            self._used_bytes -= len(former)
         self._tables[table][key] = value
+        self._used_bytes += len(value)
 
 
 class MemoryView:
     """The tables as they are: nothing commits while somebody looks."""
 
-    __slots__ = ("_keys", "_tables")
+    __slots__ = ("_keys", "_tables", "_used_bytes")
 
-    def __init__(self, tables: Tables, keys: dict[Table, list[bytes]]) -> None:
+    def __init__(self, tables: Tables, keys: dict[Table, list[bytes]], used_bytes: int) -> None:
         self._tables = tables
+        self._used_bytes = used_bytes
         self._keys = keys
 
     def get(self, table: Table, key: bytes) -> Bytes | None:
@@ -142,8 +155,4 @@ class MemoryView:
         return keys[end - 1] if end else None
 
     def used_bytes(self) -> int:
-        return _used_bytes(self._tables)
-
-
-def _used_bytes(tables: Tables) -> int:
-    return sum(len(value) for values in tables.values() for value in values.values())
+        return self._used_bytes

@@ -27,6 +27,9 @@ class Tuning:
     """What is consumed sooner is written only once; but a start reads all of it."""
     moved_bytes: int = 1 << 18
     """Records that may leave with one commit: this, or twice what the commit brings."""
+    slack_share: int = 2_048
+    """The window may be too full by one of so many parts before anything leaves: that dirties pages
+    of its own, so small commits had better not do it each."""
     trimmed_keys: int = 512
     """Cold parts, or debts, that may go with one commit: this, or twice its deletions."""
 
@@ -108,12 +111,17 @@ class Mover:
         for _, (group, first, stop) in islice(self._debts, work.trim_keys_max):
             work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
 
+    def is_due(self, incoming_bytes: int) -> bool:
+        """Whether the window is too full with what comes, so that something has to leave."""
+        slack_bytes = self._tuning.window_bytes // self._tuning.slack_share
+        return self._excess(incoming_bytes) > slack_bytes
+
     def move(
         self, records: Records, groups: Mapping[int, Positions], incoming_bytes: int, work: Work
     ) -> list[Move]:
         """Have the oldest records leave to make room for what comes.  Raises `Corrupt`."""
-        excess = self._window_bytes + incoming_bytes - self._tuning.window_bytes
-        excess = min(excess, max(self._tuning.moved_bytes, 2 * incoming_bytes))
+        most = max(self._tuning.moved_bytes, 2 * incoming_bytes)
+        excess = min(self._excess(incoming_bytes), most)
         barrier = sequence_of(self._debts[0].place) if self._debts else None
         moves: list[Move] = []
         cold: list[tuple[Table, bytes, bytes]] = []
@@ -128,6 +136,9 @@ class Mover:
             self._leaving = stop
         work.puts += sorted(cold, key=lambda put: put[1])  # neighbours share pages
         return moves
+
+    def _excess(self, incoming_bytes: int) -> int:
+        return self._window_bytes + incoming_bytes - self._tuning.window_bytes
 
     def finish(self, outcome: Outcome) -> list[Deletion]:
         """The work is durable; which deletions are now carried out."""

@@ -21,20 +21,24 @@ from fluffle.raft.log_store import Damaged, Loaded, Persist, Write
 from fluffle.raft.records import Entry, GroupId
 from fluffle.storage import reading
 from fluffle.storage.batch import Batch
+from fluffle.storage.environment import RESERVE_BYTES
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.heads import Head, Heads, kind_of, term_of
 from fluffle.storage.overlay import stretches
-from fluffle.storage.raft_writes import create, drop, retire_logs, write_group
+from fluffle.storage.raft_writes import create, drop, retire_logs, rewrite, write_group
 from fluffle.storage.recovering import Recovering
+from fluffle.storage.reserve import LOW_BYTES
 from fluffle.storage.store import Store
 
 ROOM_BYTES_MIN = 1 << 27
-"""Proposals need more room than this: what leaders elsewhere and elections may still bring, and
-what was accepted and is not written yet."""
+"""With less nothing more is let in: the rest is for what is under way then, here and elsewhere."""
 
+GROWTH_SHARE = 4
+"""Of that, one of so many parts is for entries that make room, and for nothing else."""
 
-ENTRIES_SHARE = 4
-"""Entries of others are taken until there is no more than one of so many parts of that."""
+ENTRIES_BYTES_MIN = LOW_BYTES - RESERVE_BYTES
+"""Nor by these, once there is no more than a commit may take; that much, and as much again for
+entries, comes of the reserve (`reserve`) if others fill the disk."""
 
 
 class RaftLog:
@@ -72,15 +76,18 @@ class RaftLog:
 
     @property
     def has_room(self) -> bool:
-        """Whether proposals may be written; if not, nothing may be, which would count it again."""
+        """Counted again where there is little: if nothing may be written no commit does that."""
         if self._store.room_bytes <= self._room_bytes_min:
             self._store.look_for_room()
         return self._store.room_bytes > self._room_bytes_min
 
     @property
+    def may_grow(self) -> bool:
+        return self._store.room_bytes > self._room_bytes_min // GROWTH_SHARE
+
+    @property
     def takes_entries(self) -> bool:
-        """While there is some of the room that proposals need; the rest is for votes."""
-        return self._store.room_bytes > self._room_bytes_min // ENTRIES_SHARE
+        return self._store.room_bytes > ENTRIES_BYTES_MIN
 
     def load(self) -> Loaded:
         """See `LogStore.load`."""
@@ -137,6 +144,34 @@ class RaftLog:
     def _finish(self, token: int) -> None:
         self._durable = token
         self.on_durable(token)
+
+    def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
+        """See `LogStore.rewrite`.  The hot window is left alone: most of it dies there.
+
+        A commit does what deletions before it have left, and then writes: so an entry whose
+        deletion is on its way would come back, and no deletion would ever find it again.
+        """
+        head, log = self._groups.get(group), self._store.log
+        if head is None or index > head.image.index or head.deleted_by > self._durable:
+            return False
+        for number, _low, _high in stretches(log, head.logs, index, index + 1):
+            if not log.is_cold(number, index):
+                return False
+            try:
+                found = log.read(number, index, index + 1)
+            except CorruptEntry as damage:
+                raise Damaged(group, index) from damage
+            for entry in found:
+                self._rewrite(number, entry, make(entry.payload))
+            return bool(found)
+        return False
+
+    def _rewrite(self, number: int, entry: reading.Entry, payload: bytes) -> None:
+        if len(payload) < len(entry.payload):
+            batch = Batch()
+            rewrite(batch, number, entry, payload)
+            self._store.submit(batch)
+            self._flush()
 
     # Reading
 

@@ -11,7 +11,7 @@ which is more than a disk can promise.
 
 from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 from fluffle.raft.config import Config
@@ -174,11 +174,11 @@ class Image:
 class MemoryRaftLog:
     """A log store around an image; several in turn, when a process starts again."""
 
-    __slots__ = ("_submitted", "has_room", "image", "on_durable", "takes_entries")
+    __slots__ = ("_submitted", "has_room", "image", "may_grow", "on_durable", "takes_entries")
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self.has_room = self.takes_entries = True
+        self.has_room = self.may_grow = self.takes_entries = True
         self.on_durable: Callable[[int], None] = _ignore
         self._submitted: list[Persist] = []
 
@@ -195,6 +195,15 @@ class MemoryRaftLog:
 
     def load(self) -> Loaded:
         return self.image.load()
+
+    def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
+        """At once."""
+        found = self.image.read(group, index, index + 1, 1)
+        if not found:
+            return False
+        entry = replace(found[0], payload=make(found[0].payload))
+        self.image.groups[group].entries[index] = entry
+        return True
 
     def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
         return self.image.read(group, first, stop, bytes_max)

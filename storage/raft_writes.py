@@ -20,8 +20,17 @@ from fluffle.storage.heads import (
     owner_value,
     tag_of,
 )
-from fluffle.storage.layout import INDEX_END, PART_BYTES, Table, raft_key
+from fluffle.storage.layout import (
+    INDEX_END,
+    PART_BYTES,
+    Table,
+    cold_key,
+    cold_value,
+    cut,
+    raft_key,
+)
 from fluffle.storage.log import Log
+from fluffle.storage.reading import Entry
 
 
 def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int) -> None:
@@ -50,6 +59,8 @@ def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int)
         if stop > head.image.index + 1:
             raise ValueError(f"group {group}: deletion up to {stop}, floor {head.image.index}")
         delete(batch, head, first, stop)
+    if write.deletes or write.install is not None:
+        head.deleted_by = token
     if write.hard_state is not None:
         head.hard_state = write.hard_state
     if write.goes_on_as is not None:
@@ -100,6 +111,17 @@ def delete(batch: Batch, head: Head, first: int, stop: int) -> None:
     """Entries of a group go, whichever log they are in."""
     for number in head.logs:
         batch.delete(number, first, stop)
+
+
+def rewrite(batch: Batch, number: int, entry: Entry, payload: bytes) -> None:
+    """A cold entry of a log has another payload, which is no longer than the one before."""
+    parts = cut(number, entry.index, entry.tag, payload)
+    for part, piece in parts:
+        key = cold_key(number, entry.index, part.number)
+        batch.write(Table.COLD, key, cold_value(part, piece))
+    before = max(1, -(-len(entry.payload) // PART_BYTES))
+    for part_number in range(len(parts), before):
+        batch.erase(Table.COLD, cold_key(number, entry.index, part_number))
 
 
 def retire_logs(batch: Batch, group: GroupId, head: Head, log: Log) -> None:

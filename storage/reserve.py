@@ -32,8 +32,13 @@ def give_up_if_low(directory: Path | str) -> int:
     """
     free = free_bytes(directory)
     if free < LOW_BYTES:
-        (Path(directory) / RESERVE_FILE).unlink(missing_ok=True)
+        give_up(directory)
     return free
+
+
+def give_up(directory: Path | str) -> None:
+    """Its room is free.  OSError."""
+    (Path(directory) / RESERVE_FILE).unlink(missing_ok=True)
 
 
 def keep(directory: Path) -> None:

@@ -28,17 +28,40 @@ class Writer(Protocol):
         """Return when nothing runs any more; what has ended can still be taken."""
 
 
+class InstantWriter:
+    """Commits where it is asked to: for a disk that takes no time."""
+
+    __slots__ = ("_disk", "_result", "_wake")
+
+    def __init__(self, disk: Disk, wake: Callable[[], object]) -> None:
+        """`wake` is called at once; what it then submits may be committed at once, too."""
+        self._disk = disk
+        self._wake = wake
+        self._result: Result | None = None
+
+    def start(self, work: Work) -> None:
+        self._result = commit(self._disk, work)
+        self._wake()
+
+    def take(self) -> Result | None:
+        result, self._result = self._result, None
+        return result
+
+    def stop(self) -> None:
+        """Nothing ever runs."""
+
+
 class WriterThread:
     """Commits in a thread of its own."""
 
-    __slots__ = ("_disk", "_results", "_thread", "_wake", "_work")
+    __slots__ = ("_disk", "_result", "_thread", "_wake", "_work")
 
     def __init__(self, disk: Disk, wake: Callable[[], object]) -> None:
         """`wake` is called in the thread: `loop.call_soon_threadsafe` belongs in it."""
         self._disk = disk
         self._wake = wake
         self._work: SimpleQueue[Work | None] = SimpleQueue()
-        self._results: SimpleQueue[Result] = SimpleQueue()
+        self._result: Result | None = None
         self._thread = Thread(target=self._run, name="storage-writer", daemon=True)
         self._thread.start()
 
@@ -46,7 +69,8 @@ class WriterThread:
         self._work.put(work)
 
     def take(self) -> Result | None:
-        return None if self._results.empty() else self._results.get()
+        result, self._result = self._result, None
+        return result
 
     def stop(self) -> None:
         self._work.put(None)
@@ -54,9 +78,8 @@ class WriterThread:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            result = commit(self._disk, work)
+            self._result = commit(self._disk, work)
             del work  # while it waits for more, it must not hold a batch in memory
-            self._results.put(result)
             self._wake()
 
 

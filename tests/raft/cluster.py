@@ -43,14 +43,14 @@ class Host:
         self.applied: dict[GroupId, list[tuple[int, int, bytes]]] = {}
         """Index, term and payload of the data in each image."""
 
-    def start(self) -> None:
+    def start(self, *, are_asleep: bool = False) -> None:
         self.boot += 1
         self.is_up = True
         self.applied = {}
         self.raft = MultiRaft(
             self.name, self.boot, self.cluster.tuning, Random(f"{self.name} {self.boot}")
         )
-        self.raft.load(self.disk.load())
+        self.raft.load(self.disk.load(), are_asleep=are_asleep)
         self.raft.tick(self.cluster.now_ms)
 
     def crash(self) -> None:

@@ -1,11 +1,12 @@
 """Elections: what runs of the simulator and readers found."""
 
+from collections import Counter
 from functools import partial
 
-from fluffle.raft.config import Config
-from fluffle.raft.messages import PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
-from fluffle.raft.output import Role
-from tests.raft.cluster import GROUP, Cluster
+from fluffle.raft.config import Config, Member
+from fluffle.raft.messages import Ping, PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
+from fluffle.raft.output import Output, Readable, Role
+from tests.raft.cluster import GROUP, Cluster, Host
 from tests.raft.single import Single
 
 
@@ -59,34 +60,132 @@ def test_whoever_wins_when_its_majority_is_lost_already_steps_down() -> None:
     assert roles == [Role.LEADER, Role.FOLLOWER]
 
 
-def test_the_first_leader_of_a_group_is_elected_without_a_question_before() -> None:
-    """Nobody could cling to another; and who has not heard of the group yet is asked again."""
+def founded(names: str = "abc", first: str = "a") -> Cluster:
+    """These have heard of the group, and all founders have agreed on who leads first."""
     cluster = Cluster()
+    hear_of_it(cluster, names, first)
+    return cluster
+
+
+def hear_of_it(cluster: Cluster, names: str, first: str = "a") -> None:
     config = Config.initial("abc")
-    cluster["a"].do(partial(cluster["a"].raft.create, GROUP, 1, config))
+    for name in names:
+        host = cluster[name]
+        host.do(partial(host.raft.create, GROUP, 1, config, first))
+
+
+def test_founders_that_agree_on_the_first_leader_say_nothing_and_write_once() -> None:
+    cluster, written, sent = Cluster(), Counter[str](), list[object]()
+    cluster.advance(300)
+
+    def note(host: Host, output: Output) -> None:
+        written[host.name] += output.persist is not None
+        sent.extend(each for messages in output.messages.values() for each in messages)
+
+    cluster.on_output = note
+    hear_of_it(cluster, "cba")
+    assert cluster["a"].status().role is Role.CANDIDATE
+    cluster.advance(200)
+    assert {type(each) for each in sent} == {Ping}
+    assert written == dict.fromkeys("abc", 1)
+    assert [cluster[name].status().leader for name in "abc"] == ["a"] * 3
+    assert cluster["a"].status().role is Role.LEADER
+    cluster.propose("one")
+    cluster.advance(100)
+    assert [cluster.data(name) for name in "abc"] == [["one"]] * 3
+    assert {cluster[name].status().term for name in "abc"} == {1}
+
+
+def test_the_first_leader_answers_reads_and_hands_over_before_anything_was_proposed() -> None:
+    cluster, readable = founded(), list[Readable]()
+    cluster.settle()
+    cluster.on_output = lambda _host, output: readable.extend(output.readable)
     a = cluster["a"]
-    a.do(lambda: a.group().campaign(is_first=True))
-    cluster.advance(5)
-    assert a.group().status.role is Role.CANDIDATE
-    cluster["b"].do(partial(cluster["b"].raft.create, GROUP, 1, config))
-    cluster.advance(5)
-    assert a.group().status.role is Role.CANDIDATE
-    a.do(lambda: a.group().campaign(is_first=True))
-    cluster.advance(5)
-    assert (a.group().status.role, a.group().status.term) == (Role.LEADER, 1)
-    a.do(lambda: a.group().campaign(is_first=True))
-    cluster.advance(5)
-    assert (a.group().status.role, a.group().status.term) == (Role.LEADER, 1)
+    a.do(partial(a.group().read_index, 5))
+    cluster.settle()
+    assert readable == [Readable(GROUP, 5, 0)]
+    assert sorted(a.group().heirs) == ["b", "c"]
+    assert cluster.elect("c").status().term == 2
 
 
-def test_whoever_would_be_the_first_leader_too_late_asks_before_it_stands() -> None:
+def test_the_first_leader_says_nothing_before_its_vote_is_on_disk() -> None:
+    """Else it could lead the same term again, with another log, after a crash."""
+    cluster = founded()
+    a = cluster["a"]
+    assert a.status().role is Role.CANDIDATE
+    a.crash()
+    a.start()
+    cluster.link_all()
+    hear_of_it(cluster, "a")
+    cluster.settle()
+    assert cluster.led() is a
+    assert a.status().term == 1
+    cluster.propose("one")
+    cluster.settle()
+    a.crash()
+    a.start()
+    assert a.status().role is Role.FOLLOWER
+    assert a.status().vote == Member("a", 1)
+    cluster.link_all()
+    cluster.advance(2_000)
+    assert cluster.led().status().term > 1
+    assert cluster.data(cluster.led().name) == ["one"]
+
+
+def test_a_founder_that_hears_of_the_group_late_gives_its_vote_to_nobody_else() -> None:
+    cluster = founded("a")
+    cluster.settle()
+    hear_of_it(cluster, "c")
+    c = cluster["c"]
+    c.do(lambda: c.raft.receive("b", [VoteRequest(GROUP, 1, 1, 1, 0, 0, False)]))
+    cluster.settle()
+    assert c.status().vote == Member("a", 1)
+    cluster.propose("one")
+    cluster.advance(500)
+    assert cluster.data("c") == ["one"]
+    hear_of_it(cluster, "b")
+    cluster.advance(2_000)
+    assert cluster.data("b") == ["one"]
+
+
+def test_others_are_elected_if_the_first_leader_is_away() -> None:
     cluster = Cluster()
-    cluster.create()
-    cluster.elect("b")
-    a = cluster["a"]
-    cluster.advance(50)
-    term = a.group().status.term
-    a.do(lambda: a.group().campaign(is_first=True))
-    cluster.advance(50)
-    assert a.group().status.term == term
-    assert cluster.led(GROUP).name == "b"
+    for name in "bc":
+        cluster[name].do(partial(cluster[name].raft.link_down, "a"))
+    hear_of_it(cluster, "bc")
+    cluster.advance(2_000)
+    assert cluster.led().name in "bc"
+    assert cluster.led().status().term == 2
+
+
+def test_others_are_elected_if_the_first_leader_has_begun_a_new_life_and_heard_of_nothing() -> None:
+    cluster = founded("bc")
+    cluster["a"].crash()
+    cluster["a"].start()
+    cluster.link_all()
+    cluster.advance(2_000)
+    assert cluster.led().name in "bc"
+
+
+def test_a_founder_in_a_new_life_hears_who_leads_before_it_stands() -> None:
+    """Nothing was ever proposed, so that there is no entry and no commit for it to lack."""
+    cluster, stood = founded(), list[object]()
+    cluster.advance(300)
+
+    def note(_host: Host, output: Output) -> None:
+        sent = (each for messages in output.messages.values() for each in messages)
+        stood.extend(each for each in sent if isinstance(each, PreVoteRequest))
+
+    cluster.on_output = note
+    b = cluster["b"]
+    b.crash()
+    b.start(are_asleep=True)
+    cluster.link_all()
+    cluster.advance(300)
+    b.do(b.raft.crowd.wake)
+    cluster.advance(2_000)
+    assert b.status().leader == "a"
+    assert stood == []
+    cluster.on_output = lambda _host, output: stood.append(output.messages)
+    cluster["a"].do()
+    assert stood == [{}]

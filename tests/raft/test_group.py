@@ -1,5 +1,7 @@
 """One group as its users see it: limits, pages and snapshots."""
 
+from functools import partial
+
 import pytest
 
 from fluffle.raft.messages import PreVoteResponse, VoteResponse
@@ -152,6 +154,25 @@ def test_whoever_is_no_leader_has_no_progress_to_show() -> None:
     assert node.group.progress == {}
     node.lead()
     assert sorted(node.group.progress) == ["b", "c"]
+
+
+def test_leadership_can_soon_go_to_who_lacks_little_and_best_to_who_lacks_least() -> None:
+    cluster = Cluster(tuning=Tuning(promotion_lag_entries=2))
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.advance(300)
+    assert sorted(a.group().heirs) == ["b", "c"]
+    assert cluster["b"].group().heirs == []
+    cluster.partition("ac", "b")
+    for heirs in (["c", "b"], ["c", "b"], ["c"]):
+        cluster.propose("x")
+        cluster.settle()
+        assert a.group().heirs == heirs
+    cluster.heal()
+    cluster.advance(5_000)
+    assert sorted(a.group().heirs) == ["b", "c"]
+    a.do(partial(a.raft.link_down, "c"))
+    assert a.group().heirs == ["b"]
 
 
 def test_followers_can_hear_of_commits_at_once() -> None:

@@ -2,13 +2,17 @@
 
 from collections import Counter
 from functools import partial
+from random import Random
 
 import pytest
 
+from fluffle.raft import turn
 from fluffle.raft.config import Config
-from fluffle.raft.messages import GroupUnknown, Message, Ping, PreVoteRequest
+from fluffle.raft.messages import GroupUnknown, Message, Ping, PreVoteRequest, PreVoteResponse
+from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, Role
 from fluffle.raft.refused import Refused
+from fluffle.raft.state import State
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 
@@ -73,7 +77,7 @@ def test_the_groups_of_a_lost_node_stand_in_one_frame() -> None:
 def test_of_many_groups_that_have_lost_their_leader_few_stand_in_each_turn() -> None:
     """A node with thousands of them hears pings in between, and the definitions' group is first."""
     groups = range(1, 61)
-    cluster = Cluster(tuning=Tuning(deadlines_max=4))
+    cluster = Cluster(tuning=Tuning(groups_max=4))
     for group in groups:
         cluster.create("abc", group)
     cluster.advance(2_000, step_ms=10)
@@ -88,13 +92,149 @@ def test_of_many_groups_that_have_lost_their_leader_few_stand_in_each_turn() -> 
 
     cluster.on_output = note
     b.do(partial(b.raft.link_down, "a"))
-    b.do()
-    b.do()
-    assert [len(found) for found in asked[-2:]] == [4, 4]
-    assert asked[-2] + asked[-1] == sorted(asked[-2] + asked[-1])
+    while (at_ms := b.raft.deadline_ms) is not None and at_ms <= cluster.now_ms:
+        b.do()
+    assert max(map(len, asked)) <= 4
+    stood = [group for found in asked for group in found]
+    assert stood == sorted(stood)
+    assert len(stood) > 4
     cluster["c"].do(partial(cluster["c"].raft.link_down, "a"))
     cluster.advance(2_000)
     assert not leaders(cluster, groups)["a"]
+
+
+class Turns:
+    """What each turn of a host does, in groups and pings."""
+
+    def __init__(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = host
+        self.flushed: list[int] = []
+        flush, groups = turn.flush, []
+
+        def counted(state: State) -> None:
+            if state.node is host.raft._node:
+                groups.append(state.group)
+            flush(state)
+
+        def note(who: Host, _output: Output) -> None:
+            if who is host:
+                self.flushed.append(len(groups))
+                groups.clear()
+
+        monkeypatch.setattr(turn, "flush", counted)
+        host.cluster.on_output = note
+
+    def until_done(self) -> None:
+        while (at_ms := self.host.raft.deadline_ms) is not None and (
+            at_ms <= self.host.cluster.now_ms
+        ):
+            self.host.do()
+
+
+MANY = range(1, 101)
+FEW = 8
+
+
+def limited() -> Cluster:
+    """Many groups, all with a leader and asleep, of nodes that do few in a turn."""
+    cluster = Cluster(tuning=Tuning(groups_max=FEW))
+    for group in MANY:
+        cluster.create("abc", group)
+    cluster.advance(4_000, step_ms=10)
+    assert leaders(cluster, MANY).total() == len(MANY)
+    return cluster
+
+
+def test_the_loss_of_a_node_is_told_to_few_groups_in_each_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = limited()
+    cluster["a"].crash()
+    turns = Turns(b := cluster["b"], monkeypatch)
+    b.do(partial(b.raft.link_down, "a"))
+    turns.until_done()
+    assert max(turns.flushed) == FEW
+    assert len(turns.flushed) >= len(MANY) / FEW
+    assert not b.raft.crowd._untold
+    cluster["c"].do(partial(cluster["c"].raft.link_down, "a"))
+    cluster.advance(2_000)
+    assert not leaders(cluster, MANY)["a"]
+    assert max(turns.flushed) <= FEW + FEW  # of one more turn that a test takes within a turn
+
+
+def test_those_that_have_lost_their_leader_hear_of_it_first() -> None:
+    cluster = limited()
+    lost = {group for group in MANY if cluster.led(group).name == "a"}
+    b = cluster["b"]
+    b.do(partial(b.raft.link_down, "a"))
+    left = {state.group for state in b.raft.crowd._untold.first(len(MANY))}
+    assert len(left) == len(MANY) - FEW
+    assert left >= {*MANY} - lost
+
+
+def test_a_start_takes_up_few_groups_in_each_turn_and_pings_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = limited()
+    a = cluster["a"]
+    a.crash()
+    a.start()
+    turns, pings = Turns(a, monkeypatch), []
+    noting = cluster.on_output
+
+    def note(host: Host, output: Output) -> None:
+        noting(host, output)
+        if host is a:
+            assert len(output.restores) <= FEW
+            pings.append(any(isinstance(each, Ping) for each in output.messages.get("b", ())))
+
+    cluster.on_output = note
+    a.do(partial(a.raft.link_up, "b"))
+    for _ in range(5):
+        cluster.now_ms += 250
+        a.do()
+    assert pings == [True] * 6
+    assert max(turns.flushed) == FEW
+    turns.until_done()
+    assert all(a.raft.group(group).status.last for group in MANY)
+    assert a.applied.keys() == {*MANY}
+
+
+def test_a_group_for_which_something_comes_does_not_wait_for_the_others() -> None:
+    """It has heard all news before that, and is the first to have its turn."""
+    cluster = limited()
+    a = cluster["a"]
+    a.crash()
+    a.start()
+    last = MANY[-1]
+    a.do(lambda: a.raft.receive("b", [PreVoteRequest(last, 9, 1, 1, 9, 9)]))
+    assert last in a.applied
+    b = cluster["b"]
+    b.do(partial(b.raft.link_down, "a"))
+    waiting = b.raft.crowd._untold.first(len(MANY))[-1].group
+    b.do(partial(b.raft.crowd.attend, waiting))
+    assert waiting not in {state.group for state in b.raft.crowd._untold.first(len(MANY))}
+
+
+def test_groups_that_are_asleep_answer_and_do_nothing_else() -> None:
+    cluster = limited()
+    a = cluster["a"]
+    a.crash()
+    a.start()
+    a.raft = MultiRaft("a", 9, cluster.tuning, Random(1))
+    a.raft.load(a.disk.load(), are_asleep=True)
+    for name in "bc":
+        a.do(partial(a.raft.link_up, name))
+        a.do(partial(a.raft.link_down, name))
+    assert not a.applied
+    a.do(lambda: a.raft.receive("b", [PreVoteRequest(MANY[-1], 9, 1, 1, 9, 9)]))
+    a.do(partial(a.raft.crowd.attend, MANY[7]))
+    assert a.applied.keys() == {MANY[-1], MANY[7]}
+    assert [type(each) for *_, each in cluster.network if isinstance(each, PreVoteResponse)]
+    a.do(a.raft.crowd.wake)
+    while a.raft.crowd._untold:
+        a.do()
+    assert a.applied.keys() == {*MANY}
 
 
 def test_all_groups_write_together() -> None:

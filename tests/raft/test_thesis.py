@@ -8,6 +8,7 @@ import pytest
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, changed
 from fluffle.raft.messages import (
     AppendAccepted,
+    AppendRequest,
     PreVoteRequest,
     PreVoteResponse,
     TimeoutNow,
@@ -112,6 +113,37 @@ def test_no_change_that_would_leave_too_few_who_are_alive() -> None:
     node.group.change(Remove("c"))
 
 
+def test_no_change_that_rests_on_who_does_not_follow() -> None:
+    """A node may be alive that has lost its member, or whose member has not begun."""
+    node = Single()
+    node.lead()
+    node.accept("b", 1)
+    with pytest.raises(Refused) as refused:
+        node.group.change(Remove("b"))
+    assert refused.value.reason is Reason.NO_MAJORITY
+    node.accept("c", 1)
+    node.group.change(Remove("b"))
+
+
+def test_who_has_come_back_is_asked_whether_it_follows_before_a_change_rests_on_it() -> None:
+    """Also if nothing else is to be sent to it, and it has everything."""
+    node = Single()
+    node.lead()
+    node.accept("b", 1)
+    node.accept("c", 1)
+    assert node.state.leading is not None
+    node.state.leading.peers["c"].probe(2)
+    node.turn()
+    assert node.sent(AppendRequest, "c") == []
+    with pytest.raises(Refused) as refused:
+        node.group.change(Remove("b"))
+    assert refused.value.reason is Reason.NO_MAJORITY
+    node.turn()
+    assert len(node.sent(AppendRequest, "c")) == 1
+    node.accept("c", 1)
+    node.group.change(Remove("b"))
+
+
 def test_a_learner_is_promoted_once_it_has_caught_up() -> None:
     """§4.2.1: "the leader should ... not promote it before it is caught up"."""
     node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
@@ -124,7 +156,7 @@ def test_a_learner_is_promoted_once_it_has_caught_up() -> None:
     node.group.change(Promote("d"))
 
 
-def test_a_learner_that_has_everything_is_promoted_though_its_link_was_lost() -> None:
+def test_a_learner_that_has_everything_is_asked_for_that_if_its_link_was_lost() -> None:
     """Nothing is sent to it any more, so nothing else would show again that it has caught up."""
     node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
     node.lead()
@@ -133,6 +165,12 @@ def test_a_learner_that_has_everything_is_promoted_though_its_link_was_lost() ->
     assert node.state.leading is not None
     node.state.leading.peers["d"].probe(2)
     node.turn()
+    with pytest.raises(Refused) as refused:
+        node.group.change(Promote("d"))
+    assert refused.value.reason is Reason.NO_MAJORITY
+    node.turn()
+    assert len(node.sent(AppendRequest, "d")) == 1
+    node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
     node.group.change(Promote("d"))
 
 

@@ -15,6 +15,7 @@ from fluffle.storage.layout import PART_BYTES, Table, cold_key, raft_key, raft_p
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.mover import Tuning
 from fluffle.storage.raft_log import RaftLog
+from fluffle.storage.reserve import RESERVE_FILE, RESERVED_BYTES
 from tests.storage.log_stores import (
     InStore,
     Writer,
@@ -311,6 +312,50 @@ def test_proposals_need_room_and_everything_else_does_not() -> None:
     host.settle()
     assert host.fatal == []
     assert log.has_room
+
+
+def test_there_is_room_for_what_makes_room_when_there_is_none_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 0
+    monkeypatch.setattr(environments, "free_bytes", lambda _folder: free)
+    disk = open_environment(tmp_path)
+    log = RaftLog(Host(lambda: disk).store)
+    log.load()
+    seen = []
+    for mib in (200, 180, 100, 90, 50, 10, 7):
+        free = mib << 20
+        disk.look_for_room()
+        seen.append((mib, log.has_room, log.may_grow, log.takes_entries))
+    assert seen == [
+        (200, True, True, True),
+        (180, False, True, True),
+        (100, False, True, True),
+        (90, False, False, True),
+        (50, False, False, True),
+        (10, False, False, True),
+        (7, False, False, False),
+    ]
+    disk.close()
+
+
+def test_what_is_looked_at_without_a_commit_gives_up_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / RESERVE_FILE
+
+    def free_bytes(_folder: str) -> int:
+        return 0 if file.exists() else RESERVED_BYTES
+
+    disk = open_environment(tmp_path)
+    log = RaftLog(Host(lambda: disk).store)
+    log.load()
+    file.touch()
+    monkeypatch.setattr(environments, "free_bytes", free_bytes)
+    disk.look_for_room()
+    assert not file.exists()
+    assert (log.has_room, log.takes_entries) == (False, True)
+    disk.close()
 
 
 def test_room_that_others_made_is_found_without_a_commit(
