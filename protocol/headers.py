@@ -11,9 +11,12 @@ Source: RabbitMQ 4.3.  (Until 4.2 there is only x-delivery-count, with the first
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from fluffle.protocol.properties import (
     FLAG_HEADERS,
+    Properties,
+    encode_properties,
     join_properties,
     raw_properties,
     replace_properties,
@@ -45,6 +48,12 @@ def long_strings(array: list[Field]) -> tuple[str, ...]:
         for tag, text in array
         if tag == "S" and isinstance(text, bytes)
     )
+
+
+def without_bcc(properties: Properties) -> bytes:
+    """Raw properties without the header that no consumer may see."""
+    kept = {name: field for name, field in (properties.headers or {}).items() if name != "BCC"}
+    return encode_properties(replace(properties, headers=kept))
 
 
 def with_headers(raw: bytes, added: FieldTable) -> bytes:

@@ -98,6 +98,22 @@ def scan_publishes(
     return position, content_bytes, likeness[2:]
 
 
+def measure_message(
+    buffer: bytes, start: int, payload_bytes_max: int, *, heads: dict[bytes, Head]
+) -> int:
+    """How long the message is whose basic.publish frame begins at `start`, with all its frames.
+
+    0 if that is not known yet, or if it is none that `scan_publishes` takes.
+    """
+    known = find_head(buffer, start, payload_bytes_max, heads)
+    if known is None:
+        known = measure_head(buffer, start, payload_bytes_max, heads)
+    if known is None:
+        return 0
+    head, _, _, body_bytes, _, _ = known
+    return len(head) + body_bytes + 1 if body_bytes else len(head)
+
+
 def find_head(
     buffer: bytes, position: int, payload_bytes_max: int, heads: dict[bytes, Head]
 ) -> Head | None:

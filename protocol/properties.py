@@ -19,9 +19,12 @@ answers 541 to properties it cannot read, here they are a FRAME_ERROR.
 """
 
 import struct
-from collections.abc import Callable, Mapping
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from fluffle.protocol import wire
@@ -122,7 +125,8 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
     any.
 
     Properties that differ only in those places are well-formed alike and have the same outline.
-    Headers are not in it, which only a headers exchange reads, nor is reply_to.  Properties are
+    Headers are not in it, which only a headers exchange reads, nor is reply_to; a priority is 0 in
+    it, for only some queues read which one it is.  Properties are
     their own outline if they have headers that route (CC, BCC), the reply_to that is no queue, or a
     user_id; and so are malformed ones.
     """
@@ -175,14 +179,57 @@ def is_persistent(raw: bytes) -> bool:
     flags = property_flags(raw)
     if not flags & FLAG_DELIVERY_MODE:
         return False
-    offset = _FLAGS.size
+    return raw[_behind_headers(raw, flags, _FLAGS.size)] == DELIVERY_MODE_PERSISTENT
+
+
+def priority_of(content: bytes) -> int | None:
+    """The priority of canonical content with well-formed properties; None if it names none."""
+    at = _priority_place(content)
+    return content[at] if at else None
+
+
+def priorities_of(contents: list[bytes]) -> bytes | None:
+    """The priorities of several canonical contents with well-formed properties, if they name some;
+    None if they do not.  Either all of them do or none does."""
+    at = _priority_place(contents[0])
+    if not at:
+        return None
+    before, with_it = slice(_PROPERTIES_OFFSET, at), slice(_PROPERTIES_OFFSET, at + 1)
+    if len(contents) == 1 or len({*map(itemgetter(with_it), contents)}) == 1:
+        return contents[0][at : at + 1] * len(contents)
+    if len({*map(itemgetter(before), contents)}) == 1:
+        return bytes(map(itemgetter(at), contents))
+    return bytes(content[_priority_place(content)] for content in contents)
+
+
+def _priority_place(content: bytes) -> int:
+    """Where the priority of canonical content stands, 0 if it names none."""
+    flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
+    if not flags & FLAG_PRIORITY:
+        return 0
+    offset = _behind_headers(content, flags, _PROPERTIES_OFFSET + _FLAGS.size)
+    return offset + (flags & FLAG_DELIVERY_MODE > 0)
+
+
+def _behind_headers(data: bytes, flags: int, offset: int) -> int:
+    """Where the delivery mode stands, or what comes behind it; values begin at an offset."""
     if flags & FLAG_CONTENT_TYPE:
-        offset += raw[offset] + 1
+        offset += data[offset] + 1
     if flags & FLAG_CONTENT_ENCODING:
-        offset += raw[offset] + 1
+        offset += data[offset] + 1
     if flags & FLAG_HEADERS:
-        offset += _SIZE.unpack_from(raw, offset)[0] + _SIZE.size
-    return raw[offset] == DELIVERY_MODE_PERSISTENT
+        offset += _SIZE.unpack_from(data, offset)[0] + _SIZE.size
+    return offset
+
+
+def headers_of(content: bytes) -> FieldTable | None:
+    """The headers of canonical content with well-formed properties, and nothing else of it."""
+    flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
+    if not flags & FLAG_HEADERS:
+        return None
+    before = flags & (FLAG_CONTENT_TYPE | FLAG_CONTENT_ENCODING)
+    offset = _behind_headers(content, before, _PROPERTIES_OFFSET + _FLAGS.size)
+    return wire.read_table(content, offset)[0]
 
 
 def raw_properties(content: bytes) -> bytes:
@@ -193,6 +240,25 @@ def raw_properties(content: bytes) -> bytes:
 def body_size(content: bytes) -> int:
     """The length in bytes of the body of canonical content."""
     return int(_BODY_SIZE.unpack_from(content, _BODY_SIZE_OFFSET)[0])
+
+
+def body_sizes(contents: list[bytes]) -> Sequence[int]:
+    """`body_size` of each of several contents, for less."""
+    if len(contents) == 1:
+        return (int.from_bytes(_BODY_SIZE_IN(contents[0]), "big"),)
+    sizes = array("Q", b"".join(map(_BODY_SIZE_IN, contents)))
+    if sys.byteorder == "little":
+        sizes.byteswap()
+    return sizes
+
+
+def content_sizes(contents: list[bytes]) -> Sequence[int]:
+    """The lengths in bytes of raw properties and body together, of each of several contents."""
+    bare, full = _PROPERTIES_OFFSET + 1, _PROPERTIES_OFFSET + 1 + FRAME_OVERHEAD_BYTES
+    return [
+        len(content) - (full if body_bytes else bare)
+        for content, body_bytes in zip(contents, body_sizes(contents), strict=True)
+    ]
 
 
 def body_of(content: bytes) -> bytes:
@@ -242,6 +308,7 @@ _HEADER_START = struct.Struct(">BHIHHQ")
 _PROPERTIES_OFFSET = _HEADER_START.size
 _BODY_SIZE_OFFSET = 11
 _BODY_SIZE = struct.Struct(">Q")
+_BODY_SIZE_IN = itemgetter(slice(_BODY_SIZE_OFFSET, _BODY_SIZE_OFFSET + _BODY_SIZE.size))
 _SIZE = struct.Struct(">I")
 _FLAGS = struct.Struct(">H")
 _TIMESTAMP = struct.Struct(">Q")
@@ -281,7 +348,10 @@ def _read_outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]] | None:
             free += found
             continue
         value, offset = read(raw, start)
-        if flag & _READ:
+        if flag == FLAG_PRIORITY:
+            kept.append(0)
+            free.append((start, offset))
+        elif flag & _READ:
             kept += raw[start:offset]
         elif flag == FLAG_TIMESTAMP:
             free.append((start, offset))

@@ -8,7 +8,8 @@
 Rule 1: this file knows two methods, basic.publish and basic.ack, because they come in runs.
 Rule 2: it decides nothing about channels or phases; that is for whoever gets the events.
 Rule 3: it keeps no reference to a read buffer beyond an unfinished frame.
-Rule 4: what it keeps is bounded: one frame, and messages that are not whole up to a limit.
+Rule 4: what it keeps is bounded: one frame, or a message no longer than one, and other messages
+that are not whole up to a limit.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,13 @@ from fluffle.protocol.events import (
     Publishes,
     Violation,
 )
-from fluffle.protocol.hot import ACK_FRAME_BYTES, Head, scan_acks, scan_publishes
+from fluffle.protocol.hot import (
+    ACK_FRAME_BYTES,
+    Head,
+    measure_message,
+    scan_acks,
+    scan_publishes,
+)
 from fluffle.protocol.properties import outline, raw_properties
 from fluffle.protocol.spec import (
     CLASS_BASIC,
@@ -106,6 +113,7 @@ class Reader:
 
     __slots__ = (
         "_assemblies",
+        "_awaited_bytes",
         "_events",
         "_heads",
         "_is_closing",
@@ -140,6 +148,8 @@ class Reader:
         """The start of an unfinished frame, in the pieces in which it came."""
         self._missing_bytes = 0
         """What the unfinished frame lacks at least: until then pieces are only collected."""
+        self._awaited_bytes = 0
+        """What a message lacks that is no longer than a frame may be, and is kept like one."""
         self._open = False
         self._assemblies: dict[int, Assembly] = {}
         self._heads: dict[bytes, Head] = {}
@@ -180,15 +190,13 @@ class Reader:
         self.is_waiting = False
         if self.is_broken:
             return events
-        if self._pending:
-            if data:
-                self._pending.append(data)
-            self._missing_bytes -= len(data)
-            if self._missing_bytes > 0:
-                return events
-            data = b"".join(self._pending)
-            self._pending.clear()
         position = 0
+        if self._pending:
+            if len(data) < self._missing_bytes:
+                self._pending.append(data)
+                self._missing_bytes -= len(data)
+                return events
+            data, position = self._go_on(data)
         if not self._open:
             if len(data) < len(PROTOCOL_HEADER):
                 self._keep(data, missing_bytes=len(PROTOCOL_HEADER) - len(data))
@@ -201,13 +209,29 @@ class Reader:
             self._keep(data[position:], missing_bytes=self._missing(data, position))
         return events
 
+    def _go_on(self, data: bytes) -> tuple[bytes, int]:
+        """Read what is pending, with what it lacked; in what to go on then, and where.
+
+        Nothing more of `data` is copied, if that made it whole.
+        """
+        is_free = self._open and not self._is_negotiating
+        missing = max(self._missing_bytes, 0) if is_free else 0
+        begun = b"".join((*self._pending, data[:missing]))
+        self._pending.clear()
+        position = self._frames(begun, 0) if missing else 0
+        if position == len(begun):
+            return data, len(data) if self.is_broken else missing
+        return begun[position:] + data[missing:], 0
+
     def _keep(self, rest: bytes, *, missing_bytes: int) -> None:
         if rest:
             self._pending.append(rest)
             self._missing_bytes = missing_bytes
 
     def _missing(self, buffer: bytes, position: int) -> int:
-        """How many bytes the frame that begins at `position` lacks, as far as is known."""
+        """How many bytes are missing of what begins at `position`, as far as is known."""
+        if self._awaited_bytes:
+            return self._awaited_bytes
         have = len(buffer) - position
         if have < FRAME_OVERHEAD_BYTES:
             return FRAME_OVERHEAD_BYTES - have
@@ -215,9 +239,10 @@ class Reader:
         return FRAME_OVERHEAD_BYTES + size - have
 
     def _frames(self, buffer: bytes, position: int) -> int:
+        self._awaited_bytes = 0
         length = len(buffer)
         payload_bytes_max = self.frame_bytes_max - FRAME_OVERHEAD_BYTES
-        while length - position >= FRAME_OVERHEAD_BYTES and not self.is_waiting:
+        while length - position >= FRAME_OVERHEAD_BYTES and not self._is_held_up:
             kind, channel, size = unpack_frame(buffer, position)
             end = position + FRAME_OVERHEAD_BYTES + size
             try:
@@ -242,6 +267,11 @@ class Reader:
                 return length
             position = end
         return position
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether nothing more is read of what was fed, for now."""
+        return self.is_waiting or self._awaited_bytes > 0
 
     def _method(self, buffer: bytes, position: int, end: int, channel: int) -> int:
         """Read the method at `position` and the run of its like behind it; where that ends."""
@@ -274,12 +304,22 @@ class Reader:
             buffer, position, whole_bytes_max, methods, contents, heads=self._heads
         )
         if not contents:
+            self._events.append(MessageStarted(channel))
+            whole_bytes = measure_message(buffer, position, whole_bytes_max, heads=self._heads)
+            if len(buffer) - position < whole_bytes <= self.frame_bytes_max:
+                self._awaited_bytes = whole_bytes - (len(buffer) - position)
+                return position
             method = buffer[position:end]
             assembly = self._assemblies[channel] = Assembly(method)
-            self._events.append(MessageStarted(channel))
             self._hold(assembly, len(method))
             return end
-        self._events.append(Publishes(channel, methods, contents, content_bytes, read))
+        last = self._events[-1] if self._events else None
+        if isinstance(last, Publishes) and (last.methods[-1], last.outline) == (methods[0], read):
+            last.methods += methods
+            last.contents += contents
+            last.content_bytes += content_bytes
+        else:
+            self._events.append(Publishes(channel, methods, contents, content_bytes, read))
         return stop
 
     def _assembly(self, channel: int) -> Assembly | None:

@@ -1,5 +1,6 @@
 """Field values as they stand in RabbitMQ's reply texts, which print Erlang terms."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -46,6 +47,14 @@ def text(value: "FieldValue | str") -> str:
     if isinstance(value, str):
         return value
     return _decoded(value) if isinstance(value, bytes) else term(value)
+
+
+def atom(name: str) -> str:
+    """An atom, which needs quotes unless it looks like a word."""
+    return name if _BARE_ATOM.fullmatch(name) else f"'{name}'"
+
+
+_BARE_ATOM = re.compile(r"[a-z][A-Za-z0-9_@]*", re.ASCII)
 
 
 def _list(terms: Iterable[str]) -> str:

@@ -254,19 +254,20 @@ def record(data: bytes) -> None:
 def messages(data: bytes) -> None:
     """An entry of a queue's log is read or refused; encoded again it is the same."""
     try:
-        origins, contents = decode_messages(data)
+        origins, contents, expiries = decode_messages(data)
     except StorageError:
         return
     assert len(origins) == len(contents)
-    again = decode_messages(encode_messages(origins, contents))
-    assert (list(map(repr, again[0])), again[1]) == (list(map(repr, origins)), contents)
+    again = decode_messages(encode_messages(origins, contents, expiries))
+    assert list(map(repr, again.origins)) == list(map(repr, origins))
+    assert again[1:] == (contents, expiries)
 
 
 def entry(data: bytes) -> None:
     """An entry of a quorum queue's log fits or is refused; encoded again it says the same."""
     try:
         batch = decode_entry(data)
-        again = decode_entry(encode_entry(batch))
+        again = decode_entry(encode_entry(batch, batch.version))
         assert (again.facts, again.stamp_ms) == (batch.facts, batch.stamp_ms)
         read_messages(data)
         Image().apply(1, data)

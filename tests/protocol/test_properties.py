@@ -21,6 +21,8 @@ from fluffle.protocol.properties import (
     decode_properties,
     encode_properties,
     outline,
+    priorities_of,
+    priority_of,
     property_flags,
     raw_properties,
     replace_properties,
@@ -95,7 +97,7 @@ def test_checking_finds_what_decoding_finds(
 
 HEADERS = {"n": ("l", 7), "s": ("S", b"text"), "F": ("F", {"x": ("t", True)})}
 ROUTING = [{"CC": ("A", [])}, {"n": ("l", 1), "BCC": ("A", [("S", b"q")])}]
-READ = ("delivery_mode", "priority", "expiration")
+READ = ("delivery_mode", "expiration")
 
 
 @given(
@@ -115,6 +117,7 @@ def test_an_outline_holds_all_that_a_broker_reads(
         assert (kept, free) == (raw, [])
         return
     expected = Properties(**{name: getattr(given_properties, name) for name in READ})
+    expected.priority = None if given_properties.priority is None else 0
     assert decode_properties(kept) == expected
     other = bytearray(raw)
     for start, stop in free:
@@ -124,6 +127,18 @@ def test_an_outline_holds_all_that_a_broker_reads(
     changed = decode_properties(bytes(other))
     assert (changed.headers or {}).keys() == headers.keys()
     assert changed.reply_to == reply_to
+
+
+@given(st.lists(PROPERTIES, min_size=1, max_size=4), st.booleans())
+def test_the_priorities_of_several_are_those_of_each(
+    several: list[Properties], is_named: bool
+) -> None:
+    for place, each in enumerate(several):
+        each.priority = place * 97 % 256 if is_named else None
+    contents = [build_content(encode_properties(each), b"body") for each in several]
+    expected = [priority_of(content) for content in contents]
+    found = priorities_of(contents)
+    assert expected == (list(found) if found is not None else [None] * len(several))
 
 
 @given(PROPERTIES, st.data())

@@ -42,6 +42,38 @@ def test_the_start_of_a_message_that_is_not_whole_shows_at_once() -> None:
     assert reader.feed(publish(3) + content(3, b"ab")) == [published(3, b"ab")]
 
 
+@pytest.mark.parametrize("lacks", [1, 2, 3])
+def test_a_message_that_is_cut_in_its_body_comes_with_those_behind_it(lacks: int) -> None:
+    reader = open_reader()
+    sent = b"".join(publish(3) + content(3, body) for body in (b"ab", b"cd", b"ef"))
+    cut = len(sent) * 2 // 3 - lacks
+    assert reader.feed(sent[:cut]) == [published(3, b"ab"), MessageStarted(3)]
+    assert reader.feed(sent[cut:]) == [published(3, b"cd", b"ef")]
+
+
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_a_message_that_comes_in_small_steps_is_kept_until_it_is_whole(step: int) -> None:
+    reader = open_reader(frame_bytes_max=1024)
+    message = publish(3) + content(3, b"x" * 700)
+    begun = len(message) - 701
+    events = reader.feed(message[:begun])
+    for start in range(begun, len(message), step):
+        events += reader.feed(message[start : start + step])
+    assert events == [MessageStarted(3), published(3, b"x" * 700)]
+
+
+def test_a_message_that_is_longer_than_a_frame_may_be_counts_as_unfinished() -> None:
+    message = publish(3) + content(3, b"x" * 900)
+    for more, is_kept in ((0, True), (-1, False)):
+        reader = Reader(
+            frame_bytes_max=len(message) + more, message_bytes_max=1000, unfinished_bytes_max=10
+        )
+        reader.feed(PROTOCOL_HEADER)
+        reader.open()
+        events = reader.feed(message[:-1])
+        assert isinstance(events[-1], MessageStarted if is_kept else Violation)
+
+
 def unfinished(channel: int, size: int) -> bytes:
     """A message that lacks its last byte."""
     return publish(channel) + content(channel, *[b"x" * 100] * (size // 100), b"x")[:-9]
