@@ -1,0 +1,48 @@
+"""What a node has of the world around it: its time, and where it keeps its data.
+
+A daemon has those of the machine.  Who embeds nodes may give them others: a clock that can be
+moved, a disk in memory, a disk that fails.  What runs by the loop itself (sockets, links between
+nodes) is no part of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.clock import CallLater, Clock, SystemClock
+from fluffle.storage.errors import StorageError
+from fluffle.storage.store import Store, open_store
+
+OpenStore: TypeAlias = Callable[[Callable[[StorageError], None]], Store]
+"""Given whom to tell that the disk has failed.  Raises `StorageError`."""
+
+
+class Outside(NamedTuple):
+    """Of one node."""
+
+    clock: Clock
+    call_later: CallLater
+    """By `clock`, and never before it says so: for messages and queues."""
+    clients_call_later: CallLater
+    """For how long clients may be silent, and the like."""
+    open_store: OpenStore
+    """The same data each time, as the last one who had them open left them."""
+
+
+def of_machine(data_dir: Path) -> Outside:
+    """For a node in the running loop."""
+    loop = asyncio.get_running_loop()
+    later = loop.call_later
+    return Outside(SystemClock(), later, later, store_in(data_dir, loop.call_soon_threadsafe))
+
+
+def store_in(data_dir: Path, call_soon: Callable[[Callable[[], None]], object]) -> OpenStore:
+    """A store of files."""
+
+    def opened(on_fatal: Callable[[StorageError], None]) -> Store:
+        return open_store(data_dir, call_soon=call_soon, on_fatal=on_fatal)
+
+    return opened

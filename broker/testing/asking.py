@@ -1,0 +1,59 @@
+"""What the verbs of the control socket tell, for who is in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from fluffle.broker.control.parts import Later, Parts, Row, Rows
+from fluffle.broker.control.verbs import VERBS
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.queues.served import Later as Asked
+
+
+async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:
+    """Do one thing, and return once it is done.  BrokerError."""
+    result = VERBS[verb].act(parts, **arguments)
+    if isinstance(result, Later):
+        result = await answer_of(result)
+    return cast(Row, result)
+
+
+async def rows(parts: Parts, verb: str, **arguments: Any) -> list[Row]:
+    """All that a list has.  BrokerError."""
+    found: list[Row] = []
+    listed: Rows = VERBS[verb].act(parts, **arguments)
+    for row in listed:
+        if isinstance(row, Asked):
+            await told(row)
+        else:
+            found.append(row)
+    return found
+
+
+async def answer_of(later: Later) -> Row:
+    come: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+
+    def take(outcome: Row | BrokerError) -> None:
+        if come.done():
+            return  # nobody waits any more
+        if isinstance(outcome, BrokerError):
+            come.set_exception(outcome)
+        else:
+            come.set_result(outcome)
+
+    later.begin(take)
+    return await come
+
+
+async def told(asked: Asked[None]) -> None:
+    """Return when it is answered; why it is not is for the row behind it to say."""
+    come = asyncio.Event()
+
+    def done(_outcome: object) -> None:
+        come.set()
+
+    then: Callable[[object], None] = done
+    asked.then(then, then)
+    await come.wait()

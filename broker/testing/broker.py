@@ -1,0 +1,168 @@
+"""`Broker`: a node in the running event loop, for as long as an `async with` lasts.
+
+    async with Broker() as broker:
+        connection = await aio_pika.connect(broker.url)
+
+Its messages are in memory, and its clock can be moved: `await broker.clock.advance(minutes=30)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from fluffle.broker.clock import CallLater, SystemClock
+from fluffle.broker.config import (
+    DEFAULT_PASSWORD,
+    DEFAULT_USER,
+    DEFAULT_VHOST,
+    Config,
+    ListenAddress,
+)
+from fluffle.broker.node import Node
+from fluffle.broker.outside import OpenStore, Outside, store_in
+from fluffle.broker.testing.asking import ask
+from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.vhost import Vhost
+from fluffle.storage.disk import Disk
+from fluffle.storage.errors import StorageError
+from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.store import Store
+from fluffle.storage.writer import InstantWriter, Writer
+
+LOOPBACK = ListenAddress("127.0.0.1", 0)
+
+RESTS = 2
+"""So many rounds of the loop without anything to do are rest: what is called soon is called in the
+next."""
+
+
+class Broker:
+    """Not started until it is entered; what it held is gone when it is left, unless a directory was
+    named."""
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        data_dir: Path | None = None,
+        users: Mapping[str, str] | None = None,
+        vhosts: Sequence[str] = (DEFAULT_VHOST,),
+        definitions: Path | None = None,
+    ) -> None:
+        """`users` are names with passwords; the first one, and the first of `vhosts`, are in `url`.
+
+        `config` for everything else; what is named beside it comes first.
+        """
+        self._users = {DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users
+        config = config or Config(listen=LOOPBACK)
+        self._config = replace(
+            config,
+            users=self._users,
+            vhosts=tuple(vhosts),
+            definitions=definitions or config.definitions,
+        )
+        self._data_dir = data_dir
+        self._entered = AsyncExitStack()
+        self.clock: MovableClock
+        """The time of messages and queues: of expiry, delays, and consumers that hold on."""
+        self.clients_clock: MovableClock
+        """The time of clients: how long they may be silent."""
+        self.node: Node
+
+    async def __aenter__(self) -> Self:
+        """OSError, and what a node raises that cannot start."""
+        async with AsyncExitStack() as entering:
+            data_dir, open_store = self._data_dir, None
+            if data_dir is None:
+                data_dir = Path(entering.enter_context(TemporaryDirectory(prefix="fluffle-")))
+                open_store = in_memory(MemoryDisk())
+            data_dir.mkdir(parents=True, exist_ok=True)
+            config = replace(self._config, data_dir=data_dir)
+            later = asyncio.get_running_loop().call_later
+            self.node = node = Node(config, outside=lambda place: self._outside(place, open_store))
+            self.clock = self._made_clock(later)
+            self.clients_clock = self._made_clock(later)
+            await node.start()
+            entering.push_async_callback(node.stop, "shutdown")
+            self._entered = entering.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        await self._entered.__aexit__(kind, error, where)
+
+    @property
+    def url(self) -> str:
+        """For any client, of any language, in any process."""
+        return self.url_of(self._config.vhosts[0])
+
+    def url_of(self, vhost: str) -> str:
+        """The same, for another virtual host."""
+        host, port = self.node.addresses["amqp"]
+        name, password = (quote(each, safe="") for each in next(iter(self._users.items())))
+        return f"amqp://{name}:{password}@{host}:{port}/{quote(vhost, safe='')}"
+
+    def vhost(self, name: str = "") -> Vhost:
+        """What is in a virtual host, by default the first one.  NotFound."""
+        name = name or self._config.vhosts[0]
+        self.node.parts.vhost(name)
+        return Vhost(name, self.url_of(name), self.node.parts, self.node.turn, self.clock)
+
+    async def add_vhost(self, name: str) -> Vhost:
+        """A new one, in which all users may do everything.  PreconditionFailed if it is there."""
+        parts = self.node.parts
+        await ask(parts, "vhosts.add", name=name)
+        for user in self._users:
+            await ask(
+                parts, "permissions.set", vhost=name, user=user, configure=".*", write=".*",
+                read=".*",
+            )  # fmt: skip
+        return self.vhost(name)
+
+    async def delete_vhost(self, name: str) -> None:
+        """With all that is in it; its connections are closed.  NotFound."""
+        await ask(self.node.parts, "vhosts.delete", name=name)
+
+    async def settle(self) -> None:
+        """Return when there is nothing to do for the node until a client speaks or time passes."""
+        rests = 0
+        while rests < RESTS:
+            await asyncio.sleep(0)
+            rests = rests + 1 if self.node.is_at_rest else 0
+
+    def _made_clock(self, call_later: CallLater) -> MovableClock:
+        return MovableClock(SystemClock(), call_later, self.settle)
+
+    def _outside(self, place: Path, open_store: OpenStore | None) -> Outside:
+        loop = asyncio.get_running_loop()
+        return Outside(
+            self.clock,
+            self.clock.call_later,
+            self.clients_clock.call_later,
+            open_store or store_in(place, loop.call_soon_threadsafe),
+        )
+
+
+def in_memory(disk: Disk) -> OpenStore:
+    """A store on a disk that takes no time, in the running loop."""
+    call_soon = asyncio.get_running_loop().call_soon
+
+    def opened(on_fatal: Callable[[StorageError], None]) -> Store:
+        def writer(disk: Disk, wake: Callable[[], None]) -> Writer:
+            return InstantWriter(disk, lambda: call_soon(wake))
+
+        return Store(disk, writer, on_fatal=on_fatal)
+
+    return opened

@@ -1,0 +1,111 @@
+"""`MovableClock`: the time of this machine, and what it was moved ahead by.
+
+Time that is moved passes step by step: whoever waits for something is called at the moment that he
+waited for, in the order of those moments, and the node comes to rest before the next.  So a message
+that expires into another queue, where it expires again, is in the third one afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from heapq import heappop, heappush
+from itertools import count
+
+from fluffle.broker.clock import CallLater, Clock, Timer
+
+
+class MovableClock:
+    """A `Clock`, and the `CallLater` that goes by it."""
+
+    __slots__ = ("_ahead_ms", "_call_later", "_clock", "_heap", "_numbers", "_running", "_settle")
+
+    def __init__(
+        self, clock: Clock, call_later: CallLater, settle: Callable[[], Awaitable[object]]
+    ) -> None:
+        """`clock` and `call_later` are those of the machine; `settle` returns when the node has
+        done what there is to do without more time."""
+        self._clock = clock
+        self._call_later = call_later
+        self._settle = settle
+        self._ahead_ms = 0
+        self._numbers = count()
+        self._heap: list[tuple[int, int, Waiting]] = []
+        self._running: tuple[int, Timer] | None = None
+        """When it fires by this clock, and the timer of the machine.  Invariant: not later than the
+        first of the heap."""
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms() + self._ahead_ms
+
+    def wall_ms(self) -> int:
+        return self._clock.wall_ms() + self._ahead_ms
+
+    def call_later(self, seconds: float, act: Callable[[], None]) -> Timer:
+        """Call `act` once so much has passed, by itself or because it was moved."""
+        waiting = Waiting(act)
+        at_ms = self.now_ms() + max(round(seconds * 1_000), 0)
+        heappush(self._heap, (at_ms, next(self._numbers), waiting))
+        self._start()
+        return waiting
+
+    async def advance(self, by: timedelta = timedelta(0), **parts: float) -> None:
+        """Let time pass: `advance(timedelta(minutes=30))`, or `advance(minutes=30)`.
+
+        Returns when everything has happened that would have by then.  ValueError for less than
+        nothing.
+        """
+        left_ms = round((by + timedelta(**parts)) / timedelta(milliseconds=1))
+        if left_ms < 0:
+            raise ValueError(f"time does not go back by {-left_ms} ms")
+        await self._settle()  # who waits for something has said so
+        end_ms = self._ahead_ms + left_ms
+        while self._ahead_ms < end_ms:
+            step_ms = end_ms - self._ahead_ms
+            if (next_ms := self._next_ms()) is not None:
+                step_ms = min(step_ms, max(next_ms - self.now_ms(), 0))
+            self._ahead_ms += step_ms
+            self._fire()
+            await self._settle()
+
+    def _next_ms(self) -> int | None:
+        while self._heap and self._heap[0][2].is_cancelled:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def _fire(self) -> None:
+        """Call those whose time has come; who raises holds up none of the others for good."""
+        now_ms = self.now_ms()
+        try:
+            while (next_ms := self._next_ms()) is not None and next_ms <= now_ms:
+                heappop(self._heap)[2].act()
+        finally:
+            self._start()
+
+    def _on_timer(self) -> None:
+        self._running = None
+        self._fire()
+
+    def _start(self) -> None:
+        """Have the machine wake us for the first."""
+        if (next_ms := self._next_ms()) is None:
+            return
+        if self._running is not None:
+            if self._running[0] <= next_ms - self._ahead_ms:
+                return
+            self._running[1].cancel()
+        delay_s = max(next_ms - self.now_ms(), 0) / 1_000
+        self._running = next_ms - self._ahead_ms, self._call_later(delay_s, self._on_timer)
+
+
+class Waiting:
+    """A `Timer`."""
+
+    __slots__ = ("act", "is_cancelled")
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True

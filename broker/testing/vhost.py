@@ -1,0 +1,213 @@
+"""`Vhost`: a virtual host for one test, and what is in it.  For the loop of its broker.
+
+Nothing is polled: who waits looks again after each turn of the node, when something may have
+changed.  Every wait has an end, and says what it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fluffle.broker.control.parts import Parts, Row
+from fluffle.broker.own_messages import publish_own
+from fluffle.broker.queues.served import ServedQueue, Tally
+from fluffle.broker.testing.asking import ask, rows
+from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.turn import Turn
+from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
+from fluffle.protocol.wire import to_table
+
+PEEKED_MAX = 10_000
+BODY_BYTES_MAX = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One that is ready in a queue."""
+
+    body: bytes
+    """Up to 256 KiB of it."""
+    exchange: str
+    routing_key: str
+    headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    """The others, by their AMQP names."""
+    redelivered: bool
+
+    def text(self) -> str:
+        """UnicodeDecodeError."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """ValueError."""
+        from json import loads  # noqa: PLC0415  only if it is used
+
+        return loads(self.body)
+
+
+class Counts(NamedTuple):
+    """Of a queue; where something is expected, None for what does not matter."""
+
+    messages: int | None = None
+    """In all."""
+    ready: int | None = None
+    unacked: int | None = None
+    consumers: int | None = None
+
+
+NOTHING_SAID = Counts()
+
+
+class Vhost:
+    """Made by its broker."""
+
+    __slots__ = ("_parts", "_turn", "advance", "name", "url")
+
+    def __init__(self, name: str, url: str, parts: Parts, turn: Turn, clock: MovableClock) -> None:
+        self.name = name
+        self.url = url
+        self.advance = clock.advance
+        """Moves the clock of the broker, for all its virtual hosts."""
+        self._parts = parts
+        self._turn = turn
+
+    async def queues(self) -> dict[str, Row]:
+        """All queues by their names, as `fluffle queues list` shows them."""
+        listed = await rows(self._parts, "queues.list", vhost=self.name)
+        return {row["name"]: row for row in listed}
+
+    async def expect(
+        self,
+        queue: str,
+        *,
+        count: int | None = None,
+        ready: int | None = None,
+        unacked: int | None = None,
+        consumers: int | None = None,
+        within: float = 2.0,
+    ) -> None:
+        """Return once a queue has so many messages (in all, ready, unacknowledged) and consumers.
+
+        AssertionError after `within` seconds, with what is there instead.
+        """
+        wanted = Counts(count, ready, unacked, consumers)
+        if wanted == NOTHING_SAID:
+            raise TypeError("expect needs at least one of count, ready, unacked, consumers")
+
+        def is_so() -> bool:
+            counts = self._counts(queue)
+            return counts is not None and is_met(wanted, counts)
+
+        try:
+            await asyncio.wait_for(self._until(is_so), within)
+        except TimeoutError:
+            raise AssertionError(self._told(queue, wanted, within)) from None
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        """Look after each turn."""
+        changed = asyncio.Event()
+        self._turn.watchers.add(changed.set)
+        try:
+            while not is_so():
+                changed.clear()
+                await changed.wait()
+        finally:
+            self._turn.watchers.discard(changed.set)
+
+    async def messages(self, queue: str) -> list[Message]:
+        """Those that are ready, in the order in which they would be handed out; they stay as they
+        are.  The first 10,000.  NotFound."""
+        seen = await rows(
+            self._parts, "queues.peek", name=queue, vhost=self.name, count=PEEKED_MAX,
+            body_bytes=BODY_BYTES_MAX,
+        )  # fmt: skip
+        return [message_of(row) for row in seen]
+
+    async def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes = b"",
+        *,
+        headers: Mapping[str, Any] | None = None,
+        **properties: Any,
+    ) -> None:
+        """Publish without a client; `properties` by their AMQP names, persistent if not said.
+
+        NotFound for an exchange that is not there, AssertionError for a message that leads nowhere.
+        """
+        vhost = self._parts.vhost(self.name)
+        properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
+        told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
+        if exchange:
+            vhost.topology.require(exchange)
+        if vhost.way(exchange, (routing_key,), told) == ((), ()):
+            raise AssertionError(
+                f"no queue takes what is published to exchange '{exchange}' with routing key "
+                f"'{routing_key}' in vhost '{self.name}'"
+            )
+        publish_own(vhost, exchange, [(routing_key, told, body)])
+
+    async def purge(self, queue: str) -> int:
+        """Drop ready messages; how many there were.  NotFound."""
+        row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
+        return int(row["messages"])
+
+    def _counts(self, name: str) -> Counts | None:
+        """None for a queue that is not there, or that nobody leads here now."""
+        queue = self._parts.vhost(self.name).queues.get(name)
+        if queue is None:
+            return None
+        tally = tally_here(self._parts, queue)
+        return tally and Counts(tally.ready + tally.unacked + tally.apart, *tally[:3])
+
+    def _told(self, queue: str, wanted: Counts, within: float) -> str:
+        queues = self._parts.vhost(self.name).queues
+        if queue not in queues:
+            there = ", ".join(map(repr, queues)) or "none"
+            return f"there is no queue '{queue}' after {within} s, but: {there}"
+        found = self._counts(queue)
+        return (
+            f"queue '{queue}' has not had {shown(wanted)} within {within} s; "
+            f"it has {shown(found) if found is not None else 'no leader'}"
+        )
+
+
+def tally_here(parts: Parts, queue: ServedQueue) -> Tally | None:
+    """What is in a queue, without asking anybody; None for one that is led elsewhere."""
+    hosted = parts.company.groups.get(queue.definition.id)
+    if hosted is None:
+        return Tally(queue.ready_count, queue.in_flight, queue.consumer_count)
+    from fluffle.broker.cluster.queues.group import QueueGroup  # noqa: PLC0415  slow to import
+
+    assert isinstance(hosted.machine, QueueGroup)
+    return Tally(*hosted.machine.counts) if hosted.machine.member.leadership else None
+
+
+def is_met(wanted: Counts, found: Counts) -> bool:
+    return all(want in (None, there) for want, there in zip(wanted, found, strict=True))
+
+
+def shown(counts: Counts) -> str:
+    """Those that are said."""
+    names = ("messages", "ready", "unacknowledged", "consumers")
+    pairs = zip(names, counts, strict=True)
+    return ", ".join(f"{number} {name}" for name, number in pairs if number is not None)
+
+
+def message_of(row: Row) -> Message:
+    if row["payload_encoding"] == "base64":
+        from base64 import b64decode  # noqa: PLC0415  only if it is used
+
+        body = b64decode(row["payload"])
+    else:
+        body = row["payload"].encode()
+    properties = {**row["properties"]}
+    if row["priority"] is not None:
+        properties["priority"] = row["priority"]
+    return Message(
+        body, row["exchange"], row["routing_key"], row["headers"], properties, row["redelivered"]
+    )

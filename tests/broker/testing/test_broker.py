@@ -1,0 +1,151 @@
+"""A broker inside a test, with real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import aio_pika
+import pika
+import pytest
+
+from fluffle.broker import Broker, ThreadedBroker
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.testing import threaded
+
+
+async def test_an_asyncio_client_talks_to_a_broker_in_its_own_loop() -> None:
+    async with Broker() as broker, await aio_pika.connect(broker.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("orders")
+        await channel.default_exchange.publish(aio_pika.Message(b"first"), "orders")
+        async with (await queue.get()).process():
+            assert (await queue.declare()).message_count == 0
+
+
+def test_a_blocking_client_talks_to_a_broker_in_a_thread() -> None:
+    with (
+        ThreadedBroker() as broker,
+        pika.BlockingConnection(pika.URLParameters(broker.url)) as connection,
+    ):
+        channel = connection.channel()
+        channel.queue_declare("orders", arguments={"x-queue-type": "quorum"}, durable=True)
+        channel.confirm_delivery()
+        channel.basic_publish("", "orders", b"first")
+        assert channel.basic_get("orders", auto_ack=True)[2] == b"first"
+    assert "fluffle" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_messages_expire_when_the_clock_is_moved(queue_type: str) -> None:
+    """From one queue into another, where they expire again, into a third."""
+    with (
+        ThreadedBroker() as broker,
+        pika.BlockingConnection(pika.URLParameters(broker.url)) as connection,
+    ):
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for name, target in (("first", "second"), ("second", "third"), ("third", None)):
+            arguments: dict[str, object] = {"x-queue-type": queue_type}
+            if target is not None:
+                arguments |= {
+                    "x-message-ttl": 600_000,
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": target,
+                }
+            channel.queue_declare(name, durable=True, arguments=arguments)
+        channel.basic_publish("", "first", b"late")
+        counts = []
+        for minutes in (9, 2, 8, 2):
+            broker.clock.advance(minutes=minutes)
+            counts.append(
+                [
+                    channel.queue_declare(name, passive=True).method.message_count
+                    for name in ("first", "second", "third")
+                ]
+            )
+        assert counts == [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_a_client_that_is_silent_for_long_is_hung_up_on() -> None:
+    with ThreadedBroker() as broker:
+        parameters = pika.URLParameters(broker.url)
+        parameters.heartbeat = 60
+        connection = pika.BlockingConnection(parameters)
+        broker.clock.advance(hours=1)
+        connection.process_data_events()  # nobody minds
+        broker.clients_clock.advance(minutes=5)
+        with pytest.raises(pika.exceptions.AMQPConnectionError):
+            connection.channel()
+
+
+async def test_users_and_virtual_hosts_are_arguments() -> None:
+    async with Broker(users={"me": "a/b"}, vhosts=("mine", "other")) as broker:
+        host, port = broker.node.addresses["amqp"]
+        assert broker.url == f"amqp://me:a%2Fb@{host}:{port}/mine"
+        for url in (broker.url, broker.url_of("other")):
+            async with await aio_pika.connect(url):
+                pass
+        with pytest.raises(aio_pika.exceptions.ProbableAuthenticationError):
+            await aio_pika.connect(f"amqp://guest:guest@{host}:{port}/mine")
+
+
+async def test_what_is_in_a_directory_is_there_again(tmp_path: Path) -> None:
+    for expected in (0, 1):
+        async with (
+            Broker(data_dir=tmp_path) as broker,
+            await aio_pika.connect(broker.url) as connection,
+        ):
+            channel = await connection.channel()
+            queue = await channel.declare_queue("orders", durable=True)
+            assert queue.declaration_result.message_count == expected
+            body = aio_pika.Message(b"", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await channel.default_exchange.publish(body, "orders")
+
+
+async def test_brokers_know_nothing_of_each_other_and_leave_nothing() -> None:
+    async with Broker() as one, Broker() as other:
+        assert one.url != other.url
+        assert one.node is not other.node
+        async with await aio_pika.connect(one.url) as connection:
+            await (await connection.channel()).declare_queue("orders")
+        assert len(other.node.catalogue.vhosts["/"].queues) == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_thread_leaves_nothing_open() -> None:
+    code = """
+import socket
+from fluffle.broker import ThreadedBroker
+ThreadedBroker()
+with ThreadedBroker() as broker:
+    client = socket.create_connection(broker.broker.node.addresses["amqp"])
+    client.sendall(b"AMQP\\0\\0\\x09\\1")
+    assert client.recv(1)
+client.close()
+"""
+    words = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "unclosed" not in done.stderr, done.stderr
+
+
+def test_who_expects_for_long_is_given_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threaded, "PATIENCE_S", 0.01)
+    with (
+        ThreadedBroker() as broker,
+        pytest.raises(AssertionError, match=r"there is no queue 'orders' after 0\.1 s"),
+    ):
+        broker.vhost().expect("orders", count=1, within=0.1)
+
+
+def test_a_broker_that_cannot_start_says_so_and_ends_its_thread() -> None:
+    with ThreadedBroker() as first:
+        host, port = first.broker.node.addresses["amqp"]
+        config = Config(listen=ListenAddress(host, port))
+        with pytest.raises(OSError, match="in use"), ThreadedBroker(config):
+            pass
+        assert sum(thread.name == "fluffle" for thread in threading.enumerate()) == 1

@@ -1,0 +1,88 @@
+"""The fixtures, as tests of others use them: nothing is imported, the plugin is there."""
+
+from __future__ import annotations
+
+import aio_pika
+import pika
+import pytest
+
+from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
+
+pytest_plugins = ("pytester",)
+
+
+def place_order(url: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("orders")
+        channel.basic_publish("", "orders", b'{"number": 7}')
+
+
+@pytest.mark.parametrize("_time", range(2))
+def test_each_plain_test_has_a_virtual_host_of_its_own(amqp: BlockingVhost, _time: int) -> None:
+    assert amqp.queues() == {}
+    place_order(amqp.url)
+    amqp.expect("orders", count=1)
+    assert amqp.messages("orders")[0].json() == {"number": 7}
+
+
+async def test_a_coroutine_awaits_the_same(amqp: AwaitedVhost) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        await (await connection.channel()).declare_queue("orders")
+        await amqp.publish("", "orders", b"first")
+        await amqp.expect("orders", count=1)
+        assert [each.body for each in await amqp.messages("orders")] == [b"first"]
+
+
+def test_the_clock_is_that_of_the_broker(amqp_broker: ThreadedBroker, amqp: BlockingVhost) -> None:
+    with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
+        connection.channel().queue_declare("orders", arguments={"x-expires": 3_600_000})
+        amqp_broker.clock.advance(hours=1)
+        assert amqp.queues() == {}
+
+
+def test_a_test_that_leaves_its_connection_open_leaves_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pika
+
+        def test_one(amqp):
+            connection = pika.BlockingConnection(pika.URLParameters(amqp.url))
+            connection.channel().queue_declare("orders")
+
+        def test_two(amqp_broker, amqp):
+            assert amqp.queues() == {}
+            assert set(amqp_broker.broker.node.catalogue.vhosts) == {"/", amqp.name}
+        """
+    )
+    result = pytester.runpytest_subprocess("-q")
+    result.assert_outcomes(passed=2)
+
+
+def test_who_forgets_to_await_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.asyncio
+        async def test_it(amqp):
+            amqp.expect("orders", count=1)
+            await amqp.advance(minutes=1)
+        """
+    )
+    result = pytester.runpytest_subprocess("-q")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*not awaited, and so not done: amqp.expect"])
+
+
+def test_a_run_without_a_broker_imports_none(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it():
+            loaded = {name for name in sys.modules if name.startswith("fluffle.broker.")}
+            assert loaded == {"fluffle.broker.testing", "fluffle.broker.testing.plugin"}
+        """
+    )
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=1)

@@ -1,0 +1,128 @@
+"""Looking inside a broker, without sleeping and without touching what is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+import aio_pika
+import pytest
+
+from fluffle.broker import Broker
+from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.testing.vhost import Vhost
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[Broker]:
+    async with Broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def channel(broker: Broker) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    async with await aio_pika.connect(broker.url) as connection:
+        yield await connection.channel()
+
+
+@pytest.fixture
+def vhost(broker: Broker) -> Vhost:
+    return broker.vhost()
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_expecting_ends_when_it_is_so(
+    vhost: Vhost, channel: aio_pika.abc.AbstractChannel, queue_type: str
+) -> None:
+    expecting = asyncio.create_task(vhost.expect("orders", count=3, ready=1, consumers=1))
+    queue = await channel.declare_queue(
+        "orders", durable=True, arguments={"x-queue-type": queue_type}
+    )
+    await channel.set_qos(2)
+    taken: asyncio.Queue[aio_pika.abc.AbstractIncomingMessage] = asyncio.Queue()
+    await queue.consume(taken.put)
+    for body in (b"1", b"2"):
+        await channel.default_exchange.publish(aio_pika.Message(body), "orders")
+    await vhost.expect("orders", unacked=2)
+    assert not expecting.done()
+    await channel.default_exchange.publish(aio_pika.Message(b"3"), "orders")
+    await expecting
+    for _ in range(3):
+        await (await taken.get()).ack()
+    await vhost.expect("orders", count=0)
+
+
+async def test_what_was_seen_is_told_when_it_is_not_so(
+    vhost: Vhost, channel: aio_pika.abc.AbstractChannel
+) -> None:
+    with pytest.raises(AssertionError, match=r"no queue 'orders' after 0\.01 s, but: none"):
+        await vhost.expect("orders", count=1, within=0.01)
+    await channel.declare_queue("orders")
+    told = (
+        "queue 'orders' has not had 1 messages, 2 consumers within 0.01 s; it has 0 messages, "
+        "0 ready, 0 unacknowledged, 0 consumers"
+    )
+    with pytest.raises(AssertionError, match=told):
+        await vhost.expect("orders", count=1, consumers=2, within=0.01)
+    with pytest.raises(AssertionError, match=r"there is no queue 'order' after .*, but: 'orders'"):
+        await vhost.expect("order", count=0, within=0.01)
+    with pytest.raises(TypeError, match="at least one of count, ready, unacked, consumers"):
+        await vhost.expect("orders")
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_messages_are_looked_at_and_stay_as_they_are(
+    vhost: Vhost, channel: aio_pika.abc.AbstractChannel, queue_type: str
+) -> None:
+    queue = await channel.declare_queue(
+        "orders", durable=True, arguments={"x-queue-type": queue_type}
+    )
+    await vhost.publish("", "orders", b'{"number": 7}', headers={"try": 1}, content_type="x")
+    await vhost.publish("", "orders", b"\xff")
+    await vhost.expect("orders", count=2)
+    for _ in range(2):
+        first, second = await vhost.messages("orders")
+        assert first.json() == {"number": 7}
+        assert (first.headers, first.properties["content_type"]) == ({"try": 1}, "x")
+        assert (second.body, second.routing_key, second.redelivered) == (b"\xff", "orders", False)
+    taken = await queue.get(no_ack=True)
+    assert not taken.redelivered
+    assert taken.headers == {"try": 1}
+    assert await vhost.purge("orders") == 1
+    with pytest.raises(NotFound, match="no queue 'missing'"):
+        await vhost.messages("missing")
+
+
+async def test_publishing_where_nothing_leads_is_an_error(
+    vhost: Vhost, channel: aio_pika.abc.AbstractChannel
+) -> None:
+    await channel.declare_exchange("events", "topic")
+    with pytest.raises(AssertionError, match=r"exchange 'events' with routing key 'a\.b'"):
+        await vhost.publish("events", "a.b")
+    with pytest.raises(NotFound, match="no exchange 'missing'"):
+        await vhost.publish("missing", "a.b")
+
+
+async def test_a_virtual_host_for_one_test_is_there_at_once_and_gone_after_it(
+    broker: Broker,
+) -> None:
+    vhost = await broker.add_vhost("mine")
+    async with await aio_pika.connect(vhost.url) as connection:
+        await (await connection.channel()).declare_queue("orders")
+        assert list(await vhost.queues()) == ["orders"]
+        assert await broker.vhost().queues() == {}
+    with pytest.raises(PreconditionFailed, match="already exists"):
+        await broker.add_vhost("mine")
+    await broker.delete_vhost("mine")
+    with pytest.raises(NotFound):
+        broker.vhost("mine")
+
+
+async def test_a_virtual_host_costs_little(broker: Broker) -> None:
+    """Two milliseconds on a machine that has time; here only that it is not slow."""
+    began_s = perf_counter()
+    for number in range(50):
+        await broker.add_vhost(f"test {number}")
+        await broker.delete_vhost(f"test {number}")
+    assert perf_counter() - began_s < 5
