@@ -1,10 +1,10 @@
 """The nodes of a run: machines with a disk and a clock, on which processes come and go."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fluffle.broker.cluster.ports import Links
+from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Persist
 from fluffle.raft.output import Output
@@ -17,6 +17,7 @@ from tests.simulation.checks import standard
 from tests.simulation.checks.bounds import Bounds
 from tests.simulation.clockwork import MS_US, Clockwork
 from tests.simulation.disk import DiskProfile, SimDisk
+from tests.simulation.links import LinkedNetwork
 from tests.simulation.network import NetworkProfile, SimNetwork
 from tests.simulation.process import Identity, Process, Tenant
 from tests.simulation.registry import Registry
@@ -41,7 +42,11 @@ class Machine:
     base_us: int = 0
     """The clock showed `base_ms` at `base_us`."""
     shown_ms: int = 0
+    wall_ahead_ms: int = 0
+    """How far the clock on the wall is ahead of that; it may be set, forward or back."""
     is_paused: bool = False
+    postponed: list[tuple[Callable[..., None], tuple[Any, ...]]] = field(default_factory=list)
+    """What its process does once it is not paused any more."""
     is_hurt: bool = False
     """It has lost something for good, and its groups are not yet whole again."""
     process: Process | None = None
@@ -80,7 +85,7 @@ class Cluster:
 
     __slots__ = (
         "_chance", "_settle_in", "clockwork", "machines", "names", "network", "on_turn", "registry",
-        "watch",
+        "vital", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -97,7 +102,7 @@ class Cluster:
         self.names = tuple(names)
         self._settle_in = settle_in
         self._chance = clockwork.chance("cluster")
-        self.network = SimNetwork(self.names, clockwork, network, self._deliver, self._link_changed)
+        self.network = self._made_network(network)
         self.machines: dict[NodeId, Machine] = {}
         for name in self.names:
             disk = SimDisk(name, clockwork, disks(), self._became_durable)
@@ -105,10 +110,20 @@ class Cluster:
             self.machines[name] = Machine(name, disk, tuning, turn_us, rate, turn_us, rate)
         disks_by_name = {name: machine.disk for name, machine in self.machines.items()}
         self.watch = Watch([*standard(disks_by_name), Bounds(self._state_of)])
+        for disk in disks_by_name.values():
+            disk.on_rewritten = self.watch.entry_rewritten
         self.registry = Registry(self)
         self.watch.configured.append(self.registry.configured)
+        self.vital: GroupId | None = None
+        """Where this cannot be read a node begins with nothing."""
         self.on_turn = self.watch.turned
         """Called with each turn."""
+
+    def _made_network(self, profile: NetworkProfile) -> SimNetwork | LinkedNetwork:
+        around = self.names, self.clockwork, profile, self._deliver, self._link_changed
+        if profile.links is None:
+            return SimNetwork(*around)
+        return LinkedNetwork(*around, when_awake=self.awake)
 
     # Machines and processes
 
@@ -130,12 +145,17 @@ class Cluster:
         disk.on_failed = lambda: self.kill(name, is_silent=False)
         self.registry.started(process)
         self.watch.started(name)
-        for group in process.start():
+        lost = process.start()
+        for group in lost:
             # It must not go on as the member it was: it begins anew, as another incarnation.
             self.registry.burn(name, group)
-            del disk.image.groups[group]
             self.watch.facts.group_lost(name, group)
+        process.tenant.lose(lost)
         self.network.attach(name, disk.boot)
+        if self.vital in lost:
+            self.kill(name, is_silent=False)
+            self.lose_disk(name, Image())
+            self.start(name)
 
     def kill(self, name: NodeId, *, is_silent: bool) -> None:
         """The process dies at once; silently if nobody is told, as when the machine dies."""
@@ -145,6 +165,7 @@ class Cluster:
         machine.process.is_alive = False
         machine.process = None
         machine.is_paused = False
+        machine.postponed.clear()
         machine.disk.lose_power()
         self.watch.ended(name)
         self.network.detach(name, is_silent=is_silent)
@@ -157,22 +178,35 @@ class Cluster:
         """
         machine = self.machines[name]
         machine.is_hurt = True
-        for group in self.watch.facts.stored.get(name, {}):
-            self.registry.burn(name, group)
-        for group in image.groups:
+        defined = (spec.group for spec in self.registry.living() if spec.is_defined)
+        for group in {*self.watch.facts.stored.get(name, {}), *image.groups, *defined}:
             self.registry.burn(name, group)
         machine.disk.image = Image()
         self.watch.facts.disk_lost(name)
 
     def pause(self, name: NodeId) -> None:
-        self.machines[name].is_paused = True
+        if self.machines[name].process is not None:
+            self.machines[name].is_paused = True
+            self.network.pause(name)
 
     def resume(self, name: NodeId) -> None:
         machine = self.machines[name]
         if machine.is_paused:
             machine.is_paused = False
+            self.network.resume(name)
+            postponed, machine.postponed = machine.postponed, []
+            for call, args in postponed:
+                call(*args)
             if machine.process is not None:
                 self.plan_turn(machine.process)
+
+    def awake(self, name: NodeId, call: Callable[..., None], *args: Any) -> None:
+        """Have its process do something now, or when it is not paused any more."""
+        machine = self.machines[name]
+        if machine.is_paused:
+            machine.postponed.append((call, args))
+        else:
+            call(*args)
 
     # What processes ask of their world
 
@@ -191,8 +225,19 @@ class Cluster:
         delay_us = int(self._chance.expovariate(1 / (2 * MS_US)))
         self.clockwork.after(delay_us, process.feed, call, *args)
 
-    def send(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None:
-        self.network.send(sender, receiver, frame)
+    def send(
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+    ) -> None:
+        self.network.send(sender, receiver, kind, payload, lane)
+
+    def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
+        return self.network.is_up(sender, receiver)
+
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int:
+        return self.network.waiting_bytes(sender, receiver, lane)
+
+    def founded(self, group: GroupId, first: NodeId) -> None:
+        self.watch.founded(group, first)
 
     def turned(self, process: Process, output: Output) -> None:
         self.on_turn(process, output)
@@ -215,10 +260,10 @@ class Cluster:
         if process.is_alive and not self.machines[process.node].is_paused:
             process.turn()
 
-    def _deliver(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None:
+    def _deliver(self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes) -> None:
         process = self.machines[receiver].process
         if process is not None:
-            process.receive(sender, frame)
+            process.receive(sender, kind, payload)
 
     def _link_changed(self, node: NodeId, other: NodeId, is_up: bool) -> None:
         process = self.machines[node].process

@@ -7,13 +7,14 @@ whole or lost as a whole; what is durable is kept, whether or not anybody was to
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import NamedTuple
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Loaded, Persist
 from fluffle.raft.records import Entry, GroupId
-from fluffle.storage.raft_memory import Image
+from fluffle.storage.raft_memory import GroupImage, Image
 from tests.simulation.clockwork import MS_US, Clockwork
 
 
@@ -29,6 +30,17 @@ class DiskProfile:
     """Share of commits that take twenty times as long."""
     kept: float = 0.5
     """Chance that a commit under way survives a loss of power."""
+    hot: float = 0.3
+    """Share of entries that are in the hot window when they are to be made smaller."""
+
+
+class Rewrite(NamedTuple):
+    """An entry that is made smaller."""
+
+    image: GroupImage
+    """Not just which group: nobody finds in a later one what is left of an earlier."""
+    group: GroupId
+    entry: Entry
 
 
 class SimDisk:
@@ -50,6 +62,7 @@ class SimDisk:
         "name",
         "on_durable",
         "on_failed",
+        "on_rewritten",
         "profile",
         "slowness",
     )  # fmt: skip
@@ -74,24 +87,40 @@ class SimDisk:
         """The next commit ends in an error: the process must end."""
         self.on_durable: Callable[[int], None] = _nobody
         self.on_failed: Callable[[], None] = _nothing
+        self.on_rewritten: Callable[[NodeId, GroupId], None] = _nowhere
+        """Likewise, of a group with an entry that is smaller now."""
         self._on_durable = on_durable
         """Told the truth at the moment it becomes true."""
         self._clockwork = clockwork
         self._chance: Random = clockwork.chance(f"disk {name}")
-        self._waiting: list[Persist] = []
-        self._running: list[Persist] = []
+        self._waiting: list[Persist | Rewrite] = []
+        self._running: list[Persist | Rewrite] = []
         self._commit = 0
         """How many have begun."""
         self._generation = 0
         """Plans of an earlier one are void: the power was lost since."""
 
     @property
-    def takes_entries(self) -> bool:
+    def may_grow(self) -> bool:
         """A disk that is full is so at once."""
+        return self.has_room
+
+    @property
+    def takes_entries(self) -> bool:
         return self.has_room
 
     def load(self) -> Loaded:
         return self.image.load()
+
+    def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
+        """With the next commit, whatever else is in it; unless it is hot."""
+        found = self.image.read(group, index, index + 1, 1)
+        if not found or self._chance.random() < self.profile.hot:
+            return False
+        image = self.image.groups[group]
+        assert index <= image.meta.index, "it may be applied again"
+        self._submit(Rewrite(image, group, replace(found[0], payload=make(found[0].payload))))
+        return True
 
     def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
         return self.image.read(group, first, stop, bytes_max)
@@ -100,7 +129,10 @@ class SimDisk:
         return self.image.read_state(group, offset, size)
 
     def submit(self, persist: Persist) -> None:
-        self._waiting.append(persist)
+        self._submit(persist)
+
+    def _submit(self, item: Persist | Rewrite) -> None:
+        self._waiting.append(item)
         if not self._running:
             self._begin()
 
@@ -142,19 +174,25 @@ class SimDisk:
             self.fails_next = False
             self.on_failed()
             return
-        token = self._running[-1].token
+        tokens = [item.token for item in self._running if isinstance(item, Persist)]
         self._make_durable()
-        told_us = int(self.profile.told_us * 2 * self._chance.random())
-        self._clockwork.after(told_us, self._tell, generation, token)
+        if tokens:
+            told_us = int(self.profile.told_us * 2 * self._chance.random())
+            self._clockwork.after(told_us, self._tell, generation, tokens[-1])
         if self._waiting:
             self._begin()
 
     def _make_durable(self) -> None:
-        persists, self._running = self._running, []
-        for persist in persists:
-            self.image.apply(persist)
-            self._on_durable(self.name, persist)
-            self._clockwork.note(persist.token)
+        """An entry that is written again is there, even if it had been deleted meanwhile."""
+        items, self._running = self._running, []
+        for item in items:
+            if isinstance(item, Rewrite):
+                item.image.entries[item.entry.index] = item.entry
+                self.on_rewritten(self.name, item.group)
+            else:
+                self.image.apply(item)
+                self._on_durable(self.name, item)
+                self._clockwork.note(item.token)
 
     def _tell(self, generation: int, token: int) -> None:
         if generation == self._generation:
@@ -163,6 +201,10 @@ class SimDisk:
 
 def _nobody(token: int) -> None:
     """No process has this disk open."""
+
+
+def _nowhere(name: NodeId, group: GroupId) -> None:
+    """Nobody looks."""
 
 
 def _nothing() -> None:

@@ -122,6 +122,8 @@ class GroupFacts:
     """Term -> who was elected."""
     votes: dict[tuple[Member, int], Member] = field(default_factory=dict)
     """(voter, term) -> for whom, as it was durable at some time."""
+    first: Member | None = None
+    """Who leads the first term, if all founders have agreed on that."""
     grants: dict[tuple[int, Member], set[Member]] = field(default_factory=dict)
     """(term, candidate) -> who has told it yes."""
     entries: dict[tuple[int, int], tuple[Entry, int]] = field(default_factory=dict)
@@ -172,9 +174,12 @@ class Facts:
         self.stored[node] = {}
 
     def group_lost(self, node: NodeId, group: GroupId) -> None:
-        """What was there of a group cannot be read, so it is not there for the process."""
-        self.group(group).lost.append(self.stored[node].pop(group))
-        del self.replicas[node][group]
+        """What was there of a group cannot be read, so it is not there for the process; each start
+        says so until something else is written there."""
+        stored = self.stored[node].pop(group, None)
+        if stored is not None:
+            self.group(group).lost.append(stored)
+            del self.replicas[node][group]
 
     def process_started(self, node: NodeId) -> None:
         """It knows what is on its disk."""

@@ -13,6 +13,9 @@ from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.clockwork import MS_US, SECOND_US
 from tests.simulation.cluster import Cluster
+from tests.simulation.registry import GroupSpec
+
+HOUR_MS = 3_600_000
 
 
 @dataclass(slots=True, frozen=True)
@@ -158,6 +161,18 @@ def drift(cluster: Cluster, chance: Random) -> Undo:
     machine = cluster.machines[chance.choice(cluster.names)]
     machine.set_clock(cluster.clockwork.now_us, rate=chance.choice((0.5, 0.9, 1.1, 2.0)))
     return lambda: machine.set_clock(cluster.clockwork.now_us, rate=machine.usual_rate)
+
+
+def set_wall(cluster: Cluster, chance: Random) -> Undo:
+    """Somebody sets the clock on the wall; what the machine counts goes on."""
+    machine = cluster.machines[chance.choice(cluster.names)]
+    by_ms = int(chance.choice((-1, 1)) * chance.expovariate(1 / chance.choice((500, HOUR_MS))))
+    machine.wall_ahead_ms += by_ms
+
+    def undo() -> None:
+        machine.wall_ahead_ms -= by_ms
+
+    return undo
 
 
 # The network
@@ -349,15 +364,34 @@ def go_back(cluster: Cluster, chance: Random) -> Undo | None:
 
 
 def may_be_hurt(cluster: Cluster, name: NodeId) -> bool:
-    """Whether this disk is not needed by anybody, and no other is hurt."""
+    """Whether this disk is not needed by anybody, and no other is hurt, or as good as that."""
     note_mended(cluster)
     if any(machine.is_hurt for machine in cluster.machines.values()):
         return False
+    for spec in cluster.registry.living():
+        if is_another_missing(cluster, spec, name) or are_few_soon(spec, name):
+            return False
     return all(
         len(config.voters) >= 3
         for config in configs_in_use(cluster)
         if config.member_on(name) in config.voters
     )
+
+
+def is_another_missing(cluster: Cluster, spec: GroupSpec, name: NodeId) -> bool:
+    """Whether a voter beside this one has nothing of their group, as a founder that has not heard
+    of it yet: the others may take it for lost, and go on without it."""
+    voters, stored = spec.config.voters, cluster.watch.facts.stored
+    return spec.config.member_on(name) in voters and any(
+        spec.group not in stored[voter.node] for voter in voters if voter.node != name
+    )
+
+
+def are_few_soon(spec: GroupSpec, name: NodeId) -> bool:
+    """Whether fewer than three of its group are to stay: whoever leads it sends the others away,
+    and may not know yet that this disk is lost."""
+    staying = {voter.node for voter in spec.config.voters} & spec.wanted
+    return spec.is_defined and spec.config.member_on(name) is not None and len(staying) < 3
 
 
 def configs_in_use(cluster: Cluster) -> list[Config]:
@@ -400,6 +434,7 @@ KINDS: dict[str, Callable[[Cluster, Random], Undo | None]] = {
     "busy": busy,
     "jump": jump,
     "drift": drift,
+    "set wall": set_wall,
     "isolate": isolate,
     "halves": halves,
     "bridge": bridge,

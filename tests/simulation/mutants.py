@@ -14,7 +14,7 @@ GROUP_MUTANTS = [
     Mutant(
         "M2",
         "a leader counts itself before its disk has it",
-        "raft.leading:durable_of",
+        "raft.committing:durable_of",
         "state.durable.index",
         "state.log.last_index",
     ),
@@ -49,7 +49,7 @@ GROUP_MUTANTS = [
     Mutant(
         "M6",
         "commits entries of earlier terms by counting (Figure 8)",
-        "raft.leading:is_committable",
+        "raft.committing:is_committable",
         "state.log.term_at(index) == state.term",
         "True",
     ),
@@ -195,7 +195,7 @@ GROUP_MUTANTS = [
     Mutant(
         "M22",
         "a leader that has left counts itself",
-        "raft.leading:advance_commit",
+        "raft.committing:index_of_majority",
         "voters = state.voters",
         "voters = (*(v for v in state.voters if v != state.me), state.me)",
     ),

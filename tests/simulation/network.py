@@ -12,9 +12,33 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Protocol, TypeAlias
 
+from fluffle.broker.cluster.links.tuning import LinkTuning
+from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.raft.config import NodeId
 from tests.simulation.clockwork import MS_US, Clockwork
+
+REAL = LinkTuning()
+
+Deliver: TypeAlias = Callable[[NodeId, NodeId, FrameKind, bytes], None]
+"""(from, to, what the payload is, payload)"""
+LinkChanged: TypeAlias = Callable[[NodeId, NodeId, bool], None]
+"""(at, other end, whether it is up)"""
+
+
+@dataclass(slots=True, frozen=True)
+class LinkProfile:
+    """How much a link takes in one run."""
+
+    scale: int = 1
+    """So many times more do links of daemons take, and so much more is said to wait than does."""
+    network_bytes: int = 1 << 30
+    """So much may be under way, and not read."""
+
+    @property
+    def lane_bytes_max(self) -> dict[Lane, int]:
+        return {lane: size // self.scale for lane, size in REAL.lane_bytes_max.items()}
 
 
 @dataclass(slots=True)
@@ -39,13 +63,35 @@ class NetworkProfile:
     detect_us: int = 5 * MS_US
     """Until an end notices that its link was reset."""
     reconnect_us: int = 20 * MS_US
+    links: LinkProfile | None = None
+    """Streams: what becomes of frames before they leave; None: they leave at once."""
 
     def calmed(self) -> "NetworkProfile":
         """The same with nothing lost, nothing very late, and room for all."""
-        return replace(self, loss=0.0, repeats=0.0, tail=0.0, bytes_per_ms=0)
+        links = None if self.links is None else LinkProfile()
+        return replace(self, loss=0.0, repeats=0.0, tail=0.0, bytes_per_ms=0, links=links)
 
 
-Held = tuple[NodeId, NodeId, bytes, tuple[int, int], int]
+class Delays(Protocol):
+    """What of a way says how long it takes."""
+
+    slow_us: int
+    free_us: int
+
+
+def transit_us(profile: NetworkProfile, way: Delays, size: int, chance: Random, now_us: int) -> int:
+    """How long so many bytes take, behind those before."""
+    delay_us = profile.delay_us + int(chance.expovariate(1 / profile.delay_us)) + way.slow_us
+    if profile.tail and chance.random() < profile.tail:
+        delay_us += int(profile.tail_us * chance.random())
+    if profile.bytes_per_ms:
+        way.free_us = max(way.free_us, now_us) + size * MS_US // profile.bytes_per_ms
+        delay_us += way.free_us - now_us
+    return delay_us
+
+
+Frame = tuple[FrameKind, bytes]
+Held = tuple[NodeId, NodeId, Frame, tuple[int, int], int]
 """A frame, as `_arrive` takes it."""
 
 
@@ -83,8 +129,8 @@ class SimNetwork:
         nodes: tuple[NodeId, ...],
         clockwork: Clockwork,
         profile: NetworkProfile,
-        deliver: Callable[[NodeId, NodeId, bytes], None],
-        link_changed: Callable[[NodeId, NodeId, bool], None],
+        deliver: Deliver,
+        link_changed: LinkChanged,
     ) -> None:
         self.nodes = nodes
         self.profile = profile
@@ -93,9 +139,7 @@ class SimNetwork:
         self._clockwork = clockwork
         self._chance: Random = clockwork.chance("network")
         self._deliver = deliver
-        """(from, to, frame)"""
         self._link_changed = link_changed
-        """(at, other end, whether it is up)"""
         self._ways = {(a, b): Way() for a in nodes for b in nodes if a != b}
         self._boots: dict[NodeId, int] = {}
         self._heard: dict[tuple[NodeId, NodeId], int] = {}
@@ -116,7 +160,10 @@ class SimNetwork:
             if other != node and not is_silent:
                 self._reset(node, other)
 
-    def send(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None:
+    def send(
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+    ) -> None:
+        """Lanes make no difference."""
         profile, chance = self.profile, self._chance
         way = self._ways[sender, receiver]
         self.frames += 1
@@ -127,11 +174,11 @@ class SimNetwork:
                 self._reset(sender, receiver)
             return
         boots = self._boots[sender], self._boots[receiver]
-        args = (sender, receiver, frame, boots, way.generation)
+        args = (sender, receiver, (kind, payload), boots, way.generation)
         if way.held_share and chance.random() < way.held_share:
             way.held.append(args)
             return
-        arrives_us = self._clockwork.now_us + self._delay_us(way, len(frame))
+        arrives_us = self._clockwork.now_us + self._delay_us(way, len(payload))
         if profile.is_stream:
             arrives_us = max(arrives_us, way.arrives_us + profile.apart_us)
             way.arrives_us = arrives_us
@@ -139,6 +186,22 @@ class SimNetwork:
         if profile.repeats and not profile.is_stream and chance.random() < profile.repeats:
             late_us = profile.late_us if chance.random() < 0.1 else profile.tail_us
             self._clockwork.at(arrives_us + int(late_us * chance.random()), self._arrive, *args)
+
+    def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether one is it decides when a frame arrives."""
+        return True
+
+    def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
+        return False
+
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int:
+        return 0
+
+    def pause(self, node: NodeId) -> None:
+        """What comes to it waits there."""
+
+    def resume(self, node: NodeId) -> None:
+        """It is taken in."""
 
     def cut(self, sender: NodeId, receiver: NodeId) -> None:
         """Nothing comes through in this direction any more."""
@@ -165,7 +228,7 @@ class SimNetwork:
         way.held_share = 0.0
         held, way.held = way.held, []
         for args in held:
-            arrives_us = self._clockwork.now_us + self._delay_us(way, len(args[2]))
+            arrives_us = self._clockwork.now_us + self._delay_us(way, len(args[2][1]))
             self._clockwork.at(arrives_us, self._arrive, *args)
 
     def reset(self, a: NodeId, b: NodeId) -> None:
@@ -177,21 +240,13 @@ class SimNetwork:
         return not self._ways[a, b].is_cut and not self._ways[b, a].is_cut
 
     def _delay_us(self, way: Way, size: int) -> int:
-        profile, chance = self.profile, self._chance
-        now_us = self._clockwork.now_us
-        delay_us = profile.delay_us + int(chance.expovariate(1 / profile.delay_us)) + way.slow_us
-        if profile.tail and chance.random() < profile.tail:
-            delay_us += int(profile.tail_us * chance.random())
-        if profile.bytes_per_ms:
-            way.free_us = max(way.free_us, now_us) + size * MS_US // profile.bytes_per_ms
-            delay_us += way.free_us - now_us
-        return delay_us
+        return transit_us(self.profile, way, size, self._chance, self._clockwork.now_us)
 
     def _arrive(
         self,
         sender: NodeId,
         receiver: NodeId,
-        frame: bytes,
+        frame: Frame,
         boots: tuple[int, int],
         generation: int,
     ) -> None:
@@ -202,8 +257,8 @@ class SimNetwork:
         if self.profile.is_stream and self._ways[sender, receiver].generation != generation:
             return
         self._heard[receiver, sender] = boots[0]
-        self._clockwork.note(zlib.crc32(frame))
-        self._deliver(sender, receiver, frame)
+        self._clockwork.note(zlib.crc32(frame[1]))
+        self._deliver(sender, receiver, *frame)
 
     def _reset(self, a: NodeId, b: NodeId) -> None:
         """What is under way is lost; each end notices in its time, then they connect again."""

@@ -6,19 +6,28 @@ seen before it is done.  What the groups are for is the business of a `Tenant`.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
 from fluffle.broker.cluster.host import Ports, RaftHost
 from fluffle.broker.cluster.packing import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
+from fluffle.broker.cluster.ports import (
+    Day,
+    FrameKind,
+    Lane,
+    Links,
+    Machine,
+    OnFrame,
+    OnLink,
+    Owner,
+)
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Damaged, LogStore
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import ConfigChange, Output, Role, Verdict
+from fluffle.raft.output import ConfigChange, Echo, Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from fluffle.raft.refused import Refused
@@ -31,10 +40,6 @@ SETTINGS = HostSettings(
     slice_bytes=1, snapshot_bytes_min=NEVER, snapshot_node_bytes_max=NEVER, scrub=None
 )
 """One read at a time, each after a while.  Snapshots and scrubbing are the workload's."""
-
-
-ARRAY = 0x90
-"""Frames of consensus begin so, or higher, as arrays of msgpack do; others with their kind."""
 
 UNASKED = 0
 """Context of reads whose answer nobody needs."""
@@ -55,7 +60,17 @@ class World(Protocol):
     def later(self, process: "Process", call: Callable[..., None], *args: Any) -> None:
         """Feed the call to the process after a while: reads, a snapshot."""
 
-    def send(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None: ...
+    def send(
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+    ) -> None: ...
+
+    def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
+        """As of `Links`; so is the next."""
+
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int: ...
+
+    def founded(self, group: GroupId, first: NodeId) -> None:
+        """A founder says who is to lead the first term."""
 
     def turned(self, process: "Process", output: Output) -> None:
         """A turn has ended; its output is about to be done."""
@@ -86,8 +101,15 @@ class Watched(MultiRaft):
         super().__init__(identity.node, identity.boot, identity.tuning, identity.chance)
         self._process = process
 
-    def output(self) -> Output:
-        output = super().output()
+    def create(
+        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+    ) -> None:
+        super().create(group, incarnation, config, first)
+        if first is not None:
+            self._process.world.founded(group, first)
+
+    def output(self, unread: Collection[NodeId] = ()) -> Output:
+        output = super().output(unread)
         self._process.world.turned(self._process, output)
         return output
 
@@ -105,11 +127,16 @@ class Tenant(Protocol):
 
     def make_machine(self, group: GroupId) -> Simulated: ...
 
-    def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
-        """Whether it knows that a group is there, or gone."""
+    @property
+    def owners(self) -> Owner | None:
+        """Who hears of the rest, if anybody does."""
 
-    def configured(self, group: GroupId, config: Config) -> None:
-        """A group that it knows has these members, as far as is known."""
+    @property
+    def day(self) -> Day | None:
+        """Who knows the time of day, if anybody does."""
+
+    def start(self) -> list[GroupId]:
+        """Load what is on disk: as `RaftHost.start`."""
 
     def join(self, group: GroupId, incarnation: int, config: Config) -> None:
         """The node is to be a member; called from within a turn, as the next."""
@@ -117,8 +144,8 @@ class Tenant(Protocol):
     def leave(self, group: GroupId) -> None:
         """It is none any more."""
 
-    def unknown(self, node: NodeId, group: GroupId) -> None:
-        """See `Owner`."""
+    def lose(self, groups: list[GroupId]) -> None:
+        """What the disk has of these cannot be read; told once, before the first turn."""
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         """A frame that is not of consensus."""
@@ -136,24 +163,30 @@ class Tenant(Protocol):
 class Toys:
     """A tenant that has nothing but toys."""
 
+    owners = day = None
+
     def __init__(self, process: "Process") -> None:
         self._process = process
 
     def make_machine(self, group: GroupId) -> Simulated:
         return Toy()
 
-    def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
-        return True
-
-    def configured(self, group: GroupId, config: Config) -> None: ...
+    def start(self) -> list[GroupId]:
+        return self._process.host.start()
 
     def join(self, group: GroupId, incarnation: int, config: Config) -> None:
-        self._process.create(group, incarnation, config)
+        """The founders of every second group have agreed on who leads first."""
+        voters = config.voters if group % 2 == 0 else ()
+        first = voters[group // 2 % len(voters)].node if voters else None
+        self._process.create(group, incarnation, config, first)
 
     def leave(self, group: GroupId) -> None:
         self._process.delete(group)
 
-    def unknown(self, node: NodeId, group: GroupId) -> None: ...
+    def lose(self, groups: list[GroupId]) -> None:
+        """Nobody makes this node the same member again: see `Registry.burn`."""
+        for group in groups:
+            self._process.delete(group)
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         raise AssertionError(f"toys send nothing, {node} has sent {payload!r}")
@@ -215,20 +248,20 @@ class Around:
         self.on_frame: OnFrame = _never
         self.on_link: OnLink = _never
 
-    # As links: whether one is up the network decides when a frame arrives
+    # As links
 
     def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
-        own, payload = self._process.node, joined(payload)
-        if kind is FrameKind.CONSENSUS:
-            self._process.world.send(own, node, payload)
-        elif node != own:  # to which there is no link
-            self._process.world.send(own, node, bytes((kind,)) + payload)
+        own = self._process.node
+        if node != own:  # to which there is no link
+            self._process.world.send(own, node, kind, joined(payload), lane)
 
     def is_up(self, node: NodeId) -> bool:
-        return True
+        own = self._process.node
+        return node != own and self._process.world.is_up(own, node)
 
     def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
-        return 0
+        own = self._process.node
+        return self._process.world.waiting_bytes(own, node, lane) if node != own else 0
 
     # As schedule
 
@@ -245,19 +278,41 @@ class Around:
     def wake_at(self, at_ms: int) -> None:
         self._process.world.plan_tick(self._process, at_ms)
 
-    # As owner: the registry knows the groups, and whoever watches sees all outputs
+    # As day
+
+    def told(self) -> tuple[int, int]:
+        day = self._process.tenant.day
+        return (0, 0) if day is None else day.told()
+
+    def heard(self, echo: Echo) -> None:
+        day = self._process.tenant.day
+        if day is not None:
+            day.heard(echo)
+
+    # As owner: whoever watches sees all outputs
 
     def make_machine(self, group: GroupId) -> Image:
         return Image(self._process, group, self._process.tenant.make_machine(group))
 
-    def configured(self, change: ConfigChange) -> None: ...
+    @property
+    def _owners(self) -> Owner | None:
+        return self._process.tenant.owners
 
-    def judged(self, verdict: Verdict) -> None: ...
+    def configured(self, change: ConfigChange) -> None:
+        if self._owners is not None:
+            self._owners.configured(change)
+
+    def judged(self, verdict: Verdict) -> None:
+        if self._owners is not None:
+            self._owners.judged(verdict)
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
-        self._process.tenant.unknown(node, group)
+        if self._owners is not None:
+            self._owners.unknown(node, group)
 
-    def damaged(self, group: GroupId, index: int, wrong: str) -> None: ...
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
+        if self._owners is not None:
+            self._owners.damaged(group, index, wrong)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         raise AssertionError(f"{self._process.node} gives group {group} up: {wrong}")
@@ -285,22 +340,24 @@ class Process:
         self.multi = Watched(identity, self)
         self.is_alive = True
         around = Around(self)
-        self.host = RaftHost(self.multi, Ports(store, around, around, around, _raise), SETTINGS)
+        self.host = RaftHost(
+            self.multi, Ports(store, around, around, around, around, _raise), SETTINGS
+        )
         self.tenant = settle_in(self, around)
 
     def start(self) -> list[GroupId]:
         """Load what is on disk; returns the groups whose head is lost, which are not here."""
-        return self.host.start()
+        return self.tenant.start()
 
     def feed(self, call: Callable[..., object], *args: Any) -> None:
         """Have something done in the next turn."""
         self.host.feed(call, *args)
 
-    def receive(self, sender: NodeId, frame: bytes) -> None:
-        if frame[0] >= ARRAY:
-            self.host.receive(sender, frame)
+    def receive(self, sender: NodeId, kind: FrameKind, payload: bytes) -> None:
+        if kind is FrameKind.CONSENSUS:
+            self.host.receive(sender, payload)
         else:
-            self.tenant.receive(sender, FrameKind(frame[0]), frame[1:])
+            self.tenant.receive(sender, kind, payload)
 
     def link_changed(self, other: NodeId, is_up: bool) -> None:
         self.host.link_changed(other, is_up)
@@ -335,6 +392,10 @@ class Process:
     def commit_of(self, group: GroupId) -> int:
         return self.multi.group(group)._state.log.commit
 
+    def is_left(self, group: GroupId) -> bool:
+        """Whether it was touched, and has its turn only in the next one."""
+        return self.multi.group(group)._state in self.multi._node.dirty
+
     def state_of(self, group: GroupId) -> State | None:
         """None if the group is not here."""
         return self.multi.group(group)._state if group in self.host else None
@@ -346,8 +407,10 @@ class Process:
         """A leader that was deposed, and has not heard of it, hears of it by a read."""
         self.multi.group(group).read_index(UNASKED)
 
-    def create(self, group: GroupId, incarnation: int, config: Config) -> None:
-        self.host._create(group, incarnation, config)
+    def create(
+        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+    ) -> None:
+        self.host._create(group, incarnation, config, first)
 
     def delete(self, group: GroupId) -> None:
         self.host._delete(group)

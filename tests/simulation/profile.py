@@ -83,8 +83,10 @@ def draw_workload(chance: Random, node_count: int) -> WorkloadProfile:
 
 def draw_tuning(chance: Random) -> Tuning:
     """Small limits, so that they are reached."""
+    append_bytes_max = chance.choice((200, 2_000, 1 << 20))
     return Tuning(
-        append_bytes_max=chance.choice((200, 2_000, 1 << 20)),
+        groups_max=1 if append_bytes_max == 200 else Tuning().groups_max,
+        append_bytes_max=append_bytes_max,
         window_bytes=chance.choice((500, 5_000, 8 << 20)),
         window_messages=chance.choice((1, 4, 128)),
         uncommitted_bytes_max=chance.choice((2_000, 20_000, 64 << 20)),

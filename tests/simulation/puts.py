@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from random import Random
 
 from fluffle.broker.cluster.ports import Links
+from fluffle.raft.config import NodeId
 from fluffle.raft.records import GroupId
 from fluffle.raft.refused import Refused
 from tests.simulation.cluster import Cluster
@@ -41,6 +42,10 @@ class Puts:
 
     def settle_in(self, process: Process, links: Links) -> Tenant:
         return Toys(process)
+
+    def serves(self, node: NodeId) -> bool:
+        """As soon as it runs."""
+        return True
 
     def begin(self, workload: Workload) -> None:
         for _ in range(workload.profile.groups):

@@ -30,6 +30,8 @@ class GroupSpec:
     """The latest that is known to be committed."""
     config_index: int = 0
     is_deleted: bool = False
+    is_defined: bool = False
+    """Whether nodes know by themselves where it is to be, and see to it."""
     burnt: set[Member] = field(default_factory=set)
 
 
@@ -50,11 +52,10 @@ class Registry:
         self.found(group, Config.initial(nodes))
         return self.groups[group]
 
-    def found(self, group: GroupId, config: Config) -> None:
-        """Somebody else has given it its id; maybe it is known."""
-        if group not in self.groups:
-            nodes = {voter.node for voter in config.voters}
-            self.groups[group] = GroupSpec(group, config, nodes, config)
+    def found(self, group: GroupId, config: Config, *, is_defined: bool = False) -> None:
+        """Somebody has given it its id."""
+        nodes = {voter.node for voter in config.voters}
+        self.groups[group] = GroupSpec(group, config, nodes, config, is_defined=is_defined)
         self.look_into(group)
 
     def delete(self, spec: GroupSpec) -> None:
@@ -92,13 +93,12 @@ class Registry:
 
     def _compare(self, process: Process, group: GroupId) -> None:
         spec = self.groups[group]
+        if spec.is_defined:
+            return
         had = process.members.get(group)
         member = spec.config.member_on(process.node)
-        has_heard = process.tenant.has_heard(group, is_gone=spec.is_deleted)
-        if has_heard and not spec.is_deleted:
-            process.tenant.configured(group, spec.config)
         is_outdated = member is None or (had is not None and member.incarnation > had)
-        if had is not None and ((spec.is_deleted and has_heard) or is_outdated):
+        if had is not None and (spec.is_deleted or is_outdated):
             if not spec.is_deleted and process.leads(group):
                 # It hands over first: its node is alive, so the others would wait for it.  Unless
                 # they have another leader, and removed this one while it was cut off.
@@ -109,7 +109,7 @@ class Registry:
             if not spec.is_deleted:
                 self.look_into(group)
             return
-        if had is not None or spec.is_deleted or not has_heard:
+        if had is not None or spec.is_deleted:
             return
         if member is None or member in spec.burnt:
             return

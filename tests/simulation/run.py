@@ -20,6 +20,7 @@ from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
 from tests.simulation.faults import Fault, Faults, draw_plan, heal, may_be_hurt, note_mended, pairs
+from tests.simulation.outlived import listening
 from tests.simulation.process import Process
 from tests.simulation.puts import Puts
 from tests.simulation.registry import GroupSpec
@@ -132,7 +133,11 @@ class Run:
         self.cluster.on_turn = traced
 
     def go(self) -> Account:
-        """Raises `Violation`, or whatever the code under test raises."""
+        """Raises `Violation`, or whatever the code under test raises, or outlives."""
+        with listening():
+            return self._go()
+
+    def _go(self) -> Account:
         clockwork, cluster = self.clockwork, self.cluster
         for name in cluster.names:
             cluster.start(name)
@@ -203,7 +208,6 @@ class Run:
 
     def _can_serve(self, spec: GroupSpec, core: set[str]) -> bool:
         """Whether a majority is in the core, in good order, and nobody is about to be moved."""
-        stored = self.cluster.watch.facts.stored
         voters = {voter.node for voter in spec.config.voters}
         if voters != spec.wanted or spec.config.learners:
             return False
@@ -211,12 +215,35 @@ class Run:
             return False
         if spec.config_index < self._newest_config(spec.group):
             return False  # it counts where it is, and may not be what commits
-        there = [
+        vital = self.cluster.registry.groups.get(self.cluster.vital or spec.group)
+        if vital is None or vital is spec:
+            return self._is_majority(spec, self._in_order(spec, core))
+        return self._is_majority(vital, self._in_order(vital, core)) and self._is_majority(
+            spec, self._serving(self._in_order(spec, core), vital, core)
+        )
+
+    def _is_majority(self, spec: GroupSpec, names: Collection[str]) -> bool:
+        return 2 * len(names) > len(spec.config.voters)
+
+    def _in_order(self, spec: GroupSpec, core: set[str]) -> list[str]:
+        """Voters of the core that have what they had."""
+        stored = self.cluster.watch.facts.stored
+        return [
             name
-            for name in sorted(voters & core)
+            for name in sorted({voter.node for voter in spec.config.voters} & core)
             if spec.group in stored[name] and stored[name][spec.group].quarantine is None
         ]
-        return 2 * len(there) > len(voters)
+
+    def _serving(self, names: list[str], vital: GroupSpec, core: set[str]) -> list[str]:
+        """Those that serve, or come to by what the core can tell them.
+
+        Whoever has just started takes no clients and leads nothing before it has heard of whoever
+        leads the group that all others need; that one may be where only others hear of it.
+        """
+        leader = self.workload.leader(vital.group)
+        if leader is not None and leader.node in core:
+            return names
+        return [name for name in names if self.trade.serves(name)]
 
     def _reach(self, spec: GroupSpec, core: set[str]) -> tuple[int, int]:
         """A term that is led, and up to where all of the core are known to have the leader's log:

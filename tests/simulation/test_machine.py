@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 from fluffle.raft.log_store import Loaded, Persist
 from fluffle.raft.output import ConfigChange, Output, Role
@@ -49,7 +50,7 @@ class ManualDisk:
         self.name = name
         self.image = Image()
         self.boot = 0
-        self.has_room = self.takes_entries = True
+        self.has_room = self.may_grow = self.takes_entries = True
         self.on_durable: Callable[[int], None] = lambda token: None
         self.waiting: list[Persist] = []
         self._durable = durable
@@ -59,6 +60,11 @@ class ManualDisk:
 
     def submit(self, persist: Persist) -> None:
         self.waiting.append(persist)
+
+    def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
+        """As where everything is in the hot window."""
+        del group, index, make
+        return False
 
     def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
         return self.image.read(group, first, stop, bytes_max)
@@ -78,8 +84,8 @@ class ManualWorld:
     """The `World` of three processes: a list of frames, three disks, one clock."""
 
     def __init__(self) -> None:
-        self.frames: list[tuple[NodeId, NodeId, int, bytes]] = []
-        """From, to, boot of the receiver, frame."""
+        self.frames: list[tuple[NodeId, NodeId, int, FrameKind, bytes]] = []
+        """From, to, boot of the receiver, what it is, frame."""
         self.clock_ms = 1_000
         self.disks = {name: ManualDisk(name, self._became_durable) for name in NAMES}
         self.watch = Watch(standard(self.disks))
@@ -130,10 +136,10 @@ class ManualWorld:
         self.take_turns()
 
     def deliver(self, at: int) -> None:
-        sender, receiver, boot, frame = self.frames.pop(at)
+        sender, receiver, boot, kind, frame = self.frames.pop(at)
         process = self.processes.get(receiver)
         if process is not None and process.boot == boot:
-            process.receive(sender, frame)
+            process.receive(sender, kind, frame)
         self.take_turns()
 
     def sync(self, name: NodeId) -> None:
@@ -174,9 +180,21 @@ class ManualWorld:
     def later(self, process: Process, call: Callable[..., None], *args: Any) -> None:
         process.feed(call, *args)
 
-    def send(self, sender: NodeId, receiver: NodeId, frame: bytes) -> None:
+    def send(
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+    ) -> None:
         if receiver in self.processes:
-            self.frames.append((sender, receiver, self.processes[receiver].boot, frame))
+            self.frames.append((sender, receiver, self.processes[receiver].boot, kind, payload))
+
+    def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether one is it decides when a frame arrives."""
+        return True
+
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int:
+        return 0
+
+    def founded(self, group: GroupId, first: NodeId) -> None:
+        self.watch.founded(group, first)
 
     def turned(self, process: Process, output: Output) -> None:
         self.watch.turned(process, output)

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from fluffle.raft.config import NodeId
+from fluffle.raft.config import Member, NodeId
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.output import ConfigChange, Output, Readable, Role, RoleChange
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
-from fluffle.storage.raft_memory import Image
+from fluffle.storage.raft_memory import GroupImage, Image
 from tests.simulation.facts import Facts, GroupFacts, Replica, Stored, Violation
 from tests.simulation.process import Process
 
@@ -38,8 +38,8 @@ class Watch:
     """Keeps the facts, and calls the checkers."""
 
     __slots__ = (
-        "applied", "committed", "configured", "durable", "elected", "facts", "loaded", "read",
-        "sent", "snapped", "wrote",
+        "applied", "committed", "configured", "died", "durable", "elected", "facts", "is_left",
+        "loaded", "read", "rewritten", "sent", "snapped", "wrote",
     )  # fmt: skip
 
     def __init__(self, checkers: Iterable[Checker]) -> None:
@@ -59,8 +59,13 @@ class Watch:
         """After it is in the facts."""
         self.loaded: list[Callable[[NodeId], None]] = []
         """A process has started and knows its groups."""
+        self.died: list[Callable[[NodeId], None]] = []
         self.snapped: list[Callable[[GroupId, int, Ranges, bytes], None]] = []
         """A snapshot of an image was made: index, what is live, state."""
+        self.rewritten: list[Callable[[NodeId, GroupId], None]] = []
+        """An entry of a group is smaller on a disk."""
+        self.is_left: Callable[[GroupImage, Entry, Entry], bool] = _is_whole
+        """Whether on this disk an entry, found there, is all that is needed of one."""
         for checker in checkers:
             checker.join(self)
 
@@ -71,12 +76,25 @@ class Watch:
 
     def ended(self, node: NodeId) -> None:
         self.facts.process_ended(node)
+        for call in self.died:
+            call(node)
 
     def became_durable(self, node: NodeId, persist: Persist) -> None:
         for write in persist.writes:
             stored = self.facts.became_durable(node, write)
             for call in self.durable:
                 call(node, stored, write)
+
+    def entry_rewritten(self, node: NodeId, group: GroupId) -> None:
+        for call in self.rewritten:
+            call(node, group)
+
+    def founded(self, group: GroupId, first: NodeId) -> None:
+        """All founders give the same."""
+        facts = self.facts.group(group)
+        facts.first = facts.first or Member(first, 1)
+        if facts.first.node != first:
+            raise Violation(f"founders of {group} have {first} lead first, and {facts.first}")
 
     def turned(self, process: Process, output: Output) -> None:
         """A turn has ended."""
@@ -132,10 +150,13 @@ class Watch:
         self.facts.submitted(node, write)
 
     def _commits(self, process: Process, replicas: dict[GroupId, Replica]) -> None:
-        """Whoever knows more to be committed than before; only leaders find that out."""
+        """Whoever knows more to be committed than before; only leaders find that out.
+
+        A group that was left for the next turn has not written what it has.
+        """
         for group, replica in replicas.items():
             commit = process.commit_of(group)
-            if commit == replica.commit:
+            if commit == replica.commit or process.is_left(group):
                 continue
             if commit < replica.commit and not replica.is_quarantined:
                 raise Violation(f"inv 8: {process.node} had committed {replica.commit} of {group}")
@@ -159,3 +180,8 @@ class Watch:
                 facts.commit_terms.append(replica.term)
             for call in self.committed:
                 call(process.node, replica, facts, first)
+
+
+def _is_whole(_disk: GroupImage, found: Entry, written: Entry) -> bool:
+    """As where entries are never made smaller."""
+    return found.payload == written.payload

@@ -58,6 +58,9 @@ class Trade(Protocol):
     def settle_in(self, process: Process, links: Links) -> Tenant:
         """What a process has its groups for, in this life."""
 
+    def serves(self, node: NodeId) -> bool:
+        """Whether this node does for groups what is asked of it, or waits for something before."""
+
     def begin(self, workload: "Workload") -> None:
         """Make the first groups."""
 
@@ -107,6 +110,10 @@ class Workload:
     def move_on(self) -> None:
         self._is_steady = False
 
+    @property
+    def is_steady(self) -> bool:
+        return self._is_steady
+
     def bring_back(self) -> None:
         """Who is away is wanted again."""
         for spec, node in self.away:
@@ -123,7 +130,11 @@ class Workload:
 
     def some_mobile(self) -> GroupSpec | None:
         """A group whose members may be changed."""
-        living = [g for g in self.cluster.registry.living() if g.group not in self.trade.fixed]
+        living = [
+            spec
+            for spec in self.cluster.registry.living()
+            if spec.group not in self.trade.fixed and not spec.is_defined
+        ]
         chosen = self.chance.choice(living) if living else None
         return None if self._is_steady else chosen
 
@@ -210,7 +221,7 @@ class Workload:
                     running.feed(running.snapshot, group)
         for spec in self.cluster.registry.living():
             process = self.leader(spec.group)
-            if process is not None:
+            if process is not None and not spec.is_defined:
                 process.feed(self._guarded, process, spec.group, self._step, (spec,))
         delay_us = int(SECOND_US * (0.1 + self.chance.random() * 0.4))
         self.cluster.clockwork.after(delay_us, self._look_after)

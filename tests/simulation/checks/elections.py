@@ -32,7 +32,8 @@ class Elections:
         watch.elected.append(self.elected)
 
     def durable(self, node: NodeId, stored: Stored | None, write: Write) -> None:
-        """2: one vote a term, for good.  3: terms on disk never fall."""
+        """2: one vote a term, for good, and in the first for whom all founders have agreed on.
+        3: terms on disk never fall."""
         if stored is None or write.hard_state is None:
             return
         facts, member = self._facts.group(write.group), stored.member
@@ -41,6 +42,8 @@ class Elections:
             raise Violation(f"inv 3: the term of {member} falls to {term} in {write.group}")
         facts.tops[member] = term
         if vote is not None:
+            if term == 1 and facts.first not in (None, vote):
+                raise Violation(f"inv 2: {member} votes for {vote}, not {facts.first}")
             before = facts.votes.setdefault((member, term), vote)
             if before != vote:
                 raise Violation(
@@ -101,6 +104,8 @@ class Elections:
         granted = facts.grants.get((term, member), set())
         if facts.votes.get((member, term)) == member:
             granted = granted | {member}
+            if term == 1 and member == facts.first:
+                granted = granted | {*config.voters}
         # One whose removal is not committed may have to lead, by others' votes (thesis §4.2.2).
         may_lead = any(member in config.voters for _, config in replica.log.configs)
         if not may_lead or not has_majority(config, granted):

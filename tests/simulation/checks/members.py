@@ -33,7 +33,9 @@ class Members:
                     f"inv 15: {node} changes group {write.group} at {entry.index}, before the "
                     f"change at {before_index} is committed"
                 )
-            if facts.committed[facts.commit] < entry.term:
+            # Of a group whose founders have agreed on its first leader nothing is older than that.
+            is_founding = entry.term == 1 and facts.first is not None
+            if facts.committed[facts.commit] < entry.term and not is_founding:
                 raise Violation(
                     f"inv 15: {node} changes group {write.group} at {entry.index}, before an entry "
                     f"of its term {entry.term} is committed"

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import chain
-from typing import Any
+from itertools import chain, cycle
 
+from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
+from fluffle.broker.cluster.queues.ports import EdgePort
 from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch, decode, read_messages
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.member import Member
 from fluffle.raft.config import NodeId
-from fluffle.raft.records import DATA, Entry, GroupId
-from tests.broker.cluster.streams.client import Client, Names
+from fluffle.raft.records import DATA, Entry
+from tests.broker.cluster.streams.client import Names
 from tests.broker.cluster.streams.ghost import Ghost
+from tests.broker.queues.replicated.alone import Alone
 from tests.broker.queues.replicated.comparing import seen, told
 from tests.broker.queues.replicated.ghost import Card
 from tests.broker.queues.replicated.ghost import Ghost as Cards
 from tests.simulation.facts import Violation
+from tests.simulation.queues.customers import Customers
+from tests.simulation.queues.graves import Graves
+from tests.simulation.queues.idleness import Idleness
+from tests.simulation.queues.lifetimes import Lifetimes
+from tests.simulation.queues.limits import Limits
+from tests.simulation.queues.patience import Patience
+from tests.simulation.queues.versions import Versions
+from tests.simulation.queues.waiting import Waiting, level_of
 
 COMPARED_EVERY = 25
 """Entries; the comparison looks at every message there ever was."""
@@ -29,32 +39,53 @@ COMPARED_EVERY = 25
 class Book:
     """Of one queue.  Whatever is wrong raises `Violation`, or an AssertionError of a ghost."""
 
-    def __init__(self, group: GroupId, was_just_linked: Callable[[NodeId], bool]) -> None:
-        self.group = group
+    def __init__(
+        self,
+        definition: QueueDefinition,
+        was_just_linked: Callable[[NodeId], bool],
+        names: Names,
+        graves: Graves,
+        *,
+        versions: Versions,
+        idleness: Idleness,
+    ) -> None:
+        """`names` are those of all queues, and so are `graves`."""
+        self.group = definition.id
+        self._graves = graves
+        self.versions = versions
+        self.alone: Alone | None = None
+        """Of a queue with single active consumers."""
         self._was_just_linked = was_just_linked
+        self.lifetimes = Lifetimes()
+        self.patience = Patience(definition.spec)
+        self.idleness = idleness
+        self.limits = Limits(definition.spec)
         self.ghost = Ghost()
         self.cards = Cards()
         self.image = Image()
         """Of the whole log, never compacted, never restored."""
-        self._names = Names()
+        self._names = names
         self._waiting = Waiting()
+        self.holders: dict[int, int] = {}
+        """By sequence number, to whom it was handed out last."""
         self._handed_at: dict[tuple[int, int], int] = {}
         """By sequence number and ordinal: the index of the entry."""
         self._nexts: dict[int, list[tuple[int, int]]] = {}
         """By session: its next number, and from which index on."""
         self._keys: dict[f.SessionId, int] = {}
 
-    def client(self, node: str, edge: Edge) -> Client:
-        return Client(node, edge, self.ghost, self._names)
+    def customers(self, node: str, queue: EdgeQueue, port: EdgePort) -> Customers:
+        return Customers(node, queue, port, self.ghost, self._names, self._graves)
 
     # The log
 
     def committed(self, entry: Entry) -> int:
         """The digest of the image behind it."""
+        self.versions.apply(entry, self.image)
         if entry.kind != DATA:
             self.image.pass_over(entry.index)
         else:
-            self._apply(entry.index, entry.payload)
+            self._apply(entry)
         if entry.index % COMPARED_EVERY == 0:
             self.compare()
         return int.from_bytes(self.image.digest()[:8])
@@ -65,23 +96,42 @@ class Book:
         if seen(self.image) != told(self.cards):
             raise Violation(f"G7: image and cards differ at {self.image.state.index}")
 
-    def _apply(self, index: int, payload: bytes) -> None:
+    def _apply(self, entry: Entry) -> None:
+        index, payload = entry.index, entry.payload
         batch = decode(payload)
         self._never_falls(batch)
         self._nobody_is_given_up(batch)
+        if self.alone is not None:
+            self.alone.apply(batch)
+        self.lifetimes.apply(batch, self.group)
+        self.patience.apply(batch, entry.term, self.group)
+        self.idleness.apply(batch)
         self.image.apply(index, payload)
+        self.limits.apply(batch, self.image.state, self.group)
         self.ghost.applied(payload)
-        self._waiting.apply(batch, self.group)
         self._write_cards(index, payload, batch)
+        self._bury(batch)
         for fact in batch.facts:
             if isinstance(fact, f.HandedOut | f.HandedOver):
-                self._handed_at.update(((n, fact.ordinal), index) for run in fact.runs for n in run)
+                handed = [n for run in fact.runs for n in run]
+                self._handed_at.update(((n, fact.ordinal), index) for n in handed)
+                self.holders |= zip(handed, cycle(fact.holders), strict=False)
             elif isinstance(fact, f.SessionOpened):
                 self._keys[fact.id] = fact.key
         for key, stream in self.cards.streams.items():
             nexts = self._nexts.setdefault(key, [])
             if not nexts or nexts[-1][0] != stream.next:
                 nexts.append((stream.next, index))
+
+    def _bury(self, batch: FactBatch) -> None:
+        for fact in batch.facts:
+            if isinstance(fact, f.DeadLettering | f.DeadLettered):
+                tell = self._graves.died
+                if isinstance(fact, f.DeadLettered):
+                    tell = self._graves.is_done_with
+                for run in fact.runs:
+                    for sequence in run:
+                        tell(self.group, self.cards.cards[sequence].content)
 
     def _never_falls(self, batch: FactBatch) -> None:
         """G12."""
@@ -101,12 +151,17 @@ class Book:
                     raise Violation(f"rule 13: {node} is suspected, and was linked just now")
 
     def _write_cards(self, index: int, payload: bytes, batch: FactBatch) -> None:
+        contents: list[bytes] = []
         if batch.enqueued is not None:
             read = read_messages(payload)
+            contents = read.contents
             for sequence, origin, content in zip(*read, strict=True):
                 card = Card(content, origin.exchange, origin.routing_key, index)
-                card.since = sequence
+                card.since, card.priority = sequence, level_of(content)
+                card.expires_at_ms = self.lifetimes.of(sequence)
                 self.cards.enqueue(card)
+                self._graves.stored(self.group, content, batch.version)
+        self._waiting.apply(batch, contents, self.group)
         for fact in batch.facts:
             self.cards.apply(fact)
 
@@ -148,41 +203,3 @@ def last_done_in(message: m.FromLeader) -> int | None:
     if isinstance(message, m.Answer | m.GetAnswer):
         return message.number
     return None
-
-
-class Waiting:
-    """Messages that may be handed out, in the order in which they must be."""
-
-    def __init__(self) -> None:
-        self._returned: dict[int, None] = {}
-        self._ready: dict[int, None] = {}
-
-    def apply(self, batch: FactBatch, group: GroupId) -> None:
-        """G9: of those that waited before the entry, it hands out the first."""
-        before = [*self._returned, *self._ready]
-        if batch.enqueued is not None:
-            first = batch.enqueued.first
-            self._ready |= dict.fromkeys(range(first, first + batch.enqueued.count))
-        handed: set[int] = set()
-        gone: set[int] = set()
-        for fact in batch.facts:
-            if isinstance(fact, f.HandedOut | f.HandedOver):
-                handed.update(self._take(fact))
-            elif isinstance(fact, f.Returned) and not fact.ready_at_ms:
-                self._returned |= dict.fromkeys(n for run in fact.runs for n in run)
-            elif isinstance(fact, f.Purged | f.Dropped | f.DeadLettering):
-                gone.update(self._take(fact))
-        candidates = [n for n in before if n not in gone]
-        handed &= {*candidates}
-        if handed != {*candidates[: len(handed)]}:
-            raise Violation(
-                f"G9: {sorted(handed)} are handed out of group {group}, {candidates} waited"
-            )
-
-    def _take(self, fact: Any) -> Iterator[int]:
-        for run in fact.runs:
-            for sequence in run:
-                for place in (self._returned, self._ready):
-                    if sequence in place:
-                        del place[sequence]
-                        yield sequence

@@ -3,103 +3,177 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from fluffle.broker.control.members import lead_steps, with_member, without_member
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable
-from tests.broker.cluster.streams.client import Client
 from tests.broker.cluster.streams.happenings import OUTCOMES
-from tests.simulation.workload import Workload
+from tests.simulation.queues.customers import Customers
+from tests.simulation.workload import Workload, is_hurt
 
 if TYPE_CHECKING:
+    from tests.simulation.queues.station import Station
     from tests.simulation.queues.town import Town
 
 QUEUES_MAX = 3
 BACKLOG_MAX = 100
 """Messages on their way into a queue, in it, or in hands there; then publishers wait."""
 
+HELD_MS = (600, 3_000)
+"""For how long a message may be held.  Longer than what passes between two looks of a run that
+settles, at which its clients acknowledge: else the messages would come back for ever."""
 
-def publish(town: Town, workload: Workload, client: Client) -> None:
+
+def publish(town: Town, workload: Workload, client: Customers) -> None:
     """A client waits while its edge is full, or much is on its way or not consumed."""
     backlog = town.book(client.edge.group).image.state.live_count + len(client.ghost.pending)
     if not client.edge.is_full and backlog < BACKLOG_MAX:
         chance, profile = workload.chance, workload.profile
         size = int(chance.random() ** 4 * profile.padding_max)
-        client.publish(1 + int(chance.random() ** 2 * profile.batch_max), size)
+        expiration_ms = chance.choice((None, None, None, 0, 100, 2_000))
+        priority = chance.choice((None, None, None, 0, 5, 40))
+        count = 1 + int(chance.random() ** 2 * profile.batch_max)
+        client.publish(count, size, expiration_ms, priority)
 
 
-def attach(_town: Town, workload: Workload, client: Client) -> None:
+def attach(_town: Town, workload: Workload, client: Customers) -> None:
     chance = workload.chance
     if len(client.consumers) < 3:
         client.attach(
-            credit=chance.choice((1, 3, 100)),
             no_ack=chance.random() < 0.15,
-            prefetch=chance.choice((0, 2)),
+            prefetch=chance.choice((0, 1, 2, 10)),
+            is_exclusive=chance.random() < 0.1,
             priority=chance.choice((0, 0, 0, 1, -1)),
+            timeout_ms=chance.choice((None, None, None, HELD_MS[0])),
         )
 
 
-def settle(_town: Town, workload: Workload, client: Client) -> None:
+def settle(_town: Town, workload: Workload, client: Customers) -> None:
     chance, held = workload.chance, client.in_hands()
     if held:
         some = chance.sample(held, chance.randint(1, len(held)))
         client.settle(some, chance.choice(OUTCOMES))
 
 
-def get(_town: Town, workload: Workload, client: Client) -> None:
+def get(_town: Town, workload: Workload, client: Customers) -> None:
     client.get_once(workload.chance.choice((1, 2)), no_ack=workload.chance.random() < 0.2)
 
 
-def give_up(_town: Town, _workload: Workload, client: Client) -> None:
-    """What was got takes too long."""
-    client.give_up()
+def get_stuck(_town: Town, workload: Workload, client: Customers) -> None:
+    """The socket of a consumer does not drain any more, or does again."""
+    if client.consumers:
+        client.get_stuck(workload.chance.choice(client.consumers))
 
 
-def purge(_town: Town, _workload: Workload, client: Client) -> None:
+def purge(_town: Town, _workload: Workload, client: Customers) -> None:
     client.purge()
 
 
-def detach(_town: Town, workload: Workload, client: Client) -> None:
+def detach(_town: Town, workload: Workload, client: Customers) -> None:
     if client.consumers:
         client.detach(workload.chance.choice(client.consumers))
 
 
-def close(_town: Town, workload: Workload, client: Client) -> None:
+def close(_town: Town, workload: Workload, client: Customers) -> None:
     """A channel ends, maybe right after it has acknowledged everything."""
     channels = client.channels()
     if channels:
         if workload.chance.random() < 0.5 and (held := client.in_hands()):
             client.settle(held, Outcome.ACKED)
         client.end_channel(workload.chance.choice(channels))
-
-
-def abandon(_town: Town, _workload: Workload, client: Client) -> None:
-    client.abandon()
+        if workload.chance.random() < 0.5:
+            client.ask_settling()
 
 
 def declare(town: Town, workload: Workload) -> None:
     """A queue that may have limits, if it is not there."""
-    chance, stations = workload.chance, town.stations()
+    chance, stations = workload.chance, town.open_stations()
     if not stations:
         return
     arguments: FieldTable = {"x-queue-type": ("S", b"quorum")}
     arguments["x-delivery-limit"] = ("l", chance.choice((1, 3, 20)))
     if chance.random() < 0.4:
         arguments["x-max-length"] = ("l", chance.choice((2, 10, 30)))
-        arguments["x-overflow"] = ("S", b"reject-publish")
+        arguments["x-overflow"] = ("S", chance.choice((b"reject-publish", b"drop-head")))
+        if chance.random() < 0.5:
+            arguments["x-max-length-bytes"] = ("l", chance.choice((50, 2_000)))
+    if chance.random() < 0.4:
+        arguments["x-dead-letter-exchange"] = ("S", b"")
+        target = f"q{chance.randrange(QUEUES_MAX)}".encode()
+        arguments["x-dead-letter-routing-key"] = ("S", target)
+        if chance.random() < 0.5:
+            arguments["x-dead-letter-strategy"] = ("S", b"at-least-once")
+            arguments["x-overflow"] = ("S", b"reject-publish")
+    if chance.random() < 0.3:
+        arguments["x-delayed-retry-type"] = ("S", chance.choice((b"all", b"failed", b"returned")))
+        arguments["x-delayed-retry-min"] = ("l", chance.choice((10, 300, 2_000)))
+        arguments["x-delayed-retry-max"] = ("l", 3_000)
+    if chance.random() < 0.4:
+        arguments["x-message-ttl"] = ("l", chance.choice((0, 20, 500, 3_000)))
+    if chance.random() < 0.3:
+        arguments["x-expires"] = ("l", chance.choice((1_000, 4_000)))
+    if chance.random() < 0.4:
+        arguments["x-consumer-timeout"] = ("l", chance.choice(HELD_MS))
+    if chance.random() < 0.3:
+        arguments["x-single-active-consumer"] = ("t", True)
+    if chance.random() < 0.3:
+        arguments["x-quorum-target-group-size"] = ("l", chance.choice((3, 5)))
+    if chance.random() < 0.3:
+        arguments["x-quorum-initial-group-size"] = ("l", chance.choice((1, 2, 5)))
     chance.choice(stations).declare(f"q{chance.randrange(QUEUES_MAX)}", arguments)
 
 
 def delete(town: Town, workload: Workload) -> None:
-    stations = town.stations()
+    stations = town.open_stations()
     if stations:
         workload.chance.choice(stations).delete(f"q{workload.chance.randrange(QUEUES_MAX)}")
 
 
+def some_definition(town: Town, workload: Workload) -> tuple[Station, QueueDefinition] | None:
+    """Of a queue that can be moved, as some node knows it: nothing is hurt, nor on its way."""
+    stations = [station for station in town.open_stations() if station.clients]
+    if not stations or workload.is_steady:
+        return None
+    station = workload.chance.choice(stations)
+    group = workload.chance.choice(sorted(station.clients))
+    spec = town.cluster.registry.groups[group]
+    is_moving = {voter.node for voter in spec.config.voters} != spec.wanted
+    if is_moving or is_hurt(town.cluster, spec):
+        return None
+    return station, station.clients[group].queue.definition
+
+
+def grow_or_shrink(town: Town, workload: Workload) -> None:
+    """An operator wants a queue on one node more, or less, or both."""
+    found, chance = some_definition(town, workload), workload.chance
+    if found is None:
+        return
+    station, definition = found
+    name, what = definition.spec.name, chance.random()
+    others = sorted({*town.cluster.names} - {*definition.wanted})
+    if others and what < 0.7:
+        station.redefine_queue(name, partial(with_member, chance.choice(others)))
+    if len(definition.wanted) > 1 and what > 0.3:
+        station.redefine_queue(name, partial(without_member, chance.choice(definition.wanted)))
+
+
+def hand_over(town: Town, workload: Workload) -> None:
+    """An operator wants another member to lead."""
+    found = some_definition(town, workload)
+    if found is not None:
+        station, definition = found
+        node = workload.chance.choice([node for node, _incarnation in definition.members])
+        for step in lead_steps(node, definition):
+            station.redefine_queue(definition.spec.name, step)
+
+
 def count(town: Town, workload: Workload) -> None:
     """How many messages are there?  Somebody answers, or it is said that nobody can."""
-    stations = [station for station in town.stations() if station.clients]
+    stations = [station for station in town.open_stations() if station.clients]
     if stations:
         station = workload.chance.choice(stations)
         group = workload.chance.choice(sorted(station.clients))
@@ -115,7 +189,7 @@ def ambush(town: Town, workload: Workload) -> None:
 def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
     """As a `Trade` has them."""
 
-    def at_some(do: Callable[[Town, Workload, Client], object]) -> Callable[[Workload], None]:
+    def at_some(do: Callable[[Town, Workload, Customers], object]) -> Callable[[Workload], None]:
         return lambda workload: at_some_client(town, workload, do)
 
     return {
@@ -124,27 +198,29 @@ def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
         "settle": at_some(settle),
         "get": at_some(get),
         "purge": at_some(purge),
-        "give_up": at_some(give_up),
+        "get_stuck": at_some(get_stuck),
         "detach": at_some(detach),
         "close": at_some(close),
-        "abandon": at_some(abandon),
         "declare": lambda workload: declare(town, workload),
         "delete": lambda workload: delete(town, workload),
+        "grow or shrink": lambda workload: grow_or_shrink(town, workload),
+        "hand over": lambda workload: hand_over(town, workload),
         "count": lambda workload: count(town, workload),
         "ambush": lambda workload: ambush(town, workload),
     }
 
 
 def at_some_client(
-    town: Town, workload: Workload, do: Callable[[Town, Workload, Client], object]
+    town: Town, workload: Workload, do: Callable[[Town, Workload, Customers], object]
 ) -> None:
     """Those of some queue on some node, if there are any."""
-    stations = [station for station in town.stations() if station.clients]
+    stations = [station for station in town.open_stations() if station.clients]
     if stations:
         station = workload.chance.choice(stations)
         group = workload.chance.choice(sorted(station.clients))
-        do(town, workload, station.clients[group])
-        station.ports[group].touch()
+        client = station.clients[group]
+        do(town, workload, client)
+        client.port.touch()
 
 
 def draw_rates(chance: Random) -> dict[str, float]:
@@ -155,10 +231,9 @@ def draw_rates(chance: Random) -> dict[str, float]:
         "settle": chance.choice((2.0, 5.0, 10.0)),
         "get": chance.choice((0.0, 1.0, 5.0)),
         "purge": chance.choice((0.0, 0.0, 0.1)),
-        "give_up": chance.choice((0.0, 0.3)),
+        "get_stuck": chance.choice((0.0, 0.5)),
         "detach": chance.choice((0.0, 0.3)),
         "close": chance.choice((0.1, 0.5)),
-        "abandon": chance.choice((0.0, 0.0, 0.05)),
         "declare": chance.choice((0.3, 1.0)),
         "delete": chance.choice((0.0, 0.05, 0.2)),
         "count": chance.choice((0.0, 0.5)),
@@ -166,6 +241,6 @@ def draw_rates(chance: Random) -> dict[str, float]:
         "read": 0.0,
         "transfer": chance.choice((0.0, 0.0, 0.1, 1.0)),
         "compact": chance.choice((0.0, 0.3, 1.0, 3.0)),
-        "move": chance.choice((0.0, 0.0, 0.1, 0.3)),
-        "rejoin": chance.choice((0.0, 0.0, 0.1)),
+        "grow or shrink": chance.choice((0.0, 0.0, 0.1, 0.3)),
+        "hand over": chance.choice((0.0, 0.0, 0.1, 0.3)),
     }

@@ -1,15 +1,10 @@
 """Mistakes against the rules of replicated queues, by the numbers of the rules."""
 
-from tests.simulation.mutation import Mutant
-from tests.simulation.queues.town import Town
+from tests.simulation.queues.engine_mutants import ENGINE_MUTANTS, mutant
 
 QUEUES = "broker.queues.replicated."
 STREAMS = "broker.cluster.streams."
 SERVING = "broker.cluster.queues."
-
-
-def mutant(name: str, mistake: str, where: str, old: str, new: str) -> Mutant:
-    return Mutant(name, mistake, where, old, new, Town)
 
 
 QUEUE_MUTANTS = [
@@ -49,6 +44,13 @@ QUEUE_MUTANTS = [
         "Done(",
     ),
     mutant(
+        "R4c",
+        "a settlement that did not count is on record as done",
+        QUEUES + "leadership:Leadership.settle",
+        "if is_late and outcome in FINAL",
+        "if False",
+    ),
+    mutant(
         "R5",
         "a hand-out is ended by any ordinal",
         QUEUES + "holders:Held.holding",
@@ -56,11 +58,18 @@ QUEUE_MUTANTS = [
         "counts",
     ),
     mutant(
-        "R6",
+        "R6a",
         "settlements are asked for once",
         STREAMS + "edge:Edge.connect",
         "self.unsent += self.pending",
         "self.unsent += [each for each in self.pending if type(each) is not m.Settle]",
+    ),
+    mutant(
+        "R6b",
+        "acknowledgements that were put off are never asked for",
+        SERVING + "lines:Lines._tell_received",
+        "line.edge.put_off = 0",
+        "pass",
     ),
     mutant(
         "R7",
@@ -112,10 +121,31 @@ QUEUE_MUTANTS = [
         "pass",
     ),
     mutant(
+        "R12a",
+        "nobody says who is the single active consumer",
+        QUEUES + "leadership:Leadership._on_activity",
+        "self._draft.name_active(",
+        "_ = (",
+    ),
+    mutant(
+        "R12b",
+        "the next leader chooses the single active consumer anew",
+        QUEUES + "leadership:Leadership._attach_all",
+        "key != state.sac_active",
+        "False",
+    ),
+    mutant(
+        "R12c",
+        "who gives way to a higher priority may hold messages",
+        "broker.queues.single_active:SingleActive._look",
+        "active.in_flight > 0",
+        "False",
+    ),
+    mutant(
         "R13",
         "who is suspected is taken for gone",
         STREAMS + "sessions:Sessions.tick",
-        ">= CONSUMER_DISCONNECTED_MS",
+        ">= patience_ms",
         ">= 0",
     ),
     mutant(
@@ -135,9 +165,16 @@ QUEUE_MUTANTS = [
     mutant(
         "R16",
         "queue time is that of the wall",
-        QUEUES + "draft:Draft.time_ms",
-        "max(self._stamp_ms, now_ms)",
-        "now_ms",
+        QUEUES + "queue_time:QueueTime.now_ms",
+        "max(self._ahead_ms, self._last_ms - wall_ms)",
+        "0",
+    ),
+    mutant(
+        "T1",
+        "common time is what most clocks on walls show",
+        "broker.cluster.common_time:CommonTime._slew",
+        "max(-steps, min(steps, behind_ms))",
+        "behind_ms",
     ),
     mutant(
         "R18",
@@ -145,6 +182,27 @@ QUEUE_MUTANTS = [
         QUEUES + "leadership:Leadership.get",
         "self._gate.keep(",
         "(self._gate.keep if handout else self._gate._known.append)(",
+    ),
+    mutant(
+        "R19",
+        "of what is live in an entry only the first message is left",
+        QUEUES + "encoding:slim",
+        "{sequence for run in live for sequence in run}",
+        "set(sorted(sequence for run in live for sequence in run)[:1])",
+    ),
+    mutant(
+        "R21a",
+        "entries are as new as any member can read",
+        QUEUES + "announcing:Announcing.version",
+        "return min(read",
+        "return max(read",
+    ),
+    mutant(
+        "R21b",
+        "what a node says of itself counts before that is in the log",
+        QUEUES + "announcing:Announcing.version",
+        "on_record.get(member, FIRST_VERSION)",
+        "self._image.reads",
     ),
     mutant(
         "R22",
@@ -202,4 +260,139 @@ QUEUE_MUTANTS = [
         "= batch.stamp_ms",
         "= batch.stamp_ms + (id(state) >> 4) % 3",
     ),
+    mutant(
+        "L1",
+        "an edge asks its link for no room",
+        SERVING + "lines:Lines.output",
+        "not self._around.has_room(edge.leader.node)",
+        "False",
+    ),
+    mutant(
+        "L2",
+        "a leader asks its links for no room",
+        STREAMS + "sessions:Sessions._frames_of",
+        "has_room(stream.node)",
+        "True",
+    ),
+    mutant(
+        "D2",
+        "a member that nobody wants stays",
+        SERVING + "members:steps",
+        "(members - set(wanted))",
+        "set()",
+    ),
+    mutant(
+        "D5",
+        "queues with too few members get no more",
+        SERVING + "reconciling:Reconciling._reconcile",
+        "self._ports.settle(partial(self._decide, queue), nobody_waits)",
+        "pass",
+    ),
+    mutant(
+        "R14a",
+        "the dead are handed on before it is known that they are dead",
+        QUEUES + "ending:Ending._bury",
+        "self._gate.keep(partial(_alone",
+        "self._gate._known.append(partial(_alone",
+    ),
+    mutant(
+        "R14b",
+        "the dead that another has left are not handed on",
+        QUEUES + "ending:Ending.take_up",
+        "self._gate.keep_known(",
+        "_ = (",
+    ),
+    mutant(
+        "R14c",
+        "the dead are not handed on, and it is said that they were",
+        QUEUES + "ending:Ending.hand_on",
+        "self._dead_letter(self._queue.name, self._queue.settings, died)",
+        "pass",
+    ),
+    mutant(
+        "R14d",
+        "what must arrive is said to have when it is sent",
+        QUEUES + "outbox:Outbox._send",
+        "self._dead_letter(self._queue.name, self._queue.settings, died)",
+        "(self._dead_letter(self._queue.name, self._queue.settings, died), "
+        "[self._told(way.sequence, is_there=True) for way in ways])",
+    ),
+    mutant(
+        "R14e",
+        "what has been refused has arrived",
+        "broker.queues.parcels:Parcel.known",
+        "if is_taken:",
+        "if True:",
+    ),
+    mutant(
+        "R14f",
+        "what must arrive is left out once it was refused",
+        QUEUES + "outbox:Outbox._send_again",
+        "way.due_ms <= now_ms",
+        "False",
+    ),
+    mutant(
+        "C1",
+        "consumers are served whatever their priority",
+        QUEUES + "holders:Holders.add",
+        "priority=attached.priority",
+        "priority=0",
+    ),
+    mutant(
+        "C2",
+        "the next leader forgets what waits to be ready",
+        QUEUES + "ending:Ending.take_up",
+        "self._queue.delays.add(",
+        "_ = (",
+    ),
+    mutant(
+        "C3",
+        "who is ready again is not said to be",
+        "broker.queues.delays:Delays.mature",
+        "self._on_matured(runs)",
+        "pass",
+    ),
+    mutant(
+        "H1",
+        "the next leader gives everybody time anew",
+        QUEUES + "leadership:Leadership._take_up",
+        "counts, since_ms, expiries",
+        "counts, 0, expiries",
+    ),
+    mutant(
+        "H2",
+        "who holds a message may have it for twice as long",
+        "broker.queues.overdue:Overdue._take",
+        "now_ms - timeout_ms",
+        "now_ms - 2 * timeout_ms",
+    ),
+    mutant(
+        "F2",
+        "who has settled what was lost on its way does not hear of it",
+        SERVING + "edge_queue:EdgeQueue._on_unsettled",
+        "self._settlements.failed()",
+        "pass",
+    ),
+    mutant(
+        "F3",
+        "what was settled is taken for known at once",
+        SERVING + "settlements:Settlements.ask",
+        "edge.pending.first > last",
+        "last",
+    ),
+    mutant(
+        "F4",
+        "a message that is refused has no receipt",
+        SERVING + "edge_queue:EdgeQueue._on_refused",
+        "is_taken=False",
+        "is_taken=True",
+    ),
+    mutant(
+        "E1",
+        "a change is answered before all have it",
+        "broker.cluster.everywhere:Everywhere._behind",
+        "other.reached < revision",
+        "other.reached < revision - 1",
+    ),
+    *ENGINE_MUTANTS,
 ]

@@ -5,65 +5,61 @@ All of it is production code, composed as a node of a cluster composes it, but f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker import deciding
 from fluffle.broker.access.access import Access
+from fluffle.broker.cluster import everywhere, room
+from fluffle.broker.cluster.absent import Absent
+from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.cluster.packing import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
+from fluffle.broker.cluster.owner import METADATA_GROUP, Owners
+from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.broker.cluster.queues import hosting, hub
+from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.group import QueueGroup
-from fluffle.broker.cluster.queues.placement import choose_members, draw_id
-from fluffle.broker.cluster.queues.ports import Counts, EdgePort
+from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.ports import Counts
+from fluffle.broker.cluster.queues.sending import WAITING_BYTES_MAX
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode
-from fluffle.broker.cluster.streams.events import Event
-from fluffle.broker.config import GROUP_SIZE
+from fluffle.broker.control.members import Redefine
+from fluffle.broker.dead_letters import DeadLetters
+from fluffle.broker.deciding import delete_disused, redefinition
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import BrokerError
-from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import Declaration, QueueSpec
 from fluffle.broker.queues.dead import DeadMessages
-from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.recording.changes import digest_of
+from fluffle.broker.timers import Aging, Timers
+from fluffle.broker.traffic import Deaths
+from fluffle.broker.turn import raise_it
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from tests.broker.cluster.streams.client import Client
+from fluffle.raft.output import Verdict
+from fluffle.raft.records import GroupId
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process, Simulated
+from tests.simulation.queues.around import Digested, Overheard, Time, Timer
+from tests.simulation.queues.customers import Customers
+from tests.simulation.queues.entering import VHOST, Entering
 
 if TYPE_CHECKING:
     from tests.simulation.queues.town import Town
 
-VHOST = "/"
-RETRY_S = 0.1
+LOOK_S = 1.0
 IMPATIENCE_S = 1.0
-
-
-class Time:
-    """A `Clock`: that of the machine, and another on its wall."""
-
-    def __init__(self, process: Process, wall_offset_ms: int) -> None:
-        self._process = process
-        self._offset_ms = wall_offset_ms
-
-    def now_ms(self) -> int:
-        return self._process.world.now_ms(self._process.node)
-
-    def wall_ms(self) -> int:
-        return self.now_ms() + self._offset_ms
 
 
 class Station:
@@ -72,74 +68,206 @@ class Station:
     def __init__(self, process: Process, links: Links, boot: m.Boot, town: Town) -> None:
         self.process = process
         self.boot = boot
-        self.clients: dict[GroupId, Client] = {}
-        self.ports: dict[GroupId, EdgePort] = {}
+        self.clients: dict[GroupId, Customers] = {}
         self.questions = 0
         """How many have no answer."""
-        self._definitions: dict[GroupId, QueueDefinition] = {}
+        self.reads = town.fluffles.reads[process.node]
+        """The newest version of entries that this fluffle reads."""
+        self._heard_reads: dict[NodeId, int] = {}
+        """What others have said of theirs, when they were dialled last."""
         self._town = town
         self._links = links
-        self._local = LocalQueues(lambda _queue: None)
-        self._clock = clock = Time(process, town.wall_offset_ms(process.node))
+        self.clock = clock = Time(process, town.wall_ahead_ms)
+        self.day = CommonTime(process.node, clock, lambda: town.cluster.names)
         self.catalogue = Catalogue(Access(), {}, lambda image: VirtualHost(image, self))
         self.metadata = ReplicatedMetadata(
             process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
         )
-        around = hub.Surroundings(
-            node=process.node,
-            boot=boot,
-            links=Overheard(links, self._overhear),
-            boot_of=town.boot_of,
-            touch=self._touch,
-            call_later=self._call_later,
-            clock=clock,
-            refused=_refused,
-            queue_failed=_queue_failed,
+        self.everywhere = Answering(
+            self.metadata,
+            everywhere.Ports(
+                partial(self._send, FrameKind.REVISION),
+                partial(self._call_later, 0.0),
+                self._call_later,
+                _refused,
+            ),
         )
-        self.hub = hub.StreamHub(around)
+        self.absent = Absent(clock.now_ms, self._is_nobody_there)
+        self.hub = self._made_hub()
+        self._publish_dead = DeadLetters(self.catalogue.vhosts.get, clock, Deaths()).publish
+        timers = Timers(clock.now_ms, self._call_later, raise_it)
+        timers.start()
         self.hosting = hosting.Hosting(
             hosting.Surroundings(
                 process.node,
                 boot,
                 self.hub,
-                clock,
+                self.day,
                 self._call_later,
-                only_life,
-                _nobody_wants_the_dead,
+                self._life,
+                self._hand_on,
+                Aging(timers, self._delete_disused),
+                dead_bytes_min=1,
+                reads_of=self._reads_of,
             )
         )
         self.hosting.host = process.host
+        self.queues = self._made_queues()
+        self.room = self._made_room()
+        self.owners = Owners(self.metadata, self.hosting, self)
         town.linked(process.node, process.node)
-        self._call_later(0.0, self._enter)
+        entering = Entering(
+            process, self.metadata, self.catalogue, town.cluster.names,
+            call_later=self._call_later, entered=self._entered,
+        )  # fmt: skip
+        self._call_later(0.0, entering.begin)
+        self._call_later(LOOK_S, self._look_for_ever)
         if town.is_impatient:
             self._call_later(IMPATIENCE_S, self._give_up)
+
+    def _is_nobody_there(self, node: NodeId) -> bool:
+        return self._town.cluster.network.is_nobody_there(self.process.node, node)
+
+    def _made_hub(self) -> hub.StreamHub:
+        process, town = self.process, self._town
+        around = hub.Surroundings(
+            node=process.node,
+            boot=self.boot,
+            links=Overheard(self._links, self._overhear),
+            boot_of=town.boot_of,
+            touch=self._touch,
+            call_later=self._call_later,
+            clock=self.clock,
+            refused=_refused,
+            is_nobody_there=self._is_nobody_there,
+            queue_failed=_queue_failed,
+        )
+        return hub.StreamHub(around)
+
+    def _made_queues(self) -> QuorumQueues:
+        town = self._town
+        queues = QuorumQueues(
+            self.process.node, town.chance.getrandbits, self._hand_on, town.quorum
+        )
+        queues.connect(
+            Reach(
+                self.hub,
+                self.hosting,
+                self._lives,
+                self.absent.is_alive,
+                self._may_lead,
+                self.metadata.settle,
+                self._call_later,
+            )
+        )
+        return queues
+
+    def _reads_of(self, node: NodeId) -> int:
+        return self.reads if node == self.process.node else self._heard_reads.get(node, 0)
+
+    def _may_lead(self, node: NodeId) -> bool:
+        return self.room.may_lead(node)
+
+    def _made_room(self) -> room.Room:
+        return room.Room(
+            room.Ports(
+                self.process.node,
+                self.process.host,
+                self.absent.is_alive,
+                partial(self._send, FrameKind.ROOM),
+                self._tell_room,
+            )
+        )
+
+    def _life(self) -> int:
+        """Of this node in the cluster."""
+        host = self.process.host
+        return host.group(METADATA_GROUP).incarnation if METADATA_GROUP in host else 0
+
+    def _lives(self) -> Mapping[NodeId, int]:
+        """The nodes of the cluster, as far as this one knows."""
+        host = self.process.host
+        if METADATA_GROUP not in host:
+            return {}
+        config = host.group(METADATA_GROUP).status.config
+        return {member.node: member.incarnation for member in config.members}
+
+    def _hand_on(self, vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        """Messages of a queue that is led here have died."""
+        there = self.catalogue.vhosts[vhost]
+        found = there.queues.get(queue)
+        if found is not None:
+            publish = partial(self._publish_dead, vhost, queue, settings, dead)
+            graves = self._town.graves
+            graves.hand_on(found.definition.id, queue, settings, dead, vhost=there, publish=publish)
+
+    def _delete_disused(
+        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        there = self.catalogue.vhosts[vhost]
+
+        def decide() -> Change:
+            change = delete_disused(there, definition, is_disused)
+            if not change.changes_nothing:
+                group = definition.id
+                now_ms, counts = self._queue_time_ms(group), self._town.counts()
+                self._town.book(group).idleness.go(now_ms, counts, group)
+            return change
+
+        self.metadata.settle(decide)
+
+    def _queue_time_ms(self, group: GroupId) -> int:
+        """Of a queue that is led here."""
+        served = self.hub.leading.queues[group]
+        assert isinstance(served, QueueGroup)
+        leadership = served.member.leadership
+        assert leadership is not None
+        return leadership._time.now_ms()
+
+    def _tell_room(self, payload: bytes) -> None:
+        for node in self._town.cluster.names:
+            self._send(FrameKind.ROOM, node, payload)
+
+    def _look_for_ever(self) -> None:
+        self.room.look()
+        self.queues.reconciling.look(self.clock.now_ms())
+        self._call_later(LOOK_S, self._look_for_ever)
 
     def _metadata_ports(self, clock: Time) -> Ports:
         def propose(payload: bytes, on_fate: Callable[..., None]) -> None:
             if METADATA_GROUP in self.process.host:
                 self.process.host.group(METADATA_GROUP).propose(payload, on_fate)
 
-        def send(node: NodeId, payload: bytes) -> None:
-            self._links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
-
         return Ports(
             propose=propose,
-            send=send,
+            send=partial(self._send, FrameKind.METADATA),
             call_soon=partial(self._call_later, 0.0),
             call_later=self._call_later,
             now_ms=clock.now_ms,
+            may_grow=lambda: self.process.host.space.may_grow,
         )
 
-    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+    def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
+        self._links.send(node, kind, payload, lane=Lane.NORMAL)
+
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        cluster, timer = self._town.cluster, Timer()
+
         def act() -> None:
-            if self.process.is_alive:
+            if self.process.is_alive and not timer.is_cancelled:
                 call()
 
-        self._town.cluster.clockwork.after(int(seconds * SECOND_US), act)
+        delay_us = int(seconds * SECOND_US)
+        cluster.clockwork.after(delay_us, cluster.awake, self.process.node, act)
+        return timer
+
+    def _ask_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Whoever waits for an answer may have less patience than a run is long."""
+        return self._call_later(seconds / self._town.haste, call)
 
     def _give_up(self) -> None:
         """As `Sessions.tick` does after a minute."""
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         for queue, sessions in self.hub.leading._sessions():
             for node, known in sessions._nodes.items():
                 since_ms = known.silent_since_ms
@@ -151,14 +279,13 @@ class Station:
     def _touch(self) -> None:
         self.process.feed(_nothing)
 
-    def _enter(self) -> None:
-        """Have a change agreed on: once it is applied here, so is all that was before it."""
-        tag = f"{self.process.node} {self.process.boot}"
-        self.metadata.change(
-            lambda: set_vhost(self.catalogue, VHOST, metadata={"tags": [tag]}),
-            self.hosting.sweep,
-            lambda _error: self._call_later(RETRY_S, self._enter),
-        )
+    def _entered(self) -> None:
+        """Lead queues, once the time is known."""
+        self.day.when_known(partial(self.process.feed, self._begin))
+
+    def _begin(self) -> None:
+        hosting.sweep_all(self.hosting)
+        self.process.multi.crowd.wake()
 
     # As tenant
 
@@ -168,40 +295,44 @@ class Station:
         made = self.hosting.make_machine(group)
         return Digested(made, lambda: int.from_bytes(made.member.image.digest()[:8]))
 
-    def has_heard(self, group: GroupId, *, is_gone: bool) -> bool:
-        return group == METADATA_GROUP or (group not in self.clients) == is_gone
-
-    def configured(self, group: GroupId, config: Config) -> None:
-        """Whoever has changed the members of a queue has defined it anew."""
-        definition = self._definitions.get(group)
-        if definition is not None:
-            members = tuple(config.members)
-            self.hub.redefined(definition._replace(members=members))
+    def start(self) -> list[GroupId]:
+        """As `Cluster.start`: nothing is led here before all that is defined is known."""
+        host = self.process.host
+        lost = host.start(are_asleep=True)
+        host.feed(self.process.multi.crowd.attend, METADATA_GROUP)
+        return lost
 
     def join(self, group: GroupId, incarnation: int, config: Config) -> None:
-        """Queues are hosted by definitions, which say who is a member."""
-        if group == METADATA_GROUP:
-            self.process.create(group, incarnation, config)
-        else:
-            members = ((self.process.node, incarnation),)
-            self.hosting.define(placed(self._definitions[group], members), VHOST)
+        """Only the group of the definitions: these say where all others are."""
+        assert group == METADATA_GROUP
+        self.process.create(group, incarnation, config)
 
     def leave(self, group: GroupId) -> None:
-        if group == METADATA_GROUP:
-            self.process.delete(group)
-            return
-        self.hosting.forget(group)
-        definition = self._definitions.get(group)
-        if definition is not None:
-            self.hosting.define(placed(definition, ()), VHOST)
+        assert group == METADATA_GROUP
+        self.process.delete(group)
 
-    def unknown(self, node: NodeId, group: GroupId) -> None:
-        if group != METADATA_GROUP:
-            self.hosting.unknown(node, group)
+    def lose(self, groups: list[GroupId]) -> None:
+        self.hosting.lose(groups)
+
+    # As nodes of `Owners`
+
+    def judged(self, verdict: Verdict) -> None:
+        self.absent.judged(verdict)
+        if verdict.is_alive:
+            self.queues.reconciling.look_soon(self.clock.now_ms())
+
+    def configured(self) -> None:
+        self.process.host.group(METADATA_GROUP).raft.tell_commits_at_once()
+        self._call_later(0.0, self.queues.nodes_changed)
+
+    def unknown(self, node: NodeId) -> None:
+        """The registry sees to it."""
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         takers = {
             FrameKind.METADATA: self.metadata.receive,
+            FrameKind.REVISION: self.everywhere.receive,
+            FrameKind.ROOM: self.room.receive,
             FrameKind.STREAM: self.hub.receive,
             FrameKind.QUESTION: self.hub.receive_question,
         }
@@ -210,8 +341,11 @@ class Station:
     def link_changed(self, node: NodeId, is_up: bool) -> None:
         if is_up:
             self._town.linked(self.process.node, node)
+            self._heard_reads[node] = self._town.fluffles.reads[node]
         self.metadata.link_changed(node, is_up)
+        self.everywhere.link_changed(node, is_up)
         self.hub.link_changed(node, is_up)
+        self.room.link_changed(node, is_up)
 
     def begin_turn(self) -> None:
         self.hub.before_consensus()
@@ -223,72 +357,100 @@ class Station:
         """A frame of a stream leaves."""
         self._town.frames += 1
         frame = decode(payload)
-        if isinstance(frame, m.LeaderFrame):
+        if isinstance(frame, m.EdgeFrame):
+            is_missed = frame.term > 0
+        else:
+            is_missed = frame.number > 0
             served = self.hub.leading.queues.get(frame.group)
             if isinstance(served, QueueGroup):
                 self._town.book(frame.group).said(served.member, node, frame)
+        if is_missed and self._links.waiting_bytes(node, Lane.NORMAL) >= WAITING_BYTES_MAX:
+            raise Violation(f"links: {frame} may be dropped on its way to {node}")
 
     # As maker of queues
 
-    def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
-        chance, node = self._town.chance, self.process.node
-        loads = {name: chance.randrange(10) for name in self._town.cluster.names}
-        members = choose_members(self._town.cluster.names, node, GROUP_SIZE, loads)
-        leader = chance.choice(members)
-        return QueueDefinition(
-            spec,
-            id=draw_id(chance.getrandbits, leader, members),
-            founders=members,
-            members=tuple((name, 1) for name in members),
-            leader=leader,
-        )
+    def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
+        return self.queues.define(spec, owner, vhost)
 
-    def make(self, definition: QueueDefinition, vhost: str) -> Queue:
+    def make(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         group = definition.id
-        self._definitions[group] = definition
-        self._town.defined(definition)
-        self.hosting.define(placed(definition, self._town.members_of(group)), vhost)
-        self.ports[group] = port = self.hub.open(definition, partial(self._told, group))
-        self.clients[group] = self._town.book(group).client(self.process.node, port.edge)
-        return self._local.make(definition, vhost)
+        queue = self.queues.make(definition, vhost)
+        line = self.hub.lines._lines[group]
+        customers = self._town.book(group).customers(self.process.node, queue, line)
+        line.on_events = customers.told
+        self.clients[group] = customers
+        return queue
 
     def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
-        raise AssertionError("the members of queues are changed by others")
+        self.queues.redefine(queue, definition)
 
-    def _told(self, group: GroupId, events: list[Event]) -> None:
-        self.clients[group].told(events)
-
-    def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
+    def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         raise AssertionError("nothing but the log is read at a start")
+
+    def renew(self, queue: ServedQueue, vhost: str) -> None:
+        self.queues.renew(queue, vhost)
+
+    def bear(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+        raise AssertionError("all queues are quorum queues from the beginning")
+
+    def settle_in(self, heir: ServedQueue, definition: QueueDefinition, vhost: str) -> None:
+        raise AssertionError("none was born")
+
+    def part(self, queue: ServedQueue, heir: ServedQueue) -> None:
+        raise AssertionError("none has an heir")
 
     def end(self, queue: ServedQueue) -> None:
         group = queue.definition.id
-        client = self.clients[group]
-        client.is_over = True
-        self.hub.close(group)
-        if left := client.unanswered():
+        customers = self.clients[group]
+        customers.is_over = True
+        self.queues.end(queue)
+        if left := customers.unanswered():
             raise Violation(f"rule 22: {left} of {group} on {self.process.node} have no answer")
-        self.hosting.forget(group)
-        del self.clients[group], self.ports[group], self._definitions[group]
-        self._town.undefined(group)
+        del self.clients[group]
 
     # What clients ask for
 
+    @property
+    def vhost(self) -> VirtualHost | None:
+        return self.catalogue.vhosts.get(VHOST)
+
+    def change(self, decide: Callable[[VirtualHost], Change]) -> None:
+        """Have definitions changed; whoever waits for it looks at what is there."""
+        vhost = self.vhost
+        if vhost is not None:
+            with contextlib.suppress(BrokerError):
+                self.everywhere.change(partial(decide, vhost), _done, _failed)
+
     def declare(self, name: str, arguments: FieldTable) -> None:
         """Unless it is there, whatever it is like."""
-        vhost = self.catalogue.vhosts.get(VHOST)
-        if vhost is not None and name not in vhost.queues:
-            declared = Declaration(name, durable=True, arguments=arguments)
-            self.metadata.change(
-                lambda: deciding.declare_queue(vhost, declared, None), _done, _failed
-            )
+        declared = Declaration(name, durable=True, arguments=arguments)
+        if self.vhost is not None and name not in self.vhost.queues:
+            self.change(lambda vhost: deciding.declare_queue(vhost, declared, None))
+
+    def delete(self, name: str) -> None:
+        def decide(vhost: VirtualHost) -> Change:
+            queue = vhost.queues.get(name)
+            return NOTHING if queue is None else deciding.delete_queue(vhost, queue)
+
+        self.change(decide)
+
+    def redefine_queue(self, name: str, redefine: Redefine) -> None:
+        """An operator wants it otherwise."""
+
+        def decide(vhost: VirtualHost) -> Change:
+            queue = vhost.queues.get(name)
+            if queue is None:
+                return NOTHING
+            after = redefine(queue.definition)
+            return NOTHING if after == queue.definition else redefinition(VHOST, after)
+
+        self.change(decide)
 
     def touch_definitions(self, number: int) -> None:
         """A change that makes no difference."""
+        tags = {"tags": [f"{number}"]}
         self.metadata.change(
-            lambda: set_vhost(self.catalogue, VHOST, metadata={"tags": [f"{number}"]}),
-            _done,
-            _failed,
+            lambda: set_vhost(self.catalogue, VHOST, metadata=tags), _done, _failed
         )
 
     def ask_counts(self, group: GroupId) -> None:
@@ -300,59 +462,21 @@ class Station:
         if self.questions < 0 or (counts is not None and min(counts) < 0):
             raise Violation(f"{self.process.node} is told {counts}")
 
-    def delete(self, name: str) -> None:
-        vhost = self.catalogue.vhosts.get(VHOST)
-        queue = vhost.queues.get(name) if vhost is not None else None
-        if vhost is not None and queue is not None:
-            self.metadata.change(lambda: deciding.delete_queue(vhost, queue), _done, _failed)
 
+class Answering(everywhere.Everywhere):
+    """Of which it is checked when it answers."""
 
-class Digested:
-    """A machine with a digest."""
+    __slots__ = ()
 
-    def __init__(self, machine: Machine, digest: Callable[[], int]) -> None:
-        self._machine = machine
-        self._digest = digest
+    def _applied_here(self, done: Callable[[], None]) -> None:
+        super()._applied_here(partial(self._answer, self._inner.state.last_revision, done))
 
-    @property
-    def digest(self) -> int:
-        return self._digest()
-
-    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
-        self._machine.restore(meta, state)
-
-    def apply(self, entries: Sequence[Entry]) -> None:
-        self._machine.apply(entries)
-
-    def led(self, term: int) -> None:
-        self._machine.led(term)
-
-    def followed(self, term: int, leader: NodeId | None) -> None:
-        self._machine.followed(term, leader)
-
-    def snapshot(self) -> tuple[Ranges, bytes]:
-        return self._machine.snapshot()
-
-
-class Overheard:
-    """`Links` on which somebody listens to streams."""
-
-    def __init__(self, links: Links, overhear: Callable[[NodeId, bytes], None]) -> None:
-        self.on_frame: OnFrame = links.on_frame
-        self.on_link: OnLink = links.on_link
-        self._links = links
-        self._overhear = overhear
-
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
-        if kind is FrameKind.STREAM:
-            self._overhear(node, joined(payload))
-        self._links.send(node, kind, payload, lane=lane)
-
-    def is_up(self, node: NodeId) -> bool:
-        return self._links.is_up(node)
-
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
-        return self._links.waiting_bytes(node, lane)
+    def _answer(self, revision: int, done: Callable[[], None]) -> None:
+        """Whoever hears of it finds the same wherever he goes."""
+        for node, other in self._others.items():
+            if other.reached < revision and not other.is_late:
+                raise Violation(f"everywhere: {node} is at {other.reached}, and not {revision}")
+        done()
 
 
 def _done() -> None:
@@ -363,7 +487,7 @@ def _failed(error: BrokerError) -> None:
     """It may have been somebody else's turn, or too late."""
 
 
-def _queue_failed(_queue: int, error: Exception) -> None:
+def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:
     """What a node outlives ends a run."""
     raise error
 
@@ -372,19 +496,5 @@ def _refused(node: NodeId, reason: str) -> None:
     raise AssertionError(f"a frame of {node} is refused: {reason}")
 
 
-def _nobody_wants_the_dead(_vhost: str, queue: QueueSpec, _dead: DeadMessages) -> None:
-    raise AssertionError(f"{queue.name} has no exchange for the dead")
-
-
 def _nothing() -> None:
     """A turn."""
-
-
-def only_life() -> int:
-    """No node of a simulation leaves the cluster and comes again as another."""
-    return 1
-
-
-def placed(definition: QueueDefinition, members: tuple[tuple[NodeId, int], ...]) -> QueueDefinition:
-    """With these members."""
-    return definition._replace(members=members, lives=tuple((node, 1) for node, _ in members))

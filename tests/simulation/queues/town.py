@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from random import Random
 
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.ports import Links
 from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.config import QuorumConfig
+from fluffle.broker.metadata.state import Fate, State
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.raft.config import Config, NodeId
-from fluffle.raft.records import GroupId
+from fluffle.broker.recording.changes import decode_proposals
+from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.records import DATA, Entry, GroupId
+from tests.broker.cluster.streams.client import Names
 from tests.broker.cluster.streams.ghost import check_rest
+from tests.broker.queues.replicated.alone import Alone
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import GroupFacts, Replica, Violation
+from tests.simulation.network import LinkProfile
 from tests.simulation.process import Process, Tenant
 from tests.simulation.profile import Profile
 from tests.simulation.queues.book import Book
+from tests.simulation.queues.contest import Contest
+from tests.simulation.queues.graves import Graves
 from tests.simulation.queues.happenings import draw_rates, kinds_of
+from tests.simulation.queues.idleness import Idleness
+from tests.simulation.queues.pace import Pace
+from tests.simulation.queues.slimming import is_left
 from tests.simulation.queues.station import Station
+from tests.simulation.queues.versions import Fluffles, Versions
+from tests.simulation.registry import GroupSpec
 from tests.simulation.workload import Workload
+
+DAY_MS = 24 * 3_600_000
+"""By a clock that is right it is this late when a run begins: one that is an hour slow has a time
+of day, too."""
 
 SUSPECTED_US = 15 * SECOND_US
 """After less nobody is given up, whatever clocks do: by theirs it takes a minute."""
@@ -37,42 +55,80 @@ class Town:
         self.fixed: Collection[GroupId] = (METADATA_GROUP,)
         self.frames = 0
         self.books: dict[GroupId, Book] = {}
+        self.names = Names()
+        self.graves = Graves(self._is_gone)
+        self.pace = Pace()
+        self.definitions = State()
+        """As the log of the definitions makes them."""
         self.chance: Random
+        self.quorum = QuorumConfig()
+        self._contest: Contest
+        self.haste = 1
+        """How much sooner than others clients give up what they wait for."""
         self.is_impatient = False
         """Whether nodes are given up after seconds: a minute is long in a run."""
         self.ambushes: list[str] = []
         """What befalls whoever commits a hand-out next: see `happenings.ambush`."""
+        self.fluffles: Fluffles
+        self._profile: Profile
         self._lives: dict[NodeId, m.Boot] = {}
-        self._offsets_ms: dict[NodeId, int] = {}
         self._linked_us: dict[tuple[NodeId, NodeId], int] = {}
 
     def shape(self, chance: Random, profile: Profile) -> None:
-        """Streams are made for links that lose nothing but with themselves."""
-        profile.network.is_stream, profile.network.apart_us = True, 1
+        """Links lose what they have no room for, and all that is under way when they are lost."""
+        self._profile = profile
+        network = profile.network
+        network.is_stream, network.apart_us, network.links = True, 1, draw_links(chance)
         profile.workload.rates = draw_rates(chance)
+        profile.fault_rates["set wall"] = chance.choice((0.0, 3.0, 20.0))
 
     def join(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.chance = cluster.clockwork.chance("town")
         apart_ms = self.chance.choice((0, 100, 3_600_000))
-        self._offsets_ms = {name: self.chance.randint(0, apart_ms) for name in cluster.names}
+        for name in cluster.names:
+            cluster.machines[name].wall_ahead_ms = DAY_MS + self.chance.randint(0, apart_ms)
         self.is_impatient = self.chance.random() < 0.4
+        self.haste = self.chance.choice((1, 1, 20))
+        self.quorum = QuorumConfig(
+            leader_locator=self.chance.choice(("client-local", "balanced")),
+            reconciliation=self.chance.random() < 0.5,
+            reconciliation_interval_s=self.chance.choice((5, 20)),
+            target_group_size=self.chance.choice((None, 3, 5)),
+        )
+        self._contest = Contest(self, self.chance)
+        self.fluffles = Fluffles(cluster, cluster.clockwork.chance("fluffles"))
+        if self.fluffles.is_mixed:
+            self.fluffles.shape(self._profile)
+            self.quorum = replace(self.quorum, reconciliation=False)
+        cluster.vital = METADATA_GROUP
+        cluster.watch.is_left = is_left
         cluster.watch.committed.append(self._committed)
+        cluster.watch.died.append(self._died)
 
     # Lives of processes
 
     def settle_in(self, process: Process, links: Links) -> Tenant:
+        if process.node in self._lives:
+            self.fluffles.begins_again(process.node)
         before = self._lives.get(process.node, m.Boot(0, 0))
         counter = before.counter + (self.chance.random() < 0.8)
         boot = self._lives[process.node] = m.Boot(counter, self.chance.getrandbits(62))
-        for book in self.books.values():
-            book.ghost.died(process.node)
         return Station(process, links, boot, self)
+
+    def _died(self, node: NodeId) -> None:
+        """A process, and its clients with it."""
+        for book in self.books.values():
+            book.ghost.died(node)
 
     def stations(self) -> list[Station]:
         """Of the processes that live."""
         found = (process.tenant for process in self.cluster.alive())
         return [station for station in found if isinstance(station, Station)]
+
+    def open_stations(self) -> list[Station]:
+        """Those that know what all know, and let clients in."""
+        return [station for station in self.stations() if station.hosting._is_current]
 
     def linked(self, node: NodeId, other: NodeId) -> None:
         """A node has a new link to another; each has one to itself."""
@@ -86,9 +142,14 @@ class Town:
         names = self.cluster.names
         return all(self._linked_us.get((node, other), 0) > since_us for node in names)
 
-    def wall_offset_ms(self, node: NodeId) -> int:
+    def wall_ahead_ms(self, node: NodeId) -> int:
         """How far the clock on a node's wall is ahead of what its machine counts."""
-        return self._offsets_ms[node]
+        return self.cluster.machines[node].wall_ahead_ms
+
+    def counts(self) -> list[int]:
+        """What all machines count."""
+        now_us = self.cluster.clockwork.now_us
+        return [machine.clock_ms(now_us) for machine in self.cluster.machines.values()]
 
     def boot_of(self, node: NodeId) -> m.Boot | None:
         """Of a process that lives."""
@@ -96,35 +157,97 @@ class Town:
 
     # Queues come and go
 
-    def defined(self, definition: QueueDefinition) -> None:
-        self.cluster.registry.found(definition.id, Config.initial(definition.founders))
-
-    def members_of(self, group: GroupId) -> tuple[tuple[NodeId, int], ...]:
-        """Those that have not lost what they had."""
-        spec = self.cluster.registry.groups[group]
-        return tuple(member for member in spec.config.members if member not in spec.burnt)
-
-    def undefined(self, group: GroupId) -> None:
-        self.cluster.registry.delete(self.cluster.registry.groups[group])
-
     def book(self, group: GroupId) -> Book:
-        book = self.books.get(group)
-        if book is None:
-            book = self.books[group] = Book(group, self.was_just_linked)
-        return book
+        return self.books[group]
+
+    def _is_gone(self, group: GroupId) -> bool:
+        return self.cluster.registry.groups[group].is_deleted
+
+    def _define(self, entry: Entry) -> None:
+        """Definitions have changed, as all will know; and so has who is wanted where."""
+        if entry.kind != DATA:
+            return
+        for proposal in decode_proposals(entry.payload):
+            before = self.definitions.completed(proposal.change).removes
+            if self.definitions.apply(proposal) is not Fate.APPLIED:
+                continue
+            for fact in before:
+                if isinstance(fact.value, QueueDefinition):
+                    self.cluster.registry.delete(self._spec_of(fact.value))
+            for fact in proposal.change.puts:
+                if isinstance(fact.value, QueueDefinition):
+                    self._defined(fact.value)
+
+    def _spec_of(self, definition: QueueDefinition) -> GroupSpec:
+        return self.cluster.registry.groups[definition.id]
+
+    def _defined(self, definition: QueueDefinition) -> None:
+        if definition.id not in self.books:
+            config = Config.initial(definition.founders)
+            self.cluster.registry.found(definition.id, config, is_defined=True)
+            book = Book(
+                definition,
+                self.was_just_linked,
+                self.names,
+                self.graves,
+                versions=Versions(definition, self.fluffles.reads),
+                idleness=Idleness(definition.spec, self.counts()),
+            )
+            if definition.spec.single_active_consumer:
+                book.alone = Alone()
+            self.books[definition.id] = book
+            self._look_for_founders(definition)
+        self._spec_of(definition).wanted = set(definition.wanted)
+
+    def _look_for_founders(self, definition: QueueDefinition) -> None:
+        """A queue of which half of the founders were lost before it was declared is never led.
+
+        Of real nodes none that has lost its disk is taken for alive; here they are let in at once.
+        """
+        burnt = self.cluster.registry.groups[METADATA_GROUP].burnt
+        lost = [node for node, life in definition.lives if Member(node, life) in burnt]
+        self._spec_of(definition).burnt.update(Member(node, 1) for node in lost)
+        if 2 * len(lost) >= len(definition.founders):
+            self._give_up(definition)
+
+    def _give_up(self, definition: QueueDefinition) -> None:
+        """As whoever has declared it would, as long as it is there."""
+        if self._spec_of(definition).is_deleted:
+            return
+        for station in self.open_stations()[:1]:
+            station.delete(definition.spec.name)
+        self.cluster.clockwork.after(SECOND_US, self._give_up, definition)
 
     def _committed(self, node: NodeId, replica: Replica, facts: GroupFacts, first: int) -> None:
         if facts.group == METADATA_GROUP:
+            for index in range(first, facts.commit + 1):
+                self._define(facts.entries[index, facts.committed[index]][0])
             return
         book = self.book(facts.group)
+        self._keep_pace()
         before = len(book.ghost.handed)
         for index in range(first, facts.commit + 1):
             entry, _ = facts.entries[index, facts.committed[index]]
             digest = book.committed(entry)
+            self.pace.check(book.cards.time_ms)
             if facts.digests.setdefault(index, digest) != digest:
                 raise Violation(f"G7: {node} had another image of {facts.group} at {index}")
         if self.ambushes and len(book.ghost.handed) > before:
             self._strike(node, self.ambushes.pop())
+
+    def _watch_clocks(self) -> None:
+        """Also while nothing is committed: a stamp may be older than the first that is."""
+        self._keep_pace()
+        self.cluster.clockwork.after(SECOND_US // 10, self._watch_clocks)
+
+    def _keep_pace(self) -> None:
+        """As all clocks are now."""
+        days = {
+            (each.process.node, each.process.boot): epoch_ms + each.clock.now_ms()
+            for each in self.stations()
+            if (epoch_ms := each.day._epoch_ms) is not None
+        }
+        self.pace.look(self.counts(), days)
 
     def _strike(self, leader: NodeId, ambush: str) -> None:
         """Messages are handed out, and mostly are not where they are to be."""
@@ -140,12 +263,18 @@ class Town:
 
     # As trade
 
+    def serves(self, node: NodeId) -> bool:
+        """Once it knows what all know."""
+        return any(station.process.node == node for station in self.open_stations())
+
     def begin(self, workload: Workload) -> None:
         self.cluster.registry.create(list(self.cluster.names))
+        self._watch_clocks()
+        self.fluffles.upgrade(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
         """One message from anybody, or another definition."""
-        stations = self.stations()
+        stations = self.open_stations()
         station = workload.chance.choice(stations) if stations else None
         if station is None:
             return
@@ -153,11 +282,22 @@ class Town:
             station.touch_definitions(self.chance.getrandbits(30))
         elif group in station.clients:
             station.clients[group].publish(1)
-            station.ports[group].touch()
+
+    def _know_of_others(self) -> None:
+        """Nobody takes another to be further than it is."""
+        revisions = {
+            each.process.node: each.metadata.state.last_revision for each in self.stations()
+        }
+        for station in self.stations():
+            for node, other in station.everywhere._others.items():
+                if other.reached > revisions.get(node, other.reached):
+                    raise Violation(f"everywhere: {node} is taken to be at {other.reached}")
 
     def unfinished(self) -> str | None:
         """Everybody is answered; then all that is left is consumed, and nothing is of the dead."""
         self.ambushes.clear()
+        self.fluffles.stay()
+        self._know_of_others()
         for station in self.stations():
             if station.questions:
                 return f"{station.process.node} is not told how many messages there are"
@@ -169,7 +309,24 @@ class Town:
                     return f"{station.process.node} waits for an answer of {group}"
                 if client.ghost.asked:
                     return f"{client.ghost.asked} of {group} have no answer"
-        return self._undrained()
+        going = self._growing() or self._undrained() or self._disused()
+        return going or self._contest.look()
+
+    def _growing(self) -> str | None:
+        """A queue that is to have more members, as its leader sees it."""
+        for station in self.stations():
+            for definition in self._led_by(station) if self.quorum.reconciliation else ():
+                if station.queues.reconciling._wanted("/", definition) is not None:
+                    return f"{definition.id} has {definition.wanted}, and wants more"
+        return None
+
+    def _led_by(self, station: Station) -> list[QueueDefinition]:
+        queues = station.hub.leading.queues
+        return [
+            customers.queue.definition
+            for group, customers in station.clients.items()
+            if group in queues and queues[group].sessions is not None
+        ]
 
     def _undrained(self) -> str | None:
         """What is in hands is acknowledged, and somebody is there to take what is not."""
@@ -181,20 +338,47 @@ class Town:
             if not {session.id[:3] for session in state.sessions.values()} <= self._alive():
                 left = f"sessions of ended lives are in {spec.group}"
             count = state.live_count
-            clients = [(s.clients.get(spec.group), s) for s in self.stations()]
-            if any(client is None for client, _ in clients):
+            known = [station.clients.get(spec.group) for station in self.stations()]
+            clients = [client for client in known if client is not None]
+            if len(clients) < len(known):
                 return f"{spec.group} is not known everywhere"
-            if not count:
+            if not count and not any(client.in_hands() for client in clients):
                 continue
-            left = f"{count} messages are left in {spec.group}"
-            for client, station in clients:
-                assert client is not None
+            left = f"{count} messages are left in {spec.group}, or clients hold what was taken away"
+            for client in clients:
                 if held := client.in_hands():
                     client.settle(held, Outcome.ACKED)
+                for subscriber in client.subscribers.values():
+                    if subscriber.is_stuck:
+                        client.get_stuck(subscriber.number)
                 if not client.consumers:
-                    client.attach(credit=1_000, no_ack=False, prefetch=0)
-                station.ports[spec.group].touch()
+                    client.attach(no_ack=False, prefetch=0)
+            if count == state.pending.count and (
+                spec.group in self.graves.stranded or self._stands_still(spec.group)
+            ):
+                self.chance.choice(clients).purge()  # they lead nowhere, or round
         return left
+
+    def _stands_still(self, group: GroupId) -> bool:
+        """Whether it is full of dead that wait for room where the same is true, and so on, round:
+        that is for an operator to end, as with RabbitMQ."""
+        seen = set[GroupId]()
+        while group not in seen:
+            seen.add(group)
+            book, following = self.book(group), self.graves.leads_to.get(group)
+            state = book.image.state
+            has_others = state.live_count > state.pending.count
+            if has_others or following is None or not book.limits.are_reached(state):
+                return False
+            group = following
+        return True
+
+    def _disused(self) -> str | None:
+        """A queue that nobody uses."""
+        for spec in self.cluster.registry.living():
+            if spec.group != METADATA_GROUP and self.book(spec.group).idleness.is_ending:
+                return f"{spec.group} is to go, and is there"
+        return None
 
     def _alive(self) -> set[tuple[NodeId, int, int]]:
         """Lives that last."""
@@ -210,3 +394,13 @@ class Town:
             edges = [station.clients[spec.group].edge for station in self.stations()]
             check_rest(book.image.state, edges, self._alive())
             book.ghost.at_rest()
+            for station in self.stations():
+                station.clients[spec.group].at_rest()
+
+
+def draw_links(chance: Random) -> LinkProfile:
+    """Those of daemons, or some that are full soon."""
+    return LinkProfile(
+        scale=chance.choice((1, 1 << 8, 1 << 10, 1 << 12)),
+        network_bytes=chance.choice((1 << 30, 50_000, 5_000)),
+    )

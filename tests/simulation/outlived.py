@@ -1,0 +1,29 @@
+"""Errors that a node outlives, and logs, end a run."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Ending(logging.Handler):
+    """Of the loggers of a node."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info is not None:
+            raise AssertionError(record.getMessage()) from record.exc_info[1]
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """For as long as this lasts; what nodes say besides is heard by nobody."""
+    logger, handler = logging.getLogger("fluffle"), Ending(logging.ERROR)
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

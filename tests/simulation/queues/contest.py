@@ -1,0 +1,95 @@
+"""At the end of a run: of two consumers who have room, all goes to the one of higher priority."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.queues.handout import Outcome
+from tests.simulation.facts import Violation
+from tests.simulation.queues.customers import Customers, Subscriber
+
+if TYPE_CHECKING:
+    from tests.simulation.queues.town import Town
+
+MESSAGES = 10
+"""Fewer than any consumer has room for."""
+STILL = 4
+"""So many looks in a row at which nothing is under way: leaders know then how much there is room
+for."""
+
+
+PATIENT_MS = 1 << 40
+"""Neither is to lose what it has got before all is handed out."""
+
+
+class Contest:
+    """One step at each look, in one queue, until it is decided."""
+
+    def __init__(self, town: Town, chance: Random) -> None:
+        self._town = town
+        self._chance = chance
+        self._clients: list[Customers] = []
+        """All of the queue."""
+        self._low: Subscriber
+        self._high: Subscriber
+        self._first = 0
+        """Of the messages that are for them."""
+        self._still = 0
+        self._begun = self._published = self._is_over = False
+
+    def look(self) -> str | None:
+        """What it waits for; None when it is over."""
+        if self._is_over:
+            return None
+        if not self._begun and not self._begin():
+            self._is_over = True
+            return None
+        if any(len(client.edge.pending) for client in self._clients):
+            self._still = 0
+        self._still += 1
+        if self._still > STILL:
+            self._still = 0
+            self._step()
+        return "two consumers compete"
+
+    def _begin(self) -> bool:
+        """Nobody is there but those two, one attached before the other."""
+        living = [each.group for each in self._town.cluster.registry.living()]
+        groups = [group for group in living if group != METADATA_GROUP]
+        stations = self._town.stations()
+        if not groups:
+            return False
+        group = self._chance.choice(groups)
+        self._clients = [station.clients[group] for station in stations]
+        for client in self._clients:
+            for channel in client.channels():
+                client.end_channel(channel)
+        priorities = self._chance.sample((0, 5), 2)
+        for priority in priorities:
+            client = self._chance.choice(self._clients)
+            made = client.attach(no_ack=False, prefetch=0, priority=priority, timeout_ms=PATIENT_MS)
+            if priority:
+                self._high = made
+            else:
+                self._low = made
+        self._begun = True
+        return True
+
+    def _step(self) -> None:
+        book = self._town.books[self._clients[0].edge.group]
+        if not self._published:
+            self._published = True
+            self._first = book.image.state.next_sequence
+            self._chance.choice(self._clients).publish(MESSAGES)
+            return
+        high = self._high.customers.edge.keys[self._high.number]
+        for sequence in range(self._first, self._first + MESSAGES):
+            holder = book.holders.get(sequence)
+            if holder not in (None, high):  # or there was no room for it
+                raise Violation(f"priorities: {sequence} is handed to {holder}, not to {high}")
+        for client in self._clients:
+            if held := client.in_hands():
+                client.settle(held, Outcome.ACKED)
+        self._is_over = True

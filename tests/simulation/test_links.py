@@ -1,0 +1,161 @@
+"""What simulated links do with frames, and when their ends learn that they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fluffle.broker.cluster.ports import FrameKind, Lane
+from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
+from tests.simulation.links import LinkedNetwork
+from tests.simulation.network import REAL, LinkProfile, NetworkProfile
+
+SCALE = 1 << 13
+ROOM = REAL.normal_bytes_max // SCALE
+
+
+class Wired:
+    """Two nodes, and all that they are told."""
+
+    def __init__(self, seed: int = 1, *, network_bytes: int = 1 << 30) -> None:
+        self.clockwork = Clockwork(seed)
+        self.got: list[bytes] = []
+        """By b."""
+        self.told: list[bool] = []
+        """To a, of its link to b."""
+        self.paused: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
+        """What b does later, while it is."""
+        profile = NetworkProfile(is_stream=True, links=LinkProfile(SCALE, network_bytes))
+        self.network = LinkedNetwork(
+            ("a", "b"),
+            self.clockwork,
+            profile,
+            self._deliver,
+            self._link_changed,
+            when_awake=self._do,
+        )
+        for node in ("a", "b"):
+            self.network.attach(node, 1)
+        self.pass_(1)
+
+    def _deliver(self, _from: str, to: str, _kind: FrameKind, payload: bytes) -> None:
+        if to == "b":
+            self.got.append(payload)
+
+    def _link_changed(self, node: str, _other: str, is_up: bool) -> None:
+        if node == "a":
+            self.told.append(is_up)
+
+    def _do(self, node: str, call: Callable[..., None], *args: Any) -> None:
+        if node == "b" and self.paused is not None:
+            self.paused.append((call, args))
+        else:
+            call(*args)
+
+    def pass_(self, seconds: float) -> None:
+        self.clockwork.run(self.clockwork.now_us + int(seconds * SECOND_US))
+
+    def send(self, *payloads: bytes, lane: Lane = Lane.NORMAL) -> None:
+        for payload in payloads:
+            self.network.send("a", "b", FrameKind.STREAM, payload, lane)
+
+    def pause(self) -> None:
+        self.paused = []
+        self.network.pause("b")
+
+    def resume(self) -> None:
+        assert self.paused is not None
+        paused, self.paused = self.paused, None
+        self.network.resume("b")
+        for call, args in paused:
+            call(*args)
+
+
+def test_what_there_is_no_room_for_is_dropped_and_nobody_is_told() -> None:
+    wired = Wired()
+    body = bytes(ROOM // 4)
+    wired.send(*[body] * 6)
+    assert wired.network.waiting_bytes("a", "b", Lane.NORMAL) > REAL.normal_bytes_max // 2
+    wired.pass_(1)
+    assert len(wired.got) + wired.network.frames_without_room == 6
+    assert wired.network.frames_without_room > 0
+    assert wired.told == [True]
+
+
+def test_a_link_ends_that_has_no_room_for_what_is_urgent() -> None:
+    wired = Wired()
+    wired.send(*[bytes(ROOM // 16)] * 6, lane=Lane.URGENT)
+    assert wired.network.overflows > 0
+    wired.pass_(1)
+    assert wired.told[-1] is True
+    assert len(wired.told) > 1
+
+
+def test_urgent_frames_overtake_what_the_network_has_not_taken() -> None:
+    wired = Wired(network_bytes=100)
+    wired.send(b"1" * 200, b"2" * 200)
+    wired.pass_(0.0001)
+    wired.send(b"now", lane=Lane.URGENT)
+    wired.pass_(1)
+    assert [each[:1] for each in wired.got] == [b"1", b"n", b"2"]
+
+
+def test_a_node_that_stands_still_reads_later_unless_it_is_given_up() -> None:
+    wired = Wired()
+    wired.pause()
+    wired.send(b"1")
+    wired.pass_(1)
+    assert wired.got == []
+    wired.resume()
+    assert wired.got == [b"1"]
+    wired.pause()
+    wired.pass_(REAL.silent_after_ms / 1_000 + 1)
+    assert wired.told[-1] is False
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_behind_a_short_cut_all_comes_late_or_over_another_link(seed: int) -> None:
+    wired = Wired(seed)
+    wired.network.cut("a", "b")
+    wired.send(b"1")
+    wired.pass_(0.5)
+    assert wired.got == []
+    wired.network.mend("a", "b")
+    wired.pass_(1)
+    assert (wired.got, len(wired.told)) in [([b"1"], 1), ([], 2), ([], 3)]
+    wired.send(b"2")
+    wired.pass_(1)
+    assert wired.got[-1] == b"2"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_comes_behind_what_is_lost_but_over_another_connection(seed: int) -> None:
+    """A credit was lost once, and the link stayed: the edge was never asked for it again."""
+    wired = Wired(seed)
+    wired.network.profile.loss = 0.5
+    sent = [b"%d" % number for number in range(20)]
+    for payload in sent:
+        links, before = len(wired.told), len(wired.got)
+        wired.send(payload)
+        wired.pass_(1)
+        assert len(wired.got) > before or len(wired.told) > links
+    assert 0 < len(wired.got) < len(sent)
+
+
+def test_it_is_known_of_a_process_that_its_host_says_that_it_does_not_run() -> None:
+    wired = Wired()
+    wired.network.detach("b", is_silent=False)
+    wired.pass_(1)
+    assert wired.network.is_nobody_there("a", "b")
+    assert wired.told[-1] is False
+    wired.network.attach("b", 2)
+    wired.pass_(1)
+    assert not wired.network.is_nobody_there("a", "b")
+    wired.network.detach("b", is_silent=True)
+    wired.pass_(1)
+    assert wired.told[-1] is True, "nothing has come yet, nor has nothing for long"
+    wired.pass_(REAL.silent_after_ms * MS_US / SECOND_US)
+    assert wired.told[-1] is False
+    assert not wired.network.is_nobody_there("a", "b")
