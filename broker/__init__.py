@@ -1,1 +1,25 @@
-"""The broker: routing, queues, the AMQP server around them and the daemon around that."""
+"""The broker: routing, queues, the AMQP server around them and the daemon around that.
+
+For programs that have one inside: `Broker` in their own loop, `ThreadedBroker` in a thread.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fluffle.broker.testing.broker import Broker
+    from fluffle.broker.testing.threaded import ThreadedBroker
+
+__all__ = ["Broker", "ThreadedBroker"]
+
+_WHERE = {
+    "Broker": "fluffle.broker.testing.broker",
+    "ThreadedBroker": "fluffle.broker.testing.threaded",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is used: whoever needs one module pays for no other."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)

@@ -7,13 +7,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.clock import SystemClock
+from fluffle.broker.certainty import Confirm, at_once
 from fluffle.broker.company import Around
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.changing import Decide, LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.making import QueueMaker, QueuesByType
 from fluffle.broker.starting import StartFailed
+from fluffle.broker.turn import nothing
+from fluffle.broker.vhost import OnKept, nobody_keeps
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted import HostedGroup
@@ -28,7 +30,7 @@ class Alone:
     boot = 0
     cluster = None
 
-    __slots__ = ("_around", "_lone", "_metadata", "maker")
+    __slots__ = ("_around", "_lone", "_metadata", "_on_no_room", "confirm", "kept", "maker")
 
     def __init__(self, around: Around) -> None:
         """StartFailed for the data of a node of a cluster."""
@@ -38,6 +40,8 @@ class Alone:
                 "name its nodes with --peers, or another place with --data-dir"
             )
         self._around = around
+        self.kept: OnKept = nobody_keeps
+        self.confirm: Confirm = at_once
         self.maker: QueueMaker = QueuesByType(
             {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}
         )
@@ -45,6 +49,7 @@ class Alone:
         """Once it has begun."""
         self._lone: Lone | None = None
         """Once there has been a quorum queue."""
+        self._on_no_room: Callable[[], object] = nothing
 
     def begin(self, catalogue: Catalogue) -> Metadata:
         self._metadata = LocalMetadata(catalogue.apply, self._around.durability.facts)
@@ -61,14 +66,18 @@ class Alone:
             Around(
                 store=around.durability.store,
                 turn=around.turn,
-                clock=SystemClock(),
+                clock=around.clock,
                 acquaintances=around.durability.acquaintances,
                 settle=self._settle,
                 dead_letter=around.dead_letter,
+                on_duplicates=around.on_duplicates,
+                aging=around.aging,
+                settings=around.settings,
                 config=around.config.quorum,
                 on_fatal=around.on_fatal,
             )
         )
+        lone.running.host.space.on_no_room = self._no_room
         if self._metadata is not None:
             lone.start()
         return lone.queues
@@ -79,6 +88,20 @@ class Alone:
 
     def share(self, alarms: Alarms) -> None:
         """There is nobody."""
+
+    def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
+        self._on_no_room = lost
+        return self._has_room
+
+    def _has_room(self) -> bool:
+        if self._lone is None:
+            return True
+        space = self._lone.running.host.space
+        space.look()
+        return space.has_room
+
+    def _no_room(self) -> None:
+        self._on_no_room()
 
     # Questions
 
@@ -114,6 +137,10 @@ class Alone:
         """There is nobody."""
 
     async def stop(self) -> None:
+        if self._lone is not None and self._lone.running.is_running:
+            from fluffle.broker.cluster.handing_over import come_to_rest  # noqa: PLC0415  as above
+
+            await come_to_rest(self._lone.hub.lines)
         self.cut_off()
 
     def cut_off(self) -> None:

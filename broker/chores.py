@@ -50,6 +50,11 @@ class Chores:
         """Whoever has waited longest in front."""
         self._is_scheduled = False
 
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether there is a piece to be done that waits for no commit."""
+        return self._is_scheduled
+
     def add(self, chore: Chore, failed: Callable[[Exception], None]) -> None:
         """Do it, from the next turn on; `failed` is called with what it raises."""
         self._add(Due(chore, failed))

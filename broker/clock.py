@@ -1,17 +1,39 @@
 """Time, for those who ask for it: the only place of the broker that reads a clock."""
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+
+class Timer(Protocol):
+    """Something that is to be called."""
+
+    def cancel(self) -> None:
+        """It is not; after it has been called, nothing."""
+
+
+CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
+"""After so many seconds."""
 
 
 class Clock(Protocol):
     """What a part that needs the time is given."""
 
     def now_ms(self) -> int:
-        """Milliseconds since some moment in the past; never goes back."""
+        """Milliseconds since some moment in the past; never goes back, nor is set."""
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 in UTC, as far as this machine knows; may jump."""
+
+
+if hasattr(time, "CLOCK_BOOTTIME"):
+
+    def _counted_ns() -> int:
+        """What passes while the machine is asleep counts, too: messages expire then."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+else:
+    _counted_ns = time.monotonic_ns
 
 
 class SystemClock:
@@ -20,7 +42,7 @@ class SystemClock:
     __slots__ = ()
 
     def now_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
+        return _counted_ns() // 1_000_000
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000

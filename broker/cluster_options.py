@@ -25,12 +25,8 @@ def with_cluster(fields: dict[str, Any]) -> None:
     if service is not None:
         if "peers" in values:
             raise ValueError("--peers and --discover are both given; keep one")
-        own = platform.node().partition(".")[0]
+        own = fields.setdefault("node_name", platform.node().partition(".")[0])
         values["peers"] = discovered(service, own, size)
-        if fields.setdefault("node_name", own) != own:
-            raise ValueError(
-                f"--discover names this node '{own}', after its host; leave --node out"
-            )
     if "peers" not in values:
         if "listen" in values:
             raise ValueError("--cluster-listen: name the nodes with --peers, or use --discover")
@@ -38,11 +34,16 @@ def with_cluster(fields: dict[str, Any]) -> None:
     values["secret"] = secret_of(values.pop("secret", None), values.pop("secret_file", None))
     if "tls_cert" not in values and {"tls_key", "tls_ca"} & values.keys():
         raise ValueError("--cluster-tls-key and --cluster-tls-ca need a --cluster-tls-cert")
+    if "node_name" not in fields:
+        raise ValueError(
+            f"--peers: say with --node which of {', '.join(values['peers'])} this node is, or how "
+            "one is called that is to join them"
+        )
     fields["cluster"] = ClusterConfig(**values)
 
 
 def discovered(service: ListenAddress, own: str, size: int) -> dict[str, ListenAddress]:
-    """The nodes of a set of hosts with ordinals, `own` one of them, that DNS knows by a service.
+    """The nodes of a set of names with ordinals, `own` one of them, that DNS knows by a service.
 
     Kubernetes calls them a StatefulSet and a headless service.  Names are looked up whenever
     a link is dialled, so addresses may change.
@@ -50,8 +51,8 @@ def discovered(service: ListenAddress, own: str, size: int) -> dict[str, ListenA
     base, dash, ordinal = own.rpartition("-")
     if not (base and dash and ordinal.isdecimal()):
         raise ValueError(
-            f"--discover: the name of this host, '{own}', does not end with an ordinal, as in "
-            "fluffle-0; use --peers"
+            f"--discover: the name of this node, '{own}', does not end with an ordinal, as in "
+            "fluffle-0; give one that does with --node, as DNS knows it, or use --peers"
         )
     names = [f"{base}-{number}" for number in range(size)]
     return {name: ListenAddress(f"{name}.{service.host}", service.port) for name in names}
@@ -66,6 +67,8 @@ def secret_of(text: str | None, file: Path | None) -> bytes:
             text = file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeError) as error:
             raise ValueError(f"--cluster-secret-file: cannot read {file} ({error})") from error
+        if not text:
+            raise ValueError(f"--cluster-secret-file: {file} is empty; put the secret in it")
     if not text:
         raise ValueError(
             "the nodes of a cluster need a secret that they share; give each the same "

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.awaiting import done
-from fluffle.broker.clock import SystemClock
+from fluffle.broker.certainty import Confirm
 from fluffle.broker.cluster.alarming import SharedAlarms
 from fluffle.broker.cluster.cluster import Around as ClusterAround
 from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.histories import SharedHistories
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.lives import begin_life
@@ -29,6 +30,10 @@ from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.making import QueueMaker, QueuesByType
+from fluffle.broker.vhost import OnKept
+
+GATHER_S = 0.1
+"""A node has its definitions confirmed no more often than that."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +42,8 @@ class Clustered:
     """A `Company`."""
 
     __slots__ = (
-        "_around", "_catalogue", "_config", "_homes", "_life", "_quorum_queues", "boot",
-        "cluster", "maker",
+        "_around", "_catalogue", "_config", "_histories", "_homes", "_life", "_quorum_queues",
+        "boot", "cluster", "confirm", "kept", "maker",
     )  # fmt: skip
 
     def __init__(self, around: Around, config: ClusterConfig) -> None:
@@ -53,11 +58,15 @@ class Clustered:
             node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits
         )
         self._quorum_queues = QuorumQueues(
-            node, secrets.randbits, around.dead_letter, around.config.quorum
-        )
+            node, secrets.randbits, around.dead_letter, around.config.quorum, around.settings,
+            on_duplicates=around.on_duplicates,
+        )  # fmt: skip
         self.maker: QueueMaker = QueuesByType(
             {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
         )
+        self._histories = SharedHistories(log_refused)
+        self.kept: OnKept = self._histories.kept
+        self.confirm: Confirm = self._confirm
         self.cluster: Cluster | None = None
         """None until it has begun."""
         self._catalogue: Catalogue
@@ -65,6 +74,7 @@ class Clustered:
     def begin(self, catalogue: Catalogue) -> Metadata:
         """What all share comes true here from now on."""
         self._catalogue = catalogue
+        self._quorum_queues.locator_by_policy = catalogue.policies.locator_of
         around, durability = self._around, self._around.durability
         self.cluster = cluster = Cluster(
             self._life,
@@ -72,11 +82,12 @@ class Clustered:
             ClusterAround(
                 store=durability.store,
                 turn=around.turn,
-                clock=SystemClock(),
+                clock=around.clock,
                 apply=catalogue.apply,
                 registry=catalogue.nodes,
                 acquaintances=durability.acquaintances,
                 queues=self._quorum_queues,
+                aging=around.aging,
                 on_fatal=around.on_fatal,
             ),
         )
@@ -84,7 +95,18 @@ class Clustered:
             cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
             cluster.everywhere, catalogue.vhosts,
         )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        self._histories.begin(cluster.links, catalogue.vhosts, loop.call_soon)
+        switch = cluster.running.switch
+        switch.takers[FrameKind.HISTORY] = self._histories.receive
+        switch.link_listeners.append(self._histories.link_changed)
+        switch.link_listeners.append(lambda _node, _is_up: around.hasten_dead())
         return cluster.everywhere
+
+    def _confirm(self, done: Callable[[], None]) -> None:
+        """Not at once: it costs an entry, and in a while there are more who ask."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(GATHER_S, partial(self._begun.metadata.confirm, done))
 
     def share(self, alarms: Alarms) -> None:
         cluster = self._begun
@@ -92,6 +114,17 @@ class Clustered:
         switch = cluster.running.switch
         switch.takers[FrameKind.ALARM] = shared.receive
         switch.link_listeners.append(shared.link_changed)
+
+    def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
+        cluster, space = self._begun, self._begun.running.host.space
+        cluster.room.on_needed = lost
+        space.on_no_room = partial(asyncio.get_running_loop().call_soon, cluster.room.look)
+
+        def has_room() -> bool:
+            space.look()
+            return space.has_room or not space.is_needed
+
+        return has_room
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Of what earlier lives had nothing is left that has ended with them."""
@@ -109,6 +142,7 @@ class Clustered:
         leftovers = Leftovers(catalogue, cluster, asyncio.get_running_loop().call_later)
         around.at_end(leftovers.stop)
         leftovers.watch()
+        self._histories.ask()
 
     @property
     def _begun(self) -> Cluster:

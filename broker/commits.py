@@ -43,6 +43,18 @@ class Waiter(Protocol):
         """Everything up to this ticket is."""
 
 
+class Call:
+    """A `Waiter` that calls something."""
+
+    __slots__ = ("_act",)
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def on_durable(self, _ticket: int) -> None:
+        self._act()
+
+
 class Done:
     """What has been committed since the node started: numbers for who asks, nothing else."""
 
@@ -116,6 +128,11 @@ class Commits:
     def is_behind(self) -> bool:
         """Whether the disk is so far behind that publishers should wait."""
         return self.unwritten_bytes > BEHIND_BYTES
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a commit is under way."""
+        return self.ticket - self.durable > 1
 
     @property
     def unwritten_bytes(self) -> int:
@@ -196,7 +213,7 @@ class Commits:
 
     def _submit(self) -> None:
         """Give the store what was told, unless it still has what was told before."""
-        if self.ticket - self.durable > 1:
+        if self.is_running:
             return
         scribes, self._scribes = self._scribes, {}
         for scribe in scribes:
@@ -255,3 +272,8 @@ class Commits:
         self._turn.record = nothing
         self.flush()
         self._store.close()
+
+
+def when_safe(commits: Commits, act: Callable[[], None]) -> None:
+    """Call `act` once all that was told so far is durable."""
+    commits.wait(Call(act), commits.ticket)

@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.certainty import Confirm
+from fluffle.broker.clock import Clock
 from fluffle.broker.config import Config
 from fluffle.broker.durability import Durability
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.dead import DeadLetterFrom
+from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.making import QueueMaker
+from fluffle.broker.queues.settings import SettingsFrom
+from fluffle.broker.timers import Aging
 from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import OnKept
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
@@ -24,11 +30,17 @@ class Around(NamedTuple):
     """What both kinds of it are made with."""
 
     config: Config
+    clock: Clock
     durability: Durability
     turn: Turn
     local: LocalQueues
     """Makes queues that are in this process."""
     dead_letter: DeadLetterFrom
+    on_duplicates: OnDuplicates
+    hasten_dead: Callable[[], None]
+    """What must arrive and could not may do so now."""
+    aging: Aging
+    settings: SettingsFrom
     at_end: Callable[[Callable[[], None]], object]
     """Has something called when the node ends, before it is stopped."""
     on_fatal: Callable[[Exception], None]
@@ -67,6 +79,10 @@ class Company(Neighbours, Protocol):
     boot: int
     """How often the node was started as one of a cluster; 0 where it is alone."""
     maker: QueueMaker
+    confirm: Confirm
+    """In a cluster it is confirmed when there is a majority."""
+    kept: OnKept
+    """Told that an exchange has kept a message that was published here: others are to, too."""
 
     def begin(self, catalogue: Catalogue) -> Metadata:
         """What was on disk is there.  Where definitions are changed from now on.
@@ -76,6 +92,12 @@ class Company(Neighbours, Protocol):
 
     def share(self, alarms: Alarms) -> None:
         """What is low on other nodes holds publishers of this one back, and the other way round."""
+
+    def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
+        """Whether quorum queues may grow, for all that is known of disks: counted when it is asked.
+
+        `lost` is called, maybe from within a turn, as soon as they may not.
+        """
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Return once all that others know is known here; what was bound for it is in `addresses`.
@@ -90,7 +112,9 @@ class Company(Neighbours, Protocol):
         """The node is about to stop: have others do what it does for all."""
 
     async def stop(self) -> None:
-        """Do nothing any more; the store is still open."""
+        """Clients are gone: have leaders know what they have done, and do nothing any more.
+
+        The store is still open."""
 
     def cut_off(self) -> None:
-        """The same at once; `stop` is still to come."""
+        """Do nothing any more, at once; `stop` is still to come."""

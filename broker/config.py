@@ -24,6 +24,7 @@ DEFAULT_VHOST = "/"
 GROUP_SIZE = 3
 """Members of a quorum queue."""
 RECONCILE_INTERVAL_S = 3_600
+DEAD_LETTER_TIMEOUT_S = 180
 LEADER_LOCATORS = ("client-local", "balanced")
 """The default first."""
 
@@ -97,6 +98,14 @@ class QuorumConfig:
     reconciliation_interval_s: int = RECONCILE_INTERVAL_S
     target_group_size: int | None = None
     """The least target of all; arguments may say more.  None: they alone say."""
+    consumer_timeout_ms: int | None = 1_800_000
+    """For how long a client may hold a message if nobody else says so.  None: for ever."""
+    global_qos: bool = False
+    """Whether a prefetch that the consumers of a channel share counts for those of quorum queues.
+    RabbitMQ refuses them on such a channel."""
+    dead_letter_timeout_s: int = DEAD_LETTER_TIMEOUT_S
+    """For how long a queue may say nothing of what has died and must arrive there; then it is given
+    it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,8 @@ class Config:
     tls_verify: str = "none"
     tls_login_from: str = "distinguished_name"
     proxy_protocol: bool = False
+    event_exchange: bool = False
+    """Whether `amq.rabbitmq.event` is there, and hears what happens."""
     metrics_listen: ListenAddress | None = None
     cluster: ClusterConfig | None = None
     """None for a node that is alone."""

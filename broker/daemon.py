@@ -63,6 +63,7 @@ def run(config: Config, make_node: Callable[[Config], Node]) -> int:
     The first signal stops the node in order, the second ends the process where it stands.  To a
     node with certificates and without a terminal that could close, SIGHUP says: read them again.
     """
+    tune_interpreter()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(config, make_node(config)))
@@ -115,7 +116,7 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
         return
     if has_certificates(config) and not has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
-    tune_interpreter()
+    gc.freeze()  # what lives now will stay; to look at all of it would hold clients up
     try:
         write_node_file(node_file, config.node_name, config.version, node.addresses)
     except OSError as error:
@@ -162,7 +163,7 @@ async def _start(node: Node, stop_signal: asyncio.Future[str]) -> bool:
 
 
 def tune_interpreter() -> None:
-    """Settings for a process that is a broker, once it is built: what lives now will stay."""
+    """Settings for a process that is a broker, before there is much in it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.access.limits import is_reached
+from fluffle.broker.calendars import exchange_of, is_calendar
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
-from fluffle.broker.metadata.nodes import node_name
-from fluffle.broker.queues.arguments import Declaration, check_equivalent, queue_spec
-from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.metadata.nodes import DELAYS, Nodes, check_known, node_name
+from fluffle.broker.queues.arguments import Declaration, QueueSpec, check_equivalent, queue_spec
+from fluffle.broker.queues.calendar_spec import calendar_spec
+from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import Going, removal
-from fluffle.broker.routing.exchange import check_not_default
+from fluffle.broker.routing.exchange import DELAYED, Exchange, ExchangeSpec, check_not_default
 from fluffle.broker.vhost import VirtualHost
 
 
@@ -38,14 +40,18 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None
             raise vhost.locked(declared.name)
         check_equivalent(queue.spec, declared, vhost.name)
         return NOTHING
-    spec = queue_spec(declared, vhost.name)
+    return new_queue(vhost, queue_spec(declared, vhost.name), expected_owner)
+
+
+def new_queue(vhost: VirtualHost, spec: QueueSpec, owner: Owner | None) -> Change:
+    """Make one that is not there.  PreconditionFailed if there can be no more."""
     limit = vhost.limits.max_queues
     if is_reached(limit, len(vhost.queues)):
         raise PreconditionFailed(
             f"cannot declare queue '{spec.name}': queue limit in vhost '{vhost.name}' ({limit}) "
             "is reached"
         )
-    definition = vhost.maker.define(spec, expected_owner)
+    definition = vhost.maker.define(spec, owner, vhost.name)
     kind, key = name = queue_name(vhost, spec.name)
     rests_on = name, *map(node_name, places_of(definition))
     change = Change(puts=(Fact(kind, key, definition, spec.durable),), rests_on=rests_on)
@@ -55,6 +61,20 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None
         rests_on=(*rests_on, (Kind.VHOST, (vhost.name,))),
         room=(Room(Kind.QUEUE, vhost.name, limit),) if limit >= 0 else (),
     )
+
+
+def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Change:
+    """Make an exchange, unless the same is there; with its calendar, if it has one.
+
+    Raises as `routing.deciding.declare_exchange` does, and PreconditionFailed if there can be no
+    more queues, or one of the nodes is of a version that does not know the type.
+    """
+    change = deciding.declare_exchange(vhost.topology, spec)
+    if change.changes_nothing or spec.type != DELAYED:
+        return change
+    calendar = calendar_spec(spec.name, vhost.name, durable=spec.durable)
+    delayed = change._replace(rests_on=(*change.rests_on, *check_known(DELAYS, nodes)))
+    return new_queue(vhost, calendar, None).joined(delayed)
 
 
 def places_of(definition: QueueDefinition) -> tuple[str, ...]:
@@ -69,16 +89,23 @@ def delete_queue(vhost: VirtualHost, queue: ServedQueue) -> Change:
 
 
 def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change:
-    """Those that are there."""
+    """Those that are there; a calendar with its exchange."""
     facts: list[Fact] = []
     bindings: list[Binding] = []
+    exchanges: list[Exchange] = []
     for queue in filter(vhost.has, queues):
+        exchange = vhost.topology.find(exchange_of(queue.name)) if is_calendar(queue.name) else None
+        if exchange is not None:
+            exchanges.append(exchange)
+            continue
         facts.append(queue_fact(vhost, queue))
         bindings += vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name)
     change = removal(facts)
-    if not bindings:
+    if not (bindings or exchanges):
         return change
     going = Going(vhost.topology)
+    for exchange in exchanges:
+        going.add_exchange(exchange)
     going.add_bindings(bindings)
     return going.change().joined(change)
 
@@ -107,6 +134,17 @@ def delete_unused(vhost: VirtualHost, queue: ServedQueue) -> Change:
     """Remove a queue that goes with its last consumer, if that is gone."""
     is_unused = queue.spec.auto_delete and queue.is_unused
     return delete_queue(vhost, queue) if is_unused else NOTHING
+
+
+def delete_disused(
+    vhost: VirtualHost, definition: QueueDefinition, is_disused: Callable[[], bool]
+) -> Change:
+    """Remove a queue that nobody has used for long enough, if that is still so."""
+    queue = vhost.queues.get(definition.spec.name)
+    if queue is None or not is_disused():
+        return NOTHING
+    is_it = queue.definition is definition or is_same(queue.definition, definition)
+    return delete_queue(vhost, queue) if is_it else NOTHING
 
 
 def delete_owned(vhost: VirtualHost, owner: Owner) -> Change:

@@ -25,9 +25,12 @@ class Timer(Protocol):
 
 
 class DiskWatch:
-    """Compares the space that is free with a limit, once a second, and keeps a reserve of it."""
+    """Compares the space that is free with a limit, once a second, and keeps a reserve of it.
 
-    __slots__ = ("_alarms", "_call_later", "_folder", "_limit_bytes", "_timer")
+    Quorum queues may need more than that, for what their members elsewhere have under way.
+    """
+
+    __slots__ = ("_alarms", "_call_later", "_folder", "_limit_bytes", "_timer", "has_room")
 
     def __init__(
         self,
@@ -40,15 +43,13 @@ class DiskWatch:
         self._call_later = call_later
         self._folder = folder
         self._limit_bytes = limit_bytes
+        self.has_room: Callable[[], bool] = _always
+        """Whether there is room for quorum queues to grow."""
         self._timer: Timer | None = None
 
     def start(self) -> None:
-        """Look now and from now on; what cannot be seen changes nothing."""
-        available = free_bytes(self._folder)
-        if available is not None and self._alarms.is_raised("disk") != (
-            available < self._limit_bytes
-        ):
-            self._tell(available)
+        """Look now and from now on."""
+        available = self.look()
         if (
             available is not None
             and self._timer is not None  # not at once: a start has other things to do
@@ -61,8 +62,17 @@ class DiskWatch:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _tell(self, available: int) -> None:
-        is_low = available < self._limit_bytes
+    def look(self) -> int | None:
+        """How much is free; what cannot be seen changes nothing."""
+        available = free_bytes(self._folder)
+        if available is not None:
+            has_room = self.has_room()
+            is_low = available < self._limit_bytes or not has_room
+            if self._alarms.is_raised("disk") != is_low:
+                self._tell(available, is_low=is_low, has_room=has_room)
+        return available
+
+    def _tell(self, available: int, *, is_low: bool, has_room: bool) -> None:
         event(
             logger,
             logging.WARNING if is_low else logging.INFO,
@@ -70,8 +80,13 @@ class DiskWatch:
             resource="disk",
             free_bytes=available,
             limit_bytes=self._limit_bytes,
+            quorum_queues_have_room=has_room,
         )
         self._alarms.set("disk", low=is_low)
+
+
+def _always() -> bool:
+    return True
 
 
 def free_bytes(folder: Path) -> int | None:

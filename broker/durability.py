@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from fluffle.broker.commits import Commits
 from fluffle.broker.facts import Kind
 from fluffle.broker.journals.by_id import JOURNAL, JournalsById
+from fluffle.broker.journals.keys import KEYS
+from fluffle.broker.journals.levels import LEVEL
 from fluffle.broker.journals.local import (
     NUMBER,
     SEEN,
@@ -20,6 +21,7 @@ from fluffle.broker.journals.local import (
     read_seen,
 )
 from fluffle.broker.journals.spill import SPILL, delete_spilled
+from fluffle.broker.outside import OpenStore
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.acquaintances import ACQUAINTANCE, Acquaintances
 from fluffle.broker.recording.identity import IDENTITY, OwnIdentity
@@ -27,9 +29,9 @@ from fluffle.broker.recording.loading import read_image
 from fluffle.broker.recording.recorder import Recorder
 from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
-from fluffle.storage.store import Store, open_store
+from fluffle.storage.store import Store
 
-KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE, IDENTITY, JOURNAL))
+KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE, IDENTITY, JOURNAL, KEYS, LEVEL))
 """All that this version writes."""
 
 
@@ -71,7 +73,8 @@ class Durability:
         """Other nodes; none for one that was always alone."""
         self.identity = OwnIdentity(definitions.get(IDENTITY, ()), self.commits)
         """Nobody's for one that was always alone."""
-        self.journals = LocalJournals(store.log, self.commits, self._seen_below)
+        levels, keys = definitions.get(LEVEL, ()), definitions.get(KEYS, ())
+        self.journals = LocalJournals(store.log, self.commits, self._seen_below, levels, keys)
         items = definitions.get(JOURNAL, ())
         self.journals_by_id = JournalsById(items, self.journals, self.commits)
         """For a node of a cluster."""
@@ -111,8 +114,8 @@ class Durability:
         self._is_closed = True
         for queue in () if self.commits.has_given_up else queues:
             if queue.journal is not None:
-                name, unseen = queue.journal.groups[0], queue.first_unseen
-                self.commits.put(SEEN, NUMBER.pack(name), NUMBER.pack(unseen))
+                for group, number in queue.unseen:
+                    self.commits.put(SEEN, NUMBER.pack(group), NUMBER.pack(number))
         self.commits.close()
 
 
@@ -131,11 +134,10 @@ class Resolving:
 
 
 def open_durability(
-    directory: Path, turn: Turn, *, on_fatal: Callable[[StorageError], None]
+    open_store: OpenStore, turn: Turn, *, on_fatal: Callable[[StorageError], None]
 ) -> Durability:
-    """Open what is in `directory`, for the running loop.  Raises `StorageError`."""
-    loop = asyncio.get_running_loop()
-    store = open_store(directory, call_soon=loop.call_soon_threadsafe, on_fatal=on_fatal)
+    """Open what a node keeps.  Raises `StorageError`."""
+    store = open_store(on_fatal)
     try:
         return Durability(store, turn)
     except BaseException:

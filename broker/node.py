@@ -8,67 +8,65 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.alone import Alone
+from fluffle.broker.announcing.announcer import COMMANDS, EVENT_EXCHANGE, HOME, Announcer
 from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
-from fluffle.broker.clock import SystemClock
+from fluffle.broker.commits import when_safe
 from fluffle.broker.company import Around, Company
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.verbs import VERBS
+from fluffle.broker.converting.conversion import Around as Converting
+from fluffle.broker.converting.converter import Converter
 from fluffle.broker.dead_letters import DeadLetters
-from fluffle.broker.definitions.catalogue import Catalogue, queues_here, restored
+from fluffle.broker.deciding import delete_disused
+from fluffle.broker.definitions.catalogue import Catalogue, policies_of, queues_here, restored
 from fluffle.broker.definitions.deciding import unfinished
 from fluffle.broker.definitions.first_start import (
     first_start,
     ignored_after_first_start,
     load_definitions,
 )
+from fluffle.broker.definitions.renewing import Renewing
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
-from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
+from fluffle.broker.noting import Noting
+from fluffle.broker.outside import Outside, of_machine
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.making import QueueMaker
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.recording.image import Image, VhostImage
+from fluffle.broker.routing.deciding import have_own
+from fluffle.broker.server.announcing import AlarmTeller, Announcing
 from fluffle.broker.server.consequences import Consequences
+from fluffle.broker.server.introducing import server_properties
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.shedding import Shedding
 from fluffle.broker.starting import StartFailed, cannot_listen
+from fluffle.broker.timers import Aging, LocalTime, Timers
+from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import to_table
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.server.tls import Certificates
-
-CAPABILITIES = (
-    "publisher_confirms",
-    "exchange_exchange_bindings",
-    "basic.nack",
-    "consumer_cancel_notify",
-    "connection.blocked",
-    "consumer_priorities",
-    "authentication_failure_close",
-    "per_consumer_qos",
-    "direct_reply_to",
-)
-"""Those of RabbitMQ, in its order."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,29 +88,27 @@ class Node:
     """
 
     __slots__ = (
-        "_certificates",
-        "_closed",
-        "_company",
-        "_config",
-        "_durability",
-        "_enders",
-        "_listener",
-        "_noticed",
-        "_on_fatal",
+        "_certificates", "_chores", "_closed", "_company", "_config", "_converter", "_dead_letters",
+        "_durability", "_enders", "_listener", "_make_outside", "_noting", "_on_fatal", "_outside",
         "_password_threads",
-        "_services",
-        "addresses",
-        "catalogue",
-        "failure",
-        "metadata",
-        "parts",
-    )
+        "_policies", "_renewing", "_services", "_timers", "_traffic", "addresses", "catalogue",
+        "failure", "metadata", "parts",
+    )  # fmt: skip
 
     def __init__(
-        self, config: Config, *, on_fatal: Callable[[Exception], None] = log_fatal
+        self,
+        config: Config,
+        *,
+        outside: Callable[[Path], Outside] = of_machine,
+        on_fatal: Callable[[Exception], None] = log_fatal,
     ) -> None:
-        """`on_fatal` is told when the node fails, before anything else: it may end the process."""
+        """`outside` is made at the start, in the loop, for the directory of the node.
+
+        `on_fatal` is told when the node fails, before anything else: it may end the process.
+        """
         self._config = config
+        self._make_outside = outside
+        self._outside: Outside
         self._on_fatal = on_fatal
         self.failure: Exception | None = None
         """Why it has ended by itself, if it has."""
@@ -123,8 +119,7 @@ class Node:
         """What was bound, by protocol; complete once `start` returns."""
         self._password_threads = ThreadPoolExecutor(1, "passwords")
         """For slow hashes, one at a time: they are made to use a core and much memory."""
-        self._noticed: set[str] = set()
-        """Features that were asked for, are not in effect, and have been logged."""
+        self._traffic = Traffic()
         self._certificates: Certificates | None = None
         self._listener: Listener | None = None
         self._company: Company | None = None
@@ -135,14 +130,29 @@ class Node:
         """None for a node that is alone."""
         return self._company.cluster if self._company is not None else None
 
+    @property
+    def turn(self) -> Turn:
+        """Its turns, once it has been started."""
+        return self._services.turn
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it does nothing in the next round of the loop, unless a client speaks then."""
+        turn, commits = self._services.turn, self._services.commits
+        return not (turn.is_scheduled or commits.is_running or self._chores.is_scheduled)
+
     async def start(self) -> None:
         """Take up what was there, and accept connections.
 
         OSError when `listen` cannot be bound, DefinitionsError, StorageError, and StartFailed for
         the rest; NodeFailed if it fails meanwhile.
         """
-        turn = Turn(asyncio.get_running_loop().call_soon, self._fail)
-        self._durability = self._opened(turn)
+        call_soon = asyncio.get_running_loop().call_soon
+        self._outside = self._make_outside(self._config.data_dir)
+        self._durability = self._opened(turn := Turn(call_soon, self._fail))
+        self._chores = Chores(call_soon, turn, self._durability.commits, self._fail)
+        self._policies = policies_of(self._durability.image)
+        self._noting = Noting(self._policies.settings_of, self._policies.definition_of)
         company = self._restore(turn)
         try:
             self.metadata = company.begin(self.catalogue)
@@ -172,21 +182,22 @@ class Node:
 
         StartFailed, StorageError.
         """
-        config = self._config
-        durability = open_durability(config.data_dir, turn, on_fatal=self._fail)
+        config, open_store = self._config, self._outside.open_store
+        durability = open_durability(open_store, turn, on_fatal=self._fail)
         if config.cluster is None or durability.image == Image():
             return durability
         durability.close(())
-        from fluffle.broker.cluster.founding import take_along  # noqa: PLC0415  once in a life
+        from fluffle.broker.cluster.founding import Founder, take_along  # noqa: PLC0415  once
 
-        take_along(config.data_dir, config.node_name, config.cluster, secrets.randbits)
-        return open_durability(config.data_dir, turn, on_fatal=self._fail)
+        founder = Founder(config.node_name, config.cluster, secrets.randbits)
+        take_along(config.data_dir, open_store, founder)
+        return open_durability(open_store, turn, on_fatal=self._fail)
 
     def _restore(self, turn: Turn) -> Company:
         """Make the parts of the node as they were; whom it is with.  StartFailed, StorageError."""
         try:
             company = self._company = self._made_company(turn)
-            self.catalogue = self._restored(company.maker)
+            self.catalogue = self._restored(company)
         except BaseException:
             self._durability.close(())
             raise
@@ -198,13 +209,38 @@ class Node:
         def find_vhost(name: str) -> VirtualHost | None:
             return self.catalogue.vhosts.get(name)
 
-        dead_letter = DeadLetters(find_vhost, SystemClock()).publish
+        def confirm(done: Callable[[], None]) -> None:
+            assert self._company is not None, "it has made what asks"
+            self._company.confirm(done)
+
+        clock, call_later = self._outside.clock, self._outside.call_later
+        deaths, safe = self._traffic.deaths, partial(when_safe, durability.commits)
+        self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, confirm)
+        dead_letter, touch = self._dead_letters.publish, turn.touch_queue
+        self._timers = timers = Timers(clock.now_ms, call_later, self._fail)
+        time = LocalTime(clock, timers, touch)
+        self._converter = Converter(
+            Converting(lambda: self.metadata, self._chores, safe, call_later, time.now_ms, touch)
+        )
         around = Around(
             config=config,
+            clock=clock,
             durability=durability,
             turn=turn,
-            local=LocalQueues(turn.touch_queue, durability.journals, dead_letter),
+            local=LocalQueues(
+                touch,
+                durability.journals,
+                dead_letter,
+                time=time,
+                disused=self._delete_disused,
+                settings=self._noting.settings_of,
+                on_duplicates=self._traffic.dropped_duplicates,
+            ),
             dead_letter=dead_letter,
+            on_duplicates=self._traffic.dropped_duplicates,
+            hasten_dead=self._dead_letters.hasten,
+            aging=Aging(timers, self._delete_disused),
+            settings=self._noting.settings_of,
             at_end=self._enders.append,
             on_fatal=self._fail,
         )
@@ -214,9 +250,19 @@ class Node:
 
         return Clustered(around, config.cluster)
 
-    def _restored(self, maker: QueueMaker) -> Catalogue:
+    def _delete_disused(
+        self, vhost_name: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        vhost = self.catalogue.vhosts.get(vhost_name)
+        if vhost is not None:
+            self.metadata.settle(partial(delete_disused, vhost, definition, is_disused))
+
+    def _restored(self, company: Company) -> Catalogue:
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
-            return VirtualHost(name, maker, on_new_queue=self._note_features, image=image)
+            return VirtualHost(
+                name, company.maker, on_new_queue=self._noting.new_queue, on_kept=company.kept,
+                policies=self._policies, image=image, pick=secrets.randbelow,
+            )  # fmt: skip
 
         image = self._durability.image
         access = Access(
@@ -224,33 +270,46 @@ class Node:
             verifier=Verifier(self._run_elsewhere),
             tables=image.tables,
         )
-        return restored(image, access, make_vhost)
+        self._renewing = Renewing(self._chores.add)
+        catalogue = restored(image, access, make_vhost, self._policies, self._renewing.renew)
+        rerouted, changing = self._dead_letters.hasten, self._converter.changing
+        return replace(catalogue, rerouted=rerouted, changing=changing)
 
     def _make_services(self, turn: Turn, company: Company) -> None:
         """What connections use; there are none yet."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
-        chores = Chores(loop.call_soon, turn, durability.commits, self._fail)
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
             access=self.catalogue.access,
             vhosts=self.catalogue.vhosts,
+            nodes=self.catalogue.nodes.entries,
             metadata=self.metadata,
             turn=turn,
             commits=durability.commits,
-            chores=chores,
+            chores=self._chores,
             replies=ReplyTargets(),
             alarms=Alarms(),
             random_name=random_name,
             call_soon=loop.call_soon,
-            call_later=loop.call_later,
+            call_later=self._outside.clients_call_later,
             connections=Connections(),
             owners=Owners(config.node_name, company.boot),
-            consequences=Consequences(chores),
+            consequences=Consequences(self._chores),
             on_fatal=self._fail,
+            announcing=self._made_announcing(),
             certificate_login=config.tls_login_from,
+            quorum_global_qos=config.quorum.global_qos,
+            traffic=self._traffic,
         )
+
+    def _made_announcing(self) -> Announcing | None:
+        config, catalogue = self._config, self.catalogue
+        if not config.event_exchange:
+            return None
+        announcer = Announcer(config.node_name, catalogue.vhosts, self._outside.clock)
+        return Announcing(announcer, catalogue.known)
 
     async def _open(self, company: Company) -> None:
         """Be as one was before, and let clients in."""
@@ -261,9 +320,12 @@ class Node:
         await control.open()
         company.share(self._services.alarms)
         await company.enter(self.addresses)
+        self._converter.open(company.boot, self.catalogue.vhosts.values())
         await self._fill()
+        self._renewing.open()
         durability.forget()
         await durability.durable()
+        self._timers.start()
         self._listener = Listener(self._services)
         self._enders.append(self._listener.accept_no_more)
         shedding = Shedding(
@@ -275,6 +337,7 @@ class Node:
         alarms = self._services.alarms
         watch = MemoryWatch(alarms, loop.call_later, config.memory_bytes_max, shedding)
         disk_watch = DiskWatch(alarms, loop.call_later, config.data_dir, config.disk_free_bytes_min)
+        disk_watch.has_room = company.watch_room(partial(loop.call_soon, disk_watch.look))
         for each in (watch, disk_watch):
             self._enders.append(each.stop)
             each.start()
@@ -288,11 +351,14 @@ class Node:
         self._check()
 
     def _control_socket(self, company: Company) -> ControlSocket:
-        clock = SystemClock()
+        clock = self._outside.clock
+        metadata, announcing = self.metadata, self._services.announcing
+        if announcing is not None:
+            metadata = announcing.metadata(metadata, COMMANDS, COMMANDS)
         self.parts = Parts(
             config=self._config,
             catalogue=self.catalogue,
-            metadata=self.metadata,
+            metadata=metadata,
             connections=self._services.connections,
             chores=self._services.chores,
             commits=self._durability.commits,
@@ -301,6 +367,8 @@ class Node:
             clock=clock,
             started_ms=clock.now_ms(),
             company=company,
+            call_later=self._services.call_later,
+            converter=self._converter,
         )
         dispatcher = Dispatcher(self.parts, VERBS, self._fail)
         return ControlSocket(self._config.data_dir, dispatcher, self._services)
@@ -330,7 +398,7 @@ class Node:
     async def _listen_metrics(self, address: ListenAddress, company: Company) -> tuple[str, int]:
         from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
 
-        metrics = MetricsEndpoint(self._services, self._config, SystemClock(), company)
+        metrics = MetricsEndpoint(self._services, self._config, self._outside.clock, company)
         self._enders.append(metrics.stop)
         try:
             return await metrics.listen(address.host, address.port)
@@ -401,31 +469,21 @@ class Node:
             metadata.settle(decide)
         log_skipped(await load_definitions(catalogue, config, metadata))
         await done(partial(metadata.settle, partial(first_start, catalogue, config)))
+        home = catalogue.vhosts.get(HOME)
+        if self._services.announcing is not None and home is not None:
+            await done(partial(metadata.settle, partial(have_own, home.topology, EVENT_EXCHANGE)))
+            AlarmTeller(self._services.announcing.announcer, self._services.alarms)
         made = catalogue.kept.first_start
         if made and (commands := ignored_after_first_start(catalogue, config, made)):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)
         for vhost in catalogue.vhosts.values():
             for queue in vhost.queues.values():
-                self._note_features(queue.spec, vhost.name)
+                self._noting.new_queue(queue.spec, vhost.name)
 
     def _run_elsewhere(self, job: Callable[[], Verdict], answer: Answer) -> None:
         """Compare a password in a thread, and answer in the event loop."""
         running = asyncio.get_running_loop().run_in_executor(self._password_threads, job)
         running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))
-
-    def _note_features(self, spec: QueueSpec, vhost: str) -> None:
-        """Log what a declare asks for and does not get yet: each feature once, for who is first."""
-        for feature in features_not_in_effect(spec):
-            if feature not in self._noticed:
-                self._noticed.add(feature)
-                event(
-                    logger,
-                    logging.WARNING,
-                    "not_yet_in_effect",
-                    feature=feature,
-                    queue=spec.name,
-                    vhost=vhost,
-                )
 
 
 def log_skipped(reasons: list[str]) -> None:
@@ -437,19 +495,3 @@ def log_skipped(reasons: list[str]) -> None:
 def random_name() -> str:
     """22 letters that nobody can guess, as RabbitMQ makes them for queues and consumers."""
     return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
-
-
-def server_properties(config: Config) -> FieldTable:
-    """What connection.start says of us: clients choose their behaviour by product and version."""
-    return to_table(
-        {
-            "capabilities": dict.fromkeys(CAPABILITIES, True),
-            "cluster_name": config.cluster.name if config.cluster else config.node_name,
-            "copyright": "fluffle contributors",
-            "information": "Licensed under Apache-2.0",
-            "platform": config.platform,
-            "product": config.product,
-            "version": config.product_version,
-            "fluffle_version": config.version,
-        }
-    )

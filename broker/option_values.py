@@ -1,6 +1,7 @@
 """What the texts of options mean: a function a kind, which raises ValueError with what to write."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from fluffle.broker.config import ListenAddress, memory_bytes
 
@@ -13,13 +14,35 @@ UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
 
 
 def parse_address(text: str) -> ListenAddress:
-    """HOST:PORT, [IPv6]:PORT or :PORT."""
+    """Where to listen: HOST:PORT, [IPv6]:PORT or :PORT."""
     host, colon, port = text.rpartition(":")
     bare_host = host.removeprefix("[").removesuffix("]")
     is_host = host in (bare_host, f"[{bare_host}]") and (":" in bare_host) == (host != bare_host)
     if not (colon and is_host and port.isdecimal() and int(port) <= PORT_MAX):
         raise ValueError("write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any")
     return ListenAddress(bare_host, int(port))
+
+
+def parse_peer_address(text: str) -> ListenAddress:
+    """HOST:PORT or [IPv6]:PORT, where other nodes reach one."""
+    with suppress(ValueError):
+        address = parse_address(text)
+        if address.host and address.port:
+            return address
+    raise ValueError(
+        "write HOST:PORT such as 10.0.0.4:25672 or [fd00::4]:25672: where the other nodes reach "
+        "the --cluster-listen of that node"
+    )
+
+
+def parse_service(text: str) -> ListenAddress:
+    """SERVICE:PORT of nodes that DNS knows."""
+    with suppress(ValueError):
+        return parse_peer_address(text)
+    raise ValueError(
+        "write SERVICE:PORT such as fluffle.default.svc.cluster.local:25672, with the port of "
+        "--cluster-listen"
+    )
 
 
 def parse_peers(text: str) -> dict[str, ListenAddress]:
@@ -29,7 +52,7 @@ def parse_peers(text: str) -> dict[str, ListenAddress]:
         name, equals, address = peer.partition("=")
         if not equals:
             raise ValueError("write NAME=HOST:PORT, with commas between the nodes")
-        peers[parse_name(name)] = parse_address(address)
+        peers[parse_name(name)] = parse_peer_address(address)
     return peers
 
 
@@ -73,6 +96,11 @@ def parse_size(text: str) -> int:
     if not number.isdecimal() or unit not in UNITS:
         raise ValueError("write a number of bytes such as 50MB, 2GiB or 1000000")
     return int(number) * UNITS[unit]
+
+
+def parse_timeout_ms(text: str) -> int | None:
+    """Milliseconds, or `none`."""
+    return None if text == "none" else parse_count(text)
 
 
 def parse_count(text: str) -> int:

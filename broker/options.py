@@ -18,6 +18,7 @@ from fluffle.broker.cluster_options import FOUNDERS, with_cluster
 from fluffle.broker.config import (
     AMQP_PORT,
     CLUSTER_PORT,
+    DEAD_LETTER_TIMEOUT_S,
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
@@ -36,8 +37,10 @@ from fluffle.broker.option_values import (
     parse_loopback_users,
     parse_name,
     parse_peers,
+    parse_service,
     parse_size,
     parse_switch,
+    parse_timeout_ms,
     parse_user,
     parse_vhost,
     parse_watermark,
@@ -191,6 +194,15 @@ OPTIONS: Mapping[str, Option] = {
             "no",
             is_switch=True,
         ),
+        Option(
+            "event-exchange",
+            "yes|no",
+            "Whether to tell what happens (queue.created, …) to amq.rabbitmq.event in /.",
+            parse_switch,
+            "event_exchange",
+            "no",
+            is_switch=True,
+        ),
         Option("http", "HOST:PORT", "Where to serve the management API.", parse_address),
         Option(
             "metrics",
@@ -219,7 +231,7 @@ OPTIONS: Mapping[str, Option] = {
             "discover",
             "SERVICE:PORT",
             "Or find them by DNS: hosts name-0, name-1 … of a headless service.",
-            parse_address,
+            parse_service,
             "cluster_discover",
         ),
         Option(
@@ -305,6 +317,33 @@ OPTIONS: Mapping[str, Option] = {
             "The least target size of all of them.",
             parse_count,
             "quorum_target_group_size",
+        ),
+        Option(
+            "quorum-dead-letter-timeout",
+            "SECONDS",
+            "After so long a queue is given again what must arrive there and is not confirmed.",
+            parse_count,
+            "quorum_dead_letter_timeout_s",
+            str(DEAD_LETTER_TIMEOUT_S),
+        ),
+        Option(
+            "consumer-timeout",
+            "MS|none",
+            "How long a client may hold a message of a quorum queue in milliseconds, if neither it "
+            "nor the queue says.",
+            parse_timeout_ms,
+            "quorum_consumer_timeout_ms",
+            "1800000",
+        ),
+        Option(
+            "quorum-global-qos",
+            "yes|no",
+            "Whether basic.qos with global counts for consumers of quorum queues; RabbitMQ refuses "
+            "them.",
+            parse_switch,
+            "quorum_global_qos",
+            "no",
+            is_switch=True,
         ),
         Option(
             "user",

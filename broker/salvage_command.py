@@ -47,10 +47,10 @@ def salvage_node(data_dir: Path, *, yes: bool) -> None:
         raise click.ClickException(f"cannot use {data_dir} ({error.strerror})") from error
     except (NotHere, StorageError) as error:
         raise click.ClickException(str(error)) from error
-    queues = [group for group in done.groups if group != METADATA_GROUP]
+    count = len([group for group in done.groups if group != METADATA_GROUP])
     click.echo(
-        f"{len(queues)} quorum queues go on with this node alone; start it, then have it forget "
-        "the others with `fluffle cluster forget`"
+        f"this node goes on alone, with {count} quorum queue{'' if count == 1 else 's'}; start it, "
+        "then have it forget the others with `fluffle cluster forget`"
     )
     if done.damaged:
         listed = ", ".join(map(str, done.damaged))

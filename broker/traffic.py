@@ -4,7 +4,41 @@ Plain integers, raised by whoever does the work: once for a run of messages, nev
 Nobody looks at them but who asks for metrics.
 """
 
+from collections import Counter
+from enum import StrEnum
 from typing import Protocol
+
+
+class Dropped(StrEnum):
+    """Why messages that died are not in a queue where they should be, as metrics and logs say."""
+
+    CYCLE = "cycle"
+    """They would go round for ever."""
+    NO_ROOM = "no_room"
+    """It has had none for long."""
+    NO_ROUTE = "no_route"
+    """They lead nowhere.  Those that must arrive wait then; delayed messages are gone."""
+    REFUSED = "refused"
+    """It is full, or where it is kept is not there; or nobody knows whether it has them."""
+
+
+DISABLED = "disabled"
+"""The strategy of queues without a dead-letter exchange, and of those whose exchange is not there,
+in RabbitMQ's metrics."""
+
+
+class Deaths:
+    """Messages that died in queues."""
+
+    __slots__ = ("confirmed", "died", "dropped")
+
+    def __init__(self) -> None:
+        self.died: Counter[tuple[str, str, str]] = Counter()
+        """By the type of their queue, its strategy or `DISABLED`, and the reason: when they were
+        sent for the first time by whoever leads it."""
+        self.confirmed = 0
+        """Those that had to arrive, and have."""
+        self.dropped: Counter[Dropped] = Counter()
 
 
 class Ledger(Protocol):
@@ -34,6 +68,7 @@ class Deliveries:
         "got_auto_ack",
         "got_manual_ack",
         "redelivered",
+        "timed_out",
     )
 
     def __init__(self) -> None:
@@ -46,6 +81,8 @@ class Deliveries:
         self.redelivered = 0
         """Of all these, those that had been delivered before."""
         self.acknowledged = 0
+        self.timed_out = 0
+        """Those that have gone back, for their clients held them for too long."""
 
     @property
     def delivered(self) -> int:
@@ -66,6 +103,8 @@ class Traffic:
         "confirmed",
         "connections_closed",
         "connections_opened",
+        "deaths",
+        "duplicates",
         "from_queues",
         "from_quorum_queues",
         "ledgers",
@@ -98,6 +137,9 @@ class Traffic:
         """Of the channels in confirm mode that are open."""
         self.routed = 0
         """Messages put into queues; one that went into three counts three times."""
+        self.deaths = Deaths()
+        self.duplicates: Counter[str] = Counter()
+        """Messages that queues have dropped because they had had them before, by their type."""
         self.unroutable_dropped = 0
         self.unroutable_returned = 0
         self.from_queues = Deliveries()
@@ -105,3 +147,7 @@ class Traffic:
         self.from_quorum_queues = Deliveries()
         self.replies = Deliveries()
         """What direct reply-to delivered, past any queue."""
+
+    def dropped_duplicates(self, queue_type: str, count: int) -> None:
+        """A queue that is led here has dropped some."""
+        self.duplicates[queue_type] += count

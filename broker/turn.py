@@ -18,6 +18,9 @@ from fluffle.broker.queues.handout import Handout
 
 logger = logging.getLogger(__name__)
 
+LARGE_READ_BYTES = 128 << 10
+"""Half of what loops read at once: the socket has more then, mostly, and is read again at once."""
+
 
 class Flushable(Protocol):
     def flush(self) -> None:
@@ -45,6 +48,7 @@ class Turn:
         "_scheduled",
         "consensus",
         "record",
+        "watchers",
     )
 
     def __init__(
@@ -60,11 +64,18 @@ class Turn:
         """Whether there may be something to record."""
         self._is_consensus_due = False
         self._scheduled = False
+        self.watchers: set[Callable[[], None]] = set()
+        """Called after each batch of input and each turn; nobody in a daemon."""
         self.consensus: Callable[[], None] = nothing
         """Has the Raft groups take their turn: what queues have just proposed is in it, and what it
         writes goes with the commit that `record` begins."""
         self.record: Callable[[], None] = nothing
         """Begins to make durable what was told to journals in this turn."""
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether there is a turn to come."""
+        return self._scheduled
 
     def touch_consensus(self) -> None:
         """The Raft groups have something to do."""
@@ -92,14 +103,20 @@ class Turn:
         self._scheduled = True
         return is_first
 
-    def end(self) -> None:
-        """The batch is done: have the turn now if it is short, else after everybody's input.
+    def end(self, read_bytes: int = 0) -> None:
+        """The batch is done, which was read as so many bytes: have the turn now if it is short,
+        else after everybody's input.
 
         A turn with one queue and one publisher is what a lone request makes: answering it at
-        once is faster (benchmarks/compare, c16) by a quarter than another round of the loop.
+        once is faster (benchmarks/compare, c16) by a quarter than another round of the loop.  But
+        what goes through a log waits for the rest if there probably is more to be read.
         """
         if not (self._queues or self._outlets or self._records or self._is_consensus_due):
             self._scheduled = False
+            if self.watchers:
+                self._tell_watchers()
+        elif self._is_consensus_due and read_bytes >= LARGE_READ_BYTES:
+            self._call_soon(self.run)
         elif len(self._queues) <= 1 and len(self._outlets) <= 1:
             self.run()
         else:
@@ -132,6 +149,12 @@ class Turn:
         if self._queues or self._records or self._is_consensus_due:
             self._schedule()
         self._flush()
+        if self.watchers:
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher()
 
     def _do(self, act: Callable[[], None]) -> None:
         """What others wait for, who would wait for ever."""

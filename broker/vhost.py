@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.calendars import exchange_of, is_calendar
 from fluffle.broker.errors import (
     AccessRefused,
     NotFound,
@@ -12,16 +15,29 @@ from fluffle.broker.errors import (
     PreconditionFailed,
     ResourceLocked,
 )
+from fluffle.broker.facts import Kind
 from fluffle.broker.message import Origins
+from fluffle.broker.metadata.change import Fact
+from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same_or_changing
 from fluffle.broker.queues.making import QueueMaker
-from fluffle.broker.queues.served import Later, ServedQueue
+from fluffle.broker.queues.served import Inlet, Later, ServedQueue
 from fluffle.broker.recording.image import VhostImage
+from fluffle.broker.routing.history import History, Kept
 from fluffle.broker.routing.router import Router
+from fluffle.broker.routing.surroundings import Surroundings, first
 from fluffle.broker.routing.topology import Topology
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.properties import Properties
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.tapping import Trace
+
+
+OnKept: TypeAlias = "Callable[[str, str, Kept], None]"
+"""Told a virtual host, an exchange, and a message that it has kept."""
 
 
 class QueueCounts:
@@ -37,6 +53,19 @@ def nobody_notes(_spec: QueueSpec, _vhost: str) -> None:
     """Where nobody wants to know what queues are made."""
 
 
+def nobody_keeps(_vhost: str, _exchange: str, _message: Kept) -> None:
+    """Where there are no other nodes."""
+
+
+def check_usable(queue: ServedQueue, vhost: str) -> None:
+    """AccessRefused for a queue of the broker's own, into which nobody else may put anything."""
+    if is_calendar(queue.name):
+        raise AccessRefused(
+            f"queue '{queue.name}' in vhost '{vhost}' holds the delayed messages of "
+            f"exchange '{exchange_of(queue.name)}'"
+        )
+
+
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts.
 
@@ -49,13 +78,17 @@ class VirtualHost:
         "_owned",
         "counts",
         "epoch",
+        "heirs",
+        "inlets",
         "maker",
         "name",
         "origin",
+        "predecessors",
         "queues",
         "router",
         "settings",
         "topology",
+        "trace",
     )
 
     def __init__(
@@ -64,9 +97,15 @@ class VirtualHost:
         maker: QueueMaker,
         *,
         on_new_queue: Callable[[QueueSpec, str], None] = nobody_notes,
+        policies: Policies | None = None,
         image: VhostImage | None = None,
+        on_kept: OnKept = nobody_keeps,
+        pick: Callable[[int], int] = first,
     ) -> None:
         """`on_new_queue` is told what a queue is and the name of this, whenever one is made.
+        `policies` may say where messages go that an exchange does not match.
+        `on_kept` is told the name of this, of an exchange, and a message that it keeps.
+        `pick` gives by chance one of so many numbers, from 0 on.
 
         Raises `StorageError` when the journal of a queue cannot be read.
         """
@@ -75,19 +114,37 @@ class VirtualHost:
         self.settings = image.settings
         """As the fact of this virtual host has it."""
         self.queues: dict[str, ServedQueue] = {}
+        self.heirs: dict[str, ServedQueue] = {}
+        """By the names of those whose place they are to take, and that say so (`successor`)."""
+        self.predecessors: dict[object, object] = {}
+        """By the id of a queue that has become what it is in this life of the node: what it was."""
+        self.inlets: dict[str, Inlet] = {}
+        """Where messages go in the place of a queue that takes none for now: see `lead_in`."""
         self.epoch = 0
         """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
         other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(
             name,
-            is_durable_queue=lambda queue: self.queues[queue].spec.durable,
+            around=Surroundings(
+                is_durable_queue=lambda queue: self.queues[queue].spec.durable,
+                queue_type=self._queue_type,
+                queue_fact=self._queue_fact,
+                is_here=lambda queue: isinstance(self.queues.get(queue), Queue),
+                kept=partial(on_kept, name),
+                pick=pick,
+                alternate_of=partial((policies or Policies()).alternate_of, name),
+            ),
             exchanges=image.exchanges,
             bindings=image.bindings,
         )
-        self.router = Router(self.topology, self.queues.__contains__)
+        self.router = Router(
+            self.topology, lambda queue: queue in self.queues and not is_calendar(queue)
+        )
         self.counts = QueueCounts()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
+        self.trace: Trace | None = None
+        """Copies what clients of this node publish and are given, while somebody wants that."""
         self.maker = maker
         self._on_new_queue = on_new_queue
         self._owned: dict[Owner, dict[str, ServedQueue]] = {}
@@ -105,29 +162,60 @@ class VirtualHost:
         return self.settings.metadata
 
     def route(
-        self, exchange: str, routing_keys: Sequence[str], headers: FieldTable | None
-    ) -> tuple[ServedQueue, ...]:
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> tuple[Inlet, ...]:
         """The queues that a message goes to, each once."""
-        names = self.router.route(exchange, routing_keys, headers)
-        return tuple(self.queues[name] for name in names)
+        return self._inlets_of(self.router.route(exchange, routing_keys, properties))
+
+    def way(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> tuple[tuple[Inlet, ...], tuple[History, ...]]:
+        """As `route`, and what keeps the message."""
+        names, histories = self.router.way(exchange, routing_keys, properties)
+        return self._inlets_of(names), histories
+
+    def _inlets_of(self, names: Iterable[str]) -> tuple[Inlet, ...]:
+        if not self.inlets:
+            return tuple(self.queues[name] for name in names)
+        return tuple(self.inlets.get(name) or self.queues[name] for name in names)
+
+    def lead_in(self, name: str, inlet: Inlet | None) -> None:
+        """Messages for a queue go elsewhere from now on, or to the queue itself again."""
+        if inlet is not None:
+            self.inlets[name] = inlet
+        else:
+            self.inlets.pop(name, None)
+        self._lead_elsewhere()
+
+    def _lead_elsewhere(self) -> None:
+        """What leads to a name does not lead to the same any more."""
+        self.epoch += 1
+        self.topology.epoch += 1
 
     def queue(self, name: str, owner: Owner | None) -> ServedQueue:
-        """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's."""
+        """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's;
+        AccessRefused for those of the broker."""
         queue = self.queues.get(name)
         if queue is None:
             raise NotFound(f"no queue '{name}' in vhost '{self.name}'")
+        check_usable(queue, self.name)
         if queue.owner is not None and queue.owner != owner:
             raise self.locked(name)
         return queue
 
     # Facts
 
-    def put_queue(self, definition: QueueDefinition) -> None:
-        """There is a queue, where there was none; or one of this id has other members."""
+    def put_queue(self, definition: QueueDefinition) -> tuple[Consumer, ...]:
+        """There is a queue, where there was none; or one of this id has other members, or another
+        successor; or that has taken its place, and there are consumers that have to be told."""
         there = self.queues.get(definition.spec.name)
-        if there is not None and is_same(there.definition, definition):
-            self.maker.redefine(there, definition)
-            return
+        if there is not None:
+            if is_same_or_changing(there.definition, definition):
+                self._redefine(there, definition)
+                return ()
+            heir = self.heirs.pop(definition.spec.name, None)
+            if heir is not None and heir.definition.id == definition.id:
+                return self._inherit(there, heir, definition)
         spec, owner = definition.spec, definition.owner
         queue = self.queues[spec.name] = self.maker.make(definition, self.name)
         if owner is not None:
@@ -135,16 +223,46 @@ class VirtualHost:
         self.epoch += 1
         self.counts.created += 1
         self._on_new_queue(spec, self.name)
+        if definition.successor is not None:
+            self.heirs[spec.name] = self.maker.bear(definition.successor, self.name)
+        return ()
+
+    def _redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        before, after = queue.definition.successor, definition.successor
+        self.maker.redefine(queue, definition)
+        if before == after:
+            return
+        if (heir := self.heirs.pop(queue.name, None)) is not None:
+            self.maker.end(heir)
+        if after is not None:
+            self.heirs[queue.name] = self.maker.bear(after, self.name)
+
+    def _inherit(
+        self, queue: ServedQueue, heir: ServedQueue, definition: QueueDefinition
+    ) -> tuple[Consumer, ...]:
+        """The heir has the messages: from now on it is the queue of that name."""
+        consumers = queue.consumers
+        self.queues[queue.name] = heir
+        self.predecessors[definition.id] = queue.definition.id or queue
+        self.inlets.pop(queue.name, None)
+        self._lead_elsewhere()
+        self.maker.settle_in(heir, definition, self.name)
+        self.maker.part(queue, heir)
+        return consumers
 
     def remove_queue(self, name: str) -> tuple[Consumer, ...]:
         """A queue is gone with its messages; its consumers, which have to be told."""
         queue = self.queues.pop(name)
+        self.predecessors.pop(queue.definition.id, None)
         self.counts.deleted += 1
         if queue.owner is not None:
             self._disown(queue.owner, name)
         self.epoch += 1
         consumers = queue.consumers
         self.maker.end(queue)
+        self.inlets.pop(name, None)
+        if (heir := self.heirs.pop(name, None)) is not None:
+            self.maker.end(heir)
         return consumers
 
     # Questions, and consumers
@@ -155,13 +273,21 @@ class VirtualHost:
 
     def check_deletable(self, queue: ServedQueue, *, unused: bool, empty: bool) -> None:
         """PreconditionFailed when a condition that was asked for fails; NotImplementedHere if it
-        cannot be asked for."""
+        cannot be asked for; NotFound if the node that could tell did not, when the queue was asked
+        for its tally.
+
+        Nobody uses a queue whose node is known to be away, which may hold messages all the same.
+        """
+        check_usable(queue, self.name)
         if queue.spec.queue_type is QueueType.QUORUM and (unused or empty):
             flag = "if-unused" if unused else "if-empty"
             raise NotImplementedHere(
                 f"cannot delete queue '{queue.name}' in vhost '{self.name}'. queue.delete "
                 f"operations with {flag} flag set are not supported by quorum queues"
             )
+        unknown = queue.uncounted if empty or (unused and queue.absence is None) else None
+        if unknown is not None:
+            raise unknown
         if empty and queue.ready_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
         if unused and queue.consumer_count:
@@ -172,7 +298,8 @@ class VirtualHost:
         nothing to a quorum queue."""
         queue = consumer.queue
         is_classic = queue.spec.queue_type is QueueType.CLASSIC
-        if is_classic and (queue.in_exclusive_use or (consumer.exclusive and queue.consumer_count)):
+        is_taken = queue.consumer_count or queue.spec.single_active_consumer
+        if is_classic and (queue.in_exclusive_use or (consumer.exclusive and is_taken)):
             raise AccessRefused(f"queue '{queue.name}' in vhost '{self.name}' in exclusive use")
         return queue.attach(consumer)
 
@@ -184,6 +311,18 @@ class VirtualHost:
     def owned_by(self, owner: Owner) -> tuple[ServedQueue, ...]:
         """The exclusive queues of a connection."""
         return tuple(self._owned.get(owner, {}).values())
+
+    def _queue_type(self, name: str) -> str | None:
+        """As RabbitMQ calls it."""
+        queue = self.queues.get(name)
+        return f"rabbit_{queue.spec.queue_type.value}_queue" if queue is not None else None
+
+    def _queue_fact(self, name: str) -> Fact | None:
+        """What is so of a queue that is there."""
+        queue = self.queues.get(name)
+        if queue is None:
+            return None
+        return Fact(Kind.QUEUE, (self.name, name), queue.definition, queue.spec.durable)
 
     def _disown(self, owner: Owner, name: str) -> None:
         owned = self._owned[owner]

@@ -2,7 +2,8 @@
 
 In this order: a follower, or this node's own image, waits for what is read; space and the length of
 the next start depend on snapshots; nobody waits for scrubbing.  All of it is done from within a
-turn, where disk and consensus agree on what there is.
+turn, where disk and consensus agree on what there is.  So are entries rewritten, which is cheap and
+rare: whoever knows what is live in them says when.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.lanes import Lanes
 from fluffle.broker.cluster.scrubber import Scrubber
 from fluffle.broker.cluster.settings import HostSettings
-from fluffle.broker.cluster.snapshots import Snapshots
+from fluffle.broker.cluster.snapshots import FULL_BYTES, Snapshots
 from fluffle.raft.log_store import Damaged, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ReadEntries, ReadState
@@ -29,8 +30,8 @@ class Chores:
     """Of one host."""
 
     __slots__ = (
-        "_groups", "_lanes", "_multi", "_on_damaged", "_reads", "_scrubber", "_settings", "_store",
-        "_wanted", "snapshots",
+        "_groups", "_is_over", "_lanes", "_multi", "_on_damaged", "_reads", "_scrubber",
+        "_settings", "_store", "_wanted", "snapshots",
     )  # fmt: skip
 
     def __init__(
@@ -52,12 +53,25 @@ class Chores:
         self.snapshots = Snapshots(settings.snapshot_bytes_min, settings.snapshot_node_bytes_max)
         self._scrubber: Scrubber | None = None
         self._on_damaged: Callable[[GroupId, int], None] = _nobody
+        self._is_over = False
 
     def start(self, now_ms: int, on_damaged: Callable[[GroupId, int], None]) -> None:
         """`on_damaged` is told of a group here whose data could not be read."""
         self._on_damaged = on_damaged
         if self._settings.scrub is not None:
             self._scrubber = Scrubber(self._multi, self._store, self._settings.scrub, now_ms)
+
+    def stop(self) -> None:
+        """The store may be closed from now on."""
+        self._is_over = True
+
+    def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
+        """See `LogStore.rewrite`.  From within a turn.
+
+        Not where there is room for votes only: until later commits the old entry keeps its own.
+        """
+        may_write = not (self._is_over or self.snapshots.is_full)
+        return may_write and self._store.rewrite(group, index, make)
 
     def read(self, read: ReadEntries | ReadState) -> None:
         self._reads.append(read)
@@ -67,7 +81,7 @@ class Chores:
 
     def due_ms(self, now_ms: int) -> int | None:
         """When a slice is wanted: now, later, or not before something else happens."""
-        if self._reads or self._wanted or self.snapshots.next(now_ms) is not None:
+        if self._reads or self._next_snapshot(now_ms) is not None:
             return now_ms
         retry_ms, scrubber = self.snapshots.deadline_ms, self._scrubber
         if scrubber is None:
@@ -116,7 +130,7 @@ class Chores:
     # Snapshots
 
     def _next_snapshot(self, now_ms: int) -> GroupId | None:
-        if self._wanted:
+        if self._wanted and not self.snapshots.is_full:
             return next(iter(self._wanted))
         return self.snapshots.next(now_ms)
 
@@ -127,15 +141,19 @@ class Chores:
         if hosted is None or not hosted.is_restored:
             self.snapshots.forget(group)
             return 0
+        bytes_max = FULL_BYTES if self.snapshots.is_full else None
         try:
-            size_bytes = hosted.snapshot()
+            size_bytes = hosted.snapshot(bytes_max)
         except Refused as refused:
             if refused.reason is Reason.SENDING:
                 self.snapshots.postpone(group, now_ms)
             else:
                 self.snapshots.forget(group)
             return SNAPSHOT_BYTES
-        self.snapshots.taken(group, size_bytes)
+        if bytes_max is not None and size_bytes > bytes_max:
+            self.snapshots.too_large(group, size_bytes)
+        else:
+            self.snapshots.taken(group, size_bytes)
         return size_bytes + SNAPSHOT_BYTES
 
 

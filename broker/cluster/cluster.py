@@ -1,55 +1,60 @@
-"""`Cluster`: what makes a node one of several, composed; and how it comes to be one of them.
+"""`Cluster`: what makes a node one of several, composed; and who the others are.
 
     links <--> switch --+--> host --> metadata group --> catalogue, registry
                         +--> metadata: proposals of other nodes
 
 A start goes so: `start` takes up what is on disk and lets others dial; `enter` returns once all
-know in which life this node is.  Since that is applied here then, so is whatever was agreed on
-before it.  `stop` comes before the store is closed.
+know in which life this node is (`entering`).  Since that is applied here then, so is whatever was
+agreed on before it.  `stop` comes before the store is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.awaiting import answer_of
 from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.absent import Absent
+from fluffle.broker.cluster.common_time import CommonTime
+from fluffle.broker.cluster.entering import Entering
+from fluffle.broker.cluster.entering import Ports as EnteringPorts
 from fluffle.broker.cluster.everywhere import Everywhere
 from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
-from fluffle.broker.cluster.handing_over import hand_over
+from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.cluster.handing_over import come_to_rest, hand_over
 from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.lives import Life
 from fluffle.broker.cluster.lone import LONE
-from fluffle.broker.cluster.membership import Membership
+from fluffle.broker.cluster.majority import Majority
+from fluffle.broker.cluster.membership import Membership, Removed, known_by
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.queues.extents import Extents
-from fluffle.broker.cluster.queues.hosting import Hosting
+from fluffle.broker.cluster.queues.hosting import CLUSTER_REVISIONS, Hosting
 from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
 from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
 from fluffle.broker.cluster.queues.hub import Surroundings as HubSurroundings
 from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.room import Ports as RoomPorts
 from fluffle.broker.cluster.room import Room
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
 from fluffle.broker.cluster.sightings import Sightings
 from fluffle.broker.cluster.streams.messages import Boot as StreamBoot
 from fluffle.broker.config import ClusterConfig, ListenAddress
-from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import event
-from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.changing import Apply, Decide
-from fluffle.broker.metadata.nodes import Registered, Registry, enter, found
+from fluffle.broker.metadata.changing import Apply
+from fluffle.broker.metadata.nodes import Registry
 from fluffle.broker.recording.acquaintances import Acquaintances
 from fluffle.broker.starting import StartFailed, cannot_listen
+from fluffle.broker.timers import Aging
 from fluffle.broker.turn import Turn
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
@@ -58,14 +63,7 @@ from fluffle.storage.store import Store
 LOOK_S = 1.0
 """Between two looks whether the members of the metadata group are the nodes of the cluster."""
 
-PATIENCE_S = 10.0
-"""Who waits for the others says so after this, and again each time it has passed."""
-
 logger = logging.getLogger(__name__)
-
-
-class Removed(Exception):
-    """This node is none of the cluster any more, and must end."""
 
 
 class Around(NamedTuple):
@@ -81,6 +79,7 @@ class Around(NamedTuple):
     acquaintances: Acquaintances
     queues: QuorumQueues
     """Makes what is replicated; it is given what it makes that with."""
+    aging: Aging
     on_fatal: Callable[[Exception], None]
 
 
@@ -88,10 +87,10 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal", "_past",
-        "_queues", "_registry", "_waiting", "absent", "boot", "config", "everywhere", "extents",
-        "has_entered", "hosting", "hub", "links", "membership", "metadata", "name", "room",
-        "running", "sightings",
+        "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal",
+        "_queues", "_registry", "absent", "boot", "common_time", "config", "entering", "everywhere",
+        "extents", "hosting", "hub", "links", "majority", "membership", "metadata",
+        "name", "room", "running", "sightings",
     )  # fmt: skip
 
     def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
@@ -103,28 +102,23 @@ class Cluster:
         self._acquaintances = around.acquaintances
         self._loop = loop = asyncio.get_running_loop()
         self._now_ms = around.clock.now_ms
-        self.has_entered = False
-        """Whether what is known of the nodes here is not older than this life."""
         self._certificates: LinkCertificates | None = None
-        self._waiting: asyncio.TimerHandle
-        """Until it says that it still waits."""
-        self._past = life.lives
         self.links = self._made_links(life)
+        self.common_time = CommonTime(name, around.clock, self._deciding)
         self.absent = Absent(around.clock.now_ms, self.links.is_nobody_there)
-        self.sightings = Sightings(self.absent, self._send_sighting, loop.call_later)
+        sends, soon, later = self._sends, loop.call_soon, loop.call_later
+        self.sightings = Sightings(self.absent, sends(FrameKind.SIGHTING), later)
         ports = Ports(
-            propose=lambda payload, on_fate: self.running.host.group(METADATA_GROUP).propose(
-                payload, on_fate
-            ),
-            send=self._send_proposals,
-            call_soon=loop.call_soon,
-            call_later=loop.call_later,
+            propose=self._propose,
+            send=sends(FrameKind.METADATA),
+            call_soon=soon,
+            call_later=later,
             now_ms=around.clock.now_ms,
+            may_grow=lambda: self.running.host.space.may_grow,
         )
         self.metadata = ReplicatedMetadata(name, boot.count, around.apply, ports)
         self.everywhere = Everywhere(
-            self.metadata,
-            EverywherePorts(self._send_revision, loop.call_soon, loop.call_later, log_refused),
+            self.metadata, EverywherePorts(sends(FrameKind.REVISION), soon, later, log_refused)
         )
         self.hub = self._made_hub(around)
         self.hosting = self._made_hosting(around)
@@ -134,28 +128,30 @@ class Cluster:
             turn=around.turn,
             links=self.links,
             owner=Owners(self.metadata, self.hosting, self),
-            clock=around.clock,
-            call_soon=loop.call_soon,
-            call_later=loop.call_later,
+            clock=self.common_time,
+            call_soon=soon,
+            call_later=later,
             on_fatal=around.on_fatal,
         )
         self.running = RunningHost(Identity(name, boot.count, Random()), surroundings)
-        self.hosting.host = self.running.host
+        self.hosting.host = host = self.running.host
         self.hosting.go_on_alone = self.running.go_on_alone
-        self.extents = Extents(name, self.running.host, self._send_question, loop.call_later)
-        self.running.before.append(self.hub.before_consensus)
-        self.running.after.append(self.hub.after_consensus)
+        self.extents = Extents(name, host, sends(FrameKind.EXTENT), later)
         self.room = self._made_room()
-        self.membership = Membership(
-            self.running.host, self.metadata, around.registry, self._send_membership
-        )
-        self._connect()
         self._on_fatal = around.on_fatal
+        self.membership = Membership(
+            host, self.metadata, self._registry, sends(FrameKind.MEMBERSHIP), self._on_fatal
+        )
+        self.entering = self._made_entering(life)
+        self.majority = Majority(lambda: self.metadata_config, self._is_here, self._now_ms)
+        self._connect()
         self._looking: asyncio.TimerHandle | None = None
-        around.registry.listeners.append(self._on_registry)
+        self._registry.listeners.append(self._on_registry)
 
     def _connect(self) -> None:
-        """Give each kind of frame to who takes it."""
+        """Give each kind of frame to who takes it, and each turn to who works in it."""
+        self.running.before.append(self.hub.before_consensus)
+        self.running.after.append(self.hub.after_consensus)
         switch = self.running.switch
         switch.takers[FrameKind.METADATA] = self.metadata.receive
         switch.takers[FrameKind.REVISION] = self.everywhere.receive
@@ -182,15 +178,23 @@ class Cluster:
         try:
             return ClusterLinks(
                 life.identity, config.secret, certificates=self._certificates, boots=boots,
-                lives=life.lives,
+                lives=life.lives, incarnations=known_by(lambda: self.running.host),
             )  # fmt: skip
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
+    def _made_entering(self, life: Life) -> Entering:
+        ports = EnteringPorts(
+            self._registry, self._acquaintances, self.metadata, self.links,
+            self.common_time.when_known, self._loop.call_later,
+        )  # fmt: skip
+        return Entering(life, self.config.peers, ports)
+
     def _made_room(self) -> Room:
         ports = RoomPorts(
-            self.name, self.running.host, self.absent.is_alive, self._send_room, self._tell_room
-        )
+            self.name, self.running.host, self.absent.is_alive,
+            self._sends(FrameKind.ROOM), self._tell_room,
+        )  # fmt: skip
         return Room(ports)
 
     def _made_hub(self, around: Around) -> StreamHub:
@@ -208,8 +212,12 @@ class Cluster:
             clock=around.clock,
             refused=log_refused,
             is_nobody_there=self._is_nobody_there,
+            hasten=self._hasten,
         )
         return StreamHub(surroundings)
+
+    def _hasten(self, queue: QueueId) -> None:
+        self.running.hasten(queue)
 
     def _is_nobody_there(self, node: NodeId) -> bool:
         """Whether its host has said so last.  Nor is anybody where this node was when alone."""
@@ -217,51 +225,57 @@ class Cluster:
 
     def _made_hosting(self, around: Around) -> Hosting:
         """What makes queues is given what it makes them with."""
-        call_later = self._loop.call_later
         surroundings = HostingSurroundings(
-            node=self.name,
-            boot=stream_boot(self.boot),
-            hub=self.hub,
-            clock=around.clock,
-            call_later=call_later,
-            life=self._life,
+            node=self.name, boot=stream_boot(self.boot), hub=self.hub, clock=self.common_time,
+            call_later=self._loop.call_later, life=self._life,
             dead_letter=around.queues.dead_letter,
-        )
+            aging=around.aging,
+            settings=around.queues.settings,
+            dead_letter_patience_ms=around.queues.dead_letter_patience_ms,
+            revision=lambda: CLUSTER_REVISIONS + self.metadata.revision,
+            consumer_timeout_ms=around.queues.config.consumer_timeout_ms,
+            on_duplicates=around.queues.on_duplicates,
+            reads_of=lambda node: self.links.reads.get(node, 0),
+        )  # fmt: skip
         hosting = Hosting(surroundings)
         around.queues.connect(
             Reach(
-                self.hub, hosting, self._lives, self.absent.is_alive, self.metadata.settle,
-                call_later,
+                self.hub, hosting, self._lives, self.absent.is_alive, self._may_lead,
+                self.metadata.settle, self._loop.call_later,
             )
         )  # fmt: skip
         return hosting
 
     def _lives(self) -> dict[NodeId, int]:
-        """The nodes of the cluster, each in its incarnation there."""
-        return {member.node: member.incarnation for member in self.metadata_config.members}
+        """The nodes of the cluster, each in its incarnation there: none that is on its way out."""
+        nodes = self._registry.entries
+        members = self.metadata_config.members
+        return {member.node: member.incarnation for member in members if member.node in nodes}
+
+    def _may_lead(self, node: NodeId) -> bool:
+        return self.room.may_lead(node)
 
     def _life(self) -> int:
         """That of this node."""
         return self.running.host.group(METADATA_GROUP).incarnation
 
-    def _send_proposals(self, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, FrameKind.METADATA, payload, lane=Lane.NORMAL)
+    def _deciding(self) -> Collection[NodeId]:
+        """On definitions, as far as is known: who was let in may not have been started yet."""
+        return {each.node for each in self.metadata_config.voters} or {self.name, *self.links.peers}
 
-    def _send_question(self, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, FrameKind.EXTENT, payload, lane=Lane.NORMAL)
+    def _propose(self, payload: bytes, on_fate: OnFate) -> None:
+        self.running.host.group(METADATA_GROUP).propose(payload, on_fate)
 
-    def _send_room(self, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, FrameKind.ROOM, payload, lane=Lane.NORMAL)
+    def _sends(self, kind: FrameKind) -> Callable[[NodeId, bytes], None]:
+        """Frames of that kind."""
+        return partial(self._send, kind)
 
-    def _send_sighting(self, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, FrameKind.SIGHTING, payload, lane=Lane.NORMAL)
+    def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
+        self.links.send(node, kind, payload, lane=Lane.NORMAL)
 
     def _tell_room(self, payload: bytes) -> None:
         for node in self.links.peers:
-            self._send_room(node, payload)
-
-    def _send_membership(self, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, FrameKind.MEMBERSHIP, payload, lane=Lane.NORMAL)
+            self._send(FrameKind.ROOM, node, payload)
 
     # What the host tells of nodes
 
@@ -269,7 +283,7 @@ class Cluster:
         self.absent.judged(verdict)
         if verdict.is_alive:
             self._queues.reconciling.look_soon(self._now_ms())
-        self._loop.call_soon(self.membership.look)
+        self._loop.call_soon(self._look)
 
     def configured(self) -> None:
         """Clients wait until every node has what they declared: it hears of each commit at once."""
@@ -285,36 +299,43 @@ class Cluster:
     def leader(self) -> NodeId | None:
         """Of the definitions, if it is there: who has no majority follows the last one on."""
         leader = self.metadata.leader
-        is_there = leader == self.name or (leader is not None and self.absent.is_alive(leader))
-        return leader if is_there else None
+        return leader if leader is not None and self._is_here(leader) else None
+
+    def _is_here(self, node: NodeId) -> bool:
+        return node == self.name or self.absent.is_alive(node)
 
     @property
     def metadata_config(self) -> Config:
         """The members of the metadata group, as far as this node knows."""
         host = self.running.host
-        if METADATA_GROUP not in host:
-            return Config()
-        return host.group(METADATA_GROUP).status.config
+        return host.group(METADATA_GROUP).status.config if METADATA_GROUP in host else Config()
 
     def _look_for_ever(self) -> None:
         """What was refused to a change of members may be possible now."""
-        self.membership.look()
+        self._look()
         self._queues.reconciling.look(self._now_ms())
         self.room.look()
         self._looking = self._loop.call_later(LOOK_S, self._look_for_ever)
 
-    def _send_revision(self, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, FrameKind.REVISION, payload, lane=Lane.NORMAL)
+    def _look(self) -> None:
+        """What is known of the nodes may be otherwise."""
+        self.membership.look()
+        if self.entering.is_over:
+            self.majority.look()
 
     # Beginning
 
     def start(self) -> ListenAddress:
         """Take up what is on disk, and talk to the others; where they can dial.  StartFailed.
 
+        Queues are not led here before all that is defined is known: until then their members do
+        what leaders elsewhere ask, and stand for nothing.
+
         Raises `StorageError`.
         """
         host = self.running.host
-        lost = self.running.start()
+        lost = self.running.start(are_asleep=True)
+        self.running.hasten(METADATA_GROUP)
         self.hosting.lose(lost)
         if METADATA_GROUP in lost:
             raise StartFailed(
@@ -338,81 +359,12 @@ class Cluster:
 
     async def enter(self) -> None:
         """Return once all know that this node is here, and what they know is applied here."""
-        self._waiting = self._loop.call_later(PATIENCE_S, self._say_that_it_waits)
-        try:
-            await self._entered()
-        finally:
-            self._waiting.cancel()
-        self.has_entered = True
+        await self.entering.enter()
         self._on_registry()
-        self.hosting.sweep()
+        for _ in self.hosting.sweep():
+            await asyncio.sleep(0)  # the others hear of this node meanwhile
+        self.running.wake()
         event(logger, logging.INFO, "entered", cluster=self.config.name, boot=self.boot.count)
-
-    async def _entered(self) -> None:
-        registry, is_heard = self._registry, asyncio.Event()
-        registry.listeners.append(is_heard.set)
-        try:
-            while not self._is_entered:
-                is_heard.clear()
-                if self._may_enter:
-                    await self._try(self._enter)
-                else:
-                    await is_heard.wait()
-        finally:
-            registry.listeners.remove(is_heard.set)
-
-    @property
-    def _is_entered(self) -> bool:
-        known = self._registry.entries.get(self.name)
-        return known is not None and Boot(known.boot, known.nonce) == self.boot
-
-    @property
-    def _may_enter(self) -> bool:
-        """Whether there is something to propose; else what is known here has to change first."""
-        nodes = self._registry.entries
-        if not nodes:
-            return self.name in self.config.peers
-        return self.name in nodes and self._remembers(nodes[self.name])
-
-    def _remembers(self, known: Registered) -> bool:
-        """Whether this disk is the one of the node that all know: later lives may have gone on."""
-        return known.boot == 0 or self._past.remember(Boot(known.boot, known.nonce))
-
-    def _enter(self) -> Change:
-        """Found the cluster, unless somebody has; else say in which life this node is."""
-        founding = found(self._registry.entries, self.config.peers)
-        if not founding.changes_nothing:
-            return founding
-        return enter(self._registry.entries, self.name, self.boot.count, self.boot.nonce)
-
-    async def _try(self, decide: Decide) -> None:
-        """Have a change made; if it cannot be in time, that is for whoever tries again to see."""
-
-        def ask(answer: Callable[[BrokerError | None], None]) -> None:
-            self.metadata.change(decide, lambda: answer(None), answer)
-
-        error = await answer_of(ask)
-        if error is not None:
-            event(logger, logging.WARNING, "not_entered_yet", reason=error.explanation)
-
-    def _say_that_it_waits(self) -> None:
-        names = {*self.config.peers, *self._acquaintances.known} - {self.name}
-        linked = sorted(name for name in names if self.links.is_up(name))
-        known = self._registry.entries.get(self.name)
-        advice = "start the other nodes, and look why there is no link to them"
-        if known is None and self.name not in self.config.peers:
-            advice = f"let it in: on another node, `fluffle cluster add {self.name}=HOST:PORT`"
-        elif known is not None and not self._remembers(known):
-            advice = (
-                f"the cluster has seen start {known.boot} of this node, which its disk does not "
-                "remember: it was wiped or rolled back; have the cluster forget it, and let it "
-                "join anew with an empty --data-dir"
-            )
-        event(
-            logger, logging.WARNING, "waiting_for_cluster",
-            linked=",".join(linked) or "none", of=",".join(sorted(names)), advice=advice,
-        )  # fmt: skip
-        self._waiting = self._loop.call_later(PATIENCE_S, self._say_that_it_waits)
 
     # Who the others are
 
@@ -424,14 +376,14 @@ class Cluster:
         others = {n: known for n, known in self._registry.entries.items() if n != self.name}
         for node, known in others.items():
             if node in self._acquaintances.known and self._acquaintances.id_of(node) != known.id:
-                if not self.has_entered:
+                if not self.entering.is_over:
                     continue  # one of the two is long gone, and nobody knows yet which
                 self._forget(node)
-            self.links.learn(node, Boot(known.boot, known.nonce))
+            self.links.boots.learn(node, Boot(known.boot, known.nonce))
             self._acquaintances.meet(node, known.address, known.id)
             self._set_peer(node, known.address)
         self._loop.call_soon(self.membership.look)
-        if not self.has_entered:
+        if not self.entering.is_over:
             return
         for node in self._acquaintances.known.keys() - others.keys():
             self._forget(node)
@@ -443,6 +395,7 @@ class Cluster:
         self._acquaintances.forget(node)
         self.links.remove_peer(node)
         self.running.forget_node(node)
+        self.common_time.forget(node)
         self.hub.removed(node)
 
     def _set_peer(self, node: NodeId, address: ListenAddress) -> None:
@@ -460,11 +413,13 @@ class Cluster:
 
     async def hand_over(self) -> None:
         """Have others lead what is led here, as far as they can, before it ends."""
-        left = await hand_over(self.running.host, self.name, self.room.may_lead)
-        event(logger, logging.INFO, "handed_over", left=left)
+        numbers = await hand_over(self.running.host, self.name, self.room.may_lead)
+        event(logger, logging.INFO, "handed_over", **numbers._asdict())
 
     async def stop(self) -> None:
-        """End all links, and do nothing any more."""
+        """Have leaders know what was asked of them here, end all links, and do nothing any more."""
+        if self.running.is_running:
+            await come_to_rest(self.hub.lines)
         if self._looking is not None:
             self._looking.cancel()
         self.running.stop()

@@ -12,7 +12,7 @@ Decoding believes nothing: whatever is not exactly such a frame raises `BadFrame
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, cast, get_type_hints
 
 import msgpack
@@ -33,7 +33,7 @@ class BadFrame(Exception):
 class _Layout:
     """How the fields of one class are written and read."""
 
-    __slots__ = ("entries_at", "get", "kind", "kinds")
+    __slots__ = ("entries_at", "get", "kind", "kinds", "numbers")
 
     def __init__(self, kind: type[Message]) -> None:
         hints = get_type_hints(kind)
@@ -44,6 +44,8 @@ class _Layout:
         """A message -> the tuple of its fields."""
         self.entries_at = self.kinds.index(list) if list in self.kinds else None
         """The place of the field that holds entries."""
+        self.numbers = itemgetter(*(at for at, each in enumerate(self.kinds) if each is int))
+        """A row of fields -> the numbers in it."""
 
 
 _LAYOUTS = tuple(_Layout(kind) for kind in MESSAGES)
@@ -59,9 +61,10 @@ def encode(messages: Iterable[Message]) -> Payload:
         layout = _LAYOUTS[number]
         row = [number, *layout.get(message)]
         if layout.entries_at is not None:
-            entries = [_entry_fields(entry) for entry in row[layout.entries_at + 1]]
+            entries = list(map(_entry_fields, row[layout.entries_at + 1]))
             row[layout.entries_at + 1] = entries
-            is_large = is_large or any(len(entry[-1]) >= APART_BYTES_MIN for entry in entries)
+            for *_, payload in entries:
+                is_large = is_large or len(payload) >= APART_BYTES_MIN
         rows.append(row)
     return pack_apart(rows) if is_large else cast(bytes, msgpack.packb(rows))
 
@@ -93,7 +96,7 @@ def _message(row: object) -> Message:
         raise BadFrame(f"the fields of a {layout.kind.__name__} are others")
     if layout.entries_at is not None:
         values[layout.entries_at] = [_entry(item) for item in values[layout.entries_at]]
-    if any(type(value) is int and value < 0 for value in values):
+    if min(layout.numbers(values)) < 0:
         raise BadFrame(f"a {layout.kind.__name__} with a number below zero")
     return layout.kind(*values)
 

@@ -26,6 +26,7 @@ from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.difference import place
 from fluffle.broker.metadata.nodes import found
 from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.outside import OpenStore
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.recording.acquaintances import ACQUAINTANCE
@@ -40,7 +41,7 @@ from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
 from fluffle.storage.batch import Batch
 from fluffle.storage.errors import StorageError
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.store import Store, open_store
+from fluffle.storage.store import Store
 
 FIRST_TERM = 1
 
@@ -53,17 +54,18 @@ FACTS_MAX = 256
 DrawBits = Callable[[int], int]
 
 
-def take_along(data_dir: Path, node: NodeId, cluster: ClusterConfig, draw_bits: DrawBits) -> None:
+def take_along(data_dir: Path, open_store: OpenStore, founder: Founder) -> None:
     """Have what a node that was alone has left be that of a cluster.  It must not run.
 
     StartFailed where others found it, too, or have done so; `StorageError`.
     """
+    node, cluster = founder.node, founder.cluster
     if cluster.peers.keys() != {node}:
         raise StartFailed(refusal(data_dir, node, cluster))
     failed: list[StorageError] = []
-    store = open_store(data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
+    store = open_store(failed.append)
     try:
-        move(store, Founder(node, cluster, draw_bits))
+        move(store, founder)
     finally:
         store.close()
     if failed:
@@ -91,17 +93,17 @@ def refusal(data_dir: Path, node: NodeId, cluster: ClusterConfig) -> str:
 class Founder:
     """Who founds it, and how things are called there."""
 
-    __slots__ = ("_cluster", "_draw_bits", "node")
+    __slots__ = ("_draw_bits", "cluster", "node")
 
     def __init__(self, node: NodeId, cluster: ClusterConfig, draw_bits: DrawBits) -> None:
         self.node = node
-        self._cluster = cluster
+        self.cluster = cluster
         self._draw_bits = draw_bits
 
     @property
     def owned(self) -> Owned:
         """Whose the data are from now on; the first start is still to be counted."""
-        return Owned(self.node, marked(self._cluster.name, (self.node,)), NEVER_STARTED, ())
+        return Owned(self.node, marked(self.cluster.name, (self.node,)), NEVER_STARTED, ())
 
     def placed(self, definition: QueueDefinition) -> QueueDefinition:
         """A queue of this node, as the cluster knows it."""
@@ -110,11 +112,13 @@ class Founder:
             return definition._replace(
                 founders=(node,), members=here, lives=here, wanted=(node,), leader=node
             )
-        return definition._replace(groups=(), id=self._draw_bits(ID_BITS), home=node)
+        return definition._replace(
+            groups=(), id=self._draw_bits(ID_BITS), home=node, successor=None
+        )
 
     def proposals(self, facts: Iterable[Fact]) -> Iterator[Proposal]:
         """The definitions, as changes that it has asked for."""
-        known = found({}, self._cluster.peers)
+        known = found({}, self.cluster.peers)
         ordered = (*known.puts, *sorted(facts, key=place))
         for number, start in enumerate(range(0, len(ordered), FACTS_MAX), start=1):
             change = Change(puts=ordered[start : start + FACTS_MAX])
@@ -138,7 +142,7 @@ def move(store: Store, founder: Founder) -> None:
     beside.put(IDENTITY, b"", encoded(founder.owned))
     writes = [definitions(founder, facts)]
     for each in groups:
-        writes += alone_from_here(each, LONE, name=founder.node)
+        writes += alone_from_here(each, LONE, name=founder.node, terms=1)
     log.submit(Persist(1, writes), beside)
 
 

@@ -1,15 +1,26 @@
-"""A node that is about to stop has others lead what it leads, with no pause for an election."""
+"""What a node does for others before it stops.
+
+It has them lead what it leads, with no pause for an election.  Once its clients are gone it says
+what they have done: acknowledgements may have been put off, and nobody else knows of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
+from fluffle.broker.awaiting import done
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.queues.lines import Lines
+from fluffle.broker.logs import event
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Role
 from fluffle.raft.refused import Refused
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = 4
 """With another successor each, if there is one."""
@@ -18,9 +29,22 @@ LOOK_S = 0.01
 LOOKS = 50
 """A round: an election timeout, after which a transfer is given up, and a bit."""
 
+REST_S = 2.0
+"""So long an answer is waited for that may never come."""
 
-async def hand_over(host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], bool]) -> int:
-    """Return once others lead all that they could; how many groups still are led here."""
+
+class HandedOver(NamedTuple):
+    """Numbers of groups: quorum queues, and the definitions of the cluster."""
+
+    groups: int
+    """Others lead them now."""
+    still_led_here: int
+    """Nobody else could: they have no other member that is there."""
+
+
+async def hand_over(host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], bool]) -> HandedOver:
+    """Return once others lead all that they could."""
+    before = len(led_here(host))
     for round_ in range(ROUNDS):
         asked = []
         for number, hosted in enumerate(led_here(host)):
@@ -30,7 +54,8 @@ async def hand_over(host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], b
                 asked.append(hosted)
         if await are_led_elsewhere(asked):
             break
-    return len(led_here(host))
+    after = len(led_here(host))
+    return HandedOver(max(before - after, 0), after)
 
 
 def led_here(host: RaftHost) -> list[HostedGroup]:
@@ -53,3 +78,12 @@ async def are_led_elsewhere(groups: list[HostedGroup]) -> bool:
 
 def nobody_minds(_refused: Refused) -> None:
     """The next round asks another."""
+
+
+async def come_to_rest(lines: Lines) -> None:
+    """Wait until leaders have answered what was asked of them, if they do."""
+    try:
+        async with asyncio.timeout(REST_S):
+            await done(lines.rest)
+    except TimeoutError:
+        event(logger, logging.WARNING, "stopped_unanswered")

@@ -226,11 +226,13 @@ class HostedGroup:
         for done in reads.values():
             done(None)
 
-    def snapshot(self) -> int:
+    def snapshot(self, bytes_max: int | None = None) -> int:
         """From within a turn: take a snapshot of the image; the size of its state.
 
-        Raises `Refused`.
+        None is taken if that is more than `bytes_max`.  Raises `Refused`.
         """
         live, state = self.machine.snapshot()
+        if bytes_max is not None and len(state) > bytes_max:
+            return len(state)
         self._multi.group(self.group).compact(self.applied, live, state)
         return len(state)

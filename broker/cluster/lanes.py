@@ -40,15 +40,20 @@ class Lanes:
         self, node: NodeId, messages: Sequence[Message]
     ) -> Iterator[tuple[Lane, list[Message]]]:
         """What goes to a node in this turn, frame by frame, in order within each lane."""
+        if len(messages) == 1:
+            yield self._lane_of(node, messages[0]), list(messages)
+            return
         lanes: dict[Lane, list[Message]] = {}
         for message in messages:
             lanes.setdefault(self._lane_of(node, message), []).append(message)
         for lane in sorted(lanes):
-            yield from ((lane, frame) for frame in _split(lanes[lane]))
+            for frame in _split(lanes[lane]):
+                yield lane, frame
 
     def end_turn(self) -> None:
         """All of its messages are sent."""
-        self._pages.clear()
+        if self._pages:
+            self._pages.clear()
         for node in list(self._catching_up):
             if not self._links.waiting_bytes(node, Lane.BULK):
                 del self._catching_up[node]
@@ -70,18 +75,20 @@ class Lanes:
         return Lane.NORMAL
 
 
-def _split(messages: list[Message]) -> Iterator[list[Message]]:
+def _split(messages: list[Message]) -> list[list[Message]]:
     """Into frames of limited size."""
-    frame: list[Message] = []
+    if len(messages) == 1:
+        return [messages]
+    frames: list[list[Message]] = []
     size_bytes = 0
     for message in messages:
-        size_bytes += _bytes_of(message)
-        if frame and size_bytes > FRAME_BYTES_MAX:
-            yield frame
-            frame, size_bytes = [], _bytes_of(message)
-        frame.append(message)
-    if frame:
-        yield frame
+        message_bytes = _bytes_of(message)
+        size_bytes += message_bytes
+        if not frames or size_bytes > FRAME_BYTES_MAX:
+            frames.append([])
+            size_bytes = message_bytes
+        frames[-1].append(message)
+    return frames
 
 
 def _bytes_of(message: Message) -> int:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fluffle.broker.cluster.links.identity import Boot, Identity, Lives, marked
 from fluffle.broker.config import ClusterConfig, Config
+from fluffle.broker.queues.replicated.encoding import VERSION
 from fluffle.broker.recording.identity import Owned, OwnIdentity
 from fluffle.broker.starting import StartFailed
 
@@ -44,4 +45,4 @@ def begin_life(kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce:
         )
     lives = Lives(owned.boot, owned.nonces).followed_by(nonce)
     kept.put(owned._replace(boot=lives.count, nonces=lives.nonces))
-    return Life(Identity(owned.cluster, node, Boot(lives.count, nonce)), lives)
+    return Life(Identity(owned.cluster, node, Boot(lives.count, nonce), VERSION), lives)

@@ -15,20 +15,25 @@ from random import Random
 from typing import NamedTuple
 
 from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.owner import log_refused
 from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
-from fluffle.broker.cluster.queues.hosting import Hosting
+from fluffle.broker.cluster.queues.hosting import Hosting, sweep_all
 from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
 from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
 from fluffle.broker.cluster.queues.hub import Surroundings as HubSurroundings
 from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
 from fluffle.broker.config import QuorumConfig
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.dead import DeadLetterFrom
+from fluffle.broker.queues.deduplication import OnDuplicates
+from fluffle.broker.queues.settings import SettingsFrom
 from fluffle.broker.recording.acquaintances import Acquaintance, Acquaintances
+from fluffle.broker.timers import Aging
 from fluffle.broker.turn import Turn
 from fluffle.raft.config import NodeId
 from fluffle.storage.store import Store
@@ -51,6 +56,9 @@ class Around(NamedTuple):
     settle: Callable[[Decide, Callable[[], None]], None]
     """Has definitions changed."""
     dead_letter: DeadLetterFrom
+    on_duplicates: OnDuplicates
+    aging: Aging
+    settings: SettingsFrom
     config: QuorumConfig
     on_fatal: Callable[[Exception], None]
 
@@ -87,7 +95,7 @@ class Lone:
         known = around.acquaintances.known.get(LONE, Acquaintance())
         boot = Boot(known.boot + 1, secrets.token_bytes(BOOT_NONCE_BYTES))
         around.acquaintances.lives(LONE, boot.count, boot.nonce)
-        links = NoLinks()
+        links, time = NoLinks(), CommonTime(LONE, around.clock, lambda: {LONE})
         self.hub = StreamHub(
             HubSurroundings(
                 node=LONE,
@@ -98,6 +106,7 @@ class Lone:
                 call_later=loop.call_later,
                 clock=around.clock,
                 refused=log_refused,
+                hasten=self._hasten,
             )
         )
         self.hosting = Hosting(
@@ -105,20 +114,24 @@ class Lone:
                 node=LONE,
                 boot=stream_boot(boot),
                 hub=self.hub,
-                clock=around.clock,
+                clock=time,
                 call_later=loop.call_later,
                 life=lambda: LIVES[LONE],
                 dead_letter=around.dead_letter,
+                aging=around.aging,
+                settings=around.settings,
+                dead_letter_patience_ms=around.config.dead_letter_timeout_s * 1_000,
+                consumer_timeout_ms=around.config.consumer_timeout_ms,
+                on_duplicates=around.on_duplicates,
             )
         )
         self.queues = QuorumQueues(LONE, secrets.randbits, around.dead_letter, around.config)
         """Makes them."""
-        self.queues.connect(
-            Reach(
-                self.hub, self.hosting, lambda: LIVES, lambda _node: False, around.settle,
-                loop.call_later,
-            )
+        reach = Reach(
+            self.hub, self.hosting, lambda: LIVES, lambda _node: False, lambda _node: False,
+            around.settle, loop.call_later,
         )  # fmt: skip
+        self.queues.connect(reach)
         self.running = RunningHost(
             Identity(LONE, boot.count, Random()),
             Surroundings(
@@ -126,7 +139,7 @@ class Lone:
                 turn=around.turn,
                 links=links,
                 owner=self.hosting,
-                clock=around.clock,
+                clock=time,
                 call_soon=loop.call_soon,
                 call_later=loop.call_later,
                 on_fatal=around.on_fatal,
@@ -137,13 +150,16 @@ class Lone:
         self.running.before.append(self.hub.before_consensus)
         self.running.after.append(self.hub.after_consensus)
 
+    def _hasten(self, queue: QueueId) -> None:
+        self.running.hasten(queue)
+
     def start(self) -> None:
         """Take up what is on disk of the queues that are defined, and of no others.
 
         Raises `StorageError`.
         """
         self.hosting.lose(self.running.start())
-        self.hosting.sweep()
+        sweep_all(self.hosting)
         for group, hosted in self.running.host.groups.items():
             if hosted.status.is_quarantined:
                 self.hosting.damaged(group, hosted.status.floor, "since earlier")

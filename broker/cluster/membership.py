@@ -4,7 +4,9 @@
     a member, not in the registry     --> removed
 
 The leader sees to it.  A node that is let in has no part of the group yet, or what is left of a
-former one of its own; it says so to the leader, who tells it as which member it may begin.
+founding that came to nothing; it says so to the leader, who tells it as which member it may begin.
+Whoever has more than that of a former one is refused: its queues would speak for members that the
+cluster has given up, with what its disk happens to hold.
 """
 
 from __future__ import annotations
@@ -14,22 +16,34 @@ from collections.abc import Callable, Collection
 
 from fluffle.broker.cluster.fate import Fate, Lost
 from fluffle.broker.cluster.host import RaftHost
+from fluffle.broker.cluster.links.identity import Incarnations
 from fluffle.broker.cluster.metadata import ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.nodes import Registry
 from fluffle.broker.telling import tell
-from fluffle.raft.config import AddLearner, Change, Config, NodeId, Promote, Remove
+from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 
 INCARNATION_BYTES = 8
 
+FORMER = (
+    "the data directory holds the data of a node of this name that the cluster was told to forget; "
+    "start with an empty --data-dir"
+)
+
 logger = logging.getLogger(__name__)
+
+
+class Removed(Exception):
+    """This node is none of the cluster any more, and must end."""
 
 
 class Membership:
     """Of one node: as the leader, and as who is let in."""
 
-    __slots__ = ("_host", "_incarnation", "_leaving", "_metadata", "_registry", "_send")
+    __slots__ = (
+        "_host", "_incarnation", "_leaving", "_metadata", "_on_fatal", "_registry", "_send",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,12 +51,14 @@ class Membership:
         metadata: ReplicatedMetadata,
         registry: Registry,
         send: Callable[[NodeId, bytes], None],
+        on_fatal: Callable[[Exception], None],
     ) -> None:
-        """`send`: to the `receive` of another node; may be lost."""
+        """`send`: to the `receive` of another node; may be lost.  `on_fatal`: this one must end."""
         self._host = host
         self._metadata = metadata
         self._registry = registry
         self._send = send
+        self._on_fatal = on_fatal
         self._leaving: dict[NodeId, list[Callable[[], None]]] = {}
         """Who waits until a node has left."""
         self._incarnation = 0
@@ -91,7 +107,7 @@ class Membership:
     def receive(self, node: NodeId, payload: bytes) -> None:
         """The leader says as which member this node may begin: with nothing.
 
-        What is left here of an earlier member is of no use: its removal is committed.
+        A founding that came to nothing is of no use: the others have founded the cluster.
         """
         incarnation = int.from_bytes(payload, "big")
         if len(payload) != INCARNATION_BYTES or incarnation <= self._incarnation:
@@ -99,10 +115,41 @@ class Membership:
         if METADATA_GROUP in self._host:
             if self._host.group(METADATA_GROUP).incarnation >= incarnation:
                 return
+            if begun_as(self._host):
+                self._on_fatal(Removed(FORMER))
+                return
             self._host.delete(METADATA_GROUP)
         self._incarnation = incarnation
         self._host.create(METADATA_GROUP, incarnation, Config())
         event(logger, logging.INFO, "joining", told_by=node, incarnation=incarnation)
+
+
+def known_by(host: Callable[[], RaftHost]) -> Incarnations:
+    """Who may have links, as this node knows."""
+    return Incarnations(
+        lambda: begun_as(host()),
+        lambda node, incarnation: is_former(host(), node, incarnation),
+    )
+
+
+def begun_as(host: RaftHost) -> int:
+    """As which member this node has anything of the group; 0 if it has nothing yet."""
+    if METADATA_GROUP not in host:
+        return 0
+    hosted = host.group(METADATA_GROUP)
+    return hosted.incarnation if hosted.status.last else 0
+
+
+def is_former(host: RaftHost, node: NodeId, incarnation: int) -> bool:
+    """Whether that member was removed, or may have been: `node` comes with data of then.
+
+    Who has just started knows of a removal, but not whether it is committed.
+    """
+    return METADATA_GROUP in host and any(
+        0 < incarnation <= config.top_incarnation
+        and Member(node, incarnation) not in config.members
+        for config in host.group(METADATA_GROUP).configs
+    )
 
 
 def steps(config: Config, nodes: Collection[NodeId]) -> list[Change]:

@@ -20,7 +20,7 @@ from fluffle.broker.cluster.fate import Fate as EntryFate
 from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.errors import Broken, BrokerError, InternalError
 from fluffle.broker.logs import event
-from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Apply, Consequence, Decide, nobody_waits
 from fluffle.broker.metadata.difference import difference
 from fluffle.broker.metadata.state import Fate, Proposal, State
@@ -69,6 +69,8 @@ class Ports(NamedTuple):
     call_later: Callable[[float, Callable[[], None]], object]
     """After so many seconds."""
     now_ms: Callable[[], int]
+    may_grow: Callable[[], bool]
+    """Whether there is room on the disk here for what makes the log grow."""
 
 
 class Pending:
@@ -161,6 +163,11 @@ class ReplicatedMetadata:
         """Whether somebody looks at the clock; while there is anything pending."""
 
     @property
+    def revision(self) -> int:
+        """Of what is applied on this node."""
+        return self._shown.last_revision
+
+    @property
     def leads(self) -> bool:
         """Whether this node orders the changes of all."""
         return self._leads
@@ -182,6 +189,12 @@ class ReplicatedMetadata:
         pending.late = late
         self._begin(pending, decide())
 
+    def confirm(self, done: Callable[[], None]) -> None:
+        """Call `done` once all is applied here that has been agreed on before, by whomever: it is
+        behind that in the log, as a change of nothing."""
+        pending = Pending(lambda: NOTHING, done, None, self._give_up_at_ms())
+        self._put_forward(pending, NOTHING)
+
     def _give_up_at_ms(self) -> int:
         return self._ports.now_ms() + GIVE_UP_MS
 
@@ -190,6 +203,9 @@ class ReplicatedMetadata:
         if change.changes_nothing:
             pending.done()
             return
+        self._put_forward(pending, change)
+
+    def _put_forward(self, pending: Pending, change: Change) -> None:
         number, self._next_number = self._next_number, self._next_number + 1
         revisions = self.state.revisions(change.rests_on)
         pending.proposal = Proposal(self._node, self._boot, number, 0, change, revisions)
@@ -240,7 +256,7 @@ class ReplicatedMetadata:
         unsent, self._unsent = tuple(self._unsent), {}
         for payload in self._payloads(unsent):
             if self._leads:
-                self._ports.propose(payload, self._on_fate)
+                self._propose(payload)
             elif self._leader is not None:
                 self._ports.send(self._leader, payload)
 
@@ -255,6 +271,16 @@ class ReplicatedMetadata:
                 proposals.append(pending.proposal._replace(known_below=known_below))
         for start in range(0, len(proposals), PROPOSALS_MAX):
             yield encode_proposals(proposals[start : start + PROPOSALS_MAX])
+
+    def _propose(self, payload: bytes) -> None:
+        """What makes definitions more has to wait, where there is little room on the disk."""
+        if not self._ports.may_grow():
+            proposals = decode_proposals(payload)
+            kept = [each for each in proposals if not self.state.grows_by(each.change)]
+            if not kept:
+                return
+            payload = encode_proposals(kept)
+        self._ports.propose(payload, self._on_fate)
 
     def _on_fate(self, _fate: EntryFate) -> None:
         """Its outcome says more; what was refused is sent again."""
@@ -282,7 +308,7 @@ class ReplicatedMetadata:
             event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
         else:
             if self._leads:
-                self._ports.propose(payload, self._on_fate)
+                self._propose(payload)
             elif len(self._early) < EARLY_MAX:
                 self._early.append(payload)
 
@@ -375,7 +401,7 @@ class ReplicatedMetadata:
         self._leads = True
         early, self._early = self._early, []
         for payload in early:
-            self._ports.propose(payload, self._on_fate)
+            self._propose(payload)
         self._send(self._pending)
 
     def followed(self, _term: int, leader: NodeId | None) -> None:

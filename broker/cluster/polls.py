@@ -31,7 +31,7 @@ class Poll(Generic[Answer]):
 class Polls(Generic[Answer]):
     """Those of one node that have no answer yet."""
 
-    __slots__ = ("_call_later", "_number", "_polls", "_send")
+    __slots__ = ("_call_later", "_polls", "_send", "asked")
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class Polls(Generic[Answer]):
         self._send = send
         self._call_later = call_later
         self._polls: dict[int, Poll[Answer]] = {}
-        self._number = 0
+        self.asked = 0
+        """How many there were; the number of the last."""
 
     def ask(
         self,
@@ -54,7 +55,7 @@ class Polls(Generic[Answer]):
 
         `question`: what is sent, with the number that comes back with the answer.
         """
-        self._number = number = self._number + 1
+        self.asked = number = self.asked + 1
         self._polls[number] = Poll(nodes, done)
         for node in nodes:
             self._send(node, question(number))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fluffle.broker.cluster.packing import Payload
 from fluffle.raft.config import NodeId
-from fluffle.raft.output import ConfigChange, Verdict
+from fluffle.raft.output import ConfigChange, Echo, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
@@ -48,6 +48,8 @@ class FrameKind(IntEnum):
     """What a node is low on."""
     SIGHTING = 9
     """Which nodes are seen to run, and the answer."""
+    HISTORY = 10
+    """Messages that an exchange keeps for those who will be bound to it."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]
@@ -130,6 +132,16 @@ class Schedule(Protocol):
 
     def wake_at(self, at_ms: int) -> None:
         """`RaftHost.wake(at_ms)`, not before this time.  An earlier wish is not taken back."""
+
+
+class Day(Protocol):
+    """What time of day it is, here and for others: pings tell."""
+
+    def told(self) -> tuple[int, int]:
+        """What pings of this turn say of it: `Ping.wall_ms` and `Ping.common_ms`."""
+
+    def heard(self, echo: Echo) -> None:
+        """What another node has said of it; from within a turn."""
 
 
 class Owner(Protocol):

@@ -8,8 +8,12 @@
 frame   [0]               this node has no room
         [1, group ...]    it has, and has led these
 
-Entries of leaders elsewhere are taken while a quarter of the room is left that proposals need; then
-a member does without, and is fed what it lacks once there is room: see `refraining`.
+A member takes entries of leaders elsewhere as long as logs may grow (`Space.may_grow`), then it
+does without, and is fed what it lacks once there is room: see `refraining`.
+
+If some group has no majority of members with room, this node is needed.  Publishers are held back
+then; what they have under way is taken as long as logs may grow, and what makes room for much
+longer, wherever it is led: so consumers can empty a cluster of which all disks are full.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ from fluffle.broker.cluster.handing_over import led_here, nobody_minds, successo
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.logs import event
+from fluffle.broker.turn import nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Role
 from fluffle.raft.progress import Flow
+from fluffle.raft.quorum import majority_of
 from fluffle.raft.records import GroupId
 
 logger = logging.getLogger(__name__)
@@ -48,14 +54,20 @@ class Ports(NamedTuple):
 class Room:
     """Of one node: whether its disk has room, and whose has not."""
 
-    __slots__ = ("_full", "_lent", "_owed", "_ports", "handed_over", "has_room")
+    __slots__ = (
+        "_full", "_is_needed", "_lent", "_owed", "_ports", "handed_over", "has_room", "on_needed",
+    )  # fmt: skip
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self.has_room = True
         """As all were told last."""
+        self.on_needed: Callable[[], object] = nothing
+        """Told when there is no room, and this node is needed from now on."""
         self.handed_over = 0
         """How often another was asked to lead a group, for lack of room here."""
+        self._is_needed = False
+        """Whether that has been told."""
         self._full: set[NodeId] = set()
         """Others that have none."""
         self._lent: set[GroupId] = set()
@@ -65,17 +77,33 @@ class Room:
 
     def look(self) -> None:
         """Now and then: somebody else may fill the disk, or free it."""
-        has_room = self._ports.host.has_room
+        space = self._ports.host.space
+        space.look()
+        has_room = space.has_room
         if has_room != self.has_room:
             self.has_room = has_room
             level = logging.INFO if has_room else logging.WARNING
             event(logger, level, "disk_has_room" if has_room else "disk_full", led=len(self._lent))
             self._ports.tell_all(self._said())
         if has_room:
+            self._is_needed = False
             self._lent.clear()
             self._give_back()
         else:
+            self._see_whether_needed()
             self._hand_over()
+
+    def _see_whether_needed(self) -> None:
+        host, was_needed = self._ports.host, self._is_needed
+        self._is_needed = host.space.is_needed = any(map(self._lacks, host.groups.values()))
+        if self._is_needed and not was_needed:
+            self.on_needed()
+
+    def _lacks(self, hosted: HostedGroup) -> bool:
+        """Whether the others have no majority with room."""
+        voters = [voter.node for voter in hosted.status.config.voters]
+        with_room = sum(node != self._ports.node and self.may_lead(node) for node in voters)
+        return with_room < majority_of(len(voters))
 
     def _said(self) -> bytes:
         said: bytes = msgpack.packb([1, *self._lent] if self.has_room else [0])
@@ -121,6 +149,8 @@ class Room:
         has_room, groups = unpacked(payload)
         if not has_room:
             self._full.add(node)
+            if not self.has_room:
+                self._see_whether_needed()
             return
         self._full.discard(node)
         self._owed.update(dict.fromkeys(groups, node))

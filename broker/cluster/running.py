@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fluffle.broker.clock import Clock
+from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.host import Ports, RaftHost
 from fluffle.broker.cluster.ports import FrameKind, Links, Owner
 from fluffle.broker.cluster.settings import HostSettings
@@ -42,7 +42,7 @@ class Surroundings(NamedTuple):
     """Its `record` must flush the store, as that of `Commits` does."""
     links: Links
     owner: Owner
-    clock: Clock
+    clock: CommonTime
     call_soon: Callable[[Callable[[], None]], object]
     call_later: Callable[[float, Callable[[], None]], object]
     """Seconds.  As those of the loop."""
@@ -52,20 +52,23 @@ class Surroundings(NamedTuple):
 class LoopSchedule:
     """A `Schedule` of the loop that a node runs in."""
 
-    __slots__ = ("_around", "host", "is_turn_due")
+    __slots__ = ("_around", "host", "is_turn_coming", "is_turn_due")
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self.host: RaftHost | None = None
         """Set before anything is asked for; None again when it has stopped."""
         self.is_turn_due = False
+        self.is_turn_coming = False
+        """Whether it is taken in this turn of the node, if it is due."""
 
     def now_ms(self) -> int:
         return self._around.clock.now_ms()
 
     def turn_soon(self) -> None:
         self.is_turn_due = True
-        self._around.turn.touch_consensus()
+        if not self.is_turn_coming:
+            self._around.turn.touch_consensus()
 
     def work_soon(self) -> None:
         self._around.call_soon(self._work)
@@ -106,7 +109,7 @@ class RunningHost:
             identity.node, identity.boot, tuning or Tuning(), identity.chance
         )
         log = RaftLog(around.store, flush=around.turn.touch_record)
-        ports = Ports(log, around.links, schedule, around.owner, around.on_fatal)
+        ports = Ports(log, around.links, schedule, around.owner, around.clock, around.on_fatal)
         self.host = RaftHost(multi, ports, settings or HostSettings())
         schedule.host = self.host
         self.before: list[Callable[[], None]] = []
@@ -118,15 +121,26 @@ class RunningHost:
         self.switch.takers[FrameKind.CONSENSUS] = self.host.receive
         self.switch.link_listeners.append(self.host.link_changed)
 
-    def start(self) -> list[GroupId]:
+    @property
+    def is_running(self) -> bool:
+        """Until `stop`."""
+        return self._schedule.host is not None
+
+    def start(self, *, are_asleep: bool = False) -> list[GroupId]:
         """Take up what is on disk: see `RaftHost.start`."""
         self._turn.consensus = self._take_turn
-        return self.host.start()
+        return self.host.start(are_asleep=are_asleep)
+
+    def wake(self) -> None:
+        """Have all groups begin that have not yet."""
+        self.host.feed(self._multi.crowd.wake)
 
     def _take_turn(self) -> None:
         schedule = self._schedule
+        schedule.is_turn_coming = True
         for act in self.before:
             act()
+        schedule.is_turn_coming = False
         if schedule.is_turn_due:
             schedule.is_turn_due = False
             self.host.turn()
@@ -136,6 +150,10 @@ class RunningHost:
     def forget_node(self, node: NodeId) -> None:
         """It is none of the cluster any more: who comes under its name begins anew."""
         self.host.feed(self._multi.forget_node, node)
+
+    def hasten(self, group: GroupId) -> None:
+        """Somebody waits for it: see `Crowd.attend`."""
+        self.host.feed(self._multi.crowd.attend, group)
 
     def go_on_alone(self, group: GroupId, incarnation: int) -> None:
         """In the next turn: see `MultiRaft.go_on_alone`."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fluffle.broker.recording.identity import IDENTITY, encoded, owned_of
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.going_alone import TERMS
 from fluffle.raft.log_store import Persist, Recovered, Write
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
 from fluffle.storage.batch import Batch
@@ -59,7 +60,7 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
         writes = [
             write
             for found in loaded.groups
-            for write in alone_from_here(found, owned.node, name=owned.node)
+            for write in alone_from_here(found, owned.node, name=owned.node, terms=TERMS)
         ]
         if writes:
             log.submit(Persist(1, writes))
@@ -72,8 +73,9 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
     return Salvaged(done, tuple(sorted(damaged | set(loaded.lost))))
 
 
-def alone_from_here(found: Recovered, node: NodeId, *, name: NodeId) -> Iterator[Write]:
-    """A group goes on with the member of `node`, which is called `name` from now on.
+def alone_from_here(found: Recovered, node: NodeId, *, name: NodeId, terms: int) -> Iterator[Write]:
+    """A group goes on with the member of `node`, which is called `name` from now on, so many terms
+    later: `TERMS`, if others may have had what is not here.
 
     Nothing for a member that waits to be told who the others are, for it has nothing, nor for one
     that is damaged.
@@ -87,6 +89,6 @@ def alone_from_here(found: Recovered, node: NodeId, *, name: NodeId) -> Iterator
         return
     alone = Config((Member(name, me.incarnation),), (), active.top_incarnation)
     last_term = found.terms[-1][1] if found.terms else found.snapshot.term
-    term = max(last_term, found.hard_state.term) + 1
+    term = max(last_term, found.hard_state.term) + terms
     entry = Entry(found.last_index + 1, term, CONFIG, alone.encode())
     yield Write(found.group, entries=[entry], hard_state=HardState(term, None))

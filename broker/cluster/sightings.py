@@ -38,6 +38,11 @@ class Sightings:
         """Told once, within seconds and not before this returns, whom those see that answered."""
         self._polls.ask(nodes, lambda number: packed(0, number), done)
 
+    @property
+    def asked(self) -> int:
+        """How often."""
+        return self._polls.asked
+
     def receive(self, node: NodeId, payload: bytes) -> None:
         """A question or an answer.  Raises `BadFrame`."""
         kind, number, seen = unpacked(payload)

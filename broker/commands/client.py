@@ -146,32 +146,22 @@ class Client:
     def _why(self, error: OSError) -> Unreachable:
         """What to tell about a connection that could not be made."""
         place = self._data_dir.absolute()
-        if isinstance(error, FileNotFoundError) and (pid := self._running_pid()) is not None:
+        pid = running_pid(self._data_dir) if isinstance(error, FileNotFoundError) else None
+        if pid is not None:
             return Unreachable(
                 f"the node in {place} runs (process {pid}), but its {SOCKET_NAME} is gone; only a "
                 "restart makes another"
             )
         if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
-            return Unreachable(f"no node runs in {place}; name its data directory with --data-dir")
+            name_it = "name its data directory with --data-dir"
+            if cluster := sorted(place.glob(f"cluster/*/{NODE_FILE}")):
+                name_it += f", such as {cluster[0].parent}"
+            return Unreachable(f"no node runs in {place}; {name_it}")
         if isinstance(error, PermissionError):
             return Unreachable(f"{place / SOCKET_NAME} is for the user that the node runs as")
         if isinstance(error, BlockingIOError | TimeoutError):  # so many wait to be accepted
             return self._silent()
         return self._unreachable(f"cannot be reached ({error.strerror or error})")
-
-    def _running_pid(self) -> int | None:
-        """The process of the node that holds the data directory; None where none does."""
-        pid = node_pid(self._data_dir / NODE_FILE)
-        if pid is None:
-            return None
-        try:
-            os.kill(pid, 0)
-            lock(self._data_dir / LOCK_FILE).close()
-        except BlockingIOError:
-            return pid
-        except OSError:
-            return None
-        return None
 
     def _silent(self) -> Unreachable:
         pid = node_pid(self._data_dir / NODE_FILE)
@@ -189,3 +179,18 @@ class Client:
     ) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def running_pid(data_dir: Path) -> int | None:
+    """The process of the node that holds a data directory; None where none does."""
+    pid = node_pid(data_dir / NODE_FILE)
+    if pid is None:
+        return None
+    try:
+        os.kill(pid, 0)
+        lock(data_dir / LOCK_FILE).close()
+    except BlockingIOError:
+        return pid
+    except OSError:
+        return None
+    return None

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from fluffle.broker.commands.client import Client
 from fluffle.broker.commands.options import on_node, prints_rows
-from fluffle.broker.commands.tables import Row
-from fluffle.broker.commands.together import Member, Together
-
-HOST = "127.0.0.1"
-NAMES = "abcdefghi"
-CLUSTER_PORT_OFFSET = 20_000
-"""From the port for clients to that for the other nodes, as with RabbitMQ."""
-BASE_PORT_MAX = 65_535 - CLUSTER_PORT_OFFSET - len(NAMES)
-SECRET_FILE = "secret"
+from fluffle.broker.commands.status import shown_cluster
+from fluffle.broker.commands.tables import Row, counted
+from fluffle.broker.commands.together import Together
+from fluffle.broker.commands.trial import (
+    BASE_PORT_MAX,
+    HOST,
+    NAMES,
+    SECRET_FILE,
+    LettingIn,
+    check_ended,
+    client_port,
+    cluster_address,
+    keep_founders,
+    keep_secret,
+    member_of,
+    taken,
+)
 
 
 @click.group()
@@ -28,7 +36,11 @@ def cluster() -> None:
 
 
 @cluster.command()
-@prints_rows("node", "state", "role", "address", "boot", more=["link"])
+@prints_rows(
+    "node", "state", "role", "address", "boot", "clock_ahead_ms", "hindrance",
+    more=["link"],
+    if_none=lambda client: shown_cluster(client.call("status")["cluster"]),
+)  # fmt: skip
 def status(client: Client) -> Iterable[Row]:
     """All nodes, as the one that is asked sees them."""
     return client.rows("cluster.status")
@@ -54,8 +66,9 @@ def add(client: Client, node: str) -> None:
 def forget(client: Client, name: str) -> None:
     """Remove a node that has stopped, for good, with the queues that were on it alone."""
     row = client.call("cluster.forget", name=name)
-    if row["queues"]:
-        click.echo(f"{row['queues']} queues were on it alone, and are gone with their messages")
+    if count := row["queues"]:
+        one, more = (f"{verb} on it alone, and gone with all messages" for verb in ("was", "were"))
+        click.echo(counted(count, one, more))
 
 
 @cluster.command()
@@ -88,38 +101,20 @@ def up(nodes: int, data_dir: Path, base_port: int) -> None:
     secret that they share stay in the directory, so that the same command starts them again.
     """
     names = NAMES[:nodes]
-    ports = {name: base_port + number for number, name in enumerate(names)}
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secret_file = keep_secret(data_dir / SECRET_FILE)
-    except OSError as error:
-        raise click.ClickException(f"cannot keep data in {data_dir} ({error.strerror})") from error
-    members = [member_of(name, ports, data_dir, secret_file) for name in names]
-    for name, port in ports.items():
-        folder = data_dir / name
-        click.echo(f"{name}: amqp {HOST}:{port}, --data-dir {folder}, log {folder}.log")
-    sys.exit(Together(members, click.echo).run("all are ready; Ctrl-C stops them"))
-
-
-def keep_secret(file: Path) -> Path:
-    """Draw one if there is none yet.  OSError."""
-    if not file.exists():
-        file.touch(0o600)
-        file.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-    return file
-
-
-def member_of(name: str, ports: dict[str, int], data_dir: Path, secret_file: Path) -> Member:
-    """One of the nodes, each of which is told the same of all."""
-    listening = {node: f"{HOST}:{port + CLUSTER_PORT_OFFSET}" for node, port in ports.items()}
-    words = {
-        "node": name,
-        "data-dir": str(data_dir / name),
-        "listen": f"{HOST}:{ports[name]}",
-        "cluster-listen": listening[name],
-        "peers": ",".join(f"{node}={address}" for node, address in listening.items()),
-        "cluster-secret-file": str(secret_file),
-    }
-    options = [word for option, value in words.items() for word in (f"--{option}", value)]
-    command = [sys.executable, "-m", "fluffle.broker", "serve", *options]
-    return Member(name, command, data_dir / name, Path(f"{data_dir / name}.log"))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(taken(data_dir))
+            check_ended(data_dir, names)
+            keep_secret(data_dir / SECRET_FILE)
+            founders = keep_founders(data_dir, names)
+        except OSError as error:
+            why = f"cannot keep data in {data_dir} ({error.strerror})"
+            raise click.ClickException(why) from error
+        members = [member_of(name, founders, data_dir, base_port) for name in names]
+        for member in members:
+            port, folder = client_port(member.name, base_port), member.data_dir
+            click.echo(f"{member.name}: amqp {HOST}:{port}, --data-dir {folder}, log {member.log}")
+        others = {name: cluster_address(name, base_port) for name in names if name not in founders}
+        letting_in = LettingIn(others, data_dir, click.echo)
+        together = Together(members, click.echo, letting_in.ready)
+        sys.exit(together.run("all are ready; Ctrl-C stops them"))

@@ -119,7 +119,7 @@ def consumers() -> None:
     "ack_required",
     "prefetch_count",
     "messages_unacknowledged",
-    more=["exclusive", "priority"],
+    more=["exclusive", "priority", "active", "activity_status"],
 )
 @only_vhost
 def list_consumers(client: Client, vhost: str | None) -> Iterable[Row]:

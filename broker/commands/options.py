@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,11 +52,12 @@ only_vhost: Callable[[Command], Command] = click.option(
 
 
 def prints_rows(
-    *columns: str, more: Sequence[str] = ()
+    *columns: str, more: Sequence[str] = (), if_none: Callable[[Client], str] | None = None
 ) -> Callable[[Callable[..., Iterable[Row]]], Command]:
     """Make a command of a function that returns rows: a table of these columns, or JSON.
 
-    `more` are the others that there are, for who asks for them.
+    `more` are the others that there are, for who asks for them.  `if_none`: what is printed in the
+    place of a table without rows.
     """
     known = (*columns, *more)
 
@@ -63,7 +65,12 @@ def prints_rows(
         @wraps(list_rows)
         def command(*, is_json: bool, chosen: str, **arguments: Any) -> None:
             names = chosen_columns(chosen, known) if chosen else columns
-            rows = list_rows(**arguments)
+            rows = iter(list_rows(**arguments))
+            first = list(islice(rows, 1))
+            if not first and if_none is not None and not is_json:
+                click.echo(if_none(arguments["client"]))
+                return
+            rows = chain(first, rows)
             for line in json_lines(rows) if is_json else table(rows, names):
                 click.echo(line)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable
 
 import click
@@ -15,13 +17,21 @@ from fluffle.broker.commands.options import (
     print_row,
     prints_rows,
 )
-from fluffle.broker.commands.tables import Row
+from fluffle.broker.commands.tables import Row, counted
 
 FORCE_SHRINK = """\
 What those have confirmed that are given up and this node never got is lost; what was acknowledged
 there comes again.  How much that is nobody here knows: those that can be reached have no more.
 Their members are deleted when they come back.  The queue is on this node alone then; have it on
 others again with `fluffle queues add-member` or `grow`."""
+
+
+MORE = (
+    "durable", "auto_delete", "exclusive", "owner", "arguments", "policy", "operator_policy",
+    "effective_policy_definition", "single_active_consumer_tag", "group", "leader", "members",
+    "online",
+)  # fmt: skip
+"""What there is to tell of a queue, if somebody asks for it; the last four of quorum queues."""
 
 
 @click.group()
@@ -39,7 +49,7 @@ def queues() -> None:
     "messages_unacknowledged",
     "messages",
     "consumers",
-    more=["durable", "auto_delete", "exclusive", "owner", "arguments"],
+    more=MORE,
 )
 @only_vhost
 def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:
@@ -68,6 +78,80 @@ def purge(client: Client, name: str, vhost: str) -> None:
 
 @queues.command()
 @click.argument("name")
+@prints_rows(
+    "position",
+    "exchange",
+    "routing_key",
+    "priority",
+    "redelivered",
+    "delivery_count",
+    "payload_bytes",
+    "payload",
+    more=("acquired_count", "expires_at_ms", "headers", "properties", "payload_encoding"),
+)
+@in_vhost
+@click.option("--count", type=int, default=1, show_default=True, help="How many messages.")
+@click.option("--offset", type=int, default=0, show_default=True, help="Behind how many others.")
+@click.option("--body-bytes", type=int, help="How much of each body; 1024 unless it is said.")
+def peek(
+    client: Client, *, name: str, vhost: str, count: int, offset: int, body_bytes: int | None
+) -> Iterable[Row]:
+    """Look at messages that are ready, from the head on; nothing changes by that."""
+    return client.rows(
+        "queues.peek", name=name, vhost=vhost, count=count, offset=offset, body_bytes=body_bytes
+    )
+
+
+@queues.command()
+@click.argument("name", metavar="FROM")
+@click.argument("to", metavar="TO")
+@in_vhost
+@click.option(
+    "--where", metavar="HEADER=VALUE", multiple=True, help="Only what has this header; all of them."
+)
+@click.option("--routing-key", metavar="PATTERN", help="Only what a topic binding would match.")
+@click.option("--rate", type=int, metavar="NUMBER", help="Not more than so many in a second.")
+@click.option("--limit", type=int, metavar="NUMBER", help="Not more than so many.")
+@as_json
+@on_node
+def move(client: Client, *, where: tuple[str, ...], is_json: bool, **more: object) -> None:
+    """Move messages that are ready to another queue; says how many, while it works, too.
+
+    What it has not moved when it is interrupted stays where it was.
+    """
+    last: Row = {}
+    for last in client.rows("queues.move", where=list(where), **more):
+        if not is_json and not last["is_over"] and sys.stderr.isatty():
+            click.echo(f"\r{last['moved']} of {last['ready']} moved", nl=False, err=True)
+    if is_json:
+        click.echo(json.dumps({"moved": last["moved"], "skipped": last["skipped"]}))
+        return
+    text = f"{last['moved']} moved"
+    click.echo(f"{text}, {last['skipped']} stay" if last["skipped"] else text)
+
+
+@queues.command()
+@click.argument("name")
+@in_vhost
+@click.option(
+    "--type", "queue_type", default="quorum", show_default=True, help="What it is to become."
+)
+@as_json
+@on_node
+def convert(client: Client, *, name: str, vhost: str, queue_type: str, is_json: bool) -> None:
+    """Have a classic queue become a quorum queue in its place, with all its messages.
+
+    It stays what it is, with all of them, if that is interrupted.
+    """
+    last: Row = {}
+    for last in client.rows("queues.convert", name=name, vhost=vhost, queue_type=queue_type):
+        if not is_json and not last["is_over"] and sys.stderr.isatty():
+            click.echo(f"\r{last['copied']} of {last['ready']} copied", nl=False, err=True)
+    print_answer({"copied": last["copied"]}, f"{last['copied']} copied", is_json=is_json)
+
+
+@queues.command()
+@click.argument("name")
 @in_vhost
 @click.option("--drop-damaged", is_flag=True, help="Give up what cannot be read.")
 @on_node
@@ -84,11 +168,12 @@ def repair(client: Client, *, name: str, vhost: str, drop_damaged: bool) -> None
 @click.option("--if-empty", is_flag=True, help="Only if no message is ready in it.")
 @on_node
 def delete(client: Client, *, name: str, vhost: str, if_unused: bool, if_empty: bool) -> None:
-    """Remove a queue with its messages; prints how many were ready."""
+    """Remove a queue with its messages; prints how many were ready, or `unknown`."""
     result = client.call(
         "queues.delete", name=name, vhost=vhost, if_unused=if_unused, if_empty=if_empty
     )
-    click.echo(result["messages"])
+    messages = result["messages"]
+    click.echo("unknown" if messages is None else messages)
 
 
 @queues.command()
@@ -132,18 +217,31 @@ def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
 
 @queues.command()
 @click.argument("node")
+@as_json
 @on_node
-def grow(client: Client, node: str) -> None:
-    """Have all quorum queues on one node more; prints how many there are."""
-    click.echo(client.call("queues.grow", node=node)["queues"])
+def grow(client: Client, node: str, *, is_json: bool) -> None:
+    """Have all quorum queues on one node more."""
+    row = client.call("queues.grow", node=node)
+    text = f"{counted(row['queues'], 'gets', 'get')} a member on {node}"
+    if row["already"]:
+        text += f", {row['already']} {'has' if row['already'] == 1 else 'have'} one already"
+    print_answer(row, text, is_json=is_json)
 
 
 @queues.command()
 @click.argument("node")
+@as_json
 @on_node
-def shrink(client: Client, node: str) -> None:
-    """Have all quorum queues on one node less; prints how many are elsewhere, too."""
-    click.echo(client.call("queues.shrink", node=node)["queues"])
+def shrink(client: Client, node: str, *, is_json: bool) -> None:
+    """Have all quorum queues on one node less, but those that are nowhere else."""
+    row = client.call("queues.shrink", node=node)
+    text = f"{counted(row['queues'], 'loses', 'lose')} the member on {node}"
+    if row["nowhere_else"]:
+        what = (
+            "is nowhere else and stays" if row["nowhere_else"] == 1 else "are nowhere else and stay"
+        )
+        text += f", {row['nowhere_else']} {what}"
+    print_answer(row, text, is_json=is_json)
 
 
 @queues.command("force-shrink")
@@ -178,10 +276,18 @@ def force_shrink(
 
 
 @queues.command()
+@as_json
 @on_node
-def rebalance(client: Client) -> None:
-    """Have all nodes lead equally many quorum queues; prints how many change hands."""
-    click.echo(client.call("queues.rebalance")["queues"])
+def rebalance(client: Client, *, is_json: bool) -> None:
+    """Have all nodes lead equally many quorum queues."""
+    row = client.call("queues.rebalance")
+    text = f"{counted(row['queues'], 'is', 'are')} given another leader"
+    print_answer(row, text, is_json=is_json)
+
+
+def print_answer(row: Row, text: str, *, is_json: bool) -> None:
+    """In words, or as numbers."""
+    click.echo(json.dumps(row) if is_json else text)
 
 
 @click.group()
@@ -190,7 +296,9 @@ def exchanges() -> None:
 
 
 @exchanges.command("list")
-@prints_rows("vhost", "name", "type", "durable", "auto_delete", "internal", more=["arguments"])
+@prints_rows(
+    "vhost", "name", "type", "durable", "auto_delete", "internal", more=["arguments", "policy"]
+)
 @only_vhost
 def list_exchanges(client: Client, vhost: str | None) -> Iterable[Row]:
     """All exchanges; the default one has no name."""

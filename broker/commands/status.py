@@ -47,9 +47,17 @@ def for_people(row: Row) -> Row:
 def shown_cluster(row: Row) -> str:
     """How it is, in a line."""
     if not row["has_entered"]:
-        return f"{row['name']}, waiting to be one of it"
+        return f"{row['name']}, waiting to be one of it{shown_awaited(row['awaited'])}"
     leader = f"led by {row['leader']}" if row["leader"] else "without a leader"
-    return f"{row['name']}, {row['running']} of {row['nodes']} nodes, {leader}"
+    hindered = "".join(f"; {each['reason']}: {each['advice']}" for each in row["hindered"])
+    return f"{row['name']}, {row['running']} of {row['nodes']} nodes, {leader}{hindered}"
+
+
+def shown_awaited(row: Row) -> str:
+    """For whom, and what helps."""
+    linked, others = (", ".join(row[name]) or "none" for name in ("linked", "of"))
+    said = (f"linked: {linked} of {others}", *row["hindered"], row["advice"])
+    return "".join(f"; {each}" for each in said)
 
 
 def shown_address(host: str, port: int) -> str:

@@ -52,13 +52,19 @@ RABBITMQCTL: Mapping[str, str] = {
     "cluster_status": "cluster status",
     "join_cluster": "cluster add",
     "forget_cluster_node": "cluster forget",
+    "quorum_status": "queues members",
+    "add_member": "queues add-member",
+    "delete_member": "queues delete-member",
+    "grow": "queues grow",
+    "shrink": "queues shrink",
+    "rebalance": "queues rebalance",
 }
-"""Verbs of rabbitmqctl, and the command that does the same here."""
+"""Verbs of rabbitmqctl and rabbitmq-queues, and the command that does the same here."""
 
 
 def suggestion(typed: str, commands: Iterable[str]) -> str:
     """The end of a sentence: what to type in its place, if anything looks like it."""
     if typed in RABBITMQCTL:
-        return f"; what rabbitmqctl calls so is `fluffle {RABBITMQCTL[typed]}`"
+        return f"; what RabbitMQ calls so is `fluffle {RABBITMQCTL[typed]}`"
     near = get_close_matches(typed, [*commands, *RABBITMQCTL], n=1)
     return f"; did you mean `fluffle {RABBITMQCTL.get(near[0], near[0])}`?" if near else ""

@@ -38,6 +38,11 @@ def shown(value: object) -> str:
     return str(value)
 
 
+def counted(count: int, one: str, more: str) -> str:
+    """So many queues, with what they do."""
+    return f"1 queue {one}" if count == 1 else f"{count or 'no'} queues {more}"
+
+
 def table(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
     """Lines with aligned cells, the names of the columns on top."""
     rest = iter(rows)

@@ -20,6 +20,8 @@ from fluffle.broker.node_file import NODE_FILE, node_pid
 
 LOOK_S = 0.05
 """How often it is looked whether a node has said that it is ready."""
+LOOKS_PATIENT = 200
+"""It is told once who is not ready after so many."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_LINES = 5
 
@@ -62,18 +64,24 @@ class Signals:
 class Together:
     """All of them, from start to end."""
 
-    def __init__(self, members: Sequence[Member], tell: Tell) -> None:
+    def __init__(
+        self, members: Sequence[Member], tell: Tell, on_ready: Callable[[str], None]
+    ) -> None:
+        """`on_ready` is called with the name of each that is."""
         self._members = {member.name: member for member in members}
         self._tell = tell
+        self._on_ready = on_ready
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._starting = set(self._members)
+        self._looks_left = LOOKS_PATIENT
         self._is_stopping = False
         self._has_failed = False
 
     def run(self, when_ready: str) -> int:
-        """Until none of them runs any more; the exit code, 0 if all have ended as they were told.
+        """Until none of them runs any more; the exit code, 0 if the last have ended as told.
 
-        A node that ends while others start is the end of all; later, they go on without it.
+        A node that ends while others start is the end of all; later, they go on without it: it was
+        named, may have been started again by hand, and says nothing of how the rest ends.
         """
         with Signals() as signals, ExitStack() as stack:
             stack.callback(self._kill)
@@ -102,8 +110,14 @@ class Together:
         for name in sorted(self._starting):
             if node_pid(self._members[name].data_dir / NODE_FILE) == self._running[name].pid:
                 self._starting.remove(name)
+                self._on_ready(name)
+        self._looks_left -= 1
         if not self._starting:
             self._tell(when_ready)
+        elif not self._looks_left:
+            for name in sorted(self._starting):
+                where = shlex.quote(str(self._members[name].data_dir))
+                self._tell(f"{name} is not ready yet: fluffle status --data-dir {where}")
 
     def _bury(self) -> None:
         """Say who has ended, and what follows."""
@@ -115,7 +129,8 @@ class Together:
             if self._is_stopping and code == 0:
                 self._tell(f"{name} has stopped")
                 continue
-            self._has_failed = True
+            is_the_end = self._is_stopping or bool(self._starting) or not self._running
+            self._has_failed = self._has_failed or is_the_end
             self._tell(f"{name} {how_it_ended(code)}; the end of its log:")
             for line in last_lines(self._members[name].log):
                 self._tell(f"    {line}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -11,6 +11,15 @@ from fluffle.broker.commands.client import Client
 from fluffle.broker.commands.options import limit_options, on_node, prints_rows
 from fluffle.broker.commands.tables import Row
 
+MORE = (
+    "description", "tags", "default_queue_type", "metadata", "max_connections", "max_queues",
+    "tracing",
+)  # fmt: skip
+TYPES = click.Choice(["classic", "quorum"])
+
+description_option = click.option("--description", metavar="TEXT", help="What it is for.")
+tags_option = click.option("--tags", metavar="TAG,…", help="Words of your own.")
+
 
 @click.group()
 def vhosts() -> None:
@@ -18,18 +27,52 @@ def vhosts() -> None:
 
 
 @vhosts.command("list")
-@prints_rows("name", "queues", "connections", more=["metadata", "max_connections", "max_queues"])
+@prints_rows("name", "queues", "connections", more=MORE)
 def list_vhosts(client: Client) -> Iterable[Row]:
     """All virtual hosts."""
     return client.rows("vhosts.list")
 
 
+def tags_of(text: str | None) -> list[str] | None:
+    """What stands between commas, if anything was said."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
 @vhosts.command()
 @click.argument("name")
+@description_option
+@tags_option
+@click.option("--default-queue-type", "queue_type", type=TYPES, help="Of queues that name none.")
 @on_node
-def add(client: Client, name: str) -> None:
+def add(
+    client: Client,
+    *,
+    name: str,
+    description: str | None,
+    tags: str | None,
+    queue_type: str | None,
+) -> None:
     """A new virtual host, in which nobody may do anything yet."""
-    client.call("vhosts.add", name=name)
+    said = {"description": description, "tags": tags_of(tags), "queue_type": queue_type}
+    client.call("vhosts.add", name=name, **given(said))
+
+
+def given(said: Mapping[str, object]) -> dict[str, object]:
+    """What somebody has said."""
+    return {name: value for name, value in said.items() if value is not None}
+
+
+@vhosts.command()
+@click.argument("name")
+@description_option
+@tags_option
+@on_node
+def describe(client: Client, *, name: str, description: str | None, tags: str | None) -> None:
+    """Say what a virtual host is for."""
+    said = given({"description": description, "tags": tags_of(tags)})
+    if not said:
+        raise click.UsageError("say something: --description, --tags")
+    client.call("vhosts.metadata", name=name, **said)
 
 
 @vhosts.command()
@@ -42,11 +85,11 @@ def delete(client: Client, name: str) -> None:
 
 @vhosts.command("default-queue-type")
 @click.argument("name")
-@click.argument("queue_type", metavar="TYPE", type=click.Choice(["classic", "quorum"]))
+@click.argument("queue_type", metavar="TYPE", type=TYPES)
 @on_node
 def default_queue_type(client: Client, name: str, queue_type: str) -> None:
     """Of queues that are declared from now on without a type, if they can be of it."""
-    client.call("vhosts.queue_type", name=name, queue_type=queue_type)
+    client.call("vhosts.metadata", name=name, queue_type=queue_type)
 
 
 @vhosts.command()
@@ -56,3 +99,16 @@ def default_queue_type(client: Client, name: str, queue_type: str) -> None:
 def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
     """Limit a virtual host, from now on; what is there stays."""
     client.call("vhosts.limits", name=name, limits=limits)
+
+
+@vhosts.command()
+@click.argument("name")
+@click.argument("state", type=click.Choice(["on", "off"]))
+@on_node
+def trace(client: Client, name: str, state: str) -> None:
+    """Copy all messages to amq.rabbitmq.trace, or no more.
+
+    Those that clients of this node publish to the virtual host, under publish.EXCHANGE, and those
+    that they are given from it, under deliver.QUEUE; until it is switched off or the node ends.
+    """
+    client.call("vhosts.trace", name=name, on=state == "on")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from inspect import Parameter, signature
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, get_args, get_type_hints
@@ -85,8 +86,11 @@ class Argument:
 
 
 def arguments_of(verb: Callable[..., Any]) -> Mapping[str, Argument]:
-    """Those that a verb takes besides the parts.  KeyError for one of a type not in KINDS."""
-    hints = get_type_hints(verb)
+    """Those that a verb takes besides the parts, and besides what is bound already.
+
+    KeyError for one of a type not in KINDS.
+    """
+    hints = get_type_hints(verb.func if isinstance(verb, partial) else verb)
     found = {}
     for parameter in signature(verb).parameters.values():
         if parameter.kind is Parameter.KEYWORD_ONLY:

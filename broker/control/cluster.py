@@ -12,7 +12,7 @@ from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.nodes import Nodes, Registered, admit, dismiss
-from fluffle.broker.option_values import parse_address, parse_name
+from fluffle.broker.option_values import parse_name, parse_peer_address
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
@@ -33,7 +33,7 @@ def cluster_of(parts: Parts) -> Cluster:
 def entered(parts: Parts) -> Cluster:
     """PreconditionFailed where a node does not know yet what all know."""
     cluster = cluster_of(parts)
-    if not cluster.has_entered:
+    if not cluster.entering.is_over:
         raise PreconditionFailed(
             "this node is not one of the cluster yet; ask one that takes clients"
         )
@@ -55,12 +55,15 @@ def status(parts: Parts) -> Rows:
 
 def node_row(cluster: Cluster, node: str, registered: Registered) -> Row:
     is_here = node == cluster.name
+    hindrance = cluster.links.hindrance(node)
     return {
         "node": node,
         "address": str(registered.address),
         "state": state_of(cluster, node, registered),
         "boot": registered.boot,
         "link": is_here or cluster.links.is_up(node),
+        "hindrance": hindrance and hindrance.reason,
+        "clock_ahead_ms": cluster.common_time.ahead_ms().get(node),
     }
 
 
@@ -81,7 +84,7 @@ def add(parts: Parts, *, name: str, address: str) -> Result:
     try:
         parse_name(name)
         check_name(name)
-        listening = parse_address(address)
+        listening = parse_peer_address(address)
     except ValueError as error:
         raise PreconditionFailed(f"cannot use '{name}={address}': {error}") from error
     drawn = secrets.randbits(ID_BITS) or 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Generator
 from functools import partial
 from typing import cast
 
@@ -109,6 +110,8 @@ class Conversation(asyncio.Protocol):
         self._stop_timer()
         self._open_conversations.discard(self)
         self._lines.clear()
+        if self._list is not None and isinstance(self._list[1], Generator):
+            self._list[1].close()  # what is done for it ends now
         self._list = None
         self._outlet.discard()
 

@@ -39,7 +39,10 @@ PAGE_BYTES = 1 << 16
 """A line ends with the row that goes beyond this: clients choose how long arguments are."""
 
 ID_LENGTH_MAX = 64
-AUDITED = ("name", "user", "vhost", "exchange", "category")
+AUDITED = (
+    "name", "user", "vhost", "exchange", "category", "node", "address", "queue_type", "force",
+    "drop_damaged", "to",
+)  # fmt: skip
 """What the log says of a change besides the verb: no hashes, no patterns."""
 
 RequestId: TypeAlias = int | str | None

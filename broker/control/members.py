@@ -7,12 +7,12 @@ to it, one member after the other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 from fluffle.broker.control.parts import Parts, Pending, Result, Rows
-from fluffle.broker.control.queues import existing_queue
+from fluffle.broker.control.queues import existing_queue, leader_now, may_answer, told
 from fluffle.broker.deciding import redefinition
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -21,6 +21,8 @@ from fluffle.broker.queues.journal import QueueDefinition
 
 Key: TypeAlias = tuple[str, str]
 """Virtual host and name."""
+
+NO_OTHERS: Mapping[str, int] = {}
 
 Redefine = Callable[[QueueDefinition], QueueDefinition]
 """What is wanted of a queue instead.  Raises `BrokerError`."""
@@ -48,6 +50,12 @@ def node_of(parts: Parts, node: str) -> str:
     if member is None:
         raise NotFound(f"there is no node '{node}'")
     return member
+
+
+def former_or_node_of(parts: Parts, node: str, definitions: Iterable[QueueDefinition]) -> str:
+    """Likewise; or of one that is no node any more, and is yet to be taken from these queues."""
+    places = {place for each in definitions for place in (*dict(each.members), *each.wanted)}
+    return node if node in places else node_of(parts, node)
 
 
 def redefined(parts: Parts, name: str, vhost: str, redefine: Redefine) -> Change:
@@ -82,20 +90,23 @@ def led_by(node: str, definition: QueueDefinition) -> QueueDefinition:
 
 
 def members(parts: Parts, *, name: str, vhost: str) -> Rows:
-    """Those of one queue, as this node knows them."""
-    company = parts.company
-    definition = quorum_queue(parts, name, vhost)
-    leader = company.leader_of(definition.id)
-    nodes = sorted({*dict(definition.members), *definition.wanted})
-    return (
-        {
+    """Those of one queue, once its leader has said that it leads, if there is any.
+
+    A node that was forgotten is among them as long as it is a member.
+    """
+    queue = existing_queue(parts.vhost(vhost), name)
+    quorum_queue(parts, name, vhost)
+    yield from told(may_answer(parts.company, [queue]))
+    company, definition = parts.company, queue.definition
+    leader = leader_now(company, definition)
+    known = {each for each in definition.wanted if company.known(company.shown(each)) is not None}
+    for node in sorted({*dict(definition.members), *known}):
+        yield {
             "node": company.shown(node),
             "role": role_of(node, leader, definition),
-            "wanted": node in definition.wanted,
+            "wanted": node in known,
             "running": company.is_alive(node),
         }
-        for node in nodes
-    )
 
 
 def role_of(node: str, leader: str, definition: QueueDefinition) -> str:
@@ -112,7 +123,7 @@ def add_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
 
 def delete_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
     """Have a queue on one node less."""
-    member = parts.company.known(node) or node
+    member = former_or_node_of(parts, node, [quorum_queue(parts, name, vhost)])
     return parts.change(lambda: redefined(parts, name, vhost, partial(without_member, member)))
 
 
@@ -138,20 +149,27 @@ def without_leader(definition: QueueDefinition) -> QueueDefinition:
 
 
 def grow(parts: Parts, *, node: str) -> Result:
-    """Have all quorum queues on one node more; how many are to be there now, and were not."""
-    redefine = partial(with_member, node_of(parts, node))
-    return for_each(parts, [(key, redefine) for key in all_keys(parts)])
+    """Have all quorum queues on one node more; how many were not to be there, and how many were."""
+    member = node_of(parts, node)
+    redefine = partial(with_member, member)
+    queues = list(quorum_queues(parts))
+    steps = [
+        ((vhost, each.spec.name), redefine) for vhost, each in queues if member not in each.wanted
+    ]
+    return for_each(parts, steps, {"already": len(queues) - len(steps)})
 
 
 def shrink(parts: Parts, *, node: str) -> Result:
-    """Have all quorum queues on one node less, but those that are nowhere else; how many."""
-    member = parts.company.known(node) or node
+    """Have all quorum queues on one node less, but those that are nowhere else; how many, and how
+    many those are."""
+    queues = list(quorum_queues(parts))
+    member = former_or_node_of(parts, node, (each for _vhost, each in queues))
+    redefine = partial(without_member, member)
+    there = [(vhost, each) for vhost, each in queues if member in each.wanted]
     steps = [
-        ((vhost, each.spec.name), partial(without_member, member))
-        for vhost, each in quorum_queues(parts)
-        if set(each.wanted) - {member}
+        ((vhost, each.spec.name), redefine) for vhost, each in there if {*each.wanted} - {member}
     ]
-    return for_each(parts, steps)
+    return for_each(parts, steps, {"nowhere_else": len(there) - len(steps)})
 
 
 def rebalance(parts: Parts) -> Result:
@@ -177,14 +195,12 @@ def rebalance(parts: Parts) -> Result:
     return for_each(parts, steps)
 
 
-def all_keys(parts: Parts) -> list[Key]:
-    return [(vhost, each.spec.name) for vhost, each in quorum_queues(parts)]
-
-
-def for_each(parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> Result:
+def for_each(
+    parts: Parts, steps: Sequence[tuple[Key, Redefine]], others: Mapping[str, int] = NO_OTHERS
+) -> Result:
     """Something else for each of many queues, one step after the other; how many queues there were.
 
-    What was deleted meanwhile is left out.
+    `others`: how many are left as they are, and why.  What was deleted meanwhile is left out.
     """
     going, rest = Pending(), deque(steps)
 
@@ -217,7 +233,7 @@ def for_each(parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> Result:
         while rest:
             if not begin(*rest.popleft()):
                 return
-        going.answer({"queues": len({key for key, _step in steps})})
+        going.answer({"queues": len({key for key, _step in steps}), **others})
 
     go_on()
     return going.result

@@ -13,6 +13,7 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.commits import Commits
 from fluffle.broker.company import Neighbours
 from fluffle.broker.config import Config
+from fluffle.broker.converting.converter import Converter
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.errors import Broken, BrokerError, NotFound
 from fluffle.broker.metadata.changing import Decide, Metadata
@@ -86,6 +87,10 @@ class Parts:
     clock: Clock
     started_ms: int
     company: Neighbours
+    call_later: Callable[[float, Callable[[], None]], object]
+    """Runs a function after so many seconds."""
+    converter: Converter | None = None
+    """None where no queue can be changed into another type."""
 
     def later(self, work: Work) -> Later:
         """Have it done in pieces, from the next turn on."""

@@ -9,16 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fluffle.broker.chores import in_pieces
+from fluffle.broker.company import Neighbours
 from fluffle.broker.control.parts import Later, Parts, Pending, Result, Row, Rows, Work
 from fluffle.broker.deciding import delete_queue
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.policies.policies import InForce
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Damage
+from fluffle.broker.queues.journal import Damage, QueueDefinition
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.queues.served import ServedQueue, Tally
 from fluffle.broker.vhost import VirtualHost
+
+UNLED = ("down", "minority")
+"""States in which nobody can be asked."""
 
 ASKED_AT_ONCE = 100
 """Queues that are led elsewhere, whose leaders are asked."""
@@ -28,12 +34,21 @@ def list_queues(parts: Parts, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all."""
     for each in parts.vhosts(vhost):
         for queues in in_pieces(tuple(each.queues.values()), ASKED_AT_ONCE):
-            yield from told(queues)
-            yield from (queue_row(each, queue) for queue in queues if each.has(queue))
+            asked = dict.fromkeys(may_answer(parts.company, queues))
+            yield from told(asked)
+            yield from (
+                queue_row(parts, each, queue, was_asked=queue in asked)
+                for queue in queues
+                if each.has(queue)
+            )
+
+
+def may_answer(company: Neighbours, queues: Iterable[ServedQueue]) -> Iterator[ServedQueue]:
+    return (queue for queue in queues if state_of(company, queue) not in UNLED)
 
 
 def told(queues: Iterable[ServedQueue]) -> Iterator[Asked[None]]:
-    """What has to be waited for until this node knows how these queues are."""
+    """What has to be waited for until this node knows how these queues are, and who leads them."""
     asked = [tally for queue in queues if isinstance(tally := queue.tally, Asked)]
     if not asked:
         return
@@ -51,9 +66,12 @@ def told(queues: Iterable[ServedQueue]) -> Iterator[Asked[None]]:
     yield all_told
 
 
-def queue_row(vhost: VirtualHost, queue: ServedQueue) -> Row:
-    """What RabbitMQ calls these things."""
-    spec = queue.spec
+def queue_row(
+    parts: Parts, vhost: VirtualHost, queue: ServedQueue, *, was_asked: bool = True
+) -> Row:
+    """What RabbitMQ calls these things.  What is known of a queue that was not asked now is old."""
+    company = parts.company
+    spec, state = queue.spec, state_of(company, queue)
     return {
         "vhost": vhost.name,
         "name": spec.name,
@@ -63,30 +81,113 @@ def queue_row(vhost: VirtualHost, queue: ServedQueue) -> Row:
         "exclusive": spec.exclusive,
         "owner": queue.owner.name if queue.owner else None,
         "arguments": plain(spec.arguments),
-        "messages": queue.ready_count + queue.in_flight,
-        "messages_ready": queue.ready_count,
-        "messages_unacknowledged": queue.in_flight,
-        "consumers": queue.consumer_count,
-        "state": state_of(queue),
+        **counts_row(company, queue, state, was_asked=was_asked),
+        **policies_row(parts.catalogue.policies.for_queue(vhost.name, spec)),
+        "single_active_consumer_tag": active_tag(queue),
+        "state": state,
+        "group": group_of(queue),
+        **members_row(company, queue.definition),
     }
 
 
-def state_of(queue: ServedQueue) -> str:
-    """In RabbitMQ's words."""
+def policies_row(in_force: InForce) -> Row:
+    """Which policies count, by their names, and what they say together."""
+    policy, operator_policy, definition = in_force
+    return {
+        "policy": policy.name if policy is not None else None,
+        "operator_policy": operator_policy.name if operator_policy is not None else None,
+        "effective_policy_definition": dict(definition or {}),
+    }
+
+
+def group_of(queue: ServedQueue) -> int | None:
+    """What the log and the store call a quorum queue."""
+    is_quorum = queue.spec.queue_type is QueueType.QUORUM
+    return queue.definition.id if is_quorum else None
+
+
+def counts_row(company: Neighbours, queue: ServedQueue, state: str, *, was_asked: bool) -> Row:
+    """None for what nobody has told, who could know."""
+    counts: tuple[int, int, int] | None = None
+    consumers: int | None = None
+    if state in UNLED:
+        counts = counts_kept_here(company, queue.definition.id)
+    elif was_asked and queue.uncounted is None:
+        counts = queue.ready_count, queue.in_flight, queue.apart_count
+        consumers = queue.consumer_count
+    ready, unacked, _apart = counts or (None, None, None)
+    return {
+        "messages": None if counts is None else sum(counts),
+        "messages_ready": ready,
+        "messages_unacknowledged": unacked,
+        "consumers": consumers,
+    }
+
+
+def counts_kept_here(company: Neighbours, queue: int) -> tuple[int, int, int] | None:
+    """As `counts_kept`, of a queue that nobody leads, if they are known here."""
+    hosted = company.groups.get(queue)
+    if hosted is None:
+        return None
+    from fluffle.broker.cluster.queues.group import counts_kept  # noqa: PLC0415  of clusters alone
+
+    return counts_kept(hosted)
+
+
+def active_tag(queue: ServedQueue) -> str | None:
+    """That of its single active consumer, if that is known here: if it or its leader is here."""
+    if not queue.spec.single_active_consumer:
+        return None
+    return next((each.tag for each in queue.consumers if each.is_active), None)
+
+
+def members_row(company: Neighbours, definition: QueueDefinition) -> Row:
+    """As far as this node knows; None of a queue that has none, since it is no quorum queue."""
+    if definition.spec.queue_type is not QueueType.QUORUM:
+        return {"leader": None, "members": None, "online": None}
+    nodes = sorted(dict(definition.members))
+    leader = leader_now(company, definition)
+    return {
+        "leader": company.shown(leader) if leader else None,
+        "members": [company.shown(node) for node in nodes],
+        "online": [company.shown(node) for node in nodes if company.is_alive(node)],
+    }
+
+
+def leader_now(company: Neighbours, definition: QueueDefinition) -> str:
+    """Who leads a queue, if it is there: members follow one that is gone until there is another."""
+    leader = company.leader_of(definition.id)
+    return leader if leader and company.is_alive(leader) else ""
+
+
+def state_of(company: Neighbours, queue: ServedQueue) -> str:
+    """In RabbitMQ's words, and as this node sees the others."""
     if queue.absence is not None:
         return "down"
+    if queue.spec.queue_type is QueueType.QUORUM:
+        voters = voters_of(company, queue.definition)
+        up = sum(company.is_alive(node) for node in voters)
+        if 2 * up <= len(voters):
+            return "minority" if up else "down"
     return "running" if queue.damage is None else "crashed"
+
+
+def voters_of(company: Neighbours, definition: QueueDefinition) -> list[str]:
+    """As the member here knows, if there is one: in the definition some may be learners."""
+    hosted = company.groups.get(definition.id)
+    voters = [voter.node for voter in hosted.status.config.voters] if hosted is not None else []
+    return voters or list(dict(definition.members))
 
 
 def show(parts: Parts, *, name: str, vhost: str) -> Row | Later:
     """One queue, with what leads to it."""
     host = parts.vhost(vhost)
     queue = existing_queue(host, name)
-    tally = queue.tally
+    tally = queue.tally if state_of(parts.company, queue) not in UNLED else None
     if not isinstance(tally, Asked):
-        return queue_row(host, queue)
+        return queue_row(parts, host, queue)
     asked = Pending()
-    tally.then(lambda _tally: asked.answer(queue_row(host, queue)), asked.answer)
+    tally.then(lambda _tally: asked.answer(queue_row(parts, host, queue)), asked.answer)
     return asked.result
 
 
@@ -139,15 +240,16 @@ def drop_damage(parts: Parts, vhost: str, queue: Queue, first: Damage) -> Work:
 def delete(
     parts: Parts, *, name: str, vhost: str, if_unused: bool = False, if_empty: bool = False
 ) -> Result:
-    """A queue with its messages, how many there were; its consumers are cancelled."""
-    messages = 0
+    """A queue with its messages, how many there were, as far as anybody could be asked; its
+    consumers are cancelled."""
+    messages: int | None = 0
 
     def decide() -> Change:
         nonlocal messages
         host = parts.vhost(vhost)
         queue = existing_queue(host, name)
         host.check_deletable(queue, unused=if_unused, empty=if_empty)
-        messages = queue.ready_count
+        messages = queue.ready_count if queue.uncounted is None else None
         return delete_queue(host, queue)
 
     tally = existing_queue(parts.vhost(vhost), name).tally

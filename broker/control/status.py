@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.control.parts import Parts, Row
@@ -49,14 +49,23 @@ def status(parts: Parts) -> Row:
 def cluster_row(parts: Parts, cluster: Cluster) -> Row:
     """How much of it is there, as this node sees it."""
     nodes = parts.catalogue.nodes.entries
+    awaited = None if cluster.entering.is_over else cluster.entering.awaited
     here = [node for node in nodes if node == cluster.name or cluster.absent.is_alive(node)]
     return {
         "name": cluster.config.name,
-        "has_entered": cluster.has_entered,
+        "has_entered": cluster.entering.is_over,
         "nodes": len(nodes),
         "running": len(here),
         "leader": cluster.leader,
+        "awaited": awaited and awaited._asdict(),
+        "hindered": hindered(nodes, cluster),
     }
+
+
+def hindered(nodes: Iterable[str], cluster: Cluster) -> list[Row]:
+    """Why there is no link to others, and what helps, as far as somebody has refused it."""
+    found = (cluster.links.hindrance(node) for node in nodes)
+    return [each._asdict() for each in found if each is not None and each.advice]
 
 
 def ping(_parts: Parts) -> Row:

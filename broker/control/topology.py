@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fluffle.broker.calendars import is_calendar
 from fluffle.broker.control.parts import Parts, Row, Rows
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -15,13 +16,14 @@ from fluffle.broker.vhost import VirtualHost
 def list_exchanges(parts: Parts, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all; the default exchange has no name."""
     return (
-        exchange_row(each, spec)
+        exchange_row(parts, each, spec)
         for each in parts.vhosts(vhost)
         for spec in tuple(each.topology.exchanges())
     )
 
 
-def exchange_row(vhost: VirtualHost, spec: ExchangeSpec) -> Row:
+def exchange_row(parts: Parts, vhost: VirtualHost, spec: ExchangeSpec) -> Row:
+    policy = parts.catalogue.policies.for_exchange(vhost.name, spec.name).policy
     return {
         "vhost": vhost.name,
         "name": spec.name,
@@ -29,6 +31,7 @@ def exchange_row(vhost: VirtualHost, spec: ExchangeSpec) -> Row:
         "durable": spec.durable,
         "auto_delete": spec.auto_delete,
         "internal": spec.internal,
+        "policy": policy.name if policy is not None else None,
         "arguments": plain(spec.arguments),
     }
 
@@ -42,7 +45,8 @@ def list_bindings(parts: Parts, *, vhost: str | None = None) -> Rows:
 
 def bindings_in(vhost: VirtualHost) -> Iterator[Binding]:
     for name in tuple(vhost.queues):
-        yield Binding(DEFAULT_EXCHANGE, name, DestinationKind.QUEUE, name)
+        if not is_calendar(name):
+            yield Binding(DEFAULT_EXCHANGE, name, DestinationKind.QUEUE, name)
     yield from vhost.topology.bindings
 
 

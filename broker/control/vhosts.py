@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +12,13 @@ from fluffle.broker.control.limits import changed_limits
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows, Work
 from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
 from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
+from fluffle.broker.server.tapping import Trace
 from fluffle.broker.vhost import VirtualHost
+
+logger = logging.getLogger(__name__)
 
 PIECE = 50
 """Queues or exchanges that go at once."""
@@ -29,22 +34,34 @@ def list_vhosts(parts: Parts) -> Rows:
 def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
     return {
         "name": vhost.name,
+        "description": vhost.metadata.get("description", ""),
+        "tags": vhost.metadata.get("tags", []),
+        "default_queue_type": vhost.metadata.get(DEFAULT_QUEUE_TYPE),
         "metadata": dict(vhost.metadata),
         "queues": len(vhost.queues),
         "connections": parts.access.usage.connections_to_vhost[vhost.name],
         "max_connections": vhost.limits.max_connections,
         "max_queues": vhost.limits.max_queues,
+        "tracing": vhost.trace is not None,
     }
 
 
-def add(parts: Parts, *, name: str) -> Result:
+def add(
+    parts: Parts,
+    *,
+    name: str,
+    description: str | None = None,
+    tags: list[str] | None = None,
+    queue_type: str | None = None,
+) -> Result:
     """A new one, in which nobody has any rights yet."""
     check_name("vhost", name)
+    metadata = metadata_of(description, tags, queue_type)
 
     def decide() -> Change:
         if name in parts.catalogue.vhosts:
             raise PreconditionFailed(f"vhost '{name}' already exists")
-        return set_vhost(parts.catalogue, name)
+        return set_vhost(parts.catalogue, name, metadata=metadata)
 
     return parts.change(decide)
 
@@ -74,13 +91,30 @@ def dismantle(parts: Parts, name: str) -> Work:
     return {}
 
 
-def set_queue_type(parts: Parts, *, name: str, queue_type: str) -> Result:
-    """The type of queues that are declared from now on without one, if they can be of it."""
-    if queue_type not in (QueueType.CLASSIC, QueueType.QUORUM):
+def metadata_of(
+    description: str | None, tags: list[str] | None, queue_type: str | None
+) -> dict[str, object]:
+    """What is said of one; the type is that of queues that are declared from now on without one, if
+    they can be of it.  PreconditionFailed."""
+    if queue_type not in (None, QueueType.CLASSIC, QueueType.QUORUM):
         raise PreconditionFailed(f"Unsupported queue type: {queue_type}")
+    said = {"description": description, "tags": tags, DEFAULT_QUEUE_TYPE: queue_type}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def set_metadata(
+    parts: Parts,
+    *,
+    name: str,
+    description: str | None = None,
+    tags: list[str] | None = None,
+    queue_type: str | None = None,
+) -> Result:
+    """Change what is said of one; what is not named stays."""
+    said = metadata_of(description, tags, queue_type)
 
     def decide() -> Change:
-        metadata = {**parts.vhost(name).metadata, DEFAULT_QUEUE_TYPE: queue_type}
+        metadata = {**parts.vhost(name).metadata, **said}
         return set_vhost(parts.catalogue, name, metadata=metadata)
 
     return parts.change(decide)
@@ -96,10 +130,18 @@ def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
     return parts.change(decide)
 
 
+def set_trace(parts: Parts, *, name: str, on: bool) -> Result:
+    """Copy what clients of this node publish to it and are given from it, until it is stopped."""
+    parts.vhost(name).trace = Trace(parts.config.node_name) if on else None
+    event(logger, logging.INFO, "tracing" if on else "tracing_stopped", vhost=name)
+    return {}
+
+
 READS: Mapping[str, Callable[..., Any]] = {"vhosts.list": list_vhosts}
 CHANGES: Mapping[str, Callable[..., Any]] = {
     "vhosts.add": add,
     "vhosts.delete": delete,
-    "vhosts.queue_type": set_queue_type,
+    "vhosts.metadata": set_metadata,
     "vhosts.limits": set_limits,
+    "vhosts.trace": set_trace,
 }

@@ -11,17 +11,24 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
+from fluffle.broker.definitions.renewing import renew_at_once
 from fluffle.broker.facts import Key, Kind
-from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.change import Change, Name
 from fluffle.broker.metadata.changing import Consequence
 from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.policies.policies import Policies
+from fluffle.broker.policies.policy import read_policy
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import Entry, Image, VhostImage
+from fluffle.broker.turn import nothing
 from fluffle.broker.vhost import VirtualHost
+
+OPERATOR_POLICY = "operator_policy"
+"""The component of parameters that are policies of operators."""
 
 
 class Kept:
-    """What definitions hold that nothing acts on yet: it is kept as it came, and exported again."""
+    """What definitions hold as JSON, policies among it: kept as it came, and exported again."""
 
     __slots__ = ("entries", "first_start")
 
@@ -45,6 +52,10 @@ class Kept:
         return list(self.entries[Kind.GLOBAL_PARAMETER].values())
 
 
+def nobody_fills(_vhost: VirtualHost, _queue: str) -> None:
+    """Where no queue is changed into another type."""
+
+
 class MakeVhost(Protocol):
     """Makes a virtual host: a new one, or one that was there."""
 
@@ -64,10 +75,31 @@ class Catalogue:
     """Virtual hosts of which something is left to be deleted."""
     nodes: Registry = field(default_factory=Registry)
     """Those of the cluster; none where a node is alone."""
+    policies: Policies = field(default_factory=Policies)
+    """As they are kept, but read; makers of queues have them, too."""
+    renew: Callable[[VirtualHost], None] = renew_at_once
+    """Has what is in a virtual host go by other policies."""
+    rerouted: Callable[[], object] = nothing
+    """Told when messages may go where they did not before."""
+    changing: Callable[[VirtualHost, str], None] = nobody_fills
+    """Told of a queue that has another successor than before, or has become that."""
 
     def holder(self, vhost: str) -> VirtualHost:
         """Where a fact belongs that is about a virtual host, be it one that is being deleted."""
         return self.vhosts.get(vhost) or self.doomed[vhost]
+
+    def known(self, name: Name) -> object:
+        """The value of a fact about a user, a virtual host or a queue; None if there is none."""
+        kind, key = name
+        if kind is Kind.USER:
+            return self.access.users.get(str(key[0]))
+        vhost = self.vhosts.get(str(key[0]))
+        if kind is Kind.VHOST:
+            return vhost.settings if vhost is not None else None
+        if kind is Kind.QUEUE and vhost is not None:
+            queue = vhost.queues.get(str(key[1]))
+            return queue.definition if queue is not None else None
+        return None
 
     def apply(self, change: Change) -> Iterable[Consequence]:
         """Make a change, whoever decided it; whom it concerns is to be told then."""
@@ -76,14 +108,64 @@ class Catalogue:
             consequences += APPLIED[kind].remove(self, key, value)
         for kind, key, value, _ in change.puts:
             consequences += APPLIED[kind].put(self, key, value)
+        if not change.changes_nothing:
+            self.rerouted()
         return dict.fromkeys(consequences) if consequences else ()
 
 
-def restored(image: Image, access: Access, make_vhost: MakeVhost) -> Catalogue:
-    """What was remembered, and `access` which was made of its tables.  StorageError."""
+def restored(
+    image: Image,
+    access: Access,
+    make_vhost: MakeVhost,
+    policies: Policies | None = None,
+    renew: Callable[[VirtualHost], None] = renew_at_once,
+) -> Catalogue:
+    """What was remembered, `access` which was made of its tables, and `policies` which were read of
+    it.  StorageError."""
     vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
     doomed = {name: vhosts.pop(name) for name in image.doomed}
-    return Catalogue(access, vhosts, make_vhost, Kept(image), doomed)
+    return Catalogue(
+        access,
+        vhosts,
+        make_vhost,
+        Kept(image),
+        doomed,
+        policies=policies if policies is not None else policies_of(image),
+        renew=renew,
+    )
+
+
+def policies_of(image: Image) -> Policies:
+    """Those that were remembered, read."""
+    policies = Policies()
+    for kind in (Kind.POLICY, Kind.PARAMETER):
+        for key, entry in image.kept[kind].items():
+            take_policy(policies, kind, key, entry)
+    return policies
+
+
+def take_policy(policies: Policies, kind: Kind, key: Key, entry: Entry) -> bool:
+    """Whether it is one, of users or of operators."""
+    vhost, name = str(key[0]), str(key[-1])
+    if kind is Kind.POLICY:
+        policies.of(vhost).put(read_policy(name, entry))
+    elif key[1] == OPERATOR_POLICY:
+        policies.of(vhost).put_operators(read_policy(name, entry.get("value")))
+    else:
+        return False
+    return True
+
+
+def drop_policy(policies: Policies, kind: Kind, key: Key) -> bool:
+    """Whether it was one."""
+    vhost, name = str(key[0]), str(key[-1])
+    if kind is Kind.POLICY:
+        policies.of(vhost).remove(name)
+    elif key[1] == OPERATOR_POLICY:
+        policies.of(vhost).remove_operators(name)
+    else:
+        return False
+    return True
 
 
 def queues_here(catalogue: Catalogue) -> Iterator[Queue]:
@@ -92,6 +174,17 @@ def queues_here(catalogue: Catalogue) -> Iterator[Queue]:
         for queue in vhost.queues.values():
             if isinstance(queue, Queue):
                 yield queue
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Has what is in a virtual host go by its policies; once, however often it is said."""
+
+    renew: Callable[[VirtualHost], None]
+    vhost: VirtualHost
+
+    def __call__(self) -> None:
+        self.renew(self.vhost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +282,14 @@ def remove_exchange(catalogue: Catalogue, key: Any, _spec: Any) -> Iterable[Cons
 
 
 def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Consequence]:
-    catalogue.holder(key[0]).put_queue(definition)
-    return ()
+    """Whoever consumed from one in whose place this is hears that it is gone."""
+    vhost = catalogue.holder(key[0])
+    there = vhost.queues.get(key[1])
+    consumers = vhost.put_queue(definition)
+    told = [partial(consumer.sink.cancelled, consumer) for consumer in consumers]
+    if definition.successor is None and (there is None or there.definition is definition):
+        return told
+    return [*told, partial(catalogue.changing, vhost, key[1])]
 
 
 def remove_queue(catalogue: Catalogue, key: Any, _definition: Any) -> Iterable[Consequence]:
@@ -224,6 +323,25 @@ def keeps(kind: Kind) -> Applied:
     return Applied(put, remove)
 
 
+def keeps_policies(kind: Kind) -> Applied:
+    """Of what may be a policy."""
+
+    def put(catalogue: Catalogue, key: Key, entry: Any) -> Iterable[Consequence]:
+        catalogue.kept.entries[kind][key] = entry
+        return renewed(catalogue, key, is_one=take_policy(catalogue.policies, kind, key, entry))
+
+    def remove(catalogue: Catalogue, key: Key, _entry: Any) -> Iterable[Consequence]:
+        del catalogue.kept.entries[kind][key]
+        return renewed(catalogue, key, is_one=drop_policy(catalogue.policies, kind, key))
+
+    return Applied(put, remove)
+
+
+def renewed(catalogue: Catalogue, key: Key, *, is_one: bool) -> Iterable[Consequence]:
+    vhost = catalogue.vhosts.get(str(key[0]))
+    return (Renewed(catalogue.renew, vhost),) if is_one and vhost is not None else ()
+
+
 def put_started(catalogue: Catalogue, _key: Key, made: Any) -> Iterable[Consequence]:
     catalogue.kept.first_start = made
     return ()
@@ -253,5 +371,7 @@ APPLIED: Mapping[Kind, Applied] = {
     Kind.EXCHANGE: Applied(put_exchange, remove_exchange),
     Kind.QUEUE: Applied(put_queue, remove_queue),
     Kind.BINDING: Applied(put_binding, remove_binding),
-    **{kind: keeps(kind) for kind in (Kind.POLICY, Kind.PARAMETER, Kind.GLOBAL_PARAMETER)},
+    Kind.POLICY: keeps_policies(Kind.POLICY),
+    Kind.PARAMETER: keeps_policies(Kind.PARAMETER),
+    Kind.GLOBAL_PARAMETER: keeps(Kind.GLOBAL_PARAMETER),
 }

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import User
+from fluffle.broker.calendars import is_calendar
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.forms import FORMAT, SINGLE_VHOST
-from fluffle.broker.definitions.importing import VHOST_LIMITS
+from fluffle.broker.definitions.parameters import VHOST_LIMITS
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import DestinationKind
@@ -59,7 +60,7 @@ def cluster_entries(catalogue: Catalogue) -> Categories:
             {"user": user, "vhost": vhost, "exchange": exchange, **_fields(row, "write", "read")}
             for (user, vhost, exchange), row in tuple(access.topic_permissions.items())
         ),
-        "parameters": iter([*_limit_parameters(vhosts), *kept.parameters]),
+        "parameters": iter([*limit_parameters(vhosts), *kept.parameters]),
         "global_parameters": iter(list(kept.global_parameters)),
         "policies": iter(list(kept.policies)),
         "queues": (entry for vhost in vhosts for entry in queue_entries(vhost)),
@@ -83,7 +84,7 @@ def entries_of_vhost(catalogue: Catalogue, vhost: VirtualHost) -> Categories:
     """The entries of one virtual host."""
     kept = catalogue.kept
     entries: Mapping[str, Iterable[Entry]] = {
-        "parameters": [*_limit_parameters([vhost]), *kept.parameters],
+        "parameters": [*limit_parameters([vhost]), *kept.parameters],
         "policies": list(kept.policies),
         "queues": queue_entries(vhost),
         "exchanges": exchange_entries(vhost),
@@ -131,7 +132,7 @@ def queue_entries(vhost: VirtualHost) -> Iterator[Entry]:
             "arguments": plain(queue.spec.arguments),
         }
         for queue in tuple(vhost.queues.values())
-        if queue.owner is None
+        if queue.owner is None and not is_calendar(queue.name)
     )
 
 
@@ -176,7 +177,8 @@ def _is_exported(vhost: VirtualHost, kind: DestinationKind, name: str) -> bool:
     return exchange is not None and not exchange.spec.internal
 
 
-def _limit_parameters(vhosts: Iterable[VirtualHost]) -> list[Entry]:
+def limit_parameters(vhosts: Iterable[VirtualHost]) -> list[Entry]:
+    """Limits of virtual hosts, as RabbitMQ keeps them."""
     return [
         {"vhost": vhost.name, "component": VHOST_LIMITS, "name": "limits", "value": limits}
         for vhost in vhosts

@@ -25,10 +25,11 @@ from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.awaiting import answer_of
-from fluffle.broker.deciding import bind, declare_queue
-from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.deciding import bind, declare_exchange, declare_queue
+from fluffle.broker.definitions.catalogue import OPERATOR_POLICY, Catalogue
 from fluffle.broker.definitions.deciding import keep, set_vhost
 from fluffle.broker.definitions.forms import ORDER
+from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.errors import BrokerError
@@ -36,19 +37,17 @@ from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.arguments import (
-    DEFAULT_QUEUE_TYPE,
     QUEUE_TYPE,
     Declaration,
     QueueType,
 )
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.deciding import declare_exchange
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 
-VHOST_LIMITS = "vhost-limits"
+POLICY_FIELDS = ("pattern", "definition", "priority", "apply-to")
 NO_OWNER = None
 
 Put: TypeAlias = Callable[[Catalogue, Entry], Change]
@@ -164,11 +163,9 @@ def limit(limits: Mapping[str, Any], name: str) -> int | None:
 
 
 def put_vhost(catalogue: Catalogue, entry: Entry) -> Change:
-    """Limits stand in the parameters; RabbitMQ does not read those it writes here."""
-    metadata = dict(entry.get("metadata", {}))
-    if isinstance(queue_type := entry.get(DEFAULT_QUEUE_TYPE), str):
-        metadata.setdefault(DEFAULT_QUEUE_TYPE, queue_type)
-    return set_vhost(catalogue, entry["name"], metadata=metadata)
+    """Limits stand in the parameters, the default type of queues in the metadata; RabbitMQ does not
+    read what it writes of both beside them."""
+    return set_vhost(catalogue, entry["name"], metadata=dict(entry.get("metadata", {})))
 
 
 def put_permission(catalogue: Catalogue, entry: Entry) -> Change:
@@ -186,6 +183,8 @@ def put_topic_permission(catalogue: Catalogue, entry: Entry) -> Change:
 
 
 def put_parameter(catalogue: Catalogue, entry: Entry) -> Change:
+    if entry["component"] == OPERATOR_POLICY:
+        return put_operator_policy(catalogue, entry)
     if entry["component"] != VHOST_LIMITS:
         return keep(Kind.PARAMETER, entry)
     limits = mapping_of(entry["value"])
@@ -201,17 +200,27 @@ def put_global_parameter(_catalogue: Catalogue, entry: Entry) -> Change:
     return NOTHING if is_ours else keep(Kind.GLOBAL_PARAMETER, entry)
 
 
-def put_policy(_catalogue: Catalogue, entry: Entry) -> Change:
-    return keep(Kind.POLICY, entry)
+def put_policy(catalogue: Catalogue, entry: Entry) -> Change:
+    vhost = _existing_vhost(catalogue, entry)
+    fields = {name: entry[name] for name in POLICY_FIELDS if name in entry}
+    return set_policy(catalogue, vhost.name, entry["name"], fields)
+
+
+def put_operator_policy(catalogue: Catalogue, entry: Entry) -> Change:
+    """RabbitMQ writes its definition as pairs, which it cannot read itself."""
+    vhost, fields = _existing_vhost(catalogue, entry), mapping_of(entry["value"])
+    if "definition" in fields:
+        fields = fields | {"definition": mapping_of(fields["definition"])}
+    return set_operator_policy(catalogue, vhost.name, entry["name"], fields)
 
 
 def put_exchange(catalogue: Catalogue, entry: Entry) -> Change:
-    topology = _existing_vhost(catalogue, entry).topology
+    vhost = _existing_vhost(catalogue, entry)
     name = _unreserved(entry["name"])
-    if topology.find(name) is not None:
+    if vhost.topology.find(name) is not None:
         return NOTHING
     return declare_exchange(
-        topology,
+        vhost,
         ExchangeSpec(
             name,
             entry["type"],
@@ -220,6 +229,7 @@ def put_exchange(catalogue: Catalogue, entry: Entry) -> Change:
             internal=entry.get("internal", False),
             arguments=table_of(mapping_of(entry.get("arguments", {}))),
         ),
+        catalogue.nodes.entries,
     )
 
 

@@ -1,13 +1,14 @@
 """Queues that have ended with the process that they were on: still defined, they have to go.
 
 A node removes what its own earlier lives have left before it takes clients.  For a node that is
-dead the one does it that leads.
+dead the one does it that leads, once all the others have said that they do not see it either: that
+a link between two nodes is cut says nothing of either.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -77,7 +78,7 @@ def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -
 class Leftovers:
     """Looks after what nodes leave that are dead, or none of the cluster any more."""
 
-    __slots__ = ("_call_later", "_catalogue", "_cluster", "_done", "_names", "_timer")
+    __slots__ = ("_asked", "_call_later", "_catalogue", "_cluster", "_done", "_names", "_timer")
 
     def __init__(
         self,
@@ -91,6 +92,8 @@ class Leftovers:
         self._timer: asyncio.TimerHandle | None = None
         self._done: dict[str, int] = {}
         """Nodes of which nothing is left, and of which of their lives."""
+        self._asked: set[str] = set()
+        """Those of which the others have not said yet whether they see them."""
         self._names: frozenset[str] = frozenset()
         """Nodes that there were when it was last looked for queues of others."""
 
@@ -116,10 +119,28 @@ class Leftovers:
         for node, known in self._catalogue.nodes.entries.items():
             if not self._cluster.absent.is_dead(node):
                 self._done.pop(node, None)
-            elif self._done.get(node) != known.boot:
-                self._done[node] = known.boot
-                is_ended = partial(self._is_ended, node, known.boot)
-                remove_ended(self._catalogue, self._cluster.metadata, is_ended)
+            elif self._done.get(node) != known.boot and node not in self._asked:
+                self._ask(node, known.boot)
+
+    def _ask(self, node: str, boot: int) -> None:
+        self._asked.add(node)
+        is_alive = self._cluster.absent.is_alive
+        others = frozenset(each for each in self._catalogue.nodes.entries if is_alive(each))
+        self._cluster.sightings.ask(others, partial(self._told, node, boot, others))
+
+    def _told(self, node: str, boot: int, others: Set[str], sights: Mapping[str, Set[str]]) -> None:
+        """Asked again in a while if somebody sees it or one who was not asked, or does not say, or
+        if it has been seen here meanwhile."""
+        self._asked.discard(node)
+        known = self._catalogue.nodes.entries.keys() - {self._cluster.name}
+        seen = known.intersection(frozenset[str]().union(*sights.values()))
+        if sights.keys() != others or seen - others or not self._cluster.metadata.leads:
+            return
+        if not self._cluster.absent.is_dead(node):
+            return
+        self._done[node] = boot
+        is_ended = partial(self._is_ended, node, boot)
+        remove_ended(self._catalogue, self._cluster.metadata, is_ended)
 
     def _is_orphaned(self, definition: QueueDefinition) -> bool:
         """Whether all nodes that it was on were forgotten."""

@@ -3,6 +3,7 @@
     shape:1  runs:4  messages:4
     origins in runs, as in `queues/origin_runs`
     for each message  size:4
+    for each message  expiry:8        in shape 2 only: milliseconds since 1970
     contents, one after the other
 
 The store's checksum covers all of it.
@@ -10,49 +11,63 @@ The store's checksum covers all of it.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from struct import Struct, pack, unpack_from
 from struct import error as StructError  # noqa: N812  it is an exception
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.journal import Spilled
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 from fluffle.storage.errors import StorageError
 
 SHAPE = 1
 """Whoever changes the shape raises it, and still reads the old one."""
+EXPIRING = 2
+"""The shape of messages some of which expire."""
 
 HEAD = Struct(">BII")
 SIZE_BYTES = 4
+EXPIRY_BYTES = 8
 
 
-def encode(origins: Iterable[Origin], contents: Sequence[bytes]) -> bytes:
+def encode(
+    origins: Iterable[Origin], contents: Sequence[bytes], expiries: Expiries | None = None
+) -> bytes:
     """One origin a content."""
     runs = pack_origins(origins)
-    head = HEAD.pack(SHAPE, len(runs), len(contents))
+    head = HEAD.pack(SHAPE if expiries is None else EXPIRING, len(runs), len(contents))
     sizes = pack(f">{len(contents)}I", *map(len, contents))
-    return b"".join((head, *runs, sizes, *contents))
+    times = b"" if expiries is None else pack(f">{len(expiries)}Q", *expiries)
+    return b"".join((head, *runs, sizes, times, *contents))
 
 
-def decode(payload: bytes) -> tuple[list[Origin], list[bytes]]:
-    """Origins and contents; equal origins are one object.
+def decode(payload: bytes) -> Spilled:
+    """Origins, contents and when they expire; equal origins are one object.
 
     StorageError for another shape, and for what `encode` has never made.
     """
-    if payload[:1] != bytes((SHAPE,)):
-        raise StorageError(f"an entry has shape {payload[:1]!r}; this version reads shape {SHAPE}")
+    shape = payload[:1]
+    if shape not in (bytes((SHAPE,)), bytes((EXPIRING,))):
+        raise StorageError(f"an entry has shape {shape!r}; this version reads up to {EXPIRING}")
+    expiries: Expiries | None = None
     try:
         origins, at = _origins(payload)
         sizes = unpack_from(f">{len(origins)}I", payload, at)
+        at += SIZE_BYTES * len(sizes)
+        if shape[0] == EXPIRING:
+            expiries = array("Q", unpack_from(f">{len(origins)}Q", payload, at))
+            at += EXPIRY_BYTES * len(sizes)
     except (StructError, ValueError) as error:
         raise StorageError(f"an entry cannot be read: {error}") from error
-    at += SIZE_BYTES * len(sizes)
     if at + sum(sizes) != len(payload):
         raise StorageError(f"an entry of {len(payload)} bytes should have {at + sum(sizes)}")
     contents: list[bytes] = []
     for size in sizes:
         contents.append(payload[at : at + size])
         at += size
-    return origins, contents
+    return Spilled(origins, contents, expiries)
 
 
 def _origins(payload: bytes) -> tuple[list[Origin], int]:

@@ -17,9 +17,13 @@ from struct import Struct
 from fluffle.broker.commits import Commits
 from fluffle.broker.journals.encoding import decode, encode
 from fluffle.broker.journals.entries import Entries, Partial
+from fluffle.broker.journals.keys import KeyLog, KeyLogs
+from fluffle.broker.journals.levels import LevelLogs, LocalJournalByLevel
 from fluffle.broker.journals.spill import LogSpill
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
+    ByLevel,
     Damage,
     Journal,
     Loaded,
@@ -27,8 +31,10 @@ from fluffle.broker.queues.journal import (
     Spill,
     Stored,
     Unreadable,
+    part_of_loaded,
 )
 from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
+from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.storage.batch import Batch
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END
@@ -43,19 +49,38 @@ SEEN = "seen"
 
 NUMBER = Struct(">Q")
 
+COUNT_BITS = 20
+"""Of the tag of an entry of messages; the others say when the first of them expires."""
+COUNT_MAX = (1 << COUNT_BITS) - 1
+EARLIEST_MS_MAX = (1 << 64 - COUNT_BITS) - 1
+"""In the year 2527; what expires later does so never, for whoever has not read it."""
+
 
 class Fresh:
     """A batch of messages that is not written yet."""
 
-    __slots__ = ("contents", "first", "origins", "stop")
+    __slots__ = ("contents", "expiries", "first", "origins", "stop")
 
     def __init__(self, first: int) -> None:
         self.first = self.stop = first
         self.origins: list[Origin] = []
         self.contents: list[bytes] = []
+        self.expiries: Expiries | None = None
 
     def payload(self) -> bytes:
-        return encode(self.origins, self.contents)
+        return encode(self.origins, self.contents, self.expiries)
+
+    @property
+    def tag(self) -> int:
+        """What is known of it without reading it."""
+        count, earliest_ms = len(self.contents), span_of(self.expiries)[0]
+        assert count <= COUNT_MAX, f"{count} messages in one entry"
+        return count if earliest_ms > EARLIEST_MS_MAX else count | earliest_ms << COUNT_BITS
+
+
+def of_tag(tag: int) -> tuple[int, int]:
+    """How many messages there are in an entry, and when the first of them expires."""
+    return tag & COUNT_MAX, tag >> COUNT_BITS or NEVER_MS
 
 
 class LocalJournal:
@@ -66,6 +91,8 @@ class LocalJournal:
         "_fresh",
         "_headless",
         "_is_dropped",
+        "_key_logs",
+        "_level_logs",
         "_log",
         "_next_note",
         "_notes",
@@ -77,10 +104,19 @@ class LocalJournal:
     )
 
     def __init__(
-        self, groups: tuple[int, ...], log: Log, commits: Commits, *, redelivered_below: int
+        self,
+        groups: tuple[int, ...],
+        log: Log,
+        commits: Commits,
+        level_logs: LevelLogs,
+        key_logs: KeyLogs,
+        *,
+        redelivered_below: int,
     ) -> None:
         self.groups = groups
         self._log = log
+        self._level_logs = level_logs
+        self._key_logs = key_logs
         self.commits = commits
         self._entries = Entries()
         self._fresh: list[Fresh] = []
@@ -108,7 +144,8 @@ class LocalJournal:
         recovery = Recovery(next_sequence=self._log.last_index(messages) + 1)
         recovery.damage = self._read_notes(notes)
         settled, last = self._recovered, None
-        for first, count, size_bytes in self._known(messages):
+        for first, tag, size_bytes in self._known(messages):
+            count, earliest_ms = of_tag(tag)
             if last is not None and last.first in self._headless:
                 self._end_headless(last, first)
                 last = None
@@ -127,8 +164,9 @@ class LocalJournal:
                 last.stop = first + count
                 last.count += live
                 last.content_bytes += size_bytes
+                last.earliest_ms = min(last.earliest_ms, earliest_ms)
             else:
-                last = Stored(first, first + count, live, size_bytes)
+                last = Stored(first, first + count, live, size_bytes, earliest_ms)
                 recovery.stored.append(last)
         if last is not None:
             recovery.next_sequence = max(recovery.next_sequence, last.stop)
@@ -136,7 +174,7 @@ class LocalJournal:
         return recovery
 
     def _known(self, group: int) -> Iterator[Known]:
-        """Index, number of messages and size of every batch; 0 messages if its head is damaged."""
+        """Index, tag and size of every batch; 0 as its tag if its head is damaged."""
         first = 0
         while True:
             try:
@@ -185,6 +223,7 @@ class LocalJournal:
         first_sequence: int,
         *,
         apart: bool,
+        expires_at_ms: int = 0,
     ) -> None:
         if self._is_dropped:
             return
@@ -199,6 +238,8 @@ class LocalJournal:
             self._entries.add(first_sequence, count)
         else:
             self._entries.extend(count)
+        if expires_at_ms or last.expiries is not None:
+            last.expiries = grown(last.expiries, len(last.contents), count, expires_at_ms)
         last.origins += origins
         last.contents += contents
         last.stop += count
@@ -220,15 +261,22 @@ class LocalJournal:
         partials: list[Partial] = []
         loaded: list[Loaded] = []
         for entry in self._readable(first, stop):
-            origins, contents = decode(entry.payload)
+            origins, contents, expiries = decode(entry.payload)
             entries.append((entry.index, len(contents)))
             if settled := self._recovered.get(entry.index, 0):
                 partials.append(Partial(entry.index, settled))
-            loaded += _live(Loaded(entry.index, origins, contents), settled)
+            loaded += _live(Loaded(entry.index, origins, contents, expiries), settled)
         for partial in partials:  # only now: what cannot be decoded will be asked for again
             del self._recovered[partial.first]
         self._entries.insert(entries, partials)
         return _joined(loaded)
+
+    def peek(self, first: int, stop: int) -> list[Loaded]:
+        loaded: list[Loaded] = []
+        for entry in self._readable(first, stop):
+            settled = self._recovered.get(entry.index, 0)
+            loaded += _live(Loaded(entry.index, *decode(entry.payload)), settled)
+        return loaded
 
     def _readable(self, first: int, stop: int) -> list[Entry]:
         """The entries of a stretch up to the first that is damaged, but one at least."""
@@ -252,7 +300,7 @@ class LocalJournal:
             found = next(self._log.entries(self.groups[0], first, first + 1), None)
         except CorruptEntry:  # it was readable when the node started: then the next start helps
             found = None
-        count = found[1] if found is not None else 0
+        count = of_tag(found[1])[0] if found is not None else 0
         settled = self._recovered.get(first, 0).bit_count()
         return Damage(error.where, error.what, first, first + count, count - settled)
 
@@ -275,6 +323,12 @@ class LocalJournal:
         self.commits.strike(self)
         for group in self.groups:
             self.commits.delete(group, 0, INDEX_END)
+        self._level_logs.drop(self.groups[0])
+        self._key_logs.drop(self.groups[0])
+
+    @property
+    def by_level(self) -> ByLevel:
+        return LocalJournalByLevel(self, self._level_logs)
 
     # What the next commit writes
 
@@ -286,9 +340,7 @@ class LocalJournal:
         fresh, self._fresh = self._fresh, []
         for entry in fresh:
             if dead.pop(entry.first, None) is None:
-                self.commits.batch().append(
-                    messages, entry.first, entry.payload(), tag=len(entry.contents)
-                )
+                self.commits.batch().append(messages, entry.first, entry.payload(), tag=entry.tag)
         for first, stop in _merged(dead):
             self.commits.batch().delete(messages, first, stop)
         for first in dead.keys() & self._notes.keys():
@@ -310,10 +362,23 @@ class LocalJournal:
 class LocalJournals:
     """The journals of a node's queues."""
 
-    __slots__ = ("_commits", "_log", "_seen_below", "spill")
+    __slots__ = ("_commits", "_key_logs", "_level_logs", "_log", "_seen_below", "spill")
 
-    def __init__(self, log: Log, commits: Commits, seen_below: Mapping[int, int]) -> None:
-        """`seen_below` as `read_seen` returns it."""
+    def __init__(
+        self,
+        log: Log,
+        commits: Commits,
+        seen_below: Mapping[int, int],
+        levels: Iterable[tuple[bytes, bytes]] = (),
+        keys: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """`seen_below` as `read_seen` returns it, `levels` and `keys` the `LEVEL` and `KEYS`
+        definitions on disk.
+
+        Raises `Corrupt`.
+        """
+        self._level_logs = LevelLogs(levels, log, commits, self.reopen)
+        self._key_logs = KeyLogs(keys, log, commits)
         self._log = log
         self._commits = commits
         self._seen_below = seen_below
@@ -323,11 +388,23 @@ class LocalJournals:
         return self._log.unused_group(), self._log.unused_group()
 
     def create(self, groups: tuple[int, ...]) -> Journal:
-        return LocalJournal(groups, self._log, self._commits, redelivered_below=0)
+        return self._journal(groups, redelivered_below=0)
 
     def reopen(self, groups: tuple[int, ...]) -> Journal:
-        redelivered_below = self._seen_below.get(groups[0], INDEX_END)
-        return LocalJournal(groups, self._log, self._commits, redelivered_below=redelivered_below)
+        return self._journal(groups, self._seen_below.get(groups[0], INDEX_END))
+
+    def keys(self, groups: tuple[int, ...]) -> KeyLog:
+        return self._key_logs.open(groups[0])
+
+    def _journal(self, groups: tuple[int, ...], redelivered_below: int) -> Journal:
+        return LocalJournal(
+            groups,
+            self._log,
+            self._commits,
+            self._level_logs,
+            self._key_logs,
+            redelivered_below=redelivered_below,
+        )
 
 
 def read_seen(items: Iterable[tuple[bytes, bytes]]) -> dict[int, int]:
@@ -348,27 +425,22 @@ def _live(part: Loaded, settled: int) -> list[Loaded]:
     if not settled:
         return [part]
     bits = f"{settled:b}"[::-1].ljust(len(part.contents), "0")
-    return [
-        Loaded(
-            part.first_sequence + found.start(),
-            part.origins[found.start() : found.end()],
-            part.contents[found.start() : found.end()],
-        )
-        for found in finditer("0+", bits)
-    ]
+    return [part_of_loaded(part, *found.span()) for found in finditer("0+", bits)]
 
 
 def _joined(parts: list[Loaded]) -> list[Loaded]:
     """Stretches of which none begins where another ends."""
-    joined: list[Loaded] = []
+    whole: list[Loaded] = []
     for part in parts:
-        last = joined[-1] if joined else None
+        last = whole[-1] if whole else None
         if last is not None and last.first_sequence + len(last.contents) == part.first_sequence:
+            counts = len(last.contents), len(part.contents)
+            last.expiries = joined(last.expiries, counts[0], part.expiries, counts[1])
             last.origins += part.origins
             last.contents += part.contents
         else:
-            joined.append(part)
-    return joined
+            whole.append(part)
+    return whole
 
 
 def _merged(entries: Mapping[int, int]) -> list[tuple[int, int]]:

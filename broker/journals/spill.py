@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from fluffle.broker.commits import Commits
 from fluffle.broker.journals.encoding import decode, encode
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.journal import Damage, Unreadable
+from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.journal import Damage, Spilled, Unreadable
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
@@ -36,18 +37,18 @@ class LogSpill:
     def is_behind(self) -> bool:
         return self.commits.is_behind
 
-    def write(self, origins: list[Origin], contents: list[bytes]) -> int:
+    def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
         if not self._group:
             self._group = self._log.unused_group()
             self.commits.put(SPILL, b"%d" % self._group, b"")
         index, self._next_index = self._next_index, self._next_index + 1
-        payload = encode(origins, contents)
+        payload = encode(origins, contents, expiries)
         self.commits.waiting_bytes += len(payload)
         self.commits.batch().append(self._group, index, payload, tag=len(contents))
         self.commits.touch()
         return index
 
-    def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
+    def read(self, index: int) -> Spilled:
         try:
             for entry in self._log.read(self._group, index, index + 1):
                 return decode(entry.payload)

@@ -70,6 +70,8 @@ def is_made_anew(name: Name, before: State, after: State) -> bool:
     old, new = before.find(name), after.find(name)
     if name[0] is not Kind.QUEUE or old is None or new is None:
         return True
+    if id_of(getattr(old.value, "successor", None)) == id_of(new.value) != 0:
+        return False  # it has had its messages, and has taken its place
     return id_of(old.value) != id_of(new.value) or not id_of(new.value)
 
 

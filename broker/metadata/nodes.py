@@ -28,7 +28,18 @@ class Registered(NamedTuple):
     id: int = 0
     """Drawn when it was let in, so that it is not taken for a former node of its name; 0 for those
     that founded the cluster."""
+    knows: int = 0
+    """What it makes of definitions, in this life; 0 for versions that do not say so."""
 
+
+CHANGES_TYPES = 1
+"""Queues may have a successor."""
+
+DELAYS = 2
+"""There are exchanges of the type x-delayed-message."""
+
+KNOWS = DELAYS
+"""This version; what an older one does not know is not defined as long as there is one."""
 
 Nodes: TypeAlias = Mapping[str, Registered]
 
@@ -53,6 +64,17 @@ class Registry:
     def tell(self) -> None:
         for listener in self.listeners:
             listener()
+
+
+def check_known(what: int, nodes: Nodes) -> tuple[Name, ...]:
+    """What a change rests on that no version before `what` can apply.
+
+    PreconditionFailed as long as there is a node of one.
+    """
+    for node, registered in nodes.items():
+        if registered.knows < what:
+            raise PreconditionFailed(f"node '{node}' is of a version that knows nothing of this")
+    return tuple(map(node_name, nodes))
 
 
 def node_name(node: str) -> Name:
@@ -100,5 +122,5 @@ def enter(nodes: Nodes, node: str, boot: int, nonce: bytes) -> Change:
     known = nodes.get(node)
     if known is None or known.boot >= boot:
         return NOTHING
-    entered = known._replace(boot=boot, nonce=nonce)
+    entered = known._replace(boot=boot, nonce=nonce, knows=KNOWS)
     return Change(puts=(node_fact(node, entered),), rests_on=(node_name(node),))

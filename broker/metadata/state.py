@@ -124,6 +124,16 @@ class State:
             return None
         return Fate.APPLIED if outcomes.applied[number] else Fate.STALE
 
+    def grows_by(self, change: Change) -> bool:
+        """Whether there is more to be remembered after a change.
+
+        What nodes come to is not asked: they must always be able to say in which life they are.
+        """
+        return any(
+            fact.kind not in (Kind.NODE, Kind.DOOMED) and fact.name not in self._known
+            for fact in change.puts
+        )
+
     def holds(self, change: Change, revisions: tuple[int, ...]) -> bool:
         """Whether a change that was decided on these revisions can be applied now."""
         unchanged = self.revisions(change.rests_on) == revisions

@@ -19,9 +19,12 @@ from fluffle.broker.vhost import VirtualHost
 from fluffle.raft.output import Role
 
 if TYPE_CHECKING:
+    from fluffle.broker.cluster.common_time import CommonTime
     from fluffle.broker.cluster.hosted import HostedGroup
     from fluffle.broker.cluster.links.links import ClusterLinks
     from fluffle.broker.cluster.room import Room
+    from fluffle.broker.company import Neighbours
+    from fluffle.raft.config import NodeId
     from fluffle.raft.group import Status
     from fluffle.raft.records import GroupId
 
@@ -100,6 +103,16 @@ def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
     )
 
 
+def clock_metrics(time: CommonTime) -> Iterator[Metric]:
+    ahead = GaugeMetricFamily(
+        "fluffle_clock_ahead_seconds",
+        "How far the clock of a node is ahead of the median of all; as far as a majority is known",
+    )
+    for node, ahead_ms in time.ahead_ms().items():
+        labelled(ahead, ahead_ms / 1_000, node=text_of(node))
+    yield ahead
+
+
 def room_metrics(room: Room) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "fluffle_disk_full",
@@ -122,7 +135,7 @@ class GroupReading(NamedTuple):
 
 
 def group_steps(
-    groups: Mapping[GroupId, HostedGroup], vhosts: Mapping[str, VirtualHost], *, per_object: bool
+    neighbours: Neighbours, vhosts: Mapping[str, VirtualHost], *, per_object: bool
 ) -> Iterator[Step]:
     """A little at a time."""
     names: dict[GroupId, dict[str, str]] = {}
@@ -130,9 +143,9 @@ def group_steps(
         for named in in_pieces(group_names(vhosts), PIECE):
             names.update(named)
             yield []
-    tally = Tally()
+    tally = Tally(neighbours.is_alive)
     readings: list[GroupReading] = []
-    for piece in in_pieces(tuple(groups.items()), PIECE):
+    for piece in in_pieces(tuple(neighbours.groups.items()), PIECE):
         for group, hosted in piece:
             values = tally.add(group, hosted)
             if group in names:
@@ -164,7 +177,9 @@ def group_names(vhosts: Mapping[str, VirtualHost]) -> Iterator[tuple[GroupId, di
 class Tally:
     """What is counted over all groups of a node."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_alive: Callable[[NodeId], bool]) -> None:
+        """`is_alive`: whether a node is believed to be."""
+        self._is_alive = is_alive
         self.totals = [0] * len(INDEXES)
         """Over all queues."""
         self.metadata: tuple[int, ...] | None = None
@@ -176,7 +191,9 @@ class Tally:
         status = hosted.status
         self._misfits += hosted.misfit is not None
         self._roles[status.role] += 1
-        self._leaderless += status.leader is None
+        leader = status.leader
+        # Who sees no majority stands for nothing, and follows a leader on that is gone.
+        self._leaderless += leader is None or not self._is_alive(leader)
         self._quarantined += status.is_quarantined
         values = tuple(index.of(status) for index in INDEXES)
         if group == METADATA_GROUP:
@@ -192,7 +209,7 @@ class Tally:
         yield roles
         yield GaugeMetricFamily(
             "fluffle_raft_groups_leaderless",
-            "Raft groups with a member here that knows no leader",
+            "Raft groups with a member here that knows no leader, or none that can be reached",
             value=self._leaderless,
         )
         yield GaugeMetricFamily(

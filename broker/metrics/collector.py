@@ -22,9 +22,11 @@ from fluffle.broker.company import Neighbours
 from fluffle.broker.config import Config
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
+from fluffle.broker.metrics.deaths import deaths_of
 from fluffle.broker.metrics.families import PIECE, Step, counter, gauge, labelled, text_of
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.server.services import Services
-from fluffle.broker.traffic import Deliveries
+from fluffle.broker.traffic import Deliveries, Dropped
 from fluffle.broker.vhost import VirtualHost
 
 PROTOCOL = "amqp091"
@@ -127,6 +129,7 @@ class NodeCollector:
         if not (company.cluster or company.groups):
             return
         from fluffle.broker.metrics.cluster import (  # noqa: PLC0415  for these alone
+            clock_metrics,
             group_steps,
             links_metrics,
             room_metrics,
@@ -134,9 +137,10 @@ class NodeCollector:
 
         if company.cluster is not None:
             yield list(links_metrics(company.cluster.links))
+            yield list(clock_metrics(company.cluster.common_time))
             yield list(room_metrics(company.cluster.room))
         vhosts = self._services.vhosts
-        yield from group_steps(company.groups, vhosts, per_object=self._per_object)
+        yield from group_steps(company, vhosts, per_object=self._per_object)
 
     def _identity(self) -> Iterator[Metric]:
         """Every dashboard of RabbitMQ joins on these two."""
@@ -254,6 +258,28 @@ class NodeCollector:
         ):
             family = counter(f"global_messages_{name}", f"Total number of messages {text}")
             yield labelled(family, value, protocol=PROTOCOL)
+        dropped = CounterMetricFamily(
+            "fluffle_dead_letters_dropped",
+            "Messages that died and did not get into a queue where they should be",
+        )
+        for why in Dropped:
+            labelled(dropped, traffic.deaths.dropped[why], reason=why)
+        yield dropped
+        yield from deaths_of(traffic.deaths)
+        timed_out = CounterMetricFamily(
+            "fluffle_messages_timed_out",
+            "Messages that went back to their queue because a client held them for too long",
+        )
+        labelled(timed_out, traffic.from_queues.timed_out, queue_type="rabbit_classic_queue")
+        quorum = traffic.from_quorum_queues.timed_out
+        yield labelled(timed_out, quorum, queue_type="rabbit_quorum_queue")
+        duplicates = CounterMetricFamily(
+            "fluffle_messages_deduplicated",
+            "Messages that a queue has dropped because it had had them before",
+        )
+        for kind in (QueueType.CLASSIC, QueueType.QUORUM):
+            labelled(duplicates, traffic.duplicates[kind], queue_type=f"rabbit_{kind}_queue")
+        yield duplicates
 
     def _deliveries(self) -> Iterator[Metric]:
         traffic = self._services.traffic
@@ -358,8 +384,8 @@ def read_queues(vhosts: Mapping[str, VirtualHost]) -> Iterator[QueueReading]:
         for queue in tuple(vhost.queues.values()):
             if (tally := queue.here) is None:
                 continue  # the node that leads it tells of it
-            ready, unacked, consumers = tally
-            values = ready, unacked, ready + unacked, consumers
+            ready, unacked, consumers, apart = tally
+            values = ready, unacked, ready + unacked + apart, consumers
             yield QueueReading(name, text_of(queue.name), values, queue.damage is not None)
 
 

@@ -16,6 +16,9 @@ DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 DURATION_MS_MAX = 315_360_000_000
 """Ten years: RabbitMQ's limit for what becomes a timer."""
 
+CACHE_SIZE_MAX = 100_000
+"""x-cache-size: all of it is in each snapshot of a quorum queue."""
+
 MAX_PRIORITY_MAX = 255
 """x-max-priority: a priority is one octet of the wire."""
 
@@ -66,19 +69,18 @@ def positive_duration(argument: Field, table: FieldTable) -> int:
     return duration(argument, table)
 
 
+def cache_size(argument: Field, table: FieldTable) -> int:
+    value = positive(argument, table)
+    if value > CACHE_SIZE_MAX:
+        raise Unacceptable(f"{{value_too_large,{value}}}")
+    return value
+
+
 def max_priority(argument: Field, table: FieldTable) -> int:
     value = non_negative(argument, table)
     if value > MAX_PRIORITY_MAX:
         raise Unacceptable(f"{{max_value_exceeded,{value}}}")
     return value
-
-
-def delivery_limit(argument: Field, _table: FieldTable) -> int | None:
-    """None for none, which is below zero; what is no number is as if it was not there."""
-    _tag, value = argument
-    if isinstance(value, bool) or not isinstance(value, int):
-        return DELIVERY_LIMIT
-    return value if value >= 0 else None
 
 
 def queue_version(argument: Field, table: FieldTable) -> int:

@@ -5,7 +5,7 @@ rest of the broker reads, so whoever holds one need check nothing.  For a queue 
 compares first and checks the values not at all: `check_equivalent` takes the declaration.
 
 The table `ARGUMENTS` has a row for each argument that RabbitMQ 4.3 knows, in the order in which
-it checks and compares them; all others are kept, and never looked at.
+it checks and compares them, and ours behind; all others are kept, and never looked at.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from fluffle.broker.calendars import is_calendar
 from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
 from fluffle.broker.queues import argument_checks as check
 from fluffle.broker.queues.argument_checks import (
@@ -56,7 +57,7 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """What a queue is.  An argument that was not given is None."""
+    """What a queue is and stays.  What may change while it is there: see `QueueSettings`."""
 
     name: str
     durable: bool = False
@@ -65,34 +66,8 @@ class QueueSpec:
     queue_type: QueueType = QueueType.CLASSIC
     arguments: FieldTable = field(default_factory=dict)
     """As declared, unknown ones included: this is what other clients are shown."""
-    expires_ms: int | None = None
-    message_ttl_ms: int | None = None
-    dead_letter_exchange: str | None = None
-    dead_letter_routing_key: str | None = None
-    dead_letter_strategy: str | None = None
-    max_length: int | None = None
-    max_length_bytes: int | None = None
     max_priority: int | None = None
-    overflow: str | None = None
     single_active_consumer: bool = False
-    delivery_limit: int | None = check.DELIVERY_LIMIT
-    """How often handing out a message of a quorum queue may fail before it dies of that; None: as
-    often as it likes."""
-
-    @property
-    def refuses_beyond(self) -> int | None:
-        """How many messages may wait before a publish is refused; None: it never is."""
-        is_it = self.queue_type is QueueType.QUORUM and self.overflow == "reject-publish"
-        return self.max_length if is_it else None
-
-    @property
-    def drops_beyond(self) -> int | None:
-        """How many messages may wait before those in front are dropped; None: they never are.
-
-        As in RabbitMQ, reject-publish-dlx is nothing that a quorum queue can do.
-        """
-        is_it = self.queue_type is QueueType.QUORUM and self.overflow != "reject-publish"
-        return self.max_length if is_it else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +75,8 @@ class ConsumerArguments:
     """What the arguments of basic.consume say."""
 
     priority: int = 0
+    timeout_ms: int | None = None
+    """How long it may hold a message; None: as its queue says."""
 
 
 _CLASSIC = frozenset({QueueType.CLASSIC})
@@ -119,19 +96,15 @@ class Argument:
 
 
 ARGUMENTS: Mapping[str, Argument] = {
-    "x-expires": Argument(check.positive_duration, _QUEUES, "expires_ms"),
-    "x-message-ttl": Argument(check.duration, _QUEUES, "message_ttl_ms"),
-    DEAD_LETTER_EXCHANGE: Argument(check.string, _QUEUES, "dead_letter_exchange"),
-    "x-dead-letter-routing-key": Argument(
-        check.dead_letter_routing_key, _QUEUES, "dead_letter_routing_key"
-    ),
+    "x-expires": Argument(check.positive_duration, _QUEUES),
+    "x-message-ttl": Argument(check.duration, _QUEUES),
+    DEAD_LETTER_EXCHANGE: Argument(check.string, _QUEUES),
+    "x-dead-letter-routing-key": Argument(check.dead_letter_routing_key, _QUEUES),
     "x-dead-letter-strategy": Argument(
-        check.one_of("at-most-once", "at-least-once", refusal="invalid_dlx_strategy"),
-        _QUORUM,
-        "dead_letter_strategy",
+        check.one_of("at-most-once", "at-least-once", refusal="invalid_dlx_strategy"), _QUORUM
     ),
-    "x-max-length": Argument(check.non_negative, _QUEUES, "max_length"),
-    "x-max-length-bytes": Argument(check.non_negative, _ALL, "max_length_bytes"),
+    "x-max-length": Argument(check.non_negative, _QUEUES),
+    "x-max-length-bytes": Argument(check.non_negative, _ALL),
     "x-max-in-memory-length": Argument(check.non_negative, _QUORUM),
     "x-max-in-memory-bytes": Argument(check.non_negative, _QUORUM),
     "x-max-priority": Argument(check.max_priority, _CLASSIC, "max_priority"),
@@ -140,7 +113,6 @@ ARGUMENTS: Mapping[str, Argument] = {
             "drop-head", "reject-publish", "reject-publish-dlx", refusal="invalid_overflow"
         ),
         _QUEUES,
-        "overflow",
     ),
     "x-queue-mode": Argument(
         check.one_of("default", "lazy", refusal="\"unsupported queue mode '{}'\""), _CLASSIC
@@ -149,8 +121,8 @@ ARGUMENTS: Mapping[str, Argument] = {
     "x-single-active-consumer": Argument(check.boolean, _QUEUES, "single_active_consumer"),
     QUEUE_TYPE: Argument(check.one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL),
     "x-quorum-initial-group-size": Argument(check.positive, _QUORUM),
-    "x-delivery-limit": Argument(check.delivery_limit, _QUORUM, "delivery_limit"),
-    "x-consumer-timeout": Argument(check.non_negative, _QUORUM),
+    "x-delivery-limit": Argument(check.anything, _QUORUM),
+    "x-consumer-timeout": Argument(check.non_negative, _QUEUES),
     "x-consumer-disconnected-timeout": Argument(check.non_negative, _QUORUM),
     "x-delayed-retry-type": Argument(check.anything, _QUORUM),
     "x-delayed-retry-min": Argument(check.anything, _QUORUM),
@@ -171,30 +143,20 @@ ARGUMENTS: Mapping[str, Argument] = {
         ),
         _ALL,
     ),
+    "x-message-deduplication": Argument(check.boolean, _QUEUES),
+    "x-cache-size": Argument(check.cache_size, _QUEUES),
+    "x-cache-ttl": Argument(check.positive_duration, _QUEUES),
 }
 
 CONSUMER_ARGUMENTS: Mapping[str, Argument] = {
     "x-priority": Argument(check.integer, _ALL, "priority"),
-    "x-consumer-timeout": Argument(check.non_negative, _QUORUM),
+    "x-consumer-timeout": Argument(check.non_negative, _QUEUES, "timeout_ms"),
     "x-stream-offset": Argument(check.anything, _STREAM),
     "x-stream-filter": Argument(check.anything, _STREAM),
     "x-stream-match-unfiltered": Argument(check.anything, _STREAM),
 }
 
-NOT_IN_EFFECT = frozenset(
-    {
-        "x-expires",
-        "x-message-ttl",
-        "x-max-length",
-        "x-max-length-bytes",
-        "x-max-priority",
-        "x-overflow",
-        "x-single-active-consumer",
-        "x-consumer-timeout",
-        "x-consumer-disconnected-timeout",
-        "x-delayed-retry-type",
-    }
-)
+NOT_IN_EFFECT = frozenset[str]()
 """Accepted although what they ask for does not exist yet.  (RabbitMQ ignores some others too.)"""
 
 
@@ -214,7 +176,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
     _checked({QUEUE_TYPE: ARGUMENTS[QUEUE_TYPE]}, table, QueueType.CLASSIC, where)
     queue_type = QueueType(text(_queue_type(table)[1]))
     values = _checked(ARGUMENTS, table, queue_type, where)
-    if queue_type is not QueueType.CLASSIC:
+    if queue_type is not QueueType.CLASSIC and not is_calendar(declared.name):
         _check_properties(declared, where)
     if queue_type is QueueType.STREAM:
         raise NotImplementedHere(f"streams are not supported by fluffle: {where}")
@@ -277,10 +239,6 @@ def check_equivalent(current: QueueSpec, declared: Declaration, vhost: str) -> N
 def features_not_in_effect(spec: QueueSpec) -> tuple[str, ...]:
     """The arguments of `spec` that are accepted although what they ask for does not exist yet."""
     missing = set(NOT_IN_EFFECT)
-    if spec.queue_type is QueueType.QUORUM and spec.max_length is not None:
-        missing -= {"x-max-length", "x-overflow"}
-    if spec.dead_letter_strategy == "at-least-once":
-        missing.add("x-dead-letter-strategy")
     return tuple(key for key in spec.arguments if key in missing)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout
+    from fluffle.broker.queues.overdue import Late, Lost
     from fluffle.broker.queues.served import ServedQueue
 
 UNLIMITED = 1 << 62
@@ -41,11 +42,15 @@ class SharedCredit:
     def settled(self, count: int) -> None:
         """Make room, first for whoever has waited longest."""
         self.in_flight -= count
-        if self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            for consumer in waiting:
-                if consumer.parked:
-                    consumer.queue.wake(consumer)
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be room, which whoever is woken may take at once."""
+        while self._waiting and not 0 < self.limit <= self.in_flight:
+            consumer = next(iter(self._waiting))
+            del self._waiting[consumer]
+            if consumer.parked:
+                consumer.queue.wake(consumer)
 
 
 class Sink(Protocol):
@@ -63,6 +68,15 @@ class Sink(Protocol):
     def cancelled(self, consumer: Consumer) -> None:
         """The queue is gone, and this consumer with it."""
 
+    def overdue(self, consumer: Consumer, late: Late) -> None:
+        """It has had these for too long: see `Holder`."""
+
+    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+        """These have been taken from it, and it is served no more."""
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It alone is served from now on, or another is: see `Consumer.is_active`."""
+
 
 class Consumer:
     """One basic.consume, as the queue sees it."""
@@ -70,6 +84,7 @@ class Consumer:
     __slots__ = (
         "exclusive",
         "in_flight",
+        "is_active",
         "no_ack",
         "parked",
         "prefetch",
@@ -78,6 +93,7 @@ class Consumer:
         "shared",
         "sink",
         "tag",
+        "timeout_ms",
     )
 
     def __init__(
@@ -91,6 +107,7 @@ class Consumer:
         priority: int = 0,
         no_ack: bool = False,
         exclusive: bool = False,
+        timeout_ms: int | None = None,
     ) -> None:
         self.tag = tag
         self.queue = queue
@@ -101,9 +118,13 @@ class Consumer:
         self.priority = priority
         self.no_ack = no_ack
         self.exclusive = exclusive
+        self.timeout_ms = timeout_ms
+        """See `Holder`."""
         self.in_flight = 0
         """Invariant: 0 for a consumer with no_ack."""
         self.parked = False
+        self.is_active = True
+        """Whether it is served: not while another is the single active consumer of its queue."""
 
     @property
     def is_single_step(self) -> bool:
@@ -138,6 +159,12 @@ class Consumer:
         if self.parked:
             self.queue.wake(self)
 
+    def overdue(self, late: Late) -> None:
+        self.sink.overdue(self, late)
+
+    def timed_out(self, lost: Lost) -> None:
+        self.sink.timed_out(self, lost)
+
 
 Turn: TypeAlias = "OrderedDict[Consumer, None]"
 """Consumers in the order in which they are served.  Not a dict: taking the first of one again and
@@ -148,6 +175,9 @@ class Turns:
     """The consumers of one queue that may have room, and in which order they are served."""
 
     __slots__ = ("_by_priority", "_parked", "_priorities")
+
+    active = None
+    """Nobody is served alone."""
 
     def __init__(self) -> None:
         self._by_priority: dict[int, Turn] = {}

@@ -7,9 +7,23 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.counts import NEW, Counts
+from fluffle.broker.queues.parcels import Parcel
+from fluffle.broker.queues.served import Posted
+from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
+
+Stamp: TypeAlias = Callable[[object, list[Parcel]], Posted | None]
+"""What a queue, told apart from others as parcels do, is told of some that it is given."""
+
+
+def nothing() -> None:
+    """Of those that nobody keeps."""
+
+
+def unstamped(_queue: object, _parcels: list[Parcel]) -> None:
+    """Nobody tries again but who does now."""
 
 
 @dataclass(slots=True)
@@ -23,13 +37,23 @@ class DeadMessages:
     """When, if it is on record."""
     counts: Counts = NEW
     """Of each of them."""
+    queue_type: QueueType = QueueType.CLASSIC
+    """Of the queue."""
+    parcels: list[Parcel] | None = None
+    """Of those that must arrive, one each; None: they are to be published once, and that is all."""
+    hasten: Callable[[], None] = nothing
+    """Called when something has changed since they could not arrive."""
+    stamp: Stamp = unstamped
+    unwanted: int = 0
+    """If there are none: so many have died of which nobody wants to know more."""
 
 
 class DeadLetter(Protocol):
-    """Publishes them where the queue's arguments say, and is done with them when it returns."""
+    """Publishes them where the settings of the queue say, and is done with them when it returns,
+    but for parcels: those hear what becomes of them, maybe before."""
 
-    def __call__(self, queue: QueueSpec, dead: DeadMessages) -> None: ...
+    def __call__(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None: ...
 
 
-DeadLetterFrom: TypeAlias = Callable[[str, QueueSpec, DeadMessages], None]
+DeadLetterFrom: TypeAlias = Callable[[str, str, QueueSettings, DeadMessages], None]
 """A `DeadLetter` for queues of the virtual host with a name."""

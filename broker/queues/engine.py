@@ -1,35 +1,47 @@
 """The queue: what is ready, who is served, what is in flight, what comes back.
 
-Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches; `pump` returns
-what must be delivered, as runs.  Nothing here costs anything per message that could cost it per
-run, and no message is an object of its own while it waits.
-
-What features to come will find, and what they must add: the public methods are the only ways to
-change a queue, and the journal hears of everything from them; `pump` and `get` decide and account
-for what they return, which may be delivered as late as a journal wants.  Sequence numbers
-are the queue's, so that priorities can put several lanes behind them.  `enqueue` may refuse, for
-length limits.  Time to live needs the time, which no method is given yet, and nothing stops what no
-longer fits from being handed out; single active consumer must narrow whom `Turns` returns.
+Pure and deterministic: no clock, no chance, no IO.  Messages come in as batches, `pump` returns
+what must be delivered as runs, and no message is an object of its own while it waits: nothing costs
+anything per message that could cost it per run.  The public methods are the only ways to change a
+queue.  What `pump` and `get` return is accounted for, and may be delivered as late as one likes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer, Turns
+from fluffle.broker.queues.bound import Acts, Bound, bound_of
+from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.counts import Counts
-from fluffle.broker.queues.dead import DeadLetter, DeadMessages
+from fluffle.broker.queues.deduplication import Entrance
+from fluffle.broker.queues.disuse import Disuse
+from fluffle.broker.queues.dying import Dying
+from fluffle.broker.queues.expiries import INSTANT_MS, lifetime_of, part_of
 from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcome
-from fluffle.broker.queues.journal import Damage, Journal, Owner, QueueDefinition, Spill
-from fluffle.broker.queues.lane import Lane, Taken
-from fluffle.broker.queues.returned import Returns
-from fluffle.broker.queues.served import Admission, Debtor, Tally
+from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+from fluffle.broker.queues.lane import NO_MESSAGE, Lane
+from fluffle.broker.queues.lanes import begin, spread
+from fluffle.broker.queues.levels import Levels
+from fluffle.broker.queues.limits import limit_of
+from fluffle.broker.queues.overdue import Overdue
+from fluffle.broker.queues.pausing import Pause
+from fluffle.broker.queues.peeking import Shelf, peek
+from fluffle.broker.queues.ports import NO_STORES, Ports, Stores
+from fluffle.broker.queues.returned import Returned
+from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.served import Admission, Debtor, Partly, Tally, pay
+from fluffle.broker.queues.settings import DEFAULTS, QueueSettings, settings_of
+from fluffle.broker.queues.single_active import turns_of
+from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.protocol.deaths import DeathReason
 
 BURST_BYTES = 1_048_576
 """No run is larger: a consumer's turn ends where a write becomes worth its system call."""
+
+EXPIRED_SEGMENTS_MAX = 8
+"""So many stretches are taken off in one turn at most, each a megabyte or a thousand messages."""
 
 BEHIND_MESSAGES = 4096
 """A backlog beyond this slows publishers while there are consumers: several reads' worth."""
@@ -38,78 +50,113 @@ BEHIND_MESSAGES = 4096
 class Queue:
     """One queue: its specification, its messages and its consumers."""
 
-    absence = None
-    """It is here."""
+    absence = uncounted = settling = None
+    """It is here, and what is settled is once the commit that collects has been done."""
+    is_full = False
+    """Messages beyond what memory holds are on disk."""
+    apart_count = 0
+    """Whoever leads a quorum queue counts them himself."""
 
     __slots__ = (
-        "_dead_letter",
-        "_drop",
-        "_lane",
-        "_next_sequence",
-        "_on_crash",
-        "_touch",
-        "_turns",
-        "damage",
-        "debtors",
-        "definition",
-        "in_exclusive_use",
-        "in_flight",
-        "journal",
+        "_bound", "_bury", "_dying", "_entrance", "_guards", "_lane", "_message_ttl_ms", "_overdue",
+        "_ports", "_settings", "_time", "_touch", "_turns", "_unspread", "damage", "debtors",
+        "definition", "delays", "disuse", "in_exclusive_use", "in_flight", "journal", "pause",
         "spec",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
         spec: QueueSpec,
+        ports: Ports,
+        stores: Stores = NO_STORES,
         *,
-        touch: Callable[[Queue], None],
+        settings: QueueSettings | None = None,
         definition: QueueDefinition | None = None,
-        journal: Journal | None = None,
-        spill: Spill | None = None,
-        on_crash: Callable[[Queue], None] | None = None,
-        returned: Returns | None = None,
-        dead_letter: DeadLetter | None = None,
-        drop: Callable[[Taken], None] | None = None,
     ) -> None:
+        """`settings` are those of its arguments alone, if they are None."""
         self.spec = spec
+        self.definition = definition or QueueDefinition(spec)
+        """What it is, for those who have to remember."""
         self.damage: Damage | None = None
         """What is next and cannot be read.  The queue has crashed: it takes messages, as safely as
         ever, and hands out none until `drop_damaged` or `purge`."""
-        self._dead_letter = dead_letter if spec.dead_letter_exchange is not None else None
-        """Republishes what has died here; None if nobody wants that."""
-        self._drop = drop if spec.drops_beyond is not None else None
-        """Is given what is taken off the front because too much waits."""
-        self._on_crash = on_crash
-        """Told when that happens, and when all that was handed out before has been delivered."""
-        self.journal = journal
-        """Told of persistent messages; None for a queue that ends with the process."""
-        self.definition = definition or QueueDefinition(spec)
-        """What it is, for those who have to remember."""
+        self._lane, self.journal, self._unspread = begin(spec, stores)
+        """The journal is told of persistent messages; None if it ends with the process."""
+        self.delays = stores.delays
+        """What came back and must wait."""
+        self._ports, self._touch, self._time = ports, ports.touch, ports.time
+        self._dying = Dying(spec.name, DEFAULTS, self.journal, ports.dead_letter)
+        self._bury = ports.bury or self._dying.bury
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.in_exclusive_use = False
         """Whether its consumer is exclusive, and so the only one."""
         self.debtors: list[Debtor] = []
         """Who has put in too much, whoever did so first in front."""
-        self._lane = Lane(journal, spill, returned)
-        self._next_sequence = 1
-        self._turns = Turns()
-        self._touch = touch
-        """Asks for `pump` to be called before this turn of the loop ends."""
+        self._message_ttl_ms: int | None = None
+        self._bound: Bound | None = None
+        self._entrance = Entrance(ports.sieve)
+        self._turns = turns_of(spec)
+        self.disuse: Disuse | None = None
+        """Of one that is to go when nobody has used it for long."""
+        self._overdue = Overdue(self._time, ports.consumer_timeout_ms)
+        self._settings = DEFAULTS
+        self.pause: Pause | None = None
+        """While somebody changes it: then nothing leaves it."""
+        self._go_by(settings if settings is not None else settings_of(spec))
 
     @property
     def name(self) -> str:
         return self.spec.name
 
     @property
+    def settings(self) -> QueueSettings:
+        """By which it goes now; it may be given others."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: QueueSettings) -> None:
+        self._go_by(settings)
+        self._touch(self)
+
+    def _go_by(self, settings: QueueSettings) -> None:
+        """Time that has passed counts for nothing under another limit of it."""
+        expires_ms, time = settings.expires_ms, self._time
+        if expires_ms != self._settings.expires_ms:
+            wake = partial(time.wake, self)
+            self.disuse = Disuse(expires_ms, time.now_ms, wake) if expires_ms is not None else None
+        if settings.limits != self._settings.limits:
+            limit = limit_of(settings, self.spec.queue_type)
+            self._bound = bound_of(limit, self._lane, self._acts())
+        self._guards = self._entrance.go_by(settings.cache, self._bound, self.enqueue)
+        self._overdue.go_by(self, settings.consumer_timeout_ms)
+        self._settings = self._dying.settings = settings
+        self._message_ttl_ms = settings.message_ttl_ms
+
+    def _acts(self) -> Acts:
+        """What is asked of it if no more than something may wait."""
+        drop, touch = partial(self._take_off, DeathReason.MAXLEN), partial(self._touch, self)
+        refused = partial(self._dying.hand_on, DeathReason.MAXLEN)
+        acts = self.enqueue, self.pump, self._ports.deliver, drop, self._expire, touch, refused
+        return Acts(*acts, self._besides)
+
+    def _besides(self) -> int:
+        """How many messages count that are not in the lane."""
+        return self.delays.count + self._ports.besides()
+
+    @property
     def owner(self) -> Owner | None:
-        """The connection that alone may use it, for an exclusive queue."""
         return self.definition.owner
 
     @property
     def ready_count(self) -> int:
         """Messages that could be delivered now."""
         return self._lane.count
+
+    @property
+    def waiting_count(self) -> int:
+        """The same, and those that wait to be."""
+        return self._lane.count + self.delays.count
 
     @property
     def consumer_count(self) -> int:
@@ -127,26 +174,32 @@ class Queue:
     def tally(self) -> Tally:
         return Tally(self._lane.count, self.in_flight, len(self._turns))
 
+    here = tally
+
     @property
-    def here(self) -> Tally:
+    def tally_in_use(self) -> Tally:
+        self._used()
         return self.tally
 
     @property
-    def settling(self) -> None:
-        """It is so once the commit that collects has been done."""
+    def is_disused(self) -> bool:
+        """Whether nobody has used it for as long as it is to be there without."""
+        return self.disuse is not None and self.is_unused and self.disuse.is_over
 
     @property
-    def first_unseen(self) -> int:
-        """Messages with lower sequence numbers may have been handed out, those from it on not."""
-        return self._lane.first_unseen(self._next_sequence)
+    def unseen(self) -> list[tuple[int, int]]:
+        """By log of the journal: from which number on no message was ever handed out."""
+        return self._lane.unseen
 
     def recover(self) -> None:
         """Take up what the journal holds, before anything else happens."""
         assert self.journal is not None
-        recovery = self.journal.recover()
-        self._next_sequence = recovery.next_sequence
-        self._lane.recover(recovery)
-        if recovery.damage is not None:
+        levels = self._unspread
+        if levels is not None and {*self.journal.by_level.levels} - {levels.missing}:
+            self._spread(levels)
+        self._lane.recover(self.journal.recover())
+        self._ask_to_be_woken()
+        if self._lane.damage is not None:
             self._crash(is_told=True)
 
     def enqueue(
@@ -156,27 +209,57 @@ class Queue:
         content_bytes: int,
         *,
         persistent: bool = False,
-    ) -> Admission:
+        expiration_ms: int | None = None,
+    ) -> Admission | Partly:
         """Add messages at the end.  The caller may keep the lists but must not change them.
 
-        A queue that has been deleted meanwhile accepts them too, as RabbitMQ does.
+        All name a priority or none does.  Once it is deleted, too, it accepts them, as RabbitMQ
+        does.
         """
-        first, journal = self._next_sequence, self.journal
-        self._next_sequence = first + len(contents)
+        size_bytes = None
+        for guard in self._guards:
+            fate = guard(origins, contents, persistent, expiration_ms)
+            if isinstance(fate, int):
+                size_bytes = fate
+            elif fate is not None:
+                return fate
+        levels, expires_at_ms = self._unspread, 0
+        if levels is not None and levels.of(contents) != levels.missing:
+            self._spread(levels)
+        if expiration_ms is not None or self._message_ttl_ms is not None:
+            expires_at_ms = self._expires_at_ms(expiration_ms)
         if self._turns.any_awake:
             self._touch(self)
-        if journal is None or not persistent:
-            self._lane.append(origins, contents, content_bytes, first)
-            return Admission.ACCEPTED
-        ticket = journal.commits.ticket
-        apart = self._lane.append(origins, contents, content_bytes, first, ticket=ticket)
-        journal.enqueued(origins, contents, content_bytes, first, apart=apart)
-        return Admission.RECORDED
+        is_recorded = persistent and self.journal is not None
+        self._lane.put(
+            origins,
+            contents,
+            content_bytes,
+            is_recorded=is_recorded,
+            expires_at_ms=expires_at_ms,
+            size_bytes=size_bytes,
+        )
+        if self._bound is not None:
+            self._bound.added(len(contents), content_bytes)
+        return Admission.RECORDED if is_recorded else Admission.ACCEPTED
 
-    @property
-    def is_full(self) -> bool:
-        """Messages beyond what memory holds are on disk."""
-        return False
+    def _spread(self, levels: Levels) -> None:
+        """Not all messages have the same priority any more."""
+        self._lane, self._unspread = spread(self._lane, levels, self.journal), None
+        if self._bound is not None:
+            self._bound.move(self._lane)
+
+    def _take_off(self, reason: DeathReason, taken: Taken) -> None:
+        """Messages have died in front."""
+        self._bury(reason, taken)
+        pay(self, taken.count)
+
+    def _expires_at_ms(self, expiration_ms: int | None) -> int:
+        """Of messages that come in now: who is next, or does not live at all, must be looked at."""
+        lifetime_ms = lifetime_of(expiration_ms, self._message_ttl_ms)
+        if not (lifetime_ms and self._lane.count and isinstance(self._lane, Lane)):
+            self._touch(self)
+        return self._time.now_ms() + lifetime_ms if lifetime_ms else INSTANT_MS
 
     @property
     def is_behind(self) -> bool:
@@ -186,35 +269,79 @@ class Queue:
     def pump(self) -> list[Handout]:
         """Hand out what the consumers have room for, message by message in turn.
 
-        Everything is accounted for when this returns; each run must be delivered then, whenever
-        that is.
+        Everything is accounted for then, and each run must be delivered, whenever that is.
         """
-        lane = self._lane
-        handouts: list[Handout] = []
-        while lane.count:
+        self._overdue.look(self)
+        lane, handouts = self._lane, list[Handout]()
+        is_timed = lane.is_timed or self.disuse is not None or self.delays.count > 0
+        if self.pause is not None or (is_timed and not self._do_due()):
+            return handouts
+        while lane.count and (not is_timed or self._turns.any_awake):
             available = lane.available(BURST_BYTES)
             if not available:
-                self._crash(is_told=not handouts)
-                break
+                if lane.damage is not None:
+                    self._crash(is_told=not handouts)
+                    break
+                if self._expire():
+                    continue
+                return handouts
             served = self._turns.next_with_room(available)
             if not served:
                 break
             rounds = min(available // len(served), *(room for _, room in served))
             handouts += self._share(lane.take(rounds * len(served)), served)
-        if self._drop is not None:
-            self._shorten(self._drop)
+        if self._bound is not None:
+            self._bound.keep()
+        if is_timed:
+            self._look_ahead()
+        if self._bound is not None:
+            self._bound.judge()
         return handouts
 
-    def _shorten(self, drop: Callable[[Taken], None]) -> None:
-        """Take off the front what waits beyond the limit, and can be read."""
-        lane, limit = self._lane, self.spec.drops_beyond
-        while limit is not None and lane.count > limit:
-            available = lane.available(BURST_BYTES)
-            if not available:
-                break
-            taken = lane.take(min(available, lane.count - limit))
-            drop(taken)
-            self._pay(len(taken.contents))
+    @property
+    def due_ms(self) -> int | None:
+        """When there is something to do here though nobody asks for anything: `pump` does it."""
+        due_ms = min(self.delays.due_ms, self._lane.due_ms if self._lane.is_timed else NEVER_MS)
+        if self.disuse is not None and self.is_unused:
+            due_ms = min(due_ms, self.disuse.due_ms)
+        return due_ms if due_ms < NEVER_MS else None
+
+    def _do_due(self) -> bool:
+        """What time has brought; whether that is all."""
+        disuse = self.disuse
+        if disuse is not None and self.is_unused and disuse.is_to_be_told():
+            self._ports.on_disused(self)
+        self._lane.now_ms = now_ms = self._time.now_ms()
+        self.delays.mature(self._lane.give_back, now_ms)
+        return self._expire()
+
+    def _look_ahead(self) -> None:
+        """Whoever has no time to live, and was wanted by nobody, has expired; and what is next?"""
+        self._lane.new_from = NO_MESSAGE
+        self._expire()
+        self._ask_to_be_woken()
+
+    def _ask_to_be_woken(self) -> None:
+        if (due_ms := self.due_ms) is not None:
+            self._time.wake(self, due_ms)
+
+    def _expire(self) -> bool:
+        """Take messages off the front that have expired.
+
+        Whether the next one has not: there is a limit to what is done in one turn.
+        """
+        for _ in range(EXPIRED_SEGMENTS_MAX):
+            taken = self._lane.expire(are_read=self._dying.are_wanted)
+            if taken is None:
+                return True
+            self._take_off(DeathReason.EXPIRED, taken)
+        self._touch(self)
+        return False
+
+    def _used(self) -> None:
+        """Somebody does something that a queue is for."""
+        if self.disuse is not None:
+            self.disuse.used()
 
     def _crash(self, *, is_told: bool) -> None:
         """What is next is damaged; what was handed out with this call must leave before."""
@@ -222,30 +349,17 @@ class Queue:
             self._touch(self)
         elif self.damage is None:
             self.damage = self._lane.damage
-            if self._on_crash is not None:
-                self._on_crash(self)
+            self._ports.on_crash(self)
 
     def _share(self, taken: Taken, served: list[tuple[Consumer, int]]) -> list[Handout]:
         """Deal a run out to the consumers, the first message to the first and so on."""
         handouts = []
         step = len(served)
         for start, (consumer, _room) in enumerate(served):
-            origins, contents, sequences = taken.origins, taken.contents, taken.sequences
-            if step > 1:
-                origins, contents = origins[start::step], contents[start::step]
-                sequences = sequences[start::step]
-            handout = Handout(
-                consumer,
-                origins,
-                contents,
-                sequences,
-                redelivered=taken.redelivered,
-                is_recorded=taken.is_recorded,
-                counts=taken.counts,
-            )
+            handout = taken.handed_to(consumer, start, step)
             self._hand(handout)
             handouts.append(handout)
-        self._pay(len(taken.contents))
+        pay(self, len(taken.contents))
         return handouts
 
     def _hand(self, handout: Handout) -> None:
@@ -254,50 +368,41 @@ class Queue:
         holder.took(handout)
         if not holder.no_ack:
             self.in_flight += len(handout.contents)
+            self._overdue.handed(self, handout)
         elif handout.is_recorded and self.journal is not None:
             self.journal.settled(handout.sequences)
 
-    def take_up(self, handout: Handout) -> None:
-        """Account for messages that were in somebody's hands before this queue was made."""
-        self._hand(handout)
-
-    def _pay(self, count: int) -> None:
-        """Tell the publishers that wait for it, in turn, that `count` messages have left."""
-        for debtor in tuple(self.debtors):
-            count = debtor.paid(self, count)
-            if not count:
-                break
+    take_up = _hand
+    """Messages were in somebody's hands before this queue was made."""
 
     def get(self, holder: Holder) -> Handout | None:
-        """Hand out the next message to `holder` (basic.get), if there is one.
-
-        Nor is there if `damage` is set then.
-        """
-        if not self._lane.count:
+        """Hand out the next message to `holder` (basic.get), if there is one and no `damage`."""
+        self._used()
+        lane = self._lane
+        if lane.is_timed and self.pause is None:
+            lane.now_ms, lane.new_from = self._time.now_ms(), NO_MESSAGE
+            while not self._expire():  # who asks must not be told that there is none if there is
+                pass
+        if self.pause is not None or not lane.count:
             return None
-        if not self._lane.available(1):
+        if not lane.available(1):
             self._crash(is_told=True)
             return None
-        taken = self._lane.take(1)
-        self._pay(1)
-        handout = Handout(
-            holder,
-            taken.origins,
-            taken.contents,
-            taken.sequences,
-            redelivered=taken.redelivered,
-            is_recorded=taken.is_recorded,
-            counts=taken.counts,
-        )
+        handout = lane.take(1).handed_to(holder)
+        pay(self, 1)
         self._hand(handout)
+        if lane.is_timed:  # its client is told how many more there are
+            self._look_ahead()
         return handout
 
     def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
         """The messages `start` to `stop` of a run are in nobody's hands any more.
 
-        They are done with, or come back; so does, if it could not be sent, what a holder with
-        no_ack was handed.
+        Done with, or back; so is what a holder with no_ack was handed, if it could not be sent.
+        Those that came back before, for they were held for too long, are passed over.
         """
+        if handout.handed_at_ms and not self._overdue.settled(handout, stop - start):
+            return
         if outcome not in FINAL:
             self._take_back(handout, start, stop, outcome)
         elif handout.is_recorded and self.journal is not None:
@@ -307,29 +412,49 @@ class Queue:
         if not handout.holder.no_ack:
             self.in_flight -= stop - start
             handout.holder.settled(stop - start)
-        if dead and self._dead_letter is not None:
-            origins = handout.origins[start:stop]
-            self._dead_letter(self.spec, DeadMessages(DeathReason.REJECTED, origins, dead))
+        if dead:
+            self._dying.hand_on(DeathReason.REJECTED, handout.origins[start:stop], dead)
 
     def _take_back(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
-        before = handout.counts
+        before, part = handout.counts, slice(start, stop)
         self._lane.give_back(
-            handout.origins[start:stop],
-            handout.contents[start:stop] if handout.origins else [],
-            handout.sequences[start:stop],
-            counts=Counts(before.acquired + 1, before.failed + (outcome in FAILED)),
-            is_recorded=handout.is_recorded,
+            Returned(
+                handout.origins[part],
+                handout.contents[part] if handout.origins else [],
+                handout.sequences[part],
+                counts=Counts(before.acquired + 1, before.failed + (outcome in FAILED)),
+                is_recorded=handout.is_recorded,
+                expiries=part_of(handout.expiries, part),
+            )
         )
         if handout.is_recorded and handout.holder.no_ack and self.journal is not None:
             self.journal.unsettled(handout.sequences[start:stop])
-        if self._turns.any_awake:
+        if self._turns.any_awake or handout.expiries is not None or self._bound is not None:
             self._touch(self)
 
+    peek = peek
+
+    @property
+    def shelf(self) -> Shelf:
+        """What is ready, for who only looks at it."""
+        return Shelf(self._lane.stocks)
+
     def purge(self) -> int:
-        """Drop every ready message, damaged or not; how many there were."""
+        """The same as `clear`, for somebody who asks.  PreconditionFailed if `Pause` has it so."""
+        if self.pause is not None:
+            self.pause.check_purge()
+        return self.clear()
+
+    def clear(self) -> int:
+        """Drop every ready message, damaged or not, and those that wait to be; how many."""
         dropped = self._lane.clear()
+        for run in self.delays.clear():
+            dropped += len(run)
+            if self.journal is not None:
+                self.journal.settled(run)
         self.damage = None
-        self._pay(dropped)
+        self._entrance.forget()
+        pay(self, dropped)
         return dropped
 
     def drop_damaged(self) -> int:
@@ -342,15 +467,14 @@ class Queue:
         dropped = lane.drop_damaged() if lane.damage is not None else 0
         if lane.damage is None and lane.count:
             lane.available(1)
+        if lane.is_timed:
+            self._touch(self)
         self.damage = lane.damage
-        self._pay(dropped)
+        pay(self, dropped)
         return dropped
 
     def shed(self) -> bool:
-        """Memory is short: keep in it only what will be handed out next.
-
-        False when the disk must catch up before more can leave.
-        """
+        """Memory is short: keep what is next.  False if more may go once the disk catches up."""
         return self._lane.shed()
 
     def attach(self, consumer: Consumer) -> None:
@@ -365,6 +489,9 @@ class Queue:
         self._turns.remove(consumer)
         if consumer.exclusive:
             self.in_exclusive_use = False
+        self._used()
+        if self._lane.count and self._turns.any_awake:
+            self._touch(self)
 
     def wake(self, consumer: Consumer) -> None:
         """A parked consumer may have room again."""

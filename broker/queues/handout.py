@@ -6,14 +6,16 @@ record of what is unacknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.counts import NEW, Counts
+from fluffle.broker.queues.expiries import Expiries
 
 if TYPE_CHECKING:
+    from fluffle.broker.queues.overdue import Late, Lost
     from fluffle.broker.queues.served import ServedQueue
 
 
@@ -33,6 +35,8 @@ class Outcome(Enum):
     """Unsettled when the node of its channel had not been heard of for too long."""
     UNSENT = auto()
     """Its consumer had ended before it could be sent."""
+    TIMED_OUT = auto()
+    """Held for too long."""
 
 
 FINAL = (Outcome.ACKED, Outcome.REJECTED)
@@ -52,6 +56,10 @@ class Holder(Protocol):
     def no_ack(self) -> bool:
         """Whether a message counts as settled once it is handed out."""
 
+    @property
+    def timeout_ms(self) -> int | None:
+        """How long it may hold a message; None: as its queue says."""
+
     def deliver(self, handout: Handout) -> None:
         """Pass on to the client what was handed out."""
 
@@ -61,6 +69,13 @@ class Holder(Protocol):
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled."""
 
+    def overdue(self, late: Late) -> None:
+        """Have it give back what it still holds of these, and know why: see `timed_out`."""
+
+    def timed_out(self, lost: Lost) -> None:
+        """Messages have been taken from it, for it has held them for too long.  A consumer is
+        served no more."""
+
 
 class Handout:
     """Messages handed to one holder at one time."""
@@ -69,11 +84,14 @@ class Handout:
         "content_bytes",
         "contents",
         "counts",
+        "expiries",
         "first_tag",
+        "handed_at_ms",
         "head",
         "holder",
         "holes",
         "is_recorded",
+        "left",
         "origins",
         "redelivered",
         "sequences",
@@ -89,6 +107,8 @@ class Handout:
         redelivered: bool,
         is_recorded: bool = False,
         counts: Counts = NEW,
+        expiries: Expiries | None = None,
+        handed_at_ms: int = 0,
     ) -> None:
         self.holder = holder
         self.origins = origins
@@ -105,12 +125,24 @@ class Handout:
         """Whether the queue's journal must hear when they are settled."""
         self.counts = counts
         """Of each of them, before this hand-out."""
+        self.expiries = expiries
+        """When each of them expires, once it has come back; None if none ever does."""
+        self.handed_at_ms = handed_at_ms
+        """When, in the time of its queue; 0 if it may be held for ever, or until it is known."""
+        self.left = len(contents)
+        """How many of them are in hands, as its queue knows, if they may not be for ever."""
         self.first_tag = 0
         """The delivery tag of `contents[0]`, given by the channel; 0 until then."""
         self.head = 0
         """Everything before this index is settled."""
         self.holes: set[int] | None = None
         """Indices at or after `head` that are settled out of order; None while there are none."""
+
+    @property
+    def has_gone_back(self) -> bool:
+        """Whether it was all settled, or taken from its holder, though it may not be held for ever:
+        if it has not left for its client, it must not."""
+        return self.handed_at_ms > 0 and not self.left
 
     @property
     def is_settled(self) -> bool:
@@ -121,6 +153,14 @@ class Handout:
         return self.head <= index < len(self.contents) and (
             self.holes is None or index not in self.holes
         )
+
+    def unsettled(self) -> Iterator[tuple[int, int]]:
+        """The stretches of messages that are not settled yet."""
+        start = self.head
+        for stop in (*sorted(self.holes or ()), len(self.contents)):
+            if start < stop:
+                yield start, stop
+            start = stop + 1
 
     def settle(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Mark the messages at `start` to `stop` settled; the stretches that were not before."""
@@ -152,6 +192,11 @@ class Handout:
         self.head = min(self.head, start)
         self.holes = holes or None
 
+    def forget(self) -> None:
+        """Keep no contents: they are on their way, and where they came from."""
+        self.origins = []
+        self.contents = [b""] * len(self.contents)
+
     def release(self, start: int, stop: int) -> None:
         """Forget the contents of messages whose settlement is final, so that none outlive it.
 
@@ -162,3 +207,9 @@ class Handout:
             self.contents[start] = b""
         else:
             self.contents[start:stop] = [b""] * (stop - start)
+
+
+def deliver_all(handouts: list[Handout]) -> None:
+    """To those who were handed them."""
+    for handout in handouts:
+        handout.holder.deliver(handout)

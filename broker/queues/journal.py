@@ -8,13 +8,16 @@ including, `stop`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.expiries import Expiries, part_of
+from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.queues.window import Window
 
 
 class Owner(NamedTuple):
@@ -57,11 +60,22 @@ class QueueDefinition(NamedTuple):
     """The member that is to lead: at first, and when somebody says so."""
     boot: int = 0
     """The life of its home with which it ends; 0 if it outlives that."""
+    successor: QueueDefinition | None = None
+    """What takes its place once it has its messages.  `boot` of that is the life of this one's home
+    in which it is filled: nobody goes on with it in another."""
 
 
 def is_same(queue: QueueDefinition, other: QueueDefinition) -> bool:
     """Whether two definitions are of one queue of a cluster, with its messages."""
     return queue.id == other.id != 0
+
+
+def is_same_or_changing(queue: QueueDefinition, other: QueueDefinition) -> bool:
+    """The same where a node is alone, too, if nothing but their successors differs."""
+    if is_same(queue, other):
+        return True
+    is_other = queue.successor is None and other.successor is None
+    return not is_other and queue._replace(successor=None) == other._replace(successor=None)
 
 
 @dataclass(slots=True)
@@ -73,6 +87,10 @@ class Stored:
     count: int
     """How many are not settled."""
     content_bytes: int
+    earliest_ms: int = NEVER_MS
+    """None of them expires before this."""
+    latest_ms: int = NEVER_MS
+    """All of them have expired with this, if it is known."""
 
 
 @dataclass(slots=True)
@@ -82,6 +100,19 @@ class Loaded:
     first_sequence: int
     origins: list[Origin]
     contents: list[bytes]
+    expiries: Expiries | None = None
+    """One a message, or None if none ever expires."""
+
+
+def part_of_loaded(loaded: Loaded, start: int, stop: int) -> Loaded:
+    """The messages from the one at `start` up to the one at `stop`."""
+    part = slice(start, stop)
+    return Loaded(
+        loaded.first_sequence + start,
+        loaded.origins[part],
+        loaded.contents[part],
+        part_of(loaded.expiries, part),
+    )
 
 
 @dataclass(slots=True)
@@ -93,7 +124,7 @@ class Recovery:
     next_sequence: int = 1
     redelivered_below: int = 1
     """Messages with lower numbers may have been handed out before."""
-    returned: list[tuple[Sequence[int], Counts]] = field(default_factory=list)
+    returned: list[tuple[Sequence[int], Counts, Expiries | None]] = field(default_factory=list)
     """Messages that had come back, in the order in which they did; all on disk."""
     damage: Damage | None = None
     """Why nothing may be handed out: some of what is settled is not known to be."""
@@ -155,8 +186,10 @@ class Journal(Protocol):
         first_sequence: int,
         *,
         apart: bool,
+        expires_at_ms: int = 0,
     ) -> None:
-        """Messages came in; `apart`: what is read or forgotten as a whole begins with them."""
+        """Messages came in; `apart`: what is read or forgotten as a whole begins with them.  They
+        never expire if that is 0."""
 
     def settled(self, sequences: Sequence[int]) -> None:
         """Messages are done with.  Rising numbers."""
@@ -173,6 +206,9 @@ class Journal(Protocol):
         As far as it can be read; raises `Unreadable` if that is nothing.
         """
 
+    def peek(self, first: int, stop: int) -> list[Loaded]:
+        """As `load`, of a stretch that stays where it is."""
+
     def discarded(self, first: int, stop: int) -> None:
         """A stretch that is not in memory, readable or not, is done with."""
 
@@ -181,6 +217,35 @@ class Journal(Protocol):
 
     def drop(self) -> None:
         """The queue is gone: so is all that was written of it."""
+
+    @property
+    def by_level(self) -> ByLevel:
+        """The same, for a queue that keeps messages of each priority apart.
+
+        That of a classic queue is a `Journal`, too: numbers say in which part messages are.
+        """
+
+
+class ByLevel(Protocol):
+    """A journal of which each lane has a part, all of which are recovered together."""
+
+    @property
+    def levels(self) -> Sequence[int]:
+        """Of the messages that it holds and nobody has been handed."""
+
+    def recover_all(self) -> Mapping[int, Recovery]:
+        """What is in each lane, before anything else happens."""
+
+    def at(self, level: int) -> Journal:
+        """The part of one lane."""
+
+
+class Spilled(NamedTuple):
+    """Messages, one origin a content."""
+
+    origins: list[Origin]
+    contents: list[bytes]
+    expiries: Expiries | None
 
 
 class Spill(Protocol):
@@ -197,14 +262,29 @@ class Spill(Protocol):
     def commits(self) -> Progress:
         """To which what is written goes."""
 
-    def write(self, origins: list[Origin], contents: list[bytes]) -> int:
+    def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
         """Write messages; under which number they are found."""
 
-    def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
+    def read(self, index: int) -> Spilled:
         """Read back what is durable.  Raises `Unreadable`."""
 
     def forget(self, index: int) -> None:
         """They are not wanted any more."""
+
+
+class Keys(Protocol):
+    """The keys of messages that a queue has taken: see `Window`."""
+
+    def remembered(self, packed: bytes, kept: int) -> None:
+        """These are the newest keys from now on, in the commit that collects, and no more than so
+        many of all are kept, the newest.  If none is kept, all is forgotten."""
+
+
+class KeysOnDisk(Keys, Protocol):
+    """The same, of a queue that may have been there before."""
+
+    def recover(self) -> Window:
+        """What is there, before anything else is told; it is known from now on what is in this."""
 
 
 class Journals(Protocol):
@@ -221,3 +301,6 @@ class Journals(Protocol):
 
     def reopen(self, groups: tuple[int, ...]) -> Journal:
         """For a queue that was there when the node last ended."""
+
+    def keys(self, groups: tuple[int, ...]) -> KeysOnDisk:
+        """What such a queue knows of messages that it has taken."""

@@ -3,11 +3,11 @@
     returned  ->  ready                                the head is at the left; returned messages
                   (segments: memory | disk | memory)   go first, in an order of their own
 
-A segment holds messages with consecutive sequence numbers.  In memory a message costs its bytes
-and two pointers, to them and to its origin; the segment around it is shared by a thousand.  A
-segment that is on disk can leave memory: those in the journal do, except for the first few, which
-consumers will want soon, and the last; these, and messages that no journal holds, if memory is
-short.
+A segment holds messages with consecutive sequence numbers, unless other lanes share them.  In
+memory a message costs its bytes and two pointers, to them and to its origin; the segment around it
+is shared by a thousand.  A segment that is on disk can leave memory: those in the journal do,
+except for the first few, which consumers will want soon, and the last; these, and messages that no
+journal holds, if memory is short.
 
 Rule 1: the messages of a segment are all in the journal or none is.
 Rule 2: a segment begins an entry of the journal, so that it is read and forgotten as a whole.
@@ -16,14 +16,26 @@ Rule 2: a segment begins an entry of the journal, so that it is read and forgott
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from enum import Enum, auto
-from itertools import groupby, islice
+from itertools import islice
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.counts import NEW, Counts
-from fluffle.broker.queues.journal import Damage, Journal, Loaded, Recovery, Spill, Unreadable
+from fluffle.broker.queues.expiries import INSTANT_MS, alike, part_of
+from fluffle.broker.queues.journal import Damage, Journal, Recovery, Spill, Unreadable
+from fluffle.broker.queues.leaving import Leaving
+from fluffle.broker.queues.levels import Numbers
+from fluffle.broker.queues.limits import Sizes
+from fluffle.broker.queues.loading import loaded, settle_all
+from fluffle.broker.queues.peeking import Stock
 from fluffle.broker.queues.returned import ByAge, Returned, Returns
+from fluffle.broker.queues.scale import Scale
+from fluffle.broker.queues.segment import (
+    Place,
+    Segment,
+    Taken,
+    on_disk_only,
+    unread,
+)
+from fluffle.broker.queues.timing import NEVER_MS
 
 SEGMENT_MESSAGES_MAX = 1024
 SEGMENT_BYTES_MAX = 1_048_576
@@ -36,88 +48,11 @@ RECENT_SEGMENTS = 2
 """And of those behind them the last ones, of which the very last still grows."""
 
 
-class Place(Enum):
-    """Where the messages of a segment are."""
+OF_MANY_SEGMENTS = 2
+"""So many stay in memory of a lane that is not alone: there may be hundreds."""
 
-    MEMORY = auto()
-    LEAVING = auto()
-    """In memory until the disk has them."""
-    DISK = auto()
-    KEPT = auto()
-    """In memory for good: a part of what was read, which can only be read as a whole."""
-
-
-class Segment:
-    """Ready messages, the first `head` of them already taken."""
-
-    __slots__ = (
-        "content_bytes",
-        "contents",
-        "count",
-        "first_sequence",
-        "head",
-        "is_recorded",
-        "origins",
-        "place",
-        "redelivered",
-        "spilled_at",
-        "stop_sequence",
-        "ticket",
-    )
-
-    def __init__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        first_sequence: int,
-        *,
-        ticket: int,
-    ) -> None:
-        self.origins = origins
-        """Invariant, here and in every run: one a content."""
-        self.contents = contents
-        """Invariant: empty while they are on disk only."""
-        self.content_bytes = content_bytes
-        """The summed length of all contents, taken or not: for the mean, not for accounts."""
-        self.count = len(contents)
-        """How many there are, wherever they are, taken or not."""
-        self.first_sequence = first_sequence
-        self.stop_sequence = first_sequence + self.count
-        """Invariant: `count` more than the first, unless it was recovered and not yet read."""
-        self.head = 0
-        self.ticket = ticket
-        """Of the commit after which the disk has it; 0 if none will."""
-        self.is_recorded = ticket > 0
-        """Whether the journal has it."""
-        self.place = Place.MEMORY
-        self.spilled_at = 0
-        """Where the spill has it, or will; 0 if it has not."""
-        self.redelivered = False
-
-
-class Taken:
-    """Messages taken off the head of a lane together."""
-
-    __slots__ = ("contents", "counts", "is_recorded", "origins", "redelivered", "sequences")
-
-    def __init__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        sequences: Sequence[int],
-        *,
-        redelivered: bool,
-        is_recorded: bool,
-        counts: Counts = NEW,
-    ) -> None:
-        self.origins = origins
-        self.contents = contents
-        self.sequences = sequences
-        self.redelivered = redelivered
-        self.is_recorded = is_recorded
-        self.counts = counts
-
+NO_MESSAGE = 1 << 63
+"""A number that none has."""
 
 NO_SEGMENTS: deque[Segment] = deque()
 """Never changed: a deque of one's own takes 600 bytes, and most queues are empty for long."""
@@ -127,50 +62,92 @@ class Lane:
     """Messages in order, and those that came back."""
 
     __slots__ = (
-        "_journal",
-        "_leaving",
-        "_ready",
-        "_redelivered_below",
-        "_returned",
-        "_spill",
-        "count",
-        "damage",
-    )
+        "_is_one_of_many", "_journal", "_leaving", "_ready", "_redelivered_below", "_returned",
+        "_spill", "count", "damage", "is_timed", "new_from", "now_ms", "numbers", "scale",
+    )  # fmt: skip
 
     def __init__(
         self,
         journal: Journal | None = None,
         spill: Spill | None = None,
         returned: Returns | None = None,
+        *,
+        numbers: Numbers | None = None,
+        is_one_of_many: bool = False,
     ) -> None:
+        """`numbers` are given to what comes in: to messages of this lane alone, if that is None."""
+        self.numbers = numbers if numbers is not None else Numbers()
+        self._is_one_of_many = is_one_of_many
+        """Whether messages of other lanes may have numbers between those of its own."""
         self._journal = journal
         self._spill = spill
         self._ready = NO_SEGMENTS
-        self._leaving = NO_SEGMENTS
-        """Those that leave memory once they are durable, and perhaps some that changed their mind;
-        tickets rise."""
+        self._leaving: Leaving | None = None
+        """None where none ever had to."""
         self._returned = returned if returned is not None else ByAge()
+        self.scale: Scale | None = None
+        """None where nobody asks how many bytes wait."""
         self._redelivered_below = 0
         """Messages with lower numbers were there before the node last ended."""
         self.count = 0
         """Messages that can be taken."""
         self.damage: Damage | None = None
         """What the first segment begins with, if it cannot be read: it stays where it is."""
+        self.is_timed = False
+        """Whether anything has ever been here that expires."""
+        self.now_ms = 0
+        """What expires then or before has expired; whoever takes anything sets it first, if time
+        matters."""
+        self.new_from = NO_MESSAGE
+        """Messages from this number on have come in this turn: those of them that have no time to
+        live have not expired before it ends."""
 
     def recover(self, recovery: Recovery) -> None:
         """Begin with what a journal holds; the lane must be empty."""
+        self.numbers.next = max(self.numbers.next, recovery.next_sequence)
         self._redelivered_below = recovery.redelivered_below
         self.damage = recovery.damage
         self._ready = deque() if recovery.stored else NO_SEGMENTS
         for stored in recovery.stored:
-            segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
-            segment.count = stored.count
-            segment.stop_sequence = stored.stop
-            segment.place = Place.DISK
-            self._ready.append(segment)
+            self.is_timed |= stored.earliest_ms < NEVER_MS
+            self._ready.append(on_disk_only(stored))
             self.count += stored.count
-        for sequences, counts in recovery.returned:
-            self.give_back([], [], sequences, counts=counts, is_recorded=True)
+        if self.scale is not None:
+            self.scale.begin(self._ready, ())
+        for sequences, counts, expiries in recovery.returned:
+            back = Returned([], [], sequences, counts=counts, is_recorded=True, expiries=expiries)
+            self.give_back(back)
+
+    def put(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        is_recorded: bool,
+        expires_at_ms: int,
+        size_bytes: int | None = None,
+    ) -> None:
+        """Messages come in at the end, and the journal is told if it is to have them.
+
+        `size_bytes` is what they count, if bytes are counted and somebody knows.
+        """
+        first, journal = self.numbers.next, self._journal if is_recorded else None
+        self.numbers.next = first + len(contents)
+        apart = self.append(
+            origins,
+            contents,
+            content_bytes,
+            first,
+            ticket=journal.commits.ticket if journal is not None else 0,
+            expires_at_ms=expires_at_ms,
+            size_bytes=size_bytes,
+        )
+        assert journal is not None or not is_recorded, "nothing records it"
+        if journal is not None:
+            journal.enqueued(
+                origins, contents, content_bytes, first, apart=apart, expires_at_ms=expires_at_ms
+            )
 
     def append(
         self,
@@ -180,102 +157,109 @@ class Lane:
         first_sequence: int,
         *,
         ticket: int = 0,
+        expires_at_ms: int = 0,
+        size_bytes: int | None = None,
     ) -> bool:
         """Add messages at the end, numbered from `first_sequence`, which is beyond all before.
 
-        `ticket` is that of the commit which makes them durable, 0 for none.  The caller keeps
-        the lists and must not change them.  Whether they begin a segment.
+        `ticket` is that of the commit which makes them durable, 0 for none; 0, too, if they never
+        expire.  The caller keeps the lists and must not change them.  Whether they begin a segment.
         """
         count = len(contents)
         self.count += count
+        if expires_at_ms:
+            self.is_timed = True
+            if expires_at_ms == INSTANT_MS:
+                self.new_from = min(self.new_from, first_sequence)
         tail = self._ready[-1] if self._ready else None
         if (
             tail is not None
-            and tail.stop_sequence == first_sequence
+            and (tail.stop_sequence == first_sequence or self._is_one_of_many)
             and tail.is_recorded == (ticket > 0)
             and tail.place is Place.MEMORY
             and not tail.redelivered
             and tail.count + count <= SEGMENT_MESSAGES_MAX
             and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
         ):
+            if expires_at_ms or tail.expiries is not None:
+                tail.grow(count, expires_at_ms)
+            if tail.stop_sequence != first_sequence or tail.numbers is not None:
+                tail.number(first_sequence, count)
             tail.contents += contents
             tail.origins += origins
             tail.content_bytes += content_bytes
             tail.count += count
-            tail.stop_sequence += count
+            tail.stop_sequence = first_sequence + count
             tail.ticket = ticket
+            if self.scale is not None:
+                self.scale.put(tail, contents, size_bytes)
             return False
         segment = Segment(origins[:], contents[:], content_bytes, first_sequence, ticket=ticket)
+        if expires_at_ms:
+            segment.expiries = alike(expires_at_ms, count)
+            segment.earliest_ms = segment.latest_ms = expires_at_ms
         if self._ready is NO_SEGMENTS:
             self._ready = deque()
         self._ready.append(segment)
+        if self.scale is not None:
+            self.scale.put(segment, contents, size_bytes)
+        self._let_one_go()
+        return True
+
+    def _let_one_go(self) -> None:
+        """A segment more is there: another may leave memory."""
         if len(self._ready) > FRONT_SEGMENTS + RECENT_SEGMENTS:
             self._let_go(self._ready[-1 - RECENT_SEGMENTS])
-            self._drop_durable()
-        return True
+        elif self._is_one_of_many and len(self._ready) > OF_MANY_SEGMENTS:
+            self._let_go(self._ready[-OF_MANY_SEGMENTS])
+
+    def weigh_by(self, sizes: Sizes | None) -> None:
+        """From now on it is known how many bytes wait, by these sizes; or it need not be."""
+        self.scale = None
+        if sizes is not None:
+            self.scale = Scale(sizes, self._journal, self._spill, self._returned)
+            self.scale.begin(self._ready, self._returned.runs)
+
+    def ahead(self, count: int) -> list[bytes]:
+        """The contents of the next messages; `available` must have said that there are so many."""
+        run = self._returned.runs[0] if self._returned.runs else self._ready[0]
+        return run.contents[run.head : run.head + count]
 
     def shed(self) -> bool:
         """Memory is short: have all but the very first leave it that can.
 
         Whether that was all: while the disk is behind, no more is added to what it has to write.
         """
-        self._drop_durable()
-        for segment in islice(self._ready, 1, None):
-            if self._spill is not None and self._spill.is_behind:
-                return False
-            self._let_go(segment)
-        self._drop_durable()
-        return True
+        return self._on_their_way.shed(islice(self._ready, 1, None))
+
+    @property
+    def _on_their_way(self) -> Leaving:
+        if self._leaving is None:
+            self._leaving = Leaving(self._journal, self._spill)
+        return self._leaving
 
     def _let_go(self, segment: Segment) -> None:
-        """Have a segment leave memory if it is on disk, will be, or may go there now."""
-        if segment.place is not Place.MEMORY:
-            return
-        if not (segment.is_recorded or segment.spilled_at):
-            spill = self._spill
-            if spill is None or not spill.is_wanted:
-                return
-            segment.ticket = spill.commits.ticket
-            segment.spilled_at = spill.write(segment.origins, segment.contents)
-        segment.place = Place.LEAVING
-        if self._leaving is NO_SEGMENTS:
-            self._leaving = deque()
-        self._leaving.append(segment)
+        """Have a segment leave memory if it may, and those that the disk has by now."""
+        self._on_their_way.add(segment)
+        self._on_their_way.forget_durable()
 
-    def _drop_durable(self) -> None:
-        """Forget what the disk has."""
-        port = self._journal or self._spill
-        durable = port.commits.durable if port is not None else 0
-        while self._leaving and self._leaving[0].ticket <= durable:
-            segment = self._leaving.popleft()
-            if segment.place is Place.LEAVING:
-                if segment.is_recorded and self._journal is not None:
-                    self._journal.evicted(segment.first_sequence, segment.stop_sequence)
-                segment.origins, segment.contents = [], []
-                segment.place = Place.DISK
-
-    def give_back(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        sequences: Sequence[int],
-        *,
-        counts: Counts = NEW,
-        is_recorded: bool = False,
-    ) -> None:
-        """Messages come back.  `sequences` rises, one a content; or they are on disk only."""
-        run = Returned(origins, contents, sequences, counts=counts, is_recorded=is_recorded)
+    def give_back(self, run: Returned) -> None:
+        """Messages come back; they may be on disk only."""
+        self.is_timed |= run.expiries is not None
+        if self.scale is not None:
+            self.scale.came_back(run)
         self._returned.add(run)
-        self.count += len(sequences)
+        self.count += len(run.sequences)
 
     def available(self, bytes_max: int) -> int:
         """How many `take` would give at most, keeping to about `bytes_max` but at least one.
 
-        0 if what is next turns out to be damaged.
+        0 if what is next turns out to be damaged, or has expired: see `expire`.
         """
         try:
             if self._returned.runs:
-                return self._returned.available()  # it went out in one run: it is not too large
+                available = self._returned.available()  # it went out in one run: not too large
+                return self._returned.runs[0].undue_count(available, self.now_ms)
             if self.damage is not None:
                 return 0
             segment = self._front()
@@ -283,7 +267,61 @@ class Lane:
             self.damage = error.damage
             return 0
         mean_bytes = segment.content_bytes // segment.count + 1
-        return min(segment.count - segment.head, bytes_max // mean_bytes or 1)
+        available = min(segment.count - segment.head, bytes_max // mean_bytes or 1)
+        if segment.expiries is None:
+            return available
+        return segment.undue_count(segment.head + available, self.now_ms, self.new_from)
+
+    def expire(self, *, are_read: bool) -> Taken | None:
+        """Take off messages in front that have expired; None if the next one has not, or cannot be
+        read.
+
+        `are_read`: with their contents, also where these are on disk only.
+        """
+        try:
+            if self._returned.runs:
+                run = self._returned.runs[0]
+                if run.due_ms > self.now_ms:
+                    return None
+                return self._take_returned(run.due_count(self._returned.available(), self.now_ms))
+            if not self._ready or self.damage is not None:
+                return None
+            segment = self._ready[0]
+            if segment.earliest_ms > self.now_ms:
+                return None
+            is_on_disk = segment.place is Place.DISK
+            if (
+                segment.latest_ms <= self.now_ms
+                and is_on_disk
+                and not are_read
+                and (segment.is_whole or not self._is_one_of_many)
+            ):
+                return self._take_unread()
+            segment = self._front()
+        except Unreadable as error:
+            self.damage = error.damage
+            return None
+        due = segment.due_count(self.now_ms, self.new_from)
+        return self.take(due) if due else None
+
+    def _take_unread(self) -> Taken:
+        """All of the first segment, which is on disk only."""
+        segment = self._ready.popleft()
+        self.count -= segment.count
+        segment.head = segment.count
+        if self.scale is not None:
+            self.scale.took(segment, [])
+        if segment.spilled_at:
+            assert self._spill is not None
+            self._spill.forget(segment.spilled_at)
+        return unread(segment)
+
+    @property
+    def due_ms(self) -> int:
+        """When the next message expires, or some time before that if it is on disk."""
+        if self._returned.runs:
+            return self._returned.runs[0].due_ms
+        return self._ready[0].due_ms if self._ready else NEVER_MS
 
     def take(self, count: int) -> Taken:
         """The next messages, at most `count`; `available` must have said that there are some."""
@@ -292,21 +330,27 @@ class Lane:
         segment = self._front()
         start = segment.head
         stop = min(start + count, segment.count)
-        first = segment.first_sequence
-        origins, contents = segment.origins, segment.contents
+        sequences = segment.sequences(start, stop)
+        origins, contents, expiries = segment.origins, segment.contents, segment.expiries
         if stop - start < segment.count:
             origins, contents = origins[start:stop], contents[start:stop]
+            if expiries is not None:
+                expiries = expiries[start:stop]
         segment.head = stop
+        if self.scale is not None:
+            self.scale.took(segment, contents)
         if stop == segment.count:
             self._ready.popleft()
             segment.origins, segment.contents = [], []  # it may still be among those that leave
+            segment.expiries = segment.numbers = None
         self.count -= stop - start
         return Taken(
             origins,
             contents,
-            range(first + start, first + stop),
+            sequences,
             redelivered=segment.redelivered,
             is_recorded=segment.is_recorded,
+            expiries=expiries,
         )
 
     def _front(self) -> Segment:
@@ -322,48 +366,35 @@ class Lane:
         if segment.spilled_at:
             assert self._spill is not None
             if segment.place is Place.DISK:
-                segment.origins, segment.contents = self._spill.read(segment.spilled_at)
+                read = self._spill.read(segment.spilled_at)
+                segment.origins, segment.contents, segment.expiries = read
             self._spill.forget(segment.spilled_at)
             segment.spilled_at = 0
         elif segment.place is Place.DISK:
-            self._load(segment)
+            assert self._journal is not None
+            below, many = self._redelivered_below, self._is_one_of_many
+            parts = loaded(segment, self._journal, below, is_one_of_many=many)
+            self._ready.popleft()
+            self._ready.extendleft(reversed(parts))
+            if self.scale is not None:
+                self.scale.loaded(segment, parts)
+            return
         segment.place = Place.MEMORY
-
-    def _load(self, segment: Segment) -> None:
-        """Read the first segment from the journal; where some is settled it becomes several.
-
-        What lies behind damage stays on disk, as a segment that begins with it.
-        """
-        assert self._journal is not None
-        loaded = self._journal.load(segment.first_sequence, segment.stop_sequence)
-        found = sum(len(part.contents) for part in loaded)
-        assert 0 < found <= segment.count, f"{segment.count} messages stored, {found} there"
-        parts = [piece for part in loaded for piece in _split_at(part, self._redelivered_below)]
-        is_whole = (
-            len(parts) == 1 and segment.count == segment.stop_sequence - segment.first_sequence
-        )
-        self._ready.popleft()
-        if found < segment.count:
-            self._ready.appendleft(_behind(segment, loaded[-1], found))
-        for part in reversed(parts):
-            size_bytes = sum(map(len, part.contents))
-            again = Segment(
-                part.origins, part.contents, size_bytes, part.first_sequence, ticket=segment.ticket
-            )
-            again.redelivered = part.first_sequence < self._redelivered_below
-            again.place = Place.MEMORY if is_whole else Place.KEPT
-            self._ready.appendleft(again)
 
     def _take_returned(self, count: int) -> Taken:
         run, start, stop = self._returned.take(count)
         self.count -= stop - start
+        contents = run.contents[start:stop]
+        if self.scale is not None:
+            self.scale.took_back(run, start, stop)
         return Taken(
             run.origins[start:stop],
-            run.contents[start:stop],
+            contents,
             run.sequences[start:stop],
             redelivered=True,
             is_recorded=run.is_recorded,
             counts=run.counts,
+            expiries=part_of(run.expiries, slice(start, stop)),
         )
 
     def drop_damaged(self) -> int:
@@ -389,18 +420,32 @@ class Lane:
             self._journal.discarded(damage.first, damage.stop)
             segment.first_sequence = damage.stop
         segment.count -= dropped
+        if self.scale is not None:
+            self.scale.weigh_again(segment)
         if not segment.count:
             self._ready.popleft()
         self.count -= dropped
         return dropped
 
-    def first_unseen(self, next_sequence: int) -> int:
+    def _first_unseen(self, next_sequence: int) -> int:
         """The lowest sequence number that was never taken; `next_sequence` if there is none."""
         for segment in self._ready:
             if segment.redelivered or segment.stop_sequence <= self._redelivered_below:
                 continue
-            return max(segment.first_sequence + segment.head, self._redelivered_below)
+            return max(segment.next_sequence, self._redelivered_below)
         return next_sequence
+
+    @property
+    def stocks(self) -> list[Stock]:
+        """All that lies here, for who looks at it now."""
+        returned, below = self._returned, self._redelivered_below
+        return [Stock(returned, self._ready, below, self.damage, self._journal, self._spill)]
+
+    @property
+    def unseen(self) -> list[tuple[int, int]]:
+        """By log of the journal: from which number on no message was ever taken."""
+        assert self._journal is not None
+        return [(self._journal.groups[0], self._first_unseen(self.numbers.next))]
 
     def clear(self) -> int:
         """Forget every message that can be taken; how many there were."""
@@ -410,9 +455,12 @@ class Lane:
             if segment.spilled_at and self._spill is not None:
                 self._spill.forget(segment.spilled_at)
         if self._journal is not None:
-            self._settle_all(self._journal)
-        self._ready = self._leaving = NO_SEGMENTS
+            settle_all(self._journal, self._returned.runs, self._ready)
+        self._ready, self._leaving = NO_SEGMENTS, None
         self._returned.clear()
+        if self.scale is not None:
+            self.scale.begin((), ())
+        self.is_timed = False
         return dropped
 
     def _forget_damage(self) -> None:
@@ -420,42 +468,3 @@ class Lane:
             assert self._journal is not None
             self._journal.forget_unreadable()
         self.damage = None
-
-    def _settle_all(self, journal: Journal) -> None:
-        for run in self._returned.runs:
-            if run.is_recorded:
-                journal.settled(run.sequences[run.head :])
-        for is_on_disk, segments in groupby(self._ready, _is_only_in_journal):
-            if is_on_disk:  # one stretch, though they be thousands: there is nothing between them
-                of_disk = list(segments)
-                journal.discarded(of_disk[0].first_sequence, of_disk[-1].stop_sequence)
-                continue
-            for segment in segments:
-                if segment.is_recorded:
-                    first_ready = segment.first_sequence + segment.head
-                    journal.settled(range(first_ready, segment.stop_sequence))
-
-
-def _behind(segment: Segment, last: Loaded, found: int) -> Segment:
-    """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
-    first = last.first_sequence + len(last.contents)
-    rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
-    rest.count = segment.count - found
-    rest.stop_sequence = segment.stop_sequence
-    rest.place = Place.DISK
-    return rest
-
-
-def _is_only_in_journal(segment: Segment) -> bool:
-    return segment.is_recorded and segment.place is Place.DISK
-
-
-def _split_at(part: Loaded, sequence: int) -> list[Loaded]:
-    """A stretch as what lies before a sequence number and what does not, if there is both."""
-    count = sequence - part.first_sequence
-    if not 0 < count < len(part.contents):
-        return [part]
-    return [
-        Loaded(part.first_sequence, part.origins[:count], part.contents[:count]),
-        Loaded(sequence, part.origins[count:], part.contents[count:]),
-    ]

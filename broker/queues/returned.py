@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.counts import NEW, Counts
+from fluffle.broker.queues.expiries import Expiries, due_count, part_of, undue_count
+from fluffle.broker.queues.timing import NEVER_MS
 
 FETCH_MESSAGES_MAX = 256
-"""No more are read from disk at once."""
+FETCH_BYTES_MAX = 1_048_576
+"""No more are read from disk at once, but one message at least."""
+UNLIMITED_BYTES = 1 << 62
 
 
 class Returned:
     """Messages that came back together, in rising sequence; read from `head` on."""
 
-    __slots__ = ("contents", "counts", "head", "is_recorded", "origins", "sequences")
+    __slots__ = (
+        "contents", "counts", "expiries", "head", "is_recorded", "origins", "sequences",
+        "weighed_from",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -30,8 +37,9 @@ class Returned:
         contents: list[bytes],
         sequences: Sequence[int],
         *,
-        counts: Counts,
-        is_recorded: bool,
+        counts: Counts = NEW,
+        is_recorded: bool = False,
+        expiries: Expiries | None = None,
     ) -> None:
         self.origins = origins
         self.contents = contents
@@ -40,11 +48,55 @@ class Returned:
         self.counts = counts
         """Of each of them, this return included."""
         self.is_recorded = is_recorded
+        self.expiries = expiries
+        """None if none of them ever expires."""
         self.head = 0
+        self.weighed_from = 0
+        """The bytes of those in front of it are not counted, where somebody asks how many wait."""
 
     @property
     def oldest(self) -> int:
         return self.sequences[self.head]
+
+    def copied(self) -> Returned:
+        """The same messages, for who only looks."""
+        copy = Returned(
+            self.origins,
+            self.contents,
+            self.sequences,
+            counts=self.counts,
+            is_recorded=self.is_recorded,
+            expiries=self.expiries,
+        )
+        copy.head = self.head
+        return copy
+
+    def skipped(self, count: int) -> int:
+        """Leave out the next ones, at most `count`; how many those are."""
+        skipped = min(count, len(self.sequences) - self.head)
+        if self.contents:
+            self.head += skipped
+        else:
+            self.sequences = self.sequences[skipped:]
+            self.expiries = part_of(self.expiries, slice(skipped, None))
+        return skipped
+
+    def undue_count(self, count: int, now_ms: int) -> int:
+        """How many of the next `count` have not expired, one behind the other."""
+        if self.expiries is None:
+            return count
+        return undue_count(self.expiries, self.head, self.head + count, now_ms)
+
+    def due_count(self, count: int, now_ms: int) -> int:
+        """How many have."""
+        if self.expiries is None:
+            return 0
+        return due_count(self.expiries, self.head, self.head + count, now_ms)
+
+    @property
+    def due_ms(self) -> int:
+        """When the next one expires."""
+        return NEVER_MS if self.expiries is None else self.expiries[self.head]
 
     def __lt__(self, other: Returned) -> bool:
         return self.oldest < other.oldest
@@ -55,7 +107,7 @@ class Returns(Protocol):
 
     @property
     def runs(self) -> Sequence[Returned]:
-        """All there is, in no order; empty if there is nothing."""
+        """All there is, the one first that has the next message; empty if there is nothing."""
 
     def add(self, run: Returned) -> None:
         """Messages come back."""
@@ -66,8 +118,15 @@ class Returns(Protocol):
     def take(self, count: int) -> tuple[Returned, int, int]:
         """Some of the next ones, at most `count`: a run, and from where to where in it."""
 
+    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        """Contents of a run that are not taken, the last one first: those that make up `bytes_max`
+        bytes, or all.  It stays where it is.  Raises `Unreadable`."""
+
     def clear(self) -> None:
         """Forget all."""
+
+    def behind(self, count: int) -> Returns:
+        """The same without the first `count`, for who only looks: nothing is taken by it."""
 
 
 class ByAge:
@@ -80,6 +139,7 @@ class ByAge:
         """A heap.  All have contents."""
 
     def add(self, run: Returned) -> None:
+        assert run.contents, f"messages {run.sequences} came back without their contents"
         heappush(self.runs, run)
 
     def available(self) -> int:
@@ -100,12 +160,30 @@ class ByAge:
             heappop(self.runs)
         return run, start, stop
 
+    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        del bytes_max
+        return run.contents[start:stop][::-1]
+
     def clear(self) -> None:
         self.runs.clear()
 
+    def behind(self, count: int) -> ByAge:
+        copy = ByAge()
+        copy.runs = [run.copied() for run in self.runs]
+        while count and copy.runs:
+            _run, start, stop = copy.take(count)
+            count -= stop - start
+        return copy
 
-Fetch: TypeAlias = Callable[[Sequence[int]], tuple[list[Origin], list[bytes]]]
-"""Reads messages from disk, one origin and one content a number; raises `Unreadable`."""
+
+class Fetch(Protocol):
+    """Reads messages from disk."""
+
+    def __call__(
+        self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES
+    ) -> tuple[list[Origin], list[bytes]]:
+        """One origin and one content a number, of the first ones: those that make up `bytes_max`
+        bytes, or all.  Raises `Unreadable`."""
 
 
 NO_RUNS: deque[Returned] = deque()
@@ -135,13 +213,23 @@ class InOrder:
     def _front_in_memory(self) -> Returned:
         """The foremost run, or as much of it as is read at once."""
         run = self.runs[0]
-        rest = run.sequences[FETCH_MESSAGES_MAX:]
-        run.origins, run.contents = self._fetch(run.sequences[:FETCH_MESSAGES_MAX])
-        if rest:
-            self.runs.insert(
-                1, Returned([], [], rest, counts=run.counts, is_recorded=run.is_recorded)
+        wanted = run.sequences[:FETCH_MESSAGES_MAX]
+        run.origins, run.contents = self._fetch(wanted, FETCH_BYTES_MAX)
+        first, rest = slice(len(run.contents)), slice(len(run.contents), None)
+        if run.sequences[rest]:
+            behind = Returned(
+                [],
+                [],
+                run.sequences[rest],
+                counts=run.counts,
+                is_recorded=run.is_recorded,
+                expiries=part_of(run.expiries, rest),
             )
-            run.sequences = run.sequences[:FETCH_MESSAGES_MAX]
+            behind.weighed_from = max(0, run.weighed_from - len(run.contents))
+            run.weighed_from = min(run.weighed_from, len(run.contents))
+            self.runs.insert(1, behind)
+            run.sequences = run.sequences[first]
+            run.expiries = part_of(run.expiries, first)
         return run
 
     def take(self, count: int) -> tuple[Returned, int, int]:
@@ -152,5 +240,19 @@ class InOrder:
             self.runs.popleft()
         return run, start, stop
 
+    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        if run.contents:
+            return run.contents[start:stop][::-1]
+        return self._fetch(run.sequences[start:stop][::-1], bytes_max)[1]
+
     def clear(self) -> None:
         self.runs = NO_RUNS
+
+    def behind(self, count: int) -> InOrder:
+        copy = InOrder(self._fetch)
+        for run in self.runs:
+            copied = run.copied()
+            count -= copied.skipped(count)
+            if len(copied.sequences) > copied.head:
+                copy.add(copied)
+        return copy

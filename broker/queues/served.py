@@ -7,10 +7,11 @@ time.  So whoever can only meet the engine's may go on without looking.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from operator import itemgetter
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.message import Origin
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
     from fluffle.broker.queues.handout import Handout, Holder, Outcome
     from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+    from fluffle.broker.queues.peeking import Peeked, View
 
 T = TypeVar("T")
 
@@ -32,14 +34,79 @@ class Admission(Enum):
     RECORDED = auto()
     """They are in the queue, and safe once the commit that collects has been done."""
     REFUSED = auto()
-    """They are not, and the publisher must know; no queue refuses any yet."""
+    """They are not, and the publisher must know."""
+
+
+class Partly:
+    """What becomes of messages of a run of which a queue here takes some."""
+
+    __slots__ = ("count", "duplicates", "refused", "taken")
+
+    def __init__(
+        self,
+        count: int,
+        taken: Admission,
+        refused: list[tuple[int, int]],
+        duplicates: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.count = count
+        self.taken = taken
+        """Of all others: `ACCEPTED` or `RECORDED`."""
+        self.refused = refused
+        """Which are not in the queue: from where to where, rising."""
+        self.duplicates = duplicates
+        """Which are not either, for the queue has had them before: they count as taken."""
+
+    def then(self, tell: Tell) -> None:
+        """Tell of each at once, as a `Receipt` does later."""
+        for start, stop, is_taken in fates_of(self, self.count):
+            tell(start, stop, is_taken=is_taken)
+
+
+class Part(Enum):
+    """What becomes of some messages of a run."""
+
+    TAKEN = auto()
+    REFUSED = auto()
+    DUPLICATE = auto()
+    """They are dropped, for the queue has had them before."""
+
+
+def parts_of(fate: Admission | Partly, count: int) -> list[tuple[int, int, Part]]:
+    """From where to where the same becomes of messages, in order."""
+    if not isinstance(fate, Partly):
+        return [(0, count, Part.REFUSED if fate is Admission.REFUSED else Part.TAKEN)]
+    others = [(*span, Part.REFUSED) for span in fate.refused]
+    if fate.duplicates:
+        others += [(*span, Part.DUPLICATE) for span in fate.duplicates]
+        others.sort(key=itemgetter(0))
+    parts, at = [], 0
+    for start, stop, part in others:
+        parts += [(at, start, Part.TAKEN), (start, stop, part)]
+        at = stop
+    parts.append((at, count, Part.TAKEN))
+    return [(start, stop, part) for start, stop, part in parts if start < stop]
+
+
+def fates_of(fate: Admission | Partly, count: int) -> list[tuple[int, int, bool]]:
+    """From where to where messages are taken, or not, in order."""
+    parts = parts_of(fate, count)
+    return [(start, stop, part is not Part.REFUSED) for start, stop, part in parts]
 
 
 class Debtor(Protocol):
     """A publisher that waits until the queue has handed out what it put in."""
 
-    def paid(self, queue: ServedQueue, count: int) -> int:
+    def paid(self, queue: Target, count: int) -> int:
         """Take what it owes of `count` messages that left `queue`; how many are left of them."""
+
+
+def pay(queue: ServedQueue, count: int) -> None:
+    """Tell the publishers that wait for it, in turn, that `count` messages have left."""
+    for debtor in tuple(queue.debtors):
+        count = debtor.paid(queue, count)
+        if not count:
+            break
 
 
 class Tally(NamedTuple):
@@ -48,6 +115,8 @@ class Tally(NamedTuple):
     ready: int
     unacked: int
     consumers: int
+    apart: int = 0
+    """Messages that wait to be ready again, and those that have died and must arrive elsewhere."""
 
 
 class Tell(Protocol):
@@ -115,10 +184,38 @@ class Settling:
     """Some of it has not come true, and never will: what was acknowledged may come again."""
 
 
+class Posted(NamedTuple):
+    """Dead letters of a quorum queue that must arrive, as it knows them: one that comes again is
+    not taken again, whoever leads that queue by then."""
+
+    source: int
+    """Its group."""
+    term: int
+    """In which it is led.  Who leads in a later one is believed, and nobody before it any more."""
+    below: int
+    """None of those below is kept there as dead."""
+    settled: list[int]
+    """These are not kept any more, either."""
+    sequences: list[int]
+    """Its numbers of the messages, one for each."""
+
+    def part(self, start: int, stop: int) -> Posted:
+        """Of some of them, which go in parts: the first says what is settled."""
+        settled = [] if start else self.settled
+        return self._replace(settled=settled, sequences=self.sequences[start:stop])
+
+    def after(self, count: int) -> Posted:
+        """Of those that are left when so many at the front are known."""
+        return self._replace(sequences=self.sequences[count:])
+
+
 class Target(Protocol):
     """Where messages go: a queue, or a requester of direct reply-to."""
 
     debtors: list[Debtor]
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def is_behind(self) -> bool:
@@ -129,12 +226,47 @@ class Target(Protocol):
         """Whether he must, until it tells its debtors."""
 
     def enqueue(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: int | None = None,
+    ) -> Admission | Partly | Receipt:
+        """Add messages at the end, which all name a priority or do not.  The caller may keep the
+        lists, and must not change them.
+
+        `expiration_ms`: for how long each of them may wait at most, if their publisher says so.
+        """
+
+
+@runtime_checkable
+class Postal(Protocol):
+    """A queue that others may lead."""
+
+    def post(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: int | None = None,
+        posted: Posted | None = None,
     ) -> Admission | Receipt:
-        """Add messages at the end.  The caller may keep the lists but must not change them."""
+        """`enqueue` dead letters."""
 
 
-class ServedQueue(Target, Protocol):
+class Inlet(Target, Protocol):
+    """A queue, or what takes messages in its place."""
+
+    @property
+    def definition(self) -> QueueDefinition:
+        """Of the queue."""
+
+
+class ServedQueue(Inlet, Protocol):
     """What clients of this node can do with a queue."""
 
     @property
@@ -164,6 +296,10 @@ class ServedQueue(Target, Protocol):
         """Messages handed out and not settled, as far as this node knows."""
 
     @property
+    def apart_count(self) -> int:
+        """Messages that are neither, as far as this node knows: see `Tally`."""
+
+    @property
     def consumer_count(self) -> int:
         """As far as this node knows."""
 
@@ -188,6 +324,15 @@ class ServedQueue(Target, Protocol):
         """How it is."""
 
     @property
+    def tally_in_use(self) -> Tally | Later[Tally]:
+        """The same, and that it is asked for is a use of the queue, if it is a classic one: it does
+        not expire for a while."""
+
+    @property
+    def uncounted(self) -> BrokerError | None:
+        """What is said to who needs the counts, if nobody has told them when asked for last."""
+
+    @property
     def here(self) -> Tally | None:
         """How it is, if this node leads it: who adds up what nodes say counts each once."""
 
@@ -203,6 +348,9 @@ class ServedQueue(Target, Protocol):
     @property
     def settling(self) -> Later[None] | None:
         """Answered once it is known what becomes of all that was asked for so far, if it is not."""
+
+    def peek(self, view: View) -> Peeked | Later[Peeked]:
+        """Look at ready messages, which changes nothing."""
 
     def purge(self) -> int | Later[int]:
         """Drop every ready message; how many there were."""

@@ -27,7 +27,7 @@ from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.recording.image import FirstStart
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import MATCHERS, ExchangeSpec
+from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import encode_table, read_table
@@ -231,7 +231,7 @@ def _encode_exchange(spec: ExchangeSpec) -> Fields:
 
 
 def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
-    if fields["type"] not in MATCHERS:
+    if fields["type"] not in TYPES:
         raise ValueError(f"unknown exchange type '{fields['type']}'")
     return ExchangeSpec(
         key[1],
@@ -280,6 +280,8 @@ def _encode_queue(queue: QueueDefinition) -> Fields:
         fields["owner"] = queue.owner
     if queue.id:
         fields |= {name: getattr(queue, name) for name in PLACED}
+    if queue.successor is not None:
+        fields["successor"] = _encode_queue(queue.successor)
     return fields
 
 
@@ -293,7 +295,10 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         arguments=_table(fields["arguments"]),
     )
     owner = Owner(*fields["owner"]) if declared.exclusive else None
-    definition = QueueDefinition(queue_spec(declared, vhost), tuple(fields["groups"]), owner)
+    successor = _decode_queue(key, fields["successor"]) if "successor" in fields else None
+    definition = QueueDefinition(
+        queue_spec(declared, vhost), tuple(fields["groups"]), owner, successor=successor
+    )
     if "id" not in fields:
         return definition
     return definition._replace(
@@ -327,12 +332,14 @@ def _encode_node(node: Registered) -> Fields:
         "boot": node.boot,
         "nonce": node.nonce,
         "id": node.id,
+        "knows": node.knows,
     }
 
 
 def _decode_node(_key: tuple[str], fields: Fields) -> Registered:
     address = ListenAddress(fields["host"], fields["port"])
-    return Registered(address, fields["boot"], fields["nonce"], fields["id"])
+    knows = fields.get("knows", 0)
+    return Registered(address, fields["boot"], fields["nonce"], fields["id"], knows)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def read_image(definitions: Definitions) -> Image:
     for key, exchange in _facts(definitions, Kind.EXCHANGE):
         _vhost(image, Kind.EXCHANGE, key).exchanges.append(exchange)
     for key, queue in _facts(definitions, Kind.QUEUE):
-        _vhost(image, Kind.QUEUE, key).queues.append(queue)
+        _vhost(image, Kind.QUEUE, key).queues.append(queue._replace(successor=None))
     for key, binding in _facts(definitions, Kind.BINDING):
         _vhost(image, Kind.BINDING, key).bindings.append(binding)
     for vhost in image.vhosts.values():

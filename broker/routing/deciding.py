@@ -17,10 +17,16 @@ from fluffle.broker.routing.declaring import (
     check_creatable,
     check_deletable,
     check_equivalent,
-    check_type,
     resource,
 )
-from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec, check_not_default
+from fluffle.broker.routing.exchange import (
+    PREDECLARED,
+    TYPES,
+    Exchange,
+    ExchangeSpec,
+    check_not_default,
+    check_type,
+)
 from fluffle.broker.routing.topology import Topology
 
 EXCHANGE = DestinationKind.EXCHANGE
@@ -35,8 +41,8 @@ def exchange_name(vhost: str, name: str) -> Name:
 def declare_exchange(topology: Topology, spec: ExchangeSpec) -> Change:
     """Make an exchange, unless the same is there.
 
-    Raises PreconditionFailed for an unknown type, an inequivalent exchange or a bad
-    `alternate-exchange`, AccessRefused for the default exchange and reserved names.
+    Raises PreconditionFailed for an unknown type, an inequivalent exchange or bad arguments,
+    AccessRefused for the default exchange and reserved names.
     """
     check_type(spec.type)
     check_not_default(spec.name)
@@ -45,6 +51,15 @@ def declare_exchange(topology: Topology, spec: ExchangeSpec) -> Change:
         check_equivalent(current.spec, spec, topology.vhost)
         return NOTHING
     check_creatable(spec, topology.vhost)
+    TYPES[spec.type].check(spec.arguments)
+    kind, key = name = exchange_name(topology.vhost, spec.name)
+    return Change(puts=(Fact(kind, key, spec, spec.durable),), rests_on=(name,))
+
+
+def have_own(topology: Topology, spec: ExchangeSpec) -> Change:
+    """Make an exchange of the broker itself that not every virtual host has, unless it is there."""
+    if topology.find(spec.name) is not None:
+        return NOTHING
     kind, key = name = exchange_name(topology.vhost, spec.name)
     return Change(puts=(Fact(kind, key, spec, spec.durable),), rests_on=(name,))
 
@@ -70,7 +85,7 @@ def drop_exchange(topology: Topology, name: str) -> Change:
     if exchange is None:
         return NOTHING
     if not (len(exchange.matcher) or topology.bindings_to(EXCHANGE, name)):
-        return removal(exchange_facts(topology.vhost, exchange))
+        return removal(exchange_facts(topology, exchange))
     going = Going(topology)
     going.add_exchange(exchange)
     return going.change()
@@ -117,12 +132,15 @@ def removal(facts: Sequence[Fact]) -> Change:
     return Change(tuple(facts), (), tuple([fact[:2] for fact in facts]))
 
 
-def exchange_facts(vhost: str, exchange: Exchange) -> tuple[Fact, ...]:
-    """The fact that there is an exchange; one of the broker's own is none."""
+def exchange_facts(topology: Topology, exchange: Exchange) -> tuple[Fact, ...]:
+    """The facts that there is an exchange, and its calendar if it has one; one of the broker's own
+    is none."""
     spec = exchange.spec
     if spec.name in OWN:
         return ()
-    return (Fact(Kind.EXCHANGE, (vhost, spec.name), spec, spec.durable),)
+    fact = Fact(Kind.EXCHANGE, (topology.vhost, spec.name), spec, spec.durable)
+    calendar = topology.calendar_fact(exchange)
+    return (fact,) if calendar is None else (fact, calendar)
 
 
 def binding_fact(topology: Topology, binding: Binding) -> Fact:
@@ -179,9 +197,11 @@ class Going:
         """
         topology, vhost = self._topology, self._topology.vhost
         removes = [binding_fact(topology, binding) for binding in self._bindings]
-        for exchange in self._exchanges.values():
-            removes += exchange_facts(vhost, exchange)
         rests_on = [exchange_name(vhost, name) for name in {**self._exchanges, **self._left}]
+        for exchange in self._exchanges.values():
+            facts = exchange_facts(topology, exchange)
+            removes += facts
+            rests_on += [fact.name for fact in facts if fact.kind is Kind.QUEUE]
         for name in self._left:
             source = topology.require(name)
             if source.spec.auto_delete and name not in self._exchanges:

@@ -8,25 +8,14 @@ from fluffle.broker.errors import AccessRefused, PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import (
     ALTERNATE_EXCHANGE,
-    MATCHERS,
     ExchangeSpec,
     check_not_default,
 )
-from fluffle.protocol.terms import text
+from fluffle.protocol.terms import atom, text
 from fluffle.protocol.types import Field
 from fluffle.protocol.wire import TYPE_NAMES
 
 RESERVED_PREFIX = "amq."
-
-
-def check_type(name: str) -> None:
-    """RabbitMQ checks the type before anything else, even before permissions.
-
-    Where it says `invalid` for a few types and `unknown` for the rest, that depends on whether the
-    name is an atom of the Erlang node; we know no atoms.
-    """
-    if name not in MATCHERS:
-        raise PreconditionFailed(f"unknown exchange type '{name}'")
 
 
 def check_creatable(spec: ExchangeSpec, vhost: str) -> None:
@@ -59,7 +48,10 @@ def check_bindable(binding: Binding) -> None:
 
 def check_equivalent(current: ExchangeSpec, received: ExchangeSpec, vhost: str) -> None:
     """Refuses to declare an exchange again as another; of the arguments only one is compared."""
-    for name in ("type", "durable", "auto_delete", "internal"):
+    if received.type != current.type:
+        types = f"'{atom(received.type)}'", f"'{atom(current.type)}'"
+        raise _inequivalent("type", received.name, vhost, *types)
+    for name in ("durable", "auto_delete", "internal"):
         new, old = getattr(received, name), getattr(current, name)
         if new != old:
             raise _inequivalent(name, received.name, vhost, f"'{text(new)}'", f"'{text(old)}'")

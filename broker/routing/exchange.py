@@ -2,24 +2,89 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
-from fluffle.broker.errors import AccessRefused
+from fluffle.broker.calendars import calendar_of
+from fluffle.broker.errors import AccessRefused, PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.choosing import LocalRandom, ModulusHash, OneOfAll, Random
+from fluffle.broker.routing.consistent_hash import ConsistentHash, check_arguments
 from fluffle.broker.routing.headers import HeadersMatcher
+from fluffle.broker.routing.history import History, check_length
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
+from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.protocol.types import FieldTable
 
 DEFAULT_EXCHANGE = ""
 ALTERNATE_EXCHANGE = "alternate-exchange"
+TRACE_EXCHANGE = "amq.rabbitmq.trace"
+RECENT_HISTORY = "x-recent-history"
+DELAYED = "x-delayed-message"
+DELAYED_TYPE = "x-delayed-type"
 
-MATCHERS: dict[str, Callable[[], Matcher]] = {
-    "direct": DirectMatcher,
-    "fanout": FanoutMatcher,
-    "topic": TopicMatcher,
-    "headers": HeadersMatcher,
+
+def _anything(_arguments: FieldTable) -> None:
+    """What the arguments of most types may be."""
+
+
+class ExchangeType(NamedTuple):
+    """How an exchange of some type matches."""
+
+    make: Callable[[FieldTable, Surroundings], Matcher]
+    """Of the arguments that it was declared with."""
+    check: Callable[[FieldTable], None] = _anything
+    """Raises PreconditionFailed for arguments that it cannot be made with."""
+
+
+TYPES: dict[str, ExchangeType] = {
+    "direct": ExchangeType(lambda _arguments, _around: DirectMatcher()),
+    "fanout": ExchangeType(lambda _arguments, _around: FanoutMatcher()),
+    "topic": ExchangeType(lambda _arguments, _around: TopicMatcher()),
+    "headers": ExchangeType(lambda _arguments, _around: HeadersMatcher()),
+    "x-consistent-hash": ExchangeType(
+        lambda arguments, _around: OneOfAll(ConsistentHash(arguments)), check_arguments
+    ),
+    "x-local-random": ExchangeType(lambda _arguments, around: OneOfAll(LocalRandom(around))),
+    "x-modulus-hash": ExchangeType(lambda _arguments, _around: OneOfAll(ModulusHash())),
+    RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),
+    "x-random": ExchangeType(lambda _arguments, around: OneOfAll(Random(around.pick))),
+    DELAYED: ExchangeType(
+        lambda arguments, around: TYPES[type_inside(arguments)].make(arguments, around),
+        lambda arguments: TYPES[type_inside(arguments)].check(arguments),
+    ),
 }
-"""The exchange types."""
+"""Those that there are, by name."""
+
+
+def check_type(name: str) -> None:
+    """RabbitMQ checks the type before anything else, even before permissions.
+
+    Where it says `invalid` for a few types and `unknown` for the rest, that depends on whether the
+    name is an atom of the Erlang node; we know no atoms.
+    """
+    if name not in TYPES:
+        raise PreconditionFailed(f"unknown exchange type '{name}'")
+
+
+def type_inside(arguments: FieldTable) -> str:
+    """By which type an x-delayed-message exchange with these arguments routes.
+
+    PreconditionFailed if they name none that there is, with the texts of RabbitMQ's plugin.
+    """
+    _tag, value = arguments.get(DELAYED_TYPE, ("V", None))
+    if not isinstance(value, bytes):
+        raise PreconditionFailed(
+            f"Invalid argument, '{DELAYED_TYPE}' must be an existing exchange type"
+        )
+    name = value.decode(errors="surrogateescape")
+    if name == DELAYED:
+        raise PreconditionFailed(
+            f"Invalid argument, '{DELAYED}' can't be used for '{DELAYED_TYPE}'"
+        )
+    check_type(name)
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +106,7 @@ PREDECLARED = (
     ExchangeSpec("amq.topic", "topic", durable=True),
     ExchangeSpec("amq.headers", "headers", durable=True),
     ExchangeSpec("amq.match", "headers", durable=True),
-    ExchangeSpec("amq.rabbitmq.trace", "topic", durable=True, internal=True),
+    ExchangeSpec(TRACE_EXCHANGE, "topic", durable=True, internal=True),
 )
 """The exchanges of every virtual host (AMQP 0-9-1 §3.1.3, and RabbitMQ's own for tracing)."""
 
@@ -49,14 +114,24 @@ PREDECLARED = (
 class Exchange:
     """An exchange with its bindings."""
 
-    __slots__ = ("alternate", "matcher", "onward", "spec")
+    __slots__ = ("alternate", "calendar", "history", "matcher", "onward", "spec")
 
-    def __init__(self, spec: ExchangeSpec) -> None:
+    def __init__(self, spec: ExchangeSpec, around: Surroundings) -> None:
         self.spec = spec
-        self.matcher = MATCHERS[spec.type]()
+        self.matcher = TYPES[spec.type].make(spec.arguments, around)
         self.onward: dict[str, int] = {}
         """How many bindings lead to each other exchange."""
-        self.alternate = alternate_of(spec)
+        self.calendar: str | None = None
+        """The queue in which messages wait that are to be routed later, if it has one."""
+        self.history: History | None = None
+        """The last messages, if it keeps them for those who will be bound to it."""
+        routes_as = spec.type
+        if spec.type == DELAYED:
+            self.calendar = calendar_of(spec.name)
+            routes_as = type_inside(spec.arguments)
+        if routes_as == RECENT_HISTORY:
+            self.history = History(spec.arguments, partial(around.kept, spec.name))
+        self.alternate = alternate_of(spec, around)
         """Where messages go that match no binding."""
 
     def add(self, binding: Binding) -> bool:
@@ -82,7 +157,13 @@ def check_not_default(name: str) -> None:
         raise AccessRefused("operation not permitted on the default exchange")
 
 
-def alternate_of(spec: ExchangeSpec) -> str | None:
+def declared_alternate(spec: ExchangeSpec) -> str | None:
     """The name of the alternate exchange that a declaration asks for."""
     _, value = spec.arguments.get(ALTERNATE_EXCHANGE, ("V", None))
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else None
+
+
+def alternate_of(spec: ExchangeSpec, around: Surroundings) -> str | None:
+    """The alternate exchange in force: a policy counts if the declaration asks for none."""
+    declared = declared_alternate(spec)
+    return declared if declared is not None else around.alternate_of(spec.name)

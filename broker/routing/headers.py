@@ -16,6 +16,8 @@ from typing import TypeAlias
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
+from fluffle.broker.routing.matcher import Asks
+from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field, FieldTable, FieldValue
 from fluffle.protocol.wire import TYPE_NAMES
@@ -59,6 +61,8 @@ class Condition:
 class HeadersMatcher:
     """Asks every binding; routing keys count for the identity of a binding only."""
 
+    asks = Asks.PROPERTIES
+
     __slots__ = ("_conditions",)
 
     def __init__(self) -> None:
@@ -76,8 +80,11 @@ class HeadersMatcher:
     def discard(self, binding: Binding) -> bool:
         return self._conditions.pop(binding, None) is not None
 
-    def match(self, routing_keys: Sequence[str], headers: FieldTable | None) -> Iterator[Binding]:
-        given = {name: _comparable_header(field) for name, field in (headers or {}).items()}
+    def match(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Binding]:
+        headers = (properties and properties.headers) or {}
+        given = {name: _comparable_header(field) for name, field in headers.items()}
         return (binding for binding, asks in self._conditions.items() if asks.holds(given))
 
     def __iter__(self) -> Iterator[Binding]:

@@ -1,14 +1,26 @@
 """What an exchange type does: keep the bindings of one exchange and find those that match.
 
 A matcher is also the only list of its exchange's bindings, so none of them is held twice.
-`topic.py` and `headers.py` hold the other two.
+`topic`, `headers` and `choosing` hold the others.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, auto
 from typing import Protocol
 
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.properties import Properties
+
+
+class Asks(Enum):
+    """What decides, besides the bindings, which of them match."""
+
+    KEYS = auto()
+    """The routing keys alone."""
+    PROPERTIES = auto()
+    """Those, and the properties: two messages with the same of both go the same way."""
+    CHANCE = auto()
+    """Each message has to be asked for."""
 
 
 class Matcher(Protocol):
@@ -17,6 +29,9 @@ class Matcher(Protocol):
     A message has its own routing key and those of its CC and BCC headers; it matches a binding
     if one of them does.  A binding may come out of `match` once for each of them.
     """
+
+    @property
+    def asks(self) -> Asks: ...
 
     def check(self, binding: Binding) -> None:
         """PreconditionFailed if the exchange type cannot have such a binding."""
@@ -28,8 +43,9 @@ class Matcher(Protocol):
         """Whether it was there."""
 
     def match(
-        self, routing_keys: Sequence[str], headers: FieldTable | None
-    ) -> Iterable[Binding]: ...
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterable[Binding]:
+        """The properties may be left out where routes ask for keys alone."""
 
     def __iter__(self) -> Iterator[Binding]: ...
 
@@ -38,6 +54,8 @@ class Matcher(Protocol):
 
 class DirectMatcher:
     """AMQP 0-9-1 §3.1.3.1: the routing keys must be equal."""
+
+    asks = Asks.KEYS
 
     __slots__ = ("_by_key", "_count")
 
@@ -68,7 +86,9 @@ class DirectMatcher:
         self._count -= 1
         return True
 
-    def match(self, routing_keys: Sequence[str], headers: FieldTable | None) -> Iterator[Binding]:
+    def match(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Binding]:
         for key in routing_keys:
             yield from self._by_key.get(key, ())
 
@@ -82,6 +102,8 @@ class DirectMatcher:
 
 class FanoutMatcher:
     """AMQP 0-9-1 §3.1.3.2: every binding matches."""
+
+    asks = Asks.KEYS
 
     __slots__ = ("_bindings",)
 
@@ -101,7 +123,9 @@ class FanoutMatcher:
         self._bindings.pop(binding, None)
         return was_there
 
-    def match(self, routing_keys: Sequence[str], headers: FieldTable | None) -> Iterable[Binding]:
+    def match(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterable[Binding]:
         return self._bindings
 
     def __iter__(self) -> Iterator[Binding]:

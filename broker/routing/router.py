@@ -2,20 +2,48 @@
 
 A walk is a pure question, so a caller may remember its answer under the exchange and the keys, for
 as long as `Topology.epoch` stands (the default exchange depends on the queues instead) and if
-`Router.headers_bindings` counts none.
+`Router.needs` says that it takes nothing else.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from fluffle.broker.errors import AccessRefused
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.declaring import resource
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec
-from fluffle.broker.routing.headers import HeadersMatcher
+from fluffle.broker.routing.history import History
+from fluffle.broker.routing.matcher import Asks
 from fluffle.broker.routing.topology import Topology
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.delays import delay_of
+from fluffle.protocol.properties import Properties
 
 QUEUE = DestinationKind.QUEUE
+
+
+class Needs(NamedTuple):
+    """What it takes, besides routing keys, to say where messages go."""
+
+    property_bindings: int = 0
+    """How many bindings may look at their properties, and exchanges for how long they wait."""
+    is_drawn: bool = False
+    """Whether chance may have a say, for each of them anew."""
+    is_kept: bool = False
+    """Whether they may have to be kept as recent ones."""
+
+
+KEYS_SUFFICE = Needs()
+
+
+class Way(NamedTuple):
+    """Where a message goes."""
+
+    queues: tuple[str, ...]
+    """Their names, each once."""
+    histories: tuple[History, ...]
+    """Those that keep it."""
 
 
 class Router:
@@ -37,7 +65,7 @@ class Router:
         return spec
 
     def route(
-        self, exchange: str, routing_keys: Sequence[str], headers: FieldTable | None
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> tuple[str, ...]:
         """The names of all queues that get the message, each once.
 
@@ -46,11 +74,29 @@ class Router:
         """
         if exchange == DEFAULT_EXCHANGE:
             return tuple(dict.fromkeys(filter(self._queue_exists, routing_keys)))
+        return self._follow(exchange, routing_keys, properties).queues
+
+    def way(self, exchange: str, routing_keys: Sequence[str], properties: Properties | None) -> Way:
+        """As `route`, and what keeps the message."""
+        if exchange == DEFAULT_EXCHANGE:
+            return Way(self.route(exchange, routing_keys, properties), ())
+        return self._follow(exchange, routing_keys, properties)
+
+    def _follow(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Way:
         queues: dict[str, None] = {}
+        histories: list[History] = []
         walk = Walk(self._topology, exchange)
+        waits = properties is not None and delay_of(properties.headers) > 0
         for visited in walk:
+            if waits and visited.calendar is not None:
+                queues[visited.calendar] = None  # and when its time comes it begins here
+                continue
+            if visited.history is not None:
+                histories.append(visited.history)
             matched = False
-            for binding in visited.matcher.match(routing_keys, headers):
+            for binding in visited.matcher.match(routing_keys, properties):
                 matched = True
                 if binding.destination_kind is QUEUE:
                     queues[binding.destination] = None
@@ -59,20 +105,24 @@ class Router:
             # An exchange that matched counts as served, even if what it leads to leads nowhere.
             if not matched and visited.alternate is not None:
                 walk.add(visited.alternate)
-        return tuple(queues)
+        return Way(tuple(queues), tuple(histories))
 
-    def headers_bindings(self, exchange: str) -> int:
-        """How many bindings may look at the headers of what is published to `exchange`."""
-        count = 0
+    def needs(self, exchange: str) -> Needs:
+        """What it takes to route what is published to `exchange`."""
+        property_bindings, is_drawn, is_kept = 0, False, False
         walk = Walk(self._topology, exchange)
         for visited in walk:
-            if isinstance(visited.matcher, HeadersMatcher):
-                count += len(visited.matcher)
+            is_kept = is_kept or visited.history is not None
+            asks = visited.matcher.asks
+            property_bindings += visited.calendar is not None
+            if asks is Asks.PROPERTIES:
+                property_bindings += len(visited.matcher)
+            is_drawn = is_drawn or asks is Asks.CHANCE
             for name in visited.onward:
                 walk.add(name)
             if visited.alternate is not None:
                 walk.add(visited.alternate)
-        return count
+        return Needs(property_bindings, is_drawn, is_kept)
 
 
 class Walk:

@@ -17,7 +17,8 @@ from sys import intern
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
-from fluffle.protocol.types import FieldTable
+from fluffle.broker.routing.matcher import Asks
+from fluffle.protocol.properties import Properties
 
 ONE_WORD = "*"
 ANY_WORDS = "#"
@@ -81,6 +82,8 @@ def words_of(key: str) -> list[str]:
 class TopicMatcher:
     """A trie; no node without a binding below or at it is kept, the root excepted."""
 
+    asks = Asks.KEYS
+
     __slots__ = ("_count", "_root")
 
     def __init__(self) -> None:
@@ -117,7 +120,9 @@ class TopicMatcher:
             path[-1].prune(bare.word)
         return True
 
-    def match(self, routing_keys: Sequence[str], headers: FieldTable | None) -> Iterator[Binding]:
+    def match(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Binding]:
         for key in routing_keys:
             for node in self._reached(words_of(key)):
                 yield from node.bindings

@@ -7,9 +7,10 @@ or an exchange takes along what leads to it without a search.  The rules of chan
 Names come as the client meant them: CR and LF are stripped where methods are read.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from fluffle.broker.errors import NotFound
+from fluffle.broker.metadata.change import Fact
 from fluffle.broker.routing.bindings import (
     Binding,
     Bindings,
@@ -18,7 +19,8 @@ from fluffle.broker.routing.bindings import (
     without_binding,
 )
 from fluffle.broker.routing.declaring import resource
-from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec
+from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec, alternate_of
+from fluffle.broker.routing.surroundings import Surroundings
 
 
 class Topology:
@@ -27,13 +29,13 @@ class Topology:
     Names and keys are text; errors are those of `broker/errors.py` with RabbitMQ's texts.
     """
 
-    __slots__ = ("_exchanges", "_inbound", "_is_durable_queue", "epoch", "vhost")
+    __slots__ = ("_around", "_exchanges", "_inbound", "epoch", "vhost")
 
     def __init__(
         self,
         vhost: str,
         *,
-        is_durable_queue: Callable[[str], bool] = lambda _name: False,
+        around: Surroundings | None = None,
         exchanges: Iterable[ExchangeSpec] = (),
         bindings: Iterable[Binding] = (),
     ) -> None:
@@ -42,8 +44,10 @@ class Topology:
         self.epoch = 0
         """Rises with each change that can alter a route; what was remembered before it is void.
         The default exchange is not asked: where it leads is a matter of which queues there are."""
-        self._is_durable_queue = is_durable_queue
-        self._exchanges = {spec.name: Exchange(spec) for spec in (*PREDECLARED, *exchanges)}
+        self._around = around or Surroundings()
+        self._exchanges = {
+            spec.name: Exchange(spec, self._around) for spec in (*PREDECLARED, *exchanges)
+        }
         self._inbound: dict[tuple[DestinationKind, str], Bindings] = {}
         """Bindings by destination; no key without a binding."""
         for binding in bindings:
@@ -53,13 +57,21 @@ class Topology:
 
     def put_exchange(self, spec: ExchangeSpec) -> None:
         """There is an exchange, where there was none."""
-        self._exchanges[spec.name] = Exchange(spec)
+        self._exchanges[spec.name] = Exchange(spec, self._around)
         self.epoch += 1
 
     def remove_exchange(self, name: str) -> None:
         """It is gone; its bindings on both sides are removed before or after."""
         del self._exchanges[name]
         self.epoch += 1
+
+    def renew(self, exchanges: Iterable[str]) -> None:
+        """Some may fall under other policies than they did."""
+        for exchange in filter(None, map(self._exchanges.get, exchanges)):
+            alternate = alternate_of(exchange.spec, self._around)
+            if alternate != exchange.alternate:
+                exchange.alternate = alternate
+                self.epoch += 1
 
     def put_binding(self, binding: Binding) -> None:
         """There is a binding, where there was none; its ends are there."""
@@ -115,10 +127,14 @@ class Topology:
         """Not to be changed; asking whether a binding is among them takes no search."""
         return self._inbound.get((kind, destination), ())
 
+    def calendar_fact(self, exchange: Exchange) -> Fact | None:
+        """What is so of the calendar of an exchange, if it has one."""
+        return self._around.queue_fact(exchange.calendar) if exchange.calendar else None
+
     def outlives(self, binding: Binding) -> bool:
         """Whether a binding whose ends are there is to be there after a restart: if both are."""
         if not self._exchanges[binding.source].spec.durable:
             return False
         if binding.destination_kind is DestinationKind.QUEUE:
-            return self._is_durable_queue(binding.destination)
+            return self._around.is_durable_queue(binding.destination)
         return self._exchanges[binding.destination].spec.durable

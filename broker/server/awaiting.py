@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fluffle.broker.queues.served import Later, Receipt
+from fluffle.broker.queues.served import Later, Partly, Receipt
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
@@ -30,7 +30,7 @@ class Awaited:
         self._each: list[int] = []
         """The same for each message, once they fare differently; empty until then."""
 
-    def of(self, receipts: Sequence[Receipt], *, is_recorded: bool) -> None:
+    def of(self, receipts: Sequence[Receipt | Partly], *, is_recorded: bool) -> None:
         """Wait for these, and for the commit that collects if they are recorded here as well."""
         self._left = len(receipts) + is_recorded
         for receipt in receipts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from fluffle.broker.errors import NotFound
+from fluffle.broker.errors import BrokerError, NotFound
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
+
 
 def let_go(_answer: Any) -> None:
     """What becomes of an answer that nobody wants any more, where that is nothing."""
@@ -44,6 +46,7 @@ class Channel:
         "number",
         "prefetch",
         "publish",
+        "refuse",
         "reply_subscription",
         "session",
         "shared_credit",
@@ -53,11 +56,13 @@ class Channel:
         "unacked",
     )
 
-    def __init__(self, number: int, session: Session, publish: Publisher) -> None:
+    def __init__(self, number: int, session: Session, publish: Publisher, refuse: Refuse) -> None:
         self.number = number
         self.session = session
         self.publish = publish
         """What a batch of messages goes through; another function in confirm and tx mode."""
+        self.refuse = refuse
+        """Has it closed, about nothing that its client asked for."""
         self.confirms: Confirms | None = None
         self.transaction: Transaction | None = None
         self.unacked = Unacked()
@@ -178,6 +183,8 @@ class Channel:
         for subscription in subscriptions.values():
             self.session.outlet.forget(subscription.consumer)
             self.session.detach(subscription.consumer)
+            if self.session.announcing is not None:
+                self.session.announcing.consumer_ended(self, subscription.consumer)
         if self.reply_subscription is not None:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None

@@ -34,6 +34,8 @@ VOUCHING = {Methods.Close, *HANDLERS} - {
 
 CONNECTION_CLASS = 10
 
+NO_METHOD = (0, 0)
+
 
 class Channels:
     """A channel is open, or closing (we sent close and wait for close-ok), or does not exist."""
@@ -108,6 +110,11 @@ class Channels:
         self._send(number, close_for(Methods.Close, error, ids))
         return True
 
+    def refuse(self, channel: Channel, error: BrokerError) -> None:
+        """Close a channel for something that its client did not ask for, unless it has ended."""
+        if self.has(channel):
+            self.close(channel.number, error, NO_METHOD)
+
     def end_all(self) -> None:
         """The connection ends, and every channel with it."""
         for number in tuple(self._open):
@@ -125,8 +132,10 @@ class Channels:
             )
         check_channel_limit(self._session)
         self._session.access.usage.channel_opened(self._session.user.name)
-        self._open[number] = Channel(number, self._session, publish_plain)
+        self._open[number] = Channel(number, self._session, publish_plain, self.refuse)
         self._session.traffic.channels_opened += 1
+        if self._session.announcing is not None:
+            self._session.announcing.channel_opened(self._session, number)
         self._send(number, make(Methods.OpenOk, channel_id=""))
 
     def _on_method_while_closing(self, number: int, method: Method) -> None:
@@ -139,8 +148,12 @@ class Channels:
             raise second_open()
 
     def _end(self, number: int) -> None:
-        self._open.pop(number).close()
+        channel = self._open.pop(number)
+        consumer_count = len(channel.subscriptions)
+        channel.close()
         self._session.access.usage.channel_closed(self._session.user.name)
+        if self._session.announcing is not None:
+            self._session.announcing.channel_closed(self._session, number, consumer_count)
 
     def _send(self, number: int, method: Method) -> None:
         self._session.outlet.add(encode_method(number, method))

@@ -1,10 +1,10 @@
 """One client connection: an asyncio protocol around the reader, the phases and the channels.
 
 This file owns the socket's two directions, the order in which things are done, and the one place
-where errors become close frames.  What connection.* methods mean is in `lifecycle`, what the others
-mean in the handlers; why it is not read in `holding`, what has to be done in time in `deadlines`.
-Input comes as batches: all events of a read, then the confirms they earned, then (in `Turn`) one
-write.
+where errors become close frames.  What an event of a read means is in `occurrences`, what methods
+of the connection mean in `lifecycle`, what the others mean in the handlers; why it is not read in
+`holding`, what has to be done in time in `deadlines`.  Input comes as batches: all events of a
+read, then the confirms they earned, then (in `Turn`) one write.
 """
 
 from __future__ import annotations
@@ -22,46 +22,27 @@ from fluffle.broker.queues.served import Target
 from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
-from fluffle.broker.server.consuming import on_acks
 from fluffle.broker.server.deadlines import Deadlines
 from fluffle.broker.server.ends import address_of, ends_of, is_unix
 from fluffle.broker.server.heartbeat import Heartbeat
 from fluffle.broker.server.holding import UNREAD_BYTES_MAX, Holding
 from fluffle.broker.server.intake import Intake
 from fluffle.broker.server.lifecycle import Phase
+from fluffle.broker.server.occurrences import METHOD_COST, OCCURRENCES, TURN_COST_MAX
 from fluffle.broker.server.outlet import Outlet
-from fluffle.broker.server.publishing import on_publishes, oversized
 from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.server.waiting import Waiting
 from fluffle.protocol.errors import ProtocolError
-from fluffle.protocol.events import (
-    Acks,
-    Event,
-    HeaderReceived,
-    MessageStarted,
-    MethodReceived,
-    Oversized,
-    Publishes,
-    Violation,
-    method_ids,
-)
+from fluffle.protocol.events import Event, method_ids
 from fluffle.protocol.methods import Connection as Methods
-from fluffle.protocol.methods import Method, decode_method, encode_method, make
+from fluffle.protocol.methods import Method, encode_method, make
 from fluffle.protocol.proxy import Forwarded
 from fluffle.protocol.reader import Reader
-from fluffle.protocol.spec import PROTOCOL_HEADER
 
 WRITE_BUFFER_BYTES_MAX = 1_048_576
 """Beyond this in the transport's buffer, consumers of the connection wait."""
-
-TURN_COST_MAX = 2048
-METHOD_COST = 16
-COST_BYTES = 512
-"""What the connections that have more to do than that may do in one turn, all together: a run costs
-1, and 1 for each queue it is put into, methods as many, and 1 for so many bytes of messages that
-they ask for, so that a flood holds up the others for some milliseconds only."""
 
 NO_IDS = (0, 0)
 
@@ -85,12 +66,12 @@ class Connection(asyncio.Protocol):
         """The client's, if it has been verified."""
         self.close_reason = ""
         self._session: Session | None = None
-        self._channels: Channels | None = None
+        self.open_channels: Channels | None = None
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
-        self._events: deque[Event] = deque()
+        self.pending: deque[Event] = deque()
         """What has been read and not acted on: empty between turns, unless there is very much."""
         self.waiting = Waiting(self._go_on)
-        self._is_asking = False
+        self.is_asking = False
         """Whether its last method was answered with a message."""
         self._heartbeat = Heartbeat()
         self.heartbeat_s = 0
@@ -131,8 +112,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heartbeat.heard = True
-        self._events.extend(self._reader.feed(data))
-        self._act()
+        self.pending.extend(self._reader.feed(data))
+        self._act(len(data))
 
     def pause_writing(self) -> None:
         self.outlet.is_draining = True
@@ -155,7 +136,7 @@ class Connection(asyncio.Protocol):
         self.services.connections.discard(self)
         self.end_session()
         self.outlet.discard()
-        self._events.clear()
+        self.pending.clear()
         self._reader.discard()
         event(
             logger,
@@ -167,11 +148,11 @@ class Connection(asyncio.Protocol):
 
     # What came in
 
-    def _act(self) -> None:
+    def _act(self, read_bytes: int = 0) -> None:
         """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
         busy = self.services.connections.busy
         busy.discard(self)
-        has_enough = self.outlet.has_enough and self._is_asking
+        has_enough = self.outlet.has_enough and self.is_asking
         if self._intake.holds("alarm") or has_enough or self.waiting.is_blocking:
             self._intake.hold("busy")
             self._wait_for_commit()
@@ -183,10 +164,10 @@ class Connection(asyncio.Protocol):
                 self._session.confirm()
         finally:
             if ends_turn:
-                self.services.turn.end()
+                self.services.turn.end(read_bytes)
         if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self.holding.wait_until_read()
-        if not (self._events or self._reader.is_waiting):
+        if not (self.pending or self._reader.is_waiting):
             self._intake.release("busy")
         elif self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
@@ -201,7 +182,7 @@ class Connection(asyncio.Protocol):
 
     def _act_on_events(self, cost_max: int) -> None:
         """Act for so much, and on one event at least; `cost_max` is more than 0."""
-        events, cost = self._events, 0
+        events, cost = self.pending, 0
         while cost < cost_max and self.phase is not Phase.CLOSED:
             if not events:
                 if not self._reader.is_waiting:
@@ -213,7 +194,7 @@ class Connection(asyncio.Protocol):
                 cost += wait_cost
                 continue
             try:
-                cost += EVENTS[type(occurrence)](self, occurrence)
+                cost += OCCURRENCES[type(occurrence)](self, occurrence)
             except (BrokerError, ProtocolError) as error:
                 cost += METHOD_COST
                 self._refuse(error, occurrence.channel, method_ids(occurrence))
@@ -225,7 +206,7 @@ class Connection(asyncio.Protocol):
         if not self.waiting.keeps(occurrence):
             if not self.waiting.blocks(occurrence):
                 return 0
-            self._events.appendleft(occurrence)
+            self.pending.appendleft(occurrence)
         return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
 
     def _go_on(self, channel: Channel, ids: tuple[int, int], act: Callable[[], None]) -> bool:
@@ -235,86 +216,18 @@ class Connection(asyncio.Protocol):
         """
         kept = self.waiting.end(channel.number)  # `act` may wait anew
         try:
-            if self._channels is not None and self._channels.has(channel):
+            if self.open_channels is not None and self.open_channels.has(channel):
                 act()
         except (BrokerError, ProtocolError) as error:
             self._refuse(error, channel.number, ids)
         except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
             self.give_up(error, ids)
-        if self._channels is not None:
-            self._events.extendleft(reversed(kept))
-        if self._events and self.phase is not Phase.CLOSED:
+        if self.open_channels is not None:
+            self.pending.extendleft(reversed(kept))
+        if self.pending and self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
             self._act_later()
         return self._session is channel.session
-
-    # What each event means; they return what it cost
-
-    def _on_header(self, occurrence: HeaderReceived) -> int:
-        if occurrence.header in (PROTOCOL_HEADER, lifecycle.HEADER_0_9):
-            lifecycle.start(self)
-        else:
-            self.outlet.add(PROTOCOL_HEADER)
-            self.close_reason = "bad protocol header"
-            self.finish()
-        return METHOD_COST
-
-    def _channel(self, number: int) -> Channel | None:
-        """The channel that something came on; None when it does not count any more.
-
-        Raises the error that is due when there is no such channel, or cannot be yet.
-        """
-        if number and self._channels is not None:
-            return self._channels.find(number)
-        lifecycle.refuse_untimely(self.phase, number)
-        return None
-
-    def _on_publishes(self, batch: Publishes) -> int:
-        channel = self._channel(batch.channel)
-        if channel is None:
-            return 1
-        if self.services.alarms.reason:
-            self._put_back([batch])
-            return self._block()
-        return on_publishes(channel, batch, self._put_back)
-
-    def _put_back(self, runs: list[Publishes]) -> None:
-        """Act on these next."""
-        self._events.extendleft(reversed(runs))
-
-    def _on_message_started(self, occurrence: MessageStarted) -> int:
-        """The rest of it is only read if it may be published at all."""
-        if self._channel(occurrence.channel) is not None and self.services.alarms.reason:
-            return self._block()
-        return 1
-
-    def _on_acks(self, acks: Acks) -> int:
-        channel = self._channel(acks.channel)
-        if channel is not None:
-            on_acks(channel, acks)
-        return 1
-
-    def _on_oversized(self, occurrence: Oversized) -> int:
-        if self._channel(occurrence.channel) is not None:
-            raise oversized(occurrence.body_bytes, self.services.limits.message_bytes_max)
-        return 1
-
-    def _on_violation(self, occurrence: Violation) -> int:
-        raise occurrence.error
-
-    def _on_method(self, occurrence: MethodReceived) -> int:
-        """Decode a method and give it to the connection or to its channel."""
-        method = decode_method(occurrence.payload)
-        sent_bytes = self.outlet.sent_bytes
-        if occurrence.channel == 0:
-            lifecycle.on_method(self, method)
-        elif self._channels is not None:
-            self._channels.on_method(occurrence.channel, method)
-        else:
-            lifecycle.refuse_untimely(self.phase, occurrence.channel)
-        asked_bytes = self.outlet.sent_bytes - sent_bytes
-        self._is_asking = asked_bytes > 0
-        return METHOD_COST + asked_bytes // COST_BYTES
 
     # Errors
 
@@ -325,7 +238,8 @@ class Connection(asyncio.Protocol):
         if isinstance(error, ProtocolError):
             self.fail(error, (error.class_id, error.method_id))
             return
-        if not (error.is_soft and self._channels and self._channels.close(channel, error, ids)):
+        channels = self.open_channels if error.is_soft else None
+        if not (channels and channels.close(channel, error, ids)):
             self.fail(error, ids)
 
     def give_up(self, error: Exception, ids: tuple[int, int] = NO_IDS) -> None:
@@ -374,7 +288,7 @@ class Connection(asyncio.Protocol):
         self.phase = Phase.RUNNING
         self._reader.open()
         self._session = session
-        self._channels = Channels(session, self.handshake.channels_max)
+        self.open_channels = Channels(session, self.handshake.channels_max)
         self._deadlines.met("handshake")
         self.services.traffic.connections_opened += 1
         self.holding.listen()
@@ -386,11 +300,11 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Close all channels and delete the queues that only this connection could use: `done` is
         called once they are gone, `late` if that takes too long."""
-        session, channels = self._session, self._channels
+        session, channels = self._session, self.open_channels
         if channels is None or session is None:
             return
         channels.end_all()
-        self._channels = self._session = None
+        self.open_channels = self._session = None
         self.waiting.clear()
         self.services.traffic.connections_closed += 1
         self.services.access.unlisten(session.user.name, self._on_access)
@@ -401,8 +315,8 @@ class Connection(asyncio.Protocol):
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""
         assert self._session is not None
-        assert self._channels is not None
-        admitting.on_change(self, self._session, self._channels)
+        assert self.open_channels is not None
+        admitting.on_change(self, self._session, self.open_channels)
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the peer has read it."""
@@ -437,7 +351,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def channels(self) -> Iterable[Channel]:
-        return self._channels or ()
+        return self.open_channels or ()
 
     @property
     def session(self) -> Session | None:
@@ -467,7 +381,7 @@ class Connection(asyncio.Protocol):
         """Messages went to a queue that is behind: pause, unless acks come this way and help."""
         if target.is_full:
             self.holding.wait_for_room(target)
-        elif self._channels and not self._channels.have_consumers:
+        elif self.open_channels and not self.open_channels.have_consumers:
             self.holding.owe(target, count)
 
     def _part_in_time(self) -> None:
@@ -476,25 +390,9 @@ class Connection(asyncio.Protocol):
         wait_s = lifecycle.close_wait_s(self.heartbeat_s, can_answer=can_answer)
         self._deadlines.give("close", wait_s, NO_ANSWER)
 
-    def _block(self) -> int:
-        """A resource alarm is raised and this connection publishes: neither read it nor act."""
-        self.holding.block()
-        return TURN_COST_MAX
-
     def _on_blocked(self, reason: str) -> None:
         """An alarm holds the connection, or does no more."""
         if not reason:
             self._act_later()
         if self.handshake.wants_blocked:
             self.send(make(Methods.Blocked, reason=reason) if reason else make(Methods.Unblocked))
-
-
-EVENTS: dict[type[Event], Callable[..., int]] = {
-    HeaderReceived: Connection._on_header,
-    Publishes: Connection._on_publishes,
-    MessageStarted: Connection._on_message_started,
-    Acks: Connection._on_acks,
-    MethodReceived: Connection._on_method,
-    Oversized: Connection._on_oversized,
-    Violation: Connection._on_violation,
-}

@@ -17,9 +17,10 @@ from fluffle.broker.queues.arguments import QueueType, consumer_arguments
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
+from fluffle.broker.server import overdue
 from fluffle.broker.server.channel import Channel, Settler
 from fluffle.broker.server.replies import PREFIX
-from fluffle.broker.server.subscription import ReplySubscription, Subscription, deliveries_from
+from fluffle.broker.server.subscription import ReplySubscription, Subscription
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
@@ -27,6 +28,7 @@ from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout
+    from fluffle.broker.queues.overdue import Late, Lost
     from fluffle.broker.queues.served import ServedQueue
 
 
@@ -34,6 +36,8 @@ class Getter:
     """The holder of what one basic.get takes: no prefetch limits it."""
 
     __slots__ = ("_channel", "no_ack", "queue")
+
+    timeout_ms = None
 
     def __init__(self, channel: Channel, queue: ServedQueue, *, no_ack: bool) -> None:
         self._channel = channel
@@ -44,7 +48,9 @@ class Getter:
         """Answer with the message, and with how many are left."""
         channel = self._channel
         session = channel.session
-        deliveries = deliveries_from(self.queue, session.traffic)
+        if session.vhost.trace is not None:
+            session.vhost.trace.delivered(channel, handout)
+        deliveries = session.deliveries_from(self.queue)
         channel.vouch()
         if self.no_ack:
             deliveries.got_auto_ack += 1
@@ -72,18 +78,25 @@ class Getter:
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
 
+    def overdue(self, late: Late) -> None:
+        self.timed_out(overdue.take_back(self._channel, late))
+
+    def timed_out(self, lost: Lost) -> None:
+        overdue.tell(self._channel, self.queue, lost)
+        overdue.close(self._channel, lost)
+
 
 def on_qos(channel: Channel, method: Method) -> None:
     """RabbitMQ's meaning: per consumer that starts later, or (global) shared and at once."""
     assert isinstance(method, Basic.Qos)
     if method.prefetch_size:
         raise NotImplementedHere(f"prefetch_size!=0 ({method.prefetch_size})")
+    channel.reply(make(Basic.QosOk))
     if method.global_:
         channel.shared_credit.limit = method.prefetch_count
         wake_all(channel)
     else:
         channel.prefetch = method.prefetch_count
-    channel.reply(make(Basic.QosOk))
 
 
 def wake_all(channel: Channel) -> None:
@@ -106,27 +119,33 @@ def on_consume(channel: Channel, method: Method) -> None:
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
-    if is_quorum and channel.shared_credit.limit:
+    is_apart = is_quorum and not channel.session.quorum_global_qos
+    if is_apart and channel.shared_credit.limit:
         raise NotImplementedHere(f"{where(channel, queue)} does not support global qos")
     subscription = Subscription(channel, tag, queue)
     subscription.consumer = Consumer(
         tag,
         queue,
         subscription,
-        shared=SharedCredit() if is_quorum else channel.shared_credit,
+        shared=SharedCredit() if is_apart else channel.shared_credit,
         prefetch=channel.prefetch,
         priority=arguments.priority,
         no_ack=method.no_ack,
         exclusive=method.exclusive,
+        timeout_ms=arguments.timeout_ms,
     )
     attached = channel.session.vhost.attach(subscription.consumer)
     channel.subscriptions[tag] = subscription  # if this ends before, so does its attachment
-    channel.ask(method, attached, partial(consuming, channel, tag, nowait=method.nowait))
+    channel.ask(method, attached, partial(consuming, channel, tag, method))
 
 
-def consuming(channel: Channel, tag: str, _attached: None, *, nowait: bool) -> None:
+def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None) -> None:
     """A consumer takes part; nothing has been delivered to it."""
-    if not nowait:
+    announcing, subscription = channel.session.announcing, channel.subscriptions.get(tag)
+    if announcing is not None and subscription is not None:
+        arguments = field_table(method.arguments)
+        announcing.consumer_started(channel, subscription.consumer, arguments)
+    if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 
 
@@ -171,6 +190,8 @@ def on_cancel(channel: Channel, method: Method) -> None:
     left: Later[None] | None = None
     if subscription is not None:
         channel.session.detach(subscription.consumer)
+        if channel.session.announcing is not None:
+            channel.session.announcing.consumer_ended(channel, subscription.consumer)
         left = subscription.consumer.queue.settling
     elif replies is not None and replies.tag == tag:
         channel.session.replies.remove(replies.name)
@@ -208,7 +229,7 @@ def on_get(channel: Channel, method: Method) -> None:
 
 def answer_get(channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
     if handout is None:
-        deliveries_from(queue, channel.session.traffic).get_empty += 1
+        channel.session.deliveries_from(queue).get_empty += 1
         channel.reply(make(Basic.GetEmpty))
     else:
         handout.holder.deliver(handout)

@@ -22,10 +22,15 @@ from fluffle.broker.routing.declaring import (
     check_bindable,
     check_creatable,
     check_deletable,
-    check_type,
 )
-from fluffle.broker.routing.exchange import ExchangeSpec, alternate_of, check_not_default
+from fluffle.broker.routing.exchange import (
+    ExchangeSpec,
+    check_not_default,
+    check_type,
+    declared_alternate,
+)
 from fluffle.broker.server.channel import Channel, check_here
+from fluffle.broker.server.recent import give_recent
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import Session
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
@@ -75,7 +80,7 @@ def on_exchange_declare(channel: Channel, method: Method) -> None:
 
 def declare_exchange(session: Session, spec: ExchangeSpec) -> Change:
     check_may_declare_exchange(session, spec)
-    return topologies.declare_exchange(session.vhost.topology, spec)
+    return queues.declare_exchange(session.vhost, spec, session.nodes)
 
 
 def check_may_declare_exchange(session: Session, spec: ExchangeSpec) -> None:
@@ -87,7 +92,7 @@ def check_may_declare_exchange(session: Session, spec: ExchangeSpec) -> None:
     if vhost.topology.find(spec.name) is not None:
         return
     check_creatable(spec, vhost.name)
-    alternate = alternate_of(spec)
+    alternate = declared_alternate(spec)
     if alternate is not None:
         rights.check("read", "exchange", spec.name)
         rights.check("write", "exchange", alternate)
@@ -143,12 +148,21 @@ def on_exchange_unbind(channel: Channel, method: Method) -> None:
 
 def bind(channel: Channel, method: Method, binding: Binding, done: Callable[[], None]) -> None:
     session = channel.session
+    is_new = False
 
     def decide() -> Change:
+        nonlocal is_new
         check_may_bind(session, binding)
-        return queues.bind(session.vhost, binding, session.owner)
+        change = queues.bind(session.vhost, binding, session.owner)
+        is_new = not change.changes_nothing
+        return change
 
-    channel.change(method, decide, done)
+    def bound() -> None:
+        if is_new:
+            give_recent(channel, binding)
+        done()
+
+    channel.change(method, decide, bound)
 
 
 def unbind(channel: Channel, method: Method, binding: Binding, done: Callable[[], None]) -> None:
@@ -234,8 +248,13 @@ def declared_queue(channel: Channel, method: Methods.Declare, name: str) -> None
     """A queue is there: say how it is."""
     channel.last_queue_name = name
     if not method.nowait:
-        tally = channel.session.vhost.queues[name].tally
-        channel.ask(method, tally, partial(answer_declare, channel, name))
+        queue = channel.session.vhost.queues[name]
+
+        def told(tally: Tally) -> None:
+            check_here(queue)  # that its node is away may have been found out meanwhile
+            answer_declare(channel, name, tally)
+
+        channel.ask(method, queue.tally_in_use, told)
 
 
 def check_may_dead_letter(session: Session, declared: Declaration) -> None:
@@ -336,8 +355,6 @@ def delete_queue(channel: Channel, method: Methods.Delete, name: str, _tally: Ta
         if name not in session.vhost.queues:
             return NOTHING
         queue = channel.queue(name)
-        if method.if_unused or method.if_empty:
-            check_here(queue)
         session.vhost.check_deletable(queue, unused=method.if_unused, empty=method.if_empty)
         count = queue.ready_count
         return queues.delete_queue(session.vhost, queue)

@@ -62,9 +62,18 @@ def consumer_row(connection: Connection, channel: Channel, consumer: Consumer) -
         "ack_required": not consumer.no_ack,
         "exclusive": consumer.exclusive,
         "priority": consumer.priority,
+        "active": consumer.is_active,
+        "activity_status": activity_of(consumer),
         "prefetch_count": consumer.prefetch,
         "messages_unacknowledged": consumer.in_flight,
     }
+
+
+def activity_of(consumer: Consumer) -> str:
+    """Whether a consumer is served, in RabbitMQ's words."""
+    if not consumer.queue.spec.single_active_consumer:
+        return "up"
+    return "single_active" if consumer.is_active else "waiting"
 
 
 def channel_name(connection: Connection, channel: Channel) -> str:

@@ -15,6 +15,10 @@ SECONDS_PER_MESSAGE = 20e-6
 """A publisher in debt waits no longer than this for each message it owes, so that consumers
 which are slow by nature slow nobody to less than 50,000 messages a second."""
 
+OWED_MESSAGES_MAX = 1_000
+"""A publisher reads on until it owes so many: if it were stopped after each read, reads would be
+small batches, which cost a replicated queue most (benchmarks/compare --suite quorum, b1k)."""
+
 
 class Reading(Protocol):
     """The part of asyncio's transport that an intake needs."""
@@ -97,7 +101,8 @@ class Intake:
 class Debt:
     """Messages a publisher put into queues that are behind: a queue's `Debtor`.
 
-    The connection is not read until the queues have handed out as many, or its time is up.
+    Once they are many the connection is not read until the queues have handed out as many, or its
+    time is up.
     """
 
     __slots__ = ("_call_later", "_intake", "_owed", "_timer", "_untimed_count")
@@ -110,8 +115,10 @@ class Debt:
         self._owed: dict[Creditor, int] = {}
         """How many messages each queue has to hand out.  Invariant: none that is paid."""
         self._timer: Timer | None = None
+        """Invariant: set while the connection is held for this."""
         self._untimed_count = 0
-        """Messages owed since the timer was set, which will need another term."""
+        """Messages owed since the timer was set, which will need another term; all that are owed
+        if it is not set."""
 
     def owe(self, queue: Creditor, count: int) -> None:
         """`count` messages were put into `queue`, which is behind."""
@@ -120,7 +127,7 @@ class Debt:
             queue.debtors.append(self)
         self._owed[queue] += count
         self._untimed_count += count
-        if self._timer is None:
+        if self._timer is None and self._untimed_count >= OWED_MESSAGES_MAX:
             self._intake.hold("flow")
             self._set_timer()
 
@@ -137,6 +144,8 @@ class Debt:
     def paid(self, queue: Creditor, count: int) -> int:
         """Take what is owed of `count` messages that left `queue`; how many are left of them."""
         owed = self._owed[queue]
+        if self._timer is None:
+            self._untimed_count -= min(count, owed)
         if count < owed:
             self._owed[queue] = owed - count
             return 0
@@ -148,10 +157,9 @@ class Debt:
 
     def forgive(self) -> None:
         """Read the publisher again."""
-        if self._timer is None:
-            return
-        self._timer.cancel()
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._untimed_count = 0
         for queue in self._owed:
             queue.debtors.remove(self)

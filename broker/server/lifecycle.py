@@ -82,13 +82,18 @@ class Handshake:
         "capabilities",
         "channels_max",
         "client_name",
+        "client_properties",
         "frame_bytes_max",
+        "mechanism",
         "user",
     )
 
     def __init__(self) -> None:
         self.capabilities: frozenset[str] = frozenset()
         self.client_name = ""
+        self.client_properties: FieldTable = {}
+        """Only where they will be told."""
+        self.mechanism = ""
         self.user: User | None = None
         self.channels_max = 0
         self.frame_bytes_max = 0
@@ -127,6 +132,10 @@ def on_start_ok(connection: Connection, method: Method) -> None:
     if method.mechanism not in offered_mechanisms(connection):
         raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
     mechanism, access = method.mechanism, connection.services.access
+    announcing = connection.services.announcing
+    if announcing is not None:
+        connection.handshake.client_properties = properties
+    connection.handshake.mechanism = mechanism
     name = ""
     connection.phase = Phase.SECURE
 
@@ -135,7 +144,11 @@ def on_start_ok(connection: Connection, method: Method) -> None:
             return
         if isinstance(outcome, LoginRefused):
             refuse_login(connection, mechanism, name, outcome)
+            if announcing is not None:
+                announcing.refused(connection, mechanism, name, str(outcome))
         else:
+            if announcing is not None:
+                announcing.logged_in(connection, mechanism, outcome.name)
             propose_limits(connection, outcome)
 
     if mechanism == EXTERNAL:
@@ -242,6 +255,8 @@ def on_open(connection: Connection, method: Method) -> None:
         notify_cancel="consumer_cancel_notify" in handshake.capabilities,
     )
     connection.begin(session)
+    if services.announcing is not None:
+        services.announcing.opened(connection, session)
     connection.send(make(Methods.OpenOk, known_hosts=""))
     event(
         logger,

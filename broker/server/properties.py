@@ -7,7 +7,7 @@ that differ with each message, such as a message id, only the shape is checked.
 from dataclasses import dataclass
 
 from fluffle.broker.errors import PreconditionFailed
-from fluffle.protocol.headers import long_strings
+from fluffle.protocol.headers import long_strings, without_bcc
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
     FLAG_EXPIRATION,
@@ -41,9 +41,12 @@ class PropertyFacts:
     user_id: str | None
     more_routing_keys: tuple[str, ...]
     """Those of the CC and BCC headers."""
-    headers: FieldTable | None
+    properties: Properties | None
+    """All of them, if they have been decoded."""
     persistent: bool
     """Whether durable queues keep these messages when the broker ends."""
+    expiration_ms: int | None = None
+    """For how long a message may wait in a queue, if it says so."""
 
     @property
     def is_special(self) -> bool:
@@ -57,7 +60,7 @@ TRANSIENT, PERSISTENT = (
         wants_reply=False,
         user_id=None,
         more_routing_keys=(),
-        headers=None,
+        properties=None,
         persistent=persistent,
     )
     for persistent in (False, True)
@@ -77,26 +80,28 @@ def read_facts(raw: bytes) -> PropertyFacts:
         check_properties(raw)
         return PERSISTENT if is_persistent(raw) else TRANSIENT
     properties = decode_properties(raw)
+    expiration_ms = None
     if properties.expiration is not None:
-        check_expiration(properties.expiration)
+        expiration_ms = read_expiration(properties.expiration)
     headers = properties.headers
     more: tuple[str, ...] = ()
     stored = None
     if headers and ("CC" in headers or "BCC" in headers):
         more = sender_selected(headers, "CC") + sender_selected(headers, "BCC")
         if "BCC" in headers:
-            stored = without_bcc(properties, headers)
+            stored = without_bcc(properties)
     return PropertyFacts(
         stored=stored,
         wants_reply=properties.reply_to == DIRECT_REPLY_TO,
         user_id=properties.user_id,
         more_routing_keys=more,
-        headers=headers,
+        properties=properties,
         persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
+        expiration_ms=expiration_ms,
     )
 
 
-def check_expiration(text: str) -> None:
+def read_expiration(text: str) -> int:
     """PreconditionFailed unless `text` is a number of milliseconds within RabbitMQ's limits."""
     digits = text.lstrip("+-")
     leading = text[: len(text) - len(digits)]
@@ -111,7 +116,7 @@ def check_expiration(text: str) -> None:
     elif int(number) > EXPIRATION_MS_MAX:
         problem = f"{{value_too_large,{int(number)}}}"
     else:
-        return
+        return int(number)
     raise PreconditionFailed(f"invalid expiration '{text}': {problem}")
 
 
@@ -126,12 +131,6 @@ def sender_selected(headers: FieldTable, name: str) -> tuple[str, ...]:
             f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
         )
     return long_strings(value)
-
-
-def without_bcc(properties: Properties, headers: FieldTable) -> bytes:
-    """Raw properties without the header that no consumer may see."""
-    properties.headers = {name: field for name, field in headers.items() if name != "BCC"}
-    return encode_properties(properties)
 
 
 def with_reply_to(raw: bytes, name: str) -> bytes:

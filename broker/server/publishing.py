@@ -16,33 +16,43 @@ from typing import TYPE_CHECKING, Protocol
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.served import Target
+from fluffle.broker.routing.router import KEYS_SUFFICE, Needs
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
 from fluffle.broker.server.putting import Parcel, publish_confirmed
-from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import (
     REMEMBERED_MAX,
     REMEMBERED_PROPERTIES_BYTES_MAX,
     REMEMBERED_PROPERTIES_MAX,
     Session,
 )
+from fluffle.broker.server.wayfinding import (
+    Way,
+    all_wait,
+    find_way,
+    keep,
+    look_closer,
+    parcels_by_way,
+)
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make
 from fluffle.protocol.properties import raw_properties, replace_properties
-from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
 
-HEADERS_BINDINGS_PER_COST = 8
-"""So many bindings are asked about headers in the time in which a queue takes a run."""
+PROPERTY_BINDINGS_PER_COST = 8
+"""So many bindings are asked about properties in the time in which a queue takes a run."""
 
 ROUTE_COST = 8
 """A route is found in the time in which some queues take a run."""
 
 KINDS_MAX = 256
 """So many basic.publish frames that differ are looked up together, for a few milliseconds."""
+
+DRAWN_MAX = 256
+"""So many messages are drawn a way together, for a few milliseconds."""
 
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
@@ -61,9 +71,9 @@ class Route:
         "epoch",
         "ground",
         "guards_topics",
-        "headers_bindings",
         "is_admitted",
         "mandatory",
+        "needs",
         "origin",
         "targets",
     )
@@ -73,13 +83,13 @@ class Route:
     ) -> None:
         self.origin = origin
         self.targets = targets
-        """Where messages go that have no keys in CC or BCC and no headers to match."""
+        """Where messages go that have no keys in CC or BCC, if keys are all that is needed."""
         self.ground = ground
         """What the route stands on: it is used only while that has not changed."""
         self.epoch = ground.epoch
         self.mandatory = mandatory
-        self.headers_bindings = 0
-        """How many bindings look at headers; if any do, `targets` says nothing."""
+        self.needs: Needs | None = None
+        """What it takes besides keys; if it takes anything, `targets` says nothing."""
         self.guards_topics = False
         """Whether each routing key needs a permission."""
         self.is_admitted = True
@@ -108,8 +118,8 @@ def take(channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]
     if facts is None:
         facts = remember_facts(session, batch.outline)
     if methods.count(methods[0]) == len(methods):
-        if route.headers_bindings and set(map(raw_properties, batch.contents)) != {batch.outline}:
-            put_back(runs_of(batch, map(raw_properties, batch.contents)))
+        if route.needs is not None and (parts := parts_for(route.needs, batch)):
+            put_back(parts)
             return 1
         return publish_run(channel, route, facts, batch)
     kinds = dict.fromkeys(methods)
@@ -121,9 +131,9 @@ def take(channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
-    parcels = sort(batch, routes)
+    parcels = sort(batch, routes, facts.expiration_ms)
     if parcels:
-        give(channel, parcels, persistent=facts.persistent)
+        give(channel, parcels, facts)
     if refusal is not None:
         raise refusal
     return sum(1 + len(parcel.targets) for parcel in parcels)
@@ -134,11 +144,21 @@ def publish_run(channel: Channel, route: Route, facts: PropertyFacts, batch: Pub
     targets, contents, content_bytes = route.targets, batch.contents, batch.content_bytes
     if not route.is_admitted:
         admit(channel.session, route)
-    if facts.more_routing_keys or route.headers_bindings:
-        targets = look_closer(channel.session, route, facts)
+    ways: list[Way] = []
+    if facts.more_routing_keys or route.needs is not None:
+        ways = look_closer(channel.session, route, facts, batch)
+        targets = ways[0].targets
     if facts.is_special:
-        contents = prepare(channel, facts, batch.outline, contents)
+        raw = facts.stored
+        if raw is None or (ways and all_wait(ways)):
+            raw = batch.outline
+        contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
+    if route.needs is not None and route.needs.is_kept:
+        keep(route, facts, contents, ways)
+    if len(ways) > 1:
+        give(channel, parcels_by_way(route, facts, contents, ways), facts)
+        return 1 + ROUTE_COST * len(ways)
     parcel = Parcel(
         targets,
         [route.origin] * len(contents),
@@ -146,16 +166,28 @@ def publish_run(channel: Channel, route: Route, facts: PropertyFacts, batch: Pub
         content_bytes,
         places=range(len(contents)),
         mandatory=route.mandatory,
+        expiration_ms=facts.expiration_ms,
     )
-    give(channel, (parcel,), persistent=facts.persistent)
-    return 1 + len(targets) + route.headers_bindings // HEADERS_BINDINGS_PER_COST
+    give(channel, (parcel,), facts)
+    property_bindings = route.needs.property_bindings if route.needs is not None else 0
+    return 1 + len(targets) + property_bindings // PROPERTY_BINDINGS_PER_COST
+
+
+def parts_for(needs: Needs, batch: Publishes) -> list[Publishes]:
+    """The parts of a batch that can be routed one by one; none if the whole of it can.
+
+    Who asks for properties wants all of them: for him they are their own outline.
+    """
+    if needs.property_bindings and set(map(raw_properties, batch.contents)) != {batch.outline}:
+        return runs_of(batch, map(raw_properties, batch.contents))
+    if needs.is_drawn and len(batch.methods) > DRAWN_MAX:
+        starts = range(0, len(batch.methods), DRAWN_MAX)
+        return [part_of(batch, start, start + DRAWN_MAX, batch.outline) for start in starts]
+    return []
 
 
 def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
-    """The same messages, apart where the basic.publish frame changes, or the outline.
-
-    A headers exchange reads all properties: for it, they are their own outline.
-    """
+    """The same messages, apart where the basic.publish frame changes, or the outline."""
     runs, start = [], 0
     for (_method, outline), same in groupby(zip(batch.methods, outlines, strict=False)):
         stop = start + sum(1 for _ in same)
@@ -171,7 +203,7 @@ def part_of(batch: Publishes, start: int, stop: int, outline: bytes) -> Publishe
     return Publishes(batch.channel, batch.methods[start:stop], contents, size_bytes, outline)
 
 
-def sort(batch: Publishes, routes: dict[bytes, Route]) -> list[Parcel]:
+def sort(batch: Publishes, routes: dict[bytes, Route], expiration_ms: int | None) -> list[Parcel]:
     """The messages in front of the first whose route is not there, by where they go."""
     places: dict[object, list[int]] = {}
     add_place: dict[bytes, Callable[[int], None]] = {}
@@ -194,6 +226,7 @@ def sort(batch: Publishes, routes: dict[bytes, Route]) -> list[Parcel]:
                 sum(map(len, taken)),
                 places=found,
                 mandatory=of_each[0].mandatory,
+                expiration_ms=expiration_ms,
             )
         )
     return parcels
@@ -206,16 +239,19 @@ def are_apart(routes: Collection[Route]) -> bool:
     """
     kinds = {route.targets for route in routes}
     return len(set(chain.from_iterable(kinds))) == sum(map(len, kinds)) and not any(
-        route.headers_bindings for route in routes
+        route.needs is not None for route in routes
     )
 
 
-def give(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
+def give(channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
     """Count messages that have passed all checks, and publish them as the channel does it."""
     # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
     # refused it would have seen the first alone
     channel.session.traffic.received += sum(len(parcel.contents) for parcel in parcels)
-    channel.publish(channel, parcels, persistent=persistent)
+    trace = channel.session.vhost.trace
+    if trace is not None:
+        trace.published(channel, parcels, facts)
+    channel.publish(channel, parcels, persistent=facts.persistent)
 
 
 def find_routes(
@@ -259,11 +295,12 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     exchange, routing_key = method.exchange, method.routing_key
     session.rights.check("write", "exchange", exchange)
     is_topic = vhost.router.publishable(exchange).type == "topic"
-    targets = find_targets(session, exchange, (routing_key,), {})
+    targets = find_way(session, exchange, (routing_key,), None).targets
     ground = vhost.topology if exchange else vhost
     origin = vhost.origin(exchange, routing_key)
     route = Route(origin, targets, ground, mandatory=method.mandatory)
-    route.headers_bindings = vhost.router.headers_bindings(exchange)
+    needs = vhost.router.needs(exchange)
+    route.needs = needs if needs != KEYS_SUFFICE else None
     route.guards_topics = is_topic and session.rights.guards_topics(exchange)
     route.is_admitted = not route.guards_topics
     if len(session.routes) >= REMEMBERED_MAX:
@@ -276,27 +313,6 @@ def admit(session: Session, route: Route) -> None:
     """Ask once whether the routing key of a route may be used.  Raises AccessRefused if not."""
     session.rights.check_topic("write", route.origin.exchange, route.origin.routing_key)
     route.is_admitted = True
-
-
-def look_closer(session: Session, route: Route, facts: PropertyFacts) -> tuple[Target, ...]:
-    """Where messages go that the route alone does not say.  AccessRefused for a routing key."""
-    exchange = route.origin.exchange
-    if route.guards_topics:
-        for key in facts.more_routing_keys:
-            session.rights.check_topic("write", exchange, key)
-    keys = (route.origin.routing_key, *facts.more_routing_keys)
-    return find_targets(session, exchange, keys, facts.headers or {})
-
-
-def find_targets(
-    session: Session, exchange: str, routing_keys: Sequence[str], headers: FieldTable
-) -> tuple[Target, ...]:
-    """The queues that messages go to; the default exchange also leads to requesters."""
-    queues = session.vhost.route(exchange, routing_keys, headers)
-    if exchange:
-        return queues
-    names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
-    return (*queues, *map(session.replies.target, names))
 
 
 def remember_facts(session: Session, raw: bytes) -> PropertyFacts:
@@ -312,12 +328,10 @@ def remember_facts(session: Session, raw: bytes) -> PropertyFacts:
 def prepare(
     channel: Channel, facts: PropertyFacts, raw: bytes, contents: list[bytes]
 ) -> list[bytes]:
-    """The contents as they are stored: with the name of the requester, without BCC.
+    """The contents as they are stored: with these properties, and the name of the requester.
 
     Raises PreconditionFailed for a reply-to without a consumer and for another's user-id.
     """
-    if facts.stored is not None:
-        raw = facts.stored
     if facts.wants_reply:
         if channel.reply_subscription is None:
             raise PreconditionFailed("fast reply consumer does not exist")

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.served import Admission, Receipt, Target
+from fluffle.broker.queues.served import Admission, Partly, Receipt, Target
 from fluffle.broker.server.awaiting import Awaited
 from fluffle.broker.server.confirms import Confirms
 from fluffle.protocol.methods import return_frame
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class Parcel:
     """Messages of one batch that go to the same queues, in order."""
 
-    __slots__ = ("content_bytes", "contents", "mandatory", "origins", "places", "targets")
+    __slots__ = (
+        "content_bytes", "contents", "expiration_ms", "mandatory", "origins", "places", "targets",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Parcel:
         *,
         places: Sequence[int],
         mandatory: bool,
+        expiration_ms: int | None,
     ) -> None:
         self.targets = targets
         self.origins = origins
@@ -47,14 +50,16 @@ class Parcel:
         self.places = places
         """Where each message stands among those that are published together."""
         self.mandatory = mandatory
+        self.expiration_ms = expiration_ms
+        """For how long each of them may wait in a queue, if that is said."""
 
 
 class Pending:
-    """Messages of a parcel that not all of their queues have taken yet."""
+    """Messages of a parcel that not all of their queues have taken, or not yet."""
 
     __slots__ = ("is_recorded", "receipts")
 
-    def __init__(self, receipts: list[Receipt], *, is_recorded: bool) -> None:
+    def __init__(self, receipts: list[Receipt | Partly], *, is_recorded: bool) -> None:
         self.receipts = receipts
         """At least one."""
         self.is_recorded = is_recorded
@@ -145,7 +150,13 @@ def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
     answer: Answer = Admission.ACCEPTED
     origins, contents, content_bytes = parcel.origins, parcel.contents, parcel.content_bytes
     for target in parcel.targets:
-        one = target.enqueue(origins, contents, content_bytes, persistent=persistent)
+        one = target.enqueue(
+            origins,
+            contents,
+            content_bytes,
+            persistent=persistent,
+            expiration_ms=parcel.expiration_ms,
+        )
         if one is not Admission.ACCEPTED:
             answer = joined(answer, one)
         if target.is_behind:
@@ -163,13 +174,14 @@ def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
     return answer
 
 
-def joined(answer: Answer, one: Admission | Receipt) -> Answer:
+def joined(answer: Answer, one: Admission | Partly | Receipt) -> Answer:
     """What some queues have said, and one more that has not simply taken all."""
     if answer is Admission.REFUSED or one is Admission.REFUSED:
         return Admission.REFUSED
     receipts = [*answer.receipts] if isinstance(answer, Pending) else []
-    if isinstance(one, Receipt):
+    if not isinstance(one, Admission):
         receipts.append(one)
+        one = one.taken if isinstance(one, Partly) else Admission.ACCEPTED
     elif not receipts:
         return one
     is_recorded = one is Admission.RECORDED or records(answer)

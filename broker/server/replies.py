@@ -54,9 +54,10 @@ class Inbox:
 class ReplyTarget:
     """Where messages for one requester go: a target of publishing, as a queue is."""
 
-    __slots__ = ("_inbox", "_requester", "debtors")
+    __slots__ = ("_inbox", "_requester", "debtors", "name")
 
-    def __init__(self, requester: Holder | None, inbox: Inbox) -> None:
+    def __init__(self, name: str, requester: Holder | None, inbox: Inbox) -> None:
+        self.name = name
         self._requester = requester
         self._inbox = inbox
         self.debtors: list[Debtor] = []
@@ -73,10 +74,16 @@ class ReplyTarget:
         return False
 
     def enqueue(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: int | None = None,
     ) -> Admission:
         """Deliver at once, or drop when nobody asks any more, or does not read."""
-        del persistent  # nothing is kept
+        del persistent, expiration_ms  # nothing is kept
         requester = self._requester
         if requester is not None and self._inbox.takes(content_bytes):
             sequences: Sequence[int] = range(1, len(contents) + 1)
@@ -94,7 +101,7 @@ class ReplyTargets:
 
     def add(self, name: str, requester: Holder, inbox: Inbox) -> None:
         """Make `name`, which begins with PREFIX, reach `requester` on the way through `inbox`."""
-        self._targets[name] = ReplyTarget(requester, inbox)
+        self._targets[name] = ReplyTarget(name, requester, inbox)
 
     def remove(self, name: str) -> None:
         """Make `name` reach nobody; routes that are remembered fall silent too."""
@@ -104,7 +111,7 @@ class ReplyTargets:
 
     def target(self, name: str) -> ReplyTarget:
         """Where messages to `name` go; nowhere when nobody is there."""
-        return self._targets.get(name) or ReplyTarget(None, Inbox())
+        return self._targets.get(name) or ReplyTarget(name, None, Inbox())
 
     def is_alive(self, name: str) -> bool:
         return name in self._targets

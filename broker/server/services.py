@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.announcing.announcer import INTERNAL
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import Limits
 from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.metadata.nodes import Nodes
+from fluffle.broker.server.announcing import Announcing
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.intake import Timer
 from fluffle.broker.server.registry import Connections, Owners
@@ -46,6 +49,18 @@ class Services:
     consequences: Consequences
     on_fatal: Callable[[Exception], None]
     """Told when an assertion is broken: ends the node."""
+    announcing: Announcing | None = None
+    """Tells what happens, where that is wanted."""
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
+    quorum_global_qos: bool = False
+    """Whether consumers of quorum queues share the prefetch of their channel."""
+    nodes: Nodes = field(default_factory=dict)
+    """Those of the cluster; none where a node is alone."""
     traffic: Traffic = field(default_factory=Traffic)
+
+    def metadata_of(self, user: str) -> Metadata:
+        """Where a user changes definitions, which is told where that is wanted."""
+        if self.announcing is None:
+            return self.metadata
+        return self.announcing.metadata(self.metadata, user, INTERNAL)

@@ -10,16 +10,18 @@ from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.deciding import delete_owned, delete_unused
 from fluffle.broker.metadata.changing import Late, nobody_waits
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.properties import PropertyFacts
 from fluffle.broker.server.replies import Inbox
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.waiting import Waiting
+from fluffle.broker.traffic import Deliveries
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.served import Target
+    from fluffle.broker.queues.served import ServedQueue, Target
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.publishing import Route
 
@@ -41,6 +43,7 @@ class Session:
 
     __slots__ = (
         "access",
+        "announcing",
         "commits",
         "confirming",
         "facts",
@@ -49,11 +52,13 @@ class Session:
         "inbox",
         "metadata",
         "name",
+        "nodes",
         "notify_cancel",
         "on_behind",
         "on_disk_behind",
         "outlet",
         "owner",
+        "quorum_global_qos",
         "random_name",
         "replies",
         "rights",
@@ -88,7 +93,9 @@ class Session:
         self.user = user
         """As he is now: see `admitting.ask_again`."""
         self.vhost = vhost
-        self.metadata = services.metadata
+        self.metadata = services.metadata_of(user.name)
+        self.nodes = services.nodes
+        self.announcing = services.announcing
         self.access = services.access
         self.commits = services.commits
         self.rights = Rights(services.access, user, vhost.name)
@@ -105,6 +112,8 @@ class Session:
         """Called when messages were recorded and the disk is behind."""
         self.give_up = give_up
         """Called with an error of our own that concerns this connection alone: it is closed."""
+        self.quorum_global_qos = services.quorum_global_qos
+        """Whether consumers of quorum queues share the prefetch of their channel."""
         self.waiting = waiting
         """Channels that cannot go on yet."""
         self.frame_bytes_max = frame_bytes_max
@@ -112,13 +121,10 @@ class Session:
         self.notify_cancel = notify_cancel
         """Whether the client understands a basic.cancel from the server."""
         self.routes: dict[bytes, Route] = {}
-        """Where the messages go that come with this very basic.publish frame; forgotten when the
-        rights of the user change."""
+        """Where messages with this very basic.publish frame go, until the user's rights change."""
         self.routes_found = 0
-        """How many had to be found: a client can send thousands in one read.
-
-        None by who has never published.
-        """
+        """How many had to be found: a client can send thousands in one read.  None by who has never
+        published."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0
@@ -136,6 +142,13 @@ class Session:
     def drop_owned(self, done: Callable[[], None] = nobody_waits, late: Late | None = None) -> None:
         """Delete the queues that only this connection could use, and call `done` then."""
         self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
+        if self.announcing is not None:
+            self.announcing.closed(self)
+
+    def deliveries_from(self, queue: ServedQueue) -> Deliveries:
+        """Where what its clients get from a queue is counted."""
+        is_quorum = queue.spec.queue_type is QueueType.QUORUM
+        return self.traffic.from_quorum_queues if is_quorum else self.traffic.from_queues
 
     def confirm(self) -> None:
         """Answer the publishes of this batch, one channel at a time."""

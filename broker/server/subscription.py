@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.traffic import Deliveries, Traffic
+from fluffle.broker.queues.overdue import Late, Lost
+from fluffle.broker.server import overdue
+from fluffle.broker.traffic import Deliveries
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, deliver_prefix, make
 from fluffle.protocol.properties import split_content
@@ -96,20 +97,16 @@ class Envelopes:
         return envelope
 
 
-def deliveries_from(queue: ServedQueue, traffic: Traffic) -> Deliveries:
-    """Where what clients get from a queue is counted."""
-    is_quorum = queue.spec.queue_type is QueueType.QUORUM
-    return traffic.from_quorum_queues if is_quorum else traffic.from_queues
-
-
 class Subscription:
     """The client's end of a consumer: a queue's `Sink`."""
 
-    __slots__ = ("_channel", "_envelopes", "consumer")
+    __slots__ = ("_channel", "_envelopes", "_is_timed_out", "consumer")
 
     def __init__(self, channel: Channel, tag: str, queue: ServedQueue) -> None:
         self._channel = channel
-        self._envelopes = Envelopes(channel, tag, deliveries_from(queue, channel.session.traffic))
+        self._envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
+        self._is_timed_out = False
+        """Whether that has ended it."""
         self.consumer: Consumer
 
     def room(self, consumer: Consumer) -> int:
@@ -120,11 +117,14 @@ class Subscription:
 
     def deliver(self, handout: Handout) -> None:
         """Send a run, or give it back when this consumer has ended since it was handed out."""
-        consumer = self.consumer
-        if self._channel.subscriptions.get(consumer.tag) is self:
+        consumer, channel = self.consumer, self._channel
+        if self._is_open:
+            trace = channel.session.vhost.trace
+            if trace is not None:
+                trace.delivered(channel, handout)
             self._envelopes.send(handout)
         else:
-            self._channel.session.outlet.unreserve(handout.content_bytes)
+            channel.session.outlet.unreserve(handout.content_bytes)
             consumer.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -133,8 +133,33 @@ class Subscription:
         if channel.subscriptions.pop(consumer.tag, None) is None:
             return
         channel.session.outlet.forget(consumer)
+        if channel.session.announcing is not None:
+            channel.session.announcing.consumer_ended(channel, consumer)
         if channel.session.notify_cancel:
             channel.reply(make(Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
+
+    @property
+    def _is_open(self) -> bool:
+        return self._channel.subscriptions.get(self.consumer.tag) is self
+
+    def overdue(self, consumer: Consumer, late: Late) -> None:
+        """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
+        lost = overdue.take_back(self._channel, late)
+        if self._is_open and self._channel.session.notify_cancel:
+            self._channel.session.detach(consumer)
+        self.timed_out(consumer, lost)
+
+    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+        channel = self._channel
+        overdue.tell(channel, consumer.queue, lost, consumer.tag)
+        if self._is_open and channel.session.notify_cancel:
+            self._is_timed_out = True
+            self.cancelled(consumer)
+        elif not self._is_timed_out:
+            overdue.close(channel, lost)
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """Clients of AMQP 0-9-1 are told nothing of that."""
 
 
 class ReplySubscription:
@@ -151,6 +176,8 @@ class ReplySubscription:
         self._envelopes = Envelopes(channel, tag, channel.session.traffic.replies)
         self._outlet = channel.session.outlet
 
+    timeout_ms = None
+
     @property
     def queue(self) -> ServedQueue:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
@@ -164,3 +191,9 @@ class ReplySubscription:
 
     def settled(self, count: int) -> None:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
+
+    def overdue(self, late: Late) -> None:
+        raise AssertionError("it holds nothing")
+
+    def timed_out(self, lost: Lost) -> None:
+        raise AssertionError("it holds nothing")

@@ -12,8 +12,8 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.served import Admission, Later, Receipt, ServedQueue, Target
+from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.served import Admission, Later, Partly, Receipt, ServedQueue, Target
 from fluffle.broker.server.awaiting import Taken
 from fluffle.broker.server.channel import Channel, once_settled
 from fluffle.broker.server.putting import Parcel, Pending, put, records
@@ -71,7 +71,8 @@ class Transaction:
             if records(answer):
                 channel.recorded()
             if isinstance(answer, Pending):
-                receipts += answer.receipts
+                receipts += [one for one in answer.receipts if isinstance(one, Receipt)]
+                is_complete &= not any(isinstance(one, Partly) for one in answer.receipts)
             is_complete &= answer is not Admission.REFUSED
             is_complete &= all(is_there(vhost, target) for target in parcel.targets)
         settled = self._settled
@@ -79,6 +80,11 @@ class Transaction:
         for stretches, outcome in settled:
             channel.settle(stretches, outcome)
         return Taken(receipts).answer if is_complete and receipts else is_complete
+
+    def settled_of(self, handout: Handout) -> list[tuple[int, int]]:
+        """The stretches of a run that its queue is to be told of."""
+        settled = (stretch for stretches, _outcome in self._settled for stretch in stretches)
+        return [(start, stop) for run, start, stop in settled if run is handout]
 
     def forget(self) -> list[Stretch]:
         """Start afresh; what had been settled."""

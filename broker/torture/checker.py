@@ -171,12 +171,16 @@ class Checker:
         """All queues have been emptied: whatever was not received is lost."""
         for fate in self.owed():
             self.report.add(Breach.LOST, f"{fate} was confirmed and is lost")
+        self.report.unanswered = len(self._unconfirmed)
         for message, letter in self._letters.items():
             received = sum(1 for fate in letter.fates if fate.receipts)
             if message in self._unconfirmed:
                 self.report.recovered += received
             elif message in self._refused:
                 self.report.refused_received += received
+            else:
+                left = [fate for fate in letter.fates if not fate.receipts]
+                self.report.not_owed += sum(1 for fate in left if not self._is_owed(fate))
 
     def owed(self) -> Iterator[Fate]:
         """Confirmed, and not received by anybody."""
@@ -232,7 +236,9 @@ class Checker:
         self._unconfirmed.remove(message)
         if not fates:
             del self._letters[message]
-            if message not in self._returned:
+            if message in self._returned:
+                self.report.returned += 1
+            else:
                 self._breach(
                     Breach.UNEXPECTED, f"{message} went nowhere and was confirmed without a return"
                 )

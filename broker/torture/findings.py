@@ -33,6 +33,10 @@ class Report:
     attempted: int = 0
     confirmed: int = 0
     refused: int = 0
+    unanswered: int = 0
+    """Neither confirmed nor refused: the connection ended before."""
+    returned: int = 0
+    """Confirmed, and returned as there is no queue for them: some are published so."""
     received: int = 0
     """Messages and queues that they were received from, each once."""
     duplicated: int = 0
@@ -40,6 +44,9 @@ class Report:
     recovered: int = 0
     """Received though never confirmed: they came further than the confirm."""
     refused_received: int = 0
+    not_owed: int = 0
+    """Confirmed and not received, which is right: cleared away, transient or handed out without
+    acknowledgement."""
     complaints: Counter[str] = field(default_factory=Counter)
     """Of the broker, by its words."""
     breaches: Counter[Breach] = field(default_factory=Counter)
@@ -66,10 +73,13 @@ class Report:
             "attempted": self.attempted,
             "confirmed": self.confirmed,
             "refused": self.refused,
+            "unanswered": self.unanswered,
+            "returned": self.returned,
             "received": self.received,
             "duplicated": self.duplicated,
             "recovered": self.recovered,
             "refused received": self.refused_received,
+            "not owed": self.not_owed,
             **{breach.value: self.breaches[breach] for breach in Breach},
         }
 

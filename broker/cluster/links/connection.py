@@ -28,16 +28,14 @@ WRITE_BYTES = PIECE_BYTES_MAX
 JOINED_BYTES_MAX = 8_192
 """Of what is given at once: up to this it costs less to join its parts."""
 
-KINDS = frozenset(FrameKind)
-NO_KINDS: frozenset[int] = frozenset()
+KINDS: dict[int, FrameKind] = {kind: kind for kind in FrameKind}
+"""By their numbers."""
+NO_KINDS: dict[int, FrameKind] = {}
 
 ENDINGS = {
     Finding.SILENT: "nothing was received for too long",
     Finding.STUCK: "nothing that was sent is taken",
 }
-
-UNTOLD = frozenset({Reason.NOT_A_HELLO, Reason.TLS})
-"""Whoever is refused for one of these would not understand why."""
 
 
 class Owner(Protocol):
@@ -67,7 +65,8 @@ class Connection(asyncio.Protocol):
         self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._handshake: Handshake
+        self.handshake: Handshake | None = None
+        """Begun as soon as there is a transport."""
         self._takes_frames = takes_frames
         self._decoder = Decoder(
             KINDS if takes_frames else NO_KINDS, frame_bytes_max=ground.tuning.frame_bytes_max
@@ -81,21 +80,18 @@ class Connection(asyncio.Protocol):
         """There is a transport."""
         self.identity: Identity | None = None
         """Who is there, from the proof on."""
+        self.is_open = False
+        """Frames may be sent and received: from the proof to the end."""
         self.refused: Refused | None = None
+        """Why this never was a link, if a hello or a certificate is to blame."""
         self.found_nobody = False
         """Whether the host that was dialled has said that nobody listens there."""
-        """Why this never was a link, if a hello or a certificate is to blame."""
         self.opened: asyncio.Future[bool] = self._loop.create_future()
         """False: it ended before."""
         self.ended: asyncio.Future[str] = self._loop.create_future()
         """Why; known before the socket is closed."""
         self.closed: asyncio.Future[None] = self._loop.create_future()
         """The socket is."""
-
-    @property
-    def is_open(self) -> bool:
-        """Frames may be sent and received."""
-        return self.identity is not None and not self.ended.done()
 
     # What its owner calls
 
@@ -150,11 +146,12 @@ class Connection(asyncio.Protocol):
             self.reset(reason)
 
     def refuse(self, refused: Refused) -> None:
-        """There will be no link; the other end is told why, if it is not the one to say so."""
+        """There will be no link; the other end is told why, if it is not the one to say so and can
+        understand it."""
         self.refused = refused
         self._ground.counters.refused[refused.reason] += 1
-        is_told = self.is_begun and not refused.by_peer and refused.reason not in UNTOLD
-        if is_told and not self.ended.done():
+        is_told = not refused.by_peer and refused.reason is not Reason.NOT_A_HELLO
+        if is_told and self.is_begun and not (self.ended.done() or self._transport.is_closing()):
             self._write(refusal(refused.reason))
             self._end(str(refused))
             self._transport.close()
@@ -173,8 +170,8 @@ class Connection(asyncio.Protocol):
         # So it says when it holds anything, and again when it holds nothing.
         self._transport.set_write_buffer_limits(high=1, low=0)
         bound_unsent(self._transport)
-        self._handshake = self._begin(self._transport)
-        if hello := self._handshake.start():
+        self.handshake = self._begin(self._transport)
+        if hello := self.handshake.start():
             self._write(hello)
 
     def data_received(self, data: bytes) -> None:
@@ -209,26 +206,29 @@ class Connection(asyncio.Protocol):
 
     def _greet(self, data: bytes) -> bytes:
         """Go on with the handshake; what came behind it."""
+        handshake = self.handshake
+        assert handshake is not None
         try:
-            answer = self._handshake.feed(data)
+            answer = handshake.feed(data)
         except Refused as refused:
             self.refuse(refused)
             return b""
         if answer:
             self._write(answer)
-        if self._handshake.peer is None:
+        if handshake.peer is None:
             return b""
-        self.identity = self._handshake.peer
+        self.identity = handshake.peer
+        self.is_open = True
         self.opened.set_result(True)
         self._owner.on_open(self, self.identity)
-        return self._handshake.take_rest()
+        return handshake.take_rest()
 
     def _take(self, data: bytes) -> None:
         for kind, payload in self._decoder.feed(data):
             if not self.is_open:
                 return
             self._ground.counters.frames_in += 1
-            self._owner.on_frame(self, FrameKind(kind), payload)
+            self._owner.on_frame(self, KINDS[kind], payload)
         if self._decoder.fault is not None:
             self.reset(f"it sent what is no frame: {self._decoder.fault}")
         elif self._takes_frames:
@@ -266,6 +266,8 @@ class Connection(asyncio.Protocol):
             else:
                 self._note_sent(size)
                 self._transport.writelines(parts)
+            if size < WRITE_BYTES:
+                return  # nothing else may go now
 
     def _write(self, data: bytes) -> None:
         self._note_sent(len(data))
@@ -276,6 +278,7 @@ class Connection(asyncio.Protocol):
         self._pulse.has_sent = True
 
     def _end(self, reason: str) -> None:
+        self.is_open = False
         if self.identity is not None:
             self._ground.counters.resets += 1
         else:

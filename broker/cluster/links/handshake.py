@@ -2,8 +2,9 @@
 
     dialler                                            listener
       HELLO  versions, cluster, node, boot,
-             whom it wants, in which boot
-             it knew that one, a challenge  --------->
+             incarnation, whom it wants, in
+             which boot it knew that one, a
+             challenge, which logs it reads -------->
                                          <------------  HELLO   the same of its own
       PROOF  -------------------------------------->
                                          <------------  PROOF
@@ -32,9 +33,11 @@ import msgpack
 
 from fluffle.broker.cluster.links.identity import (
     BOOT_NONCE_BYTES,
+    NOBODY_FORGOTTEN,
     Boot,
     Boots,
     Identity,
+    Incarnations,
     Lives,
     Reason,
     Refused,
@@ -43,13 +46,21 @@ from fluffle.broker.cluster.links.identity import (
 from fluffle.raft.config import NodeId
 
 MAGIC = "fluffle link"
-VERSIONS = (1, 1)
-"""The oldest and the newest that are spoken here."""
+VERSIONS = (8, 8)
+"""The oldest and the newest that are spoken here.  In 1 the first leader of a queue was elected; in
+2 a settlement that came too late was done, and that it did was told beside that; before 4 nobody
+said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
+messages expire, and what exchanges keep, and 7 that messages were held for too long.  One number
+for each form of what goes over links."""
 
 CHALLENGE_BYTES = 32
 MESSAGE_BYTES_MAX = 1_024
 """A stranger makes us keep no more."""
 SIZE_BYTES = 2
+TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+"""How an alert and a hello of TLS begin; as a size it is too large for a message."""
+TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+"""Whoever of two speaks TLS, either end understands this: fatal, protocol_version (RFC 8446, 6)."""
 
 _REASONS = {str(reason): reason for reason in Reason}
 
@@ -80,6 +91,7 @@ class Credentials:
     """Who may dial us."""
     lives: Lives
     """Ours, the present one at the end."""
+    incarnations: Incarnations = NOBODY_FORGOTTEN
     versions: tuple[int, int] = VERSIONS
 
 
@@ -93,10 +105,14 @@ class Hello:
     """The node that the sender believes to talk to."""
     known: Boot | None
     """In which life it knew that one last."""
+    incarnation: int
+    """Of the sender; see `Incarnations.ours`."""
 
 
 def refusal(reason: Reason) -> bytes:
     """What the other end is told before it is cut off."""
+    if reason is Reason.TLS:
+        return TLS_ALERT
     return encode(Number.REFUSAL, str(reason))
 
 
@@ -104,7 +120,7 @@ class Handshake:
     """One end of it.  Write `start()`, then what `feed` returns, until `peer` is known."""
 
     __slots__ = ("_binding", "_challenge", "_credentials", "_ours", "_rest", "_role", "_theirs",
-                 "node", "peer")  # fmt: skip
+                 "claims", "is_proved", "node", "peer")  # fmt: skip
 
     def __init__(
         self,
@@ -129,6 +145,10 @@ class Handshake:
         """Received, and not a whole message yet."""
         self.node = node
         """Whom the other end claims to be, or is to be."""
+        self.claims: NodeId | None = None
+        """What the other end calls itself, whether that may be or not."""
+        self.is_proved = False
+        """Whether it is that node, though it may be refused as such."""
         self.peer: Identity | None = None
         """Who it is, once that is proved."""
 
@@ -155,6 +175,8 @@ class Handshake:
             return None
         end = SIZE_BYTES + int.from_bytes(self._rest[:SIZE_BYTES], "big")
         if end > SIZE_BYTES + MESSAGE_BYTES_MAX:
+            if self._rest.startswith(TLS_RECORDS):
+                raise Refused(Reason.TLS, detail="that node speaks TLS, this one does not")
             raise Refused(Reason.NOT_A_HELLO)
         if len(self._rest) < end:
             return None
@@ -173,6 +195,7 @@ class Handshake:
 
     def _on_hello(self, raw: bytes, fields: list[object]) -> bytes:
         hello = read_hello(raw, fields, self._credentials.versions)
+        self.claims = hello.identity.node
         self._check(hello)
         self._theirs = hello
         if self._role is Role.LISTENER:
@@ -192,6 +215,8 @@ class Handshake:
             raise Refused(Reason.WRONG_NODE)
         if self._role is Role.LISTENER and theirs.node not in self._credentials.peers:
             raise Refused(Reason.UNKNOWN_NODE)
+        if self._credentials.incarnations.is_former(theirs.node, hello.incarnation):
+            raise Refused(Reason.FORMER_NODE)
         if hello.known is not None and not self._credentials.lives.remember(hello.known):
             # Before any proof of ours: by that the other end would know us as who we are now.
             raise Refused(Reason.FORGOTTEN)
@@ -200,6 +225,7 @@ class Handshake:
         other = Role.DIALLER if self._role is Role.LISTENER else Role.LISTENER
         if not hmac.compare_digest(proof, self._proof_of(other, hello)):
             raise Refused(Reason.SECRET)
+        self.is_proved = True
         self._check(hello)  # again, for it may have been removed meanwhile
         self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
         self.peer = hello.identity
@@ -227,10 +253,10 @@ def encode(*message: object) -> bytes:
 def encode_hello(credentials: Credentials, wants: NodeId, challenge: bytes) -> bytes:
     """Without its size."""
     us, versions = credentials.us, list(credentials.versions)
-    who = (us.cluster, us.node, us.boot.count, us.boot.nonce)
+    who = (us.cluster, us.node, us.boot.count, us.boot.nonce, credentials.incarnations.ours())
     known = credentials.boots.latest(wants)
     whom = (wants, (known.count, known.nonce) if known is not None and known.count else None)
-    return _packed((Number.HELLO, MAGIC, versions, *who, *whom, challenge))
+    return _packed((Number.HELLO, MAGIC, versions, *who, *whom, challenge, us.reads))
 
 
 def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> Hello:
@@ -242,12 +268,13 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
         case _:
             raise Refused(Reason.NOT_A_HELLO)
     match rest:
-        case [str(cluster), str(node), int(count), bytes(nonce), str(wants), known,
-              bytes(challenge)] if (
-            count >= 1 and len(nonce) == BOOT_NONCE_BYTES and len(challenge) == CHALLENGE_BYTES
+        case [str(cluster), str(node), int(count), bytes(nonce), int(incarnation), str(wants),
+              known, bytes(challenge), int(reads)] if (
+            count >= 1 and reads >= 1
+            and len(nonce) == BOOT_NONCE_BYTES and len(challenge) == CHALLENGE_BYTES
         ):  # fmt: skip
-            us = Identity(cluster, node, Boot(count, nonce))
-            return Hello(raw, us, wants, _read_known(known))
+            us = Identity(cluster, node, Boot(count, nonce), reads)
+            return Hello(raw, us, wants, _read_known(known), incarnation)
     raise Refused(Reason.NOT_A_HELLO)
 
 

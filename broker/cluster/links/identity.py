@@ -4,6 +4,7 @@ A node is its name and its **boot**: a counter that it raises at each start, on 
 number drawn at each start.  So a disk that was rolled back shows by its counter, and one that was
 copied by two processes with one counter.  A counter alone grows on a wiped disk as well: therefore
 each says in which boot it knew the other last, and who does not remember that is not that node.
+And who was removed and let in anew is another node: each says which of them its data are of.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from fluffle.raft.config import NodeId
 
@@ -36,6 +38,7 @@ class Reason(StrEnum):
     SECRET = "secret"
     OLD_BOOT = "old_boot"
     FORGOTTEN = "forgotten"
+    FORMER_NODE = "former_node"
     SECOND_PROCESS = "second_process"
     TLS = "tls"
 
@@ -52,23 +55,30 @@ ADVICE: Mapping[Reason, str] = {
     "`fluffle cluster add` there, or correct --peers",
     Reason.SECRET: "the secrets differ; give all nodes the same --cluster-secret",
     Reason.OLD_BOOT: "the disk of the refused node was wiped or rolled back; have the cluster "
-    "forget that node (`fluffle cluster forget`), and let it join anew (`fluffle cluster add`)",
+    "forget that node (`fluffle cluster forget`), and let it join anew (`fluffle cluster add`); "
+    "start it with an empty data directory",
     Reason.FORGOTTEN: "the disk of the node that refuses was wiped, rolled back or copied: it does "
     "not remember how the other knew it; stop the other process if there are two of that node, or "
     "have the cluster forget it (`fluffle cluster forget`) and let it join anew (`fluffle cluster "
+    "add`); start it with an empty data directory",
+    Reason.FORMER_NODE: "the refused node has the data of one of its name that the cluster was "
+    "told to forget; start it with an empty data directory, once it is let in (`fluffle cluster "
     "add`)",
     Reason.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
     Reason.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
 }
 """What to do about each; both ends log it."""
 
+WRONG_PORT = "no node answers there: is that its --cluster-listen address, not the one for clients?"
+"""For who has dialled something that does not speak this protocol."""
+
 
 class Refused(Exception):
     """There will be no link with this one."""
 
     def __init__(self, reason: Reason, *, by_peer: bool = False, detail: str = "") -> None:
-        text = f"{reason} ({detail})" if detail else str(reason)
-        super().__init__(f"refused by it: {text}" if by_peer else text)
+        self.what = f"{reason} ({detail})" if detail else str(reason)
+        super().__init__(f"refused by it: {self.what}" if by_peer else self.what)
         self.reason = reason
         self.by_peer = by_peer
         """Whether it is the other end that refuses us; it may say so without proof."""
@@ -124,6 +134,8 @@ class Identity:
     """As `marked` makes it."""
     node: NodeId
     boot: Boot
+    reads: int = 1
+    """The newest version of the logs of queues that this life understands."""
 
 
 def marked(cluster: str, founders: Iterable[NodeId]) -> str:
@@ -148,6 +160,18 @@ def check_name(name: str) -> None:
     if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"a name needs 1 to {NAME_BYTES_MAX} bytes: {name!r}")
 
+
+class Incarnations(NamedTuple):
+    """Which one of all nodes of a name the data of a node are of: it gets a number each time that
+    it is let in."""
+
+    ours: Callable[[], int]
+    """0 while nothing is in the data: whoever is let in begins with that."""
+    is_former: Callable[[NodeId, int], bool]
+    """Whether the cluster has forgotten the node that was this one."""
+
+
+NOBODY_FORGOTTEN = Incarnations(lambda: 0, lambda _node, _incarnation: False)
 
 OnNewBoot = Callable[[NodeId, Boot], None]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from fluffle.broker.cluster.links.connection import Connection, establish
 from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
+from fluffle.broker.cluster.links.tls import accept
 from fluffle.broker.cluster.ports import FrameKind, OnFrame
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.logs import event
@@ -48,6 +49,11 @@ class Inbound:
     def tick(self) -> None:
         for connection in list(self._connections.values()):
             connection.tick()
+
+    @property
+    def nodes(self) -> Collection[NodeId]:
+        """From whom there is a link."""
+        return self._connections.keys()
 
     def reset(self, node: NodeId, reason: str) -> None:
         """End the link from it, if there is one; it will dial again."""
@@ -88,14 +94,16 @@ class Inbound:
         contexts = certificates.current() if certificates else None
         begin = partial(self._begin, contexts.binding if contexts else b"")
         connection = Connection(self._ground, self, begin, takes_frames=True)
-        connecting = asyncio.get_running_loop().connect_accepted_socket(
-            lambda: connection, client, ssl=contexts.listening if contexts else None
-        )
-        if not await establish(connection, connecting, within_ms=tuning.handshake_ms):
+        connecting = accept(client, contexts.listening if contexts else None, lambda: connection)
+        host = str(address[0])
+        if await establish(connection, connecting, within_ms=tuning.handshake_ms):
+            assert connection.identity is not None
+            self._ground.refusals.let_in(host, connection.identity.node)
+        else:
             if not connection.is_begun:
                 client.close()  # else it is the transport's, which may still have to say something
             reason = connection.ended.result()
-            self._ground.refusals.log(str(address[0]), reason, connection.refused)
+            self._ground.refusals.accepted(host, reason, connection.refused, connection.handshake)
 
     def _begin(self, binding: bytes, transport: asyncio.Transport) -> Handshake:
         challenge = self._ground.draw(CHALLENGE_BYTES)

@@ -19,9 +19,17 @@ from fluffle.broker.clock import Clock, SystemClock
 from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import Credentials
-from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, check_name
+from fluffle.broker.cluster.links.identity import (
+    NOBODY_FORGOTTEN,
+    Boots,
+    Identity,
+    Incarnations,
+    Lives,
+    check_name,
+)
 from fluffle.broker.cluster.links.inbound import Inbound
 from fluffle.broker.cluster.links.peer import Peer
+from fluffle.broker.cluster.links.refusals import Hindrance
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.links.tuning import LinkTuning
 from fluffle.broker.cluster.packing import Payload, size_of
@@ -49,6 +57,7 @@ class ClusterLinks:
         certificates: LinkCertificates | None = None,
         boots: Boots | None = None,
         lives: Lives | None = None,
+        incarnations: Incarnations = NOBODY_FORGOTTEN,
         tuning: LinkTuning | None = None,
         clock: Clock | None = None,
         chance: Random | None = None,
@@ -63,10 +72,17 @@ class ClusterLinks:
         check_name(identity.cluster)
         check_name(identity.node)
         self._peers: dict[NodeId, Peer] = {}
+        self.reads = {identity.node: identity.reads}
+        """By node: the newest version of logs that it has said it reads, when dialled last."""
         self._boots = boots or Boots()
         self._ground = Ground(
             credentials=Credentials(
-                identity, secret, self._boots, self._peers, lives or Lives.since(identity.boot)
+                identity,
+                secret,
+                self._boots,
+                self._peers,
+                lives or Lives.since(identity.boot),
+                incarnations,
             ),
             tuning=tuning or LinkTuning(),
             clock=clock or SystemClock(),
@@ -88,6 +104,11 @@ class ClusterLinks:
     def peers(self) -> Collection[NodeId]:
         """Whom we dial, up or not, as they change."""
         return self._peers.keys()
+
+    @property
+    def dialled_by(self) -> Collection[NodeId]:
+        """From whom there is a link, as they change."""
+        return self._inbound.nodes
 
     @property
     def boots(self) -> Boots:
@@ -123,6 +144,11 @@ class ClusterLinks:
         peer = self._peers.get(node)
         return peer is not None and peer.is_nobody_there
 
+    def hindrance(self, node: NodeId) -> Hindrance | None:
+        """Why there is no link to it, as far as it was dialled."""
+        peer = self._peers.get(node)
+        return None if peer is None else peer.hindrance
+
     # Who is there
 
     def listen(self, host: str, port: int) -> ListenAddress:
@@ -149,15 +175,12 @@ class ClusterLinks:
         """It is no node of the cluster any more; who comes under its name later begins anew."""
         peer = self._peers.pop(node, None)
         if peer is not None:
+            self.reads.pop(node, None)
             peer.stop("it was removed")
             self._inbound.reset(node, "it was removed")
             self._boots.forget(node)
             if peer.is_up:
                 self.on_link(node, self.is_up(node))
-
-    def learn(self, node: NodeId, boot: Boot) -> None:
-        """Others know a node in this life: who comes in an earlier one is refused."""
-        self._boots.learn(node, boot)
 
     def reset(self, node: NodeId, reason: str) -> None:
         """End the links with a node, of both directions, for what it sent; others are dialled."""
@@ -215,6 +238,7 @@ class ClusterLinks:
         self.on_frame(node, kind, payload)
 
     def _on_dialled(self, identity: Identity) -> None:
+        self.reads[identity.node] = identity.reads
         self._inbound.outlived(identity)
         self.on_link(identity.node, self.is_up(identity.node))
 

@@ -8,8 +8,9 @@ What is under way of NORMAL and of BULK, given out and not acknowledged, is boun
 has no more than that before it, wherever it lies and however busy the other end is.  Without, it
 would be the megabytes that the kernels at both ends take (benchmarks.links).
 
-Each lane is bounded.  What does not fit is not taken; what that means is for the caller to say.  A
-lane that is empty takes any frame.
+Each lane is bounded.  What does not fit is not taken; what that means is for the caller to say.  No
+frame counts for more than half of its lane: one of which less waits takes any frame, however large
+an operator lets messages be, and who looks first is never refused.
 """
 
 from collections import deque
@@ -19,7 +20,9 @@ from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX, Outgoing
 from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import Lane
 
-WINDOW_BYTES = {Lane.NORMAL: 4 << 20, Lane.BULK: 1 << 20}
+URGENT, NORMAL, BULK = Lane
+
+WINDOW_BYTES = {NORMAL: 4 << 20, BULK: 1 << 20}
 """Under way, or a piece more.  1 MiB keeps 1 GB/s busy if there and back takes a millisecond."""
 NORMAL_SHARE_BYTES = 3 * PIECE_BYTES_MAX
 """Of NORMAL to a piece of BULK, while both wait."""
@@ -49,7 +52,8 @@ class Outbox:
         """Whether there is room for it, in which case it has been taken."""
         frame, waiting = Outgoing(kind, payload), self.waiting_bytes[lane]
         size = frame.total + FRAME_COST_BYTES
-        if waiting and waiting + size > self._bytes_max[lane]:
+        limit = self._bytes_max[lane]
+        if waiting and waiting + min(size, limit // 2) > limit:
             return False
         self._frames[lane].append(frame)
         self.waiting_bytes[lane] = waiting + size
@@ -78,20 +82,24 @@ class Outbox:
         return any(self._frames[lane] and not self._may_go(lane) for lane in WINDOW_BYTES)
 
     def _may_go(self, lane: Lane) -> bool:
-        return bool(self._frames[lane]) and self._under_way[lane] < WINDOW_BYTES[lane]
+        return self._under_way[lane] < WINDOW_BYTES[lane]
 
     def _next_lane(self) -> Lane | None:
-        if self._frames[Lane.URGENT]:
-            return Lane.URGENT
-        may_bulk = self._may_go(Lane.BULK)
-        if self._may_go(Lane.NORMAL) and not (
-            may_bulk and self._normal_bytes >= NORMAL_SHARE_BYTES
+        urgent, normal, bulk = self._frames
+        if urgent:
+            return URGENT
+        may_bulk = bool(bulk) and self._may_go(BULK)
+        if (
+            normal
+            and self._may_go(NORMAL)
+            and not (may_bulk and self._normal_bytes >= NORMAL_SHARE_BYTES)
         ):
-            return Lane.NORMAL
-        return Lane.BULK if may_bulk else None
+            return NORMAL
+        return BULK if may_bulk else None
 
     def _take_piece(self, lane: Lane, taken: list[bytes | memoryview]) -> int:
-        frame = self._frames[lane][0]
+        frames = self._frames[lane]
+        frame = frames[0]
         before = frame.gone
         piece = frame.piece(lane)
         taken += piece
@@ -99,10 +107,10 @@ class Outbox:
         self._under_way[lane] += size
         self.waiting_bytes[lane] -= size
         if frame.gone == frame.total:
-            self._frames[lane].popleft()
+            frames.popleft()
             self.waiting_bytes[lane] -= FRAME_COST_BYTES
-        if lane is Lane.NORMAL:
+        if lane is NORMAL:
             self._normal_bytes += size
-        elif lane is Lane.BULK:
+        elif lane is BULK:
             self._normal_bytes = 0
         return len(piece[0]) + size

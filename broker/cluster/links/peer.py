@@ -12,6 +12,7 @@ from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
 from fluffle.broker.cluster.links.redial import Redial
+from fluffle.broker.cluster.links.refusals import Hindrance, hindrance
 from fluffle.broker.cluster.links.tls import binding_seen
 from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane
@@ -47,6 +48,8 @@ class Peer:
         """What was said last: it stays up while the link is opened again at once."""
         self.is_nobody_there = False
         """Whether its host has said so when it was dialled last: its process is not running."""
+        self.hindrance: Hindrance | None = None
+        """What came of dialling it last, if that was no link."""
         self._dialling = self._start(ground.tuning.handshake_ms)
 
     def send(self, kind: FrameKind, payload: Payload, lane: Lane) -> None:
@@ -70,6 +73,8 @@ class Peer:
         if address != self._address:
             self._address = address
             self._dialling.cancel()
+            self._ground.refusals.forget(self._node)
+            self.hindrance = None
             self.reset("it has moved")
             self._dialling = self._start(self._ground.tuning.reopen_ms)
 
@@ -89,6 +94,7 @@ class Peer:
     def stop(self, reason: str) -> asyncio.Task[None]:
         """Dial no more, once this is done; what was sent goes as far as the network takes it."""
         self._dialling.cancel()
+        self._ground.refusals.forget(self._node)
         if self._connection is not None:
             self._connection.close(reason)
         return self._dialling
@@ -100,7 +106,7 @@ class Peer:
         self._redial.opened(self._ground.clock.now_ms())
         self._ground.counters.opened += 1
         self._ground.refusals.forget(self._node)
-        self.is_up, self.is_nobody_there = True, False
+        self.is_up, self.is_nobody_there, self.hindrance = True, False, None
         event(
             logger, logging.INFO, "link_up",
             node=self._node, address=self._address, boot=identity.boot.count,
@@ -152,7 +158,8 @@ class Peer:
             delay_ms = self._redial.failed()
             self.is_nobody_there = connection.found_nobody
             reason = connection.ended.result()
-            self._ground.refusals.log(self._node, reason, connection.refused)
+            self.hindrance = hindrance(self._node, reason, connection.refused)
+            self._ground.refusals.dialled(self._node, address, reason, connection.refused)
         if delay_ms and self.is_up:
             self.is_up = False
             event(logger, logging.WARNING, "link_down", node=self._node, reason=reason)

@@ -18,7 +18,7 @@ read.  It holds no more than has come: a claimed total reserves nothing.
 from collections.abc import Collection
 from struct import Struct
 
-from fluffle.broker.cluster.packing import Payload, parts_of, size_of
+from fluffle.broker.cluster.packing import Payload, parts_of
 from fluffle.broker.cluster.ports import Lane
 
 PIECE_BYTES_MAX = 262_144
@@ -32,6 +32,7 @@ ACK_BYTES = 256 << 10
 WHOLE, FIRST, MORE, BEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
 """Shapes."""
 _SHAPE, _LANE = 0xF0, 0x0F
+_SIGNS = frozenset((BEAT, ACK))
 
 _short = Struct(">BBI")
 _long = Struct(">BBII")
@@ -52,14 +53,14 @@ class Outgoing:
 
     def __init__(self, kind: int, payload: Payload) -> None:
         self._kind = kind
-        self._parts = parts_of(payload)
+        self._parts = parts = parts_of(payload)
         self._at = 0
         """Which part is next."""
         self._skipped = 0
         """How much of that part has gone."""
         self.gone = 0
         """Bytes of the frame that were taken."""
-        self.total = size_of(payload)
+        self.total = sum(map(len, parts))
 
     def piece(self, lane: int) -> list[bytes | memoryview]:
         """The next piece: its head, and its content in parts."""
@@ -181,6 +182,8 @@ class Decoder:
     def acknowledge(self) -> bytes:
         """What is to be said of that which was read, if it is enough."""
         said = b""
+        if max(self._unsaid) < ACK_BYTES:
+            return said
         for lane, size in enumerate(self._unsaid):
             if size >= ACK_BYTES:
                 said += _short.pack(ACK | lane, 0, size)
@@ -201,16 +204,25 @@ class Decoder:
                 return
             tag, kind, size, *number = head.unpack_from(data, at)
             at += head.size
-            self._begin(tag, kind, size, *number)
-            if tag & _SHAPE == WHOLE and not size:
-                frames.append((kind, b""))
+            shape, lane = tag & _SHAPE, tag & _LANE
+            if shape in _SIGNS:
+                self._on_sign(shape, lane, kind, size)
+                continue
+            self._check(shape, lane, kind, size, *number)
+            if shape == WHOLE and size <= end - at:
+                # Most frames are whole in a read: a slice of it, because that is faster than to
+                # keep them first (benchmarks.links).
+                frames.append((kind, data[at : at + size]))
+                self._unsaid[lane] += size
+                at += size
+                continue
+            if shape != MORE:
+                self._unfinished[lane] = Unfinished(kind, number[0] if number else size)
+            self._lane = lane
+            self._missing = size
 
-    def _begin(self, tag: int, kind: int, size: int, number: int = 0) -> None:
-        """A piece begins, whose content follows.  Raises `BadPiece`."""
-        shape, lane = tag & _SHAPE, tag & _LANE
-        if shape in (BEAT, ACK):
-            self._on_sign(shape, lane, kind, size)
-            return
+    def _check(self, shape: int, lane: int, kind: int, size: int, number: int = 0) -> None:
+        """Whether this piece can come now.  Raises `BadPiece`."""
         if kind not in self._kinds:
             raise BadPiece(f"a frame of kind {kind}")
         if size > PIECE_BYTES_MAX:
@@ -218,16 +230,10 @@ class Decoder:
         frame = self._unfinished.get(lane)
         if shape == MORE:
             self._check_more(frame, kind, size, number)
-        else:
-            if frame is not None:
-                raise BadPiece("a frame within another")
-            total = number if shape == FIRST else size
-            if shape == FIRST and not 0 < size < total <= self._frame_bytes_max:
-                raise BadPiece(f"the first {size} bytes of a frame of {total}")
-            if size:
-                self._unfinished[lane] = Unfinished(kind, total)
-        self._lane = lane
-        self._missing = size
+        elif frame is not None:
+            raise BadPiece("a frame within another")
+        elif shape == FIRST and not 0 < size < number <= self._frame_bytes_max:
+            raise BadPiece(f"the first {size} bytes of a frame of {number}")
 
     def _on_sign(self, shape: int, lane: int, kind: int, count: int) -> None:
         """What has no content.  Raises `BadPiece`."""

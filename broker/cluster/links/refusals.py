@@ -1,14 +1,26 @@
 """Why there is no link is logged once, however often it is tried."""
 
 import logging
+from typing import NamedTuple
 
-from fluffle.broker.cluster.links.identity import ADVICE, Refused
+from fluffle.broker.cluster.links.handshake import Handshake
+from fluffle.broker.cluster.links.identity import ADVICE, WRONG_PORT, Reason, Refused
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.logs import event
+from fluffle.raft.config import NodeId
 
 WHO_MAX = 256
 """Strangers who are remembered; one more, and the one who came first is forgotten."""
 
 logger = logging.getLogger(__name__)
+
+
+class Hindrance(NamedTuple):
+    """Why there is no link to a node, for people."""
+
+    reason: str
+    advice: str | None
+    """What helps, if a hello or a certificate is to blame."""
 
 
 class Refusals:
@@ -19,19 +31,67 @@ class Refusals:
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
 
-    def log(self, who: str, reason: str, refused: Refused | None) -> None:
-        """There is no link with it; `refused` if a hello or a certificate is to blame."""
+    def dialled(
+        self, node: NodeId, address: ListenAddress, reason: str, refused: Refused | None
+    ) -> None:
+        """There is no link to it; `refused` if a hello or a certificate is to blame."""
+        advice = None if refused is None else advice_to_dialler(refused)
+        if self._is_news(node, reason):
+            event(
+                logger, logging.WARNING, "link_failed" if refused is None else "link_refused",
+                peer=node, address=address, reason=reason, advice=advice,
+            )  # fmt: skip
+
+    def accepted(
+        self, host: str, reason: str, refused: Refused | None, stranger: Handshake | None
+    ) -> None:
+        """There is no link from it.  Whoever has proved his name is known by that, too."""
+        node = claims = None
+        if stranger is not None and stranger.is_proved:
+            node = stranger.claims
+        elif stranger is not None:
+            claims = stranger.claims
+        if self._is_news(host if node is None else as_node(host, node), reason):
+            event(
+                logger, logging.WARNING, "link_failed" if refused is None else "link_refused",
+                peer=host, node=node, claims=claims, reason=reason,
+                advice=None if refused is None else ADVICE[refused.reason],
+            )  # fmt: skip
+
+    def _is_news(self, who: str, reason: str) -> bool:
         if self._last.get(who) == reason:
-            return
+            return False
         self._last[who] = reason
         if len(self._last) > WHO_MAX:
             del self._last[next(iter(self._last))]
-        if refused is None:
-            event(logger, logging.WARNING, "link_failed", peer=who, reason=reason)
-        else:
-            advice = ADVICE[refused.reason]
-            event(logger, logging.WARNING, "link_refused", peer=who, reason=reason, advice=advice)
+        return True
 
-    def forget(self, who: str) -> None:
-        """There is a link: what ends it, or hinders the next, is news."""
-        self._last.pop(who, None)
+    def forget(self, node: NodeId) -> None:
+        """There is a link to it, or it is dialled elsewhere or no more: what hinders the next is
+        news."""
+        self._last.pop(node, None)
+
+    def let_in(self, host: str, node: NodeId) -> None:
+        """There is a link from it: likewise."""
+        self._last.pop(host, None)
+        self._last.pop(as_node(host, node), None)
+
+
+def hindrance(node: NodeId, reason: str, refused: Refused | None) -> Hindrance:
+    """What has come of dialling it; `refused` as `Refusals.dialled` has it."""
+    if refused is None:
+        return Hindrance(reason, None)
+    who = f"refused by {node}" if refused.by_peer else f"{node} is refused"
+    return Hindrance(f"{who}: {refused.what}", advice_to_dialler(refused))
+
+
+def as_node(host: str, node: NodeId) -> str:
+    """Whoever dials from there and has proved that he is that one."""
+    return f"{host} {node}"
+
+
+def advice_to_dialler(refused: Refused) -> str:
+    """Who dials may have been told a wrong address."""
+    if refused.reason is Reason.NOT_A_HELLO and not refused.by_peer:
+        return WRONG_PORT
+    return ADVICE[refused.reason]

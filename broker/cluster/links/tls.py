@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import ssl
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fluffle.broker.certificates import CertificateFiles, Reloaded
+from fluffle.broker.cluster.links.handshake import refusal
+from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.starting import StartFailed
+
+IN_THE_CLEAR = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
+"""What OpenSSL says of a client that does not speak TLS; which of them, depends on its version."""
 
 BEGIN, END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -58,6 +66,29 @@ class LinkCertificates:
         for context in (listening, dialling):
             self._files.load_into(context)
         return LinkContexts(listening, dialling, _binding_of(_first_certificate(self._files.cert)))
+
+
+async def accept(
+    client: socket.socket, context: ssl.SSLContext | None, make: Callable[[], asyncio.Protocol]
+) -> None:
+    """Have a transport for a socket that was accepted, over TLS if there is a context.
+
+    Who speaks in the clear is told that this node does not: asyncio closes the socket without what
+    TLS has to say.  Raises `ssl.SSLError` all the same.
+    """
+    loop = asyncio.get_running_loop()
+    with client.dup() as still_open:
+        try:
+            await loop.connect_accepted_socket(make, client, ssl=context)
+        except ssl.SSLError as error:
+            _refuse(still_open, error)
+            raise
+
+
+def _refuse(client: socket.socket, error: ssl.SSLError) -> None:
+    if error.reason in IN_THE_CLEAR:
+        with suppress(OSError):  # it has gone by itself
+            client.send(refusal(Reason.TLS))
 
 
 def binding_seen(transport: asyncio.Transport) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.queues.edge_queue import Doing
+from fluffle.broker.cluster.queues.manners import Doing
 from fluffle.broker.errors import BrokerError, NotFound
 from fluffle.raft.config import NodeId
 
@@ -12,12 +12,16 @@ class ClassicManners:
 
     tells_counts = False
 
-    __slots__ = ("_home",)
+    __slots__ = ("_home", "_is_durable")
 
-    def __init__(self, home: NodeId) -> None:
+    def __init__(self, home: NodeId, *, is_durable: bool) -> None:
         self._home = home
+        self._is_durable = is_durable
+        """One that is not ends with its home."""
 
     def unanswered(self, doing: Doing, where: str) -> BrokerError:
         """RabbitMQ finds other words for this, and takes a minute, while it still hopes."""
         del doing
+        if not self._is_durable:
+            return NotFound(f"no {where}")
         return NotFound(f"home node '{self._home}' of durable {where} is down or inaccessible")

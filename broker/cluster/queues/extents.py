@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.polls import OnAnswers, Polls
-from fluffle.broker.cluster.queues.counting import packed, unpacked
+from fluffle.broker.cluster.queues.inquiries import packed, unpacked
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.raft.config import NodeId
 

@@ -11,17 +11,29 @@ from fluffle.broker.cluster.fate import Fate
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.leading import Leading
-from fluffle.broker.cluster.queues.ports import NOBODY, Counts, Known, OnCounts, QueueId
+from fluffle.broker.cluster.queues.ports import (
+    NOBODY,
+    Counts,
+    Known,
+    QueueId,
+    named,
+)
+from fluffle.broker.cluster.queues.slimming import Slimming
 from fluffle.broker.cluster.streams.messages import Boot, Leader
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead import DeadLetterFrom, DeadMessages
+from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
+from fluffle.broker.queues.peeking import Shelf
 from fluffle.broker.queues.replicated.effects import Effect
 from fluffle.broker.queues.replicated.facts import Key
 from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.member import Member
 from fluffle.broker.queues.replicated.surroundings import Surroundings
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.timers import Aging
+from fluffle.raft.config import Member as Voter
 from fluffle.raft.config import NodeId
 from fluffle.raft.group import Position
 from fluffle.raft.log_store import Damaged
@@ -46,6 +58,21 @@ class Place(NamedTuple):
     host: Callable[[], RaftHost]
     clock: Clock
     dead_letter: DeadLetterFrom
+    dead_letter_patience_ms: int
+    """For how long who is given what must arrive there may say nothing."""
+    aging: Aging
+    slimming: Slimming
+    settings: Callable[[str, QueueDefinition], QueueSettings]
+    """By what a queue of a virtual host is to go now."""
+    revision: Callable[[], int | None]
+    consumer_timeout_ms: int | None
+    on_duplicates: OnDuplicates
+    is_there: Callable[[QueueId], bool]
+    """Whether a queue is defined."""
+    is_gone: Callable[[QueueId], bool]
+    """Whether one was, in this life of the node, and is no more."""
+    reads_of: Callable[[NodeId], int]
+    """The newest version of logs that a node says it reads; 0 if it has said nothing yet."""
 
 
 class QueueGroup:
@@ -73,7 +100,8 @@ class QueueGroup:
         self._sessions: Sessions | None = None
         self._led: Leadership | None = None
         """Whose those are."""
-        self.member = Member(self._spec_of, self._surroundings)
+        reads = place.reads_of(place.node)
+        self.member = Member(self._spec, self._surroundings, reads=reads)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """What the queue is, which may change in its members only."""
@@ -83,6 +111,15 @@ class QueueGroup:
             self.led(term)
 
     # `Served`
+
+    @property
+    def node(self) -> NodeId:
+        """The one that this is on."""
+        return self._place.node
+
+    @property
+    def named(self) -> dict[str, object]:
+        return named(self.group, self.vhost, self.definition)
 
     @property
     def known(self) -> Known:
@@ -99,10 +136,27 @@ class QueueGroup:
         """The member begins to lead, and ends, by itself."""
         led = self.member.leadership
         if led is not self._led:
+            former = self._sessions
             self._led, self._sessions = led, None if led is None else self._begun(led)
+            if former is not None and led is None:
+                self._part(former)
             if self._sessions is not None:
-                self._place.leading.greet(self._sessions)  # it may end some, and touch this
+                # It may end some, and touch this.
+                self._place.leading.greet(self.group, self._sessions)
+                self.renew()
             self._place.leader_changed(self.group)
+
+    def renew(self) -> None:
+        """If it leads, it goes by what definitions say now, which may not be what is on record."""
+        if self._led is not None and self.definition is not None:
+            settings = self._place.settings(self.vhost, self.definition)
+            self._led.change_settings(self._place.revision(), settings)
+
+    def _part(self, former: Sessions) -> None:
+        """Edges are told that this does not lead any more, and who does if that is known."""
+        follows = self._follows
+        hint = Leader(follows.node, self._place.boot, follows.term, follows.leadership)
+        self._place.leading.parting += former.farewell(hint)
 
     def _begun(self, led: Leadership) -> Sessions:
         place = self._place
@@ -114,14 +168,27 @@ class QueueGroup:
         led = self.member.leadership
         assert led is not None
         queue = led.queue
-        return Counts(queue.ready_count, queue.in_flight, queue.consumer_count)
+        consumers = queue.consumer_count
+        if queue.spec.single_active_consumer:  # RabbitMQ counts those that are served
+            consumers = min(1, consumers)
+        apart = queue.delays.count + led.outbox.count
+        return Counts(queue.ready_count, queue.in_flight, consumers, apart)
 
-    def count(self, done: OnCounts) -> None:
+    @property
+    def shelf(self) -> Shelf:
+        """Of what is on record: more may be in the engine by now, and come to nothing."""
+        led = self.member.leadership
+        assert led is not None
+        return led.queue.shelf._replace(below=self.member.image.state.next_sequence)
+
+    def confirm(self, done: Callable[[bool], None]) -> None:
         def confirmed(index: int | None) -> None:
-            is_led = index is not None and self.sessions is not None
-            done(self.counts if is_led else None)
+            done(index is not None and self.sessions is not None)
 
         self._hosted.read_index(confirmed)
+
+    def used(self) -> None:
+        """That is not for a quorum queue to know, as in RabbitMQ."""
 
     def pump(self) -> None:
         if (led := self.member.leadership) is not None:
@@ -140,7 +207,11 @@ class QueueGroup:
         self.member.restore(meta, state)
 
     def apply(self, entries: Sequence[Entry]) -> None:
+        messages = self.member.image.state.entries
+        before = messages.buried_bytes
         self.member.apply(entries)
+        if messages.buried_bytes > before:
+            self._place.host().snapshots.freed(self.group, messages.buried_bytes - before)
         if self._is_closed:
             self._changed()
 
@@ -153,13 +224,14 @@ class QueueGroup:
 
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._waits_in_term = None
-        self.member.followed(term, leader)
         is_other = leader not in (None, self._place.node)
         self._follows = Known(term, 1, leader) if leader and is_other else Known(term)
+        self.member.followed(term, leader)
         self._changed()
         self._place.leader_changed(self.group)
 
     def snapshot(self) -> tuple[Ranges, bytes]:
+        self._place.slimming.note(self.group, self.member.image)
         return self.member.snapshot()
 
     # For the leadership
@@ -170,13 +242,50 @@ class QueueGroup:
             read_entry=self._read_entry,
             damaged=self._damaged,
             takes=self._takes,
-            now_ms=self._place.clock.wall_ms,
+            may_grow=self._may_grow,
+            wall_ms=self._place.clock.wall_ms,
+            count_ms=self._place.clock.now_ms,
             room=self._room,
             touch=self._touched,
             release=self._release,
             ended=self._changed,
             dead_letter=self._dead_letter,
+            source=(self.group, self.member.reign[0]),
+            is_there=self._place.is_there,
+            is_gone=self._place.is_gone,
+            dead_letter_patience_ms=self._place.dead_letter_patience_ms,
+            wake=self._wake,
+            disused=self._disused,
+            consumer_timeout_ms=self._place.consumer_timeout_ms,
+            on_duplicates=self._place.on_duplicates,
+            readers=self._readers,
         )
+
+    def _readers(self) -> dict[str, int]:
+        """A node that comes as another member has announced nothing as that."""
+        return {
+            f"{member.node} {member.incarnation}": self._place.reads_of(member.node)
+            for member in self._hosted.status.config.members
+        }
+
+    def _wake(self, delay_ms: int) -> None:
+        self._place.aging.timers.wake(self.group, delay_ms, self._place.leading.touch)
+
+    def _disused(self, led: Leadership) -> None:
+        """If another leads by now, it knows better who uses the queue."""
+        definition = self.definition
+        assert definition is not None
+
+        def confirmed(index: int | None) -> None:
+            if index is None and led.queue.disuse is not None:
+                led.queue.disuse.used()
+            elif not led.is_over:
+                self._place.aging.disused(self.vhost, definition, lambda: self._is_disused(led))
+
+        self._hosted.read_index(confirmed)
+
+    def _is_disused(self, led: Leadership) -> bool:
+        return not led.is_over and led.queue.is_disused
 
     def _touched(self, _led: Leadership) -> None:
         self._changed()
@@ -190,7 +299,7 @@ class QueueGroup:
     def _hosted(self) -> HostedGroup:
         return self._place.host().group(self.group)
 
-    def _spec_of(self, _image: bytes) -> QueueSpec:
+    def _spec(self) -> QueueSpec:
         assert self.definition is not None
         return self.definition.spec
 
@@ -202,6 +311,9 @@ class QueueGroup:
             self._place.leading.guard.run(self.group, act)
 
         self._hosted.propose(payload, told)
+
+    def _may_grow(self) -> bool:
+        return self._place.host().space.may_grow
 
     def _damaged(self, index: int) -> None:
         self._place.host().feed(self._find_damaged, index)
@@ -216,6 +328,7 @@ class QueueGroup:
         where the disk is full nothing is applied, and others make room."""
         if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
             self._place.leading.hold(self.group)
+            self._place.host().is_disk_awaited = True
             return False
         self._is_closed = not self._hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
         if self._is_closed:
@@ -236,8 +349,13 @@ class QueueGroup:
         sessions = self.sessions
         return sessions.room(holder) if sessions is not None else 0
 
-    def _dead_letter(self, queue: QueueSpec, dead: DeadMessages) -> None:
-        self._place.dead_letter(self.vhost, queue, dead)
+    def _dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        dead.hasten = self._hasten_dead
+        self._place.dead_letter(self.vhost, queue, settings, dead)
+
+    def _hasten_dead(self) -> None:
+        if (led := self.member.leadership) is not None:
+            led.outbox.hasten()
 
     def _release(self, effects: list[Effect]) -> None:
         if (sessions := self.sessions) is not None:
@@ -250,3 +368,20 @@ class QueueGroup:
         except Damaged as error:
             place = f"group {self.group}, entry {error.index}"
             raise Unreadable(Damage(place, "it cannot be read")) from error
+
+
+def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
+    """Messages that are ready, unacknowledged, or apart as `Tally` says, as the member on this node
+    knows them.
+
+    None unless it is a voter that was led before, and if its log is damaged, or may have more in it
+    than this node knows to be committed.
+    """
+    status = hosted.status
+    if not hosted.is_restored or not 0 < hosted.applied >= status.last or status.is_quarantined:
+        return None
+    assert isinstance(hosted.machine, QueueGroup)
+    if not status.config.is_voter(Voter(hosted.machine.node, hosted.incarnation)):
+        return None
+    state = hosted.machine.member.image.state
+    return state.waiting_count, state.held_count, state.delayed.count + state.pending.count

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from fluffle.broker.cluster.queues.ports import OnFailure, QueueId, Served
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 
 AGAIN_S_MAX = 60
 """A queue that cannot be led is tried again after two seconds, and then after twice as long."""
@@ -14,8 +15,9 @@ AGAIN_S_MAX = 60
 logger = logging.getLogger(__name__)
 
 
-def log_failure(queue: QueueId, error: Exception) -> None:
-    logger.error("leading queue %s has failed", queue, exc_info=error)
+def log_failure(named: Mapping[str, object], error: Exception) -> None:
+    """With where it was raised."""
+    logger.error("queue_failed", exc_info=error, extra={FIELDS_ATTRIBUTE: named})
 
 
 class Guard:
@@ -46,7 +48,7 @@ class Guard:
             served = self._queues.get(queue)
             if served is None:
                 raise
-            self._on_failure(queue, error)
+            self._on_failure(served.named, error)
             self._failures[queue] += 1
             again_s = min(2 ** self._failures[queue], AGAIN_S_MAX)
             served.fail()

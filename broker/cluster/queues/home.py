@@ -13,16 +13,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
-from fluffle.broker.cluster.queues.ports import Counts, Known, OnCounts
+from fluffle.broker.cluster.queues.ports import Counts, Known, named
 from fluffle.broker.cluster.streams.messages import IN_EXCLUSIVE_USE, Leader
 from fluffle.broker.cluster.streams.sessions import Sessions
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.handout import FINAL, Handout, Outcome
+from fluffle.broker.queues.overdue import Late
+from fluffle.broker.queues.peeking import Shelf
 from fluffle.broker.queues.replicated.effects import (
+    Activity,
     Answer,
     Delivery,
     Done,
@@ -30,7 +35,7 @@ from fluffle.broker.queues.replicated.effects import (
     Expected,
     Got,
     NotTaken,
-    Stale,
+    TimedOut,
     Withdrawn,
 )
 from fluffle.broker.queues.replicated.facts import (
@@ -41,7 +46,7 @@ from fluffle.broker.queues.replicated.facts import (
 from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Room
 from fluffle.broker.queues.replicated.state import State
 from fluffle.broker.queues.replicated.terms import Terms
-from fluffle.broker.queues.served import Admission
+from fluffle.broker.queues.served import Admission, Partly, Posted, Receipt, fates_of
 
 NOTHING_ON_RECORD = State()
 """Of any session, ever."""
@@ -73,6 +78,17 @@ class Undurable(NamedTuple):
     ticket: int
     effect: Done | Answer
     """Says that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """What a home makes of what its queue does with their consumers."""
+
+    room: Room
+    deliver: Callable[[Key, Handout], None]
+    cancelled: Callable[[Key], None]
+    overdue: Callable[[Key, Late], None]
+    activity_changed: Callable[[Key, Consumer], None]
 
 
 class Numbers:
@@ -128,7 +144,10 @@ class Home:
         """Rising tickets."""
         self.queue = queue
         self.sessions = Numbers()
-        self.holders = Holders(queue, self)
+        edges = Edges(
+            self.room, self.deliver, self.cancelled, self._overdue, self._activity_changed
+        )
+        self.holders = Holders(queue, edges)
 
     @property
     def room(self) -> Room:
@@ -144,21 +163,39 @@ class Home:
         contents: list[bytes],
         *,
         persistent: bool,
+        expiration_ms: int | None,
+        posted: Posted | None,
     ) -> None:
+        del posted  # nothing of this is on record
         known = self._known(session, first, len(contents))
         if known == len(contents):
             return
         origins, contents = origins[known:], contents[known:]
         first, count = first + known, len(contents)
         content_bytes = sum(map(len, contents))
-        admission = self.queue.enqueue(origins, contents, content_bytes, persistent=persistent)
+        standstill = self.queue.pause.standstill if self.queue.pause is not None else None
+        admission = (standstill or self.queue).enqueue(
+            origins, contents, content_bytes, persistent=persistent, expiration_ms=expiration_ms
+        )
         self.sessions.advance(session, count)
-        if admission is Admission.REFUSED:
-            self._say(NotTaken(session, first, count))
-        elif admission is Admission.RECORDED:
-            self._say_later(Done(session, first, count))
-        else:
-            self._say(Done(session, first, count))
+        if isinstance(admission, Receipt):
+            assert standstill is not None, "the queue answers at once"
+            standstill.is_elsewhere(admission)
+            admission.then(partial(self._told, session, first))
+            return
+        fates = fates_of(admission, count)
+        taken = admission.taken if isinstance(admission, Partly) else admission
+        say = self._say_later if taken is Admission.RECORDED else self._say
+        for start, stop, is_taken in fates:
+            if is_taken:
+                say(Done(session, first + start, stop - start))
+            else:
+                self._say(NotTaken(session, first + start, stop - start))
+
+    def _told(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+        """What was held back is in the queue, or is not."""
+        say = Done if is_taken else NotTaken
+        self._say(say(session, first + start, stop - start))
 
     def settle(
         self,
@@ -171,18 +208,20 @@ class Home:
     ) -> None:
         if self._known(session, number, 1):
             return
-        held, is_recorded = self.holders.get(holder), False
+        held, is_recorded, is_late = self.holders.get(holder), False, False
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
             for part in parts:
                 self.queue.settle(part.handout, part.start, part.stop, outcome)
                 is_recorded = is_recorded or part.handout.is_recorded
-            if stale:
-                self._say(Stale(session, number, holder, ordinal, stale))
+            is_late = is_late or bool(stale)
         if held is not None:
             self.holders.release(holder)
         self.sessions.advance(session, 1)
-        (self._say_later if is_recorded else self._say)(Done(session, number, 1))
+        if is_late and outcome in FINAL:
+            self._say(NotTaken(session, number, 1))
+        else:
+            (self._say_later if is_recorded else self._say)(Done(session, number, 1))
 
     def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
         if self._known(session, number, 1):
@@ -225,7 +264,11 @@ class Home:
         if self._known(session, number, 1):
             return
         self.sessions.advance(session, 1)
-        answer = Answer(session, number, self.queue.purge())
+        try:
+            answer = Answer(session, number, self.queue.purge())
+        except PreconditionFailed:
+            self._say(NotTaken(session, number, 1))
+            return
         (self._say if self.queue.journal is None else self._say_later)(answer)
 
     # What becomes of sessions
@@ -260,6 +303,24 @@ class Home:
         if held is not None and not held.is_detached:
             self.holders.detach(holder)
             self._say(Withdrawn(held.session, holder, []))
+
+    def _overdue(self, holder: Key, late: Late) -> None:
+        """Somebody at an edge has held messages for too long."""
+        held = self.holders.get(holder)
+        assert held is not None, "it holds something"
+        tokens = []
+        for part in held.take_of(late.handouts):
+            tokens.append((part.handout.counts.acquired, part.run))
+            self.queue.settle(part.handout, part.start, part.stop, Outcome.TIMED_OUT)
+        self._say(TimedOut(held.session, holder, tokens, late.held_ms, late.timeout_ms))
+        if isinstance(held.holder, Consumer):
+            self._detach(holder, None)
+        self.holders.release(holder)
+
+    def _activity_changed(self, holder: Key, consumer: Consumer) -> None:
+        held = self.holders.get(holder)
+        if held is not None and not held.is_detached:
+            self._say(Activity(held.session, holder, consumer.is_active))
 
     def on_durable(self, ticket: int) -> None:
         """What was done is safe, up to what went with that commit."""
@@ -323,30 +384,45 @@ class Home:
 class Homed:
     """A `Served`: a queue whose home is here, with the streams to it."""
 
-    __slots__ = ("_on_told", "home", "known", "sessions")
+    __slots__ = ("_on_told", "_vhost", "home", "known", "sessions")
 
     def __init__(
         self,
         queue: Queue,
         own: Leader,
         *,
+        vhost: str,
         wait: Callable[[Waiter, int], None],
         on_unused: Callable[[Queue], None],
         on_told: Callable[[], None],
     ) -> None:
         """`on_told`: edges are to hear something before this turn ends."""
         self._on_told = on_told
+        self._vhost = vhost
         self.known = Known(own.term, own.leadership, own.node)
         self.home = Home(queue, Surroundings(self._room, self._release, wait, on_unused))
         self.sessions = Sessions(queue.definition.id, own, NOTHING_ON_RECORD, self.home, now_ms=0)
 
     @property
+    def named(self) -> dict[str, object]:
+        definition = self.home.queue.definition
+        return named(definition.id, self._vhost, definition)
+
+    @property
     def counts(self) -> Counts:
         return Counts(*self.home.queue.tally)
 
-    def count(self, done: OnCounts) -> None:
+    @property
+    def shelf(self) -> Shelf:
+        return self.home.queue.shelf
+
+    def confirm(self, done: Callable[[bool], None]) -> None:
         """Nobody takes over."""
-        done(self.counts)
+        done(True)  # noqa: FBT003 - it is the answer
+
+    def used(self) -> None:
+        if (disuse := self.home.queue.disuse) is not None:
+            disuse.used()
 
     def pump(self) -> None:
         """The queue has its own place in each turn."""

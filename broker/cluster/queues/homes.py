@@ -65,7 +65,8 @@ class HomeQueues:
         self.reach: HomeReach
         """Set before anything is made."""
 
-    def define(self, spec: QueueSpec, owner: Owner | None) -> QueueDefinition:
+    def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
+        del vhost
         boot = 0 if spec.durable and owner is None else self._boot
         queue = self._draw_bits(ID_BITS)
         return QueueDefinition(spec, owner=owner, id=queue, home=self._node, boot=boot)
@@ -73,19 +74,20 @@ class HomeQueues:
     def make(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
         reach = self.reach
         if definition.home != self._node:
-            manners = ClassicManners(definition.home)
+            manners = ClassicManners(definition.home, is_durable=definition.spec.durable)
             return EdgeQueue(definition, vhost, reach.hub, reach.call_later, manners)
         queue = self._made_here(definition, vhost)
         leading, id_ = reach.hub.leading, definition.id
         homed = Homed(
             queue,
             Leader(self._node, reach.hub.boot, reach.hub.boot.counter),
+            vhost=vhost,
             wait=reach.wait,
             on_unused=partial(self._delete_unused, vhost),
             on_told=partial(leading.speak, id_),
         )
         leading.queues[id_] = homed
-        leading.greet(homed.sessions)
+        leading.greet(id_, homed.sessions)
         return queue
 
     def _delete_unused(self, vhost: str, queue: Queue) -> None:
@@ -108,7 +110,24 @@ class HomeQueues:
         return self.make(definition, vhost)
 
     def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
-        raise AssertionError(f"queue '{queue.name}' stays at its home")
+        """It stays at its home: it has another successor, or none any more."""
+        assert isinstance(queue, Queue | EdgeQueue), "it was made here"
+        queue.definition = definition
+
+    def renew(self, queue: ServedQueue, vhost: str) -> None:
+        if isinstance(queue, Queue):
+            self._local.renew(queue, vhost)
+
+    def bear(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
+        return self._local.bear(definition, vhost)
+
+    def settle_in(self, heir: ServedQueue, definition: QueueDefinition, vhost: str) -> None:
+        self._local.settle_in(heir, definition, vhost)
+
+    def part(self, queue: ServedQueue, heir: ServedQueue) -> None:
+        if isinstance(queue, EdgeQueue):
+            queue.pass_on(heir)
+        self.end(queue)
 
     def end(self, queue: ServedQueue) -> None:
         if isinstance(queue, EdgeQueue):

@@ -10,27 +10,42 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
+from fluffle.broker.chores import in_pieces
 from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.queues.group import Place, QueueGroup
 from fluffle.broker.cluster.queues.hub import StreamHub
 from fluffle.broker.cluster.queues.members import Members
-from fluffle.broker.cluster.queues.ports import QueueId
+from fluffle.broker.cluster.queues.news import LeaderNews
+from fluffle.broker.cluster.queues.placement import first_leader
+from fluffle.broker.cluster.queues.ports import QueueId, named
+from fluffle.broker.cluster.queues.slimming import DEAD_BYTES_MIN, Slimming
 from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.logs import event
 from fluffle.broker.queues.dead import DeadLetterFrom
+from fluffle.broker.queues.deduplication import OnDuplicates, nobody_counts
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.replicated.encoding import VERSION
+from fluffle.broker.queues.replicated.outbox import PATIENCE_MS
+from fluffle.broker.queues.settings import QueueSettings, SettingsFrom, by_arguments
+from fluffle.broker.timers import Aging
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.records import GroupId
 
-CAMPAIGN_S = 0.002
-CAMPAIGNS_MAX = 50
-"""A founder that is to lead may be the first that has heard of its queue: it tries again after
-this, so often."""
+SWEPT_MAX = 64
+"""Queues that are taken up in one turn after a start: some milliseconds, if all are led here."""
+
+GONE_MAX = 4096
+"""Queues of which it is known that they are deleted: the last ones."""
+
+CLUSTER_REVISIONS = 1 << 32
+"""Where those of a cluster begin, so that they are higher than any of the node that founded it with
+the queues that it had when it was alone: it has counted these one by one."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +62,27 @@ class Surroundings(NamedTuple):
     life: Callable[[], int]
     """The incarnation of this node in the cluster."""
     dead_letter: DeadLetterFrom
+    aging: Aging
+    settings: SettingsFrom = by_arguments
+    revision: Callable[[], int | None] = lambda: None
+    """Of the definitions from which these come; None where a node is alone."""
+    dead_letter_patience_ms: int = PATIENCE_MS
+    """As `Place.dead_letter_patience_ms`."""
+    dead_bytes_min: int = DEAD_BYTES_MIN
+    """Of an entry, before it is made smaller."""
+    consumer_timeout_ms: int | None = None
+    """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
+    on_duplicates: OnDuplicates = nobody_counts
+    reads_of: Callable[[NodeId], int] = lambda _node: VERSION
+    """As `Place.reads_of`."""
 
 
 class Hosting:
     """The `Owner` of the groups of queues."""
 
     __slots__ = (
-        "_around", "_campaigns", "_coming", "_definitions", "_groups", "_is_current", "_lost",
-        "_place", "_trying", "go_on_alone", "host", "members",
+        "_around", "_coming", "_definitions", "_gone", "_groups", "_is_current", "_lost",
+        "_news", "_place", "go_on_alone", "heirs", "host", "members",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
@@ -68,6 +96,18 @@ class Hosting:
             host=lambda: self.host,
             clock=around.clock,
             dead_letter=around.dead_letter,
+            dead_letter_patience_ms=around.dead_letter_patience_ms,
+            aging=Aging(around.aging.timers, self._disused),
+            settings=self._settings,
+            revision=around.revision,
+            slimming=Slimming(
+                lambda: self.host, self._feed_later, self._unfit, around.dead_bytes_min
+            ),
+            consumer_timeout_ms=around.consumer_timeout_ms,
+            on_duplicates=around.on_duplicates,
+            is_there=lambda queue: queue in self._definitions,
+            is_gone=lambda queue: queue in self._gone,
+            reads_of=around.reads_of,
         )
         self.host: RaftHost
         """Set before it starts."""
@@ -78,10 +118,11 @@ class Hosting:
         self._groups: dict[QueueId, QueueGroup] = {}
         self._definitions: dict[QueueId, tuple[QueueDefinition, str]] = {}
         """Of all quorum queues, wherever they are, with their virtual hosts."""
-        self._campaigns: dict[QueueId, int] = {}
-        """Those that this node is to lead and does not yet: how often it may try."""
-        self._trying: set[QueueId] = set()
-        """Those for which it tries again soon."""
+        self.heirs: set[QueueId] = set()
+        """Those that are to take the place of another queue, and are nobody's yet; whoever defines
+        them knows."""
+        self._gone: dict[QueueId, None] = {}
+        """Deleted while this node was there, the last of them."""
         self._coming: dict[QueueId, int] = {}
         """Those of which this node is a member with the next turn, and in which incarnation."""
         self._is_current = False
@@ -89,6 +130,11 @@ class Hosting:
         self._lost: dict[QueueId, int] = {}
         """Those whose data here cannot be read, and the incarnation that this node has had there:
         it must not be that member again."""
+        self._news = LeaderNews(self._named, around.call_later)
+
+    def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have the host do it after so many seconds, unless it has ended by then."""
+        self._around.call_later(seconds, lambda: self.host.feed(call))
 
     # Definitions
 
@@ -101,11 +147,18 @@ class Hosting:
             group.define(definition, vhost)
         self._settle(definition)
 
+    def _settings(self, vhost: str, definition: QueueDefinition) -> QueueSettings:
+        settings = self._around.settings(vhost, definition.spec)
+        return settings.of_heir if definition.id in self.heirs else settings
+
     def _settle(self, definition: QueueDefinition) -> None:
         """Be the member that this node is to be, and none that it is not any more."""
         queue, node = definition.id, self._around.node
         before = self._incarnation_of(queue)
         incarnation = dict(definition.members).get(node, 0)
+        if not incarnation and self._lost.pop(queue, None) is not None:
+            self._leave(queue)  # what is left may go: nobody can take this node for that member
+            return
         if before == incarnation:
             return
         is_mine = dict(definition.lives).get(node) == self._around.life()
@@ -116,12 +169,12 @@ class Hosting:
         if before:
             self._leave(queue)
         if is_mine and incarnation > max(before, self._lost.get(queue, 0)):
+            self._lost.pop(queue, None)
             self._join(definition, incarnation)
 
     def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
         """Nobody joins a group that nobody is in: an operator has given the others up."""
-        name = definition.spec.name
-        event(logger, logging.WARNING, "queue_goes_on_alone", group=definition.id, queue=name)
+        event(logger, logging.WARNING, "queue_goes_on_alone", **self._named(definition.id))
         self.go_on_alone(definition.id, incarnation)
 
     def _incarnation_of(self, queue: QueueId) -> int:
@@ -133,22 +186,26 @@ class Hosting:
     def _join(self, definition: QueueDefinition, incarnation: int) -> None:
         self._coming[definition.id] = incarnation
         is_founder = incarnation == 1
-        config = Config.initial(definition.founders) if is_founder else Config()
-        self.host.create(definition.id, incarnation, config)
-        if is_founder and definition.leader == self._around.node:
-            self._campaigns[definition.id] = CAMPAIGNS_MAX
-            self.host.feed(self._campaign, definition.id)
+        founders = definition.founders
+        if is_founder:
+            config, first = Config.initial(founders), first_leader(definition.id, founders)
+            self.host.create(definition.id, incarnation, config, first)
+        else:
+            self.host.create(definition.id, incarnation, Config())
 
     def forget(self, queue: QueueId) -> None:
         """A queue is defined no more: that is the tombstone of its group."""
         self._definitions.pop(queue, None)
+        self._gone[queue] = None
+        if len(self._gone) > GONE_MAX:
+            del self._gone[next(iter(self._gone))]
+        self.heirs.discard(queue)
         was_lost = self._lost.pop(queue, None) is not None
         if was_lost or self._incarnation_of(queue):
             self._leave(queue)
 
     def _leave(self, queue: QueueId) -> None:
         """With all that is here of it."""
-        self._campaigns.pop(queue, None)
         self._drop(queue)
         self.host.delete(queue)
         if self._coming.pop(queue, None) is not None:
@@ -156,18 +213,26 @@ class Hosting:
 
     def _drop(self, queue: QueueId) -> None:
         self._groups.pop(queue, None)
+        self._around.aging.timers.forget(queue)
         self._around.hub.leading.queues.pop(queue, None)
+        self._news.forget(queue)
 
-    def sweep(self) -> None:
-        """All that is defined is known: groups of other queues are left from earlier."""
+    def sweep(self) -> Iterator[None]:
+        """All that is defined is known: groups of other queues are left from earlier.
+
+        Some of it with each step, and all of it once there is none any more.
+        """
         self._is_current = True
         for queue in self._lost:
             if queue in self._definitions:
                 members = dict(self._definitions[queue][0].members)
                 self._lost[queue] = members.get(self._around.node, 0)
                 event(logger, logging.ERROR, "member_lost", **self._named(queue))
-        for definition, vhost in list(self._definitions.values()):
-            self.define(definition, vhost)
+        for piece in in_pieces(list(self._definitions), SWEPT_MAX):
+            for queue in piece:
+                if queue in self._definitions:
+                    self.define(*self._definitions[queue])
+            yield
         for queue in [*self._groups, *self._lost]:
             if queue not in self._definitions:
                 event(logger, logging.INFO, "group_without_queue", group=queue)
@@ -179,10 +244,8 @@ class Hosting:
 
     def _named(self, queue: QueueId) -> dict[str, object]:
         """What people call it, as far as that is known."""
-        if queue not in self._definitions:
-            return {"group": queue}
-        definition, vhost = self._definitions[queue]
-        return {"vhost": vhost, "queue": definition.spec.name, "group": queue}
+        definition, vhost = self._definitions.get(queue, (None, ""))
+        return named(queue, vhost, definition)
 
     def leads(self) -> Counter[NodeId]:
         """How many queues each node leads, or is to lead as far as is known.  Looks at all."""
@@ -194,27 +257,18 @@ class Hosting:
 
     # To lead
 
+    def _disused(
+        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        """Not from within a turn of the host, from which groups are not deleted."""
+        disused = partial(self._around.aging.disused, vhost, definition, is_disused)
+        self._around.call_later(0.0, disused)
+
     def _leader_changed(self, queue: QueueId) -> None:
         self._around.hub.leader_changed(queue)
+        self._news.heard(queue, self._around.hub.leading.known(queue))
         if self.members is not None:
             self.members.leader_changed(queue)
-
-    def _campaign(self, queue: QueueId) -> None:
-        """From within a turn: stand, or ask again for votes, unless somebody has won."""
-        self._trying.discard(queue)
-        tries = self._campaigns.get(queue, 0)
-        group = self._groups.get(queue)
-        if group is None or not tries or group.known.node:
-            self._campaigns.pop(queue, None)
-            return
-        self._campaigns[queue] = tries - 1
-        self.host.group(queue).raft.campaign(is_first=True)
-
-    def _try_again(self, queue: QueueId) -> None:
-        """Soon, and once, however many have said that they do not know the queue."""
-        if queue not in self._trying:
-            self._trying.add(queue)
-            self._around.call_later(CAMPAIGN_S, lambda: self.host.feed(self._campaign, queue))
 
     # An `Owner`
 
@@ -238,9 +292,7 @@ class Hosting:
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
         """A founder may not have heard of the queue yet, or have lost what it had."""
-        if group in self._campaigns:
-            self._try_again(group)
-        elif self.members is not None:
+        if self.members is not None:
             self.members.unknown(node, group)
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
@@ -252,5 +304,15 @@ class Hosting:
         """Its log is a copy all the same, and others lead, if there are any."""
         event(logger, logging.ERROR, "log_misfit", **self._named(group), wrong=wrong)
 
+    def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
+        """What is live in that entry cannot be served from here."""
+        event(logger, logging.ERROR, "entry_unfit", **self._named(group), index=index, wrong=wrong)
+
     def refused(self, node: NodeId, reason: str) -> None:
         """It is dropped, and said."""
+
+
+def sweep_all(hosting: Hosting) -> None:
+    """At once, where nobody waits for this node meanwhile."""
+    for _ in hosting.sweep():
+        pass

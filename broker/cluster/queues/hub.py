@@ -16,8 +16,8 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
-from fluffle.broker.cluster.queues.counting import Counting, Ports
 from fluffle.broker.cluster.queues.guarding import log_failure
+from fluffle.broker.cluster.queues.inquiries import Inquiries, Ports
 from fluffle.broker.cluster.queues.leading import Leading
 from fluffle.broker.cluster.queues.lines import Line, Lines
 from fluffle.broker.cluster.queues.ports import (
@@ -65,13 +65,15 @@ class Surroundings(NamedTuple):
     """Whether the host of a node has said last that it does not run."""
     queue_failed: OnFailure = log_failure
     """An error has ended the leadership of a queue; it is to end more if this raises it."""
+    hasten: Callable[[QueueId], None] = lambda _queue: None
+    """Clients wait for a leader of a queue that may have a member here."""
 
 
 class StreamHub:
     """A `Hub`.  Called from one thread."""
 
     __slots__ = (
-        "_around", "_counting", "_early", "_lives", "_sending", "boot", "leading", "lines",
+        "_around", "_early", "_inquiries", "_lives", "_sending", "boot", "leading", "lines", "peek",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
@@ -84,7 +86,7 @@ class StreamHub:
         streams = Around(
             around.node, around.boot, self._lives, self._send, self._sending.has_room, around.touch,
             around.call_later, around.clock.now_ms, around.is_nobody_there,
-            around.queue_failed,
+            around.queue_failed, around.hasten,
         )  # fmt: skip
         self.leading = Leading(streams)
         """The queues that may be led here."""
@@ -93,12 +95,13 @@ class StreamHub:
         ports = Ports(
             leader_of=self.lines.leader_of,
             search=self.lines.search,
-            is_away=self.lines.is_away,
+            reachable=self.lines.reachable,
             send=self._ask,
             led_here=self._led_here,
             call_later=around.call_later,
         )
-        self._counting = Counting(ports)
+        self._inquiries = Inquiries(ports)
+        self.peek = self._inquiries.peek
 
     # For channels
 
@@ -112,8 +115,8 @@ class StreamHub:
         served = self._led_here(queue)
         return served.counts if served is not None else None
 
-    def ask_counts(self, queue: QueueId, done: OnCounts) -> None:
-        self._counting.ask(queue, done)
+    def ask_counts(self, queue: QueueId, done: OnCounts, *, in_use: bool = False) -> None:
+        self._inquiries.count(queue, done, in_use=in_use)
 
     # Who leads
 
@@ -124,7 +127,7 @@ class StreamHub:
     def leader_changed(self, queue: QueueId) -> None:
         """What is known here of who leads a queue is otherwise than before."""
         self.lines.changed(queue)
-        self._counting.changed(queue)
+        self._inquiries.changed(queue)
         self.leading.speak(queue)
 
     def removed(self, node: NodeId) -> None:
@@ -167,9 +170,9 @@ class StreamHub:
                 early.append(frame)
 
     def receive_question(self, node: NodeId, payload: bytes) -> None:
-        """See `Counting`."""
+        """See `Inquiries`."""
         try:
-            self._counting.receive(node, payload)
+            self._inquiries.receive(node, payload)
         except BadFrame as bad:
             self._around.refused(node, str(bad))
 
@@ -177,6 +180,7 @@ class StreamHub:
 
     def before_consensus(self) -> None:
         """What was asked for goes to leaders; those that are here propose."""
+        self.leading.is_pump_coming = self.leading.is_output_coming = True
         for node, frame in self.lines.output():
             self._send(node, frame)
         self.leading.pump()

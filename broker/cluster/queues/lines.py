@@ -10,15 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 
-from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, OnEvents, QueueId
+from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, OnEvents, QueueId, Reachable
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.cluster.streams.events import Event, Misled
 from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.telling import tell
+from fluffle.broker.turn import nothing
 from fluffle.raft.config import NodeId
+from fluffle.raft.quorum import majority_of
+from fluffle.raft.untold import Untold
+
+TOLD_MAX = 64
+"""Lines that are told in one turn of a link that has come or gone, of those that nobody uses."""
 
 SEARCH_S = 0.02
 SEARCH_S_MAX = 1.0
@@ -29,10 +36,12 @@ BEAT_S = 1.0
 PATIENCE_BEATS = 5
 PATIENCE_BEATS_MAX = 60
 """An edge that has heard nothing for so many beats begins to talk anew: an answer that stands
-beside the others may be lost.  Likewise twice as many each time."""
+beside the others may be lost.  Likewise twice as many each time.  One that has asked for nothing
+and has consumers asks its leader whether it still leads."""
 
 TELL_S = 0.05
-"""A leader is told after this that messages have arrived, if it was not with their settlement."""
+"""A leader is told after this that messages have arrived, if it was not with their settlement, and
+what clients have acknowledged, if nothing else was said before."""
 
 AWAY_S = 0.5
 """A home that was not reached for so long is down, for clients of its queues, if its host says that
@@ -74,6 +83,13 @@ class Line:
     def touch(self) -> None:
         self._on_touch(self)
 
+    def is_of(self, node: NodeId) -> bool:
+        """Whether a link to that node matters: it talks to it, or to nobody that it looks for."""
+        edge = self.edge
+        if edge.leader is None:
+            return self.is_wanted or edge.is_remembered
+        return edge.leader.node == node
+
     @property
     def is_wanted(self) -> bool:
         """Whether anything is asked for, or held."""
@@ -85,8 +101,8 @@ class Lines:
     """By the id of the queue."""
 
     __slots__ = (
-        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_missed", "_touched",
-        "_untold", "_waiting",
+        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_missed", "_on_rest",
+        "_touched", "_unheard", "_untold", "_waiting",
     )  # fmt: skip
 
     def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
@@ -98,14 +114,18 @@ class Lines:
         self._lost: dict[Line, None] = {}
         """Those that want something and reach nobody; each has a timer."""
         self._waiting: dict[Line, int] = {}
-        """Those that have asked for something that has no outcome: at which beat they heard
-        anything last, or asked."""
+        """Those that have asked for something that has no outcome, or have consumers: at which
+        beat they heard anything last, or asked."""
         self._untold: dict[Line, None] = {}
         """Those that have received something, and have maybe not told; a timer runs for them."""
+        self._unheard: Untold[Line, NodeId] = Untold()
+        """Those that have not heard yet that a link has come or gone, and to which node."""
         self._missed: set[NodeId] = set()
         """Homes that cannot be reached, and are waited for."""
         self._beat = 0
         self._is_beating = False
+        self._on_rest: Callable[[], None] = nothing
+        """Told when nothing is pending, if somebody waits for that."""
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
         line = Line(Edge(definition.id, self._around.boot), on_events, self._touch)
@@ -128,7 +148,9 @@ class Lines:
         self._lost.pop(line, None)
         self._waiting.pop(line, None)
         self._untold.pop(line, None)
+        self._unheard.take(line)
         self._tell(line, line.edge.deleted())
+        self._look_whether_at_rest()
 
     def leader_of(self, queue: QueueId) -> Known:
         """Who leads a queue, as far as anybody has said."""
@@ -140,10 +162,45 @@ class Lines:
         if (line := self._lines.get(queue)) is not None:
             self._ask_next(line)
 
-    def is_away(self, queue: QueueId) -> bool:
-        """Whether the home of a queue has not been reached for a while."""
+    def reachable(self, queue: QueueId) -> Reachable:
+        """Whom one reaches of the members of a queue, or whether its home is there."""
         line = self._lines.get(queue)
-        return line is not None and line.is_away
+        if line is None or line.home:
+            return Reachable.NOBODY if line is not None and line.is_away else Reachable.ENOUGH
+        here = sum(node in self._around.lives for node in line.members)
+        return Reachable.ENOUGH if here >= majority_of(len(line.members)) else Reachable.TOO_FEW
+
+    def rest(self, done: Callable[[], None]) -> None:
+        """Say what was put off, and tell `done` when nothing is pending.
+
+        What nobody can be asked for is not waited for; an answer may never come all the same.
+        """
+        self._on_rest = done
+        for line in self._untold:
+            line.edge.put_off = 0
+            self._touch(line)
+        self._see_whether_at_rest()
+
+    def _look_whether_at_rest(self) -> None:
+        """In the next turn, if somebody waits: what was pending may have ended without a leader."""
+        if self._on_rest is not nothing:
+            self._around.touch()
+
+    def _see_whether_at_rest(self) -> None:
+        """What is pending was sent, or is to be, or waits for somebody to whom it can be."""
+        concerned = chain(self._waiting, self._touched, self._lost, self._untold)
+        if any(map(self._is_under_way, concerned)):
+            return
+        on_rest, self._on_rest = self._on_rest, nothing
+        on_rest()
+
+    def _is_under_way(self, line: Line) -> bool:
+        """Whether anything is pending, and there is somebody who may answer or know who does."""
+        lives, own = self._around.lives, self._around.node
+        return bool(len(line.edge.pending)) and (
+            line.edge.leader is not None
+            or any(node in lives and node != own for node in line.members)
+        )
 
     # Whom to talk to
 
@@ -157,20 +214,35 @@ class Lines:
         for line in self._lines.values():
             if line.home == node:
                 self._find_home(line)
+        self._hear_later(node)
+
+    def unlinked(self, node: NodeId) -> None:
+        self._hear_later(node)
+        self._miss(node)
+        self._look_whether_at_rest()
+
+    def _hear_later(self, node: NodeId) -> None:
+        """All that talk to a node, or to nobody, hear of its link: those at once that want
+        something, the others some in each turn."""
+        concerned = [line for line in self._lines.values() if line.is_of(node)]
+        self._unheard.add(concerned, node)
+        for line in concerned:
+            if line.is_wanted:
+                self._hear(line)
+        if self._unheard:
+            self._around.touch()
+
+    def _hear(self, line: Line) -> None:
+        """What there is to hear of links, each of which is now there or not."""
+        lives = self._around.lives
+        for node in dict.fromkeys(self._unheard.take(line)):
             leader = line.edge.leader
             if leader is None:
                 self._turn_to_leader(line)
             elif leader.node == node:
-                line.edge.connect(leader._replace(boot=self._around.lives[node]))
-                self._touch(line)
-
-    def unlinked(self, node: NodeId) -> None:
-        for line in self._lines.values():
-            leader = line.edge.leader
-            if leader is not None and leader.node == node:
-                line.edge.connect(None)
+                boot = lives.get(node)
+                line.edge.connect(None if boot is None else leader._replace(boot=boot))
                 self._turn_to_leader(line)
-        self._miss(node)
 
     # Queues that live on one node
 
@@ -234,6 +306,7 @@ class Lines:
             self._lost.pop(line, None)
 
     def _search_later(self, line: Line) -> None:
+        self._around.hasten(line.edge.group)
         if line not in self._lost:
             self._lost[line] = None
             self._around.call_later(line.search_s, lambda: self._search(line))
@@ -263,6 +336,8 @@ class Lines:
         line = self._lines.get(frame.group)
         if line is None:
             return
+        if self._unheard:
+            self._hear(line)
         if not frame.term:
             self._learn(line, frame)
             return
@@ -283,6 +358,8 @@ class Lines:
             self._touch(line)
         elif line.edge.untold_bytes:
             self._tell_later(line)
+        if self._on_rest is not nothing:
+            self._see_whether_at_rest()
 
     def _tell_later(self, line: Line) -> None:
         if not self._untold:
@@ -295,6 +372,8 @@ class Lines:
         for line in untold:
             if line.edge.untold_bytes:
                 line.edge.owes = True
+            line.edge.put_off = 0
+            if line.edge.has_output:
                 self._touch(line)
 
     def _learn(self, line: Line, frame: m.LeaderFrame) -> None:
@@ -305,7 +384,18 @@ class Lines:
         if frame.receiver == self._around.boot:
             for message in frame.messages:
                 if isinstance(message, m.NotLeader):
-                    self._told(line, Known(message.term, message.leadership, message.leader))
+                    known = Known(message.term, message.leadership, message.leader)
+                    self._heed_denial(line, frame.sender, known)
+                    self._told(line, known)
+
+    def _heed_denial(self, line: Line, sender: m.Boot, known: Known) -> None:
+        """Who is asked leads no more, and says so itself."""
+        asked = line.edge.leader
+        if asked is None or asked.boot != sender or known.term < asked.term:
+            return
+        if known.node != asked.node:
+            line.denied = Known(*asked.reign, asked.node)
+            line.edge.connect(None)
 
     def _told(self, line: Line, known: Known) -> None:
         if known.node:
@@ -320,6 +410,9 @@ class Lines:
     # A turn
 
     def _touch(self, line: Line) -> None:
+        if line.edge.put_off and not line.edge.has_output:
+            self._tell_later(line)
+            return
         self._touched[line] = None
         self._around.touch()
 
@@ -328,8 +421,14 @@ class Lines:
 
         What there is no room for waits, in front of what is asked for later: each has its turn.
         """
+        if self._unheard:
+            for line in self._unheard.first(TOLD_MAX):
+                self._hear(line)
+            if self._unheard:
+                self._around.touch()
         touched, self._touched = self._touched, {}
         for line in touched:
+            self._hear(line)
             edge = line.edge
             if edge.leader is None:
                 self._connect(line)
@@ -340,10 +439,13 @@ class Lines:
                 if (sent := edge.output()) is not None:
                     self._wait(line)
                     yield sent
+        if self._on_rest is not nothing:
+            self._see_whether_at_rest()
 
     def _wait(self, line: Line) -> None:
-        """From now on, if not for long already, while there is anything without an outcome."""
-        if len(line.edge.pending):
+        """From now on, if not for long already, while there is anything without an outcome, or
+        anybody who waits for messages."""
+        if len(line.edge.pending) or (line.edge.consumers and not line.home):
             self._waiting.setdefault(line, self._beat)
             if not self._is_beating:
                 self._is_beating = True
@@ -361,9 +463,14 @@ class Lines:
             del self._waiting[line]
             line.patience_beats = min(2 * line.patience_beats, PATIENCE_BEATS_MAX)
             leader = line.edge.leader
-            if leader is not None and len(line.edge.pending):
+            if leader is None:
+                continue
+            if len(line.edge.pending):
                 line.edge.connect(leader)
                 self._touch(line)
+            elif line.edge.consumers:
+                self._around.send(leader.node, question(line.edge, leader.boot))
+                self._wait(line)
 
 
 def question(edge: Edge, receiver: m.Boot) -> m.EdgeFrame:

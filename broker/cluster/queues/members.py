@@ -3,6 +3,9 @@
     wanted, no member, alive --> learner --> has caught up: voter
     a member that is not wanted, or has lost what it had --> removed
 
+Nobody is removed without whom those that are there would be no majority of the rest: nothing could
+be agreed on any more, not even who else comes or goes.
+
 Whoever leads a queue sees to it, and has all know what the group has agreed on.  In the place of a
 node that is of the cluster no more comes another, once there is one; maybe of the same name.
 """
@@ -10,14 +13,15 @@ node that is of the cluster no more comes another, once there is one; maybe of t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from fluffle.broker.cluster.fate import Fate, Lost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.placement import choose_added
-from fluffle.broker.cluster.queues.ports import QueueId
+from fluffle.broker.cluster.queues.ports import QueueId, named
 from fluffle.broker.deciding import redefinition
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -25,14 +29,21 @@ from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Config, NodeId, Promote, Remove
 from fluffle.raft.config import Change as Step
+from fluffle.raft.progress import Flow
 from fluffle.raft.refused import Refused
 
 LOOK_S = 0.5
 """Between two looks at a queue that is not on the nodes that are wanted."""
 
-HAND_OVERS_MAX = 20
-"""So many times whoever leads is asked to let another lead: it may not serve yet, and the other may
-lag.  This is ten seconds."""
+LOOKS_APART_MAX = 64
+"""Of two tries of a leader that is to go, however many there were: half a minute."""
+
+LOOKS_MAX = 128
+"""Queues that are looked at in one turn when nodes have come or gone: some milliseconds."""
+
+WISH_LOOKS = 20
+"""So often it is looked again whether who is to lead may be asked to: whoever leads may not serve
+yet, and the other may lag.  This is ten seconds."""
 
 UNKNOWN_MAX = 4
 """So many times a node may say that it has no such member, for it may not have heard of it yet.  It
@@ -52,16 +63,66 @@ class Ports(NamedTuple):
     lives: Callable[[], Mapping[NodeId, int]]
     """The nodes of the cluster, each with its incarnation there."""
     is_alive: Callable[[NodeId], bool]
+    may_lead: Callable[[NodeId], bool]
+    """Whether another is, and its disk has room."""
     settle: Callable[[Decide, Callable[[], None]], None]
     """Has definitions changed, for as long as it takes."""
     call_later: Callable[[float, Callable[[], None]], object]
+
+
+class Handing:
+    """On, by a leader that is to go, or in whose place another is wished for.
+
+    The queue takes nothing during a try, so that after one that came to nothing the next is of
+    another, and ever later.
+    """
+
+    __slots__ = ("_looks_left", "_tries")
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._looks_left = 0
+        """Until the next try."""
+
+    def heir(self, heirs: Sequence[NodeId]) -> NodeId | None:
+        """Whom to ask at this look, of some, if anybody."""
+        if self._looks_left:
+            self._looks_left -= 1
+            return None
+        heir = heirs[self._tries % len(heirs)]
+        self._looks_left = min(2**self._tries, LOOKS_APART_MAX) - 1
+        self._tries += 1
+        return heir
+
+
+class Wish(NamedTuple):
+    """That a certain member leads."""
+
+    looks_left: int
+    handing: Handing
+    """On to it, while this node leads."""
+
+
+class Unknown(NamedTuple):
+    """What the node of a member has said of it."""
+
+    times: int
+    """How often it has said that it is not there."""
+    progress: tuple[Flow, int] | None
+    """As of `Group.progress`, when it said so last."""
+
+    def is_past(self, progress: tuple[Flow, int] | None) -> bool:
+        """Whether the member has answered since: it had only not heard of the queue yet."""
+        is_fed = progress is not None and progress[0] is not Flow.PROBE
+        return is_fed and progress != self.progress
 
 
 class Members:
     """Of all queues, as far as they are led here."""
 
     __slots__ = (
-        "_loads", "_looking", "_ports", "_settling", "_unknown", "_wishes", "defined",
+        "_due", "_handing", "_loads", "_looking", "_ports", "_settling", "_unknown",
+        "_wishes", "defined",
     )  # fmt: skip
 
     def __init__(self, ports: Ports, loads: Mapping[NodeId, int]) -> None:
@@ -74,10 +135,15 @@ class Members:
         """Those whose definition is being changed from here."""
         self._looking: set[QueueId] = set()
         """Those that are going to be looked at."""
-        self._wishes: dict[QueueId, int] = {}
-        """Queues that somebody else is to lead: how often that may still be asked for."""
-        self._unknown: dict[tuple[QueueId, NodeId], int] = {}
-        """Members that are not there, as their nodes say: how often in a row."""
+        self._due: dict[QueueId, None] = {}
+        """Those that are looked at in this turn and the next ones, because nodes have changed."""
+        self._handing: dict[QueueId, Handing] = {}
+        """Those whose leader, while it is this node, is to go, until they are defined otherwise."""
+        self._wishes: dict[QueueId, Wish] = {}
+        """Queues that somebody else is to lead."""
+        self._unknown: dict[tuple[QueueId, NodeId], Unknown] = {}
+        """Members that are not there, as their nodes say, of queues that are led here; until
+        anything is changed about them, or they answer after all."""
 
     def define(self, vhost: str, definition: QueueDefinition) -> None:
         """As all know it from now on."""
@@ -87,9 +153,10 @@ class Members:
         """The same queue is to be in other places."""
         vhost, before = self.defined[definition.id]
         self.defined[definition.id] = vhost, definition
+        self._handing.pop(definition.id, None)
         if definition.leader and before.leader != definition.leader:
             is_new = definition.id not in self._wishes
-            self._wishes[definition.id] = HAND_OVERS_MAX
+            self._wishes[definition.id] = Wish(WISH_LOOKS, Handing())
             if is_new:
                 self._hand_over(definition.id)
         self._look_later(definition.id)
@@ -100,23 +167,43 @@ class Members:
 
     def forget(self, queue: QueueId) -> None:
         self.defined.pop(queue, None)
-        self._unknown = {key: count for key, count in self._unknown.items() if key[0] != queue}
+        self._handing.pop(queue, None)
+        self._forget_unknown(queue)
+
+    def _forget_unknown(self, queue: QueueId) -> None:
+        for key in [key for key in self._unknown if key[0] == queue]:
+            del self._unknown[key]
 
     def look_at_all(self) -> None:
-        """Nodes have come or gone."""
-        for queue in list(self.defined):
+        """Nodes have come or gone: some queues in each turn, all of them from now on."""
+        is_looking, self._due = bool(self._due), dict.fromkeys(self.defined)
+        if not is_looking and self._due:
+            self._look_at_some()
+
+    def _look_at_some(self) -> None:
+        for queue in list(islice(self._due, LOOKS_MAX)):
+            del self._due[queue]
             self.look(queue)
+        if self._due:
+            self._ports.call_later(0, self._look_at_some)
 
     def unknown(self, node: NodeId, queue: QueueId) -> None:
         """A node says that it has no member of this queue."""
-        if self._ports.led(queue) is not None:
-            self._unknown[queue, node] = self._unknown.get((queue, node), 0) + 1
-            self._look_later(queue)
+        hosted = self._ports.led(queue)
+        if hosted is None:
+            return
+        progress = hosted.raft.progress.get(node)
+        before = self._unknown.get((queue, node))
+        times = 0 if before is None or before.is_past(progress) else before.times
+        self._unknown[queue, node] = Unknown(times + 1, progress)
+        self._look_later(queue)
 
     def leader_changed(self, queue: QueueId) -> None:
         """Maybe this node leads it from now on, and goes on where another has stopped."""
         if self._ports.led(queue) is not None:
             self._look_later(queue)
+        else:
+            self._forget_unknown(queue)
 
     # One queue
 
@@ -132,29 +219,49 @@ class Members:
         if self._agreed(definition, configs[0]) != definition:
             self._settle(queue)
             return
+        self._heed_answers(queue, hosted)
+        lost = self._lost(definition)
         due = [
             step
-            for step in steps(active, definition.wanted, self._lost(definition))
-            if self._is_possible(step)
+            for step in steps(active, definition.wanted, lost)
+            if self._is_possible(step, active, lost)
         ]
         for step in due:
             hosted.change(step, partial(self._on_fate, queue, step))
-        self._give_way(hosted, active, definition.wanted)
-        if due:
+        is_leaving = self._give_way(queue, hosted, set(definition.wanted) - lost)
+        if due or is_leaving:
             self._look_later(queue)
 
-    def _is_possible(self, step: Step) -> bool:
-        """A leader does not remove itself, and nobody is added who is not there."""
+    def _is_possible(self, step: Step, active: Config, lost: Collection[NodeId]) -> bool:
+        """A leader does not remove itself, nor anybody without whom the others could agree on
+        nothing, and nobody is added who is not there."""
         if isinstance(step, AddLearner):
             return step.node in self._ports.lives() and self._ports.is_alive(step.node)
-        return step != Remove(self._ports.node)
+        if isinstance(step, Remove):
+            return step.node != self._ports.node and self._can_do_without(step.node, active, lost)
+        return True
+
+    def _can_do_without(self, node: NodeId, active: Config, lost: Collection[NodeId]) -> bool:
+        """Whether a majority of the other voters is there: who is lost never comes again."""
+        others = [voter.node for voter in active.voters if voter.node != node]
+        there = [each for each in others if each not in lost and self._is_there(each)]
+        return 2 * len(there) > len(others)
+
+    def _is_there(self, node: NodeId) -> bool:
+        return node == self._ports.node or self._ports.is_alive(node)
+
+    def _heed_answers(self, queue: QueueId, hosted: HostedGroup) -> None:
+        """Members that answer are there, whatever their nodes have said before."""
+        for key, said in [*self._unknown.items()]:
+            if key[0] == queue and said.is_past(hosted.raft.progress.get(key[1])):
+                del self._unknown[key]
 
     def _lost(self, definition: QueueDefinition) -> set[NodeId]:
         """Members that are not there any more, though their nodes are."""
         lives = self._ports.lives()
         lost = {node for node, life in definition.lives if lives.get(node) != life}
-        for (queue, node), count in self._unknown.items():
-            if queue == definition.id and count > UNKNOWN_MAX:
+        for (queue, node), said in self._unknown.items():
+            if queue == definition.id and said.times > UNKNOWN_MAX:
                 lost.add(node)
         return lost
 
@@ -176,7 +283,7 @@ class Members:
     ) -> tuple[NodeId, ...]:
         """With others in the place of nodes that are gone, as far as there are others."""
         wanted = list(definition.wanted)
-        others = [node for node in lives if self._ports.is_alive(node) or node == self._ports.node]
+        others = [*filter(self._is_there, lives)]
         for node in definition.wanted:
             added = choose_added(wanted, others, self._loads) if node not in lives else None
             if added is not None:
@@ -206,9 +313,13 @@ class Members:
             return
         self._unknown.pop((queue, step.node), None)
         event(
-            logger, logging.INFO, "queue_members_changed", queue=queue, node=step.node,
-            step=type(step).__name__,
+            logger, logging.INFO, "queue_members_changed", **self._named(queue),
+            node=step.node, step=type(step).__name__,
         )  # fmt: skip
+
+    def _named(self, queue: QueueId) -> dict[str, object]:
+        """What people call it; if it is gone meanwhile there is but its number."""
+        return named(queue, *self.defined.get(queue, ("", None)))
 
     def _look_later(self, queue: QueueId) -> None:
         if queue not in self._looking:
@@ -221,25 +332,39 @@ class Members:
 
     # Who leads
 
-    def _give_way(self, hosted: HostedGroup, config: Config, wanted: Collection[NodeId]) -> None:
-        """A leader that is to go has another lead before."""
-        if self._ports.node not in wanted:
-            for voter in config.voters:
-                if voter.node in wanted and self._ports.is_alive(voter.node):
-                    hosted.transfer(voter.node, refused)
-                    return
+    def _give_way(self, queue: QueueId, hosted: HostedGroup, wanted: Collection[NodeId]) -> bool:
+        """A leader that is to go has another lead before: who has most of the log.
+
+        Whether it is to go, and there is somebody who may come to lead some day.
+        """
+        if self._ports.node in wanted:
+            return False
+        heirs = [each for each in self._heirs(hosted) if each in wanted]
+        heir = self._handing.setdefault(queue, Handing()).heir(heirs) if heirs else None
+        if heir is not None:
+            hosted.transfer(heir, refused)
+        voters = hosted.configs[-1].voters
+        return any(each.node in wanted and self._ports.is_alive(each.node) for each in voters)
 
     def _hand_over(self, queue: QueueId) -> None:
         """Somebody wants another member to lead."""
-        left, known = self._wishes.pop(queue, 0), self.defined.get(queue)
+        wish, known = self._wishes.pop(queue, None), self.defined.get(queue)
         leader = self._ports.leader(queue)
-        if not left or known is None or leader in (None, known[1].leader):
+        if wish is None or known is None or leader in (None, known[1].leader):
             return
-        hosted = self._ports.led(queue)
-        if hosted is not None:
-            hosted.transfer(known[1].leader, refused)
-        self._wishes[queue] = left - 1
-        self._ports.call_later(LOOK_S, partial(self._hand_over, queue))
+        hosted, heir = self._ports.led(queue), known[1].leader
+        if hosted is not None and heir in self._heirs(hosted) and wish.handing.heir([heir]):
+            hosted.transfer(heir, refused)
+        if wish.looks_left:
+            self._wishes[queue] = wish._replace(looks_left=wish.looks_left - 1)
+            self._ports.call_later(LOOK_S, partial(self._hand_over, queue))
+
+    def _heirs(self, hosted: HostedGroup) -> list[NodeId]:
+        """Who may lead a group from now on, those first that have most of the log.
+
+        Whoever has no room on its disk would hand it back at once.
+        """
+        return [*filter(self._ports.may_lead, hosted.raft.heirs)]
 
 
 def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) -> list[Step]:

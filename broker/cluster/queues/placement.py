@@ -73,6 +73,11 @@ def draw_id(draw_bits: Callable[[int], int], leader: NodeId, members: Sequence[N
             return drawn
 
 
+def first_leader(group: GroupId, founders: Sequence[NodeId]) -> NodeId:
+    """Whom `draw_id` has meant: known to all founders for ever, whoever is to lead later."""
+    return next(node for node in founders if rank_of(node, group, list(founders)) == 0)
+
+
 def choose_added(
     members: Sequence[NodeId], nodes: Sequence[NodeId], loads: Mapping[NodeId, int]
 ) -> NodeId | None:

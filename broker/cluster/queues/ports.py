@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.streams.edge import Edge
@@ -10,6 +11,7 @@ from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.messages import Boot, Frame
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.peeking import Peeked, Shelf, View
 from fluffle.raft.config import NodeId
 
 QueueId: TypeAlias = int
@@ -37,12 +39,18 @@ class Counts(NamedTuple):
     ready: int
     unacked: int
     consumers: int
+    apart: int = 0
+    """See `Tally`."""
 
 
-OnFailure = Callable[[QueueId, Exception], None]
+OnFailure = Callable[[Mapping[str, object], Exception], None]
+"""Told which queue it is, as `named` says it."""
 
 OnCounts = Callable[[Counts | None], None]
 """None: nobody could be asked."""
+
+OnPeeked = Callable[[Peeked | None], None]
+"""The same."""
 
 
 class Hub(Protocol):
@@ -57,8 +65,22 @@ class Hub(Protocol):
     def counts_here(self, queue: QueueId) -> Counts | None:
         """If it is led by this node."""
 
-    def ask_counts(self, queue: QueueId, done: OnCounts) -> None:
-        """Told once, within seconds and not before this returns; None if nobody could be asked."""
+    def ask_counts(self, queue: QueueId, done: OnCounts, *, in_use: bool = False) -> None:
+        """Told once, within seconds and not before this returns; None if nobody could be asked.
+
+        `in_use`: by somebody who uses the queue with that.
+        """
+
+    def peek(self, queue: QueueId, view: View, done: OnPeeked) -> None:
+        """Told in the same way what is seen."""
+
+
+class Reachable(Enum):
+    """Whom one reaches of those who may lead a queue."""
+
+    ENOUGH = "enough to lead it"
+    TOO_FEW = "too few to lead it"
+    NOBODY = "nobody, and that may last"
 
 
 class Known(NamedTuple):
@@ -73,8 +95,22 @@ class Known(NamedTuple):
 NOBODY = Known()
 
 
+def named(queue: QueueId, vhost: str, definition: QueueDefinition | None) -> dict[str, object]:
+    """What people call a queue, as the fields of a line of the log; what is not known is left out.
+
+    The number is for `fluffle log dump`, and for what it is called once it is gone.
+    """
+    if definition is None:
+        return {"group": queue}
+    return {"vhost": vhost, "queue": definition.spec.name, "group": queue}
+
+
 class Served(Protocol):
     """A queue that may be led here."""
+
+    @property
+    def named(self) -> Mapping[str, object]:
+        """Which queue it is, for the log."""
 
     @property
     def known(self) -> Known:
@@ -88,11 +124,16 @@ class Served(Protocol):
     def counts(self) -> Counts:
         """While it is led here, as far as is known here: maybe others have taken over."""
 
-    def count(self, done: OnCounts) -> None:
-        """Tell the same once it is sure that nobody had taken over when this was asked.
+    @property
+    def shelf(self) -> Shelf:
+        """What of it may be seen, while it is led here."""
 
-        Told None if that cannot be known.
-        """
+    def confirm(self, done: Callable[[bool], None]) -> None:
+        """Tell once it is sure that nobody had taken over when this was asked; False if that cannot
+        be known."""
+
+    def used(self) -> None:
+        """Somebody has declared it again, while it is led here."""
 
     def pump(self) -> None:
         """Once a turn, if it was touched."""
@@ -124,3 +165,5 @@ class Around(NamedTuple):
     """Whether the process of a node to which there is no link is known not to run."""
     queue_failed: OnFailure
     """An error has ended the leadership of a queue."""
+    hasten: Callable[[QueueId], None] = lambda _queue: None
+    """Clients wait for a leader of this queue."""

@@ -62,3 +62,11 @@ class Questions(Generic[T]):
         later, timer = self._asked.pop(number)
         timer.cancel()
         return later
+
+
+def answered(later: Later[T], unanswered: BrokerError, answer: T | None) -> None:
+    """Whoever waits has an answer, or is told so if there is none."""
+    if answer is not None:
+        later.answer(answer)
+    else:
+        later.fail(unanswered)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.queues.edge_queue import Doing
+from fluffle.broker.cluster.queues.manners import Doing
 from fluffle.broker.errors import BrokerError, InternalError
 
 

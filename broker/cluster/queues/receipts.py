@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from fluffle.broker.queues.served import Receipt
+from fluffle.broker.cluster.streams.asking import Asking
+from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
+from fluffle.broker.cluster.streams.messages import Publish
+from fluffle.broker.cluster.streams.pending import Pending
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.served import Admission, Inlet, Posted, Receipt
+from fluffle.broker.queues.timing import NEVER_MS
+
+RUN_BYTES_MAX = 1 << 20
+"""Of an operation of more than one message, so that others come between."""
 
 
 @dataclass(slots=True)
@@ -32,8 +42,56 @@ class Receipts:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def add(self, first: int, count: int, receipt: Receipt, offset: int) -> None:
-        self._runs[first] = Run(first, count, receipt, offset, count)
+    def ask(
+        self,
+        asking: Asking,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: int | None,
+        posted: Posted | None = None,
+    ) -> Receipt:
+        """Have messages published, so many in a run that others come between."""
+        count = len(contents)
+        receipt = Receipt(count)
+        step = min(MESSAGES_MAX, count)
+        if content_bytes > RUN_BYTES_MAX:
+            step = max(1, min(step, count * RUN_BYTES_MAX // content_bytes))
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            first = asking.publish(
+                origins[start:stop],
+                contents[start:stop],
+                persistent=persistent,
+                expiration_ms=expiration_ms,
+                posted=posted.part(start, stop) if posted is not None else None,
+            )
+            self._runs[first] = Run(first, stop - start, receipt, start, stop - start)
+        return receipt
+
+    def pass_on(self, pending: Pending, heir: Inlet) -> None:
+        """What has no outcome is for another queue, which has all that has one."""
+        publishes = pending.of_kinds(0, pending.next, (Publish,))
+        for operation, first, count in publishes:
+            assert isinstance(operation, Publish)
+            part = slice(first - operation.first, first - operation.first + count)
+            contents, lifetime_ms = operation.contents[part], operation.expiration_ms
+            fate = heir.enqueue(
+                operation.origins[part],
+                contents,
+                sum(map(len, contents)),
+                persistent=operation.is_persistent,
+                expiration_ms=None if lifetime_ms == NEVER_MS else lifetime_ms,
+            )
+            if isinstance(fate, Receipt):
+                fate.then(partial(self._passed, first))
+            else:
+                self.known(first, count, is_taken=fate is not Admission.REFUSED)
+
+    def _passed(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+        self.known(first + start, stop - start, is_taken=is_taken)
 
     def known(self, first: int, count: int, *, is_taken: bool) -> None:
         """Numbers of one run have this outcome: all of it, mostly."""

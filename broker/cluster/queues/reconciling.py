@@ -14,14 +14,12 @@ from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.config import QuorumConfig
 from fluffle.broker.deciding import redefinition
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.settings import SettingsFrom, by_arguments
 from fluffle.raft.config import NodeId
 
 SOON_S = 10
 """Who has come may go again, and others may come.  As RabbitMQ."""
-
-TARGET = "x-quorum-target-group-size"
 
 Defined = Mapping[QueueId, tuple[str, QueueDefinition]]
 """All quorum queues, with their virtual hosts."""
@@ -30,16 +28,22 @@ Defined = Mapping[QueueId, tuple[str, QueueDefinition]]
 class Reconciling:
     """Of one node, for the queues that it leads."""
 
-    __slots__ = ("_config", "_defined", "_due_ms", "_loads", "_ports")
+    __slots__ = ("_config", "_defined", "_due_ms", "_loads", "_ports", "_settings")
 
     def __init__(
-        self, ports: Ports, defined: Defined, loads: Mapping[NodeId, int], config: QuorumConfig
+        self,
+        ports: Ports,
+        defined: Defined,
+        loads: Mapping[NodeId, int],
+        config: QuorumConfig,
+        settings: SettingsFrom = by_arguments,
     ) -> None:
         """`loads`: how many members each node is to have."""
         self._ports = ports
         self._defined = defined
         self._loads = loads
         self._config = config
+        self._settings = settings
         self._due_ms: int | None = None
         """When they are looked at next; None until somebody has said what time it is."""
 
@@ -58,34 +62,29 @@ class Reconciling:
         self._due_ms = soon_ms if self._due_ms is None else min(self._due_ms, soon_ms)
 
     def _reconcile(self) -> None:
-        for queue, (_vhost, definition) in tuple(self._defined.items()):
-            if self._ports.led(queue) is not None and self._wanted(definition) is not None:
+        for queue, known in tuple(self._defined.items()):
+            if self._ports.led(queue) is not None and self._wanted(*known) is not None:
                 self._ports.settle(partial(self._decide, queue), nobody_waits)
 
     def _decide(self, queue: QueueId) -> Change:
         known = self._defined.get(queue)
-        wanted = self._wanted(known[1]) if known is not None else None
+        wanted = self._wanted(*known) if known is not None else None
         if known is None or wanted is None or self._ports.led(queue) is None:
             return NOTHING
         return redefinition(known[0], known[1]._replace(wanted=wanted))
 
-    def _wanted(self, definition: QueueDefinition) -> tuple[NodeId, ...] | None:
+    def _wanted(self, vhost: str, definition: QueueDefinition) -> tuple[NodeId, ...] | None:
         """More members than now; None while one of these is away, or if there are enough."""
         here = [*filter(self._is_here, self._ports.lives())]
         if not set(definition.wanted) <= set(here):
             return None
-        size = max(self._config.target_group_size or 0, target_of(definition.spec))
+        said = self._settings(vhost, definition.spec).target_group_size
+        size = max(self._config.target_group_size or 0, said or 0)
         wanted = choose_grown(definition.wanted, here, size, self._loads)
         return wanted if wanted != definition.wanted else None
 
     def _is_here(self, node: NodeId) -> bool:
         return node == self._ports.node or self._ports.is_alive(node)
-
-
-def target_of(spec: QueueSpec) -> int:
-    """How many members its arguments want, at least; RabbitMQ checks nothing of that one."""
-    _tag, value = spec.arguments.get(TARGET, ("V", None))
-    return value if isinstance(value, int) else 0
 
 
 def nobody_waits() -> None:

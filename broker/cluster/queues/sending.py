@@ -14,8 +14,8 @@ from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.raft.config import NodeId
 
 WAITING_BYTES_MAX = 16 << 20
-"""In a lane, when a frame is put behind it: a quarter of what a lane takes.  With the largest frame
-that is half of it, and the rest is for consensus."""
+"""In a lane, when a frame is put behind it: a quarter of what a lane takes.  With a frame as large
+as messages are by default that is half of it, and the rest is for consensus."""
 LOOK_S = 0.01
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fluffle.broker.cluster.queues.ports import EdgePort
 from fluffle.broker.cluster.queues.questions import CallLater, Questions
-from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.served import Later, Settling
 
@@ -24,14 +24,14 @@ class Settlements:
     """Of the stream of one queue."""
 
     __slots__ = (
-        "_count", "_current", "_edge", "_given_up", "_is_current", "_marks", "_questions", "_where",
+        "_count", "_current", "_given_up", "_is_current", "_marks", "_port", "_questions", "_where",
     )  # fmt: skip
 
     def __init__(
-        self, edge: Edge, call_later: CallLater, given_up: Callable[[], BrokerError], where: str
+        self, port: EdgePort, call_later: CallLater, given_up: Callable[[], BrokerError], where: str
     ) -> None:
         """`given_up` says what it fails with if the outcome is not known in time."""
-        self._edge = edge
+        self._port = port
         self._where = where
         self._given_up = given_up
         self._questions: Questions[None] = Questions(call_later, self._too_late)
@@ -47,28 +47,23 @@ class Settlements:
         self._is_current = True
         return self._current
 
-    def lost(self) -> Settling:
-        """What was settled comes to nothing, though its client believes that it is gone."""
-        return Settling(self._came_back)
-
     def failed(self) -> None:
-        """The same of something that was asked for."""
-        self._current.error = self._came_back
+        """Something that was asked for comes to nothing, though its client believes it is done."""
+        text = f"messages of {self._where} have come back and are not settled"
+        self._current.error = PreconditionFailed(text)
         self._begin()
-
-    @property
-    def _came_back(self) -> BrokerError:
-        return PreconditionFailed(f"messages of {self._where} have come back and are not settled")
 
     def _begin(self) -> None:
         self._current, self._is_current = Settling(), False
 
     def ask(self) -> Later[None] | None:
         """None if it is known of everything that was asked for so far."""
-        edge = self._edge
+        edge = self._port.edge
         last = edge.pending.next - 1
         if edge.pending.first > last:
             return None
+        edge.put_off = 0
+        self._port.touch()
         self._count += 1
         self._marks.append(Mark(self._count, edge.session, last))
         return self._questions.ask(self._count)
@@ -79,7 +74,7 @@ class Settlements:
 
     def look(self) -> None:
         """Tell those for whom enough is known."""
-        edge = self._edge
+        edge = self._port.edge
         while self._marks:
             mark = self._marks[0]
             if mark.session == edge.session and edge.pending.first <= mark.last:

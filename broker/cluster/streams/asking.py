@@ -11,6 +11,8 @@ from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import NOBODY, Key
+from fluffle.broker.queues.served import Posted
+from fluffle.broker.queues.timing import NEVER_MS
 
 
 class Terms(NamedTuple):
@@ -33,26 +35,31 @@ class Asking:
         self._edge = edge
 
     def publish(
-        self, origins: list[Origin], contents: list[bytes], *, persistent: bool = True
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        persistent: bool = True,
+        expiration_ms: int | None = None,
+        posted: Posted | None = None,
     ) -> int:
         """A message each; the number of the first."""
         assert 0 < len(contents) <= MESSAGES_MAX
         number = self._edge.pending.next
-        return self._edge.ask(m.Publish(number, origins, contents, persistent))
+        lifetime_ms = NEVER_MS if expiration_ms is None else expiration_ms
+        publish = m.Publish(number, origins, contents, persistent, lifetime_ms, posted)
+        return self._edge.ask(publish)
 
-    def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> int:
-        """End hand-outs; how many messages of them are in hands.  Others are asked of nobody.
+    def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:
+        """End hand-outs.  What of them is in no hands any more is asked of nobody.
 
         Calls of a turn may share an operation.
         """
-        count = 0
         by_holder: dict[Key, list[m.Token]] = {}
         for token in self._edge.hands.take(tokens):
             by_holder.setdefault(token.holder, []).append(token)
-            count += len(token.run)
         for of_it in by_holder.values():
             self._edge.settle(outcome, of_it)
-        return count
 
     def attach(self, channel: int, terms: Terms, credit: int) -> int:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""
@@ -101,19 +108,3 @@ class Asking:
                 nothing if isinstance(each, m.Get | m.Purge) and each.number == number else each
                 for each in edge.unsent
             ]
-
-    def end_channel(self, channel: int) -> None:
-        """Everything that it holds comes back, and what it still waits for is not wanted.
-
-        No channel of this node has its number again.
-        """
-        for key, attach in list(self._edge.consumers.items()):
-            if attach.channel == channel:
-                self._edge.leave(key, Outcome.LOST)
-        for operation in list(self._edge.pending):
-            if isinstance(operation, m.Attach) and operation.channel == channel:
-                self._edge.unwanted[operation.number] = None
-            elif isinstance(operation, m.Get) and operation.channel == channel:
-                self.give_up(operation.number)
-        if channel in self._edge.getters:
-            self._edge.leave(self._edge.getters.pop(channel), Outcome.LOST)

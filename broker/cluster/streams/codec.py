@@ -26,6 +26,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
+from fluffle.broker.queues.served import Posted
 
 NUMBER_MAX = (1 << 63) - 1
 """So that a number and a count may be added."""
@@ -51,7 +52,6 @@ FROM_LEADER: tuple[type[m.FromLeader], ...] = (
     m.NotTaken,
     m.Answer,
     m.Expected,
-    m.Gone,
     m.Deliver,
     m.GetAnswer,
     m.Cancelled,
@@ -60,6 +60,8 @@ FROM_LEADER: tuple[type[m.FromLeader], ...] = (
     m.SessionLost,
     m.NotLeader,
     m.Owing,
+    m.Activity,
+    m.TimedOut,
 )
 OUTCOMES = (
     Outcome.ACKED,
@@ -69,6 +71,7 @@ OUTCOMES = (
     Outcome.LOST,
     Outcome.SUSPECTED,
     Outcome.UNSENT,
+    Outcome.TIMED_OUT,
 )
 """By their numbers on the wire, from 1; 0 is none."""
 
@@ -168,6 +171,8 @@ def _check_publish(publish: m.Publish) -> None:
     _counted(publish.first + len(publish.contents) - 1, NUMBER_MAX)
     if not publish.contents or len(publish.origins) != len(publish.contents):
         raise BadFrame("a publish of another number of messages")
+    if publish.posted is not None and len(publish.posted.sequences) != len(publish.contents):
+        raise BadFrame("dead letters of another number of messages")
 
 
 def _check_settle(settle: m.Settle) -> None:
@@ -306,7 +311,16 @@ def _write_outcome(outcome: Outcome | None) -> int:
     return 0 if outcome is None else OUTCOMES.index(outcome) + 1
 
 
+def _write_posted(posted: Posted | None) -> object:
+    return None if posted is None else _POSTED.write(posted)
+
+
+def _read_posted(value: object) -> Posted | None:
+    return None if value is None else cast(Posted, _POSTED.read(value))
+
+
 _NUMBER = Form(_same, _number)
+_POSTED = _row_of(Posted, *[_NUMBER] * 3, *[_list_of(_NUMBER)] * 2)
 _RUN = Form(lambda run: (run.start, run.step, len(run)), _row_of(_run, *[_NUMBER] * 3).read)
 _ORIGINS = _row_of(_tuple, _NUMBER, _NUMBER, _plain(bytes))
 _TOKEN = _row_of(m.Token, _NUMBER, _NUMBER, _RUN)
@@ -326,6 +340,7 @@ _BY_TYPE: dict[Any, Form] = {
     list[tuple[int, int]]: _list_of(_row_of(_tuple, _NUMBER, _NUMBER)),
     list[Origin]: Form(_write_origins, _read_origins),
     Outcome: _OUTCOME,
+    Posted | None: Form(_write_posted, _read_posted),
     Outcome | None: Form(_write_outcome, _read_outcome_or_none),
     list[m.FromEdge]: Form(_same, _same),
     list[m.FromLeader]: Form(_same, _same),

@@ -5,8 +5,9 @@
                  +----------------+    another leader, or another link: again, in order
 
 A settlement stays here though its channel, its connection and its consumer are gone, and goes in
-front of the detachment that came after it.  Nothing is forgotten because a queue has no leader:
-`is_full` says when clients must be paused instead.
+front of the detachment that came after it.  Acknowledgements may wait: they go with what is asked
+next, or when somebody waits for what they bring about.  Nothing is forgotten because a queue has no
+leader: `is_full` says when clients must be paused instead.
 
 Frames of a leader are taken in order, of the leadership that was adopted last; of others only what
 is committed counts.  What a new leader has on record is compared with what clients have in hands.
@@ -64,6 +65,11 @@ class Edge:
         self.awaited: dict[Key, int] = {}
         """By getter: the get that is answered by what it holds on record, once that is here."""
         self.unsent: list[m.FromEdge] = []
+        self.put_off = 0
+        """How many of these may wait, all of them acknowledgements.  Whoever waits for what they
+        bring about sets it to 0, and so does who has let them wait for a while."""
+        self._settled = 0
+        """Messages that these end."""
         self._last: m.Settle | None = None
         """The last operation, if it is a settlement that nobody has been sent."""
         self.reign = 0, 0
@@ -95,9 +101,15 @@ class Edge:
 
     @property
     def is_full(self) -> bool:
-        """Whether clients that publish here must be paused.  Settlements are taken all the same."""
+        """Whether clients must be paused.  Settlements are taken all the same."""
         pending = self.pending
         return len(pending) >= OPERATIONS_MAX or pending.content_bytes >= PENDING_BYTES_MAX
+
+    @property
+    def has_room(self) -> bool:
+        """Whether those that were paused go on: not for one message each."""
+        pending = self.pending
+        return len(pending) * 2 < OPERATIONS_MAX and pending.content_bytes * 2 < PENDING_BYTES_MAX
 
     # What is asked for: see `asking`
 
@@ -112,6 +124,13 @@ class Edge:
 
     def settle(self, outcome: Outcome, tokens: list[m.Token]) -> int:
         """End hand-outs of one holder, together with those of the call before if they are alike."""
+        number = self._settle(outcome, tokens)
+        if outcome is Outcome.ACKED:
+            self._settled += sum(len(token.run) for token in tokens)
+            self._look(tokens[0].holder)
+        return number
+
+    def _settle(self, outcome: Outcome, tokens: list[m.Token]) -> int:
         last = self._last
         if (
             last is not None
@@ -124,7 +143,19 @@ class Edge:
         settlement = m.Settle(self.pending.next, outcome, tokens)
         number = self.ask(settlement)
         self._last = settlement
+        if outcome is Outcome.ACKED and self.leader is not None:
+            self.put_off += 1
         return number
+
+    def _look(self, holder: Key) -> None:
+        """What was acknowledged waits no more once somebody may wait for the room that it makes.
+
+        Its leader takes it for being in hands: half of the limit must be free all the same.
+        """
+        consumer = self.consumers.get(holder)
+        limit = self.credits.get(consumer.number) if consumer is not None else None
+        if limit is not None and 2 * (self.hands.count(holder) + self._settled) > limit:
+            self.put_off = 0
 
     def leave(self, holder: Key, outcome: Outcome | None) -> int:
         """Somebody wants nothing more; with an outcome, nothing stays in its hands.
@@ -173,6 +204,8 @@ class Edge:
         self.untold_bytes += sum(map(len, deliver.contents))
         if self.untold_bytes >= UNTOLD_BYTES_MAX:
             self.owes = True
+        if self.put_off:
+            self._look(deliver.holder)
 
     # Whom to talk to
 
@@ -182,6 +215,7 @@ class Edge:
             return
         self.leader = leader
         self.unsent = []
+        self.put_off = self._settled = 0
         self.news.clear()
         if leader is None:
             return
@@ -202,7 +236,8 @@ class Edge:
     @property
     def has_output(self) -> bool:
         """Whether there is anything to be sent, to anybody who can be reached."""
-        return self.leader is not None and bool(self.unsent or self.news or self.owes)
+        is_due = len(self.unsent) > self.put_off or self.news or self.owes
+        return self.leader is not None and bool(is_due)
 
     def output(self) -> tuple[str, m.EdgeFrame] | None:
         """What is to be sent, and to which node; call again until there is nothing."""
@@ -211,6 +246,7 @@ class Edge:
             return None
         messages, self.unsent = self._next_frame()
         self.owes, self._last = False, None
+        self.put_off = self._settled = 0
         self.told, self.untold_bytes = self.received, 0
         if self.news:
             messages += [m.Credit(key, limit) for key, limit in self.news.items()]
@@ -244,7 +280,8 @@ class Edge:
     def abandon(self) -> list[Event]:
         """Give up on what is pending, but for settlements: they are asked for in a new session.
 
-        What was given up may still come true.
+        What was given up may still come true.  Clients' publishes are never given up: this waits
+        for whoever republishes what has died only as long as it leads (rules 10 and 14).
         """
         settlements = [each for each in self.pending if isinstance(each, m.Settle)]
         self.pending.of_kinds(0, self.pending.next, (m.Settle,))
@@ -276,6 +313,7 @@ class Edge:
         self.received = self.told = self.untold_bytes = self.carried = self.owing = 0
         self.answer = None
         self.unsent = []
+        self.put_off = self._settled = 0
         self._last = None
         self.news.clear()
 

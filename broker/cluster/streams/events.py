@@ -76,6 +76,13 @@ class Got:
 
 
 @dataclass(slots=True)
+class NotPurged:
+    """A purge is refused: the queue is becoming one of another type."""
+
+    number: int
+
+
+@dataclass(slots=True)
 class Unanswered:
     """Nobody knows what became of a get or a purge, and nobody ever will."""
 
@@ -119,6 +126,28 @@ class Paid:
     count: int
 
 
+@dataclass(slots=True)
+class Activity:
+    """A consumer alone is served from now on, or another is."""
+
+    consumer: int
+    is_active: bool
+
+
+@dataclass(slots=True)
+class TimedOut:
+    """Messages have been taken from somebody who held them for too long; a consumer is not there
+    any more."""
+
+    consumer: int
+    """0 if it is no consumer, or was gone before."""
+    tokens: list[Token]
+    """What it had in hands, maybe nothing; it is not there any more."""
+    holder: Key
+    held_ms: int
+    timeout_ms: int
+
+
 Event: TypeAlias = (
     Confirmed
     | Refused
@@ -128,10 +157,13 @@ Event: TypeAlias = (
     | Purged
     | Delivered
     | Got
+    | NotPurged
     | Unanswered
     | Unsettled
     | Cancelled
     | Revoked
     | Misled
     | Paid
+    | Activity
+    | TimedOut
 )

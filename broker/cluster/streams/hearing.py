@@ -10,7 +10,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.edge import FRAMES_UNTOLD_MAX, Edge
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.holding import Hands
-from fluffle.broker.queues.handout import FINAL, Outcome
+from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
 
 COMMITTED = (m.Done, m.NotTaken, m.Answer)
@@ -59,8 +59,21 @@ def on_done(edge: Edge, message: m.Done) -> list[Event]:
 
 
 def on_not_taken(edge: Edge, message: m.NotTaken) -> list[Event]:
-    known = edge.pending.of_kinds(message.first, message.count, (m.Publish,))
-    return [happened.Refused(first, count) for _operation, first, count in known]
+    """Whoever believes that a settlement has ended hand-outs is told; a detachment is in the place
+    of a purge that was given up."""
+    events: list[Event] = []
+    kinds = (m.Publish, m.Settle, m.Purge, m.Detach)
+    for operation, first, count in edge.pending.of_kinds(message.first, message.count, kinds):
+        match operation:
+            case m.Publish():
+                events.append(happened.Refused(first, count))
+            case m.Purge():
+                events.append(happened.NotPurged(first))
+            case m.Settle():
+                events += [happened.Unsettled(first), happened.Acted(first, count)]
+            case _:
+                events.append(happened.Acted(first, count))
+    return events
 
 
 def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
@@ -88,16 +101,8 @@ def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
 def on_expected(edge: Edge, message: m.Expected) -> list[Event]:
     others = [each for each in edge.unsent if not isinstance(each, m.Operation)]
     edge.unsent = [*others, *edge.pending.from_number(message.number)]
+    edge.put_off = 0
     return []
-
-
-def on_gone(edge: Edge, message: m.Gone) -> list[Event]:
-    """Nobody has these in hands any more: whoever believes that it has ended them is told."""
-    match edge.pending.find(message.number):
-        case m.Settle(outcome=outcome) if outcome in FINAL:
-            return [happened.Unsettled(message.number)]
-        case _:
-            return []
 
 
 # Messages
@@ -170,6 +175,17 @@ def on_revoked(edge: Edge, message: m.Revoked) -> list[Event]:
     return [happened.Revoked(revoked)] if revoked else []
 
 
+def on_timed_out(edge: Edge, message: m.TimedOut) -> list[Event]:
+    """What a client has settled just before, nobody takes from it: but then that came too late."""
+    consumer = edge.forget(message.holder)
+    number = consumer.number if consumer is not None else 0
+    revoked = edge.hands.take(message.tokens)
+    timed_out = happened.TimedOut(
+        number, revoked, message.holder, message.held_ms, message.timeout_ms
+    )
+    return [happened.Revoked(revoked), timed_out] if revoked else [timed_out]
+
+
 def on_session_lost(edge: Edge, _message: m.SessionLost) -> list[Event]:
     return edge.lost()
 
@@ -186,6 +202,11 @@ def on_owing(edge: Edge, message: m.Owing) -> list[Event]:
     paid = edge.owing - message.count
     edge.owing = message.count
     return [happened.Paid(paid)] if paid > 0 else []
+
+
+def on_activity(edge: Edge, message: m.Activity) -> list[Event]:
+    consumer = edge.consumers.get(message.holder)
+    return [happened.Activity(consumer.number, message.is_active)] if consumer is not None else []
 
 
 # A new leader
@@ -272,7 +293,6 @@ HEAR: Mapping[type[m.FromLeader], Callable[[Edge, Any], list[Event]]] = {
     m.NotTaken: on_not_taken,
     m.Answer: on_answer,
     m.Expected: on_expected,
-    m.Gone: on_gone,
     m.Deliver: on_deliver,
     m.GetAnswer: on_get_answer,
     m.Cancelled: on_cancelled,
@@ -281,4 +301,6 @@ HEAR: Mapping[type[m.FromLeader], Callable[[Edge, Any], list[Event]]] = {
     m.NotLeader: on_not_leader,
     m.OnRecord: on_record,
     m.Owing: on_owing,
+    m.Activity: on_activity,
+    m.TimedOut: on_timed_out,
 }

@@ -38,6 +38,11 @@ class Hands:
     def __bool__(self) -> bool:
         return bool(self._held)
 
+    def count(self, holder: Key) -> int:
+        """How many messages somebody has."""
+        held = self._held.get(holder)
+        return held.count if held is not None else 0
+
     def put(self, token: Token) -> None:
         """Messages that nobody has."""
         self._held.setdefault(token.holder, Marked()).put(token.run, token.ordinal)

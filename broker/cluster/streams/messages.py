@@ -22,6 +22,8 @@ from typing import NamedTuple, NewType, TypeAlias
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.served import Posted
+from fluffle.broker.queues.timing import NEVER_MS
 
 IN_EXCLUSIVE_USE = 0
 """The answer to a consumer that is not attached, for it or another would be alone.  No key."""
@@ -65,6 +67,10 @@ class Publish:
     contents: list[bytes]
     is_persistent: bool
     """Whether they are to outlive the process, if the queue does."""
+    expiration_ms: int = NEVER_MS
+    """For how long each may wait at most; `NEVER_MS`: as long as the queue has it."""
+    posted: Posted | None = None
+    """What dead letters of another queue are there."""
 
 
 @dataclass(slots=True)
@@ -151,7 +157,8 @@ class Done:
 
 @dataclass(slots=True)
 class NotTaken:
-    """Publishes were refused."""
+    """Publishes were refused, settlements came too late to count, or a purge does so: the queue is
+    becoming one of another type."""
 
     first: int
     count: int
@@ -170,16 +177,6 @@ class Expected:
     """An operation came before those in front of it; this one is next."""
 
     number: int
-
-
-@dataclass(slots=True)
-class Gone:
-    """What an operation wanted to end was not in that hand-out any more."""
-
-    number: int
-    holder: Key
-    ordinal: int
-    runs: list[range]
 
 
 @dataclass(slots=True)
@@ -262,6 +259,26 @@ class Owing:
     count: int
 
 
+@dataclass(slots=True)
+class Activity:
+    """A consumer alone is served from now on, or another is."""
+
+    holder: Key
+    is_active: bool
+
+
+@dataclass(slots=True)
+class TimedOut:
+    """Somebody has held messages for too long: they have gone back, and a consumer gets nothing
+    more."""
+
+    holder: Key
+    tokens: list[Token]
+    """Of the holder; none if they were settled in the meantime."""
+    held_ms: int
+    timeout_ms: int
+
+
 FromEdge: TypeAlias = (
     Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | Holding | Forget
 )
@@ -272,7 +289,6 @@ FromLeader: TypeAlias = (
     | NotTaken
     | Answer
     | Expected
-    | Gone
     | Deliver
     | GetAnswer
     | Cancelled
@@ -281,6 +297,8 @@ FromLeader: TypeAlias = (
     | SessionLost
     | NotLeader
     | Owing
+    | Activity
+    | TimedOut
 )
 
 

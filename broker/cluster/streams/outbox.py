@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from fluffle.broker.cluster.streams.messages import Deliver, Done, FromLeader, GetAnswer
 from fluffle.broker.queues.replicated.facts import Key
@@ -88,6 +88,17 @@ class Outbox:
             messages[:] = kept
         self._under_way.pop(holder, None)
 
+    def revoke(self, holder: Key, tokens: list[tuple[int, range]]) -> None:
+        """The same of these messages alone, each with its ordinal, if that has not arrived."""
+        for messages in (*(frame.messages for frame in self._frames), self._messages):
+            for message in messages[:]:
+                if _is_for(message, holder) and _is_of(message, tokens):
+                    messages.remove(message)
+                    self._count(message, -len(message.contents))
+                elif isinstance(message, GetAnswer) and message.holder == holder:
+                    left = [each for each in message.delivers if not _is_of(each, tokens)]
+                    message.delivers = left
+
     def received(self, number: int) -> set[Key]:
         """All frames up to this one have arrived: consumers for which there were messages."""
         holders = set()
@@ -135,5 +146,11 @@ def _size_of(message: FromLeader) -> int:
     return MESSAGE_SIZE
 
 
-def _is_for(message: FromLeader, holder: Key) -> bool:
+def _is_for(message: FromLeader, holder: Key) -> TypeGuard[Deliver]:
     return isinstance(message, Deliver) and message.holder == holder
+
+
+def _is_of(deliver: Deliver, tokens: list[tuple[int, range]]) -> bool:
+    """Whether it is of that hand-out.  If it has not arrived, nothing of it has been settled."""
+    first = deliver.runs[0].start
+    return any(deliver.ordinal == ordinal and first in run for ordinal, run in tokens)

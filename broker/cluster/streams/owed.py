@@ -7,7 +7,7 @@ out, as those of the leader's own node do at a queue that is there.
 from __future__ import annotations
 
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.queues.served import Target
 
 
 class Owed:
@@ -32,7 +32,7 @@ class Owed:
             self._queue.debtors.append(self)
         self._count += count
 
-    def paid(self, queue: ServedQueue, count: int) -> int:
+    def paid(self, queue: Target, count: int) -> int:
         """Some were handed out; how many of these are somebody else's."""
         paid = min(count, self._count)
         self._count -= paid

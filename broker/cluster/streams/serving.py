@@ -19,6 +19,8 @@ from fluffle.broker.queues.replicated.holders import Holders
 from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
 from fluffle.broker.queues.replicated.state import State
 from fluffle.broker.queues.replicated.terms import Terms
+from fluffle.broker.queues.served import Posted
+from fluffle.broker.queues.timing import NEVER_MS
 
 
 class Numbered(Protocol):
@@ -58,6 +60,8 @@ class Led(Protocol):
         contents: list[bytes],
         *,
         persistent: bool,
+        expiration_ms: int | None,
+        posted: Posted | None,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each."""
 
@@ -141,15 +145,18 @@ def tell_record(stream: Stream, state: State) -> None:
     ]
     attached = [key for key, holder in holders.items() if not holder.is_detached]
     tokens = [
-        m.Token(key, counts.acquired, run)
+        m.Token(key, hold.counts.acquired, run)
         for key, holder in holders.items()
-        for run, counts in holder.held
+        for run, hold in holder.held
     ]
     for number, answer in sorted(row.answers.items()) if row is not None else ():
         stream.answers(number)
         stream.outbox.put(m.Answer(number, answer))
     next_number = row.next if row is not None else 1
     stream.outbox.put(m.OnRecord(next_number, attached, getters, tokens))
+    if state.sac_active != NOBODY:
+        for key in attached:
+            stream.outbox.put(m.Activity(key, key == state.sac_active))
     stream.is_served = not tokens
 
 
@@ -176,6 +183,8 @@ def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
         message.origins,
         message.contents,
         persistent=message.is_persistent,
+        expiration_ms=None if message.expiration_ms == NEVER_MS else message.expiration_ms,
+        posted=message.posted,
     )
     if led.queue.is_behind:
         stream.owed.add(len(message.contents))
@@ -291,13 +300,19 @@ def tell_withdrawn(_led: Led, gone: e.Withdrawn) -> list[m.FromLeader]:
     return [m.Revoked(tokens), m.Cancelled(gone.holder)]
 
 
+def tell_timed_out(_led: Led, gone: e.TimedOut) -> list[m.FromLeader]:
+    tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
+    return [m.TimedOut(gone.holder, tokens, gone.held_ms, gone.timeout_ms)]
+
+
 TELL: Mapping[type[e.Effect], Callable[[Led, Any], list[m.FromLeader]]] = {
     e.Done: lambda _led, done: [m.Done(done.first, done.count)],
     e.NotTaken: lambda _led, refused: [m.NotTaken(refused.first, refused.count)],
     e.Answer: lambda _led, answer: [m.Answer(answer.number, answer.answer)],
     e.Expected: lambda _led, expected: [m.Expected(expected.number)],
-    e.Stale: lambda _led, stale: [m.Gone(stale.number, stale.holder, stale.ordinal, stale.runs)],
     e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.handout)],
     e.Got: tell_got,
     e.Withdrawn: tell_withdrawn,
+    e.TimedOut: tell_timed_out,
+    e.Activity: lambda _led, told: [m.Activity(told.holder, told.is_active)],
 }

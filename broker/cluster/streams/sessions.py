@@ -22,7 +22,8 @@ from fluffle.broker.queues.replicated.facts import Key, SessionId
 from fluffle.broker.queues.replicated.state import State
 
 CONSUMER_DISCONNECTED_MS = 60_000
-"""For so long consumers of a node that cannot be reached keep what they hold."""
+"""For so long consumers of a node that cannot be reached keep what they hold, where the queue does
+not say how long."""
 ANSWERS_MAX = 8_192
 """So many of a session are remembered for an edge that does not say that it knows them."""
 HOLDERS_MAX = 65_536
@@ -93,7 +94,21 @@ class Sessions:
             if (session.boot, session.nonce) != boot:
                 self._end(session, Outcome.LOST)
             elif known.stream is None:
-                self._aside.append((node, leading(self._group, self._own, session)))
+                self._aside.append((node, told_who_leads(self._group, self._own, session)))
+
+    def farewell(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
+        """This leadership is over: what every edge that there is a link to is told of who leads.
+
+        Whoever asks for nothing would else wait for messages that nobody hands out.
+        """
+        hint = leader._replace(boot=self._own.boot)
+        return [
+            (session.node, told_who_leads(self._group, hint, session))
+            for session in self._led.sessions.ids()
+            if (known := self._nodes.get(session.node)) is not None
+            and known.boot == session[1:3]
+            and known.silent_since_ms is None
+        ]
 
     def unlinked(self, node: str, now_ms: int) -> None:
         """There is no link to a node, for whatever reason."""
@@ -122,9 +137,11 @@ class Sessions:
         Whether the time of anybody runs.
         """
         is_running = False
+        said_ms = self._led.queue.settings.consumer_disconnected_timeout_ms
+        patience_ms = said_ms if said_ms is not None else CONSUMER_DISCONNECTED_MS
         for node, known in self._nodes.items():
             since = known.silent_since_ms
-            if since is not None and now_ms - since >= CONSUMER_DISCONNECTED_MS:
+            if since is not None and now_ms - since >= patience_ms:
                 self._withdraw(node, Outcome.SUSPECTED)
             elif since is not None:
                 is_running = True
@@ -269,6 +286,9 @@ class Sessions:
                 if isinstance(effect, e.Withdrawn):
                     stream.outbox.withdraw(effect.holder)
                     stream.limits.pop(effect.holder, None)
+                elif isinstance(effect, e.TimedOut):
+                    stream.outbox.revoke(effect.holder, effect.tokens)
+                    stream.limits.pop(effect.holder, None)
                 for message in TELL[type(effect)](self._led, effect):
                     stream.outbox.put(message)
                 if stream.unheard and stream.unknown and _number_of(effect) == stream.unknown[-1]:
@@ -346,21 +366,22 @@ def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.
     )
 
 
-def leading(group: int, own: m.Leader, session: SessionId) -> m.LeaderFrame:
-    """To an edge with a session that has not talked to this leadership: it may wait to be served.
+def told_who_leads(group: int, leader: m.Leader, session: SessionId) -> m.LeaderFrame:
+    """To an edge that has a session and does not talk to who leads: it may wait to be served.
 
-    In no term, as whatever an edge hears of who leads without being led by whoever says it.
+    In no term, as whatever an edge hears of who leads without being led by whoever says it; whose
+    life that is stands in `leader.boot`.
     """
     return m.LeaderFrame(
         group=group,
         term=0,
         leadership=0,
-        sender=own.boot,
+        sender=leader.boot,
         receiver=m.Boot(session.boot, session.nonce),
         session=session.counter,
         opening=0,
         number=0,
-        messages=[m.NotLeader(own.term, own.node, own.leadership)],
+        messages=[m.NotLeader(leader.term, leader.node, leader.leadership)],
     )
 
 

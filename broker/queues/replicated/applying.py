@@ -7,10 +7,11 @@ worth nothing any more, for facts before it in its entry have been applied.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from struct import error as StructError  # noqa: N812  it is an exception
 from typing import Any
 
 from fluffle.broker.queues.counts import Counts
-from fluffle.broker.queues.replicated.encoding import FactBatch
+from fluffle.broker.queues.replicated.encoding import DATED_HOLDS, FactBatch
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.facts import (
     DEATHS,
@@ -18,6 +19,8 @@ from fluffle.broker.queues.replicated.facts import (
     Acknowledged,
     Acted,
     Answered,
+    ArrivalsKnown,
+    Arrived,
     ConsumerAttached,
     DeadLettered,
     DeadLettering,
@@ -33,24 +36,30 @@ from fluffle.broker.queues.replicated.facts import (
     Purged,
     Reason,
     Refused,
+    Remembered,
     Returned,
     SacActive,
     SessionClosed,
     SessionOpened,
     Settled,
+    SourceGone,
     SpecChanged,
     VersionAnnounced,
 )
 from fluffle.broker.queues.replicated.messages import Enqueued
 from fluffle.broker.queues.replicated.runs import dealt
 from fluffle.broker.queues.replicated.state import (
+    UNKNOWN_SOURCE,
     Delayed,
+    Hold,
     Holder,
     Pending,
     Session,
+    Source,
     State,
     check_ordinal,
 )
+from fluffle.broker.queues.window import Window
 from fluffle.raft.ranges import Ranges
 
 
@@ -62,6 +71,7 @@ def apply(state: State, index: int, batch: FactBatch) -> None:
     if batch.revision != state.revision:
         raise Unfit(f"decided by specification {batch.revision}; {state.revision} is in force")
     state.queue_time_ms = batch.stamp_ms
+    state.dates_holds = batch.version >= DATED_HOLDS
     unpublished = 0
     if batch.enqueued is not None:
         on_enqueued(state, index, batch.enqueued)
@@ -164,19 +174,20 @@ def on_sac_active(state: State, fact: SacActive) -> None:
 
 def on_handed_out(state: State, fact: HandedOut) -> None:
     holders = [_served(state, key, may_hold=True) for key in fact.holders]
+    since_ms = state.queue_time_ms if state.dates_holds else 0
     dealt_before = 0
     for run in fact.runs:
         pieces = state.take_waiting(run)
         check_ordinal(pieces, fact.ordinal)
         for piece, counts in pieces:
-            _deal(piece, counts, holders, dealt_before)
+            _deal(piece, Hold(counts, since_ms), holders, dealt_before)
             dealt_before += len(piece)
 
 
-def _deal(run: range, counts: Counts, holders: list[Holder], dealt_before: int) -> None:
+def _deal(run: range, hold: Hold, holders: list[Holder], dealt_before: int) -> None:
     for place, holder in enumerate(holders):
         if share := dealt(run, place, len(holders), dealt_before):
-            holder.held.put(share, counts)
+            holder.held.put(share, hold)
 
 
 def on_handed_over(state: State, fact: HandedOver) -> None:
@@ -265,6 +276,30 @@ def on_purged(state: State, fact: Purged) -> None:
         state.bury(run, Reason.PURGED)
 
 
+# Dead letters of other queues
+
+
+def on_arrived(state: State, fact: Arrived) -> None:
+    state.sources[fact.source] = _source(state, fact).with_arrived(fact)
+
+
+def on_arrivals_known(state: State, fact: ArrivalsKnown) -> None:
+    state.sources[fact.source] = _source(state, fact).with_known(fact)
+
+
+def _source(state: State, fact: Arrived | ArrivalsKnown) -> Source:
+    source = state.sources.get(fact.source, UNKNOWN_SOURCE)
+    if fact.term < source.term:
+        raise Unfit(f"queue {fact.source} of term {fact.term} behind {source.term}")
+    return source
+
+
+def on_source_gone(state: State, fact: SourceGone) -> None:
+    """Maybe nothing is known of it: what had come of it was not said while a member read none of
+    that."""
+    state.sources.pop(fact.source, None)
+
+
 # The queue itself
 
 
@@ -278,6 +313,18 @@ def on_version_announced(state: State, fact: VersionAnnounced) -> None:
     if fact.version < state.versions.get(fact.member, 0):
         raise Unfit(f"{fact.member} announces version {fact.version}, lower than before")
     state.versions[fact.member] = fact.version
+
+
+def on_remembered(state: State, fact: Remembered) -> None:
+    window = state.window if state.window is not None else Window()
+    try:
+        window.add(fact.packed)
+    except StructError as error:
+        raise Unfit(f"keys that are none: {error}") from error
+    if fact.kept > len(window):
+        raise Unfit(f"{fact.kept} keys are known, and there are {len(window)}")
+    window.keep(fact.kept)
+    state.window = window if fact.kept else None
 
 
 APPLY: Mapping[type[Fact], Callable[[State, Any], None]] = {
@@ -303,4 +350,8 @@ APPLY: Mapping[type[Fact], Callable[[State, Any], None]] = {
     Purged: on_purged,
     SpecChanged: on_spec_changed,
     VersionAnnounced: on_version_announced,
+    Arrived: on_arrived,
+    ArrivalsKnown: on_arrivals_known,
+    SourceGone: on_source_gone,
+    Remembered: on_remembered,
 }

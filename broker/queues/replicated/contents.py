@@ -7,22 +7,36 @@ messages, and for the rest only reads.  What it says is durable is what is appli
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.journal import Damage, Loaded, Recovery, Stored, Unreadable
-from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
+from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.journal import (
+    ByLevel,
+    Damage,
+    Loaded,
+    Recovery,
+    Unreadable,
+)
 from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.encoding import read_messages
 from fluffle.broker.queues.replicated.entries import Entry
 from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.replicated.levels import ContentsByLevel
 from fluffle.broker.queues.replicated.messages import Stored as Read
+from fluffle.broker.queues.replicated.pieces import stored
 from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.queues.returned import UNLIMITED_BYTES
 
 ReadEntry: TypeAlias = Callable[[int], bytes]
 """The payload of the entry at an index, which is durable here.  Raises `Unreadable`."""
+
+
+NOTHING = Read((), [], [])
+"""What is in an entry before any was read."""
 
 
 class Applied:
@@ -40,7 +54,7 @@ class Applied:
 class Contents:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
-    __slots__ = ("_damaged", "_draft", "_read_entry", "_state", "commits", "gone", "groups")
+    __slots__ = ("_draft", "commits", "gone", "groups", "read", "state")
 
     def __init__(
         self, state: State, draft: Draft, read_entry: ReadEntry, damaged: Callable[[int], None]
@@ -50,35 +64,32 @@ class Contents:
         self.commits = Applied()
         self.gone: list[range] | None = None
         """What the engine says is done with, while somebody wants to know."""
-        self._state = state
+        self.state = state
+        """The image: of what is under way nothing can be read."""
+        self.read: Callable[[int], Read] = partial(_read, read_entry, damaged)
+        """What is in the entry at an index.  Raises `Unreadable`."""
         self._draft = draft
-        self._read_entry = read_entry
-        self._damaged = damaged
 
     def recover(self) -> Recovery:
         """All that is ready, read by nobody yet, in pieces; and what has come back."""
-        state = self._state
+        state = self.state
         recovery = Recovery(next_sequence=state.next_sequence)
-        recovery.stored += self._stored()
-        recovery.returned += state.returned
+        recovery.stored += stored(state.entries)
+        for run, counts in state.returned:
+            recovery.returned.append((run, counts, self.expiries_of(run)))
         return recovery
 
-    def _stored(self) -> Iterator[Stored]:
-        """Costs per segment, not per entry."""
-        rows = self._state.entries.live_rows()
-        firsts, counts, ready, means = (
-            rows[name] for name in ("firsts", "counts", "ready", "means")
-        )
-        at = 0
-        while at < len(firsts):
-            stop = bisect_left(firsts, firsts[at] + SEGMENT_MESSAGES_MAX, lo=at + 1)
-            while stop - at > 1 and means_of(means, ready, at, stop) > SEGMENT_BYTES_MAX:
-                stop = (at + stop) // 2
-            if count := sum(ready[at:stop]):
-                size_bytes = means_of(means, ready, at, stop)
-                behind = firsts[stop - 1] + counts[stop - 1]
-                yield Stored(firsts[at], behind, count, size_bytes)
-            at = stop
+    def expiries_of(self, run: range) -> Expiries | None:
+        """When messages that are in the image expire; None if none ever does."""
+        return self.state.entries.expiries_of(run)
+
+    def ready_within(self, first: int, stop: int) -> list[range]:
+        """The messages of a stretch that the image has as ready."""
+        return [
+            run
+            for entry in self.state.entries.between(first, stop)
+            for run in self._ready_of(entry, first, stop)
+        ]
 
     # What the engine tells
 
@@ -90,8 +101,11 @@ class Contents:
         first_sequence: int,
         *,
         apart: bool,
+        expires_at_ms: int = 0,
     ) -> None:
-        self._draft.add_messages(origins, contents, content_bytes, first_sequence)
+        self._draft.add_messages(
+            origins, contents, content_bytes, first_sequence, expires_at_ms=expires_at_ms
+        )
 
     def settled(self, sequences: Sequence[int]) -> None:
         if self.gone is not None:
@@ -104,7 +118,7 @@ class Contents:
         """The log has it."""
 
     def discarded(self, first: int, stop: int) -> None:
-        for entry in self._state.entries.between(first, stop):
+        for entry in self.state.entries.between(first, stop):
             self.gone = [*(self.gone or ()), *self._ready_of(entry, first, stop)]
 
     def forget_unreadable(self) -> None:
@@ -113,13 +127,17 @@ class Contents:
     def drop(self) -> None:
         """The group goes, not the engine's messages one by one."""
 
+    @property
+    def by_level(self) -> ByLevel:
+        return ContentsByLevel(self, self.state.entries, self._draft)
+
     # What the engine reads
 
     def load(self, first: int, stop: int) -> list[Loaded]:
         loaded: list[Loaded] = []
-        for entry in self._state.entries.between(first, stop):
+        for entry in self.state.entries.between(first, stop):
             try:
-                read = self._read(entry.index)
+                read = self.read(entry.index)
             except Unreadable:
                 if loaded:
                     return loaded
@@ -127,42 +145,72 @@ class Contents:
             for run in self._ready_of(entry, first, stop):
                 start = bisect_left(read.sequences, run.start)
                 end = start + len(run)
-                loaded.append(Loaded(run.start, read.origins[start:end], read.contents[start:end]))
+                loaded.append(
+                    Loaded(
+                        run.start,
+                        read.origins[start:end],
+                        read.contents[start:end],
+                        self.expiries_of(run),
+                    )
+                )
         return loaded
+
+    peek = load
 
     def _ready_of(self, entry: Entry, first: int, stop: int) -> list[range]:
         """Those of an entry that are ready, within bounds."""
-        runs = self._state.entries.ready_of(entry)
+        runs = self.state.entries.ready_of(entry)
         cut = (range(max(run.start, first), min(run.stop, stop)) for run in runs)
         return [run for run in cut if run]
 
-    def fetch(self, sequences: Sequence[int]) -> tuple[list[Origin], list[bytes]]:
-        """Any live messages; those of one entry are read at once.  Raises `Unreadable`."""
+    def fetch(
+        self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES
+    ) -> tuple[list[Origin], list[bytes]]:
+        """Any live messages, as `Fetch` says; those of one entry are read at once."""
+        return Reading(self).fetch(sequences, bytes_max)
+
+
+class Reading:
+    """Fetches messages, and keeps the last entry that it has read: what is asked for next was
+    mostly written with it."""
+
+    __slots__ = ("_contents", "_read")
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._read = NOTHING
+
+    def fetch(
+        self, sequences: Iterable[int], bytes_max: int = UNLIMITED_BYTES
+    ) -> tuple[list[Origin], list[bytes]]:
+        """Live messages in this order, as `Fetch` says.  Raises `Unreadable`."""
         origins: list[Origin] = []
         contents: list[bytes] = []
-        read, index = Read((), [], []), 0
         for sequence in sequences:
-            wanted = self._state.entries.index_of(sequence)
-            if wanted != index:
-                read, index = self._read(wanted), wanted
+            if bytes_max <= 0:
+                break
+            read = self._read
             at = bisect_left(read.sequences, sequence)
+            if at == len(read.sequences) or read.sequences[at] != sequence:
+                entry = self._contents.state.entries.index_of(sequence)
+                self._read = read = self._contents.read(entry)
+                at = bisect_left(read.sequences, sequence)
             origins.append(read.origins[at])
             contents.append(read.contents[at])
+            bytes_max -= len(read.contents[at])
         return origins, contents
 
-    def _read(self, index: int) -> Read:
-        try:
-            return read_messages(self._read_entry(index))
-        except Unreadable:
-            self._damaged(index)
-            raise
-        except Unfit as error:
-            self._damaged(index)
-            raise Unreadable(Damage(f"entry {index}", str(error))) from error
+    def forget(self) -> None:
+        """Nothing more is asked for soon."""
+        self._read = NOTHING
 
 
-def means_of(means: Sequence[int], ready: Sequence[int], start: int, stop: int) -> int:
-    """About how many bytes the ready messages of some entries have."""
-    return sum(
-        mean * count for mean, count in zip(means[start:stop], ready[start:stop], strict=True)
-    )
+def _read(read_entry: ReadEntry, damaged: Callable[[int], None], index: int) -> Read:
+    try:
+        return read_messages(read_entry(index))
+    except Unreadable:
+        damaged(index)
+        raise
+    except Unfit as error:
+        damaged(index)
+        raise Unreadable(Damage(f"entry {index}", str(error))) from error

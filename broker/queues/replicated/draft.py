@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Expiries, grown
 from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.replicated.facts import (
     Acknowledged,
     Acted,
     Answered,
+    Arrived,
     DeadLettered,
     DeadLettering,
     Dropped,
@@ -17,12 +19,20 @@ from fluffle.broker.queues.replicated.facts import (
     Key,
     Published,
     Refused,
+    SacActive,
     SessionClosed,
     SessionOpened,
     Settled,
     SpecChanged,
 )
-from fluffle.broker.queues.replicated.messages import enqueued
+from fluffle.broker.queues.replicated.messages import (
+    DEFAULT_PRIORITY,
+    PLAIN,
+    Enqueued,
+    columns_of,
+    enqueued,
+    times_of,
+)
 from fluffle.broker.queues.replicated.state import State
 
 NUMBERS = (Published, Refused, Acted, Answered, Acknowledged, SessionClosed)
@@ -34,13 +44,15 @@ class Draft:
     """Facts and messages in the order in which they were decided, and what is next of each kind."""
 
     __slots__ = (
+        "_active",
         "_contents",
+        "_expiries",
         "_facts",
         "_first",
         "_numbers",
         "_origins",
+        "_priorities",
         "_revision",
-        "_stamp_ms",
         "content_bytes",
         "next_key",
     )
@@ -49,12 +61,15 @@ class Draft:
         """The first entry of a leadership goes on where the state is."""
         self.next_key: Key = state.next_key
         self._revision = state.revision
-        self._stamp_ms = state.queue_time_ms
+        self._active = state.sac_active
         self._facts: list[Fact] = []
         self._numbers: list[Fact] = []
         """Those of `NUMBERS`."""
         self._origins: list[Origin] = []
         self._contents: list[bytes] = []
+        self._expiries: Expiries | None = None
+        self._priorities: bytearray | None = None
+        """One a message, or None while all have the same as most."""
         self.content_bytes = 0
         self._first = 0
         """Of the messages, if there are any."""
@@ -71,42 +86,64 @@ class Draft:
         if not facts or not _is_continued(facts[-1], fact):
             facts.append(fact)
 
-    def is_news(self, revision: int) -> bool:
-        """Whether a specification of the metadata is newer than all that were said."""
+    @property
+    def last_revision(self) -> int:
+        """Of the newest specification that was said."""
         said = [fact.revision for fact in self._facts if isinstance(fact, SpecChanged)]
-        return revision > max(said, default=self._revision)
+        return max(said, default=self._revision)
 
     def take_key(self) -> Key:
         """A key for whoever is opened or attached next."""
         key, self.next_key = self.next_key, self.next_key + 1
         return key
 
+    def name_active(self, key: Key) -> None:
+        """From now on this consumer alone is served."""
+        if key != self._active:
+            self._active = key
+            self.say(SacActive(key))
+
     def add_messages(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, first: int
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        first: int,
+        *,
+        expires_at_ms: int = 0,
+        priority: int = DEFAULT_PRIORITY,
     ) -> None:
         """Behind those that are there."""
+        before = len(self._contents)
         self.content_bytes += content_bytes
         if not self._contents:
             self._first = first
+        if expires_at_ms or self._expiries is not None:
+            self._expiries = grown(self._expiries, before, len(contents), expires_at_ms)
+        if priority != DEFAULT_PRIORITY and self._priorities is None:
+            self._priorities = bytearray((DEFAULT_PRIORITY,)) * before
+        if self._priorities is not None:
+            self._priorities += bytes((priority,)) * len(contents)
         self._origins += origins
         self._contents += contents
 
-    def time_ms(self, now_ms: int) -> int:
-        """Queue time, as of now."""
-        self._stamp_ms = max(self._stamp_ms, now_ms)
-        return self._stamp_ms
-
-    def finish(self, now_ms: int) -> FactBatch:
-        """The entry, as of now; another is begun.  Queue time stands still rather than fall."""
-        stamp_ms = self.time_ms(now_ms)
-        new = enqueued(self._first, self._origins, self._contents) if self._contents else None
+    def finish(self, stamp_ms: int) -> FactBatch:
+        """The entry, as of this queue time; another is begun."""
+        new = self._enqueued() if self._contents else None
         batch = FactBatch(stamp_ms, self._revision, self._facts + self._numbers, new)
         for fact in self._facts:
             if isinstance(fact, SpecChanged):
                 self._revision = fact.revision
         self._facts, self._numbers, self._origins, self._contents = [], [], [], []
+        self._expiries = self._priorities = None
         self.content_bytes = 0
         return batch
+
+    def _enqueued(self) -> Enqueued:
+        columns = PLAIN
+        if self._expiries is not None or self._priorities is not None:
+            columns = columns_of(bytes(self._priorities or b""), times_of(self._expiries))
+        return enqueued(self._first, self._origins, self._contents, columns)
 
 
 def _is_continued(last: Fact, fact: Fact) -> bool:
@@ -124,6 +161,12 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
             last.runs = _joined(last.runs, fact.runs)
         case (Dropped() | DeadLettering(), Dropped() | DeadLettering()):
             if _cause(last) != _cause(fact):
+                return False
+            last.runs = _joined(last.runs, fact.runs)
+        case (SacActive(), SacActive()):
+            last.key = fact.key
+        case (Arrived(), Arrived()):
+            if (last.source, last.term) != (fact.source, fact.term):
                 return False
             last.runs = _joined(last.runs, fact.runs)
         case (DeadLettered(), DeadLettered()):

@@ -27,7 +27,8 @@ class Done:
 
 @dataclass(slots=True)
 class NotTaken:
-    """Publishes were refused."""
+    """Publishes were refused, or settlements came too late to count: see `Refused`.  A purge, too,
+    but that is not on record."""
 
     session: Key
     first: int
@@ -53,14 +54,15 @@ class Expected:
 
 
 @dataclass(slots=True)
-class Stale:
-    """Of what an operation wanted to end, these messages were not in that hand-out any more."""
+class TimedOut:
+    """Messages have gone back that somebody held for too long.  A consumer gets nothing more."""
 
     session: Key
-    number: int
     holder: Key
-    ordinal: int
-    runs: list[range]
+    tokens: list[tuple[int, range]]
+    """Which: their ordinals, and the runs; none if they were settled in the meantime."""
+    held_ms: int
+    timeout_ms: int
 
 
 @dataclass(slots=True)
@@ -94,7 +96,18 @@ class Withdrawn:
     """What it held: ordinal, and which messages."""
 
 
-Effect: TypeAlias = Done | NotTaken | Answer | Expected | Stale | Delivery | Got | Withdrawn
+@dataclass(slots=True)
+class Activity:
+    """A consumer alone is served from now on, or another is."""
+
+    session: Key
+    holder: Key
+    is_active: bool
+
+
+Effect: TypeAlias = (
+    Done | NotTaken | Answer | Expected | Delivery | Got | Withdrawn | TimedOut | Activity
+)
 """For edges."""
 
 
@@ -110,3 +123,5 @@ class Dead:
     origins: list[Origin]
     """None at all if the messages have to be read."""
     contents: list[bytes]
+    must_arrive: bool = False
+    """See `Outbox`."""

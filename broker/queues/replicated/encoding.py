@@ -11,7 +11,8 @@ The first is made once, by the leader, and is the same on each wire and each dis
 what a member makes of one that it has applied long ago, when most of its messages are dead.
 
 Decoding believes nothing: what is not exactly an entry raises `Unfit`.  Whoever changes the form,
-or adds a kind of fact, raises the version, and writes it only when every member has announced it.
+or adds a kind of fact, raises the version, and has it written only where `Announcing.version` has
+come so far: when every member has announced it.
 """
 
 from __future__ import annotations
@@ -28,10 +29,37 @@ import msgpack
 
 from fluffle.broker.queues.replicated import messages
 from fluffle.broker.queues.replicated.errors import Unfit
-from fluffle.broker.queues.replicated.facts import KINDS, ConsumerAttached, Fact, How, Reason
+from fluffle.broker.queues.replicated.facts import (
+    KINDS,
+    ArrivalsKnown,
+    Arrived,
+    ConsumerAttached,
+    Fact,
+    How,
+    Reason,
+    Remembered,
+    SourceGone,
+)
 from fluffle.broker.queues.replicated.messages import Enqueued, Stored
 
-VERSION = 1
+FIRST_VERSION = 1
+DATED_HOLDS = 2
+"""The same form: from this version on what is handed out is known to be in hands since the stamp of
+its entry, and snapshots say so."""
+ARRIVALS = 3
+"""From this version on it is said which dead letters of other queues have arrived."""
+REMEMBERS = 4
+"""From this version on it is said which messages are dropped should they come again."""
+VERSION = REMEMBERS
+"""The newest that this fluffle reads and writes."""
+
+SINCE: Mapping[type[Fact], int] = {
+    Arrived: ARRIVALS,
+    ArrivalsKnown: ARRIVALS,
+    SourceGone: ARRIVALS,
+    Remembered: REMEMBERS,
+}
+"""The version of kinds of facts that were not there from the first one on."""
 
 FACTS, BODIES = 1, 2
 HEAD = Struct(">BBQQI")
@@ -41,6 +69,9 @@ SEQUENCE_BYTES = 8
 NUMBER_MAX = 2**63 - 1
 NUMBER_MIN: Mapping[type[Fact], int] = {ConsumerAttached: -(2**63)}
 """Nothing is below zero but the priorities of consumers."""
+
+MAY_NAME_NONE = frozenset[type[Fact]]({ArrivalsKnown})
+"""Kinds of facts whose runs may be none at all."""
 
 
 @dataclass(slots=True)
@@ -53,6 +84,8 @@ class FactBatch:
     """Of the specification that the leader decided by."""
     facts: list[Fact]
     enqueued: Enqueued | None = None
+    version: int = FIRST_VERSION
+    """In which it was written, where it was read."""
 
 
 class _Layout:
@@ -83,9 +116,12 @@ class _Layout:
         self.lowest = NUMBER_MIN.get(kind, 0)
 
     def row(self, fact: Fact) -> list[Any]:
+        """A number that `fact` refuses must not be written: no member could go on behind it."""
         values = self.get(fact)
         if len(self.types) == 1:
             values = (values,)
+        for at in self.numbers_at:
+            assert self.lowest <= values[at] <= NUMBER_MAX, f"no member could read {fact}"
         row = [self.number, *values]
         if self.runs_at is not None:
             row[self.runs_at + 1] = _pack_runs(row[self.runs_at + 1])
@@ -103,7 +139,10 @@ class _Layout:
                 raise Unfit(f"a {self.kind.__name__} of an unknown sort: {values[at]}")
             values[at] = enumeration(values[at])
         if self.runs_at is not None:
-            values[self.runs_at] = _unpack_runs(values[self.runs_at])
+            runs = _unpack_runs(values[self.runs_at])
+            if not runs and self.kind not in MAY_NAME_NONE:
+                raise Unfit("runs that are not three numbers each")
+            values[self.runs_at] = runs
         if self.holders_at is not None:
             _check_holders(values[self.holders_at])
         return self.kind(*values)
@@ -134,18 +173,25 @@ def fact_of(row: object) -> Fact:
     return layout.fact(row[1:])
 
 
-def encode(batch: FactBatch) -> bytes:
-    """An entry."""
-    rows = list(map(row_of, batch.facts))
+def encode(batch: FactBatch, version: int = FIRST_VERSION) -> bytes:
+    """An entry of a version that every member reads.  What only later ones say is left out: it must
+    be such that nothing rests on it."""
+    said = [fact for fact in batch.facts if SINCE.get(type(fact), FIRST_VERSION) <= version]
+    rows = list(map(row_of, said))
     facts = msgpack.packb(rows, unicode_errors="surrogateescape")
-    head = HEAD.pack(FACTS, VERSION, batch.stamp_ms, batch.revision, len(facts))
+    head = HEAD.pack(FACTS, version, batch.stamp_ms, batch.revision, len(facts))
     if batch.enqueued is None:
         return head + cast(bytes, facts)
     return b"".join((head, facts, *batch.enqueued.pieces))
 
 
-def decode(entry: bytes) -> FactBatch:
-    """What an entry says; what its messages are is not looked at.  Raises `Unfit`."""
+def decode(entry: bytes, reads: int = VERSION) -> FactBatch:
+    """What an entry says; what its messages are is not looked at.  Raises `Unfit`.
+
+    `reads`: the newest version that may be taken for known here.
+    """
+    version = version_of(entry)
+    check_version("an entry", version, reads)
     stamp_ms, revision, facts_at, stop = _frame(entry)
     try:
         rows = msgpack.unpackb(entry[facts_at:stop], unicode_errors="surrogateescape")
@@ -155,16 +201,23 @@ def decode(entry: bytes) -> FactBatch:
         raise Unfit("facts that are not a list")
     facts = list(map(fact_of, rows))
     new = messages.look_at(entry, stop) if stop < len(entry) else None
-    return FactBatch(stamp_ms, revision, facts, new)
+    return FactBatch(stamp_ms, revision, facts, new, version)
+
+
+def version_of(entry: bytes) -> int:
+    """In which an entry is written, if it is one."""
+    return entry[1] if len(entry) > 1 else FIRST_VERSION
 
 
 def read_messages(entry: bytes) -> Stored:
-    """The messages of an entry, or what is left of it.  Raises `Unfit`."""
+    """The messages of an entry, or what is left of it.  Raises `Unfit`.
+
+    That its version is known was seen when it was applied, or with the snapshot that covers it.
+    """
     if entry[:1] != bytes((BODIES,)):
         return messages.read(entry, _frame(entry)[-1])
     try:
-        _kind, version, count = BODIES_HEAD.unpack_from(entry)
-        _check_version(version)
+        _kind, _version, count = BODIES_HEAD.unpack_from(entry)
         sequences = unpack_from(f">{count}Q", entry, BODIES_HEAD.size)
     except StructError as error:
         raise Unfit(f"what is left of an entry ends too soon: {error}") from error
@@ -185,28 +238,33 @@ def slim(entry: bytes, live: Iterable[range]) -> bytes:
     kept = [sequence for sequence in stored.sequences if sequence in wanted]
     if not kept:
         raise Unfit("no live message is in an entry that should have some")
-    head = BODIES_HEAD.pack(BODIES, VERSION, len(kept)) + pack(f">{len(kept)}Q", *kept)
+    head = BODIES_HEAD.pack(BODIES, version_of(entry), len(kept)) + pack(f">{len(kept)}Q", *kept)
     return b"".join((head, *messages.packed_again(stored, keep)))
 
 
 def _frame(entry: bytes) -> tuple[int, int, int, int]:
     """Stamp, revision, and from where to where the facts are."""
     try:
-        kind, version, stamp_ms, revision, facts_bytes = HEAD.unpack_from(entry)
+        kind, _version, stamp_ms, revision, facts_bytes = HEAD.unpack_from(entry)
     except StructError as error:
         raise Unfit(f"an entry of {len(entry)} bytes") from error
     if kind != FACTS:
         raise Unfit(f"an entry of kind {kind}")
-    _check_version(version)
     stop = HEAD.size + facts_bytes
     if stop > len(entry):
         raise Unfit(f"{facts_bytes} bytes of facts in an entry of {len(entry)}")
     return stamp_ms, revision, HEAD.size, stop
 
 
-def _check_version(version: int) -> None:
-    if version != VERSION:
-        raise Unfit(f"an entry of version {version}; this one reads {VERSION}")
+def check_version(what: str, version: int, reads: int) -> None:
+    """Raises `Unfit` for a version that is not known here, or is none."""
+    if version > reads:
+        raise Unfit(
+            f"{what} of version {version}; this fluffle reads up to {reads}: run the one that the "
+            "other members run"
+        )
+    if version < FIRST_VERSION:
+        raise Unfit(f"{what} of version {version}, which nobody writes")
 
 
 def _pack_runs(runs: list[range]) -> list[int]:
@@ -214,7 +272,7 @@ def _pack_runs(runs: list[range]) -> list[int]:
 
 
 def _unpack_runs(numbers: list[Any]) -> list[range]:
-    if len(numbers) % 3 or set(map(type, numbers)) != {int}:
+    if len(numbers) % 3 or set(map(type, numbers)) - {int}:
         raise Unfit("runs that are not three numbers each")
     runs = []
     three_at_a_time = [iter(numbers)] * 3

@@ -1,32 +1,37 @@
 """How hand-outs end, and what becomes of the messages then.
 
     acknowledged -----------> Settled
-    given back, or lost ----> Returned, and waiting again; but if that is once too often, dead
+    given back, or lost ----> Returned, and waiting again, maybe delayed; if once too often, dead
     not wanted back --------> dead
     in front of too many ---> dead
+    expired ----------------> dead
 
     dead, without an exchange for that ----> Dropped
           with one ------------------------> DeadLettering --> handed on --> DeadLettered
+               where they must arrive ----------> DeadLettering --> see `Outbox`
 
 The dead are kept, and handed on when the log has it that they are dead.  A leader that finds some
-in its log hands them on again: none is lost by a change of leader, but some may come twice.
+in its log hands them on again: none is lost by a change of leader, but some may come twice, except
+those that must arrive in a quorum queue (`Arrivals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.dead import DeadLetter, DeadMessages
+from fluffle.broker.queues.delays import delay_ms
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import FAILED, Outcome
 from fluffle.broker.queues.journal import Unreadable
-from fluffle.broker.queues.lane import Taken
+from fluffle.broker.queues.overdue import Late
 from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.draft import Draft
-from fluffle.broker.queues.replicated.effects import Dead
+from fluffle.broker.queues.replicated.effects import Dead, TimedOut
 from fluffle.broker.queues.replicated.facts import (
     NOBODY,
     DeadLettered,
@@ -39,9 +44,14 @@ from fluffle.broker.queues.replicated.facts import (
     Settled,
 )
 from fluffle.broker.queues.replicated.gate import Gate
-from fluffle.broker.queues.replicated.holders import Part
+from fluffle.broker.queues.replicated.holders import Held, Part
+from fluffle.broker.queues.replicated.outbox import Outbox
+from fluffle.broker.queues.replicated.queue_time import QueueTime
+from fluffle.broker.queues.replicated.reasons import DEATH_REASONS, REASONS
 from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.settings import DelayedRetry
 from fluffle.protocol.deaths import DeathReason
 
 HOW = {
@@ -50,21 +60,15 @@ HOW = {
     Outcome.LOST: How.LOST,
     Outcome.SUSPECTED: How.SUSPECTED,
     Outcome.UNSENT: How.UNKNOWN,
+    Outcome.TIMED_OUT: How.TIMED_OUT,
 }
 """Outcomes after which a message comes back."""
-
-DEATH_REASONS = {
-    Reason.REJECTED: DeathReason.REJECTED,
-    Reason.EXPIRED: DeathReason.EXPIRED,
-    Reason.MAXLEN: DeathReason.MAXLEN,
-    Reason.DELIVERY_LIMIT: DeathReason.DELIVERY_LIMIT,
-}
 
 
 class Ending:
     """Of one leadership."""
 
-    __slots__ = ("_contents", "_dead_letter", "_draft", "_gate", "_now_ms", "_queue")
+    __slots__ = ("_contents", "_dead_letter", "_draft", "_gate", "_outbox", "_queue", "_time")
 
     def __init__(
         self,
@@ -74,14 +78,16 @@ class Ending:
         gate: Gate,
         *,
         dead_letter: DeadLetter | None,
-        now_ms: Callable[[], int],
+        time: QueueTime,
+        outbox: Outbox,
     ) -> None:
         self._queue = queue
         self._contents = contents
         self._draft = draft
         self._gate = gate
         self._dead_letter = dead_letter
-        self._now_ms = now_ms
+        self._time = time
+        self._outbox = outbox
 
     def settle(self, holder: Key, parts: Iterable[Part], outcome: Outcome) -> None:
         """Parts of hand-outs of somebody have ended: said, and told to the engine."""
@@ -92,28 +98,64 @@ class Ending:
                 self._draft.say(Settled(holder, counts.acquired, [part.run]))
             elif outcome is Outcome.REJECTED:
                 self._die(Reason.REJECTED, holder, counts, part)
-            elif not self._comes_back(holder, part, outcome):
-                engine_outcome = Outcome.REJECTED
+            else:
+                engine_outcome = self._come_back(holder, part, outcome)
             self._queue.settle(part.handout, part.start, part.stop, engine_outcome)
 
-    def _comes_back(self, holder: Key, part: Part, outcome: Outcome) -> bool:
-        """Whether messages wait again.  As in RabbitMQ 4.3, what has a limit is failures."""
-        before, limit = part.handout.counts, self._queue.spec.delivery_limit
-        counts = Counts(before.acquired + 1, before.failed + (outcome in FAILED))
-        how = HOW[outcome]
-        self._draft.say(Returned(holder, before.acquired, counts.failed, how, 0, [part.run]))
+    def take_back(self, held: Held, late: Late) -> None:
+        """Somebody has held these for too long."""
+        key, parts = held.attached.key, held.take_of(late.handouts)
+        tokens = [(part.handout.counts.acquired, part.run) for part in parts]
+        self.settle(key, parts, Outcome.TIMED_OUT)
+        told = TimedOut(held.session, key, tokens, late.held_ms, late.timeout_ms)
+        self._gate.keep(lambda: [told])
+
+    def _come_back(self, holder: Key, part: Part, outcome: Outcome) -> Outcome:
+        """Messages wait again, unless that is once too often, or must wait for that; what it is for
+        the engine.  As in RabbitMQ 4.3, what has a limit is failures."""
+        before, limit = part.handout.counts, self._queue.settings.delivery_limit
+        is_failure = outcome in FAILED
+        counts = Counts(before.acquired + 1, before.failed + is_failure)
         is_dead = limit is not None and counts.failed > limit
+        ready_at_ms = 0 if is_dead else self._ready_at_ms(counts, outcome)
+        how, ordinal = HOW[outcome], before.acquired
+        self._draft.say(Returned(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
         if is_dead:
             self._die(Reason.DELIVERY_LIMIT, NOBODY, counts, part)
-        return not is_dead
+            return Outcome.REJECTED
+        if ready_at_ms:
+            self._delay(part, counts, ready_at_ms)
+            return Outcome.ACKED
+        return outcome
 
-    def drop(self, taken: Taken) -> None:
-        """Messages are off the front of the queue, because too many waited."""
-        start = 0
-        for run in runs_of(taken.sequences):
+    def _ready_at_ms(self, counts: Counts, outcome: Outcome) -> int:
+        """When they may be handed out again; 0: at once, as what no client has had."""
+        settings = self._queue.settings
+        if settings.delayed_retry is DelayedRetry.DISABLED or outcome is Outcome.UNSENT:
+            return 0
+        wait_ms = delay_ms(settings, counts, is_failure=outcome in FAILED)
+        return self._time.now_ms() + wait_ms if wait_ms else 0
+
+    def _delay(self, part: Part, counts: Counts, ready_at_ms: int) -> None:
+        """An edge may be gone before what it was to be handed is in the image."""
+        handout, inside = part.handout, slice(part.start, part.stop)
+        expiries = handout.expiries and handout.expiries[inside]
+        messages = None
+        if part.run[-1] >= self._contents.state.next_sequence:
+            messages = handout.origins[inside], handout.contents[inside]
+        self._queue.delays.add(part.run, counts, ready_at_ms, expiries, messages)
+
+    def drop(self, why: DeathReason, taken: Taken) -> None:
+        """Messages are off the front of the queue, because too many waited or they have expired."""
+        start, reason = 0, REASONS[why]
+        if taken.is_exact:
+            runs = runs_of(taken.sequences)
+        else:
+            runs = self._contents.ready_within(taken.sequences[0], taken.sequences[-1] + 1)
+        for run in runs:
             inside = slice(start, start + len(run))
             messages = taken.origins[inside], taken.contents[inside]
-            self._bury(Reason.MAXLEN, NOBODY, taken.counts, run, *messages)
+            self._bury(reason, NOBODY, taken.counts, run, *messages)
             start = inside.stop
 
     def _die(self, reason: Reason, holder: Key, counts: Counts, part: Part) -> None:
@@ -133,23 +175,47 @@ class Ending:
         """Messages are dead: gone, or kept until they have been handed on."""
         if not self._is_kept():
             self._draft.say(Dropped(reason, holder, counts.acquired, [run]))
+            self._count_unwanted(DEATH_REASONS[reason], len(run))
             return
-        time_ms = self._draft.time_ms(self._now_ms())
+        time_ms = self._time.now_ms()
         self._draft.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
-        self._gate.keep(partial(_alone, Dead(reason, time_ms, counts, run, *messages)))
+        dead = Dead(reason, time_ms, counts, run, *messages)
+        if self._outbox.is_wanted:
+            self._outbox.under_decision += len(run)
+            dead = Dead(reason, time_ms, counts, run, [], [], must_arrive=True)
+        self._gate.keep(partial(_alone, dead))
+
+    def _count_unwanted(self, reason: DeathReason, count: int) -> None:
+        self._gate.keep(partial(self._unwanted, reason, count))
+
+    def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
+        """What nobody wants is gone by what is applied; it is counted, and nobody told."""
+        if self._dead_letter is not None:
+            died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
+            self._dead_letter(self._queue.name, self._queue.settings, died)
+        return []
 
     def _is_kept(self) -> bool:
         """Whether somebody wants the dead."""
-        return self._dead_letter is not None and self._queue.spec.dead_letter_exchange is not None
+        exchange = self._queue.settings.dead_letter_exchange
+        return self._dead_letter is not None and exchange is not None
 
     def take_up(self, state: State) -> None:
-        """What an earlier leader has not handed on, as far as the log says."""
+        """What an earlier leader has not handed on, as far as the log says, and what still waits to
+        be ready."""
+        for run, (ready_at_ms, counts) in state.delayed:
+            self._queue.delays.add(run, counts, ready_at_ms, self._contents.expiries_of(run))
+        must_arrive = self._outbox.is_wanted
         for run, (reason, time_ms, counts) in state.pending:
-            dead = Dead(reason, time_ms, counts, run, [], [])
+            dead = Dead(reason, time_ms, counts, run, [], [], must_arrive)
+            self._outbox.under_decision += len(run) * must_arrive
             self._gate.keep_known(partial(_alone, dead))
 
     def hand_on(self, dead: Dead) -> None:
         """Messages are dead by what is applied: they are republished, and that is said."""
+        if dead.must_arrive:
+            self._outbox.take(dead)
+            return
         if self._dead_letter is not None and self._is_kept():
             origins, contents = dead.origins, dead.contents
             if not contents:
@@ -157,10 +223,9 @@ class Ending:
                     origins, contents = self._contents.fetch(dead.run)
                 except Unreadable:
                     return  # whoever owns this has been told that it is damaged
-            died = DeadMessages(
-                DEATH_REASONS[dead.reason], origins, contents, dead.time_ms, dead.counts
-            )
-            self._dead_letter(self._queue.spec, died)
+            reason, counts = DEATH_REASONS[dead.reason], dead.counts
+            died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
+            self._dead_letter(self._queue.name, self._queue.settings, died)
         self._draft.say(DeadLettered([dead.run]))
 
 

@@ -23,8 +23,10 @@ from re import finditer
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.queues.bits import comb
+from fluffle.broker.queues.expiries import Expiries, alike, joined
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.messages import Enqueued
+from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.raft.ranges import Ranges
 
 COMPACT_ENTRIES = 512
@@ -96,7 +98,9 @@ class Entry:
 class Entries:
     """All entries with live messages, and perhaps some dead ones that are not swept out yet."""
 
-    __slots__ = ("_dead", "content_bytes", "each", "ready_bits", "ready_count", "rows")
+    __slots__ = (
+        "_dead", "buried_bytes", "content_bytes", "each", "ready_bits", "ready_count", "rows",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.rows = NO_ROWS
@@ -109,6 +113,8 @@ class Entries:
         self.ready_count = 0
         self.content_bytes = 0
         """Of all live messages."""
+        self.buried_bytes = 0
+        """Of all that have been buried here; no part of the state."""
 
     def add(self, index: int, new: Enqueued) -> None:
         """Messages come in at the end; all of them are ready."""
@@ -162,7 +168,9 @@ class Entries:
             if left < ready[at]:
                 raise Unfit(f"more messages of {inside} are gone than were there")
             live[at] = left
-            self.content_bytes -= rows["means"][at] * len(inside)
+            size_bytes = rows["means"][at] * len(inside)
+            self.content_bytes -= size_bytes
+            self.buried_bytes += size_bytes
             if not left:
                 dead.append(rows["indexes"][at])
                 self.each.pop(rows["firsts"][at], None)
@@ -218,10 +226,21 @@ class Entries:
             at = stop
         return Ranges(bounds)
 
+    def mostly_dead(self, parts: int) -> Iterator[Entry]:
+        """Those of which no more than one of so many messages is live, and some are."""
+        rows = self.live_rows()
+        for at, (live, count) in enumerate(zip(rows["live"], rows["counts"], strict=True)):
+            if live * parts <= count:
+                yield self._at(at)
+
     def __iter__(self) -> Iterator[Entry]:
         """Those with live messages, in order."""
         for row in zip(*self.live_rows().values(), strict=True):
             yield self._entry(*row)
+
+    def _at(self, place: int) -> Entry:
+        """The one in a row."""
+        return self._entry(*(column[place] for column in self.rows.values()))
 
     def _entry(self, first: int, *others: int) -> Entry:
         index, count, ready, live, mean, priority, expiry = others
@@ -235,8 +254,47 @@ class Entries:
         at = max(bisect_right(firsts, first) - 1, 0)
         while at < len(firsts) and firsts[at] < stop:
             if rows["live"][at] and firsts[at] + rows["counts"][at] > first:
-                yield self._entry(*(column[at] for column in rows.values()))
+                yield self._at(at)
             at += 1
+
+    @property
+    def has_expiries(self) -> bool:
+        """Whether any message ever expires.  Looks at all entries, but not in Python."""
+        return any(self.rows["expiries"]) or any(each.expiries for each in self.each.values())
+
+    def span_of(self, start: int, stop: int) -> tuple[int, int]:
+        """When the first message of some rows expires, and when the last; of all that they
+        brought."""
+        expiries, firsts = self.rows["expiries"], self.rows["firsts"]
+        if not self.each and 0 not in (of_all := expiries[start:stop]):
+            return min(of_all), max(of_all)
+        firsts_ms: list[int] = []
+        lasts_ms: list[int] = []
+        for at in range(start, stop):
+            own = self.each.get(firsts[at])
+            times = own.expiries if own is not None and own.expiries else expiries[at : at + 1]
+            if 0 in times:
+                times = array("Q", (time or NEVER_MS for time in times))
+            firsts_ms.append(min(times))
+            lasts_ms.append(max(times))
+        return min(firsts_ms), max(lasts_ms)
+
+    def expiries_of(self, run: range) -> Expiries | None:
+        """When each message of a run expires; None if none ever does.  Raises `Unfit`."""
+        expiries, firsts = self.rows["expiries"], self.rows["firsts"]
+        found: Expiries | None = None
+        count = 0
+        for at, inside in self._spread(run):
+            own = self.each.get(firsts[at])
+            times = None
+            if own is not None and own.expiries:
+                part = slice(inside.start - firsts[at], inside[-1] + 1 - firsts[at], inside.step)
+                times = array("Q", (time or NEVER_MS for time in own.expiries[part]))
+            elif expiries[at]:
+                times = alike(expiries[at], len(inside))
+            found = joined(found, count, times, len(inside))
+            count += len(inside)
+        return found
 
     def index_of(self, sequence: int) -> int:
         """The index of the entry that holds a message.  Raises `Unfit`."""

@@ -84,7 +84,8 @@ class Published:
 
 @dataclass(slots=True)
 class Refused:
-    """Operations of a session were publishes, and the queue did not take them."""
+    """Operations of a session came to nothing: publishes that the queue did not take, settlements
+    for good of what had come back before."""
 
     session: Key
     first: int
@@ -93,7 +94,8 @@ class Refused:
 
 @dataclass(slots=True)
 class Acted:
-    """Other operations of a session are done: their answer follows from what is so now."""
+    """Other operations of a session are done: their answer follows from what is so now.  Publishes
+    are among them if the queue has had their messages before."""
 
     session: Key
     first: int
@@ -275,11 +277,12 @@ class Purged:
 
 @dataclass(slots=True)
 class SpecChanged:
-    """The queue is declared so, or falls under other policies."""
+    """The queue goes by these settings, because it falls under other policies."""
 
     revision: int
     """Of the metadata that this comes from; higher than before."""
     spec: bytes
+    """See `specification`."""
 
 
 @dataclass(slots=True)
@@ -288,6 +291,49 @@ class VersionAnnounced:
 
     version: int
     member: str
+
+
+@dataclass(slots=True)
+class Arrived:
+    """Dead letters of another queue are among the messages that this entry enqueues."""
+
+    source: int
+    """The group of that queue."""
+    term: int
+    """In which it was led by whoever gave them; never less than before."""
+    runs: list[range]
+    """Its numbers of them: none that has arrived before, as far as is remembered."""
+
+
+@dataclass(slots=True)
+class ArrivalsKnown:
+    """Another queue, led in that term, has on record which of its dead have arrived: they need not
+    be remembered."""
+
+    source: int
+    term: int
+    below: int
+    """All below that."""
+    runs: list[range]
+    """And these, which are remembered."""
+
+
+@dataclass(slots=True)
+class SourceGone:
+    """There is no such queue any more: nothing of it is remembered."""
+
+    source: int
+
+
+@dataclass(slots=True)
+class Remembered:
+    """Messages with these keys are in the queue, or were; should they come again, they are
+    dropped."""
+
+    packed: bytes
+    """The newest keys from now on: see `Window`."""
+    kept: int
+    """So many are known from now on, the newest of all."""
 
 
 Fact: TypeAlias = (
@@ -313,6 +359,10 @@ Fact: TypeAlias = (
     | Purged
     | SpecChanged
     | VersionAnnounced
+    | Arrived
+    | ArrivalsKnown
+    | SourceGone
+    | Remembered
 )
 
 KINDS: Mapping[int, type[Fact]] = {
@@ -338,5 +388,9 @@ KINDS: Mapping[int, type[Fact]] = {
     20: Purged,
     21: SpecChanged,
     22: VersionAnnounced,
+    23: Arrived,
+    24: ArrivalsKnown,
+    25: SourceGone,
+    26: Remembered,
 }
 """What is on disk for each.  Numbers are never used again; a new one needs a new version."""

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.overdue import Late, Lost
 from fluffle.broker.queues.replicated.facts import ConsumerAttached, GetterAttached, Key
 from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
+from fluffle.broker.queues.replicated.terms import timeout_of
 
 LEAVING_BYTES_MAX = 8 << 20
 """Of one queue."""
@@ -36,12 +39,20 @@ class Edges(Protocol):
     def cancelled(self, holder: Key) -> None:
         """A consumer is not served any more, for the queue is gone or has crashed."""
 
+    def overdue(self, holder: Key, late: Late) -> None:
+        """See `Holder`."""
+
+    def activity_changed(self, holder: Key, consumer: Consumer) -> None:
+        """See `Sink`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gated:
     """The edges of a leadership."""
 
     room: Room
+    overdue: Callable[[Key, Late], None]
+    activity_changed: Callable[[Key, Consumer], None]
 
     def deliver(self, holder: Key, handout: Handout) -> None:
         raise AssertionError("a hand-out leaves through the gate")
@@ -53,11 +64,17 @@ class Gated:
 class Getter:
     """Whoever holds what basic.get gave a channel."""
 
-    __slots__ = ("no_ack", "queue")
+    __slots__ = ("_on_overdue", "no_ack", "queue")
 
-    def __init__(self, queue: Queue, *, no_ack: bool) -> None:
+    timeout_ms = None
+
+    def __init__(
+        self, queue: Queue, *, no_ack: bool, on_overdue: Callable[[Late], None] | None = None
+    ) -> None:
         self.queue = queue
         self.no_ack = no_ack
+        self._on_overdue = on_overdue
+        """None for one that holds nothing."""
 
     def deliver(self, handout: Handout) -> None:
         raise AssertionError("what is got leaves with its answer")
@@ -67,6 +84,13 @@ class Getter:
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
+
+    def overdue(self, late: Late) -> None:
+        assert self._on_overdue is not None
+        self._on_overdue(late)
+
+    def timed_out(self, lost: Lost) -> None:
+        raise AssertionError("its edge is told")
 
 
 class Leaving:
@@ -128,6 +152,15 @@ class Far:
     def cancelled(self, consumer: Consumer) -> None:
         self._edges.cancelled(self.key)
 
+    def overdue(self, consumer: Consumer, late: Late) -> None:
+        self._edges.overdue(self.key, late)
+
+    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+        raise AssertionError("its edge is told")
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        self._edges.activity_changed(self.key, consumer)
+
 
 class Part(NamedTuple):
     """Messages of a hand-out, from `start` up to, not including, `stop`."""
@@ -180,6 +213,12 @@ class Held:
     def take_all(self) -> list[Part]:
         """Everything, in the order in which it was handed out."""
         return [self._part(run, handout) for run, handout in list(self.handouts)]
+
+    def take_of(self, handouts: Collection[Handout]) -> list[Part]:
+        """What of these is held, in that order."""
+        return [
+            self._part(run, handout) for run, handout in list(self.handouts) if handout in handouts
+        ]
 
     def _part(self, run: range, handout: Handout) -> Part:
         self.handouts.take(run)
@@ -234,7 +273,8 @@ class Holders:
         """Somebody is there; a consumer is not served before the engine has it."""
         holder: Consumer | Getter
         if isinstance(attached, GetterAttached):
-            holder = Getter(self._queue, no_ack=False)
+            on_overdue = partial(self._edges.overdue, attached.key)
+            holder = Getter(self._queue, no_ack=False, on_overdue=on_overdue)
         else:
             holder = Consumer(
                 attached.tag,
@@ -245,6 +285,7 @@ class Holders:
                 priority=attached.priority,
                 no_ack=attached.no_ack,
                 exclusive=attached.is_exclusive,
+                timeout_ms=timeout_of(attached.arguments),
             )
         held = self._held[attached.key] = Held(attached, holder)
         self._counts[held.session] += 1

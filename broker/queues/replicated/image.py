@@ -12,7 +12,12 @@ from hashlib import blake2b
 from typing import Any
 
 from fluffle.broker.queues.replicated import applying, snapshot
-from fluffle.broker.queues.replicated.encoding import decode
+from fluffle.broker.queues.replicated.encoding import (
+    FIRST_VERSION,
+    VERSION,
+    decode,
+    version_of,
+)
 from fluffle.broker.queues.replicated.entries import Entry
 from fluffle.broker.queues.replicated.runs import Marked
 from fluffle.broker.queues.replicated.state import State
@@ -30,9 +35,15 @@ class Image:
     After `Unfit` it is worth nothing: throw it away, and quarantine the member.
     """
 
-    __slots__ = ("_slimmed", "state")
+    __slots__ = ("_slimmed", "reads", "state", "version")
 
-    def __init__(self, state: State | None = None) -> None:
+    def __init__(
+        self, state: State | None = None, *, reads: int = VERSION, version: int = FIRST_VERSION
+    ) -> None:
+        """`reads`: the newest version of entries that is taken."""
+        self.reads = reads
+        self.version = version
+        """The newest that has come."""
         self.state = state or State()
         """To be read by whoever builds on it, and changed by entries alone."""
         self._slimmed: dict[int, int] = {}
@@ -40,9 +51,9 @@ class Image:
         part of the state, for each member does that when it likes."""
 
     @classmethod
-    def restored(cls, taken: bytes) -> Image:
+    def restored(cls, taken: bytes, reads: int = VERSION) -> Image:
         """The image that a snapshot was taken of.  Raises `Unfit`."""
-        return cls(snapshot.restore(taken))
+        return cls(snapshot.restore(taken, reads), reads=reads, version=taken[0])
 
     def apply(self, index: int, payload: bytes) -> list[int]:
         """An entry, the next of the log: which entries no live message is in any more.
@@ -50,7 +61,8 @@ class Image:
         Entries that have brought no messages are never needed again and not among them.
         Raises `Unfit`.
         """
-        applying.apply(self.state, index, decode(payload))
+        applying.apply(self.state, index, decode(payload, self.reads))
+        self.version = max(self.version, version_of(payload))
         dead, self.state.dead = self.state.dead, []
         return dead
 
@@ -60,11 +72,11 @@ class Image:
 
     def snapshot(self) -> tuple[Ranges, bytes]:
         """Which entries up to here are live, and the state: all that is needed of the log."""
-        return self.state.entries.live_indexes(), snapshot.take(self.state)
+        return self.state.entries.live_indexes(), snapshot.take(self.state, self.version)
 
     def digest(self) -> bytes:
         """Equal on all members that have applied the same entries."""
-        return blake2b(snapshot.dump(self.state), digest_size=DIGEST_BYTES).digest()
+        return blake2b(snapshot.dump(self.state, self.version), digest_size=DIGEST_BYTES).digest()
 
     def live_of(self, entry: Entry) -> list[range]:
         """The messages of an entry that are live, wherever they are; in no order."""
@@ -74,13 +86,15 @@ class Image:
         runs = [run for place in places for run in place.within(entry.first, stop)]
         return state.entries.ready_of(entry) + runs
 
-    def worth_slimming(self) -> Iterator[tuple[int, list[range]]]:
+    def worth_slimming(self, dead_bytes_min: int = 0) -> Iterator[tuple[int, list[range]]]:
         """Entries most of which is dead: index, and what is live.  Looks at all entries."""
-        entries = [entry for entry in self.state.entries if entry.live < entry.count]
-        kept = {entry.index: self._slimmed.get(entry.index, entry.count) for entry in entries}
-        self._slimmed = {index: kept[index] for index in self._slimmed.keys() & kept.keys()}
+        entries = list(self.state.entries.mostly_dead(SLIM_BELOW))
+        indexes = {entry.index for entry in entries}
+        self._slimmed = {index: left for index, left in self._slimmed.items() if index in indexes}
         for entry in entries:
-            if entry.live * SLIM_BELOW <= kept[entry.index]:
+            kept = self._slimmed.get(entry.index, entry.count)
+            dead_bytes = (kept - entry.live) * entry.mean_bytes
+            if entry.live * SLIM_BELOW <= kept and dead_bytes >= dead_bytes_min:
                 yield entry.index, self.live_of(entry)
 
     def slimmed(self, index: int, left: int) -> None:

@@ -16,22 +16,25 @@ before is answered again from what the image says of it; one that comes too soon
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.delays import Delays
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.journal import Unreadable
-from fluffle.broker.queues.lane import Taken
+from fluffle.broker.queues.handout import FINAL, Handout, Outcome
+from fluffle.broker.queues.overdue import Late
+from fluffle.broker.queues.ports import Ports, Stores
+from fluffle.broker.queues.replicated.announcing import Announcing
+from fluffle.broker.queues.replicated.arrivals import Arrivals
+from fluffle.broker.queues.replicated.calendar import calendar_of, intake_of
 from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.dealing import facts_of
 from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.effects import (
+    Activity,
     Answer,
     Dead,
     Delivery,
@@ -39,18 +42,19 @@ from fluffle.broker.queues.replicated.effects import (
     Effect,
     Got,
     NotTaken,
-    Stale,
     Withdrawn,
 )
 from fluffle.broker.queues.replicated.encoding import encode
 from fluffle.broker.queues.replicated.ending import Ending
 from fluffle.broker.queues.replicated.facts import (
+    NOBODY,
     Acted,
     Answered,
+    ConsumerAttached,
     Detached,
     GetterAttached,
     Key,
-    Published,
+    Matured,
     Purged,
     Refused,
     SpecChanged,
@@ -59,10 +63,17 @@ from fluffle.broker.queues.replicated.gate import Gate, Kept
 from fluffle.broker.queues.replicated.holders import Gated, Getter, Held, Holders
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.numbering import Numbering
-from fluffle.broker.queues.replicated.runs import runs_of
+from fluffle.broker.queues.replicated.on_record import OnRecord, on_record_before
+from fluffle.broker.queues.replicated.outbox import Outbox
+from fluffle.broker.queues.replicated.publishing import Publishing
+from fluffle.broker.queues.replicated.queue_time import QueueTime
+from fluffle.broker.queues.replicated.remembering import Remembering
+from fluffle.broker.queues.replicated.specification import encode_settings, settings_on_record
 from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.broker.queues.returned import InOrder
+from fluffle.broker.queues.served import Posted
+from fluffle.broker.queues.settings import QueueSettings
 
 ENTRY_BYTES = 4 << 20
 """Of the messages of an entry, or one publish of many more: links, logs and readers take an entry
@@ -73,82 +84,101 @@ class Leadership:
     """Called from one thread, and never more once it `is_over`."""
 
     __slots__ = (
-        "_around",
-        "_contents",
-        "_draft",
-        "_ending",
-        "_gate",
-        "_image",
-        "_whole",
-        "holders",
-        "is_over",
-        "queue",
-        "sessions",
-    )
+        "_announcing", "_around", "_contents", "_draft", "_ending", "_gate", "_image",
+        "_publishing", "_remembering", "_time", "_whole", "holders", "is_over", "on_record",
+        "outbox", "queue", "sessions",
+    )  # fmt: skip
 
     def __init__(self, image: Image, spec: QueueSpec, around: Surroundings) -> None:
-        """Everything up to the first entry of the own term is applied to the image."""
+        """Everything up to the first entry of the own term is applied to the image.
+
+        Raises `Unfit` if the settings that are on record cannot be read.
+        """
         self._image = image
         self._around = around
         self._draft = Draft(image.state)
         self._gate = Gate(self._draft)
-        self._whole: deque[tuple[bytes, int]] = deque()
+        self._announcing = Announcing(image, self._draft, around.readers)
+        self._whole: list[tuple[bytes, int]] = []
         """Entries that are drafted, with the bytes of their messages, until the log takes them."""
-        self._contents = Contents(image.state, self._draft, around.read_entry, around.damaged)
+        contents = Contents(image.state, self._draft, around.read_entry, around.damaged)
+        self._contents = contents
+        self._time = time = QueueTime(
+            image.state.queue_time_ms, around.wall_ms, around.count_ms, around.wake
+        )
         self.is_over = False
         self.sessions = Numbering(image.state, self._draft, self._gate, self._touch)
         """Who may ask for something, and what of it is done."""
-        self.queue = Queue(
-            spec,
-            touch=self._touch_queue,
-            journal=self._contents,
-            returned=InOrder(self._contents.fetch),
-            drop=self._drop,
+        self._remembering = Remembering(
+            image.state.window, self._draft, self._announcing, time, around.on_duplicates
         )
-        """The engine: to be looked at, and used through this alone."""
-        self.holders = Holders(self.queue, Gated(around.room))
-        self._ending = Ending(
-            self.queue,
+        ports = Ports(
+            lambda _queue: self._touch(), time, sieve=self._remembering.sieve,
+            deliver=self._handed,
+            bury=lambda *dead: self._ending.drop(*dead),  # noqa: PLW0108 - it is made below
+            besides=lambda: self.outbox.count,
+            on_disused=lambda _queue: around.disused(self),
+            consumer_timeout_ms=around.consumer_timeout_ms,
+        )  # fmt: skip
+        stores = Stores(
             self._contents,
-            self._draft,
-            self._gate,
-            dead_letter=around.dead_letter,
-            now_ms=around.now_ms,
+            returned=InOrder(self._contents.fetch),
+            delays=Delays(lambda runs: self._draft.say(Matured(runs))),
+            calendar=calendar_of(spec, self._contents, lambda: self.outbox.count),
         )
+        self.queue = Queue(spec, ports, stores, settings=settings_on_record(image.state.spec, spec))
+        """The engine: to be looked at, and used through this alone."""
+        arrivals = Arrivals(
+            image.state, self._draft, self._announcing, around.is_there, around.is_gone
+        )
+        self._publishing = Publishing(
+            intake_of(self.queue), self.sessions, self._gate, arrivals, around.may_grow
+        )
+        self.holders = Holders(self.queue, Gated(around.room, self._overdue, self._on_activity))
+        self.on_record = OnRecord(image.state, self.holders, contents, self._gate, self._delivery)
+        self.outbox = Outbox(
+            self.queue, self._contents, self._draft,
+            dead_letter=around.dead_letter, source=around.source, time=time, touch=self._touch,
+            patience_ms=around.dead_letter_patience_ms,
+        )  # fmt: skip
+        """What has died and must arrive."""
+        self._ending = Ending(
+            self.queue, self._contents, self._draft, self._gate,
+            dead_letter=around.dead_letter, time=time, outbox=self.outbox,
+        )  # fmt: skip
         self._take_up()
 
     def _touch(self) -> None:
         self._around.touch(self)
-
-    def _touch_queue(self, _queue: Queue) -> None:
-        self._touch()
-
-    def _drop(self, taken: Taken) -> None:
-        self._ending.drop(taken)
 
     def _take_up(self) -> None:
         """Go on where the image is."""
         self.queue.recover()
         for row in self._image.state.holders.values():
             held = self.holders.add(row.attached, is_detached=row.is_detached)
-            for run, counts in row.held:
-                placeholders = [b""] * len(run)
-                redelivered = counts.acquired > 0
-                handout = Handout(
-                    held.holder,
-                    [],
-                    placeholders,
-                    run,
-                    redelivered=redelivered,
-                    is_recorded=True,
-                    counts=counts,
-                )
+            for run, (counts, since_ms) in row.held:
+                expiries = self._contents.expiries_of(run)
+                handout = on_record_before(held.holder, run, counts, since_ms, expiries)
                 self.queue.take_up(handout)
                 held.add(handout)
-            if isinstance(held.holder, Consumer) and not row.is_detached:
-                self.queue.attach(held.holder)
+        self._attach_all()
         self._ending.take_up(self._image.state)
         self._touch()
+
+    def _attach_all(self) -> None:
+        """Consumers on record: whoever alone was served before the others, for it stays so; then
+        those of a higher priority, of whom the first may be next at once."""
+        state = self._image.state
+        line = [
+            (key != state.sac_active, -row.attached.priority, key)
+            for key, row in state.holders.items()
+            if isinstance(row.attached, ConsumerAttached) and not row.is_detached
+        ]
+        for _is_other, _priority, key in sorted(line):
+            held = self.holders.get(key)
+            assert held is not None
+            assert isinstance(held.holder, Consumer)
+            self.queue.attach(held.holder)
 
     def end(self) -> None:
         """This node leads no more.  Nothing of it leaves after this."""
@@ -164,25 +194,16 @@ class Leadership:
         contents: list[bytes],
         *,
         persistent: bool = True,
+        expiration_ms: int | None = None,
+        posted: Posted | None = None,
     ) -> None:
-        """Operations `first`, `first + 1` ... are a message each; the last may not fit, all others
-        are recorded."""
+        """See `Publishing`."""
         del persistent
-        done = self.sessions.known(session, first, len(contents))
-        while left := len(contents) - done:
-            number, count = first + done, self._room_left(left)
-            if not count:
-                self.sessions.advance(Refused(session, number, left))
-                self._keep(NotTaken(session, number, left))
-                return
-            part = contents[done : done + count]
-            size_bytes = sum(map(len, part))
-            self.queue.enqueue(origins[done : done + count], part, size_bytes, persistent=True)
-            self.sessions.advance(Published(session, number, count))
-            self._keep(Done(session, number, count))
-            done += count
-            if self._draft.content_bytes >= ENTRY_BYTES:
-                self._end_entry()
+        self._publishing.publish(
+            session, first, origins, contents, expiration_ms=expiration_ms, posted=posted
+        )
+        if self._draft.content_bytes >= ENTRY_BYTES:
+            self._end_entry()
 
     def settle(
         self,
@@ -193,18 +214,24 @@ class Leadership:
         *,
         outcome: Outcome,
     ) -> None:
-        """End hand-outs: each run with its ordinal.  Those that have ended are told to be stale."""
+        """End hand-outs: each run with its ordinal.
+
+        If some have ended before, what ends the others for good is on record as refused: who asked
+        for it believes that all are settled.
+        """
         if self.sessions.known(session, number, 1):
             return
-        held = self.holders.get(holder)
+        held, is_late = self.holders.get(holder), False
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
             self._ending.settle(holder, parts, outcome)
-            if stale:
-                self._keep(Stale(session, number, holder, ordinal, stale))
+            is_late = is_late or bool(stale)
         if held is not None:
             self.holders.release(holder)
-        self._acted(session, number)
+        if is_late and outcome in FINAL:
+            self._refused(session, number, 1)
+        else:
+            self._acted(session, number)
 
     def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
         """Hand the next message to a channel, if there is one."""
@@ -212,7 +239,8 @@ class Leadership:
             return
         key, held = self._getter(session, channel)
         holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
-        handout = self.queue.get(holder)
+        is_shared = not self.queue.spec.single_active_consumer
+        handout = self.queue.get(holder) if is_shared else None  # as edges know, who ask nothing
         if handout is not None:
             self._handed_out([handout], lambda _handout: key)
         elif self.queue.damage is not None:
@@ -245,7 +273,8 @@ class Leadership:
         self._acted(session, number)
 
     def purge(self, session: Key, number: int) -> None:
-        """Drop all that waits.  The answer is how many messages that is."""
+        """Drop all that waits, and what has died and not arrived.  The answer is how many of the
+        former there were, as with RabbitMQ."""
         if self.sessions.known(session, number, 1):
             return
         self._contents.gone = []
@@ -253,6 +282,7 @@ class Leadership:
         runs, self._contents.gone = self._contents.gone, None
         if runs:
             self._draft.say(Purged(runs))
+        self.outbox.clear()
         self._answered(session, number, count)
 
     # What the leader does by itself
@@ -269,80 +299,35 @@ class Leadership:
         if not keeps_row:
             self.sessions.close(session)
 
-    def change_spec(self, revision: int, spec: bytes) -> None:
-        """The queue is declared otherwise; nothing is said if that is not news."""
-        if self._draft.is_news(revision):
-            self._draft.say(SpecChanged(revision, spec))
-            self._touch()
+    def change_settings(self, revision: int | None, settings: QueueSettings) -> None:
+        """The queue is to go by these, as definitions of this revision say.  None: those of a node
+        that is alone, which are always the newest.
 
-    def holds(self, session: Key) -> list[tuple[Key, int, range]]:
-        """What the consumers of a session have in hands: whose, with which ordinal, which messages.
-
-        What is applied, without what is ended meanwhile: so all of it has left through the gate.
+        Nothing is done if that is so, or if what is on record comes from newer definitions: this
+        node will hear of them.
         """
-        return [
-            (key, counts.acquired, piece)
-            for key in self.holders.of_session(session)
-            for run, counts in self._on_record(key)
-            for piece, _handout in self._held_too(key, run, counts.acquired)
-        ]
+        last = self._draft.last_revision
+        if revision is None:
+            revision = last + 1
+        if revision > last and settings != self.queue.settings:
+            self._draft.say(SpecChanged(revision, encode_settings(settings)))
+            self.queue.settings = settings
+            self.outbox.renew()
+            self._touch()
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
         """What somebody holds has never arrived: it is delivered as if for the first time."""
-        for ordinal, run in tokens:
-            for piece, handout in self._held_too(holder, run, ordinal):
-                try:
-                    again = self._read_again(piece, handout)
-                except Unreadable:
-                    return  # whoever owns this has been told that it is damaged
-                self._gate.keep_known(partial(self._repeated, holder, again))
+        self.on_record.deliver_again(holder, tokens)
         self._touch()
-
-    def _on_record(self, key: Key) -> list[tuple[range, Counts]]:
-        row = self._image.state.holders.get(key)
-        return list(row.held) if row is not None else []
-
-    def _held_too(self, key: Key, run: range, ordinal: int) -> list[tuple[range, Handout]]:
-        """What of a run is in somebody's hands by the image and by what is decided since."""
-        row, held = self._image.state.holders.get(key), self.holders.get(key)
-        if row is None or held is None:
-            return []
-        return [
-            part
-            for piece, counts in row.held.found(run)
-            if counts.acquired == ordinal
-            for part in held.holding(piece, ordinal)
-        ]
-
-    def _read_again(self, run: range, handout: Handout) -> Handout:
-        origins, contents = self._contents.fetch(run)
-        return Handout(
-            handout.holder,
-            origins,
-            contents,
-            run,
-            redelivered=handout.redelivered,
-            is_recorded=True,
-            counts=handout.counts,
-        )
 
     # The parts of these
 
     def _keep(self, effect: Effect) -> None:
         self._gate.keep(lambda: [effect])
 
-    def _room_left(self, count: int) -> int:
-        """How many of so many messages the queue takes before somebody is served again.
-
-        What is handed out at once is not in its way.  RabbitMQ lets some more in, for its leader
-        only tells publishers that they should stop.
-        """
-        limit = self.queue.spec.refuses_beyond
-        if limit is None:
-            return count
-        if self.queue.ready_count + count > limit:
-            self._hand_out()
-        return max(0, min(count, limit - self.queue.ready_count))
+    def _refused(self, session: Key, first: int, count: int) -> None:
+        self.sessions.advance(Refused(session, first, count))
+        self._keep(NotTaken(session, first, count))
 
     def _acted(self, session: Key, number: int) -> None:
         self.sessions.advance(Acted(session, number, 1))
@@ -351,6 +336,23 @@ class Leadership:
     def _answered(self, session: Key, number: int, answer: int) -> None:
         self.sessions.advance(Answered(session, number, answer))
         self._keep(Answer(session, number, answer))
+
+    def _on_activity(self, key: Key, consumer: Consumer) -> None:
+        """A consumer alone is served from now on, or is no more."""
+        self._draft.name_active(key if consumer.is_active else NOBODY)
+        held = self.holders.get(key)
+        if held is not None:
+            told = Activity(held.session, key, consumer.is_active)
+            self._gate.keep_known(lambda: [told])
+
+    def _overdue(self, key: Key, late: Late) -> None:
+        """Somebody has held messages for too long."""
+        held = self.holders.get(key)
+        assert held is not None, "it holds something"
+        self._ending.take_back(held, late)
+        if isinstance(held.holder, Consumer):
+            self._detach(key, None)
+        self.holders.release(key)
 
     def _detach(self, key: Key, outcome: Outcome | None) -> None:
         """Nothing more for somebody, who may have been detached before and hold something."""
@@ -401,8 +403,11 @@ class Leadership:
         self._propose()
         if self._whole or not self._around.takes(self._draft.content_bytes):
             return []
+        self._announcing.announce()
         self._hand_out()
         self._release(self._gate.take_known())
+        self.outbox.post()
+        self._remembering.say()
         if self._draft:
             self._end_entry()
             self._propose()
@@ -411,19 +416,24 @@ class Leadership:
     def _end_entry(self) -> None:
         """What has been decided is an entry; what comes now is in the next."""
         content_bytes = self._draft.content_bytes
-        self._whole.append((encode(self._draft.finish(self._around.now_ms())), content_bytes))
+        self._remembering.say()
+        batch = self._draft.finish(self._time.now_ms())
+        self._whole.append((encode(batch, self._announcing.version), content_bytes))
         self._gate.propose()
         self._contents.commits.ticket += 1
 
     def _propose(self) -> None:
         """As many entries as the log takes now."""
         while self._whole and self._around.takes(self._whole[0][1]):
-            payload, _content_bytes = self._whole.popleft()
+            payload, _content_bytes = self._whole.pop(0)
             self._around.propose(payload, self._on_fate)
 
     def _hand_out(self) -> None:
         """Serve those consumers that have room."""
-        handouts = self.queue.pump()
+        self._handed(self.queue.pump())
+
+    def _handed(self, handouts: list[Handout]) -> None:
+        """Messages are in consumers' hands, and leave when that is applied."""
         self._handed_out(handouts, self.holders.key_of)
         for handout in handouts:
             key = self.holders.key_of(handout)
@@ -442,21 +452,16 @@ class Leadership:
     def _delivery(self, key: Key, handout: Handout) -> list[Effect]:
         """Nothing, if the consumer went before it could leave."""
         held = self.holders.get(key)
-        return [] if held is None else [Delivery(held.session, key, handout)]
+        if held is None or handout.has_gone_back:
+            return []
+        return [Delivery(held.session, key, handout)]
 
     def _got(self, got: Got) -> Got:
         """Without the message, if the channel went before it could leave."""
-        if self.holders.get(got.holder) is None:
+        is_over = got.handout is not None and got.handout.has_gone_back
+        if is_over or self.holders.get(got.holder) is None:
             got.handout = None
         return got
-
-    def _repeated(self, key: Key, again: Handout) -> list[Effect]:
-        """Nothing, if any of it has been settled or has come back before this could leave."""
-        runs = runs_of(again.sequences)
-        held = [piece for run in runs for piece in self._held_too(key, run, again.counts.acquired)]
-        if sum(len(piece) for piece, _handout in held) < len(again.sequences):
-            return []
-        return self._delivery(key, again)
 
     def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
         if self.is_over:
@@ -466,6 +471,8 @@ class Leadership:
             self._around.ended()
             return
         self._contents.commits.durable += 1
+        if self._remembering.may_be_said:
+            self._touch()
         self._release(self._gate.apply())
 
     def _release(self, kept: list[Kept]) -> None:
@@ -473,7 +480,9 @@ class Leadership:
         effects = [effect for effect in kept if not isinstance(effect, Dead)]
         if effects:
             self._around.release(effects)
-        for effect in kept:
-            if isinstance(effect, Dead):
-                self._ending.hand_on(effect)
+        for each in kept:
+            if isinstance(each, Dead):
+                self._ending.hand_on(each)
                 self._touch()
+            elif isinstance(each, Delivery | Got) and each.handout is not None:
+                each.handout.forget()  # the log has it, however long it is held

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.replicated.encoding import VERSION
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership
@@ -24,24 +25,27 @@ class Member:
     """Of one queue, on one node."""
 
     __slots__ = (
-        "_around", "_is_failing", "_is_led", "_spec_of", "_under_way", "image", "leadership",
-        "reign",
+        "_around", "_is_failing", "_is_led", "_reads", "_spec", "_under_way", "image",
+        "leadership", "reign",
     )  # fmt: skip
 
     def __init__(
-        self, spec_of: Callable[[bytes], QueueSpec], around: Callable[[], Surroundings]
+        self,
+        spec: Callable[[], QueueSpec],
+        around: Callable[[], Surroundings],
+        *,
+        reads: int = VERSION,
     ) -> None:
-        """`spec_of` reads the specification in the image, which may be empty.
-
-        What is around is asked for when it begins to lead: a follower has no need of it.
-        """
-        self.image = Image()
+        """What the queue is, and what is around, is asked for when it begins to lead: a follower
+        has no need of it.  `reads`: the newest version of entries that it understands."""
+        self._reads = reads
+        self.image = Image(reads=reads)
         self.leadership: Leadership | None = None
         """While this node leads.  Another object is another leadership: whoever told edges of the
         one must tell them of the other."""
         self.reign = 0, 0
         """Term and number in it, from 1, of the last leadership here."""
-        self._spec_of = spec_of
+        self._spec = spec
         self._around = around
         self._is_led = False
         self._is_failing = False
@@ -52,7 +56,8 @@ class Member:
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
         """Raises `Unfit`, a ValueError."""
         self._end()
-        self.image = Image.restored(state) if meta.index else Image()
+        reads = self._reads
+        self.image = Image.restored(state, reads) if meta.index else Image(reads=reads)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Raises `Unfit`: the image is worth nothing then, and nobody leads with it."""
@@ -100,7 +105,7 @@ class Member:
         self.reign = term, before + 1
         around = self._around()
         mine = replace(around, propose=partial(self._propose, around.propose), ended=self._ended)
-        self.leadership = Leadership(self.image, self._spec_of(self.image.state.spec), mine)
+        self.leadership = Leadership(self.image, self._spec(), mine)
 
     def _lead_anew(self) -> None:
         """Once nothing is under way of the leadership before."""

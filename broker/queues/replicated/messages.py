@@ -26,8 +26,10 @@ from zlib import crc32
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.expiries import Expiries
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.queues.timing import NEVER_MS
 
 HEAD = Struct(">QIIII")
 COLUMN = Struct(">BB")
@@ -99,6 +101,15 @@ def columns_of(
         if expiries_ms.count(expiries_ms[0]) < len(expiries_ms):
             columns.expires_at_ms, columns.expiries = 0, array("Q", expiries_ms)
     return columns
+
+
+def times_of(expiries: Expiries | None) -> Sequence[int]:
+    """When messages expire, as `columns_of` is told; they are not changed any more then."""
+    if expiries is None:
+        return ()
+    if expiries.count(NEVER_MS):
+        return [0 if time == NEVER_MS else time for time in expiries]
+    return expiries
 
 
 def enqueued(

@@ -40,7 +40,7 @@ class Numbering:
         self._next = {key: session.next for key, session in state.sessions.items()}
         self._again: dict[Key, Ranges] = {}
         """Operations that were asked for again, and will be answered: once for all times."""
-        self._too_soon: set[Key] = set()
+        self._too_soon: dict[Key, None] = {}
         """Sessions that will be told what is expected of them."""
         self._keys = {session.id: key for key, session in state.sessions.items()}
 
@@ -67,7 +67,7 @@ class Numbering:
         """It has no consumers any more, and nothing will come of it."""
         del self._next[session]
         self._again.pop(session, None)
-        self._too_soon.discard(session)
+        self._too_soon.pop(session, None)
         self._keys = {session_id: key for session_id, key in self._keys.items() if key != session}
         self._draft.say(SessionClosed(session))
         self._touch()
@@ -90,7 +90,7 @@ class Numbering:
         expected = self._next[session]
         if first > expected:
             if session not in self._too_soon:
-                self._too_soon.add(session)
+                self._too_soon[session] = None
                 self._gate.keep_known(lambda: self._expected(session, expected))
                 self._touch()
             return count
@@ -109,7 +109,7 @@ class Numbering:
         self._touch()
 
     def _expected(self, session: Key, expected: int) -> list[Effect]:
-        self._too_soon.discard(session)
+        self._too_soon.pop(session, None)
         return [Expected(session, expected)]
 
     def _answered_again(self, session: Key, first: int, stop: int) -> list[Effect]:

@@ -188,6 +188,11 @@ class Marked(Generic[Mark]):
         """Every piece with its mark, in the order in which they were put in."""
         return ((piece.run, piece.mark) for piece in sorted(self._pieces, key=_order))
 
+    @property
+    def first(self) -> int | None:
+        """The lowest number of all; None where there is none."""
+        return self._starts[0] if self._starts else None
+
     def within(self, first: int, stop: int) -> Iterable[range]:
         """What of it is from `first` up to, not including, `stop`; in no order."""
         for run in (piece.run for piece in self._pieces[: bisect_left(self._starts, stop)]):

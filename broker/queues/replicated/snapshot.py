@@ -1,6 +1,6 @@
 """The state as bytes and back: a snapshot, which holds no contents of messages.
 
-    snapshot   version:1  zlib of the canonical form
+    snapshot   version:1  zlib of the canonical form; the newest version of the entries in it
     canonical  msgpack, a list: the head, and a list of rows for each table, as `dump` has them
 
 Equal states have equal canonical forms, whatever way they came about; snapshots need not be equal,
@@ -14,13 +14,21 @@ import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterable
-from itertools import accumulate
+from itertools import accumulate, chain
+from struct import error as StructError  # noqa: N812  it is an exception
 from typing import Any, TypeVar, cast
 
 import msgpack
 
 from fluffle.broker.queues.counts import Counts
-from fluffle.broker.queues.replicated.encoding import fact_of, row_of
+from fluffle.broker.queues.replicated.encoding import (
+    ARRIVALS,
+    DATED_HOLDS,
+    REMEMBERS,
+    check_version,
+    fact_of,
+    row_of,
+)
 from fluffle.broker.queues.replicated.entries import COLUMNS, Each, Entries, new_rows
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.facts import (
@@ -30,10 +38,21 @@ from fluffle.broker.queues.replicated.facts import (
     SessionId,
 )
 from fluffle.broker.queues.replicated.runs import Marked
-from fluffle.broker.queues.replicated.state import Delayed, Holder, Pending, Session, State
+from fluffle.broker.queues.replicated.state import (
+    Delayed,
+    Hold,
+    Holder,
+    Pending,
+    Session,
+    Source,
+    State,
+)
+from fluffle.broker.queues.window import Window, window_of
 from fluffle.raft.ranges import Ranges
 
-VERSION = 1
+TABLES = 9
+"""Of the first version."""
+
 RISING = ("firsts", "indexes")
 COMPRESSION_LEVEL = 1
 
@@ -47,24 +66,25 @@ Row = list[Any]
 Mark = TypeVar("Mark", bound=tuple[Any, ...])
 
 
-def take(state: State) -> bytes:
-    """A snapshot."""
-    return bytes((VERSION,)) + zlib.compress(dump(state), COMPRESSION_LEVEL)
+def take(state: State, version: int) -> bytes:
+    """A snapshot of what entries up to this version have made."""
+    return bytes((version,)) + zlib.compress(dump(state, version), COMPRESSION_LEVEL)
 
 
-def restore(snapshot: bytes) -> State:
-    """What a snapshot was taken of.  Raises `Unfit`."""
-    if snapshot[:1] != bytes((VERSION,)):
-        raise Unfit(f"a snapshot of version {snapshot[:1]!r}; this one reads {VERSION}")
+def restore(snapshot: bytes, reads: int) -> State:
+    """What a snapshot was taken of.  Raises `Unfit`, also for a version that is not known here."""
+    version = snapshot[0] if snapshot else 0
+    check_version("a snapshot", version, reads)
     try:
-        state = _load(msgpack.unpackb(zlib.decompress(snapshot[1:]), unicode_errors=TEXT_ERRORS))
+        tables = msgpack.unpackb(zlib.decompress(snapshot[1:]), unicode_errors=TEXT_ERRORS)
+        state = _load(tables, version)
     except UNREADABLE as error:
         raise Unfit(f"a snapshot cannot be read: {error!r}") from error
     state.check()
     return state
 
 
-def dump(state: State) -> bytes:
+def dump(state: State, version: int) -> bytes:
     """The canonical form."""
     tables = [
         _dump_head(state),
@@ -74,20 +94,25 @@ def dump(state: State) -> bytes:
         _dump_marked(state.returned, lambda counts: [*counts]),
         _dump_marked(state.delayed, lambda delayed: [delayed.ready_at_ms, *delayed.counts]),
         _dump_marked(state.pending, lambda dead: [dead.reason, dead.time_ms, *dead.counts]),
-        [_dump_holder(holder) for holder in state.holders.values()],
+        [_dump_holder(holder, version) for holder in state.holders.values()],
         [_dump_session(key, session) for key, session in state.sessions.items()],
     ]
+    if version >= ARRIVALS:
+        sources = sorted(state.sources.items())
+        tables.append([[group, term, arrived.to_bytes()] for group, (term, arrived) in sources])
+    if version >= REMEMBERS:
+        tables.append([state.window.packed()] if state.window is not None else [])
     return cast(bytes, msgpack.packb(tables, unicode_errors=TEXT_ERRORS))
 
 
-def _load(tables: object) -> State:
-    head, versions, entries, carried, returned, delayed, pending, holders, sessions = _row(
-        tables, *[list] * 9
-    )
+def _load(tables: object, version: int) -> State:
+    count = TABLES + (version >= ARRIVALS) + (version >= REMEMBERS)
+    rows = _row(tables, *[list] * count)
+    head, versions, entries, carried, returned, delayed, pending, holders, sessions = rows[:TABLES]
     state = _load_head(head)
     for row in versions:
-        member, version = _row(row, str, int)
-        state.versions[member] = version
+        member, read = _row(row, str, int)
+        state.versions[member] = read
     state.entries = _load_entries(entries)
     for row in carried:
         sequence, *counts = _row(row, int, int, int)
@@ -100,8 +125,23 @@ def _load(tables: object) -> State:
     for row in sessions:
         _load_session(state, row)
     for row in holders:
-        _load_holder(state, row)
+        _load_holder(state, row, version)
+    for row in chain.from_iterable(rows[TABLES : TABLES + 1]):
+        key, term, arrived = _row(row, int, int, bytes)
+        state.sources[key] = Source(term, Ranges.from_bytes(arrived))
+    for row in rows[TABLES + 1 :]:
+        state.window = _load_window(row)
     return state
+
+
+def _load_window(row: Row) -> Window | None:
+    if not row:
+        return None
+    (packed,) = _row(row, bytes)
+    try:
+        return window_of(packed)
+    except StructError as error:
+        raise ValueError(f"keys that are none: {error}") from error
 
 
 def _row(values: object, *types: type) -> Row:
@@ -226,18 +266,26 @@ def _load_marked(rows: list[object], width: int, mark: Callable[[Row], Mark]) ->
     return marked
 
 
-def _dump_holder(holder: Holder) -> Row:
-    held = _dump_marked(holder.held, lambda counts: [*counts])
+def _dump_holder(holder: Holder, version: int) -> Row:
+    """Since when messages are held is not said before the version in which that is known."""
+    if version < DATED_HOLDS:
+        held = _dump_marked(holder.held, lambda hold: [*hold.counts])
+    else:
+        held = _dump_marked(holder.held, lambda hold: [*hold.counts, hold.since_ms])
     return [row_of(holder.attached), holder.is_detached, held]
 
 
-def _load_holder(state: State, row: object) -> None:
+def _load_holder(state: State, row: object, version: int) -> None:
     attached, is_detached, held = _row(row, list, bool, list)
     fact = fact_of(attached)
     if not isinstance(fact, ConsumerAttached | GetterAttached) or fact.key >= state.next_key:
         raise ValueError(f"{fact} is nobody who can hold messages")
     state.session(fact.session)
-    state.holders[fact.key] = Holder(fact, is_detached, _load_marked(held, 2, Counts._make))
+    if version < DATED_HOLDS:
+        holds = _load_marked(held, 2, lambda mark: Hold(Counts(*mark), 0))
+    else:
+        holds = _load_marked(held, 3, lambda mark: Hold(Counts(*mark[:2]), mark[2]))
+    state.holders[fact.key] = Holder(fact, is_detached, holds)
 
 
 def _dump_session(key: int, session: Session) -> Row:

@@ -24,6 +24,8 @@ from fluffle.broker.queues.replicated.entries import Entries
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.facts import (
     NOBODY,
+    ArrivalsKnown,
+    Arrived,
     ConsumerAttached,
     GetterAttached,
     Key,
@@ -31,6 +33,7 @@ from fluffle.broker.queues.replicated.facts import (
     SessionId,
 )
 from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.broker.queues.window import Window
 from fluffle.raft.ranges import Ranges
 
 
@@ -39,6 +42,15 @@ class Delayed(NamedTuple):
 
     ready_at_ms: int
     counts: Counts
+
+
+class Hold(NamedTuple):
+    """Messages in somebody's hands."""
+
+    counts: Counts
+    """From before this hand-out."""
+    since_ms: int
+    """In queue time; 0 if nobody wrote that down yet."""
 
 
 class Pending(NamedTuple):
@@ -56,8 +68,7 @@ class Holder:
     attached: ConsumerAttached | GetterAttached
     is_detached: bool = False
     """It gets nothing more.  Invariant: it holds something."""
-    held: Marked[Counts] = field(default_factory=Marked)
-    """With the counts from before this hand-out."""
+    held: Marked[Hold] = field(default_factory=Marked)
 
 
 @dataclass(slots=True)
@@ -68,7 +79,7 @@ class Session:
     next: int = 1
     """The number of its next operation; all below have been done or refused."""
     refused: Ranges = field(default_factory=Ranges)
-    """Publishes that were, of those whose outcome it may not know yet."""
+    """Operations that were, of those whose outcome it may not know yet."""
     answers: dict[int, int] = field(default_factory=dict)
     """By number, of operations whose answer it may not know yet."""
 
@@ -77,6 +88,33 @@ class Session:
         if first != self.next or not 0 < count <= NUMBER_MAX - first:
             raise Unfit(f"operation {first} of a session whose next is {self.next}")
         self.next += count
+
+
+class Source(NamedTuple):
+    """Another queue whose dead letters come here."""
+
+    term: int
+    """In which it is led, as far as is known here."""
+    arrived: Ranges
+    """Its numbers of those that are here or were, and come again until it has that on record."""
+
+    def with_arrived(self, fact: Arrived) -> Source:
+        """After that."""
+        return Source(fact.term, self.arrived.plus(_numbers(fact.runs)))
+
+    def with_known(self, fact: ArrivalsKnown) -> Source:
+        """After that."""
+        left = self.arrived.within(fact.below, NUMBER_MAX).minus(_numbers(fact.runs))
+        return Source(fact.term, left)
+
+
+UNKNOWN_SOURCE = Source(0, Ranges())
+
+
+def _numbers(runs: list[range]) -> Ranges:
+    pairs = [(run.start, run.stop) for run in runs if run.step == 1]
+    pairs += [(number, number + 1) for run in runs if run.step != 1 for number in run]
+    return Ranges.joined(sorted(pairs))
 
 
 @dataclass(slots=True)
@@ -89,6 +127,8 @@ class State:
     revision: int = 0
     """Of the metadata that the specification comes from."""
     spec: bytes = b""
+    dates_holds: bool = False
+    """Whether it is written down since when messages are held, by the entry that is applied."""
     next_sequence: int = 1
     next_key: Key = 1
     sac_active: Key = NOBODY
@@ -105,8 +145,12 @@ class State:
     holders: dict[Key, Holder] = field(default_factory=dict)
     """In the order in which they were attached."""
     sessions: dict[Key, Session] = field(default_factory=dict)
+    sources: dict[int, Source] = field(default_factory=dict)
+    """By the group of that queue."""
     gone: list[int] = field(default_factory=lambda: [0] * len(Reason))
     """How many messages are, by reason."""
+    window: Window | None = None
+    """What is known of messages that must not come twice, if the queue wants that."""
     dead: list[int] = field(default_factory=list)
     """Entries of the log of which every message is gone since this was last taken."""
 
@@ -163,7 +207,7 @@ class State:
 
     def take_held(self, key: Key, ordinal: int, run: range) -> list[tuple[range, Counts]]:
         """Messages leave the hands of somebody who was handed them out with that ordinal."""
-        pieces = self.holder(key).held.take(run)
+        pieces = [(piece, hold.counts) for piece, hold in self.holder(key).held.take(run)]
         check_ordinal(pieces, ordinal)
         return pieces
 

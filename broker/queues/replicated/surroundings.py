@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.queues.dead import DeadLetter
+from fluffle.broker.queues.deduplication import OnDuplicates, nobody_counts
 from fluffle.broker.queues.replicated.contents import ReadEntry
 from fluffle.broker.queues.replicated.effects import Effect
 from fluffle.broker.queues.replicated.holders import Room
+from fluffle.broker.queues.replicated.outbox import PATIENCE_MS
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.replicated.leadership import Leadership
@@ -33,14 +35,38 @@ class Surroundings:
     takes: Callable[[int], bool]
     """Whether the log takes so many bytes of messages now.  Whoever says no asks for `pump` later:
     until then what is decided waits: none is refused for what could have been known."""
-    now_ms: Callable[[], int]
-    """The time of the wall; it may jump."""
+    may_grow: Callable[[], bool]
+    """Whether the disk has room for messages that publishers have under way: else they are refused,
+    so that nothing which makes room has to wait behind them.  What has died in another queue never
+    is: that one gives up as much."""
+    wall_ms: Callable[[], int]
+    """The time of day that all nodes go by: see `QueueTime`."""
+    count_ms: Callable[[], int]
+    """What this machine counts, which nobody sets."""
     room: Room
     touch: Callable[[Leadership], None]
     """Asks for `pump` to be called before this turn ends."""
+    wake: Callable[[int], None]
+    """The same after so many milliseconds."""
     release: Callable[[list[Effect]], None]
     """Takes what edges must be told."""
     ended: Callable[[], None]
     """An entry was not taken, or nobody knows: it is over."""
+    disused: Callable[[Leadership], None]
+    """Nobody has used the queue for as long as it is to be there without: it is to be deleted, if
+    this still leads."""
     dead_letter: DeadLetter | None = None
     """Republishes what has died.  None: nobody does, and it is gone."""
+    source: tuple[int, int] = (0, 0)
+    """The group of this queue and the term in which it is led, for those that get its dead."""
+    is_there: Callable[[int], bool] = lambda _group: True
+    """Whether there is a queue of that group, as far as is known here."""
+    is_gone: Callable[[int], bool] = lambda _group: False
+    """Whether it is known that there was, and is no more: nothing comes from there again."""
+    dead_letter_patience_ms: int = PATIENCE_MS
+    """For how long a queue may say nothing of what has died and must arrive there."""
+    consumer_timeout_ms: int | None = None
+    """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
+    on_duplicates: OnDuplicates = nobody_counts
+    readers: Callable[[], Mapping[str, int]] = dict
+    """As `announcing.Readers`."""

@@ -1,0 +1,1 @@
+"""What happens on a node, told to whoever is bound to `amq.rabbitmq.event`."""

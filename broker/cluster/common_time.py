@@ -1,0 +1,253 @@
+"""The time of day that the nodes of a cluster go by, though their clocks may be hours apart.
+
+    pings --> how far each clock is ahead --> median of all --> common time --> stamps in logs
+
+Each node counts it by itself, from what its machine counts and never sets, so that nothing anybody
+does to a clock moves it.  Whoever starts takes over what another one counts; where nobody does yet,
+they begin with the median of their clocks: of all, or of a majority if others do not come.  Queues
+are not led before.  It follows that median on, but as slowly as a bad clock runs: for a message
+that is to live for an hour an hour passes, whoever leads its queue.
+
+How far another clock is ahead is known from the fastest of the last round trips, and at most half
+of that wrong, however differently long the two ways are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from fluffle.broker.clock import Clock
+from fluffle.broker.logs import event
+from fluffle.raft.config import NodeId
+from fluffle.raft.output import Echo
+from fluffle.raft.quorum import majority_of
+
+SKEW_MS_MAX = 1_000
+"""Beyond this a clock is said to be wrong, and a count of common time is put right at once."""
+
+SLEW = 1_000
+"""Common time gains or loses a millisecond in so many, at most."""
+
+PATIENCE_MS = 2_000
+"""For how long after a start clocks are waited for that a majority can do without."""
+
+ROUND_TRIPS = 64
+"""Of each node the last ones are known: those of 16 seconds, in which no clock drifts far."""
+
+DRIFT_MS = 10
+"""Two round trips may differ by so much beyond what either is wrong by: machines do not count
+alike."""
+
+ADVICE = (
+    "quorum queues go by the median of all clocks, so that nothing is lost; times in logs and "
+    "headers are wrong, and certificates may seem to have expired: have that clock set, as by NTP"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class RoundTrip(NamedTuple):
+    """What a ping and its echo tell; the shortest is the least."""
+
+    round_trip_ms: int
+    ahead_ms: int
+    """How far what the other machine counts is ahead of what this one does."""
+
+    def agrees_with(self, other: RoundTrip) -> bool:
+        """Whether both can be true."""
+        apart_ms = abs(self.ahead_ms - other.ahead_ms)
+        return apart_ms <= (self.round_trip_ms + other.round_trip_ms) / 2 + DRIFT_MS
+
+
+class Other:
+    """Another node, in one life: its clocks, in terms of what this machine counts.
+
+    An *epoch* is the time of day, by some clock, at which the count of this machine was 0.
+    """
+
+    __slots__ = ("_round_trips", "boot", "common_epoch_ms", "wall_epoch_ms")
+
+    def __init__(self, boot: int) -> None:
+        self.boot = boot
+        self._round_trips: deque[RoundTrip] = deque(maxlen=ROUND_TRIPS)
+        self.wall_epoch_ms = 0
+        """Of the clock on its wall."""
+        self.common_epoch_ms: int | None = None
+        """Of common time, as it counts that; None: it knows none yet."""
+
+    def heard(self, echo: Echo) -> None:
+        ping = echo.ping
+        ahead_ms = ping.sent_ms + echo.round_trip_ms // 2 - echo.now_ms
+        found = RoundTrip(echo.round_trip_ms, ahead_ms)
+        if self._round_trips and not found.agrees_with(min(self._round_trips)):
+            self._round_trips.clear()  # one of the machines was asleep
+        self._round_trips.append(found)
+        count_ms = ping.sent_ms - min(self._round_trips).ahead_ms
+        self.wall_epoch_ms = ping.wall_ms - count_ms
+        self.common_epoch_ms = ping.common_ms - count_ms if ping.common_ms else None
+
+
+class CommonTime:
+    """A `Day`, and a `Clock` whose wall shows common time: for whoever leads a queue."""
+
+    __slots__ = (
+        "_began_ms", "_clock", "_deciding", "_epoch_ms", "_name", "_others", "_skewed",
+        "_slewed_ms", "_waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: NodeId, clock: Clock, deciding: Callable[[], Collection[NodeId]]
+    ) -> None:
+        """`clock` is that of this machine.  `deciding`: the nodes of which a majority is waited
+        for, as it has to be there for anything to be agreed on."""
+        self._name = name
+        self._clock = clock
+        self._deciding = deciding
+        self._others: dict[NodeId, Other] = {}
+        """All that were ever heard in this life: clocks go on when a node is away."""
+        self._epoch_ms: int | None = None
+        """Of common time; None while it is not known."""
+        self._began_ms = clock.now_ms()
+        self._waiting: list[Callable[[], None]] = []
+        """Who is told once it is."""
+        self._slewed_ms = 0
+        """Up to where it has followed the median."""
+        self._skewed: set[NodeId] = set()
+        """Those of which it was said."""
+
+    @property
+    def is_known(self) -> bool:
+        self._agree(self._clock.now_ms())
+        return self._epoch_ms is not None
+
+    def when_known(self, tell: Callable[[], None]) -> None:
+        """Have somebody told: at once, or from within a turn."""
+        if self.is_known:
+            tell()
+        else:
+            self._waiting.append(tell)
+
+    # As a clock
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    def wall_ms(self) -> int:
+        """The common time of day; that of this node alone until that is known."""
+        now_ms = self._clock.now_ms()
+        if self._epoch_ms is None:
+            return self._clock.wall_ms()
+        self._slew(now_ms, self._epoch_ms)
+        return now_ms + self._epoch_ms
+
+    # As a `Day`
+
+    def told(self) -> tuple[int, int]:
+        common_ms = self.wall_ms() if self.is_known else 0
+        return max(0, self._clock.wall_ms()), max(0, common_ms)
+
+    def heard(self, echo: Echo) -> None:
+        other = self._others.get(echo.node)
+        if other is None or other.boot != echo.ping.boot:
+            other = self._others[echo.node] = Other(echo.ping.boot)
+        other.heard(echo)
+        self._agree(self._clock.now_ms())
+        self._look()
+
+    def forget(self, node: NodeId) -> None:
+        """It is none of the cluster any more."""
+        self._others.pop(node, None)
+        self._skewed.discard(node)
+
+    # For operators
+
+    def ahead_ms(self) -> Mapping[NodeId, int]:
+        """How far each clock that is known is ahead of their median, which a majority must have."""
+        if not self._is_majority_known:
+            return {}
+        epochs = self._epochs()
+        median_ms = lower_median(epochs.values())
+        return {node: epoch_ms - median_ms for node, epoch_ms in epochs.items()}
+
+    def _look(self) -> None:
+        """Say whose clock is wrong, and whose is not any more."""
+        for node, ahead_ms in self.ahead_ms().items():
+            if node not in self._skewed and abs(ahead_ms) > SKEW_MS_MAX:
+                self._skewed.add(node)
+                fields = {"node": node, "ahead_ms": ahead_ms, "advice": ADVICE}
+                event(logger, logging.WARNING, "clock_skewed", **fields)
+            elif node in self._skewed and abs(ahead_ms) <= SKEW_MS_MAX // 2:
+                self._skewed.discard(node)
+                event(logger, logging.INFO, "clock_right_again", node=node, ahead_ms=ahead_ms)
+
+    # What is common
+
+    def _own_epoch_ms(self) -> int:
+        return self._clock.wall_ms() - self._clock.now_ms()
+
+    def _epochs(self) -> dict[NodeId, int]:
+        """Of all clocks on walls that are known."""
+        others = {node: other.wall_epoch_ms for node, other in self._others.items()}
+        return {self._name: self._own_epoch_ms(), **others}
+
+    @property
+    def _is_majority_known(self) -> bool:
+        deciding = self._deciding()
+        return len(deciding) - len(self._unheard(deciding)) >= majority_of(len(deciding))
+
+    def _unheard(self, deciding: Collection[NodeId]) -> set[NodeId]:
+        """Those of them whose clocks are not known."""
+        return {*deciding} - self._others.keys() - {self._name}
+
+    def _agree(self, now_ms: int) -> None:
+        """Go by what others count; by the clocks if nobody does.
+
+        Of two counts that differ the later one is right: some machines count nothing while they
+        sleep.
+        """
+        counted = [other.common_epoch_ms for other in self._others.values()]
+        known = [epoch_ms for epoch_ms in (self._epoch_ms, *counted) if epoch_ms is not None]
+        if known:
+            epoch_ms = upper_median(known)
+        elif self._is_time_to_begin(now_ms):
+            epoch_ms = lower_median(self._epochs().values())
+        else:
+            return
+        before_ms = self._epoch_ms
+        if before_ms is None:
+            self._epoch_ms, self._slewed_ms = epoch_ms, now_ms
+            waiting, self._waiting = self._waiting, []
+            for tell in waiting:
+                tell()
+        elif abs(epoch_ms - before_ms) > SKEW_MS_MAX:
+            self._epoch_ms, self._slewed_ms = epoch_ms, now_ms
+            event(logger, logging.WARNING, "common_time_set", by_ms=epoch_ms - before_ms)
+
+    def _is_time_to_begin(self, now_ms: int) -> bool:
+        is_all = not self._unheard(self._deciding())
+        return is_all or (self._is_majority_known and now_ms - self._began_ms >= PATIENCE_MS)
+
+    def _slew(self, now_ms: int, epoch_ms: int) -> None:
+        """Follow the median, in whole milliseconds."""
+        steps = (now_ms - self._slewed_ms) // SLEW
+        if steps < 1:
+            return
+        self._slewed_ms += steps * SLEW
+        if self._is_majority_known:
+            behind_ms = lower_median(self._epochs().values()) - epoch_ms
+            self._epoch_ms = epoch_ms + max(-steps, min(steps, behind_ms))
+
+
+def lower_median(epochs: Iterable[int]) -> int:
+    """Of two that are in the middle the earlier one: rather late than early."""
+    ordered = sorted(epochs)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def upper_median(epochs: Iterable[int]) -> int:
+    """Of two that are in the middle the later one."""
+    ordered = sorted(epochs)
+    return ordered[len(ordered) // 2]

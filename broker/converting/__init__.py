@@ -1,0 +1,1 @@
+"""A classic queue becomes a quorum queue in its place, with all its messages."""

@@ -1,0 +1,1 @@
+"""Moving messages between queues, while both are in use."""

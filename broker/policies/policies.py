@@ -1,0 +1,170 @@
+"""All policies of a node: which one a queue or an exchange falls under.
+
+One of users and one of operators, that with the highest priority of those that find its name and
+apply to what it is; policies do not add up.  Of several with equal priority, where RabbitMQ leaves
+it open, it is the first by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fluffle.broker.calendars import is_calendar
+from fluffle.broker.policies.merging import merged
+from fluffle.broker.policies.policy import Policy, Target
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.settings import (
+    NO_POLICY,
+    Definition,
+    QueueSettings,
+    is_text,
+    settings_of,
+)
+
+ALTERNATE_EXCHANGE = "alternate-exchange"
+LEADER_LOCATOR = "queue-leader-locator"
+
+
+class InForce(NamedTuple):
+    """What somebody falls under."""
+
+    policy: Policy | None
+    operator_policy: Policy | None
+    definition: Definition | None
+    """What they say together; None if there are none."""
+
+
+NOTHING_IN_FORCE = InForce(None, None, None)
+
+
+class PolicySet:
+    """Policies of users, or of operators, in one virtual host."""
+
+    __slots__ = ("_by_name", "_in_order")
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Policy] = {}
+        self._in_order: tuple[Policy, ...] = ()
+
+    def __iter__(self) -> Iterator[Policy]:
+        """Who counts first in front."""
+        return iter(self._in_order)
+
+    def find(self, name: str) -> Policy | None:
+        return self._by_name.get(name)
+
+    def put(self, policy: Policy) -> None:
+        """In the place of one with its name."""
+        self._by_name[policy.name] = policy
+        self._sort()
+
+    def remove(self, name: str) -> None:
+        self._by_name.pop(name, None)
+        self._sort()
+
+    def _sort(self) -> None:
+        policies = self._by_name.values()
+        self._in_order = tuple(sorted(policies, key=lambda each: (-each.priority, each.name)))
+
+    def first(self, target: Target, name: bytes) -> Policy | None:
+        """The one that counts for somebody with that name."""
+        for policy in self._in_order:
+            if target in policy.targets and policy.finds(name):
+                return policy
+        return None
+
+
+class VhostPolicies:
+    """Those of one virtual host."""
+
+    __slots__ = ("_merged", "of_operators", "of_users")
+
+    def __init__(self) -> None:
+        self.of_users = PolicySet()
+        self.of_operators = PolicySet()
+        self._merged: dict[tuple[Policy, Policy], Definition] = {}
+        """Of those that have met."""
+
+    def in_force(self, target: Target, name: str) -> InForce:
+        """For a queue or an exchange with that name."""
+        octets = name.encode(errors="surrogateescape")
+        policy = self.of_users.first(target, octets)
+        operator = self.of_operators.first(target, octets)
+        if policy is None and operator is None:
+            return NOTHING_IN_FORCE
+        return InForce(policy, operator, self._together(policy, operator))
+
+    def _together(self, policy: Policy | None, operator: Policy | None) -> Definition:
+        if policy is None or operator is None:
+            only = policy or operator
+            assert only is not None
+            return only.definition
+        pair = policy, operator
+        if pair not in self._merged:
+            self._merged[pair] = merged(policy.definition, operator.definition)
+        return self._merged[pair]
+
+    def put(self, policy: Policy) -> None:
+        """One of users."""
+        self.of_users.put(policy)
+        self._merged.clear()
+
+    def put_operators(self, policy: Policy) -> None:
+        """One of operators."""
+        self.of_operators.put(policy)
+        self._merged.clear()
+
+    def remove(self, name: str) -> None:
+        """One of users."""
+        self.of_users.remove(name)
+        self._merged.clear()
+
+    def remove_operators(self, name: str) -> None:
+        """One of operators."""
+        self.of_operators.remove(name)
+        self._merged.clear()
+
+
+class Policies:
+    """By virtual host."""
+
+    __slots__ = ("_by_vhost",)
+
+    def __init__(self) -> None:
+        self._by_vhost: dict[str, VhostPolicies] = {}
+
+    def of(self, vhost: str) -> VhostPolicies:
+        """Those of a virtual host, which has none unless somebody has said otherwise."""
+        return self._by_vhost.setdefault(vhost, VhostPolicies())
+
+    def for_queue(self, vhost: str, spec: QueueSpec) -> InForce:
+        """Of which there are none for calendars, which are the broker's own."""
+        of_vhost = self._by_vhost.get(vhost)
+        if of_vhost is None or is_calendar(spec.name):
+            return NOTHING_IN_FORCE
+        return of_vhost.in_force(Target(spec.queue_type.value), spec.name)
+
+    def for_exchange(self, vhost: str, name: str) -> InForce:
+        of_vhost = self._by_vhost.get(vhost)
+        return NOTHING_IN_FORCE if of_vhost is None else of_vhost.in_force(Target.EXCHANGE, name)
+
+    def settings_of(self, vhost: str, spec: QueueSpec) -> QueueSettings:
+        """By what a queue is to go."""
+        return settings_of(spec, self.definition_of(vhost, spec))
+
+    def definition_of(self, vhost: str, spec: QueueSpec) -> Definition:
+        """What its policies say together."""
+        return self.for_queue(vhost, spec).definition or NO_POLICY
+
+    def locator_of(self, vhost: str, spec: QueueSpec) -> str | None:
+        """Who is to lead a queue that is declared now: a word that was checked."""
+        said = (self.for_queue(vhost, spec).definition or NO_POLICY).get(LEADER_LOCATOR)
+        return None if said is None else str(said)
+
+    def alternate_of(self, vhost: str, exchange: str) -> str | None:
+        """Where messages go that an exchange does not match, if its arguments do not say."""
+        alternate = (self.for_exchange(vhost, exchange).definition or NO_POLICY).get(
+            ALTERNATE_EXCHANGE
+        )
+        return alternate if isinstance(alternate, str) and is_text(alternate) else None

@@ -1,0 +1,116 @@
+"""One policy as it is kept, and what it can apply to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from fluffle.broker.access.patterns import Finds, UnusablePattern, compiled
+from fluffle.broker.queues.settings import Definition
+
+EVERYWHERE = "^"
+"""What an empty pattern finds; of a permission it finds nothing."""
+
+ALL = "all"
+
+
+class Target(StrEnum):
+    """What falls under policies: queues, by their types, and exchanges."""
+
+    CLASSIC = "classic"
+    QUORUM = "quorum"
+    STREAM = "stream"
+    EXCHANGE = "exchange"
+
+
+QUEUES = frozenset({Target.CLASSIC, Target.QUORUM, Target.STREAM})
+
+APPLIES_TO: Mapping[str, frozenset[Target]] = {
+    ALL: frozenset(Target),
+    "exchanges": frozenset({Target.EXCHANGE}),
+    "queues": QUEUES,
+    "classic_queues": frozenset({Target.CLASSIC}),
+    "quorum_queues": frozenset({Target.QUORUM}),
+    "streams": frozenset({Target.STREAM}),
+}
+"""The words for `apply-to`."""
+
+UNSUPPORTED: Mapping[Target, frozenset[str]] = {
+    Target.CLASSIC: frozenset(
+        {
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "initial-cluster-size",
+            "delivery-limit",
+            "dead-letter-strategy",
+            "max-in-memory-length",
+            "max-in-memory-bytes",
+            "target-group-size",
+            "delayed-retry-type",
+            "delayed-retry-min",
+            "delayed-retry-max",
+        }
+    ),
+    Target.QUORUM: frozenset(
+        {
+            "queue-mode",
+            "queue-master-locator",
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "initial-cluster-size",
+        }
+    ),
+}
+"""Keys with which a policy does not apply to queues of a type, whatever else it says.
+
+RabbitMQ: `unsupported_policies` of rabbit_classic_queue and rabbit_quorum_queue.
+"""
+
+
+def never(_name: bytes) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """For queues and exchanges whose names it finds."""
+
+    name: str
+    pattern: str
+    applies_to: str
+    priority: int | float
+    definition: Definition
+    targets: frozenset[Target]
+    finds: Finds
+    """Whether it is for somebody with this name."""
+
+
+def read_policy(name: str, fields: object) -> Policy:
+    """As it is kept, which may be as nobody has checked it: what cannot be applies to nothing."""
+    said: Mapping[str, Any] = fields if isinstance(fields, dict) else {}
+    definition, pattern = said.get("definition"), said.get("pattern")
+    applies_to, priority = said.get("apply-to", ALL), said.get("priority", 0)
+    is_number = isinstance(priority, int | float) and not isinstance(priority, bool)
+    policy = Policy(
+        name=name,
+        pattern=str(pattern),
+        applies_to=str(applies_to),
+        priority=priority if is_number else 0,
+        definition=definition if isinstance(definition, dict) else {},
+        targets=frozenset(),
+        finds=never,
+    )
+    try:
+        finds = compiled(policy.pattern or EVERYWHERE)
+    except UnusablePattern:
+        return policy
+    targets = frozenset(
+        target
+        for target in APPLIES_TO.get(policy.applies_to, ())
+        if UNSUPPORTED.get(target, frozenset()).isdisjoint(policy.definition)
+    )
+    return Policy(
+        name, policy.pattern, policy.applies_to, policy.priority, policy.definition, targets, finds
+    )

@@ -1,0 +1,176 @@
+"""The lane of a calendar: who is due first is first, whenever it came, and nobody is handed any.
+
+    put, due at t ------------------------------> agenda --> expired, in the order of time
+    found in the log, none of a stretch is due before t --> when t has come: read what is due when
+
+A message is a number and a time here, and no more: its content is in the log until it is due.  Of
+those that were there when this was made not even that is known before it has to be: so to begin
+costs as little as with any other queue.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop
+from typing import NamedTuple, NoReturn, TypeAlias
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.agenda import Agenda
+from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.journal import Journal, Recovery
+from fluffle.broker.queues.lane import NO_MESSAGE
+from fluffle.broker.queues.levels import Numbers
+from fluffle.broker.queues.limits import Sizes
+from fluffle.broker.queues.peeking import Stock
+from fluffle.broker.queues.returned import ByAge, Returned
+from fluffle.broker.queues.segment import Taken, on_disk_only, unread_ones
+from fluffle.broker.queues.timing import NEVER_MS
+
+TAKEN_MAX = 250
+"""Messages that are taken off together."""
+
+Dues: TypeAlias = Callable[[int, int], Iterable[tuple[range, Expiries]]]
+"""The ready messages from one number up to another, in runs, and when each of them is due."""
+
+
+class Stretch(NamedTuple):
+    """Messages of which it is not known yet when each is due."""
+
+    due_ms: int
+    """None is before."""
+    first: int
+    stop: int
+
+
+class CalendarLane:
+    """Used like a `Lane`, by a queue that has neither consumers nor a limit."""
+
+    damage = scale = None
+    """It reads no contents, and nobody asks how many bytes wait."""
+    is_timed = True
+
+    __slots__ = (
+        "_agenda", "_dues", "_has_room", "_journal", "_stretches", "count", "new_from", "now_ms",
+        "numbers",
+    )  # fmt: skip
+
+    def __init__(self, journal: Journal, dues: Dues, has_room: Callable[[], bool]) -> None:
+        """`has_room`: whether more may be due now, for what is due is kept elsewhere until it has
+        arrived.  Who says no pumps the queue once there is some."""
+        self._journal = journal
+        self._dues = dues
+        self._has_room = has_room
+        self._agenda = Agenda()
+        self._stretches: list[Stretch] = []
+        """A heap."""
+        self.numbers = Numbers()
+        self.count = 0
+        self.now_ms = 0
+        self.new_from = NO_MESSAGE
+
+    def recover(self, recovery: Recovery) -> None:
+        """Begin with what the journal holds; there must be nothing yet."""
+        self.numbers.next = recovery.next_sequence
+        self._stretches = [
+            Stretch(each.earliest_ms, each.first, each.stop) for each in recovery.stored
+        ]
+        heapify(self._stretches)
+        self.count = sum(each.count for each in recovery.stored)
+
+    def put(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        is_recorded: bool,
+        expires_at_ms: int,
+        size_bytes: int | None,
+    ) -> None:
+        """Messages come in that are due at one time; at once, if that is 0."""
+        assert is_recorded, "a calendar is replicated"
+        assert size_bytes is None, "it has no limit"
+        first, due_ms = self.numbers.next, max(expires_at_ms, 1)
+        self.numbers.next = first + len(contents)
+        self._journal.enqueued(
+            origins, contents, content_bytes, first, apart=False, expires_at_ms=due_ms
+        )
+        self._agenda.add(due_ms, range(first, self.numbers.next))
+        self.count += len(contents)
+
+    @property
+    def due_ms(self) -> int:
+        """When the next is due, or some time before that; `NEVER_MS` while there is no room."""
+        if not self._has_room():
+            return NEVER_MS
+        return min(self._agenda.due_ms, self._unknown_ms)
+
+    @property
+    def _unknown_ms(self) -> int:
+        """No message is due before of which that is not known."""
+        return self._stretches[0].due_ms if self._stretches else NEVER_MS
+
+    def expire(self, *, are_read: bool) -> Taken | None:
+        """Take off messages that are due; none, if it has to be read first which are, and None if
+        there are none."""
+        del are_read
+        if self.due_ms > self.now_ms:
+            return None
+        if self._unknown_ms <= self._agenda.due_ms:
+            _due_ms, first, stop = heappop(self._stretches)
+            for run, times_ms in self._dues(first, stop):
+                for number, due_ms in zip(run, times_ms, strict=True):
+                    self._agenda.add(due_ms, (number,))
+            return unread_ones(())
+        until_ms = min(self.now_ms, self._unknown_ms - 1)
+        taken = self._agenda.take(until_ms, TAKEN_MAX)
+        self.count -= len(taken)
+        return unread_ones(taken)
+
+    def clear(self) -> int:
+        """Forget every message; how many there were."""
+        dropped, self.count = self.count, 0
+        self._journal.settled(array("Q", self._agenda.clear()))
+        for _due_ms, first, stop in self._stretches:
+            self._journal.discarded(first, stop)
+        self._stretches = []
+        return dropped
+
+    def shed(self) -> bool:
+        """There is nothing in memory that may leave it."""
+        return True
+
+    @property
+    def stocks(self) -> list[Stock]:
+        """As they were published, for that is how they lie in the log."""
+        segments = map(on_disk_only, self._journal.recover().stored)
+        return [Stock(ByAge(), segments, 0, None, self._journal, None)]
+
+    @property
+    def unseen(self) -> list[tuple[int, int]]:
+        """Of no use where nobody is handed anything."""
+        return []
+
+    def weigh_by(self, sizes: Sizes | None) -> None:
+        """No limit counts in bytes."""
+        assert sizes is None, "a calendar has no limit"
+
+    # What nobody asks of it
+
+    def available(self, bytes_max: int) -> int:
+        """None is handed out."""
+        del bytes_max
+        return 0
+
+    def take(self, count: int) -> NoReturn:
+        raise AssertionError(f"nobody takes {count} messages from a calendar")
+
+    def ahead(self, count: int) -> NoReturn:
+        raise AssertionError(f"nobody asks for the next {count} messages of a calendar")
+
+    def drop_damaged(self) -> NoReturn:
+        raise AssertionError("a calendar reads nothing that could be damaged")
+
+    def give_back(self, run: Returned) -> NoReturn:
+        raise AssertionError(f"{run.sequences} were handed out by a calendar")

@@ -1,0 +1,296 @@
+"""A queue that takes each message once: `x-message-deduplication`, which RabbitMQ does not have.
+
+    a message comes --> names it a key? --> is that known? --> it is dropped, and its publisher
+                           | no                | no             hears that the queue has it
+                           v                   v
+                        the queue <------------+   what it takes is known from now on, what it
+                                                   refuses is not
+
+A key is known for so long, and as long as it is one of so many that came last, wherever its message
+is by then.  Names of arguments and headers are those of a plugin for RabbitMQ,
+https://github.com/noxdafox/rabbitmq-message-deduplication, which knows a key while the message is
+in the queue.  What has died and comes from another queue names no key: it was published once, and
+whoever sends it round in circles does not want it dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from fluffle.broker.message import Origin, Past
+from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.journal import Keys
+from fluffle.broker.queues.served import Admission, Partly
+from fluffle.broker.queues.settings import Cache
+from fluffle.broker.queues.timing import TIMELESS
+from fluffle.broker.queues.window import DIGEST_BYTES, KEY, Window
+from fluffle.protocol.properties import headers_of
+from fluffle.protocol.types import FieldValue
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.bound import Bound, Enqueue
+
+KEY_HEADER = "x-deduplication-header"
+TTL_HEADER = "x-cache-ttl"
+
+NONE: AbstractSet[bytes] = frozenset()
+
+OnDuplicates: TypeAlias = Callable[[QueueType, int], None]
+"""Is told how many messages a queue of some type has dropped."""
+
+
+def nobody_counts(_queue_type: QueueType, _count: int) -> None:
+    """Where duplicates are not counted."""
+
+
+class Named(NamedTuple):
+    """What a message says of itself."""
+
+    digest: bytes
+    ttl_ms: int | None
+    """For how long it is to be known, if it says so."""
+
+
+def name_of(content: bytes) -> Named | None:
+    """None if a message names no key, or none that could be one: a table, an array, or nothing.
+
+    A number is another key than the text of it.
+    """
+    headers = headers_of(content)
+    if headers is None or KEY_HEADER not in headers:
+        return None
+    said = _said(headers[KEY_HEADER][1])
+    if said is None:
+        return None
+    _tag, ttl_ms = headers.get(TTL_HEADER, ("V", None))
+    is_time = isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool) and ttl_ms > 0
+    digest = blake2b(said, digest_size=DIGEST_BYTES).digest()
+    return Named(digest, min(int(str(ttl_ms)), DURATION_MS_MAX) if is_time else None)
+
+
+def _said(value: FieldValue) -> bytes | None:
+    """Other octets for each other key."""
+    match value:
+        case bytes():
+            return b"s" + value
+        case bool() | int() | float():
+            return f"{type(value).__name__} {value!r}".encode()
+    return None
+
+
+class Around(NamedTuple):
+    """What a sieve needs of its queue and of whoever made that."""
+
+    enqueue: Enqueue
+    """Adds messages to the queue: those that are left."""
+    now_ms: Callable[[], int]
+    """The time of the queue."""
+    on_duplicates: Callable[[int], None]
+    """Is told how many were dropped."""
+    record: Keys | None
+    """None where the queue ends with the process."""
+
+
+class Sieve:
+    """Of one queue that is to deduplicate."""
+
+    __slots__ = ("_around", "_fleeting", "_is_passing", "cache", "window")
+
+    def __init__(self, cache: Cache, window: Window, around: Around) -> None:
+        """`window`: what is known already; it is changed here alone from now on."""
+        self.cache = cache
+        """How much it knows; it may be given another."""
+        self.window = window
+        self._around = around
+        self._fleeting: set[bytes] = set()
+        """Keys of messages that end with the process, where others do not: such a one vouches for
+        nothing that is to outlive it.  Some may not be known any more."""
+        self._is_passing = False
+        """Whether what comes in has been looked at."""
+
+    def sift(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
+        expiration_ms: int | None,
+    ) -> Admission | Partly | None:
+        """Add those that are no duplicates; None if none names a key, and none is added yet.
+
+        A duplicate of one that comes with it has the fate of that.
+        """
+        if self._is_passing:
+            return None
+        names = [
+            name_of(content) if origin.past is Past.NONE else None
+            for origin, content in zip(origins, contents, strict=True)
+        ]
+        if not any(names):
+            return None
+        now_ms = self._around.now_ms()
+        fresh, copies = self._sorted_out(names, now_ms, self._fleeting if persistent else NONE)
+        fate = self._put(fresh, origins, contents, persistent, expiration_ms)
+        is_refused = dict.fromkeys(fresh, fate is Admission.REFUSED)
+        if isinstance(fate, Partly):
+            spans = (range(start, stop) for start, stop in fate.refused)
+            is_refused.update((fresh[at], True) for span in spans for at in span)
+        taken = [place for place in fresh if not is_refused[place]]
+        self._remember([name for place in taken if (name := names[place])], now_ms, persistent)
+        if not copies:
+            return fate
+        refused = [place for place in fresh if is_refused[place]]
+        refused += [place for place, first in copies.items() if is_refused.get(first, False)]
+        dropped = sorted(copies.keys() - refused)
+        self._around.on_duplicates(len(dropped))
+        if isinstance(fate, Partly):
+            fate = fate.taken
+        elif fate is Admission.REFUSED:
+            fate = self._vouched(persistent)
+        return Partly(len(contents), fate, spans_of(sorted(refused)), spans_of(dropped))
+
+    def _sorted_out(
+        self, names: Sequence[Named | None], now_ms: int, beside: AbstractSet[bytes]
+    ) -> tuple[list[int], dict[int, int]]:
+        """Where messages stand that are no duplicates, and where others do, each with the place of
+        the first of its kind; -1 if that came before.  Keys that are in `beside` do not count."""
+        fresh, copies, places = list[int](), dict[int, int](), dict[bytes, int]()
+        for place, name in enumerate(names):
+            if name is None:
+                fresh.append(place)
+            elif name.digest not in beside and self.window.knows(name.digest, now_ms):
+                copies[place] = -1
+            elif name.digest in places:
+                copies[place] = places[name.digest]
+            else:
+                places[name.digest] = place
+                fresh.append(place)
+        return fresh, copies
+
+    def _put(
+        self,
+        fresh: list[int],
+        origins: list[Origin],
+        contents: list[bytes],
+        persistent: bool,  # noqa: FBT001 - as of `sift`
+        expiration_ms: int | None,
+    ) -> Admission | Partly:
+        """Add the messages at these places."""
+        if not fresh:
+            return self._vouched(persistent)
+        if len(fresh) < len(contents):
+            origins = [origins[place] for place in fresh]
+            contents = [contents[place] for place in fresh]
+        self._is_passing = True
+        try:
+            return self._around.enqueue(
+                origins,
+                contents,
+                sum(map(len, contents)),
+                persistent=persistent,
+                expiration_ms=expiration_ms,
+            )
+        finally:
+            self._is_passing = False
+
+    def _vouched(self, persistent: bool) -> Admission:  # noqa: FBT001 - as of `sift`
+        """What is said of duplicates: the first of their kind may not be safe yet."""
+        is_recorded = persistent and self._around.record is not None
+        return Admission.RECORDED if is_recorded else Admission.ACCEPTED
+
+    def _remember(
+        self,
+        names: list[Named],
+        now_ms: int,
+        persistent: bool,  # noqa: FBT001 - as of `sift`
+    ) -> None:
+        """A message that does not outlive the process is not known for longer."""
+        if not names:
+            return  # what is known here changes with what is on record, and never alone
+        packed = b"".join(KEY.pack(name.digest, self._until_ms(name, now_ms)) for name in names)
+        self.window.add(packed)
+        self.window.keep(self.cache.size)
+        self.window.drop_over(now_ms)
+        if self._around.record is None:
+            return
+        digests = {name.digest for name in names}
+        if persistent:
+            self._fleeting -= digests
+            self._around.record.remembered(packed, len(self.window))
+            return
+        self._fleeting |= digests
+        if len(self._fleeting) > 2 * len(self.window):
+            self._fleeting = {digest for digest in self._fleeting if digest in self.window}
+
+    def _until_ms(self, name: Named, now_ms: int) -> int:
+        ttl_ms = name.ttl_ms if name.ttl_ms is not None else self.cache.ttl_ms
+        return now_ms + ttl_ms if ttl_ms is not None else 0
+
+    def forget(self) -> None:
+        """Nothing is known any more."""
+        self.window.keep(0)
+        self._fleeting.clear()
+        if self._around.record is not None:
+            self._around.record.remembered(b"", 0)
+
+
+def spans_of(places: Sequence[int]) -> list[tuple[int, int]]:
+    """From where to where, of rising places."""
+    spans: list[tuple[int, int]] = []
+    for place in places:
+        if spans and spans[-1][1] == place:
+            spans[-1] = spans[-1][0], place + 1
+        else:
+            spans.append((place, place + 1))
+    return spans
+
+
+SieveFrom: TypeAlias = "Callable[[Cache, Enqueue], Sieve]"
+"""Makes the sieve of a queue that deduplicates from now on, or did before the process began."""
+
+
+def forgetful(cache: Cache, enqueue: Enqueue) -> Sieve:
+    """Of a queue without time or disk, where nobody counts."""
+    return Sieve(cache, Window(), Around(enqueue, TIMELESS.now_ms, lambda _count: None, None))
+
+
+Guard: TypeAlias = Callable[
+    [list[Origin], list[bytes], bool, int | None], Admission | Partly | int | None
+]
+"""Takes some of what is to come in, or refuses it.  A number, if it has counted how many bytes all
+of that are, or None: it is all right as it is."""
+
+
+class Entrance:
+    """Of one queue: what looks at messages before they come in."""
+
+    __slots__ = ("_make", "_sieve")
+
+    def __init__(self, make: SieveFrom) -> None:
+        self._make = make
+        self._sieve: Sieve | None = None
+
+    def go_by(
+        self, cache: Cache | None, bound: Bound | None, enqueue: Enqueue
+    ) -> tuple[Guard, ...]:
+        """The settings of the queue may have changed: whom it is to ask, in turn.  What is known
+        already needs no room."""
+        sieve = self._sieve
+        if cache is None:
+            self.forget()
+            self._sieve = None
+        elif sieve is None:
+            self._sieve = self._make(cache, enqueue)
+        else:
+            sieve.cache = cache
+        sifts: list[Guard] = [self._sieve.sift] if self._sieve is not None else []
+        bounds: list[Guard] = [bound.refuse] if bound is not None and bound.refuses else []
+        return (*sifts, *bounds)
+
+    def forget(self) -> None:
+        """Nothing that comes in is known any more."""
+        if self._sieve is not None:
+            self._sieve.forget()

@@ -1,0 +1,67 @@
+"""What is different about the leader of a calendar, in which delayed messages wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+from fluffle.broker.calendars import is_calendar
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.bound import Enqueue
+from fluffle.broker.queues.calendar_lane import CalendarLane
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.replicated.contents import Contents
+from fluffle.broker.queues.replicated.outbox import UNDER_WAY_MAX
+from fluffle.broker.queues.served import Admission, Partly
+from fluffle.protocol.delays import delay_in
+from fluffle.protocol.properties import raw_properties
+
+DUE_MAX = 2 * UNDER_WAY_MAX
+"""So many that are due may wait for being handed on, and some more; the others stay where they
+are, which costs less."""
+
+
+def calendar_of(
+    spec: QueueSpec, contents: Contents, due_count: Callable[[], int]
+) -> CalendarLane | None:
+    """Where the messages of a calendar wait; `due_count`: how many have died and not arrived."""
+    if not is_calendar(spec.name):
+        return None
+
+    def dues(first: int, stop: int) -> Iterator[tuple[range, Expiries]]:
+        for run in contents.ready_within(first, stop):
+            expiries = contents.expiries_of(run)
+            assert expiries is not None, "each has a time"
+            yield run, expiries
+
+    return CalendarLane(contents, dues, lambda: due_count() < DUE_MAX)
+
+
+def intake_of(queue: Queue) -> Enqueue:
+    """What takes messages into a queue: one that is a calendar reads how long each has to wait."""
+    if not is_calendar(queue.name):
+        return queue.enqueue
+
+    def enqueue(
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool = False,
+        expiration_ms: int | None = None,
+    ) -> Admission | Partly:
+        del content_bytes, expiration_ms  # that counts from when it is routed
+        at = 0
+        for delay_ms, alike in groupby(delay_in(raw_properties(each)) for each in contents):
+            inside = slice(at, at + sum(1 for _ in alike))
+            part = contents[inside]
+            size_bytes = sum(map(len, part))
+            queue.enqueue(
+                origins[inside], part, size_bytes, persistent=persistent, expiration_ms=delay_ms
+            )
+            at = inside.stop
+        return Admission.RECORDED
+
+    return enqueue

@@ -1,0 +1,164 @@
+"""The contents of a leader's queue by priority, once messages do not all have the same.
+
+An entry of the log holds messages of all priorities.  What the image says of each tells them apart:
+so a leader that begins reads no message, and whoever reads those of one priority reads the others
+that came with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.journal import (
+    ByLevel,
+    Journal,
+    Loaded,
+    Progress,
+    Recovery,
+    Unreadable,
+    part_of_loaded,
+)
+from fluffle.broker.queues.replicated.draft import Draft
+from fluffle.broker.queues.replicated.entries import Entries, Entry
+from fluffle.broker.queues.replicated.pieces import stored_by_level
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.replicated.contents import Contents
+
+
+def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
+    """What of some consecutive messages of an entry has a priority."""
+    own = entry.each.priorities if entry.each is not None else b""
+    if not own:
+        return runs if entry.priority == level else []
+    found: list[range] = []
+    wanted = bytes((level,))
+    for run in runs:
+        at, stop = run.start - entry.first, run.stop - entry.first
+        while (start := own.find(wanted, at, stop)) >= 0:
+            at = start + 1
+            while at < stop and own[at] == level:
+                at += 1
+            found.append(range(entry.first + start, entry.first + at))
+    return found
+
+
+class ContentsByLevel:
+    """A `ByLevel`."""
+
+    __slots__ = ("_contents", "_draft", "_entries")
+
+    def __init__(self, contents: Contents, entries: Entries, draft: Draft) -> None:
+        self._contents = contents
+        self._entries = entries
+        self._draft = draft
+
+    @property
+    def levels(self) -> Sequence[int]:
+        """Those of ready messages, and perhaps some of which there is none any more."""
+        found = {*self._entries.live_rows()["priorities"]}
+        for each in self._entries.each.values():
+            found |= {*each.priorities}
+        return sorted(found)
+
+    def recover_all(self) -> dict[int, Recovery]:
+        pieces = stored_by_level(self._entries)
+        return {level: Recovery(of_level) for level, of_level in pieces.items()}
+
+    def at(self, level: int) -> Journal:
+        return OfLevel(self._contents, self._entries, self._draft, level)
+
+
+class OfLevel:
+    """The part of a `Contents` that one lane has."""
+
+    __slots__ = ("_contents", "_draft", "_entries", "_level", "groups")
+
+    def __init__(self, contents: Contents, entries: Entries, draft: Draft, level: int) -> None:
+        self.groups: tuple[int, ...] = ()
+        self._contents = contents
+        self._entries = entries
+        self._draft = draft
+        self._level = level
+
+    @property
+    def commits(self) -> Progress:
+        return self._contents.commits
+
+    def recover(self) -> Recovery:
+        raise AssertionError("what is ready is recovered for all lanes together")
+
+    def enqueued(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        first_sequence: int,
+        *,
+        apart: bool,
+        expires_at_ms: int = 0,
+    ) -> None:
+        self._draft.add_messages(
+            origins,
+            contents,
+            content_bytes,
+            first_sequence,
+            expires_at_ms=expires_at_ms,
+            priority=self._level,
+        )
+
+    def settled(self, sequences: Sequence[int]) -> None:
+        self._contents.settled(sequences)
+
+    def unsettled(self, sequences: Sequence[int]) -> None:
+        self._contents.unsettled(sequences)
+
+    def evicted(self, first: int, stop: int) -> None:
+        """The log has it."""
+
+    def load(self, first: int, stop: int) -> list[Loaded]:
+        """Entries with nothing of this lane are not read."""
+        loaded: list[Loaded] = []
+        for entry in self._entries.between(first, stop):
+            wanted = self._wanted(entry, first, stop)
+            if not wanted:
+                continue
+            try:
+                parts = self._contents.load(wanted[0].start, wanted[-1].stop)
+            except Unreadable:
+                if loaded:
+                    return loaded
+                raise
+            loaded += (own for part in parts for own in self._own(entry, part))
+        return loaded
+
+    peek = load
+
+    def _wanted(self, entry: Entry, first: int, stop: int) -> list[range]:
+        """What of an entry is ready and in this lane, within bounds."""
+        ready = self._entries.ready_of(entry)
+        cut = (range(max(run.start, first), min(run.stop, stop)) for run in ready)
+        return runs_at(entry, [run for run in cut if run], self._level)
+
+    def _own(self, entry: Entry, part: Loaded) -> list[Loaded]:
+        """What of a stretch of an entry is in this lane."""
+        first = part.first_sequence
+        runs = runs_at(entry, [range(first, first + len(part.contents))], self._level)
+        return [part_of_loaded(part, run.start - first, run.stop - first) for run in runs]
+
+    def discarded(self, first: int, stop: int) -> None:
+        for entry in self._entries.between(first, stop):
+            for run in self._wanted(entry, first, stop):
+                self._contents.settled(run)
+
+    def forget_unreadable(self) -> None:
+        """What is in the image has been read."""
+
+    def drop(self) -> None:
+        """The group goes, not the engine's messages one by one."""
+
+    @property
+    def by_level(self) -> ByLevel:
+        return self._contents.by_level

@@ -1,0 +1,98 @@
+"""What edges publish, on its way into the queue of a leader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fluffle.broker.message import Origin, Past
+from fluffle.broker.queues.bound import Enqueue
+from fluffle.broker.queues.replicated.arrivals import Arrivals, Fate
+from fluffle.broker.queues.replicated.effects import Done, NotTaken
+from fluffle.broker.queues.replicated.facts import Acted, Key, Published, Refused
+from fluffle.broker.queues.replicated.gate import Gate
+from fluffle.broker.queues.replicated.numbering import Numbering
+from fluffle.broker.queues.served import Admission, Part, Partly, Posted, parts_of
+
+
+class Publishing(NamedTuple):
+    """Of one leadership."""
+
+    enqueue: Enqueue
+    """Into the queue."""
+    sessions: Numbering
+    gate: Gate
+    arrivals: Arrivals
+    may_grow: Callable[[], bool]
+    """See `Surroundings`."""
+
+    def publish(
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        expiration_ms: int | None,
+        posted: Posted | None,
+    ) -> None:
+        """Operations `first`, `first + 1` ... are a message each; those that were done before are
+        answered again.  Some may not fit, all others are recorded."""
+        if done := self.sessions.known(session, first, len(contents)):
+            first, origins, contents = first + done, origins[done:], contents[done:]
+            posted = posted.after(done) if posted is not None else None
+        if not contents:
+            return
+        if posted is None:
+            self._put(session, first, origins, contents, expiration_ms)
+            return
+        for start, stop, fate in self.arrivals.sift(posted):
+            if fate in (Fate.STALE, Fate.EARLY):
+                self._refuse(session, first + start, stop - start)
+            elif fate is Fate.HERE:
+                self.sessions.advance(Acted(session, first + start, stop - start))
+                self._confirm(session, first + start, stop - start)
+            else:
+                run, number = slice(start, stop), first + start
+                taken = self._put(session, number, origins[run], contents[run], expiration_ms)
+                for low, high in taken:
+                    self.arrivals.add(posted.part(start + low, start + high))
+
+    def _put(
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        expiration_ms: int | None,
+    ) -> list[tuple[int, int]]:
+        """From where to where they are taken."""
+        fate: Admission | Partly = Admission.REFUSED
+        # What has died makes room where it did, and nobody has it any more if it is refused.
+        if origins[0].past is not Past.NONE or self.may_grow():
+            size_bytes = sum(map(len, contents))
+            fate = self.enqueue(
+                origins, contents, size_bytes, persistent=True, expiration_ms=expiration_ms
+            )
+        taken: list[tuple[int, int]] = []
+        for start, stop, part in parts_of(fate, len(contents)):
+            number, count = first + start, stop - start
+            if part is Part.REFUSED:
+                self._refuse(session, number, count)
+                continue
+            if part is Part.DUPLICATE:
+                self.sessions.advance(Acted(session, number, count))
+            else:
+                taken.append((start, stop))
+                self.sessions.advance(Published(session, number, count))
+            self._confirm(session, number, count)
+        return taken
+
+    def _refuse(self, session: Key, first: int, count: int) -> None:
+        self.sessions.advance(Refused(session, first, count))
+        told = NotTaken(session, first, count)
+        self.gate.keep(lambda: [told])
+
+    def _confirm(self, session: Key, first: int, count: int) -> None:
+        told = Done(session, first, count)
+        self.gate.keep(lambda: [told])

@@ -1,0 +1,261 @@
+"""Messages that lie together in a lane, and those that are taken off it together."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
+from fluffle.broker.queues.expiries import (
+    Expiries,
+    due_count,
+    grown,
+    part_of,
+    span_of,
+    undue_count,
+)
+from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.queues.timing import NEVER_MS
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.journal import Stored
+
+LOOK_MAX = 64
+"""So many messages are looked at where some are due behind others that are not: they may be looked
+at again when fewer were taken."""
+
+
+UNWEIGHED = -1
+"""Nobody has counted the bytes of a segment."""
+
+
+class Place(Enum):
+    """Where the messages of a segment are."""
+
+    MEMORY = auto()
+    LEAVING = auto()
+    """In memory until the disk has them."""
+    DISK = auto()
+    KEPT = auto()
+    """In memory for good: a part of what was read, which can only be read as a whole."""
+
+
+class Segment:
+    """Ready messages, the first `head` of them already taken."""
+
+    __slots__ = (
+        "content_bytes",
+        "contents",
+        "count",
+        "earliest_ms",
+        "expiries",
+        "first_sequence",
+        "head",
+        "is_recorded",
+        "latest_ms",
+        "numbers",
+        "origins",
+        "place",
+        "redelivered",
+        "size_bytes",
+        "spilled_at",
+        "stop_sequence",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        first_sequence: int,
+        *,
+        ticket: int,
+        expiries: Expiries | None = None,
+    ) -> None:
+        self.origins = origins
+        """Invariant, here and in every run: one a content."""
+        self.contents = contents
+        """Invariant: empty while they are on disk only."""
+        self.content_bytes = content_bytes
+        """The summed length of all contents, taken or not: for the mean, not for accounts."""
+        self.count = len(contents)
+        """How many there are, wherever they are, taken or not."""
+        self.first_sequence = first_sequence
+        self.stop_sequence = first_sequence + self.count
+        """Invariant: `count` more than the first, unless it was recovered and not yet read, or
+        messages of other lanes are between its own."""
+        self.numbers: array[int] | None = None
+        """The sequence number of each; None if they are consecutive, or while they are on disk
+        only."""
+        self.head = 0
+        self.ticket = ticket
+        """Of the commit after which the disk has it; 0 if none will."""
+        self.is_recorded = ticket > 0
+        """Whether the journal has it."""
+        self.place = Place.MEMORY
+        self.spilled_at = 0
+        """Where the spill has it, or will; 0 if it has not."""
+        self.redelivered = False
+        self.size_bytes = UNWEIGHED
+        """What those that are not taken count, where somebody asks how many bytes wait."""
+        self.expiries = expiries
+        """None if none of them ever expires, or while they are on disk only."""
+        self.earliest_ms = self.latest_ms = NEVER_MS
+        """None that is not taken expires before the one; all have expired with the other."""
+        if expiries is not None:
+            self.earliest_ms, self.latest_ms = span_of(expiries)
+
+    def grow(self, count: int, expires_at_ms: int) -> None:
+        """More messages come, that expire then, or never if that is 0."""
+        if self.expiries is None:
+            self.latest_ms = NEVER_MS
+        self.expiries = grown(self.expiries, self.count, count, expires_at_ms)
+        if not expires_at_ms:
+            self.latest_ms = NEVER_MS
+        elif expires_at_ms > self.latest_ms:
+            self.latest_ms = expires_at_ms
+        elif expires_at_ms < self.earliest_ms:
+            self.earliest_ms = expires_at_ms
+
+    def forget(self) -> None:
+        """The messages are not in memory, or not wanted any more."""
+        self.origins, self.contents, self.expiries, self.numbers = [], [], None, None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is none but its own between its first number and its last."""
+        return self.count == self.stop_sequence - self.first_sequence
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the next one."""
+        return self.first_sequence + self.head if self.numbers is None else self.numbers[self.head]
+
+    def sequences(self, start: int, stop: int) -> Sequence[int]:
+        """Of the messages from the one at `start` up to the one at `stop`."""
+        if self.numbers is None:
+            return range(self.first_sequence + start, self.first_sequence + stop)
+        return self.numbers[start:stop]
+
+    def number(self, first: int, count: int) -> None:
+        """More messages come, with consecutive numbers, which others lie in front of."""
+        if self.numbers is None:
+            self.numbers = array("Q", range(self.first_sequence, self.stop_sequence))
+        self.numbers.extend(range(first, first + count))
+
+    def _place_of(self, sequence: int) -> int:
+        """Where the first message is that has this number or a higher one."""
+        if self.numbers is None:
+            return sequence - self.first_sequence
+        return bisect_left(self.numbers, sequence)
+
+    @property
+    def due_ms(self) -> int:
+        """When the next one expires, or some time before that if it is on disk."""
+        return self.earliest_ms if self.expiries is None else self.expiries[self.head]
+
+    def undue_count(self, stop: int, now_ms: int, new_from: int) -> int:
+        """How many messages from the next one on have not expired, up to the one at `stop`.
+
+        Those from the number `new_from` on have come in this turn.
+        """
+        if self.earliest_ms > now_ms or self.expiries is None:
+            return stop - self.head
+        stop, new_at = min(stop, self.head + LOOK_MAX), self._place_of(new_from)
+        return undue_count(self.expiries, self.head, stop, now_ms, new_at)
+
+    def due_count(self, now_ms: int, new_from: int) -> int:
+        """How many have."""
+        if self.earliest_ms > now_ms or self.expiries is None:
+            return 0
+        new_at = self._place_of(new_from)
+        found = due_count(self.expiries, self.head, self.count, now_ms, new_at)
+        if not found:  # what expired first has been taken
+            self.earliest_ms = min(self.expiries[self.head :])
+        return found
+
+
+def on_disk_only(stored: Stored) -> Segment:
+    """A stretch that a journal holds, and nobody has read."""
+    segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
+    segment.count = stored.count
+    segment.stop_sequence = stored.stop
+    segment.place = Place.DISK
+    segment.earliest_ms, segment.latest_ms = stored.earliest_ms, stored.latest_ms
+    return segment
+
+
+class Taken:
+    """Messages taken off the head of a lane together."""
+
+    __slots__ = (
+        "_unread_count", "contents", "counts", "expiries", "is_exact", "is_recorded", "origins",
+        "redelivered", "sequences",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        sequences: Sequence[int],
+        *,
+        redelivered: bool,
+        is_recorded: bool,
+        counts: Counts = NEW,
+        expiries: Expiries | None = None,
+    ) -> None:
+        self.origins = origins
+        self.contents = contents
+        self.sequences = sequences
+        self.redelivered = redelivered
+        self.is_recorded = is_recorded
+        self.counts = counts
+        self.expiries = expiries
+        self._unread_count = 0
+        self.is_exact = bool(contents)
+        """Whether `sequences` are all of these messages: see `unread`."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._unread_count or len(self.contents)
+
+    def handed_to(self, holder: Holder, start: int = 0, step: int = 1) -> Handout:
+        """The messages that one of `step` holders gets, to whom they are dealt out in turn."""
+        origins, contents, sequences = self.origins, self.contents, self.sequences
+        expiries = self.expiries
+        if step > 1:
+            origins, contents = origins[start::step], contents[start::step]
+            sequences = sequences[start::step]
+            expiries = part_of(expiries, slice(start, None, step))
+        return Handout(
+            holder,
+            origins,
+            contents,
+            sequences,
+            redelivered=self.redelivered,
+            is_recorded=self.is_recorded,
+            counts=self.counts,
+            expiries=expiries,
+        )
+
+
+def unread(segment: Segment) -> Taken:
+    """All of a segment that is on disk only, and is not read for that: `sequences` may have some in
+    it that are settled, `count` has not."""
+    stretch = range(segment.first_sequence, segment.stop_sequence)
+    taken = Taken([], [], stretch, redelivered=segment.redelivered, is_recorded=segment.is_recorded)
+    taken._unread_count = segment.count
+    return taken
+
+
+def unread_ones(sequences: Sequence[int]) -> Taken:
+    """These, and no others, in this order, of which none was read."""
+    taken = Taken([], [], sequences, redelivered=False, is_recorded=True)
+    taken._unread_count, taken.is_exact = len(sequences), True
+    return taken

@@ -1,0 +1,324 @@
+"""What a queue goes by and what may change while it is there: its arguments say it, and policies.
+
+`settings_of` is the one place where both are read.  Whoever serves a queue holds the result, and is
+given another when policies change: `Queue.settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+from fluffle.broker.queues.argument_checks import (
+    CACHE_SIZE_MAX,
+    DELIVERY_LIMIT,
+    DURATION_MS_MAX,
+)
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.protocol.types import FieldValue
+
+Definition: TypeAlias = Mapping[str, object]
+"""What the policies of a queue say together, by their keys.  JSON."""
+
+NO_POLICY: Definition = MappingProxyType({})
+
+
+class Overflow(StrEnum):
+    """What becomes of messages where no more may wait."""
+
+    DROP_HEAD = "drop-head"
+    REJECT_PUBLISH = "reject-publish"
+    REJECT_PUBLISH_DLX = "reject-publish-dlx"
+
+
+class DeadLetterStrategy(StrEnum):
+    """How sure it is that what has died arrives where it is to go."""
+
+    AT_MOST_ONCE = "at-most-once"
+    AT_LEAST_ONCE = "at-least-once"
+
+
+class DelayedRetry(StrEnum):
+    """Which messages wait before they are handed out again."""
+
+    DISABLED = "disabled"
+    ALL = "all"
+    FAILED = "failed"
+    RETURNED = "returned"
+
+
+class Cache(NamedTuple):
+    """How much is known of messages that a queue has taken."""
+
+    size: int
+    """So many keys, those of the last messages."""
+    ttl_ms: int | None
+    """For how long each; None: as long as there is room."""
+
+
+CACHE_SIZE = 10_000
+"""Where nobody says another."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """In force, whoever said so.  None: nobody has, and nothing of that kind is done."""
+
+    expires_ms: int | None = None
+    message_ttl_ms: int | None = None
+    dead_letter_exchange: str | None = None
+    dead_letter_routing_key: str | None = None
+    dead_letter_strategy: DeadLetterStrategy = DeadLetterStrategy.AT_MOST_ONCE
+    max_length: int | None = None
+    max_length_bytes: int | None = None
+    overflow: Overflow = Overflow.DROP_HEAD
+    delivery_limit: int | None = DELIVERY_LIMIT
+    """How often handing out a message of a quorum queue may fail before it dies of that; None: as
+    often as it likes."""
+    consumer_timeout_ms: int | None = None
+    consumer_disconnected_timeout_ms: int | None = None
+    delayed_retry: DelayedRetry = DelayedRetry.DISABLED
+    delayed_retry_min_ms: int | None = None
+    delayed_retry_max_ms: int | None = None
+    deduplicates: bool = False
+    """Whether messages are dropped that come again."""
+    cache_size: int | None = None
+    cache_ttl_ms: int | None = None
+    target_group_size: int | None = None
+    """How many members a quorum queue is to get, if members are made where there are too few."""
+
+    @property
+    def limits(self) -> tuple[int | None, int | None, Overflow]:
+        """What is said of how much may wait."""
+        return self.max_length, self.max_length_bytes, self.overflow
+
+    @property
+    def cache(self) -> Cache | None:
+        """By what messages are known that come again; None if nobody wants to know."""
+        if not self.deduplicates:
+            return None
+        return Cache(self.cache_size or CACHE_SIZE, self.cache_ttl_ms)
+
+    @property
+    def of_heir(self) -> QueueSettings:
+        """As long as the queue is being filled with what another has, and is nobody's: it takes all
+        of that, and stays.  Messages bring what is left of their time; whoever dies of that is
+        dead-lettered."""
+        return replace(
+            self, expires_ms=None, message_ttl_ms=None, max_length=None, max_length_bytes=None,
+            deduplicates=False,
+        )  # fmt: skip
+
+
+DEFAULTS = QueueSettings()
+"""Those of most queues: one object."""
+
+
+def smaller(policy: Any, argument: Any) -> Any:
+    return min(policy, argument)
+
+
+def larger(policy: Any, argument: Any) -> Any:
+    return max(policy, argument)
+
+
+def of_argument(_policy: Any, argument: Any) -> Any:
+    return argument
+
+
+def of_policy(policy: Any, _argument: Any) -> Any:
+    return policy
+
+
+def laxer_limit(policy: int, argument: int) -> int:
+    """The smaller one, but none, which is below zero, beats any."""
+    return max(policy, argument) if policy < 0 or argument < 0 else min(policy, argument)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_truth(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def is_positive(value: object) -> bool:
+    return is_count(value) and value != 0
+
+
+def is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def is_of(words: type[StrEnum]) -> Callable[[object], bool]:
+    """Whether something is one of them."""
+    return lambda value: value in tuple(words)
+
+
+NUMBER_MAX = 2**63 - 1
+"""Policies may say more; nothing here comes to so much."""
+
+
+def bounded(value: int) -> int:
+    return min(value, NUMBER_MAX)
+
+
+def bounded_ms(value: int) -> int:
+    """RabbitMQ takes what is more than ten years from policies, and not from most arguments."""
+    return min(value, DURATION_MS_MAX)
+
+
+def bounded_size(value: int) -> int:
+    return min(value, CACHE_SIZE_MAX)
+
+
+def none_below_zero(value: int) -> int | None:
+    return bounded(value) if value >= 0 else None
+
+
+class Rule(NamedTuple):
+    """Of one setting: what may be said of it, and who is right if an argument and a policy say."""
+
+    field: str
+    is_usable: Callable[[object], bool]
+    """What is not is as if it was not said: RabbitMQ checks some arguments not at all."""
+    resolve: Callable[[Any, Any], Any]
+    """(what the policy says, what the argument says) -> what is so."""
+    read: Callable[[Any], object] = bounded
+
+
+RULES: Mapping[str, Rule] = {
+    "expires": Rule("expires_ms", is_count, smaller, bounded_ms),
+    "message-ttl": Rule("message_ttl_ms", is_count, smaller, bounded_ms),
+    "dead-letter-exchange": Rule("dead_letter_exchange", is_text, of_argument, str),
+    "dead-letter-routing-key": Rule("dead_letter_routing_key", is_text, of_argument, str),
+    "dead-letter-strategy": Rule(
+        "dead_letter_strategy", is_of(DeadLetterStrategy), of_argument, DeadLetterStrategy
+    ),
+    "max-length": Rule("max_length", is_count, smaller),
+    "max-length-bytes": Rule("max_length_bytes", is_count, smaller),
+    "overflow": Rule("overflow", is_of(Overflow), of_argument, Overflow),
+    "delivery-limit": Rule("delivery_limit", is_number, laxer_limit, none_below_zero),
+    "consumer-timeout": Rule("consumer_timeout_ms", is_count, smaller, bounded_ms),
+    "consumer-disconnected-timeout": Rule(
+        "consumer_disconnected_timeout_ms", is_count, smaller, bounded_ms
+    ),
+    "delayed-retry-type": Rule("delayed_retry", is_of(DelayedRetry), of_policy, DelayedRetry),
+    "delayed-retry-min": Rule("delayed_retry_min_ms", is_count, smaller, bounded_ms),
+    "delayed-retry-max": Rule("delayed_retry_max_ms", is_count, smaller, bounded_ms),
+    "target-group-size": Rule("target_group_size", is_count, larger),
+    "x-message-deduplication": Rule("deduplicates", is_truth, of_argument, bool),
+    "x-cache-size": Rule("cache_size", is_positive, smaller, bounded_size),
+    "x-cache-ttl": Rule("cache_ttl_ms", is_positive, smaller, bounded_ms),
+}
+"""By the keys of policies: arguments are called the same behind `x-`, or the same, but for one.
+
+RabbitMQ 4.3: process_args_policy of rabbit_amqqueue_process, gather_policy_config of
+rabbit_quorum_queue.
+"""
+
+QUORUM_RULES = {**RULES, "overflow": RULES["overflow"]._replace(resolve=of_policy)}
+
+TARGET_GROUP_SIZE = "x-quorum-target-group-size"
+
+DELAYED_RETRY_TYPE = "x-delayed-retry-type"
+
+KEYS: Mapping[str, str] = {
+    key if key.startswith("x-") else f"x-{key}": key for key in RULES if key != "target-group-size"
+} | {TARGET_GROUP_SIZE: "target-group-size"}
+"""By their arguments."""
+
+
+def settings_of(spec: QueueSpec, policy: Definition = NO_POLICY) -> QueueSettings:
+    """What a queue goes by under a policy, which may be none.
+
+    What somebody may not have checked is as if it was not said.
+    """
+    rules = QUORUM_RULES if spec.queue_type is QueueType.QUORUM else RULES
+    values: dict[str, Any] = {
+        key: value for key, value in policy.items() if key in rules and rules[key].is_usable(value)
+    }
+    for name, (_tag, raw) in spec.arguments.items():
+        key = KEYS.get(name)
+        if key is None:
+            continue
+        value = read_raw(raw)
+        if rules[key].is_usable(value):
+            values[key] = rules[key].resolve(values[key], value) if key in values else value
+    if not values:
+        return DEFAULTS
+    fields = {rules[key].field: rules[key].read(value) for key, value in values.items()}
+    return QueueSettings(**possible(fields, spec.queue_type))
+
+
+def read_raw(raw: FieldValue) -> object:
+    """As a policy would say it."""
+    return raw.decode(errors="surrogateescape") if isinstance(raw, bytes) else raw
+
+
+WRONG = "its value cannot be used"
+NO_DELAY = "x-delayed-retry-min is missing, so nothing waits"
+
+
+def unusable_arguments(spec: QueueSpec, settings: QueueSettings) -> dict[str, str]:
+    """What RabbitMQ takes at a declare and then goes not by, with the reason; `settings`: by which
+    the queue goes."""
+    unusable = {
+        name: WRONG
+        for name, (_tag, raw) in spec.arguments.items()
+        if name in KEYS and not RULES[KEYS[name]].is_usable(read_raw(raw))
+    }
+    if (
+        DELAYED_RETRY_TYPE in spec.arguments.keys() - unusable
+        and settings.delayed_retry is not DelayedRetry.DISABLED
+        and settings.delayed_retry_min_ms is None
+    ):
+        unusable[DELAYED_RETRY_TYPE] = NO_DELAY
+    return unusable
+
+
+def why_at_most_once(spec: QueueSpec, policy: Definition, settings: QueueSettings) -> str:
+    """Why what dies in a queue need not arrive though somebody has asked for that; empty if nobody
+    has, or it must.  `settings` are those of the two together."""
+    said = [policy.get("dead-letter-strategy")]
+    if (argument := spec.arguments.get("x-dead-letter-strategy")) is not None:
+        said.append(read_raw(argument[1]))
+    is_quorum = spec.queue_type is QueueType.QUORUM
+    if not is_quorum or said[-1] != DeadLetterStrategy.AT_LEAST_ONCE:
+        return ""
+    if settings.dead_letter_strategy is DeadLetterStrategy.AT_LEAST_ONCE:
+        return ""
+    if settings.dead_letter_exchange is None:
+        return "it has no dead-letter-exchange"
+    return "its overflow is drop-head, and not reject-publish"
+
+
+SettingsFrom: TypeAlias = Callable[[str, QueueSpec], QueueSettings]
+"""By what a queue of the virtual host with a name is to go now."""
+
+
+def by_arguments(_vhost: str, spec: QueueSpec) -> QueueSettings:
+    """Where there are no policies."""
+    return settings_of(spec)
+
+
+def possible(fields: dict[str, Any], queue_type: QueueType) -> dict[str, Any]:
+    """Without what cannot be together, or not with a type of queue: RabbitMQ logs it, and goes on
+    with what remains."""
+    is_quorum = queue_type is QueueType.QUORUM
+    if is_quorum and fields.get("overflow") is Overflow.REJECT_PUBLISH_DLX:
+        del fields["overflow"]
+    if "dead_letter_exchange" not in fields:
+        fields.pop("dead_letter_routing_key", None)
+        fields.pop("dead_letter_strategy", None)
+    elif not (is_quorum and fields.get("overflow") is Overflow.REJECT_PUBLISH):
+        fields.pop("dead_letter_strategy", None)
+    return fields

@@ -1,0 +1,37 @@
+"""The port to time, for queues in which something is due by it alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.engine import Queue
+
+NEVER_MS = (1 << 63) - 1
+"""When nothing happens, in any time."""
+
+
+class Time(Protocol):
+    """The time of a queue, in which all is measured that is to happen there later."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 in UTC, more or less: what is written down in it holds after a
+        restart, and on other nodes.  It seldom jumps."""
+
+    def wake(self, queue: Queue, at_ms: int) -> None:
+        """Have `pump` called then, or somewhat later; earlier wishes are not taken back."""
+
+
+class Timeless:
+    """For a queue in which nothing is ever due: its time stands still."""
+
+    __slots__ = ()
+
+    def now_ms(self) -> int:
+        return 0
+
+    def wake(self, queue: Queue, at_ms: int) -> None:
+        """Nobody looks."""
+
+
+TIMELESS = Timeless()

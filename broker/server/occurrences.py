@@ -1,0 +1,128 @@
+"""What each event of a read means to its connection, and what acting on it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fluffle.broker.server import lifecycle
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.consuming import on_acks
+from fluffle.broker.server.publishing import on_publishes, oversized
+from fluffle.protocol.events import (
+    Acks,
+    Event,
+    HeaderReceived,
+    MessageStarted,
+    MethodReceived,
+    Oversized,
+    Publishes,
+    Violation,
+)
+from fluffle.protocol.methods import decode_method
+from fluffle.protocol.spec import PROTOCOL_HEADER
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.connection import Connection
+
+TURN_COST_MAX = 2048
+METHOD_COST = 16
+COST_BYTES = 512
+"""What the connections that have more to do than that may do in one turn, all together: a run costs
+1, and 1 for each queue it is put into, methods as many, and 1 for so many bytes of messages that
+they ask for, so that a flood holds up the others for some milliseconds only."""
+
+
+def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
+    if occurrence.header in (PROTOCOL_HEADER, lifecycle.HEADER_0_9):
+        lifecycle.start(connection)
+    else:
+        connection.outlet.add(PROTOCOL_HEADER)
+        connection.close_reason = "bad protocol header"
+        connection.finish()
+    return METHOD_COST
+
+
+def channel_on(connection: Connection, number: int) -> Channel | None:
+    """The channel that something came on; None when it does not count any more.
+
+    Raises the error that is due when there is no such channel, or cannot be yet.
+    """
+    if number and connection.open_channels is not None:
+        return connection.open_channels.find(number)
+    lifecycle.refuse_untimely(connection.phase, number)
+    return None
+
+
+def on_batch(connection: Connection, batch: Publishes) -> int:
+    channel = channel_on(connection, batch.channel)
+    if channel is None:
+        return 1
+    if connection.services.alarms.reason:
+        put_back(connection, [batch])
+        return block(connection)
+    return on_publishes(channel, batch, partial(put_back, connection))
+
+
+def put_back(connection: Connection, runs: list[Publishes]) -> None:
+    """Act on these next."""
+    connection.pending.extendleft(reversed(runs))
+
+
+def block(connection: Connection) -> int:
+    """A resource alarm is raised and this connection publishes: neither read it nor act."""
+    connection.holding.block()
+    return TURN_COST_MAX
+
+
+def on_message_started(connection: Connection, occurrence: MessageStarted) -> int:
+    """The rest of it is only read if it may be published at all."""
+    channel = channel_on(connection, occurrence.channel)
+    if channel is not None and connection.services.alarms.reason:
+        return block(connection)
+    return 1
+
+
+def on_settlements(connection: Connection, acks: Acks) -> int:
+    channel = channel_on(connection, acks.channel)
+    if channel is not None:
+        on_acks(channel, acks)
+    return 1
+
+
+def on_oversized(connection: Connection, occurrence: Oversized) -> int:
+    if channel_on(connection, occurrence.channel) is not None:
+        limit = connection.services.limits.message_bytes_max
+        raise oversized(occurrence.body_bytes, limit)
+    return 1
+
+
+def on_violation(_connection: Connection, occurrence: Violation) -> int:
+    raise occurrence.error
+
+
+def on_method(connection: Connection, occurrence: MethodReceived) -> int:
+    """Decode a method and give it to the connection or to its channel."""
+    method = decode_method(occurrence.payload)
+    sent_bytes = connection.outlet.sent_bytes
+    if occurrence.channel == 0:
+        lifecycle.on_method(connection, method)
+    elif connection.open_channels is not None:
+        connection.open_channels.on_method(occurrence.channel, method)
+    else:
+        lifecycle.refuse_untimely(connection.phase, occurrence.channel)
+    asked_bytes = connection.outlet.sent_bytes - sent_bytes
+    connection.is_asking = asked_bytes > 0
+    return METHOD_COST + asked_bytes // COST_BYTES
+
+
+OCCURRENCES: dict[type[Event], Callable[..., int]] = {
+    HeaderReceived: on_header,
+    Publishes: on_batch,
+    MessageStarted: on_message_started,
+    Acks: on_settlements,
+    MethodReceived: on_method,
+    Oversized: on_oversized,
+    Violation: on_violation,
+}

@@ -1,0 +1,106 @@
+"""Where messages go whose basic.publish frame does not say it all.  A hot file.
+
+They have more routing keys, or an exchange on their way looks at properties, throws dice, or keeps
+what has come recently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, cycle
+from typing import TYPE_CHECKING, NamedTuple
+
+from fluffle.broker.calendars import is_calendar
+from fluffle.broker.queues.served import Target
+from fluffle.broker.routing.history import History, Kept
+from fluffle.broker.routing.router import KEYS_SUFFICE
+from fluffle.broker.server.properties import PropertyFacts
+from fluffle.broker.server.putting import Parcel
+from fluffle.broker.server.replies import PREFIX
+from fluffle.broker.server.session import Session
+from fluffle.protocol.events import Publishes
+from fluffle.protocol.properties import Properties, decode_properties
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.publishing import Route
+
+
+class Way(NamedTuple):
+    """Of a message."""
+
+    targets: tuple[Target, ...]
+    histories: tuple[History, ...]
+    """What keeps it."""
+
+
+def look_closer(
+    session: Session, route: Route, facts: PropertyFacts, batch: Publishes
+) -> list[Way]:
+    """Where messages go that the route alone does not say: all of them, or each.
+
+    AccessRefused for a routing key.
+    """
+    exchange = route.origin.exchange
+    if route.guards_topics:
+        for key in facts.more_routing_keys:
+            session.rights.check_topic("write", exchange, key)
+    keys = (route.origin.routing_key, *facts.more_routing_keys)
+    needs = route.needs or KEYS_SUFFICE
+    properties = None
+    if needs.property_bindings:
+        properties = facts.properties or decode_properties(batch.outline)
+    return [
+        find_way(session, exchange, keys, properties)
+        for _ in range(len(batch.methods) if needs.is_drawn else 1)
+    ]
+
+
+def find_way(
+    session: Session, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+) -> Way:
+    """Where messages go; the default exchange also leads to requesters."""
+    queues, histories = session.vhost.way(exchange, routing_keys, properties)
+    if exchange:
+        return Way(queues, histories)
+    names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
+    return Way((*queues, *map(session.replies.target, names)), ())
+
+
+def all_wait(ways: Sequence[Way]) -> bool:
+    """Whether messages go nowhere yet but to wait: they still need the keys that nobody may see."""
+    targets = [target for way in ways for target in way.targets]
+    return bool(targets) and all(is_calendar(target.name) for target in targets)
+
+
+def keep(route: Route, facts: PropertyFacts, contents: list[bytes], ways: Sequence[Way]) -> None:
+    """Have exchanges on the way keep messages; `ways` are those of each, or of all."""
+    more, persistent = facts.more_routing_keys, facts.persistent
+    for content, way in zip(contents, cycle(ways), strict=False):
+        for history in way.histories:
+            history.keep(Kept(route.origin, content, more, persistent))
+
+
+def parcels_by_way(
+    route: Route, facts: PropertyFacts, contents: list[bytes], ways: Sequence[Way]
+) -> list[Parcel]:
+    """Messages of one route, of which each goes its own way; in every queue they are in order."""
+    places: dict[object, list[int]] = {}
+    kinds = {way.targets for way in ways}
+    are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
+    for place, way in enumerate(ways):
+        places.setdefault(way.targets if are_apart else place, []).append(place)
+    parcels = []
+    for found in places.values():
+        taken = [contents[place] for place in found]
+        parcels.append(
+            Parcel(
+                ways[found[0]].targets,
+                [route.origin] * len(found),
+                taken,
+                sum(map(len, taken)),
+                places=found,
+                mandatory=route.mandatory,
+                expiration_ms=facts.expiration_ms,
+            )
+        )
+    return parcels
