@@ -14,7 +14,9 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 from pamqp.common import FieldTable
 
+from fluffle.broker.alone import Alone
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.queues.replicated.outbox import PATIENCE_MS
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish, soon
 from tests.support.cluster_nodes import LOOPBACK, ClusterNode, until
 
@@ -113,6 +115,71 @@ async def test_what_a_consumer_held_comes_back_when_the_node_does(scene: Scene) 
         await inbox.has(2)
     assert inbox.bodies == [b"1", b"2"]
     assert [message.redelivered for message in inbox.messages] == [True, True]
+
+
+async def test_what_was_acknowledged_does_not_come_back_after_a_stop(scene: Scene) -> None:
+    queue = await scene.declare()
+    await publish(queue.channel, b"1", b"2")
+    got = [await queue.get() for _ in range(2)]
+    assert got[1] is not None
+    company = scene.node.node.parts.company
+    assert isinstance(company, Alone)
+    assert company._lone is not None
+    [line] = company._lone.hub.lines._lines.values()
+    await got[1].ack(multiple=True)
+    await until(lambda: line.edge.put_off > 0)
+    await scene.restart(kill=False)
+    assert (await scene.declare()).declaration_result.message_count == 0
+
+
+async def test_what_must_arrive_does_as_soon_as_it_leads_somewhere(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluffle.broker.queues.replicated.outbox.PAUSE_MS", PATIENCE_MS)
+    queue = await scene.declare(
+        "dying",
+        **{
+            "x-dead-letter-exchange": "later",
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+    await publish(queue.channel, b"1", to="dying")
+    message = await queue.get()
+    assert message is not None
+    await message.reject()
+    letters = scene.node.node._dead_letters
+    await until(lambda: bool(letters._stranded))
+    exchange = await queue.channel.declare_exchange("later", "fanout", durable=True)
+    await until(lambda: bool(letters._stranded))
+    dead = await scene.declare("dead")
+    await publish(dead.channel, b"0", to="dead")  # its log says by then what may be in it
+    assert await dead.get(no_ack=True) is not None
+    await dead.bind(exchange)
+    inbox = Inbox()
+    await dead.consume(inbox.take)
+    async with soon():
+        await inbox.has(1)
+
+
+async def test_what_is_neither_ready_nor_in_hands_counts_as_a_message(scene: Scene) -> None:
+    """A message that waits for its retry, and one that is dead and cannot arrive."""
+    waits = {"x-delayed-retry-type": "all", "x-delayed-retry-min": 600_000}
+    arrives = {
+        "x-dead-letter-exchange": "none",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    for name, arguments in (("waits", waits), ("arrives", arrives)):
+        queue = await scene.declare(name, **arguments)
+        await publish(queue.channel, b"1", b"2", to=name)
+        message = await queue.get()
+        assert message is not None
+        await message.reject(requeue=name == "waits")
+        await queue.channel.declare_queue(name, passive=True)
+        [row] = [row async for row in scene.node.listed("queues.list") if row["name"] == name]
+        counts = row["messages"], row["messages_ready"], row["messages_unacknowledged"]
+        assert counts == (2, 1, 0)
 
 
 async def test_a_deleted_queue_stays_deleted_and_its_name_is_free(scene: Scene) -> None:

@@ -22,7 +22,9 @@ class Machine:
         self.free_bytes: int | None = 1_000
         self.scheduler = Scheduler()
         self.alarms = Alarms()
+        self.has_room = True
         self.watch = DiskWatch(self.alarms, self.scheduler.call_later, Path("data"), 100)
+        self.watch.has_room = lambda: self.has_room
         monkeypatch.setattr(disk, "free_bytes", lambda _folder: self.free_bytes)
 
 
@@ -44,6 +46,18 @@ def test_the_alarm_lasts_while_less_is_free_than_must_be(
         assert machine.alarms.is_raised("disk") is bool(reason)
     told = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert told == [("WARNING", "alarm_raised"), ("INFO", "alarm_cleared")]
+
+
+def test_the_alarm_lasts_while_quorum_queues_have_no_room(machine: Machine) -> None:
+    machine.watch.start()
+    machine.has_room = False
+    machine.watch.look()
+    assert machine.alarms.reason == "low on disk", "at once"
+    machine.scheduler.advance(PERIOD_S)
+    assert machine.alarms.is_raised("disk")
+    machine.has_room = True
+    machine.scheduler.advance(PERIOD_S)
+    assert machine.alarms.reason == ""
 
 
 def test_a_node_that_starts_on_a_full_disk_is_alarmed_at_once(machine: Machine) -> None:

@@ -18,6 +18,7 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.journals import local
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.message import Origin
+from fluffle.broker.outside import store_in
 from fluffle.broker.queues import lane
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue
@@ -35,6 +36,7 @@ from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor, engine_of, engines
+from tests.support.patience import PatientHolder
 from tests.support.store import open_store
 
 
@@ -177,17 +179,18 @@ async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
     def fail(error: StorageError) -> None:
         raise error
 
-    turn = Turn(asyncio.get_running_loop().call_soon)
-    first = open_durability(tmp_path, turn, on_fatal=fail)
+    loop = asyncio.get_running_loop()
+    turn, place = Turn(loop.call_soon), store_in(tmp_path, loop.call_soon_threadsafe)
+    first = open_durability(place, turn, on_fatal=fail)
     first.commits.put("shovel", b"s", b"")
     first.close(())
     first.close(())  # which a node does that could not listen
     for _ in range(2):
         with pytest.raises(StorageError, match="does not know: shovel"):
-            open_durability(tmp_path, turn, on_fatal=fail)
+            open_durability(place, turn, on_fatal=fail)
 
 
-class Taker:
+class Taker(PatientHolder):
     """Takes messages of a queue, and keeps them unless it is told not to."""
 
     def __init__(self, queue: Queue, *, no_ack: bool = False) -> None:

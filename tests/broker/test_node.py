@@ -18,11 +18,12 @@ from fluffle.broker.access.users import User
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.node import CAPABILITIES, Node, NodeFailed, random_name, server_properties
-from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.node import Node, NodeFailed, random_name
+from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.server.introducing import CAPABILITIES, server_properties
 from fluffle.protocol.methods import Basic, Channel, Confirm, encode_method, make
 from fluffle.protocol.methods import Queue as Methods
 from fluffle.protocol.properties import Properties
@@ -33,6 +34,7 @@ from fluffle.storage.disk import Work
 from fluffle.storage.environment import Environment
 from fluffle.storage.errors import StorageError
 from tests.broker.recording.test_restart_model import Sink
+from tests.broker.routing.make import to_queue
 from tests.support.definitions import Editor, VhostEditor, engine_of
 from tests.support.edge import publish_frames
 from tests.support.peer import peer_of
@@ -56,6 +58,26 @@ async def test_a_node_serves_between_start_and_stop(config: Config) -> None:
     await node.stop("shutdown")
     with pytest.raises(OSError, match=r"refused|Connect call failed"):
         await asyncio.open_connection(*address)
+
+
+async def test_the_event_exchange_is_there_if_it_is_asked_for_and_stays(config: Config) -> None:
+    bindings = []
+    for is_on in (False, True, True, False):
+        node = Node(dataclasses.replace(config, event_exchange=is_on))
+        await node.start()
+        topology = node.catalogue.vhosts["/"].topology
+        is_there = topology.find("amq.rabbitmq.event") is not None
+        bindings.append(len(tuple(topology.bindings_from("amq.rabbitmq.event"))))
+        assert (node._services.announcing is not None) == is_on
+        if len(bindings) == 2:
+            editor = VhostEditor(
+                node.catalogue.vhosts["/"], Editor(node.catalogue, node._durability.facts)
+            )
+            editor.declare_queue(Declaration("q", durable=True), None)
+            editor.bind(to_queue("amq.rabbitmq.event", "q", "queue.*"), None)
+        assert is_there == (len(bindings) > 1)
+        await node.stop("shutdown")
+    assert bindings == [0, 0, 1, 1]
 
 
 async def test_two_nodes_know_nothing_of_each_other(config: Config, tmp_path: Path) -> None:
@@ -86,7 +108,7 @@ async def test_a_node_starts_with_definitions(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "definitions.json"
-    arguments = {"x-message-ttl": 1000}
+    arguments = {"x-queue-type": "quorum", "x-delayed-retry-type": "foo"}
     queues = [
         {"vhost": "v", "name": "q", "durable": True, "arguments": arguments},
         {"vhost": "v", "name": "amq.q", "durable": True, "arguments": {}},
@@ -98,7 +120,7 @@ async def test_a_node_starts_with_definitions(
     assert list(node._services.vhosts) == ["v", "/"]
     assert list(node.catalogue.vhosts["v"].queues) == ["q"]
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["not_yet_in_effect", "definition_skipped"]
+    assert messages == ["argument_ignored", "definition_skipped"]
     await node.stop("shutdown")
 
 
@@ -198,23 +220,6 @@ async def test_a_slow_password_is_compared_beside_the_loop(config: Config) -> No
         assert isinstance(await answered, expected)
     assert threads == ["beside", "beside", "here"]
     await node.stop("shutdown")
-
-
-async def test_a_feature_that_is_not_in_effect_is_logged_once(
-    config: Config,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    node = Node(config)
-    asked = (("first", {"x-message-ttl": 1}), ("next", {"x-message-ttl": 2, "x-max-length": 3}))
-    with caplog.at_level(logging.WARNING):
-        for name, arguments in asked:
-            declared = Declaration(name=name, arguments=to_table(arguments))
-            node._note_features(queue_spec(declared, "v"), "v")
-    assert {record.getMessage() for record in caplog.records} == {"not_yet_in_effect"}
-    assert [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records] == [
-        {"feature": "x-message-ttl", "queue": "first", "vhost": "v"},
-        {"feature": "x-max-length", "queue": "next", "vhost": "v"},
-    ]
 
 
 def test_random_names_are_long_url_safe_and_new() -> None:

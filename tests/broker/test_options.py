@@ -59,6 +59,7 @@ def test_every_effective_option_reaches_the_config() -> None:
         tls_verify="Require",
         tls_login_from="common_name",
         proxy_protocol="yes",
+        event_exchange="yes",
         metrics=":15692",
         disk_free_limit="2 GiB",
         queue_leader_locator="Balanced",
@@ -66,6 +67,7 @@ def test_every_effective_option_reaches_the_config() -> None:
         quorum_reconciliation="yes",
         quorum_reconciliation_interval="60",
         quorum_target_group_size="7",
+        quorum_dead_letter_timeout="20",
         user="alice:p:w",
         vhost="v",
         definitions="d.json",
@@ -88,9 +90,10 @@ def test_every_effective_option_reaches_the_config() -> None:
             tls_verify="require",
             tls_login_from="common_name",
             proxy_protocol=True,
+            event_exchange=True,
             metrics_listen=ListenAddress("", 15_692),
             disk_free_bytes_min=2 << 30,
-            quorum=QuorumConfig("balanced", 5, True, 60, 7),
+            quorum=QuorumConfig("balanced", 5, True, 60, 7, dead_letter_timeout_s=20),
             users={"alice": "p:w"},
             vhosts=("v",),
             definitions=Path("d.json"),
@@ -224,6 +227,7 @@ def test_options_must_be_written_well() -> None:
             resolve({name: ["x"]}, {})
     for text in ("a", "a=b", "=a:1", "a=a:1,", "a=a:1;b=b:1"):
         assert refusal(peers=text).startswith(f"--peers: cannot use {text!r}; write ")
+        assert "port 0" not in refusal(peers=text), "that is where to listen"
     assert parse_peers("a=h:1,b=[::1]:2") == {
         "a": ListenAddress("h", 1),
         "b": ListenAddress("::1", 2),
@@ -267,6 +271,10 @@ def test_nodes_are_found_by_the_ordinals_of_their_hosts(monkeypatch: pytest.Monk
         f"mq-{number}": ListenAddress(f"mq-{number}.svc", 25672) for number in range(3)
     }
     assert from_flags(discover="svc:1", cluster_secret="s", node="mq-1").config.node_name == "mq-1"
+    monkeypatch.setattr("platform.node", lambda: "vm")
+    config = from_flags(discover="svc:1", cluster_secret="s", node="mq-0").config
+    assert config.cluster is not None
+    assert (config.node_name, config.cluster.peers["mq-2"].host) == ("mq-0", "mq-2.svc")
     monkeypatch.setattr("platform.node", lambda: "my-mq-7")
     config = from_flags(discover="svc:1", cluster_secret="s", cluster_size="5").config
     assert config.cluster is not None
@@ -279,17 +287,25 @@ def test_who_cannot_be_found_is_told_why(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr("platform.node", lambda name=name: name)
         assert "does not end with an ordinal" in refusal(**flags)
     monkeypatch.setattr("platform.node", lambda: "mq-0")
-    assert "leave --node out" in refusal(**flags, node="a")
+    assert "'a', does not end with an ordinal" in refusal(**flags, node="a")
     assert "keep one" in refusal(**flags, peers="a=h:1")
     for size in ("0", "-1", "x"):
         assert "write a number, 1 or more" in refusal(**flags, cluster_size=size)
+
+
+@pytest.mark.parametrize("text", ["h:0", ":25672", "h", "h:x", "h:65536", "::1:25672"])
+def test_other_nodes_are_at_an_address_that_can_be_dialled(text: str) -> None:
+    flags = {"cluster_secret": "s"}
+    assert "such as 10.0.0.4:25672" in refusal(**flags, peers=f"a={text}")
+    assert "local:25672" in refusal(**flags, discover=text)
 
 
 def test_what_does_not_make_a_cluster_is_refused(tmp_path: Path) -> None:
     peers = {"peers": "a=h:1"}
     assert "secret that they share" in refusal(**peers)
     (tmp_path / "empty").write_text("\n", encoding="utf-8")
-    assert "secret that they share" in refusal(**peers, cluster_secret_file=str(tmp_path / "empty"))
+    assert "empty is empty" in refusal(**peers, cluster_secret_file=str(tmp_path / "empty"))
+    assert "say with --node which of a this node is" in refusal(**peers, cluster_secret="s")
     assert "cannot read" in refusal(**peers, cluster_secret_file=str(tmp_path / "none"))
     assert "keep one" in refusal(**peers, cluster_secret="s", cluster_secret_file="f")
     assert "with --peers" in refusal(cluster_listen=":1")

@@ -14,6 +14,7 @@ from fluffle.broker.queues import lane
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.ports import Ports, Stores
 from fluffle.broker.shedding import Shedding
 from fluffle.broker.turn import Turn
 from fluffle.storage.disk import Disk
@@ -30,7 +31,8 @@ class Rig:
         self.store = open_store(make_writer=self._make_writer)
         self.commits = Commits(self.store, self.turn)
         self.journals = LocalJournals(self.store.log, self.commits, {})
-        self.queue = Queue(QueueSpec("q"), touch=lambda _queue: None, spill=self.journals.spill)
+        ports = Ports(lambda _queue: None)
+        self.queue = Queue(QueueSpec("q"), ports, Stores(spill=self.journals.spill))
         self.shedding = Shedding(
             lambda: [self.queue], self.journals.spill, self.commits, lambda: None
         )

@@ -9,8 +9,10 @@ from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX
-from fluffle.broker.turn import Turn
+from fluffle.broker.queues.ports import Ports
+from fluffle.broker.turn import LARGE_READ_BYTES, Turn
 from tests.broker.queues.make import ORIGIN, FakeSink, messages
+from tests.support.patience import PatientSink
 
 
 class Loop:
@@ -30,7 +32,7 @@ class Loop:
         return len(callbacks)
 
 
-class Client:
+class Client(PatientSink):
     """A sink and an outlet in one: it notes, in order, what happens to it."""
 
     def __init__(self, turn: Turn, log: list[str]) -> None:
@@ -54,6 +56,9 @@ class Client:
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("no queue is deleted here")
 
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It sees by what it is served."""
+
     def flush(self) -> None:
         self._log.append("flush")
         wakes, self.wakes = self.wakes, []
@@ -71,7 +76,7 @@ class Broker:
         self.log: list[str] = []
 
     def queue(self) -> Queue:
-        return Queue(QueueSpec("q"), touch=self.turn.touch_queue)
+        return Queue(QueueSpec("q"), Ports(self.turn.touch_queue))
 
     def client(self) -> Client:
         return Client(self.turn, self.log)
@@ -259,3 +264,24 @@ def test_consensus_that_fails_ends_the_node() -> None:
     turn.touch_consensus()
     turn.end()
     assert fatal == [failure]
+
+
+def test_what_goes_through_a_log_waits_for_the_rest_of_a_large_batch(broker: Broker) -> None:
+    turns: list[str] = []
+    broker.turn.consensus = lambda: turns.append("turn")
+    for _read in range(3):
+        begun = broker.turn.begin()
+        broker.turn.touch_consensus()
+        if begun:
+            broker.turn.end(LARGE_READ_BYTES)
+    assert not turns
+    assert (broker.loop.go_on(), turns) == (1, ["turn"])
+
+
+def test_what_goes_through_none_does_not_wait(broker: Broker) -> None:
+    turns: list[str] = []
+    broker.turn.record = lambda: turns.append("turn")
+    assert broker.turn.begin()
+    broker.turn.touch_record()
+    broker.turn.end(LARGE_READ_BYTES)
+    assert (broker.loop.go_on(), turns) == (0, ["turn"])

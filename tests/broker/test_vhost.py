@@ -39,6 +39,9 @@ class ClosingSink(FakeSink):
     def cancelled(self, consumer: Consumer) -> None:
         self.cancelled_tags.append(consumer.tag)
 
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It sees by what it is served."""
+
 
 def make_vhost() -> VirtualHost:
     return VirtualHost("/", LocalQueues(lambda _queue: None))

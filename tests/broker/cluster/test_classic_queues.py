@@ -280,7 +280,8 @@ async def test_what_clients_are_told_when_the_home_goes(scene: Scene, is_killed:
     await until(lambda: absent(three["b"], "q") and absent(three["c"], "q"))
     vhost = three["b"].node.catalogue.vhosts["/"]
     assert vhost.queues["q"].consumers == ()
-    assert queue_row(vhost, vhost.queues["q"])["state"] == "down"
+    row = queue_row(three["b"].node.parts, vhost, vhost.queues["q"])
+    assert (row["state"], row["messages"], row["consumers"]) == ("down", None, None)
     for asked in ("declare", "passive", "consume", "get", "purge", "delete empty"):
         assert AWAY in await scene.refused("c", ChannelNotFoundEntity, asked)
     with pytest.raises(DeliveryError):
@@ -296,6 +297,23 @@ async def test_what_clients_are_told_when_the_home_goes(scene: Scene, is_killed:
 
 def absent(node: ClusterNode, queue: str) -> bool:
     return node.node.catalogue.vhosts["/"].queues[queue].absence is not None
+
+
+@pytest.mark.parametrize("asked", ["declare", "passive", "consume", "get", "purge"])
+async def test_who_asks_before_it_is_known_is_told_once_it_is(scene: Scene, asked: str) -> None:
+    await scene.declare()
+    await scene.nodes["a"].kill()
+    assert not absent(scene.nodes["c"], "q")
+    assert AWAY in await scene.refused("c", ChannelNotFoundEntity, asked)
+
+
+async def test_nobody_uses_a_queue_whose_home_is_down(scene: Scene) -> None:
+    await scene.declare()
+    await consume(await scene.channel("b"))
+    await scene.nodes["a"].kill()
+    channel = await scene.channel("c")
+    await channel.queue_delete("q", if_unused=True)
+    await until(lambda: has_not(scene.nodes["b"], "q"))
 
 
 async def test_a_queue_can_be_deleted_and_made_anew_while_its_home_is_down(scene: Scene) -> None:

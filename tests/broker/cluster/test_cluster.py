@@ -26,6 +26,8 @@ from fluffle.protocol.wire import to_table
 from fluffle.raft.output import Role
 from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 async def define(node: ClusterNode, word: str) -> None:
     """One of everything, through this node."""
@@ -145,7 +147,9 @@ async def test_who_stops_hands_over_its_queues_too(
         caplog.set_level(logging.INFO)
         await three["a"].stop()
         said = [record for record in caplog.records if record.getMessage() == "handed_over"]
-        assert [getattr(record, FIELDS_ATTRIBUTE) for record in said] == [{"left": 0}]
+        (numbers,) = [getattr(record, FIELDS_ATTRIBUTE) for record in said]
+        assert numbers["groups"] in (before["a"], before["a"] + 1), "it may lead the definitions"
+        assert numbers["still_led_here"] == 0
         await until(lambda: led_by(three["b"]) + led_by(three["c"]) == 20)
         more = [led_by(three[name]) - before[name] for name in "bc"]
         assert min(more) >= before["a"] // 4, "a slow one asks the other"

@@ -95,9 +95,9 @@ def test_a_frame_that_was_cut_is_refused(messages: list[Message], data: st.DataO
         ([["Ping"]], "no message has the number"),
         ([[True, 1, 1]], "no message has the number"),
         ([[0, 1, 1, 0]], "the fields of a Ping"),
-        ([[0, 1, 1, 0, 0, False, 0]], "the fields of a Ping"),
-        ([[0, 1, 1, 0, True, False]], "the fields of a Ping"),
-        ([[0, 1, -1, 0, 0, False]], "below zero"),
+        ([[0, 1, 1, 0, 0, False, 0, 0, 0, 0, 0]], "the fields of a Ping"),
+        ([[0, 1, 1, 0, True, False, 0, 0, 0, 0]], "the fields of a Ping"),
+        ([[0, 1, -1, 0, 0, False, 0, 0, 0, 0]], "below zero"),
         ([[2, *range(8), [[1, 1, 1]]]], "an entry whose fields"),
         ([[2, *range(8), [[0, 1, 1, b""]]]], "an entry of index 0"),
         ([[2, *range(8), [[1, 1, 3, b""]]]], "kind 3"),
@@ -114,9 +114,10 @@ def test_two_frames_in_one_are_refused() -> None:
 
 
 def test_the_number_of_a_class_is_its_place() -> None:
-    assert msgpack.unpackb(
-        encode([GroupUnknown(7, 1), Ping(3, 4, 5, 6, is_answer_wanted=True)])
-    ) == [
+    ping = Ping(
+        3, 4, 5, 6, is_answer_wanted=True, sent_ms=7, echo_age_ms=8, wall_ms=9, common_ms=10
+    )
+    assert msgpack.unpackb(encode([GroupUnknown(7, 1), ping])) == [
         [1, 7, 1],
-        [0, 3, 4, 5, 6, True],
+        [0, 3, 4, 5, 6, True, 7, 8, 9, 10],
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
+from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.starting import StartFailed
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish, soon
@@ -24,6 +26,8 @@ from tests.support.cluster_nodes import (
     free_ports,
     until,
 )
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
@@ -114,7 +118,7 @@ async def test_all_that_it_has_is_there_in_the_cluster(scene: Scene, *, kill: bo
     await let_in(nodes, "b", by="a")
     await nodes["b"].start()
     await are_voters(nodes["a"], "ab")
-    assert await nodes["a"].ask("queues.grow", node="b") == {"queues": 1}
+    assert await nodes["a"].ask("queues.grow", node="b") == {"queues": 1, "already": 0}
     queue = nodes["b"].node.catalogue.vhosts["/"].queues["quorum"]
     await until(lambda: dict(queue.definition.members).keys() == {"a", "b"})
     connection = await aio_pika.connect(nodes["b"].url)
@@ -159,6 +163,38 @@ async def test_what_others_would_have_to_agree_on_is_refused(
     await scene.node.stop()
     await scene.found()
     assert await bodies(await scene.channel(), "quorum") == [b"1", b"2"]
+
+
+async def test_a_queue_goes_by_the_policies_of_either(scene: Scene) -> None:
+    """A node that is alone has counted them; those of the cluster count as newer."""
+    await fill(scene)
+
+    async def has(max_length: int) -> None:
+        said = json.dumps({"max-length": max_length})
+        await scene.node.ask("policies.set", name="p", vhost="/", pattern="quorum", definition=said)
+        await until(lambda: max_length_of(scene) == max_length)
+
+    for max_length in (5, 6, 7):
+        await has(max_length)
+    await scene.node.stop()
+    await scene.found()
+    await until(lambda: max_length_of(scene) == 7)
+    await has(8)
+    await scene.node.kill()
+    await scene.node.start()
+    await until(lambda: max_length_of(scene) == 8)
+
+
+def max_length_of(scene: Scene) -> int | None:
+    """Of the quorum queue, by what its leader goes."""
+    node = scene.node.node
+    [group] = [
+        hosted.machine
+        for hosted in node.parts.company.groups.values()
+        if isinstance(hosted.machine, QueueGroup)
+    ]
+    led = group.member.leadership
+    return led.queue.settings.max_length if led is not None else None
 
 
 async def test_who_is_to_join_takes_nothing_along(scene: Scene) -> None:

@@ -5,11 +5,15 @@ from itertools import pairwise
 
 import pytest
 
+from fluffle.broker.cluster.codec import encode
 from fluffle.broker.cluster.fate import UNSURE, Lost
+from fluffle.broker.cluster.host import STEPS_MAX
+from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.ports import Lane
 from fluffle.broker.cluster.settings import HostSettings
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
 from fluffle.raft.group import Position
+from fluffle.raft.messages import LeaderQuery, Ping
 from fluffle.raft.records import Entry
 from fluffle.raft.refused import Reason, Refused
 from fluffle.raft.tuning import Tuning
@@ -30,6 +34,55 @@ def reason_of(fate: object) -> Reason:
     assert isinstance(fate, Lost)
     assert fate.refused is not None
     return fate.refused.reason
+
+
+# How much a turn takes
+
+
+def test_a_turn_takes_in_so_much_and_the_next_the_rest(cluster: HostCluster) -> None:
+    """In order; what groups are asked for does not wait for all of what has come in."""
+    node, done = cluster.leader(GROUP), list[int]()
+    for number in range(2 * STEPS_MAX):
+        node.host.feed(done.append, number)
+    fates: list[object] = []
+    node.host.group(GROUP).propose(put(1, 0), fates.append)
+    node.step()
+    assert done == [*range(STEPS_MAX)]
+    assert node.store.happened[-1] == "submit"
+    node.step()
+    assert done == [*range(2 * STEPS_MAX)]
+    cluster.settle()
+    assert fates == [Position(1, 2)]
+
+
+def test_the_messages_of_a_frame_count_each(cluster: HostCluster) -> None:
+    node, done = cluster.leader(GROUP), list[str]()
+    query = LeaderQuery(GROUP, 1, 1, 1)
+    for name in ("first", "second"):
+        node.host.receive("c", joined(encode([query] * STEPS_MAX)))
+        node.host.feed(done.append, name)
+    node.step()
+    assert not done
+    node.step()
+    assert done == ["first"]
+    node.step()
+    assert done == ["first", "second"]
+
+
+def test_who_has_sent_what_is_unread_yet_is_not_silent() -> None:
+    """Much waits in front of the ping of one; of another there is none."""
+    cluster = HostCluster()
+    a = cluster.nodes["a"]
+    for _ in range(8 * STEPS_MAX):
+        a.host.feed(len, "")
+    ping = Ping(1, 99, 1, 1, is_answer_wanted=False)
+    a.host.receive("b", joined(encode([ping])))
+    a.told.verdicts.clear()
+    for _ in range(7):
+        cluster.now_ms += 200
+        a.step()
+        cluster.network.frames.clear()
+    assert [(told.node, told.is_alive) for told in a.told.verdicts] == [("c", False)]
 
 
 # Proposals
@@ -68,7 +121,8 @@ def test_a_follower_refuses_and_says_who_leads(cluster: HostCluster) -> None:
 
 
 def test_without_room_nothing_is_taken(cluster: HostCluster) -> None:
-    cluster.leader(GROUP).store.has_room = False
+    store = cluster.leader(GROUP).store
+    store.has_room = store.takes_entries = False
     assert [reason_of(fate) for fate in cluster.propose(GROUP, put(1, 0))] == [Reason.NO_ROOM]
 
 

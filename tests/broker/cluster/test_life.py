@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fluffle.broker.cluster.lives import Life, begin_life
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.durability import open_durability
+from fluffle.broker.outside import store_in
 from fluffle.broker.recording.identity import IDENTITY, owned_of
 from fluffle.broker.starting import StartFailed
 from fluffle.broker.turn import Turn
@@ -19,7 +21,11 @@ async def begun(
     place: Path, drawn: int, *, node: str = "a", cluster: str = "c", peers: str = "ab"
 ) -> Life:
     """A life that is on disk, and has ended."""
-    durability = open_durability(place, Turn(lambda _act: None, _raise), on_fatal=_raise)
+    durability = open_durability(
+        store_in(place, asyncio.get_running_loop().call_soon_threadsafe),
+        Turn(lambda _act: None, _raise),
+        on_fatal=_raise,
+    )
     try:
         listen = ListenAddress("127.0.0.1", 0)
         told = ClusterConfig(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.clock import ManualClock
+from fluffle.broker.cluster import absent as absent_module
 from fluffle.broker.cluster.absent import DEAD_AFTER_MS, Absent
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
@@ -23,6 +24,8 @@ from tests.support.cluster_nodes import (
     running_cluster,
     until,
 )
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 async def declare(node: ClusterNode, name: str, kind: str) -> None:
@@ -48,6 +51,25 @@ async def declare_all(nodes: ClusterNodes) -> None:
 
 
 DURABLE = [f"durable-{name}" for name in "abc"]
+
+
+async def test_a_node_that_another_sees_is_not_dead_for_who_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(absent_module, "DEAD_AFTER_MS", 100)
+    async with running_cluster(tmp_path, is_cuttable=True) as three:
+        await declare_all(three)
+        await until(lambda: any(node.cluster.metadata.leads for node in three))
+        (leader,) = (node for node in three if node.cluster.metadata.leads)
+        lost, other = (node for node in three if node is not leader)
+        three.cut(leader.name, lost.name)
+        await until(lambda: leader.cluster.absent.is_dead(lost.name))
+        await until(lambda: leader.cluster.sightings.asked > 1)
+        assert leader.cluster.absent.is_dead(lost.name)
+        transient = f"transient-{lost.name}"
+        assert all(transient in queues(node) for node in three)
+        await lost.kill()
+        await until(lambda: transient not in queues(other))
 
 
 async def test_queues_that_end_with_a_process_go_when_it_is_dead(tmp_path: Path) -> None:

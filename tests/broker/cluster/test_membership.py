@@ -8,20 +8,28 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.cluster.membership import steps
+from fluffle.broker.cluster.membership import Membership, steps
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.commands.status import for_people
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.deciding import declare_queue
 from fluffle.broker.errors import BrokerError
-from fluffle.broker.metadata.nodes import Registered
+from fluffle.broker.metadata.nodes import Registered, dismiss
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.protocol.wire import to_table
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
 from tests.broker.cluster.test_cluster import define, has
 from tests.broker.cluster.test_lives import declare, queues
-from tests.support.cluster_nodes import ClusterNode, ClusterNodes, running_cluster, until
+from tests.support.cluster_nodes import (
+    ClusterNode,
+    ClusterNodes,
+    make_cluster,
+    running_cluster,
+    until,
+)
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def test_steps_lead_from_the_members_to_the_nodes() -> None:
@@ -87,6 +95,22 @@ async def test_a_node_that_joined_counts(tmp_path: Path) -> None:
         assert all(has(node, "with-three") for node in nodes.running)
 
 
+@pytest.mark.parametrize(("founders", "let", "left"), [("a", "b", "a"), ("abc", "de", "ab")])
+async def test_nobody_waits_for_nodes_that_were_only_let_in(
+    tmp_path: Path, founders: str, let: str, left: str
+) -> None:
+    """Who decides is there; those who have never been started have no say in what the time is."""
+    async with running_cluster(tmp_path, len(founders)) as nodes:
+        for name in let:
+            nodes.grow(name)
+            await let_in(nodes, name, by="a")
+        await nodes.agree()
+        for node in nodes.running:
+            await node.kill()
+        await nodes.start(left)
+        assert all(node.cluster.common_time.is_known for node in nodes.running)
+
+
 async def is_seen_by_nobody(nodes: ClusterNodes, name: str) -> None:
     """Until all that run know that it does not."""
     others = [node for node in nodes.running if node.name != name]
@@ -107,6 +131,22 @@ async def refusal(node: ClusterNode, verb: str, **arguments: str) -> str:
     return refused.value.explanation
 
 
+async def test_nothing_new_is_put_on_a_node_that_is_on_its_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All have agreed that it goes; the members of the metadata group follow later."""
+    monkeypatch.setattr(Membership, "look", lambda _membership: None)
+    async with running_cluster(tmp_path) as nodes:
+        await nodes["c"].kill()
+        await is_seen_by_nobody(nodes, "c")
+        node = nodes["a"].node
+        await nodes["a"].change(lambda: dismiss(node.catalogue.nodes.entries, "c"))
+        assert nodes["a"].cluster.metadata_config.member_on("c") is not None
+        await declare_quorum(nodes["a"], "q", size=3)
+        definition = node.catalogue.vhosts["/"].queues["q"].definition
+        assert sorted(dict(definition.members)) == ["a", "b"]
+
+
 async def test_a_node_that_is_gone_is_forgotten_with_its_queues(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as nodes:
         for node in nodes:
@@ -114,6 +154,10 @@ async def test_a_node_that_is_gone_is_forgotten_with_its_queues(tmp_path: Path) 
             await declare_quorum(node, f"quorum-{node.name}", size=1)
         await declare_quorum(nodes["c"], "quorum", size=3)
         assert "runs; stop it first" in await refusal(nodes["a"], "cluster.forget", name="c")
+        for address in ("127.0.0.1:0", ":25672"):
+            assert "where the other nodes reach" in await refusal(
+                nodes["a"], "cluster.add", name="e", address=address
+            )
         assert "no node 'x'" in await refusal(nodes["a"], "cluster.forget", name="x")
         assert "is this node" in await refusal(nodes["a"], "cluster.forget", name="a")
         await nodes["c"].stop()
@@ -248,7 +292,7 @@ async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_pa
         registry.put("a", Registered(ListenAddress("h", 1)))()
         for _ in range(100):
             await asyncio.sleep(0)
-        assert not joining.cluster.has_entered
+        assert not joining.cluster.entering.is_over
         assert joining.node.failure is None
         for name in "ac":
             registry.remove(name)()
@@ -273,7 +317,20 @@ async def test_a_node_says_how_its_cluster_is(tmp_path: Path) -> None:
         waiting.begin()
         await until(lambda: "cluster" in waiting.node.addresses)
         row = VERBS["status"].act(waiting.node.parts)
-        assert for_people(row)["cluster"] == "fluffle, waiting to be one of it"
+        assert for_people(row)["cluster"] == (
+            "fluffle, waiting to be one of it; linked: none of a, b, c; let it in: on another "
+            "node, `fluffle cluster add d=HOST:PORT`"
+        )
+        assert [row async for row in waiting.listed("cluster.status")] == []
+
+
+async def test_a_node_says_soon_that_it_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = await make_cluster(tmp_path)
+    nodes["a"].begin()
+    await until(lambda: "waiting_for_cluster" in caplog.messages)
+    await nodes["a"].stop()
 
 
 async def test_a_name_is_let_in_once(tmp_path: Path) -> None:
@@ -283,6 +340,7 @@ async def test_a_name_is_let_in_once(tmp_path: Path) -> None:
         for name, address in (("a b", "h:1"), ("d", "nowhere"), ("d" * 256, "h:1")):
             text = await refusal(nodes["a"], "cluster.add", name=name, address=address)
             assert text.startswith("cannot use")
+            assert "port 0" not in text
 
 
 async def test_who_comes_with_an_empty_disk_is_another_member_of_queues(tmp_path: Path) -> None:

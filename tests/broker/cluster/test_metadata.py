@@ -54,6 +54,25 @@ def queues_of(cluster: Cluster) -> list[list[str]]:
     return [sorted(node.catalogue.vhosts["/"].queues) for node in cluster.nodes.values()]
 
 
+def test_what_was_agreed_on_before_is_there_once_it_is_confirmed(
+    cluster: Cluster, b: Node, c: Node
+) -> None:
+    c.is_paused = True
+    b.ask(declare(b))
+    cluster.settle()
+    outcome = Outcome()
+    c.metadata.confirm(outcome.done)
+    cluster.settle()
+    assert (outcome.heard, queues_of(cluster)) == ([], [["q"], ["q"], []])
+    cluster.lead(None)
+    cluster.advance(60)
+    cluster.lead("b")
+    c.is_paused = False
+    cluster.settle()
+    assert (outcome.heard, queues_of(cluster)) == (["done"], [["q"]] * 3)
+    assert len({digest_of(node.metadata.state) for node in cluster.nodes.values()}) == 1
+
+
 def test_who_was_elected_keeps_what_comes_before_it_may_lead(cluster: Cluster, b: Node) -> None:
     outcome = b.ask(declare(b))
     cluster.elect("c")
@@ -244,6 +263,21 @@ def test_who_comes_to_lead_proposes_what_waits_here(cluster: Cluster, b: Node) -
     assert outcome.heard == ["done"]
 
 
+def test_where_there_is_little_room_definitions_go_and_do_not_come(
+    cluster: Cluster, b: Node
+) -> None:
+    b.ask(declare(b))
+    cluster.settle()
+    cluster.may_grow = False
+    comes, goes = b.ask(declare(b, "r")), b.ask(delete(b))
+    cluster.settle()
+    assert (comes.heard, goes.heard) == ([], ["done"])
+    assert queues_of(cluster) == [[]] * 3
+    cluster.may_grow = True
+    cluster.advance(2)
+    assert comes.heard == ["done"]
+
+
 def test_a_frame_that_is_lost_is_sent_again_after_a_while(cluster: Cluster, b: Node) -> None:
     outcome = b.ask(declare(b))
     cluster.scheduler.run()
@@ -416,7 +450,7 @@ def test_who_was_away_gets_a_snapshot_and_what_he_waited_for(
     assert sorted(vhost.queues) == ["anew", "mine", "old", "taken"]
     assert vhost.queues["old"] is kept
     assert vhost.queues["anew"] is not anew
-    assert vhost.route("x", ["k"], {}) == (kept,)
+    assert vhost.route("x", ["k"], None) == (kept,)
     assert [outcome.heard[0][:40] for outcome in asked] == [
         "done",
         "PRECONDITION_FAILED - inequivalent arg '",

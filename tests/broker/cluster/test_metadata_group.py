@@ -47,6 +47,7 @@ class Member:
             call_soon=soon,
             call_later=lambda s, act: self.timers.append((cluster.now_ms + s * 1_000, act)),
             now_ms=node.now_ms,
+            may_grow=lambda: node.host.space.may_grow,
         )
         self.metadata = ReplicatedMetadata(node.name, node.boot, self.catalogue.apply, ports)
         switch = Switch(node.links, node.told.refused)

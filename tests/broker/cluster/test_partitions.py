@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster import metadata
+from fluffle.broker.cluster import cluster, metadata
 from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.links.tuning import LinkTuning
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import InternalError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
@@ -46,7 +48,11 @@ async def test_in_a_minority_an_operation_ends_with_an_error(tmp_path: Path) -> 
         await three.agree()
 
 
-async def test_a_link_that_flaps_costs_no_change(tmp_path: Path) -> None:
+async def test_a_link_that_flaps_costs_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swift = LinkTuning(settled_ms=0, redial_ms=5, redial_ms_max=20)
+    monkeypatch.setattr(cluster, "ClusterLinks", partial(ClusterLinks, tuning=swift))
     async with running_cluster(tmp_path, is_cuttable=True) as three:
         is_over = False
         links = [three[name].cluster.links for name in "ab"]
@@ -92,8 +98,8 @@ async def test_who_has_another_secret_is_refused_and_told_so(
     three = await make_cluster(tmp_path)
     config = three["c"].config
     assert config.cluster is not None
-    cluster = replace(config.cluster, secret=b"another")
-    three["c"].config = replace(config, cluster=cluster)
+    other = replace(config.cluster, secret=b"another")
+    three["c"].config = replace(config, cluster=other)
     caplog.set_level(logging.WARNING)
     await three.start("ab")
     three["c"].begin()

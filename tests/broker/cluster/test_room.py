@@ -45,12 +45,13 @@ class Scene:
 
     def fill(self, name: NodeId, *, takes_entries: bool = True) -> None:
         store = self.cluster.nodes[name].store
-        store.has_room, store.takes_entries = False, takes_entries
+        store.has_room = False
+        store.may_grow = store.takes_entries = takes_entries
         self.look()
 
     def free(self, name: NodeId) -> None:
         store = self.cluster.nodes[name].store
-        store.has_room = store.takes_entries = True
+        store.has_room = store.may_grow = store.takes_entries = True
         self.look()
 
     def look(self) -> None:
@@ -137,6 +138,34 @@ def test_a_majority_without_room_commits_nothing_and_goes_on_later() -> None:
     assert all(len(scene.has(name)) == 1 for name in "abc")
 
 
+def test_who_is_needed_takes_what_makes_room_and_is_told() -> None:
+    """Once there is no majority with room without it."""
+    scene = Scene()
+    leader = scene.leaders()[GROUP]
+    second, third = sorted({*"abc"} - {leader})
+    needed: list[NodeId] = []
+    for name, room in scene.rooms.items():
+        room.on_needed = partial(needed.append, name)
+    scene.fill(second)
+    scene.cluster.nodes[second].store.may_grow = False
+    scene.look()
+    scene.cluster.propose(GROUP, put(1, 0))
+    assert (needed, scene.has(second)) == ([], []), "the others do without it"
+    scene.fill(third)
+    scene.cluster.nodes[third].store.may_grow = False
+    scene.look()
+    scene.cluster.advance(5_000)
+    assert sorted(needed) == [second, third]
+    assert all(len(scene.has(name)) == 1 for name in "abc")
+    scene.cluster.propose(GROUP, put(2, 0))
+    scene.cluster.advance(1_000)
+    assert all(len(scene.has(name)) == 2 for name in "abc")
+    scene.free(third)
+    scene.look()
+    scene.fill(third)
+    assert needed[2:] in ([second, third], [third, second]), "once more"
+
+
 def test_who_comes_is_told() -> None:
     scene = Scene()
     leader = scene.leaders()[GROUP]
@@ -165,3 +194,28 @@ def test_anything_else_is_no_frame(payload: bytes) -> None:
 def test_rows_that_are_none(row: object) -> None:
     with pytest.raises(BadFrame):
         unpacked(msgpack.packb(row))
+
+
+def test_no_snapshot_is_written_where_there_is_room_for_votes_only() -> None:
+    """Not even one that a follower needs."""
+    cluster = Scene().cluster
+    cluster.propose(GROUP, *(put(number, 10) for number in range(5)))
+    cluster.advance(100)
+    hurt, leader = cluster.followers(GROUP)[0], cluster.leader(GROUP)
+    hurt.snapshot(GROUP)
+    cluster.settle()
+    hurt.kill()
+    hurt.image.groups[GROUP].is_state_damaged = True
+    stores = [node.store for node in cluster.running()]
+    for store in stores:
+        store.has_room = store.may_grow = store.takes_entries = False
+    hurt.start()
+    cluster.advance(5_000)
+    assert cluster.led(GROUP).status.floor == 0
+    assert all(node.machine(GROUP).snapshots == 0 for node in cluster.running())
+    for store in stores:
+        store.takes_entries = True
+    cluster.advance(5_000)
+    assert leader.machine(GROUP).snapshots > 0
+    assert cluster.led(GROUP).status.floor > 0
+    assert not hurt.host.group(GROUP).status.is_quarantined

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from fluffle.broker.clock import ManualClock, SystemClock
+from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
@@ -88,7 +89,7 @@ class Alone:
             self.turn,
             Network().join("a"),
             self.told,
-            self.clock,
+            CommonTime("a", self.clock, lambda: "a"),
             self.callbacks.append,
             lambda delay_s, act: self.timers.append((delay_s, act)),
             self.fatal.append,
@@ -156,6 +157,17 @@ def test_what_comes_while_a_commit_runs_shares_the_next(
     assert [len(groups) for groups in written[1:5]] == [2] * 4
     assert len(fates) == 5 * (1 + is_raft_first)
     assert node.fatal == []
+
+
+def test_what_is_proposed_in_front_of_consensus_is_in_this_turn_and_asks_for_no_other() -> None:
+    node = Alone()
+    fates: list[object] = []
+    node.running.before.append(lambda: node.propose(fates))
+    submitted = node.running.host.submitted
+    node.turn.touch_consensus()
+    node.callbacks.pop(0)()
+    assert node.running.host.submitted == submitted + 1
+    assert node.callbacks == []
 
 
 def test_a_host_that_has_stopped_leaves_the_rest_of_the_node_alone() -> None:
@@ -314,7 +326,7 @@ class LoopNode:
             self.turn,
             links,
             self.told,
-            SystemClock(),
+            CommonTime(self.name, SystemClock(), lambda: "abc"),
             loop.call_soon,
             loop.call_later,
             self.fatal.append,

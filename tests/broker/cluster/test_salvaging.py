@@ -14,10 +14,13 @@ from fluffle.broker.cluster.salvaging import NotHere, salvage
 from fluffle.broker.deciding import declare_queue
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.protocol.wire import to_table
+from fluffle.raft.going_alone import TERMS
 from tests.broker.cluster.test_cluster import define, has
 from tests.broker.cluster.test_membership import are_voters, let_in
 from tests.support.cluster_nodes import make_cluster, until
 from tests.support.daemon import environment_for_nodes
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 MARK = "salvaged"
 
@@ -41,6 +44,7 @@ async def test_a_node_goes_on_alone_and_others_join_it(tmp_path: Path) -> None:
     await define(nodes["b"], "alone")
     host = nodes["b"].cluster.running.host
     await until(lambda: host.group(queue).status.leader == "b")
+    assert host.group(queue).status.term > TERMS, "nobody has seen a later one"
 
     nodes["a"].begin()  # with what it has
     refused = nodes["b"].cluster.links.counters.refused
@@ -70,5 +74,5 @@ async def test_only_a_node_of_a_cluster_that_does_not_run_can_be_salvaged(tmp_pa
     assert runner.invoke(main, arguments, input="n\n").exit_code == 1
     done = runner.invoke(main, [*arguments, "--yes"])
     assert done.exit_code == 0, done.output
-    assert "0 quorum queues go on with this node alone" in done.output
+    assert "this node goes on alone, with 0 quorum queues; start it" in done.output
     await nodes.stop()

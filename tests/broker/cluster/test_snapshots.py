@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.cluster.snapshots import RETRY_MS, Snapshots
+from fluffle.broker.cluster.snapshots import FULL_BYTES, RETRY_MS, ROUND_MS, Snapshots
 
 MIN, NODE_MAX = 100, 1_000
 
@@ -12,10 +12,10 @@ def fresh() -> Snapshots:
     return Snapshots(MIN, NODE_MAX)
 
 
-def take_all(books: Snapshots) -> list[int]:
+def take_all(books: Snapshots, now_ms: int = 0) -> list[int]:
     """Who takes one, in order, until nobody has to."""
     order: list[int] = []
-    while (group := books.next(0)) is not None:
+    while (group := books.next(now_ms)) is not None:
         order.append(group)
         books.taken(group, 0)
     return order
@@ -28,6 +28,19 @@ def test_a_group_owes_one_once_it_has_applied_enough() -> None:
     books.applied(1, 1)
     assert books.next(0) == 1
     books.taken(1, 10)
+    assert books.next(0) is None
+
+
+def test_a_group_owes_one_once_enough_of_its_log_is_of_no_use() -> None:
+    books = fresh()
+    books.taken(1, MIN + 50)
+    books.freed(1, MIN)
+    books.applied(1, 1)
+    assert books.next(0) is None, "its state is larger"
+    books.freed(1, 50)
+    assert books.next(0) == 1
+    assert books.owed_bytes == 1, "for the others it counts as what it has applied"
+    books.taken(1, 0)
     assert books.next(0) is None
 
 
@@ -73,6 +86,88 @@ def test_beyond_the_limit_who_was_told_to_wait_waits() -> None:
     assert books.next(0) == 1
     books.postpone(1, 0)
     assert books.next(0) is None
+
+
+def test_where_there_is_little_room_all_take_one_now_and_then() -> None:
+    books = fresh()
+    books.applied(1, 1)
+    books.applied(2, 1)
+    books.postpone(2, 0)
+    assert books.next(0) is None
+    books.is_short = True
+    assert take_all(books) == [1]
+    books.applied(1, 1)
+    assert (books.next(0), books.deadline_ms) == (None, RETRY_MS)
+    assert books.next(RETRY_MS) == 2
+    books.taken(2, 0)
+    assert (books.next(RETRY_MS), books.deadline_ms) == (None, ROUND_MS)
+    assert books.next(ROUND_MS) == 1
+    books.taken(1, 0)
+    assert books.deadline_ms is None, "nobody owes any"
+
+
+def test_where_only_votes_have_room_those_are_taken_that_free_more_than_they_cost() -> None:
+    """Nothing else makes room there: what consumers take is not written any more."""
+    books = fresh()
+    for group in (1, 2, 3, 4):
+        books.taken(group, 4 * FULL_BYTES if group == 3 else 50)
+        books.applied(group, 10)
+    books.freed(2, 2 * FULL_BYTES)
+    books.freed(3, 4 * FULL_BYTES)
+    books.freed(4, FULL_BYTES)
+    books.postpone(1, 0)
+    books.is_short = books.is_full = True
+    assert books.next(0) == 2
+    books.taken(2, 50)
+    assert (books.next(0), books.deadline_ms) == (None, RETRY_MS)
+    assert (books.next(RETRY_MS), books.deadline_ms) == (None, None), "nobody is asked for ever"
+    books.is_full = False
+    assert sorted(take_all(books, RETRY_MS)) == [1, 3, 4]
+
+
+def test_where_only_votes_have_room_a_state_that_was_large_may_be_small_by_now() -> None:
+    """It is made again once more is freed than it took: making it costs as much as it is large."""
+    books = fresh()
+    books.taken(1, 8 * FULL_BYTES)
+    books.applied(1, 300_000)
+    books.freed(1, 8 * FULL_BYTES)
+    books.is_short = books.is_full = True
+    assert books.next(0) is None
+    books.freed(1, 1)
+    assert books.next(0) == 1
+    books.too_large(1, 9 * FULL_BYTES)
+    books.freed(1, 9 * FULL_BYTES)
+    assert books.next(0) is None
+    books.freed(1, 1)
+    assert take_all(books) == [1]
+
+
+def test_where_only_votes_have_room_who_was_told_to_wait_waits() -> None:
+    books = fresh()
+    books.freed(1, FULL_BYTES + 1)
+    books.freed(2, FULL_BYTES + 1)
+    books.is_full = True
+    books.postpone(1, 0)
+    assert take_all(books) == [2]
+    assert books.deadline_ms == RETRY_MS
+    assert take_all(books, RETRY_MS) == [1]
+    assert books.deadline_ms is None
+
+
+def test_a_state_that_has_grown_too_large_is_made_again_once_more_is_freed() -> None:
+    books = fresh()
+    books.freed(1, 4 * FULL_BYTES)
+    books.is_full = True
+    assert books.next(0) == 1
+    books.too_large(1, FULL_BYTES + 1)
+    assert (books.next(0), books.deadline_ms) == (None, None)
+    books.freed(1, FULL_BYTES + 1)
+    assert books.next(0) is None
+    books.freed(1, 1)
+    assert books.next(0) == 1
+    books.too_large(1, FULL_BYTES + 1)
+    books.is_full = False
+    assert books.next(0) == 1, "there is room for it"
 
 
 ACTS = st.lists(

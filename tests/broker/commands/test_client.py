@@ -42,6 +42,14 @@ def test_no_node(tmp_path: Path) -> None:
     )
 
 
+def test_no_node_beside_those_of_a_cluster_for_trying_things_out(tmp_path: Path) -> None:
+    for name in "ba":
+        (tmp_path / "cluster" / name).mkdir(parents=True)
+        (tmp_path / "cluster" / name / NODE_FILE).touch()
+    result = run("status", "--data-dir", str(tmp_path))
+    assert result.stderr.endswith(f"with --data-dir, such as {tmp_path / 'cluster' / 'a'}\n")
+
+
 def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
     bound_socket(tmp_path / SOCKET_NAME).close()
     with pytest.raises(Unreachable, match="no node runs in"):

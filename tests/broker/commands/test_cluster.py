@@ -1,14 +1,28 @@
 """`fluffle cluster up`: three processes and one Ctrl-C."""
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pika
 import pytest
 
-from fluffle.broker.commands.cluster import CLUSTER_PORT_OFFSET, NAMES, member_of
+from fluffle.broker.commands import options
+from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.status import shown_cluster
+from fluffle.broker.commands.tables import Row
+from fluffle.broker.commands.trial import (
+    CLUSTER_PORT_OFFSET,
+    NAMES,
+    keep_founders,
+    member_of,
+    taken,
+)
+from fluffle.broker.lock import LOCK_FILE, lock
+from fluffle.broker.node_file import NODE_FILE, write_node_file
 from fluffle.broker.options import resolve
 from tests.broker.commands.running import run
 from tests.support.cluster_nodes import free_ports
@@ -20,7 +34,7 @@ def test_each_node_is_told_the_same_of_all(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of all\n")
     ports = dict(zip("abc", (7000, 7001, 7002), strict=True))
     for name, port in ports.items():
-        member = member_of(name, ports, tmp_path, tmp_path / "secret")
+        member = member_of(name, "abc", tmp_path, 7000)
         words = iter(member.words[member.words.index("serve") + 1 :])
         flags = {word.removeprefix("--"): [next(words)] for word in words}
         config = resolve(flags, {}).config
@@ -45,6 +59,34 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_only_one_works_in_a_directory(tmp_path: Path) -> None:
+    with taken(tmp_path):
+        result = run("cluster", "up", "--data-dir", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: another `fluffle cluster up` is at work in {tmp_path}")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_node_that_was_started_by_hand_is_not_started_again(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    write_node_file(tmp_path / "b" / NODE_FILE, "b", "1", {})
+    with lock(tmp_path / "b" / LOCK_FILE):
+        result = run("cluster", "up", "--data-dir", str(tmp_path))
+    assert result.exit_code == 1
+    assert f"node b runs already in {tmp_path / 'b'} (process {os.getpid()})" in result.stderr
+
+
+def test_who_has_founded_a_cluster_is_kept(tmp_path: Path) -> None:
+    assert keep_founders(tmp_path, "abc") == ["a", "b", "c"]
+    assert keep_founders(tmp_path, "abcde") == ["a", "b", "c"]
+
+
+def test_the_founders_of_an_older_directory_are_those_that_are_there(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    assert keep_founders(tmp_path, "abcde") == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "words", [("--nodes", "0"), ("--nodes", str(len(NAMES) + 1)), ("--base-port", "60000")]
 )
@@ -52,27 +94,68 @@ def test_what_cannot_be_is_a_usage_error(words: tuple[str, ...]) -> None:
     assert run("cluster", "up", *words).exit_code == 2
 
 
+class NoRows(Client):
+    """A node that has nothing to list, and says why."""
+
+    def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
+        del verb, arguments
+        return iter(())
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        del arguments
+        assert verb == "status"
+        hindered = ["refused by c: secret"]
+        awaited = {"linked": ["b"], "of": ["b", "c"], "hindered": hindered, "advice": "look there"}
+        return {"cluster": {"name": "fluffle", "has_entered": False, "awaited": awaited}}
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (
+            (),
+            "fluffle, waiting to be one of it; linked: b of b, c; refused by c: secret; "
+            "look there\n",
+        ),
+        (("--json",), "[\n]\n"),
+    ],
+)
+def test_who_waits_to_be_let_in_says_so_in_the_place_of_an_empty_table(
+    words: tuple[str, ...], printed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(options, "Client", NoRows)
+    assert run("cluster", "status", *words, "--data-dir", str(tmp_path)).output == printed
+
+
+def test_who_is_refused_is_named_beside_how_many_run() -> None:
+    hindered = [{"reason": "refused by c: secret", "advice": "give all nodes the same"}]
+    row = {
+        "name": "fluffle", "has_entered": True, "running": 2, "nodes": 3, "leader": "a",
+        "hindered": hindered,
+    }  # fmt: skip
+    said = "fluffle, 2 of 3 nodes, led by a; refused by c: secret: give all nodes the same"
+    assert shown_cluster(row) == said
+
+
 @pytest.mark.slow
-def test_a_cluster_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+def test_a_cluster_serves_until_it_is_interrupted_and_grows(tmp_path: Path) -> None:
     base = free_base_port()
-    command = [sys.executable, "-m", "fluffle.broker", "cluster", "up"]
-    words = ["--data-dir", str(tmp_path / "cluster"), "--base-port", str(base)]
-    with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line == "all are ready; Ctrl-C stops them\n":
-                break
-        for number in range(3):
-            pika.BlockingConnection(pika.ConnectionParameters(port=base + number)).close()
-        process.send_signal(signal.SIGINT)
-        rest, _nothing = process.communicate(timeout=START_S)
-    assert process.returncode == 0
-    assert sorted(rest.splitlines()) == [
-        "a has stopped",
-        "b has stopped",
-        "c has stopped",
-        "stopping a, b, c",
-    ]
+    for names in ("abc", "abcde"):
+        command = [sys.executable, "-m", "fluffle.broker", "cluster", "up"]
+        words = ["--data-dir", str(tmp_path / "cluster"), "--base-port", str(base)]
+        words += ["--nodes", str(len(names))]
+        with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line == "all are ready; Ctrl-C stops them\n":
+                    break
+            for number in range(len(names)):
+                pika.BlockingConnection(pika.ConnectionParameters(port=base + number)).close()
+            process.send_signal(signal.SIGINT)
+            rest, _nothing = process.communicate(timeout=START_S)
+        assert process.returncode == 0
+        stopped = [f"{name} has stopped" for name in names]
+        assert sorted(rest.splitlines()) == [*stopped, f"stopping {', '.join(names)}"]
 
 
 def free_base_port() -> int:

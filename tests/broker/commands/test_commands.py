@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pika
 import pytest
 
 from fluffle.broker.__main__ import COMMANDS, main
 from fluffle.broker.access.passwords import SHA512, hashed
 from fluffle.broker.commands import passwords
-from fluffle.broker.commands.client import Row, Unreachable
+from fluffle.broker.commands.client import Client, Row, Unreachable
 from fluffle.broker.commands.definitions import write_file
 from fluffle.broker.commands.status import duration, size
 from fluffle.broker.commands.suggestions import RABBITMQCTL
@@ -37,6 +38,42 @@ def test_status(node: RunningNode) -> None:
     lines = dict(line.split("  ", 1) for line in node.output("status").splitlines())
     assert lines["node"].strip() == "a"
     assert json.loads(node.output("status", "--json"))["queues"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "text"),
+    [
+        (["rebalance"], {"queues": 2}, "2 queues are given another leader"),
+        (["rebalance"], {"queues": 1}, "1 queue is given another leader"),
+        (["rebalance"], {"queues": 0}, "no queues are given another leader"),
+        (
+            ["grow", "d"],
+            {"queues": 5, "already": 1},
+            "5 queues get a member on d, 1 has one already",
+        ),
+        (["grow", "d"], {"queues": 1, "already": 0}, "1 queue gets a member on d"),
+        (
+            ["shrink", "d"],
+            {"queues": 0, "nowhere_else": 2},
+            "no queues lose the member on d, 2 are nowhere else and stay",
+        ),
+        (
+            ["shrink", "d"],
+            {"queues": 1, "nowhere_else": 1},
+            "1 queue loses the member on d, 1 is nowhere else and stays",
+        ),
+    ],
+)
+def test_how_many_queues_have_been_moved_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], answer: Row, text: str
+) -> None:
+    def call(_client: Client, verb: str, **arguments: object) -> Row:
+        assert (verb, [*arguments.values()]) == (f"queues.{words[0]}", words[1:])
+        return answer
+
+    monkeypatch.setattr(Client, "call", call)
+    assert run("queues", *words).output == f"{text}\n"
+    assert json.loads(run("queues", *words, "--json").output) == answer
 
 
 def test_users(node: RunningNode) -> None:
@@ -161,6 +198,60 @@ def test_queues_exchanges_and_bindings(node: RunningNode, tmp_path: Path) -> Non
     assert node.output("queues", "list", "--columns", "name,owner") == "name  owner\n"
 
 
+def test_peek(node: RunningNode) -> None:
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", node.port)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("q")
+        for body in (b"one", b"two\x1b[2J", b"three"):
+            channel.basic_publish("", "q", body, pika.BasicProperties(priority=2))
+        table = node.output("queues", "peek", "q", "--count", "2", "--offset", "1").splitlines()
+    assert [line.split() for line in table[1:]] == [
+        ["1", "q", "2", "no", "0", "7", r"two\x1b[2J"],
+        ["2", "q", "2", "no", "0", "5", "three"],
+    ]
+    assert [row["payload"] for row in rows(node, "queues", "peek", "q")] == ["one"]
+    assert node.refusal("queues", "peek", "q", "--count", "0") == "'count' must be from 1 to 10000"
+
+
+def test_move(node: RunningNode) -> None:
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", node.port)) as connection:
+        channel = connection.channel()
+        for queue in ("q", "w"):
+            channel.queue_declare(queue, durable=True)
+        for number in range(10):
+            headers = {"half": number % 2}
+            properties = pika.BasicProperties(headers=headers, delivery_mode=2)
+            channel.basic_publish("", "q", b"%d" % number, properties)
+        channel.queue_declare("q", passive=True)
+    move = ("queues", "move", "q", "w")
+    assert node.output(*move, "--where", "half=1", "--routing-key", "#") == "5 moved, 5 stay\n"
+    moved = rows(node, "queues", "peek", "w", "--count", "99")
+    assert [row["payload"] for row in moved] == ["1", "3", "5", "7", "9"]
+    assert json.loads(node.output(*move, "--limit", "2", "--json")) == {"moved": 2, "skipped": 0}
+    assert node.output(*move, "--rate", "1000") == "3 moved\n"
+    assert node.output(*move) == "0 moved\n"
+    assert node.refusal(*move, "--where", "half") == "'half' is no header; write name=value"
+
+
+def test_convert(node: RunningNode) -> None:
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", node.port)) as connection:
+        channel = connection.channel()
+        for queue in ("q", "w"):
+            channel.queue_declare(queue, durable=True)
+            channel.basic_publish("", queue, b"1", pika.BasicProperties(delivery_mode=2))
+            channel.queue_declare(queue, passive=True)
+    assert node.output("queues", "convert", "q") == "1 copied\n"
+    assert json.loads(node.output("queues", "convert", "w", "--json")) == {"copied": 1}
+    shown = rows(node, "queues", "list", "--columns", "all")
+    assert [(row["name"], row["type"], row["messages"]) for row in shown] == [
+        ("q", "quorum", 1),
+        ("w", "quorum", 1),
+    ]
+    assert node.refusal("queues", "convert", "q") == (
+        "queue 'q' in vhost '/' is a quorum queue already"
+    )
+
+
 def test_connections_channels_and_consumers(node: RunningNode) -> None:
     for what in ("connections", "channels", "consumers"):
         assert rows(node, what, "list") == []
@@ -283,7 +374,8 @@ def test_the_environment_says_where_the_node_is(node: RunningNode) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("list_queues",), "what rabbitmqctl calls so is `fluffle queues list`"),
+        (("list_queues",), "what RabbitMQ calls so is `fluffle queues list`"),
+        (("quorum_status", "q"), "what RabbitMQ calls so is `fluffle queues members`"),
         (("list_quues",), "did you mean `fluffle queues list`?"),
         (("conections", "list"), "did you mean `fluffle connections`?"),
         (("--data-dir", "x", "queues", "list"), "fluffle COMMAND … --data-dir …"),

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.commands import tables
 from fluffle.broker.commands.options import chosen_columns
-from fluffle.broker.commands.tables import json_lines, pairs, shown, table
+from fluffle.broker.commands.tables import counted, json_lines, pairs, shown, table
 
 ROWS = [
     {"name": "a", "count": 5, "on": True, "tags": ["x", "y"]},
@@ -84,3 +84,8 @@ def test_json_is_one_array() -> None:
 
 def test_a_row_alone() -> None:
     assert list(pairs({"a": 1, "long": None, "x": "\t"})) == ["a     1", "long", r"x     \t"]
+
+
+def test_one_is_not_many() -> None:
+    said = [counted(count, "is", "are") for count in (0, 1, 2)]
+    assert said == ["no queues are", "1 queue is", "2 queues are"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.commands import together
 from fluffle.broker.commands.together import LAST_LINES, Member, Together
 from fluffle.broker.node_file import NODE_FILE, node_pid
 
@@ -34,19 +35,28 @@ INTERRUPTS_WHEN_ALL_ARE_READY = (
 
 def run(tmp_path: Path, **scripts: str) -> tuple[int, list[str]]:
     """The exit code, and what was told; scripts see the file `ready` once all are."""
+    code, told, _ready = run_and_watch(tmp_path, **scripts)
+    return code, told
+
+
+def run_and_watch(tmp_path: Path, **scripts: str) -> tuple[int, list[str], list[str]]:
+    """The same, and who was ready, in order."""
     members = []
     for name, script in scripts.items():
         others = [other for other in scripts if other != name]
         words = [sys.executable, "-c", READY + script, str(tmp_path / name), *others]
         members.append(Member(name, words, tmp_path / name, tmp_path / f"{name}.log"))
     told: list[str] = []
+    ready: list[str] = []
 
     def tell(line: str) -> None:
         told.append(line)
         if line == "ready":
             (tmp_path / "ready").touch()
+        if "is not ready yet" in line:
+            (tmp_path / "impatient").touch()
 
-    return Together(members, tell).run("ready"), told
+    return Together(members, tell, ready.append).run("ready"), told, ready
 
 
 def test_an_interrupt_stops_all_in_order(tmp_path: Path) -> None:
@@ -54,6 +64,17 @@ def test_an_interrupt_stops_all_in_order(tmp_path: Path) -> None:
     assert code == 0
     assert told[:2] == ["ready", "stopping a, b"]
     assert sorted(told[2:]) == ["a has stopped", "b has stopped"]
+
+
+def test_who_is_not_ready_for_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "LOOKS_PATIENT", 2)
+    late = "until(folder.parent / 'impatient'); " + INTERRUPTS_WHEN_ALL_ARE_READY
+    code, told, ready = run_and_watch(tmp_path, a=GOES_WHEN_TOLD, b=late)
+    where = tmp_path / "b"
+    assert f"b is not ready yet: fluffle status --data-dir {where}" in told
+    assert (code, sorted(ready)) == (0, ["a", "b"])
 
 
 def test_who_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -66,10 +87,22 @@ def test_who_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
         "tell(signal.SIGTERM); signal.pause()"
     )
     code, told = run(tmp_path, a=dies, b=outlives)
-    assert code == 1
+    assert code == 0, "whoever was left has stopped in order"
     assert told[:2] == ["ready", "a was ended by SIGKILL; the end of its log:"]
     assert told[2].startswith(f"start it again: {sys.executable} -c ")
     assert told[3:] == ["stopping b", "b has stopped"]
+
+
+def test_all_that_end_by_themselves_have_failed(tmp_path: Path) -> None:
+    dies = "is_ready(); until(folder.parent / 'ready'); os.kill(os.getpid(), signal.SIGKILL)"
+    code, told = run(tmp_path, a=dies)
+    assert (code, told) == (1, ["ready", "a was ended by SIGKILL; the end of its log:"])
+
+
+def test_who_does_not_stop_in_order_has_failed(tmp_path: Path) -> None:
+    sulks = GOES_WHEN_TOLD.replace("sys.exit(0)", "sys.exit(3)")
+    code, _told = run(tmp_path, a=sulks, b=INTERRUPTS_WHEN_ALL_ARE_READY)
+    assert code == 1
 
 
 def test_a_start_that_fails_is_the_end_of_all(tmp_path: Path) -> None:
@@ -89,10 +122,12 @@ def test_nobody_is_left_after_an_error_of_ours(tmp_path: Path) -> None:
         raise Unheard
 
     words = [sys.executable, "-c", READY + GOES_WHEN_TOLD, str(tmp_path / "a")]
-    together = Together([Member("a", words, tmp_path / "a", tmp_path / "log")], tell)
+    processes = Together(
+        [Member("a", words, tmp_path / "a", tmp_path / "log")], tell, lambda _name: None
+    )
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Unheard):
-        together.run("ready")
+        processes.run("ready")
     pid = node_pid(tmp_path / "a" / NODE_FILE)
     assert not Path(f"/proc/{pid}").exists()
     assert signal.getsignal(signal.SIGTERM) is before

@@ -38,6 +38,7 @@ class Desk:
             clock=self.clock,
             started_ms=1_000,
             company=Nobody(),
+            call_later=self.edge.scheduler.call_later,
         )
         self.dispatcher = Dispatcher(self.parts, VERBS, raise_it)
 

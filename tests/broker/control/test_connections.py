@@ -204,6 +204,8 @@ def test_consumers() -> None:
             "ack_required": False,
             "exclusive": False,
             "priority": 0,
+            "active": True,
+            "activity_status": "up",
             "prefetch_count": 0,
             "messages_unacknowledged": 0,
         }

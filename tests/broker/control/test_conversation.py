@@ -49,9 +49,14 @@ class Room:
 
     def asking(self, parts: Parts) -> Rows:
         """A row, and another when the test wants it."""
+        self.is_given_up = False
         yield {"n": 1}
         self.asked: Asked[None] = Asked()
-        yield self.asked
+        try:
+            yield self.asked
+        except GeneratorExit:
+            self.is_given_up = True
+            raise
         yield {"n": 2}
 
     def later(self, parts: Parts) -> Later:
@@ -339,3 +344,13 @@ def test_so_many_answers_may_wait_for_the_disk(
     room.edge.run()
     assert [each["id"] for each in talker.heard()] == list(range(7))
     assert talker.transport.is_lost
+
+
+def test_what_is_done_for_who_hangs_up_ends_at_once() -> None:
+    room = Room()
+    talker = room.talk()
+    talker.ask("asking")
+    assert not room.is_given_up
+    talker.transport.abort()
+    room.edge.run()
+    assert room.is_given_up

@@ -17,7 +17,30 @@ from fluffle.broker.control.dispatch import (
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.control.desk import Desk
+
+
+def no_error(error: Exception) -> None:
+    raise error
+
+
+def test_the_log_says_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    def transfer(_parts: Parts, *, name: str, vhost: str, node: str, password: str) -> Row:
+        return {}
+
+    dispatcher = Dispatcher(Desk().parts, verbs_of({}, {"queues.transfer": transfer}), no_error)
+    asked = {"name": "q", "vhost": "/", "node": "b", "password": "hidden"}
+    dispatcher.act(json.dumps({"verb": "queues.transfer", "arguments": asked}).encode())
+    (record,) = [each for each in caplog.records if each.getMessage() == "administered"]
+    assert getattr(record, FIELDS_ATTRIBUTE) == {
+        "verb": "queues.transfer",
+        "name": "q",
+        "vhost": "/",
+        "node": "b",
+    }
 
 
 def error_of(dispatcher: Dispatcher, line: bytes) -> tuple[object, str]:

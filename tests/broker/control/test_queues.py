@@ -2,9 +2,15 @@
 
 import pytest
 
+from fluffle.broker.control.queues import list_queues
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.served import Later, Tally
+from fluffle.broker.turn import raise_it
 from fluffle.protocol.methods import Basic, pamqp_table
 from fluffle.protocol.wire import to_table
+from tests.broker.cluster.queues.far import Rig
 from tests.broker.control.desk import Desk
+from tests.broker.server.test_asking import SlowQueue
 
 HERE = {"vhost": "/"}
 
@@ -24,11 +30,19 @@ def test_what_a_queue_is_and_holds() -> None:
         "exclusive": False,
         "owner": None,
         "arguments": {"x-max-length": 9},
+        "policy": None,
+        "operator_policy": None,
+        "effective_policy_definition": {},
         "messages": 3,
         "messages_ready": 2,
         "messages_unacknowledged": 1,
         "consumers": 1,
+        "single_active_consumer_tag": None,
         "state": "running",
+        "group": None,
+        "leader": None,
+        "members": None,
+        "online": None,
     }
     assert desk.rows("queues.list") == [row]
     assert desk.ask("queues.show", name="q", **HERE) == row
@@ -63,6 +77,45 @@ def test_a_deletion_cancels_consumers() -> None:
     assert desk.ask("queues.delete", name="q", **HERE) == {"messages": 0}
     assert client.names() == ["Basic.Cancel"]
     assert desk.rows("queues.list") == []
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_nobody_takes_a_queue_for_empty_that_nobody_counts(*, is_away: bool) -> None:
+    """Its home is known to be away, or only does not answer."""
+    rig = Rig(QueueType.CLASSIC)
+    rig.client.publish(b"1")
+    rig.far.cut()
+    rig.far.is_away = is_away
+    desk = Desk(edge=rig.node)
+    refusal = desk.refusal("queues.delete", name="q", **HERE, if_empty=True)
+    assert refusal == (
+        "NOT_FOUND: home node 'far' of durable queue 'q' in vhost '/' is down or inaccessible"
+    )
+    assert rig.node.vhost.has(rig.queue)
+
+
+def test_what_was_not_asked_shows_no_earlier_counts() -> None:
+    """It was down when others of the list were asked, and runs when it is shown."""
+    rig = Rig(QueueType.CLASSIC)
+    rig.client.publish(b"1")
+    assert rig.client.declare(passive=True).message_count == 1
+    other = rig.node.vhost.queues["other"] = SlowQueue("other")
+    rig.far.is_away = True
+    rows = list_queues(Desk(edge=rig.node).parts)
+    asked = next(rows)
+    assert isinstance(asked, Later)
+    asked.then(nothing_of, raise_it)
+    rig.far.is_away = False
+    other.answer(Tally(0, 0, 0))
+    shown = [row for row in rows if isinstance(row, dict)]
+    assert [(row["name"], row["state"], row["messages"], row["consumers"]) for row in shown] == [
+        ("q", "running", None, None),
+        ("other", "running", 0, 0),
+    ]
+
+
+def nothing_of(_answer: None) -> None:
+    """It was waited for."""
 
 
 def test_a_queue_may_have_to_be_empty() -> None:
@@ -116,6 +169,7 @@ def test_exchanges_and_bindings() -> None:
         "durable": False,
         "auto_delete": False,
         "internal": False,
+        "policy": None,
         "arguments": {},
     }
     implied = {

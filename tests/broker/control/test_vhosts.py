@@ -22,11 +22,15 @@ def test_a_virtual_host_comes_and_goes() -> None:
     desk.ask("vhosts.add", name="orders")
     assert desk.rows("vhosts.list")[1] == {
         "name": "orders",
+        "description": "",
+        "tags": [],
+        "default_queue_type": None,
         "metadata": {},
         "queues": 0,
         "connections": 0,
         "max_connections": None,
         "max_queues": None,
+        "tracing": False,
     }
     assert desk.refusal("vhosts.add", name="orders") == (
         "PRECONDITION_FAILED: vhost 'orders' already exists"
@@ -37,14 +41,30 @@ def test_a_virtual_host_comes_and_goes() -> None:
 
 def test_the_type_of_queues_that_name_none() -> None:
     desk = Desk()
-    desk.ask("vhosts.queue_type", name="/", queue_type="quorum")
+    desk.ask("vhosts.metadata", name="/", queue_type="quorum")
     assert desk.rows("vhosts.list")[0]["metadata"] == {"default_queue_type": "quorum"}
-    refusal = desk.refusal("vhosts.queue_type", name="/", queue_type="mirrored")
+    refusal = desk.refusal("vhosts.metadata", name="/", queue_type="mirrored")
     assert refusal == "PRECONDITION_FAILED: Unsupported queue type: mirrored"
-    desk.ask("vhosts.queue_type", name="/", queue_type="classic")
+    desk.ask("vhosts.metadata", name="/", queue_type="classic")
     client = desk.edge.connect()
     client.declare("q")
     assert desk.edge.vhost.queues["q"].spec.arguments == {"x-queue-type": ("S", b"classic")}
+
+
+def test_what_one_is_for() -> None:
+    desk = Desk()
+    desk.ask("vhosts.add", name="orders", description="all of them", queue_type="quorum")
+    desk.ask("vhosts.metadata", name="orders", tags=["a", "b"])
+    row = desk.rows("vhosts.list")[1]
+    assert (row["description"], row["tags"], row["default_queue_type"]) == (
+        "all of them",
+        ["a", "b"],
+        "quorum",
+    )
+    refusal = desk.refusal("vhosts.add", name="more", queue_type="mirrored")
+    assert refusal == "PRECONDITION_FAILED: Unsupported queue type: mirrored"
+    refusal = desk.refusal("vhosts.metadata", name="none", description="")
+    assert refusal == "NOT_FOUND: vhost 'none' does not exist"
 
 
 def test_deleting_one_closes_its_connections() -> None:

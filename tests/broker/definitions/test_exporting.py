@@ -54,7 +54,8 @@ def filled() -> Catalogue:
     for destination, kind in (("q", DestinationKind.QUEUE), ("i", DestinationKind.EXCHANGE)):
         inside.bind(Binding("x", destination, kind, "key", to_table({"n": 1})))
         inside.bind(Binding("amq.direct", destination, kind, "key"))
-    editor.keep(Kind.POLICY, {"vhost": "v", "name": "p", "pattern": "", "definition": {}})
+    policy = {"pattern": "", "definition": {"expires": 5}, "apply-to": "all", "priority": 0}
+    editor.keep(Kind.POLICY, {"vhost": "v", "name": "p", **policy})
     return catalogue
 
 
@@ -113,7 +114,7 @@ def test_one_virtual_host_becomes_another() -> None:
     other = again(exported, "elsewhere")
     vhost = other.vhosts["elsewhere"]
     assert vhost.limits == VhostLimits(max_queues=9)
-    assert vhost.route("x", ("key",), {}) == (vhost.queues["q"],)
+    assert vhost.route("x", ("key",), None) == (vhost.queues["q"],)
     assert [entry["vhost"] for entry in other.kept.policies] == ["elsewhere"]
 
 

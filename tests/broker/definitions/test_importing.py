@@ -15,6 +15,8 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, read
 from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
+from fluffle.broker.queues.settings import settings_of
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhost import VirtualHost
 from tests.support.definitions import Editor
@@ -144,10 +146,10 @@ def test_exchanges_queues_and_bindings() -> None:
         {"alternate-exchange": ("S", b"y")},
     )
     assert vhost.topology.require("i").spec.internal
-    assert vhost.queues["q"].spec.max_length == 5
+    assert settings_of(vhost.queues["q"].spec).max_length == 5
     assert vhost.queues["q"].spec.arguments["x-f"] == ("d", 1.5)
     assert not vhost.queues["r"].spec.durable
-    assert vhost.route("x", ("key",), {}) == (vhost.queues["q"],)
+    assert vhost.route("x", ("key",), None) == (vhost.queues["q"],)
     (to_exchange,) = vhost.topology.bindings_to(DestinationKind.EXCHANGE, "i")
     assert to_exchange.source == "x"
 
@@ -161,13 +163,16 @@ def test_an_import_adds_and_changes_no_queue_or_exchange() -> None:
     )
     imported(catalogue, exchanges=[exchange("x", type="fanout")])
     vhost = catalogue.vhosts["v"]
-    assert vhost.queues["q"].spec.max_length == 5
+    assert settings_of(vhost.queues["q"].spec).max_length == 5
     assert vhost.topology.require("x").spec.type == "direct"
     assert list(vhost.queues) == ["q", "r"]
 
 
-def test_what_nothing_acts_on_yet_is_kept() -> None:
-    policy = {"vhost": "v", "name": "p", "pattern": "^x", "definition": {"max-length": 5}}
+def test_what_is_kept_as_it_came() -> None:
+    policy = {
+        "vhost": "v", "name": "p", "apply-to": "all", "priority": 0, "pattern": "^x",
+        "definition": {"max-length": 5},
+    }  # fmt: skip
     shovel = {"vhost": "v", "component": "shovel", "name": "s", "value": {"src-uri": "amqp://"}}
     names = [{"name": "cluster_name", "value": "c"}, {"name": "internal_cluster_id", "value": "i"}]
     catalogue = imported(policies=[policy], parameters=[shovel], global_parameters=names)
@@ -177,16 +182,44 @@ def test_what_nothing_acts_on_yet_is_kept() -> None:
     assert (kept.parameters, kept.global_parameters) == ([shovel], names[:1])
 
 
+@pytest.mark.parametrize("ttl_ms", [2**44, 2**63 - 1, 10**30])
+def test_no_policy_has_messages_live_for_more_than_ten_years(ttl_ms: int) -> None:
+    policy = {"vhost": "v", "name": "p", "pattern": "^x", "definition": {"message-ttl": ttl_ms}}
+    catalogue = imported(policies=[policy], queues=[queue("x")])
+    spec = catalogue.vhosts["v"].queues["x"].spec
+    assert catalogue.policies.settings_of("v", spec).message_ttl_ms == DURATION_MS_MAX
+    [kept] = catalogue.kept.policies
+    assert kept["definition"] == {"message-ttl": ttl_ms}
+
+
+def test_policies_take_effect_and_bad_ones_are_skipped() -> None:
+    policy = {"vhost": "v", "name": "p", "pattern": "^x", "definition": {"max-length": 5}}
+    operators = {"pattern": "", "definition": [["max-length", 4]], "priority": 1}
+    parameter = {"vhost": "v", "component": "operator_policy", "name": "o", "value": operators}
+    catalogue = imported(policies=[policy], parameters=[parameter], queues=[queue("x")])
+    [row] = catalogue.kept.parameters
+    assert row["value"]["definition"] == {"max-length": 4}
+    in_force = catalogue.policies.for_queue("v", catalogue.vhosts["v"].queues["x"].spec)
+    assert in_force.definition == {"max-length": 4}
+    bad = parameter | {"value": operators | {"definition": {"alternate-exchange": "x"}}}
+    assert skipped(policies=[policy | {"definition": {"max-length": "5"}}], parameters=[bad]) == [
+        "policies, vhost 'v' name 'p': Validation failed\n\n"
+        '<<"5">> is not a valid maximum length\n',
+        "parameters, vhost 'v' name 'o': Validation failed\n\n"
+        '[{<<"alternate-exchange">>,<<"x">>}] are not recognised policy settings\n',
+    ]
+
+
 def test_reserved_names_and_what_is_refused_are_skipped() -> None:
     reasons = skipped(
-        exchanges=[exchange("amq.x"), exchange(""), exchange("d", type="x-delayed-message")],
+        exchanges=[exchange("amq.x"), exchange(""), exchange("d", type="x-no-such")],
         queues=[queue("amq.q"), queue("n", arguments={"x-max-length": "a"}), queue("good")],
         bindings=[binding("d", "good"), binding("amq.direct", "good")],
     )
     assert reasons == [
         "exchanges, vhost 'v' name 'amq.x': such names are the broker's own",
         "exchanges, vhost 'v' name '': such names are the broker's own",
-        "exchanges, vhost 'v' name 'd': unknown exchange type 'x-delayed-message'",
+        "exchanges, vhost 'v' name 'd': unknown exchange type 'x-no-such'",
         "queues, vhost 'v' name 'amq.q': such names are the broker's own",
         "queues, vhost 'v' name 'n': invalid arg 'x-max-length' for queue 'n' in vhost 'v': "
         '"expected integer, got longstr"',

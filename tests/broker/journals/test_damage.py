@@ -14,18 +14,21 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.ports import Ports, Stores
 from fluffle.broker.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import COLD_VALUE, Table, cold_key
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.mover import Tuning
 from fluffle.storage.store import Store
-from tests.support.store import InstantWriter, raise_it
+from fluffle.storage.writer import InstantWriter
+from tests.support.patience import PatientHolder
+from tests.support.store import raise_it
 
 ORIGIN = Origin("", "q")
 
 
-class Getter:
+class Getter(PatientHolder):
     """Takes what it is given."""
 
     no_ack = False
@@ -53,9 +56,8 @@ class Node:
         self.crashes = 0
         self.queue = Queue(
             QueueSpec("q", durable=True),
-            touch=lambda _queue: None,
-            journal=journal,
-            on_crash=self._crashed,
+            Ports(lambda _queue: None, on_crash=self._crashed),
+            Stores(journal),
         )
         self.queue.recover()
 

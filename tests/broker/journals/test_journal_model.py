@@ -8,6 +8,7 @@ not settled by one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from fluffle.broker.commits import Commits
+from fluffle.broker.journals.levels import LEVEL
 from fluffle.broker.journals.local import NUMBER, SEEN, LocalJournals, read_seen
 from fluffle.broker.journals.spill import SPILL, delete_spilled
 from fluffle.broker.message import Origin
@@ -29,10 +31,17 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.lanes import Lanes
+from fluffle.broker.queues.levels import level_of
+from fluffle.broker.queues.peeking import lying
+from fluffle.broker.queues.ports import Ports, Stores
+from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.broker.turn import Turn
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
+from tests.broker.queues.urgent import urgent
 from tests.storage.support import ManualWriter
+from tests.support.patience import PatientSink
 from tests.support.store import open_store
 
 ORIGINS = [Origin("ex", "a"), Origin("ex", "b"), Origin("", "q")]
@@ -44,12 +53,13 @@ class Message:
     persistent: bool
     published: int
     """Ticket."""
+    expires_at_ms: int = NEVER_MS
     settled: int | None = None
     was_handed_out: bool = False
     is_held: bool = False
 
 
-class Sink:
+class Sink(PatientSink):
     def __init__(self) -> None:
         self.rooms = 0
 
@@ -65,8 +75,14 @@ class Sink:
     def cancelled(self, consumer: Consumer) -> None:
         """It is not."""
 
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It sees by what it is served."""
+
 
 class JournalMachine(RuleBasedStateMachine):
+    spec = QueueSpec("q", durable=True)
+    priorities: tuple[int | None, ...] = (None,)
+
     def __init__(self) -> None:
         super().__init__()
         self.disk = MemoryDisk()
@@ -83,15 +99,14 @@ class JournalMachine(RuleBasedStateMachine):
         self.store = open_store(self.disk, self.writer_on)
         self.commits = Commits(self.store, self.turn)
         seen = read_seen(self.store.catalog.items(SEEN))
-        journals = LocalJournals(self.store.log, self.commits, seen)
+        levels = self.store.catalog.items(LEVEL)
+        journals = LocalJournals(self.store.log, self.commits, seen, levels)
         journal = (
             journals.reopen(self.groups) if self.groups else journals.create(journals.new_groups())
         )
         self.groups = journal.groups
         self.spill = journals.spill
-        self.queue = Queue(
-            QueueSpec("q", durable=True), touch=self.touched, journal=journal, spill=self.spill
-        )
+        self.queue = Queue(self.spec, Ports(self.touched), Stores(journal, self.spill))
         self.queue.recover()
         for group in seen:
             self.commits.remove(SEEN, NUMBER.pack(group))
@@ -118,19 +133,36 @@ class JournalMachine(RuleBasedStateMachine):
         count=st.integers(1, 5),
         origin=st.sampled_from(ORIGINS),
         persistent=st.booleans() | st.just(True),
+        expiration_ms=st.sampled_from([None, None, 1 << 40, (1 << 40) + 1]),
+        place=st.integers(0, 5),
     )
-    def publish(self, count: int, origin: Origin, *, persistent: bool) -> None:
+    def publish(
+        self,
+        count: int,
+        origin: Origin,
+        *,
+        persistent: bool,
+        expiration_ms: int | None = None,
+        place: int = 0,
+    ) -> None:
+        priority = self.priorities[place % len(self.priorities)]
         contents = [
-            b"%d" % number for number in range(self.next_content, self.next_content + count)
+            urgent(f"{number}", priority)
+            for number in range(self.next_content, self.next_content + count)
         ]
         self.next_content += count
-        first = self.queue._next_sequence
+        first = self.next_number(priority)
         ticket = self.commits.ticket
         origins, size_bytes = [origin] * count, sum(map(len, contents))
-        self.queue.enqueue(origins, contents, size_bytes, persistent=persistent)
+        self.queue.enqueue(
+            origins, contents, size_bytes, persistent=persistent, expiration_ms=expiration_ms
+        )
         for sequence, content in enumerate(contents, start=first):
             self.model[sequence] = Message(
-                origin.routing_key.encode() + content, persistent, published=ticket
+                origin.routing_key.encode() + content,
+                persistent,
+                published=ticket,
+                expires_at_ms=expiration_ms or NEVER_MS,
             )
 
     @rule(origin=st.sampled_from(ORIGINS), sheds=st.booleans())
@@ -171,6 +203,8 @@ class JournalMachine(RuleBasedStateMachine):
             message = self.model[sequence]
             text = handout.origins[at].routing_key.encode() + handout.contents[at]
             assert text == message.content
+            expires_at_ms = handout.expiries[at] if handout.expiries is not None else NEVER_MS
+            assert expires_at_ms == message.expires_at_ms, "time stands still here"
             assert not message.is_held
             assert message.settled is None
             assert handout.redelivered == message.was_handed_out
@@ -178,7 +212,14 @@ class JournalMachine(RuleBasedStateMachine):
             self.model[sequence].is_held = self.model[sequence].was_handed_out = True
         ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
         two = all(consumer.parked is False for consumer in self.consumers.values())
-        assert two or not ready or min(ready) > max(handout.sequences)
+        assert two or not ready or min(map(turn_of, ready)) > max(map(turn_of, handout.sequences))
+
+    def next_number(self, priority: int | None) -> int:
+        """Of a message with this priority."""
+        lane = self.queue._lane
+        if isinstance(lane, Lanes):
+            lane = lane._at(priority or 0)
+        return lane.numbers.next
 
     @precondition(lambda self: self.held)
     @rule(
@@ -213,6 +254,19 @@ class JournalMachine(RuleBasedStateMachine):
         self.crash(is_done=False)
         self.consume(no_ack=False, room=room, is_sent=True)
         self.queue.shed()
+
+    @rule(offset=st.integers(0, 20), count=st.integers(1, 20))
+    def peek(self, offset: int, count: int) -> None:
+        """Wherever they are, and whatever happens to them after that."""
+        ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
+        ready.sort(key=turn_of)
+        seen = list(islice(lying(self.queue.shelf.stocks, offset), count))
+        assert [message.sequence for message in seen] == ready[offset : offset + count]
+        for sequence, origin, content, redelivered, _counts, expires_at_ms in seen:
+            message = self.model[sequence]
+            assert origin.routing_key.encode() + content == message.content
+            assert expires_at_ms == message.expires_at_ms
+            assert redelivered == message.was_handed_out
 
     @rule()
     def purge(self) -> None:
@@ -262,11 +316,11 @@ class JournalMachine(RuleBasedStateMachine):
         for message in self.model.values():
             if not message.persistent:
                 message.settled = 0
-        value = NUMBER.pack(self.queue.first_unseen)
-        unseen = self.queue.first_unseen
-        self.commits.put(SEEN, NUMBER.pack(self.groups[0]), value)
+        unseen = {level_of(number): number for _group, number in self.queue.unseen}
+        for group, number in self.queue.unseen:
+            self.commits.put(SEEN, NUMBER.pack(group), NUMBER.pack(number))
         self.complete_commit()
-        assert all(m.was_handed_out == (n < unseen) for n, m in self.live())
+        assert all(m.was_handed_out == (n < unseen[level_of(n)]) for n, m in self.live())
         self.restart()
 
     def live(self) -> list[tuple[int, Message]]:
@@ -303,6 +357,18 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.store.log.groups() == []
 
 
+def turn_of(sequence: int) -> tuple[int, int]:
+    """The lower, the sooner."""
+    return -level_of(sequence), sequence
+
+
+class LevelMachine(JournalMachine):
+    """The same of a queue with priorities."""
+
+    spec = QueueSpec("q", durable=True, max_priority=9)
+    priorities = (None, 0, 3, 3, 7, 9)
+
+
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few messages are a backlog."""
@@ -311,8 +377,9 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RECENT_SEGMENTS", 1)
 
 
+@pytest.mark.parametrize("machine", [JournalMachine, LevelMachine])
 @pytest.mark.parametrize("count", [60, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_journal_keeps_what_its_queue_has(small_segments: None, count: int) -> None:
+def test_a_journal_keeps_what_its_queue_has(machine: type[JournalMachine], count: int) -> None:
     run_state_machine_as_test(
-        JournalMachine, settings=settings(max_examples=count, stateful_step_count=60)
+        machine, settings=settings(max_examples=count, stateful_step_count=60)
     )

@@ -81,3 +81,19 @@ def test_a_queue_with_other_members_goes_on_with_its_bindings() -> None:
     assert names(*change.puts) == names(queue())
     another = applied([first, Change(puts=(placed(8, ("a", 1)),))])
     assert names(*difference(before, another).removes) == names(binding(), queue())
+
+
+def test_a_queue_that_has_become_its_successor_ends_not() -> None:
+    """Else the members of the successor on this node would, with all messages."""
+
+    def fact(id_: int, successor: QueueDefinition | None = None) -> Fact:
+        spec = QueueSpec("q", durable=True)
+        return queue()._replace(value=QueueDefinition(spec, id=id_, successor=successor))
+
+    spec = QueueSpec("q", durable=True)
+    first = Change(puts=(VHOST, exchange(), fact(7, QueueDefinition(spec, id=8)), binding()))
+    before = applied([first])
+    changed = difference(before, applied([first, Change(puts=(fact(8),))]))
+    assert (names(*changed.removes), names(*changed.puts)) == ((), names(queue()))
+    another = difference(before, applied([first, Change(puts=(fact(9),))]))
+    assert names(*another.removes) == names(binding(), queue())

@@ -12,6 +12,10 @@ from fluffle.broker.clock import ManualClock
 from fluffle.broker.config import Config
 from fluffle.broker.metrics.collector import NodeCollector
 from fluffle.broker.metrics.endpoint import page
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.settings import DeadLetterStrategy
+from fluffle.broker.traffic import DISABLED, Dropped
+from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
 from tests.support.company import Nobody
@@ -107,6 +111,19 @@ def test_every_name_of_the_overview_is_there(node: Node, monkeypatch: pytest.Mon
 
 IO = ("io_sync_ops", "io_sync_time_seconds", "io_write_bytes")
 """Of RabbitMQ's names for what it does to its disk, those that have a counterpart."""
+
+
+def test_what_died_and_is_gone_is_counted(node: Node) -> None:
+    node.edge.services.traffic.deaths.dropped[Dropped.REFUSED] += 3
+    for reason, value in (("refused", 3), ("cycle", 0), ("no_room", 0)):
+        assert node.value("fluffle_dead_letters_dropped_total", reason=reason) == value
+
+
+def test_duplicates_are_counted_by_the_type_of_their_queue(node: Node) -> None:
+    node.edge.services.traffic.dropped_duplicates("quorum", 2)
+    for kind, value in (("classic", 0), ("quorum", 2)):
+        queue_type = f"rabbit_{kind}_queue"
+        assert node.value("fluffle_messages_deduplicated_total", queue_type=queue_type) == value
 
 
 def test_messages_are_followed_through_the_broker(node: Node) -> None:
@@ -292,3 +309,20 @@ def test_a_channel_that_ends_during_a_scrape_counts_once(monkeypatch: pytest.Mon
         text += b"".join(pieces)
         for name in ("received_confirm", "confirmed"):
             assert f'messages_{name}_total{{protocol="amqp091"}} 3.0\n'.encode() in text
+
+
+def test_deaths_are_counted_by_what_queues_are_and_want(node: Node) -> None:
+    deaths = node.edge.services.traffic.deaths
+    sure = QueueType.QUORUM, DeadLetterStrategy.AT_LEAST_ONCE
+    deaths.died[*sure, DeathReason.REJECTED] += 3
+    deaths.confirmed += 2
+    labels = {"queue_type": "rabbit_quorum_queue", "dead_letter_strategy": "at_least_once"}
+    dead = "rabbitmq_global_messages_dead_lettered_"
+    assert node.value(f"{dead}rejected_total", **labels) == 3
+    assert node.value(f"{dead}confirmed_total", **labels) == 2
+    assert node.value(f"{dead}expired_total", **labels) == 0
+    once = {"queue_type": "rabbit_classic_queue", "dead_letter_strategy": "at_most_once"}
+    assert node.value(f"{dead}maxlen_total", **once) == 0
+    deaths.died[QueueType.CLASSIC, DISABLED, DeathReason.MAXLEN] += 4
+    disabled = once | {"dead_letter_strategy": "disabled"}
+    assert node.value(f"{dead}maxlen_total", **disabled) == 4

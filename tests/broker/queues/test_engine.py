@@ -5,7 +5,7 @@ import pytest
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
 from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.queues.served import Target
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, Bench
 
 
@@ -350,7 +350,7 @@ class CountingDebtor:
         self.count = count
         queue.debtors.append(self)
 
-    def paid(self, queue: ServedQueue, count: int) -> int:
+    def paid(self, queue: Target, count: int) -> int:
         taken = min(count, self.count)
         self.count -= taken
         if not self.count:

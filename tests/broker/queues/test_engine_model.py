@@ -24,12 +24,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.ports import Ports
 from fluffle.broker.server.unacked import Stretch, Unacked
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, FakeSink
+from tests.support.patience import PatientHolder
 
 OUTCOMES = {"drop": Outcome.ACKED, "give back": Outcome.RETURNED}
 
@@ -48,7 +50,7 @@ class Message:
 
 
 @dataclass
-class Getter:
+class Getter(PatientHolder):
     """Who holds what basic.get took."""
 
     queue: Queue
@@ -84,6 +86,10 @@ class Member:
     client: Client
     sink_room: int = UNLIMITED
 
+    @property
+    def priority(self) -> int:
+        return self.consumer.priority
+
     def has_room(self, held: Counter[Consumer | None], held_by_client: Counter[int]) -> bool:
         consumer, shared = self.consumer, self.client.shared
         if consumer.no_ack:
@@ -99,11 +105,14 @@ class QueueMachine(RuleBasedStateMachine):
     """Each rule does something to the queue and the same to the naive one."""
 
     members: Bundle[Member] = Bundle("members")
+    spec = QueueSpec("q")
 
     def __init__(self) -> None:
         super().__init__()
         self.is_touched = False
-        self.queue = Queue(QueueSpec("q"), touch=self.touch)
+        self.queue = Queue(self.spec, Ports(self.touch))
+        self.active: Member | None = None
+        """Who alone is served, where one alone is."""
         self.clients = [Client(), Client()]
         self.attached: list[Member] = []
         self.ready: list[Message] = []
@@ -208,8 +217,34 @@ class QueueMachine(RuleBasedStateMachine):
         self.replay(handed_out)
         held, held_by_client = self.counts()
         if self.ready:
-            starving = [one for one in self.attached if one.has_room(held, held_by_client)]
+            starving = [one for one in self.served() if one.has_room(held, held_by_client)]
             assert not starving, "messages are ready, and a consumer has room"
+
+    def served(self) -> list[Member]:
+        """Who may be handed messages."""
+        if not self.spec.single_active_consumer:
+            return self.attached
+        if self.active is None:
+            return []
+        active = self.active
+        gives_way = self.spec.queue_type is QueueType.QUORUM
+        is_last = gives_way and any(one.priority > active.priority for one in self.attached)
+        return [] if is_last else [active]
+
+    @invariant()
+    def one_is_active(self) -> None:
+        """The first in line, once who was before has gone, or may go."""
+        if not self.spec.single_active_consumer:
+            return
+        first = max(self.attached, key=lambda one: one.priority, default=None)
+        if self.active not in self.attached:
+            self.active = first
+        elif self.spec.queue_type is QueueType.QUORUM and first is not None:
+            holds = self.counts()[0][self.active.consumer]
+            if first.priority > self.active.priority and not holds:
+                self.active = first
+        active = [one for one in self.attached if one.consumer.is_active]
+        assert active == ([self.active] if self.active else [])
 
     def replay(self, handed_out: list[tuple[int, Member, bool, bytes]]) -> None:
         """One message at a time, oldest first, to whom a fair queue might give it."""
@@ -224,7 +259,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert (sequence, content) == (message.sequence, message.content), "out of order"
             assert redelivered == message.was_handed_out
             message.was_handed_out = True
-            have_room = [one for one in self.attached if one.has_room(held, held_by_client)]
+            have_room = [one for one in self.served() if one.has_room(held, held_by_client)]
             assert member in have_room, "more than its limits allow"
             priority = max(one.consumer.priority for one in have_room)
             assert member.consumer.priority == priority, "somebody comes first"
@@ -370,3 +405,20 @@ def test_a_queue_does_what_lists_would(count: int) -> None:
     run_state_machine_as_test(
         QueueMachine, settings=settings(max_examples=count, stateful_step_count=50)
     )
+
+
+class OneAtATime(QueueMachine):
+    """The same where one consumer is served at a time."""
+
+    spec = QueueSpec("q", single_active_consumer=True)
+
+
+class HighestFirst(QueueMachine):
+    """The same where it gives way to one of a higher priority."""
+
+    spec = QueueSpec("q", queue_type=QueueType.QUORUM, single_active_consumer=True)
+
+
+@pytest.mark.parametrize("machine", [OneAtATime, HighestFirst])
+def test_one_consumer_at_a_time(machine: type[QueueMachine]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=50))

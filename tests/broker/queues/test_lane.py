@@ -1,14 +1,32 @@
 """The lane keeps the order of publishing, also for what comes back, and lets memory go."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX, Lane, Taken
+from fluffle.broker.queues.journal import Journal
+from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX, Lane
+from fluffle.broker.queues.lanes import parted
+from fluffle.broker.queues.returned import Returned
+from fluffle.broker.queues.segment import Taken
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, messages, numbered
 
 BURST = 1 << 20
+ALL = slice(None)
+
+
+class Evicted:
+    """A `Journal` of which but this is looked at: which messages it alone has."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[int, int]] = []
+        self.commits = self
+        self.durable = 0
+
+    def evicted(self, first: int, stop: int) -> None:
+        self.runs.append((first, stop))
 
 
 class NumberedLane(Lane):
@@ -23,6 +41,12 @@ def append(lane: NumberedLane, contents: list[bytes], *, other: bool = False) ->
     origins = [OTHER_ORIGIN if other else ORIGIN] * len(contents)
     lane.append(origins, contents, sum(map(len, contents)), lane.next_sequence)
     lane.next_sequence += len(contents)
+
+
+def give_back(lane: Lane, taken: Taken, part: slice = ALL) -> None:
+    """Some of what was taken off comes back."""
+    columns = taken.origins[part], taken.contents[part], taken.sequences[part]
+    lane.give_back(Returned(*columns))
 
 
 def drain(lane: Lane) -> list[Taken]:
@@ -92,14 +116,14 @@ def test_returned_messages_go_to_their_old_place() -> None:
     append(lane, numbered(1, 6))
     first, second, third = lane.take(2), lane.take(2), lane.take(1)
     for taken in (third, first):
-        lane.give_back(taken.origins, taken.contents, taken.sequences)
+        give_back(lane, taken)
     out = drain(lane)
     assert [(run.contents, run.redelivered) for run in out] == [
         ([b"1", b"2"], True),
         ([b"5"], True),
         ([b"6"], False),
     ]
-    lane.give_back(second.origins, second.contents, second.sequences)
+    give_back(lane, second)
     assert drained(lane) == [b"3", b"4"]
 
 
@@ -109,7 +133,7 @@ def test_returned_runs_that_interleave_are_merged() -> None:
     append(lane, numbered(1, 9))
     taken = lane.take(9)
     for start in (2, 0, 1):
-        lane.give_back(taken.origins[start::3], taken.contents[start::3], taken.sequences[start::3])
+        give_back(lane, taken, slice(start, None, 3))
     assert drained(lane) == numbered(1, 9)
 
 
@@ -117,8 +141,8 @@ def test_a_run_that_came_back_goes_out_as_one_run() -> None:
     lane = NumberedLane()
     append(lane, numbered(1, 100))
     taken = lane.take(100)
-    lane.give_back(taken.origins[50:], taken.contents[50:], taken.sequences[50:])
-    lane.give_back(taken.origins[:50], taken.contents[:50], taken.sequences[:50])
+    give_back(lane, taken, slice(50, None))
+    give_back(lane, taken, slice(50))
     assert [len(run.contents) for run in drain(lane)] == [50, 50]
 
 
@@ -126,7 +150,7 @@ def test_clear_forgets_what_is_ready_and_what_came_back() -> None:
     lane = NumberedLane()
     append(lane, numbered(1, 5))
     taken = lane.take(2)
-    lane.give_back(taken.origins, taken.contents, taken.sequences)
+    give_back(lane, taken)
     assert lane.clear() == 5
     assert (lane.count, lane.clear()) == (0, 0)
     append(lane, messages("next"))
@@ -207,7 +231,7 @@ def test_the_lane_equals_a_sorted_list(steps: list[tuple[str, int, bool]]) -> No
         elif verb == "give back" and held:
             taken, known = held.pop(number % len(held))
             cut = 1 if flag and len(known) > 1 else 0
-            lane.give_back(taken.origins[cut:], taken.contents[cut:], taken.sequences[cut:])
+            give_back(lane, taken, slice(cut, None))
             naive += [
                 Known(one.sequence, one.content, one.is_other, redelivered=True)
                 for one in known[cut:]
@@ -217,3 +241,15 @@ def test_the_lane_equals_a_sorted_list(steps: list[tuple[str, int, bool]]) -> No
             assert lane.clear() == len(naive)
             naive.clear()
         assert lane.count == len(naive)
+
+
+def test_what_is_on_its_way_to_disk_is_in_the_part_of_a_journal_that_a_lane_comes_to_have() -> None:
+    whole, part = Evicted(), Evicted()
+    lane = Lane(cast("Journal", whole))
+    for number in (1, 9):
+        lane.append([ORIGIN], [b"m"], 1, number, ticket=1)
+    lane.shed()
+    parted(lane, cast("Journal", part))
+    whole.durable = part.durable = 1
+    lane.shed()
+    assert (whole.runs, part.runs) == ([], [(9, 10)])

@@ -6,8 +6,10 @@ import pytest
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues import lane as lanes
-from fluffle.broker.queues.journal import Damage, Unreadable
+from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.journal import Damage, Spilled, Unreadable
 from fluffle.broker.queues.lane import Lane
+from fluffle.broker.queues.returned import Returned
 from tests.broker.queues.make import ORIGIN
 
 DAMAGE = Damage("over there", "it is missing")
@@ -28,18 +30,17 @@ class Spill:
     def __init__(self, *lost: bytes) -> None:
         self._lost = lost
         self.commits = Progress()
-        self.held: dict[int, tuple[list[Origin], list[bytes]]] = {}
+        self.held: dict[int, Spilled] = {}
 
-    def write(self, origins: list[Origin], contents: list[bytes]) -> int:
+    def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
         index = int(contents[0])
-        self.held[index] = origins, contents
+        self.held[index] = Spilled(origins, contents, expiries)
         return index
 
-    def read(self, index: int) -> tuple[list[Origin], list[bytes]]:
-        origins, contents = self.held[index]
-        if contents[0] in self._lost:
+    def read(self, index: int) -> Spilled:
+        if self.held[index].contents[0] in self._lost:
             raise Unreadable(DAMAGE)
-        return origins, contents
+        return self.held[index]
 
     def forget(self, index: int) -> None:
         del self.held[index]
@@ -80,7 +81,7 @@ def test_what_was_spilled_and_is_lost_stops_the_lane_until_it_is_given_up(
 def test_what_comes_back_is_served_before_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     lane = spilled(monkeypatch, Spill(b"2"))
     assert taken(lane) == [b"1"]
-    lane.give_back([ORIGIN], [b"1"], [1])
+    lane.give_back(Returned([ORIGIN], [b"1"], [1]))
     assert taken(lane) == [b"1"]
     assert lane.damage == DAMAGE
 

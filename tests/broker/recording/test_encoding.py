@@ -116,11 +116,14 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             )
             spec = queue_spec(declared, first)
             definition = QueueDefinition(spec, (3, 2**63), owner)
+            successor = QueueDefinition(queue_spec(Declaration(second, durable=True), first))
+            definition = definition._replace(successor=draw(st.none() | placed(successor)))
             return kind, (first, second), draw(st.just(definition) | placed(definition))
         case Kind.NODE:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))
             nonce = draw(st.binary(max_size=16))
-            return kind, (first,), Registered(address, draw(NUMBERS), nonce, draw(NUMBERS))
+            numbers = draw(NUMBERS), nonce, draw(NUMBERS), draw(NUMBERS)
+            return kind, (first,), Registered(address, *numbers)
         case Kind.BINDING:
             where = draw(st.sampled_from(DestinationKind))
             binding = Binding(second, third, where, first, draw(TABLES))

@@ -48,6 +48,7 @@ from fluffle.storage.environment import open_environment
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor, engines
+from tests.support.patience import PatientSink
 from tests.support.store import open_store
 
 OWNER = Owner("a", 0, 1, "c")
@@ -79,7 +80,7 @@ ENTRIES: dict[Kind, Entry] = {
 }
 
 
-class Sink:
+class Sink(PatientSink):
     def room(self, consumer: Consumer) -> int:
         return 0
 
@@ -91,6 +92,9 @@ class Sink:
 
     def cancelled(self, consumer: Consumer) -> None:
         """Nobody is there to be told."""
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It sees by what it is served."""
 
 
 def durable_part(catalogue: Catalogue) -> dict[str, Any]:

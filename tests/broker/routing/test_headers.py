@@ -4,6 +4,7 @@ import pytest
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.headers import HeadersMatcher
+from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
 from tests.broker.routing.make import to_queue
 
@@ -13,7 +14,7 @@ ONE: Field = ("I", 1)
 def matches(arguments: FieldTable, headers: FieldTable | None) -> bool:
     matcher = HeadersMatcher()
     matcher.add(to_queue("x", "q", "", arguments))
-    return len(list(matcher.match([""], headers))) == 1
+    return len(list(matcher.match([""], Properties(headers=headers)))) == 1
 
 
 def x_match(mode: str, **arguments: Field) -> FieldTable:

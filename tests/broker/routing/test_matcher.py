@@ -10,15 +10,16 @@ from fluffle.broker.routing.bindings import (
     with_binding,
     without_binding,
 )
-from fluffle.broker.routing.exchange import MATCHERS
+from fluffle.broker.routing.exchange import TYPES
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
+from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.protocol.types import Field
 from tests.broker.routing.make import to_exchange, to_queue
 
 
-@pytest.fixture(params=sorted(MATCHERS))
+@pytest.fixture(params=["direct", "fanout", "headers", "topic"])
 def matcher(request: pytest.FixtureRequest) -> Matcher:
-    return MATCHERS[request.param]()
+    return TYPES[request.param].make({}, Surroundings())
 
 
 def queues(found: Matcher, *keys: str) -> list[str]:

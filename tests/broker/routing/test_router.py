@@ -8,6 +8,7 @@ from fluffle.broker.errors import AccessRefused, NotFound
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
+from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
 from tests.broker.routing.make import bind, to_exchange, to_queue, topology, unbind, with_alternate
 
@@ -15,11 +16,14 @@ from tests.broker.routing.make import bind, to_exchange, to_queue, topology, unb
 def route(
     made: Topology, exchange: str, *keys: str, headers: FieldTable | None = None
 ) -> tuple[str, ...]:
-    return Router(made, {"q", "r"}.__contains__).route(exchange, keys or ("",), headers)
+    properties = Properties(headers=headers)
+    return Router(made, {"q", "r"}.__contains__).route(exchange, keys or ("",), properties)
 
 
-def headers_bindings(made: Topology, exchange: str) -> int:
-    return Router(made, bool).headers_bindings(exchange)
+def property_bindings(made: Topology, exchange: str) -> int:
+    needs = Router(made, bool).needs(exchange)
+    assert not needs.is_drawn
+    return needs.property_bindings
 
 
 def test_the_default_exchange_leads_to_the_queue_of_that_name() -> None:
@@ -92,7 +96,7 @@ def test_a_long_chain_of_exchanges() -> None:
     links = [to_exchange(str(number), str(number + 1)) for number in range(1999)]
     made = topology(*specs, *links, to_queue("1999", "q"))
     assert route(made, "0") == ("q",)
-    assert headers_bindings(made, "0") == 0
+    assert property_bindings(made, "0") == 0
 
 
 def test_the_alternate_gets_what_matches_nothing() -> None:
@@ -170,18 +174,18 @@ def test_headers_matter_if_a_headers_exchange_can_be_reached() -> None:
         to_queue("b", "c", "k"),
         to_queue("c", "b", ""),
     )
-    assert headers_bindings(made, "c") == 1
-    assert headers_bindings(made, "a") == 0
-    assert headers_bindings(made, "") == 0
-    assert headers_bindings(made, "nope") == 0
+    assert property_bindings(made, "c") == 1
+    assert property_bindings(made, "a") == 0
+    assert property_bindings(made, "") == 0
+    assert property_bindings(made, "nope") == 0
     for key in ("k", "l"):
         bind(made, to_exchange("b", "c", key))
-    assert headers_bindings(made, "a") == 1
+    assert property_bindings(made, "a") == 1
     unbind(made, to_exchange("b", "c", "k"))
     bind(made, to_queue("c", "q", ""))
-    assert headers_bindings(made, "b") == 2
+    assert property_bindings(made, "b") == 2
     unbind(made, to_exchange("b", "c", "l"))
-    assert headers_bindings(made, "b") == 0
+    assert property_bindings(made, "b") == 0
 
 
 NAMES = st.sampled_from("abcde")

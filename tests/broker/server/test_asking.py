@@ -13,16 +13,18 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout, Holder, Outcome
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.peeking import Peeked, View
 from fluffle.broker.queues.served import Debtor, Later, Receipt, ServedQueue, Tally
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
 from tests.support.edge import Edge, publish_frames
+from tests.support.patience import PatientHolder
 
 
 class SlowQueue:
     """A queue whose answers come when a test says so."""
 
-    absence = damage = owner = here = None
+    absence = damage = owner = here = uncounted = None
     in_exclusive_use = is_unused = False
 
     def __init__(self, name: str) -> None:
@@ -30,7 +32,7 @@ class SlowQueue:
         self.name = name
         self.definition = QueueDefinition(self.spec)
         self.debtors: list[Debtor] = []
-        self.ready_count = self.in_flight = self.consumer_count = 0
+        self.ready_count = self.in_flight = self.apart_count = self.consumer_count = 0
         self.consumers: tuple[Consumer, ...] = ()
         self.asked: deque[Later[Any]] = deque()
         self.settled: list[tuple[int, int, Outcome]] = []
@@ -52,10 +54,20 @@ class SlowQueue:
     def tally(self) -> Later[Tally]:
         return self._ask()
 
+    @property
+    def tally_in_use(self) -> Later[Tally]:
+        return self._ask()
+
     def enqueue(
-        self, origins: list[Origin], contents: list[bytes], content_bytes: int, *, persistent: bool
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: int | None = None,
     ) -> Receipt:
-        del origins, content_bytes, persistent
+        del origins, content_bytes, persistent, expiration_ms
         self.ready_count += len(contents)
         self.receipts.append(Receipt(len(contents)))
         return self.receipts[-1]
@@ -69,6 +81,10 @@ class SlowQueue:
         self.settled.append((start, stop, outcome))
 
     def purge(self) -> Later[int]:
+        return self._ask()
+
+    def peek(self, view: View) -> Later[Peeked]:
+        del view
         return self._ask()
 
     def attach(self, consumer: Consumer) -> Later[None]:
@@ -86,7 +102,7 @@ class SlowQueue:
         del consumer
 
 
-class Getter:
+class Getter(PatientHolder):
     no_ack = False
 
     def __init__(self, queue: SlowQueue) -> None:

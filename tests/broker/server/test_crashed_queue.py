@@ -19,6 +19,7 @@ from fluffle.broker.queues.journal import Damage
 from fluffle.protocol.methods import Basic, Channel, make
 from fluffle.storage.layout import SEQUENCE, Table
 from tests.broker.control.desk import Desk
+from tests.broker.queues.make import lane_of
 from tests.broker.server.test_durable_order import Rig
 from tests.support.definitions import engine_of
 from tests.support.store import open_store
@@ -177,7 +178,7 @@ def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
 
 def test_who_gives_up_what_was_acknowledged_is_told_what_that_means(rig: Rig) -> None:
     desk, queue = Desk(edge=rig.edge), engine_of(rig.edge.vhost, "q")
-    queue._lane.damage = queue.damage = Damage("somewhere", "it has rotted", is_of_settled=True)
+    lane_of(queue).damage = queue.damage = Damage("somewhere", "it has rotted", is_of_settled=True)
     assert desk.refusal("queues.repair", **Q) == (
         "PRECONDITION_FAILED: what was acknowledged in queue 'q' in vhost '/' cannot be read "
         "(somewhere: it has rotted); with --drop-damaged such messages come again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fluffle.broker.server.intake import OWED_MESSAGES_MAX
 from fluffle.broker.server.replies import UNREAD_BYTES_MAX
 from fluffle.protocol.methods import Basic, Channel, Queue, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
@@ -155,7 +156,7 @@ def test_a_responder_is_slowed_by_a_requester_that_does_not_read() -> None:
     client.transport.is_stuck = True
     server.publish(*([b"x" * 100_000] * 20), queue=name)
     assert server.transport.is_reading()
-    server.publish(b"more", queue=name)
+    server.publish(*[b"more"] * OWED_MESSAGES_MAX, queue=name)
     assert not server.transport.is_reading()
     edge.advance(0.1)
     assert server.transport.is_reading()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.server.connection import METHOD_COST, TURN_COST_MAX
+from fluffle.broker.server.occurrences import METHOD_COST, TURN_COST_MAX
 from fluffle.broker.server.publishing import ROUTE_COST
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties

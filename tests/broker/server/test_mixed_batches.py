@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.ports import Ports
 from fluffle.broker.queues.served import Admission
 from fluffle.protocol.methods import Basic, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
@@ -68,7 +69,7 @@ def test_each_message_of_a_batch_has_its_own_answer() -> None:
     client.declare("q")
     client.declare("full")
     queues = client.edge.vhost.queues
-    queues["full"] = FullQueue(QueueSpec("full"), touch=lambda _queue: None)
+    queues["full"] = FullQueue(QueueSpec("full"), Ports(lambda _queue: None))
     client.edge.vhost.epoch += 1
     client.confirm_select()
     frames = [publish_frames(b"x", key) for key in ("q", "full", "q", "q", "full")]

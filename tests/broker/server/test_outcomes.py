@@ -7,6 +7,7 @@ import pytest
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.ports import Ports
 from fluffle.protocol.methods import Basic, Channel, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
 
@@ -15,7 +16,7 @@ class NotingQueue(Queue):
     """Notes what became of messages: the outcome and the bodies' last bytes."""
 
     def __init__(self, edge: Edge) -> None:
-        super().__init__(QueueSpec("q"), touch=edge.turn.touch_queue)
+        super().__init__(QueueSpec("q"), Ports(edge.turn.touch_queue))
         self.outcomes: list[tuple[Outcome, str]] = []
 
     def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from fluffle.broker.queues.consumers import UNLIMITED, Consumer
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.server.outlet import BURST_BYTES, JOIN_BYTES_MAX, Outlet
 from tests.broker.queues.make import Bench
+from tests.support.patience import PatientSink
 
 
 class Socket:
@@ -27,7 +28,7 @@ class Socket:
         self.writes.append(list(list_of_data))
 
 
-class OutletSink:
+class OutletSink(PatientSink):
     """A client's end as the broker has it: room is that of the connection's outlet."""
 
     def __init__(self, outlet: Outlet) -> None:
@@ -47,6 +48,9 @@ class OutletSink:
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("no queue is deleted here")
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It sees by what it is served."""
 
 
 class Scene:

@@ -8,6 +8,7 @@ from fluffle.broker.config import Limits
 from fluffle.broker.message import Origin
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.ports import Ports
 from fluffle.broker.queues.served import Admission
 from fluffle.broker.server import publishing
 from fluffle.broker.server.properties import PropertyFacts, read_facts
@@ -445,6 +446,7 @@ class FullQueue(engine.Queue):
         content_bytes: int,
         *,
         persistent: bool = False,
+        expiration_ms: int | None = None,
     ) -> Admission:
         return Admission.REFUSED
 
@@ -456,7 +458,7 @@ def test_what_one_queue_refuses_is_nacked_and_the_others_keep_it() -> None:
         client.declare(name)
         client.bind(name, "ex")
     vhost = client.edge.vhost
-    vhost.queues["full"] = FullQueue(QueueSpec("full"), touch=lambda _queue: None)
+    vhost.queues["full"] = FullQueue(QueueSpec("full"), Ports(lambda _queue: None))
     client.confirm_select()
     client.send(
         publish_frames(b"1") + publish_frames(b"2", exchange="ex") * 2 + publish_frames(b"4")

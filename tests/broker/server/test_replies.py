@@ -4,11 +4,12 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.server.replies import PREFIX, UNREAD_BYTES_MAX, Inbox, ReplyTargets
 from tests.broker.queues.make import ORIGIN, messages
+from tests.support.patience import PatientHolder
 
 NAME = PREFIX + "somebody"
 
 
-class Requester:
+class Requester(PatientHolder):
     """Notes the answers it gets."""
 
     no_ack = True

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.server.unacked import COMPACT_AT, Stretch, Unacked
 from tests.broker.queues.make import ORIGIN, Bench, numbered
+from tests.support.patience import PatientHolder
 
 
-class Holder:
+class Holder(PatientHolder):
     """Whoever holds the messages: only whether they need settling counts here."""
 
     queue = Bench().queue

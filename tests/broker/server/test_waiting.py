@@ -243,7 +243,7 @@ def test_a_channel_that_is_gone_takes_no_queue_of_its_connection_along(rig: Rig)
     rig.send(make(Queue.Declare, queue="mine", exclusive=True))
     rig.settle()
     rig.send(make(Queue.Declare, queue="q"))
-    channels = rig.client.connection._channels
+    channels = rig.client.connection.open_channels
     assert channels is not None
     channels._end(1)
     rig.settle()

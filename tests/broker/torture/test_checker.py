@@ -23,6 +23,7 @@ from fluffle.broker.torture.history import (
     Published,
     Received,
     Refused,
+    Returned,
     RunEnded,
     Vouched,
 )
@@ -214,6 +215,34 @@ def test_a_refused_message_is_owed_to_nobody() -> None:
 def test_what_was_never_confirmed_and_came_is_recovered() -> None:
     report = judge([Published(FIRST, ("q",)), RECEIVED])
     assert (report.recovered, report.is_clean) == (1, True)
+
+
+def sums_up(report: Report, copies: int) -> bool:
+    """Whether it is said of each message what has become of it; `copies`: of all confirmed ones."""
+    numbers = report.numbers()
+    answered = numbers["confirmed"] + numbers["refused"] + numbers["unanswered"]
+    came = copies + numbers["recovered"] + numbers["refused received"]
+    went = sum(numbers[name] for name in ("received", "returned", "not owed", "lost"))
+    return numbers["attempted"] == answered and came == went
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_numbers_add_up(seed: int) -> None:
+    for lie in (None, Lie.LOSE_IN_A_CRASH):
+        history = Broker(Random(seed), lie).live(STEPS)
+        queues = {event.message: event.queues for event in history if isinstance(event, Published)}
+        confirmed = [event.message for event in history if isinstance(event, Confirmed)]
+        copies = sum(len(queues[message]) or 1 for message in confirmed)
+        report = judge(history)
+        assert sums_up(report, copies)
+        assert report.returned
+        assert report.not_owed
+
+
+def test_what_goes_nowhere_is_returned() -> None:
+    report = judge([Published(FIRST, ()), Returned(FIRST), Confirmed(FIRST), Published(SECOND, ())])
+    assert (report.returned, report.unanswered, report.received) == (1, 1, 0)
+    assert sums_up(report, copies=1)
 
 
 def test_complaints_are_counted_by_their_words() -> None:

@@ -26,7 +26,8 @@ SWIFT = LinkTuning(
 
 
 def identity(node: NodeId, boot: int = 1, cluster: str = "rabbits") -> Identity:
-    return Identity(cluster, node, Boot(boot, node.encode().ljust(16, b".")[:16]))
+    """Each reads as many versions of logs as it has had boots."""
+    return Identity(cluster, node, Boot(boot, node.encode().ljust(16, b".")[:16]), reads=boot)
 
 
 class Node:

@@ -12,13 +12,23 @@ from hypothesis import strategies as st
 
 from fluffle.broker.cluster.links.handshake import (
     MESSAGE_BYTES_MAX,
+    VERSIONS,
     Credentials,
     Handshake,
     Number,
     encode,
     refusal,
 )
-from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, Reason, Refused
+from fluffle.broker.cluster.links.identity import (
+    NOBODY_FORGOTTEN,
+    Boot,
+    Boots,
+    Identity,
+    Incarnations,
+    Lives,
+    Reason,
+    Refused,
+)
 
 SECRET = b"correct horse battery staple"
 A, B = Identity("rabbits", "a", Boot(3, b"a" * 16)), Identity("rabbits", "b", Boot(5, b"b" * 16))
@@ -108,11 +118,13 @@ REFUSALS: dict[str, tuple[Handshake, Handshake, Reason]] = {
         dialler(credentials(A)), listener(credentials(B, peers="bc")), Reason.UNKNOWN_NODE
     ),
     "a newer protocol": (
-        dialler(replace(credentials(A), versions=(2, 3))), listener(credentials(B)), Reason.VERSION
+        dialler(replace(credentials(A), versions=(VERSIONS[1] + 1, VERSIONS[1] + 2))),
+        listener(credentials(B)),
+        Reason.VERSION,
     ),
     "an older protocol": (
         dialler(credentials(A)),
-        listener(replace(credentials(B), versions=(2, 2))),
+        listener(replace(credentials(B), versions=(1, 1))),
         Reason.VERSION,
     ),
     "another certificate": (
@@ -180,6 +192,26 @@ def test_a_disk_that_does_not_remember_how_it_was_known_gives_no_proof(
     assert result.outcome(refuser) is Reason.FORGOTTEN
     assert one.peer is other.peer is None
     assert knowing.boots.latest("a") == known
+
+
+@pytest.mark.parametrize(
+    ("incarnation", "outcomes"), [(2, [Reason.FORMER_NODE] * 2), (4, [B, A]), (0, [B, A])]
+)
+@pytest.mark.parametrize("side", ["dialler", "listener"])
+def test_a_former_node_is_refused(
+    side: str, incarnation: int, outcomes: list[Identity | Reason]
+) -> None:
+    """Whoever dials; that one has not heard of anything."""
+    knowing = Incarnations(lambda: 1, lambda node, number: (node, number) == ("b", 2))
+    a = replace(credentials(A), incarnations=knowing)
+    b = replace(credentials(B), incarnations=NOBODY_FORGOTTEN._replace(ours=lambda: incarnation))
+    if side == "dialler":
+        ours, theirs = dialler(a), listener(b)
+        result = talk(ours, theirs)
+    else:
+        ours, theirs = listener(a), dialler(b, "a")
+        result = talk(theirs, ours)
+    assert [result.outcome(ours), result.outcome(theirs)] == outcomes
 
 
 def test_a_node_that_was_started_while_others_were_away_is_known_again() -> None:
@@ -268,19 +300,40 @@ def test_whatever_is_changed_on_the_way_there_is_no_link(data: st.DataObject) ->
 JUNK = {
     "HTTP": b"GET / HTTP/1.1\r\n",
     "AMQP": b"AMQP\x00\x00\x09\x01",
-    "TLS": b"\x16\x03\x01\x02\x00\x01",
     "no msgpack": b"\x00\x01\xc1",
     "nothing": b"\x00\x00",
     "a list of nothing": b"\x00\x01\x90",
     "a proof before a hello": encode(Number.PROOF, b"x" * 32),
     "deep nesting": b"\x02\x00" + b"\x91" * 512,
-    "a hello of another protocol": encode(Number.HELLO, "gossip", [1, 1]),
-    "a hello without fields": encode(Number.HELLO, "fluffle link", [1, 1]),
+    "a hello of another protocol": encode(Number.HELLO, "gossip", [*VERSIONS]),
+    "a hello without fields": encode(Number.HELLO, "fluffle link", [*VERSIONS]),
     "a hello whose challenge is short": encode(
-        Number.HELLO, "fluffle link", [1, 1], "rabbits", "a", 1, b"a" * 16, "b", b""
+        Number.HELLO,
+        "fluffle link",
+        [*VERSIONS],
+        "rabbits",
+        "a",
+        1,
+        b"a" * 16,
+        0,
+        "b",
+        None,
+        b"",
+        1,
     ),
     "a boot of 0": encode(
-        Number.HELLO, "fluffle link", [1, 1], "rabbits", "a", 0, b"a" * 16, "b", b"1" * 32
+        Number.HELLO,
+        "fluffle link",
+        [*VERSIONS],
+        "rabbits",
+        "a",
+        0,
+        b"a" * 16,
+        0,
+        "b",
+        None,
+        b"1" * 32,
+        1,
     ),
     "an unknown reason": encode(Number.REFUSAL, "mood"),
 }

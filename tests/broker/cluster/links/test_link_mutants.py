@@ -27,8 +27,8 @@ MUTANTS = [
     mutant(
         "what is urgent waits for its turn",
         "outbox:Outbox._next_lane",
-        "if self._frames[Lane.URGENT]:",
-        "if self._frames[Lane.URGENT] and not self._may_go(Lane.BULK):",
+        "if urgent:",
+        "if urgent and not (bulk and self._may_go(BULK)):",
     ),
     mutant("a frame goes as a whole", "pieces:Outgoing.piece", "min(PIECE_BYTES_MAX, ", "max(0, "),
     mutant(

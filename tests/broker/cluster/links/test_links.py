@@ -43,6 +43,17 @@ def test_frames_go_both_ways(run: Run) -> None:
     run(scenario())
 
 
+def test_each_end_knows_which_logs_the_other_reads(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b", boot=7)
+        async with stopping(a, b):
+            assert a.links.reads == {"a": 1}
+            await linked(a, b)
+            assert a.links.reads == b.links.reads == {"a": 1, "b": 7}
+
+    run(scenario())
+
+
 def test_three_nodes_find_each_other_in_any_order(run: Run) -> None:
     async def scenario() -> None:
         nodes = [Node(name) for name in "abc"]
@@ -233,6 +244,7 @@ def test_a_peer_can_be_removed_and_is_let_in_no_more(run: Run) -> None:
             await linked(a, b)
             a.links.remove_peer("b")
             assert a.told == [("b", True), ("b", False)]
+            assert a.links.reads == {"a": 1}
             assert await b.told_of(2) == [True, False]
             a.links.remove_peer("b")
             assert len(a.told) == 2

@@ -50,7 +50,8 @@ class OutboxAgainstLists(RuleBasedStateMachine):
         self.count += 1
         payload = f"{lane}{self.count}".encode().ljust(size, b".")
         before = self.outbox.waiting_bytes[lane]
-        fits = before + len(payload) + FRAME_COST_BYTES <= self.bytes_max[lane]
+        limit = self.bytes_max[lane]
+        fits = before + min(len(payload) + FRAME_COST_BYTES, limit // 2) <= limit
         assert self.outbox.put(lane, kind, payload) == (fits or not before)
         if fits or not before:
             self.waiting[lane].append((kind, payload))
@@ -173,6 +174,14 @@ def test_what_does_not_fit_is_not_taken() -> None:
     assert outbox.put(Lane.NORMAL, 0, bytes(5_000)), "lanes do not take room from each other"
     outbox.take(1 << 20)
     assert outbox.put(Lane.BULK, 0, b"")
+
+
+def test_a_frame_of_any_size_is_taken_where_less_than_half_a_lane_waits() -> None:
+    """Who has seen that there is room relies on it, and never hears that a frame was lost."""
+    outbox = Outbox({**PLENTY, Lane.NORMAL: 1_000})
+    assert outbox.put(Lane.NORMAL, 0, bytes(500 - FRAME_COST_BYTES))
+    assert outbox.put(Lane.NORMAL, 0, bytes(5_000))
+    assert not outbox.put(Lane.NORMAL, 0, b"")
 
 
 def test_empty_frames_are_bounded_as_well() -> None:

@@ -11,7 +11,14 @@ import pytest
 from fluffle.broker.clock import ManualClock
 from fluffle.broker.cluster.links.connection import Connection, establish
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
-from fluffle.broker.cluster.links.identity import Boots, Identity, Lives, Reason, Refused
+from fluffle.broker.cluster.links.identity import (
+    ADVICE,
+    Boots,
+    Identity,
+    Lives,
+    Reason,
+    Refused,
+)
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, Outgoing
 from fluffle.broker.cluster.links.pulse import Pulse
@@ -27,6 +34,7 @@ from tests.broker.cluster.links.nodes import (
 )
 from tests.broker.cluster.links.raw import listening, raw_to
 from tests.broker.conftest import Run
+from tests.support.turns import turns_until
 
 TICK_MS = 250
 """Of a clock that is moved by hand."""
@@ -42,6 +50,26 @@ def logged(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object
 
 
 # At the door
+
+
+@pytest.mark.parametrize("record", [b"\x16\x03\x01\x02\x00\x01", b"\x15\x03\x01\x00\x02\x02"])
+def test_who_speaks_tls_to_a_node_that_does_not_is_known_by_it(
+    run: Run, caplog: pytest.LogCaptureFixture, record: bytes
+) -> None:
+    """A client hello, and the alert of a listener that was dialled in the clear."""
+
+    async def scenario() -> None:
+        a = Node("a")
+        async with stopping(a), raw_to(a.address) as raw:
+            raw.writer.write(record)
+            await turns_until(lambda: bool(logged(caplog, "link_refused")))
+            assert a.links.counters.refused[Reason.TLS] == 1
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    (line,) = logged(caplog, "link_refused")
+    assert line["reason"] == "tls (that node speaks TLS, this one does not)"
+    assert line["advice"] == ADVICE[Reason.TLS]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +102,7 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
     run(scenario())
     (line,) = logged(caplog, "link_refused")
     assert (line["peer"], line["reason"]) == ("127.0.0.1", str(reason))
+    assert (line["claims"], line["node"]) == (other.node, None), "nothing is proved of it"
     assert line["advice"]
 
 
@@ -97,7 +126,54 @@ def test_a_node_that_is_refused_logs_it_once_and_goes_on_trying(
     ]
 
 
-def test_a_wiped_disk_under_its_old_name_is_refused(run: Run) -> None:
+def test_who_has_proved_his_name_is_refused_by_it(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Several nodes of one host are told apart."""
+
+    async def scenario() -> None:
+        a = Node("a", boots=Boots({"b": identity("b", 7).boot, "c": identity("c", 7).boot}))
+        for node in "bc":
+            a.links.set_peer(node, "127.0.0.1", 1)
+        async with stopping(a):
+            for node in "bcb":
+                async with raw_to(a.address) as raw:
+                    lives = Lives(7, (identity(node, 6).boot.nonce,))
+                    us = Credentials(identity(node, 6), SECRET, Boots(), {"a"}, lives)
+                    handshake = Handshake(us, "a", challenge=bytes(32))
+                    raw.writer.write(handshake.start())
+                    with pytest.raises(Refused, match="refused by it: old_boot"):
+                        await raw.finish(handshake)
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    lines = [line for line in logged(caplog, "link_refused") if line["peer"] == "127.0.0.1"]
+    assert [(line["node"], line["claims"]) for line in lines] == [("b", None), ("c", None)]
+    assert all("empty data directory" in str(line["advice"]) for line in lines)
+
+
+def test_who_dials_what_is_no_node_is_asked_for_the_address(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        async with stopping(a), listening() as clients:
+            a.links.set_peer("b", clients.address.host, clients.address.port)
+            for _ in range(2):
+                raw = await clients.accepted.get()
+                raw.writer.write(JUNK["AMQP"])
+            await a.has_refused(Reason.NOT_A_HELLO, times=2)
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    (line,) = logged(caplog, "link_refused")
+    assert line["peer"] == "b"
+    assert "is that its --cluster-listen address" in str(line["advice"])
+
+
+def test_a_wiped_disk_under_its_old_name_is_refused(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         a = Node("a", boots=Boots({"b": identity("b", 7).boot}))
         wiped = Node("b", boot=1)
@@ -107,10 +183,13 @@ def test_a_wiped_disk_under_its_old_name_is_refused(run: Run) -> None:
             await wiped.has_refused(Reason.FORGOTTEN, times=2)
             assert (a.told, wiped.told) == ([], [])
 
+    caplog.set_level(logging.INFO)
     run(scenario())
+    (line,) = [line for line in logged(caplog, "link_refused") if line["peer"] == "127.0.0.1"]
+    assert line["claims"] in ("a", "b"), "whichever end was first"
 
 
-JUNK = {"HTTP": b"GET / HTTP/1.1\r\n\r\n", "AMQP": b"AMQP\0\0\x09\x01", "TLS": b"\x16\x03\x01" * 99}
+JUNK = {"HTTP": b"GET / HTTP/1.1\r\n\r\n", "AMQP": b"AMQP\0\0\x09\x01"}
 
 
 @pytest.mark.parametrize("what", JUNK)

@@ -63,15 +63,18 @@ def test_a_certificate_of_another_authority_is_refused_by_both(
     run(scenario())
 
 
-def test_a_node_without_tls_and_one_with_do_not_get_together(
-    run: Run, authority: Authority
+@pytest.mark.parametrize("dialler", "ab")
+def test_a_node_without_tls_and_one_with_both_say_that_this_is_why_they_are_not_linked(
+    run: Run, authority: Authority, dialler: str
 ) -> None:
     async def scenario() -> None:
         a, b = Node("a", certificates=certificates(authority)), Node("b")
         async with stopping(a, b):
-            a.knows(b)
-            b.knows(a)
-            await b.has_refused(Reason.NOT_A_HELLO, times=2)
+            if dialler == "a":
+                a.knows(b)
+            else:
+                b.knows(a)
+            await b.has_refused(Reason.TLS, times=2)
             await a.has_refused(Reason.TLS, times=2)
             assert (a.told, b.told) == ([], [])
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fluffle.broker.cluster.packing import joined
+from fluffle.broker.cluster.queues.classic import ClassicManners
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.ports import Counts, OnEvents
 from fluffle.broker.cluster.queues.quorum import QuorumManners
@@ -19,6 +20,7 @@ from fluffle.broker.cluster.streams.edge import Edge as StreamEdge
 from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.peeking import Peeked, View
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties
@@ -150,9 +152,17 @@ class FarHub:
         assert queue == GROUP
         return None
 
-    def ask_counts(self, queue: int, done: Callable[[Counts | None], None]) -> None:
+    def ask_counts(
+        self, queue: int, done: Callable[[Counts | None], None], *, in_use: bool = False
+    ) -> None:
         assert queue == GROUP
+        del in_use
         self._call_soon(lambda: done(self._counts()))
+
+    def peek(self, queue: int, view: View, done: Callable[[Peeked | None], None]) -> None:
+        assert queue == GROUP
+        led = self.far.led.leadership
+        self._call_soon(lambda: done(led.queue.peek(view) if self.far.is_linked else None))
 
     def _counts(self) -> Counts | None:
         queue = self.far.led.leadership.queue
@@ -162,18 +172,21 @@ class FarHub:
 
 
 class Rig:
-    """A node with a quorum queue `q`, and clients of it."""
+    """A node with a queue `q` that is led elsewhere, and clients of it."""
 
-    def __init__(self) -> None:
-        self.node = Edge()
+    def __init__(
+        self, queue_type: QueueType = QueueType.QUORUM, *, node: Edge | None = None
+    ) -> None:
+        self.node = node or Edge()
         self.hub = FarHub(self.node.scheduler.call_soon)
-        spec = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
+        spec = QueueSpec("q", durable=True, queue_type=queue_type)
+        is_quorum = queue_type is QueueType.QUORUM
         self.queue = EdgeQueue(
             QueueDefinition(spec, id=GROUP),
             "/",
             self.hub,
             self.node.scheduler.call_later,
-            QuorumManners(),
+            QuorumManners() if is_quorum else ClassicManners("far", is_durable=True),
         )
         self.node.vhost.queues["q"] = self.queue
         self.far = self.hub.far
@@ -183,11 +196,12 @@ class Rig:
         self.far.touch()
         self.node.run()
 
-    def counts(self) -> Counts:
-        """As the leader has it."""
+    def counts(self) -> tuple[int, int, int]:
+        """As the leader has it soon: ready, in hands, consumers."""
+        self.far.edge.put_off = 0
         self.run()
         queue = self.far.led.leadership.queue
-        return Counts(queue.ready_count, queue.in_flight, queue.consumer_count)
+        return (queue.ready_count, queue.in_flight, queue.consumer_count)
 
     def delete(self) -> None:
         """The definition is gone."""

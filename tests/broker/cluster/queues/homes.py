@@ -18,8 +18,9 @@ from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.ports import Ports, Stores
 from fluffle.broker.queues.replicated.ending import HOW
-from fluffle.broker.queues.served import Admission
+from fluffle.broker.queues.served import Admission, Partly
 from fluffle.broker.turn import Turn
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
@@ -27,9 +28,11 @@ from fluffle.storage.writer import Writer
 from tests.broker.cluster.streams.client import Client, Names
 from tests.broker.cluster.streams.ghost import Ghost
 from tests.broker.cluster.streams.world import GROUP, Wire
+from tests.broker.queues.make import lane_of
 from tests.broker.queues.replicated.make import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
+from tests.support.patience import PatientSink
 from tests.support.store import open_store
 
 HOME = "home"
@@ -49,11 +52,15 @@ class Watched(Queue):
         content_bytes: int,
         *,
         persistent: bool = False,
-    ) -> Admission:
+        expiration_ms: int | None = None,
+    ) -> Admission | Partly:
+        first = lane_of(self).numbers.next
         for place, content in enumerate(contents):
             assert content not in self.ghost.stored, f"{content!r} is enqueued twice"
-            self.ghost.stored[content] = self._next_sequence + place
-        return super().enqueue(origins, contents, content_bytes, persistent=persistent)
+            self.ghost.stored[content] = first + place
+        return super().enqueue(
+            origins, contents, content_bytes, persistent=persistent, expiration_ms=expiration_ms
+        )
 
     def pump(self) -> list[Handout]:
         return [self._noted(handout) for handout in super().pump()]
@@ -63,7 +70,7 @@ class Watched(Queue):
         return handout and self._noted(handout)
 
     def purge(self) -> int:
-        self.purged_below = self._next_sequence
+        self.purged_below = lane_of(self).numbers.next
         return super().purge()
 
     def _noted(self, handout: Handout) -> Handout:
@@ -81,7 +88,7 @@ class Watched(Queue):
         super().settle(handout, start, stop, outcome)
 
 
-class Neighbour:
+class Neighbour(PatientSink):
     """The client of a consumer on the home itself, who acknowledges when it is told to."""
 
     def __init__(self, ghost: Ghost, room: int = UNLIMITED) -> None:
@@ -109,6 +116,9 @@ class Neighbour:
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("nobody deletes the queue")
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It sees by what it is served."""
 
     def settle(self, outcome: Outcome) -> None:
         """All that it has."""
@@ -153,9 +163,9 @@ class Homestead:
         definition = QueueDefinition(self.spec, GROUPS, id=GROUP, home=HOME)
         self.queue = Watched(
             self.spec,
-            touch=turn.touch_queue,
+            Ports(turn.touch_queue),
+            Stores(journal if self.spec.durable else None),
             definition=definition,
-            journal=journal if self.spec.durable else None,
         )
         self.queue.ghost = self.ghost
         if self.spec.durable and self.term > 1:
@@ -164,6 +174,7 @@ class Homestead:
         self.homed = Homed(
             self.queue,
             self.own,
+            vhost="/",
             wait=durability.commits.wait,
             on_unused=self.on_unused,
             on_told=lambda: None,
@@ -307,8 +318,9 @@ class Homestead:
     # At rest
 
     def rest(self) -> None:
-        """All links are whole, everything arrives, and everything is durable."""
-        for node in self.clients:
+        """All links are whole, everything arrives, and everything is durable; nothing waits."""
+        for node, client in self.clients.items():
+            client.edge.put_off = 0
             if node not in self.up:
                 self.link(node)
         for _ in range(10_000):

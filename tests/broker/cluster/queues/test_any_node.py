@@ -225,11 +225,11 @@ async def test_what_a_full_queue_refuses_is_nacked_at_other_nodes(scene: Scene) 
     arguments: Any = {"x-queue-type": "quorum", "x-max-length": 2, "x-overflow": "reject-publish"}
     await channel.declare_queue("q", durable=True, arguments=arguments)
     publisher = await scene.channel("c")
-    await publish(publisher, b"1", b"2")
+    await publish(publisher, b"1", b"2", b"3")
     async with soon():
         with pytest.raises(DeliveryError):
-            await publisher.default_exchange.publish(aio_pika.Message(b"3"), "q")
-    assert await counts(scene, "b") == (2, 0)
+            await publisher.default_exchange.publish(aio_pika.Message(b"4"), "q")
+    assert await counts(scene, "b") == (3, 0)
 
 
 async def test_every_node_lists_what_is_in_a_queue(scene: Scene) -> None:
@@ -250,4 +250,4 @@ async def test_one_node_tells_metrics_of_a_queue(scene: Scene) -> None:
     await scene.is_led_by("a")
     await publish(await scene.channel("b"), b"1", b"2")
     here = {name: scene.nodes[name].node.catalogue.vhosts["/"].queues["q"].here for name in NODES}
-    assert here == {"a": (2, 0, 0), "b": None, "c": None}
+    assert here == {"a": (2, 0, 0, 0), "b": None, "c": None}

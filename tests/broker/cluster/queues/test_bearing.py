@@ -136,7 +136,7 @@ async def test_strangers_at_the_links_do_not_matter(scene: Scene) -> None:
                 async with raw_to(address) as raw:
                     credentials = Credentials(
                         us := identity(node, as_whom), secret, Boots(), {*NODES},
-                        Lives.since(us.boot), versions,
+                        Lives.since(us.boot), versions=versions,
                     )  # fmt: skip
                     handshake = Handshake(credentials, node.name, challenge=count.to_bytes(32))
                     raw.writer.write(handshake.start())

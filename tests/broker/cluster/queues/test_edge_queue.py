@@ -8,6 +8,11 @@ import pytest
 
 from fluffle.broker.cluster.queues import questions, takers
 from fluffle.broker.cluster.streams import edge as streams
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.hearing import on_not_taken
+from fluffle.broker.errors import NotFound
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.served import Tally
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -17,7 +22,7 @@ from fluffle.protocol.methods import (
     make,
     pamqp_table,
 )
-from tests.broker.cluster.queues.far import CAME_BACK, Rig, get, get_with_headers
+from tests.broker.cluster.queues.far import Rig, get, get_with_headers
 
 
 @pytest.fixture
@@ -77,10 +82,62 @@ def test_purge_declare_and_delete_tell_counts(rig: Rig) -> None:
     assert rig.client.declare(passive=True).message_count == 0
 
 
+def test_a_purge_that_is_refused_can_be_repeated(rig: Rig) -> None:
+    rig.client.publish(b"1")
+    rig.far.cut()
+    rig.client.send(encode_method(1, Queue.Purge(queue="q")))
+    refused = m.NotTaken(rig.far.edge.pending.next - 1, 1)
+    rig.queue.hear(on_not_taken(rig.far.edge, refused))
+    rig.node.run()
+    rig.client.expect_channel_closed(
+        406, "queue 'q' in vhost '/' is becoming a quorum queue; purge it again"
+    )
+    rig.far.link()
+    again = rig.node.connect()
+    assert again.call(make(Queue.Purge, queue="q"), Queue.PurgeOk).message_count == 1
+
+
 def test_counts_of_what_cannot_be_asked_are_0(rig: Rig) -> None:
     rig.client.publish(b"1")
     rig.far.cut()
     assert rig.client.declare(passive=True).message_count == 0
+
+
+def test_what_has_not_been_counted_is_not_deleted_under_a_condition() -> None:
+    """Its home does not answer, and is not known to be away."""
+    rig = Rig(QueueType.CLASSIC)
+    rig.client.publish(b"1")
+    assert get(rig.client) is not None
+    rig.far.cut()
+    for conditions in ({"if_empty": True}, {"if_unused": True}):
+        client = rig.node.connect()
+        client.send(encode_method(1, make(Queue.Delete, queue="q", **conditions)))
+        client.expect_channel_closed(404, "down or inaccessible")
+        assert rig.node.vhost.has(rig.queue)
+    rig.far.link()
+    assert rig.client.declare(passive=True).message_count == 0
+    rig.node.vhost.check_deletable(rig.queue, unused=True, empty=True)
+
+
+def test_nobody_uses_a_queue_whose_home_is_away_but_it_may_hold_messages() -> None:
+    rig = Rig(QueueType.CLASSIC)
+    rig.far.is_away = True
+    host = rig.node.vhost
+    assert rig.queue.tally == Tally(0, 0, 0)
+    with pytest.raises(NotFound, match="down or inaccessible"):
+        host.check_deletable(rig.queue, unused=False, empty=True)
+    host.check_deletable(rig.queue, unused=True, empty=False)
+
+
+def test_what_a_get_and_a_purge_tell_is_no_count(rig: Rig) -> None:
+    """They say nothing of consumers, and of messages in hands."""
+    rig.client.publish(b"1", b"2")
+    assert get(rig.client) is not None
+    assert rig.queue.uncounted is not None
+    rig.client.call(make(Queue.Purge, queue="q"), Queue.PurgeOk)
+    assert rig.queue.uncounted is not None
+    rig.client.declare(passive=True)
+    assert rig.queue.uncounted is None
 
 
 def test_what_is_given_back_says_how_often(rig: Rig) -> None:
@@ -235,6 +292,75 @@ def test_publishers_stop_while_too_much_waits_and_go_on(rig: Rig) -> None:
     assert rig.counts() == (sent, 0, 0)
 
 
+def fill(rig: Rig) -> int:
+    """Nobody leads the queue, and so much is pending that publishers stop; how many operations."""
+    publisher = rig.node.connect()
+    rig.far.cut()
+    while publisher.transport.is_reading():
+        publisher.publish(b"m" * 1_000_000)
+    return len(rig.far.edge.pending)
+
+
+def test_who_gets_purges_or_consumes_waits_while_too_much_is_pending(rig: Rig) -> None:
+    before = fill(rig)
+    purging, consuming = rig.node.connect(), rig.node.connect()
+    rig.client.send(encode_method(1, Basic.Get(queue="q")))
+    purging.send(encode_method(1, Queue.Purge(queue="q")))
+    consuming.send(encode_method(1, make(Basic.Consume, queue="q")))
+    rig.node.advance(1)
+    assert len(rig.far.edge.pending) == before
+    for client in (rig.client, purging, consuming):
+        client.expect_nothing()
+    rig.far.link()
+    rig.node.run()
+    assert rig.client.names()[0] == "Basic.GetOk"
+    purging.expect(Queue.PurgeOk)
+    consuming.expect(Basic.ConsumeOk)
+    assert rig.counts() == (0, 1, 1)
+
+
+def test_what_waits_like_that_is_given_up_in_time_and_never_asked(rig: Rig) -> None:
+    before = fill(rig)
+    for _ in range(3):
+        client = rig.node.connect()
+        client.send(encode_method(1, Basic.Get(queue="q")))
+        leaving = rig.node.connect()
+        leaving.send(encode_method(1, make(Basic.Consume, queue="q")))
+        leaving.transport.lose()
+        rig.node.advance(questions.ANSWER_S_MAX)
+        client.expect_closed(541, "Cannot get a message from queue")
+    assert len(rig.far.edge.pending) == before
+    rig.far.link()
+    rig.node.run()
+    assert rig.counts() == (before, 0, 0)
+
+
+def test_what_waits_like_that_ends_with_the_queue(rig: Rig) -> None:
+    fill(rig)
+    rig.client.send(encode_method(1, Basic.Get(queue="q")))
+    rig.delete()
+    rig.client.expect_channel_closed(404, "no queue 'q' in vhost '/'")
+
+
+def test_what_a_client_holds_takes_no_room_here_nor_where_it_is_led(rig: Rig) -> None:
+    rig.client.consume()
+    rig.client.publish(b"1", b"2")
+    other = rig.node.connect()
+    other.publish(b"3")
+    assert rig.client.bodies() == [b"1", b"2", b"3"]
+    channels = rig.client.connection.open_channels
+    assert channels is not None
+    channel = channels.find(1)
+    assert channel is not None
+    kept = [each for run in channel.unacked._runs for each in run.contents]
+    (holder,) = rig.far.led.leadership.holders._held.values()
+    led = [each for _run, handout in holder.handouts for each in handout.contents]
+    assert kept == led == [b""] * 3
+    rig.client.send(encode_method(1, Basic.Recover(requeue=True)))
+    rig.client.expect(Basic.RecoverOk)
+    assert sorted(rig.client.bodies()) == [b"1", b"2", b"3"]
+
+
 def test_a_new_leader_changes_nothing_for_who_holds_messages(rig: Rig) -> None:
     rig.client.consume(prefetch=2)
     rig.client.publish(b"1", b"2", b"3")
@@ -275,8 +401,8 @@ def test_a_lost_session_cancels_and_takes_no_late_acks(rig: Rig) -> None:
     rig.client.ack(1)
     rig.client.expect_nothing()
     assert rig.counts() == (1, 0, 0)
-    rig.client.send(encode_method(1, make(Basic.Consume, queue="q")))
-    rig.client.expect_channel_closed(406, CAME_BACK)
+    rig.client.consume()
+    assert rig.client.bodies() == [b"1"]
 
 
 def test_what_was_published_in_a_lost_session_is_nacked(rig: Rig) -> None:

@@ -21,6 +21,8 @@ from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish
 from tests.broker.commands.running import run
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:

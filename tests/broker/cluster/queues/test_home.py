@@ -12,6 +12,7 @@ from fluffle.broker.cluster.streams.asking import Terms
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Damage
+from fluffle.broker.queues.pausing import Pause
 from tests.broker.cluster.queues.homes import Homestead
 from tests.broker.cluster.streams.happenings import OUTCOMES
 
@@ -241,6 +242,23 @@ def test_a_purge_is_answered_once_it_is_durable() -> None:
     assert (near.heard, len(world.stored())) == ([], 3)
     world.rest()
     assert (near.heard, len(world.stored())) == ([happened.Purged(number, 3)], 0)
+
+
+def test_a_purge_is_refused_once_the_messages_of_the_queue_are_another_s() -> None:
+    world = Homestead()
+    near = world.clients["near"]
+    near.publish(3)
+    world.rest()
+    world.queue.pause = pause = Pause("queue 'q' in vhost '/'")
+    pause.is_decided = True
+    near.heard.clear()
+    number = near.asking.purge()
+    world.rest()
+    assert (near.heard, len(world.stored())) == ([happened.NotPurged(number)], 3)
+    world.queue.pause = None
+    number = near.asking.purge()
+    world.rest()
+    assert (near.heard[1:], len(near.edge.pending)) == ([happened.Purged(number, 3)], 0)
 
 
 def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confirmed() -> None:

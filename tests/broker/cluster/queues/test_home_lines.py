@@ -12,6 +12,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.ports import Ports
 from tests.broker.cluster.queues.homes import Watched
 from tests.support.queue_nodes import NONCE, QueueCluster
 
@@ -34,17 +35,18 @@ class HomeCluster(QueueCluster):
     def begin(self) -> None:
         """A life of the home."""
         node = self.nodes["a"]
-        self.engine = Watched(self.definition.spec, touch=self._pump, definition=self.definition)
+        self.engine = Watched(self.definition.spec, Ports(self._pump), definition=self.definition)
         self.engine.ghost = self.ghost
         homed = Homed(
             self.engine,
             Leader("a", Boot(node.boot, NONCE), node.boot),
+            vhost="/",
             wait=wait,
             on_unused=lambda _queue: None,
             on_told=lambda: node.hub.leading.speak(self.queue),
         )
         node.hub.leading.queues[self.queue] = homed
-        node.hub.leading.greet(homed.sessions)
+        node.hub.leading.greet(self.queue, homed.sessions)
 
     def _pump(self, queue: Queue) -> None:
         def pump() -> None:
@@ -103,7 +105,7 @@ def test_counts_are_those_of_the_home(cluster: HomeCluster) -> None:
     for node in cluster.nodes.values():
         node.hub.ask_counts(cluster.queue, told.append)
     cluster.hosts.settle()
-    assert told == [(2, 1, 1)] * 3
+    assert told == [(2, 1, 1, 0)] * 3
 
 
 def test_clients_are_told_when_the_home_is_down(cluster: HomeCluster) -> None:

@@ -18,7 +18,9 @@ def mutant(what: str, where: str, old: str, new: str) -> Mutant:
 
 
 MUTANTS = [
-    mutant("nothing waits for the disk", "publish", "self._say_later(Done", "self._say(Done"),
+    mutant(
+        "nothing waits for the disk", "publish", "self._say_later if taken", "self._say if taken"
+    ),
     mutant("all that is written is durable", "on_durable", "<= ticket", ">= 0"),
     mutant("what was done is done again", "_known", "min(expected - first, count)", "0"),
     mutant("a settlement reaches nobody", "settle", "in parts:", "in ():"),

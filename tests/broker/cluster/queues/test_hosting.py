@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
+from fluffle.broker.cluster.queues import inquiries, news
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.storage.disk import Work
 from fluffle.storage.environment import open_environment
@@ -21,9 +24,10 @@ def said(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]
 
 
 async def test_a_queue_that_is_lost_where_nobody_repairs_it_can_be_made_anew(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are served."""
+    monkeypatch.setattr(inquiries, "TRIES", 2)  # nobody counts its messages, however often asked
     for name in ("q", "other"):
         queue = await scene.declare(name)
         await publish(queue.channel, b"1", to=name)
@@ -42,3 +46,17 @@ async def test_a_queue_that_is_lost_where_nobody_repairs_it_can_be_made_anew(
     await publish(queue.channel, b"2")
     await scene.restart(kill=True)
     assert await taken(await scene.declare(), 1) == [b"2"]
+
+
+async def test_of_a_node_that_is_alone_it_is_never_said_that_it_leads(
+    scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else could, and its name in there is none that anybody has given it."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(news, "COLLECT_S", 0.0)
+    await scene.declare()
+    for _ in range(2):
+        await scene.restart(kill=False)
+        queue = await scene.declare()
+        await publish(queue.channel, b"1")
+    assert not said(caplog, "queue_leader_changed")

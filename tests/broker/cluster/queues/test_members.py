@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from fluffle.broker.cluster.queues import members
 from fluffle.broker.cluster.queues.members import refused
+from fluffle.broker.control.members import former_or_node_of
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.raft.records import GroupId
 from fluffle.storage.disk import Work
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
@@ -49,8 +55,10 @@ async def is_led_as_wanted(scene: Scene, name: str = "q") -> str:
     leader = definition.leader
     await nodes[0].ask("queues.transfer", name=name, vhost="/", node=leader)
     await scene.is_led_by(leader, name)
-    lines = [node.cluster.hub.lines for node in nodes]
-    await until(lambda: {each.leader_of(definition.id).node for each in lines} == {leader})
+    hubs = [node.cluster.hub for node in nodes]
+    await until(lambda: {each.lines.leader_of(definition.id).node for each in hubs} == {leader})
+    members = [each.leading for each in hubs if definition.id in each.leading.queues]
+    await until(lambda: {each.known(definition.id).node for each in members} == {leader})
     return leader
 
 
@@ -74,20 +82,48 @@ async def test_a_queue_grows_and_shrinks(scene: Scene) -> None:
     await is_on(scene, "a")
     await scene.nodes["b"].ask("queues.add_member", **Q, node="b")
     await is_on(scene, "ab")
-    assert await scene.nodes["b"].ask("queues.grow", node="c") == {"queues": 1}
+    assert await scene.nodes["b"].ask("queues.grow", node="c") == {"queues": 1, "already": 0}
     await is_on(scene, "abc")
+    assert await scene.nodes["b"].ask("queues.grow", node="c") == {"queues": 0, "already": 1}
     await scene.nodes["a"].ask("queues.delete_member", **Q, node="a")
     await is_on(scene, "bc")
     assert scene.leader() in ("b", "c")
     assert await drained(scene, "a", 2) == [b"1", b"2"]
 
 
-async def test_another_member_leads_when_somebody_says_so(scene: Scene) -> None:
+def said(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
+    records = [record for record in caplog.records if record.getMessage() == name]
+    return [getattr(record, FIELDS_ATTRIBUTE) for record in records]
+
+
+async def test_another_member_leads_when_somebody_says_so(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     await scene.declare("a")
     assert await is_led_as_wanted(scene) == "a"
+    caplog.set_level(logging.INFO)
     await scene.nodes["b"].ask("queues.transfer", **Q, node="c")
     await scene.is_led_by("c")
     await publish(await scene.channel("b"), b"1")
+    await until(lambda: len(said(caplog, "queue_leader_changed")) == len("abc"))
+    group = scene.nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.id
+    for fields in said(caplog, "queue_leader_changed"):
+        assert fields.items() >= {"vhost": "/", "queue": "q", "group": group, "leader": "c"}.items()
+        assert fields["former"] == "a"
+
+
+async def test_a_member_that_goes_is_logged_by_the_name_of_its_queue(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    await scene.declare("a")
+    assert await is_led_as_wanted(scene) == "a"
+    group = scene.nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.id
+    caplog.set_level(logging.INFO)
+    assert await scene.nodes["a"].ask("queues.shrink", node="b") == {"queues": 1, "nowhere_else": 0}
+    await is_on(scene, "ac")
+    changed = {"vhost": "/", "queue": "q", "group": group, "node": "b", "step": "Remove"}
+    assert changed in said(caplog, "queue_members_changed")
+    assert await scene.nodes["a"].ask("queues.shrink", node="b") == {"queues": 0, "nowhere_else": 0}
 
 
 async def test_leaders_are_balanced(scene: Scene) -> None:
@@ -129,10 +165,24 @@ async def test_what_makes_no_sense_is_refused(scene: Scene) -> None:
     await scene.declare("a")
     for verb, node, why in (
         ("queues.add_member", "x", "there is no node 'x'"),
+        ("queues.delete_member", "x", "there is no node 'x'"),
         ("queues.transfer", "x", "there is no node 'x'"),
     ):
         with pytest.raises(BrokerError, match=why):
             await scene.nodes["a"].ask(verb, **Q, node=node)
+    for verb in ("queues.grow", "queues.shrink"):
+        with pytest.raises(BrokerError, match="there is no node 'x'"):
+            await scene.nodes["a"].ask(verb, node="x")
+
+
+async def test_who_is_no_node_any_more_can_be_taken_from_a_queue(scene: Scene) -> None:
+    await scene.declare("a")
+    parts = scene.nodes["a"].node.parts
+    vhost = scene.nodes["a"].node.catalogue.vhosts["/"]
+    definition = vhost.queues["q"].definition._replace(wanted=("gone",))
+    assert former_or_node_of(parts, "gone", [definition]) == "gone"
+    with pytest.raises(BrokerError, match="there is no node 'x'"):
+        former_or_node_of(parts, "x", [definition])
 
 
 async def test_a_lost_disk_is_replaced_and_the_queue_is_whole_again(scene: Scene) -> None:
@@ -168,8 +218,25 @@ async def test_a_node_that_is_gone_is_replaced_by_another(tmp_path: Path, scene:
     await is_on(scene, sorted({*"abcd"} - {gone}))
 
 
-async def test_a_member_whose_data_cannot_be_read_begins_anew(scene: Scene) -> None:
+def lose_head(node: ClusterNode, group: GroupId) -> None:
+    """While it does not run."""
+    disk = open_environment(node.config.data_dir)
+    disk.commit(Work(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
+    disk.close()
+
+
+def has_head(node: ClusterNode, group: GroupId) -> bool:
+    """Likewise; whatever it is like."""
+    disk = open_environment(node.config.data_dir)
+    with closing(disk), disk.view() as view:
+        return view.get(Table.RAFT, raft_key(HEAD, group)) is not None
+
+
+async def test_a_member_whose_data_cannot_be_read_begins_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It must not vote again as the one that it was; it becomes another, by itself."""
+    monkeypatch.setattr(members, "UNKNOWN_MAX", 0)  # it is believed at once
     nodes = scene.nodes
     await scene.declare("a")
     await publish(await scene.channel("b"), b"1", b"2", b"3")
@@ -177,12 +244,34 @@ async def test_a_member_whose_data_cannot_be_read_begins_anew(scene: Scene) -> N
     group = queue.definition.id
     assert dict(queue.definition.members)["c"] == 1
     await nodes["c"].stop()
-    disk = open_environment(nodes["c"].config.data_dir)
-    disk.commit(Work(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
-    disk.close()
+    lose_head(nodes["c"], group)
     await nodes["c"].start()
     await publish(await scene.channel("b"), b"4")
     await until(lambda: dict(queue.definition.members).get("c", 0) > 1)
     await until(lambda: voters(nodes["c"]) == ["a", "b", "c"])
     await nodes["a"].kill()
     assert await drained(scene, "c", 4) == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("is_taken_first", [True, False])
+async def test_what_cannot_be_read_goes_once_its_node_is_no_member_any_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_taken_first: bool
+) -> None:
+    """Whether the queue is taken from the node before that finds out, or after."""
+    monkeypatch.setattr(members, "UNKNOWN_MAX", 1_000_000)  # nobody replaces it
+    nodes, c = scene.nodes, scene.nodes["c"]
+    await scene.declare("a")
+    await is_on(scene, "abc")
+    definition = nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition
+    await c.stop()
+    lose_head(c, definition.id)
+    if not is_taken_first:
+        await c.start()
+    await nodes["a"].ask("queues.delete_member", **Q, node="c")
+    await is_on(scene, "ab")
+    if is_taken_first:
+        await c.start()
+    await publish(await scene.channel("c"), b"1")
+    await until(lambda: not c.cluster.hosting._lost)
+    await c.stop()
+    assert not has_head(c, definition.id)

@@ -9,11 +9,12 @@ import pytest
 
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.members import Ports
-from fluffle.broker.cluster.queues.reconciling import SOON_S, Reconciling, target_of
+from fluffle.broker.cluster.queues.reconciling import SOON_S, Reconciling
 from fluffle.broker.config import QuorumConfig
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.settings import QueueSettings, settings_of
 from fluffle.protocol.wire import to_table
 
 HOUR_MS = 3_600_000
@@ -36,11 +37,16 @@ class Scene:
             lambda _queue: None,
             lambda: self.lives,
             self.alive.__contains__,
+            self.alive.__contains__,
             self._settle,
             lambda _after, _call: None,
         )
         config = QuorumConfig(reconciliation=reconciles, target_group_size=target)
-        self.reconciling = Reconciling(ports, self.defined, {}, config)
+        self.settings = QueueSettings()
+        self.reconciling = Reconciling(ports, self.defined, {}, config, self._settings_of)
+
+    def _settings_of(self, _vhost: str, _spec: QueueSpec) -> QueueSettings:
+        return self.settings
 
     def _settle(self, decide: Decide, done: Callable[[], None]) -> None:
         for fact in decide().puts:
@@ -104,10 +110,20 @@ def test_nodes_that_are_away_get_no_members() -> None:
     assert scene.wanted == "ab"
 
 
+def test_a_policy_may_ask_for_more() -> None:
+    scene = Scene(target=1)
+    scene.reconciling.look(0)
+    scene.reconciling.look(HOUR_MS)
+    assert scene.wanted == "a"
+    scene.settings = QueueSettings(target_group_size=3)
+    scene.reconciling.look(2 * HOUR_MS)
+    assert scene.wanted == "abc"
+
+
 def test_the_argument_is_a_number_or_means_nothing() -> None:
     def spec(value: int | str) -> QueueSpec:
         return QueueSpec("q", arguments=to_table({"x-quorum-target-group-size": value}))
 
-    assert target_of(QueueSpec("q")) == 0
-    assert target_of(spec(5)) == 5
-    assert target_of(spec("five")) == 0
+    assert settings_of(QueueSpec("q")).target_group_size is None
+    assert settings_of(spec(5)).target_group_size == 5
+    assert settings_of(spec("five")).target_group_size is None

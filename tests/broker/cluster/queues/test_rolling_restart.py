@@ -12,6 +12,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.queues.ports import Counts
 from tests.broker.cluster.queues.test_members import is_led_as_wanted
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
@@ -111,3 +112,32 @@ async def test_a_node_is_restarted_and_clients_of_the_others_go_on(
     rise = {group: term - before[group] for group, term in terms(scene).items()}
     assert rise == {group: int(group in was_led) for group in before}
     await work.end()
+
+
+@pytest.mark.parametrize("name", "ab")
+async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
+    scene: Scene, name: str
+) -> None:
+    """Whether the node leads the queue or not."""
+    await scene.declare("a")
+    await is_led_as_wanted(scene)
+    await publish(await scene.channel("c"), b"1", b"2", b"3")
+    queue = await (await scene.channel(name)).get_queue("q")
+    got = [await queue.get() for _ in range(3)]
+    node = scene.nodes[name]
+    definition = node.node.catalogue.vhosts["/"].queues["q"].definition
+    edge = node.cluster.hub.lines._lines[definition.id].edge
+    assert got[2] is not None
+    await got[2].ack(multiple=True)
+    await until(lambda: edge.put_off > 0)
+    await node.stop()
+    others = scene.nodes.running
+    await until(lambda: scene.leader() != "")
+    assert left_of(others, "q") == (0, 0, 0, 0), "nothing is in anybody's hands either"
+
+
+def left_of(nodes: list[ClusterNode], queue: str) -> Counts:
+    """As its leader knows it."""
+    definition = nodes[0].node.catalogue.vhosts["/"].queues[queue].definition
+    counts = [node.cluster.hub.counts_here(definition.id) for node in nodes]
+    return next(each for each in counts if each is not None)

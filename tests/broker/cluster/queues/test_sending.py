@@ -22,6 +22,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.ports import Ports
 
 BODY = bytes(16 << 10)
 BATCH = 64
@@ -104,16 +105,16 @@ class TwoNodes:
 
     def _queue(self, number: int) -> Line:
         definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")
-        queue = Queue(definition.spec, touch=lambda _queue: None, definition=definition)
+        queue = Queue(definition.spec, Ports(lambda _queue: None), definition=definition)
         self.queues.append(queue)
         leading = self.hubs["b"].leading
         leader = Leader("b", BOOTS["b"], 1)
         homed = Homed(
-            queue, leader, wait=never, on_unused=lambda _queue: None,
+            queue, leader, vhost="/", wait=never, on_unused=lambda _queue: None,
             on_told=lambda: leading.speak(definition.id),
         )  # fmt: skip
         leading.queues[definition.id] = homed
-        leading.greet(homed.sessions)
+        leading.greet(definition.id, homed.sessions)
 
         def told(events: list[Event]) -> None:
             for event in events:

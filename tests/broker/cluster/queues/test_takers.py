@@ -17,9 +17,11 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.ports import Ports
+from tests.support.patience import PatientSink
 
 
-class Socket:
+class Socket(PatientSink):
     """A `Sink` that is full or not."""
 
     def __init__(self) -> None:
@@ -38,6 +40,9 @@ class Socket:
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError
 
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It sees by what it is served."""
+
 
 class Scene:
     """One consumer."""
@@ -46,7 +51,7 @@ class Scene:
         self.socket = Socket()
         credit = SharedCredit()
         credit.limit = shared
-        queue = Queue(QueueSpec("q"), touch=lambda _queue: None)
+        queue = Queue(QueueSpec("q"), Ports(lambda _queue: None))
         self.consumer = Consumer(
             "c", queue, self.socket, shared=credit, prefetch=prefetch, no_ack=no_ack
         )

@@ -54,6 +54,9 @@ class Client:
     def asking(self) -> Asking:
         return Asking(self.edge)
 
+    def room_of(self, consumer: int) -> int | None:
+        return self.edge.credits.get(consumer)
+
     def hear(self, frame: m.LeaderFrame) -> list[Event]:
         events = hear(self.edge, frame)
         is_lost = any(isinstance(message, m.SessionLost) for message in frame.messages)
@@ -114,7 +117,7 @@ class Client:
 
     def end_channel(self, channel: int) -> None:
         before = set(numbers(self.edge.hands))
-        self.asking.end_channel(channel)
+        end_channel(self.edge, channel)
         left = before - set(numbers(self.edge.hands))
         channels = self.ghost.channels
         self.consumers = [n for n in self.consumers if channels[self.node, n] != channel]
@@ -139,3 +142,20 @@ class Client:
 
     def in_hands(self) -> list[m.Token]:
         return list(self.edge.hands)
+
+
+def end_channel(edge: Edge, channel: int) -> None:
+    """Everything that it holds comes back, and what it still waits for is not wanted.
+
+    No channel of this node has its number again.
+    """
+    for key, attach in list(edge.consumers.items()):
+        if attach.channel == channel:
+            edge.leave(key, Outcome.LOST)
+    for operation in list(edge.pending):
+        if isinstance(operation, m.Attach) and operation.channel == channel:
+            edge.unwanted[operation.number] = None
+        elif isinstance(operation, m.Get) and operation.channel == channel:
+            Asking(edge).give_up(operation.number)
+    if channel in edge.getters:
+        edge.leave(edge.getters.pop(channel), Outcome.LOST)

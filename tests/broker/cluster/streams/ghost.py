@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
@@ -17,9 +17,25 @@ from fluffle.broker.queues.handout import FINAL, Outcome
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import decode, read_messages
 from fluffle.broker.queues.replicated.state import State
+from fluffle.protocol.properties import priority_of
 
-if TYPE_CHECKING:
-    from tests.broker.cluster.streams.client import Client
+TAKEN = (f.How.SUSPECTED, f.How.TIMED_OUT)
+"""How messages come back that nobody gives back."""
+
+
+class Listener(Protocol):
+    """Clients of one edge."""
+
+    consumers: list[int]
+    """Those that are attached, which the ghost keeps."""
+    is_over: bool
+    """Whether the queue is gone: what is confirmed then may have gone with it."""
+
+    @property
+    def edge(self) -> Edge: ...
+
+    def room_of(self, consumer: int) -> int | None:
+        """How many messages it has room for; None if it wants none any more."""
 
 
 @dataclass
@@ -52,12 +68,14 @@ class Ghost:
     """What was acknowledged, and at which node."""
     hands: dict[int, tuple[str, int]] = field(default_factory=dict)
     """By sequence number: the node that has it in hands, and under which ordinal."""
-    last: dict[tuple[str, int], int] = field(default_factory=dict)
-    """By consumer, the last message that came for the first time."""
+    last: dict[tuple[str, int], dict[int | None, int]] = field(default_factory=dict)
+    """By consumer and priority, the last message that came for the first time."""
     publishers: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     """By content: at which node, and the how many-th publish of all."""
     latest: dict[str, int] = field(default_factory=dict)
     """By node, the last of its publishes that is in the log."""
+    copies: dict[bytes, set[int]] = field(default_factory=dict)
+    """Contents that may be in the log more than once, with all their sequence numbers."""
     is_deleted: bool = False
     """The queue: what is confirmed now is gone with it."""
     unknown_below: int = 0
@@ -70,6 +88,10 @@ class Ghost:
         if batch.enqueued is not None:
             first = batch.enqueued.first
             for place, content in enumerate(read_messages(payload).contents):
+                if content in self.copies:
+                    self.stored[content] = first + place
+                    self.copies[content].add(first + place)
+                    continue
                 assert content not in self.stored, f"{content!r} is enqueued twice"
                 assert content not in self.refused, f"{content!r} was refused"
                 self.stored[content] = first + place
@@ -81,12 +103,18 @@ class Ghost:
                 self.handed.update((n, fact.ordinal) for run in fact.runs for n in run)
             elif isinstance(fact, f.Returned):
                 self.back.update({(n, fact.ordinal): fact.how for run in fact.runs for n in run})
-            elif isinstance(fact, f.Settled | f.Dropped):
+            elif isinstance(fact, f.Settled | f.Dropped | f.DeadLettering):
                 self.gone.update(n for run in fact.runs for n in run)
 
     # What clients do
 
-    def published(self, node: str, first: int, contents: list[bytes]) -> None:
+    def published(
+        self, node: str, first: int, contents: list[bytes], *, may_repeat: bool = False
+    ) -> None:
+        """`may_repeat`: nobody knows whether the same was published before."""
+        if may_repeat:
+            for content in contents:
+                self.copies.setdefault(content, set())
         self.pending |= {(node, first + at): content for at, content in enumerate(contents)}
         for content in contents:
             self.publishers[content] = node, len(self.publishers) + 1
@@ -126,12 +154,12 @@ class Ghost:
 
     def was_taken_away(self, sequence: int, ordinal: int) -> None:
         """From an edge that could not be reached, and has not heard of it yet."""
-        assert self.back.get((sequence, ordinal)) is f.How.SUSPECTED, "G2: two have it in hands"
+        assert self.back.get((sequence, ordinal)) in TAKEN, "G2: two have it in hands"
 
     # What clients see
 
     def told(
-        self, node: str, client: Client, events: list[Event], *, is_sure: bool = False
+        self, node: str, client: Listener, events: list[Event], *, is_sure: bool = False
     ) -> None:
         """`is_sure`: what is refused is so on record."""
         for event in events:
@@ -145,7 +173,8 @@ class Ghost:
                 case happened.Refused(first, count):
                     for number in range(first, first + count):
                         content = self.pending.pop((node, number))
-                        assert not (is_sure and content in self.stored), f"{content!r} is stored"
+                        is_stored = content in self.stored and content not in self.copies
+                        assert not (is_sure and is_stored), f"{content!r} is stored"
                         self.refused.add(content)
                 case happened.Attached(number, _holder):
                     assert self.asked.pop((node, number)) == "attach"
@@ -153,7 +182,7 @@ class Ghost:
                 case happened.Delivered(number, deliver):
                     assert number in client.consumers, "a consumer that is not there gets messages"
                     self.delivered(node, number, deliver)
-                    self.has_room(client.edge, number, deliver.holder)
+                    self.has_room(client, number, deliver.holder)
                 case happened.Got(number, _ready, deliver):
                     assert self.asked.pop((node, number)) == "get"
                     if deliver is not None:
@@ -162,7 +191,7 @@ class Ghost:
                     self.asked.pop((node, number), None)
                 case happened.NotAttached(number):
                     assert self.asked.pop((node, number)) == "attach"
-                case happened.Cancelled(number):
+                case happened.Cancelled(number) | happened.TimedOut(number) if number:
                     self.last.pop((node, number), None)
                     if self.asked.pop((node, number), None) is None:
                         client.consumers.remove(number)
@@ -175,35 +204,38 @@ class Ghost:
         for (sequence, ordinal), content in zip(numbers(tokens), deliver.contents, strict=True):
             token = sequence, ordinal
             assert token in self.handed, "G6: it left before its hand-out was committed"
-            assert self.stored[content] == sequence
+            assert sequence in self.copies.get(content, {self.stored[content]})
             assert token not in self.tokens, f"{token} is delivered twice"
             self.tokens.add(token)
             is_back = ordinal > 0 or sequence < self.unknown_below
             assert deliver.redelivered == is_back, "G3: it came back as often as it is said"
+            if self.back.get(token) in TAKEN:
+                self.seen.add(sequence)
+                continue  # it was on its way for too long, and others may have had it since
             assert deliver.redelivered or sequence not in self.seen, "G1: it was seen before"
             if sequence in self.hands:
                 self.was_taken_away(sequence, self.hands[sequence][1])
             self.check_acked(sequence)
             if not deliver.redelivered:
-                assert self.last.get((node, consumer), 0) < sequence, (
-                    "G9: first deliveries in order"
-                )
-                self.last[node, consumer] = sequence
+                last, priority = self.last.setdefault((node, consumer), {}), priority_of(content)
+                assert last.get(priority, 0) < sequence, "G9: first deliveries in order"
+                last[priority] = sequence
             self.seen.add(sequence)
             if self.acknowledges[node, consumer]:
                 self.hands[sequence] = node, ordinal
 
-    def has_room(self, edge: Edge, consumer: int, key: int) -> None:
+    def has_room(self, client: Listener, consumer: int, key: int) -> None:
         """What a consumer has in hands, of what was sent to it."""
-        count = sum(len(run) for holder, _ordinal, run in edge.hands if holder == key)
-        assert count <= edge.credits.get(consumer, count), "it gets more than it has room for"
+        count = sum(len(run) for holder, _ordinal, run in client.edge.hands if holder == key)
+        most = client.room_of(consumer)
+        assert most is None or count <= most, "it gets more than it has room for"
 
     def check_acked(self, sequence: int) -> None:
         """G4: what was acknowledged comes never again, unless it had been taken away before."""
         for acked, ordinal in self.acked:
             if acked == sequence:
                 how = self.back.get((acked, ordinal))
-                assert how is f.How.SUSPECTED, f"G4: {sequence} was acknowledged, and is {how!r}"
+                assert how in TAKEN, f"G4: {sequence} was acknowledged, and is {how!r}"
 
     # At rest
 
@@ -239,9 +271,9 @@ def check_rest(state: State, edges: Sequence[Edge], lives: set[tuple[str, int, i
         for holder, ordinal, run in edge.hands:
             held |= dict.fromkeys(run, (holder, ordinal))
     on_record = {
-        sequence: (key, counts.acquired)
+        sequence: (key, hold.counts.acquired)
         for key, holder in state.holders.items()
-        for run, counts in holder.held
+        for run, hold in holder.held
         for sequence in run
     }
     assert held == on_record

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from random import Random
 
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.handout import Outcome
 from tests.broker.cluster.streams.world import PLAIN, World
+from tests.broker.queues.replicated.leading import full
 
 OUTCOMES = [
     Outcome.ACKED,
@@ -20,7 +20,7 @@ OUTCOMES = [
 ]
 
 
-REJECTING = QueueSpec("q", queue_type=QueueType.QUORUM, max_length=4, overflow="reject-publish")
+REJECTING = full(4)
 SPECS = [PLAIN, PLAIN, PLAIN, REJECTING]
 
 

@@ -149,13 +149,13 @@ def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -
     world = World(("near",))
     world.rest()
     for _ in range(FRAMES_UNTOLD_MAX):
-        world.led.sessions.release([e.Stale(1, 1, 1, 0, [])])
+        world.led.sessions.release([e.NotTaken(1, 1, 1)])
         world.pump()
     world.rest()
-    world.led.sessions.release([e.Stale(1, 1, 1, 0, [])])
-    assert len(sent(world, "near", m.Gone)) == 0
+    world.led.sessions.release([e.NotTaken(1, 1, 1)])
+    assert len(sent(world, "near", m.NotTaken)) == 0
     world.link("near")
-    assert len(sent(world, "near", m.Gone)) == 1
+    assert len(sent(world, "near", m.NotTaken)) == 1
 
 
 def test_a_leader_hears_with_a_settlement_that_what_is_settled_has_arrived() -> None:
@@ -170,6 +170,8 @@ def test_a_leader_hears_with_a_settlement_that_what_is_settled_has_arrived() -> 
     near = world.clients["near"].edge
     assert near.received - near.told == 1
     world.settle("near", world.in_hands("near"))
+    assert near.received > near.told
+    world.hurry("near")
     assert near.received == near.told
 
 
@@ -321,16 +323,25 @@ def held_by(world: World, node: str) -> list[m.Token]:
     """As its leader has it."""
     stream = world.led.sessions._nodes[node].stream
     assert stream is not None
-    return [m.Token(*held) for held in world.led.leadership.holds(stream.key)]
+    return [m.Token(*held) for held in world.led.leadership.on_record.holds(stream.key)]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.ACKED, Outcome.RETURNED, Outcome.REJECTED])
+@pytest.mark.parametrize("outcome", [Outcome.ACKED, Outcome.REJECTED])
 def test_nobody_settles_what_is_in_the_hands_of_another_node(outcome: Outcome) -> None:
     world, token = two_hold()
     number = world.clients["near"].edge.pending.next
     from_edge(world, [m.Settle(number, outcome, [token])])
-    (gone,) = sent(world, "near", m.Gone)
-    assert (gone.number, gone.runs) == (number, [token.run])
+    world.commit()
+    assert sent(world, "near", m.NotTaken) == [m.NotTaken(number, 1)]
+    assert token in held_by(world, "left")
+
+
+def test_nobody_gives_back_what_is_in_the_hands_of_another_node() -> None:
+    world, token = two_hold()
+    number = world.clients["near"].edge.pending.next
+    from_edge(world, [m.Settle(number, Outcome.RETURNED, [token])])
+    world.commit()
+    assert sent(world, "near", m.Done) == [m.Done(number, 1)]
     assert token in held_by(world, "left")
 
 

@@ -66,6 +66,12 @@ MUTANTS = [
         "a refusal is forgotten", QUEUES + "numbering:Numbering._outcomes", "NotTaken(", "Done("
     ),
     mutant(
+        "what did not count is done",
+        QUEUES + "leadership:Leadership.settle",
+        "if is_late and outcome in FINAL",
+        "if False",
+    ),
+    mutant(
         "any ordinal will do",
         QUEUES + "holders:Held.holding",
         "counts.acquired == ordinal",
@@ -73,7 +79,7 @@ MUTANTS = [
     ),
     mutant("nobody says who leads", "sessions:Sessions.linked", "known.stream is None", "False"),
     mutant("all get as they like", "serving:room_of", "stream.outbox.is_full", "False"),
-    mutant("suspected is gone", "sessions:Sessions.tick", ">= CONSUMER_DISCONNECTED_MS", ">= 0"),
+    mutant("suspected is gone", "sessions:Sessions.tick", ">= patience_ms", ">= 0"),
     mutant("an edge hears of any queue", "hearing:hear", "(edge.group, edge", "(frame.group, edge"),
     mutant(
         "a leader listens for any queue",

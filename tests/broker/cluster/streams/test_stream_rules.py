@@ -8,10 +8,10 @@ from fluffle.broker.cluster.streams import edge, hearing
 from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from tests.broker.cluster.streams.world import GROUP, World
+from tests.broker.queues.replicated.leading import full, quorum
 
 
 def holding(count: int = 1) -> World:
@@ -33,19 +33,55 @@ def test_an_ack_before_a_close_outlives_the_leader() -> None:
     assert world.led.image.state.live_count == 0
 
 
-REJECTING = QueueSpec("q", queue_type=QueueType.QUORUM, max_length=2, overflow="reject-publish")
+REJECTING = full(2)
 
 
 def test_what_was_refused_is_not_confirmed_when_it_is_asked_again() -> None:
-    """Rule 4: the leader that refused it is gone before its edge has heard of that."""
+    """Rule 4: the leader that refused it is gone before its edge has heard of that.
+
+    The message with which there are too many was taken.
+    """
     world = World(("near",), spec=REJECTING)
     world.rest()
     world.publish("near", 5)
     world.arrive()
     world.change_leader(kept=1)
     world.rest()
-    assert world.ghost.confirmed == {b"body 0", b"body 1"}
-    assert world.ghost.refused == {b"body 2", b"body 3", b"body 4"}
+    assert world.ghost.confirmed == {b"body 0", b"body 1", b"body 2"}
+    assert world.ghost.refused == {b"body 3", b"body 4"}
+
+
+def settled_too_late() -> World:
+    """The near edge settles what its leader has taken back, and the answer is committed."""
+    world = holding()
+    world.cut("near")
+    world.settle("near", world.in_hands("near"))
+    world.now_ms += CONSUMER_DISCONNECTED_MS
+    world.tick()
+    world.commit()
+    world.link("near")
+    while not world.led.proposals:
+        world.arrive()
+    world.commit()
+    return world
+
+
+def test_a_settlement_that_did_not_count_is_told_so_by_each_leader_that_it_is_asked_of() -> None:
+    """Rule 4: those that knew of it are gone before its edge has heard of that."""
+    world = settled_too_late()
+    world.lose_all("near")
+    world.change_leader()
+    world.change_leader()  # with an image that was a snapshot
+    world.rest()
+    assert happened.Unsettled(3) in world.clients["near"].heard
+    assert world.led.image.state.waiting_count == 1
+
+
+def test_a_settlement_that_did_not_count_is_told_so_also_by_who_led_before() -> None:
+    world = settled_too_late()
+    world.change_leader()
+    world.rest()
+    assert happened.Unsettled(3) in world.clients["near"].heard
 
 
 def test_an_end_of_an_earlier_hand_out_ends_no_later_one() -> None:
@@ -208,6 +244,7 @@ def test_a_get_does_not_wait_for_a_message_whose_end_is_under_way() -> None:
     world.rest()
     world.get("near", 1)
     world.settle("near", world.in_hands("near"))
+    world.hurry("near")
     world.arrive()
     world.change_leader(kept=1)  # the get is on record, and the settlement is not
     world.rest()
@@ -248,9 +285,26 @@ def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good
     assert len(world.led.image.state.sessions) == 2
 
 
+@pytest.mark.parametrize("timeout_ms", [0, 5_000, 3 * CONSUMER_DISCONNECTED_MS])
+def test_a_queue_says_how_long_a_silent_node_keeps_what_it_holds(timeout_ms: int) -> None:
+    world = World(spec=quorum(consumer_disconnected_timeout=timeout_ms))
+    world.attach("near")
+    world.publish("near", 1)
+    world.rest()
+    world.cut("near")
+    if timeout_ms:
+        world.now_ms += timeout_ms - 1
+        world.tick()
+        assert not world.led.proposals
+        world.now_ms += 1
+    world.tick()
+    world.rest()
+    assert (world.ghost.hands, world.clients["near"].consumers) == ({}, [])
+
+
 def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None:
     world = holding()
-    world.led.sessions.release([e.Stale(1, 1, 1, 0, [])])
+    world.led.sessions.release([e.NotTaken(1, 1, 1)])
     world.led.sessions.removed("near")
     assert [
         node for node, _frame in world.led.sessions.output(lambda _node: True) if node == "near"

@@ -58,14 +58,21 @@ class Led:
             read_entry=lambda index: log[index - 1],
             damaged=self.on_damage,
             takes=lambda _content_bytes: True,
-            now_ms=lambda: 0,
+            may_grow=lambda: True,
+            wall_ms=lambda: 0,
+            count_ms=lambda: 0,
             room=self.room,
             touch=self.touch,
+            wake=self.never,
+            disused=self.never,
             release=self.release,
             ended=self.on_ended,
         )
         self.leadership = Leadership(image, spec, around)
         self.sessions = Sessions(group, own, image.state, self.leadership, now_ms)
+
+    def never(self, _what: object) -> None:
+        raise AssertionError("nothing is due by time")
 
     def on_damage(self, index: int) -> None:
         raise AssertionError(f"entry {index} is whole")
@@ -322,6 +329,11 @@ class World:
         self.clients[node].settle(tokens, outcome)
         self.pump()
 
+    def hurry(self, node: str) -> None:
+        """What an edge has put off has waited for a while."""
+        self.clients[node].edge.put_off = 0
+        self.pump()
+
     def in_hands(self, node: str) -> list[m.Token]:
         return self.clients[node].in_hands()
 
@@ -337,8 +349,9 @@ class World:
     # At rest
 
     def rest(self) -> None:
-        """All links are whole, and everything arrives."""
+        """All links are whole, and everything arrives; nothing waits any more."""
         for node in self.clients:
+            self.hurry(node)
             if node not in self.up:
                 self.link(node)
             elif self.clients[node].edge.leader != self.led.own:

@@ -8,6 +8,7 @@ from fluffle.broker.queues.replicated import encoding
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.raft.ranges import Ranges
 from tests.broker.queues.replicated.ghost import Card, Ghost, Place, User
 from tests.broker.queues.replicated.history import Chance, History
 
@@ -51,7 +52,8 @@ class Told:
     def commit(self) -> None:
         """What has been done becomes an entry, which all members apply."""
         index, payload = self.history.index, self.history.entry()
-        assert encoding.encode(encoding.decode(payload)) == payload
+        batch = encoding.decode(payload)
+        assert encoding.encode(batch, batch.version) == payload
         for member in self.members:
             member.apply(index, payload)
 
@@ -121,12 +123,21 @@ def told(ghost: Ghost) -> dict[str, Any]:
             key: (stream.id, stream.next, stream.refused, stream.answers)
             for key, stream in ghost.streams.items()
         },
+        "known": b"".join(ghost.known),
         "others": others(ghost),
     }
 
 
 def others(one: Any) -> tuple[Any, ...]:
-    return one.next_key, one.sac_active, one.revision, one.spec, one.versions
+    sources = {group: (term, numbers_of(there)) for group, (term, there) in one.sources.items()}
+    return one.next_key, one.sac_active, one.revision, one.spec, one.versions, sources
+
+
+def numbers_of(there: set[int] | Ranges) -> set[int]:
+    """The ghost has them one by one."""
+    if isinstance(there, set):
+        return there
+    return {number for first, stop in there for number in range(first, stop)}
 
 
 def is_live(card: Card) -> bool:
@@ -167,6 +178,7 @@ def seen(image: Image) -> dict[str, Any]:
             )
             for key, session in state.sessions.items()
         },
+        "known": state.window.packed() if state.window is not None else b"",
         "others": others(state),
     }
 
@@ -189,8 +201,8 @@ def cards_of(image: Image) -> dict[int, tuple[Any, ...]]:
     for run, dead in state.pending:
         places |= dict.fromkeys(run, (("pending", dead.reason, dead.time_ms), *dead.counts))
     for key, holder in state.holders.items():
-        for run, counts in holder.held:
-            places |= dict.fromkeys(run, (("held", key), *counts))
+        for run, hold in holder.held:
+            places |= dict.fromkeys(run, (("held", key), *hold.counts))
     cards: dict[int, tuple[Any, ...]] = {}
     for entry in state.entries:
         for at, number in enumerate(range(entry.first, entry.first + entry.count)):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.messages import DEFAULT_PRIORITY
+from fluffle.broker.queues.window import KEY
 
 Place = tuple[Any, ...]
 """("ready",), ("returned",), ("held", key), ("delayed", time), ("pending", reason, time) or
@@ -63,6 +64,10 @@ class Ghost:
         self.revision = 0
         self.spec = b""
         self.versions: dict[str, int] = {}
+        self.sources: dict[int, tuple[int, set[int]]] = {}
+        """Terms of other queues, and their numbers of dead letters that came from them."""
+        self.known: list[bytes] = []
+        """Keys, the oldest first."""
         self.time_ms = 0
         self._moves = 0
 
@@ -180,6 +185,28 @@ class Ghost:
     def version_announced(self, fact: f.VersionAnnounced) -> None:
         self.versions[fact.member] = fact.version
 
+    def arrived(self, fact: f.Arrived) -> None:
+        term, numbers = self.sources.get(fact.source, (0, set[int]()))
+        new = set(messages(fact))
+        assert fact.term >= term
+        assert not new & numbers, "none comes twice"
+        self.sources[fact.source] = fact.term, numbers | new
+
+    def arrivals_known(self, fact: f.ArrivalsKnown) -> None:
+        term, numbers = self.sources.get(fact.source, (0, set[int]()))
+        assert fact.term >= term
+        left = {number for number in numbers - set(messages(fact)) if number >= fact.below}
+        self.sources[fact.source] = fact.term, left
+
+    def source_gone(self, fact: f.SourceGone) -> None:
+        self.sources.pop(fact.source, None)
+
+    def remembered(self, fact: f.Remembered) -> None:
+        packed = fact.packed
+        for key in [packed[at : at + KEY.size] for at in range(0, len(packed), KEY.size)]:
+            self.known = [other for other in self.known if other[:16] != key[:16]] + [key]
+        self.known = self.known[len(self.known) - fact.kept :]
+
     DO: ClassVar[dict[type[f.Fact], Callable[[Ghost, Any], None]]] = {
         f.Published: published,
         f.Refused: refused,
@@ -203,6 +230,10 @@ class Ghost:
         f.Purged: purged,
         f.SpecChanged: spec_changed,
         f.VersionAnnounced: version_announced,
+        f.Remembered: remembered,
+        f.Arrived: arrived,
+        f.ArrivalsKnown: arrivals_known,
+        f.SourceGone: source_gone,
     }
 
 

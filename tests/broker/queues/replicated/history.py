@@ -12,13 +12,14 @@ from typing import Any, Protocol, TypeVar
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.encoding import FactBatch, encode
+from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, SINCE, FactBatch, encode
 from fluffle.broker.queues.replicated.messages import (
     DEFAULT_PRIORITY,
     columns_of,
     enqueued,
 )
 from fluffle.broker.queues.replicated.runs import runs_of
+from fluffle.broker.queues.window import KEY
 from tests.broker.queues.replicated.ghost import Card, Ghost
 
 Item = TypeVar("Item")
@@ -63,7 +64,8 @@ class History:
                 self._carried,
             )
             new = enqueued(first, self._origins, [card.content for card in cards], columns)
-        payload = encode(FactBatch(ghost.time_ms, self._decided_by, self._facts, new))
+        batch = FactBatch(ghost.time_ms, self._decided_by, self._facts, new)
+        payload = encode(batch, version_for(self._facts))
         self.index += 1
         self._facts, self._origins, self._decided_by = [], [], ghost.revision
         self._carried = {}
@@ -275,6 +277,13 @@ class History:
         version = max(self.ghost.versions.values(), default=0) + 1
         self._say(f.VersionAnnounced(version, chance.choice(["a", "b", "c"])))
 
+    def remember(self, chance: Chance) -> None:
+        """Keys come in, some that were known before among them, and the oldest may go."""
+        names = [chance.randint(1, 9).to_bytes(16, "big") for _ in range(chance.randint(0, 4))]
+        packed = b"".join(KEY.pack(name, chance.randint(0, 3)) for name in names)
+        known = {key[:16] for key in self.ghost.known}.union(names)
+        self._say(f.Remembered(packed, chance.randint(0, len(known))))
+
     def pass_time(self, chance: Chance) -> None:
         self.ghost.time_ms += chance.randint(0, 100)
 
@@ -309,9 +318,15 @@ OPERATIONS: list[Callable[[History, Any], None]] = [
     History.purge,
     History.change_spec,
     History.announce,
+    History.remember,
     History.pass_time,
 ]
 """Those that are there several times happen more often."""
+
+
+def version_for(facts: Iterable[f.Fact]) -> int:
+    """In which they can be written."""
+    return max((SINCE.get(type(fact), FIRST_VERSION) for fact in facts), default=FIRST_VERSION)
 
 
 def some(chance: Chance, items: Iterable[Item], at_most: int) -> list[Item]:

@@ -8,87 +8,68 @@ its outcome, and ask again after a link was cut and of each next leader.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from random import Random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.dead import DeadMessages
-from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
-from fluffle.broker.queues.replicated.encoding import decode, read_messages
+from fluffle.broker.queues.replicated.encoding import decode
 from fluffle.broker.queues.replicated.facts import Reason, SessionId
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.broker.queues.replicated.terms import Terms
+from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
-from tests.broker.queues.replicated.make import ORIGIN
+from fluffle.protocol.wire import PlainValue
+from tests.broker.queues.replicated.alone import Alone, check_line
+from tests.broker.queues.replicated.edges import Edge, Hold, Operation, contents_of
+from tests.broker.queues.replicated.going import (
+    body,
+    check_expired,
+    check_order,
+    waiting_again,
+)
+from tests.broker.queues.replicated.make import ORIGIN, Count
+from tests.support.asking import asking
 
 GETTING_CHANNEL = 7
+GROUP = 3
+"""The queue's, and its term is how many have led it."""
 PLAIN = QueueSpec("q")
+
+
+def quorum(**said: PlainValue) -> QueueSpec:
+    """A quorum queue with these arguments."""
+    return QueueSpec("q", queue_type=QueueType.QUORUM, arguments=asking(**said))
 
 
 def full(max_length: int, overflow: str | None = "reject-publish") -> QueueSpec:
     """A quorum queue in which no more may wait."""
-    return QueueSpec("q", queue_type=QueueType.QUORUM, max_length=max_length, overflow=overflow)
-
-
-COMES_BACK = [Outcome.RETURNED, Outcome.REFUSED, Outcome.LOST]
-
-
-@dataclass
-class Operation:
-    """Something an edge has asked for, and has not heard the outcome of."""
-
-    ask: Callable[[Leadership, int, int], None]
-    """(leadership, session, number)"""
-    count: int = 1
-    """How many numbers it takes."""
-    contents: list[bytes] = field(default_factory=list)
-    """That it publishes."""
-    acknowledges: bool | None = None
-    """Whether the consumer does that it attaches."""
-    ends: set[tuple[int, int]] = field(default_factory=set)
-    """Sequence numbers and ordinals of what it settles or gives back."""
-    is_final: bool = False
-    is_refusal: bool = False
-
-
-@dataclass
-class Hold:
-    """A message in somebody's hands, as its edge knows it."""
-
-    holder: int
-    ordinal: int
-
-
-@dataclass
-class Edge:
-    """A node with clients of the queue, and what they have been told."""
-
-    id: SessionId
-    next: int = 1
-    pending: dict[int, Operation] = field(default_factory=dict)
-    consumers: dict[int, bool] = field(default_factory=dict)
-    """By key; whether it acknowledges."""
-    getters: set[int] = field(default_factory=set)
-    """Keys."""
-    holds: dict[int, Hold] = field(default_factory=dict)
-    """By sequence number."""
-    is_cut: bool = False
-    """Nothing comes through."""
+    return quorum(max_length=max_length, overflow=overflow)
 
 
 class Bench:
     """Everything."""
 
-    def __init__(self, spec: QueueSpec = PLAIN) -> None:
+    readers: Mapping[str, int] = MappingProxyType({})
+    """What versions its members read."""
+
+    def __init__(self, spec: QueueSpec = PLAIN, priorities: Sequence[int | None] = ()) -> None:
+        """`priorities`: one of them is given to what is published, if there are any."""
         self.spec = spec
+        self.said = [settings_of(spec)]
+        """All settings by which it has ever gone; the last is what it is to go by."""
+        self.priorities = priorities
+        self.expirations: Sequence[int | None] = (None,)
+        """For how long what is published may wait."""
+        if self.said[0].message_ttl_ms is not None:
+            self.expirations = None, None, 30, 300
         self.log: list[bytes] = []
         self.image = Image()
         self.follower = Image()
@@ -108,44 +89,71 @@ class Bench:
         """Publishes that were not taken."""
         self.dead: list[tuple[DeathReason, bytes, Counts]] = []
         """What has been republished."""
-        self.leaders = 0
-        self.room = UNLIMITED
+        self.timed_out: list[e.TimedOut] = []
+        self.alone = Alone()
+        self.leaders, self.room = 0, UNLIMITED
         self.is_open = True
+        self.may_grow = True
         self.now_ms = 0
+        self.wakes: list[int] = []
+        """After how many milliseconds it wants to be pumped."""
+        self.deleted: set[int] = set()
+        """Queues that there are no more."""
+        self.unknown: set[int] = set()
+        """Those that it has not heard of yet."""
+        self.disused = 0
+        """How often it was said that nobody uses the queue."""
         self.lead()
+
+    @property
+    def settings(self) -> QueueSettings:
+        return self.said[-1]
+
+    def change_settings(self, settings: QueueSettings) -> None:
+        """As policies say now."""
+        self.said.append(settings)
+        self.led.change_settings(len(self.said), settings)
 
     # Leading
 
     def lead(self) -> None:
         around = Surroundings(
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
-            read_entry=lambda index: self.log[index - 1],
-            damaged=self.on_damage,
-            takes=lambda _content_bytes: self.is_open,
-            now_ms=lambda: self.now_ms,
-            room=lambda _key: self.room,
-            touch=self.touch,
-            release=self.release,
-            ended=self.on_ended,
-            dead_letter=self.on_dead,
-        )
+            read_entry=lambda index: self.log[index - 1], damaged=self.on_damage,
+            takes=lambda _content_bytes: self.is_open, may_grow=lambda: self.may_grow,
+            wall_ms=lambda: self.now_ms, count_ms=Count(lambda: self.now_ms),
+            room=lambda _key: self.room, touch=self.touch, wake=self.wakes.append,
+            disused=self.on_disused, release=self.release, ended=self.on_ended,
+            dead_letter=self.on_dead, source=(GROUP, self.leaders + 1),
+            is_there=lambda group: group not in self.deleted | self.unknown,
+            is_gone=lambda group: group in self.deleted, readers=lambda: self.readers,
+        )  # fmt: skip
         self.leaders += 1
         self.led = Leadership(self.image, self.spec, around)
+        if len(self.said) > 1:
+            self.led.change_settings(len(self.said), self.settings)
 
     def on_damage(self, index: int) -> None:
         raise AssertionError(f"nothing is damaged, and entry {index} is said to be")
 
+    def on_disused(self, led: Leadership) -> None:
+        assert led.queue.is_disused
+        self.disused += 1
+
     def on_ended(self) -> None:
         raise AssertionError("every entry is taken")
 
-    def on_dead(self, queue: QueueSpec, dead: DeadMessages) -> None:
-        assert queue.dead_letter_exchange is not None
+    def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        if dead.unwanted:
+            return
+        assert (queue, settings.dead_letter_exchange is None) == (self.spec.name, False)
         assert dead.time_ms is not None
         assert dead.time_ms <= self.image.state.queue_time_ms
         live = {number for run, _pending in self.image.state.pending for number in run}
         for origin, content in zip(dead.origins, dead.contents, strict=True):
             assert origin is ORIGIN or origin.exchange == ORIGIN.exchange
-            assert any(self.seen.get(number) == content for number in live), "it is not on record"
+            is_seen = any(self.seen.get(number, content) == content for number in live)
+            assert is_seen or dead.reason is DeathReason.EXPIRED, "it is not on record"
             self.dead.append((dead.reason, content, dead.counts))
 
     def touch(self, _led: Leadership) -> None:
@@ -165,9 +173,21 @@ class Bench:
 
     def apply(self, payload: bytes) -> None:
         self.log.append(payload)
+        if self.spec.single_active_consumer:
+            self.alone.apply(decode(payload))
+        check_expired(payload, self.image.state.entries)
+        check_order(payload, self.image.state.entries)
         for image in (self.image, self.follower):
             image.apply(len(self.log), payload)
         self.image.state.check()
+
+    def outlive(self) -> None:
+        """So much time passes that all has expired that ever does."""
+        self.now_ms += 100_000
+        self.is_touched = True
+        self.settle_down()
+        if all(settings.message_ttl_ms is not None for settings in self.said):
+            assert self.image.state.waiting_count == 0
 
     def settle_down(self) -> None:
         """Until nothing is under way."""
@@ -196,7 +216,7 @@ class Bench:
         edge.is_cut = False
         session = self.led.sessions.open(edge.id)
         ended = {token for operation in edge.pending.values() for token in operation.ends}
-        for key, ordinal, run in self.led.holds(session):
+        for key, ordinal, run in self.led.on_record.holds(session):
             for sequence in run:
                 if sequence not in edge.holds and (sequence, ordinal) not in ended:
                     self.led.deliver_again(key, [(ordinal, range(sequence, sequence + 1))])
@@ -218,18 +238,36 @@ class Bench:
         if not edge.is_cut:
             operation.ask(self.led, self.led.sessions.open(edge.id), number)
 
-    def publish(self, edge: Edge, count: int) -> None:
+    def publish(
+        self,
+        edge: Edge,
+        count: int,
+        expiration_ms: int | None = None,
+        priority: int | None = None,
+    ) -> None:
         numbers = range(self.published, self.published + count)
         self.published += count
-        contents = [b"body %d" % number for number in numbers]
+        contents = [body(number, priority) for number in numbers]
         origins = [ORIGIN] * count
         self.ask(
             edge,
-            Operation(lambda led, s, n: led.publish(s, n, origins, contents), count, contents),
+            Operation(
+                lambda led, s, n: led.publish(s, n, origins, contents, expiration_ms=expiration_ms),
+                count,
+                contents,
+            ),
         )
 
-    def attach(self, edge: Edge, *, prefetch: int = 0, no_ack: bool = False) -> None:
-        terms = Terms(1, "tag", prefetch=prefetch, no_ack=no_ack)
+    def attach(
+        self,
+        edge: Edge,
+        *,
+        prefetch: int = 0,
+        no_ack: bool = False,
+        priority: int = 0,
+        arguments: bytes = b"",
+    ) -> None:
+        terms = Terms(1, "tag", prefetch, priority, no_ack, arguments=arguments)
         operation = Operation(lambda led, s, n: led.attach(s, n, terms))
         operation.acknowledges = not no_ack
         self.ask(edge, operation)
@@ -282,7 +320,8 @@ class Bench:
     def release(self, effects: list[e.Effect]) -> None:
         for effect in effects:
             edge = self.edge_of(effect.session)
-            if edge is not None and not edge.is_cut:
+            is_heard = isinstance(effect, e.TimedOut)  # later: until then its clients do nothing
+            if edge is not None and (is_heard or not edge.is_cut):
                 self.TOLD[type(effect)](self, edge, effect)
 
     def edge_of(self, session: int) -> Edge | None:
@@ -313,11 +352,14 @@ class Bench:
                 self.rejected.update(self.seen[sequence] for sequence, _ordinal in operation.ends)
 
     def on_not_taken(self, edge: Edge, effect: e.NotTaken) -> None:
-        assert self.spec.overflow == "reject-publish"
+        """Publishes, or a settlement that came too late to count."""
         told = range(effect.first, effect.first + effect.count)
         for number, operation in edge.pending.items():
             inside = (n - number for n in told if n - number in range(operation.count))
-            self.refused.update(operation.contents[place] for place in inside)
+            refused = {operation.contents[place] for place in inside if operation.contents}
+            may_be = any(each.overflow is Overflow.REJECT_PUBLISH for each in self.said)
+            assert may_be or not refused
+            self.refused |= refused
         self.over(edge, effect.session, effect.first, effect.count, is_taken=False)
 
     def on_answer(self, edge: Edge, effect: e.Answer) -> None:
@@ -334,6 +376,21 @@ class Bench:
         if effect.handout is not None:
             self.receive(edge, effect.holder, effect.handout)
 
+    def on_activity(self, edge: Edge, effect: e.Activity) -> None:
+        assert self.spec.single_active_consumer
+        assert effect.holder < self.image.state.next_key, "it is not applied"
+
+    def on_timed_out(self, edge: Edge, effect: e.TimedOut) -> None:
+        """What its clients still say of these messages is said to nobody."""
+        assert any(each.consumer_timeout_ms is not None for each in self.said)
+        assert effect.held_ms >= effect.timeout_ms
+        self.timed_out.append(effect)
+        edge.consumers.pop(effect.holder, None)
+        for ordinal, run in effect.tokens:
+            for sequence in run:
+                if edge.holds.get(sequence) == Hold(effect.holder, ordinal):
+                    del edge.holds[sequence]
+
     def never_told(self, _edge: Edge, effect: e.Effect) -> None:
         raise AssertionError(f"{effect}: edges keep to what they hold, and ask in order")
 
@@ -343,14 +400,16 @@ class Bench:
         e.Answer: on_answer,
         e.Delivery: on_delivery,
         e.Got: on_got,
-        e.Stale: never_told,
+        e.Activity: on_activity,
+        e.TimedOut: on_timed_out,
         e.Expected: never_told,
     }
 
     def receive(self, edge: Edge, holder: int, handout: Handout) -> None:
         """A client gets messages: nobody else has them, and what is said of them is true."""
-        limit = self.spec.delivery_limit
-        assert limit is None or handout.counts.failed <= limit, "it has failed too often"
+        limits = [each.delivery_limit for each in self.said if each.delivery_limit is not None]
+        has_none = len(limits) < len(self.said)
+        assert has_none or handout.counts.failed <= max(limits), "it has failed too often"
         for sequence, content in zip(handout.sequences, handout.contents, strict=True):
             if edge.holds.get(sequence) == Hold(holder, handout.counts.acquired):
                 continue  # it was asked for again, twice
@@ -373,99 +432,49 @@ class Bench:
         assert self.image.digest() == self.follower.digest()
         assert queue.ready_count == state.waiting_count
         assert queue.in_flight == state.held_count
+        assert queue.waiting_count == state.waiting_count + state.delayed.count
+        assert state.delayed.count == 0 or min(at for _, (at, _) in state.delayed) > self.now_ms
         assert list(waiting_again(queue)) == [(n, c) for run, c in state.returned for n in run]
         for edge in self.edges:
             assert edge.pending == {}
             session = self.led.sessions.open(edge.id)
-            tokens = self.led.holds(session)
+            tokens = self.led.on_record.holds(session)
             assert {number for *_, run in tokens for number in run} == {*edge.holds}
         stored = [content for entry in self.log for content in contents_of(entry)]
         assert len(stored) == len(set(stored)), "something was enqueued twice"
         assert self.confirmed <= set(stored)
         assert self.refused.isdisjoint(stored)
-        if self.spec.overflow == "reject-publish":
-            assert state.entries.ready_count <= (self.spec.max_length or 0)
-        elif self.spec.max_length is not None:
-            assert state.waiting_count <= self.spec.max_length
-        else:
-            assert state.gone[Reason.MAXLEN] == 0
+        self.check_limits()
         self.check_dead()
+        check_line(state, is_alone=self.spec.single_active_consumer)
+
+    def check_limits(self) -> None:
+        state, most = self.image.state, self.settings.max_length
+        if most is None:
+            has_limits = any(each.limits[:2] != (None, None) for each in self.said)
+            assert has_limits or state.gone[Reason.MAXLEN] == 0
+        elif self.settings.overflow is Overflow.DROP_HEAD:
+            assert not state.waiting_count or state.waiting_count + state.delayed.count <= most
+        elif len(self.said) == 1:
+            assert state.entries.ready_count <= most + 1, "a soft limit"
 
     def check_dead(self) -> None:
         """What had to be republished has been, and nothing else; once, by each leader."""
-        state, limit = self.image.state, self.spec.delivery_limit
+        state = self.image.state
         assert state.pending.count == 0
-        kept = self.spec.dead_letter_exchange is not None
-        by_reason = [state.gone[reason] for reason in (Reason.REJECTED, Reason.DELIVERY_LIMIT)]
-        assert sum(by_reason) == 0 if kept else not self.dead
-        rejected = {content for reason, content, _ in self.dead if reason is DeathReason.REJECTED}
-        assert self.rejected <= rejected or not kept
-        assert state.gone[Reason.DEAD_LETTERED] == len({content for _, content, _ in self.dead})
+        kept = {each.dead_letter_exchange is not None for each in self.said}
+        if kept == {False}:
+            assert not self.dead
+        elif kept == {True}:
+            assert state.gone[Reason.REJECTED] == state.gone[Reason.DELIVERY_LIMIT] == 0
+            dead = {content for reason, content, _ in self.dead if reason is DeathReason.REJECTED}
+            assert self.rejected <= dead
+            gone = state.gone[Reason.DEAD_LETTERED]
+            assert gone == len({content for _, content, _ in self.dead})
+        limits = {each.delivery_limit for each in self.said}
         for reason, content, counts in self.dead:
             assert self.dead.count((reason, content, counts)) <= self.leaders
             if reason is DeathReason.DELIVERY_LIMIT:
-                assert limit is not None
-                assert counts.failed == limit + 1
                 assert counts.acquired >= counts.failed
-
-
-def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
-    """What has come back, in the order in which the engine hands it out."""
-    runs = queue._lane._returned.runs
-    return ((number, run.counts) for run in runs for number in run.sequences[run.head :])
-
-
-def contents_of(entry: bytes) -> list[bytes]:
-    return read_messages(entry).contents if decode(entry).enqueued is not None else []
-
-
-def step(bench: Bench, chance: Random) -> None:
-    """Something happens."""
-    if not bench.edges:
-        bench.attach(bench.open_edge())
-    edge = chance.choice(bench.edges)
-    holding = list(edge.holds)
-    some = chance.sample(holding, chance.randint(1, len(holding))) if holding else []
-    consumers = list(edge.consumers)
-    steps: list[tuple[float, Callable[[], Any]]] = [
-        (6, lambda: bench.publish(edge, chance.choice([1, 1, 3, 20]))),
-        (
-            3,
-            lambda: bench.attach(
-                edge, prefetch=chance.choice([0, 1, 5]), no_ack=chance.random() < 0.2
-            ),
-        ),
-        (6, lambda: bench.end(edge, sorted(some), Outcome.ACKED)),
-        (2, lambda: bench.end(edge, some, Outcome.ACKED)),
-        (1, lambda: bench.end(edge, some, Outcome.REJECTED)),
-        (3, lambda: bench.end(edge, some, chance.choice(COMES_BACK))),
-        (2, lambda: bench.get(edge, no_ack=chance.random() < 0.3)),
-        (0.3, lambda: bench.purge(edge)),
-        (1, lambda: bench.detach(edge, consumers[:1], None)),
-        (1, lambda: bench.detach(edge, consumers[-1:], Outcome.LOST)),
-        (0.5, lambda: bench.detach(edge, list(edge.getters), Outcome.LOST)),
-        (1 if len(bench.edges) < 3 else 0, bench.open_edge),
-        (0.3, lambda: bench.lose(edge)),
-        (1, lambda: setattr(edge, "is_cut", True)),
-        (1, lambda: bench.resume(edge)),
-        (1, lambda: setattr(bench, "now_ms", bench.now_ms + chance.randint(-50, 100))),
-        (8, bench.turn),
-        (8, bench.commit),
-        (2, lambda: change_leader(bench, chance)),
-    ]
-    weights = [weight for weight, _do in steps]
-    chance.choices([do for _weight, do in steps], weights)[0]()
-
-
-def change_leader(bench: Bench, chance: Random) -> None:
-    kept = chance.randint(0, len(bench.proposals))
-    bench.change_leader(kept, is_elsewhere=chance.random() < 0.5)
-
-
-def rest(bench: Bench) -> None:
-    """All links are whole, and nothing is under way."""
-    for edge in bench.edges:
-        if edge.is_cut:
-            bench.resume(edge)
-    bench.settle_down()
-    bench.check()
+                above = [each for each in limits if each is not None and each < counts.failed]
+                assert counts.failed - 1 in above or (above and len(limits) > 1)

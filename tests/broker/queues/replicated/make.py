@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch, encode
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.messages import Enqueued, enqueued
+from tests.broker.queues.replicated.history import version_for
 
 ORIGIN = Origin("ex", "key")
 
@@ -24,7 +27,7 @@ def told(image: Image, *facts: f.Fact, messages: Enqueued | None = None) -> list
     """An entry more; which have died by it."""
     state = image.state
     batch = FactBatch(state.queue_time_ms, state.revision, list(facts), messages)
-    return image.apply(state.index + 1, encode(batch))
+    return image.apply(state.index + 1, encode(batch, version_for(facts)))
 
 
 def busy() -> Image:
@@ -45,3 +48,17 @@ def busy() -> Image:
         f.HandedOut(1, [4], [range(4, 5)]),
     )
     return image
+
+
+class Count:
+    """What a machine counts: it goes on by as much as its clock does, and not back with it."""
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        self._clock_ms = clock_ms
+        self._last_ms = clock_ms()
+        self._count_ms = 0
+
+    def __call__(self) -> int:
+        before_ms, self._last_ms = self._last_ms, self._clock_ms()
+        self._count_ms += max(0, self._last_ms - before_ms)
+        return self._count_ms

@@ -10,6 +10,7 @@ from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode
 from fluffle.broker.queues.replicated.facts import SessionId
 from fluffle.broker.queues.replicated.terms import Terms
+from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.queues.replicated.leading import PLAIN, Bench
 from tests.broker.queues.replicated.make import ORIGIN
 
@@ -19,6 +20,8 @@ class Told(Bench):
 
     def __init__(self, spec: QueueSpec = PLAIN) -> None:
         self.told: list[e.Effect] = []
+        self.left: list[list[bytes]] = []
+        """The contents of what was delivered or got, each time."""
         self.died: list[DeadMessages] = []
         self.damaged: set[int] = set()
         self.ended = 0
@@ -30,11 +33,17 @@ class Told(Bench):
     def on_ended(self) -> None:
         self.ended += 1
 
-    def on_dead(self, queue: QueueSpec, dead: DeadMessages) -> None:
-        self.died.append(dead)
+    def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        if not dead.unwanted:
+            self.died.append(dead)
 
     def release(self, effects: list[e.Effect]) -> None:
         self.told += effects
+        self.left += [
+            each.handout.contents
+            for each in effects
+            if isinstance(each, e.Delivery | e.Got) and each.handout is not None
+        ]
 
     def take(self) -> list[e.Effect]:
         told, self.told = self.told, []

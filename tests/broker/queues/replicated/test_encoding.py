@@ -16,6 +16,7 @@ from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import (
     HEAD,
+    VERSION,
     FactBatch,
     decode,
     encode,
@@ -85,12 +86,26 @@ def plain(batch: FactBatch) -> tuple[object, ...]:
     return batch.stamp_ms, batch.revision, batch.facts, told
 
 
+@pytest.mark.parametrize(
+    "fact",
+    [
+        f.Returned(1, 0, 1, f.How.NACKED, 2**63, [range(1, 2)]),
+        f.Settled(1, -1, [range(1, 2)]),
+        f.SessionClosed(2**63),
+        f.ConsumerAttached(1, 1, 1, -(2**63) - 1, 0, False, False, "c", b""),
+    ],
+)
+def test_what_nobody_could_read_is_not_written(fact: f.Fact) -> None:
+    with pytest.raises(AssertionError, match="no member could read"):
+        encode(FactBatch(0, 0, [fact]))
+
+
 @given(naturals, naturals, st.lists(any_fact, max_size=4), st.none() | batches())
 def test_what_is_written_is_read(
     stamp_ms: int, revision: int, facts: list[f.Fact], new: Enqueued | None
 ) -> None:
     batch = FactBatch(stamp_ms, revision, facts, new)
-    assert plain(decode(encode(batch))) == plain(batch)
+    assert plain(decode(encode(batch, VERSION))) == plain(batch)
 
 
 def test_every_kind_can_be_written() -> None:
@@ -201,8 +216,9 @@ def test_facts_that_nobody_wrote(facts: object, why: str) -> None:
     ("entry", "why"),
     [
         (b"", "an entry of 0 bytes"),
+        (HEAD.pack(1, 0, 0, 0, 0), "an entry of version 0, which nobody writes"),
         (HEAD.pack(3, 1, 0, 0, 0), "kind 3"),
-        (HEAD.pack(1, 2, 0, 0, 0), "version 2; this one reads 1"),
+        (HEAD.pack(1, 5, 0, 0, 0), "an entry of version 5; this fluffle reads up to 4"),
         (HEAD.pack(1, 1, 0, 0, 2), "2 bytes of facts in an entry of"),
         (HEAD.pack(1, 1, 0, 0, 0), "not msgpack"),
         (HEAD.pack(1, 1, 0, 0, 2) + b"\x90\x90", "not msgpack"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import (
@@ -18,7 +16,7 @@ from fluffle.broker.queues.replicated.facts import (
     Returned,
 )
 from fluffle.protocol.deaths import DeathReason
-from tests.broker.queues.replicated.leading import full
+from tests.broker.queues.replicated.leading import full, quorum
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
 
@@ -33,7 +31,7 @@ def fail(bench: Told, session: int, key: int, times: int) -> None:
 
 
 def test_who_has_failed_too_often_is_dropped_with_the_last_return() -> None:
-    bench, session, key = with_consumer(spec=QueueSpec("q", delivery_limit=2))
+    bench, session, key = with_consumer(spec=quorum(delivery_limit=2))
     bench.led.publish(session, 2, *bodies(1))
     bench.settle_down()
     fail(bench, session, key, 3)
@@ -61,7 +59,7 @@ def test_twenty_failures_are_too_many_by_default() -> None:
 
 
 def test_the_dead_are_republished_once_that_is_applied_and_then_gone() -> None:
-    bench, session, key = with_consumer(spec=QueueSpec("q", dead_letter_exchange="dlx"))
+    bench, session, key = with_consumer(spec=quorum(dead_letter_exchange="dlx"))
     bench.led.publish(session, 2, *bodies(3))
     bench.settle_down()
     bench.now_ms = 7
@@ -83,7 +81,7 @@ def test_the_dead_are_republished_once_that_is_applied_and_then_gone() -> None:
 
 
 def test_the_next_leader_republishes_what_is_not_known_to_be() -> None:
-    bench, session, key = with_consumer(spec=QueueSpec("q", dead_letter_exchange="dlx"))
+    bench, session, key = with_consumer(spec=quorum(dead_letter_exchange="dlx"))
     bench.led.publish(session, 2, *bodies(2))
     bench.settle_down()
     bench.now_ms = 7
@@ -100,17 +98,17 @@ def outcomes(bench: Told) -> list[e.Done | e.NotTaken]:
     return [told for told in bench.take() if isinstance(told, e.Done | e.NotTaken)]
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
     bench = Told(full(3))
     session = bench.session()
     bench.led.publish(session, 1, *bodies(2))
     bench.led.publish(session, 3, *bodies(4))
     bench.turn()
-    assert Refused(session, 4, 3) in bench.facts()
+    assert Refused(session, 5, 2) in bench.facts()
     bench.settle_down()
-    refusal = e.NotTaken(session, 4, 3)
-    assert outcomes(bench) == [e.Done(session, 1, 2), e.Done(session, 3, 1), refusal]
-    assert bench.image.state.waiting_count == 3
+    refusal = e.NotTaken(session, 5, 2)
+    assert outcomes(bench) == [e.Done(session, 1, 2), e.Done(session, 3, 2), refusal]
+    assert bench.image.state.waiting_count == 4
     bench.led.purge(session, 7)
     bench.led.publish(session, 3, *bodies(4))
     bench.led.publish(session, 8, *bodies(1))
@@ -121,13 +119,43 @@ def test_what_does_not_fit_is_refused() -> None:
     assert bench.image.state.waiting_count == 1
 
 
+def test_a_queue_that_refuses_does_until_four_fifths_of_its_limit_wait() -> None:
+    bench = Told(full(10))
+    session = bench.session()
+    bench.led.publish(session, 1, *bodies(12))
+    number = 13
+    for _ in range(3):
+        bench.led.get(session, number, 1, no_ack=True)
+        bench.led.publish(session, number + 1, *bodies(1))
+        number += 2
+    bench.settle_down()
+    refused = [told.first for told in outcomes(bench) if isinstance(told, e.NotTaken)]
+    assert refused == [12, 14, 16], "with 10 and 9 that wait"
+    assert bench.image.state.waiting_count == 9
+
+
+def test_the_next_leader_takes_what_fits_again() -> None:
+    bench = Told(full(10))
+    session = bench.session()
+    bench.led.publish(session, 1, *bodies(12))
+    bench.led.get(session, 13, 1, no_ack=True)
+    bench.led.get(session, 14, 1, no_ack=True)
+    bench.settle_down()
+    bench.change_leader(0, is_elsewhere=True)
+    bench.take()
+    session = bench.session()
+    bench.led.publish(session, 15, *bodies(3))
+    bench.settle_down()
+    assert [told.count for told in outcomes(bench)] == [2, 1]
+
+
 def test_what_is_handed_out_at_once_fits() -> None:
     spec = full(2)
     bench, session, _key = with_consumer(prefetch=5, spec=spec)
     bench.led.publish(session, 2, *bodies(9))
     bench.settle_down()
-    assert sum(told.count for told in outcomes(bench) if isinstance(told, e.Done)) == 7
-    assert (bench.image.state.held_count, bench.image.state.waiting_count) == (5, 2)
+    assert sum(told.count for told in outcomes(bench) if isinstance(told, e.Done)) == 8
+    assert (bench.image.state.held_count, bench.image.state.waiting_count) == (5, 3)
 
 
 def test_other_queues_drop_what_is_in_front() -> None:
@@ -143,7 +171,7 @@ def test_other_queues_drop_what_is_in_front() -> None:
 
 
 def test_what_came_back_is_dropped_first_and_what_is_handed_out_is_not() -> None:
-    spec = replace(full(2, overflow=None), dead_letter_exchange="dlx")
+    spec = quorum(max_length=2, dead_letter_exchange="dlx")
     bench, session, key = with_consumer(prefetch=3, spec=spec)
     bench.led.publish(session, 2, *bodies(5))
     bench.settle_down()
@@ -154,3 +182,27 @@ def test_what_came_back_is_dropped_first_and_what_is_handed_out_is_not() -> None
     [dead] = bench.died
     assert (dead.reason, dead.contents, dead.counts) == (DeathReason.MAXLEN, [b"body 1"], (1, 0))
     assert (bench.image.state.waiting_count, bench.image.state.held_count) == (2, 2)
+
+
+def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() -> None:
+    """As long as the log takes anything; then it waits."""
+    bench = Told()
+    session = bench.session()
+    bench.settle_down()
+    bench.may_grow = False
+    bench.led.publish(session, 1, *bodies(2))
+    bench.settle_down()
+    assert bench.take() == [e.NotTaken(session, 1, 2)]
+    for number, past in ((3, Past.DIED), (4, Past.REDIRECTED)):
+        bench.led.publish(session, number, [Origin("dlx", "key", past)], [b"dead"])
+        bench.settle_down()
+        assert bench.take() == [e.Done(session, number, 1)]
+    bench.is_open = False
+    bench.led.publish(session, 5, [Origin("dlx", "key", Past.DIED)], [b"dead"])
+    bench.settle_down()
+    assert not bench.take(), "neither taken nor refused"
+    bench.is_open = True
+    bench.touch(bench.led)
+    bench.settle_down()
+    assert bench.take() == [e.Done(session, 5, 1)]
+    assert bench.image.state.live_count == 3

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
 from fluffle.broker.queues import lane, returned
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.replicated import contents, entries, leadership
 from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated import entries, leadership, pieces
 from fluffle.broker.queues.replicated.encoding import decode, encode
 from fluffle.broker.queues.replicated.facts import (
     Acknowledged,
@@ -18,19 +19,22 @@ from fluffle.broker.queues.replicated.facts import (
     HandedOut,
     HandedOver,
     How,
+    Reason,
     Returned,
     SessionId,
     Settled,
 )
 from fluffle.broker.queues.replicated.terms import Terms
-from tests.broker.queues.replicated.leading import Bench, Edge, full, rest, step
+from tests.broker.queues.replicated.edges import Edge
+from tests.broker.queues.replicated.leading import Bench, full, quorum
 from tests.broker.queues.replicated.make import ORIGIN
+from tests.broker.queues.replicated.steps import rest, step
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few messages are a backlog that leaves memory."""
-    for module in (lane, contents):
+    for module in (lane, pieces):
         monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 4)
     monkeypatch.setattr(lane, "FRONT_SEGMENTS", 1)
     monkeypatch.setattr(lane, "RECENT_SEGMENTS", 1)
@@ -44,23 +48,33 @@ def _everything_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 KINDS = [
-    QueueSpec("q", dead_letter_exchange="dlx", delivery_limit=1),
-    QueueSpec("q", dead_letter_exchange="dlx"),
-    QueueSpec("q", delivery_limit=0),
-    QueueSpec("q", delivery_limit=None),
+    quorum(dead_letter_exchange="dlx", delivery_limit=1),
+    quorum(dead_letter_exchange="dlx"),
+    quorum(delivery_limit=0),
+    quorum(delivery_limit=-1),
+    quorum(dead_letter_exchange="dlx", message_ttl=200),
+    quorum(message_ttl=100),
     full(7),
     full(1, overflow=None),
+    QueueSpec("q", queue_type=QueueType.QUORUM, single_active_consumer=True),
+    quorum(delayed_retry_type="all", delayed_retry_min=40, delayed_retry_max=90),
+    quorum(delayed_retry_type="failed", delayed_retry_min=200, delivery_limit=3),
 ]
 """Of queues, in which messages end otherwise."""
 
 
-def whatever(seed: int, steps: int) -> None:
-    chance, bench = Random(seed), Bench(KINDS[seed % len(KINDS)])
+PRIORITIES = None, None, 0, 3, 5, 31, 200
+"""Of messages, some of which wait with others that have come back."""
+
+
+def whatever(seed: int, steps: int, priorities: Sequence[int | None] = ()) -> None:
+    chance, bench = Random(seed), Bench(KINDS[seed % len(KINDS)], priorities)
     for _ in range(steps):
         step(bench, chance)
         if chance.random() < 0.08:
             rest(bench)
     rest(bench)
+    bench.outlive()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -68,10 +82,16 @@ def test_whatever_happens(seed: int) -> None:
     whatever(seed, steps=150)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_happens_with_priorities(seed: int) -> None:
+    whatever(seed, steps=150, priorities=PRIORITIES)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 300))
-def test_much_of_whatever_happens(seed: int) -> None:
-    whatever(seed, steps=250)
+@pytest.mark.parametrize("priorities", [(), PRIORITIES])
+def test_much_of_whatever_happens(seed: int, priorities: Sequence[int | None]) -> None:
+    whatever(seed, steps=250, priorities=priorities)
 
 
 def test_nothing_leaves_before_its_entry_is_applied() -> None:
@@ -84,7 +104,7 @@ def test_nothing_leaves_before_its_entry_is_applied() -> None:
     assert done == e.Done(session, 2, 2)
     assert isinstance(delivery, e.Delivery)
     assert delivery.holder == key
-    assert delivery.handout.contents == [b"body 0", b"body 1"]
+    assert bench.left == [[b"body 0", b"body 1"]]
 
 
 def test_a_batch_and_its_hand_outs_are_one_entry_and_dealt_out_in_one_fact() -> None:
@@ -154,7 +174,7 @@ def test_what_comes_back(outcome: Outcome, how: How, failed: int) -> None:
     assert again.handout.counts == (1, failed)
 
 
-def test_a_token_that_has_ended_is_told_to_be_stale_and_ends_nothing() -> None:
+def test_a_token_that_has_ended_ends_nothing_and_that_is_on_record() -> None:
     bench, session, key = with_consumer()
     bench.led.publish(session, 2, *bodies(2))
     bench.settle_down()
@@ -163,9 +183,20 @@ def test_a_token_that_has_ended_is_told_to_be_stale_and_ends_nothing() -> None:
     bench.take()
     bench.led.settle(session, 5, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     bench.settle_down()
-    stale = e.Stale(session, 5, key, 0, [range(1, 2)])
-    assert bench.take() == [stale, e.Done(session, 5, 1)]
+    assert bench.take() == [e.NotTaken(session, 5, 1)]
     assert bench.led.queue.in_flight == 1
+    assert bench.image.state.sessions[session].refused
+    assert bench.image.state.gone[Reason.ACKED] == 1
+
+
+def test_what_is_given_back_too_late_is_done_all_the_same() -> None:
+    bench, session, key = with_consumer()
+    bench.led.publish(session, 2, *bodies(1))
+    bench.settle_down()
+    for number in (3, 4):
+        bench.led.settle(session, number, key, [(0, range(1, 2))], outcome=Outcome.RETURNED)
+    bench.turn()
+    assert Acted(session, 3, 2) in bench.facts()
 
 
 def test_what_was_done_is_answered_again_and_not_done_again() -> None:
@@ -188,14 +219,14 @@ def test_what_has_ended_is_not_delivered_again() -> None:
     bench.led.publish(session, 2, *bodies(3))
     bench.settle_down()
     bench.take()
-    assert bench.led.holds(session) == [(key, 0, range(1, 4))]
+    assert bench.led.on_record.holds(session) == [(key, 0, range(1, 4))]
     bench.led.settle(session, 5, key, [(0, range(3, 4))], outcome=Outcome.ACKED)
     bench.led.deliver_again(key, [(0, range(1, 2)), (0, range(2, 3)), (0, range(3, 4))])
     bench.turn()
     bench.led.settle(session, 6, key, [(0, range(2, 3))], outcome=Outcome.ACKED)
     bench.settle_down()
     again = [effect for effect in bench.take() if isinstance(effect, e.Delivery)]
-    assert [effect.handout.contents for effect in again] == [[b"body 0"]]
+    assert bench.left[1:] == [[b"body 0"]]
     assert not again[0].handout.redelivered
 
 
@@ -228,12 +259,9 @@ def test_basic_get() -> None:
     bench.led.get(session, 6, 7, no_ack=True)
     bench.settle_down()
     got = [effect for effect in bench.take() if isinstance(effect, e.Got)]
-    assert [effect.handout and effect.handout.contents for effect in got] == [
-        None,
-        [b"body 0"],
-        [b"body 1"],
-    ]
-    assert bench.led.holds(session) == [(got[1].holder, 0, range(1, 2))]
+    assert [effect.handout is not None for effect in got] == [False, True, True]
+    assert bench.left == [[b"body 0"], [b"body 1"]]
+    assert bench.led.on_record.holds(session) == [(got[1].holder, 0, range(1, 2))]
     bench.led.detach(session, 7, got[1].holder, outcome=Outcome.LOST)
     bench.settle_down()
     assert bench.led.queue.ready_count == 2
@@ -254,9 +282,9 @@ def test_a_purge_takes_what_waits_wherever_it_is() -> None:
     assert bench.image.state.live_count == 0
 
 
-def test_time_that_runs_backwards_stands_still() -> None:
+def test_queue_time_goes_on_when_the_clock_is_put_back() -> None:
     bench, session, _key = with_consumer()
-    for now_ms, stamp_ms in ((1_000, 1_000), (400, 1_000), (1_001, 1_001)):
+    for now_ms, stamp_ms in ((1_000, 1_000), (400, 1_000), (1_001, 1_601)):
         bench.now_ms = now_ms
         bench.led.publish(session, bench.image.state.sessions[session].next, *bodies(1))
         bench.turn()
@@ -283,19 +311,6 @@ def test_what_is_decided_waits_while_the_log_takes_nothing() -> None:
     bench.is_open = bench.is_touched = True
     bench.settle_down()
     assert [type(effect) for effect in bench.take()] == [e.Done, e.Delivery]
-
-
-def test_a_specification_that_is_older_is_never_said() -> None:
-    bench = Told()
-    bench.led.change_spec(5, b"new")
-    bench.led.change_spec(4, b"old")
-    bench.led.publish(bench.session(), 1, *bodies(1))
-    bench.settle_down()
-    bench.led.change_spec(5, b"same")
-    bench.led.change_spec(7, b"newer")
-    bench.settle_down()
-    assert (bench.image.state.revision, bench.image.state.spec) == (7, b"newer")
-    assert decode(bench.log[-1]).revision == 5
 
 
 def test_a_consumer_without_room_waits_until_it_is_woken() -> None:
@@ -400,6 +415,20 @@ def test_much_that_is_published_in_a_turn_is_several_entries() -> None:
     bench.settle_down()
     assert bench.take() == [e.Done(session, number, 1) for number in range(1, 16)]
     assert bench.led.queue.ready_count == 14
+
+
+def test_what_is_read_from_the_log_stops_where_there_is_enough() -> None:
+    bench = Bench()
+    edge = bench.open_edge()
+    bench.publish(edge, 4)
+    bench.settle_down()
+    contents = bench.led._contents
+    every = contents.fetch([1, 2, 4])[1]
+    assert len(set(every)) == 3
+    size_bytes = len(every[0])
+    for bytes_max, count in ((1, 1), (size_bytes, 1), (size_bytes + 1, 2), (9 * size_bytes, 3)):
+        origins, found = contents.fetch([1, 2, 4], bytes_max)
+        assert (len(origins), found) == (count, every[:count])
 
 
 def test_what_is_asked_again_and_again_is_answered_once() -> None:

@@ -31,19 +31,29 @@ class Seat:
     def __init__(self) -> None:
         self.node: Node
         self.told: list[e.Effect] = []
+        self.bodies: list[list[bytes]] = []
+        """What is delivered, each time."""
         self.touched: Leadership | None = None
         around = Surroundings(
             propose=self.propose,
             read_entry=self.read_entry,
             damaged=self.never,
             takes=lambda _content_bytes: True,
-            now_ms=lambda: self.node.cluster.now_ms,
+            may_grow=lambda: True,
+            wall_ms=lambda: 1_000,
+            count_ms=lambda: 1_000,
             room=lambda _key: UNLIMITED,
             touch=self.touch,
-            release=self.told.extend,
+            wake=self.never,
+            disused=self.never,
+            release=self.release,
             ended=lambda: None,
         )
-        self.member = Member(lambda _spec: QueueSpec("q"), lambda: around)
+        self.member = Member(lambda: QueueSpec("q"), lambda: around)
+
+    def release(self, effects: list[e.Effect]) -> None:
+        self.told += effects
+        self.bodies += [each.handout.contents for each in effects if isinstance(each, e.Delivery)]
 
     def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         def told(fate: Fate) -> None:
@@ -55,8 +65,8 @@ class Seat:
         (entry,) = self.node.store.read(GROUP, index, index + 1, 1 << 30)
         return entry.payload
 
-    def never(self, index: int) -> None:
-        raise AssertionError(f"entry {index} is not damaged")
+    def never(self, what: object) -> None:
+        raise AssertionError(f"nothing is due or damaged, but {what}")
 
     def touch(self, led: Leadership) -> None:
         self.touched = led
@@ -132,8 +142,7 @@ def work(cluster: Cluster) -> tuple[Seat, int, int]:
 
 def test_all_members_come_to_the_same(cluster: Cluster) -> None:
     leader, _session, _key = work(cluster)
-    (delivery,) = [effect for effect in leader.told if isinstance(effect, e.Delivery)]
-    assert delivery.handout.contents == [b"body 0", b"body 1"]
+    assert leader.bodies == [[b"body 0", b"body 1"]]
     assert len({seat.member.image.digest() for seat in cluster.all()}) == 1
     followers = [seat for seat in cluster.all() if seat is not leader]
     assert [seat.told for seat in followers] == [[], []]
@@ -148,16 +157,13 @@ def test_the_next_leader_goes_on_where_the_log_ends(cluster: Cluster) -> None:
     assert leader is not before
     led = led_by(leader)
     assert led.sessions.key_of(EDGE) == session
-    assert led.holds(session) == [(key, 0, range(1, 3))]
+    assert led.on_record.holds(session) == [(key, 0, range(1, 3))]
     led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     cluster.settle()
     done, delivery = leader.told
     assert done == e.Done(session, 7, 1)
     assert isinstance(delivery, e.Delivery)
-    assert (delivery.handout.contents, delivery.handout.redelivered) == (
-        [b"body 2", b"body 3"],
-        False,
-    )
+    assert (leader.bodies, delivery.handout.redelivered) == ([[b"body 2", b"body 3"]], False)
 
 
 def test_a_node_that_starts_again_has_what_it_had(cluster: Cluster) -> None:
@@ -175,7 +181,7 @@ def test_a_node_that_starts_again_has_what_it_had(cluster: Cluster) -> None:
 def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: Cluster) -> None:
     leader, session, _key = work(cluster)
     first, before = led_by(leader), leader.member.reign
-    leader.node.store.has_room = False
+    leader.node.store.has_room = leader.node.store.takes_entries = False
     first.publish(session, 7, [ORIGIN], [b"refused"])
     leader.told.clear()
     cluster.settle()
@@ -184,7 +190,7 @@ def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: C
     assert again is not first
     assert leader.member.reign == (before[0], before[1] + 1)
     assert leader.told == []
-    leader.node.store.has_room = True
+    leader.node.store.has_room = leader.node.store.takes_entries = True
     again.publish(session, 7, [ORIGIN], [b"taken"])
     cluster.settle()
     assert leader.told == [e.Done(session, 7, 1)]

@@ -75,6 +75,10 @@ REFUSED: list[tuple[f.Fact, str]] = [
     (f.Purged([range(7, 9)]), "message 8 is not where it is taken from"),
     (f.SpecChanged(0, b""), "specification 0 behind 0"),
     (f.VersionAnnounced(0, "a"), "version 0, lower than before"),
+    (f.Arrived(7, 2, ONE), "queue 7 of term 2 behind 3"),
+    (f.ArrivalsKnown(7, 2, 1, []), "queue 7 of term 2 behind 3"),
+    (f.Remembered(b"x", 0), "keys that are none"),
+    (f.Remembered(b"", 1), "1 keys are known, and there are 0"),
 ]
 
 
@@ -82,13 +86,18 @@ REFUSED: list[tuple[f.Fact, str]] = [
 def test_a_fact_that_does_not_fit(fact: f.Fact, why: str) -> None:
     image = busy()
     told(image, f.VersionAnnounced(1, "a"))
+    told(image, f.ArrivalsKnown(7, 3, 1, []))
     with pytest.raises(Unfit, match=why):
         told(image, fact)
 
 
 def test_every_kind_is_refused_for_something() -> None:
     own_tests = {f.Published}
-    assert {type(fact) for fact, _why in REFUSED} | own_tests == set(f.KINDS.values())
+    never_refused = {f.SourceGone}
+    """What is not known need not be forgotten."""
+    assert {type(fact) for fact, _why in REFUSED} | own_tests == set(
+        f.KINDS.values()
+    ) - never_refused
 
 
 def test_messages_that_nobody_published() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated import snapshot
+from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, VERSION
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
 from tests.broker.queues.replicated.comparing import Told
@@ -21,13 +22,13 @@ from tests.broker.queues.replicated.make import busy, new, told
 
 
 def tables_of(image: Image) -> list[Any]:
-    found = msgpack.unpackb(snapshot.dump(image.state))
+    found = msgpack.unpackb(snapshot.dump(image.state, FIRST_VERSION))
     assert isinstance(found, list)
     return found
 
 
 def taken_with(tables: list[Any]) -> bytes:
-    return bytes((snapshot.VERSION,)) + zlib.compress(msgpack.packb(tables))
+    return bytes((FIRST_VERSION,)) + zlib.compress(msgpack.packb(tables))
 
 
 def test_a_busy_queue() -> None:
@@ -42,7 +43,7 @@ def test_a_new_queue() -> None:
 
 
 def test_no_content_is_in_it() -> None:
-    assert b"message" not in snapshot.dump(busy().state)
+    assert b"message" not in snapshot.dump(busy().state, VERSION)
 
 
 def test_a_thousand_entries_in_a_row_take_no_room() -> None:
@@ -102,7 +103,7 @@ def test_a_snapshot_that_nobody_took(what: str, change: Any, why: str) -> None:
         Image.restored(taken_with(tables))
 
 
-@pytest.mark.parametrize("taken", [b"", b"\x02", b"\x01", b"\x01 not of zlib"])
+@pytest.mark.parametrize("taken", [b"", b"\x03", b"\x01", b"\x01 not of zlib"])
 def test_bytes_that_are_no_snapshot(taken: bytes) -> None:
     with pytest.raises(Unfit, match="snapshot"):
         Image.restored(taken)
@@ -114,11 +115,11 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
     for operation in (OPERATIONS[0], OPERATIONS[2], *chance.choices(OPERATIONS, k=20)):
         told.do(operation, chance)
     told.commit()
-    raw = bytearray(snapshot.dump(told.members[0].image.state))
+    raw = bytearray(snapshot.dump(told.members[0].image.state, VERSION))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
-        image = Image.restored(bytes((snapshot.VERSION,)) + zlib.compress(bytes(raw)))
+        image = Image.restored(bytes((VERSION,)) + zlib.compress(bytes(raw)))
     except Unfit:
         return
     image.digest()

@@ -1,0 +1,99 @@
+"""x-expires of quorum queues: it is for the leader to tell, and only for one that still leads."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.cluster.queues.group import QueueGroup
+from tests.support.queue_nodes import QueueCluster
+
+EXPIRES_MS = 60_000
+
+
+@pytest.fixture
+def cluster() -> QueueCluster:
+    made = QueueCluster()
+    made.declare(expires=EXPIRES_MS)
+    made.hosts.settle()
+    return made
+
+
+def told(cluster: QueueCluster) -> dict[str, list[str]]:
+    """Which nodes have said that nobody uses a queue."""
+    return {name: node.disused for name, node in cluster.nodes.items() if node.disused}
+
+
+def test_its_leader_says_once_that_nobody_uses_it(cluster: QueueCluster) -> None:
+    cluster.ask("b").publish(3)
+    cluster.hosts.advance(EXPIRES_MS - 100, step_ms=100)
+    assert told(cluster) == {}
+    cluster.hosts.advance(2 * EXPIRES_MS, step_ms=100)
+    assert told(cluster) == {"a": ["q"]}
+
+
+def test_consumers_and_gets_are_uses_and_counts_are_not(cluster: QueueCluster) -> None:
+    consumer = cluster.ask("b").attach(credit=1, no_ack=False, prefetch=1)
+    cluster.hosts.advance(2 * EXPIRES_MS, step_ms=200)
+    assert told(cluster) == {}
+    cluster.ask("b").detach(consumer)
+    cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
+    cluster.ask("c").get(1, no_ack=True)
+    cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
+    cluster.nodes["c"].hub.ask_counts(cluster.queue, lambda _counts: None, in_use=True)
+    assert told(cluster) == {}
+    cluster.hosts.advance(2_000, step_ms=200)
+    assert told(cluster) == {"a": ["q"]}
+
+
+def test_the_next_leader_begins_anew(cluster: QueueCluster) -> None:
+    cluster.hosts.advance(EXPIRES_MS - 5_000, step_ms=200)
+    cluster.nodes["a"].kill()
+    cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
+    assert cluster.leader() in ("b", "c")
+    assert told(cluster) == {}
+    cluster.hosts.advance(EXPIRES_MS, step_ms=200)
+    assert list(told(cluster)) == [cluster.leader()]
+
+
+def test_a_leader_that_was_cut_off_does_not_say_so(cluster: QueueCluster) -> None:
+    cluster.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
+    for name in "bc":
+        cluster.hosts.network.cut("a", name)
+    cluster.hosts.advance(EXPIRES_MS - 5_000, step_ms=200)
+    assert told(cluster) == {}
+
+
+@pytest.fixture
+def born() -> QueueCluster:
+    """It is to take the place of another queue."""
+    made = QueueCluster()
+    made.declare(expires=EXPIRES_MS)
+    for node in made.nodes.values():
+        node.hosting.heirs.add(made.queue)
+    made.hosts.settle()
+    return made
+
+
+def settle_in(cluster: QueueCluster) -> None:
+    for node in cluster.nodes.values():
+        node.hosting.heirs.discard(cluster.queue)
+        group = node.hub.leading.queues[cluster.queue]
+        assert isinstance(group, QueueGroup)
+        group.renew()
+
+
+def test_the_time_of_an_heir_begins_when_it_takes_its_place(born: QueueCluster) -> None:
+    born.hosts.advance(EXPIRES_MS - 5_000, step_ms=200)
+    settle_in(born)
+    born.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
+    assert told(born) == {}
+    born.hosts.advance(2_000, step_ms=200)
+    assert told(born) == {"a": ["q"]}
+
+
+def test_an_heir_is_not_disused_however_long_it_waits(born: QueueCluster) -> None:
+    born.hosts.advance(2 * EXPIRES_MS, step_ms=200)
+    assert told(born) == {}
+    settle_in(born)
+    born.hosts.advance(EXPIRES_MS + 1_000, step_ms=200)
+    assert told(born) == {"a": ["q"]}

@@ -1,0 +1,138 @@
+"""Messages of a queue of a cluster are seen from every node, and are none the wiser."""
+
+from __future__ import annotations
+
+import aio_pika
+import pytest
+
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.queues import inquiries
+from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.cluster.queues.inquiries import KINDS, PEEKED, packed
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.queues.peeking import Peeked, Seen, View, peek
+from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.protocol.properties import Properties, build_content, encode_properties
+from tests.broker.cluster.queues.far import Rig
+from tests.broker.cluster.queues.test_any_node import counts
+from tests.broker.cluster.queues.test_hub import cluster
+from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene, soon
+from tests.broker.control.desk import Desk
+from tests.broker.queues.make import ORIGIN
+from tests.support.queue_nodes import QueueCluster
+
+__all__ = ["cluster", "scene"]
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_every_node_sees_the_same(scene: Scene, queue_type: str) -> None:
+    channel = await scene.channel("a")
+    await channel.declare_queue("q", durable=True, arguments={"x-queue-type": queue_type})
+    message = aio_pika.Message(
+        b"0", headers={"wanted": "yes"}, priority=4, message_id="m", expiration=3600
+    )
+    await channel.default_exchange.publish(message, "q")
+    await publish(channel, b"1", b"\xff\x00", "grün".encode())
+    rows = {
+        name: [
+            row
+            async for row in scene.nodes[name].listed(
+                "queues.peek", name="q", vhost="/", count=9, body_bytes=3
+            )
+        ]
+        for name in "abc"
+    }
+    assert rows["a"] == rows["b"] == rows["c"]
+    first, *others = rows["a"]
+    assert first.pop("expires_at_ms") > 0
+    assert first == {
+        "position": 0,
+        "exchange": "",
+        "routing_key": "q",
+        "redelivered": False,
+        "acquired_count": 0,
+        "delivery_count": 0,
+        "priority": 4,
+        "headers": {"wanted": "yes"},
+        "properties": {"delivery_mode": 1, "expiration": "3600000", "message_id": "m"},
+        "payload": "0",
+        "payload_encoding": "string",
+        "payload_bytes": 1,
+    }
+    assert [(row["position"], row["payload"], row["payload_encoding"]) for row in others] == [
+        (1, "1", "string"),
+        (2, "/wA=", "base64"),
+        (3, "gr", "string"),  # the ü is cut in two
+    ]
+    async with soon():
+        got = await (await channel.get_queue("q")).get()
+    assert got is not None
+    assert (got.body, got.redelivered, got.headers.get("x-delivery-count")) == (b"0", False, None)
+
+
+async def test_what_came_back_is_seen_so_by_whoever_leads_next(scene: Scene) -> None:
+    """It is on disk only, there."""
+    await scene.declare("a")
+    channel = await scene.channel("b")
+    await publish(channel, b"0", b"1", b"2")
+    queue = await channel.get_queue("q")
+    for _ in range(2):
+        async with soon():
+            got = await queue.get()
+        assert got is not None
+        await got.reject(requeue=True)
+    await scene.is_led_by("a")
+    await scene.nodes["a"].stop()
+    async with soon():
+        while await counts(scene, "c") != (3, 0):
+            pass
+    rows = [
+        (row["payload"], row["redelivered"], row["acquired_count"], row["delivery_count"])
+        async for row in scene.nodes["c"].listed("queues.peek", name="q", vhost="/", count=9)
+    ]
+    assert rows == [("0", True, 2, 2), ("1", False, 0, 0), ("2", False, 0, 0)]
+
+
+def test_who_asks_in_vain_is_told() -> None:
+    rig = Rig()
+    rig.far.cut()
+    desk = Desk(edge=rig.node)
+    asked = desk.dispatcher.act(
+        b'{"verb": "queues.peek", "arguments": {"name": "q", "vhost": "/"}}'
+    )
+    page = desk.dispatcher.page(asked.result)  # type: ignore[arg-type]
+    assert not isinstance(page, BrokerError)
+    assert page.awaits is not None
+    told: list[None] = []
+    page.awaits.then(told.append, lambda error: pytest.fail(str(error)))
+    rig.node.run()
+    assert told == [None]
+    refused = desk.dispatcher.page(asked.result)  # type: ignore[arg-type]
+    assert isinstance(refused, BrokerError)
+    assert refused.explanation == (
+        "timed out asking quorum queue 'q' in vhost '/': no leader has answered"
+    )
+
+
+def test_what_is_seen_is_the_same_behind_a_link() -> None:
+    seen = Seen("e\udcff", "key", b"\x00\x00", b"body", 4, True, 2, 1, NEVER_MS)
+    peeked = Peeked([seen, seen], "group 3: gone")
+    kind = KINDS[PEEKED]
+    fields = inquiries.fields_of(packed(1, 2, *kind.write(peeked)))[2:]
+    assert kind.read(fields) == peeked
+    for bad in ([], [7], ["", [1]], ["", [b"e", b"k", b"", b"", 0, 1, 0, 0, 0]]):
+        with pytest.raises((BadFrame, ValueError)):
+            kind.read(bad)
+
+
+def test_a_leader_shows_nothing_that_may_come_to_nothing(cluster: QueueCluster) -> None:
+    """More is in its engine than is on record."""
+    served = cluster.nodes["a"].hub.leading.queues[cluster.queue]
+    assert isinstance(served, QueueGroup)
+    assert served.member.leadership is not None
+    content = build_content(encode_properties(Properties()), b"1")
+    queue = served.member.leadership.queue
+    queue.enqueue([ORIGIN], [content], len(content), persistent=True)
+    assert queue.ready_count == 1
+    assert peek(served, View(0, 9, 9)) == Peeked([])
+    assert len(queue.peek(View(0, 9, 9)).seen) == 1

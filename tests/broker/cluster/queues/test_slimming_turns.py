@@ -1,0 +1,138 @@
+"""Whose entries are made smaller when, and what else goes on if some cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fluffle.broker.cluster.queues.slimming import ENTRIES_MAX, PATIENCE, Slimming
+from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.raft.log_store import Damaged
+
+FLOOR = 100
+
+
+class Image:
+    """Of a queue with so many entries that are worth it."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.state = SimpleNamespace(index=FLOOR)
+        self.slim: list[int] = []
+
+    def worth_slimming(self, _dead_bytes_min: int) -> Iterator[tuple[int, list[range]]]:
+        return ((index, [range(1)]) for index in range(1, self.count + 1))
+
+    def slimmed(self, index: int, _left: int) -> None:
+        self.slim.append(index)
+
+
+class Scene:
+    """Queues 1 and 2; whoever rewrites an entry of queue 1 may fail."""
+
+    def __init__(self) -> None:
+        settled = SimpleNamespace(index=FLOOR)
+        hosted = SimpleNamespace(raft=SimpleNamespace(settled_snapshot=settled))
+        self.groups = {1: hosted, 2: hosted}
+        self.asked: list[Callable[[], None]] = []
+        self.wrong: Exception | None = None
+        self.fit: set[int] = set()
+        """Of the entries of queue 1: those that can be read all the same."""
+        self.is_hot = False
+        self.looks = 0
+        host: Any = self
+        self.told: list[tuple[int, int, str]] = []
+        self.slimming = Slimming(
+            lambda: host,
+            lambda _seconds, call: self.asked.append(call),
+            lambda queue, index, wrong: self.told.append((queue, index, wrong)),
+        )
+
+    def rewrite(self, queue: int, index: int, _make: object) -> bool:
+        if queue == 1 and self.wrong is not None and index not in self.fit:
+            raise self.wrong
+        return not (queue == 1 and self.is_hot)
+
+    def note(self, queue: int, image: Any) -> None:
+        self.slimming.note(queue, image)
+
+    def look(self) -> None:
+        self.looks += 1
+        self.asked.pop()()
+
+    def look_until_done(self) -> None:
+        while self.asked:
+            self.look()
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_a_queue_is_not_forgotten_behind_one_with_many_entries(scene: Scene) -> None:
+    many, few = Image(2 * PATIENCE * ENTRIES_MAX), Image(3)
+    scene.note(1, many)
+    scene.note(2, few)
+    scene.look()
+    scene.look()
+    assert len(few.slim) == 3, "it has its turn"
+    scene.look_until_done()
+    assert len(many.slim) == 2 * PATIENCE * ENTRIES_MAX
+
+
+def test_no_look_makes_more_entries_smaller_than_it_should(scene: Scene) -> None:
+    images = Image(3), Image(3)
+    scene.note(1, images[0])
+    scene.note(2, images[1])
+    scene.look()
+    assert sum(len(image.slim) for image in images) == ENTRIES_MAX
+
+
+def test_what_stays_in_the_hot_window_holds_up_nobody_and_is_left(scene: Scene) -> None:
+    hot, cold = Image(10), Image(3)
+    scene.is_hot = True
+    scene.note(1, hot)
+    scene.note(2, cold)
+    scene.look_until_done()
+    assert (len(hot.slim), len(cold.slim)) == (0, 3)
+    assert PATIENCE <= scene.looks <= PATIENCE + 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [(Unfit("of another version"), [(1, 3, "of another version")]), (Damaged(1, 5), [])],
+)
+def test_an_entry_that_cannot_be_made_smaller_is_left_and_others_are(
+    scene: Scene, wrong: Exception, told: list[tuple[int, int, str]]
+) -> None:
+    """What cannot be understood is said once for a queue; of damage whoever looks for it says."""
+    bad, good = Image(3), Image(3)
+    scene.wrong = wrong
+    scene.note(1, bad)
+    scene.note(2, good)
+    scene.look_until_done()
+    assert (len(bad.slim), len(good.slim)) == (0, 3)
+    scene.note(1, bad)
+    scene.look_until_done()
+    assert scene.told == told
+
+
+def test_what_becomes_unfit_later_is_told_of_and_nothing_twice(scene: Scene) -> None:
+    image, seen = Image(9), []
+    scene.wrong = Unfit("of another version")
+    for fit in ({1, 2, 4, 6, 7, 8, 9}, {1, 2, 6, 7, 8, 9}, {1, 2, 6, 7, 8, 9}):
+        scene.fit = fit
+        scene.note(1, image)
+        scene.look_until_done()
+        seen.append([index for _queue, index, _wrong in scene.told])
+    assert seen == [[5], [5, 4], [5, 4]], "of several at once one stands for all"
+    image.count = 4
+    scene.note(1, image)
+    image.count = 9
+    scene.note(1, image)
+    scene.look_until_done()
+    assert scene.told[2:] == [(1, 5, "of another version")], "it is not known of for ever"

@@ -1,0 +1,124 @@
+"""Members that read different versions of a queue's log, as while nodes are upgraded in turn."""
+
+from __future__ import annotations
+
+from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, VERSION, version_of
+from fluffle.raft.records import DATA, Entry, GroupId
+from tests.support.queue_nodes import QueueCluster
+
+OLDER, NEWER = FIRST_VERSION, VERSION
+
+
+class Mixed(QueueCluster):
+    """Whose entries are seen with their versions."""
+
+    def __init__(self, **reads: int) -> None:
+        self.versions: list[int] = []
+        """Of the entries of the queue, as far as any node has applied them."""
+        super().__init__("".join(reads))
+        for name, version in reads.items():
+            self.nodes[name].reads = version
+        self.declare()
+        self.hosts.advance(1_000)
+
+    def _applied(self, group: GroupId, entry: Entry) -> None:
+        if entry.kind != DATA:
+            super()._applied(group, entry)
+            return
+        if entry.index > self.seen:
+            self.versions.append(version_of(entry.payload))
+        super()._applied(group, entry)
+
+    def publish(self, name: str) -> int:
+        """A message, which is confirmed; the version of the entry that it is in."""
+        before = len(self.ghost.confirmed)
+        self.ask(name).publish(1)
+        self.hosts.advance(100)
+        assert len(self.ghost.confirmed) == before + 1
+        return self.versions[-1]
+
+    def restart(self, name: str, reads: int) -> None:
+        """With another fluffle."""
+        self.nodes[name].kill()
+        self.hosts.advance(3_000)
+        self.nodes[name].reads = reads
+        self.nodes[name].start()
+        self.hear_of_it(name)
+        self.hosts.advance(3_000)
+
+    def announced(self, name: str) -> dict[str, int]:
+        """As a member has it on record."""
+        group = self.nodes[name].hosting._groups[self.queue]
+        return group.member.image.state.versions
+
+    def wrong(self, name: str) -> str:
+        """Why a member has stopped; empty if it has not."""
+        misfit = self.nodes[name].host.group(self.queue).misfit
+        return "" if misfit is None else misfit.wrong
+
+
+def test_where_all_read_no_more_than_the_first_version_nothing_is_announced() -> None:
+    cluster = Mixed(a=OLDER, b=OLDER, c=OLDER)
+    assert cluster.publish("a") == OLDER
+    assert cluster.announced("a") == {}
+
+
+def test_a_newer_version_is_written_once_all_members_have_announced_it() -> None:
+    cluster = Mixed(a=OLDER, b=OLDER, c=OLDER)
+    for name in "cb":
+        cluster.restart(name, NEWER)
+        cluster.publish(name)
+        assert cluster.publish("a") == OLDER
+    cluster.restart("a", NEWER)
+    assert cluster.leader() != "a"
+    cluster.publish("a")
+    assert cluster.publish("a") == NEWER
+    assert cluster.announced("a") == {"a 1": NEWER, "b 1": NEWER, "c 1": NEWER}
+    assert [cluster.wrong(name) for name in "abc"] == ["", "", ""]
+
+
+def test_the_next_leader_goes_by_what_is_on_record() -> None:
+    """It may lead, and write, before it has heard of a member that is away."""
+    cluster = Mixed(a=NEWER, b=NEWER, c=NEWER)
+    cluster.publish("a")
+    assert cluster.publish("a") == NEWER
+    for name in "ac":
+        cluster.restart(name, NEWER)
+    cluster.nodes["a"].kill()
+    cluster.hosts.advance(3_000)
+    assert cluster.publish("b") == NEWER
+
+
+def test_who_has_announced_nothing_keeps_all_from_it_while_it_is_away() -> None:
+    cluster = Mixed(a=NEWER, b=NEWER, c=OLDER)
+    cluster.nodes["c"].kill()
+    cluster.hosts.advance(3_000)
+    for _ in range(3):
+        assert cluster.publish("b") == OLDER
+
+
+def test_an_older_member_stops_at_a_newer_entry_and_says_why_while_others_go_on() -> None:
+    cluster = Mixed(a=NEWER, b=NEWER, c=NEWER)
+    cluster.publish("a")
+    assert cluster.publish("a") == NEWER
+    cluster.restart("c", OLDER)
+    assert cluster.wrong("c").endswith(
+        f"an entry of version {NEWER}; this fluffle reads up to {OLDER}: run the one that the "
+        "other members run"
+    )
+    assert [cluster.wrong(name) for name in "ab"] == ["", ""]
+    assert cluster.publish("b") == OLDER, "one says on its link that it has gone back"
+    cluster.restart("c", NEWER)
+    assert cluster.wrong("c") == ""
+    cluster.publish("c")
+    assert cluster.publish("c") == NEWER
+
+
+def test_a_snapshot_of_newer_entries_stops_an_older_member_too() -> None:
+    cluster = Mixed(a=NEWER, b=NEWER, c=NEWER)
+    cluster.publish("a")
+    assert cluster.publish("a") == NEWER
+    cluster.nodes["c"].snapshot(cluster.queue)
+    cluster.hosts.settle()
+    cluster.restart("c", OLDER)
+    assert f"a snapshot of version {NEWER}; this fluffle reads" in cluster.wrong("c")

@@ -1,0 +1,111 @@
+"""What a node says when most of the others are away."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from fluffle.broker.clock import ManualClock
+from fluffle.broker.cluster.majority import SEEN_AFTER_MS, Majority
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.raft.config import Config
+from tests.broker.cluster.queues.test_three_nodes import Scene, scene
+from tests.broker.metrics.test_cluster import of, scrape
+from tests.support.cluster_nodes import make_calm, until
+
+__all__ = ["scene"]
+
+
+def said(caplog: pytest.LogCaptureFixture, *names: str) -> list[dict[str, str]]:
+    """The events of these names."""
+    records = [record for record in caplog.records if record.getMessage() in names]
+    return [{"event": each.getMessage()} | getattr(each, FIELDS_ATTRIBUTE) for each in records]
+
+
+def test_it_is_lost_and_regained(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    alive, config = {"a", "b", "c"}, [Config()]
+    majority = Majority(lambda: config[0], alive.__contains__, ManualClock().now_ms)
+    majority.look()
+    config[0] = Config.initial("abc")
+    majority.look()
+    alive -= {"c"}
+    majority.look()
+    assert not said(caplog, "majority_lost", "majority_regained")
+    alive -= {"b"}
+    for _ in range(3):
+        majority.look()
+    (lost,) = said(caplog, "majority_lost", "majority_regained")
+    assert (lost["up"], lost["away"]) == ("a", "b,c")
+    assert lost["advice"].startswith("until 2 of 3 nodes see each other nothing is defined")
+    alive |= {"b"}
+    for _ in range(3):
+        majority.look()
+    _lost, regained = said(caplog, "majority_lost", "majority_regained")
+    assert regained == {"event": "majority_regained", "up": "a,b"}
+
+
+def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixture) -> None:
+    """It has been let in by the leader: of five that is no majority."""
+    clock, alive = ManualClock(), {"a", "b"}
+    majority = Majority(lambda: Config.initial("abcde"), alive.__contains__, clock.now_ms)
+    for _ in range(3):
+        majority.look()
+        clock.advance(SEEN_AFTER_MS // 3)
+    assert not said(caplog, "majority_lost", "majority_regained")
+    alive |= {"c"}
+    majority.look()
+    alive -= {"b"}
+    majority.look()
+    (lost,) = said(caplog, "majority_lost", "majority_regained")
+    assert lost["away"] == "b,d,e"
+
+
+def test_who_never_sees_a_majority_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    majority = Majority(lambda: Config.initial("abcde"), {"a", "b"}.__contains__, clock.now_ms)
+    majority.look()
+    clock.advance(SEEN_AFTER_MS - 1)
+    majority.look()
+    assert majority.is_there
+    clock.advance(1)
+    majority.look()
+    assert not majority.is_there
+    assert len(said(caplog, "majority_lost")) == 1
+
+
+@pytest.fixture
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_calm(monkeypatch)
+
+
+@pytest.mark.usefixtures("_calm")
+async def test_a_lost_majority_shows(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where nothing is asked for: who is left follows the last leaders on."""
+    three = scene.nodes
+    leader = three["a"].cluster.metadata.leader
+    assert leader is not None
+    for name in ("q", "other"):
+        await scene.declare(leader, name)
+        await three[leader].ask("queues.transfer", name=name, vhost="/", node=leader)
+        await scene.is_led_by(leader, name)
+    left, *others = sorted(three.nodes.keys() - {leader})
+    node = three[left]
+    hub, queues = node.cluster.hub, node.node.catalogue.vhosts["/"].queues
+    await until(
+        lambda: (
+            {hub.lines.leader_of(each.definition.id).node for each in queues.values()} == {leader}
+        )
+    )
+    assert of(scrape(node), "fluffle_raft_groups_leaderless") == 0
+    for name in (*others, leader):
+        await three[name].kill()
+    await until(lambda: not node.cluster.absent.alive)
+    assert of(scrape(node), "fluffle_raft_groups_leaderless") == 3
+    rows = [row async for row in node.listed("queues.members", name="q", vhost="/")]
+    assert {row["role"] for row in rows} == {"follower"}
+    await until(lambda: bool(said(caplog, "majority_lost")))
+    await three[others[0]].start()
+    await until(lambda: bool(said(caplog, "majority_regained")))
+    await until(lambda: of(scrape(node), "fluffle_raft_groups_leaderless") == 0)

@@ -1,0 +1,71 @@
+"""How messages go by an entry, against what its log says of them before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.lane import Lane
+from fluffle.broker.queues.lanes import Lanes
+from fluffle.broker.queues.replicated.encoding import decode
+from fluffle.broker.queues.replicated.entries import Entries
+from fluffle.broker.queues.replicated.facts import (
+    DeadLettering,
+    Dropped,
+    HandedOut,
+    HandedOver,
+    Purged,
+    Reason,
+)
+from tests.broker.queues.urgent import urgent
+
+
+def check_expired(payload: bytes, entries: Entries) -> None:
+    """Nothing expires before its time."""
+    batch = decode(payload)
+    for fact in batch.facts:
+        if isinstance(fact, Dropped | DeadLettering) and fact.reason is Reason.EXPIRED:
+            for run in fact.runs:
+                if batch.enqueued is not None and run[-1] >= batch.enqueued.first:
+                    continue  # it had no time to live at all
+                expiries = entries.expiries_of(run)
+                assert expiries is not None
+                assert max(expiries) <= batch.stamp_ms
+
+
+def check_order(payload: bytes, entries: Entries) -> None:
+    """Nobody is handed a message, for the first time, while one waits that is more urgent; nor does
+    such a one stay if others are too many: as in RabbitMQ 4.3, the first ones go.
+
+    What comes in the same entry may have come after that.
+    """
+    levels = {
+        number: entry.priority_of(number - entry.first)
+        for entry in entries
+        for run in entries.ready_of(entry)
+        for number in run
+    }
+    handed, pushed_out = list[int](), list[int]()
+    for fact in decode(payload).facts:
+        if isinstance(fact, HandedOut | HandedOver | Dropped | DeadLettering | Purged):
+            found = [levels.pop(n) for run in fact.runs for n in run if n in levels]
+            if isinstance(fact, HandedOut | HandedOver):
+                handed += found
+            elif not isinstance(fact, Purged) and fact.reason is Reason.MAXLEN:
+                pushed_out += found
+    for gone in (handed, pushed_out):
+        assert not gone or min(gone) >= max(levels.values(), default=0), "more urgent ones wait"
+
+
+def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
+    """What has come back, in the order in which the engine hands it out."""
+    lane = queue._lane._front if isinstance(queue._lane, Lanes) else queue._lane
+    assert isinstance(lane, Lane)
+    runs = lane._returned.runs
+    return ((number, run.counts) for run in runs for number in run.sequences[run.head :])
+
+
+def body(number: int, priority: int | None) -> bytes:
+    """What is published, as the leader sees it."""
+    return urgent(f"body {number}", priority)

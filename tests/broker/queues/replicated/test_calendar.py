@@ -1,0 +1,251 @@
+"""The led queue of an x-delayed-message exchange: each message comes out when it is due.
+
+The model is a list: who was taken, when he is due, and who has come out, in which order.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from fluffle.broker.queues import calendar_lane
+from fluffle.broker.queues.calendar_spec import calendar_spec
+from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.parcels import Parcel
+from fluffle.broker.queues.peeking import View
+from fluffle.broker.queues.replicated import calendar, outbox
+from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.facts import DeadLettered, DeadLettering, Reason
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
+from tests.broker.queues.replicated.make import ORIGIN
+from tests.broker.queues.replicated.telling import Told
+from tests.broker.queues.replicated.test_leadership import make_small
+
+SPEC = calendar_spec("x", "/", durable=True)
+
+
+def message(number: int, delay_ms: int) -> bytes:
+    headers = {"x-delay": ("l", delay_ms)} if delay_ms else {}
+    return build_content(encode_properties(Properties(headers=headers)), b"%d" % number)  # type: ignore[arg-type]
+
+
+class Calendar(Told):
+    """With one publisher, who asks again what he has not heard of, and one queue where all goes."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[int, int]] = []
+        """Which messages have come out, and when."""
+        self.due_ms: dict[int, int] = {}
+        """When each message is due that was taken, if no leader was changed."""
+        self.asked: dict[int, bytes] = {}
+        """By number, what the publisher has not heard of."""
+        self.safe: set[int] = set()
+        self.sent = 0
+        self.parcels: list[Parcel] = []
+        """What is under way, while it is not taken at once."""
+        self.takes_at_once = True
+        super().__init__(SPEC)
+        self.key = self.session()
+        self.settle_down()
+
+    def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        assert (queue, settings.dead_letter_exchange) == ("amq.delayed.x", "x")
+        assert dead.reason is DeathReason.EXPIRED
+        assert dead.parcels is not None
+        for content, parcel in zip(dead.contents, dead.parcels, strict=True):
+            self.came.append((int(body_of(content)), self.now_ms))
+            parcel.lead(["target"])
+            parcel.settle()
+            if self.takes_at_once:
+                parcel.known("target", is_taken=True)
+            else:
+                self.parcels.append(parcel)
+
+    def publish_all(self, *delays_ms: int) -> None:
+        first = self.sent + 1
+        for delay_ms in delays_ms:
+            self.sent += 1
+            self.asked[self.sent] = message(self.sent, delay_ms)
+            self.due_ms[self.sent] = self.now_ms + delay_ms
+        self.ask_from(first)
+
+    def ask_from(self, first: int) -> None:
+        contents = [content for number, content in self.asked.items() if number >= first]
+        if contents:
+            self.led.publish(self.key, first, [ORIGIN] * len(contents), contents)
+            self.touch(self.led)
+
+    def hear(self) -> None:
+        for effect in self.take():
+            if isinstance(effect, e.Done):
+                for number in range(effect.first, effect.first + effect.count):
+                    self.asked.pop(number, None)
+                    self.safe.add(number)
+
+    def at(self, now_ms: int) -> None:
+        """It is so late now, and the queue is looked at if it has asked for that."""
+        left_ms = [wish_ms - (now_ms - self.now_ms) for wish_ms in self.wakes]
+        self.now_ms, self.wakes[:] = now_ms, [left for left in left_ms if left > 0]
+        self.is_touched = self.is_touched or len(self.wakes) < len(left_ms)
+
+    @property
+    def order(self) -> list[int]:
+        return [number for number, _at_ms in self.came]
+
+
+def test_they_come_out_in_the_order_of_their_times() -> None:
+    bench = Calendar()
+    bench.publish_all(300, 100, 200, 100)
+    bench.settle_down()
+    assert bench.wakes[-1] == 100
+    assert bench.led.queue.ready_count == 4
+    bench.at(99)
+    bench.settle_down()
+    assert not bench.came
+    bench.at(100)
+    bench.turn()
+    assert bench.facts()[-1] == DeadLettering(Reason.EXPIRED, 100, 0, 0, [range(2, 5, 2)])
+    assert not bench.came, "that is not on record yet"
+    bench.settle_down()
+    assert bench.came == [(2, 100), (4, 100)]
+    bench.at(1_000)
+    bench.settle_down()
+    assert bench.order == [2, 4, 3, 1]
+    assert bench.image.state.live_count == 0
+    assert bench.image.state.gone[Reason.DEAD_LETTERED] == 4
+
+
+def test_what_has_no_delay_comes_out_at_once() -> None:
+    bench = Calendar()
+    bench.at(7)
+    bench.publish_all(0)
+    bench.settle_down()
+    assert bench.came == [(1, 7)]
+
+
+def test_a_next_leader_knows_when_each_is_due() -> None:
+    bench = Calendar()
+    bench.publish_all(*range(5_000, 0, -1))
+    bench.settle_down()
+    bench.now_ms = 40
+    bench.change_leader(0, is_elsewhere=True)
+    assert bench.led.queue._lane.count == 5_000
+    assert bench.led.queue.due_ms == 1
+    bench.touch(bench.led)
+    bench.settle_down()
+    assert bench.order == list(range(5_000, 4_960, -1))
+    bench.at(5_000)
+    bench.settle_down()
+    assert bench.order == list(range(5_000, 0, -1))
+
+
+def test_no_more_are_dead_than_can_be_handed_on_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calendar, "DUE_MAX", 20)
+    monkeypatch.setattr(outbox, "UNDER_WAY_MAX", 8)
+    monkeypatch.setattr(calendar_lane, "TAKEN_MAX", 10)
+    bench = Calendar()
+    bench.takes_at_once = False
+    bench.publish_all(*[50] * 100)
+    bench.settle_down()
+    bench.at(50)
+    bench.settle_down()
+    assert len(bench.came) == 8
+    assert bench.led.outbox.count == 20
+    assert bench.led.queue.due_ms is None, "nothing is due while there is no room"
+    while bench.parcels:
+        bench.parcels.pop(0).known("target", is_taken=True)
+        bench.settle_down()
+        assert bench.led.outbox.count <= 20 + 10
+    assert bench.order == list(range(1, 101))
+
+
+def test_a_purge_drops_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Calendar()
+    bench.publish_all(10, 20, 30)
+    bench.settle_down()
+    bench.change_leader(0, is_elsewhere=False)
+    bench.publish_all(40, 50)
+    bench.at(10)
+    bench.settle_down()
+    bench.led.purge(bench.key, bench.sent + 1)
+    bench.touch(bench.led)
+    bench.settle_down()
+    assert (bench.led.queue.ready_count, bench.image.state.live_count) == (0, 0)
+    bench.at(1_000)
+    bench.settle_down()
+    assert bench.order == [1]
+
+
+def test_it_may_be_looked_at() -> None:
+    bench = Calendar()
+    bench.publish_all(30, 20)
+    bench.settle_down()
+    seen = bench.led.queue.peek(View(0, 5, 10)).seen
+    assert [(each.body, each.expires_at_ms) for each in seen] == [(b"1", 30), (b"2", 20)]
+
+
+def whatever(seed: int, *, faults: bool) -> Calendar:
+    chance, bench = Random(seed), Calendar()
+    for _ in range(250):
+        dice = chance.random()
+        if dice < 0.4:
+            delays = [chance.choice([1, 30, 30, chance.randrange(1, 2_000)]) for _ in range(4)]
+            bench.publish_all(*delays[: chance.randrange(1, 5)])
+        elif dice < 0.6:
+            bench.at(bench.now_ms + chance.randrange(60))
+        elif dice < 0.8 or not faults:
+            bench.turn()
+            bench.commit()
+            bench.hear()
+        else:
+            kept = chance.randrange(len(bench.proposals) + 1)
+            bench.change_leader(kept, is_elsewhere=chance.random() < 0.5)
+            bench.hear()
+            bench.ask_from(min(bench.asked, default=1))
+            bench.touch(bench.led)
+    bench.settle_down()
+    bench.at(bench.now_ms + 10_000)
+    bench.touch(bench.led)
+    bench.settle_down()
+    bench.hear()
+    return bench
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_comes_out_once_in_order_and_not_before_it_is_due(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_small(monkeypatch)
+    bench = whatever(seed, faults=False)
+    assert bench.safe == {*range(1, bench.sent + 1)}
+    assert bench.order == sorted(bench.due_ms, key=lambda number: (bench.due_ms[number], number))
+    assert all(at_ms >= bench.due_ms[number] for number, at_ms in bench.came)
+    assert bench.image.state.live_count == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_leaders_change_and_each_comes_out_not_before_it_is_due(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_small(monkeypatch)
+    bench = whatever(seed, faults=True)
+    assert not bench.asked
+    assert {*bench.order} == bench.safe == {*range(1, bench.sent + 1)}
+    assert all(at_ms >= bench.due_ms[number] for number, at_ms in bench.came)
+    assert bench.image.state.live_count == 0
+    arrived = bench.image.state.gone[Reason.DEAD_LETTERED]
+    assert arrived == bench.sent, "each is on record as arrived once, however often it came"
+
+
+def test_what_arrived_is_on_record() -> None:
+    bench = Calendar()
+    bench.publish_all(5)
+    bench.settle_down()
+    bench.at(5)
+    bench.turn()
+    bench.commit()
+    bench.turn()
+    assert bench.facts() == [DeadLettered([range(1, 2)])]

@@ -1,0 +1,235 @@
+"""A queue that takes each message once, against a notebook; and what counts as a key."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from fluffle.broker.message import Origin, Past
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.bound import Enqueue
+from fluffle.broker.queues.deduplication import Around, Sieve, name_of
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.peeking import lying
+from fluffle.broker.queues.ports import Ports
+from fluffle.broker.queues.served import Admission, Part, Partly, parts_of
+from fluffle.broker.queues.settings import CACHE_SIZE, Cache, QueueSettings, settings_of
+from fluffle.broker.queues.window import Window
+from fluffle.protocol.properties import body_of
+from fluffle.protocol.wire import PlainValue
+from tests.broker.queues.keyed import Notebook, keyed
+from tests.broker.queues.make import ORIGIN, Bench
+from tests.support.asking import asking
+
+DIED = Origin("ex", "key", Past.DIED)
+KEYS: list[PlainValue] = ["a", "b", "c", 1, "1", None]
+
+
+class Time:
+    """Passes when somebody says so."""
+
+    def __init__(self) -> None:
+        self.ms = 1_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def wake(self, queue: Queue, at_ms: int) -> None:
+        """Nothing is ever due."""
+
+
+class Deduplicating:
+    """A queue, and how many messages it has dropped."""
+
+    def __init__(self, settings: QueueSettings) -> None:
+        self.time, self.dropped = Time(), 0
+        ports = Ports(lambda _queue: None, self.time, sieve=self.sieve)
+        self.queue = Queue(QueueSpec("q"), ports, settings=settings)
+
+    def sieve(self, cache: Cache, enqueue: Enqueue) -> Sieve:
+        return Sieve(cache, Window(), Around(enqueue, self.time.now_ms, self.drop, None))
+
+    def drop(self, count: int) -> None:
+        self.dropped += count
+
+    def put(self, contents: list[bytes], origin: Origin = ORIGIN) -> list[Part]:
+        """What becomes of each."""
+        size_bytes = sum(map(len, contents))
+        admission = self.queue.enqueue([origin] * len(contents), contents, size_bytes)
+        parts = parts_of(admission, len(contents))
+        return [part for start, stop, part in parts for _ in range(start, stop)]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body_of(each.content) for each in lying(self.queue.shelf.stocks, 0)]
+
+
+def deduplicating(size: int = 3, ttl_ms: int | None = None, **others: object) -> Deduplicating:
+    said = {"deduplicates": True, "cache_size": size, "cache_ttl_ms": ttl_ms, **others}
+    return Deduplicating(QueueSettings(**said))  # type: ignore[arg-type]
+
+
+class Machine(RuleBasedStateMachine):
+    """Whatever comes, in whatever batches, the queue has what the notebook says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = deduplicating(size=3, ttl_ms=50)
+        self.book = Notebook(size=3, ttl_ms=50)
+        self.expected: list[bytes] = []
+        self.count = self.dropped = 0
+
+    @rule(batch=st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from([None, 10, 200]))))
+    @precondition(lambda self: self.count < 200)
+    def publish(self, batch: list[tuple[PlainValue, int | None]]) -> None:
+        if not batch:
+            return
+        contents = [keyed(b"%d" % (self.count + at), *said) for at, said in enumerate(batch)]
+        self.count += len(batch)
+        fates = self.one.put(contents)
+        for content, said, fate in zip(contents, batch, fates, strict=True):
+            is_taken = self.book.comes(*said, self.one.time.ms)
+            assert fate is (Part.TAKEN if is_taken else Part.DUPLICATE)
+            if is_taken:
+                self.expected.append(body_of(content))
+            self.dropped += not is_taken
+        self.book.turn_page()
+
+    @rule(ms=st.sampled_from([1, 9, 10, 49, 50, 300]))
+    def pass_time(self, ms: int) -> None:
+        self.one.time.ms += ms
+
+    @rule()
+    def purge(self) -> None:
+        self.one.queue.purge()
+        self.expected.clear()
+        self.book.taken.clear()
+
+    def teardown(self) -> None:
+        assert self.one.bodies == self.expected
+        assert self.one.dropped == self.dropped
+
+
+def test_against_a_notebook() -> None:
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=150, stateful_step_count=20, deadline=None)
+    )
+
+
+def test_a_message_without_a_key_always_comes_in() -> None:
+    one = deduplicating()
+    assert one.put([keyed(b"1"), keyed(b"1")]) == [Part.TAKEN, Part.TAKEN]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_same"),
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        (1, "1", False),
+        (1, 1.0, False),
+        (1, True, False),
+        ("", "", True),
+    ],
+)
+def test_which_keys_are_the_same(one: PlainValue, other: PlainValue, *, are_same: bool) -> None:
+    first, second = name_of(keyed(b"x", one)), name_of(keyed(b"y", other))
+    assert first is not None
+    assert second is not None
+    assert (first.digest == second.digest) is are_same
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1]])
+def test_what_is_no_key(value: PlainValue) -> None:
+    assert name_of(keyed(b"x", value)) is None
+
+
+@pytest.mark.parametrize(("said", "ttl_ms"), [(5, 5), (0, None), (-1, None), ("5", None)])
+def test_how_long_a_message_wants_to_be_known(said: PlainValue, ttl_ms: int | None) -> None:
+    name = name_of(keyed(b"x", "a", said))
+    assert name is not None
+    assert name.ttl_ms == ttl_ms
+
+
+def test_what_is_acknowledged_is_still_known() -> None:
+    bench = Bench(QueueSpec("q", arguments=asking(message_deduplication=True)))
+    consumer = bench.consume("c")
+    content = keyed(b"1", "a")
+    assert bench.queue.enqueue([ORIGIN], [content], len(content)) is Admission.ACCEPTED
+    (handout,) = bench.queue.pump()
+    assert handout.holder is consumer
+    fate = bench.queue.enqueue([ORIGIN], [content], len(content))
+    assert isinstance(fate, Partly)
+    assert (fate.taken, fate.duplicates) == (Admission.ACCEPTED, [(0, 1)])
+    assert bench.queue.pump() == []
+
+
+def test_what_a_full_queue_refuses_is_not_known() -> None:
+    one = deduplicating(max_length=1, overflow="reject-publish")
+    contents = [keyed(b"1", "a"), keyed(b"2", "b"), keyed(b"3", "b"), keyed(b"4", "a")]
+    assert one.put(contents) == [Part.TAKEN, Part.REFUSED, Part.REFUSED, Part.DUPLICATE]
+    assert one.put([keyed(b"5", "a")]) == [Part.DUPLICATE]
+    one.queue.settings = QueueSettings(deduplicates=True)
+    assert one.put([keyed(b"6", "b")]) == [Part.TAKEN]
+
+
+def test_who_sends_dead_letters_round_in_circles_loses_none() -> None:
+    one = deduplicating()
+    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
+    assert one.put([keyed(b"1", "a")], DIED) == [Part.TAKEN]
+    assert one.put([keyed(b"2", "b")], DIED) == [Part.TAKEN]
+    assert one.put([keyed(b"2", "b")]) == [Part.TAKEN]
+
+
+def test_who_wants_it_no_more_has_all_forgotten() -> None:
+    one = deduplicating()
+    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
+    one.queue.settings = QueueSettings()
+    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
+    one.queue.settings = QueueSettings(deduplicates=True)
+    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [Part.DUPLICATE]
+
+
+def test_a_smaller_cache_forgets_the_oldest() -> None:
+    one = deduplicating(size=3)
+    one.put([keyed(b"%d" % number, number) for number in range(3)])
+    one.queue.settings = QueueSettings(deduplicates=True, cache_size=2)
+    assert one.put([keyed(b"3", 3), keyed(b"2", 2)]) == [Part.TAKEN, Part.DUPLICATE]
+    assert one.put([keyed(b"1", 1)]) == [Part.TAKEN]
+
+
+def test_what_is_over_takes_no_room() -> None:
+    one = deduplicating(size=100, ttl_ms=10)
+    sieve = one.queue._entrance._sieve
+    assert sieve is not None
+    one.put([keyed(b"%d" % number, number) for number in range(50)])
+    assert len(sieve.window) == 50
+    one.time.ms += 10
+    one.put([keyed(b"1", "a")])
+    assert len(sieve.window) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy", "cache"),
+    [
+        ({}, {}, None),
+        ({"message_deduplication": True}, {}, Cache(CACHE_SIZE, None)),
+        ({"cache_size": 5}, {}, None),
+        ({}, {"x-message-deduplication": True, "x-cache-size": 5}, Cache(5, None)),
+        ({"message_deduplication": False}, {"x-message-deduplication": True}, None),
+        ({"message_deduplication": True, "cache_ttl": 9}, {"x-cache-ttl": 7}, Cache(CACHE_SIZE, 7)),
+        ({"message_deduplication": True}, {"x-cache-size": 1_000_000}, Cache(100_000, None)),
+    ],
+)
+@pytest.mark.parametrize("queue_type", [QueueType.CLASSIC, QueueType.QUORUM])
+def test_who_asks_for_it(
+    arguments: dict[str, PlainValue],
+    policy: dict[str, object],
+    cache: Cache | None,
+    queue_type: QueueType,
+) -> None:
+    spec = QueueSpec("q", queue_type=queue_type, arguments=asking(**arguments))
+    assert settings_of(spec, policy).cache == cache

@@ -1,0 +1,404 @@
+"""Everything that the engine does with messages, together, against `Naive`.
+
+Limits by number and bytes, lifetimes, priorities, what is held for too long, a single active
+consumer, sockets that do not drain, memory that is short, and settings that change in between.  All
+messages that were published wait, are in hands, or are gone for a reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+import fluffle.broker.queues.bound as bounds
+import fluffle.broker.queues.lane as lanes
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.overdue import GAP_MS, Late
+from fluffle.broker.queues.ports import Ports, Stores
+from fluffle.broker.queues.returned import InOrder
+from fluffle.broker.queues.served import fates_of
+from fluffle.broker.queues.settings import Overflow, QueueSettings
+from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.properties import body_of, raw_properties
+from tests.broker.queues.make import ORIGIN, FakeSink
+from tests.broker.queues.naive import Message, Naive
+from tests.broker.queues.test_expiry import MemorySpill
+from tests.broker.queues.urgent import urgent
+
+PLENTY = 1 << 30
+SIZES = st.sampled_from([0, 1, 3, 12, 50])
+BATCHES = st.one_of(
+    st.lists(st.tuples(SIZES, st.none()), min_size=1, max_size=6),
+    st.lists(st.tuples(SIZES, st.sampled_from([0, 1, 3, 4, 5, 40, 255])), min_size=1, max_size=6),
+)
+"""Sizes of bodies, and priorities: all that come together have one, or none has."""
+LIFETIMES_MS = st.sampled_from([None, None, None, 0, 0, 3, 10, 50])
+
+
+@st.composite
+def some_settings(draw: st.DrawFn, queue_type: QueueType) -> QueueSettings:
+    overflows = [each for each in Overflow if each is not Overflow.REJECT_PUBLISH_DLX]
+    if queue_type is QueueType.CLASSIC:
+        overflows = [*Overflow]
+    return QueueSettings(
+        max_length=draw(st.sampled_from([None, None, None, None, 0, 1, 3, 10])),
+        max_length_bytes=draw(st.sampled_from([None, None, None, None, 0, 7, 40])),
+        overflow=draw(st.sampled_from(overflows)),
+        message_ttl_ms=draw(LIFETIMES_MS),
+        consumer_timeout_ms=draw(st.sampled_from([None, None, 5, 40])),
+        dead_letter_exchange="dlx",
+    )
+
+
+SPECS = st.sampled_from(
+    [
+        QueueSpec("q"),
+        QueueSpec("q", single_active_consumer=True),
+        QueueSpec("q", max_priority=1),
+        QueueSpec("q", max_priority=5),
+        QueueSpec("q", max_priority=255),
+        QueueSpec("q", queue_type=QueueType.QUORUM),
+        QueueSpec("q", queue_type=QueueType.QUORUM),
+        QueueSpec("q", queue_type=QueueType.QUORUM, single_active_consumer=True),
+    ]
+)
+
+
+@dataclass(eq=False)
+class Held:
+    """A message in somebody's hands."""
+
+    handout: Handout
+    index: int
+    message: Message
+    since_ms: int
+
+
+class Sink(FakeSink):
+    """A client that loses what it holds for too long, and is served no more then."""
+
+    def __init__(self, machine: EverythingMachine) -> None:
+        super().__init__()
+        self.machine = machine
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("the machine sees what is handed out")
+
+    def overdue(self, consumer: Consumer, late: Late) -> None:
+        self.machine.lose(late)
+        if consumer in consumer.queue.consumers:  # it may only hold what it got before it left
+            consumer.queue.detach(consumer)
+
+
+@dataclass(eq=False)
+class Getter:
+    """Who has what basic.get took."""
+
+    machine: EverythingMachine
+    queue: Queue
+    no_ack: bool
+    timeout_ms = None
+
+    def took(self, handout: Handout) -> None:
+        """Nothing limits it."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits."""
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("what basic.get takes is its answer, not a delivery")
+
+    def overdue(self, late: Late) -> None:
+        self.machine.lose(late)
+
+    def timed_out(self, lost: object) -> None:
+        raise AssertionError("it is told by who tells it")
+
+
+class EverythingMachine(RuleBasedStateMachine):
+    """Each rule does something to the queue and the same to the naive one."""
+
+    @initialize(data=st.data(), spec=SPECS, is_spilled=st.booleans())
+    def make(self, data: st.DataObject, spec: QueueSpec, is_spilled: bool) -> None:
+        self.spec, said = spec, data.draw(some_settings(spec.queue_type))
+        self.naive = Naive(spec.queue_type, said)
+        self.naive.now_ms = 1_000
+        self.wakes: list[int] = []
+        self.is_touched = self.is_late = False
+        self.handouts: list[Handout] = []
+        """Not looked at yet."""
+        self.held: list[Held] = []
+        self.dead: list[bytes] = []
+        self.gone: Counter[str] = Counter()
+        """By why."""
+        self.published = self.looked_ms = 0
+        returned = InOrder(self.fetch) if spec.queue_type is QueueType.QUORUM else None
+        self.queue = Queue(
+            spec,
+            Ports(self.touch, time=self, deliver=self.deliver, dead_letter=self.on_dead),
+            Stores(spill=MemorySpill() if is_spilled else None, returned=returned),
+            settings=said,
+        )
+
+    # As those around the queue
+
+    def touch(self, _queue: Queue) -> None:
+        self.is_touched = True
+
+    def now_ms(self) -> int:
+        return self.naive.now_ms
+
+    def wake(self, _queue: Queue, at_ms: int) -> None:
+        self.wakes.append(at_ms)
+
+    def deliver(self, handouts: list[Handout]) -> None:
+        self.handouts += handouts
+
+    def fetch(
+        self, sequences: Sequence[int], bytes_max: int = 0
+    ) -> tuple[list[Origin], list[bytes]]:
+        raise AssertionError(f"{sequences} came back with contents")
+
+    def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        assert (queue, settings) == ("q", self.queue.settings)
+        assert dead.reason in {DeathReason.MAXLEN, DeathReason.EXPIRED, DeathReason.REJECTED}
+        self.gone[dead.reason] += len(dead.contents)
+        if dead.reason is not DeathReason.REJECTED:
+            self.dead += dead.contents
+
+    def lose(self, late: Late) -> None:
+        """Somebody has held something for too long: it goes back."""
+        for one in [one for one in self.held if one.handout in late.handouts]:
+            assert self.naive.now_ms - one.since_ms >= late.timeout_ms
+            self.end(one, Outcome.TIMED_OUT)
+
+    # What happens
+
+    @rule(batches=st.lists(st.tuples(BATCHES, LIFETIMES_MS), min_size=1, max_size=3))
+    def publish(self, batches: list[tuple[list[tuple[int, int | None]], int | None]]) -> None:
+        """Several in one turn, but where there is a limit to which the queue keeps at once."""
+        if self.naive.has_limit:
+            batches = batches[:1]
+        self.count_room()
+        published, are_taken = list[Message](), list[bool]()
+        for said, expiration_ms in batches:
+            batch = [self.made(*each, expiration_ms) for each in said]
+            contents = [message.content for message in batch]
+            origins, size_bytes = [ORIGIN] * len(batch), sum(map(len, contents))
+            fate = self.queue.enqueue(origins, contents, size_bytes, expiration_ms=expiration_ms)
+            for start, stop, is_taken in fates_of(fate, len(batch)):
+                are_taken += [is_taken] * (stop - start)
+            published += batch
+        assert are_taken == self.naive.publish(published)
+        if self.naive.settings.overflow is not Overflow.REJECT_PUBLISH_DLX:
+            self.gone["refused"] += are_taken.count(False)
+        self.turn()
+
+    def made(self, size: int, priority: int | None, expiration_ms: int | None) -> Message:
+        self.published += 1
+        name = f"{self.published},".ljust(size)
+        content = urgent(name, priority)
+        size_bytes = len(body_of(content))
+        if self.naive.is_quorum:
+            size_bytes += len(raw_properties(content))
+        level = self.spec.max_priority if not self.naive.is_quorum else 31
+        missing = 4 if self.naive.is_quorum else 0
+        level = min(missing if priority is None else priority, level or 0)
+        at_ms = self.naive.expires_at_ms(expiration_ms)
+        return Message(name, content, size_bytes, level, 0, at_ms, at_ms == self.naive.now_ms)
+
+    @rule(prefetch=st.integers(0, 3), no_ack=st.sampled_from([False, False, True]))
+    def attach(self, prefetch: int, no_ack: bool) -> None:
+        shared = SharedCredit()
+        self.queue.attach(
+            Consumer("c", self.queue, Sink(self), shared=shared, prefetch=prefetch, no_ack=no_ack)
+        )
+        self.turn()
+
+    @precondition(lambda self: self.queue.consumer_count)
+    @rule(place=st.integers(0, 9))
+    def detach(self, place: int) -> None:
+        consumers = self.queue.consumers
+        self.queue.detach(consumers[place % len(consumers)])
+        self.turn()
+
+    @precondition(lambda self: self.queue.consumer_count)
+    @rule(place=st.integers(0, 9), is_shut=st.booleans())
+    def shut(self, place: int, is_shut: bool) -> None:
+        consumers = self.queue.consumers
+        sink = consumers[place % len(consumers)].sink
+        assert isinstance(sink, Sink)
+        sink.open(0 if is_shut else UNLIMITED)
+        self.turn()
+
+    @precondition(lambda self: not self.spec.single_active_consumer)
+    @rule(no_ack=st.booleans())
+    def get(self, no_ack: bool) -> None:
+        self.turn()
+        handout, message = self.queue.get(Getter(self, self.queue, no_ack)), self.naive.get()
+        assert (handout is None) == (message is None)
+        if handout is not None and message is not None:
+            assert handout.contents == [message.content]
+            self.take(handout, [message])
+        self.turn()
+
+    @precondition(lambda self: self.held)
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(
+            [Outcome.ACKED, Outcome.RETURNED, Outcome.LOST, Outcome.REJECTED, Outcome.REFUSED]
+        ),
+    )
+    def settle(self, data: st.DataObject, outcome: Outcome) -> None:
+        self.end(data.draw(st.sampled_from(self.held)), outcome)
+        self.turn()
+
+    def end(self, one: Held, outcome: Outcome) -> None:
+        self.held.remove(one)
+        self.queue.settle(one.handout, one.index, one.index + 1, outcome)
+        if outcome is Outcome.ACKED:
+            self.gone["acked"] += 1
+        elif outcome is not Outcome.REJECTED:
+            self.naive.give_back(one.message)
+
+    @rule()
+    def purge(self) -> None:
+        self.turn()
+        purged = self.queue.purge()
+        assert purged == self.naive.purge()
+        self.gone["purged"] += purged
+        self.is_touched = True
+        self.turn()
+
+    @rule()
+    def shed(self) -> None:
+        self.queue.shed()
+
+    @rule(by_ms=st.integers(1, 30), is_late=st.booleans())
+    def advance(self, by_ms: int, is_late: bool) -> None:
+        """Its timer fires when it has asked for that, or late."""
+        if is_late and self.naive.settings.consumer_timeout_ms is None:
+            self.naive.now_ms += by_ms
+            self.is_late = True
+            return
+        for _ in range(by_ms):
+            self.naive.now_ms += 1
+            self.is_touched |= any(at_ms <= self.naive.now_ms for at_ms in self.wakes)
+            self.wakes = [at_ms for at_ms in self.wakes if at_ms > self.naive.now_ms]
+            self.turn()
+
+    @rule(data=st.data())
+    def change(self, data: st.DataObject) -> None:
+        said = data.draw(some_settings(self.spec.queue_type))
+        self.turn()
+        self.queue.settings = said
+        self.naive.go_by(said)
+        self.turn()
+
+    # Turns
+
+    def count_room(self) -> None:
+        """Of those who are served, less what is handed out and was not looked at."""
+        served = self.queue.consumers
+        if self.spec.single_active_consumer:
+            served = tuple(consumer for consumer in served if consumer.is_active)
+            assert bool(served) == (self.queue.consumer_count > 0)
+        self.naive.room = sum(map(self.room_of, served)) - len(self.naive.taken)
+
+    def room_of(self, consumer: Consumer) -> int:
+        assert isinstance(consumer.sink, Sink)
+        if not consumer.sink.left:
+            return 0
+        if consumer.no_ack or not consumer.prefetch:
+            return PLENTY
+        return consumer.prefetch - sum(one.handout.holder is consumer for one in self.held)
+
+    def turn(self) -> None:
+        """The broker pumps until nothing is asked for any more."""
+        self.is_touched |= self.is_late
+        self.is_late = False
+        while self.is_touched:
+            self.is_touched = False
+            self.deliver(self.queue.pump())
+        self.count_room()
+        self.naive.serve()
+        self.look()
+
+    def look(self) -> None:
+        """What was handed out was next, each time, and in order to each."""
+        places = {message.content: at for at, message in enumerate(self.naive.taken)}
+        handouts, self.handouts = self.handouts, []
+        found = [content for handout in handouts for content in handout.contents]
+        assert sorted(found) == sorted(places)
+        for handout in handouts:
+            at = [places[content] for content in handout.contents]
+            assert at == sorted(at), "a consumer gets them in order"
+            self.take(handout, [self.naive.taken[place] for place in at])
+        self.naive.taken.clear()
+
+    def take(self, handout: Handout, messages: list[Message]) -> None:
+        for index, message in enumerate(messages):
+            assert handout.redelivered == message.was_handed_out
+            message.was_handed_out, message.is_new = True, False
+            if handout.holder.no_ack:
+                self.gone["handed over"] += 1
+            else:
+                self.held.append(Held(handout, index, message, self.naive.now_ms))
+
+    # What holds
+
+    @invariant()
+    def queues_agree(self) -> None:
+        assert sorted(self.dead) == sorted(message.content for message in self.naive.died)
+        assert self.queue.ready_count == len(self.naive.ready)
+        assert self.queue.in_flight == len(self.held)
+        scale = self.queue._lane.scale
+        assert (scale is None) == (self.naive.settings.max_length_bytes is None)
+        assert scale is None or scale.is_unsure or scale.size_bytes == self.naive.size_bytes
+
+    @invariant()
+    def all_are_somewhere(self) -> None:
+        """Or gone, for a reason."""
+        somewhere = self.queue.ready_count + self.queue.in_flight
+        assert self.published == somewhere + sum(self.gone.values())
+
+    @invariant()
+    def nobody_holds_anything_for_too_long(self) -> None:
+        timeout_ms = self.naive.settings.consumer_timeout_ms
+        if timeout_ms is not None and not self.is_late:
+            # What nobody minded when it was handed out may be held for ever.
+            since_ms = [one.since_ms for one in self.held if one.handout.handed_at_ms]
+            oldest_ms = min(since_ms, default=self.naive.now_ms)
+            assert self.naive.now_ms - oldest_ms <= timeout_ms + GAP_MS
+
+
+def test_everything_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "SEGMENT_MESSAGES_MAX": 4,
+        "FRONT_SEGMENTS": 1,
+        "RECENT_SEGMENTS": 1,
+    }.items():
+        monkeypatch.setattr(lanes, name, value)
+    monkeypatch.setattr(bounds, "DROPPED_BYTES_MAX", 2 * bounds.MESSAGE_COST_BYTES)
+    run_state_machine_as_test(
+        EverythingMachine,
+        settings=settings(max_examples=300, stateful_step_count=40, deadline=None),
+    )

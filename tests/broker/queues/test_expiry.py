@@ -1,0 +1,336 @@
+"""Time to live: what has expired is never handed out, and goes when it is next."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+
+import pytest
+
+import fluffle.broker.queues.lane as lanes
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
+from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.journal import Spilled
+from fluffle.broker.queues.lane import FRONT_SEGMENTS, RECENT_SEGMENTS
+from fluffle.broker.queues.segment import LOOK_MAX
+from fluffle.protocol.wire import PlainValue
+from tests.broker.queues.make import Aging, lane_of
+from tests.support.asking import asking
+
+TTL_MS = 100
+
+
+def spec(**said: PlainValue) -> QueueSpec:
+    """A queue with these arguments."""
+    return QueueSpec("q", arguments=asking(**said))
+
+
+TTL = spec(message_ttl=TTL_MS, dead_letter_exchange="dlx")
+NO_TTL = spec(dead_letter_exchange="dlx")
+
+
+def expired(bench: Aging) -> str:
+    return b"".join(bench.dead).decode()
+
+
+def test_messages_of_a_queue_expire_one_after_the_other() -> None:
+    bench = Aging(TTL)
+    for text in "abc":
+        bench.enqueue(text)
+        bench.pump()
+        bench.advance(10)
+    bench.advance(TTL_MS - 31)
+    assert (expired(bench), bench.queue.ready_count) == ("", 3)
+    bench.advance(1)
+    assert (expired(bench), bench.queue.ready_count) == ("a", 2)
+    bench.advance(20)
+    assert (expired(bench), bench.queue.ready_count) == ("abc", 0)
+    assert bench.queue.due_ms is None
+
+
+def test_a_message_lives_as_long_as_the_shorter_of_both_says() -> None:
+    bench = Aging(TTL)
+    bench.enqueue("a", expiration_ms=50)
+    bench.enqueue("b", expiration_ms=500)
+    bench.pump()
+    bench.advance(50)
+    assert expired(bench) == "a"
+    bench.advance(50)
+    assert expired(bench) == "ab"
+
+
+def test_only_what_is_next_expires() -> None:
+    bench = Aging(NO_TTL)
+    bench.enqueue("a")
+    bench.enqueue("b", "c", expiration_ms=10)
+    bench.enqueue("d", expiration_ms=1_000)
+    bench.enqueue("e", expiration_ms=20)
+    bench.pump()
+    assert bench.queue.due_ms is None
+    bench.advance(500)
+    assert (expired(bench), bench.queue.ready_count) == ("", 5)
+    bench.consume("first", prefetch=1)
+    bench.pump()
+    assert (bench.got("first"), expired(bench)) == ("a", "bc")
+    bench.advance(500)
+    assert (expired(bench), bench.queue.ready_count) == ("bcde", 0)
+
+
+def test_nobody_is_handed_what_has_expired_though_no_timer_has_fired() -> None:
+    bench = Aging(NO_TTL)
+    bench.enqueue("a", "b", expiration_ms=10)
+    bench.enqueue("c", expiration_ms=30)
+    bench.enqueue("d", expiration_ms=10)
+    bench.enqueue("e")
+    bench.now += 20
+    bench.consume("c")
+    bench.pump()
+    assert (bench.got("c"), expired(bench)) == ("ce", "abd")
+
+
+def test_get_passes_over_what_has_expired() -> None:
+    bench = Aging(NO_TTL)
+    holder = bench.consume("c")
+    bench.queue.detach(holder)
+    bench.enqueue("a", expiration_ms=10)
+    bench.enqueue("b")
+    bench.now += 10
+    handout = bench.queue.get(holder)
+    assert handout is not None
+    assert (handout.contents, expired(bench)) == ([b"b"], "a")
+    assert bench.queue.get(holder) is None
+
+
+def test_what_is_in_hands_does_not_expire_and_does_when_it_comes_back() -> None:
+    bench = Aging(TTL)
+    bench.consume("c", prefetch=3)
+    bench.enqueue(*"abcd")
+    [handout] = bench.pump()
+    bench.advance(TTL_MS)
+    assert expired(bench) == "d"
+    bench.queue.settle(handout, 0, 2, Outcome.RETURNED)
+    bench.pump()
+    assert (expired(bench), bench.got("c")) == ("dab", "abc")
+
+
+def test_the_head_of_what_came_back_expires_too() -> None:
+    bench = Aging(TTL)
+    consumer = bench.consume("c", prefetch=2)
+    bench.enqueue(*"ab")
+    [handout] = bench.pump()
+    bench.queue.detach(consumer)
+    bench.queue.settle(handout, 0, 2, Outcome.RETURNED)
+    bench.pump()
+    bench.advance(TTL_MS - 1)
+    assert expired(bench) == ""
+    bench.advance(1)
+    assert expired(bench) == "ab"
+
+
+def test_what_has_no_time_to_live_is_for_who_has_room_at_once() -> None:
+    bench = Aging(spec(message_ttl=0, dead_letter_exchange="dlx"))
+    bench.consume("c", prefetch=2)
+    bench.enqueue(*"abc")
+    assert [len(handout.contents) for handout in bench.pump()] == [2]
+    assert (bench.got("c"), expired(bench)) == ("ab", "c")
+    bench.enqueue("d")
+    bench.pump()
+    assert expired(bench) == "cd"
+
+
+def test_a_get_never_finds_what_has_no_time_to_live() -> None:
+    bench = Aging(NO_TTL)
+    holder = bench.consume("c")
+    bench.queue.detach(holder)
+    bench.enqueue("a", expiration_ms=0)
+    assert bench.queue.get(holder) is None
+    assert expired(bench) == "a"
+
+
+def test_what_has_no_time_to_live_waits_behind_others_only_to_expire() -> None:
+    bench = Aging(NO_TTL)
+    bench.enqueue("a")
+    bench.enqueue("b", expiration_ms=0)
+    bench.pump()
+    assert (expired(bench), bench.queue.ready_count) == ("", 2)
+    bench.consume("c")
+    bench.pump()
+    assert (bench.got("c"), expired(bench)) == ("a", "b")
+
+
+def test_what_has_come_with_it_expires_in_its_time_though_the_turn_is_long() -> None:
+    bench = Aging(NO_TTL)
+    bench.consume("c")
+    bench.enqueue("a", expiration_ms=0)
+    bench.enqueue("b", expiration_ms=10)
+    bench.enqueue("c")
+    bench.now += 10
+    bench.pump()
+    assert (bench.got("c"), expired(bench)) == ("ac", "b")
+
+
+def test_another_time_to_live_is_one_for_those_that_come_later() -> None:
+    """As RabbitMQ 4.0.5 does it when a policy changes."""
+    bench = Aging(NO_TTL)
+    bench.enqueue("a")
+    bench.queue.settings = replace(bench.queue.settings, message_ttl_ms=TTL_MS)
+    bench.enqueue("b")
+    bench.queue.settings = replace(bench.queue.settings, message_ttl_ms=None)
+    bench.enqueue("c")
+    bench.advance(TTL_MS)
+    assert (expired(bench), bench.queue.ready_count) == ("", 3)
+    bench.consume("c")
+    bench.pump()
+    assert (bench.got("c"), expired(bench)) == ("ac", "b")
+
+
+def test_what_nobody_wants_is_gone() -> None:
+    bench = Aging(spec(message_ttl=TTL_MS))
+    bench.enqueue("a")
+    bench.pump()
+    bench.advance(TTL_MS)
+    assert (bench.dead, bench.queue.ready_count) == ([], 0)
+
+
+def test_a_queue_in_use_is_woken_rarely() -> None:
+    bench = Aging(TTL)
+    consumer = bench.consume("c", no_ack=True)
+    for _ in range(1_000):
+        bench.enqueue("a")
+        bench.pump()
+    bench.queue.detach(consumer)
+    assert bench.wakes == [], "nothing has waited"
+    for _ in range(1_000):
+        bench.enqueue("a")
+        bench.pump()
+    assert set(bench.wakes) == {bench.now + TTL_MS}
+
+
+class MemorySpill:
+    """A disk that is always wanted, and keeps up."""
+
+    is_wanted = True
+    is_behind = False
+
+    def __init__(self) -> None:
+        self.commits = self
+        self.ticket = self.durable = 1
+        self.held: dict[int, Spilled] = {}
+        self.reads = 0
+
+    def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
+        index = len(self.held) + 1
+        self.held[index] = Spilled(origins, contents, expiries)
+        return index
+
+    def read(self, index: int) -> Spilled:
+        self.reads += 1
+        return self.held[index]
+
+    def forget(self, index: int) -> None:
+        self.held[index] = Spilled([], [], None)
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "SEGMENT_MESSAGES_MAX", 2)
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_what_is_on_disk_expires_without_being_read_if_nobody_wants_it() -> None:
+    spill, count = MemorySpill(), 4 * (FRONT_SEGMENTS + RECENT_SEGMENTS)
+    bench = Aging(spec(message_ttl=TTL_MS), spill)
+    for _ in range(count):
+        bench.enqueue("x", "y")
+        bench.now += 1
+    bench.queue.shed()
+    assert len(spill.held) > count / 2
+    bench.pump()
+    bench.advance(TTL_MS + count)
+    assert (bench.queue.ready_count, spill.reads) == (0, 0)
+    assert not any(held.contents for held in spill.held.values())
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_what_is_on_disk_expires_when_it_is_due() -> None:
+    spill, count = MemorySpill(), 4 * (FRONT_SEGMENTS + RECENT_SEGMENTS)
+    bench = Aging(TTL, spill)
+    for _ in range(count):
+        bench.enqueue("x", "y")
+        bench.now += 1
+    bench.queue.shed()
+    bench.pump()
+    bench.advance(TTL_MS - count)
+    for gone in range(1, count):
+        assert len(bench.dead) == 2 * gone
+        bench.advance(1)
+    assert spill.reads > count / 2
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_much_that_expires_at_once_takes_several_turns() -> None:
+    bench = Aging(TTL)
+    bench.enqueue(*"x" * 4)
+    for _ in range(3 * EXPIRED_SEGMENTS_MAX):
+        bench.enqueue(*"xy")
+    bench.now += TTL_MS
+    bench.queue.pump()
+    assert len(bench.dead) == 2 * EXPIRED_SEGMENTS_MAX + 2
+    assert bench.touched
+    bench.pump()
+    assert bench.queue.ready_count == 0
+
+
+def test_few_are_looked_at_where_some_are_due_behind_others() -> None:
+    bench = Aging(NO_TTL)
+    bench.enqueue(*"a" * 500)
+    bench.enqueue("b", expiration_ms=1)
+    bench.enqueue(*"c" * 499)
+    bench.now += 1
+    bench.consume("c")
+    handouts = bench.pump()
+    assert [len(handout.contents) for handout in handouts] == [*[LOOK_MAX] * 7, 500 % LOOK_MAX, 499]
+    assert bench.got("c") == "a" * 500 + "c" * 499
+    assert expired(bench) == "b"
+
+
+def test_a_purge_ends_all_of_it() -> None:
+    bench = Aging(TTL)
+    bench.enqueue(*"abc")
+    assert bench.queue.purge() == 3
+    bench.pump()
+    bench.advance(TTL_MS)
+    assert (bench.dead, bench.queue.due_ms) == ([], None)
+
+
+def test_an_array_that_a_publisher_shares_among_queues_is_not_changed() -> None:
+    queues = [Aging(TTL), Aging(NO_TTL)]
+    contents = [b"a"]
+    for bench in queues:
+        bench.queue.enqueue([Origin("", "q")], contents, 1, expiration_ms=50)
+        bench.enqueue("b")
+    assert contents == [b"a"]
+    front = lane_of(queues[1].queue)._ready[0]
+    assert front.expiries == array("Q", [1_050, (1 << 63) - 1])
+
+
+@pytest.mark.parametrize("overflow", ["reject-publish", "reject-publish-dlx"])
+def test_what_has_expired_makes_room_for_what_comes(overflow: str) -> None:
+    said: dict[str, PlainValue] = {
+        "max_length": 2,
+        "overflow": overflow,
+        "dead_letter_exchange": "dlx",
+    }
+    bench = Aging(spec(**said, message_ttl=TTL_MS))
+    bench.enqueue("a", "b")
+    bench.pump()
+    bench.now += TTL_MS
+    bench.enqueue("c")
+    assert (expired(bench), bench.queue.ready_count) == ("ab", 1)
+    at_once = Aging(spec(**said, message_ttl=0))
+    at_once.enqueue("a", "b")
+    at_once.enqueue("c")
+    assert (expired(at_once), at_once.queue.ready_count) == ("ab", 1)

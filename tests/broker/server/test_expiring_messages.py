@@ -1,0 +1,110 @@
+"""x-message-ttl and expiration, as clients see them."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.queues.arguments import features_not_in_effect
+from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make, pamqp_table
+from fluffle.protocol.properties import Properties, decode_properties
+from fluffle.protocol.wire import PlainValue, to_table
+from tests.support.edge import Client, Edge, publish_frames
+
+PROPERTIES_AT = 12
+"""In the payload of a content header."""
+
+
+def declare(client: Client, name: str, **arguments: PlainValue) -> None:
+    table = to_table({key.replace("_", "-"): value for key, value in arguments.items()})
+    client.send(encode_method(1, make(Queue.Declare, queue=name, arguments=pamqp_table(table))))
+    client.expect(Queue.DeclareOk)
+
+
+class Rig:
+    """A queue whose messages expire, and one where they go then."""
+
+    def __init__(self) -> None:
+        self.edge = Edge()
+        self.client = self.edge.connect()
+        self.client.declare("dead")
+
+    def declare(self, **arguments: PlainValue) -> None:
+        declare(
+            self.client,
+            "q",
+            x_dead_letter_exchange="",
+            x_dead_letter_routing_key="dead",
+            **arguments,
+        )
+
+    def counts(self) -> tuple[int, int]:
+        """Ready in the queue, and dead."""
+        queues = self.edge.vhost.queues
+        return queues["q"].ready_count, queues["dead"].ready_count
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_messages_expire_and_are_dead_lettered(rig: Rig) -> None:
+    rig.declare(x_message_ttl=5_000)
+    assert features_not_in_effect(rig.edge.vhost.queues["q"].spec) == ()
+    rig.client.publish(b"a", b"b")
+    rig.edge.advance(4.99)
+    assert rig.counts() == (2, 0)
+    rig.edge.advance(0.02)
+    assert rig.counts() == (0, 2)
+
+
+def test_an_expiration_is_kept_in_the_death_and_gone_from_the_properties(rig: Rig) -> None:
+    rig.declare()
+    rig.client.publish(b"a", properties=Properties(expiration="3000"))
+    rig.client.publish(b"b", properties=Properties(expiration="+9000"))
+    rig.edge.advance(3.01)
+    assert rig.counts() == (1, 1)
+    rig.client.consume("dead", no_ack=True)
+    arrival = rig.client.take()
+    properties = decode_properties(arrival.header[PROPERTIES_AT:])
+    assert properties.expiration is None
+    _tag, deaths = (properties.headers or {})["x-death"]
+    assert isinstance(deaths, list)
+    [(_, death)] = deaths
+    assert isinstance(death, dict)
+    assert death["reason"] == ("S", b"expired")
+    assert death["original-expiration"] == ("S", b"3000")
+    rig.edge.advance(10)
+    assert rig.client.take().body == b"b"
+
+
+def test_a_batch_with_expirations_of_its_own_is_not_one_with_others(rig: Rig) -> None:
+    rig.declare()
+    expirations = ("1000", None, "1000", "5000")
+    rig.client.send(
+        *(publish_frames(b"m", properties=Properties(expiration=each)) for each in expirations)
+    )
+    rig.edge.advance(2)
+    assert rig.counts() == (3, 1)
+
+
+def test_a_transaction_counts_from_its_commit(rig: Rig) -> None:
+    rig.declare(x_message_ttl=1_000)
+    rig.client.call(Tx.Select(), Tx.SelectOk)
+    rig.client.publish(b"a", properties=Properties(expiration="500"))
+    rig.edge.advance(5)
+    rig.client.call(Tx.Commit(), Tx.CommitOk)
+    assert rig.counts() == (1, 0)
+    rig.edge.advance(0.6)
+    assert rig.counts() == (0, 1)
+
+
+def test_without_a_time_to_live_it_is_delivered_at_once_or_never(rig: Rig) -> None:
+    rig.declare(x_message_ttl=0)
+    rig.client.publish(b"a")
+    assert rig.counts() == (0, 1)
+    rig.client.consume("q", prefetch=1)
+    rig.client.publish(b"b", b"c")
+    rig.client.take()
+    assert rig.counts() == (0, 2)
+    rig.client.call(make(Basic.Get, queue="q"), Basic.GetEmpty)

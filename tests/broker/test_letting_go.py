@@ -1,0 +1,86 @@
+"""Delayed messages that lead nowhere are gone, and only where that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fluffle.broker.dead_letters import NOTED_MS, DeadLetters
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.traffic import Dropped
+from tests.broker.test_dead_letters import Place, Sent
+from tests.support.definitions import VhostEditor
+
+
+class Confirming:
+    """The others, which say by hand that a node knows all."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], None]] = []
+
+    def ask(self, done: Callable[[], None]) -> None:
+        self.asked.append(done)
+
+    def confirm(self) -> None:
+        (done,) = self.asked
+        self.asked.clear()
+        done()
+
+
+TO_FANOUT = QueueSettings(dead_letter_exchange="amq.fanout")
+
+
+class Late(Sent):
+    """A message of a calendar: it need not arrive if it leads nowhere."""
+
+    def __init__(self, place: Place, name: str = "x") -> None:
+        super().__init__(place, place.declare(f"amq.delayed.{name}"), TO_FANOUT)
+        self.hastened = 0
+        self.hasten = self._hasten
+
+    def _hasten(self) -> None:
+        self.hastened += 1
+
+
+def confirmed_by_hand() -> tuple[Place, Confirming]:
+    place, others = Place(), Confirming()
+    place.dead_letters = DeadLetters(place._find, place.clock, place.deaths, confirm=others.ask)
+    return place, others
+
+
+def test_what_is_due_is_not_let_go_of_by_old_definitions() -> None:
+    place, others = confirmed_by_hand()
+    place.clock.advance(3_600_000)
+    first, second = Late(place, "x"), Late(place, "y")
+    assert first.send() == [False]
+    assert second.send() == [False], "what is under way may be too old for it"
+    others.confirm()
+    assert (first.hastened, second.hastened) == (1, 0)
+    assert first.send() == [True]
+    assert second.send() == [False]
+    assert place.dropped == {Dropped.NO_ROUTE: 1}
+    place.vhost.topology.put_binding(
+        Binding("amq.fanout", place.declare("q").name, DestinationKind.QUEUE, "")
+    )
+    others.confirm()
+    assert second.hastened == 1
+    assert True in second.send()
+    assert place.dropped == {Dropped.NO_ROUTE: 1}
+    assert not others.asked
+
+
+def test_what_is_let_go_of_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    for _ in range(3):
+        assert Late(place).send() == [True], "nobody else defines anything"
+        VhostEditor(place.vhost).delete_queue(place.vhost.queues["amq.delayed.x"])
+    assert place.dropped == {Dropped.NO_ROUTE: 3}
+    assert caplog.messages == ["delayed_messages_dropped"]
+    (noted,) = (getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records)
+    assert noted == {"reason": "no_route", "vhost": "/", "queues": "amq.delayed.x"}
+    place.clock.advance(NOTED_MS)
+    Late(place).send()
+    assert caplog.messages == ["delayed_messages_dropped"] * 2
