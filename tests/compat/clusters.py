@@ -18,6 +18,7 @@ from tests.compat.oracle import (
     prepare,
     script,
 )
+from tests.compat.resources import COMMANDS, Resources
 from tests.support.daemon import Daemon
 from tests.support.process import Process
 from tests.support.require import require
@@ -43,6 +44,9 @@ class Cluster(Protocol):
 
     def start(self, node: str) -> None:
         """One that was killed or stopped; return when the cluster is whole."""
+
+    def switch(self, node: str, resource: str, *, low: bool) -> None:
+        """Make it low on `memory` or `disk`, or not; return when it knows."""
 
 
 class RabbitMQCluster:
@@ -91,6 +95,9 @@ class RabbitMQCluster:
         self._begin(node)
         self._await_whole()
 
+    def switch(self, node: str, resource: str, *, low: bool) -> None:
+        ctl(f"{node}@localhost", self._environments[node], *COMMANDS[resource, low])
+
     def _begin(self, node: str) -> None:
         words = [script("rabbitmq-server")]
         self._running[node] = Process(words, BROKER_READY, self._environments[node])
@@ -106,11 +113,13 @@ class FluffleCluster:
         links = {node: free_port() for node in NODES}
         peers = ",".join(f"{node}=127.0.0.1:{port}" for node, port in links.items())
         variables = {"FLUFFLE_CLUSTER_SECRET": secrets.token_hex(16)}
+        self._resources = {node: Resources(folder / f"{node}.resources") for node in NODES}
         self.daemons = {
             node: Daemon(
                 folder / node,
                 *("--node", node, "--cluster-listen", f"127.0.0.1:{port}", "--peers", peers),
-                environment=variables,
+                on_line=self._resources[node].hear,
+                environment={**variables, **self._resources[node].environment},
             )
             for node, port in links.items()
         }
@@ -137,7 +146,11 @@ class FluffleCluster:
         self.daemons[node].stop()
 
     def start(self, node: str) -> None:
+        self._resources[node].begin()
         self.daemons[node].start()
+
+    def switch(self, node: str, resource: str, *, low: bool) -> None:
+        self._resources[node].switch(resource, low=low)
 
     def _end(self) -> None:
         at_once(Daemon.stop, [each for each in self.daemons.values() if each.is_running])

@@ -18,6 +18,23 @@ NODE = "oracle@localhost"
 EPMD_READY = "epmd running"
 BROKER_READY = r"completed with \d+ plugins"
 
+AWAIT_LEADERS = """
+Deadline = erlang:monotonic_time(millisecond) + 60000,
+Await = fun F(Id) ->
+            case catch ra:consistent_query(Id, fun (_) -> ok end, 1000) of
+                {ok, _, _} -> ok;
+                Answer ->
+                    case erlang:monotonic_time(millisecond) < Deadline of
+                        true -> timer:sleep(50), F(Id);
+                        false -> exit({no_leader, Id, Answer})
+                    end
+            end
+        end,
+[Await(amqqueue:get_pid(Q))
+ || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue], ok.
+"""
+"""Ask each quorum queue until its leader answers, for a minute at most."""
+
 
 def free_port() -> int:
     """A port that was free a moment ago."""
@@ -44,7 +61,7 @@ class RabbitMQ:
                 environment,
             )
             starting.callback(epmd.kill)
-            self.start()
+            self._begin()
             starting.callback(self._end)
             self._processes = starting.pop_all()
         return self
@@ -60,19 +77,28 @@ class RabbitMQ:
         self._end()
 
     def kill(self) -> None:
-        """Send it SIGKILL, after as long as a command takes.
+        """Send it SIGKILL, after it wrote down what it writes when it has nothing else to do.
 
-        It writes down what was acknowledged and purged when it has nothing else to do; what a
-        sooner kill brings back is chance.
+        What was acknowledged and purged takes as long as a command does. Which quorum queues there
+        are, and their terms, are told to write: what they hold is lost with them, and a queue
+        that has forgotten its term never answers.
         """
-        self.ctl("await_startup")
+        self.ctl("eval", "[ok = dets:sync(Table) || Table <- dets:all()], ok.")
         self._end()
 
     def _end(self) -> None:
         self._broker.kill()
 
     def start(self) -> None:
-        """Start it again, with the same data on the same port."""
+        """Start it again, with the same data on the same port; return when each quorum queue has
+        a leader that answers.
+
+        A client that asks one sooner may never have an answer.
+        """
+        self._begin()
+        self.ctl("eval", AWAIT_LEADERS)
+
+    def _begin(self) -> None:
         self._broker = Process([script("rabbitmq-server")], BROKER_READY, self._environment)
 
     def import_definitions(self, definitions: Mapping[str, object]) -> None:

@@ -105,7 +105,7 @@ def unknown_types_and_exchanges(peer: Peer) -> None:
     main = speaker(peer)
     main.another().declare_exchange("typed", "no such type")
     main.another().declare_exchange("typed", "Direct")
-    main.another().declare_exchange("typed", "x-consistent-hash")
+    main.another().declare_exchange("typed", "x-no-such-type")
     main.another().declare_exchange("typed", passive=True)
     main.another().declare_exchange("typed", "no such type", passive=True)
     main.declare_exchange("typed")

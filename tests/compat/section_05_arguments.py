@@ -110,7 +110,7 @@ def arguments_of_other_queue_types(peer: Peer) -> None:
 
 
 @scenario("5.2")
-def a_consumer_timeout_is_for_quorum_queues(peer: Peer) -> None:
+def a_consumer_timeout_of_a_queue(peer: Peer) -> None:
     main = speaker(peer)
     main.declare("timeout", {"x-consumer-timeout": 5000}, exclusive=True)
 

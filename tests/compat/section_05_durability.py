@@ -22,14 +22,13 @@ def keep(it: Speaker, queue: str, *bodies: str, mode: int = PERSISTENT) -> None:
 def keep_through(
     it: Speaker, exchange: str, key: str, *bodies: str, mode: int = PERSISTENT
 ) -> None:
-    other = it.another()
-    other.confirms()
-    for body in bodies:
-        other.publish(exchange, key, body, delivery_mode=mode)
-    if bodies:
-        other.confirmed(len(bodies))
-    other.close()
-    it.forget(f"[{other.number}] ")
+    with it.aside() as other:
+        other.confirms()
+        for body in bodies:
+            other.publish(exchange, key, body, delivery_mode=mode)
+        if bodies:
+            other.confirmed(len(bodies))
+        other.close()
 
 
 def look(it: Speaker, *queues: str) -> None:

@@ -177,6 +177,50 @@ def with_a_transaction(peer: Peer) -> None:
 
 
 @scenario("9")
+def a_cycle_ends_in_one_queue_and_not_in_another(peer: Peer) -> None:
+    """Of several where it leads, and until a client has rejected it."""
+    main = speaker(peer)
+    for kind in ("classic", "quorum"):
+        exchange, ages, stays = f"ring {kind}", f"ages {kind}", f"stays {kind}"
+        main.declare_exchange(exchange, "fanout")
+        of_type = {"x-queue-type": kind, "x-dead-letter-exchange": exchange}
+        main.declare(ages, {**of_type, "x-message-ttl": 20}, durable=True)
+        main.declare(stays, {"x-dead-letter-exchange": exchange}, durable=True)
+        for queue in (ages, stays):
+            main.bind(queue, exchange)
+        main.publish("", ages, "m", headers={"CC": ["more"]})
+        main.consume(stays, stays)
+        [delivery] = main.expect("Basic.Deliver")
+        method: object = delivery.method
+        main.reject(method.delivery_tag, requeue=False)  # type: ignore[attr-defined]
+        main.expect("Basic.Deliver", 2)
+        main.cancel(stays)
+        main.delete(ages, stays)
+        main.delete_exchange(exchange)
+    main.without_times()
+
+
+@scenario("9")
+def what_is_too_much_leads_back_to_its_queue(peer: Peer) -> None:
+    main = speaker(peer)
+    main.declare("too much", exclusive=True)
+    for kind in ("classic", "quorum"):
+        full, exchange = f"full {kind}", f"back {kind}"
+        main.declare_exchange(exchange, "fanout")
+        arguments = {"x-queue-type": kind, "x-dead-letter-exchange": exchange, "x-max-length": 1}
+        main.declare(full, arguments, durable=True)
+        for queue in (full, "too much"):
+            main.bind(queue, exchange)
+        main.fill(full, "0", "1", "2")
+        main.consume("too much", kind, no_ack=True)
+        main.expect("Basic.Deliver", 2)
+        main.cancel(kind)
+        main.delete(full)
+        main.delete_exchange(exchange)
+    main.without_times()
+
+
+@scenario("9")
 def to_itself(peer: Peer) -> None:
     main = speaker(peer)
     dead_lettering(main, "itself", "", "itself")

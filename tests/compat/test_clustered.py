@@ -13,7 +13,7 @@ from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.compat
 
-QUORUM_QUEUES = "section_15"
+QUORUM_QUEUES = ("section_15", "section_07_single_active")
 
 SCENARIOS = {
     name: each for name, each in load_scenarios().items() if name.startswith(QUORUM_QUEUES)

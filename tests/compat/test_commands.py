@@ -36,7 +36,10 @@ LISTS = {
         *("number", "user", "vhost", "transactional", "confirm", "consumer_count"),
         *("messages_unacknowledged", "messages_unconfirmed", "prefetch_count"),
     ),
-    "consumers": ("queue_name", "consumer_tag", "ack_required", "prefetch_count"),
+    "consumers": (
+        *("queue_name", "consumer_tag", "ack_required", "prefetch_count", "active"),
+        "activity_status",
+    ),
     "permissions": ("user", "configure", "write", "read"),
     "vhosts": ("name",),
     "users": ("user", "tags"),
@@ -82,6 +85,9 @@ def estate(port: int) -> Iterator[None]:
     for number in range(5):
         channel.basic_publish("", "durable", b"%d" % number)
     channel.basic_qos(prefetch_count=2)
+    channel.queue_declare("one", durable=True, arguments={"x-single-active-consumer": True})
+    for tag in ("active", "waits"):
+        channel.basic_consume("one", lambda *_args: None, consumer_tag=tag)
     delivered: list[int] = []
     channel.basic_consume("durable", lambda *_args: delivered.append(1), consumer_tag="tag")
     while len(delivered) < 2:

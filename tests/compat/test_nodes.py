@@ -7,9 +7,11 @@ import pytest
 
 from tests.compat.clusters import FluffleCluster, RabbitMQCluster
 from tests.compat.comparing import compare
-from tests.compat.nodes_scenarios import NODES_SCENARIOS, run
+from tests.compat.nodes import load_nodes_scenarios, run
 
 pytestmark = pytest.mark.compat
+
+SCENARIOS = load_nodes_scenarios()
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +27,11 @@ def fluffles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FluffleCluste
     assert "Traceback" not in "".join(daemon.log for daemon in cluster.daemons.values())
 
 
-@pytest.mark.parametrize("name", NODES_SCENARIOS)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_three_fluffles_answer_as_three_rabbits(
     name: str, rabbits: RabbitMQCluster, fluffles: FluffleCluster
 ) -> None:
-    drive = NODES_SCENARIOS[name]
+    drive = SCENARIOS[name]
     with ThreadPoolExecutor(1) as beside:
         running = beside.submit(run, drive, rabbits)
         ours = run(drive, fluffles)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.compat.comparing import compare, theirs_by_scenario
 from tests.compat.differences import DIFFERENCES
-from tests.compat.nodes_scenarios import NODES_SCENARIOS
+from tests.compat.nodes import load_nodes_scenarios
 from tests.compat.oracle import RabbitMQ
 from tests.compat.scenario import ALARMS, CROSSINGS, load_scenarios
 from tests.support.daemon import Daemon
@@ -14,6 +14,7 @@ from tests.support.daemon import Daemon
 pytestmark = pytest.mark.compat
 
 SCENARIOS = load_scenarios()
+NODES_SCENARIOS = load_nodes_scenarios()
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))

@@ -6,6 +6,7 @@ what is sent with nowait do not.
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -46,6 +47,13 @@ class Speaker:
     def another(self) -> "Speaker":
         """A further channel of the same connection: also for what a channel is closed for."""
         return Speaker(self.client, self._numbers)
+
+    @contextmanager
+    def aside(self) -> Iterator["Speaker"]:
+        """A further channel, of which nothing is compared."""
+        other = self.another()
+        yield other
+        self.forget(f"[{other.number}] ")
 
     def do(self, method: Method) -> Heard | None:
         """Send a method; the answer, unless it is not to be answered."""
@@ -153,12 +161,11 @@ class Speaker:
 
     def fill(self, queue: str, *bodies: str) -> None:
         """Put messages into a queue, one after the other; return when all are in it."""
-        other = self.another()
-        other.confirms()
-        for body in bodies:
-            other.publish("", queue, body)
-            other.expect("Basic.Ack")
-        self.forget(f"[{other.number}] ")
+        with self.aside() as other:
+            other.confirms()
+            for body in bodies:
+                other.publish("", queue, body)
+                other.expect("Basic.Ack")
 
     def get(self, queue: str, *, no_ack: bool = True) -> Heard:
         return self.client.call(self.number, make(Basic.Get, queue=queue, no_ack=no_ack))

@@ -26,11 +26,12 @@ from fluffle.broker.torture.witness import Witness
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import Heads
 from fluffle.storage.store import Store
+from fluffle.storage.writer import InstantWriter
 from tests.crash import roles
 from tests.crash.administering import Operator
 from tests.crash.roles import CHURNS, DURABLE, LEAKY, Q_STEADY, ROLES, STEADY, TRANSIENT
 from tests.support.daemon import Daemon
-from tests.support.store import InstantWriter, raise_it
+from tests.support.store import raise_it
 
 Play: TypeAlias = Callable[[Random], Awaitable[None]]
 """What a client does until the node is gone."""

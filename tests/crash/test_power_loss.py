@@ -30,11 +30,12 @@ from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environmen
 from tests.crash.story import QUEUES, THINGS, Recording, record
 from tests.support.daemon import Daemon
 from tests.support.definitions import engines
+from tests.support.patience import PatientHolder
 from tests.support.powercut import PowerCut
 from tests.support.store import open_store
 
 
-class Taker:
+class Taker(PatientHolder):
     """Takes a message and keeps it."""
 
     no_ack = False

@@ -1,56 +1,17 @@
 """A Celery worker, in its own process with its own pool, and a program that sends it tasks."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 import pytest
-from celery import Celery, chord, group
-from celery.app.control import Inspect
+from celery import chord, group
 from kombu import pools
 
-from tests.interop.celery_app import make_app
-from tests.support.process import Process
+from tests.interop.celery_worker import DEADLINE_S, Worker
 
-ROOT = Path(__file__).parents[2]
-CELERY = (sys.executable, "-m", "celery", "-A", "tests.interop.celery_app", "--workdir", str(ROOT))
-DEADLINE_S = 20
 Name = Callable[[str], str]
-
-
-class Worker:
-    """A worker process, and an application to send it tasks with."""
-
-    __slots__ = ("app", "hostname", "process")
-
-    def __init__(self, broker: str, backend: str, queue: str) -> None:
-        self.app: Celery = make_app(broker, backend, queue)
-        self.hostname = f"{queue}@localhost"
-        options = ["--concurrency", "2", "--hostname", self.hostname, "--loglevel", "INFO"]
-        environment = {"INTEROP_BROKER": broker, "INTEROP_BACKEND": backend, "INTEROP_QUEUE": queue}
-        self.process = Process(
-            [*CELERY, "worker", *options],
-            r" ready\.$",
-            os.environ | environment,
-        )
-
-    def inspect(self) -> Inspect:
-        """Ask by broadcast; the answer comes by an exclusive queue."""
-        return self.app.control.inspect([self.hostname], timeout=DEADLINE_S, limit=1)
-
-    def stop(self) -> None:
-        assert self.process.stop() == 0, self.process.log
-        assert "Traceback" not in self.process.log, self.process.log
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.app.close()
-        self.process.kill()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +46,7 @@ def test_many_tasks(rpc_worker: Worker) -> None:
 
 
 def test_retries_with_a_countdown(rpc_worker: Worker) -> None:
-    result = rpc_worker.app.tasks["flaky"].delay(3)
+    result = rpc_worker.app.tasks["flaky"].delay(3, countdown=0.2)
     assert result.get(timeout=DEADLINE_S) == 3
 
 

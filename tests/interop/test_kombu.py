@@ -11,8 +11,6 @@ from kombu.message import Message
 from kombu.messaging import Consumer, Producer
 from kombu.transport import native_delayed_delivery as delayed
 
-from tests.interop.later import LATER
-
 Name = Callable[[str], str]
 
 SELF_CLEANING = {"x-expires": 60_000}
@@ -114,7 +112,6 @@ def test_mandatory_messages_come_back(connection: Connection, queue: Queue) -> N
     queue.delete()
 
 
-@LATER
 def test_simple_queue_orders_by_priority(connection: Connection, name: Name) -> None:
     arguments = SELF_CLEANING | {"x-max-priority": 5}
     queue = Queue(name("urgent"), queue_arguments=arguments)(connection.default_channel)
@@ -152,7 +149,6 @@ def test_a_wrong_password_is_not_retried(url: str) -> None:
         connection.connect()
 
 
-@LATER
 def test_native_delayed_delivery(connection: Connection, name: Name) -> None:
     """28 topic exchanges and 28 queues that expire into the next: a binary clock for tasks."""
     prefix = name("clock")

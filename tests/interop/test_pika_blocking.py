@@ -17,8 +17,6 @@ from pika.exceptions import (
     UnroutableError,
 )
 
-from tests.interop.later import LATER
-
 Name = Callable[[str], str]
 
 DURABLE = {"durable": True, "arguments": {"x-expires": 60_000}}
@@ -123,7 +121,6 @@ def test_unroutable_mandatory_message_comes_back(channel: BlockingChannel) -> No
     assert (returned.method.exchange, returned.body) == ("amq.direct", b"back to me")
 
 
-@LATER
 def test_a_full_queue_nacks(channel: BlockingChannel) -> None:
     limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
     queue = channel.queue_declare("", exclusive=True, arguments=limits).method.queue

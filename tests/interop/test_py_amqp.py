@@ -15,8 +15,6 @@ from amqp.exceptions import (
     ResourceLocked,
 )
 
-from tests.interop.later import LATER
-
 Name = Callable[[str], str]
 
 HEADERS = {
@@ -103,7 +101,6 @@ def test_direct_exchange_and_return(channel: amqp.Channel, queue: str, name: Nam
         channel.exchange_declare(exchange, "direct", passive=True)
 
 
-@LATER
 def test_a_full_queue_nacks(channel: amqp.Channel) -> None:
     limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
     queue = channel.queue_declare(exclusive=True, arguments=limits).queue

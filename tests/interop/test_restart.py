@@ -139,3 +139,30 @@ def test_what_comes_after_a_restart_comes_behind_what_was_there(daemon: Daemon) 
         close(channel)
     contents = [content for content, _ in drain(daemon)]
     assert contents == [b"1", b"2", b"3", b"4", b"5", b"later 0", b"later 1"]
+
+
+def test_what_has_expired_does_not_come_back_after_a_kill(daemon: Daemon) -> None:
+    channel = open_channel(daemon)
+    channel.confirm_delivery()
+    channel.queue_declare("dead", durable=True)
+    to_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    channel.queue_declare("aging", durable=True, arguments=to_dead)
+    for body, lifetime_ms in ((b"old", "1"), (b"young", "600000")):
+        properties = pika.BasicProperties(delivery_mode=2, expiration=lifetime_ms)
+        channel.basic_publish("", "aging", body, properties)
+    method, _, body = next(channel.consume("dead"))
+    assert method is not None
+    assert body == b"old"
+    channel.basic_publish("", "dead", b"behind that", PERSISTENT)
+    close(channel)
+    daemon.kill()
+    daemon.start()
+    channel = open_channel(daemon)
+    counts = {
+        queue: channel.queue_declare(queue, passive=True).method.message_count
+        for queue in ("aging", "dead")
+    }
+    assert counts == {"aging": 1, "dead": 2}
+    _, _, body = channel.basic_get("aging")
+    assert body == b"young"
+    close(channel)

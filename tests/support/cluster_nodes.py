@@ -133,7 +133,7 @@ class ClusterNode:
         with suppress(asyncio.CancelledError, NodeFailed):
             await self._starting
 
-    async def ask(self, verb: str, **arguments: str) -> dict[str, Any]:
+    async def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
         """As over the control socket: what comes of a verb that changes something.  BrokerError."""
         result = VERBS[verb].act(self.node.parts, **arguments)
         if isinstance(result, Later):
@@ -144,7 +144,7 @@ class ClusterNode:
         assert isinstance(result, dict)
         return result
 
-    async def listed(self, verb: str, **arguments: str) -> AsyncIterator[dict[str, Any]]:
+    async def listed(self, verb: str, **arguments: object) -> AsyncIterator[dict[str, Any]]:
         """As over the control socket: the rows of a list."""
         for row in VERBS[verb].act(self.node.parts, **arguments):
             if isinstance(row, Asked):

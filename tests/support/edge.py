@@ -9,24 +9,36 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from random import Random
 from typing import Any, TypeVar
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
+from fluffle.broker.announcing.announcer import EVENT_EXCHANGE, Announcer
 from fluffle.broker.chores import Chores
+from fluffle.broker.clock import ManualClock
 from fluffle.broker.config import Config, Limits
+from fluffle.broker.dead_letters import DeadLetters
+from fluffle.broker.deciding import delete_disused
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability import Durability
 from fluffle.broker.facts import Facts
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.changing import Apply, LocalMetadata, Metadata
-from fluffle.broker.node import server_properties
+from fluffle.broker.policies.policies import Policies
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.routing.deciding import have_own
+from fluffle.broker.server.announcing import Announcing
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.consequences import Consequences
+from fluffle.broker.server.introducing import server_properties
 from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
+from fluffle.broker.timers import LocalTime, Timers
+from fluffle.broker.traffic import Deaths
 from fluffle.broker.turn import Turn, raise_it
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import (
@@ -54,7 +66,7 @@ from fluffle.protocol.spec import (
 from fluffle.protocol.wire import to_table
 from fluffle.storage.store import Store
 from tests.support.definitions import Editor
-from tests.support.fakes import FakeTransport, Scheduler
+from tests.support.fakes import FakeTransport, ScheduledClock, Scheduler
 from tests.support.store import open_store
 
 M = TypeVar("M", bound=Method)
@@ -89,15 +101,20 @@ class Edge:
         *,
         store: Store | None = None,
         make_metadata: Callable[[Apply, Facts], Metadata] = LocalMetadata,
+        announces: bool = False,
     ) -> None:
-        """`store` is what durable things are written to; by default in memory, and at once."""
+        """`store` is what durable things are written to; by default in memory, and at once.
+        `announces`: what happens is told to `amq.rabbitmq.event`."""
         self.scheduler = Scheduler()
         self.turn = Turn(self.scheduler.call_soon)
         durability = Durability(store or open_store(), self.turn)
+        policies = Policies()
         self.vhost = VirtualHost(
             "/",
-            LocalQueues(self.turn.touch_queue, durability.journals),
+            self._maker(durability, policies),
+            policies=policies,
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
+            pick=Random(1).randrange,
         )
         self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
@@ -105,7 +122,10 @@ class Edge:
         self.access = Access()
         maker = LocalQueues(self.turn.touch_queue)
         self.catalogue = Catalogue(
-            self.access, {"/": self.vhost}, lambda name: VirtualHost(name, maker)
+            self.access,
+            {"/": self.vhost},
+            lambda name: VirtualHost(name, maker),
+            policies=policies,
         )
         self.editor = Editor(self.catalogue)
         """Changes what nobody remembers."""
@@ -131,7 +151,35 @@ class Edge:
             owners=Owners("a"),
             consequences=Consequences(chores),
             on_fatal=raise_it,
+            announcing=self._announcing() if announces else None,
         )
+
+    def _announcing(self) -> Announcing:
+        self.editor.have(partial(have_own, self.vhost.topology, EVENT_EXCHANGE))
+        announcer = Announcer("node", self.catalogue.vhosts, ManualClock(wall_ms=7_999))
+        return Announcing(announcer, self.catalogue.known)
+
+    def _time(self, clock: ScheduledClock) -> LocalTime:
+        timers = Timers(clock.now_ms, self.scheduler.call_later, raise_it)
+        timers.start()
+        return LocalTime(clock, timers, self.turn.touch_queue)
+
+    def _maker(self, durability: Durability, policies: Policies) -> LocalQueues:
+        clock = ScheduledClock(self.scheduler)
+        return LocalQueues(
+            self.turn.touch_queue,
+            durability.journals,
+            DeadLetters(lambda _name: self.vhost, clock, Deaths()).publish,
+            time=self._time(clock),
+            disused=self._delete_disused,
+            settings=policies.settings_of,
+        )
+
+    def _delete_disused(
+        self, _vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        decide = partial(delete_disused, self.vhost, definition, is_disused)
+        self.services.metadata.settle(decide)
 
     def accept(self, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> Client:
         """A socket on which nothing has been said."""

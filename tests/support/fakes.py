@@ -16,6 +16,24 @@ TURNS_MAX = 10_000
 """A scheduler that is not idle after so many turns never will be."""
 
 
+class ScheduledClock:
+    """A `Clock`: the time of a scheduler, and what a wall says then."""
+
+    def __init__(self, scheduler: Scheduler, wall_ms: int = 1_000_000) -> None:
+        self._scheduler = scheduler
+        self._wall_offset_ms = wall_ms
+
+    def now_ms(self) -> int:
+        return round(self._scheduler.now_s * 1_000)
+
+    def wall_ms(self) -> int:
+        return self.now_ms() + self._wall_offset_ms
+
+    def jump_wall(self, by_ms: int) -> None:
+        """It is set."""
+        self._wall_offset_ms += by_ms
+
+
 class Timer:
     """What `call_later` returns."""
 

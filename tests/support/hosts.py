@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.host import Ports, RaftHost
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.packing import Payload, joined
@@ -203,6 +204,21 @@ class NotingLog(MemoryRaftLog):
         return super().read(group, first, stop, bytes_max)
 
 
+class HostClock:
+    """The time of a cluster, and what a wall shows."""
+
+    def __init__(self, cluster: HostCluster) -> None:
+        self._cluster = cluster
+        self.ahead_ms = 0
+        """How far that wall is."""
+
+    def now_ms(self) -> int:
+        return self._cluster.now_ms
+
+    def wall_ms(self) -> int:
+        return 1_000_000 + self._cluster.now_ms + self.ahead_ms
+
+
 class Node:
     """A machine with a disk; `host` is the process on it.  A `Schedule`."""
 
@@ -214,6 +230,7 @@ class Node:
         self.is_running = False
         self.fatal: list[Exception] = []
         self.turns = 0
+        self.clock = HostClock(cluster)
 
     def start(self) -> list[GroupId]:
         self.boot += 1
@@ -223,7 +240,9 @@ class Node:
         self.told = Told(self.cluster.make)
         self.links = self.cluster.network.join(self.name)
         multi = MultiRaft(self.name, self.boot, self.cluster.tuning, Random(self.name))
-        ports = Ports(self.store, self.links, self, self.make_owner(), self.fatal.append)
+        self.common_time = CommonTime(self.name, self.clock, lambda: self.cluster.nodes)
+        owner = self.make_owner()
+        ports = Ports(self.store, self.links, self, owner, self.common_time, self.fatal.append)
         self.host = RaftHost(multi, ports, self.cluster.settings)
         self.links.on_frame = lambda node, kind, payload: self.host.receive(node, payload)
         self.links.on_link = self.host.link_changed

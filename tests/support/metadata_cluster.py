@@ -64,6 +64,7 @@ class Node:
             call_soon=cluster.scheduler.call_soon,
             call_later=cluster.scheduler.call_later,
             now_ms=lambda: int(cluster.scheduler.now_s * 1_000),
+            may_grow=lambda: cluster.may_grow,
         )
         self.metadata = ReplicatedMetadata(name, boot, self.catalogue.apply, ports)
         self.metadata.restore(snapshot_meta(0, b""), b"")
@@ -108,6 +109,8 @@ class Cluster:
     def __init__(self, names: str = "abc") -> None:
         self.scheduler = Scheduler()
         self.log: list[Entry] = []
+        self.may_grow = True
+        """Whether there is room on the disks."""
         self.frames: deque[tuple[str, str, bytes]] = deque()
         self.leader: str | None = None
         self.term = 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any
 
 from fluffle.broker.cluster.ports import FrameKind, Machine, Owner
 from fluffle.broker.cluster.queues import hosting, hub
@@ -15,27 +14,21 @@ from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.replicated.encoding import VERSION
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.timers import Aging, Timers
+from fluffle.broker.turn import raise_it
 from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.wire import PlainValue
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.streams.client import Client, Names
 from tests.broker.cluster.streams.ghost import Ghost
+from tests.support.asking import asking
+from tests.support.fakes import Timer
 from tests.support.hosts import HostCluster, Node
 
 NONCE = 77
-
-
-class HostClock:
-    """The time of a cluster."""
-
-    def __init__(self, cluster: HostCluster) -> None:
-        self._cluster = cluster
-
-    def now_ms(self) -> int:
-        return self._cluster.now_ms
-
-    def wall_ms(self) -> int:
-        return 1_000_000 + self._cluster.now_ms
 
 
 class Watched:
@@ -66,16 +59,23 @@ class QueueNode(Node):
     """With what it takes to host and serve queues."""
 
     applied: Callable[[GroupId, Entry], None] = staticmethod(lambda _group, _entry: None)
+    reads = VERSION
+    """The newest version of logs that the fluffle on it reads."""
 
     def make_owner(self) -> Owner:
         cluster = self.cluster
         self.dead: list[tuple[str, str, DeathReason, bytes]] = []
         """What was to be republished here: virtual host, queue, reason, content."""
-        self._is_turn_due = self._is_host_due = False
-        self._later: list[tuple[int, Callable[[], None]]] = []
+        self.disused: list[str] = []
+        """Queues that were to be deleted because nobody has used them."""
+        self._is_turn_due = self._is_host_due = self._is_host_coming = False
+        self._later: list[tuple[int, Timer]] = []
+        self.reads_known: dict[NodeId, int] = {}
         self.refusing: set[NodeId] = set()
         """Nodes whose hosts say that they do not run."""
-        clock = HostClock(cluster)
+        clock = self.common_time
+        timers = Timers(clock.now_ms, self.call_later, raise_it)
+        timers.start()
         own = Boot(self.boot, NONCE)
         around = hub.Surroundings(
             node=self.name,
@@ -92,20 +92,45 @@ class QueueNode(Node):
         self.hub = hub.StreamHub(around)
         self.hosting = WatchedHosting(
             hosting.Surroundings(
-                self.name, own, self.hub, clock, self.call_later, lambda: 1, self._dead_letter
+                self.name,
+                own,
+                self.hub,
+                clock,
+                self.call_later,
+                lambda: 1,
+                self._dead_letter,
+                Aging(timers, self._disused),
+                reads_of=self._reads_of,
             )
         )
         self.hosting.told = self.applied
         return self.hosting
 
-    def _queue_failed(self, queue: int, error: Exception) -> None:
+    def _reads_of(self, node: NodeId) -> int:
+        """As far as there has been a link with it."""
+        other = self.cluster.nodes.get(node, self)
+        assert isinstance(other, QueueNode)
+        if other is self or (other.is_running and self.links.is_up(node)):
+            self.reads_known[node] = other.reads
+        return self.reads_known.get(node, 0)
+
+    def _queue_failed(self, named: Mapping[str, object], error: Exception) -> None:
         """Mistakes are not to be outlived here, but where a test makes them."""
-        del queue
+        del named
         if not self.cluster.is_fatal_expected:
             raise error
 
-    def _dead_letter(self, vhost: str, queue: QueueSpec, dead: DeadMessages) -> None:
-        self.dead += [(vhost, queue.name, dead.reason, content) for content in dead.contents]
+    def _dead_letter(
+        self, vhost: str, queue: str, _settings: QueueSettings, dead: DeadMessages
+    ) -> None:
+        self.dead += [(vhost, queue, dead.reason, content) for content in dead.contents]
+
+    def _disused(
+        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        del vhost
+        if is_disused():
+            self.disused.append(definition.spec.name)
 
     def compose(self) -> None:
         self.hosting.host = self.host
@@ -124,8 +149,10 @@ class QueueNode(Node):
         self.host.link_changed(node, is_up)
         self.hub.link_changed(node, is_up)
 
-    def call_later(self, delay_s: float, act: Callable[[], None]) -> None:
-        self._later.append((self.cluster.now_ms + round(delay_s * 1_000), act))
+    def call_later(self, delay_s: float, act: Callable[[], None]) -> Timer:
+        timer = Timer(act)
+        self._later.append((self.cluster.now_ms + round(delay_s * 1_000), timer))
+        return timer
 
     def touch(self) -> None:
         if not self._is_turn_due:
@@ -134,18 +161,25 @@ class QueueNode(Node):
 
     def turn_soon(self) -> None:
         self._is_host_due = True
-        self.touch()
+        if not self._is_host_coming:
+            self.touch()
 
     def _take_turn(self) -> None:
         self._is_turn_due = False
+        self._is_host_coming = True
         self.hub.before_consensus()
+        self._is_host_coming = False
         if self._is_host_due:
             self._is_host_due = False
             self.host.turn()
         self.hub.after_consensus()
 
     def step(self) -> bool:
-        due = [act for at_ms, act in self._later if at_ms <= self.cluster.now_ms]
+        due = [
+            timer.act
+            for at_ms, timer in self._later
+            if at_ms <= self.cluster.now_ms and timer.act is not None
+        ]
         self._later = [each for each in self._later if each[0] > self.cluster.now_ms]
         for act in due:
             act()
@@ -155,7 +189,9 @@ class QueueNode(Node):
 class QueueCluster:
     """Some nodes, and the clients of one queue at each of them."""
 
-    def __init__(self, names: str = "abc") -> None:
+    def __init__(self, names: str = "abc", **ahead_ms: int) -> None:
+        """`ahead_ms`: by node, how far its clock is."""
+        self._ahead_ms = ahead_ms
         self.nodes: dict[NodeId, QueueNode] = {}
         self.chance = Random(names)
         self.ghost = Ghost()
@@ -168,6 +204,7 @@ class QueueCluster:
 
     def _make_node(self, cluster: HostCluster, name: NodeId) -> Node:
         node = self.nodes[name] = QueueNode(cluster, name)
+        node.clock.ahead_ms = self._ahead_ms.get(name, 0)
         node.applied = self._applied
         return node
 
@@ -178,11 +215,11 @@ class QueueCluster:
             if entry.kind == DATA:
                 self.ghost.applied(entry.payload)
 
-    def declare(self, members: str = "abc", leader: str = "a", **spec: Any) -> None:
+    def declare(self, members: str = "abc", leader: str = "a", **said: PlainValue) -> None:
         """All nodes hear of it, and have an edge for it."""
         self.queue = queue = draw_id(self.chance.getrandbits, leader, members)
         self.definition = QueueDefinition(
-            QueueSpec("q", durable=True, queue_type=QueueType.QUORUM, **spec),
+            QueueSpec("q", durable=True, queue_type=QueueType.QUORUM, arguments=asking(**said)),
             id=queue,
             founders=tuple(members),
             members=tuple((name, 1) for name in members),
@@ -195,7 +232,8 @@ class QueueCluster:
 
     def hear_of_it(self, name: NodeId) -> None:
         self.nodes[name].hosting.define(self.definition, "/")
-        self.nodes[name].hosting.sweep()
+        for _ in self.nodes[name].hosting.sweep():
+            pass
         self.open(name)
 
     def open(self, name: NodeId) -> None:

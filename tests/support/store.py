@@ -6,31 +6,11 @@ from collections.abc import Callable
 
 from fluffle.broker.commits import Commits
 from fluffle.broker.turn import Turn
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.store import Store
-from fluffle.storage.writer import Result, Writer, commit
-
-
-class InstantWriter:
-    """Commits when it is asked to, and tells at once."""
-
-    def __init__(self, disk: Disk, wake: Callable[[], None]) -> None:
-        self._disk = disk
-        self._wake = wake
-        self._result: Result | None = None
-
-    def start(self, work: Work) -> None:
-        self._result = commit(self._disk, work)
-        self._wake()
-
-    def take(self) -> Result | None:
-        result, self._result = self._result, None
-        return result
-
-    def stop(self) -> None:
-        """Nothing ever runs."""
+from fluffle.storage.writer import InstantWriter, Writer
 
 
 def raise_it(error: StorageError) -> None:

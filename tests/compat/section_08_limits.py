@@ -1,0 +1,227 @@
+"""Section 8: how much may wait in a queue, and what becomes of what does not fit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.compat.scenario import End, Peer, across, scenario
+from tests.compat.section_05_durability import keep
+from tests.compat.verbs import Speaker, speaker
+
+CLASSIC: dict[str, Any] = {}
+QUORUM = {"x-queue-type": "quorum"}
+TYPES = {"classic": CLASSIC, "quorum": QUORUM}
+
+
+def limited(main: Speaker, queue: str, kind: str, **arguments: Any) -> None:
+    """Declare a queue of a type; `_` stands for `-`."""
+    named = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
+    main.declare(queue, {**TYPES[kind], **named}, durable=True)
+
+
+def publish(peer: Peer, main: Speaker, exchange: str, key: str, *bodies: str, **flags: Any) -> None:
+    """Publish and note what is confirmed, one after the other."""
+    other = main.another()
+    other.confirms()
+    heard = ""
+    for number, body in enumerate(bodies, 1):
+        other.publish(exchange, key, body, **flags)
+        heard = other.confirmed(number)
+    peer.note(f"{exchange}/{key}: {heard}")
+
+
+@scenario("8.2", "9")
+def what_is_in_front_of_too_many_dies(peer: Peer) -> None:
+    main = speaker(peer)
+    main.declare("pushed out", exclusive=True)
+    for kind in TYPES:
+        dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "pushed out"}
+        limited(main, f"short {kind}", kind, max_length=2, **dead)
+        publish(peer, main, "", f"short {kind}", *"01234", mandatory=True)
+        main.consume("pushed out", kind, no_ack=True)
+        main.expect("Basic.Deliver", 3)
+        main.cancel(kind)
+        main.declare(f"short {kind}", passive=True)
+        main.drain(f"short {kind}")
+        main.delete(f"short {kind}")
+    main.without_times()
+
+
+@scenario("8.2")
+def bytes_count_beside_messages(peer: Peer) -> None:
+    main = speaker(peer)
+    for kind in TYPES:
+        limited(main, f"small {kind}", kind, max_length=4, max_length_bytes=1000)
+        for size in (300, 10, 970, 1001, 300, 300, 300, 300, 0, 0, 0, 0, 0):
+            main.fill(f"small {kind}", "x" * size)
+            main.settle()
+            main.declare(f"small {kind}", passive=True)
+        main.delete(f"small {kind}")
+
+
+@scenario("8.2")
+def a_queue_without_room_still_serves(peer: Peer) -> None:
+    main = speaker(peer)
+    for kind in TYPES:
+        limited(main, f"none {kind}", kind, max_length=0)
+        main.fill(f"none {kind}", "nobody")
+        consumer = speaker(peer, f"consumer of {kind}")
+        consumer.consume(f"none {kind}", kind)
+        main.fill(f"none {kind}", "somebody")
+        consumer.expect("Basic.Deliver")
+        consumer.cancel(kind)
+        main.delete(f"none {kind}")
+
+
+@scenario("8.2")
+def what_is_held_is_in_nobodys_way(peer: Peer) -> None:
+    """What comes back is in front, and goes if that is too much."""
+    main = speaker(peer)
+    for kind in TYPES:
+        limited(main, f"held {kind}", kind, max_length=1)
+        main.fill(f"held {kind}", "0")
+        other = main.another()
+        other.get(f"held {kind}", no_ack=False)
+        main.fill(f"held {kind}", "1")
+        other.reject(1, requeue=True)
+        other.close()
+        main.settle()
+        main.get(f"held {kind}")
+        main.get(f"held {kind}")
+        main.delete(f"held {kind}")
+
+
+@scenario("8.2", "6.1")
+def what_does_not_fit_is_refused(peer: Peer) -> None:
+    """A quorum queue takes one more than may wait, and refuses until four fifths do."""
+    main = speaker(peer)
+    for kind in TYPES:
+        queue = f"full {kind}"
+        limited(main, queue, kind, max_length=10, overflow="reject-publish")
+        publisher = main.another()
+        publisher.confirms()
+        for number in range(1, 14):
+            publisher.publish("", queue, str(number), mandatory=True)
+            publisher.confirmed(number)
+        main.declare(queue, passive=True)
+        for number in range(14, 18):
+            main.get(queue)
+            main.declare(queue, passive=True)
+            publisher.publish("", queue, str(number))
+            publisher.confirmed(number)
+        peer.note(publisher.confirmed(17))
+        main.declare(queue, passive=True)
+        main.delete(queue)
+
+
+@scenario("8.2", "6.1")
+def bytes_that_do_not_fit_are_refused(peer: Peer) -> None:
+    main = speaker(peer)
+    for kind in TYPES:
+        queue = f"heavy {kind}"
+        limited(main, queue, kind, max_length_bytes=1000, overflow="reject-publish")
+        publish(peer, main, "", queue, *("x" * size for size in (300, 300, 300, 300, 300)))
+        main.declare(queue, passive=True)
+        main.delete(queue)
+    limited(main, "heavy", "classic", max_length_bytes=10, overflow="reject-publish")
+    publish(peer, main, "", "heavy", "x" * 11, "x" * 6, "x" * 6, "x" * 4, "", "x")
+    main.declare("heavy", passive=True)
+    main.delete("heavy")
+
+
+@scenario("8.2", "6")
+def nobody_hears_of_what_is_refused_without_confirms(peer: Peer) -> None:
+    main = speaker(peer)
+    limited(main, "silent", "classic", max_length=1, overflow="reject-publish")
+    for body in "012":
+        main.publish("", "silent", body, mandatory=True)
+    main.drain("silent")
+    main.delete("silent")
+
+
+@scenario("8.2", "6.1")
+def others_keep_what_one_refuses(peer: Peer) -> None:
+    main = speaker(peer)
+    main.declare_exchange("to both", "fanout", auto_delete=True)
+    for kind in TYPES:
+        limited(main, f"one {kind}", kind, max_length=1, overflow="reject-publish")
+        main.declare(f"all {kind}", exclusive=True)
+        main.bind(f"one {kind}", "to both")
+        main.bind(f"all {kind}", "to both")
+        publish(peer, main, "to both", kind, *"0123")
+        main.declare(f"one {kind}", passive=True)
+        main.drain(f"all {kind}")
+        main.unbind(f"one {kind}", "to both")
+        main.delete(f"one {kind}")
+
+
+@scenario("8.2", "6.2")
+def a_transaction_that_does_not_fit(peer: Peer) -> None:
+    main = speaker(peer)
+    limited(main, "committed", "classic", max_length=2, overflow="reject-publish")
+    for bodies in ("01", "23"):
+        other = main.another()
+        other.transact()
+        for body in bodies:
+            other.publish("", "committed", body)
+        other.commit()
+    main.drain("committed")
+    main.delete("committed")
+
+
+@scenario("8.2", "9")
+def what_is_refused_may_die_of_it(peer: Peer) -> None:
+    """Of a quorum queue the one in front does."""
+    main = speaker(peer)
+    main.declare("refused", exclusive=True)
+    for kind in TYPES:
+        dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "refused"}
+        queue = f"strict {kind}"
+        limited(main, queue, kind, max_length=1, overflow="reject-publish-dlx", **dead)
+        publish(peer, main, "", queue, *"012", headers={"n": 1}, expiration="60000")
+        main.consume("refused", kind, no_ack=True)
+        main.expect("Basic.Deliver", 2)
+        main.cancel(kind)
+        main.drain(queue)
+        main.delete(queue)
+    main.without_times()
+
+
+@scenario("8.2", "9")
+def dead_letters_that_do_not_fit(peer: Peer) -> None:
+    main = speaker(peer)
+    limited(main, "small grave", "classic", max_length=1, overflow="reject-publish")
+    dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "small grave"}
+    limited(main, "dying", "classic", **dead)
+    main.fill("dying", *"012")
+    for tag in (1, 2, 3):
+        main.get("dying", no_ack=False)
+        main.reject(tag, requeue=False)
+        main.settle()
+    main.drain("small grave")
+    main.delete("dying", "small grave")
+    main.without_times()
+
+
+@across(End.STOP, "8.2")
+@across(End.KILL, "8.2")
+def queues_at_their_limits(peer: Peer) -> Iterator[None]:
+    """What waits counts after a restart as before it."""
+    it = speaker(peer, "before")
+    for kind in TYPES:
+        limited(it, f"over.dropping.{kind}", kind, max_length_bytes=1000)
+        limited(it, f"over.refusing.{kind}", kind, max_length=3, overflow="reject-publish")
+        limited(it, f"over.heavy.{kind}", kind, max_length_bytes=900, overflow="reject-publish")
+        keep(it, f"over.dropping.{kind}", *(str(size) * 300 for size in range(5)))
+        keep(it, f"over.refusing.{kind}", "0", "1", "2")
+        keep(it, f"over.heavy.{kind}", "0" * 300, "1" * 300)
+    yield
+    it = speaker(peer, "after")
+    for kind in TYPES:
+        keep(it, f"over.dropping.{kind}", "x" * 300, "y" * 80)
+        it.drain(f"over.dropping.{kind}")
+        publish(peer, it, "", f"over.refusing.{kind}", "3", "4", delivery_mode=2)
+        it.drain(f"over.refusing.{kind}")
+        publish(peer, it, "", f"over.heavy.{kind}", "2" * 400, "3" * 200, "4", delivery_mode=2)
+        it.drain(f"over.heavy.{kind}")
+        for what in ("dropping", "refusing", "heavy"):
+            it.delete(f"over.{what}.{kind}")

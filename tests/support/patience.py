@@ -1,0 +1,31 @@
+"""For consumers and getters of tests from which nothing is ever taken because they are slow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.consumers import Consumer
+    from fluffle.broker.queues.overdue import Late, Lost
+
+
+class PatientSink:
+    """The part of a `Sink` that is about that."""
+
+    def overdue(self, consumer: Consumer, late: Late) -> None:
+        raise AssertionError(f"{consumer.tag} may hold {late} for ever")
+
+    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+        raise AssertionError(f"{consumer.tag} may hold {lost} for ever")
+
+
+class PatientHolder:
+    """The part of a `Holder`."""
+
+    timeout_ms = None
+
+    def overdue(self, late: Late) -> None:
+        raise AssertionError(f"{late} may be held for ever")
+
+    def timed_out(self, lost: Lost) -> None:
+        raise AssertionError(f"{lost} may be held for ever")
