@@ -8,12 +8,13 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from benchmarks import load, report, results
 from benchmarks.brokers import Launcher, NotAvailable, fluffle
-from benchmarks.clusters import LAUNCHERS
+from benchmarks.clusters import LAUNCHERS, as_one, three_fluffles
 from benchmarks.machine import Cores, Placement, placements, rss_bytes
 from benchmarks.results import Comparison, Run
 from benchmarks.scenarios import SUITES, Contender, Suite
@@ -51,7 +52,7 @@ def arguments() -> argparse.Namespace:
     chosen.secs = chosen.secs or defaults["secs"]
     chosen.warm = defaults["warm"]
     suite = SUITES[chosen.suite]
-    chosen.launchers = launchers(chosen.former)
+    chosen.launchers = LAUNCHERS if chosen.former is None else launchers(chosen.former)
     chosen.contenders = contenders(suite, chosen.former)
     if chosen.only:
         pick(parser, "contender", chosen.only, chosen.contenders)
@@ -72,15 +73,21 @@ def pick(parser: argparse.ArgumentParser, what: str, names: str, known: Collecti
 
 
 def contenders(suite: Suite, former: Path | None) -> dict[str, Contender]:
+    """Those of the suite, and the other fluffle as the same that fluffle is in it."""
     if former is None:
         return suite.contenders
-    return {"former": Contender("former", "former", "former"), **suite.contenders}
+    own = suite.contenders["fluffle"]
+    other = replace(own, name="former", title="former", broker=f"former-{own.broker}")
+    return {other.name: other, **suite.contenders}
 
 
-def launchers(former: Path | None) -> dict[str, Launcher]:
-    if former is None:
-        return LAUNCHERS
-    return {"former": partial(fluffle, command=former.absolute()), **LAUNCHERS}
+def launchers(former: Path) -> dict[str, Launcher]:
+    command = former.absolute()
+    return {
+        "former-fluffle": partial(fluffle, command=command),
+        "former-three-fluffles": as_one(partial(three_fluffles, command=command)),
+        **LAUNCHERS,
+    }
 
 
 def options_text(chosen: argparse.Namespace) -> str:

@@ -18,6 +18,8 @@ from time import process_time_ns
 from typing import Protocol
 
 from benchmarks.report import markdown_table
+from fluffle.broker.clock import SystemClock
+from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.host import Ports, RaftHost
 from fluffle.broker.cluster.packing import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
@@ -127,7 +129,8 @@ class Node:
         self._soon: deque[Callable[[], None]] = deque()
         self._wake_at_ms: int | None = None
         multi = MultiRaft(name, 1, Tuning(), Random(name))
-        self.host = RaftHost(multi, Ports(disk.log, self, self, self, _raise), HostSettings())
+        day = CommonTime(name, SystemClock(), lambda: {name})
+        self.host = RaftHost(multi, Ports(disk.log, self, self, self, day, _raise), HostSettings())
         self.host.start()
 
     def step(self) -> bool:

@@ -33,9 +33,10 @@ def placements(*, pin_rabbitmq: bool) -> dict[str, Placement]:
     apart = Placement(Cores(everything[:1]), Cores(everything[1:2] or everything))
     return {
         "fluffle": apart,
-        "former": apart,
+        "former-fluffle": apart,
         "rabbitmq": apart if pin_rabbitmq else shared,
         "three-fluffles": shared,
+        "former-three-fluffles": shared,
         "three-rabbits": shared,
     }
 

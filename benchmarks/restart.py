@@ -32,35 +32,14 @@ from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from fluffle.storage.disk import Disk, Work
 from fluffle.storage.environment import MAP_BYTES, STORE_FOLDER, Environment, open_environment
 from fluffle.storage.layout import Table
 from fluffle.storage.store import Store
-from fluffle.storage.writer import Result, commit
+from fluffle.storage.writer import InstantWriter
 from tests.support.daemon import Daemon
 
 BODY_BYTES = 100
 BATCH_MESSAGES = 100
-
-
-class Instantly:
-    """Commits where it is asked to."""
-
-    def __init__(self, disk: Disk, wake: Callable[[], None]) -> None:
-        self._disk = disk
-        self._wake = wake
-        self._result: Result | None = None
-
-    def start(self, work: Work) -> None:
-        self._result = commit(self._disk, work)
-        self._wake()
-
-    def take(self) -> Result | None:
-        result, self._result = self._result, None
-        return result
-
-    def stop(self) -> None:
-        """Nothing ever runs."""
 
 
 def fail(error: Exception) -> None:
@@ -80,7 +59,7 @@ class Making:
     """A node in this process."""
 
     def __init__(self, directory: Path) -> None:
-        self._store = Store(open_unsynced(directory), Instantly, on_fatal=fail)
+        self._store = Store(open_unsynced(directory), InstantWriter, on_fatal=fail)
         self.durability = Durability(self._store, Turn(lambda _act: None))
         self.catalogue = self._catalogue()
         self.metadata = LocalMetadata(self.catalogue.apply, self.durability.facts)

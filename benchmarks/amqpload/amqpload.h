@@ -29,7 +29,7 @@ typedef struct {
 typedef struct {
     addr publish_hosts[16], consume_hosts[16];
     int publish_host_count, consume_host_count, setup_host;
-    int publishers, consumers, queues, bindings, size;
+    int publishers, consumers, queues, bindings, size, priorities, lifetimes;
     int tls, persistent, message_ids, confirm, prefetch, ack_every, transient, keep, no_declare, reconnect;
     uint64_t window, messages;
     double secs, warm_up, rate, drain_timeout;
@@ -145,6 +145,7 @@ void read_leftover(conn *c);
 
 /* publisher.c */
 void build_templates(void);
+int priority_of(int publisher, uint64_t seq);
 uint64_t quota(conn *c);
 uint64_t due(conn *c, uint64_t n);
 void pump(conn *c);
@@ -154,8 +155,9 @@ int publisher_frame(conn *c, int type, const uint8_t *p, uint32_t n, uint64_t no
 #define MAXPUB 256
 extern uint8_t **seen; /* per queue (of a fan-out) and publisher: bit s, sequence number s came */
 extern size_t *seen_bytes;
-extern uint64_t *last_sequence; /* per consumer, queue and publisher: 1 + the last that came */
-extern int seen_pubs;
+extern uint64_t *last_sequence; /* per consumer, queue, priority and publisher: 1 + the last that
+                                 * came */
+extern int seen_pubs, seen_priorities;
 void put_ack(conn *c, uint64_t tag, int mult);
 int consumer_frame(conn *c, int type, const uint8_t *p, uint32_t n, uint64_t now);
 

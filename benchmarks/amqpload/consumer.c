@@ -6,7 +6,7 @@ gaps delivery_gaps;
 uint8_t **seen;
 size_t *seen_bytes;
 uint64_t *last_sequence;
-int seen_pubs;
+int seen_pubs, seen_priorities;
 
 void put_ack(conn *c, uint64_t tag, int mult) {
     ob_need(&c->out, 21);
@@ -41,9 +41,9 @@ static void check_body(conn *c, const uint8_t *b, uint32_t n, uint64_t now) {
         count.duplicates++;
     else
         bm_set(&seen[si], &seen_bytes[si], sq);
-    uint64_t *l =
-        &last_sequence[((size_t)c->idx * (size_t)opt.queues + (size_t)c->cq) * (size_t)seen_pubs +
-                       pi];
+    size_t line = (size_t)c->idx * (size_t)opt.queues + (size_t)c->cq;
+    line = line * (size_t)seen_priorities + (size_t)priority_of((int)pi, sq);
+    uint64_t *l = &last_sequence[line * (size_t)seen_pubs + pi];
     if (c->redel)
         count.redelivered++;
     else {

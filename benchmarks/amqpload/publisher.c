@@ -4,8 +4,8 @@
 hist confirm_latency;
 gaps confirm_gaps;
 
-/* a whole publish for each routing key; only its first 16 body bytes change, and the last 16 of
- * its message-id */
+/* a whole publish for each routing key and each kind of properties; only its first 16 body bytes
+ * change, and the last 16 of its message-id */
 static obuf *templates;
 static size_t *body_offsets, *id_offsets;
 static int template_count;
@@ -17,14 +17,31 @@ static size_t body_offset(const obuf *b) {
     return o + 7;
 }
 
+static int kind_count(void) {
+    int p = opt.priorities ? opt.priorities : 1, l = opt.lifetimes ? opt.lifetimes : 1;
+    return p > l ? p : l;
+}
+
+static int key_count(void) {
+    return opt.fanout ? 1 : (!strcmp(opt.exchange_type, "topic") ? opt.bindings : opt.queues);
+}
+
+static int template_of(int publisher, uint64_t seq) {
+    return (int)((seq + (uint64_t)publisher) % (uint64_t)template_count);
+}
+
+int priority_of(int publisher, uint64_t seq) {
+    return opt.priorities ? template_of(publisher, seq) / key_count() % opt.priorities : 0;
+}
+
 void build_templates(void) {
-    template_count =
-        opt.fanout ? 1 : (!strcmp(opt.exchange_type, "topic") ? opt.bindings : opt.queues);
+    template_count = key_count() * kind_count();
     templates = calloc((size_t)template_count, sizeof *templates);
     body_offsets = calloc((size_t)template_count, sizeof *body_offsets);
     id_offsets = calloc((size_t)template_count, sizeof *id_offsets);
-    for (int i = 0; i < template_count; i++) {
-        obuf *b = &templates[i];
+    for (int t = 0; t < template_count; t++) {
+        obuf *b = &templates[t];
+        int i = t % key_count(), kind = t / key_count();
         char k[128];
         const char *x = "";
         if (opt.fanout) {
@@ -45,12 +62,20 @@ void build_templates(void) {
         p16(b, 60);
         p16(b, 0);
         p64(b, (uint64_t)opt.size);
-        p16(b, (opt.persistent ? 0x1000u : 0) | (opt.message_ids ? 0x80u : 0));
+        p16(b, (opt.persistent ? 0x1000u : 0) | (opt.priorities ? 0x800u : 0) |
+                   (opt.lifetimes ? 0x100u : 0) | (opt.message_ids ? 0x80u : 0));
         if (opt.persistent)
             p8(b, 2);
+        if (opt.priorities)
+            p8(b, (uint8_t)(kind % opt.priorities));
+        if (opt.lifetimes) {
+            char expiration[16];
+            snprintf(expiration, sizeof expiration, "%d", 60000 + kind % opt.lifetimes);
+            pss(b, expiration);
+        }
         if (opt.message_ids) {
             pss(b, "amqpload-message-id-0000000000000000"); /* as long as a UUID */
-            id_offsets[i] = b->len - 16;
+            id_offsets[t] = b->len - 16;
         }
         fr_end(b, f);
         size_t left = (size_t)opt.size, fm = (size_t)frame_max - 8;
@@ -64,7 +89,7 @@ void build_templates(void) {
             fr_end(b, f);
             left -= n;
         }
-        body_offsets[i] = body_offset(b);
+        body_offsets[t] = body_offset(b);
     }
 }
 
@@ -74,7 +99,7 @@ static inline void put_hex(uint8_t *p, uint64_t v) {
 }
 
 static inline void publish(conn *c, uint64_t seq, uint64_t ts) {
-    int ti = template_count == 1 ? 0 : (int)((seq + (uint64_t)c->idx) % (uint64_t)template_count);
+    int ti = template_count == 1 ? 0 : template_of(c->idx, seq);
     obuf *t = &templates[ti];
     put(&c->out, t->p, t->len);
     uint8_t *start = c->out.p + c->out.len - t->len, *b = start + body_offsets[ti];

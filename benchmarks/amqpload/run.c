@@ -23,8 +23,9 @@ static void prepare(void) {
     size_t ns = (size_t)(opt.fanout ? opt.queues : 1) * (size_t)seen_pubs;
     seen = calloc(ns, sizeof *seen);
     seen_bytes = calloc(ns, sizeof *seen_bytes);
-    last_sequence = calloc((size_t)(opt.consumers + 1) * (size_t)opt.queues * (size_t)seen_pubs,
-                           sizeof *last_sequence);
+    seen_priorities = opt.priorities ? opt.priorities : 1;
+    size_t lines = (size_t)(opt.consumers + 1) * (size_t)opt.queues * (size_t)seen_priorities;
+    last_sequence = calloc(lines * (size_t)seen_pubs, sizeof *last_sequence);
 }
 
 static void open_publishers(void) {

@@ -5,7 +5,7 @@ The figure is the best of several rounds: what the function costs when nothing d
 
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.micro import edge, hot, replicated, streams
+from benchmarks.micro import edge, hot, queue, replicated, streams
 from benchmarks.report import markdown_table
 
 
@@ -20,6 +20,7 @@ def table(benches: Mapping[str, Callable[[int], float]], sizes: Sequence[int], u
 def main() -> None:
     print(table(hot.BENCHES, hot.BODY_BYTES, "B"))
     print(table(edge.BENCHES, edge.RUN_MESSAGES, "a run"))
+    print(table(queue.BENCHES, queue.RUN_MESSAGES, "a run"))
     print(table(replicated.BENCHES, replicated.BATCH_MESSAGES, "an entry"))
     print(table(streams.BENCHES, streams.BATCH_MESSAGES, "a turn"))
 

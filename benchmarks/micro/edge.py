@@ -63,12 +63,14 @@ def open_channel() -> Channel:
     services = SimpleNamespace(
         access=access,
         replies=ReplyTargets(),
-        metadata=None,
+        metadata_of=lambda _user: None,
+        announcing=None,
         owners=Owners("a"),
         random_name=lambda: "",
         traffic=Traffic(),
         commits=None,
         limits=Limits(),
+        quorum_global_qos=False,
     )
     session = Session(
         name="",
@@ -83,7 +85,7 @@ def open_channel() -> Channel:
         frame_bytes_max=131_072,
         notify_cancel=True,
     )
-    return Channel(1, session, publish_plain)
+    return Channel(1, session, publish_plain, lambda _channel, _error: None)
 
 
 def publishes(*, confirmed: bool) -> Callable[[int], float]:
