@@ -3,7 +3,8 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SEEDS ?= 200
-FAST := not slow and not interop and not compat
+REST := slow or interop or compat
+FAST := not ($(REST))
 TYPES := $(addprefix build/types/fluffle/,broker protocol raft storage)
 
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3` names another.
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve cluster test check types simulate bench tables abuse fuzz crash torture clean
+.PHONY: help serve cluster test check rest types simulate bench tables abuse fuzz crash torture clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ check: types ## lint, types, layers and the fast tests: 75 s of one core
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
+
+rest: $(INSTALLED) ## the tests that make check leaves out; the two together are make test
+	$(BIN)/python -m pytest -m "$(REST)" $(ARGS)
 
 types: $(INSTALLED) $(TYPES) ## lay the tree of links that mypy reads
 
