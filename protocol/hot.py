@@ -72,7 +72,7 @@ def scan_publishes(
     if known is None:
         known = measure_head(buffer, start, payload_bytes_max, heads)
     while known is not None and (position == start or known[2] == likeness):
-        head, method, likeness, body_bytes, _, _ = known
+        head, method, likeness, body_bytes, unpack, common = known
         content_at, body_at = len(method), len(head)
         message_bytes = body_at + body_bytes + 1 if body_bytes else body_at
         front = b""
@@ -89,8 +89,18 @@ def scan_publishes(
             position = end
             # One comparison covers the method, the header and the body frame's head: because
             # it is faster (benchmarks/micro, scan_publishes) than unpacking each of them again.
-            if not begins(head, position):
+            if begins(head, position):
+                end = position + message_bytes
+                continue
+            # The same for what differs only where nobody reads: no key to be made and found.
+            if (
+                not begins(method, position)
+                or position + body_at > length
+                or unpack(buffer, position + content_at) != common
+            ):
                 break
+            head = buffer[position : position + body_at]
+            front = b"" if is_canonical else renumber_head(head, content_at)
             end = position + message_bytes
         methods += [method] * count
         content_bytes += count * (message_bytes - content_at)

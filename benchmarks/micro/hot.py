@@ -59,6 +59,10 @@ def with_id(number: int) -> dict[str, Any]:
     return {"message_id": f"{number:036}"}
 
 
+def with_priority(number: int) -> dict[str, Any]:
+    return {"priority": number % 10}
+
+
 def with_task(number: int) -> dict[str, Any]:
     """About what a task queue for Python sends."""
     task = f"{number:036}"
@@ -144,6 +148,7 @@ BENCHES: dict[str, Callable[[int], float]] = {
     "scan_publishes, unique ids": publishes(channel=1, varied=with_id),
     "scan_publishes, unique ids, 100 queues": publishes(channel=1, queues=100, varied=with_id),
     "scan_publishes, tasks": publishes(channel=1, varied=with_task),
+    "scan_publishes, ten priorities": publishes(channel=1, varied=with_priority),
     "scan_acks": acks,
     "build_deliveries and join": deliveries,
 }
