@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import columns, compare, load, report, results, writer
+from benchmarks import columns, compare, embedded, inside, load, report, results, writer
 from benchmarks.brokers import NotAvailable, fluffle
 from benchmarks.client import broker_version
 from benchmarks.clusters import LAUNCHERS
@@ -143,6 +143,12 @@ def test_what_was_not_measured_of_somebody_is_a_dash() -> None:
     assert table.splitlines()[-1] == "| 10,000 queues: declared | – | 600 queues/s |"
 
 
+def test_a_figure_of_several_runs_shows_how_far_they_are_apart() -> None:
+    row = Measurement.of("start", [131.2, 104.0, 112.4], "ms")
+    assert row.shown() == "112 ms (104 to 131)"
+    assert Measurement("start", 2.5, "ms").shown() == "2.5 ms"
+
+
 def test_every_part_of_a_comparison_is_in_its_text() -> None:
     text = report.tables(recorded())
     for part in (*report.GROUPS, "Example CPU", "4.3.5", TRANSIENT.scenarios["b16"].description):
@@ -263,6 +269,14 @@ def test_whoever_commits_is_measured(kind: str) -> None:
     run = writer.measure(kind, writer.SCENARIOS[0], 0.2, busy=False)
     assert run.commits_per_s > 1
     assert 0 < run.p50_ms <= run.p99_ms
+
+
+@pytest.mark.slow
+def test_a_process_with_a_broker_inside_is_measured() -> None:
+    with embedded.inside() as process:
+        assert 0 < process.start["imported_ms"] < process.start["open_ms"]
+        assert len(process.ask("vhosts")) == inside.VHOSTS
+        assert process.rss_mib > 10
 
 
 @pytest.mark.slow
