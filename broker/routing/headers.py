@@ -57,6 +57,14 @@ class Condition:
         )
         return any(hits) if self._any_is_enough else all(hits)
 
+    def lacking(self, headers: dict[str, Comparable]) -> list[str]:
+        """The names of those that are not there, or have another value."""
+        return [
+            name
+            for name, value in self._wanted
+            if name not in headers or value not in (None, headers[name])
+        ]
+
 
 class HeadersMatcher:
     """Asks every binding; routing keys count for the identity of a binding only."""
@@ -83,8 +91,7 @@ class HeadersMatcher:
     def match(
         self, routing_keys: Sequence[str], properties: Properties | None
     ) -> Iterator[Binding]:
-        headers = (properties and properties.headers) or {}
-        given = {name: _comparable_header(field) for name, field in headers.items()}
+        given = given_by(properties)
         return (binding for binding, asks in self._conditions.items() if asks.holds(given))
 
     def __iter__(self) -> Iterator[Binding]:
@@ -92,6 +99,12 @@ class HeadersMatcher:
 
     def __len__(self) -> int:
         return len(self._conditions)
+
+
+def given_by(properties: Properties | None) -> dict[str, Comparable]:
+    """The headers of a message, as conditions compare them."""
+    headers = (properties and properties.headers) or {}
+    return {name: _comparable_header(field) for name, field in headers.items()}
 
 
 def comparable(value: FieldValue) -> Comparable:

@@ -135,10 +135,13 @@ class Walk:
         self._names = [start]
         self._seen = {start}
 
-    def add(self, name: str) -> None:
-        if name not in self._seen:
-            self._seen.add(name)
-            self._names.append(name)
+    def add(self, name: str) -> bool:
+        """Whether it has not been added before."""
+        if name in self._seen:
+            return False
+        self._seen.add(name)
+        self._names.append(name)
+        return True
 
     def __iter__(self) -> Iterator[Exchange]:
         for name in self._names:  # which grows meanwhile

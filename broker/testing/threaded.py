@@ -136,7 +136,8 @@ class BlockingVhost:
     """A `Vhost` for another thread: what is awaited there blocks here."""
 
     __slots__ = (
-        "advance", "awaited", "expect", "messages", "name", "publish", "purge", "queues", "url",
+        "advance", "awaited", "expect", "explain", "messages", "name", "publish", "purge",
+        "queues", "url",
     )  # fmt: skip
 
     def __init__(self, broker: ThreadedBroker, vhost: Vhost) -> None:
@@ -144,6 +145,7 @@ class BlockingVhost:
         self.url = vhost.url
         self.advance = blocking(broker, vhost.advance)
         self.expect = blocking(broker, vhost.expect)
+        self.explain = blocking(broker, vhost.explain)
         self.messages = blocking(broker, vhost.messages)
         self.publish = blocking(broker, vhost.publish)
         self.purge = blocking(broker, vhost.purge)
@@ -156,7 +158,8 @@ class AwaitedVhost:
     """A `Vhost` for coroutines of a loop in another thread."""
 
     __slots__ = (
-        "advance", "expect", "messages", "name", "publish", "purge", "queues", "unawaited", "url",
+        "advance", "expect", "explain", "messages", "name", "publish", "purge", "queues",
+        "unawaited", "url",
     )  # fmt: skip
 
     def __init__(self, broker: ThreadedBroker, vhost: Vhost) -> None:
@@ -167,6 +170,7 @@ class AwaitedVhost:
         calls = Calls(broker, self.unawaited)
         self.advance = calls.of(vhost.advance)
         self.expect = calls.of(vhost.expect)
+        self.explain = calls.of(vhost.explain)
         self.messages = calls.of(vhost.messages)
         self.publish = calls.of(vhost.publish)
         self.purge = calls.of(vhost.purge)

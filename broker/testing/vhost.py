@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
+from fluffle.broker.calendars import is_calendar
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.own_messages import publish_own
 from fluffle.broker.queues.served import ServedQueue, Tally
+from fluffle.broker.routing.explaining import Explanation, explain
+from fluffle.broker.server.properties import sender_selected
 from fluffle.broker.testing.asking import ask, rows
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.turn import Turn
@@ -150,6 +154,19 @@ class Vhost:
                 f"'{routing_key}' in vhost '{self.name}'"
             )
         publish_own(vhost, exchange, [(routing_key, told, body)])
+
+    async def explain(
+        self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
+    ) -> Explanation:
+        """Which bindings would match a message, which not, and why.  NotFound."""
+        vhost, table = self._parts.vhost(self.name), to_table(dict(headers or {}))
+        more = (sender_selected(table, "CC"), sender_selected(table, "BCC"))
+        keys = (routing_key, *chain.from_iterable(more))
+
+        def is_there(queue: str) -> bool:
+            return queue in vhost.queues and not is_calendar(queue)
+
+        return explain(vhost.topology, is_there, exchange, keys, Properties(headers=table))
 
     async def purge(self, queue: str) -> int:
         """Drop ready messages; how many there were.  NotFound."""

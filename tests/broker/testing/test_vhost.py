@@ -126,3 +126,15 @@ async def test_a_virtual_host_costs_little(broker: Broker) -> None:
         await broker.add_vhost(f"test {number}")
         await broker.delete_vhost(f"test {number}")
     assert perf_counter() - began_s < 5
+
+
+async def test_a_route_is_explained(vhost: Vhost, channel: aio_pika.abc.AbstractChannel) -> None:
+    events = await channel.declare_exchange("events", "topic")
+    queue = await channel.declare_queue("bills")
+    await queue.bind(events, "bill.#")
+    told = await vhost.explain("events", "order.created")
+    assert told.queues == ()
+    assert "where 'bill' should be there is 'order'" in str(told)
+    assert (await vhost.explain("events", "x", {"CC": ["bill.paid"]})).queues == ("bills",)
+    with pytest.raises(NotFound, match="no exchange 'missing'"):
+        await vhost.explain("missing", "a")
