@@ -281,6 +281,7 @@ class DeadLetters:
             taken = fate.taken if isinstance(fate, Partly) else fate
             for start, stop, is_taken in fates_of(fate, len(letters)):
                 if is_taken and parcels and taken is Admission.RECORDED:
+                    put_on_record(parcels[start:stop], target)
                     self._when_safe(partial(told, start, stop, is_taken=True))
                 else:
                     told(start, stop, is_taken=is_taken)
@@ -344,3 +345,8 @@ class DeadLetters:
             self._noted.clear()
         self._noted[key] = now_ms
         event(logger, logging.WARNING, what, reason=why, vhost=vhost, queues=queues)
+
+
+def put_on_record(parcels: list[Parcel], target: Inlet) -> None:
+    for parcel in parcels:
+        parcel.recorded(identity_of(target))

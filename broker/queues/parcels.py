@@ -18,11 +18,14 @@ NOBODY: frozenset[object] = frozenset()
 class Parcel:
     """Arrives once every queue has it where it leads, and one at least.
 
-    It is kept until then, and tried again; where it is known to have arrived it is not put again.
+    It is kept until then, and tried again; where it is known to have arrived, or is sure to, it is
+    not put again.
     Queues are told apart by anything but their names: one that is made anew has nothing yet.
     """
 
-    __slots__ = ("_awaited", "_tell", "doubt", "is_refused", "reached", "sequence", "tries")
+    __slots__ = (
+        "_awaited", "_sure", "_tell", "doubt", "is_refused", "reached", "sequence", "tries",
+    )  # fmt: skip
 
     def __init__(self, tell: Tell, sequence: int = 0) -> None:
         """`sequence`: its number in its queue, if it has one there.
@@ -31,6 +34,8 @@ class Parcel:
         something late.  Or never: then nothing is heard."""
         self._tell = tell
         self._awaited = NOBODY
+        self._sure = NOBODY
+        """Who has it, and will say so, or end with this process."""
         self.reached = NOBODY
         """Who has it, as far as is known."""
         self.sequence = sequence
@@ -46,7 +51,11 @@ class Parcel:
         self.tries += 1
         self._awaited = frozenset(queues) - self.reached
         self.is_refused = False
-        return self._awaited
+        return self._awaited - self._sure
+
+    def recorded(self, queue: object) -> None:
+        """A queue has it, and says so by `known` once it is on disk."""
+        self._sure |= {queue}
 
     def succeed(self, heir: object, queue: object) -> None:
         """A queue has taken the place of another, with its messages."""

@@ -66,6 +66,8 @@ class Steps:
     def __init__(self) -> None:
         self.count = 0
         self.at: Callable[[int], None] = lambda _count: None
+        self.at_confirm: Callable[[], None] = lambda: None
+        """When the other queue has taken some."""
 
     def taken(self) -> None:
         self.count += 1
@@ -74,7 +76,7 @@ class Steps:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    found, works = Steps(), Conversion._works
+    found, works, told = Steps(), Conversion._works, Conversion._told
 
     def counted(self: Conversion) -> Any:
         work = works(self)
@@ -86,7 +88,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         except StopIteration:
             found.taken()
 
+    def confirmed(self: Conversion, start: int, stop: int, *, is_taken: bool) -> None:
+        found.at_confirm()
+        told(self, start, stop, is_taken=is_taken)
+
     monkeypatch.setattr(Conversion, "_works", counted)
+    monkeypatch.setattr(Conversion, "_told", confirmed)
     return found
 
 
@@ -374,11 +381,11 @@ async def test_its_settings_count_from_the_change_on(scene: Scene, steps: Steps)
     vhost = scene.node.node.catalogue.vhosts["/"]
     seen: list[QueueSettings] = []
 
-    def look(_count: int) -> None:
+    def look() -> None:
         for heir in vhost.heirs.values():
             seen.extend(settings_of(scene, heir))
 
-    steps.at = look
+    steps.at_confirm = look
     await converted(scene.node)
     assert {*seen} == {QueueSettings()}
     assert settings_of(scene, vhost.queues["q"]) == [

@@ -47,6 +47,20 @@ def test_who_has_it_is_not_given_it_again() -> None:
     assert heard.take() == [True]
 
 
+def test_who_is_about_to_say_that_it_has_it_is_not_given_it_again() -> None:
+    """The other one has refused it, and there may be room there now."""
+    heard = Heard()
+    parcel = heard.parcel
+    parcel.lead(["a", "b"])
+    parcel.recorded("a")
+    parcel.known("b", is_taken=False)
+    assert parcel.lead(["a", "b"]) == {"b"}
+    parcel.known("b", is_taken=True)
+    assert (heard.take(), parcel.is_there) == ([False], False)
+    assert parcel.known("a", is_taken=True)
+    assert heard.take() == [True]
+
+
 def test_what_leads_nowhere_has_not_arrived() -> None:
     heard = Heard()
     parcel = heard.parcel
