@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from fluffle.broker.control.parts import Later, Parts, Row, Rows
@@ -11,25 +12,43 @@ from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later as Asked
 
+PATIENCE_S = 20.0
+"""What is not answered by then never is: less than who calls from another thread has."""
+
 
 async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:
-    """Do one thing, and return once it is done.  BrokerError."""
+    """Do one thing, and return once it is done.  BrokerError, TimeoutError."""
     result = VERBS[verb].act(parts, **arguments)
     if isinstance(result, Later):
-        result = await answer_of(result)
+        async with in_time(verb):
+            result = await answer_of(result)
     return cast(Row, result)
 
 
 async def rows(parts: Parts, verb: str, **arguments: Any) -> list[Row]:
-    """All that a list has.  BrokerError."""
+    """All that a list has.  BrokerError, TimeoutError."""
     found: list[Row] = []
     listed: Rows = VERBS[verb].act(parts, **arguments)
-    for row in listed:
-        if isinstance(row, Asked):
-            await told(row)
-        else:
-            found.append(row)
+    async with in_time(verb):
+        for row in listed:
+            if isinstance(row, Asked):
+                await told(row)
+            else:
+                found.append(row)
     return found
+
+
+@asynccontextmanager
+async def in_time(what: str) -> AsyncIterator[None]:
+    """TimeoutError."""
+    limit = asyncio.timeout(PATIENCE_S)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"the broker has not done '{what}' in {PATIENCE_S} s") from None
 
 
 async def answer_of(later: Later) -> Row:

@@ -26,9 +26,10 @@ from fluffle.broker.config import (
     Config,
     ListenAddress,
 )
+from fluffle.broker.errors import ConnectionForced
 from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
-from fluffle.broker.testing.asking import ask
+from fluffle.broker.testing.asking import ask, in_time
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.storage.disk import Disk
@@ -133,14 +134,22 @@ class Broker:
 
     async def delete_vhost(self, name: str) -> None:
         """With all that is in it; its connections are closed.  NotFound."""
-        await ask(self.node.parts, "vhosts.delete", name=name)
+        parts = self.node.parts
+        for connection in parts.connections:
+            if connection.session is not None and connection.session.vhost.name == name:
+                connection.close(ConnectionForced("the test is over"))  # which is no error to log
+        await ask(parts, "vhosts.delete", name=name)
 
     async def settle(self) -> None:
-        """Return when there is nothing to do for the node until a client speaks or time passes."""
+        """Return when there is nothing to do for the node until a client speaks or time passes.
+
+        TimeoutError if there always is: clients that never stop, mostly.
+        """
         rests = 0
-        while rests < RESTS:
-            await asyncio.sleep(0)
-            rests = rests + 1 if self.node.is_at_rest else 0
+        async with in_time("what there is to do"):
+            while rests < RESTS:
+                await asyncio.sleep(0)
+                rests = rests + 1 if self.node.is_at_rest else 0
 
     def _made_clock(self, call_later: CallLater) -> MovableClock:
         return MovableClock(SystemClock(), call_later, self.settle)

@@ -7,12 +7,17 @@ that expires into another queue, where it expires again, is in the third one aft
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from heapq import heappop, heappush
 from itertools import count
 
 from fluffle.broker.clock import CallLater, Clock, Timer
+
+PATIENCE_MS = 20_000
+"""For one advance, in the time of the machine: less than who calls from another thread has."""
+
+PARTS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds")
 
 
 class MovableClock:
@@ -53,14 +58,19 @@ class MovableClock:
         """Let time pass: `advance(timedelta(minutes=30))`, or `advance(minutes=30)`.
 
         Returns when everything has happened that would have by then.  ValueError for less than
-        nothing.
+        nothing, TimeoutError if so much happens that it takes too long.
         """
-        left_ms = round((by + timedelta(**parts)) / timedelta(milliseconds=1))
+        left_ms = milliseconds(by, parts)
         if left_ms < 0:
             raise ValueError(f"time does not go back by {-left_ms} ms")
         await self._settle()  # who waits for something has said so
-        end_ms = self._ahead_ms + left_ms
+        end_ms, give_up_ms = self._ahead_ms + left_ms, self._clock.now_ms() + PATIENCE_MS
         while self._ahead_ms < end_ms:
+            if self._clock.now_ms() >= give_up_ms:
+                raise TimeoutError(
+                    f"of {left_ms} ms {end_ms - self._ahead_ms} ms have not passed within "
+                    f"{PATIENCE_MS // 1_000} s: too much happens in them"
+                )
             step_ms = end_ms - self._ahead_ms
             if (next_ms := self._next_ms()) is not None:
                 step_ms = min(step_ms, max(next_ms - self.now_ms(), 0))
@@ -109,3 +119,14 @@ class Waiting:
 
     def cancel(self) -> None:
         self.is_cancelled = True
+
+
+def milliseconds(by: timedelta, parts: Mapping[str, float]) -> int:
+    """TypeError for what is no time."""
+    unknown = parts.keys() - set(PARTS)
+    if unknown or not isinstance(by, timedelta):
+        given = ", ".join(sorted(unknown)) or repr(by)
+        raise TypeError(
+            f"advance takes {', '.join(PARTS)} by name, or a timedelta, and not {given}"
+        )
+    return round((by + timedelta(**parts)) / timedelta(milliseconds=1))

@@ -7,25 +7,22 @@ with ThreadedBroker() as broker:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as TooLate
 from datetime import timedelta
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from fluffle.broker.config import DEFAULT_VHOST, Config
 from fluffle.broker.testing.broker import Broker
+from fluffle.broker.testing.calls import Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
 from fluffle.broker.testing.vhost import Vhost
 
 T = TypeVar("T")
-
-PATIENCE_S = 30.0
-"""A call into the thread that takes longer will never end."""
 
 
 class ThreadedBroker:
@@ -44,19 +41,17 @@ class ThreadedBroker:
             config, data_dir=data_dir, users=users, vhosts=vhosts, definitions=definitions
         )
         """Belongs to the thread: whatever is called there goes through `call`."""
-        self._loop: asyncio.AbstractEventLoop
-        self._thread = Thread(target=self._run, name="fluffle", daemon=True)
+        self._thread = LoopThread("fluffle")
         self.clock = BlockingClock(self, lambda: self.broker.clock)
         self.clients_clock = BlockingClock(self, lambda: self.broker.clients_clock)
 
     def __enter__(self) -> Self:
         """Raises what a node raises that cannot start."""
-        self._loop = asyncio.new_event_loop()
         self._thread.start()
         try:
             self.call(self.broker.__aenter__)
         except BaseException:
-            self._end()
+            self._thread.end()
             raise
         return self
 
@@ -70,7 +65,7 @@ class ThreadedBroker:
             self.call(partial(self.broker.__aexit__, kind, error, where))
             self.call(closed)
         finally:
-            self._end()
+            self._thread.end()
 
     @property
     def url(self) -> str:
@@ -104,32 +99,12 @@ class ThreadedBroker:
 
         TimeoutError when it is not done in time; it is given up then.
         """
-        running = self.begin(work)
-        try:
-            return running.result(patience_s)
-        except TooLate:
-            if running.done():
-                raise  # the work's own
-            running.cancel()
-            what = getattr(work, "__qualname__", work)
-            raise TimeoutError(
-                f"the broker's thread has not done {what} in {patience_s} s"
-            ) from None
+        __tracebackhide__ = True
+        return self._thread.call(work, patience_s=patience_s)
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Have `work` done in the broker's thread."""
-        return asyncio.run_coroutine_threadsafe(work(), self._loop)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE_S)
-        if self._thread.is_alive():
-            raise TimeoutError(f"the broker's thread has not ended in {PATIENCE_S} s")
-        self._loop.close()
+        return self._thread.begin(work)
 
 
 class BlockingVhost:
@@ -175,58 +150,6 @@ class AwaitedVhost:
         self.publish = calls.of(vhost.publish)
         self.purge = calls.of(vhost.purge)
         self.queues = calls.of(vhost.queues)
-
-
-P = ParamSpec("P")
-
-
-def blocking(broker: ThreadedBroker, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """`work` as a function."""
-
-    def done(*positional: P.args, **named: P.kwargs) -> T:
-        begun = wraps(work)(lambda: work(*positional, **named))
-        own_limit_s = named.get("within", 0.0)
-        assert isinstance(own_limit_s, int | float)
-        return broker.call(begun, patience_s=PATIENCE_S + own_limit_s)
-
-    return done
-
-
-class Calls:
-    """Calls from coroutines of another loop; each is made when it is awaited."""
-
-    __slots__ = ("_broker", "_unawaited")
-
-    def __init__(self, broker: ThreadedBroker, unawaited: dict[object, str]) -> None:
-        self._broker = broker
-        self._unawaited = unawaited
-
-    def of(self, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Awaitable[T]]:
-        """`work` for the loop that awaits it."""
-
-        def called(*positional: P.args, **named: P.kwargs) -> Awaitable[T]:
-            call = Call(self, lambda: work(*positional, **named))
-            self._unawaited[call] = work.__name__
-            return call
-
-        return called
-
-    async def make(self, call: Call[T]) -> T:
-        del self._unawaited[call]
-        return await asyncio.wrap_future(self._broker.begin(call.work))
-
-
-class Call(Generic[T]):
-    """One of them, which is awaited once."""
-
-    __slots__ = ("_calls", "work")
-
-    def __init__(self, calls: Calls, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._calls = calls
-        self.work = work
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._calls.make(self).__await__()
 
 
 async def closed() -> None:

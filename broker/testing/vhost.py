@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -20,36 +19,13 @@ from fluffle.broker.routing.explaining import Explanation, explain
 from fluffle.broker.server.properties import sender_selected
 from fluffle.broker.testing.asking import ask, rows
 from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.message import Message, message_of
 from fluffle.broker.turn import Turn
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.wire import to_table
 
 PEEKED_MAX = 10_000
 BODY_BYTES_MAX = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One that is ready in a queue."""
-
-    body: bytes
-    """Up to 256 KiB of it."""
-    exchange: str
-    routing_key: str
-    headers: Mapping[str, Any]
-    properties: Mapping[str, Any]
-    """The others, by their AMQP names."""
-    redelivered: bool
-
-    def text(self) -> str:
-        """UnicodeDecodeError."""
-        return self.body.decode()
-
-    def json(self) -> Any:
-        """ValueError."""
-        from json import loads  # noqa: PLC0415  only if it is used
-
-        return loads(self.body)
 
 
 class Counts(NamedTuple):
@@ -97,6 +73,7 @@ class Vhost:
 
         AssertionError after `within` seconds, with what is there instead.
         """
+        __tracebackhide__ = True
         wanted = Counts(count, ready, unacked, consumers)
         if wanted == NOTHING_SAID:
             raise TypeError("expect needs at least one of count, ready, unacked, consumers")
@@ -143,6 +120,7 @@ class Vhost:
 
         NotFound for an exchange that is not there, AssertionError for a message that leads nowhere.
         """
+        __tracebackhide__ = True
         vhost = self._parts.vhost(self.name)
         properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
         told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
@@ -213,18 +191,3 @@ def shown(counts: Counts) -> str:
     names = ("messages", "ready", "unacknowledged", "consumers")
     pairs = zip(names, counts, strict=True)
     return ", ".join(f"{number} {name}" for name, number in pairs if number is not None)
-
-
-def message_of(row: Row) -> Message:
-    if row["payload_encoding"] == "base64":
-        from base64 import b64decode  # noqa: PLC0415  only if it is used
-
-        body = b64decode(row["payload"])
-    else:
-        body = row["payload"].encode()
-    properties = {**row["properties"]}
-    if row["priority"] is not None:
-        properties["priority"] = row["priority"]
-    return Message(
-        body, row["exchange"], row["routing_key"], row["headers"], properties, row["redelivered"]
-    )

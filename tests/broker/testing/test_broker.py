@@ -14,7 +14,7 @@ import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.testing import threaded
+from fluffle.broker.testing import asking, calls
 
 
 async def test_an_asyncio_client_talks_to_a_broker_in_its_own_loop() -> None:
@@ -134,7 +134,7 @@ client.close()
 
 
 def test_who_expects_for_long_is_given_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threaded, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(calls, "PATIENCE_S", 0.01)
     with (
         ThreadedBroker() as broker,
         pytest.raises(AssertionError, match=r"there is no queue 'orders' after 0\.1 s"),
@@ -149,3 +149,38 @@ def test_a_broker_that_cannot_start_says_so_and_ends_its_thread() -> None:
         with pytest.raises(OSError, match="in use"), ThreadedBroker(config):
             pass
         assert sum(thread.name == "fluffle" for thread in threading.enumerate()) == 1
+
+
+async def test_a_node_that_never_rests_is_waited_for_no_longer_than_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE_S", 0.01)
+    async with Broker() as broker:
+        busy = [broker.node.turn.touch_record]
+
+        def again() -> None:
+            for touch in busy:
+                touch()
+                asyncio.get_running_loop().call_soon(again)
+
+        again()
+        with pytest.raises(TimeoutError, match=r"not done 'what there is to do' in 0\.01 s"):
+            await broker.settle()
+        busy.clear()
+        await broker.settle()
+
+
+async def test_who_is_in_a_virtual_host_that_goes_is_told_and_nobody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Broker() as broker:
+        vhost = await broker.add_vhost("mine")
+        connection = await aio_pika.connect(vhost.url)
+        told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        connection.close_callbacks.add(lambda _connection, why: told.set_result(why))
+        async with await aio_pika.connect(broker.url) as other:
+            await broker.delete_vhost("mine")
+            assert "the test is over" in str(await asyncio.wait_for(told, 5))
+            await other.channel()
+    ours = [each for each in caplog.records if each.name.startswith("fluffle")]
+    assert [each.getMessage() for each in ours if each.levelname != "INFO"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -103,6 +104,28 @@ async def test_who_raises_holds_up_nobody() -> None:
 async def test_time_does_not_go_back() -> None:
     with pytest.raises(ValueError, match="time does not go back by 1000 ms"):
         await movable(Machine()).advance(seconds=-1)
+
+
+@pytest.mark.parametrize(("positional", "named"), [((60,), {}), ((), {"minute": 1})])
+async def test_what_is_no_time_is_refused_with_what_is(
+    positional: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    clock = movable(Machine())
+    with pytest.raises(TypeError, match=r"advance takes weeks, days, hours, .* not (60|minute)"):
+        await clock.advance(*positional, **named)
+
+
+async def test_time_that_never_ends_to_pass_is_given_up() -> None:
+    machine = Machine()
+    clock = movable(machine)
+
+    def again() -> None:
+        machine.clock.advance(1_000)  # so long it takes
+        clock.call_later(1, again)
+
+    clock.call_later(1, again)
+    with pytest.raises(TimeoutError, match="have not passed within 20 s"):
+        await clock.advance(days=400)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "move", "pass"]), st.integers(0, 50))))

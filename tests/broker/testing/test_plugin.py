@@ -75,6 +75,19 @@ def test_who_forgets_to_await_fails(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*not awaited, and so not done: amqp.expect"])
 
 
+@pytest.mark.parametrize("words", ["def test_it(amqp):", "async def test_it(amqp):\n    await"])
+def test_what_is_not_as_expected_is_told_at_the_line_of_the_test(
+    pytester: pytest.Pytester, words: str
+) -> None:
+    pytester.makepyfile(f"{words} amqp.expect('orders', count=1, within=0.01)")
+    result = pytester.runpytest_subprocess("-q", "-o", "asyncio_mode=auto")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*.py:*: AssertionError"])
+    result.stdout.no_fnmatch_line("*calls.py*")
+    result.stdout.no_fnmatch_line("*vhost.py*")
+    result.stdout.no_fnmatch_line("*concurrent*")
+
+
 def test_a_run_without_a_broker_imports_none(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -1,0 +1,132 @@
+"""Calls into the loop of a broker from elsewhere: from code that blocks, and from coroutines.
+
+What fails there is raised here as if it had failed here: the line of the test is what tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import Future
+from functools import wraps
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.testing.loop_thread import PATIENCE_S, not_done
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PLAIN_ERRORS = (AssertionError, BrokerError)
+"""They say all there is to say, and nobody asks where in the broker they come from."""
+
+
+class Callee(Protocol):
+    """A loop in another thread."""
+
+    def call(
+        self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S
+    ) -> T: ...
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]: ...
+
+
+def blocking(callee: Callee, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """`work` as a function."""
+
+    def done(*positional: P.args, **named: P.kwargs) -> T:
+        __tracebackhide__ = True
+        begun = wraps(work)(lambda: work(*positional, **named))
+        try:
+            return callee.call(begun, patience_s=patience_s(named))
+        except PLAIN_ERRORS as error:
+            raise error.with_traceback(None) from None
+
+    return done
+
+
+def patience_s(named: dict[str, Any]) -> float:
+    """A call that has a limit of its own has the time for it."""
+    within: float = named.get("within", 0.0)
+    return PATIENCE_S + within
+
+
+class Calls:
+    """Calls from coroutines of another loop; each is made when it is awaited."""
+
+    __slots__ = ("_callee", "_unawaited")
+
+    def __init__(self, callee: Callee, unawaited: dict[object, str]) -> None:
+        self._callee = callee
+        self._unawaited = unawaited
+
+    def of(self, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Awaitable[T]]:
+        """`work` for the loop that awaits it."""
+
+        def called(*positional: P.args, **named: P.kwargs) -> Awaitable[T]:
+            begun = wraps(work)(lambda: work(*positional, **named))
+            call = Call(self, begun, patience_s(named))
+            self._unawaited[call] = work.__name__
+            return call
+
+        return called
+
+    async def make(self, call: Call[T]) -> T:
+        __tracebackhide__ = True
+        if self._unawaited.pop(call, None) is None:
+            raise RuntimeError("it has been awaited before: call it again")
+        running = self._callee.begin(call.work)
+        try:
+            return await result_of(running, call.patience_s)
+        except PLAIN_ERRORS as error:
+            raise error.with_traceback(None) from None
+        except TimeoutError:
+            if running.done() and not running.cancelled():
+                raise  # the work's own
+            raise not_done(call.work, call.patience_s) from None
+
+
+class Call(Generic[T]):
+    """One of them, which is awaited once."""
+
+    __slots__ = ("_calls", "patience_s", "work")
+
+    def __init__(
+        self, calls: Calls, work: Callable[[], Coroutine[Any, Any, T]], patience_s: float
+    ) -> None:
+        self._calls = calls
+        self.work = work
+        self.patience_s = patience_s
+
+    def __await__(self) -> Generator[Any, None, T]:
+        __tracebackhide__ = True
+        return (yield from self._calls.make(self).__await__())
+
+
+async def result_of(running: Future[T], patience_s: float) -> T:
+    """In a loop of asyncio or of trio.  TimeoutError; it is given up then, and by who is
+    cancelled."""
+    __tracebackhide__ = True
+    if not in_trio():
+        return await asyncio.wait_for(asyncio.wrap_future(running), patience_s)
+    import trio  # noqa: PLC0415  it runs
+
+    try:
+        return await trio.to_thread.run_sync(running.result, patience_s, abandon_on_cancel=True)
+    finally:
+        running.cancel()
+
+
+def in_coroutine() -> bool:
+    """Whether who asks is in a loop, and must not block it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return in_trio()
+    return True
+
+
+def in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and trio.lowlevel.in_trio_run()
