@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "cluster": "commands.cluster:cluster",
     "log": "log_command:log",
     "salvage": "salvage_command:salvage_node",
+    "test-server": "testing.server.command:test_server",
     "torture": "torture.command:torture",
 }
 """In the order in which they are shown: where in this package they are."""

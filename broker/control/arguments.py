@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, get_args, get_type_hints
 
@@ -40,6 +41,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_finite(value: object) -> bool:
+    return is_number(value) or (isinstance(value, float) and isfinite(value))
+
+
 def is_limits(value: object) -> bool:
     return isinstance(value, dict) and all(
         each is None or is_number(each) for each in value.values()
@@ -59,6 +64,7 @@ def is_entries(value: object) -> bool:
 KINDS: Mapping[object, tuple[str, Callable[[object], bool]]] = {
     str: ("a string", is_text),
     int: ("a whole number", is_number),
+    float: ("a number", is_finite),
     bool: ("true or false", lambda value: isinstance(value, bool)),
     list[str]: (
         "a list of strings",
@@ -66,6 +72,7 @@ KINDS: Mapping[object, tuple[str, Callable[[object], bool]]] = {
     ),
     Limits: ("an object of numbers", is_limits),
     Entries: ("a list of objects", is_entries),
+    dict[str, Any]: ("an object", lambda value: isinstance(value, dict)),
     NoneType: ("null", lambda value: value is None),
 }
 """Types that an argument can have: in words, and how they are recognized."""

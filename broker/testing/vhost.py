@@ -22,7 +22,7 @@ from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.message import Message, message_of
 from fluffle.broker.turn import Turn
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import encode_shortstr, to_table
 
 PEEKED_MAX = 10_000
 BODY_BYTES_MAX = 1 << 18
@@ -87,6 +87,11 @@ class Vhost:
         except TimeoutError:
             raise AssertionError(self._told(queue, wanted, within)) from None
 
+    def _acted(self) -> None:
+        """Have who waits look, as after what a client sends."""
+        if self._turn.begin():
+            self._turn.end()
+
     async def _until(self, is_so: Callable[[], bool]) -> None:
         """Look after each turn."""
         changed = asyncio.Event()
@@ -98,11 +103,11 @@ class Vhost:
         finally:
             self._turn.watchers.discard(changed.set)
 
-    async def messages(self, queue: str) -> list[Message]:
+    async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
         """Those that are ready, in the order in which they would be handed out; they stay as they
-        are.  The first 10,000.  NotFound."""
+        are.  The first `count`, 10,000 at most.  NotFound."""
         seen = await rows(
-            self._parts, "queues.peek", name=queue, vhost=self.name, count=PEEKED_MAX,
+            self._parts, "queues.peek", name=queue, vhost=self.name, count=count,
             body_bytes=BODY_BYTES_MAX,
         )  # fmt: skip
         return [message_of(row) for row in seen]
@@ -118,10 +123,12 @@ class Vhost:
     ) -> None:
         """Publish without a client; `properties` by their AMQP names, persistent if not said.
 
-        NotFound for an exchange that is not there, AssertionError for a message that leads nowhere.
+        NotFound for an exchange that is not there, AssertionError for a message that leads nowhere,
+        ValueError for what cannot be in a message.
         """
         __tracebackhide__ = True
         vhost = self._parts.vhost(self.name)
+        encode_shortstr(routing_key)  # who consumes it is told of it in one
         properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
         told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
         if exchange:
@@ -132,6 +139,7 @@ class Vhost:
                 f"'{routing_key}' in vhost '{self.name}'"
             )
         publish_own(vhost, exchange, [(routing_key, told, body)])
+        self._acted()
 
     async def explain(
         self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
@@ -149,6 +157,7 @@ class Vhost:
     async def purge(self, queue: str) -> int:
         """Drop ready messages; how many there were.  NotFound."""
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
+        self._acted()
         return int(row["messages"])
 
     def _counts(self, name: str) -> Counts | None:

@@ -62,14 +62,14 @@ class Process:
         """Standard output and standard error so far."""
         return "".join(tuple(self._lines))
 
-    def stop(self) -> int:
-        """Send SIGTERM and return the exit code; `RuntimeError` if it does not go in time."""
-        self._popen.terminate()
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code; `RuntimeError` if it does not go in time."""
+        self._popen.send_signal(number)
         try:
             return self._reap(STOP_DEADLINE_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise RuntimeError(f"process {self.pid} ignored SIGTERM:\n{self.log}") from None
+            raise RuntimeError(f"process {self.pid} ignored {number.name}:\n{self.log}") from None
 
     def kill(self) -> None:
         """Send SIGKILL, also to what the process started, and return when it is gone."""

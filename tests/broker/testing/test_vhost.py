@@ -53,6 +53,21 @@ async def test_expecting_ends_when_it_is_so(
     await vhost.expect("orders", count=0)
 
 
+async def test_what_is_done_without_a_client_is_seen_at_once(
+    vhost: Vhost, channel: aio_pika.abc.AbstractChannel
+) -> None:
+    await channel.declare_queue("orders")
+    for act, count in (
+        (lambda: vhost.publish("", "orders"), 1),
+        (lambda: vhost.purge("orders"), 0),
+    ):
+        expecting = asyncio.create_task(vhost.expect("orders", count=count))
+        await asyncio.sleep(0)  # it has looked, and waits
+        assert not expecting.done()
+        await act()
+        await expecting
+
+
 async def test_what_was_seen_is_told_when_it_is_not_so(
     vhost: Vhost, channel: aio_pika.abc.AbstractChannel
 ) -> None:

@@ -1,0 +1,78 @@
+"""A command that is run beside the broker: it has our terminal, hears our signals, and its exit
+code is ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+PASSED_ON = (
+    signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""These a terminal sends to all processes in front of it."""
+
+EXIT_CANNOT_RUN = 126
+EXIT_NOT_FOUND = 127
+EXIT_SIGNAL_BASE = 128
+"""As a shell says it."""
+
+
+class CannotRun(Exception):
+    """The system has no such command, or does not let us."""
+
+    def __init__(self, command: str, error: OSError) -> None:
+        super().__init__(f"cannot run {command}: {error.strerror}")
+        self.exit_code = EXIT_CANNOT_RUN
+        if isinstance(error, FileNotFoundError):
+            self.exit_code = EXIT_NOT_FOUND
+
+
+async def run_child(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end; its exit code.  CannotRun."""
+    loop = asyncio.get_running_loop()
+    process: asyncio.subprocess.Process | None = None
+    early: list[signal.Signals] = []
+
+    def pass_on(number: signal.Signals) -> None:
+        if process is None:
+            early.append(number)
+        else:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    terminal_sends = OF_TERMINAL if is_in_front() else ()
+    for number in PASSED_ON:
+        if number in terminal_sends:
+            loop.add_signal_handler(number, lambda: None)
+        elif signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, pass_on, number)
+    try:
+        process = await asyncio.create_subprocess_exec(*words, env=environment)
+    except OSError as error:
+        raise CannotRun(words[0], error) from error
+    for number in early:
+        pass_on(number)
+    code = await process.wait()
+    return EXIT_SIGNAL_BASE - code if code < 0 else code
+
+
+def is_in_front() -> bool:
+    """Whether the terminal that we have sends us, and whom we start, its signals."""
+    with suppress(OSError, AttributeError):
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    return False
+
+
+async def stopped() -> None:
+    """Return once somebody wants us to stop."""
+    come = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, come.set)
+    await come.wait()

@@ -1,0 +1,177 @@
+"""What can be asked for: a table of paths, each with what it does.
+
+A function takes the broker, or the virtual host that `{vhost}` in its path names; its signature
+says which arguments it takes, and its docstring is what docs/test-server.md says of it.  Names and
+meanings are those of Python's `Broker` and `Vhost`; what they raise is for `serving` to tell.
+"""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias, get_args
+
+from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments
+from fluffle.broker.definitions.values import table_of
+from fluffle.broker.testing.broker import Broker
+from fluffle.broker.testing.vhost import Message, Vhost
+from fluffle.protocol.properties import Properties
+
+Row: TypeAlias = dict[str, Any]
+"""In values that JSON has."""
+Act: TypeAlias = Callable[..., Awaitable[Row]]
+
+VHOST = "vhosts/{vhost}/"
+"""How paths begin of what is done to one of the virtual hosts."""
+WITHIN_S_MAX = 300.0
+PROPERTIES: Mapping[str, Argument] = {
+    field.name: Argument(get_args(field.type), required=False)
+    for field in fields(Properties)
+    if field.name != "headers"
+}
+MESSAGES = 100
+MESSAGES_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something that can be asked for."""
+
+    act: Act
+    arguments: Mapping[str, Argument]
+
+
+async def vhosts(broker: Broker) -> Row:
+    """The names of all virtual hosts."""
+    return {"vhosts": list(broker.node.catalogue.vhosts)}
+
+
+async def add_vhost(broker: Broker, *, name: str = "") -> Row:
+    """A fresh virtual host, in which all users may do everything; `name` if it is given."""
+    taken = broker.node.catalogue.vhosts
+    free = (f"test-{number}" for number in range(1, len(taken) + 2))
+    vhost = await broker.add_vhost(name or next(each for each in free if each not in taken))
+    return {"name": vhost.name, "url": vhost.url}
+
+
+async def delete_vhost(broker: Broker, *, name: str) -> Row:
+    """A virtual host with all that is in it; its connections are closed."""
+    await broker.delete_vhost(name)
+    return {}
+
+
+async def advance(
+    broker: Broker, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
+) -> Row:
+    """Time passes for messages and queues: TTLs, expiry, delays, consumers that hold on."""
+    await broker.clock.advance(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return {}
+
+
+async def queues(vhost: Vhost) -> Row:
+    """All queues by their names, as `fluffle queues list` shows them."""
+    return {"queues": await vhost.queues()}
+
+
+async def expect(
+    vhost: Vhost,
+    *,
+    queue: str,
+    count: int | None = None,
+    ready: int | None = None,
+    unacked: int | None = None,
+    consumers: int | None = None,
+    within: float = 2.0,
+) -> Row:
+    """Wait until a queue has so many messages (in all, ready, unacknowledged) and consumers;
+    409 after `within` seconds."""
+    if not 0 <= within <= WITHIN_S_MAX:
+        raise ValueError(f"'within' is from 0 to {WITHIN_S_MAX:g} seconds")
+    await vhost.expect(
+        queue, count=count, ready=ready, unacked=unacked, consumers=consumers, within=within
+    )
+    return {}
+
+
+async def messages(vhost: Vhost, *, queue: str, count: int = MESSAGES) -> Row:
+    """The first messages that are ready, in order; they stay as they are."""
+    if not 0 < count <= MESSAGES_MAX:
+        raise ValueError(f"'count' is from 1 to {MESSAGES_MAX}")
+    return {"messages": [row_of(message) for message in await vhost.messages(queue, count=count)]}
+
+
+async def publish(
+    vhost: Vhost,
+    *,
+    routing_key: str,
+    exchange: str = "",
+    body: str = "",
+    body_encoding: str = "utf-8",
+    headers: Row | None = None,
+    properties: Row | None = None,
+) -> Row:
+    """Publish without a client; `properties` by their AMQP names; 409 if it leads nowhere."""
+    named = properties or {}
+    check_arguments(PROPERTIES, named)
+    content = bytes_of(body, body_encoding)
+    try:
+        await vhost.publish(
+            exchange, routing_key, content, headers=headers and table_of(headers), **named
+        )
+    except struct.error as error:
+        raise ValueError(str(error)) from error  # a number that does not fit
+    return {}
+
+
+async def purge(vhost: Vhost, *, queue: str) -> Row:
+    """Drop ready messages; how many there were."""
+    return {"messages": await vhost.purge(queue)}
+
+
+def row_of(message: Message) -> Row:
+    body, encoding = shown(message.body)
+    return {
+        "body": body,
+        "body_encoding": encoding,
+        "exchange": message.exchange,
+        "routing_key": message.routing_key,
+        "headers": dict(message.headers),
+        "properties": dict(message.properties),
+        "redelivered": message.redelivered,
+    }
+
+
+def shown(body: bytes) -> tuple[str, str]:
+    """A body in JSON, and how it is written there."""
+    try:
+        return body.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return b64encode(body).decode(), "base64"
+
+
+def bytes_of(body: str, encoding: str) -> bytes:
+    """The way back.  ValueError."""
+    if encoding == "base64":
+        return b64decode(body, validate=True)
+    if encoding != "utf-8":
+        raise ValueError("'body_encoding' is utf-8 or base64")
+    return body.encode(errors="surrogateescape")
+
+
+ACTS: Mapping[str, Act] = {
+    "vhosts": vhosts,
+    "vhosts/add": add_vhost,
+    "vhosts/delete": delete_vhost,
+    "clock/advance": advance,
+    VHOST + "queues": queues,
+    VHOST + "expect": expect,
+    VHOST + "messages": messages,
+    VHOST + "publish": publish,
+    VHOST + "purge": purge,
+}
+
+OPERATIONS: Mapping[str, Operation] = {
+    path: Operation(act, arguments_of(act)) for path, act in ACTS.items()
+}

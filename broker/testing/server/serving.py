@@ -1,0 +1,109 @@
+"""From a path and a body to an answer: where operations are called, and errors become statuses.
+
+| 200 | it is done |
+| 400 | the arguments are wrong |
+| 404 | there is no such path, virtual host, queue … |
+| 409 | it is not as was expected |
+| 500 | a bug, told in the log |
+| 503 | it has not ended in time |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import NoReturn
+from urllib.parse import unquote
+
+from fluffle.broker.control.arguments import check_arguments
+from fluffle.broker.definitions.reading import DefinitionsError
+from fluffle.broker.errors import BrokerError, InternalError, NotFound, SyntaxFailure
+from fluffle.broker.testing.broker import Broker
+from fluffle.broker.testing.server.http import Answer
+from fluffle.broker.testing.server.operations import VHOST, WITHIN_S_MAX, Operation, Row
+from fluffle.broker.testing.vhost import Vhost
+
+ANSWER_BYTES_MAX = 1 << 26
+ENDS_IN_S = WITHIN_S_MAX + 30.0
+"""What takes longer will never end."""
+
+logger = logging.getLogger(__name__)
+
+
+class Serving:
+    """The operations on one broker."""
+
+    __slots__ = ("_broker", "_operations")
+
+    def __init__(self, broker: Broker, operations: Mapping[str, Operation]) -> None:
+        self._broker = broker
+        self._operations = operations
+
+    async def answer(self, path: str, body: bytes) -> Answer:
+        """Do what is asked for."""
+        try:
+            async with asyncio.timeout(ENDS_IN_S):
+                return answer_of(await self._act(path, body))
+        except AssertionError as error:
+            return Answer.error(HTTPStatus.CONFLICT, str(error))
+        except BrokerError as error:
+            return Answer.error(status_of(error), error.explanation)
+        except (DefinitionsError, TypeError, ValueError, OverflowError) as error:
+            return Answer.error(HTTPStatus.BAD_REQUEST, str(error))
+        except RecursionError:
+            return Answer.error(HTTPStatus.BAD_REQUEST, "this is nested too deeply")
+        except TimeoutError:
+            return Answer.error(HTTPStatus.SERVICE_UNAVAILABLE, f"not done in {ENDS_IN_S:g} s")
+        except Exception:  # a bug ends one request, not the broker
+            logger.exception("an operation of the test server failed")
+            return Answer.error(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; see the log")
+
+    async def _act(self, path: str, body: bytes) -> Row:
+        target: Broker | Vhost = self._broker
+        match path.split("/", 2):
+            case ["vhosts", name, rest]:
+                path = VHOST + rest
+                target = self._broker.vhost(unquote(name, errors="strict"))
+        operation = self._operations.get(path)
+        if operation is None:
+            raise NotFound(f"there is no path '{path}', but: {', '.join(self._operations)}")
+        arguments = read(body)
+        try:
+            check_arguments(operation.arguments, arguments)
+        except SyntaxFailure as error:
+            there = ", ".join(operation.arguments) or "none"
+            raise SyntaxFailure(f"{error.explanation}; the arguments are: {there}") from None
+        return await operation.act(target, **arguments)
+
+
+def read(body: bytes) -> Row:
+    """Arguments; without a body there are none.  ValueError, RecursionError, SyntaxFailure."""
+    arguments = json.loads(body or b"{}", parse_constant=refuse)
+    if not isinstance(arguments, dict):
+        raise SyntaxFailure("arguments are an object of JSON")
+    return arguments
+
+
+def refuse(constant: str) -> NoReturn:
+    raise ValueError(f"JSON has no {constant}")
+
+
+def answer_of(row: Row) -> Answer:
+    """SyntaxFailure for more than is answered at once."""
+    body = json.dumps(row, default=str).encode()
+    if len(body) > ANSWER_BYTES_MAX:
+        raise SyntaxFailure(
+            f"the answer has {len(body)} bytes, and the limit is {ANSWER_BYTES_MAX}; ask for fewer"
+        )
+    return Answer(HTTPStatus.OK, body)
+
+
+def status_of(error: BrokerError) -> HTTPStatus:
+    if isinstance(error, NotFound):
+        return HTTPStatus.NOT_FOUND
+    if isinstance(error, InternalError):
+        return HTTPStatus.INTERNAL_SERVER_ERROR
+    return HTTPStatus.BAD_REQUEST

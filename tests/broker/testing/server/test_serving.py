@@ -1,0 +1,217 @@
+"""The operations of the control API: what they do, and what is told when they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aio_pika
+import pytest
+
+from fluffle.broker import Broker
+from fluffle.broker.control.arguments import arguments_of
+from fluffle.broker.testing.server.operations import OPERATIONS, Operation, Row
+from fluffle.broker.testing.server.serving import ANSWER_BYTES_MAX, Serving
+
+
+class Api:
+    """What a client sees of it."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    async def told(self, path: str, **arguments: Any) -> tuple[int, Any]:
+        """A status and what is told."""
+        status, body = await self._serving.answer(path, json.dumps(arguments).encode())
+        return status, json.loads(body)
+
+    async def post(self, path: str, **arguments: Any) -> Any:
+        """What is told when it is done."""
+        status, told = await self.told(path, **arguments)
+        assert status == 200, told
+        return told
+
+    async def fails(self, path: str, **arguments: Any) -> tuple[int, str]:
+        """A status and why."""
+        status, told = await self.told(path, **arguments)
+        assert told.keys() == {"error"}
+        return status, told["error"]
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[Broker]:
+    async with Broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def api(broker: Broker) -> Api:
+    return Api(Serving(broker, OPERATIONS))
+
+
+@pytest.fixture
+async def channel(broker: Broker) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    async with await aio_pika.connect(broker.url) as connection:
+        yield await connection.channel()
+
+
+@pytest.fixture
+async def orders(channel: aio_pika.abc.AbstractChannel) -> None:
+    """A queue of that name."""
+    await channel.declare_queue("orders")
+
+
+async def test_fresh_virtual_hosts(api: Api) -> None:
+    first = await api.post("vhosts/add")
+    assert await api.post("vhosts/add", name="mine /%") == {
+        "name": "mine /%",
+        "url": first["url"].replace(first["name"], "mine%20%2F%25"),
+    }
+    assert await api.post("vhosts") == {"vhosts": ["/", "test-1", "mine /%"]}
+    async with await aio_pika.connect(first["url"]) as connection:
+        await (await connection.channel()).declare_queue("orders")
+        assert list((await api.post("vhosts/test-1/queues"))["queues"]) == ["orders"]
+        assert await api.post("vhosts/mine%20%2F%25/queues") == {"queues": {}}
+        await api.post("vhosts/delete", name="test-1")
+    assert (await api.post("vhosts/add"))["name"] == "test-1"
+    assert await api.fails("vhosts/add", name="test-1") == (400, "vhost 'test-1' already exists")
+    assert await api.fails("vhosts/gone/queues") == (404, "vhost 'gone' does not exist")
+
+
+async def test_expecting_waits(api: Api, channel: aio_pika.abc.AbstractChannel) -> None:
+    waiting = asyncio.create_task(api.post("vhosts/%2F/expect", queue="orders", count=1))
+    await channel.declare_queue("orders")
+    await api.post("vhosts/%2F/publish", routing_key="orders", body="first")
+    assert await waiting == {}
+    status, why = await api.fails("vhosts/%2F/expect", queue="orders", count=2, within=0.01)
+    assert (status, why.partition(";")[2]) == (
+        409, " it has 1 messages, 1 ready, 0 unacknowledged, 0 consumers",
+    )  # fmt: skip
+
+
+async def test_a_message_that_is_seen_can_be_published(
+    api: Api, channel: aio_pika.abc.AbstractChannel
+) -> None:
+    await channel.declare_queue("orders")
+    text = {
+        "body": '{"größe": 1}',
+        "body_encoding": "utf-8",
+        "exchange": "",
+        "routing_key": "orders",
+        "headers": {"try": 1, "who": {"name": "a"}, "ratio": 0.5, "is": True, "none": None},
+        "properties": {"content_type": "application/json", "delivery_mode": 1, "priority": 3},
+    }
+    octets = {**text, "body": "/w==", "body_encoding": "base64", "headers": {}, "properties": {}}
+    for message in (text, octets):
+        await api.post("vhosts/%2F/publish", **message)
+    seen = (await api.post("vhosts/%2F/messages", queue="orders"))["messages"]
+    octets["properties"] = {"delivery_mode": 2}
+    assert seen == [{**text, "redelivered": False}, {**octets, "redelivered": False}]
+    assert len((await api.post("vhosts/%2F/messages", queue="orders", count=1))["messages"]) == 1
+    assert await api.post("vhosts/%2F/purge", queue="orders") == {"messages": 2}
+
+
+async def test_the_clock(api: Api, channel: aio_pika.abc.AbstractChannel) -> None:
+    await channel.declare_queue("orders", arguments={"x-expires": 60_000})
+    await api.post("clock/advance", seconds=59)
+    assert (await api.post("vhosts/%2F/queues"))["queues"].keys() == {"orders"}
+    await api.post("clock/advance", minutes=0.5, seconds=1)
+    assert await api.post("vhosts/%2F/queues") == {"queues": {}}
+
+
+PUBLISH = "vhosts/%2F/publish"
+EXPECT = "vhosts/%2F/expect"
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize(
+    ("path", "arguments", "status", "why"),
+    [
+        ("", {}, 404, "no path '', but: vhosts, vhosts/add, "),
+        ("vhosts/%2F/expec", {}, 404, "no path 'vhosts/{vhost}/expec', but: "),
+        ("vhosts/%FF/queues", {}, 400, "invalid start byte"),
+        ("vhosts/add", {"name": "x" * 256}, 400, "has 1 to 255 bytes"),
+        (EXPECT, {}, 400, "'queue' is missing; the arguments are: queue, count, "),
+        (EXPECT, {"queue": "orders"}, 400, "at least one of count"),
+        (EXPECT, {"queue": "orders", "counts": 1}, 400, "no argument 'counts'; "),
+        (EXPECT, {"queue": "orders", "count": "1"}, 400, "'count' must be a whole number or null"),
+        (EXPECT, {"queue": "orders", "count": 1, "within": 301}, 400, "from 0 to 300 seconds"),
+        (EXPECT, {"queue": "orders", "count": 1, "within": 1e999}, 400, "JSON has no Infinity"),
+        ("vhosts/%2F/messages", {"queue": "gone"}, 404, "no queue 'gone' in vhost '/'"),
+        ("vhosts/%2F/messages", {"queue": "orders", "count": 0}, 400, "from 1 to 1000"),
+        ("clock/advance", {"minutes": -1}, 400, "time does not go back by 60000 ms"),
+        ("clock/advance", {"days": 1e300}, 400, ""),
+        (PUBLISH, {"routing_key": "nobody"}, 409, "no queue takes what is published to "),
+        (PUBLISH, {"routing_key": "a", "exchange": "gone"}, 404, "no exchange 'gone'"),
+        (PUBLISH, {"routing_key": "x" * 256}, 400, "a short string of 256 bytes"),
+        (PUBLISH, {"routing_key": "a", "body_encoding": "x"}, 400, "is utf-8 or base64"),
+        (PUBLISH, {"routing_key": "a", "body": "?", "body_encoding": "base64"}, 400, "ase64"),
+        (PUBLISH, {"routing_key": "a", "properties": {"colour": 1}}, 400, "argument 'colour'"),
+        (PUBLISH, {"routing_key": "a", "properties": {"type": 1}}, 400, "'type' must be a string"),
+        (PUBLISH, {"routing_key": "orders", "properties": {"priority": 256}}, 400, "range(0, 256)"),
+        (
+            PUBLISH,
+            {"routing_key": "orders", "properties": {"timestamp": 1 << 64}},
+            400,
+            "too large",
+        ),
+        (PUBLISH, {"routing_key": "orders", "properties": {"type": "x" * 256}}, 400, "256 bytes"),
+        (PUBLISH, {"routing_key": "orders", "headers": {"x": 1 << 64}}, 400, "too large"),
+        (PUBLISH, {"routing_key": "orders", "headers": {"x" * 256: 1}}, 400, "256 bytes"),
+        (PUBLISH, {"routing_key": "orders", "headers": {"x": "\ud800"}}, 400, "surrogates"),
+    ],
+)
+async def test_what_cannot_be_done_is_told_and_changes_nothing(
+    api: Api, path: str, arguments: Row, status: int, why: str
+) -> None:
+    found, told = await api.fails(path, **arguments)
+    assert found == status, told
+    assert why in told
+    assert await api.post("vhosts") == {"vhosts": ["/"]}
+    assert (await api.post("vhosts/%2F/queues"))["queues"]["orders"]["messages"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"[]", "arguments are an object"),
+        (b"{", "double quotes"),
+        (b"\xff", "decode"),
+        (b'{"name": NaN}', "JSON has no NaN"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"name": ' + b"9" * 5_000 + b"}", "digits"),
+    ],
+)
+async def test_a_body_that_is_no_object_is_refused(broker: Broker, body: bytes, why: str) -> None:
+    status, told = await Serving(broker, OPERATIONS).answer("vhosts", body)
+    assert status == 400
+    assert why in json.loads(told)["error"]
+
+
+async def test_deep_headers_are_refused(broker: Broker) -> None:
+    headers = '{"a":' * 400 + "1" + "}" * 400
+    body = f'{{"routing_key": "a", "headers": {headers}}}'.encode()
+    status, told = await Serving(broker, OPERATIONS).answer(PUBLISH, body)
+    assert status == 400, told
+
+
+async def test_a_bug_is_a_500_and_the_next_request_is_served(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(broker: Broker) -> Row:
+        raise KeyError("no such thing")
+
+    async def endless(broker: Broker) -> Row:
+        return {"text": "x" * ANSWER_BYTES_MAX}
+
+    api = Api(
+        Serving(
+            broker, {act.__name__: Operation(act, arguments_of(act)) for act in (broken, endless)}
+        )
+    )
+    assert await api.fails("broken") == (500, "this is a bug; see the log")
+    assert "no such thing" in caplog.text
+    status, why = await api.fails("endless")
+    assert (status, why.partition(";")[2]) == (400, " ask for fewer")
