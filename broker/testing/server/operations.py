@@ -16,7 +16,8 @@ from typing import Any, TypeAlias, get_args
 from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.testing.vhost import Message, Vhost
+from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.vhost import Vhost
 from fluffle.protocol.properties import Properties
 
 Row: TypeAlias = dict[str, Any]
@@ -125,6 +126,14 @@ async def publish(
     return {}
 
 
+async def explain(
+    vhost: Vhost, *, routing_key: str, exchange: str = "", headers: Row | None = None
+) -> Row:
+    """Where a message would go: `queues`, and as `text` which bindings match or not, and why."""
+    explanation = await vhost.explain(exchange, routing_key, table_of(headers or {}))
+    return {"queues": list(explanation.queues), "text": str(explanation)}
+
+
 async def purge(vhost: Vhost, *, queue: str) -> Row:
     """Drop ready messages; how many there were."""
     return {"messages": await vhost.purge(queue)}
@@ -169,6 +178,7 @@ ACTS: Mapping[str, Act] = {
     VHOST + "expect": expect,
     VHOST + "messages": messages,
     VHOST + "publish": publish,
+    VHOST + "explain": explain,
     VHOST + "purge": purge,
 }
 

@@ -113,6 +113,17 @@ async def test_a_message_that_is_seen_can_be_published(
     assert await api.post("vhosts/%2F/purge", queue="orders") == {"messages": 2}
 
 
+async def test_why_a_message_goes_nowhere(api: Api, channel: aio_pika.abc.AbstractChannel) -> None:
+    bills = await channel.declare_queue("bills")
+    await bills.bind(await channel.declare_exchange("events", "headers"), "", arguments={"paid": 1})
+    unpaid = await api.post("vhosts/%2F/explain", exchange="events", routing_key="", headers={})
+    assert unpaid["queues"] == []
+    assert "- queue 'bills'" in unpaid["text"]
+    paid = {"exchange": "events", "routing_key": "", "headers": {"paid": 1}}
+    assert (await api.post("vhosts/%2F/explain", **paid))["queues"] == ["bills"]
+    assert (await api.fails("vhosts/%2F/explain", exchange="gone", routing_key=""))[0] == 404
+
+
 async def test_the_clock(api: Api, channel: aio_pika.abc.AbstractChannel) -> None:
     await channel.declare_queue("orders", arguments={"x-expires": 60_000})
     await api.post("clock/advance", seconds=59)
