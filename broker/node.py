@@ -326,7 +326,7 @@ class Node:
         durability.forget()
         await durability.durable()
         self._timers.start()
-        self._listener = Listener(self._services)
+        self._listener = Listener(self._services, self._outside.accept)
         self._enders.append(self._listener.accept_no_more)
         shedding = Shedding(
             self._queues,

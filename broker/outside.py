@@ -1,16 +1,17 @@
-"""What a node has of the world around it: its time, and where it keeps its data.
+"""What a node has of the world around it: its time, where it keeps its data, how clients come in.
 
 A daemon has those of the machine.  Who embeds nodes may give them others: a clock that can be
-moved, a disk in memory, a disk that fails.  What runs by the loop itself (sockets, links between
-nodes) is no part of this.
+moved, a disk in memory, a disk that fails, a line to clients that can be cut.  What runs by the
+loop itself (links between nodes) is no part of this.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.clock import CallLater, Clock, SystemClock
 from fluffle.storage.errors import StorageError
@@ -18,6 +19,25 @@ from fluffle.storage.store import Store, open_store
 
 OpenStore: TypeAlias = Callable[[Callable[[StorageError], None]], Store]
 """Given whom to tell that the disk has failed.  Raises `StorageError`."""
+
+
+BACKLOG = 1024
+"""Connections the kernel accepts for us while a turn lasts."""
+
+
+class Accepting(Protocol):
+    def close(self) -> None:
+        """Accept no more."""
+
+
+Accept: TypeAlias = Callable[[Callable[[], asyncio.Protocol], socket.socket], Awaitable[Accepting]]
+"""Given what makes a connection, and the socket to listen on, which is its own from then on."""
+
+
+async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+    """By the running loop."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(make, sock=listening, backlog=BACKLOG)
 
 
 class Outside(NamedTuple):
@@ -30,6 +50,8 @@ class Outside(NamedTuple):
     """For how long clients may be silent, and the like."""
     open_store: OpenStore
     """The same data each time, as the last one who had them open left them."""
+    accept: Accept = accept
+    """For clients without TLS that come by themselves and not through a proxy."""
 
 
 def of_machine(data_dir: Path) -> Outside:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from fluffle.broker.outside import BACKLOG, Accept, Accepting, accept
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.entrance import Entrance
@@ -15,25 +15,18 @@ from fluffle.protocol.proxy import Forwarded
 if TYPE_CHECKING:
     from fluffle.broker.server.tls import Certificates
 
-BACKLOG = 1024
-"""Connections the kernel accepts for us while a turn lasts."""
-
 CLOSE_WAIT_S = 3.0
 """How long clients have to answer the close of a node that stops."""
-
-
-class Accepting(Protocol):
-    def close(self) -> None:
-        """Accept no more."""
 
 
 class Listener:
     """The addresses on which one node accepts clients."""
 
-    __slots__ = ("_servers", "_services")
+    __slots__ = ("_accept", "_servers", "_services")
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, accept: Accept = accept) -> None:
         self._services = services
+        self._accept = accept
         self._servers: list[Accepting] = []
 
     async def listen(
@@ -58,10 +51,7 @@ class Listener:
                 )
             )
         else:
-            loop = asyncio.get_running_loop()
-            self._servers.append(
-                await loop.create_server(self._connection, sock=listening, backlog=BACKLOG)
-            )
+            self._servers.append(await self._accept(self._connection, listening))
         return host, port
 
     def _connection(self, forwarded: Forwarded | None = None) -> Connection:

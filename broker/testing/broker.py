@@ -31,6 +31,10 @@ from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
 from fluffle.broker.testing.asking import ask, in_time
 from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.faults.clients import Clients
+from fluffle.broker.testing.faults.door import Door
+from fluffle.broker.testing.faults.faults import Faults
+from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
@@ -77,6 +81,9 @@ class Broker:
         self.clients_clock: MovableClock
         """The time of clients: how long they may be silent."""
         self.node: Node
+        self._door = Door()
+        self._scenes: dict[str | None, Scene] = {}
+        """Of what goes wrong in a virtual host, or for all; each ends with the broker."""
 
     async def __aenter__(self) -> Self:
         """OSError, and what a node raises that cannot start."""
@@ -93,6 +100,7 @@ class Broker:
             self.clients_clock = self._made_clock(later)
             await node.start()
             entering.push_async_callback(node.stop, "shutdown")
+            entering.callback(self._mend)
             self._entered = entering.pop_all()
         return self
 
@@ -119,7 +127,8 @@ class Broker:
         """What is in a virtual host, by default the first one.  NotFound."""
         name = name or self._config.vhosts[0]
         self.node.parts.vhost(name)
-        return Vhost(name, self.url_of(name), self.node.parts, self.node.turn, self.clock)
+        parts, turn, scene = self.node.parts, self.node.turn, self.scene(name)
+        return Vhost(name, self.url_of(name), parts, turn, self.clock, scene=scene)
 
     async def add_vhost(self, name: str) -> Vhost:
         """A new one, in which all users may do everything.  PreconditionFailed if it is there."""
@@ -134,11 +143,36 @@ class Broker:
 
     async def delete_vhost(self, name: str) -> None:
         """With all that is in it; its connections are closed.  NotFound."""
+        if name in self._scenes:
+            self._scenes.pop(name).mend()
         parts = self.node.parts
         for connection in parts.connections:
             if connection.session is not None and connection.session.vhost.name == name:
                 connection.close(ConnectionForced("the test is over"))  # which is no error to log
         await ask(parts, "vhosts.delete", name=name)
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong for all virtual hosts."""
+        return Faults(self.scene())
+
+    @property
+    def clients(self) -> Clients:
+        """Those of all virtual hosts, and who has not logged in yet."""
+        return Clients(self.scene())
+
+    def scene(self, vhost: str | None = None) -> Scene:
+        """What faults act on, for `operations.perform`; by default all virtual hosts."""
+        scene = self._scenes.get(vhost)
+        if scene is None:
+            parts, turn = self.node.parts, self.node.turn
+            scene = Scene(parts, turn, self._door, self.clock.call_later, vhost)
+            self._scenes[vhost] = scene
+        return scene
+
+    def _mend(self) -> None:
+        for scene in self._scenes.values():
+            scene.mend()
 
     async def settle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes.
@@ -161,6 +195,7 @@ class Broker:
             self.clock.call_later,
             self.clients_clock.call_later,
             open_store or store_in(place, loop.call_soon_threadsafe),
+            self._door.accept,
         )
 
 

@@ -19,6 +19,7 @@ from fluffle.broker.config import DEFAULT_VHOST, Config
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.calls import Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.faults.remote import Remote
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
 from fluffle.broker.testing.vhost import Vhost
 
@@ -88,6 +89,16 @@ class ThreadedBroker:
         """With all that is in it; its connections are closed.  NotFound."""
         self.call(lambda: self.broker.delete_vhost(name))
 
+    @property
+    def faults(self) -> Remote:
+        """`Faults` for all virtual hosts."""
+        return Remote(self.broker.faults, partial(blocking, self))
+
+    @property
+    def clients(self) -> Remote:
+        """`Clients` of all virtual hosts."""
+        return Remote(self.broker.clients, partial(blocking, self))
+
     def settle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes."""
         self.call(self.broker.settle)
@@ -111,8 +122,8 @@ class BlockingVhost:
     """A `Vhost` for another thread: what is awaited there blocks here."""
 
     __slots__ = (
-        "advance", "awaited", "expect", "explain", "messages", "name", "publish", "purge",
-        "queues", "url",
+        "advance", "awaited", "clients", "expect", "explain", "faults", "messages", "name",
+        "publish", "purge", "queues", "url",
     )  # fmt: skip
 
     def __init__(self, broker: ThreadedBroker, vhost: Vhost) -> None:
@@ -125,6 +136,8 @@ class BlockingVhost:
         self.publish = blocking(broker, vhost.publish)
         self.purge = blocking(broker, vhost.purge)
         self.queues = blocking(broker, vhost.queues)
+        self.clients = Remote(vhost.clients, partial(blocking, broker))
+        self.faults = Remote(vhost.faults, partial(blocking, broker))
         self.awaited = AwaitedVhost(broker, vhost)
         """The same for coroutines."""
 
@@ -133,7 +146,8 @@ class AwaitedVhost:
     """A `Vhost` for coroutines of a loop in another thread."""
 
     __slots__ = (
-        "advance", "expect", "explain", "messages", "name", "publish", "purge", "queues",
+        "advance", "clients", "expect", "explain", "faults", "messages", "name", "publish", "purge",
+        "queues",
         "unawaited", "url",
     )  # fmt: skip
 
@@ -150,6 +164,8 @@ class AwaitedVhost:
         self.publish = calls.of(vhost.publish)
         self.purge = calls.of(vhost.purge)
         self.queues = calls.of(vhost.queues)
+        self.clients = Remote(vhost.clients, calls.of)
+        self.faults = Remote(vhost.faults, calls.of)
 
 
 async def closed() -> None:

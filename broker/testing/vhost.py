@@ -19,6 +19,9 @@ from fluffle.broker.routing.explaining import Explanation, explain
 from fluffle.broker.server.properties import sender_selected
 from fluffle.broker.testing.asking import ask, rows
 from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.faults.clients import Clients
+from fluffle.broker.testing.faults.faults import Faults
+from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.message import Message, message_of
 from fluffle.broker.turn import Turn
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
@@ -44,13 +47,24 @@ NOTHING_SAID = Counts()
 class Vhost:
     """Made by its broker."""
 
-    __slots__ = ("_parts", "_turn", "advance", "name", "url")
+    __slots__ = ("_parts", "_turn", "advance", "clients", "faults", "name", "url")
 
-    def __init__(self, name: str, url: str, parts: Parts, turn: Turn, clock: MovableClock) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        parts: Parts,
+        turn: Turn,
+        clock: MovableClock,
+        *,
+        scene: Scene,
+    ) -> None:
         self.name = name
         self.url = url
         self.advance = clock.advance
         """Moves the clock of the broker, for all its virtual hosts."""
+        self.clients = Clients(scene)
+        self.faults = Faults(scene)
         self._parts = parts
         self._turn = turn
 

@@ -1,0 +1,10 @@
+"""What can go wrong between a broker and its clients, on demand.
+
+    client's socket --> Line --> Connection of the broker
+                         |
+                         +-- frozen, cut, in pieces; confirms held back
+
+`Door` accepts in the place of the loop and puts a `Line` in front of each connection: a broker
+that runs as a daemon has neither.  `Scene` is what faults of one virtual host act on, and what
+remembers which are in effect; `operations` has them all by name.
+"""

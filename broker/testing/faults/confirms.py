@@ -1,0 +1,123 @@
+"""Confirms of a broker that come late, or not while a test has it so.
+
+What the broker has done is done: messages are in their queues.  Only what it says of that waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.testing.faults.frames import (
+    ACK,
+    CHANNEL_CLOSE,
+    CHANNEL_CLOSE_OK,
+    NACK,
+    Frame,
+    frames_of,
+)
+from fluffle.broker.testing.faults.line import Line
+from fluffle.broker.testing.faults.scene import Scene
+
+HELD = "confirms are held back"
+
+
+class HeldConfirms:
+    """A `Shape` of one line."""
+
+    __slots__ = ("_delay", "_held", "_is_meant", "_line")
+
+    def __init__(
+        self,
+        line: Line,
+        is_meant: Callable[[Line], bool],
+        delay: Callable[[Callable[[], None]], object],
+    ) -> None:
+        """`is_meant`: whether the line is concerned; `delay` calls something when it is time."""
+        self._line = line
+        self._is_meant = is_meant
+        self._delay = delay
+        self._held: list[Frame] = []
+
+    def from_client(self, data: bytes) -> Iterable[bytes]:
+        return (data,)
+
+    def to_client(self, data: bytes) -> bytes:
+        if not self._is_meant(self._line):
+            return data
+        go_on, stay = [], []
+        for frame in frames_of(data):
+            if frame.method in (ACK, NACK):  # of a server: confirms, and nothing else
+                stay.append(frame)
+                continue
+            if frame.method in (CHANNEL_CLOSE, CHANNEL_CLOSE_OK):
+                self._forget(frame.channel)
+                stay = [each for each in stay if each.channel != frame.channel]
+            go_on.append(frame.data)
+        if stay:
+            self._held += stay
+            self._delay(partial(self._release, stay))
+        return b"".join(go_on)
+
+    def _forget(self, channel: int) -> None:
+        """It has ended, and what comes on it now belongs to another."""
+        self._held = [frame for frame in self._held if frame.channel != channel]
+
+    def _release(self, frames: list[Frame]) -> None:
+        due = [frame for frame in frames if frame in self._held]
+        self._held = [frame for frame in self._held if frame not in due]
+        self._line.pass_on(b"".join(frame.data for frame in due))
+
+    def end(self) -> None:
+        """Say what has been held back, and hold back nothing more."""
+        self._line.shapes.remove(self)
+        self._release(list(self._held))
+
+
+def hold(scene: Scene) -> Row:
+    """Confirm nothing, neither with ack nor with nack, until that is over."""
+    return begin(scene, HELD, lambda _act: None)
+
+
+def delay(scene: Scene, *, ms: int) -> Row:
+    """Say each confirm so much later, by the clock that can be moved."""
+    what = f"{HELD} for {timedelta(milliseconds=ms)}"
+    return begin(scene, what, partial(scene.call_later, ms / 1_000))
+
+
+def begin(scene: Scene, what: str, wait: Callable[[Callable[[], None]], object]) -> Row:
+    release(scene)
+    shapes: list[HeldConfirms] = []
+
+    def shape(line: Line) -> None:
+        shapes.append(HeldConfirms(line, scene.has, wait))
+        line.shapes.append(shapes[-1])
+
+    def end() -> None:
+        scene.door.standing.pop((scene, HELD), None)
+        for each in shapes:
+            each.end()
+
+    for line in scene.door.lines():
+        shape(line)
+    scene.door.standing[scene, HELD] = shape
+    scene.begin(what, end)
+    return {}
+
+
+def release(scene: Scene) -> Row:
+    """Say all that has been held back, and hold back nothing more."""
+    for what in scene.in_effect:
+        if what.startswith(HELD):
+            scene.end(what)
+    return {}
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "confirms.hold": hold,
+    "confirms.delay": delay,
+    "confirms.release": release,
+}

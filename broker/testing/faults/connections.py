@@ -1,0 +1,115 @@
+"""Connections of clients: who is there, and what goes wrong with them.
+
+A connection is named by its name, by the one that its client has given it, or by `next`: then the
+next client that comes, to whichever virtual host, has it so from its first byte on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from fluffle.broker.control.connections import REASON
+from fluffle.broker.control.parts import Row
+from fluffle.broker.errors import ConnectionForced, SyntaxFailure
+from fluffle.broker.server.consequences import part_with
+from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
+from fluffle.broker.testing.faults.line import Line
+from fluffle.broker.testing.faults.scene import Scene
+
+NEXT = "next"
+
+
+def list_connections(scene: Scene) -> Row:
+    """Those that are open, with their channels and consumers, as `fluffle` shows them."""
+    return {"connections": [row_of(line) for line in scene.lines()]}
+
+
+def row_of(line: Line) -> Row:
+    connection = line.connection
+    channels = tuple(connection.channels)
+    return {
+        **connection_row(connection),
+        "client_properties": line.introduction.client_properties,
+        "channels": [channel_row(connection, channel) for channel in channels],
+        "consumers": [
+            consumer_row(connection, channel, subscription.consumer)
+            for channel in channels
+            for subscription in channel.subscriptions.values()
+        ],
+        "frozen": line.is_frozen,
+    }
+
+
+def close(scene: Scene, *, connection: str, text: str = REASON) -> Row:
+    """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
+    part_with(scene.line(connection).connection, ConnectionForced(text))
+    return {}
+
+
+def reset(scene: Scene, *, connection: str) -> Row:
+    """No goodbye: the client is told by TCP that there is nobody any more."""
+    return on(scene, connection, "is reset", Line.reset)
+
+
+def freeze(scene: Scene, *, connection: str) -> Row:
+    """Read and write nothing; the socket stays open, and heartbeats stop."""
+
+    def plan(line: Line) -> None:
+        line.freeze()
+        scene.begin(frozen(line), line.thaw)
+
+    return on(scene, connection, "is frozen", plan)
+
+
+def thaw(scene: Scene, *, connection: str) -> Row:
+    """Go on where it stopped."""
+    scene.end(frozen(scene.line(connection)))
+    return {}
+
+
+def frozen(line: Line) -> str:
+    return f"connection '{line.connection.name}' is frozen"
+
+
+def cut_after(scene: Scene, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:
+    """Cut it once so many more bytes have passed, though that is in the midst of a frame.
+
+    Those that are counted are sent by the `broker` or by the `client`.
+    """
+    if sent_by not in ("broker", "client") or bytes < 0:
+        raise SyntaxFailure("'sent_by' must be broker or client, and 'bytes' not negative")
+    what = f"is cut after {bytes} bytes of the {sent_by}"
+    return on(scene, connection, what, partial(Line.cut_after, count=bytes, sent_by=sent_by))
+
+
+def on(scene: Scene, name: str, what: str, plan: Callable[[Line], None]) -> Row:
+    """Do it to a connection, or to the next."""
+    if name != NEXT:
+        plan(scene.line(name))
+        return {}
+    plans = scene.door.plans
+    key = f"connection {len(plans) + 1} from now {what}"
+
+    def come(line: Line) -> None:
+        scene.end(key)
+        plan(line)
+
+    def drop() -> None:
+        if come in plans:
+            plans.remove(come)
+
+    plans.append(come)
+    scene.begin(key, drop)
+    return {}
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "connections.list": list_connections,
+    "connections.close": close,
+    "connections.reset": reset,
+    "connections.freeze": freeze,
+    "connections.thaw": thaw,
+    "connections.cut_after": cut_after,
+}

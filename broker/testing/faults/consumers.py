@@ -1,0 +1,148 @@
+"""Consumers, named by their tags or by the queues that they alone consume from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.queues.consumers import Consumer, Sink
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.overdue import Late, Lost
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.connection import Connection
+from fluffle.broker.server.describing import consumer_row
+from fluffle.broker.server.subscription import Subscription
+from fluffle.broker.testing.faults.redelivering import give_back
+from fluffle.broker.testing.faults.scene import Scene
+
+
+class Found(NamedTuple):
+    """A consumer, and where it is."""
+
+    connection: Connection
+    channel: Channel
+    subscription: Subscription
+
+    @property
+    def consumer(self) -> Consumer:
+        return self.subscription.consumer
+
+    @property
+    def row(self) -> Row:
+        return consumer_row(self.connection, self.channel, self.consumer)
+
+
+def find(scene: Scene, name: str) -> Found:
+    """NotFound; PreconditionFailed if there are several."""
+    everybody = [
+        Found(line.connection, channel, subscription)
+        for line in scene.lines()
+        for channel in line.connection.channels
+        for subscription in channel.subscriptions.values()
+    ]
+    found = [each for each in everybody if name in (each.consumer.tag, each.consumer.queue.name)]
+    if not found:
+        there = ", ".join(repr(each.consumer.tag) for each in everybody) or "none"
+        raise NotFound(f"no consumer '{name}', but: {there}")
+    if len(found) > 1:
+        tags = ", ".join(repr(each.consumer.tag) for each in found)
+        raise PreconditionFailed(f"'{name}' means several consumers: {tags}")
+    return found[0]
+
+
+class FrozenSink:
+    """A `Sink` that takes nothing: what has been handed out before goes on to the other."""
+
+    __slots__ = ("sink",)
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+
+    def room(self, _consumer: Consumer) -> int:
+        return 0
+
+    def reserve(self, handout: Handout) -> None:
+        self.sink.reserve(handout)
+
+    def deliver(self, handout: Handout) -> None:
+        self.sink.deliver(handout)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        self.sink.cancelled(consumer)
+
+    def overdue(self, consumer: Consumer, late: Late) -> None:
+        self.sink.overdue(consumer, late)
+
+    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+        self.sink.timed_out(consumer, lost)
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        self.sink.activity_changed(consumer)
+
+
+def show(scene: Scene, *, consumer: str) -> Row:
+    """Where it is and what it holds, as `fluffle` shows it."""
+    return find(scene, consumer).row
+
+
+def cancel(scene: Scene, *, consumer: str) -> Row:
+    """End it as if its queue had moved: a client that understands that hears basic.cancel.
+
+    What it holds stays unacknowledged.
+    """
+    found = find(scene, consumer)
+    found.channel.session.detach(found.consumer)
+    found.subscription.cancelled(found.consumer)
+    return {}
+
+
+def freeze(scene: Scene, *, consumer: str) -> Row:
+    """Deliver nothing more to it."""
+    consumer_ = find(scene, consumer).consumer
+    sink = consumer_.sink
+    if isinstance(sink, FrozenSink):
+        return {}
+    consumer_.sink = FrozenSink(sink)
+    if not isinstance(consumer_.queue, Queue):
+        consumer_.queue.wake(consumer_)  # who leads it must know how little it takes
+
+    def end() -> None:
+        consumer_.sink = sink
+        if consumer_.parked:
+            consumer_.queue.wake(consumer_)
+
+    scene.begin(frozen(consumer_), end)
+    return {}
+
+
+def thaw(scene: Scene, *, consumer: str) -> Row:
+    """Deliver to it again."""
+    scene.end(frozen(find(scene, consumer).consumer))
+    return {}
+
+
+def frozen(consumer: Consumer) -> str:
+    return f"consumer '{consumer.tag}' of queue '{consumer.queue.name}' is frozen"
+
+
+def redeliver(scene: Scene, *, consumer: str) -> Row:
+    """Deliver again what it holds; how many messages that are.
+
+    So a quorum queue of a cluster does when it has not heard for a while of the node where the
+    consumer is.  That client does not know of it: what it still acknowledges counts for nothing.
+    """
+    found = find(scene, consumer)
+    count = give_back(found.channel, lambda handout: handout.holder is found.consumer)
+    return {"messages": count}
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "consumers.show": show,
+    "consumers.cancel": cancel,
+    "consumers.freeze": freeze,
+    "consumers.thaw": thaw,
+    "consumers.redeliver": redeliver,
+}

@@ -1,0 +1,134 @@
+"""`Door`: accepts the clients of one broker, and puts a `Line` in front of each connection.
+
+While it is shut the address stays its own: a socket that is bound and does not listen refuses
+whoever comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused
+from fluffle.broker.outside import BACKLOG, Accepting
+from fluffle.broker.server.connection import Connection
+from fluffle.broker.sockets import Doorway
+from fluffle.broker.testing.faults.line import Line
+
+Make = Callable[[], asyncio.Protocol]
+Plan = Callable[[Line], None]
+"""What is to be done to a line once its client is there."""
+
+
+class NobodyMayIn:
+    """`Access` in the eyes of who logs in while logins are refused."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._access, name)
+
+    def login(self, name: str, _password: bytes, answer: LoginAnswer, **_of: object) -> None:
+        answer(self.admit(name, from_loopback=True))
+
+    def admit(self, name: str, *, from_loopback: bool) -> LoginRefused:
+        del from_loopback
+        return LoginRefused(f"user '{name}' may not log in: a test has it so")
+
+
+class Entry:
+    """One address on which clients are accepted, or for a while are not: an `Accepting`."""
+
+    __slots__ = ("_address", "_doorway", "_kept", "_make")
+
+    def __init__(self, make: Make, listening: socket.socket) -> None:
+        self._make = make
+        self._address = listening.family, listening.getsockname()
+        self._kept: socket.socket | None = None
+        """Bound to the address, while nobody is let in."""
+        self._listen(listening)
+
+    def _listen(self, listening: socket.socket) -> None:
+        listening.listen(BACKLOG)
+        self._doorway = Doorway(self._let_in)
+        self._doorway.open(listening)
+
+    async def _let_in(self, client: socket.socket, _address: tuple[Any, ...]) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._make, client)
+
+    def shut(self) -> None:
+        """Refuse whoever comes."""
+        if self._kept is None:
+            family, address = self._address
+            self._doorway.close()
+            self._kept = socket.socket(family)
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.bind(address)
+
+    def open(self) -> None:
+        """Let in again."""
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            self._listen(kept)
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+        else:
+            self._doorway.close()
+
+
+class Door:
+    """Of one broker."""
+
+    __slots__ = ("_entries", "_lines", "plans", "refuses_logins", "standing")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._lines: dict[Connection, Line] = {}
+        self.plans: deque[Plan] = deque()
+        """One for each of the next clients."""
+        self.standing: dict[object, Plan] = {}
+        """For every client that comes, by who has it so."""
+        self.refuses_logins = False
+
+    async def accept(self, make: Make, listening: socket.socket) -> Accepting:
+        """An `outside.Accept`."""
+        entry = Entry(lambda: self._line(cast(Connection, make())), listening)
+        self._entries.append(entry)
+        return entry
+
+    def shut(self) -> None:
+        """Refuse connections, as if there were no broker; those that are open stay."""
+        for entry in self._entries:
+            entry.shut()
+
+    def open(self) -> None:
+        """Accept again."""
+        for entry in self._entries:
+            entry.open()
+
+    def lines(self) -> Iterator[Line]:
+        """Those of connections that are open, in the order in which they came."""
+        gone = [each for each, line in self._lines.items() if line.is_lost]
+        for connection in gone:
+            del self._lines[connection]
+        return iter(tuple(self._lines.values()))
+
+    def _line(self, connection: Connection) -> Line:
+        if self.refuses_logins:
+            access = cast(Access, NobodyMayIn(connection.services.access))
+            connection.services = replace(connection.services, access=access)
+        return Line(connection, self._opened)
+
+    def _opened(self, line: Line) -> None:
+        self._lines[line.connection] = line
+        for plan in self.standing.values():
+            plan(line)
+        if self.plans:
+            self.plans.popleft()(line)

@@ -1,0 +1,86 @@
+"""`Faults`: what goes wrong at a broker, or for one virtual host of it, as a test calls it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fluffle.broker.testing.faults import confirms, nacking, refusing
+from fluffle.broker.testing.faults.scene import Scene
+
+
+class Faults:
+    """For the loop of the broker."""
+
+    __slots__ = ("_scene",)
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    # The broker, for all its virtual hosts
+
+    async def block(self, reason: str = "low on memory") -> None:
+        """Raise a resource alarm: who publishes hears connection.blocked, and is not read."""
+        refusing.block(self._scene, reason=reason)
+
+    async def unblock(self) -> None:
+        """Clear the alarm."""
+        refusing.unblock(self._scene)
+
+    async def refuse_logins(self) -> None:
+        """Whatever the password: 403 ACCESS_REFUSED."""
+        refusing.refuse_logins(self._scene)
+
+    async def allow_logins(self) -> None:
+        """Of new connections again."""
+        refusing.allow_logins(self._scene)
+
+    async def refuse_connections(self) -> None:
+        """As if there were no broker at its address; connections that are open stay."""
+        refusing.refuse_connections(self._scene)
+
+    async def accept_silently(self) -> None:
+        """Accept new connections, and say nothing on them."""
+        refusing.accept_silently(self._scene)
+
+    async def accept_connections(self) -> None:
+        """Again, and talk to them.  Those that were met with silence stay as they are."""
+        refusing.accept_connections(self._scene)
+
+    # This virtual host
+
+    async def hold_confirms(self, **time: float) -> None:
+        """Confirm nothing until `release_confirms`; or, given `seconds=5`, everything so much
+        later by the clock that can be moved."""
+        if time:
+            ms = round(timedelta(**time) / timedelta(milliseconds=1))
+            confirms.delay(self._scene, ms=ms)
+        else:
+            confirms.hold(self._scene)
+
+    async def release_confirms(self) -> None:
+        """Say what has been held back, and hold back nothing more."""
+        confirms.release(self._scene)
+
+    async def nack_next(
+        self, count: int = 1, *, queue: str | None = None, exchange: str | None = None
+    ) -> None:
+        """Refuse the next so many messages that come to a queue, or through an exchange to the
+        queues that are there: they are not taken, and their publishers hear basic.nack.
+
+        NotFound for an exchange that is not there.
+        """
+        nacking.nack_next(self._scene, count=count, queue=queue, exchange=exchange)
+
+    # All of them
+
+    async def mend(self) -> None:
+        """Nothing goes wrong any more.  What has been cut stays so."""
+        self._scene.mend()
+
+    @property
+    def in_effect(self) -> list[str]:
+        """What goes wrong now, in words."""
+        return self._scene.in_effect
+
+    def __repr__(self) -> str:
+        return repr(self._scene)

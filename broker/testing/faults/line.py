@@ -1,0 +1,253 @@
+"""`Line`: what lies between the socket of a client and the connection that serves it.
+
+To the transport of the socket it is the protocol, to the connection it is the transport.  What is
+under way stands in two queues, one for each direction, which are empty unless something holds them
+up: a line that is frozen, or one that passes on piece by piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
+
+from fluffle.broker.server.connection import WRITE_BUFFER_BYTES_MAX, Connection
+from fluffle.broker.testing.faults.introduction import Introduction
+
+LINGER_NOT = struct.pack("ii", 1, 0)
+"""A socket that is closed with this says RST, and forgets what was to be sent."""
+
+
+class Shape(Protocol):
+    """What becomes of the bytes on a line, apart from delays."""
+
+    def to_client(self, data: bytes) -> bytes:
+        """What of these whole frames goes on now; the rest goes on by `Line.pass_on` later."""
+
+    def from_client(self, data: bytes) -> Iterable[bytes]:
+        """The same bytes, in the parts in which the connection gets them."""
+
+
+Pieces = Callable[[bytes], Iterable[bytes]]
+"""Cuts what is written into what goes to the socket at a time."""
+
+
+class Line(asyncio.Protocol):
+    """Of one client."""
+
+    def __init__(self, connection: Connection, opened: Callable[[Line], None]) -> None:
+        """`opened` is called once the client is there, before it is heard."""
+        self.connection = connection
+        self._opened = opened
+        self.transport: asyncio.Transport
+        self.introduction = Introduction()
+        self.shapes: list[Shape] = [self.introduction]
+        self.pieces: Pieces | None = None
+        self.is_frozen = False
+        self.is_closing = False
+        """Whether the connection has written its last; the socket closes once it is out."""
+        self.is_lost = False
+        self._holds_reading = False
+        """Whether the connection does not want to read now."""
+        self._is_full = False
+        """Whether the connection was told so for what is held up here."""
+        self._out: deque[bytes] = deque()
+        self._in: deque[bytes] = deque()
+        self._is_pumping = False
+        """Whether the next piece goes out in the next round of the loop."""
+        self._is_hearing = False
+        self._left: dict[str, int] = {}
+        """Bytes after which the line is cut, by who sends them."""
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.connection.connection_made(cast(asyncio.Transport, End(self)))
+        self._opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._in.append(data)
+        self._hear()
+
+    def pause_writing(self) -> None:
+        self.connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        if not self._is_full:
+            self.connection.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        self._out.clear()
+        self._in.clear()
+        self.connection.connection_lost(exc)
+
+    # What the connection writes
+
+    def write(self, data: bytes) -> None:
+        for shape in self.shapes:
+            data = shape.to_client(data)
+        self.pass_on(data)
+
+    def pass_on(self, data: bytes) -> None:
+        """Write this behind all that is under way."""
+        if not data or self.is_lost:
+            return
+        if self.pieces is None:
+            self._out.append(data)
+        else:
+            self._out.extend(self.pieces(data))
+        if self.is_frozen and not self._is_full and self.held_bytes > WRITE_BUFFER_BYTES_MAX:
+            self._is_full = True
+            self.connection.pause_writing()
+        if not self._is_pumping:
+            self._pump()
+
+    @property
+    def held_bytes(self) -> int:
+        """On their way to the client."""
+        return sum(map(len, self._out))
+
+    def close(self) -> None:
+        """Once all is written."""
+        self.is_closing = True
+        if not self._is_pumping:
+            self._pump()
+
+    def hold_reading(self, *, held: bool) -> None:
+        """The connection does not want to read now, or wants to again."""
+        self._holds_reading = held
+        self._pause_or_not()
+        self._hear()
+
+    # What goes wrong
+
+    def freeze(self) -> None:
+        """Neither read nor write; nobody is told."""
+        self.is_frozen = True
+        self._pause_or_not()
+
+    def thaw(self) -> None:
+        """Go on where it stopped."""
+        self.is_frozen = False
+        if self.is_lost:
+            return
+        self._pump()
+        if self._is_full:
+            self._is_full = False
+            self.connection.resume_writing()
+        self._pause_or_not()
+        self._hear()
+
+    def cut_after(self, count: int, *, sent_by: str) -> None:
+        """Be gone once so many more bytes have passed, in the midst of whatever that is.
+
+        `sent_by`: `broker` or `client`.
+        """
+        self._left[sent_by] = count
+        if not count:
+            self.transport.abort()
+
+    def reset(self) -> None:
+        """Be gone without a word, and with nothing of what is under way."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        self.transport.abort()
+
+    def _pause_or_not(self) -> None:
+        if self.is_lost or self.transport.is_closing():
+            return
+        if self.is_frozen or self._holds_reading:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _pump(self) -> None:
+        """Write what may go, all of it or a piece in each round of the loop."""
+        self._is_pumping = False
+        while self._out and not self.is_frozen:
+            data, is_last = self._within("broker", self._out.popleft())
+            self.transport.write(data)
+            if is_last:
+                self.transport.close()
+                return
+            if self.pieces is not None:
+                self._is_pumping = True
+                asyncio.get_running_loop().call_soon(self._pump)
+                return
+        if self.is_closing and not self._out:
+            self.transport.close()
+
+    def _hear(self) -> None:
+        """Give the connection what it may have, unless it is about to get that."""
+        if self._is_hearing:
+            return
+        self._is_hearing = True
+        while self._in and not (self.is_frozen or self.is_lost or self._holds_reading):
+            data, is_last = self._within("client", self._in.popleft())
+            for part in self._parts(data):
+                self.connection.data_received(part)
+            if is_last:
+                self.transport.abort()
+        self._is_hearing = False
+
+    def _parts(self, data: bytes) -> Iterable[bytes]:
+        parts: Iterable[bytes] = (data,) if data else ()
+        for shape in self.shapes:
+            parts = [part for each in parts for part in shape.from_client(each)]
+        return parts
+
+    def _within(self, sender: str, data: bytes) -> tuple[bytes, bool]:
+        """What of it may still pass, and whether that is the last."""
+        left = self._left.get(sender)
+        if left is None:
+            return data, False
+        self._left[sender] = left = left - len(data)
+        return data[: len(data) + min(left, 0)], left <= 0
+
+
+class End:
+    """The end of a line at which the connection is: what it needs of a transport."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def write(self, data: bytes) -> None:
+        self._line.write(data)
+
+    def writelines(self, list_of_data: list[bytes]) -> None:
+        self._line.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        self._line.close()
+
+    def abort(self) -> None:
+        self._line.transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._line.is_closing or self._line.transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self._line.hold_reading(held=True)
+
+    def resume_reading(self) -> None:
+        self._line.hold_reading(held=False)
+
+    def is_reading(self) -> bool:
+        return self._line.transport.is_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._line.transport.get_extra_info(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._line.transport.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return self._line.transport.get_write_buffer_size() + self._line.held_bytes

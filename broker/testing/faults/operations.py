@@ -1,0 +1,55 @@
+"""All faults by name: what tests call, and what may be called from outside by HTTP or the like.
+
+    result = perform(scene, "connections.cut_after", {"connection": "next", "bytes": 300})
+
+Arguments and results are values that JSON has.  To add one, write a function in the module of its
+subject that takes a `Scene` and otherwise arguments by keyword (their types are those that
+`control.arguments` knows; the signature is what is checked), returns a `Row`, and raises
+`BrokerError` if it cannot be; put it into the `OPERATIONS` of that module, and a new module into
+those below.  What lasts is told to `Scene.begin`, in words that tell it from all else, with what
+ends it.  `Faults` in `faults` has a method for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.control.arguments import arguments_of, check_arguments
+from fluffle.broker.control.parts import Row
+from fluffle.broker.errors import CommandInvalid
+from fluffle.broker.testing.faults import confirms, connections, consumers, nacking, refusing
+from fluffle.broker.testing.faults.scene import Scene
+
+
+def mend(scene: Scene) -> Row:
+    """Nothing goes wrong any more."""
+    scene.mend()
+    return {}
+
+
+def list_faults(scene: Scene) -> Row:
+    """What goes wrong now, in words."""
+    return {"faults": scene.in_effect}
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    **connections.OPERATIONS,
+    **consumers.OPERATIONS,
+    **refusing.OPERATIONS,
+    **confirms.OPERATIONS,
+    **nacking.OPERATIONS,
+    "faults.list": list_faults,
+    "faults.mend": mend,
+}
+
+
+def perform(scene: Scene, name: str, arguments: Mapping[str, object]) -> Row:
+    """In the loop of the broker.  BrokerError: what is wrong with the name or the arguments, too,
+    and what is not there."""
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise CommandInvalid(f"there is no operation '{name}', but: {', '.join(OPERATIONS)}")
+    check_arguments(arguments_of(operation), arguments)
+    row: Row = operation(scene, **arguments)
+    return row

@@ -1,0 +1,64 @@
+"""Messages that go back to their queue while a client still has them in hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from fluffle.broker.queues.handout import Handout, Holder, Outcome
+from fluffle.broker.queues.overdue import Late, Lost
+from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.server.channel import Channel
+
+
+class InVain:
+    """Holds what its queue has given to others: a `Holder`, and of the queue what settles."""
+
+    __slots__ = ()
+
+    no_ack = False
+    timeout_ms = None
+
+    @property
+    def queue(self) -> ServedQueue:
+        return cast(ServedQueue, self)
+
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        """Nobody asks any more what has become of them."""
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("nothing is handed to nobody")
+
+    def took(self, handout: Handout) -> None:
+        raise AssertionError("nothing is handed to nobody")
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+    def overdue(self, late: Late) -> None:
+        raise AssertionError("it holds nothing")
+
+    def timed_out(self, lost: Lost) -> None:
+        raise AssertionError("it holds nothing")
+
+
+IN_VAIN: Holder = InVain()
+
+
+def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
+    """Have queues hand out again what is unacknowledged on a channel; how many messages.
+
+    `is_meant` is asked of each run, which goes back whole; its tags stay known to the channel.
+    """
+    ledger = channel.unacked
+    stretches, _none_unknown = ledger.take_up_to(0)
+    ledger.restore(stretches)
+    runs = dict.fromkeys(handout for handout, _start, _stop in stretches)
+    meant = [run for run in runs if run.holder is not IN_VAIN and is_meant(run)]
+    count = 0
+    for handout in meant:
+        for start, stop in tuple(handout.unsettled()):
+            handout.holder.queue.settle(handout, start, stop, Outcome.SUSPECTED)
+            count += stop - start
+        handout.holder = IN_VAIN
+    return count

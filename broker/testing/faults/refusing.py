@@ -1,0 +1,100 @@
+"""What the broker as a whole refuses: publishers, logins, connections.  For all virtual hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.errors import SyntaxFailure
+from fluffle.broker.testing.faults.connections import frozen
+from fluffle.broker.testing.faults.line import Line
+from fluffle.broker.testing.faults.scene import Scene
+
+SOURCE = "a test"
+"""Where the alarm is raised, as if that were another node: what is measured here clears no such."""
+
+LOW_ON, AND = "low on ", " & "
+BLOCKED = "publishers are blocked"
+NO_LOGINS = "logins are refused"
+NO_CONNECTIONS = "connections are refused"
+SILENCE = "new connections are accepted in silence"
+
+
+def block(scene: Scene, *, reason: str = "low on memory") -> Row:
+    """Raise a resource alarm: who publishes hears connection.blocked and is not read any more.
+
+    `reason` is what RabbitMQ says: `low on memory`, `low on disk & memory`.
+    """
+    resources = reason.removeprefix(LOW_ON).split(AND)
+    if not reason.startswith(LOW_ON) or not all(resources):
+        raise SyntaxFailure("'reason' must be as RabbitMQ says it, like 'low on memory'")
+    alarms = scene.parts.alarms
+    alarms.set_elsewhere(SOURCE, resources)
+    scene.begin(BLOCKED, lambda: alarms.set_elsewhere(SOURCE, ()))
+    return {}
+
+
+def unblock(scene: Scene) -> Row:
+    """Clear the alarm."""
+    scene.end(BLOCKED)
+    return {}
+
+
+def refuse_logins(scene: Scene) -> Row:
+    """Whatever the password: 403 ACCESS_REFUSED, or no answer to who would not understand it."""
+    door = scene.door
+    door.refuses_logins = True
+
+    def end() -> None:
+        door.refuses_logins = False
+
+    scene.begin(NO_LOGINS, end)
+    return {}
+
+
+def allow_logins(scene: Scene) -> Row:
+    """Of new connections again."""
+    scene.end(NO_LOGINS)
+    return {}
+
+
+def refuse_connections(scene: Scene) -> Row:
+    """As if there were no broker at the address; connections that are open stay."""
+    scene.door.shut()
+    scene.begin(NO_CONNECTIONS, scene.door.open)
+    return {}
+
+
+def accept_silently(scene: Scene) -> Row:
+    """New connections are accepted, and nothing is said on them."""
+    standing = scene.door.standing
+
+    def silence(line: Line) -> None:
+        line.freeze()
+        scene.begin(frozen(line), line.thaw)
+
+    def end() -> None:
+        standing.pop((scene, SILENCE), None)
+
+    standing[scene, SILENCE] = silence
+    scene.begin(SILENCE, end)
+    return {}
+
+
+def accept_connections(scene: Scene) -> Row:
+    """Again, and talk to them.  Those that were met with silence stay as they are."""
+    scene.end(NO_CONNECTIONS)
+    scene.end(SILENCE)
+    return {}
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "block": block,
+    "unblock": unblock,
+    "logins.refuse": refuse_logins,
+    "logins.allow": allow_logins,
+    "connect.refuse": refuse_connections,
+    "connect.silence": accept_silently,
+    "connect.accept": accept_connections,
+}

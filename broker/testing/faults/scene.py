@@ -1,0 +1,81 @@
+"""`Scene`: what faults of one broker, or of one virtual host of it, act on.
+
+It remembers those that last, so that each of them ends with the test at the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fluffle.broker.clock import CallLater
+from fluffle.broker.control.parts import Parts
+from fluffle.broker.errors import NotFound
+from fluffle.broker.testing.faults.door import Door
+from fluffle.broker.testing.faults.line import Line
+from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
+
+
+class Scene:
+    """Used in the loop of the broker."""
+
+    __slots__ = ("_in_effect", "call_later", "door", "parts", "turn", "vhost_name")
+
+    def __init__(
+        self, parts: Parts, turn: Turn, door: Door, call_later: CallLater, vhost_name: str | None
+    ) -> None:
+        """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
+        self.parts = parts
+        self.turn = turn
+        self.door = door
+        self.call_later = call_later
+        self.vhost_name = vhost_name
+        self._in_effect: dict[str, Callable[[], None]] = {}
+
+    def lines(self) -> Iterator[Line]:
+        """Those of the clients that have opened the virtual host."""
+        return (line for line in self.door.lines() if self.has(line))
+
+    def has(self, line: Line) -> bool:
+        session = line.connection.session
+        return self.vhost_name is None or (
+            session is not None and session.vhost.name == self.vhost_name
+        )
+
+    def line(self, name: str) -> Line:
+        """That of a connection, by its name or the one that its client has given it.  NotFound."""
+        for line in self.lines():
+            if name in (line.connection.name, line.connection.handshake.client_name):
+                return line
+        there = ", ".join(repr(line.connection.name) for line in self.lines()) or "none"
+        raise NotFound(f"no connection '{name}', but: {there}")
+
+    def vhost(self) -> VirtualHost:
+        """The virtual host, or the first of the broker."""
+        return self.parts.vhost(self.vhost_name or self.parts.config.vhosts[0])
+
+    # Faults that last
+
+    def begin(self, what: str, end: Callable[[], None]) -> None:
+        """Something goes wrong from now on, until `end` is called; what was so before goes on."""
+        self._in_effect.setdefault(what, end)
+
+    def end(self, what: str) -> None:
+        """It does no more; nothing if it did not."""
+        end = self._in_effect.pop(what, None)
+        if end is not None:
+            end()
+
+    @property
+    def in_effect(self) -> list[str]:
+        """What goes wrong now, in words."""
+        return list(self._in_effect)
+
+    def mend(self) -> None:
+        """Nothing does any more."""
+        while self._in_effect:
+            self._in_effect.popitem()[1]()
+
+    def __repr__(self) -> str:
+        where = f"vhost '{self.vhost_name}'" if self.vhost_name else "the broker"
+        return f"<faults of {where}: {', '.join(self._in_effect) or 'none'}>"

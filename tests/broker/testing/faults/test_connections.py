@@ -1,0 +1,194 @@
+"""Connections that are closed, reset, frozen and cut under real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import aio_pika
+import pika
+import pytest
+
+from fluffle.broker import Broker, ThreadedBroker
+from fluffle.broker.errors import NotFound, SyntaxFailure
+from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME
+from fluffle.broker.testing.faults.operations import OPERATIONS, perform
+from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+
+LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""pika forgets sockets of its own when a connection cannot be made."""
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[Broker]:
+    async with Broker() as broker:
+        yield broker
+
+
+async def nothing(_message: aio_pika.abc.AbstractIncomingMessage) -> None:
+    """Keeps it."""
+
+
+async def test_a_connection_says_who_it_is_and_what_it_does(broker: Broker) -> None:
+    async with await aio_pika.connect(broker.url, client_properties={"team": "blue"}) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("orders")
+        tag = await queue.consume(nothing)
+        (found,) = await broker.vhost().clients.connections()
+        assert (found.user, found.vhost, found.channels) == ("guest", "/", [1])
+        assert found.client_properties["team"] == "blue"
+        assert [(each.tag, each.queue) for each in found.consumers] == [(tag, "orders")]
+        assert repr(found) == f"<connection '{found.name}' of 'guest' to '/', 1 channels>"
+        await broker.add_vhost("other")
+        assert await broker.vhost("other").clients.connections() == []
+    assert await broker.clients.connections() == []
+
+
+def test_an_operator_closes_a_connection(amqp: BlockingVhost) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(amqp.url))
+    amqp.clients.connections()[0].close("maintenance")
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
+        connection.process_data_events(time_limit=5)
+    assert (closed.value.reply_code, closed.value.reply_text) == (
+        320,
+        "CONNECTION_FORCED - maintenance",
+    )
+
+
+def test_a_reset_is_a_reset(amqp: BlockingVhost) -> None:
+    host, port = amqp.url.rpartition("@")[2].partition("/")[0].split(":")
+    amqp.clients.next_connection().reset()
+    with socket.create_connection((host, int(port))) as client:
+        client.settimeout(5)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    connection = pika.BlockingConnection(pika.URLParameters(amqp.url))
+    amqp.clients.connections()[0].reset()
+    with pytest.raises((pika.exceptions.StreamLostError, pika.exceptions.ConnectionClosed)):
+        connection.process_data_events(time_limit=5)
+
+
+async def test_a_frozen_connection_goes_on_where_it_stopped(amqp: AwaitedVhost) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        (found,) = await amqp.clients.connections()
+        await found.freeze()
+        assert amqp.faults.in_effect == [f"connection '{found.name}' is frozen"]
+        declaring = asyncio.ensure_future(channel.declare_queue("orders"))
+        await asyncio.sleep(0)
+        async with await aio_pika.connect(amqp.url) as other:  # nobody else minds
+            await (await other.channel()).declare_queue("others")
+        assert list(await amqp.queues()) == ["others"]
+        await found.thaw()
+        await declaring
+        assert amqp.faults.in_effect == []
+
+
+def test_heartbeats_stop_with_a_frozen_connection() -> None:
+    """They are for the client to miss: the broker does not hang up on who cannot be heard."""
+    with ThreadedBroker() as broker:
+        parameters = pika.URLParameters(broker.url)
+        parameters.heartbeat = 60
+        connection = pika.BlockingConnection(parameters)
+        found = broker.clients.connections()[0]
+        found.freeze()
+        broker.clients_clock.advance(minutes=5)
+        (line,) = broker.broker.scene().lines()
+        assert line.held_bytes >= len(HEARTBEAT_FRAME)
+        found.thaw()
+        connection.channel()
+        connection.close()
+
+
+@pytest.mark.parametrize("bytes_left", [0, 1, 9, 100])
+@LEFT_OPEN
+def test_a_handshake_is_cut(amqp: BlockingVhost, bytes_left: int) -> None:
+    amqp.clients.next_connection().cut_after(bytes_left)
+    with pytest.raises(pika.exceptions.AMQPConnectionError):
+        pika.BlockingConnection(pika.URLParameters(amqp.url))
+    pika.BlockingConnection(pika.URLParameters(amqp.url)).close()
+
+
+def test_it_is_cut_in_the_midst_of_a_delivery(amqp: BlockingVhost) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(amqp.url))
+    channel = connection.channel()
+    channel.queue_declare("orders")
+    channel.basic_publish("", "orders", bytes(1000))
+    amqp.expect("orders", ready=1)
+    amqp.clients.connections()[0].cut_after(500)
+    with pytest.raises((pika.exceptions.StreamLostError, pika.exceptions.ConnectionClosed)):
+        channel.basic_get("orders")
+    amqp.expect("orders", ready=1)
+    assert amqp.messages("orders")[0].redelivered
+
+
+async def test_what_the_client_sends_is_cut(amqp: AwaitedVhost) -> None:
+    """The half of a message is no message."""
+    connection = await aio_pika.connect(amqp.url)
+    channel = await connection.channel()
+    await channel.declare_queue("orders")
+    (found,) = await amqp.clients.connections()
+    await found.cut_after(3_000, sent_by="client")
+    with suppress(aio_pika.exceptions.AMQPError, ConnectionError, asyncio.CancelledError):
+        for _ in range(10):
+            await channel.default_exchange.publish(aio_pika.Message(bytes(2_000)), "orders")
+    await amqp.expect("orders", count=1)
+    await connection.close()
+
+
+async def test_much_that_is_held_up_holds_up_consumers(broker: Broker) -> None:
+    vhost = broker.vhost()
+    async with await aio_pika.connect(broker.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("orders")
+        got = asyncio.Event()
+        seen: list[bytes] = []
+
+        async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            seen.append(message.body)
+            if len(seen) == 40:
+                got.set()
+
+        await queue.consume(take, no_ack=True)
+        (found,) = await vhost.clients.connections()
+        await found.freeze()
+        for number in range(40):
+            await vhost.publish("", "orders", bytes([number]) * 100_000)
+        await broker.settle()
+        ready = (await vhost.queues())["orders"]["messages_ready"]
+        assert 0 < ready < 40
+        await found.thaw()
+        await got.wait()
+        assert [each[0] for each in seen] == [*range(40)]
+
+
+async def test_a_broker_that_stops_thaws(broker: Broker) -> None:
+    connection = await aio_pika.connect(broker.url)
+    (found,) = await broker.clients.connections()
+    await found.freeze()
+    async with asyncio.timeout(2):  # the broker would wait longer for an answer
+        await broker.__aexit__(None, None, None)
+    await connection.close()
+
+
+async def test_operations_are_called_by_name_with_plain_values(broker: Broker) -> None:
+    scene = broker.scene("/")
+    connection = await aio_pika.connect(broker.url)
+    (row,) = perform(scene, "connections.list", {})["connections"]
+    assert row["client_properties"]["product"] == "aiormq"
+    perform(scene, "connections.cut_after", {"connection": "next", "bytes": 9})
+    assert perform(scene, "faults.list", {}) == {
+        "faults": ["connection 1 from now is cut after 9 bytes of the broker"]
+    }
+    perform(scene, "faults.mend", {})
+    await (await aio_pika.connect(broker.url)).close()
+    with pytest.raises(NotFound, match=r"no connection 'nobody', but: '127\.0"):
+        perform(scene, "connections.reset", {"connection": "nobody"})
+    with pytest.raises(SyntaxFailure, match="'connection' is missing"):
+        perform(scene, "connections.close", {})
+    with pytest.raises(Exception, match=r"there is no operation 'connections\.open'"):
+        perform(scene, "connections.open", {})
+    assert all(act.__doc__ for act in OPERATIONS.values())
+    await connection.close()
