@@ -22,6 +22,7 @@ from fluffle.broker.cluster.links.pieces import Decoder
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.raft.config import NodeId
 from tests.simulation.clockwork import MS_US, Clockwork
+from tests.simulation.facts import Violation
 from tests.simulation.network import (
     REAL,
     Deliver,
@@ -345,7 +346,7 @@ class LinkedNetwork:
         way = self._ways[sender, receiver]
         while way.connection is connection:
             room = self._links.network_bytes - connection.under_way
-            data = b"".join(connection.outbox.take(min(room, WRITE_BYTES)))
+            data = taken(connection.outbox, min(room, WRITE_BYTES))
             if not data:
                 return
             connection.under_way += len(data)
@@ -385,3 +386,21 @@ class LinkedNetwork:
                 acknowledged.acknowledged[lane] = 0
         if any(connection.outbox.waiting_bytes):
             self._flush(sender, receiver, connection)
+
+
+def taken(outbox: Outbox, enough_bytes: int) -> bytes:
+    """What goes out next, piece by piece: each is of what is urgent, if any of that waits.
+
+    Raises `Violation`: rule 20.
+    """
+    data = b""
+    while len(data) < enough_bytes:
+        urgent_bytes = outbox.waiting_bytes[Lane.URGENT]
+        pieces = outbox.take(1)
+        if not pieces:
+            break
+        piece = b"".join(pieces)
+        if urgent_bytes and outbox.waiting_bytes[Lane.URGENT] == urgent_bytes:
+            raise Violation(f"rule 20: {urgent_bytes} urgent bytes wait behind {len(piece)}")
+        data += piece
+    return data

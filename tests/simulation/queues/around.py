@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from fluffle.broker.cluster.everywhere import Everywhere
 from fluffle.broker.cluster.packing import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, SnapshotMeta
+from tests.simulation.facts import Violation
 from tests.simulation.process import Process
 
 
@@ -84,3 +87,19 @@ class Overheard:
 
     def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
         return self._links.waiting_bytes(node, lane)
+
+
+class Answering(Everywhere):
+    """Of which it is checked when it answers."""
+
+    __slots__ = ()
+
+    def _applied_here(self, done: Callable[[], None]) -> None:
+        super()._applied_here(partial(self._answer, self._inner.state.last_revision, done))
+
+    def _answer(self, revision: int, done: Callable[[], None]) -> None:
+        """Whoever hears of it finds the same wherever he goes."""
+        for node, other in self._others.items():
+            if other.reached < revision and not other.is_late:
+                raise Violation(f"everywhere: {node} is at {other.reached}, and not {revision}")
+        done()

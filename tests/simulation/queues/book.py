@@ -15,7 +15,7 @@ from fluffle.broker.queues.replicated.encoding import FactBatch, decode, read_me
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.member import Member
 from fluffle.raft.config import NodeId
-from fluffle.raft.records import DATA, Entry
+from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.streams.client import Names
 from tests.broker.cluster.streams.ghost import Ghost
 from tests.broker.queues.replicated.alone import Alone
@@ -46,11 +46,14 @@ class Book:
         names: Names,
         graves: Graves,
         *,
+        born_us: int,
         versions: Versions,
         idleness: Idleness,
     ) -> None:
         """`names` are those of all queues, and so are `graves`."""
         self.group = definition.id
+        self.born_us = born_us
+        """When it was declared."""
         self._graves = graves
         self.versions = versions
         self.alone: Alone | None = None
@@ -73,6 +76,11 @@ class Book:
         self._nexts: dict[int, list[tuple[int, int]]] = {}
         """By session: its next number, and from which index on."""
         self._keys: dict[f.SessionId, int] = {}
+        self.remembers_arrivals = False
+        """Whether whoever leads it may take no dead letter that must arrive before it is on record
+        that all members read of that."""
+        self.sources: list[GroupId] = []
+        """From where dead letters have just come that must arrive."""
 
     def customers(self, node: str, queue: EdgeQueue, port: EdgePort) -> Customers:
         return Customers(node, queue, port, self.ghost, self._names, self._graves)
@@ -116,6 +124,8 @@ class Book:
                 handed = [n for run in fact.runs for n in run]
                 self._handed_at.update(((n, fact.ordinal), index) for n in handed)
                 self.holders |= zip(handed, cycle(fact.holders), strict=False)
+            elif isinstance(fact, f.Arrived):
+                self.sources.append(fact.source)
             elif isinstance(fact, f.SessionOpened):
                 self._keys[fact.id] = fact.key
         for key, stream in self.cards.streams.items():
@@ -160,7 +170,9 @@ class Book:
                 card.since, card.priority = sequence, level_of(content)
                 card.expires_at_ms = self.lifetimes.of(sequence)
                 self.cards.enqueue(card)
-                self._graves.stored(self.group, content, batch.version)
+                self._graves.stored(
+                    self.group, content, batch.version, may_be_early=not self.remembers_arrivals
+                )
         self._waiting.apply(batch, contents, self.group)
         for fact in batch.facts:
             self.cards.apply(fact)

@@ -64,8 +64,7 @@ class Contest:
         group = self._chance.choice(groups)
         self._clients = [station.clients[group] for station in stations]
         for client in self._clients:
-            for channel in client.channels():
-                client.end_channel(channel)
+            client.leave()
         priorities = self._chance.sample((0, 5), 2)
         for priority in priorities:
             client = self._chance.choice(self._clients)

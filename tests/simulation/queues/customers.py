@@ -6,8 +6,9 @@ asked, and of what it is told before the queue is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.ports import EdgePort
@@ -232,10 +233,17 @@ class Customers:
         count: int,
         size: int = 0,
         expiration_ms: int | None = None,
-        priority: int | None = None,
+        priorities: Sequence[int | None] = (None,),
     ) -> None:
-        properties = encode_properties(Properties(delivery_mode=2, priority=priority))
-        contents = [build_content(properties, body) for body in self.names.contents(count, size)]
+        """`priorities` are theirs in turn: all name one, or none does, as channels have it."""
+        heads = [
+            encode_properties(Properties(delivery_mode=2, priority=priority))
+            for priority in priorities
+        ]
+        bodies = self.names.contents(count, size)
+        contents = [
+            build_content(head, body) for head, body in zip(cycle(heads), bodies, strict=False)
+        ]
         receipt = self.queue.enqueue(
             [ORIGIN] * count,
             contents,
@@ -386,6 +394,11 @@ class Customers:
         self.places = {at: name for at, name in self.places.items() if name != channel}
         held = [message for message, each in self.held.items() if each.channel == channel]
         self.settle(held, Outcome.LOST)
+
+    def leave(self) -> None:
+        """All of them."""
+        for channel in self.channels():
+            self.end_channel(channel)
 
     def get_stuck(self, consumer: int) -> None:
         """Or drain."""

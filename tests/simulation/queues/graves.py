@@ -67,12 +67,16 @@ class Graves:
         target, letter = sent
         return letter in self._stored.get(target, ()) or self._is_gone(target)
 
-    def stored(self, group: GroupId, content: bytes, version: int) -> None:
+    def stored(
+        self, group: GroupId, content: bytes, version: int, *, may_be_early: bool = True
+    ) -> None:
         """A queue has it in its log, in an entry of this version.
 
         What comes with one in which it is not said what has arrived may come again: a member does
-        not read that, as far as anybody knows.
+        not read that, as far as anybody knows.  If all are known to, it is not taken so.
         """
+        if (group, content) in self._sure and version < ARRIVALS and not may_be_early:
+            raise Violation(f"rule 21: {content!r} must arrive, and {group} does not remember it")
         remembered = self._remembered.setdefault(group, set())
         if content in remembered and (group, content) in self._sure:
             raise Violation(f"rule 14: {content!r}, which must arrive, has come to {group} twice")

@@ -23,6 +23,9 @@ QUEUES_MAX = 3
 BACKLOG_MAX = 100
 """Messages on their way into a queue, in it, or in hands there; then publishers wait."""
 
+PRIORITIES = ((None,), (None,), (None,), (0,), (5,), (40,), (0, 40, 5))
+"""Of messages that are published together, in turn."""
+
 HELD_MS = (600, 3_000)
 """For how long a message may be held.  Longer than what passes between two looks of a run that
 settles, at which its clients acknowledge: else the messages would come back for ever."""
@@ -35,9 +38,9 @@ def publish(town: Town, workload: Workload, client: Customers) -> None:
         chance, profile = workload.chance, workload.profile
         size = int(chance.random() ** 4 * profile.padding_max)
         expiration_ms = chance.choice((None, None, None, 0, 100, 2_000))
-        priority = chance.choice((None, None, None, 0, 5, 40))
+        priorities = chance.choice(PRIORITIES)
         count = 1 + int(chance.random() ** 2 * profile.batch_max)
-        client.publish(count, size, expiration_ms, priority)
+        client.publish(count, size, expiration_ms, priorities)
 
 
 def attach(_town: Town, workload: Workload, client: Customers) -> None:
@@ -124,13 +127,15 @@ def declare(town: Town, workload: Workload) -> None:
         arguments["x-quorum-target-group-size"] = ("l", chance.choice((3, 5)))
     if chance.random() < 0.3:
         arguments["x-quorum-initial-group-size"] = ("l", chance.choice((1, 2, 5)))
-    chance.choice(stations).declare(f"q{chance.randrange(QUEUES_MAX)}", arguments)
+    chance.choice(stations).defining.declare(f"q{chance.randrange(QUEUES_MAX)}", arguments)
 
 
 def delete(town: Town, workload: Workload) -> None:
     stations = town.open_stations()
     if stations:
-        workload.chance.choice(stations).delete(f"q{workload.chance.randrange(QUEUES_MAX)}")
+        workload.chance.choice(stations).defining.delete(
+            f"q{workload.chance.randrange(QUEUES_MAX)}"
+        )
 
 
 def some_definition(town: Town, workload: Workload) -> tuple[Station, QueueDefinition] | None:
@@ -156,9 +161,11 @@ def grow_or_shrink(town: Town, workload: Workload) -> None:
     name, what = definition.spec.name, chance.random()
     others = sorted({*town.cluster.names} - {*definition.wanted})
     if others and what < 0.7:
-        station.redefine_queue(name, partial(with_member, chance.choice(others)))
+        station.defining.redefine_queue(name, partial(with_member, chance.choice(others)))
     if len(definition.wanted) > 1 and what > 0.3:
-        station.redefine_queue(name, partial(without_member, chance.choice(definition.wanted)))
+        station.defining.redefine_queue(
+            name, partial(without_member, chance.choice(definition.wanted))
+        )
 
 
 def hand_over(town: Town, workload: Workload) -> None:
@@ -168,7 +175,7 @@ def hand_over(town: Town, workload: Workload) -> None:
         station, definition = found
         node = workload.chance.choice([node for node, _incarnation in definition.members])
         for step in lead_steps(node, definition):
-            station.redefine_queue(definition.spec.name, step)
+            station.defining.redefine_queue(definition.spec.name, step)
 
 
 def count(town: Town, workload: Workload) -> None:
@@ -184,6 +191,11 @@ def ambush(town: Town, workload: Workload) -> None:
     """Lie in wait for a hand-out: a rare moment, and many rules are about it."""
     if not town.ambushes:
         town.ambushes.append(workload.chance.choice(("reset", "crash", "crash")))
+
+
+def await_arrival(town: Town, _workload: Workload) -> None:
+    """The same for who has sent a dead letter, and does not know yet that it has arrived."""
+    town.is_arrival_awaited = True
 
 
 def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
@@ -207,6 +219,7 @@ def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
         "hand over": lambda workload: hand_over(town, workload),
         "count": lambda workload: count(town, workload),
         "ambush": lambda workload: ambush(town, workload),
+        "await arrival": lambda workload: await_arrival(town, workload),
     }
 
 
@@ -238,6 +251,7 @@ def draw_rates(chance: Random) -> dict[str, float]:
         "delete": chance.choice((0.0, 0.05, 0.2)),
         "count": chance.choice((0.0, 0.5)),
         "ambush": chance.choice((0.0, 0.0, 0.2, 0.5)),
+        "await arrival": chance.choice((0.0, 0.2, 1.0)),
         "read": 0.0,
         "transfer": chance.choice((0.0, 0.0, 0.1, 1.0)),
         "compact": chance.choice((0.0, 0.3, 1.0, 3.0)),

@@ -191,6 +191,13 @@ QUEUE_MUTANTS = [
         "set(sorted(sequence for run in live for sequence in run)[:1])",
     ),
     mutant(
+        "R20",
+        "pings wait behind what a follower is sent that lags",
+        "broker.cluster.links.outbox:Outbox._next_lane",
+        "if urgent:",
+        "if urgent and not (bulk and self._may_go(BULK)):",
+    ),
+    mutant(
         "R21a",
         "entries are as new as any member can read",
         QUEUES + "announcing:Announcing.version",
@@ -329,6 +336,27 @@ QUEUE_MUTANTS = [
         "what must arrive is left out once it was refused",
         QUEUES + "outbox:Outbox._send_again",
         "way.due_ms <= now_ms",
+        "False",
+    ),
+    mutant(
+        "R14g",
+        "what must arrive and has is taken once more",
+        QUEUES + "arrivals:Arrivals.sift",
+        "Fate.HERE if is_here else new",
+        "new",
+    ),
+    mutant(
+        "R14h",
+        "what is on record of arrivals is forgotten by the next leader",
+        QUEUES + "arrivals:Arrivals.__init__",
+        "dict(state.sources)",
+        "{}",
+    ),
+    mutant(
+        "R14i",
+        "what must arrive is taken before it would be remembered",
+        QUEUES + "arrivals:Arrivals.sift",
+        "self._announcing.is_coming(ARRIVALS)",
         "False",
     ),
     mutant(

@@ -5,12 +5,10 @@ All of it is production code, composed as a node of a cluster composes it, but f
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluffle.broker import deciding
 from fluffle.broker.access.access import Access
 from fluffle.broker.cluster import everywhere, room
 from fluffle.broker.cluster.absent import Absent
@@ -26,14 +24,11 @@ from fluffle.broker.cluster.queues.ports import Counts
 from fluffle.broker.cluster.queues.sending import WAITING_BYTES_MAX
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode
-from fluffle.broker.control.members import Redefine
 from fluffle.broker.dead_letters import DeadLetters
-from fluffle.broker.deciding import delete_disused, redefinition
+from fluffle.broker.deciding import delete_disused
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import set_vhost
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.queues.arguments import Declaration, QueueSpec
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
@@ -44,16 +39,17 @@ from fluffle.broker.timers import Aging, Timers
 from fluffle.broker.traffic import Deaths
 from fluffle.broker.turn import raise_it
 from fluffle.broker.vhost import VirtualHost
-from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
 from fluffle.raft.records import GroupId
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process, Simulated
-from tests.simulation.queues.around import Digested, Overheard, Time, Timer
+from tests.simulation.queues.around import Answering, Digested, Overheard, Time, Timer
 from tests.simulation.queues.customers import Customers
-from tests.simulation.queues.entering import VHOST, Entering
+from tests.simulation.queues.defining import Defining
+from tests.simulation.queues.entering import Entering
+from tests.simulation.queues.versions import Readers
 
 if TYPE_CHECKING:
     from tests.simulation.queues.town import Town
@@ -71,15 +67,17 @@ class Station:
         self.clients: dict[GroupId, Customers] = {}
         self.questions = 0
         """How many have no answer."""
-        self.reads = town.fluffles.reads[process.node]
-        """The newest version of entries that this fluffle reads."""
-        self._heard_reads: dict[NodeId, int] = {}
-        """What others have said of theirs, when they were dialled last."""
+        self.readers = Readers(process.node, town.fluffles.reads[process.node])
         self._town = town
         self._links = links
         self.clock = clock = Time(process, town.wall_ahead_ms)
         self.day = CommonTime(process.node, clock, lambda: town.cluster.names)
-        self.catalogue = Catalogue(Access(), {}, lambda image: VirtualHost(image, self))
+        self.catalogue = Catalogue(
+            Access(),
+            {},
+            lambda image: VirtualHost(image, self),
+            rerouted=lambda: self.dead_letters.hasten(),  # noqa: PLW0108 - it is made below
+        )
         self.metadata = ReplicatedMetadata(
             process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
         )
@@ -92,9 +90,10 @@ class Station:
                 _refused,
             ),
         )
+        self.defining = Defining(self.catalogue, self.metadata, self.everywhere)
         self.absent = Absent(clock.now_ms, self._is_nobody_there)
         self.hub = self._made_hub()
-        self._publish_dead = DeadLetters(self.catalogue.vhosts.get, clock, Deaths()).publish
+        self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
         timers = Timers(clock.now_ms, self._call_later, raise_it)
         timers.start()
         self.hosting = hosting.Hosting(
@@ -108,7 +107,7 @@ class Station:
                 self._hand_on,
                 Aging(timers, self._delete_disused),
                 dead_bytes_min=1,
-                reads_of=self._reads_of,
+                reads_of=self.readers.reads_of,
             )
         )
         self.hosting.host = process.host
@@ -162,9 +161,6 @@ class Station:
         )
         return queues
 
-    def _reads_of(self, node: NodeId) -> int:
-        return self.reads if node == self.process.node else self._heard_reads.get(node, 0)
-
     def _may_lead(self, node: NodeId) -> bool:
         return self.room.may_lead(node)
 
@@ -197,7 +193,7 @@ class Station:
         there = self.catalogue.vhosts[vhost]
         found = there.queues.get(queue)
         if found is not None:
-            publish = partial(self._publish_dead, vhost, queue, settings, dead)
+            publish = partial(self.dead_letters.publish, vhost, queue, settings, dead)
             graves = self._town.graves
             graves.hand_on(found.definition.id, queue, settings, dead, vhost=there, publish=publish)
 
@@ -341,7 +337,9 @@ class Station:
     def link_changed(self, node: NodeId, is_up: bool) -> None:
         if is_up:
             self._town.linked(self.process.node, node)
-            self._heard_reads[node] = self._town.fluffles.reads[node]
+            self.readers.heard(
+                node, self._town.fluffles.reads[node], self._town.cluster.clockwork.now_us
+            )
         self.metadata.link_changed(node, is_up)
         self.everywhere.link_changed(node, is_up)
         self.hub.link_changed(node, is_up)
@@ -410,49 +408,6 @@ class Station:
 
     # What clients ask for
 
-    @property
-    def vhost(self) -> VirtualHost | None:
-        return self.catalogue.vhosts.get(VHOST)
-
-    def change(self, decide: Callable[[VirtualHost], Change]) -> None:
-        """Have definitions changed; whoever waits for it looks at what is there."""
-        vhost = self.vhost
-        if vhost is not None:
-            with contextlib.suppress(BrokerError):
-                self.everywhere.change(partial(decide, vhost), _done, _failed)
-
-    def declare(self, name: str, arguments: FieldTable) -> None:
-        """Unless it is there, whatever it is like."""
-        declared = Declaration(name, durable=True, arguments=arguments)
-        if self.vhost is not None and name not in self.vhost.queues:
-            self.change(lambda vhost: deciding.declare_queue(vhost, declared, None))
-
-    def delete(self, name: str) -> None:
-        def decide(vhost: VirtualHost) -> Change:
-            queue = vhost.queues.get(name)
-            return NOTHING if queue is None else deciding.delete_queue(vhost, queue)
-
-        self.change(decide)
-
-    def redefine_queue(self, name: str, redefine: Redefine) -> None:
-        """An operator wants it otherwise."""
-
-        def decide(vhost: VirtualHost) -> Change:
-            queue = vhost.queues.get(name)
-            if queue is None:
-                return NOTHING
-            after = redefine(queue.definition)
-            return NOTHING if after == queue.definition else redefinition(VHOST, after)
-
-        self.change(decide)
-
-    def touch_definitions(self, number: int) -> None:
-        """A change that makes no difference."""
-        tags = {"tags": [f"{number}"]}
-        self.metadata.change(
-            lambda: set_vhost(self.catalogue, VHOST, metadata=tags), _done, _failed
-        )
-
     def ask_counts(self, group: GroupId) -> None:
         self.questions += 1
         self.hub.ask_counts(group, self._on_counts)
@@ -461,30 +416,6 @@ class Station:
         self.questions -= 1
         if self.questions < 0 or (counts is not None and min(counts) < 0):
             raise Violation(f"{self.process.node} is told {counts}")
-
-
-class Answering(everywhere.Everywhere):
-    """Of which it is checked when it answers."""
-
-    __slots__ = ()
-
-    def _applied_here(self, done: Callable[[], None]) -> None:
-        super()._applied_here(partial(self._answer, self._inner.state.last_revision, done))
-
-    def _answer(self, revision: int, done: Callable[[], None]) -> None:
-        """Whoever hears of it finds the same wherever he goes."""
-        for node, other in self._others.items():
-            if other.reached < revision and not other.is_late:
-                raise Violation(f"everywhere: {node} is at {other.reached}, and not {revision}")
-        done()
-
-
-def _done() -> None:
-    """Whoever waited for it looks at what is there."""
-
-
-def _failed(error: BrokerError) -> None:
-    """It may have been somebody else's turn, or too late."""
 
 
 def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:

@@ -40,3 +40,11 @@ def test_what_need_not_arrive_may_come_as_often_as_it_likes() -> None:
     found.stored(GROUP, b"published", ARRIVALS)
     found.stored(GROUP, b"published", ARRIVALS)
     assert not found._sure
+
+
+def test_what_must_arrive_does_not_come_before_it_is_remembered() -> None:
+    found = graves(b"dead")
+    with pytest.raises(Violation, match="7 does not remember it"):
+        found.stored(GROUP, b"dead", DATED_HOLDS, may_be_early=False)
+    found.stored(GROUP, b"published", DATED_HOLDS, may_be_early=False)
+    found.stored(GROUP, b"dead", ARRIVALS, may_be_early=False)

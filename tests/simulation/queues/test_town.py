@@ -38,7 +38,7 @@ def declared(run: Run, at: NodeId, size: int) -> GroupSpec:
         "x-queue-type": ("S", b"quorum"),
         "x-quorum-initial-group-size": ("l", size),
     }
-    station.declare("q", arguments)
+    station.defining.declare("q", arguments)
     passes(run, seconds=1)
     (spec,) = [each for each in run.cluster.registry.living() if each.group != METADATA_GROUP]
     return spec

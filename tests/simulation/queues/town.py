@@ -14,6 +14,7 @@ from fluffle.broker.config import QuorumConfig
 from fluffle.broker.metadata.state import Fate, State
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.replicated.encoding import ARRIVALS
 from fluffle.broker.recording.changes import decode_proposals
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
@@ -69,6 +70,8 @@ class Town:
         """Whether nodes are given up after seconds: a minute is long in a run."""
         self.ambushes: list[str] = []
         """What befalls whoever commits a hand-out next: see `happenings.ambush`."""
+        self.is_arrival_awaited = False
+        """Whether whoever has sent the next dead letter that arrives dies before it hears of it."""
         self.fluffles: Fluffles
         self._profile: Profile
         self._lives: dict[NodeId, m.Boot] = {}
@@ -190,6 +193,7 @@ class Town:
                 self.was_just_linked,
                 self.names,
                 self.graves,
+                born_us=self.cluster.clockwork.now_us,
                 versions=Versions(definition, self.fluffles.reads),
                 idleness=Idleness(definition.spec, self.counts()),
             )
@@ -215,7 +219,7 @@ class Town:
         if self._spec_of(definition).is_deleted:
             return
         for station in self.open_stations()[:1]:
-            station.delete(definition.spec.name)
+            station.defining.delete(definition.spec.name)
         self.cluster.clockwork.after(SECOND_US, self._give_up, definition)
 
     def _committed(self, node: NodeId, replica: Replica, facts: GroupFacts, first: int) -> None:
@@ -225,6 +229,7 @@ class Town:
             return
         book = self.book(facts.group)
         self._keep_pace()
+        book.remembers_arrivals = self._remembers_arrivals(node, book)
         before = len(book.ghost.handed)
         for index in range(first, facts.commit + 1):
             entry, _ = facts.entries[index, facts.committed[index]]
@@ -234,6 +239,17 @@ class Town:
                 raise Violation(f"G7: {node} had another image of {facts.group} at {index}")
         if self.ambushes and len(book.ghost.handed) > before:
             self._strike(node, self.ambushes.pop())
+        if self.is_arrival_awaited and book.sources:
+            self._strike_sender(book.sources.pop())
+        book.sources.clear()
+
+    def _remembers_arrivals(self, node: NodeId, book: Book) -> bool:
+        """Whether who leads a queue has known ever since it was there that all read of arrivals."""
+        leading = [each for each in self._leading(book.group) if each.process.node == node]
+        names = self.cluster.names
+        return bool(leading) and all(
+            leading[0].readers.since_us(name, ARRIVALS) < book.born_us for name in names
+        )
 
     def _watch_clocks(self) -> None:
         """Also while nothing is committed: a stamp may be older than the first that is."""
@@ -261,6 +277,12 @@ class Town:
             back_us = soon_us + int((0.5 + self.chance.random()) * SECOND_US)
             clockwork.after(back_us, self.cluster.start, leader)
 
+    def _strike_sender(self, source: GroupId) -> None:
+        """The next leader knows of no arrival, and sends anew."""
+        for station in self._leading(source):
+            self.is_arrival_awaited = False
+            self._strike(station.process.node, "crash")
+
     # As trade
 
     def serves(self, node: NodeId) -> bool:
@@ -279,7 +301,7 @@ class Town:
         if station is None:
             return
         if group == METADATA_GROUP:
-            station.touch_definitions(self.chance.getrandbits(30))
+            station.defining.touch(self.chance.getrandbits(30))
         elif group in station.clients:
             station.clients[group].publish(1)
 
@@ -296,6 +318,7 @@ class Town:
     def unfinished(self) -> str | None:
         """Everybody is answered; then all that is left is consumed, and nothing is of the dead."""
         self.ambushes.clear()
+        self.is_arrival_awaited = False
         self.fluffles.stay()
         self._know_of_others()
         for station in self.stations():
@@ -309,8 +332,8 @@ class Town:
                     return f"{station.process.node} waits for an answer of {group}"
                 if client.ghost.asked:
                     return f"{client.ghost.asked} of {group} have no answer"
-        going = self._growing() or self._undrained() or self._disused()
-        return going or self._contest.look()
+        going = self._growing() or self._undrained() or self._contest.look()
+        return going or self._disused()
 
     def _growing(self) -> str | None:
         """A queue that is to have more members, as its leader sees it."""
@@ -319,6 +342,15 @@ class Town:
                 if station.queues.reconciling._wanted("/", definition) is not None:
                     return f"{definition.id} has {definition.wanted}, and wants more"
         return None
+
+    def _leading(self, group: GroupId) -> list[Station]:
+        """Who leads a queue: maybe nobody, or somebody who has not heard that another does."""
+        return [
+            station
+            for station in self.stations()
+            if group in (queues := station.hub.leading.queues)
+            and queues[group].sessions is not None
+        ]
 
     def _led_by(self, station: Station) -> list[QueueDefinition]:
         queues = station.hub.leading.queues
@@ -374,11 +406,15 @@ class Town:
         return True
 
     def _disused(self) -> str | None:
-        """A queue that nobody uses."""
-        for spec in self.cluster.registry.living():
-            if spec.group != METADATA_GROUP and self.book(spec.group).idleness.is_ending:
-                return f"{spec.group} is to go, and is there"
-        return None
+        """A queue that goes once nobody uses it: its clients leave."""
+        groups = [spec.group for spec in self.cluster.registry.living()]
+        groups = [group for group in groups if group != METADATA_GROUP]
+        ending = [group for group in groups if self.book(group).idleness.ends]
+        for group in ending:
+            for station in self.stations():
+                if (client := station.clients.get(group)) is not None:
+                    client.leave()
+        return f"{ending} are to go, and are there" if ending else None
 
     def _alive(self) -> set[tuple[NodeId, int, int]]:
         """Lives that last."""

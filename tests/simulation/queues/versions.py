@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 UPGRADED_EVERY_S = 3
 
+NEVER_US = 1 << 60
+
 HURTS = ("flip", "wipe", "go back", "relapse")
 """After these a node may have to come back to its queues as another member."""
 
@@ -72,6 +74,34 @@ class Fluffles:
     def stay(self) -> None:
         """Nobody else is upgraded."""
         self._due.clear()
+
+
+class Readers:
+    """What one process knows of versions that nodes read."""
+
+    def __init__(self, node: NodeId, reads: int) -> None:
+        """`reads`: the newest that it reads itself."""
+        self._node = node
+        self.reads = reads
+        self._others: dict[NodeId, int] = {}
+        """What they have said when they were dialled last."""
+        self._since_us: dict[tuple[NodeId, int], int] = {}
+        """When a node has first said that it reads a version."""
+
+    def heard(self, node: NodeId, reads: int, now_us: int) -> None:
+        self._others[node] = reads
+        for version in range(reads + 1):
+            self._since_us.setdefault((node, version), now_us)
+
+    def reads_of(self, node: NodeId) -> int:
+        """0 of who has said nothing yet."""
+        return self.reads if node == self._node else self._others.get(node, 0)
+
+    def since_us(self, node: NodeId, version: int) -> int:
+        """Since when it is known that a node reads this version."""
+        if node == self._node:
+            return 0 if self.reads >= version else NEVER_US
+        return self._since_us.get((node, version), NEVER_US)
 
 
 class Versions:

@@ -72,8 +72,8 @@ class Ghost:
     """By consumer and priority, the last message that came for the first time."""
     publishers: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     """By content: at which node, and the how many-th publish of all."""
-    latest: dict[str, int] = field(default_factory=dict)
-    """By node, the last of its publishes that is in the log."""
+    latest: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    """By node and priority, the last of its publishes that is in the log."""
     copies: dict[bytes, set[int]] = field(default_factory=dict)
     """Contents that may be in the log more than once, with all their sequence numbers."""
     is_deleted: bool = False
@@ -96,8 +96,9 @@ class Ghost:
                 assert content not in self.refused, f"{content!r} was refused"
                 self.stored[content] = first + place
                 node, count = self.publishers[content]
-                assert self.latest.get(node, 0) < count, "what one publishes stays in order"
-                self.latest[node] = count
+                source = node, priority_of(content)
+                assert self.latest.get(source, 0) < count, "what one publishes stays in order"
+                self.latest[source] = count
         for fact in batch.facts:
             if isinstance(fact, f.HandedOut | f.HandedOver):
                 self.handed.update((n, fact.ordinal) for run in fact.runs for n in run)
