@@ -81,15 +81,7 @@ class Station:
         self.metadata = ReplicatedMetadata(
             process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
         )
-        self.everywhere = Answering(
-            self.metadata,
-            everywhere.Ports(
-                partial(self._send, FrameKind.REVISION),
-                partial(self._call_later, 0.0),
-                self._call_later,
-                _refused,
-            ),
-        )
+        self.everywhere = self._made_everywhere()
         self.defining = Defining(self.catalogue, self.metadata, self.everywhere)
         self.absent = Absent(clock.now_ms, self._is_nobody_there)
         self.hub = self._made_hub()
@@ -126,6 +118,17 @@ class Station:
 
     def _is_nobody_there(self, node: NodeId) -> bool:
         return self._town.cluster.network.is_nobody_there(self.process.node, node)
+
+    def _made_everywhere(self) -> Answering:
+        return Answering(
+            self.metadata,
+            everywhere.Ports(
+                partial(self._send, FrameKind.REVISION),
+                partial(self._call_later, 0.0),
+                self._call_later,
+                _refused,
+            ),
+        )
 
     def _made_hub(self) -> hub.StreamHub:
         process, town = self.process, self._town
