@@ -54,6 +54,7 @@ from fluffle.broker.server.announcing import AlarmTeller, Announcing
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.introducing import server_properties
 from fluffle.broker.server.listener import Listener
+from fluffle.broker.server.observing import By, Observer
 from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
@@ -216,7 +217,8 @@ class Node:
         clock, call_later = self._outside.clock, self._outside.call_later
         deaths, safe = self._traffic.deaths, partial(when_safe, durability.commits)
         self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, confirm)
-        dead_letter, touch = self._dead_letters.publish, turn.touch_queue
+        dead_letter = self._outside.seen_dead(self._dead_letters.publish)
+        touch = turn.touch_queue
         self._timers = timers = Timers(clock.now_ms, call_later, self._fail)
         time = LocalTime(clock, timers, touch)
         self._converter = Converter(
@@ -290,7 +292,7 @@ class Node:
             commits=durability.commits,
             chores=self._chores,
             replies=ReplyTargets(),
-            alarms=Alarms(),
+            alarms=(alarms := Alarms()),
             random_name=random_name,
             call_soon=loop.call_soon,
             call_later=self._outside.clients_call_later,
@@ -298,18 +300,19 @@ class Node:
             owners=Owners(config.node_name, company.boot),
             consequences=Consequences(self._chores),
             on_fatal=self._fail,
-            announcing=self._made_announcing(),
+            observers=self._made_observers(alarms),
             certificate_login=config.tls_login_from,
             quorum_global_qos=config.quorum.global_qos,
             traffic=self._traffic,
         )
 
-    def _made_announcing(self) -> Announcing | None:
-        config, catalogue = self._config, self.catalogue
+    def _made_observers(self, alarms: Alarms) -> tuple[Observer, ...]:
+        config, catalogue, observers = self._config, self.catalogue, self._outside.observers
         if not config.event_exchange:
-            return None
+            return observers
         announcer = Announcer(config.node_name, catalogue.vhosts, self._outside.clock)
-        return Announcing(announcer, catalogue.known)
+        AlarmTeller(announcer, alarms)
+        return (*observers, Announcing(announcer, catalogue.known))
 
     async def _open(self, company: Company) -> None:
         """Be as one was before, and let clients in."""
@@ -352,13 +355,10 @@ class Node:
 
     def _control_socket(self, company: Company) -> ControlSocket:
         clock = self._outside.clock
-        metadata, announcing = self.metadata, self._services.announcing
-        if announcing is not None:
-            metadata = announcing.metadata(metadata, COMMANDS, COMMANDS)
         self.parts = Parts(
             config=self._config,
             catalogue=self.catalogue,
-            metadata=metadata,
+            metadata=self._services.metadata_of(By(COMMANDS, COMMANDS)),
             connections=self._services.connections,
             chores=self._services.chores,
             commits=self._durability.commits,
@@ -470,9 +470,8 @@ class Node:
         log_skipped(await load_definitions(catalogue, config, metadata))
         await done(partial(metadata.settle, partial(first_start, catalogue, config)))
         home = catalogue.vhosts.get(HOME)
-        if self._services.announcing is not None and home is not None:
+        if config.event_exchange and home is not None:
             await done(partial(metadata.settle, partial(have_own, home.topology, EVENT_EXCHANGE)))
-            AlarmTeller(self._services.announcing.announcer, self._services.alarms)
         made = catalogue.kept.first_start
         if made and (commands := ignored_after_first_start(catalogue, config, made)):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)

@@ -11,11 +11,15 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.clock import CallLater, Clock, SystemClock
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.dead import DeadLetterFrom
+    from fluffle.broker.server.observing import Observer
 
 OpenStore: TypeAlias = Callable[[Callable[[StorageError], None]], Store]
 """Given whom to tell that the disk has failed.  Raises `StorageError`."""
@@ -40,6 +44,11 @@ async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket)
     return await loop.create_server(make, sock=listening, backlog=BACKLOG)
 
 
+def unseen(inner: DeadLetterFrom) -> DeadLetterFrom:
+    """Where nobody wants to see it."""
+    return inner
+
+
 class Outside(NamedTuple):
     """Of one node."""
 
@@ -52,6 +61,10 @@ class Outside(NamedTuple):
     """The same data each time, as the last one who had them open left them."""
     accept: Accept = accept
     """For clients without TLS that come by themselves and not through a proxy."""
+    observers: tuple[Observer, ...] = ()
+    """See what clients do; nobody does in a daemon."""
+    seen_dead: Callable[[DeadLetterFrom], DeadLetterFrom] = unseen
+    """Who sees what has died in queues, before it is published again by what is given."""
 
 
 def of_machine(data_dir: Path) -> Outside:

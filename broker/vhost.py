@@ -33,7 +33,7 @@ from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 
 if TYPE_CHECKING:
-    from fluffle.broker.server.tapping import Trace
+    from fluffle.broker.server.tapping import Tap
 
 
 OnKept: TypeAlias = "Callable[[str, str, Kept], None]"
@@ -87,6 +87,7 @@ class VirtualHost:
         "queues",
         "router",
         "settings",
+        "taps",
         "topology",
         "trace",
     )
@@ -143,10 +144,10 @@ class VirtualHost:
         self.counts = QueueCounts()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
-        self.trace: Trace | None = None
-        """Copies what clients of this node publish and are given, while somebody wants that."""
-        self.maker = maker
-        self._on_new_queue = on_new_queue
+        self.taps: dict[str, Tap] = {}
+        self.trace: Tap | None = None
+        """Sees what clients of this node publish and are given: `taps` as one (`tapping.tap`)."""
+        self.maker, self._on_new_queue = maker, on_new_queue
         self._owned: dict[Owner, dict[str, ServedQueue]] = {}
         """Exclusive queues by their owner; no owner without one."""
         for definition in image.queues:

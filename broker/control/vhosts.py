@@ -15,7 +15,7 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
-from fluffle.broker.server.tapping import Trace
+from fluffle.broker.server.tapping import FIREHOSE, Trace, tap
 from fluffle.broker.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
         "connections": parts.access.usage.connections_to_vhost[vhost.name],
         "max_connections": vhost.limits.max_connections,
         "max_queues": vhost.limits.max_queues,
-        "tracing": vhost.trace is not None,
+        "tracing": FIREHOSE in vhost.taps,
     }
 
 
@@ -132,7 +132,7 @@ def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
 
 def set_trace(parts: Parts, *, name: str, on: bool) -> Result:
     """Copy what clients of this node publish to it and are given from it, until it is stopped."""
-    parts.vhost(name).trace = Trace(parts.config.node_name) if on else None
+    tap(parts.vhost(name), FIREHOSE, Trace(parts.config.node_name) if on else None)
     event(logger, logging.INFO, "tracing" if on else "tracing_stopped", vhost=name)
     return {}
 

@@ -12,10 +12,12 @@ from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.server.observing import By
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms import Alarms
+    from fluffle.broker.errors import BrokerError
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.connection import Connection
     from fluffle.broker.server.session import Session
@@ -28,7 +30,7 @@ UNKNOWN_OF_TLS = (
 
 
 class Announcing:
-    """Of one node.  `find` gives the value of a fact that there is."""
+    """An `Observer` of one node.  `find` gives the value of a fact that there is."""
 
     __slots__ = ("_closings", "_find", "announcer")
 
@@ -38,9 +40,9 @@ class Announcing:
         self._closings: dict[Owner, Telling] = {}
         """What will be said of the connections that are open."""
 
-    def metadata(self, inner: Metadata, actor: str, settler: str) -> Metadata:
+    def metadata(self, inner: Metadata, by: By) -> Metadata:
         """Definitions whose changes are announced, as of who asks for them."""
-        return Announced(inner, self.announcer, self._find, actor=actor, settler=settler)
+        return Announced(inner, self.announcer, self._find, actor=by.actor, settler=by.settler)
 
     # Connections
 
@@ -84,7 +86,8 @@ class Announcing:
 
     # Channels and consumers
 
-    def channel_opened(self, session: Session, number: int) -> None:
+    def channel_opened(self, channel: Channel) -> None:
+        session, number = channel.session, channel.number
         headers = {
             "pid": pid(session.owner, number),
             "connection": pid(session.owner),
@@ -96,9 +99,13 @@ class Announcing:
         }
         self.announcer.tell("channel.created", headers)
 
-    def channel_closed(self, session: Session, number: int, consumer_count: int) -> None:
+    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+        """RabbitMQ does not tell this."""
+
+    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+        session = channel.session
         headers = {
-            "pid": pid(session.owner, number),
+            "pid": pid(session.owner, channel.number),
             "consumer_count": consumer_count,
             ACTOR: session.user.name,
         }

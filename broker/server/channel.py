@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
+Settler: TypeAlias = "Callable[[Channel, list[Stretch], Outcome], None]"
 
 
 def let_go(_answer: Any) -> None:
@@ -49,6 +50,7 @@ class Channel:
         "refuse",
         "reply_subscription",
         "session",
+        "settle",
         "shared_credit",
         "subscriptions",
         "ticket",
@@ -61,6 +63,9 @@ class Channel:
         self.session = session
         self.publish = publish
         """What a batch of messages goes through; another function in confirm and tx mode."""
+        self.settle: Settler = settle
+        """What becomes of messages that its ledger has let go; another function where that is
+        observed."""
         self.refuse = refuse
         """Has it closed, about nothing that its client asked for."""
         self.confirms: Confirms | None = None
@@ -155,24 +160,6 @@ class Channel:
         check_here(queue)
         return queue
 
-    def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        """Tell the queues what became of messages that the ledger has let go."""
-        of_quorum_queues = 0
-        for handout, start, stop in stretches:
-            queue = handout.holder.queue
-            settling = queue.settle(handout, start, stop, outcome)
-            if settling is not None:
-                if (before := self.far.get(queue)) is None or before.error is None:
-                    self.far[queue] = settling
-                if queue.spec.queue_type is QueueType.QUORUM:
-                    of_quorum_queues += stop - start
-            if handout.is_recorded:
-                self.recorded()
-        if outcome is Outcome.ACKED:
-            traffic, count = self.session.traffic, sum(stop - start for _, start, stop in stretches)
-            traffic.from_quorum_queues.acknowledged += of_quorum_queues
-            traffic.from_queues.acknowledged += count - of_quorum_queues
-
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing.
 
@@ -183,14 +170,14 @@ class Channel:
         for subscription in subscriptions.values():
             self.session.outlet.forget(subscription.consumer)
             self.session.detach(subscription.consumer)
-            if self.session.announcing is not None:
-                self.session.announcing.consumer_ended(self, subscription.consumer)
+            for observer in self.session.observers:
+                observer.consumer_ended(self, subscription.consumer)
         if self.reply_subscription is not None:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None
         if self.transaction is not None:
             self.unacked.restore(self.transaction.forget())
-        self.settle(self.unacked.take_up_to(0)[0], Outcome.LOST)
+        self.settle(self, self.unacked.take_up_to(0)[0], Outcome.LOST)
         self.session.confirming.pop(self, None)
         traffic = self.session.traffic
         traffic.channels_closed += 1
@@ -201,8 +188,23 @@ class Channel:
             self.confirms = None
 
 
-Settler: TypeAlias = Callable[[list[Stretch], Outcome], None]
-"""Takes messages that a client has settled, and how."""
+def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
+    """Tell the queues what became of messages that the ledger has let go."""
+    of_quorum_queues = 0
+    for handout, start, stop in stretches:
+        queue = handout.holder.queue
+        settling = queue.settle(handout, start, stop, outcome)
+        if settling is not None:
+            if (before := channel.far.get(queue)) is None or before.error is None:
+                channel.far[queue] = settling
+            if queue.spec.queue_type is QueueType.QUORUM:
+                of_quorum_queues += stop - start
+        if handout.is_recorded:
+            channel.recorded()
+    if outcome is Outcome.ACKED:
+        traffic, count = channel.session.traffic, sum(stop - start for _, start, stop in stretches)
+        traffic.from_quorum_queues.acknowledged += of_quorum_queues
+        traffic.from_queues.acknowledged += count - of_quorum_queues
 
 
 def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:

@@ -105,6 +105,8 @@ class Channels:
             channel=number,
             error=error.reply_text,
         )
+        for observer in self._session.observers:
+            observer.channel_refused(self._open[number], error)
         self._end(number)
         self._closing.add(number)
         self._send(number, close_for(Methods.Close, error, ids))
@@ -132,10 +134,10 @@ class Channels:
             )
         check_channel_limit(self._session)
         self._session.access.usage.channel_opened(self._session.user.name)
-        self._open[number] = Channel(number, self._session, publish_plain, self.refuse)
+        channel = self._open[number] = Channel(number, self._session, publish_plain, self.refuse)
         self._session.traffic.channels_opened += 1
-        if self._session.announcing is not None:
-            self._session.announcing.channel_opened(self._session, number)
+        for observer in self._session.observers:
+            observer.channel_opened(channel)
         self._send(number, make(Methods.OpenOk, channel_id=""))
 
     def _on_method_while_closing(self, number: int, method: Method) -> None:
@@ -152,8 +154,8 @@ class Channels:
         consumer_count = len(channel.subscriptions)
         channel.close()
         self._session.access.usage.channel_closed(self._session.user.name)
-        if self._session.announcing is not None:
-            self._session.announcing.channel_closed(self._session, number, consumer_count)
+        for observer in self._session.observers:
+            observer.channel_closed(channel, consumer_count)
 
     def _send(self, number: int, method: Method) -> None:
         self._session.outlet.add(encode_method(number, method))

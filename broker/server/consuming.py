@@ -18,7 +18,7 @@ from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server import overdue
-from fluffle.broker.server.channel import Channel, Settler
+from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.subscription import ReplySubscription, Subscription
 from fluffle.protocol.events import Acks
@@ -141,10 +141,11 @@ def on_consume(channel: Channel, method: Method) -> None:
 
 def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None) -> None:
     """A consumer takes part; nothing has been delivered to it."""
-    announcing, subscription = channel.session.announcing, channel.subscriptions.get(tag)
-    if announcing is not None and subscription is not None:
+    observers, subscription = channel.session.observers, channel.subscriptions.get(tag)
+    if observers and subscription is not None:
         arguments = field_table(method.arguments)
-        announcing.consumer_started(channel, subscription.consumer, arguments)
+        for observer in observers:
+            observer.consumer_started(channel, subscription.consumer, arguments)
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 
@@ -190,8 +191,8 @@ def on_cancel(channel: Channel, method: Method) -> None:
     left: Later[None] | None = None
     if subscription is not None:
         channel.session.detach(subscription.consumer)
-        if channel.session.announcing is not None:
-            channel.session.announcing.consumer_ended(channel, subscription.consumer)
+        for observer in channel.session.observers:
+            observer.consumer_ended(channel, subscription.consumer)
         left = subscription.consumer.queue.settling
     elif replies is not None and replies.tag == tag:
         channel.session.replies.remove(replies.name)
@@ -273,8 +274,10 @@ def settle_tags(channel: Channel, tags: Acks, outcome: Outcome) -> None:
         stretches, unknown_tag = channel.unacked.take_up_to(tags.last)
     else:
         stretches, unknown_tag = channel.unacked.take(tags.first, tags.last)
-    settle: Settler = channel.settle if channel.transaction is None else channel.transaction.settle
-    settle(stretches, outcome)
+    if channel.transaction is None:
+        channel.settle(channel, stretches, outcome)
+    else:
+        channel.transaction.settle(stretches, outcome)
     if unknown_tag is not None:
         raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
 
@@ -292,7 +295,7 @@ def recover(channel: Channel, *, requeue: bool) -> None:
     """Give back everything unacknowledged on the channel; RabbitMQ knows no other way."""
     if not requeue:
         raise NotImplementedHere("requeue=false")
-    channel.settle(channel.unacked.take_up_to(0)[0], Outcome.RETURNED)
+    channel.settle(channel, channel.unacked.take_up_to(0)[0], Outcome.RETURNED)
 
 
 HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {

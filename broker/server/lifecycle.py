@@ -132,8 +132,8 @@ def on_start_ok(connection: Connection, method: Method) -> None:
     if method.mechanism not in offered_mechanisms(connection):
         raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
     mechanism, access = method.mechanism, connection.services.access
-    announcing = connection.services.announcing
-    if announcing is not None:
+    observers = connection.services.observers
+    if observers:
         connection.handshake.client_properties = properties
     connection.handshake.mechanism = mechanism
     name = ""
@@ -144,11 +144,11 @@ def on_start_ok(connection: Connection, method: Method) -> None:
             return
         if isinstance(outcome, LoginRefused):
             refuse_login(connection, mechanism, name, outcome)
-            if announcing is not None:
-                announcing.refused(connection, mechanism, name, str(outcome))
+            for observer in observers:
+                observer.refused(connection, mechanism, name, str(outcome))
         else:
-            if announcing is not None:
-                announcing.logged_in(connection, mechanism, outcome.name)
+            for observer in observers:
+                observer.logged_in(connection, mechanism, outcome.name)
             propose_limits(connection, outcome)
 
     if mechanism == EXTERNAL:
@@ -255,8 +255,8 @@ def on_open(connection: Connection, method: Method) -> None:
         notify_cancel="consumer_cancel_notify" in handshake.capabilities,
     )
     connection.begin(session)
-    if services.announcing is not None:
-        services.announcing.opened(connection, session)
+    for observer in services.observers:
+        observer.opened(connection, session)
     connection.send(make(Methods.OpenOk, known_hosts=""))
     event(
         logger,

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.announcing.announcer import INTERNAL
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import Limits
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.metadata.nodes import Nodes
-from fluffle.broker.server.announcing import Announcing
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.intake import Timer
+from fluffle.broker.server.observing import By, Observer
 from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.traffic import Traffic
@@ -49,8 +48,8 @@ class Services:
     consequences: Consequences
     on_fatal: Callable[[Exception], None]
     """Told when an assertion is broken: ends the node."""
-    announcing: Announcing | None = None
-    """Tells what happens, where that is wanted."""
+    observers: tuple[Observer, ...] = ()
+    """See what happens, where that is wanted."""
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
     quorum_global_qos: bool = False
@@ -59,8 +58,9 @@ class Services:
     """Those of the cluster; none where a node is alone."""
     traffic: Traffic = field(default_factory=Traffic)
 
-    def metadata_of(self, user: str) -> Metadata:
-        """Where a user changes definitions, which is told where that is wanted."""
-        if self.announcing is None:
-            return self.metadata
-        return self.announcing.metadata(self.metadata, user, INTERNAL)
+    def metadata_of(self, by: By) -> Metadata:
+        """Where somebody changes definitions, which is seen where that is wanted."""
+        metadata = self.metadata
+        for observer in self.observers:
+            metadata = observer.metadata(metadata, by)
+        return metadata

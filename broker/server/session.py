@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
+from fluffle.broker.announcing.announcer import INTERNAL
 from fluffle.broker.deciding import delete_owned, delete_unused
 from fluffle.broker.metadata.changing import Late, nobody_waits
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.server.observing import By
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.properties import PropertyFacts
 from fluffle.broker.server.replies import Inbox
@@ -43,7 +45,6 @@ class Session:
 
     __slots__ = (
         "access",
-        "announcing",
         "commits",
         "confirming",
         "facts",
@@ -54,6 +55,7 @@ class Session:
         "name",
         "nodes",
         "notify_cancel",
+        "observers",
         "on_behind",
         "on_disk_behind",
         "outlet",
@@ -93,9 +95,9 @@ class Session:
         self.user = user
         """As he is now: see `admitting.ask_again`."""
         self.vhost = vhost
-        self.metadata = services.metadata_of(user.name)
+        self.metadata = services.metadata_of(By(user.name, INTERNAL, name))
         self.nodes = services.nodes
-        self.announcing = services.announcing
+        self.observers = services.observers
         self.access = services.access
         self.commits = services.commits
         self.rights = Rights(services.access, user, vhost.name)
@@ -142,8 +144,8 @@ class Session:
     def drop_owned(self, done: Callable[[], None] = nobody_waits, late: Late | None = None) -> None:
         """Delete the queues that only this connection could use, and call `done` then."""
         self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
-        if self.announcing is not None:
-            self.announcing.closed(self)
+        for observer in self.observers:
+            observer.closed(self)
 
     def deliveries_from(self, queue: ServedQueue) -> Deliveries:
         """Where what its clients get from a queue is counted."""

@@ -133,8 +133,8 @@ class Subscription:
         if channel.subscriptions.pop(consumer.tag, None) is None:
             return
         channel.session.outlet.forget(consumer)
-        if channel.session.announcing is not None:
-            channel.session.announcing.consumer_ended(channel, consumer)
+        for observer in channel.session.observers:
+            observer.consumer_ended(channel, consumer)
         if channel.session.notify_cancel:
             channel.reply(make(Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.letters import routing_keys
 from fluffle.broker.message import Origin
@@ -24,10 +24,52 @@ if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.properties import PropertyFacts
     from fluffle.broker.server.putting import Parcel
+    from fluffle.broker.vhost import VirtualHost
+
+
+FIREHOSE = "firehose"
+"""The name of this tap."""
+
+
+class Tap(Protocol):
+    """Sees what clients of a virtual host on this node publish and are given."""
+
+    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+        """A client has published messages, which are about to be put into queues."""
+
+    def delivered(self, channel: Channel, handout: Handout) -> None:
+        """A client is about to be given messages of a queue, which have no tags yet."""
+
+
+class Taps:
+    """Several as one."""
+
+    __slots__ = ("_taps",)
+
+    def __init__(self, taps: Sequence[Tap]) -> None:
+        self._taps = taps
+
+    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+        for each in self._taps:
+            each.published(channel, parcels, facts)
+
+    def delivered(self, channel: Channel, handout: Handout) -> None:
+        for each in self._taps:
+            each.delivered(channel, handout)
+
+
+def tap(vhost: VirtualHost, name: str, one: Tap | None) -> None:
+    """From now on there is such a tap under this name, or there is none."""
+    if one is not None:
+        vhost.taps[name] = one
+    else:
+        vhost.taps.pop(name, None)
+    taps = tuple(vhost.taps.values())
+    vhost.trace = taps[0] if len(taps) == 1 else Taps(taps) if taps else None
 
 
 class Trace:
-    """Of one virtual host, on one node."""
+    """A `Tap` of one virtual host, on one node."""
 
     __slots__ = ("_node",)
 

@@ -78,7 +78,7 @@ class Transaction:
         settled = self._settled
         self.forget()
         for stretches, outcome in settled:
-            channel.settle(stretches, outcome)
+            channel.settle(channel, stretches, outcome)
         return Taken(receipts).answer if is_complete and receipts else is_complete
 
     def settled_of(self, handout: Handout) -> list[tuple[int, int]]:

@@ -68,7 +68,7 @@ async def test_the_event_exchange_is_there_if_it_is_asked_for_and_stays(config: 
         topology = node.catalogue.vhosts["/"].topology
         is_there = topology.find("amq.rabbitmq.event") is not None
         bindings.append(len(tuple(topology.bindings_from("amq.rabbitmq.event"))))
-        assert (node._services.announcing is not None) == is_on
+        assert bool(node._services.observers) == is_on
         if len(bindings) == 2:
             editor = VhostEditor(
                 node.catalogue.vhosts["/"], Editor(node.catalogue, node._durability.facts)

@@ -151,10 +151,10 @@ class Edge:
             owners=Owners("a"),
             consequences=Consequences(chores),
             on_fatal=raise_it,
-            announcing=self._announcing() if announces else None,
+            observers=(self.announcing(),) if announces else (),
         )
 
-    def _announcing(self) -> Announcing:
+    def announcing(self) -> Announcing:
         self.editor.have(partial(have_own, self.vhost.topology, EVENT_EXCHANGE))
         announcer = Announcer("node", self.catalogue.vhosts, ManualClock(wall_ms=7_999))
         return Announcing(announcer, self.catalogue.known)

@@ -186,8 +186,7 @@ def test_logins() -> None:
 def test_alarms_are_told_when_they_begin_and_end() -> None:
     edge, watcher = watched("alarm.*")
     alarms = edge.services.alarms
-    assert edge.services.announcing is not None
-    AlarmTeller(edge.services.announcing.announcer, alarms)
+    AlarmTeller(edge.announcing().announcer, alarms)
     alarms.set("disk", low=True)
     alarms.set("memory", low=True)
     alarms.set("disk", low=False)
@@ -202,8 +201,7 @@ class Operator:
     """Changes definitions, and has that told."""
 
     def __init__(self, edge: Edge) -> None:
-        announcing = edge.services.announcing
-        assert announcing is not None
+        announcing = edge.announcing()
         self.editor = Editor(edge.catalogue)
         self.editor.metadata = Announced(
             self.editor.metadata, announcing.announcer, edge.catalogue.known,

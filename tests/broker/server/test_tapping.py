@@ -1,6 +1,11 @@
 """The firehose: what it is silent about, and the order of copies."""
 
-from fluffle.broker.server.tapping import Trace
+from collections.abc import Sequence
+
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.putting import Parcel
+from fluffle.broker.server.tapping import Trace, tap
 from fluffle.protocol.methods import Basic, Exchange, encode_method, make
 from fluffle.protocol.properties import decode_properties
 from fluffle.protocol.types import Field
@@ -100,3 +105,33 @@ def test_a_command_switches_it() -> None:
     assert desk.refusal("vhosts.trace", name="none", on=True) == (
         "NOT_FOUND: vhost 'none' does not exist"
     )
+
+
+class Count:
+    """A `Tap` that counts."""
+
+    def __init__(self) -> None:
+        self.published_count = self.delivered_count = 0
+
+    def published(self, _channel: Channel, parcels: Sequence[Parcel], _facts: object) -> None:
+        self.published_count += sum(len(each.contents) for each in parcels)
+
+    def delivered(self, _channel: Channel, handout: Handout) -> None:
+        self.delivered_count += len(handout.contents)
+
+
+def test_several_taps_see_the_same_and_know_nothing_of_each_other() -> None:
+    worker, watcher = traced()
+    vhost, count = worker.edge.vhost, Count()
+    for name, one in (("firehose", Trace("node a")), ("count", count)):
+        tap(vhost, name, one)
+    worker.declare("q")
+    worker.publish(b"1", queue="q")
+    worker.consume("q")
+    assert (count.published_count, count.delivered_count) == (1, 1)
+    assert [key for key, _, _ in copies(watcher)] == ["publish.", "deliver.q"]
+    tap(vhost, "firehose", None)
+    worker.publish(b"2", queue="q")
+    assert (count.published_count, copies(watcher)) == (2, [])
+    tap(vhost, "count", None)
+    assert vhost.trace is None
