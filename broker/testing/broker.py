@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
 from fluffle.broker.clock import CallLater, SystemClock
 from fluffle.broker.config import (
@@ -29,13 +28,16 @@ from fluffle.broker.config import (
 from fluffle.broker.errors import ConnectionForced
 from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
-from fluffle.broker.testing.asking import ask, in_time
+from fluffle.broker.testing.asking import in_time
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.clients import Clients
 from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.furnishing import furnish, unfurnish
+from fluffle.broker.testing.urls import amqp_url
 from fluffle.broker.testing.vhost import Vhost
+from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
 from fluffle.storage.memory import MemoryDisk
@@ -76,6 +78,8 @@ class Broker:
         )
         self._data_dir = data_dir
         self._entered = AsyncExitStack()
+        self._wanted: dict[str, Wanted] = {}
+        """What there is in virtual hosts that were added, if it is more than usual."""
         self.clock: MovableClock
         """The time of messages and queues: of expiry, delays, and consumers that hold on."""
         self.clients_clock: MovableClock
@@ -119,26 +123,23 @@ class Broker:
 
     def url_of(self, vhost: str) -> str:
         """The same, for another virtual host."""
-        host, port = self.node.addresses["amqp"]
-        name, password = (quote(each, safe="") for each in next(iter(self._users.items())))
-        return f"amqp://{name}:{password}@{host}:{port}/{quote(vhost, safe='')}"
+        return next(iter(self._urls_of(vhost).values()))
 
     def vhost(self, name: str = "") -> Vhost:
         """What is in a virtual host, by default the first one.  NotFound."""
         name = name or self._config.vhosts[0]
         self.node.parts.vhost(name)
         parts, turn, scene = self.node.parts, self.node.turn, self.scene(name)
-        return Vhost(name, self.url_of(name), parts, turn, self.clock, scene=scene)
+        return Vhost(name, self._urls_of(name), parts, turn, self.clock, scene=scene)
 
-    async def add_vhost(self, name: str) -> Vhost:
-        """A new one, in which all users may do everything.  PreconditionFailed if it is there."""
-        parts = self.node.parts
-        await ask(parts, "vhosts.add", name=name)
-        for user in self._users:
-            await ask(
-                parts, "permissions.set", vhost=name, user=user, configure=".*", write=".*",
-                read=".*",
-            )  # fmt: skip
+    async def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> Vhost:
+        """A new one, with what is wanted in it.
+
+        PreconditionFailed if it or one of its users is there, ValueError and DefinitionsError for
+        definitions that cannot be made.
+        """
+        await furnish(self.node.parts, name, wanted, self._users)
+        self._wanted[name] = wanted
         return self.vhost(name)
 
     async def delete_vhost(self, name: str) -> None:
@@ -149,7 +150,12 @@ class Broker:
         for connection in parts.connections:
             if connection.session is not None and connection.session.vhost.name == name:
                 connection.close(ConnectionForced("the test is over"))  # which is no error to log
-        await ask(parts, "vhosts.delete", name=name)
+        await unfurnish(parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
+
+    def _urls_of(self, vhost: str) -> dict[str, str]:
+        host, port = self.node.addresses["amqp"]
+        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._users}
+        return {user: amqp_url(user, users[user], f"{host}:{port}", vhost) for user in users}
 
     @property
     def faults(self) -> Faults:

@@ -22,6 +22,7 @@ from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.remote import Remote
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
 from fluffle.broker.testing.vhost import Vhost
+from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 
 T = TypeVar("T")
 
@@ -81,9 +82,9 @@ class ThreadedBroker:
         """What is in a virtual host, by default the first one.  NotFound."""
         return BlockingVhost(self, self.broker.vhost(name))
 
-    def add_vhost(self, name: str) -> BlockingVhost:
-        """A new one, in which all users may do everything.  PreconditionFailed if it is there."""
-        return BlockingVhost(self, self.call(lambda: self.broker.add_vhost(name)))
+    def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> BlockingVhost:
+        """A new one, with what is wanted in it.  Raises as `Broker.add_vhost`."""
+        return BlockingVhost(self, self.call(lambda: self.broker.add_vhost(name, wanted)))
 
     def delete_vhost(self, name: str) -> None:
         """With all that is in it; its connections are closed.  NotFound."""
@@ -122,16 +123,19 @@ class BlockingVhost:
     """A `Vhost` for another thread: what is awaited there blocks here."""
 
     __slots__ = (
-        "advance", "awaited", "clients", "expect", "explain", "faults", "messages", "name",
-        "publish", "purge", "queues", "url",
+        "advance", "awaited", "clients", "consume", "expect", "explain", "faults", "get",
+        "messages", "name", "publish", "purge", "queues", "url", "urls",
     )  # fmt: skip
 
     def __init__(self, broker: ThreadedBroker, vhost: Vhost) -> None:
         self.name = vhost.name
         self.url = vhost.url
+        self.urls = vhost.urls
         self.advance = blocking(broker, vhost.advance)
+        self.consume = blocking(broker, vhost.consume)
         self.expect = blocking(broker, vhost.expect)
         self.explain = blocking(broker, vhost.explain)
+        self.get = blocking(broker, vhost.get)
         self.messages = blocking(broker, vhost.messages)
         self.publish = blocking(broker, vhost.publish)
         self.purge = blocking(broker, vhost.purge)
@@ -146,20 +150,22 @@ class AwaitedVhost:
     """A `Vhost` for coroutines of a loop in another thread."""
 
     __slots__ = (
-        "advance", "clients", "expect", "explain", "faults", "messages", "name", "publish", "purge",
-        "queues",
-        "unawaited", "url",
+        "advance", "clients", "consume", "expect", "explain", "faults", "get", "messages", "name",
+        "publish", "purge", "queues", "unawaited", "url", "urls",
     )  # fmt: skip
 
     def __init__(self, broker: ThreadedBroker, vhost: Vhost) -> None:
         self.name = vhost.name
         self.url = vhost.url
+        self.urls = vhost.urls
         self.unawaited: dict[object, str] = {}
         """What was called and never awaited, and so has not been done: its names."""
         calls = Calls(broker, self.unawaited)
         self.advance = calls.of(vhost.advance)
+        self.consume = calls.of(vhost.consume)
         self.expect = calls.of(vhost.expect)
         self.explain = calls.of(vhost.explain)
+        self.get = calls.of(vhost.get)
         self.messages = calls.of(vhost.messages)
         self.publish = calls.of(vhost.publish)
         self.purge = calls.of(vhost.purge)

@@ -23,6 +23,7 @@ from fluffle.broker.testing.faults.clients import Clients
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.message import Message, message_of
+from fluffle.broker.testing.taking import Taken, look_again, take
 from fluffle.broker.turn import Turn
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.wire import encode_shortstr, to_table
@@ -47,12 +48,12 @@ NOTHING_SAID = Counts()
 class Vhost:
     """Made by its broker."""
 
-    __slots__ = ("_parts", "_turn", "advance", "clients", "faults", "name", "url")
+    __slots__ = ("_parts", "_turn", "advance", "clients", "faults", "name", "url", "urls")
 
     def __init__(
         self,
         name: str,
-        url: str,
+        urls: Mapping[str, str],
         parts: Parts,
         turn: Turn,
         clock: MovableClock,
@@ -60,7 +61,10 @@ class Vhost:
         scene: Scene,
     ) -> None:
         self.name = name
-        self.url = url
+        self.url = next(iter(urls.values()))
+        """For any client, of any language, in any process."""
+        self.urls = urls
+        """The same for each user, by name."""
         self.advance = clock.advance
         """Moves the clock of the broker, for all its virtual hosts."""
         self.clients = Clients(scene)
@@ -100,11 +104,6 @@ class Vhost:
             await asyncio.wait_for(self._until(is_so), within)
         except TimeoutError:
             raise AssertionError(self._told(queue, wanted, within)) from None
-
-    def _acted(self) -> None:
-        """Have who waits look, as after what a client sends."""
-        if self._turn.begin():
-            self._turn.end()
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         """Look after each turn."""
@@ -153,7 +152,7 @@ class Vhost:
                 f"'{routing_key}' in vhost '{self.name}'"
             )
         publish_own(vhost, exchange, [(routing_key, told, body)])
-        self._acted()
+        look_again(self._turn)
 
     async def explain(
         self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
@@ -168,10 +167,30 @@ class Vhost:
 
         return explain(vhost.topology, is_there, exchange, keys, Properties(headers=table))
 
+    async def get(self, queue: str, *, within: float = 2.0) -> Taken:
+        """Take the next message, and hold it until `ack()` or `reject()`, which are not awaited.
+
+        AssertionError if there is none within so many seconds.
+        """
+        __tracebackhide__ = True
+        (message,) = await take(self._parts.vhost(self.name), self._turn, queue, 1, within)
+        return message
+
+    async def consume(self, queue: str, *, count: int = 1, within: float = 2.0) -> list[Message]:
+        """Take so many messages, and acknowledge them.
+
+        AssertionError if there are not as many within so many seconds; those that came go back.
+        """
+        __tracebackhide__ = True
+        found = await take(self._parts.vhost(self.name), self._turn, queue, count, within)
+        for message in found:
+            message.ack()
+        return [*found]
+
     async def purge(self, queue: str) -> int:
         """Drop ready messages; how many there were.  NotFound."""
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
-        self._acted()
+        look_again(self._turn)
         return int(row["messages"])
 
     def _counts(self, name: str) -> Counts | None:

@@ -1,0 +1,86 @@
+"""`Wanted`: what a fresh virtual host is to have, as `@pytest.mark.amqp` says it.
+
+@pytest.mark.amqp(users={"app": "secret"}, permissions={"app": ("^app", ".*", ".*")})
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+Definitions: TypeAlias = "Mapping[str, Any] | str | PathLike[str]"
+
+IN_VHOST = ("parameters", "policies", "exchanges", "queues", "bindings")
+"""What of definitions is in one virtual host, in the order in which it can be made.  Users and
+their rights are not taken from there: a test says which it wants."""
+
+
+class Rights(NamedTuple):
+    """Three patterns, in the order of `rabbitmqctl set_permissions`."""
+
+    configure: str = ".*"
+    write: str = ".*"
+    read: str = ".*"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Said by nobody: a virtual host in which all users of the broker may do everything."""
+
+    users: Mapping[str, str] = field(
+        default_factory=dict, metadata={"is": "names with passwords; the first one is in the URL"}
+    )
+    permissions: Mapping[str, tuple[str, str, str]] = field(
+        default_factory=dict, metadata={"is": "names with patterns (configure, write, read)"}
+    )
+    definitions: Definitions | None = field(
+        default=None, metadata={"is": "RabbitMQ's JSON, as a dict or a path"}
+    )
+    default_queue_type: str | None = field(default=None, metadata={"is": "'classic' or 'quorum'"})
+
+    def rights(self, others: Iterable[str]) -> dict[str, Rights]:
+        """What each user may do: those that are named here, and `others`, who are there already."""
+        names = dict.fromkeys((*self.users, *others, *self.permissions))
+        return {name: Rights(*self.permissions.get(name, ())) for name in names}
+
+    def entries(self) -> dict[str, list[dict[str, Any]]]:
+        """What is to be made, by category, without the virtual host that it names.  ValueError."""
+        content = content_of(self.definitions)
+        found = {name: [dict(each) for each in content.get(name, ())] for name in IN_VHOST}
+        homes = {each.pop("vhost", None) for entries in found.values() for each in entries}
+        if len(homes) > 1:
+            named = ", ".join(sorted(map(repr, homes)))
+            raise ValueError(f"the definitions are of more than one virtual host: {named}")
+        return {name: entries for name, entries in found.items() if entries}
+
+
+def content_of(definitions: Definitions | None) -> Mapping[str, Any]:
+    """OSError, ValueError."""
+    if isinstance(definitions, Mapping):
+        return definitions
+    if definitions is None:
+        return {}
+    content = json.loads(Path(definitions).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"definitions {definitions}: there is no object at the top")
+    return content
+
+
+def wanted_of(arguments: Iterable[Mapping[str, Any]]) -> Wanted:
+    """Of several marks; what the first one says counts.  TypeError for what there is not."""
+    said: dict[str, Any] = {}
+    known = {each.name: each.metadata["is"] for each in fields(Wanted)}
+    for each in arguments:
+        for name, value in each.items():
+            if name not in known:
+                there = "; ".join(f"{name}: {what}" for name, what in known.items())
+                raise TypeError(f"@pytest.mark.amqp has no argument '{name}', but {there}")
+            said.setdefault(name, value)
+    return Wanted(**said)
+
+
+NOTHING_SPECIAL = Wanted()

@@ -1,0 +1,120 @@
+"""Who uses `amqp`: plain tests and coroutines, of every kind that pytest runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from fluffle.broker.testing.threaded import AwaitedVhost
+
+pytest_plugins = ("pytester",)
+
+QUEUE = {"queues": [{"name": "orders", "durable": True}]}
+pytestmark = pytest.mark.amqp(definitions=QUEUE)
+
+
+@pytest.fixture
+async def order(amqp: AwaitedVhost) -> AsyncIterator[str]:
+    await amqp.publish("", "orders", b"first")
+    yield "first"
+    await amqp.expect("orders", count=0)
+
+
+@pytest.fixture
+def plain_order(amqp: Any) -> None:
+    amqp.publish("", "orders", b"first")
+
+
+def test_a_fixture_may_be_a_coroutine_and_the_test_plain(amqp: Any, order: str) -> None:
+    amqp.expect("orders", count=1)
+    assert amqp.consume("orders")[0].text() == order
+
+
+@pytest.mark.usefixtures("plain_order")
+async def test_a_fixture_may_be_plain_and_the_test_a_coroutine(amqp: AwaitedVhost) -> None:
+    await amqp.expect("orders", count=1)
+
+
+class TestInAClass:
+    @pytest.mark.parametrize("body", [b"1", b"2"])
+    async def test_with_parameters(self, amqp: AwaitedVhost, body: bytes) -> None:
+        await amqp.publish("", "orders", body)
+        assert [each.body for each in await amqp.consume("orders")] == [body]
+
+    async def test_what_blocks_can_be_had_in_a_coroutine(self, amqp: Any) -> None:
+        def helper() -> None:
+            amqp.blocking.publish("", "orders", b"1")
+
+        helper()
+        await amqp.expect("orders", count=1)
+
+    async def test_a_call_is_awaited_once(self, amqp: AwaitedVhost) -> None:
+        call = amqp.queues()
+        assert "orders" in await call
+        with pytest.raises(RuntimeError, match="awaited before"):
+            await call
+
+    def test_there_is_something_to_complete(self, amqp: Any) -> None:
+        assert {"expect", "messages", "url", "blocking"} <= {*dir(amqp)}
+
+
+SUITE = """
+import pytest
+
+pytestmark = [pytest.mark.{mark}, pytest.mark.amqp(definitions={queue!r})]
+
+@{fixture}
+async def order(amqp):
+    await amqp.publish("", "orders", b"first")
+    yield "first"
+    await amqp.expect("orders", count=0)
+
+async def test_it(amqp, order):
+    assert (await amqp.get("orders")).ack() is None
+
+class TestInAClass:
+    @pytest.mark.parametrize("within", [0.001])
+    async def test_it(self, amqp, within):
+        with pytest.raises(AssertionError, match="gave 0 of 1"):
+            await amqp.consume("orders", within=within)
+
+@pytest.mark.amqp(definitions=None)
+def test_plain(amqp):
+    assert amqp.queues() == {{}}
+"""
+
+
+def test_pytest_asyncio_where_it_must_be_asked(pytester: pytest.Pytester) -> None:
+    fixture = "__import__('pytest_asyncio').fixture"
+    pytester.makepyfile(SUITE.format(mark="asyncio", fixture=fixture, queue=QUEUE))
+    words = ("-q", "-o", "asyncio_mode=strict", "-W", "ignore::pytest.PytestWarning")
+    pytester.runpytest_inprocess(*words).assert_outcomes(passed=3)
+
+
+def test_anyio_with_asyncio_and_with_trio(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SUITE.format(mark="anyio", fixture="pytest.fixture", queue=QUEUE))
+    result = pytester.runpytest_inprocess("-v", "-p", "no:asyncio")
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines_random(["*test_it?trio*", "*test_it?asyncio*"])
+
+
+def test_workers_of_xdist_have_a_broker_each(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(amqp, amqp_broker, number):
+            assert amqp.queues() == {}
+            vhosts = amqp_broker.broker.node.catalogue.vhosts
+            assert set(vhosts) == {"/", amqp.name}
+            print("worker", os.environ["PYTEST_XDIST_WORKER"], amqp_broker.url)
+        """
+    )
+    result = pytester.runpytest_subprocess("-n", "2", "-rP", "--dist", "each")
+    result.assert_outcomes(passed=8)
+    said = {line for line in result.outlines if line.startswith("worker ")}
+    assert len(said) == len({line.split()[1] for line in said}) == 2, said
