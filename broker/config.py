@@ -8,10 +8,12 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from fluffle.broker.cgroups import ROOT, memory_limits
+
+VERSION = "0.1.0"
+"""Of this package: its metadata has it from here, and reading those takes longer than a start."""
 
 AMQP_PORT = 5672
 CLUSTER_PORT = 25672
@@ -151,7 +153,7 @@ class Config:
     product: str = "RabbitMQ"
     """Clients choose their behaviour by this and the next, so we say whom we behave like …"""
     product_version: str = "4.3.5"
-    version: str = field(default_factory=lambda: metadata.version("fluffle"))
+    version: str = VERSION
     """… and by this and the next who we are."""
     platform: str = field(
         default_factory=lambda: (

@@ -23,10 +23,8 @@ from fluffle.broker.chores import Chores
 from fluffle.broker.commits import when_safe
 from fluffle.broker.company import Around, Company
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
-from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.converting.conversion import Around as Converting
 from fluffle.broker.converting.converter import Converter
 from fluffle.broker.dead_letters import DeadLetters
@@ -370,8 +368,7 @@ class Node:
             call_later=self._services.call_later,
             converter=self._converter,
         )
-        dispatcher = Dispatcher(self.parts, VERBS, self._fail)
-        return ControlSocket(self._config.data_dir, dispatcher, self._services)
+        return ControlSocket(self._config.data_dir, self.parts, self._services, self._fail)
 
     async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:
         from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used

@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fluffle.broker.control.conversation import Conversation
-from fluffle.broker.control.dispatch import Dispatcher
+from fluffle.broker.control.parts import Parts
 from fluffle.broker.control_address import SOCKET_NAME, control_address
 from fluffle.broker.server.services import Services
 from fluffle.broker.starting import StartFailed
+
+if TYPE_CHECKING:
+    from fluffle.broker.control.conversation import Conversation
 
 ALL_BUT_OWNER = 0o177
 """The umask under which a socket has mode 0600 from its first moment."""
@@ -23,12 +27,20 @@ ALL_BUT_OWNER = 0o177
 class ControlSocket:
     """Where one node is administered."""
 
-    __slots__ = ("_dispatcher", "_open", "_path", "_server", "_services")
+    __slots__ = ("_on_fatal", "_open", "_parts", "_path", "_server", "_services")
 
-    def __init__(self, data_dir: Path, dispatcher: Dispatcher, services: Services) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        parts: Parts,
+        services: Services,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        """`on_fatal` is told of a broken assertion."""
         self._path = data_dir / SOCKET_NAME
-        self._dispatcher = dispatcher
+        self._parts = parts
         self._services = services
+        self._on_fatal = on_fatal
         self._open: set[Conversation] = set()
         self._server: asyncio.Server | None = None
 
@@ -45,7 +57,12 @@ class ControlSocket:
         self._server = await loop.create_unix_server(self._conversation, sock=listening)
 
     def _conversation(self) -> Conversation:
-        return Conversation(self._dispatcher, self._services, self._open)
+        from fluffle.broker.control.conversation import Conversation  # noqa: PLC0415  slow, and
+        from fluffle.broker.control.dispatch import Dispatcher  # noqa: PLC0415  most nodes of
+        from fluffle.broker.control.verbs import VERBS  # noqa: PLC0415  tests are asked nothing
+
+        dispatcher = Dispatcher(self._parts, VERBS, self._on_fatal)
+        return Conversation(dispatcher, self._services, self._open)
 
     def close(self) -> None:
         """Accept no more, hang up on who is there, and leave nothing behind."""

@@ -1,52 +1,66 @@
-"""All verbs of the control socket: the union of the groups' tables."""
+"""All verbs of the control socket: the union of the groups' tables.
 
-from fluffle.broker.control import (
-    cluster,
-    connections,
-    converting,
-    definitions,
-    forcing,
-    members,
-    moving,
-    peeking,
-    permissions,
-    policies,
-    queues,
-    status,
-    topology,
-    users,
-    vhosts,
-)
-from fluffle.broker.control.dispatch import verbs_of
+A module is imported when a verb of its group is asked for, and none by a node that nobody asks.
+"""
 
-VERBS = verbs_of(
-    reads={
-        **status.READS,
-        **users.READS,
-        **vhosts.READS,
-        **permissions.READS,
-        **queues.READS,
-        **peeking.READS,
-        **members.READS,
-        **forcing.READS,
-        **topology.READS,
-        **connections.READS,
-        **policies.READS,
-        **definitions.READS,
-        **cluster.READS,
-    },
-    changes={
-        **users.CHANGES,
-        **vhosts.CHANGES,
-        **permissions.CHANGES,
-        **queues.CHANGES,
-        **moving.CHANGES,
-        **converting.CHANGES,
-        **members.CHANGES,
-        **forcing.CHANGES,
-        **connections.CHANGES,
-        **policies.CHANGES,
-        **definitions.CHANGES,
-        **cluster.CHANGES,
-    },
-)
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
+from fluffle.broker.control.dispatch import Verb, verbs_of
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "ping": ("status",),
+    "status": ("status",),
+    "users": ("users",),
+    "vhosts": ("vhosts",),
+    "permissions": ("permissions",),
+    "queues": ("queues", "peeking", "members", "forcing", "moving", "converting"),
+    "exchanges": ("topology",),
+    "bindings": ("topology",),
+    "connections": ("connections",),
+    "channels": ("connections",),
+    "consumers": ("connections",),
+    "policies": ("policies",),
+    "operator_policies": ("policies",),
+    "parameters": ("policies",),
+    "global_parameters": ("policies",),
+    "definitions": ("definitions",),
+    "cluster": ("cluster",),
+}
+"""What the name of a verb begins with: the modules of this package that have such verbs."""
+
+
+class Verbs(Mapping[str, Verb]):
+    """The verbs of some groups, each known once its group has been used."""
+
+    def __init__(self, groups: Mapping[str, tuple[str, ...]]) -> None:
+        self._groups = groups
+        self._known: dict[str, Verb] = {}
+        self._imported: set[str] = set()
+
+    def __getitem__(self, name: str) -> Verb:
+        if name not in self._known:
+            self._import(self._groups.get(name.partition(".")[0], ()))
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        for modules in self._groups.values():
+            self._import(modules)
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _import(self, modules: tuple[str, ...]) -> None:
+        for name in modules:
+            if name in self._imported:
+                continue
+            self._imported.add(name)
+            module = import_module(f"fluffle.broker.control.{name}")
+            reads, changes = (getattr(module, table, {}) for table in ("READS", "CHANGES"))
+            self._known |= verbs_of(reads, changes)
+
+
+VERBS = Verbs(GROUPS)
