@@ -5,7 +5,7 @@ line, the environment or a file is a matter of `options`; programs make a `Confi
 """
 
 import os
-import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +114,7 @@ class QuorumConfig:
 class Config:
     """All of it.  `users` maps names to passwords and is left out when a Config is printed."""
 
-    node_name: str = field(default_factory=lambda: f"fluffle@{platform.node() or 'localhost'}")
+    node_name: str = field(default_factory=lambda: f"fluffle@{os.uname().nodename or 'localhost'}")
     data_dir: Path = Path("data")
     listen: ListenAddress = ListenAddress()
     tls_listen: ListenAddress | None = None
@@ -156,10 +156,14 @@ class Config:
     version: str = VERSION
     """… and by this and the next who we are."""
     platform: str = field(
-        default_factory=lambda: (
-            f"fluffle on {platform.python_implementation()} {platform.python_version()}"
-        )
+        default_factory=lambda: f"fluffle on {interpreter()} {sys.version.split()[0]}"
     )
+
+
+def interpreter() -> str:
+    """What `platform` says, which takes long to import."""
+    name = sys.implementation.name
+    return {"cpython": "CPython", "pypy": "PyPy"}.get(name, name)
 
 
 def memory_bytes(root: Path = ROOT) -> int:

@@ -17,7 +17,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.alone import Alone
-from fluffle.broker.announcing.announcer import COMMANDS, EVENT_EXCHANGE, HOME, Announcer
+from fluffle.broker.announcing.announcer import COMMANDS, EVENT_EXCHANGE, HOME
 from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import when_safe
@@ -25,7 +25,7 @@ from fluffle.broker.company import Around, Company
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.parts import Parts
-from fluffle.broker.converting.conversion import Around as Converting
+from fluffle.broker.converting.converter import Around as Converting
 from fluffle.broker.converting.converter import Converter
 from fluffle.broker.dead_letters import DeadLetters
 from fluffle.broker.deciding import delete_disused
@@ -48,7 +48,6 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.recording.image import Image, VhostImage
 from fluffle.broker.routing.deciding import have_own
-from fluffle.broker.server.announcing import AlarmTeller, Announcing
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.introducing import server_properties
 from fluffle.broker.server.listener import Listener
@@ -308,9 +307,10 @@ class Node:
         config, catalogue, observers = self._config, self.catalogue, self._outside.observers
         if not config.event_exchange:
             return observers
-        announcer = Announcer(config.node_name, catalogue.vhosts, self._outside.clock)
-        AlarmTeller(announcer, alarms)
-        return (*observers, Announcing(announcer, catalogue.known))
+        from fluffle.broker.server.announcing import begun  # noqa: PLC0415  only if it is used
+
+        clock, known = self._outside.clock, catalogue.known
+        return (*observers, begun(config.node_name, catalogue.vhosts, clock, known, alarms))
 
     async def _open(self, company: Company) -> None:
         """Be as one was before, and let clients in."""

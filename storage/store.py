@@ -20,7 +20,6 @@ from pathlib import Path
 from fluffle.storage.batch import Batch
 from fluffle.storage.catalog import Catalog
 from fluffle.storage.disk import Disk, Work
-from fluffle.storage.environment import MAP_BYTES, open_environment
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Table
 from fluffle.storage.log import Log
@@ -193,7 +192,7 @@ def open_store(
     *,
     call_soon: Callable[[Callable[[], None]], object],
     on_fatal: Callable[[StorageError], None],
-    map_bytes: int = MAP_BYTES,
+    map_bytes: int | None = None,
     tuning: Tuning | None = None,
 ) -> Store:
     """Open the store of a node, with a thread that commits.
@@ -201,7 +200,12 @@ def open_store(
     `call_soon` has a function called in the thread that uses the store; it is called from
     another: `loop.call_soon_threadsafe`.  Raises as `open_environment` and `Store` do.
     """
-    environment = open_environment(directory, map_bytes=map_bytes)
+    from fluffle.storage.environment import (  # noqa: PLC0415  not for stores in memory
+        MAP_BYTES,
+        open_environment,
+    )
+
+    environment = open_environment(directory, map_bytes=map_bytes or MAP_BYTES)
 
     def writer(disk: Disk, wake: Callable[[], None]) -> Writer:
         return WriterThread(disk, lambda: call_soon(wake))

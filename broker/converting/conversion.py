@@ -14,22 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from fluffle.broker.chores import Chore, Chores
+from fluffle.broker.chores import Chore
 from fluffle.broker.converting.deciding import finish, give_up
 from fluffle.broker.converting.portions import first_of, portion, runs_of
 from fluffle.broker.converting.seen import Seeing
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Unreadable
 from fluffle.broker.queues.pausing import Pause
 from fluffle.broker.queues.peeking import Lying
 from fluffle.broker.queues.served import Admission, Later, Receipt, Tally
-from fluffle.broker.queues.standstill import Standstill, WhenSafe
+from fluffle.broker.queues.standstill import Standstill
 from fluffle.broker.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.converting.converter import Around
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[bool, None, T]
@@ -53,18 +55,6 @@ REFUSED = "the quorum queue does not take all of its messages"
 TAKEN = "messages have left it"
 ENDED = "it was interrupted"
 DELETED = "it is deleted"
-
-
-class Around(NamedTuple):
-    """The rest of the node."""
-
-    metadata: Callable[[], Metadata]
-    chores: Chores
-    when_safe: WhenSafe
-    call_later: Callable[[float, Callable[[], None]], object]
-    now_ms: Callable[[], int]
-    """In the time of queues here."""
-    touch: Callable[[Queue], None]
 
 
 class Conversion:

@@ -7,19 +7,36 @@ of this node was about is given up: it has all its messages.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.converting.conversion import Around, Conversion
-from fluffle.broker.converting.deciding import give_up
+from fluffle.broker.chores import Chores
 from fluffle.broker.logs import event
+from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.converting.conversion import Conversion
+    from fluffle.broker.queues.standstill import WhenSafe
 
 REASONS_MAX = 100
 """So many are remembered."""
 
 logger = logging.getLogger(__name__)
+
+
+class Around(NamedTuple):
+    """The rest of the node."""
+
+    metadata: Callable[[], Metadata]
+    chores: Chores
+    when_safe: WhenSafe
+    call_later: Callable[[float, Callable[[], None]], object]
+    now_ms: Callable[[], int]
+    """In the time of queues here."""
+    touch: Callable[[Queue], None]
 
 
 class Converter:
@@ -57,6 +74,9 @@ class Converter:
         successor = queue.definition.successor
         if successor is None:
             return
+        from fluffle.broker.converting.conversion import Conversion  # noqa: PLC0415  seldom used,
+        from fluffle.broker.converting.deciding import give_up  # noqa: PLC0415  and slow
+
         if successor.boot != self._boot:
             decide = partial(give_up, vhost, name, successor.id)
             self._around.metadata().settle(decide)

@@ -5,7 +5,6 @@ each start, while a user or a virtual host of the first start that was deleted s
 """
 
 from collections.abc import Iterable, Sequence
-from shlex import quote
 
 from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.access.passwords import hashed
@@ -13,8 +12,6 @@ from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.importing import import_definitions
-from fluffle.broker.definitions.reading import read_file
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.changing import Metadata
@@ -25,6 +22,9 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
     """Import what `config` names; what was skipped and why, a sentence each.  DefinitionsError."""
     if config.definitions is None:
         return []
+    from fluffle.broker.definitions.importing import import_definitions  # noqa: PLC0415  slow,
+    from fluffle.broker.definitions.reading import read_file  # noqa: PLC0415  and seldom used
+
     return await import_definitions(read_file(config.definitions), catalogue, metadata)
 
 
@@ -60,10 +60,14 @@ def ignored_after_first_start(catalogue: Catalogue, config: Config, made: FirstS
     """
     vhosts = missing(config.vhosts, (*catalogue.vhosts, *made.vhosts, DEFAULT_VHOST))
     users = missing(config.users, (*catalogue.access.users, *made.users, DEFAULT_USER))
+    if not (vhosts or users):
+        return None
+    from shlex import quote  # noqa: PLC0415  seldom used
+
     commands = [f"fluffle vhosts add {quote(name)}" for name in vhosts]
     for name in map(quote, users):
         commands += [f"fluffle users add {name}", f"fluffle permissions set {name} '.*' '.*' '.*'"]
-    return "; ".join(commands) or None
+    return "; ".join(commands)
 
 
 def missing(wanted: Iterable[str], there: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,12 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms import Alarms
+    from fluffle.broker.clock import Clock
     from fluffle.broker.errors import BrokerError
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.connection import Connection
     from fluffle.broker.server.session import Session
+    from fluffle.broker.vhost import VirtualHost
 
 UNKNOWN_OF_TLS = (
     *("peer_cert_subject", "peer_cert_issuer", "peer_cert_validity"),
@@ -123,6 +125,19 @@ class Announcing:
 
     def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
         self.announcer.tell("consumer.deleted", consuming(channel, consumer))
+
+
+def begun(
+    node: str,
+    vhosts: Mapping[str, VirtualHost],
+    clock: Clock,
+    find: Callable[[Name], object],
+    alarms: Alarms,
+) -> Announcing:
+    """That of a node, whose alarms are announced, too."""
+    announcer = Announcer(node, vhosts, clock)
+    AlarmTeller(announcer, alarms)
+    return Announcing(announcer, find)
 
 
 class AlarmTeller:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from fluffle.broker.control.parts import Later, Parts, Row, Rows
-from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later as Asked
 
@@ -18,6 +17,8 @@ PATIENCE_S = 20.0
 
 async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:
     """Do one thing, and return once it is done.  BrokerError, TimeoutError."""
+    from fluffle.broker.control.verbs import VERBS  # noqa: PLC0415  slow, and many ask nothing
+
     result = VERBS[verb].act(parts, **arguments)
     if isinstance(result, Later):
         async with in_time(verb):
@@ -27,6 +28,8 @@ async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:
 
 async def rows(parts: Parts, verb: str, **arguments: Any) -> list[Row]:
     """All that a list has.  BrokerError, TimeoutError."""
+    from fluffle.broker.control.verbs import VERBS  # noqa: PLC0415  as above
+
     found: list[Row] = []
     listed: Rows = VERBS[verb].act(parts, **arguments)
     async with in_time(verb):

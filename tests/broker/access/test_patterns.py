@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.access.pattern_syntax import parse
-from fluffle.broker.access.patterns import (
-    EFFORT_MAX,
-    UnusablePattern,
-    compiled,
-    effort,
-    expanded,
-    found,
-    translated,
-)
+from fluffle.broker.access.patterns import UnusablePattern, compiled, expanded, found
+from fluffle.broker.access.searching import EFFORT_MAX, effort, translated
 
 
 @pytest.mark.parametrize(

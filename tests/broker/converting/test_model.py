@@ -16,8 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fluffle.broker.converting.conversion import Around
-from fluffle.broker.converting.converter import Converter
+from fluffle.broker.converting.converter import Around, Converter
 from fluffle.broker.converting.deciding import begin, give_up
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.message import Origin

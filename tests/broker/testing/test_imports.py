@@ -1,0 +1,85 @@
+"""What a broker inside a test imports, and what it does without until it is used.
+
+A module costs a third of a millisecond, so a start becomes slow by imports and by nothing else:
+these are counted, which is the same on each machine.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+FIRST_CONNECTION = """
+import sys
+from fluffle.broker import ThreadedBroker
+
+with ThreadedBroker() as broker:
+    from benchmarks.client import Address, open_connection
+    with open_connection(Address(*broker.broker.node.addresses["amqp"])) as connection:
+        connection.open_channel()
+        {more}
+    print(*sys.modules)
+"""
+QUEUE = "connection.call(50, 10, bytes(2) + b'\\x01q' + bytes(5), 11)"
+"""queue.declare"""
+
+UNUSED = {
+    "management": ("fluffle.broker.control.dispatch", "fluffle.broker.control.verbs"),
+    "commands": ("click", "fluffle.broker.commands", "fluffle.broker.__main__"),
+    "options": ("fluffle.broker.options", "tomllib", "difflib", "shlex"),
+    "metrics": ("fluffle.broker.metrics", "prometheus_client", "aiohttp"),
+    "TLS": ("fluffle.broker.server.tls", "fluffle.broker.certificates", "OpenSSL", "cryptography"),
+    "the daemon": ("fluffle.broker.daemon", "uvloop"),
+    "the cluster and quorum queues": (
+        "fluffle.broker.cluster",
+        "fluffle.broker.clustered",
+        "fluffle.broker.queues.replicated",
+        "fluffle.raft.multiraft",
+    ),
+    "a disk": ("lmdb", "fluffle.storage.environment"),
+    "definitions from a file": ("fluffle.broker.definitions.importing",),
+    "policies": ("fluffle.broker.policies.validating",),
+    "announcements": ("fluffle.broker.announcing.changes", "fluffle.broker.server.announcing"),
+    "moving messages": ("fluffle.broker.moving", "fluffle.broker.converting.conversion"),
+    "other patterns than .*": (
+        "fluffle.broker.access.automaton",
+        "fluffle.broker.access.searching",
+    ),
+    "metadata of packages": ("importlib.metadata", "email", "platform"),
+}
+"""Not ssl: asyncio imports that itself."""
+
+MODULES_MAX = 245
+"""Of ours.  Whoever needs more for every start has a reason, and raises this."""
+
+
+def imported(more: str = "pass") -> list[str]:
+    """What a process has imported after a first connection."""
+    code = FIRST_CONNECTION.format(more=more)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def modules() -> list[str]:
+    return imported(QUEUE)
+
+
+@pytest.mark.parametrize("what", UNUSED)
+def test_what_is_not_used_is_not_imported(what: str, modules: list[str]) -> None:
+    unused = UNUSED[what]
+    inside = tuple(f"{name}." for name in unused)
+    assert [name for name in modules if name in unused or name.startswith(inside)] == []
+
+
+def test_a_start_imports_few_modules(modules: list[str]) -> None:
+    ours = [name for name in modules if name.startswith("fluffle.")]
+    assert 150 < len(ours) <= MODULES_MAX
+
+
+def test_what_is_used_is_imported() -> None:
+    """So that the list above names what there is."""
+    used = {name for names in UNUSED.values() for name in names}
+    more = "import importlib; [importlib.import_module(name) for name in {} if name not in {}]"
+    foreign = {"OpenSSL", "cryptography"}
+    assert used - set(imported(more.format(sorted(used), sorted(foreign)))) <= foreign
