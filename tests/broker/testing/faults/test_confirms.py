@@ -1,0 +1,125 @@
+"""Confirms that are late, held back, or are nacks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aio_pika
+import pika
+import pytest
+
+from fluffle.broker.errors import NotFound, PreconditionFailed, SyntaxFailure
+from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
+
+MESSAGE = aio_pika.Message(b"first")
+
+
+async def publish(channel: aio_pika.abc.AbstractChannel, key: str = "orders") -> object:
+    return await channel.default_exchange.publish(MESSAGE, key)
+
+
+async def test_nothing_is_confirmed_while_that_is_held_back(amqp: AwaitedVhost) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("orders")
+        await amqp.faults.hold_confirms()
+        publishing = [asyncio.create_task(publish(channel)) for _ in range(3)]
+        await amqp.expect("orders", count=3)
+        await channel.declare_queue("orders")  # what comes behind a confirm comes
+        async with await aio_pika.connect(amqp.url) as later:
+            of_later = asyncio.create_task(publish(await later.channel()))
+            await amqp.expect("orders", count=4)
+            assert not any(each.done() for each in (*publishing, of_later))
+            await amqp.faults.release_confirms()
+            await asyncio.gather(*publishing, of_later)
+        await publish(channel)
+
+
+async def test_confirms_come_late_by_the_clock(amqp: AwaitedVhost) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("orders")
+        await amqp.faults.hold_confirms(minutes=5)
+        assert amqp.faults.in_effect == ["confirms are held back for 0:05:00"]
+        publishing = asyncio.create_task(publish(channel))
+        await amqp.expect("orders", count=1)
+        await amqp.advance(minutes=4)
+        await channel.declare_queue("orders")
+        assert not publishing.done()
+        await amqp.advance(minutes=1)
+        await publishing
+
+
+async def test_other_virtual_hosts_are_confirmed(
+    amqp: AwaitedVhost, amqp_broker: ThreadedBroker
+) -> None:
+    await amqp.faults.hold_confirms()
+    async with await aio_pika.connect(amqp_broker.url) as connection:
+        await publish(await connection.channel(), "nowhere")
+
+
+async def test_what_a_channel_was_not_told_dies_with_it(amqp: AwaitedVhost) -> None:
+    """The next channel of its number would take it for its own."""
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("orders")
+        await amqp.faults.hold_confirms()
+        publishing = asyncio.create_task(publish(channel))
+        await amqp.expect("orders", count=1)
+        await channel.close()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await amqp.faults.release_confirms()
+        await publish(await connection.channel())
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_the_next_publish_is_refused(amqp: BlockingVhost, queue_type: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        amqp.faults.nack_next(2, queue="orders")
+        channel.queue_declare("orders", durable=True, arguments={"x-queue-type": queue_type})
+        for _ in range(2):
+            with pytest.raises(pika.exceptions.NackError):
+                channel.basic_publish("", "orders", b"lost")
+        channel.basic_publish("", "orders", b"kept")
+        amqp.expect("orders", count=1)
+        assert amqp.faults.in_effect == []
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_of_a_batch_the_first_are_refused(amqp: AwaitedVhost, queue_type: str) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": queue_type})
+        await amqp.faults.nack_next(2, queue="orders")
+        publishing = [publish(channel) for _ in range(50)]
+        results = await asyncio.gather(*publishing, return_exceptions=True)
+        refused = [isinstance(each, aio_pika.exceptions.DeliveryError) for each in results]
+        assert refused == [True] * 2 + [False] * 48
+        await amqp.expect("orders", count=48)
+
+
+async def test_what_comes_through_an_exchange_is_refused_by_all(amqp: AwaitedVhost) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        fanout = await channel.declare_exchange("events", "fanout")
+        for name in ("one", "two"):
+            await (await channel.declare_queue(name)).bind(fanout)
+        await amqp.faults.nack_next(exchange="events")
+        await publish(channel, "one")
+        with pytest.raises(aio_pika.exceptions.DeliveryError):
+            await fanout.publish(MESSAGE, "")
+        await fanout.publish(MESSAGE, "")
+        await amqp.expect("one", count=2)
+        await amqp.expect("two", count=1)
+
+
+async def test_what_cannot_be_refused_is_said(amqp: AwaitedVhost) -> None:
+    with pytest.raises(SyntaxFailure, match="either 'queue' or 'exchange'"):
+        await amqp.faults.nack_next()
+    with pytest.raises(NotFound, match="no exchange 'events'"):
+        await amqp.faults.nack_next(exchange="events")
+    await amqp.faults.nack_next(queue="orders")
+    with pytest.raises(PreconditionFailed, match="'orders' is refusing messages"):
+        await amqp.faults.nack_next(queue="orders")
