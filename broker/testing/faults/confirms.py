@@ -69,12 +69,12 @@ class HeldConfirms:
     def _release(self, frames: list[Frame]) -> None:
         due = [frame for frame in frames if frame in self._held]
         self._held = [frame for frame in self._held if frame not in due]
-        self._line.pass_on(b"".join(frame.data for frame in due))
+        self._line.pass_on(b"".join(frame.data for frame in due), behind=self)
 
     def end(self) -> None:
         """Say what has been held back, and hold back nothing more."""
-        self._line.shapes.remove(self)
         self._release(list(self._held))
+        self._line.shapes.remove(self)
 
 
 def hold(scene: Scene) -> Row:

@@ -94,9 +94,13 @@ def cancel(scene: Scene, *, consumer: str) -> Row:
     What it holds stays unacknowledged.
     """
     found = find(scene, consumer)
-    found.channel.session.detach(found.consumer)
-    found.subscription.cancelled(found.consumer)
+    end_consumer(found.channel, found.subscription)
     return {}
+
+
+def end_consumer(channel: Channel, subscription: Subscription) -> None:
+    channel.session.detach(subscription.consumer)
+    subscription.cancelled(subscription.consumer)
 
 
 def freeze(scene: Scene, *, consumer: str) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from fluffle.broker.testing.faults import confirms, nacking, refusing
+from fluffle.broker.testing.faults import confirms, nacking, refusing, unkind
 from fluffle.broker.testing.faults.scene import Scene
 
 
@@ -34,13 +34,12 @@ class Faults:
         """Of new connections again."""
         refusing.allow_logins(self._scene)
 
-    async def refuse_connections(self) -> None:
-        """As if there were no broker at its address; connections that are open stay."""
-        refusing.refuse_connections(self._scene)
+    async def refuse_connections(self, *, silently: bool = False) -> None:
+        """As if there were no broker at its address; connections that are open stay.
 
-    async def accept_silently(self) -> None:
-        """Accept new connections, and say nothing on them."""
-        refusing.accept_silently(self._scene)
+        `silently`: new ones are accepted, and nothing is said on them.
+        """
+        refusing.refuse_connections(self._scene, silently=silently)
 
     async def accept_connections(self) -> None:
         """Again, and talk to them.  Those that were met with silence stay as they are."""
@@ -70,6 +69,10 @@ class Faults:
         NotFound for an exchange that is not there.
         """
         nacking.nack_next(self._scene, count=count, queue=queue, exchange=exchange)
+
+    async def unkind(self, seed: int | str) -> None:
+        """Everything that AMQP permits and naive code forgets, until `mend`: see `unkind`."""
+        unkind.be_unkind(self._scene, seed=seed)
 
     # All of them
 

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 from typing import NamedTuple
 
-from fluffle.protocol.spec import FRAME_METHOD, FRAME_OVERHEAD_BYTES
+from fluffle.protocol.spec import (
+    FRAME_BODY,
+    FRAME_END,
+    FRAME_HEADER,
+    FRAME_HEARTBEAT,
+    FRAME_METHOD,
+    FRAME_OVERHEAD_BYTES,
+)
+
+HEADER_BYTES = 8
+"""Of the protocol, with which a client begins."""
+
+FRAME_BYTES_MAX = 1 << 24
+"""Whatever is longer is none."""
+
+KINDS = (
+    b"",
+    *(bytes([kind]) for kind in (FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT)),
+)
+"""What a frame begins with, if anything is there."""
 
 HEAD_BYTES = 7
 """Of a frame before its payload: kind, channel, size of the payload."""
@@ -56,3 +76,60 @@ def size_at(data: bytes, at: int) -> int:
     if len(data) < at + HEAD_BYTES:
         return 0
     return int.from_bytes(data[at + 3 : at + HEAD_BYTES], "big") + FRAME_OVERHEAD_BYTES
+
+
+class Splitter:
+    """What a client sends, as frames: the protocol header in front counts as one.
+
+    Whoever sends what is no frame is passed on as he is from there on.
+    """
+
+    __slots__ = ("_is_lost", "_left", "_waits_for_header")
+
+    def __init__(self, *, waits_for_header: bool) -> None:
+        self._left = b""
+        self._waits_for_header = waits_for_header
+        self._is_lost = False
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        data, self._left = self._left + data, b""
+        if self._waits_for_header and len(data) >= HEADER_BYTES:
+            self._waits_for_header = False
+            yield Frame(0, None, data[:HEADER_BYTES])
+            data = data[HEADER_BYTES:]
+        if not (self._waits_for_header or self._is_lost):
+            for frame in frames_of(data):
+                if frame.data[-1] != FRAME_END:
+                    break
+                data = data[len(frame.data) :]
+                yield frame
+            self._is_lost = not may_begin_a_frame(data)
+        if self._is_lost:
+            yield Frame(0, None, data)
+        else:
+            self._left = data
+
+
+def may_begin_a_frame(data: bytes) -> bool:
+    """Whether it may be the first part of one."""
+    size = size_at(data, 0)
+    return data[:1] in KINDS and size <= FRAME_BYTES_MAX and not 0 < size <= len(data)
+
+
+def marked_redelivered(frame: Frame) -> Frame:
+    """A basic.deliver that says so."""
+    at = HEAD_BYTES + 4
+    at += 1 + frame.data[at] + 8  # consumer tag, delivery tag
+    return frame._replace(data=frame.data[:at] + b"\x01" + frame.data[at + 1 :])
+
+
+def in_two(frame: Frame, chance: Random) -> tuple[Frame, ...]:
+    """Part of a body as two frames, if it is that."""
+    payload = frame.payload
+    if frame.data[0] != FRAME_BODY or len(payload) < 2:
+        return (frame,)
+    at = chance.randrange(1, len(payload))
+    return tuple(
+        frame._replace(data=frame.data[:3] + len(part).to_bytes(4, "big") + part + frame.data[-1:])
+        for part in (payload[:at], payload[at:])
+    )

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.testing.faults.frames import START_OK, frames_of
+from fluffle.broker.testing.faults.frames import HEADER_BYTES, START_OK, frames_of
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection, decode_method, field_table
 
-HEADER_BYTES = 8
 BYTES_MAX = 1 << 17
 """Whoever has not introduced himself by then does not."""
 
@@ -18,17 +17,20 @@ BYTES_MAX = 1 << 17
 class Introduction:
     """A `Shape` that only listens, until connection.start-ok."""
 
-    __slots__ = ("_heard", "client_properties")
+    __slots__ = ("_heard", "client_properties", "has_begun")
 
     def __init__(self) -> None:
         self._heard: bytes | None = b""
         """From the protocol header on; None once all is known."""
+        self.has_begun = False
+        """Whether anything has been heard."""
         self.client_properties: dict[str, Any] = {}
 
     def to_client(self, data: bytes) -> bytes:
         return data
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
+        self.has_begun = True
         if self._heard is not None:
             self._heard += data
             self._look(self._heard[HEADER_BYTES:])

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Protocol, cast
 
 from fluffle.broker.server.connection import WRITE_BUFFER_BYTES_MAX, Connection
@@ -28,7 +29,7 @@ class Shape(Protocol):
         """What of these whole frames goes on now; the rest goes on by `Line.pass_on` later."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
-        """The same bytes, in the parts in which the connection gets them."""
+        """The same bytes in the parts in which the connection gets them, some of them later."""
 
 
 Pieces = Callable[[bytes], Iterable[bytes]]
@@ -89,11 +90,18 @@ class Line(asyncio.Protocol):
     # What the connection writes
 
     def write(self, data: bytes) -> None:
-        for shape in self.shapes:
-            data = shape.to_client(data)
-        self.pass_on(data)
+        self._shape(data, self.shapes)
 
-    def pass_on(self, data: bytes) -> None:
+    def pass_on(self, data: bytes, *, behind: Shape) -> None:
+        """Write what a shape has kept, as those behind it have it."""
+        self._shape(data, self.shapes[self.shapes.index(behind) + 1 :])
+
+    def _shape(self, data: bytes, shapes: list[Shape]) -> None:
+        for shape in shapes:
+            data = shape.to_client(data)
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
         """Write this behind all that is under way."""
         if not data or self.is_lost:
             return
@@ -197,10 +205,11 @@ class Line(asyncio.Protocol):
         self._is_hearing = False
 
     def _parts(self, data: bytes) -> Iterable[bytes]:
-        parts: Iterable[bytes] = (data,) if data else ()
+        """Each is asked for once the connection has acted on those before it."""
+        parts: Iterable[bytes] = (data,)
         for shape in self.shapes:
-            parts = [part for each in parts for part in shape.from_client(each)]
-        return parts
+            parts = chain.from_iterable(map(shape.from_client, parts))
+        return filter(None, parts)
 
     def _within(self, sender: str, data: bytes) -> tuple[bytes, bool]:
         """What of it may still pass, and whether that is the last."""

@@ -18,7 +18,14 @@ from typing import Any
 from fluffle.broker.control.arguments import arguments_of, check_arguments
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import CommandInvalid
-from fluffle.broker.testing.faults import confirms, connections, consumers, nacking, refusing
+from fluffle.broker.testing.faults import (
+    confirms,
+    connections,
+    consumers,
+    nacking,
+    refusing,
+    unkind,
+)
 from fluffle.broker.testing.faults.scene import Scene
 
 
@@ -39,6 +46,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     **refusing.OPERATIONS,
     **confirms.OPERATIONS,
     **nacking.OPERATIONS,
+    **unkind.OPERATIONS,
     "faults.list": list_faults,
     "faults.mend": mend,
 }

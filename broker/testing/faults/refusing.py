@@ -59,15 +59,15 @@ def allow_logins(scene: Scene) -> Row:
     return {}
 
 
-def refuse_connections(scene: Scene) -> Row:
-    """As if there were no broker at the address; connections that are open stay."""
-    scene.door.shut()
-    scene.begin(NO_CONNECTIONS, scene.door.open)
-    return {}
+def refuse_connections(scene: Scene, *, silently: bool = False) -> Row:
+    """As if there were no broker at the address; connections that are open stay.
 
-
-def accept_silently(scene: Scene) -> Row:
-    """New connections are accepted, and nothing is said on them."""
+    `silently`: new ones are accepted, and nothing is said on them.
+    """
+    if not silently:
+        scene.door.shut()
+        scene.begin(NO_CONNECTIONS, scene.door.open)
+        return {}
     standing = scene.door.standing
 
     def silence(line: Line) -> None:
@@ -94,7 +94,6 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "unblock": unblock,
     "logins.refuse": refuse_logins,
     "logins.allow": allow_logins,
-    "connect.refuse": refuse_connections,
-    "connect.silence": accept_silently,
-    "connect.accept": accept_connections,
+    "connections.refuse": refuse_connections,
+    "connections.accept": accept_connections,
 }

@@ -82,7 +82,7 @@ async def test_a_client_that_comes_again_finds_its_broker() -> None:
 
 
 async def test_a_broker_accepts_and_says_nothing(amqp: AwaitedVhost) -> None:
-    await amqp.faults.accept_silently()
+    await amqp.faults.refuse_connections(silently=True)
     connecting = asyncio.create_task(aio_pika.connect(amqp.url))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(connecting), 0.05)
@@ -98,7 +98,7 @@ def test_each_fault_ends_with_its_virtual_host() -> None:
     with ThreadedBroker() as broker:
         vhost = broker.add_vhost("mine")
         vhost.faults.refuse_logins()
-        vhost.faults.accept_silently()
+        vhost.faults.refuse_connections(silently=True)
         vhost.faults.block()
         vhost.faults.hold_confirms()
         assert repr(vhost.faults) == (

@@ -1,0 +1,245 @@
+"""A broker that is unkind to its clients: everything that AMQP permits and naive code forgets.
+
+    frames         cut at any byte on their way, bodies in several frames, those of several channels
+                   among each other, heartbeats between them
+    confirms       late, several in one, one by one and out of order
+    deliveries     marked as redelivered though nobody knows of the first time; and really once more
+                   while the consumer is about to acknowledge: as after a lost connection, or when
+                   a quorum queue has given up the consumer's node
+    consumers      cancelled by the server, rarely, where the client understands that
+
+What happens depends on the seed, on which connection it is, and on what is said on it: not on time,
+but for how late a confirm is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from random import Random
+from typing import Any
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME
+from fluffle.broker.testing.faults.consumers import end_consumer
+from fluffle.broker.testing.faults.frames import (
+    ACK,
+    CHANNEL_CLOSE,
+    CHANNEL_CLOSE_OK,
+    DELIVER,
+    NACK,
+    Frame,
+    Splitter,
+    frames_of,
+    in_two,
+    marked_redelivered,
+)
+from fluffle.broker.testing.faults.ledger import Ledger
+from fluffle.broker.testing.faults.line import Line
+from fluffle.broker.testing.faults.redelivering import give_back
+from fluffle.broker.testing.faults.scene import Scene
+
+UNKIND = "the broker is unkind"
+LATE_S_MAX = 0.01
+SMALL_PIECES_MAX = 24
+"""So many pieces of a byte or a few; the rest of a write goes in large ones, to come to an end."""
+
+MARKED, SPLIT, BEATS, LATE = 1 / 8, 1 / 4, 1 / 16, 1 / 2
+"""How often a delivery is marked as redelivered, a body split, a heartbeat sent, a confirm kept for
+later: as a part of one."""
+
+
+class Unkindness:
+    """A `Shape` of one line."""
+
+    __slots__ = (
+        "_cancelled", "_chance", "_is_meant", "_ledgers", "_line", "_redelivered", "_splitter",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        line: Line,
+        chance: Random,
+        is_meant: Callable[[Line], bool],
+        *,
+        redelivered: float,
+        cancelled: float,
+    ) -> None:
+        """`redelivered` and `cancelled`: how often that happens when a client acknowledges."""
+        self._line = line
+        self._chance = chance
+        self._is_meant = is_meant
+        self._redelivered = redelivered
+        self._cancelled = cancelled
+        self._splitter = Splitter(waits_for_header=not line.introduction.has_begun)
+        self._ledgers: dict[int, Ledger] = {}
+
+    # To the client
+
+    def to_client(self, data: bytes) -> bytes:
+        if not self._is_meant(self._line):
+            return data
+        frames: list[Frame] = []
+        for frame in frames_of(data):
+            frames += self._treated(frame)
+        return b"".join(self._among_each_other(frames))
+
+    def _treated(self, frame: Frame) -> Iterable[Frame]:
+        channel = frame.channel
+        if frame.method in (ACK, NACK):
+            return self._confirmed(frame)
+        if frame.method in (CHANNEL_CLOSE, CHANNEL_CLOSE_OK):
+            self._ledgers.pop(channel, None)
+        elif frame.method == DELIVER and self._is(MARKED):
+            return (marked_redelivered(frame),)
+        elif self._is(SPLIT):
+            return in_two(frame, self._chance)
+        return (frame,)
+
+    def _confirmed(self, frame: Frame) -> list[Frame]:
+        ledger = self._ledgers.get(frame.channel)
+        if ledger is None:
+            ledger = self._ledgers[frame.channel] = Ledger(frame.channel)
+        ledger.add(frame.tag, multiple=frame.multiple, is_ack=frame.method == ACK)
+        if not self._is(LATE):
+            return ledger.told(self._chance)
+        late_s = self._chance.random() * LATE_S_MAX
+        asyncio.get_running_loop().call_later(late_s, self._tell, frame.channel, ledger)
+        return []
+
+    def _tell(self, channel: int, ledger: Ledger) -> None:
+        if self._ledgers.get(channel) is ledger:
+            frames = ledger.told(self._chance)
+            self._line.pass_on(b"".join(frame.data for frame in frames), behind=self)
+
+    def _among_each_other(self, frames: list[Frame]) -> Iterator[bytes]:
+        """Those of each channel in order; those of the connection where they are."""
+        waiting: dict[int, list[Frame]] = {}
+        for frame in frames:
+            if frame.channel:
+                waiting.setdefault(frame.channel, []).append(frame)
+            else:
+                yield from self._mixed(waiting)
+                yield frame.data
+        yield from self._mixed(waiting)
+
+    def _mixed(self, waiting: dict[int, list[Frame]]) -> Iterator[bytes]:
+        while waiting:
+            channel = self._chance.choice(list(waiting))
+            yield waiting[channel].pop(0).data
+            if not waiting[channel]:
+                del waiting[channel]
+            if self._line.connection.heartbeat_s and self._is(BEATS):
+                yield HEARTBEAT_FRAME
+
+    def pieces(self, data: bytes) -> Iterable[bytes]:
+        """What goes to the socket at a time."""
+        if not self._is_meant(self._line):
+            return (data,)
+        cut, at = list[bytes](), 0
+        while at < len(data):
+            small = len(cut) < SMALL_PIECES_MAX
+            size = self._chance.choice((1, 1, 2, 7)) if small else max(4_096, len(data) // 4)
+            cut.append(data[at : at + size])
+            at += size
+        return cut
+
+    # From the client
+
+    def from_client(self, data: bytes) -> Iterator[bytes]:
+        """Before an acknowledgement is known, its message may go out once more."""
+        together = b""
+        for frame in self._splitter.feed(data):
+            if frame.method == ACK and self._is_meant(self._line):
+                yield together
+                together = b""
+                self._before_ack(frame)
+            together += frame.data
+        if together:
+            yield together
+
+    def _before_ack(self, frame: Frame) -> None:
+        for channel in self._line.connection.channels:
+            if channel.number == frame.channel and channel.transaction is None:
+                if self._is(self._redelivered):
+                    redeliver(channel, frame.tag)
+                if self._is(self._cancelled):
+                    self._cancel(channel)
+
+    def _cancel(self, channel: Channel) -> None:
+        subscriptions = list(channel.subscriptions.values())
+        if subscriptions and channel.session.notify_cancel:
+            end_consumer(channel, self._chance.choice(subscriptions))
+
+    def _is(self, likelihood: float) -> bool:
+        return self._chance.random() < likelihood
+
+    def end(self) -> None:
+        """Be kind again."""
+        for channel, ledger in self._ledgers.items():
+            self._tell(channel, ledger)
+        self._ledgers.clear()
+        self._line.shapes.remove(self)
+        self._line.pieces = None
+
+
+def redeliver(channel: Channel, tag: int) -> None:
+    """The run that a message of a consumer was delivered with goes out once more."""
+
+    def is_meant(run: Handout) -> bool:
+        return isinstance(run.holder, Consumer) and 0 <= tag - run.first_tag < len(run.contents)
+
+    give_back(channel, is_meant)
+
+
+def be_unkind(
+    scene: Scene,
+    *,
+    seed: int | str,
+    redelivered_percent: int = 25,
+    cancelled_percent: int = 0,
+) -> Row:
+    """Everything that AMQP permits and naive code forgets, from the seed.
+
+    Of a hundred acknowledgements so many come when their messages have just been delivered once
+    more, and so many when a consumer of their channel is cancelled.
+    """
+    be_kind(scene)
+    shapes: list[Unkindness] = []
+
+    def shape(line: Line) -> None:
+        unkindness = Unkindness(
+            line,
+            Random(f"{seed} {len(shapes)}"),
+            scene.has,
+            redelivered=redelivered_percent / 100,
+            cancelled=cancelled_percent / 100,
+        )
+        shapes.append(unkindness)
+        line.shapes.append(unkindness)
+        line.pieces = unkindness.pieces
+
+    def end() -> None:
+        scene.door.standing.pop((scene, UNKIND), None)
+        for each in shapes:
+            each.end()
+
+    for line in scene.door.lines():
+        shape(line)
+    scene.door.standing[scene, UNKIND] = shape
+    scene.begin(f"{UNKIND}, with seed {seed}", end)
+    return {}
+
+
+def be_kind(scene: Scene) -> Row:
+    """Again."""
+    for what in scene.in_effect:
+        if what.startswith(UNKIND):
+            scene.end(what)
+    return {}
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {"unkind": be_unkind, "kind": be_kind}

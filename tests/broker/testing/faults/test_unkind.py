@@ -1,0 +1,121 @@
+"""What real clients make of a broker that is unkind to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import aio_pika
+import pika
+import pytest
+
+from fluffle.broker import Broker
+from fluffle.broker.testing.faults.frames import Splitter
+from fluffle.broker.testing.faults.operations import perform
+from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+from fluffle.protocol.methods import ack_frame
+
+COUNT = 100
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_all_is_published_and_taken_once_at_least(
+    amqp: AwaitedVhost, queue_type: str
+) -> None:
+    """On two channels of one connection, with confirms, in any order."""
+    await amqp.faults.unkind(seed=7)
+    async with await aio_pika.connect(amqp.url) as connection:
+        channels = [await connection.channel() for _ in range(2)]
+        queue = await channels[0].declare_queue(
+            "orders", durable=True, arguments={"x-queue-type": queue_type}
+        )
+        taken: Counter[bytes] = Counter()
+        marked: Counter[bytes] = Counter()
+
+        async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            taken[message.body] += 1
+            marked[message.body] += bool(message.redelivered)
+            await message.ack()
+
+        await queue.consume(take)
+        bodies = [b"%d " % number + bytes(number * 50) for number in range(COUNT)]
+        publishing = [
+            channel.default_exchange.publish(aio_pika.Message(body), "orders")
+            for body, channel in zip(bodies, channels * COUNT, strict=False)
+        ]
+        await asyncio.gather(*publishing)
+        await amqp.expect("orders", count=0, within=20)
+    assert set(taken) == set(bodies)
+    assert max(taken.values()) > 1
+    assert all(marked[body] >= taken[body] - 1 for body in bodies)
+
+
+def test_a_blocking_client_is_served(amqp: BlockingVhost) -> None:
+    amqp.faults.unkind(seed=1)
+    with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare("orders")
+        for number in range(10):
+            channel.basic_publish("", "orders", b"%d" % number)
+        taken = set()
+        for method, _properties, body in channel.consume("orders", inactivity_timeout=5):
+            assert method is not None
+            taken.add(body)
+            channel.basic_ack(method.delivery_tag)
+            if len(taken) == 10:
+                break
+        assert taken == {b"%d" % number for number in range(10)}
+
+
+async def test_consumers_are_cancelled_if_that_is_wanted() -> None:
+    async with Broker() as broker, await aio_pika.connect(broker.url) as connection:
+        scene = broker.scene("/")
+        perform(scene, "unkind", {"seed": 3, "cancelled_percent": 100})
+        assert scene.in_effect == ["the broker is unkind, with seed 3"]
+        channel = await connection.channel()
+        queue = await channel.declare_queue("orders")
+
+        async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            await message.ack()
+
+        await queue.consume(take)
+        await broker.vhost().publish("", "orders", b"first")
+        await broker.vhost().expect("orders", count=0, consumers=0)
+        perform(scene, "kind", {})
+        assert scene.in_effect == []
+        await channel.declare_queue("others")
+
+
+async def test_chance_is_that_of_the_seed() -> None:
+    """What is written is the same for the same seed, as long as the client says the same."""
+
+    async def heard(seed: int) -> bytes:
+        async with Broker() as broker:
+            host, port = broker.node.addresses["amqp"]
+            await broker.faults.unkind(seed)
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(b"AMQP\0\0\x09\x01")
+            start = await reader.readuntil(b"\xce")
+            (line,) = broker.scene().lines()
+            assert line.pieces is not None
+            cut = b"|".join(line.pieces(bytes(20)))
+            writer.close()
+            await writer.wait_closed()
+            return start + cut
+
+    assert await heard(1) == await heard(1) != await heard(2)
+
+
+def test_what_a_client_sends_is_split_into_frames_however_it_comes() -> None:
+    header, acks = b"AMQP\0\0\x09\x01", [ack_frame(1, tag, multiple=False) for tag in range(3)]
+    sent = header + b"".join(acks)
+    for step in (1, 5, 8, 1000):
+        splitter = Splitter(waits_for_header=True)
+        parts = [sent[at : at + step] for at in range(0, len(sent), step)]
+        frames = [frame for part in parts for frame in splitter.feed(part)]
+        assert [frame.data for frame in frames] == [header, *acks]
+    for rubbish in (b"GET / HTTP/1.1\r\n", header + b"\1\0\0\0\0\0\1xy", acks[0][3:] * 2):
+        splitter = Splitter(waits_for_header=not rubbish.startswith(acks[0][3:]))
+        frames = [frame for at in range(0, 40, 4) for frame in splitter.feed(rubbish[at : at + 4])]
+        assert b"".join(frame.data for frame in frames) == rubbish[:40]
