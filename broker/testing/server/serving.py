@@ -55,8 +55,9 @@ class Serving:
             return Answer.error(HTTPStatus.BAD_REQUEST, str(error))
         except RecursionError:
             return Answer.error(HTTPStatus.BAD_REQUEST, "this is nested too deeply")
-        except TimeoutError:
-            return Answer.error(HTTPStatus.SERVICE_UNAVAILABLE, f"not done in {ENDS_IN_S:g} s")
+        except TimeoutError as error:
+            why = str(error) or f"it is not done in {ENDS_IN_S:g} s"
+            return Answer.error(HTTPStatus.SERVICE_UNAVAILABLE, why)
         except Exception:  # a bug ends one request, not the broker
             logger.exception("an operation of the test server failed")
             return Answer.error(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; see the log")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import NoneType
 from typing import Any
 
 import aio_pika
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fluffle.broker import Broker
 from fluffle.broker.control.arguments import arguments_of
-from fluffle.broker.testing.server.operations import OPERATIONS, Operation, Row
+from fluffle.broker.testing.server.operations import OPERATIONS, PROPERTIES, Operation, Row
 from fluffle.broker.testing.server.serving import ANSWER_BYTES_MAX, Serving
 
 
@@ -226,3 +229,50 @@ async def test_a_bug_is_a_500_and_the_next_request_is_served(
     assert "no such thing" in caplog.text
     status, why = await api.fails("endless")
     assert (status, why.partition(";")[2]) == (400, " ask for fewer")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("orders"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[str, Row]:
+    """Of some path, with some of its arguments, of any kind."""
+    path = draw(st.sampled_from(list(OPERATIONS)))
+    arguments = {
+        name: draw(st.one_of(JSON, *(KINDS_OF[kind] for kind in argument.kinds)))
+        for name, argument in OPERATIONS[path].arguments.items()
+        if argument.required or draw(st.booleans())
+    }
+    if "within" in OPERATIONS[path].arguments:
+        arguments["within"] = 0
+    return path.replace("{vhost}", "%2F"), arguments
+
+
+KINDS_OF: Mapping[object, st.SearchStrategy[Any]] = {
+    str: st.text(),
+    int: st.integers(),
+    float: st.floats(0, 1000),
+    bool: st.booleans(),
+    dict[str, Any]: st.dictionaries(st.text() | st.sampled_from(sorted(PROPERTIES)), JSON),
+    NoneType: st.none(),
+}
+
+
+def test_whatever_is_asked_for_is_no_bug() -> None:
+    with asyncio.Runner() as runner:
+        broker = Broker()
+        runner.run(broker.__aenter__())
+        serving = Serving(broker, OPERATIONS)
+
+        @given(requests())
+        def asks(request: tuple[str, Row]) -> None:
+            path, arguments = request
+            told = runner.run(serving.answer(path, json.dumps(arguments).encode()))
+            assert told.status in (200, 400, 404, 409), told
+
+        asks()
+        runner.run(broker.__aexit__(None, None, None))
