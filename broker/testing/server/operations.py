@@ -1,8 +1,9 @@
 """What can be asked for: a table of paths, each with what it does.
 
-A function takes the broker, or the virtual host that `{vhost}` in its path names; its signature
-says which arguments it takes, and its docstring is what docs/test-server.md says of it.  Names and
-meanings are those of Python's `Broker` and `Vhost`; what they raise is for `serving` to tell.
+A function takes the broker, or of the virtual host that `{vhost}` in its path names what is in it,
+or what can go wrong with it; its signature says which arguments it takes, and its docstring is what
+docs/test-server.md says of it.  Names and meanings are those of Python's `Broker` and `Vhost`; what
+they raise is for `serving` to tell.
 """
 
 from __future__ import annotations
@@ -11,18 +12,26 @@ import struct
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any, TypeAlias, get_args
 
-from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments
+from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments, is_text
+from fluffle.broker.control.peeking import check_bounds
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.testing.broker import Broker
+from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
+from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.taking import Taken
 from fluffle.broker.testing.vhost import Vhost
+from fluffle.broker.testing.wanted import Wanted
 from fluffle.protocol.properties import Properties
 
 Row: TypeAlias = dict[str, Any]
 """In values that JSON has."""
-Act: TypeAlias = Callable[..., Awaitable[Row]]
+Act: TypeAlias = Callable[..., Awaitable[Row] | Row]
+Operations: TypeAlias = "Mapping[str, Operation]"
+"""By their paths."""
 
 VHOST = "vhosts/{vhost}/"
 """How paths begin of what is done to one of the virtual hosts."""
@@ -42,6 +51,12 @@ class Operation:
 
     act: Act
     arguments: Mapping[str, Argument]
+    on: Callable[[Broker, str], object]
+    """What it acts on, of a broker, and of the virtual host of a name if that is in its path."""
+
+
+def operations(acts: Mapping[str, Act], on: Callable[[Broker, str], object]) -> Operations:
+    return {path: Operation(act, arguments_of(act), on) for path, act in acts.items()}
 
 
 async def vhosts(broker: Broker) -> Row:
@@ -49,11 +64,28 @@ async def vhosts(broker: Broker) -> Row:
     return {"vhosts": list(broker.node.catalogue.vhosts)}
 
 
-async def add_vhost(broker: Broker, *, name: str = "") -> Row:
-    """A fresh virtual host, in which all users may do everything; `name` if it is given."""
+async def add_vhost(
+    broker: Broker,
+    *,
+    name: str = "",
+    users: Row | None = None,
+    permissions: Row | None = None,
+    definitions: Row | None = None,
+    default_queue_type: str | None = None,
+) -> Row:
+    """A fresh virtual host, in which all users may do everything.
+
+    It may have users of its own (names with passwords, the first one is in `url`) and definitions
+    as RabbitMQ exports them; `permissions` are names with three patterns: configure, write, read.
+    """
+    texts = [*(users or {}).values(), *chain.from_iterable((permissions or {}).values())]
+    if not all(map(is_text, texts)):
+        raise ValueError("passwords are strings, permissions lists of strings")
+    wanted = Wanted(users or {}, permissions or {}, definitions, default_queue_type)
     taken = broker.node.catalogue.vhosts
     free = (f"test-{number}" for number in range(1, len(taken) + 2))
-    vhost = await broker.add_vhost(name or next(each for each in free if each not in taken))
+    name = name or next(each for each in free if each not in taken)
+    vhost = await broker.add_vhost(name, wanted)
     return {"name": vhost.name, "url": vhost.url}
 
 
@@ -88,8 +120,7 @@ async def expect(
 ) -> Row:
     """Wait until a queue has so many messages (in all, ready, unacknowledged) and consumers;
     409 after `within` seconds."""
-    if not 0 <= within <= WITHIN_S_MAX:
-        raise ValueError(f"'within' is from 0 to {WITHIN_S_MAX:g} seconds")
+    check_within(within)
     await vhost.expect(
         queue, count=count, ready=ready, unacked=unacked, consumers=consumers, within=within
     )
@@ -98,8 +129,7 @@ async def expect(
 
 async def messages(vhost: Vhost, *, queue: str, count: int = MESSAGES) -> Row:
     """The first messages that are ready, in order; they stay as they are."""
-    if not 0 < count <= MESSAGES_MAX:
-        raise ValueError(f"'count' is from 1 to {MESSAGES_MAX}")
+    check_bounds(count, "count", 1, MESSAGES_MAX)
     return {"messages": [row_of(message) for message in await vhost.messages(queue, count=count)]}
 
 
@@ -132,6 +162,26 @@ async def explain(
     """Where a message would go: `queues`, and as `text` which bindings match or not, and why."""
     explanation = await vhost.explain(exchange, routing_key, table_of(headers or {}))
     return {"queues": list(explanation.queues), "text": str(explanation)}
+
+
+async def get(vhost: Vhost, *, queue: str, outcome: str = "ack", within: float = 2.0) -> Row:
+    """Take the next message as a consumer does; `outcome` is `ack`, `reject` or `requeue`; 409 if
+    there is none within so many seconds."""
+    check_within(within)
+    if outcome not in OUTCOMES:
+        raise ValueError(f"'outcome' is one of: {', '.join(OUTCOMES)}")
+    message = await vhost.get(queue, within=within)
+    OUTCOMES[outcome](message)
+    return {"message": row_of(message)}
+
+
+async def consume(vhost: Vhost, *, queue: str, count: int = 1, within: float = 2.0) -> Row:
+    """Take so many messages, and acknowledge them; 409 if there are not as many within so many
+    seconds, and those that came go back."""
+    check_within(within)
+    check_bounds(count, "count", 1, MESSAGES_MAX)
+    found = await vhost.consume(queue, count=count, within=within)
+    return {"messages": [row_of(message) for message in found]}
 
 
 async def purge(vhost: Vhost, *, queue: str) -> Row:
@@ -169,19 +219,41 @@ def bytes_of(body: str, encoding: str) -> bytes:
     return body.encode(errors="surrogateescape")
 
 
-ACTS: Mapping[str, Act] = {
+def check_within(seconds: float) -> None:
+    """ValueError."""
+    if not 0 <= seconds <= WITHIN_S_MAX:
+        raise ValueError(f"'within' is from 0 to {WITHIN_S_MAX:g} seconds")
+
+
+def scene_of(broker: Broker, vhost: str) -> Scene:
+    """NotFound."""
+    broker.node.parts.vhost(vhost)
+    return broker.scene(vhost)
+
+
+OUTCOMES: Mapping[str, Callable[[Taken], None]] = {
+    "ack": Taken.ack,
+    "reject": Taken.reject,
+    "requeue": lambda message: message.reject(requeue=True),
+}
+ON_BROKER: Mapping[str, Act] = {
     "vhosts": vhosts,
     "vhosts/add": add_vhost,
     "vhosts/delete": delete_vhost,
     "clock/advance": advance,
-    VHOST + "queues": queues,
-    VHOST + "expect": expect,
-    VHOST + "messages": messages,
-    VHOST + "publish": publish,
-    VHOST + "explain": explain,
-    VHOST + "purge": purge,
 }
-
-OPERATIONS: Mapping[str, Operation] = {
-    path: Operation(act, arguments_of(act)) for path, act in ACTS.items()
+ON_VHOST: Mapping[str, Act] = {
+    "queues": queues,
+    "expect": expect,
+    "messages": messages,
+    "publish": publish,
+    "get": get,
+    "consume": consume,
+    "explain": explain,
+    "purge": purge,
+}
+OPERATIONS: Operations = {
+    **operations(ON_BROKER, lambda broker, _vhost: broker),
+    **operations({VHOST + path: act for path, act in ON_VHOST.items()}, Broker.vhost),
+    **operations({VHOST + path.replace(".", "/"): act for path, act in FAULTS.items()}, scene_of),
 }

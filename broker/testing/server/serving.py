@@ -13,18 +13,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import NoReturn
 from urllib.parse import unquote
 
+from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.control.arguments import check_arguments
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.errors import BrokerError, InternalError, NotFound, SyntaxFailure
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.server.http import Answer
-from fluffle.broker.testing.server.operations import VHOST, WITHIN_S_MAX, Operation, Row
-from fluffle.broker.testing.vhost import Vhost
+from fluffle.broker.testing.server.operations import VHOST, WITHIN_S_MAX, Operations, Row
 
 ANSWER_BYTES_MAX = 1 << 26
 ENDS_IN_S = WITHIN_S_MAX + 30.0
@@ -38,7 +38,7 @@ class Serving:
 
     __slots__ = ("_broker", "_operations")
 
-    def __init__(self, broker: Broker, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, broker: Broker, operations: Operations) -> None:
         self._broker = broker
         self._operations = operations
 
@@ -51,7 +51,7 @@ class Serving:
             return Answer.error(HTTPStatus.CONFLICT, str(error))
         except BrokerError as error:
             return Answer.error(status_of(error), error.explanation)
-        except (DefinitionsError, TypeError, ValueError, OverflowError) as error:
+        except (DefinitionsError, UnusablePattern, TypeError, ValueError, OverflowError) as error:
             return Answer.error(HTTPStatus.BAD_REQUEST, str(error))
         except RecursionError:
             return Answer.error(HTTPStatus.BAD_REQUEST, "this is nested too deeply")
@@ -63,11 +63,10 @@ class Serving:
             return Answer.error(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; see the log")
 
     async def _act(self, path: str, body: bytes) -> Row:
-        target: Broker | Vhost = self._broker
+        vhost = ""
         match path.split("/", 2):
             case ["vhosts", name, rest]:
-                path = VHOST + rest
-                target = self._broker.vhost(unquote(name, errors="strict"))
+                path, vhost = VHOST + rest, unquote(name, errors="strict")
         operation = self._operations.get(path)
         if operation is None:
             raise NotFound(f"there is no path '{path}', but: {', '.join(self._operations)}")
@@ -77,7 +76,8 @@ class Serving:
         except SyntaxFailure as error:
             there = ", ".join(operation.arguments) or "none"
             raise SyntaxFailure(f"{error.explanation}; the arguments are: {there}") from None
-        return await operation.act(target, **arguments)
+        row = operation.act(operation.on(self._broker, vhost), **arguments)
+        return await row if isinstance(row, Awaitable) else row
 
 
 def read(body: bytes) -> Row:
