@@ -1,6 +1,7 @@
 """The broker: routing, queues, the AMQP server around them and the daemon around that.
 
-For programs that have one inside: `Broker` in their own loop, `ThreadedBroker` in a thread.
+For programs that have one inside: `Broker` and `Cluster` in their own loop, `ThreadedBroker` in
+a thread.
 """
 
 from importlib import import_module
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.broker import Broker
+    from fluffle.broker.testing.cluster.cluster import Cluster
     from fluffle.broker.testing.threaded import ThreadedBroker
 
-__all__ = ["Broker", "ThreadedBroker"]
+__all__ = ["Broker", "Cluster", "ThreadedBroker"]
 
 _WHERE = {
     "Broker": "fluffle.broker.testing.broker",
+    "Cluster": "fluffle.broker.testing.cluster.cluster",
     "ThreadedBroker": "fluffle.broker.testing.threaded",
 }
 

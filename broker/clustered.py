@@ -83,6 +83,7 @@ class Clustered:
                 store=durability.store,
                 turn=around.turn,
                 clock=around.clock,
+                moved=around.moved,
                 apply=catalogue.apply,
                 registry=catalogue.nodes,
                 acquaintances=durability.acquaintances,

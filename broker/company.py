@@ -31,6 +31,8 @@ class Around(NamedTuple):
 
     config: Config
     clock: Clock
+    moved: Callable[[Clock], Clock]
+    """As `Outside.moved`."""
     durability: Durability
     turn: Turn
     local: LocalQueues

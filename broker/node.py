@@ -147,8 +147,8 @@ class Node:
         """
         call_soon = asyncio.get_running_loop().call_soon
         self._outside = self._make_outside(self._config.data_dir)
-        self._durability = self._opened(turn := Turn(call_soon, self._fail))
-        self._chores = Chores(call_soon, turn, self._durability.commits, self._fail)
+        self._durability = self._opened(turn := Turn(call_soon, self.fail))
+        self._chores = Chores(call_soon, turn, self._durability.commits, self.fail)
         self._policies = policies_of(self._durability.image)
         self._noting = Noting(self._policies.settings_of, self._policies.definition_of)
         company = self._restore(turn)
@@ -181,7 +181,7 @@ class Node:
         StartFailed, StorageError.
         """
         config, open_store = self._config, self._outside.open_store
-        durability = open_durability(open_store, turn, on_fatal=self._fail)
+        durability = open_durability(open_store, turn, on_fatal=self.fail)
         if config.cluster is None or durability.image == Image():
             return durability
         durability.close(())
@@ -189,7 +189,7 @@ class Node:
 
         founder = Founder(config.node_name, config.cluster, secrets.randbits)
         take_along(config.data_dir, open_store, founder)
-        return open_durability(open_store, turn, on_fatal=self._fail)
+        return open_durability(open_store, turn, on_fatal=self.fail)
 
     def _restore(self, turn: Turn) -> Company:
         """Make the parts of the node as they were; whom it is with.  StartFailed, StorageError."""
@@ -216,7 +216,7 @@ class Node:
         self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, confirm)
         dead_letter = self._outside.seen_dead(self._dead_letters.publish)
         touch = turn.touch_queue
-        self._timers = timers = Timers(clock.now_ms, call_later, self._fail)
+        self._timers = timers = Timers(clock.now_ms, call_later, self.fail)
         time = LocalTime(clock, timers, touch)
         self._converter = Converter(
             Converting(lambda: self.metadata, self._chores, safe, call_later, time.now_ms, touch)
@@ -224,6 +224,7 @@ class Node:
         around = Around(
             config=config,
             clock=clock,
+            moved=self._outside.moved,
             durability=durability,
             turn=turn,
             local=LocalQueues(
@@ -241,7 +242,7 @@ class Node:
             aging=Aging(timers, self._delete_disused),
             settings=self._noting.settings_of,
             at_end=self._enders.append,
-            on_fatal=self._fail,
+            on_fatal=self.fail,
         )
         if config.cluster is None:
             return Alone(around)
@@ -296,7 +297,7 @@ class Node:
             connections=Connections(),
             owners=Owners(config.node_name, company.boot),
             consequences=Consequences(self._chores),
-            on_fatal=self._fail,
+            on_fatal=self.fail,
             observers=self._made_observers(alarms),
             certificate_login=config.tls_login_from,
             quorum_global_qos=config.quorum.global_qos,
@@ -368,7 +369,7 @@ class Node:
             call_later=self._services.call_later,
             converter=self._converter,
         )
-        return ControlSocket(self._config.data_dir, self.parts, self._services, self._fail)
+        return ControlSocket(self._config.data_dir, self.parts, self._services, self.fail)
 
     async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:
         from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used
@@ -432,8 +433,8 @@ class Node:
         await self._closed.wait()
         self._check()
 
-    def _fail(self, error: Exception) -> None:
-        """Say nothing any more to anybody: what else fails now is a consequence of it."""
+    def fail(self, error: Exception) -> None:
+        """End at once, without a word to anybody: what else fails now is a consequence of it."""
         if self.failure is not None:
             return
         self.failure = error

@@ -49,10 +49,16 @@ def unseen(inner: DeadLetterFrom) -> DeadLetterFrom:
     return inner
 
 
+def unmoved(clock: Clock) -> Clock:
+    """The time of messages is that of machines."""
+    return clock
+
+
 class Outside(NamedTuple):
     """Of one node."""
 
     clock: Clock
+    """For messages and queues."""
     call_later: CallLater
     """By `clock`, and never before it says so: for messages and queues."""
     clients_call_later: CallLater
@@ -65,6 +71,8 @@ class Outside(NamedTuple):
     """See what clients do; nobody does in a daemon."""
     seen_dead: Callable[[DeadLetterFrom], DeadLetterFrom] = unseen
     """Who sees what has died in queues, before it is published again by what is given."""
+    moved: Callable[[Clock], Clock] = unmoved
+    """What a clock of machines, which nodes watch each other by, is to show for messages."""
 
 
 def of_machine(data_dir: Path) -> Outside:

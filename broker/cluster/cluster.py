@@ -17,7 +17,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.clock import Clock
+from fluffle.broker.clock import Clock, SystemClock
 from fluffle.broker.cluster.absent import Absent
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.entering import Entering
@@ -72,6 +72,9 @@ class Around(NamedTuple):
     store: Store
     turn: Turn
     clock: Clock
+    """For messages and queues; what nodes know of each other goes by that of the machine."""
+    moved: Callable[[Clock], Clock]
+    """Such a clock, given one of machines."""
     apply: Apply
     """Does what all have agreed on."""
     registry: Registry
@@ -101,11 +104,12 @@ class Cluster:
         self._registry = around.registry
         self._acquaintances = around.acquaintances
         self._loop = loop = asyncio.get_running_loop()
-        self._now_ms = around.clock.now_ms
+        machine = SystemClock()
+        self._now_ms = machine.now_ms
         self._certificates: LinkCertificates | None = None
         self.links = self._made_links(life)
-        self.common_time = CommonTime(name, around.clock, self._deciding)
-        self.absent = Absent(around.clock.now_ms, self.links.is_nobody_there)
+        self.common_time = CommonTime(name, machine, self._deciding)
+        self.absent = Absent(machine.now_ms, self.links.is_nobody_there)
         sends, soon, later = self._sends, loop.call_soon, loop.call_later
         self.sightings = Sightings(self.absent, sends(FrameKind.SIGHTING), later)
         ports = Ports(
@@ -113,7 +117,7 @@ class Cluster:
             send=sends(FrameKind.METADATA),
             call_soon=soon,
             call_later=later,
-            now_ms=around.clock.now_ms,
+            now_ms=machine.now_ms,
             may_grow=lambda: self.running.host.space.may_grow,
         )
         self.metadata = ReplicatedMetadata(name, boot.count, around.apply, ports)
@@ -226,7 +230,8 @@ class Cluster:
     def _made_hosting(self, around: Around) -> Hosting:
         """What makes queues is given what it makes them with."""
         surroundings = HostingSurroundings(
-            node=self.name, boot=stream_boot(self.boot), hub=self.hub, clock=self.common_time,
+            node=self.name, boot=stream_boot(self.boot), hub=self.hub,
+            clock=around.moved(self.common_time),
             call_later=self._loop.call_later, life=self._life,
             dead_letter=around.queues.dead_letter,
             aging=around.aging,

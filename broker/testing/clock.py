@@ -54,6 +54,10 @@ class MovableClock:
         self._start()
         return waiting
 
+    def over(self, clock: Clock) -> Clock:
+        """The same moves for another clock."""
+        return Moved(clock, lambda: self._ahead_ms)
+
     async def advance(self, by: timedelta = timedelta(0), **parts: float) -> None:
         """Let time pass: `advance(timedelta(minutes=30))`, or `advance(minutes=30)`.
 
@@ -106,6 +110,22 @@ class MovableClock:
             self._running[1].cancel()
         delay_s = max(next_ms - self.now_ms(), 0) / 1_000
         self._running = next_ms - self._ahead_ms, self._call_later(delay_s, self._on_timer)
+
+
+class Moved:
+    """A `Clock` that shows what another does, and what somebody was moved ahead by."""
+
+    __slots__ = ("_ahead_ms", "_clock")
+
+    def __init__(self, clock: Clock, ahead_ms: Callable[[], int]) -> None:
+        self._clock = clock
+        self._ahead_ms = ahead_ms
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms() + self._ahead_ms()
+
+    def wall_ms(self) -> int:
+        return self._clock.wall_ms() + self._ahead_ms()
 
 
 class Waiting:

@@ -123,7 +123,7 @@ class ClusterNode:
     async def kill(self) -> None:
         """As SIGKILL does: it says nothing to anybody, and what is not on disk is lost."""
         node, self._node = self.node, None
-        node._fail(Killed())
+        node.fail(Killed())
         await self._give_up_starting()
         with suppress(NodeFailed):
             await node.stop("killed")

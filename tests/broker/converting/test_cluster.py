@@ -203,7 +203,7 @@ async def test_the_node_that_has_the_queue_is_killed_at_some_steps(
 
         def kill(count: int, step: int = step) -> None:
             if count == step:
-                scene.nodes["a"].node._fail(Killed())
+                scene.nodes["a"].node.fail(Killed())
 
         steps.at = kill
         converting = asyncio.ensure_future(converted(scene.nodes["c"]))
@@ -238,7 +238,7 @@ async def test_the_leader_of_what_it_becomes_is_killed(scene: Scene, steps: Step
         served = scene.nodes["c"].cluster.hub.leading.queues.get(heir.id)
         if count >= 2 and served is not None and served.sessions is not None:
             steps.at = lambda _count: None
-            scene.nodes["c"].node._fail(Killed())
+            scene.nodes["c"].node.fail(Killed())
 
     steps.at = kill
     # whoever is asked leads what it becomes at first

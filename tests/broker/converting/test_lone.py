@@ -461,7 +461,7 @@ async def test_it_is_killed_at_each_step(scene: Scene, steps: Steps) -> None:
 
         def kill(count: int, step: int = step) -> None:
             if count == step:
-                scene.node.node._fail(Killed())
+                scene.node.node.fail(Killed())
 
         steps.at = kill
         converting = asyncio.ensure_future(converted(scene.node))

@@ -1,0 +1,204 @@
+"""`Cluster`: some nodes in the running event loop, for as long as an `async with` lasts.
+
+    async with Cluster(nodes=3) as cluster:
+        connection = await aio_pika.connect(cluster.url)
+        await cluster.kill(await cluster.leader("orders"))
+
+Each is as a daemon would be, with real sockets for clients and for each other; what they share is a
+thread.  What was done to them is undone when it is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+from fluffle.broker.clock import CallLater, SystemClock
+from fluffle.broker.config import (
+    CLUSTER_PORT,
+    DEFAULT_PASSWORD,
+    DEFAULT_USER,
+    DEFAULT_VHOST,
+    ClusterConfig,
+    Config,
+    ListenAddress,
+)
+from fluffle.broker.node import NodeFailed
+from fluffle.broker.testing.broker import LOOPBACK
+from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.cluster.leaders import Leaders
+from fluffle.broker.testing.cluster.network import Network
+from fluffle.broker.testing.cluster.node import Around, ClusterNode, State
+from fluffle.broker.testing.cluster.nodes import Nodes
+from fluffle.broker.testing.cluster.vhost import ClusterVhost
+from fluffle.broker.testing.furnishing import furnish, unfurnish
+from fluffle.broker.testing.urls import amqp_url
+from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
+
+RESTS = 5
+"""So many rounds of the loop in which no node has anything to do are rest: what one writes to a
+socket, another reads in the next, and acts on in the one after that."""
+
+SECRET_BYTES = 16
+
+
+class Cluster:
+    """Not started until it is entered; what it held is gone when it is left, unless a directory was
+    named.  Nodes are called by their numbers, from 0."""
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        nodes: int = 3,
+        data_dir: Path | None = None,
+        users: Mapping[str, str] | None = None,
+        vhosts: Sequence[str] = (DEFAULT_VHOST,),
+        definitions: Path | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """As for `Broker`; `config` is for each node.  `seed`: of what the network drops."""
+        if nodes < 1:
+            raise ValueError(f"a cluster of {nodes} nodes is none")
+        self._count = nodes
+        self._users = {DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users
+        config = config or Config(listen=LOOPBACK)
+        self._config = replace(
+            config,
+            users=self._users,
+            vhosts=tuple(vhosts),
+            definitions=definitions or config.definitions,
+        )
+        self._data_dir = data_dir
+        self._seed = secrets.randbits(32) if seed is None else seed
+        self._entered = AsyncExitStack()
+        self._wanted: dict[str, Wanted] = {}
+        """What there is in virtual hosts that were added, if it is more than usual."""
+        self.clock: MovableClock
+        """The time of messages and queues, on all nodes; what they know of each other goes by that
+        of the machine."""
+        self.clients_clock: MovableClock
+        self.net: Network
+        self.nodes: Nodes
+        self._leaders: Leaders
+
+    async def __aenter__(self) -> Self:
+        """Returns once all nodes take clients.  What a node raises that cannot start."""
+        async with AsyncExitStack() as entering:
+            data_dir = self._data_dir
+            if data_dir is None:
+                data_dir = Path(entering.enter_context(TemporaryDirectory(prefix="fluffle-")))
+            self._make(data_dir)
+            entering.push_async_callback(self._end)
+            await self.nodes.start()
+            self._entered = entering.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        """NodeFailed if a node has ended by itself and nobody has asked for that."""
+        failures = [node.failure for node in self.nodes if node.failure is not None]
+        await self._entered.__aexit__(kind, error, where)
+        if failures and error is None:
+            raise NodeFailed(f"a node has failed: {failures[0]}") from failures[0]
+
+    def _make(self, data_dir: Path) -> None:
+        loop = asyncio.get_running_loop()
+        self.clock = self._made_clock(loop.call_later)
+        self.clients_clock = self._made_clock(loop.call_later)
+        self.nodes = nodes = Nodes(self.clock)
+        names = [f"node{number}" for number in range(self._count)]
+        self.net = net = Network(names, lambda number: nodes[number].listens_at(), self._seed)
+        around = Around(self.clock, self.clients_clock, net.dial_from, nodes.changed)
+        peers = {name: ListenAddress(name, CLUSTER_PORT) for name in names}
+        shared = ClusterConfig(peers, secrets.token_bytes(SECRET_BYTES), listen=LOOPBACK)
+        config = replace(self._config, cluster=shared)
+        nodes.made(
+            [
+                ClusterNode(
+                    number,
+                    replace(config, node_name=name, data_dir=data_dir / name),
+                    around,
+                    in_memory=self._data_dir is None,
+                )
+                for number, name in enumerate(names)
+            ]
+        )
+        self._leaders = leaders = Leaders(nodes, self._config.vhosts[0])
+        self.start, self.stop, self.restart = nodes.start, nodes.stop, nodes.restart
+        self.kill, self.pause, self.resume = nodes.kill, nodes.pause, nodes.resume
+        self.wipe = nodes.wipe
+        self.partition, self.cut, self.heal = net.partition, net.cut, net.heal
+        self.leader, self.move_leader = leaders.leader, leaders.move_leader
+        self.members = leaders.members
+
+    async def _end(self) -> None:
+        """Whatever has been done to them."""
+        await self.net.heal()
+        for node in self.nodes:
+            if node.state is State.PAUSED:
+                node.resume()
+        await self.nodes.kill(*(node.number for node in self.nodes if node.state is not State.DOWN))
+
+    def __getitem__(self, number: int) -> ClusterNode:
+        """One of the nodes."""
+        return self.nodes[number]
+
+    @property
+    def url(self) -> str:
+        """Of the first node."""
+        return self.url_of(self._config.vhosts[0])
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of all of them."""
+        vhost = self._config.vhosts[0]
+        return tuple(self.url_of(vhost, node.number) for node in self.nodes)
+
+    def url_of(self, vhost: str, node: int = 0) -> str:
+        """For any client, of any language, in any process; a node keeps it when it is restarted."""
+        return next(iter(self._urls_of(vhost, node).values()))
+
+    def _urls_of(self, vhost: str, node: int = 0) -> dict[str, str]:
+        host, port = self.nodes[node].amqp
+        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._users}
+        return {user: amqp_url(user, users[user], f"{host}:{port}", vhost) for user in users}
+
+    def vhost(self, name: str = "") -> ClusterVhost:
+        """What is in a virtual host, by default the first one.  NotFound."""
+        name = name or self._config.vhosts[0]
+        self.nodes.well().parts.vhost(name)
+        return ClusterVhost(name, self._urls_of(name), self._leaders)
+
+    async def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> ClusterVhost:
+        """As `Broker.add_vhost`."""
+        await furnish(self.nodes.well().parts, name, wanted, self._users)
+        self._wanted[name] = wanted
+        return self.vhost(name)
+
+    async def delete_vhost(self, name: str) -> None:
+        """With all that is in it; its connections are closed.  NotFound."""
+        await unfurnish(self.nodes.well().parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
+
+    async def settle(self) -> None:
+        """Return when there is nothing to do for nodes that run, until a client speaks, time passes
+        or what is under way between them arrives."""
+        rests = 0
+        while rests < RESTS:
+            await asyncio.sleep(0)
+            is_rest = all(node.node.is_at_rest for node in self.nodes.running)
+            rests = rests + 1 if is_rest else 0
+
+    def _made_clock(self, call_later: CallLater) -> MovableClock:
+        return MovableClock(SystemClock(), call_later, self.settle)

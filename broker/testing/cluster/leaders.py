@@ -1,0 +1,108 @@
+"""`Leaders`: which node leads a queue, and which of them are its members."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.errors import NotFound
+from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.testing.asking import ask
+from fluffle.broker.testing.cluster.node import ClusterNode
+from fluffle.broker.testing.cluster.nodes import Nodes
+
+WITHIN_S = 10.0
+"""An election takes a second if somebody has to be missed first."""
+
+
+class Led(NamedTuple):
+    """A queue where it is led."""
+
+    node: ClusterNode
+    queue: ServedQueue
+
+
+class Leaders:
+    """Of one cluster.  Queues are those of the first virtual host unless another is named."""
+
+    __slots__ = ("_vhost", "nodes")
+
+    def __init__(self, nodes: Nodes, vhost: str) -> None:
+        self.nodes = nodes
+        self._vhost = vhost
+
+    def led(self, vhost: str, name: str) -> Led | None:
+        """By whom runs; of two who believe that they lead, the later one.  None if nobody does."""
+        found: tuple[tuple[int, ...], Led] | None = None
+        for node in self.nodes.running:
+            host = node.node.catalogue.vhosts.get(vhost)
+            queue = host.queues.get(name) if host is not None else None
+            if queue is None:
+                continue
+            since = reign(node, queue)
+            if since is not None and (found is None or since > found[0]):
+                found = since, Led(node, queue)
+        return found[1] if found is not None else None
+
+    async def leader(self, queue: str, *, vhost: str = "", within: float = WITHIN_S) -> int:
+        """The node that leads a queue, or has it if it is a classic one, once there is one that
+        runs.  TimeoutError."""
+        vhost = vhost or self._vhost
+
+        def what() -> str:
+            is_there = any(
+                queue in host.queues
+                for node in self.nodes.running
+                if (host := node.node.catalogue.vhosts.get(vhost)) is not None
+            )
+            return f"nobody leads queue '{queue}'" if is_there else f"there is no queue '{queue}'"
+
+        await self.nodes.until(lambda: self.led(vhost, queue) is not None, within, what)
+        led = self.led(vhost, queue)
+        assert led is not None, "nothing has happened since"
+        return led.node.number
+
+    async def move_leader(
+        self, queue: str, node: int, *, vhost: str = "", within: float = WITHIN_S
+    ) -> None:
+        """Have another member lead a quorum queue, and return once it does.
+
+        NotFound, PreconditionFailed for who is no member; TimeoutError.
+        """
+        vhost = vhost or self._vhost
+        parts = self.nodes.well().parts
+        await ask(parts, "queues.transfer", name=queue, vhost=vhost, node=self.nodes[node].name)
+
+        def leads() -> bool:
+            led = self.led(vhost, queue)
+            return led is not None and led.node.number == node
+
+        def what() -> str:
+            led = self.led(vhost, queue)
+            seen = "nobody" if led is None else f"node {led.node.number}"
+            return f"node {node} does not lead queue '{queue}', but {seen}"
+
+        await self.nodes.until(leads, within, what)
+
+    async def members(self, queue: str, *, vhost: str = "") -> set[int]:
+        """The nodes that have the messages of a queue.  NotFound."""
+        vhost = vhost or self._vhost
+        found = self.nodes.well().parts.vhost(vhost).queues.get(queue)
+        if found is None:
+            raise NotFound(f"no queue '{queue}' in vhost '{vhost}'")
+        definition = found.definition
+        names = {*dict(definition.members)} or {definition.home}
+        return {node.number for node in self.nodes if node.name in names}
+
+
+def reign(node: ClusterNode, queue: ServedQueue) -> tuple[int, ...] | None:
+    """Since when a node leads a queue; None if it does not.  Greater is later."""
+    definition = queue.definition
+    if definition.home:
+        return () if definition.home == node.name else None
+    hosted = node.parts.company.groups.get(definition.id)
+    if hosted is None:
+        return None
+    assert isinstance(hosted.machine, QueueGroup)
+    member = hosted.machine.member
+    return tuple(member.reign) if member.leadership is not None else None

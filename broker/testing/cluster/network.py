@@ -1,0 +1,112 @@
+"""`Network`: what is between the nodes of a cluster, and what goes wrong with it.
+
+Nodes know each other by names that mean nothing to the machine; who dials one is led to where that
+listens now.  Two nodes between which either way is cut cannot have a new connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations, permutations
+from random import Random
+
+from fluffle.broker.testing.cluster.process import Dial, MakeProtocol
+from fluffle.broker.testing.cluster.wire import Way, Wire
+
+Address = tuple[str, int]
+Find = Callable[[int], Address | None]
+"""Where a node listens for others; None if it does not run."""
+
+
+class Network:
+    """Between nodes that are called by their numbers."""
+
+    __slots__ = ("_find", "_loop", "_names", "_ways", "seed")
+
+    def __init__(self, names: Sequence[str], find: Find, seed: int) -> None:
+        """`seed`: of what is dropped."""
+        self._names = names
+        self._find = find
+        self._loop = asyncio.get_running_loop()
+        self.seed = seed
+        chance = Random(seed)
+        self._ways = {pair: Way(chance) for pair in permutations(range(len(names)), 2)}
+
+    def dial_from(self, node: int) -> Dial:
+        """How this one dials the others."""
+
+        async def dial(make: MakeProtocol, host: str, port: int) -> object:
+            del port
+            return await self._dial(node, self._names.index(host), make)
+
+        return dial
+
+    async def _dial(self, node: int, other: int, make: MakeProtocol) -> object:
+        forth, back = self._ways[node, other], self._ways[other, node]
+        while forth.is_cut or back.is_cut:
+            await forth.when_whole.wait()
+            await back.when_whole.wait()
+        address = self._find(other)
+        if address is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return await self._loop.create_connection(
+            lambda: Wire(make(), self._loop, forth, back), *address
+        )
+
+    # What goes wrong
+
+    async def cut(self, from_: int, to: int) -> None:
+        """Nothing goes this way any more."""
+        self._way(from_, to).cut()
+
+    async def partition(self, *sides: Iterable[int]) -> None:
+        """Nothing goes between these sides any more, either way; within each all is as it was.
+
+        ValueError for a node that is on two of them.
+        """
+        groups = [frozenset(side) for side in sides]
+        if len(groups) < 2 or sum(map(len, groups)) != len(frozenset().union(*groups)):
+            raise ValueError(f"not the sides of a partition: {sides}")
+        for one, other in combinations(groups, 2):
+            for a in one:
+                for b in other:
+                    self._way(a, b).cut()
+                    self._way(b, a).cut()
+
+    async def heal(self) -> None:
+        """All is as it was in the beginning; what was held up arrives."""
+        for way in self._ways.values():
+            way.delay_s = way.loss = 0.0
+            way.mend()
+
+    async def drop(self, share: float, *, from_: int | None = None, to: int | None = None) -> None:
+        """Of the pieces that are sent, this share is lost, and sent again 200 ms later or more."""
+        if not 0 <= share < 1:
+            raise ValueError(f"{share} is no share from 0 to below 1")
+        for way in self._some(from_, to):
+            way.loss = share
+
+    async def delay(self, ms: float, *, from_: int | None = None, to: int | None = None) -> None:
+        """What is sent arrives so much later."""
+        if ms < 0:
+            raise ValueError(f"nothing arrives {-ms} ms before it is sent")
+        for way in self._some(from_, to):
+            way.delay_s = ms / 1_000
+
+    def _way(self, from_: int, to: int) -> Way:
+        """ValueError."""
+        if (from_, to) not in self._ways:
+            raise ValueError(f"there is no way from node {from_} to node {to}")
+        return self._ways[from_, to]
+
+    def _some(self, from_: int | None, to: int | None) -> Iterator[Way]:
+        """All that begin and end there; None is anywhere."""
+        if from_ is not None and to is not None:
+            yield self._way(from_, to)
+            return
+        for (one, other), way in self._ways.items():
+            if from_ in (None, one) and to in (None, other):
+                yield way

@@ -1,0 +1,274 @@
+"""`ClusterNode`: the machine of one node, and the process on it if it runs: `cluster[0]`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from fluffle.broker.config import Config
+from fluffle.broker.control.parts import Parts
+from fluffle.broker.logs import event
+from fluffle.broker.node import Node, NodeFailed
+from fluffle.broker.outside import Outside
+from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.cluster.disk import DiskFailed, DiskFaults, FaultyDisk, SlowWriter
+from fluffle.broker.testing.cluster.network import Address
+from fluffle.broker.testing.cluster.process import Dial, Process
+from fluffle.broker.testing.faults.clients import Clients
+from fluffle.broker.testing.faults.door import Door
+from fluffle.broker.testing.faults.faults import Faults
+from fluffle.broker.testing.faults.remote import Remote, Work
+from fluffle.broker.testing.faults.scene import Scene
+from fluffle.storage.disk import Disk
+from fluffle.storage.environment import open_environment
+from fluffle.storage.errors import StorageError
+from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.store import Store
+from fluffle.storage.writer import InstantWriter, Writer, WriterThread
+
+logger = logging.getLogger(__name__)
+
+
+class Killed(Exception):
+    """Somebody has ended the process of a node."""
+
+
+class State(Enum):
+    """Of the process."""
+
+    RUNS = "running"
+    PAUSED = "paused"
+    DOWN = "down"
+    FAILED = "failed"
+    """It has ended by itself."""
+
+
+class Around(NamedTuple):
+    """What all nodes of a cluster share."""
+
+    clock: MovableClock
+    clients_clock: MovableClock
+    dial_from: Callable[[int], Dial]
+    changed: Callable[[], None]
+    """Something may be otherwise than a moment ago; called often."""
+
+
+class ClusterNode:
+    """Called by its number; in the loop of the cluster."""
+
+    def __init__(self, number: int, config: Config, around: Around, *, in_memory: bool) -> None:
+        """`config`: with its name, its directory, and the others."""
+        self.number = number
+        self.name = config.node_name
+        self._config = config
+        self._around = around
+        self._memory = MemoryDisk() if in_memory else None
+        self.disk = DiskFaults(self._look_for_room)
+        """What is wrong with its disk."""
+        self._now: tuple[Node, Process] | None = None
+        self._door = Door()
+        self._scenes: dict[str | None, Scene] = {}
+        """What goes wrong with its clients, in a virtual host or in all, in this life."""
+        self._open: FaultyDisk | None = None
+
+    # How it is
+
+    @property
+    def state(self) -> State:
+        if self._now is None:
+            return State.DOWN
+        node, process = self._now
+        if node.failure is not None:
+            return State.FAILED
+        return State.PAUSED if process.stands_still else State.RUNS
+
+    @property
+    def node(self) -> Node:
+        """RuntimeError if it is down."""
+        if self._now is None:
+            raise RuntimeError(f"node {self.number} is down")
+        return self._now[0]
+
+    @property
+    def process(self) -> Process:
+        """RuntimeError if it is down."""
+        if self._now is None:
+            raise RuntimeError(f"node {self.number} is down")
+        return self._now[1]
+
+    @property
+    def parts(self) -> Parts:
+        return self.node.parts
+
+    @property
+    def amqp(self) -> Address:
+        """Where clients connect, the same in all its lives."""
+        return self._config.listen.host, self._config.listen.port
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why it has ended by itself, if nobody has asked for that."""
+        failure = self._now[0].failure if self._now is not None else None
+        return None if isinstance(failure, DiskFailed) else failure
+
+    def listens_at(self) -> Address | None:
+        """For other nodes; None if it does not."""
+        if self._now is None or self._now[0].failure is not None:
+            return None
+        return self._now[0].addresses.get("cluster")
+
+    def scene(self, vhost: str | None = None) -> Scene:
+        """What faults act on, for `operations.perform`; by default all virtual hosts."""
+        scene = self._scenes.get(vhost)
+        if scene is None:
+            node, process = self.node, self.process
+            later = process.timers(self._around.clock.call_later)
+            scene = Scene(node.parts, node.turn, self._door, later, vhost)
+            self._scenes[vhost] = scene
+        return scene
+
+    @property
+    def faults(self) -> Remote:
+        """`Faults` for the clients of this node."""
+        return Remote(Faults(self.scene()), self._in_it)
+
+    @property
+    def clients(self) -> Remote:
+        """`Clients` of this node."""
+        return Remote(Clients(self.scene()), self._in_it)
+
+    def _in_it(self, work: Work) -> Work:
+        """Done in its process."""
+
+        async def done(*positional: object, **named: object) -> object:
+            return await self.process.do(work(*positional, **named))
+
+        return done
+
+    # Its process
+
+    async def start(self) -> None:
+        """Once it has failed or been killed, with the disk that it had.  RuntimeError if it runs;
+        else what a node raises that cannot start."""
+        if self.state is State.FAILED:
+            await self.kill()
+        if self._now is not None:
+            raise RuntimeError(f"node {self.number} is {self.state.value}")
+        self._config.data_dir.mkdir(parents=True, exist_ok=True)
+        process = Process(self._around.dial_from(self.number))
+        self._door, self._scenes = Door(), {}
+        node = Node(
+            self._config, outside=lambda place: self._outside(place, process), on_fatal=self._told
+        )
+        self._now = node, process
+        try:
+            await process.do(node.start())
+        except BaseException:
+            self._now = None
+            raise
+        if not self._config.listen.port:
+            address = replace(self._config.listen, port=node.addresses["amqp"][1])
+            self._config = replace(self._config, listen=address)
+        node.turn.watchers.add(self._around.changed)
+
+    async def stop(self) -> None:
+        """In order, as an operator would: others lead first what it leads."""
+        node, process = self.node, self.process
+        self._mend()
+        await process.do(node.stop("shutdown"))
+        self._now = None
+
+    async def kill(self) -> None:
+        """As SIGKILL does: it says nothing to anybody, and what is not on disk is lost."""
+        node, process = self.node, self.process
+        self._mend()
+        if self._open is not None:
+            self._open.is_gone = True
+        process.go_on()  # it fails before it hears of anything
+        process.run(node.fail, Killed("killed"))
+        with suppress(NodeFailed):
+            await process.do(node.stop("killed"))
+        self._now = None
+
+    def pause(self) -> None:
+        """As SIGSTOP does.  RuntimeError if it does not run."""
+        if self.state is not State.RUNS:
+            raise RuntimeError(f"node {self.number} is {self.state.value}")
+        self.process.stop()
+
+    def resume(self) -> None:
+        """RuntimeError if it is not paused."""
+        if self.state is not State.PAUSED:
+            raise RuntimeError(f"node {self.number} is {self.state.value}")
+        self.process.go_on()
+
+    def wipe(self) -> None:
+        """Its disk is replaced by an empty one."""
+        if self._now is not None:
+            raise RuntimeError(f"node {self.number} is {self.state.value}; kill it first")
+        if self._memory is not None:
+            self._memory = MemoryDisk()
+        else:
+            from shutil import rmtree  # noqa: PLC0415  slow, and rarely used
+
+            rmtree(self._config.data_dir)
+
+    # Within
+
+    def _mend(self) -> None:
+        for scene in self._scenes.values():
+            self.process.run(scene.mend)
+
+    def _told(self, error: Exception) -> None:
+        """It ends."""
+        if not isinstance(error, Killed):
+            event(logger, logging.CRITICAL, "fatal", node=self.name, reason=error)
+        self._around.changed()
+
+    def _look_for_room(self) -> None:
+        if self.state is State.RUNS and (cluster := self.node.cluster) is not None:
+            self.process.run(cluster.room.look)
+
+    def _outside(self, place: Path, process: Process) -> Outside:
+        clock, clients_clock = self._around.clock, self._around.clients_clock
+
+        def open_store(on_fatal: Callable[[StorageError], None]) -> Store:
+            return self._opened(place, process, on_fatal)
+
+        return Outside(
+            clock,
+            process.timers(clock.call_later),
+            process.timers(clients_clock.call_later),
+            open_store,
+            accept=self._door.accept,
+            moved=clock.over,
+        )
+
+    def _opened(
+        self, place: Path, process: Process, on_fatal: Callable[[StorageError], None]
+    ) -> Store:
+        """StorageError."""
+        if self._memory is not None:
+            disk: Disk = self._memory
+        else:
+            disk = open_environment(place)
+        self._open = self.disk.disk = faulty = FaultyDisk(disk, self.disk)
+
+        def writer(disk: Disk, wake: Callable[[], None]) -> Writer:
+            within: Writer = (
+                InstantWriter(disk, lambda: process.loop.call_soon(wake))
+                if self._memory is not None
+                else WriterThread(disk, lambda: process.loop.call_soon_threadsafe(wake))
+            )
+            return SlowWriter(within, self.disk, process.loop.call_later)
+
+        try:
+            return Store(faulty, writer, on_fatal=on_fatal)
+        except BaseException:
+            faulty.close()
+            raise

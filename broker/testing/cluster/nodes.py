@@ -1,0 +1,149 @@
+"""`Nodes`: all nodes of a cluster, and what becomes of their processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.cluster.node import ClusterNode, State
+
+START_S = 20.0
+"""For nodes to start, or to stop: nothing takes so long where there is a majority."""
+
+Step = Callable[[ClusterNode], Awaitable[None]]
+
+
+class Nodes:
+    """By number.  Whatever is done to several of them is done to all at once."""
+
+    __slots__ = ("_nodes", "_watchers", "clock")
+
+    def __init__(self, clock: MovableClock) -> None:
+        self.clock = clock
+        """Of messages and queues, for all."""
+        self._nodes: Sequence[ClusterNode] = ()
+        self._watchers: set[Callable[[], None]] = set()
+
+    def made(self, nodes: Sequence[ClusterNode]) -> None:
+        """These are all of them."""
+        self._nodes = nodes
+
+    def __getitem__(self, number: int) -> ClusterNode:
+        """ValueError."""
+        if number not in range(len(self._nodes)):
+            raise ValueError(f"there is no node {number}, but 0 to {len(self._nodes) - 1}")
+        return self._nodes[number]
+
+    def __iter__(self) -> Iterator[ClusterNode]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    @property
+    def running(self) -> list[ClusterNode]:
+        return [node for node in self._nodes if node.state is State.RUNS]
+
+    def well(self) -> ClusterNode:
+        """One that runs, and sees a majority if any does.  RuntimeError if none runs."""
+        if not (running := self.running):
+            raise RuntimeError(f"no node runs: {self.shown()}")
+        return max(running, key=sees_majority)
+
+    def shown(self) -> str:
+        return ", ".join(f"node {node.number} is {node.state.value}" for node in self)
+
+    # Their processes
+
+    async def start(self, *numbers: int) -> None:
+        """After `stop`, `kill` or a failure, each with the disk that it had; all that are not
+        running if none is named.  Returns once they take clients.
+
+        TimeoutError, if so for lack of a majority; and what a node raises that cannot start.
+        """
+        down = [node.number for node in self if node.state in (State.DOWN, State.FAILED)]
+        await self._each(numbers or down, ClusterNode.start, "started")
+
+    async def stop(self, *numbers: int) -> None:
+        """In order: others lead what they lead, and clients are told."""
+        await self._each(numbers, ClusterNode.stop, "stopped")
+
+    async def restart(self, *numbers: int) -> None:
+        """In order, one after the other, so that there is a majority all the time."""
+        for number in numbers:
+            await self.stop(number)
+            await self.start(number)
+
+    async def kill(self, *numbers: int) -> None:
+        """As SIGKILL does: what is in memory is gone, and what is on disk is there as of the last
+        sync."""
+        await self._each(numbers, ClusterNode.kill, "killed")
+
+    async def pause(self, *numbers: int) -> None:
+        """As SIGSTOP does: sockets are open, and nobody answers."""
+        for number in numbers:
+            self[number].pause()
+        self.changed()
+
+    async def resume(self, *numbers: int) -> None:
+        """As SIGCONT does."""
+        for number in numbers:
+            self[number].resume()
+        self.changed()
+
+    async def wipe(self, *numbers: int) -> None:
+        """They are down, and what was on their disks is gone."""
+        for number in numbers:
+            self[number].wipe()
+
+    async def _each(self, numbers: Sequence[int], step: Step, done: str) -> None:
+        nodes = [self[number] for number in numbers]
+        try:
+            async with asyncio.timeout(START_S), asyncio.TaskGroup() as tasks:
+                for node in nodes:
+                    tasks.create_task(self._one(node, step))
+        except TimeoutError:
+            named = ", ".join(map(str, numbers))
+            raise TimeoutError(
+                f"nodes {named} have not {done} in {START_S} s: {self.shown()}"
+            ) from None
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self.changed()
+
+    @staticmethod
+    async def _one(node: ClusterNode, step: Step) -> None:
+        await step(node)
+
+    # What they do
+
+    def changed(self) -> None:
+        """Something may be otherwise than before."""
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    async def until(
+        self, is_so: Callable[[], bool], within: float, what: Callable[[], str]
+    ) -> None:
+        """Return once it is so; looked at after each turn of any node.
+
+        TimeoutError, with what is not so by then.
+        """
+        changed = asyncio.Event()
+        self._watchers.add(changed.set)
+        try:
+            async with asyncio.timeout(within):
+                while not is_so():
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            raise TimeoutError(f"{what()} ({within} s; {self.shown()})") from None
+        finally:
+            self._watchers.discard(changed.set)
+
+
+def sees_majority(node: ClusterNode) -> bool:
+    cluster = node.node.cluster
+    return cluster is not None and cluster.majority.is_there

@@ -1,0 +1,121 @@
+"""`ClusterVhost`: a virtual host of a cluster, seen wherever each of its queues is led."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.routing.explaining import Explanation
+from fluffle.broker.testing.cluster.leaders import Leaders
+from fluffle.broker.testing.cluster.node import ClusterNode
+from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.vhost import (
+    NOTHING_SAID,
+    PEEKED_MAX,
+    Counts,
+    Vhost,
+    is_met,
+    shown,
+    tally_here,
+)
+
+
+class ClusterVhost:
+    """Made by its cluster.  What goes on where no majority is, is not seen."""
+
+    __slots__ = ("_leaders", "advance", "name", "url", "urls")
+
+    def __init__(self, name: str, urls: Mapping[str, str], leaders: Leaders) -> None:
+        self.name = name
+        self.url = next(iter(urls.values()))
+        """Of the first node."""
+        self.urls = urls
+        """The same for each user, by name."""
+        self._leaders = leaders
+        self.advance = leaders.nodes.clock.advance
+        """Moves the clock of messages, on all nodes."""
+
+    async def queues(self) -> dict[str, Row]:
+        """All queues by their names, as `fluffle queues list` shows them."""
+        return await self._anywhere().queues()
+
+    async def expect(
+        self,
+        queue: str,
+        *,
+        count: int | None = None,
+        ready: int | None = None,
+        unacked: int | None = None,
+        consumers: int | None = None,
+        within: float = 5.0,
+    ) -> None:
+        """Return once a queue has so many messages (in all, ready, unacknowledged) and consumers,
+        for who leads it.
+
+        AssertionError after `within` seconds, with what is there instead.
+        """
+        wanted = Counts(count, ready, unacked, consumers)
+        if wanted == NOTHING_SAID:
+            raise TypeError("expect needs at least one of count, ready, unacked, consumers")
+
+        def is_so() -> bool:
+            counts = self._counts(queue)
+            return counts is not None and is_met(wanted, counts)
+
+        def what() -> str:
+            found = self._counts(queue)
+            seen = "nobody leads it" if found is None else f"it has {shown(found)}"
+            return f"queue '{queue}' has not had {shown(wanted)}; {seen}"
+
+        try:
+            await self._leaders.nodes.until(is_so, within, what)
+        except TimeoutError as error:
+            raise AssertionError(str(error)) from None
+
+    async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
+        """As `Vhost.messages`, from its leader."""
+        return await (await self._where_led(queue)).messages(queue, count=count)
+
+    async def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes = b"",
+        *,
+        headers: Mapping[str, Any] | None = None,
+        **properties: Any,
+    ) -> None:
+        """As `Vhost.publish`, at a node that sees a majority."""
+        await self._anywhere().publish(exchange, routing_key, body, headers=headers, **properties)
+
+    async def explain(
+        self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
+    ) -> Explanation:
+        """Which bindings would match a message, which not, and why.  NotFound."""
+        return await self._anywhere().explain(exchange, routing_key, headers)
+
+    async def purge(self, queue: str) -> int:
+        """Drop ready messages; how many there were.  NotFound."""
+        return await self._anywhere().purge(queue)
+
+    def _counts(self, queue: str) -> Counts | None:
+        """None while nobody leads it."""
+        led = self._leaders.led(self.name, queue)
+        if led is None:
+            return None
+        tally = tally_here(led.node.parts, led.queue)
+        return tally and Counts(tally.ready + tally.unacked + tally.apart, *tally[:3])
+
+    def _anywhere(self) -> Vhost:
+        return self._at(self._leaders.nodes.well())
+
+    async def _where_led(self, queue: str) -> Vhost:
+        number = await self._leaders.leader(queue, vhost=self.name)
+        return self._at(self._leaders.nodes[number])
+
+    def _at(self, node: ClusterNode) -> Vhost:
+        scene = node.scene(self.name)
+        return Vhost(
+            self.name, self.urls, node.parts, node.node.turn, self._leaders.nodes.clock, scene=scene
+        )
