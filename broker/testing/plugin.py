@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import uuid
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from fluffle.broker.config import Config
+    from fluffle.broker.testing.external.broker import ExternalBroker
     from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
 
 NUMBERS = itertools.count(1)
@@ -30,9 +33,48 @@ MARKS = (
 )
 
 
+EXTERNAL = "external"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fluffle", "brokers for tests")
+    group.addoption(
+        "--amqp-broker",
+        metavar="URL",
+        help="run the tests against a RabbitMQ: external://USER:PASSWORD@HOST:PORT, amqp://… or "
+        "amqps://…; what only fluffle can do is skipped",
+    )
+    group.addoption(
+        "--amqp-management",
+        metavar="URL",
+        default="",
+        help="where its management API is; by default http://HOST:15672",
+    )
+    parser.addini("amqp_broker", "the same as --amqp-broker", default="")
+    parser.addini("amqp_management", "the same as --amqp-management", default="")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+
+
+def external_url(config: pytest.Config) -> str:
+    """Empty for a broker of our own."""
+    url: str = config.getoption("--amqp-broker") or config.getini("amqp_broker")
+    scheme, colon, rest = url.partition(":")
+    return f"amqp:{rest}" if colon and scheme == EXTERNAL else url
+
+
+def needs_fluffle(name: str) -> NoReturn:
+    """End a test that an external broker cannot run."""
+    pytest.skip(f"needs fluffle: {name}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    fixtures = getattr(item, "fixturenames", ())
+    if "amqp_cluster" in fixtures and external_url(item.config):
+        needs_fluffle("amqp_cluster")
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +86,33 @@ def amqp_broker_config() -> Config | Mapping[str, Any] | None:
 
 @pytest.fixture(scope="session")
 def amqp_broker(
-    amqp_broker_config: Config | Mapping[str, Any] | None,
+    request: pytest.FixtureRequest,
 ) -> Iterator[ThreadedBroker]:
-    """A broker in a thread of its own, for all tests of this process."""
+    """A broker in a thread of its own, for all tests of this process; or an external one."""
+    if external_url(request.config):
+        with entered_external(request.config) as external:
+            yield cast("ThreadedBroker", external)
+        return
     from fluffle.broker.testing.threaded import ThreadedBroker  # noqa: PLC0415  if it is used
 
-    with ThreadedBroker(**broker_arguments(amqp_broker_config)) as broker:
+    said = request.getfixturevalue("amqp_broker_config")
+    with ThreadedBroker(**broker_arguments(said)) as broker:
+        yield broker
+
+
+@contextmanager
+def entered_external(config: pytest.Config) -> Iterator[ExternalBroker]:
+    """It ends the run if it is not there: no test can be run."""
+    from fluffle.broker.testing.external.broker import ExternalBroker  # noqa: PLC0415
+    from fluffle.broker.testing.external.management import ManagementError  # noqa: PLC0415
+
+    management = config.getoption("--amqp-management") or config.getini("amqp_management")
+    with ExitStack() as entered:
+        try:
+            broker = ExternalBroker(external_url(config), management, needs_fluffle)
+            entered.enter_context(broker)
+        except (ManagementError, ValueError) as error:
+            pytest.exit(f"--amqp-broker: {error}", pytest.ExitCode.USAGE_ERROR)
         yield broker
 
 
@@ -64,7 +127,7 @@ def amqp(
     from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415
     from fluffle.broker.testing.wanted import wanted_of  # noqa: PLC0415
 
-    name = f"test {next(NUMBERS)}"
+    name = vhost_name(request.config)
     try:
         marks = [*request.node.iter_markers("amqp")]
         wanted = wanted_of([keywords_of(mark) for mark in marks])
@@ -76,6 +139,13 @@ def amqp(
     if forgotten := vhost.awaited.unawaited:
         called = ", ".join(f"amqp.{name}" for name in forgotten.values())
         pytest.fail(f"not awaited, and so not done: {called}", pytrace=False)
+
+
+def vhost_name(config: pytest.Config) -> str:
+    """On a broker that others use no other has such a name."""
+    if external_url(config):
+        return f"fluffle test {uuid.uuid4().hex}"
+    return f"test {next(NUMBERS)}"
 
 
 def keywords_of(mark: pytest.Mark) -> Mapping[str, Any]:

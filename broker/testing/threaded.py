@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 from fluffle.broker.config import DEFAULT_VHOST, Config
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.testing.calls import Calls, blocking
+from fluffle.broker.testing.calls import Callee, Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.remote import Remote
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
@@ -127,7 +127,7 @@ class BlockingVhost:
         "messages", "name", "publish", "purge", "queues", "url", "urls",
     )  # fmt: skip
 
-    def __init__(self, broker: ThreadedBroker, vhost: Vhost) -> None:
+    def __init__(self, broker: Callee, vhost: Vhost) -> None:
         self.name = vhost.name
         self.url = vhost.url
         self.urls = vhost.urls
@@ -154,7 +154,7 @@ class AwaitedVhost:
         "publish", "purge", "queues", "unawaited", "url", "urls",
     )  # fmt: skip
 
-    def __init__(self, broker: ThreadedBroker, vhost: Vhost) -> None:
+    def __init__(self, broker: Callee, vhost: Vhost) -> None:
         self.name = vhost.name
         self.url = vhost.url
         self.urls = vhost.urls

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.control.parts import Parts, Row
@@ -19,6 +19,7 @@ from fluffle.broker.routing.explaining import Explanation, explain
 from fluffle.broker.server.properties import sender_selected
 from fluffle.broker.testing.asking import ask, rows
 from fluffle.broker.testing.clock import MovableClock
+from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.faults.clients import Clients
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.scene import Scene
@@ -30,19 +31,6 @@ from fluffle.protocol.wire import encode_shortstr, to_table
 
 PEEKED_MAX = 10_000
 BODY_BYTES_MAX = 1 << 18
-
-
-class Counts(NamedTuple):
-    """Of a queue; where something is expected, None for what does not matter."""
-
-    messages: int | None = None
-    """In all."""
-    ready: int | None = None
-    unacked: int | None = None
-    consumers: int | None = None
-
-
-NOTHING_SAID = Counts()
 
 
 class Vhost:
@@ -92,9 +80,7 @@ class Vhost:
         AssertionError after `within` seconds, with what is there instead.
         """
         __tracebackhide__ = True
-        wanted = Counts(count, ready, unacked, consumers)
-        if wanted == NOTHING_SAID:
-            raise TypeError("expect needs at least one of count, ready, unacked, consumers")
+        wanted = wanted_counts(count, ready, unacked, consumers)
 
         def is_so() -> bool:
             counts = self._counts(queue)
@@ -222,14 +208,3 @@ def tally_here(parts: Parts, queue: ServedQueue) -> Tally | None:
 
     assert isinstance(hosted.machine, QueueGroup)
     return Tally(*hosted.machine.counts) if hosted.machine.member.leadership else None
-
-
-def is_met(wanted: Counts, found: Counts) -> bool:
-    return all(want in (None, there) for want, there in zip(wanted, found, strict=True))
-
-
-def shown(counts: Counts) -> str:
-    """Those that are said."""
-    names = ("messages", "ready", "unacknowledged", "consumers")
-    pairs = zip(names, counts, strict=True)
-    return ", ".join(f"{number} {name}" for name, number in pairs if number is not None)

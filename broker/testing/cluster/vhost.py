@@ -9,16 +9,9 @@ from fluffle.broker.control.parts import Row
 from fluffle.broker.routing.explaining import Explanation
 from fluffle.broker.testing.cluster.leaders import Leaders
 from fluffle.broker.testing.cluster.node import ClusterNode
+from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.message import Message
-from fluffle.broker.testing.vhost import (
-    NOTHING_SAID,
-    PEEKED_MAX,
-    Counts,
-    Vhost,
-    is_met,
-    shown,
-    tally_here,
-)
+from fluffle.broker.testing.vhost import PEEKED_MAX, Vhost, tally_here
 
 
 class ClusterVhost:
@@ -55,9 +48,7 @@ class ClusterVhost:
 
         AssertionError after `within` seconds, with what is there instead.
         """
-        wanted = Counts(count, ready, unacked, consumers)
-        if wanted == NOTHING_SAID:
-            raise TypeError("expect needs at least one of count, ready, unacked, consumers")
+        wanted = wanted_counts(count, ready, unacked, consumers)
 
         def is_so() -> bool:
             counts = self._counts(queue)

@@ -99,3 +99,20 @@ def test_a_run_without_a_broker_imports_none(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("external://127.0.0.1:1", "*GET http://127.0.0.1:1/api/whoami: *"),
+        ("http://127.0.0.1", "*write amqp://USER:PASSWORD@HOST:PORT or amqps://*"),
+    ],
+)
+def test_an_external_broker_that_is_not_there_ends_the_run(
+    pytester: pytest.Pytester, url: str, told: str
+) -> None:
+    pytester.makepyfile("def test_it(amqp): pass")
+    words = (f"--amqp-broker={url}", "--amqp-management=http://127.0.0.1:1")
+    result = pytester.runpytest_inprocess("-p", "no:asyncio", *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines([told])

@@ -1,0 +1,1 @@
+"""A RabbitMQ that runs somewhere, for tests that are written for fluffle."""

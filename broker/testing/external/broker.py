@@ -1,0 +1,124 @@
+"""`ExternalBroker`: as a `ThreadedBroker`, as far as that goes.
+
+Virtual hosts come and go by the management API.  What only fluffle can do (move a clock, cut a
+connection, tell a history) is `Lacking`: whoever runs the tests says what becomes of one that uses
+it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from types import TracebackType
+from typing import Self, cast
+
+from fluffle.broker.testing.external.lacking import Lacking, Lacks
+from fluffle.broker.testing.external.management import Management, ManagementError
+from fluffle.broker.testing.external.vhost import ExternalVhost
+from fluffle.broker.testing.loop_thread import LoopThread
+from fluffle.broker.testing.threaded import BlockingVhost
+from fluffle.broker.testing.urls import address_of, amqp_url
+from fluffle.broker.testing.vhost import Vhost
+from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
+
+MANAGEMENT_PORT = 15672
+
+
+class ExternalBroker:
+    """From when it is entered until it is left; then the virtual hosts that it made are gone."""
+
+    def __init__(self, url: str, management_url: str, lacks: Lacks) -> None:
+        """`management_url` may be empty: the usual port of the same host.  ValueError."""
+        self._address = at = address_of(url)
+        self._authority = f"[{at.host}]" if ":" in at.host else at.host
+        self._management = Management(
+            management_url or f"http://{self._authority}:{MANAGEMENT_PORT}", at.user, at.password
+        )
+        self._lacks = lacks
+        self._thread = LoopThread("fluffle external")
+        self._looked_at: dict[str, ExternalVhost] = {}
+        self._made: dict[str, Wanted] = {}
+
+    def __enter__(self) -> Self:
+        """ManagementError where there is no management API, or not for this user."""
+        self._management.ask_now("GET", "whoami")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        try:
+            for name in (*self._made,):
+                self.delete_vhost(name)
+            for vhost in self._looked_at.values():
+                self._thread.call(vhost.close)
+        finally:
+            self._thread.end()
+
+    def __getattr__(self, name: str) -> Lacking:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Lacking(name, self._lacks)
+
+    @property
+    def url(self) -> str:
+        """For any client: with the virtual host that was named."""
+        return self.url_of(self._address.vhost)
+
+    def url_of(self, vhost: str) -> str:
+        """The same, for another virtual host."""
+        return self._url(self._address.user, self._address.password, vhost)
+
+    def vhost(self, name: str = "") -> BlockingVhost:
+        """What is in a virtual host, by default the one that was named."""
+        name = name or self._address.vhost
+        wanted = self._made.get(name, NOTHING_SPECIAL)
+        users = {**wanted.users, self._address.user: self._address.password}
+        urls = {user: self._url(user, users[user], name) for user in users}
+        vhost = ExternalVhost(name, urls, self._management, self._lacks, self.url_of(name))
+        self._looked_at[name] = vhost
+        return BlockingVhost(
+            self._thread, cast(Vhost, vhost)
+        )  # it has what a Vhost has, or lacks it
+
+    def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> BlockingVhost:
+        """A new one, with what is wanted in it.  ManagementError, ValueError."""
+        ask = self._management.ask_now
+        entries = wanted.entries()
+        there = {each["name"] for each in ask("GET", "users")}
+        if taken := there & wanted.users.keys():
+            raise ManagementError(
+                f"the broker has users of these names: {', '.join(sorted(taken))}"
+            )
+        queue_type = wanted.default_queue_type
+        ask("PUT", "vhosts", name, content={"default_queue_type": queue_type} if queue_type else {})
+        self._made[name] = wanted
+        try:
+            for user, password in wanted.users.items():
+                ask("PUT", "users", user, content={"password": password, "tags": ""})
+            for user, rights in wanted.rights((self._address.user,)).items():
+                ask("PUT", "permissions", name, user, content=rights._asdict())
+            if entries:
+                ask("POST", "definitions", name, content=entries)
+        except BaseException:
+            self.delete_vhost(name)
+            raise
+        return self.vhost(name)
+
+    def delete_vhost(self, name: str) -> None:
+        """With all that is in it, and the users that were made for it.  ManagementError."""
+        wanted = self._made.pop(name)
+        if name in self._looked_at:
+            self._thread.call(self._looked_at.pop(name).close)
+        self._management.ask_now("DELETE", "vhosts", name)
+        for user in wanted.users:
+            with suppress(ManagementError):  # it may not have been made
+                self._management.ask_now("DELETE", "users", user)
+
+    def _url(self, user: str, password: str, vhost: str) -> str:
+        at = self._address
+        scheme = "amqps" if at.is_encrypted else "amqp"
+        return amqp_url(user, password, f"{self._authority}:{at.port}", vhost, scheme=scheme)
