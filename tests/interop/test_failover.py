@@ -20,7 +20,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from pika.adapters.blocking_connection import BlockingChannel
 
 from tests.compat.clusters import Cluster, FluffleCluster, RabbitMQCluster
-from tests.interop.test_node import FOLDER, installed
+from tests.interop.test_node import FOLDER
+from tests.support.node_packages import installed
 from tests.support.require import require
 
 Name = Callable[[str], str]
@@ -151,7 +152,7 @@ async def test_aio_pika(led: Led) -> None:
 def test_amqplib(led: Led) -> None:
     variables = {"AMQP_URL": led.url("b"), "AMQP_QUEUE": led.queue}
     with subprocess.Popen(
-        [installed(), "failover.mjs", str(COUNT)],
+        [installed(FOLDER), "failover.mjs", str(COUNT)],
         cwd=FOLDER,
         env=os.environ | variables,
         stdout=subprocess.PIPE,

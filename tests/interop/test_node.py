@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.require import require, unavailable
+from tests.support.node_packages import installed
 
 FOLDER = Path(__file__).parent / "node"
 DEADLINE_S = 20
@@ -36,18 +36,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    return installed()
-
-
-def installed() -> str:
-    """The path of node, its packages installed."""
-    path = require("node")
-    if not (FOLDER / "node_modules").is_dir():
-        install = [require("npm"), "ci", "--no-audit", "--no-fund"]
-        npm = subprocess.run(install, cwd=FOLDER, capture_output=True, text=True, check=False)
-        if npm.returncode != 0:
-            unavailable(f"npm cannot install the clients: {npm.stderr.strip()}")
-    return path
+    return installed(FOLDER)
 
 
 @pytest.mark.parametrize(

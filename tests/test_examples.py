@@ -1,0 +1,45 @@
+"""The applications of docs/examples: their own tests pass, as who copies a folder runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from tests.support.node_packages import installed
+
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+PYTHON = {"aio-pika-app", "celery-app", "pika-app"}
+DEADLINE_S = 120
+
+pytestmark = pytest.mark.interop
+
+
+def run(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_each_is_run() -> None:
+    assert {each.name for each in EXAMPLES.iterdir() if each.is_dir()} == PYTHON | {"node-app"}
+
+
+@pytest.mark.parametrize("name", sorted(PYTHON))
+def test_the_bug_is_found(name: str, tmp_path: Path) -> None:
+    """Alone in its folder: settings of this repository are not its own."""
+    folder = copytree(EXAMPLES / name, tmp_path / name)
+    told = run(folder, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert " xfailed" in told
+
+
+def test_the_bug_is_found_in_node() -> None:
+    folder = EXAMPLES / "node-app"
+    node = installed(folder)
+    told = run(folder, sys.executable, "-m", "fluffle.broker", "test-server", "--", node, "--test")
+    assert "# pass 3" in told
