@@ -12,6 +12,7 @@ from typing import Protocol
 
 from fluffle.broker.cluster.fate import Lost, OnFate, Waiting
 from fluffle.broker.cluster.ports import Machine
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.config import Change, Config, NodeId
 from fluffle.raft.group import Group, Status
 from fluffle.raft.multiraft import MultiRaft
@@ -80,7 +81,7 @@ class HostedGroup:
         self._waiting = Waiting()
         self._refused: Refused | None = None
         """What became of the last batch that was not taken."""
-        self._reads: dict[int, OnReadable] = {}
+        self._reads: dict[int, OnReadable] = UNUSED
         """By their contexts."""
         self._next_context = 1
 
@@ -156,6 +157,8 @@ class HostedGroup:
             done(None)
         else:
             self._next_context += 1
+            if self._reads is UNUSED:
+                self._reads = {}
             self._reads[context] = done
 
     def _transfer(self, target: NodeId, on_refused: OnRefused) -> None:
@@ -222,7 +225,7 @@ class HostedGroup:
         """It was deleted, or the host ends."""
         self.is_gone = True
         self._waiting.end()
-        reads, self._reads = self._reads, {}
+        reads, self._reads = self._reads, UNUSED
         for done in reads.values():
             done(None)
 

@@ -47,6 +47,7 @@ from fluffle.broker.queues.served import (
     Settling,
     Tally,
 )
+from fluffle.broker.unused import UNUSED
 
 T = TypeVar("T")
 
@@ -79,10 +80,10 @@ class EdgeQueue:
         self._paid = 0
         """Messages that were handed out of a queue that is behind, which debtors wait for."""
         self._receipts = Receipts()
-        self._seats: dict[Holder, Seat] = {}
+        self._seats: dict[Holder, Seat] = UNUSED
         """Of all who hold something, or may."""
-        self._takers: dict[Consumer, Taker] = {}
-        self._by_number: dict[int, Taker] = {}
+        self._takers: dict[Consumer, Taker] = UNUSED
+        self._by_number: dict[int, Taker] = UNUSED
         """The same."""
         self._gets: Gets | None = None
         """Made with the first."""
@@ -222,7 +223,9 @@ class EdgeQueue:
 
     def _attach(self, consumer: Consumer) -> Later[None]:
         consumer.is_active = not self.spec.single_active_consumer
-        seat = self._seats[consumer] = Seat()
+        if self._takers is UNUSED:
+            self._takers, self._by_number = {}, {}
+        seat = self._seat(consumer, Seat())
         taker = self._takers[consumer] = Taker(consumer, seat)
         taker.limit = taker.first_limit
         taker.number = self._asking.attach(0, terms_of(consumer), taker.limit)
@@ -259,6 +262,12 @@ class EdgeQueue:
         if tokens := taker.taken_back():
             self._asking.settle(tokens, Outcome.UNSENT)
             self._port.touch()
+
+    def _seat(self, holder: Holder, seat: Seat) -> Seat:
+        if self._seats is UNUSED:
+            self._seats = {}
+        self._seats[holder] = seat
+        return seat
 
     def _clear(self, holder: Holder, seat: Seat) -> None:
         if seat.is_left and not seat.held:
@@ -405,7 +414,7 @@ class EdgeQueue:
         handout = None
         if event.deliver is not None:
             first = event.deliver.runs[0].start
-            self._seats[holder] = Seat(event.deliver.holder, 1, is_left=True, sequence=first)
+            self._seat(holder, Seat(event.deliver.holder, 1, is_left=True, sequence=first))
             handout = handed(holder, event.deliver, tells_counts=self._manners.tells_counts)
         self._gets.answer(event.number, handout)
         if handout is not None:

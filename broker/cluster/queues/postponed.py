@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from fluffle.broker.cluster.queues.questions import ANSWER_S_MAX, CallLater, Timer
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later
+from fluffle.broker.unused import UNUSED
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class Postponed:
 
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
-        self._requests: dict[object, Request] = {}
+        self._requests: dict[object, Request] = UNUSED
         """By who asks."""
 
     def __bool__(self) -> bool:
@@ -44,6 +45,8 @@ class Postponed:
         """Have something asked later; `too_late` is what it fails with, if that takes too long."""
         later: Later[T] = Later()
         timer = self._call_later(ANSWER_S_MAX, lambda: self._fail(who, too_late))
+        if self._requests is UNUSED:
+            self._requests = {}
         self._requests[who] = Request(ask, later, timer)
         return later
 

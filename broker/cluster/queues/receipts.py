@@ -12,6 +12,7 @@ from fluffle.broker.cluster.streams.pending import Pending
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.served import Admission, Inlet, Posted, Receipt
 from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.unused import UNUSED
 
 RUN_BYTES_MAX = 1 << 20
 """Of an operation of more than one message, so that others come between."""
@@ -36,7 +37,7 @@ class Receipts:
     __slots__ = ("_runs",)
 
     def __init__(self) -> None:
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, Run] = UNUSED
         """By the number of the first operation."""
 
     def __len__(self) -> int:
@@ -59,6 +60,8 @@ class Receipts:
         step = min(MESSAGES_MAX, count)
         if content_bytes > RUN_BYTES_MAX:
             step = max(1, min(step, count * RUN_BYTES_MAX // content_bytes))
+        if self._runs is UNUSED:
+            self._runs = {}
         for start in range(0, count, step):
             stop = min(start + step, count)
             first = asking.publish(

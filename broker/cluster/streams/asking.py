@@ -13,6 +13,7 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import NOBODY, Key
 from fluffle.broker.queues.served import Posted
 from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.unused import UNUSED
 
 
 class Terms(NamedTuple):
@@ -64,6 +65,8 @@ class Asking:
     def attach(self, channel: int, terms: Terms, credit: int) -> int:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""
         number = self._edge.pending.next
+        if self._edge.credits is UNUSED:
+            self._edge.credits = {}
         self._edge.credits[number] = credit
         tag, prefetch, priority, no_ack, is_exclusive, arguments = terms
         return self._edge.ask(
@@ -88,6 +91,8 @@ class Asking:
         if key is not None:
             self._edge.leave(key, None)
         elif self._edge.pending.find(consumer) is not None:
+            if self._edge.unwanted is UNUSED:
+                self._edge.unwanted = {}
             self._edge.unwanted[consumer] = None
 
     def get(self, channel: int, *, no_ack: bool) -> int:

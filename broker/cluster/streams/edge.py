@@ -22,6 +22,7 @@ from fluffle.broker.cluster.streams.holding import Hands, join
 from fluffle.broker.cluster.streams.pending import Pending
 from fluffle.broker.queues.handout import FINAL, Outcome
 from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.unused import UNUSED
 
 OPERATIONS_MAX = 4_096
 PENDING_BYTES_MAX = 2 << 20
@@ -50,19 +51,19 @@ class Edge:
         self.session = 1
         self.pending = Pending()
         self.hands = Hands()
-        self.consumers: dict[Key, m.Attach] = {}
+        self.consumers: dict[Key, m.Attach] = UNUSED
         """Those whose key is known, until it is known that nothing more comes for them."""
-        self.keys: dict[int, Key] = {}
+        self.keys: dict[int, Key] = UNUSED
         """Of those that are wanted, by their numbers."""
-        self.credits: dict[int, int] = {}
+        self.credits: dict[int, int] = UNUSED
         """By the number of a consumer that is wanted, which has a key or has none yet."""
-        self.news: dict[Key, int] = {}
+        self.news: dict[Key, int] = UNUSED
         """Credits that the leader has not been told."""
-        self.getters: dict[int, Key] = {}
+        self.getters: dict[int, Key] = UNUSED
         """By channel."""
-        self.unwanted: dict[int, None] = {}
+        self.unwanted: dict[int, None] = UNUSED
         """Attachments that are pending, and whose channels have ended."""
-        self.awaited: dict[Key, int] = {}
+        self.awaited: dict[Key, int] = UNUSED
         """By getter: the get that is answered by what it holds on record, once that is here."""
         self.unsent: list[m.FromEdge] = []
         self.put_off = 0
@@ -176,10 +177,16 @@ class Edge:
         self.credits[consumer] = limit
         key = self.keys.get(consumer)
         if key is not None and self.leader is not None:
+            if self.news is UNUSED:
+                self.news = {}
             self.news[key] = limit
 
     def know(self, holder: Key, attach: m.Attach) -> None:
         """A consumer has its key."""
+        if self.consumers is UNUSED:
+            self.consumers = {}
+        if self.keys is UNUSED:
+            self.keys = {}
         self.consumers[holder] = attach
         self.keys[attach.number] = holder
         self.set_credit(attach.number, self.credits[attach.number])
@@ -228,7 +235,8 @@ class Edge:
         self.unsent.append(m.Open(self.pending.first))
         if self.session > 1 and not self.carried:
             self.unsent.append(m.Forget(self.session))
-        self.news = {key: self.credits[consumer] for consumer, key in self.keys.items()}
+        news = {key: self.credits[consumer] for consumer, key in self.keys.items()}
+        self.news = news or UNUSED
         if self.answer is not None:
             self.unsent.append(self.answer)
         self.unsent += self.pending

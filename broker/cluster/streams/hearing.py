@@ -12,6 +12,7 @@ from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.holding import Hands
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.unused import UNUSED
 
 COMMITTED = (m.Done, m.NotTaken, m.Answer)
 """What counts whoever says it, and however late: it is in the log."""
@@ -143,6 +144,8 @@ def _got(
     known = edge.pending.of_kinds(number, 1, (m.Get, m.Detach))
     if known and isinstance(operation := known[0].operation, m.Get):
         if holder is not None:
+            if edge.getters is UNUSED:
+                edge.getters = {}
             edge.getters[operation.channel] = holder
         if deliver is not None and not operation.no_ack:
             edge.keep(deliver)
@@ -272,6 +275,8 @@ def _await(edge: Edge, getter: Key, channel: int, next_number: int) -> None:
             and operation.number < next_number
             and not operation.no_ack
         ):
+            if edge.awaited is UNUSED:
+                edge.awaited = {}
             edge.awaited[getter] = operation.number
 
 

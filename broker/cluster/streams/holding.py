@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from fluffle.broker.cluster.streams.messages import Token
 from fluffle.broker.queues.replicated.facts import Key
 from fluffle.broker.queues.replicated.runs import Marked, without
+from fluffle.broker.unused import UNUSED
 
 
 def join(tokens: list[Token], others: list[Token]) -> None:
@@ -27,7 +28,7 @@ class Hands:
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._held: dict[Key, Marked[int]] = {}
+        self._held: dict[Key, Marked[int]] = UNUSED
 
     def __iter__(self) -> Iterator[Token]:
         """Everything, by holder, in the order in which it came."""
@@ -45,6 +46,8 @@ class Hands:
 
     def put(self, token: Token) -> None:
         """Messages that nobody has."""
+        if self._held is UNUSED:
+            self._held = {}
         self._held.setdefault(token.holder, Marked()).put(token.run, token.ordinal)
 
     def found(self, token: Token) -> list[range]:

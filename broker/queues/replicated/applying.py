@@ -60,6 +60,7 @@ from fluffle.broker.queues.replicated.state import (
     check_ordinal,
 )
 from fluffle.broker.queues.window import Window
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
 
 
@@ -97,6 +98,8 @@ def on_enqueued(state: State, index: int, new: Enqueued) -> None:
     state.next_sequence += new.count
     state.entries.add(index, new)
     for place, counts in new.columns.counts.items():
+        if state.carried is UNUSED:
+            state.carried = {}
         state.carried[new.first + place] = counts
 
 
@@ -107,6 +110,8 @@ def on_session_opened(state: State, fact: SessionOpened) -> None:
     state.take_key(fact.key)
     if any(session.id == fact.id for session in state.sessions.values()):
         raise Unfit(f"session {fact.id} is open")
+    if state.sessions is UNUSED:
+        state.sessions = {}
     state.sessions[fact.key] = Session(fact.id)
 
 
@@ -148,6 +153,8 @@ def on_acknowledged(state: State, fact: Acknowledged) -> None:
 def on_attached(state: State, fact: ConsumerAttached | GetterAttached) -> None:
     state.take_key(fact.key)
     state.session(fact.session)
+    if state.holders is UNUSED:
+        state.holders = {}
     state.holders[fact.key] = Holder(fact)
 
 
@@ -280,11 +287,17 @@ def on_purged(state: State, fact: Purged) -> None:
 
 
 def on_arrived(state: State, fact: Arrived) -> None:
-    state.sources[fact.source] = _source(state, fact).with_arrived(fact)
+    _know(state, fact.source, _source(state, fact).with_arrived(fact))
 
 
 def on_arrivals_known(state: State, fact: ArrivalsKnown) -> None:
-    state.sources[fact.source] = _source(state, fact).with_known(fact)
+    _know(state, fact.source, _source(state, fact).with_known(fact))
+
+
+def _know(state: State, group: int, source: Source) -> None:
+    if state.sources is UNUSED:
+        state.sources = {}
+    state.sources[group] = source
 
 
 def _source(state: State, fact: Arrived | ArrivalsKnown) -> Source:

@@ -27,6 +27,7 @@ from fluffle.broker.queues.expiries import Expiries, alike, joined
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.messages import Enqueued
 from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
 
 COMPACT_ENTRIES = 512
@@ -105,9 +106,9 @@ class Entries:
     def __init__(self) -> None:
         self.rows = NO_ROWS
         """Invariant: all of one length."""
-        self.each: dict[int, Each] = {}
+        self.each: dict[int, Each] = UNUSED
         """By the first number of an entry."""
-        self.ready_bits: dict[int, int] = {}
+        self.ready_bits: dict[int, int] = UNUSED
         """By the first number of an entry of which some messages are ready and some are not."""
         self._dead = 0
         self.ready_count = 0
@@ -131,6 +132,8 @@ class Entries:
         rows["priorities"].append(columns.priority)
         rows["expiries"].append(columns.expires_at_ms)
         if columns.priorities or columns.expiries:
+            if self.each is UNUSED:
+                self.each = {}
             self.each[new.first] = Each(columns.priorities, columns.expiries)
         self.ready_count += new.count
         self.content_bytes += mean * new.count
@@ -156,6 +159,8 @@ class Entries:
         if len(inside) == there:
             self.ready_bits.pop(first, None)
         else:
+            if self.ready_bits is UNUSED:
+                self.ready_bits = {}
             self.ready_bits[first] = now ^ bits
 
     def bury(self, run: range) -> list[int]:

@@ -21,6 +21,7 @@ from fluffle.broker.queues.replicated.encoding import (
 from fluffle.broker.queues.replicated.entries import Entry
 from fluffle.broker.queues.replicated.runs import Marked
 from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
 
 DIGEST_BYTES = 16
@@ -46,7 +47,7 @@ class Image:
         """The newest that has come."""
         self.state = state or State()
         """To be read by whoever builds on it, and changed by entries alone."""
-        self._slimmed: dict[int, int] = {}
+        self._slimmed: dict[int, int] = UNUSED
         """By index: how many messages are left of an entry that this member has made smaller.  No
         part of the state, for each member does that when it likes."""
 
@@ -90,7 +91,8 @@ class Image:
         """Entries most of which is dead: index, and what is live.  Looks at all entries."""
         entries = list(self.state.entries.mostly_dead(SLIM_BELOW))
         indexes = {entry.index for entry in entries}
-        self._slimmed = {index: left for index, left in self._slimmed.items() if index in indexes}
+        slimmed = {index: left for index, left in self._slimmed.items() if index in indexes}
+        self._slimmed = slimmed or UNUSED
         for entry in entries:
             kept = self._slimmed.get(entry.index, entry.count)
             dead_bytes = (kept - entry.live) * entry.mean_bytes
@@ -99,4 +101,6 @@ class Image:
 
     def slimmed(self, index: int, left: int) -> None:
         """An entry has been made smaller here; `left` messages are in it."""
+        if self._slimmed is UNUSED:
+            self._slimmed = {}
         self._slimmed[index] = left

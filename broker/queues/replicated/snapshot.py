@@ -48,6 +48,7 @@ from fluffle.broker.queues.replicated.state import (
     State,
 )
 from fluffle.broker.queues.window import Window, window_of
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
 
 TABLES = 9
@@ -116,6 +117,8 @@ def _load(tables: object, version: int) -> State:
     state.entries = _load_entries(entries)
     for row in carried:
         sequence, *counts = _row(row, int, int, int)
+        if state.carried is UNUSED:
+            state.carried = {}
         state.carried[sequence] = Counts(*counts)
     state.returned = _load_marked(returned, 2, Counts._make)
     state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
@@ -128,6 +131,8 @@ def _load(tables: object, version: int) -> State:
         _load_holder(state, row, version)
     for row in chain.from_iterable(rows[TABLES : TABLES + 1]):
         key, term, arrived = _row(row, int, int, bytes)
+        if state.sources is UNUSED:
+            state.sources = {}
         state.sources[key] = Source(term, Ranges.from_bytes(arrived))
     for row in rows[TABLES + 1 :]:
         state.window = _load_window(row)
@@ -214,9 +219,13 @@ def _load_entries(row: Row) -> Entries:
         entries.rows = rows
     for item in bits:
         first, ready = _row(item, int, bytes)
+        if entries.ready_bits is UNUSED:
+            entries.ready_bits = {}
         entries.ready_bits[first] = int.from_bytes(ready, "big")
     for item in each:
         first, priorities, expiries = _row(item, int, bytes, bytes)
+        if entries.each is UNUSED:
+            entries.each = {}
         entries.each[first] = Each(priorities, _unpacked("Q", expiries))
     entries.restore()
     return entries
@@ -285,6 +294,8 @@ def _load_holder(state: State, row: object, version: int) -> None:
         holds = _load_marked(held, 2, lambda mark: Hold(Counts(*mark), 0))
     else:
         holds = _load_marked(held, 3, lambda mark: Hold(Counts(*mark[:2]), mark[2]))
+    if state.holders is UNUSED:
+        state.holders = {}
     state.holders[fact.key] = Holder(fact, is_detached, holds)
 
 
@@ -300,6 +311,8 @@ def _load_session(state: State, row: object) -> None:
     if key >= state.next_key:
         raise ValueError(f"session {key}, where {state.next_key} is the next key")
     _row(answers, *[int] * len(answers))
+    if state.sessions is UNUSED:
+        state.sessions = {}
     state.sessions[key] = Session(
         SessionId(node, *numbers),
         next_number,

@@ -34,6 +34,7 @@ from fluffle.broker.queues.replicated.facts import (
 )
 from fluffle.broker.queues.replicated.runs import Marked
 from fluffle.broker.queues.window import Window
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
 
 
@@ -137,15 +138,15 @@ class State:
     """By member: what it can read."""
     entries: Entries = field(default_factory=Entries)
     """Which messages are ready, and in which entry of the log each live one is."""
-    carried: dict[int, Counts] = field(default_factory=dict)
+    carried: dict[int, Counts] = field(default_factory=lambda: UNUSED)
     """Ready messages that came with counts from another queue."""
     returned: Marked[Counts] = field(default_factory=Marked)
     delayed: Marked[Delayed] = field(default_factory=Marked)
     pending: Marked[Pending] = field(default_factory=Marked)
-    holders: dict[Key, Holder] = field(default_factory=dict)
+    holders: dict[Key, Holder] = field(default_factory=lambda: UNUSED)
     """In the order in which they were attached."""
-    sessions: dict[Key, Session] = field(default_factory=dict)
-    sources: dict[int, Source] = field(default_factory=dict)
+    sessions: dict[Key, Session] = field(default_factory=lambda: UNUSED)
+    sources: dict[int, Source] = field(default_factory=lambda: UNUSED)
     """By the group of that queue."""
     gone: list[int] = field(default_factory=lambda: [0] * len(Reason))
     """How many messages are, by reason."""

@@ -154,7 +154,7 @@ def end_channel(edge: Edge, channel: int) -> None:
             edge.leave(key, Outcome.LOST)
     for operation in list(edge.pending):
         if isinstance(operation, m.Attach) and operation.channel == channel:
-            edge.unwanted[operation.number] = None
+            edge.unwanted = {**edge.unwanted, operation.number: None}
         elif isinstance(operation, m.Get) and operation.channel == channel:
             Asking(edge).give_up(operation.number)
     if channel in edge.getters:
