@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fluffle.broker.control.connections import REASON
 from fluffle.broker.control.parts import Row
-from fluffle.broker.testing.faults import connections, consumers
 from fluffle.broker.testing.faults.scene import Scene
+
+REASON = "closed by the operator"
+NEXT = "next"
+"""The name of the connection that is yet to come."""
 
 
 class Consumer:
@@ -24,20 +26,19 @@ class Consumer:
 
     async def cancel(self) -> None:
         """End it from the server's side; what it holds stays unacknowledged."""
-        consumers.cancel(self._scene, consumer=self.tag)
+        self._scene.do("consumers.cancel", consumer=self.tag)
 
     async def freeze(self) -> None:
         """Deliver nothing more to it."""
-        consumers.freeze(self._scene, consumer=self.tag)
+        self._scene.do("consumers.freeze", consumer=self.tag)
 
     async def thaw(self) -> None:
         """Deliver to it again."""
-        consumers.thaw(self._scene, consumer=self.tag)
+        self._scene.do("consumers.thaw", consumer=self.tag)
 
     async def redeliver(self) -> int:
         """Deliver again what it holds, though it may be about to acknowledge it; how many."""
-        row = consumers.redeliver(self._scene, consumer=self.tag)
-        return int(row["messages"])
+        return int(self._scene.do("consumers.redeliver", consumer=self.tag)["messages"])
 
     def __repr__(self) -> str:
         return f"<consumer '{self.tag}' of queue '{self.queue}', which held {self.unacked}>"
@@ -48,24 +49,24 @@ class NextConnection:
 
     __slots__ = ("_scene", "name")
 
-    def __init__(self, scene: Scene, name: str = connections.NEXT) -> None:
+    def __init__(self, scene: Scene, name: str = NEXT) -> None:
         self._scene = scene
         self.name = name
 
     async def reset(self) -> None:
         """No goodbye: TCP tells the client that there is nobody any more."""
-        connections.reset(self._scene, connection=self.name)
+        self._scene.do("connections.reset", connection=self.name)
 
     async def freeze(self) -> None:
         """Read and write nothing on it; the socket stays open, and heartbeats stop."""
-        connections.freeze(self._scene, connection=self.name)
+        self._scene.do("connections.freeze", connection=self.name)
 
     async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
         """Cut it once so many more bytes have passed, though that is in the midst of a frame.
 
         Those that are counted are sent by the `broker` or by the `client`.
         """
-        connections.cut_after(self._scene, connection=self.name, bytes=count, sent_by=sent_by)
+        self._scene.do("connections.cut_after", connection=self.name, bytes=count, sent_by=sent_by)
 
     def __repr__(self) -> str:
         return "<the next connection>"
@@ -93,7 +94,7 @@ class Connection:
 
     async def close(self, text: str = REASON) -> None:
         """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
-        connections.close(self._scene, connection=self.name, text=text)
+        self._scene.do("connections.close", connection=self.name, text=text)
 
     async def reset(self) -> None:
         """No goodbye: TCP tells the client that there is nobody any more."""
@@ -105,7 +106,7 @@ class Connection:
 
     async def thaw(self) -> None:
         """Go on where it stopped."""
-        connections.thaw(self._scene, connection=self.name)
+        self._scene.do("connections.thaw", connection=self.name)
 
     async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
         """As `NextConnection.cut_after`."""
@@ -126,7 +127,7 @@ class Clients:
 
     async def connections(self) -> list[Connection]:
         """Those that are open, in the order in which they came."""
-        rows = connections.list_connections(self._scene)["connections"]
+        rows = self._scene.do("connections.list")["connections"]
         return [Connection(self._scene, row) for row in rows]
 
     async def next_connection(self) -> NextConnection:
@@ -135,4 +136,4 @@ class Clients:
 
     async def consumer(self, name: str) -> Consumer:
         """By its tag, or by its queue if that has no other.  NotFound, PreconditionFailed."""
-        return Consumer(self._scene, consumers.show(self._scene, consumer=name))
+        return Consumer(self._scene, self._scene.do("consumers.show", consumer=name))

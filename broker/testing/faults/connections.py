@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from fluffle.broker.control.connections import REASON
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import ConnectionForced, SyntaxFailure
 from fluffle.broker.server.consequences import part_with
 from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
+from fluffle.broker.testing.faults.clients import NEXT, REASON
+from fluffle.broker.testing.faults.introduction import client_properties
 from fluffle.broker.testing.faults.line import Line
 from fluffle.broker.testing.faults.scene import Scene
-
-NEXT = "next"
 
 
 def list_connections(scene: Scene) -> Row:
@@ -31,7 +30,7 @@ def row_of(line: Line) -> Row:
     channels = tuple(connection.channels)
     return {
         **connection_row(connection),
-        "client_properties": line.introduction.client_properties,
+        "client_properties": client_properties(line.introduction),
         "channels": [channel_row(connection, channel) for channel in channels],
         "consumers": [
             consumer_row(connection, channel, subscription.consumer)

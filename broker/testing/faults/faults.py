@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from fluffle.broker.testing.faults import confirms, nacking, refusing, unkind
 from fluffle.broker.testing.faults.scene import Scene
 
 
@@ -20,30 +19,30 @@ class Faults:
 
     async def block(self, reason: str = "low on memory") -> None:
         """Raise a resource alarm: who publishes hears connection.blocked, and is not read."""
-        refusing.block(self._scene, reason=reason)
+        self._scene.do("block", reason=reason)
 
     async def unblock(self) -> None:
         """Clear the alarm."""
-        refusing.unblock(self._scene)
+        self._scene.do("unblock")
 
     async def refuse_logins(self) -> None:
         """Whatever the password: 403 ACCESS_REFUSED."""
-        refusing.refuse_logins(self._scene)
+        self._scene.do("logins.refuse")
 
     async def allow_logins(self) -> None:
         """Of new connections again."""
-        refusing.allow_logins(self._scene)
+        self._scene.do("logins.allow")
 
     async def refuse_connections(self, *, silently: bool = False) -> None:
         """As if there were no broker at its address; connections that are open stay.
 
         `silently`: new ones are accepted, and nothing is said on them.
         """
-        refusing.refuse_connections(self._scene, silently=silently)
+        self._scene.do("connections.refuse", silently=silently)
 
     async def accept_connections(self) -> None:
         """Again, and talk to them.  Those that were met with silence stay as they are."""
-        refusing.accept_connections(self._scene)
+        self._scene.do("connections.accept")
 
     # This virtual host
 
@@ -52,13 +51,13 @@ class Faults:
         later by the clock that can be moved."""
         if time:
             ms = round(timedelta(**time) / timedelta(milliseconds=1))
-            confirms.delay(self._scene, ms=ms)
+            self._scene.do("confirms.delay", ms=ms)
         else:
-            confirms.hold(self._scene)
+            self._scene.do("confirms.hold")
 
     async def release_confirms(self) -> None:
         """Say what has been held back, and hold back nothing more."""
-        confirms.release(self._scene)
+        self._scene.do("confirms.release")
 
     async def nack_next(
         self, count: int = 1, *, queue: str | None = None, exchange: str | None = None
@@ -68,11 +67,12 @@ class Faults:
 
         NotFound for an exchange that is not there.
         """
-        nacking.nack_next(self._scene, count=count, queue=queue, exchange=exchange)
+        where = {"queue": queue, "exchange": exchange}
+        self._scene.do("publishes.nack_next", count=count, **where)
 
     async def unkind(self, seed: int | str) -> None:
         """Everything that AMQP permits and naive code forgets, until `mend`: see `unkind`."""
-        unkind.be_unkind(self._scene, seed=seed)
+        self._scene.do("unkind", seed=seed)
 
     # All of them
 

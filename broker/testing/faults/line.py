@@ -16,7 +16,9 @@ from itertools import chain
 from typing import Any, Protocol, cast
 
 from fluffle.broker.server.connection import WRITE_BUFFER_BYTES_MAX, Connection
-from fluffle.broker.testing.faults.introduction import Introduction
+from fluffle.broker.server.lifecycle import Phase
+
+INTRODUCING = (Phase.HEADER, Phase.START)
 
 LINGER_NOT = struct.pack("ii", 1, 0)
 """A socket that is closed with this says RST, and forgets what was to be sent."""
@@ -44,8 +46,9 @@ class Line(asyncio.Protocol):
         self.connection = connection
         self._opened = opened
         self.transport: asyncio.Transport
-        self.introduction = Introduction()
-        self.shapes: list[Shape] = [self.introduction]
+        self.introduction = b""
+        """What the client has said until it had introduced itself."""
+        self.shapes: list[Shape] = []
         self.pieces: Pieces | None = None
         self.is_frozen = False
         self.is_closing = False
@@ -198,6 +201,8 @@ class Line(asyncio.Protocol):
         self._is_hearing = True
         while self._in and not (self.is_frozen or self.is_lost or self._holds_reading):
             data, is_last = self._within("client", self._in.popleft())
+            if self.connection.phase in INTRODUCING:
+                self.introduction += data
             for part in self._parts(data):
                 self.connection.data_received(part)
             if is_last:

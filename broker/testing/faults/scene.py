@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from fluffle.broker.clock import CallLater
-from fluffle.broker.control.parts import Parts
+from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.line import Line
@@ -31,6 +31,12 @@ class Scene:
         self.call_later = call_later
         self.vhost_name = vhost_name
         self._in_effect: dict[str, Callable[[], None]] = {}
+
+    def do(self, name: str, **arguments: object) -> Row:
+        """One of `operations`.  BrokerError."""
+        from fluffle.broker.testing.faults.operations import perform  # noqa: PLC0415  if it is used
+
+        return perform(self, name, arguments)
 
     def lines(self) -> Iterator[Line]:
         """Those of the clients that have opened the virtual host."""

@@ -74,7 +74,7 @@ class Unkindness:
         self._is_meant = is_meant
         self._redelivered = redelivered
         self._cancelled = cancelled
-        self._splitter = Splitter(waits_for_header=not line.introduction.has_begun)
+        self._splitter = Splitter(waits_for_header=not line.introduction)
         self._ledgers: dict[int, Ledger] = {}
 
     # To the client
