@@ -63,10 +63,12 @@ class Broker:
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
         definitions: Path | None = None,
+        unkind: int | None = None,
     ) -> None:
         """`users` are names with passwords; the first one, and the first of `vhosts`, are in `url`.
 
         `config` for everything else; what is named beside it comes first.
+        `unkind`: the seed of a broker that does all that AMQP permits and naive code forgets.
         """
         self._users = {DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users
         config = config or Config(listen=LOOPBACK)
@@ -77,6 +79,7 @@ class Broker:
             definitions=definitions or config.definitions,
         )
         self._data_dir = data_dir
+        self._unkind = unkind
         self._entered = AsyncExitStack()
         self._wanted: dict[str, Wanted] = {}
         """What there is in virtual hosts that were added, if it is more than usual."""
@@ -105,6 +108,8 @@ class Broker:
             await node.start()
             entering.push_async_callback(node.stop, "shutdown")
             entering.callback(self._mend)
+            if self._unkind is not None:
+                await self.faults.unkind(self._unkind)
             self._entered = entering.pop_all()
         return self
 

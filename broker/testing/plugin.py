@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fluffle.broker.testing.external.broker import ExternalBroker
     from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
 
+pytest_plugins = ("fluffle.broker.testing.unkind_plugin",)
+
 NUMBERS = itertools.count(1)
 """Of tests in this process; each process of a run has a broker of its own."""
 
@@ -125,6 +127,7 @@ def amqp(
     In a coroutine all that it does is awaited.
     """
     from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415
+    from fluffle.broker.testing.unkind_plugin import seed_of  # noqa: PLC0415
     from fluffle.broker.testing.wanted import wanted_of  # noqa: PLC0415
 
     name = vhost_name(request.config)
@@ -134,6 +137,8 @@ def amqp(
     except TypeError as error:
         pytest.fail(str(error), pytrace=False)
     vhost = amqp_broker.add_vhost(name, wanted)
+    if (seed := seed_of(request.node)) is not None:
+        vhost.faults.unkind(seed)
     yield cast("BlockingVhost | AwaitedVhost", ByCaller(vhost))
     amqp_broker.delete_vhost(name)
     if forgotten := vhost.awaited.unawaited:

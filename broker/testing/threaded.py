@@ -38,10 +38,12 @@ class ThreadedBroker:
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
         definitions: Path | None = None,
+        unkind: int | None = None,
     ) -> None:
         self.broker = Broker(
-            config, data_dir=data_dir, users=users, vhosts=vhosts, definitions=definitions
-        )
+            config, data_dir=data_dir, users=users, vhosts=vhosts, definitions=definitions,
+            unkind=unkind,
+        )  # fmt: skip
         """Belongs to the thread: whatever is called there goes through `call`."""
         self._thread = LoopThread("fluffle")
         self.clock = BlockingClock(self, lambda: self.broker.clock)
