@@ -108,8 +108,8 @@ class Broker:
             await node.start()
             entering.push_async_callback(node.stop, "shutdown")
             entering.callback(self._mend)
-            if self._unkind is not None:
-                await self.faults.unkind(self._unkind)
+            if self._unkind is not None:  # for as long as there is a broker
+                self._made_scene(None).do("unkind", seed=self._unkind)
             self._entered = entering.pop_all()
         return self
 
@@ -148,9 +148,13 @@ class Broker:
         return self.vhost(name)
 
     async def delete_vhost(self, name: str) -> None:
-        """With all that is in it; its connections are closed.  NotFound."""
-        if name in self._scenes:
-            self._scenes.pop(name).mend()
+        """With all that is in it; its connections are closed.  NotFound.
+
+        What goes wrong ends with it, what goes wrong for all virtual hosts, too.
+        """
+        for scene in (self._scenes.pop(name, None), self._scenes.get(None)):
+            if scene is not None:
+                scene.mend()
         parts = self.node.parts
         for connection in parts.connections:
             if connection.session is not None and connection.session.vhost.name == name:
@@ -174,12 +178,12 @@ class Broker:
 
     def scene(self, vhost: str | None = None) -> Scene:
         """What faults act on, for `operations.perform`; by default all virtual hosts."""
-        scene = self._scenes.get(vhost)
-        if scene is None:
-            parts, turn = self.node.parts, self.node.turn
-            scene = Scene(parts, turn, self._door, self.clock.call_later, vhost)
-            self._scenes[vhost] = scene
-        return scene
+        if vhost not in self._scenes:
+            self._scenes[vhost] = self._made_scene(vhost)
+        return self._scenes[vhost]
+
+    def _made_scene(self, vhost: str | None) -> Scene:
+        return Scene(self.node.parts, self._door, self.clock.call_later, vhost)
 
     def _mend(self) -> None:
         for scene in self._scenes.values():

@@ -136,8 +136,11 @@ def amqp(
         wanted = wanted_of([keywords_of(mark) for mark in marks])
     except TypeError as error:
         pytest.fail(str(error), pytrace=False)
+    seed = seed_of(request.node)
+    if seed is not None and external_url(request.config):
+        needs_fluffle("unkind")
     vhost = amqp_broker.add_vhost(name, wanted)
-    if (seed := seed_of(request.node)) is not None:
+    if seed is not None:
         vhost.faults.unkind(seed)
     yield cast("BlockingVhost | AwaitedVhost", ByCaller(vhost))
     amqp_broker.delete_vhost(name)

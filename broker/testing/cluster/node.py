@@ -128,7 +128,7 @@ class ClusterNode:
         if scene is None:
             node, process = self.node, self.process
             later = process.timers(self._around.clock.call_later)
-            scene = Scene(node.parts, node.turn, self._door, later, vhost)
+            scene = Scene(node.parts, self._door, later, vhost)
             self._scenes[vhost] = scene
         return scene
 

@@ -69,7 +69,8 @@ class HeldConfirms:
     def _release(self, frames: list[Frame]) -> None:
         due = [frame for frame in frames if frame in self._held]
         self._held = [frame for frame in self._held if frame not in due]
-        self._line.pass_on(b"".join(frame.data for frame in due), behind=self)
+        if due:
+            self._line.pass_on(b"".join(frame.data for frame in due), behind=self)
 
     def end(self) -> None:
         """Say what has been held back, and hold back nothing more."""

@@ -90,7 +90,7 @@ class Door:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
-        self._lines: dict[Connection, Line] = {}
+        self._lines: dict[Line, None] = {}
         self.plans: deque[Plan] = deque()
         """One for each of the next clients."""
         self.standing: dict[object, Plan] = {}
@@ -115,19 +115,16 @@ class Door:
 
     def lines(self) -> Iterator[Line]:
         """Those of connections that are open, in the order in which they came."""
-        gone = [each for each, line in self._lines.items() if line.is_lost]
-        for connection in gone:
-            del self._lines[connection]
-        return iter(tuple(self._lines.values()))
+        return iter(tuple(self._lines))
 
     def _line(self, connection: Connection) -> Line:
         if self.refuses_logins:
             access = cast(Access, NobodyMayIn(connection.services.access))
             connection.services = replace(connection.services, access=access)
-        return Line(connection, self._opened)
+        return Line(connection, self._opened, self._lines.pop)
 
     def _opened(self, line: Line) -> None:
-        self._lines[line.connection] = line
+        self._lines[line] = None
         for plan in self.standing.values():
             plan(line)
         if self.plans:

@@ -70,9 +70,20 @@ class Faults:
         where = {"queue": queue, "exchange": exchange}
         self._scene.do("publishes.nack_next", count=count, **where)
 
-    async def unkind(self, seed: int | str) -> None:
-        """Everything that AMQP permits and naive code forgets, until `mend`: see `unkind`."""
-        self._scene.do("unkind", seed=seed)
+    async def unkind(
+        self, seed: int | str, *, redelivered_percent: int = 25, cancelled_percent: int = 1
+    ) -> None:
+        """Everything that AMQP permits and naive code forgets, until `mend`.
+
+        Of a hundred acknowledgements so many come when their messages have just been delivered once
+        more, and so many when a consumer of their channel is cancelled.
+        """
+        self._scene.do(
+            "unkind",
+            seed=seed,
+            redelivered_percent=redelivered_percent,
+            cancelled_percent=cancelled_percent,
+        )
 
     # All of them
 

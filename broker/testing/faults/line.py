@@ -41,10 +41,17 @@ Pieces = Callable[[bytes], Iterable[bytes]]
 class Line(asyncio.Protocol):
     """Of one client."""
 
-    def __init__(self, connection: Connection, opened: Callable[[Line], None]) -> None:
-        """`opened` is called once the client is there, before it is heard."""
+    def __init__(
+        self,
+        connection: Connection,
+        opened: Callable[[Line], None],
+        lost: Callable[[Line], object],
+    ) -> None:
+        """`opened` is called once the client is there, before it is heard, and `lost` once it is
+        gone."""
         self.connection = connection
         self._opened = opened
+        self._lost = lost
         self.transport: asyncio.Transport
         self.introduction = b""
         """What the client has said until it had introduced itself."""
@@ -88,6 +95,7 @@ class Line(asyncio.Protocol):
         self.is_lost = True
         self._out.clear()
         self._in.clear()
+        self._lost(self)
         self.connection.connection_lost(exc)
 
     # What the connection writes

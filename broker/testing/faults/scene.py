@@ -12,21 +12,19 @@ from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.line import Line
-from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 
 
 class Scene:
     """Used in the loop of the broker."""
 
-    __slots__ = ("_in_effect", "call_later", "door", "parts", "turn", "vhost_name")
+    __slots__ = ("_in_effect", "call_later", "door", "parts", "vhost_name")
 
     def __init__(
-        self, parts: Parts, turn: Turn, door: Door, call_later: CallLater, vhost_name: str | None
+        self, parts: Parts, door: Door, call_later: CallLater, vhost_name: str | None
     ) -> None:
         """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
         self.parts = parts
-        self.turn = turn
         self.door = door
         self.call_later = call_later
         self.vhost_name = vhost_name

@@ -200,7 +200,7 @@ def be_unkind(
     *,
     seed: int | str,
     redelivered_percent: int = 25,
-    cancelled_percent: int = 0,
+    cancelled_percent: int = 1,
 ) -> Row:
     """Everything that AMQP permits and naive code forgets, from the seed.
 

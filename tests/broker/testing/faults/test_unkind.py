@@ -23,7 +23,7 @@ async def test_all_is_published_and_taken_once_at_least(
     amqp: AwaitedVhost, queue_type: str
 ) -> None:
     """On two channels of one connection, with confirms, in any order."""
-    await amqp.faults.unkind(seed=7)
+    await amqp.faults.unkind(seed=7, cancelled_percent=0)
     async with await aio_pika.connect(amqp.url) as connection:
         channels = [await connection.channel() for _ in range(2)]
         queue = await channels[0].declare_queue(
@@ -51,7 +51,7 @@ async def test_all_is_published_and_taken_once_at_least(
 
 
 def test_a_blocking_client_is_served(amqp: BlockingVhost) -> None:
-    amqp.faults.unkind(seed=1)
+    amqp.faults.unkind(seed=1, cancelled_percent=0)
     with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
@@ -119,3 +119,17 @@ def test_what_a_client_sends_is_split_into_frames_however_it_comes() -> None:
         splitter = Splitter(waits_for_header=not rubbish.startswith(acks[0][3:]))
         frames = [frame for at in range(0, 40, 4) for frame in splitter.feed(rubbish[at : at + 4])]
         assert b"".join(frame.data for frame in frames) == rubbish[:40]
+
+
+async def test_what_is_said_of_a_broker_lasts_as_long_as_the_broker() -> None:
+    async with Broker(unkind=4) as broker:
+        await broker.add_vhost("mine")
+        await broker.faults.refuse_logins()
+        await broker.delete_vhost("mine")
+        assert broker.faults.in_effect == []
+        async with await aio_pika.connect(broker.url) as connection:
+            (line,) = broker.scene().lines()
+            assert line.pieces is not None
+            await connection.channel()
+        await broker.settle()
+        assert list(broker.scene().lines()) == []
