@@ -31,6 +31,7 @@ from fluffle.broker.config import (
     ListenAddress,
 )
 from fluffle.broker.node import NodeFailed
+from fluffle.broker.testing.asking import in_time
 from fluffle.broker.testing.broker import LOOPBACK
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.leaders import Leaders
@@ -120,7 +121,7 @@ class Cluster:
         self.nodes = nodes = Nodes(self.clock)
         names = [f"node{number}" for number in range(self._count)]
         self.net = net = Network(names, lambda number: nodes[number].listens_at(), self._seed)
-        around = Around(self.clock, self.clients_clock, net.dial_from, nodes.changed)
+        around = Around(self.clock, self.clients_clock, net.dial_from, self.settle, nodes.changed)
         peers = {name: ListenAddress(name, CLUSTER_PORT) for name in names}
         shared = ClusterConfig(peers, secrets.token_bytes(SECRET_BYTES), listen=LOOPBACK)
         config = replace(self._config, cluster=shared)
@@ -193,12 +194,13 @@ class Cluster:
 
     async def settle(self) -> None:
         """Return when there is nothing to do for nodes that run, until a client speaks, time passes
-        or what is under way between them arrives."""
+        or what is under way between them arrives.  TimeoutError if there always is."""
         rests = 0
-        while rests < RESTS:
-            await asyncio.sleep(0)
-            is_rest = all(node.node.is_at_rest for node in self.nodes.running)
-            rests = rests + 1 if is_rest else 0
+        async with in_time("what there is to do"):
+            while rests < RESTS:
+                await asyncio.sleep(0)
+                is_rest = all(node.is_at_rest for node in self.nodes)
+                rests = rests + 1 if is_rest else 0
 
     def _made_clock(self, call_later: CallLater) -> MovableClock:
         return MovableClock(SystemClock(), call_later, self.settle)

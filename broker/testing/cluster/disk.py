@@ -6,7 +6,7 @@ they are repaired.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from fluffle.broker.clock import CallLater, Timer
@@ -15,6 +15,8 @@ from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Bytes, Table
 from fluffle.storage.raft_log import GROWTH_SHARE, ROOM_BYTES_MIN
 from fluffle.storage.writer import Result, Writer
+
+Settle = Callable[[], Awaitable[None]]
 
 READ = (Table.HOT, Table.COLD)
 """Where entries of logs are."""
@@ -30,12 +32,13 @@ class DiskFailed(StorageError):
 class DiskFaults:
     """What is wrong with the disk of one machine: `cluster[0].disk`."""
 
-    __slots__ = ("damaged", "delay_s", "disk", "failure", "is_full", "look")
+    __slots__ = ("_look", "_settle", "damaged", "delay_s", "disk", "failure", "is_full")
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], None], settle: Settle) -> None:
         """`look` has the node see that there is room, or none, without waiting for the next time
-        that it looks."""
-        self.look = look
+        that it looks; `settle` waits until all that is known in the cluster is on disks."""
+        self._look = look
+        self._settle = settle
         self.delay_s = 0.0
         self.is_full = False
         self.failure: DiskFailed | None = None
@@ -53,7 +56,7 @@ class DiskFaults:
         """There is no room any more: the node says so, and publishers are held back if it is
         needed for a majority."""
         self.is_full = True
-        self.look()
+        self._look()
 
     async def fail(self) -> None:
         """The next commit fails, and all after it: the node ends."""
@@ -65,6 +68,7 @@ class DiskFaults:
         The node finds out when it reads one, at the latest when it is started again.  ValueError if
         there is none.
         """
+        await self._settle()
         sought = body.encode() if isinstance(body, str) else body
         if self.disk is None:
             raise ValueError("the node does not run")
@@ -82,7 +86,7 @@ class DiskFaults:
         """It is well again; what was corrupt is what was written."""
         self.delay_s, self.is_full, self.failure = 0.0, False, None
         self.damaged.clear()
-        self.look()
+        self._look()
 
 
 class FaultyDisk:
@@ -165,16 +169,19 @@ class DamagedView:
 class SlowWriter:
     """A `Writer` that waits before each commit for as long as the disk is slow."""
 
-    __slots__ = ("_call_later", "_faults", "_waiting", "_writer")
+    __slots__ = ("_call_later", "_faults", "_waiting", "_writer", "is_busy")
 
     def __init__(self, writer: Writer, faults: DiskFaults, call_later: CallLater) -> None:
         self._writer = writer
         self._faults = faults
         self._call_later = call_later
         self._waiting: tuple[Timer, Work] | None = None
+        self.is_busy = False
+        """Whether it commits, and does not only wait to do so."""
 
     def start(self, work: Work) -> None:
         if not self._faults.delay_s:
+            self.is_busy = True
             self._writer.start(work)
             return
         self._waiting = self._call_later(self._faults.delay_s, self._begin), work
@@ -182,10 +189,19 @@ class SlowWriter:
     def _begin(self) -> None:
         assert self._waiting is not None
         (_timer, work), self._waiting = self._waiting, None
+        self.is_busy = True
         self._writer.start(work)
 
     def take(self) -> Result | None:
-        return self._writer.take()
+        result = self._writer.take()
+        if result is not None:
+            self.is_busy = False
+        return result
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it does nothing until time has passed."""
+        return self._waiting is not None
 
     def stop(self) -> None:
         """Who closes the store waits for nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from fluffle.broker.cluster.queues.group import QueueGroup
@@ -44,23 +45,39 @@ class Leaders:
                 found = since, Led(node, queue)
         return found[1] if found is not None else None
 
-    async def leader(self, queue: str, *, vhost: str = "", within: float = WITHIN_S) -> int:
+    async def leader(
+        self,
+        queue: str,
+        *,
+        vhost: str = "",
+        other_than: int | None = None,
+        within: float = WITHIN_S,
+    ) -> int:
         """The node that leads a queue, or has it if it is a classic one, once there is one that
-        runs.  TimeoutError."""
+        runs, and is not `other_than`.  TimeoutError."""
         vhost = vhost or self._vhost
+        found: list[int] = []
+
+        def leads() -> bool:
+            led = self.led(vhost, queue)
+            if led is not None and led.node.number != other_than:
+                found.append(led.node.number)
+            return bool(found)
 
         def what() -> str:
-            is_there = any(
-                queue in host.queues
-                for node in self.nodes.running
-                if (host := node.node.catalogue.vhosts.get(vhost)) is not None
-            )
-            return f"nobody leads queue '{queue}'" if is_there else f"there is no queue '{queue}'"
+            if not any(queue in names for names in self._queues(vhost)):
+                return f"there is no queue '{queue}' in vhost '{vhost}'"
+            who = "nobody" if other_than is None else f"nobody but node {other_than}"
+            return f"{who} leads queue '{queue}'"
 
-        await self.nodes.until(lambda: self.led(vhost, queue) is not None, within, what)
-        led = self.led(vhost, queue)
-        assert led is not None, "nothing has happened since"
-        return led.node.number
+        await self.nodes.until(leads, within, what)
+        return found[0]
+
+    def _queues(self, vhost: str) -> Iterator[Collection[str]]:
+        """The names that each node knows which runs."""
+        for node in self.nodes.running:
+            host = node.node.catalogue.vhosts.get(vhost)
+            yield () if host is None else host.queues.keys()
 
     async def move_leader(
         self, queue: str, node: int, *, vhost: str = "", within: float = WITHIN_S

@@ -16,7 +16,13 @@ from fluffle.broker.logs import event
 from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.outside import Outside
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.cluster.disk import DiskFailed, DiskFaults, FaultyDisk, SlowWriter
+from fluffle.broker.testing.cluster.disk import (
+    DiskFailed,
+    DiskFaults,
+    FaultyDisk,
+    Settle,
+    SlowWriter,
+)
 from fluffle.broker.testing.cluster.network import Address
 from fluffle.broker.testing.cluster.process import Dial, Process
 from fluffle.broker.testing.faults.clients import Clients
@@ -54,6 +60,8 @@ class Around(NamedTuple):
     clock: MovableClock
     clients_clock: MovableClock
     dial_from: Callable[[int], Dial]
+    settle: Settle
+    """Waits until there is nothing to do for any of them."""
     changed: Callable[[], None]
     """Something may be otherwise than a moment ago; called often."""
 
@@ -68,13 +76,13 @@ class ClusterNode:
         self._config = config
         self._around = around
         self._memory = MemoryDisk() if in_memory else None
-        self.disk = DiskFaults(self._look_for_room)
+        self.disk = DiskFaults(self._look_for_room, around.settle)
         """What is wrong with its disk."""
         self._now: tuple[Node, Process] | None = None
         self._door = Door()
         self._scenes: dict[str | None, Scene] = {}
         """What goes wrong with its clients, in a virtual host or in all, in this life."""
-        self._open: FaultyDisk | None = None
+        self._open: tuple[FaultyDisk, SlowWriter] | None = None
 
     # How it is
 
@@ -115,6 +123,14 @@ class ClusterNode:
         """Why it has ended by itself, if nobody has asked for that."""
         failure = self._now[0].failure if self._now is not None else None
         return None if isinstance(failure, DiskFailed) else failure
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it does nothing until something comes in or time passes."""
+        if self.state is not State.RUNS or self._open is None:
+            return True
+        writer = self._open[1]
+        return writer.is_waiting or (self.node.is_at_rest and not writer.is_busy)
 
     def listens_at(self) -> Address | None:
         """For other nodes; None if it does not."""
@@ -188,7 +204,7 @@ class ClusterNode:
         node, process = self.node, self.process
         self._mend()
         if self._open is not None:
-            self._open.is_gone = True
+            self._open[0].is_gone = True
         process.go_on()  # it fails before it hears of anything
         process.run(node.fail, Killed("killed"))
         with suppress(NodeFailed):
@@ -257,18 +273,20 @@ class ClusterNode:
             disk: Disk = self._memory
         else:
             disk = open_environment(place)
-        self._open = self.disk.disk = faulty = FaultyDisk(disk, self.disk)
+        self.disk.disk = faulty = FaultyDisk(disk, self.disk)
 
-        def writer(disk: Disk, wake: Callable[[], None]) -> Writer:
+        def made(disk: Disk, wake: Callable[[], None]) -> Writer:
             within: Writer = (
                 InstantWriter(disk, lambda: process.loop.call_soon(wake))
                 if self._memory is not None
                 else WriterThread(disk, lambda: process.loop.call_soon_threadsafe(wake))
             )
-            return SlowWriter(within, self.disk, process.loop.call_later)
+            writer = SlowWriter(within, self.disk, process.loop.call_later)
+            self._open = faulty, writer
+            return writer
 
         try:
-            return Store(faulty, writer, on_fatal=on_fatal)
+            return Store(faulty, made, on_fatal=on_fatal)
         except BaseException:
             faulty.close()
             raise

@@ -1,0 +1,100 @@
+"""What goes wrong between the nodes of a cluster, seen by real clients."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fluffle.broker import Cluster
+from tests.support.orders import ChannelAt, bodies, declare, publish
+
+
+async def test_a_minority_confirms_nothing_until_it_is_healed_and_then_once(
+    channel_at: ChannelAt,
+) -> None:
+    async with Cluster() as cluster:
+        await declare(cluster, minority := await channel_at(cluster, 0))
+        majority = await channel_at(cluster, 1)
+        await publish(minority, b"before")
+        await cluster.partition({0}, {1, 2})
+        publishing = asyncio.ensure_future(publish(minority, b"of the minority"))
+        assert await cluster.leader("orders", other_than=0) in {1, 2}
+        await publish(majority, b"of the majority")
+        assert not publishing.done()
+        await cluster.heal()
+        await publishing
+        assert await bodies(cluster) == [b"before", b"of the majority", b"of the minority"]
+
+
+async def test_what_is_cut_one_way_leaves_a_majority(channel_at: ChannelAt) -> None:
+    """Its leader hears node 2 and is not heard by it."""
+    async with Cluster() as cluster:
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        await cluster.cut(0, 2)
+        await publish(channel, *(b"%d" % number for number in range(10)))
+        await cluster.heal()
+        await cluster.kill(0)
+        await cluster.vhost().expect("orders", count=10)
+
+
+async def test_all_apart_nobody_can_declare_and_afterwards_everybody_can(
+    channel_at: ChannelAt,
+) -> None:
+    async with Cluster() as cluster:
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        await cluster.partition({0}, {1}, {2})
+        declaring = asyncio.ensure_future(channel.declare_queue("more"))
+        publishing = asyncio.ensure_future(publish(await channel_at(cluster, 1), b"first"))
+        done, _ = await asyncio.wait({declaring, publishing}, timeout=0.1)
+        assert done == set()
+        await cluster.heal()
+        await asyncio.gather(declaring, publishing)
+        assert await bodies(cluster) == [b"first"]
+
+
+async def test_what_is_delayed_is_confirmed_later(channel_at: ChannelAt) -> None:
+    async with Cluster() as cluster:
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        await cluster.net.delay(ms=30)
+        began = asyncio.get_running_loop().time()
+        await publish(channel, b"first")
+        assert asyncio.get_running_loop().time() - began >= 0.06  # there and back
+        await cluster.heal()
+        await publish(channel, b"second")
+
+
+async def test_what_is_dropped_is_sent_again(channel_at: ChannelAt) -> None:
+    async with Cluster(seed=7) as cluster:
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        await cluster.net.drop(0.2)
+        sent = [b"%d" % number for number in range(10)]
+        await publish(channel, *sent)
+        assert await bodies(cluster) == sent
+
+
+async def test_who_is_dead_behind_a_partition_is_not_known_to_be(channel_at: ChannelAt) -> None:
+    """Nobody is told that the process has ended: it is missed by its silence."""
+    async with Cluster() as cluster:
+        await declare(cluster, await channel_at(cluster, 1))
+        await cluster.partition({0}, {1, 2})
+        await cluster.kill(0)
+        assert await cluster.leader("orders") in {1, 2}
+        other = cluster[1].node.cluster
+        assert other is not None
+        assert not other.links.is_nobody_there("node0")
+
+
+async def test_what_is_no_network_is_refused() -> None:
+    async with Cluster(nodes=2) as cluster:
+        for sides in ([{0}], [{0, 1}, {1}]):
+            with pytest.raises(ValueError, match="not the sides of a partition"):
+                await cluster.partition(*sides)
+        with pytest.raises(ValueError, match="no way from node 0 to node 2"):
+            await cluster.cut(0, 2)
+        with pytest.raises(ValueError, match="no way from node 0 to node 0"):
+            await cluster.cut(0, 0)
+        with pytest.raises(ValueError, match=r"1.5 is no share"):
+            await cluster.net.drop(1.5)
+        with pytest.raises(ValueError, match="1 ms before"):
+            await cluster.net.delay(ms=-1)
