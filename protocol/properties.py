@@ -126,7 +126,8 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
 
     Properties that differ only in those places are well-formed alike and have the same outline.
     Headers are not in it, which only a headers exchange reads, nor is reply_to; a priority is 0 in
-    it, for only some queues read which one it is.  Properties are
+    it, and an expiration "0", for they are read of each message: `priorities_of`, `expirations_of`.
+    Properties are
     their own outline if they have headers that route (CC, BCC), the reply_to that is no queue, or a
     user_id; and so are malformed ones.
     """
@@ -200,6 +201,30 @@ def priorities_of(contents: list[bytes]) -> bytes | None:
     if len({*map(itemgetter(before), contents)}) == 1:
         return bytes(map(itemgetter(at), contents))
     return bytes(content[_priority_place(content)] for content in contents)
+
+
+def expirations_of(contents: list[bytes]) -> list[bytes]:
+    """The expirations of several canonical contents with well-formed properties; all have one."""
+    first = contents[0]
+    at = _expiration_place(first)
+    before, with_it = slice(_PROPERTIES_OFFSET, at), slice(_PROPERTIES_OFFSET, at + first[at] + 1)
+    if len(contents) == 1 or len({*map(itemgetter(with_it), contents)}) == 1:
+        return [first[at + 1 : with_it.stop]] * len(contents)
+    if len({*map(itemgetter(before), contents)}) == 1:
+        return [content[at + 1 : at + 1 + content[at]] for content in contents]
+    places = map(_expiration_place, contents)
+    return [each[at + 1 : at + 1 + each[at]] for each, at in zip(contents, places, strict=True)]
+
+
+def _expiration_place(content: bytes) -> int:
+    """Where the expiration of canonical content stands, which must name one."""
+    flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
+    offset = _behind_headers(content, flags, _PROPERTIES_OFFSET + _FLAGS.size)
+    offset += (flags & FLAG_DELIVERY_MODE > 0) + (flags & FLAG_PRIORITY > 0)
+    for flag in (FLAG_CORRELATION_ID, FLAG_REPLY_TO):
+        if flags & flag:
+            offset += content[offset] + 1
+    return offset
 
 
 def _priority_place(content: bytes) -> int:
@@ -351,6 +376,9 @@ def _read_outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]] | None:
         if flag == FLAG_PRIORITY:
             kept.append(0)
             free.append((start, offset))
+        elif flag == FLAG_EXPIRATION:
+            kept += b"\x010"
+            free.append((start + 1, offset))
         elif flag & _READ:
             kept += raw[start:offset]
         elif flag == FLAG_TIMESTAMP:

@@ -13,6 +13,7 @@ from struct import error as StructError  # noqa: N812  it is an exception
 
 from fluffle.broker.commits import Commits
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Deadlines
 from fluffle.broker.queues.journal import ByLevel, Journal, Loaded, Recovery
 from fluffle.broker.queues.levels import level_of
 from fluffle.storage.errors import Corrupt
@@ -109,7 +110,7 @@ class LocalJournalByLevel:
         first_sequence: int,
         *,
         apart: bool,
-        expires_at_ms: int = 0,
+        expires_at_ms: Deadlines = 0,
     ) -> None:
         self._of(first_sequence).enqueued(
             origins,

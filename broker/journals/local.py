@@ -21,7 +21,7 @@ from fluffle.broker.journals.keys import KeyLog, KeyLogs
 from fluffle.broker.journals.levels import LevelLogs, LocalJournalByLevel
 from fluffle.broker.journals.spill import LogSpill
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import Expiries, grown, joined, span_of
+from fluffle.broker.queues.expiries import Deadlines, Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
     ByLevel,
     Damage,
@@ -223,7 +223,7 @@ class LocalJournal:
         first_sequence: int,
         *,
         apart: bool,
-        expires_at_ms: int = 0,
+        expires_at_ms: Deadlines = 0,
     ) -> None:
         if self._is_dropped:
             return

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.lanes import AnyLane
 from fluffle.broker.queues.limits import NO_LIMIT, Limit, reaching
@@ -39,7 +40,7 @@ class Enqueue(Protocol):
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
     ) -> Admission | Partly: ...
 
 
@@ -106,7 +107,7 @@ class Bound:
         origins: list[Origin],
         contents: list[bytes],
         persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
     ) -> Admission | Partly | int:
         """Add those messages that fit, each as if it came alone; or how many bytes all of them
         count, if all fit, and none is added yet."""
@@ -134,7 +135,7 @@ class Bound:
                     fit,
                     sum(map(len, fit)),
                     persistent=persistent,
-                    expiration_ms=expiration_ms,
+                    expiration_ms=lifetimes_in(expiration_ms, part),
                 )
                 self._fitting_part = None
                 assert isinstance(admission, Admission), "all of them fit"

@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.agenda import Agenda
-from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.expiries import INSTANT_MS, Deadlines, Expiries
 from fluffle.broker.queues.journal import Journal, Recovery
 from fluffle.broker.queues.lane import NO_MESSAGE
 from fluffle.broker.queues.levels import Numbers
@@ -85,18 +85,22 @@ class CalendarLane:
         content_bytes: int,
         *,
         is_recorded: bool,
-        expires_at_ms: int,
+        expires_at_ms: Deadlines,
         size_bytes: int | None,
     ) -> None:
-        """Messages come in that are due at one time; at once, if that is 0."""
+        """Messages come in that are due then; at once, if that is 0."""
         assert is_recorded, "a calendar is replicated"
         assert size_bytes is None, "it has no limit"
-        first, due_ms = self.numbers.next, max(expires_at_ms, 1)
+        first, due_ms = self.numbers.next, expires_at_ms or INSTANT_MS
         self.numbers.next = first + len(contents)
         self._journal.enqueued(
             origins, contents, content_bytes, first, apart=False, expires_at_ms=due_ms
         )
-        self._agenda.add(due_ms, range(first, self.numbers.next))
+        if isinstance(due_ms, int):
+            self._agenda.add(due_ms, range(first, self.numbers.next))
+        else:
+            for number, its_due_ms in enumerate(due_ms, first):
+                self._agenda.add(its_due_ms, (number,))
         self.count += len(contents)
 
     @property

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
 from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import Keys
 from fluffle.broker.queues.served import Admission, Partly
 from fluffle.broker.queues.settings import Cache
@@ -117,7 +118,7 @@ class Sieve:
         origins: list[Origin],
         contents: list[bytes],
         persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
     ) -> Admission | Partly | None:
         """Add those that are no duplicates; None if none names a key, and none is added yet.
 
@@ -176,7 +177,7 @@ class Sieve:
         origins: list[Origin],
         contents: list[bytes],
         persistent: bool,  # noqa: FBT001 - as of `sift`
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
     ) -> Admission | Partly:
         """Add the messages at these places."""
         if not fresh:
@@ -184,6 +185,7 @@ class Sieve:
         if len(fresh) < len(contents):
             origins = [origins[place] for place in fresh]
             contents = [contents[place] for place in fresh]
+            expiration_ms = lifetimes_at(expiration_ms, fresh)
         self._is_passing = True
         try:
             return self._around.enqueue(
@@ -258,7 +260,7 @@ def forgetful(cache: Cache, enqueue: Enqueue) -> Sieve:
 
 
 Guard: TypeAlias = Callable[
-    [list[Origin], list[bytes], bool, int | None], Admission | Partly | int | None
+    [list[Origin], list[bytes], bool, Lifetimes], Admission | Partly | int | None
 ]
 """Takes some of what is to come in, or refuses it.  A number, if it has counted how many bytes all
 of that are, or None: it is all right as it is."""

@@ -18,7 +18,7 @@ from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.deduplication import Entrance
 from fluffle.broker.queues.disuse import Disuse
 from fluffle.broker.queues.dying import Dying
-from fluffle.broker.queues.expiries import INSTANT_MS, lifetime_of, part_of
+from fluffle.broker.queues.expiries import Deadlines, Lifetimes, deadlines_of, is_instant, part_of
 from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.lane import NO_MESSAGE, Lane
@@ -209,7 +209,7 @@ class Queue:
         content_bytes: int,
         *,
         persistent: bool = False,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission | Partly:
         """Add messages at the end.  The caller may keep the lists but must not change them.
 
@@ -223,11 +223,11 @@ class Queue:
                 size_bytes = fate
             elif fate is not None:
                 return fate
-        levels, expires_at_ms = self._unspread, 0
+        levels = self._unspread
         if levels is not None and levels.of(contents) != levels.missing:
             self._spread(levels)
-        if expiration_ms is not None or self._message_ttl_ms is not None:
-            expires_at_ms = self._expires_at_ms(expiration_ms)
+        expires = expiration_ms is not None or self._message_ttl_ms is not None
+        expires_at_ms = self._expires_at_ms(expiration_ms) if expires else 0
         if self._turns.any_awake:
             self._touch(self)
         is_recorded = persistent and self.journal is not None
@@ -254,12 +254,12 @@ class Queue:
         self._bury(reason, taken)
         pay(self, taken.count)
 
-    def _expires_at_ms(self, expiration_ms: int | None) -> int:
+    def _expires_at_ms(self, expiration_ms: Lifetimes) -> Deadlines:
         """Of messages that come in now: who is next, or does not live at all, must be looked at."""
-        lifetime_ms = lifetime_of(expiration_ms, self._message_ttl_ms)
-        if not (lifetime_ms and self._lane.count and isinstance(self._lane, Lane)):
+        expires_at_ms = deadlines_of(expiration_ms, self._message_ttl_ms, self._time.now_ms())
+        if not (self._lane.count and isinstance(self._lane, Lane)) or is_instant(expires_at_ms):
             self._touch(self)
-        return self._time.now_ms() + lifetime_ms if lifetime_ms else INSTANT_MS
+        return expires_at_ms
 
     @property
     def is_behind(self) -> bool:

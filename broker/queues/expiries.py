@@ -1,6 +1,6 @@
 """When messages expire that lie together: one time a message, or none at all if none ever does.
 
-What was enqueued together expires at the same moment, but what lies together was enqueued at
+What was enqueued together mostly expires at the same moment, but what lies together was enqueued at
 several: so there is a number for each, which costs eight octets beside the message, and nothing is
 done for each of them.
 """
@@ -8,7 +8,7 @@ done for each of them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from fluffle.broker.queues.timing import NEVER_MS
@@ -20,12 +20,53 @@ INSTANT_MS = 1
 in which it comes get it all the same, as in RabbitMQ, and nobody else."""
 
 
-def lifetime_of(expiration_ms: int | None, message_ttl_ms: int | None) -> int:
-    """For how long messages may wait: what their publisher says or the queue, whatever is less."""
-    if message_ttl_ms is None:
-        assert expiration_ms is not None, "one of the two says so"
-        return expiration_ms
-    return message_ttl_ms if expiration_ms is None else min(expiration_ms, message_ttl_ms)
+Lifetimes: TypeAlias = int | list[int] | None
+"""For how long messages may wait that come together, in milliseconds, if their publisher says so:
+all of them, or each."""
+
+Deadlines: TypeAlias = "int | Expiries"
+"""When messages expire that come together: all of them, or each.  Never, if that is 0."""
+
+
+def lifetimes_in(lifetimes_ms: Lifetimes, part: slice) -> Lifetimes:
+    """Of some of the messages."""
+    return lifetimes_ms[part] if isinstance(lifetimes_ms, list) else lifetimes_ms
+
+
+def lifetimes_at(lifetimes_ms: Lifetimes, places: Iterable[int]) -> Lifetimes:
+    """Of the messages at these places."""
+    if not isinstance(lifetimes_ms, list):
+        return lifetimes_ms
+    return [lifetimes_ms[place] for place in places]
+
+
+def deadlines_of(lifetimes_ms: Lifetimes, message_ttl_ms: int | None, now_ms: int) -> Deadlines:
+    """Of messages that come in now, and may wait for what their publisher says or for what the
+    queue does, whatever is less; one of both does."""
+    if lifetimes_ms is None:
+        assert message_ttl_ms is not None, "one of the two says so"
+        lifetimes_ms = message_ttl_ms
+    elif isinstance(lifetimes_ms, list):
+        if message_ttl_ms is not None:
+            lifetimes_ms = [min(each, message_ttl_ms) for each in lifetimes_ms]
+        return array("Q", [now_ms + each if each else INSTANT_MS for each in lifetimes_ms])
+    elif message_ttl_ms is not None and message_ttl_ms < lifetimes_ms:
+        lifetimes_ms = message_ttl_ms
+    return now_ms + lifetimes_ms if lifetimes_ms else INSTANT_MS
+
+
+def deadlines_at(deadlines_ms: Deadlines, places: Iterable[int]) -> Deadlines:
+    """Of the messages at these places."""
+    if isinstance(deadlines_ms, int):
+        return deadlines_ms
+    return array("Q", map(deadlines_ms.__getitem__, places))
+
+
+def is_instant(deadlines_ms: Deadlines) -> bool:
+    """Whether some of the messages have no time to live."""
+    if isinstance(deadlines_ms, int):
+        return deadlines_ms == INSTANT_MS
+    return INSTANT_MS in deadlines_ms
 
 
 NO_SPAN = NEVER_MS, NEVER_MS
@@ -43,14 +84,17 @@ def part_of(expiries: Expiries | None, part: slice) -> Expiries | None:
 
 
 def grown(
-    expiries: Expiries | None, count: int, more_count: int, expires_at_ms: int
+    expiries: Expiries | None, count: int, more_count: int, deadlines_ms: Deadlines
 ) -> Expiries | None:
-    """The same of `count` messages and of more that expire together, or never if that is 0."""
+    """The same of `count` messages and of more that come together; the first array may be the one
+    that grows."""
     if expiries is None:
-        if not expires_at_ms:
+        if not deadlines_ms:
             return None
         expiries = alike(NEVER_MS, count)
-    expiries.extend(alike(expires_at_ms or NEVER_MS, more_count))
+    if isinstance(deadlines_ms, int):
+        deadlines_ms = alike(deadlines_ms or NEVER_MS, more_count)
+    expiries.extend(deadlines_ms)
     return expiries
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.counts import Counts
-from fluffle.broker.queues.expiries import Expiries, part_of
+from fluffle.broker.queues.expiries import Deadlines, Expiries, part_of
 from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.broker.queues.window import Window
 
@@ -186,7 +186,7 @@ class Journal(Protocol):
         first_sequence: int,
         *,
         apart: bool,
-        expires_at_ms: int = 0,
+        expires_at_ms: Deadlines = 0,
     ) -> None:
         """Messages came in; `apart`: what is read or forgotten as a whole begins with them.  They
         never expire if that is 0."""

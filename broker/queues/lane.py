@@ -19,7 +19,7 @@ from collections import deque
 from itertools import islice
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import INSTANT_MS, alike, part_of
+from fluffle.broker.queues.expiries import Deadlines, alike, is_instant, part_of, span_of
 from fluffle.broker.queues.journal import Damage, Journal, Recovery, Spill, Unreadable
 from fluffle.broker.queues.leaving import Leaving
 from fluffle.broker.queues.levels import Numbers
@@ -125,7 +125,7 @@ class Lane:
         content_bytes: int,
         *,
         is_recorded: bool,
-        expires_at_ms: int,
+        expires_at_ms: Deadlines,
         size_bytes: int | None = None,
     ) -> None:
         """Messages come in at the end, and the journal is told if it is to have them.
@@ -157,7 +157,7 @@ class Lane:
         first_sequence: int,
         *,
         ticket: int = 0,
-        expires_at_ms: int = 0,
+        expires_at_ms: Deadlines = 0,
         size_bytes: int | None = None,
     ) -> bool:
         """Add messages at the end, numbered from `first_sequence`, which is beyond all before.
@@ -169,7 +169,7 @@ class Lane:
         self.count += count
         if expires_at_ms:
             self.is_timed = True
-            if expires_at_ms == INSTANT_MS:
+            if is_instant(expires_at_ms):
                 self.new_from = min(self.new_from, first_sequence)
         tail = self._ready[-1] if self._ready else None
         if (
@@ -196,8 +196,10 @@ class Lane:
             return False
         segment = Segment(origins[:], contents[:], content_bytes, first_sequence, ticket=ticket)
         if expires_at_ms:
-            segment.expiries = alike(expires_at_ms, count)
-            segment.earliest_ms = segment.latest_ms = expires_at_ms
+            if isinstance(expires_at_ms, int):
+                expires_at_ms = alike(expires_at_ms, count)
+            segment.expiries = expires_at_ms
+            segment.earliest_ms, segment.latest_ms = span_of(expires_at_ms)
         if self._ready is NO_SEGMENTS:
             self._ready = deque()
         self._ready.append(segment)

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias, cast
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.calendar_lane import CalendarLane
-from fluffle.broker.queues.expiries import INSTANT_MS
+from fluffle.broker.queues.expiries import Deadlines, deadlines_at, is_instant
 from fluffle.broker.queues.journal import ByLevel, Damage, Journal, Recovery, Spill
 from fluffle.broker.queues.lane import NO_MESSAGE, Lane
 from fluffle.broker.queues.levels import Levels, Numbers, first_of, level_of, levels_of
@@ -145,35 +145,35 @@ class Lanes:
         content_bytes: int,
         *,
         is_recorded: bool,
-        expires_at_ms: int,
+        expires_at_ms: Deadlines,
         size_bytes: int | None = None,
     ) -> None:
         """Messages come in that all name a priority or do not."""
         levels, lots = self._levels.of(contents), list[Lot]()
         if isinstance(levels, int):
-            lots.append((levels, origins, contents, content_bytes, size_bytes))
+            lots.append((levels, origins, contents, content_bytes, size_bytes, expires_at_ms))
         else:
-            lots = apart(levels, origins, contents)
-        for level, of_each, own, own_bytes, own_size_bytes in lots:
+            lots = apart(levels, origins, contents, expires_at_ms)
+        for level, of_each, own, own_bytes, own_size_bytes, own_expires_at_ms in lots:
             lane = self._lanes.get(level) or self._at(level)
             lane.put(
                 of_each,
                 own,
                 own_bytes,
                 is_recorded=is_recorded,
-                expires_at_ms=expires_at_ms,
+                expires_at_ms=own_expires_at_ms,
                 size_bytes=own_size_bytes,
             )
             self.count += len(own)
             self._filled |= 1 << level
-            if expires_at_ms:
-                self._timed(lane, expires_at_ms)
+            if own_expires_at_ms:
+                self._timed(lane, own_expires_at_ms)
 
-    def _timed(self, lane: Lane, expires_at_ms: int) -> None:
+    def _timed(self, lane: Lane, expires_at_ms: Deadlines) -> None:
         """Messages that expire have come into a lane."""
         self.is_timed = True
         self._due_ms = min(self._due_ms, lane.due_ms)
-        if expires_at_ms == INSTANT_MS:
+        if is_instant(expires_at_ms):
             self._in_turn.append(lane)
 
     def give_back(self, run: Returned) -> None:
@@ -302,20 +302,24 @@ class Lanes:
         return [unseen for lane in self._lanes.values() for unseen in lane.unseen]
 
 
-Lot: TypeAlias = tuple[int, list[Origin], list[bytes], int, int | None]
+Lot: TypeAlias = tuple[int, list[Origin], list[bytes], int, int | None, Deadlines]
 """Messages of one level: which that is, and as `Lane.put` is given them."""
 
 
-def apart(levels: list[int], origins: list[Origin], contents: list[bytes]) -> list[Lot]:
+def apart(
+    levels: list[int], origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
+) -> list[Lot]:
     """Messages by level, those of each in order."""
-    lots: dict[int, tuple[list[Origin], list[bytes]]] = {}
-    for level, origin, content in zip(levels, origins, contents, strict=True):
-        lot = lots.get(level)
-        if lot is None:
-            lot = lots[level] = [], []
-        lot[0].append(origin)
-        lot[1].append(content)
-    return [(level, *lot, sum(map(len, lot[1])), None) for level, lot in lots.items()]
+    places: dict[int, list[int]] = {}
+    for place, level in enumerate(levels):
+        places.setdefault(level, []).append(place)
+    lots = list[Lot]()
+    for level, found in places.items():
+        of_each = list(map(origins.__getitem__, found))
+        own = list(map(contents.__getitem__, found))
+        own_bytes, own_expires_at_ms = sum(map(len, own)), deadlines_at(expires_at_ms, found)
+        lots.append((level, of_each, own, own_bytes, None, own_expires_at_ms))
+    return lots
 
 
 AnyLane: TypeAlias = Lane | Lanes | CalendarLane

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import (
+    Deadlines,
     Expiries,
     due_count,
     grown,
@@ -110,12 +111,16 @@ class Segment:
         if expiries is not None:
             self.earliest_ms, self.latest_ms = span_of(expiries)
 
-    def grow(self, count: int, expires_at_ms: int) -> None:
+    def grow(self, count: int, expires_at_ms: Deadlines) -> None:
         """More messages come, that expire then, or never if that is 0."""
         if self.expiries is None:
             self.latest_ms = NEVER_MS
         self.expiries = grown(self.expiries, self.count, count, expires_at_ms)
-        if not expires_at_ms:
+        if not isinstance(expires_at_ms, int):
+            earliest_ms, latest_ms = span_of(expires_at_ms)
+            self.earliest_ms = min(self.earliest_ms, earliest_ms)
+            self.latest_ms = max(self.latest_ms, latest_ms)
+        elif not expires_at_ms:
             self.latest_ms = NEVER_MS
         elif expires_at_ms > self.latest_ms:
             self.latest_ms = expires_at_ms

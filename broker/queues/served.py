@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtim
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.expiries import Lifetimes
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
@@ -232,12 +233,12 @@ class Target(Protocol):
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission | Partly | Receipt:
         """Add messages at the end, which all name a priority or do not.  The caller may keep the
         lists, and must not change them.
 
-        `expiration_ms`: for how long each of them may wait at most, if their publisher says so.
+        `expiration_ms`: for how long they may wait at most.
         """
 
 
@@ -252,7 +253,7 @@ class Postal(Protocol):
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
     ) -> Admission | Receipt:
         """`enqueue` dead letters."""

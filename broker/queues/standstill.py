@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.served import Admission, Debtor, Inlet, Partly, Receipt, fates_of
 
@@ -33,7 +34,7 @@ class Held(NamedTuple):
     contents: list[bytes]
     content_bytes: int
     persistent: bool
-    expiration_ms: int | None
+    expiration_ms: Lifetimes
     receipt: Receipt
 
     def put_into(self, target: Inlet, when_safe: WhenSafe) -> None:
@@ -92,7 +93,7 @@ class Standstill:
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission | Receipt:
         cost_bytes = content_bytes + MESSAGE_COST_BYTES * len(contents)
         if self._held and self._held_bytes + cost_bytes > HELD_BYTES_MAX:

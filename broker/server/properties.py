@@ -18,6 +18,7 @@ from fluffle.protocol.properties import (
     check_properties,
     decode_properties,
     encode_properties,
+    expirations_of,
     is_persistent,
     property_flags,
 )
@@ -45,8 +46,8 @@ class PropertyFacts:
     """All of them, if they have been decoded."""
     persistent: bool
     """Whether durable queues keep these messages when the broker ends."""
-    expiration_ms: int | None = None
-    """For how long a message may wait in a queue, if it says so."""
+    expires: bool = False
+    """Whether each message says for how long it may wait in a queue."""
 
     @property
     def is_special(self) -> bool:
@@ -80,9 +81,8 @@ def read_facts(raw: bytes) -> PropertyFacts:
         check_properties(raw)
         return PERSISTENT if is_persistent(raw) else TRANSIENT
     properties = decode_properties(raw)
-    expiration_ms = None
     if properties.expiration is not None:
-        expiration_ms = read_expiration(properties.expiration)
+        read_expiration(properties.expiration)
     headers = properties.headers
     more: tuple[str, ...] = ()
     stored = None
@@ -97,8 +97,29 @@ def read_facts(raw: bytes) -> PropertyFacts:
         more_routing_keys=more,
         properties=properties,
         persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
-        expiration_ms=expiration_ms,
+        expires=properties.expiration is not None,
     )
+
+
+def read_lifetimes(contents: list[bytes]) -> int | list[int]:
+    """For how long messages may wait of which each has an expiration: all of them, or each up to
+    the first whose expiration is refused.  Raises what is said to that if there is none before."""
+    texts = expirations_of(contents)
+    if texts.count(texts[0]) == len(texts):
+        return read_expiration(texts[0].decode(errors="surrogateescape"))
+    if all(texts) and b"".join(texts).isdigit():  # as nearly all are
+        lifetimes_ms = list(map(int, texts))
+        if max(lifetimes_ms) <= EXPIRATION_MS_MAX:
+            return lifetimes_ms
+    lifetimes_ms = []
+    for text in texts:
+        try:
+            lifetimes_ms.append(read_expiration(text.decode(errors="surrogateescape")))
+        except PreconditionFailed:
+            if not lifetimes_ms:
+                raise
+            break
+    return lifetimes_ms
 
 
 def read_expiration(text: str) -> int:

@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
 from fluffle.broker.queues.served import Target
 from fluffle.broker.routing.router import KEYS_SUFFICE, Needs
 from fluffle.broker.server.confirms import Confirms
-from fluffle.broker.server.properties import PropertyFacts, read_facts, with_reply_to
+from fluffle.broker.server.properties import (
+    PropertyFacts,
+    read_facts,
+    read_lifetimes,
+    with_reply_to,
+)
 from fluffle.broker.server.putting import Parcel, publish_confirmed
 from fluffle.broker.server.session import (
     REMEMBERED_MAX,
@@ -117,11 +123,15 @@ def take(channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]
     facts = session.facts.get(batch.outline)
     if facts is None:
         facts = remember_facts(session, batch.outline)
+    lifetimes_ms = read_lifetimes(batch.contents) if facts.expires else None
+    if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(methods):
+        put_back(parted(batch, len(lifetimes_ms)))
+        return 1
     if methods.count(methods[0]) == len(methods):
         if route.needs is not None and (parts := parts_for(route.needs, batch)):
             put_back(parts)
             return 1
-        return publish_run(channel, route, facts, batch)
+        return publish_run(channel, route, facts, batch, lifetimes_ms)
     kinds = dict.fromkeys(methods)
     if len(kinds) > KINDS_MAX:
         starts = range(0, len(methods), KINDS_MAX)
@@ -131,7 +141,7 @@ def take(channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
-    parcels = sort(batch, routes, facts.expiration_ms)
+    parcels = sort(batch, routes, lifetimes_ms)
     if parcels:
         give(channel, parcels, facts)
     if refusal is not None:
@@ -139,7 +149,13 @@ def take(channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]
     return sum(1 + len(parcel.targets) for parcel in parcels)
 
 
-def publish_run(channel: Channel, route: Route, facts: PropertyFacts, batch: Publishes) -> int:
+def publish_run(
+    channel: Channel,
+    route: Route,
+    facts: PropertyFacts,
+    batch: Publishes,
+    lifetimes_ms: Lifetimes,
+) -> int:
     """Take messages that came with the same basic.publish frame."""
     targets, contents, content_bytes = route.targets, batch.contents, batch.content_bytes
     if not route.is_admitted:
@@ -157,7 +173,7 @@ def publish_run(channel: Channel, route: Route, facts: PropertyFacts, batch: Pub
     if route.needs is not None and route.needs.is_kept:
         keep(route, facts, contents, ways)
     if len(ways) > 1:
-        give(channel, parcels_by_way(route, facts, contents, ways), facts)
+        give(channel, parcels_by_way(route, contents, ways, lifetimes_ms), facts)
         return 1 + ROUTE_COST * len(ways)
     parcel = Parcel(
         targets,
@@ -166,7 +182,7 @@ def publish_run(channel: Channel, route: Route, facts: PropertyFacts, batch: Pub
         content_bytes,
         places=range(len(contents)),
         mandatory=route.mandatory,
-        expiration_ms=facts.expiration_ms,
+        expiration_ms=lifetimes_ms,
     )
     give(channel, (parcel,), facts)
     property_bindings = route.needs.property_bindings if route.needs is not None else 0
@@ -196,6 +212,12 @@ def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
     return runs
 
 
+def parted(batch: Publishes, at: int) -> list[Publishes]:
+    """The same messages, apart in front of that one, which is refused."""
+    spans = (0, at), (at, len(batch.methods))
+    return [part_of(batch, start, stop, batch.outline) for start, stop in spans]
+
+
 def part_of(batch: Publishes, start: int, stop: int, outline: bytes) -> Publishes:
     """The messages from `start` up to `stop`, which have that outline."""
     contents = batch.contents[start:stop]
@@ -203,7 +225,7 @@ def part_of(batch: Publishes, start: int, stop: int, outline: bytes) -> Publishe
     return Publishes(batch.channel, batch.methods[start:stop], contents, size_bytes, outline)
 
 
-def sort(batch: Publishes, routes: dict[bytes, Route], expiration_ms: int | None) -> list[Parcel]:
+def sort(batch: Publishes, routes: dict[bytes, Route], lifetimes_ms: Lifetimes) -> list[Parcel]:
     """The messages in front of the first whose route is not there, by where they go."""
     places: dict[object, list[int]] = {}
     add_place: dict[bytes, Callable[[int], None]] = {}
@@ -226,7 +248,7 @@ def sort(batch: Publishes, routes: dict[bytes, Route], expiration_ms: int | None
                 sum(map(len, taken)),
                 places=found,
                 mandatory=of_each[0].mandatory,
-                expiration_ms=expiration_ms,
+                expiration_ms=lifetimes_at(lifetimes_ms, found),
             )
         )
     return parcels

@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.served import Admission, Partly, Receipt, Target
 from fluffle.broker.server.awaiting import Awaited
 from fluffle.broker.server.confirms import Confirms
@@ -40,7 +41,7 @@ class Parcel:
         *,
         places: Sequence[int],
         mandatory: bool,
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
     ) -> None:
         self.targets = targets
         self.origins = origins
@@ -51,7 +52,7 @@ class Parcel:
         """Where each message stands among those that are published together."""
         self.mandatory = mandatory
         self.expiration_ms = expiration_ms
-        """For how long each of them may wait in a queue, if that is said."""
+        """For how long they may wait in a queue, if that is said."""
 
 
 class Pending:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout, Holder
 from fluffle.broker.queues.served import Admission, Debtor
 from fluffle.protocol.spec import DIRECT_REPLY_TO
@@ -80,7 +81,7 @@ class ReplyTarget:
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission:
         """Deliver at once, or drop when nobody asks any more, or does not read."""
         del persistent, expiration_ms  # nothing is kept

@@ -11,6 +11,7 @@ from itertools import chain, cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.calendars import is_calendar
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
 from fluffle.broker.queues.served import Target
 from fluffle.broker.routing.history import History, Kept
 from fluffle.broker.routing.router import KEYS_SUFFICE
@@ -81,7 +82,7 @@ def keep(route: Route, facts: PropertyFacts, contents: list[bytes], ways: Sequen
 
 
 def parcels_by_way(
-    route: Route, facts: PropertyFacts, contents: list[bytes], ways: Sequence[Way]
+    route: Route, contents: list[bytes], ways: Sequence[Way], lifetimes_ms: Lifetimes
 ) -> list[Parcel]:
     """Messages of one route, of which each goes its own way; in every queue they are in order."""
     places: dict[object, list[int]] = {}
@@ -100,7 +101,7 @@ def parcels_by_way(
                 sum(map(len, taken)),
                 places=found,
                 mandatory=route.mandatory,
-                expiration_ms=facts.expiration_ms,
+                expiration_ms=lifetimes_at(lifetimes_ms, found),
             )
         )
     return parcels

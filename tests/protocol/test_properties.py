@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +20,7 @@ from fluffle.protocol.properties import (
     check_properties,
     decode_properties,
     encode_properties,
+    expirations_of,
     outline,
     priorities_of,
     priority_of,
@@ -97,7 +98,7 @@ def test_checking_finds_what_decoding_finds(
 
 HEADERS = {"n": ("l", 7), "s": ("S", b"text"), "F": ("F", {"x": ("t", True)})}
 ROUTING = [{"CC": ("A", [])}, {"n": ("l", 1), "BCC": ("A", [("S", b"q")])}]
-READ = ("delivery_mode", "expiration")
+READ = ("delivery_mode",)
 
 
 @given(
@@ -118,6 +119,7 @@ def test_an_outline_holds_all_that_a_broker_reads(
         return
     expected = Properties(**{name: getattr(given_properties, name) for name in READ})
     expected.priority = None if given_properties.priority is None else 0
+    expected.expiration = None if given_properties.expiration is None else "0"
     assert decode_properties(kept) == expected
     other = bytearray(raw)
     for start, stop in free:
@@ -139,6 +141,21 @@ def test_the_priorities_of_several_are_those_of_each(
     expected = [priority_of(content) for content in contents]
     found = priorities_of(contents)
     assert expected == (list(found) if found is not None else [None] * len(several))
+
+
+@given(st.lists(PROPERTIES, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_the_expirations_of_several_are_those_of_each(
+    several: list[Properties], are_alike: bool, are_equal: bool
+) -> None:
+    expected = []
+    for place, each in enumerate(several):
+        text = "7" if are_equal else str(place * 97)
+        if are_alike:
+            several[place] = each = replace(several[0])
+        each.expiration = text
+        expected.append(text.encode())
+    contents = [build_content(encode_properties(each), b"body") for each in several]
+    assert expirations_of(contents) == expected
 
 
 @given(PROPERTIES, st.data())

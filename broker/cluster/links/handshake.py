@@ -46,12 +46,13 @@ from fluffle.broker.cluster.links.identity import (
 from fluffle.raft.config import NodeId
 
 MAGIC = "fluffle link"
-VERSIONS = (8, 8)
+VERSIONS = (9, 9)
 """The oldest and the newest that are spoken here.  In 1 the first leader of a queue was elected; in
 2 a settlement that came too late was done, and that it did was told beside that; before 4 nobody
 said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
-messages expire, and what exchanges keep, and 7 that messages were held for too long.  One number
-for each form of what goes over links."""
+messages expire, and what exchanges keep, 7 that messages were held for too long, and 9 for how long
+each of some messages may wait that come together.  One number for each form of what goes over
+links."""
 
 CHALLENGE_BYTES = 32
 MESSAGE_BYTES_MAX = 1_024

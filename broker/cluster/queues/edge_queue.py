@@ -32,6 +32,7 @@ from fluffle.broker.errors import AccessRefused, BrokerError, NotFound
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout, Holder, Outcome
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.pausing import becoming
@@ -176,7 +177,7 @@ class EdgeQueue:
 
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int,
-        *, persistent: bool, expiration_ms: int | None = None, posted: Posted | None = None,
+        *, persistent: bool, expiration_ms: Lifetimes = None, posted: Posted | None = None,
     ) -> Admission | Receipt:  # fmt: skip
         if self._is_over:
             return Admission.ACCEPTED

@@ -23,6 +23,7 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.overdue import Late
 from fluffle.broker.queues.peeking import Shelf
@@ -163,7 +164,7 @@ class Home:
         contents: list[bytes],
         *,
         persistent: bool,
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
         posted: Posted | None,
     ) -> None:
         del posted  # nothing of this is on record
@@ -171,6 +172,7 @@ class Home:
         if known == len(contents):
             return
         origins, contents = origins[known:], contents[known:]
+        expiration_ms = lifetimes_in(expiration_ms, slice(known, None))
         first, count = first + known, len(contents)
         content_bytes = sum(map(len, contents))
         standstill = self.queue.pause.standstill if self.queue.pause is not None else None

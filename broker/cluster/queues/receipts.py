@@ -10,8 +10,8 @@ from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
 from fluffle.broker.cluster.streams.messages import Publish
 from fluffle.broker.cluster.streams.pending import Pending
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.served import Admission, Inlet, Posted, Receipt
-from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.broker.unused import UNUSED
 
 RUN_BYTES_MAX = 1 << 20
@@ -51,7 +51,7 @@ class Receipts:
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
         posted: Posted | None = None,
     ) -> Receipt:
         """Have messages published, so many in a run that others come between."""
@@ -68,7 +68,7 @@ class Receipts:
                 origins[start:stop],
                 contents[start:stop],
                 persistent=persistent,
-                expiration_ms=expiration_ms,
+                expiration_ms=lifetimes_in(expiration_ms, slice(start, stop)),
                 posted=posted.part(start, stop) if posted is not None else None,
             )
             self._runs[first] = Run(first, stop - start, receipt, start, stop - start)
@@ -80,13 +80,13 @@ class Receipts:
         for operation, first, count in publishes:
             assert isinstance(operation, Publish)
             part = slice(first - operation.first, first - operation.first + count)
-            contents, lifetime_ms = operation.contents[part], operation.expiration_ms
+            contents = operation.contents[part]
             fate = heir.enqueue(
                 operation.origins[part],
                 contents,
                 sum(map(len, contents)),
                 persistent=operation.is_persistent,
-                expiration_ms=None if lifetime_ms == NEVER_MS else lifetime_ms,
+                expiration_ms=lifetimes_in(operation.expiration_ms, part),
             )
             if isinstance(fate, Receipt):
                 fate.then(partial(self._passed, first))

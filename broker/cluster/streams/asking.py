@@ -9,10 +9,10 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
 from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import NOBODY, Key
 from fluffle.broker.queues.served import Posted
-from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.broker.unused import UNUSED
 
 
@@ -41,14 +41,13 @@ class Asking:
         contents: list[bytes],
         *,
         persistent: bool = True,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
     ) -> int:
         """A message each; the number of the first."""
         assert 0 < len(contents) <= MESSAGES_MAX
         number = self._edge.pending.next
-        lifetime_ms = NEVER_MS if expiration_ms is None else expiration_ms
-        publish = m.Publish(number, origins, contents, persistent, lifetime_ms, posted)
+        publish = m.Publish(number, origins, contents, persistent, expiration_ms, posted)
         return self._edge.ask(publish)
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:

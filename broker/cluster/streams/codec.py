@@ -24,6 +24,7 @@ from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.packing import APART_BYTES_MIN, TEXT_ERRORS, Payload, pack_apart
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 from fluffle.broker.queues.served import Posted
@@ -168,10 +169,13 @@ def _message(table: tuple[type, ...], item: object) -> Any:
 
 
 def _check_publish(publish: m.Publish) -> None:
-    _counted(publish.first + len(publish.contents) - 1, NUMBER_MAX)
-    if not publish.contents or len(publish.origins) != len(publish.contents):
+    count = len(publish.contents)
+    _counted(publish.first + count - 1, NUMBER_MAX)
+    if not count or len(publish.origins) != count:
         raise BadFrame("a publish of another number of messages")
-    if publish.posted is not None and len(publish.posted.sequences) != len(publish.contents):
+    if isinstance(publish.expiration_ms, list) and len(publish.expiration_ms) != count:
+        raise BadFrame("lifetimes of another number of messages")
+    if publish.posted is not None and len(publish.posted.sequences) != count:
         raise BadFrame("dead letters of another number of messages")
 
 
@@ -311,6 +315,17 @@ def _write_outcome(outcome: Outcome | None) -> int:
     return 0 if outcome is None else OUTCOMES.index(outcome) + 1
 
 
+def _read_lifetimes(value: object) -> Lifetimes:
+    if value is None or type(value) is int:
+        return None if value is None else _number(value)
+    lifetimes_ms = _list(value)
+    if set(map(type, lifetimes_ms)) != {int}:
+        raise BadFrame("lifetimes that are no numbers")
+    if not 0 <= min(lifetimes_ms) <= max(lifetimes_ms) <= NUMBER_MAX:
+        raise BadFrame("lifetimes that are too long, or less than none")
+    return lifetimes_ms
+
+
 def _write_posted(posted: Posted | None) -> object:
     return None if posted is None else _POSTED.write(posted)
 
@@ -340,6 +355,7 @@ _BY_TYPE: dict[Any, Form] = {
     list[tuple[int, int]]: _list_of(_row_of(_tuple, _NUMBER, _NUMBER)),
     list[Origin]: Form(_write_origins, _read_origins),
     Outcome: _OUTCOME,
+    Lifetimes: Form(_same, _read_lifetimes),
     Posted | None: Form(_write_posted, _read_posted),
     Outcome | None: Form(_write_outcome, _read_outcome_or_none),
     list[m.FromEdge]: Form(_same, _same),

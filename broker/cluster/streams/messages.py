@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, NewType, TypeAlias
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
 from fluffle.broker.queues.served import Posted
-from fluffle.broker.queues.timing import NEVER_MS
 
 IN_EXCLUSIVE_USE = 0
 """The answer to a consumer that is not attached, for it or another would be alone.  No key."""
@@ -67,8 +67,8 @@ class Publish:
     contents: list[bytes]
     is_persistent: bool
     """Whether they are to outlive the process, if the queue does."""
-    expiration_ms: int = NEVER_MS
-    """For how long each may wait at most; `NEVER_MS`: as long as the queue has it."""
+    expiration_ms: Lifetimes = None
+    """For how long they may wait at most."""
     posted: Posted | None = None
     """What dead letters of another queue are there."""
 

@@ -12,6 +12,7 @@ from fluffle.broker.cluster.streams.outbox import Outbox
 from fluffle.broker.cluster.streams.owed import Owed
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import NOBODY, GetterAttached, Key, SessionId
@@ -20,7 +21,6 @@ from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
 from fluffle.broker.queues.replicated.state import State
 from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.broker.queues.served import Posted
-from fluffle.broker.queues.timing import NEVER_MS
 
 
 class Numbered(Protocol):
@@ -60,7 +60,7 @@ class Led(Protocol):
         contents: list[bytes],
         *,
         persistent: bool,
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
         posted: Posted | None,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each."""
@@ -183,7 +183,7 @@ def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
         message.origins,
         message.contents,
         persistent=message.is_persistent,
-        expiration_ms=None if message.expiration_ms == NEVER_MS else message.expiration_ms,
+        expiration_ms=message.expiration_ms,
         posted=message.posted,
     )
     if led.queue.is_behind:

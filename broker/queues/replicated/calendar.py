@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.message import Origin
@@ -11,7 +10,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.bound import Enqueue
 from fluffle.broker.queues.calendar_lane import CalendarLane
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.expiries import Expiries, Lifetimes
 from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.outbox import UNDER_WAY_MAX
 from fluffle.broker.queues.served import Admission, Partly
@@ -50,18 +49,12 @@ def intake_of(queue: Queue) -> Enqueue:
         content_bytes: int,
         *,
         persistent: bool = False,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission | Partly:
-        del content_bytes, expiration_ms  # that counts from when it is routed
-        at = 0
-        for delay_ms, alike in groupby(delay_in(raw_properties(each)) for each in contents):
-            inside = slice(at, at + sum(1 for _ in alike))
-            part = contents[inside]
-            size_bytes = sum(map(len, part))
-            queue.enqueue(
-                origins[inside], part, size_bytes, persistent=persistent, expiration_ms=delay_ms
-            )
-            at = inside.stop
-        return Admission.RECORDED
+        del expiration_ms  # that counts from when it is routed
+        delays_ms = [delay_in(raw_properties(content)) for content in contents]
+        return queue.enqueue(
+            origins, contents, content_bytes, persistent=persistent, expiration_ms=delays_ms
+        )
 
     return enqueue

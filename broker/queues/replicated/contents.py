@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeAlias
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.expiries import Deadlines, Expiries
 from fluffle.broker.queues.journal import (
     ByLevel,
     Damage,
@@ -101,7 +101,7 @@ class Contents:
         first_sequence: int,
         *,
         apart: bool,
-        expires_at_ms: int = 0,
+        expires_at_ms: Deadlines = 0,
     ) -> None:
         self._draft.add_messages(
             origins, contents, content_bytes, first_sequence, expires_at_ms=expires_at_ms

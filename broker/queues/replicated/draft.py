@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import Expiries, grown
+from fluffle.broker.queues.expiries import Deadlines, Expiries, grown
 from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.replicated.facts import (
     Acknowledged,
@@ -110,7 +110,7 @@ class Draft:
         content_bytes: int,
         first: int,
         *,
-        expires_at_ms: int = 0,
+        expires_at_ms: Deadlines = 0,
         priority: int = DEFAULT_PRIORITY,
     ) -> None:
         """Behind those that are there."""

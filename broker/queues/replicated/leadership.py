@@ -24,6 +24,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delays import Delays
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.overdue import Late
 from fluffle.broker.queues.ports import Ports, Stores
@@ -194,7 +195,7 @@ class Leadership:
         contents: list[bytes],
         *,
         persistent: bool = True,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
     ) -> None:
         """See `Publishing`."""

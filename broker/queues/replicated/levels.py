@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Deadlines
 from fluffle.broker.queues.journal import (
     ByLevel,
     Journal,
@@ -98,7 +99,7 @@ class OfLevel:
         first_sequence: int,
         *,
         apart: bool,
-        expires_at_ms: int = 0,
+        expires_at_ms: Deadlines = 0,
     ) -> None:
         self._draft.add_messages(
             origins,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.bound import Enqueue
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.replicated.arrivals import Arrivals, Fate
 from fluffle.broker.queues.replicated.effects import Done, NotTaken
 from fluffle.broker.queues.replicated.facts import Acted, Key, Published, Refused
@@ -33,13 +34,14 @@ class Publishing(NamedTuple):
         origins: list[Origin],
         contents: list[bytes],
         *,
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
         posted: Posted | None,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each; those that were done before are
         answered again.  Some may not fit, all others are recorded."""
         if done := self.sessions.known(session, first, len(contents)):
             first, origins, contents = first + done, origins[done:], contents[done:]
+            expiration_ms = lifetimes_in(expiration_ms, slice(done, None))
             posted = posted.after(done) if posted is not None else None
         if not contents:
             return
@@ -54,7 +56,8 @@ class Publishing(NamedTuple):
                 self._confirm(session, first + start, stop - start)
             else:
                 run, number = slice(start, stop), first + start
-                taken = self._put(session, number, origins[run], contents[run], expiration_ms)
+                lifetimes_ms = lifetimes_in(expiration_ms, run)
+                taken = self._put(session, number, origins[run], contents[run], lifetimes_ms)
                 for low, high in taken:
                     self.arrivals.add(posted.part(start + low, start + high))
 
@@ -64,7 +67,7 @@ class Publishing(NamedTuple):
         first: int,
         origins: list[Origin],
         contents: list[bytes],
-        expiration_ms: int | None,
+        expiration_ms: Lifetimes,
     ) -> list[tuple[int, int]]:
         """From where to where they are taken."""
         fate: Admission | Partly = Admission.REFUSED

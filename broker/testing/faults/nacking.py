@@ -9,6 +9,7 @@ from typing import Any
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import PreconditionFailed, SyntaxFailure
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.served import (
     Admission,
@@ -96,7 +97,7 @@ class Refusing:
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission | Partly | Receipt:
         refused = self._quota.take(origins, contents)
         if refused == len(contents):
@@ -107,7 +108,7 @@ class Refusing:
             left,
             sum(map(len, left)) if refused else content_bytes,
             persistent=persistent,
-            expiration_ms=expiration_ms,
+            expiration_ms=lifetimes_in(expiration_ms, slice(refused, None)),
         )
         return behind(refused, answer, len(left)) if refused else answer
 

@@ -8,7 +8,7 @@ not settled by one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 import pytest
 from hypothesis import settings
@@ -30,6 +30,7 @@ from fluffle.broker.queues import lane
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.lanes import Lanes
 from fluffle.broker.queues.levels import level_of
@@ -44,6 +45,8 @@ from tests.storage.support import ManualWriter
 from tests.support.patience import PatientSink
 from tests.support.store import open_store
 
+EACH_MS = [1 << 40, 1 << 41, 1 << 40, 1 << 39, 1 << 42]
+"""For how long each of some messages may wait that come together, the most that do."""
 ORIGINS = [Origin("ex", "a"), Origin("ex", "b"), Origin("", "q")]
 
 
@@ -133,7 +136,7 @@ class JournalMachine(RuleBasedStateMachine):
         count=st.integers(1, 5),
         origin=st.sampled_from(ORIGINS),
         persistent=st.booleans() | st.just(True),
-        expiration_ms=st.sampled_from([None, None, 1 << 40, (1 << 40) + 1]),
+        expiration_ms=st.sampled_from([None, None, 1 << 40, (1 << 40) + 1, EACH_MS]),
         place=st.integers(0, 5),
     )
     def publish(
@@ -142,7 +145,7 @@ class JournalMachine(RuleBasedStateMachine):
         origin: Origin,
         *,
         persistent: bool,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         place: int = 0,
     ) -> None:
         priority = self.priorities[place % len(self.priorities)]
@@ -154,15 +157,19 @@ class JournalMachine(RuleBasedStateMachine):
         first = self.next_number(priority)
         ticket = self.commits.ticket
         origins, size_bytes = [origin] * count, sum(map(len, contents))
+        expiration_ms = lifetimes_in(expiration_ms, slice(count))
         self.queue.enqueue(
             origins, contents, size_bytes, persistent=persistent, expiration_ms=expiration_ms
+        )
+        expires_ms = iter(
+            expiration_ms if isinstance(expiration_ms, list) else repeat(expiration_ms)
         )
         for sequence, content in enumerate(contents, start=first):
             self.model[sequence] = Message(
                 origin.routing_key.encode() + content,
                 persistent,
                 published=ticket,
-                expires_at_ms=expiration_ms or NEVER_MS,
+                expires_at_ms=next(expires_ms) or NEVER_MS,
             )
 
     @rule(origin=st.sampled_from(ORIGINS), sheds=st.booleans())

@@ -5,6 +5,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.journal import Spill
 from fluffle.broker.queues.lane import Lane
@@ -106,7 +107,7 @@ class Bench:
         return consumer
 
     def enqueue(
-        self, *texts: str, origin: Origin = ORIGIN, expiration_ms: int | None = None
+        self, *texts: str, origin: Origin = ORIGIN, expiration_ms: Lifetimes = None
     ) -> None:
         contents = messages(*texts)
         self.queue.enqueue(

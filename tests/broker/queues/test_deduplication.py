@@ -71,6 +71,14 @@ def deduplicating(size: int = 3, ttl_ms: int | None = None, **others: object) ->
     return Deduplicating(QueueSettings(**said))  # type: ignore[arg-type]
 
 
+def test_what_is_left_of_a_batch_keeps_its_lifetimes() -> None:
+    one = deduplicating()
+    contents = [keyed(body, key) for body, key in ((b"0", "a"), (b"1", "a"), (b"2", "b"))]
+    one.queue.enqueue([ORIGIN] * 3, contents, sum(map(len, contents)), expiration_ms=[10, 20, 30])
+    seen = [each.expires_at_ms - one.time.ms for each in lying(one.queue.shelf.stocks, 0)]
+    assert (one.bodies, seen) == ([b"0", b"2"], [10, 30])
+
+
 class Machine(RuleBasedStateMachine):
     """Whatever comes, in whatever batches, the queue has what the notebook says."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import pytest
 from hypothesis import settings
@@ -30,6 +31,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.overdue import GAP_MS, Late
 from fluffle.broker.queues.ports import Ports, Stores
@@ -51,6 +53,8 @@ BATCHES = st.one_of(
 )
 """Sizes of bodies, and priorities: all that come together have one, or none has."""
 LIFETIMES_MS = st.sampled_from([None, None, None, 0, 0, 3, 10, 50])
+EXPIRATIONS_MS = LIFETIMES_MS | st.lists(st.sampled_from([0, 3, 10, 50]), min_size=6, max_size=6)
+"""Of messages that come together: that of all, or for each of the most that do."""
 
 
 @st.composite
@@ -192,15 +196,17 @@ class EverythingMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(batches=st.lists(st.tuples(BATCHES, LIFETIMES_MS), min_size=1, max_size=3))
-    def publish(self, batches: list[tuple[list[tuple[int, int | None]], int | None]]) -> None:
+    @rule(batches=st.lists(st.tuples(BATCHES, EXPIRATIONS_MS), min_size=1, max_size=3))
+    def publish(self, batches: list[tuple[list[tuple[int, int | None]], Lifetimes]]) -> None:
         """Several in one turn, but where there is a limit to which the queue keeps at once."""
         if self.naive.has_limit:
             batches = batches[:1]
         self.count_room()
         published, are_taken = list[Message](), list[bool]()
         for said, expiration_ms in batches:
-            batch = [self.made(*each, expiration_ms) for each in said]
+            expiration_ms = lifetimes_in(expiration_ms, slice(len(said)))
+            each_ms = expiration_ms if isinstance(expiration_ms, list) else repeat(expiration_ms)
+            batch = [self.made(*each, own_ms) for each, own_ms in zip(said, each_ms, strict=False)]
             contents = [message.content for message in batch]
             origins, size_bytes = [ORIGIN] * len(batch), sum(map(len, contents))
             fate = self.queue.enqueue(origins, contents, size_bytes, expiration_ms=expiration_ms)

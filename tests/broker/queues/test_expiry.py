@@ -16,6 +16,7 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Spilled
 from fluffle.broker.queues.lane import FRONT_SEGMENTS, RECENT_SEGMENTS
 from fluffle.broker.queues.segment import LOOK_MAX
+from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.make import Aging, lane_of
 from tests.support.asking import asking
@@ -60,6 +61,39 @@ def test_a_message_lives_as_long_as_the_shorter_of_both_says() -> None:
     assert expired(bench) == "a"
     bench.advance(50)
     assert expired(bench) == "ab"
+
+
+@pytest.mark.parametrize("asked", [NO_TTL, TTL])
+def test_messages_that_come_together_expire_each_at_its_time(asked: QueueSpec) -> None:
+    bench = Aging(asked)
+    bench.enqueue(*"abcd", expiration_ms=[10, 30, 20, 90])
+    bench.enqueue(*"ef", expiration_ms=[0, 40])
+    bench.pump()
+    for by_ms, dead in ((10, "a"), (20, "abc"), (60, "abcdef")):
+        bench.advance(by_ms)
+        assert expired(bench) == dead
+    bench.enqueue(*"gh", expiration_ms=[0, 400])
+    bench.pump()
+    assert (expired(bench), bench.queue.ready_count) == ("abcdefg", 1)
+    bench.advance(TTL_MS)
+    assert bench.queue.ready_count == (0 if asked is TTL else 1)
+
+
+def test_messages_in_one_stretch_expire_as_they_came() -> None:
+    """Those that never do, those that do together, and those of which each does at its time."""
+    bench = Aging(NO_TTL)
+    bench.enqueue("a")
+    bench.enqueue(*"bc", expiration_ms=[30, 20])
+    bench.enqueue(*"de", expiration_ms=10)
+    bench.enqueue(*"fg", expiration_ms=[50, 5])
+    [segment] = lane_of(bench.queue)._ready
+    assert (segment.earliest_ms, segment.latest_ms) == (bench.now + 5, NEVER_MS)
+    bench.now += 40
+    bench.consume("c", prefetch=1)
+    bench.pump()
+    assert (bench.got("c"), expired(bench)) == ("a", "bcde")
+    bench.advance(10)
+    assert expired(bench) == "bcdefg"
 
 
 def test_only_what_is_next_expires() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.journal import Spill
 from fluffle.broker.queues.returned import InOrder
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
@@ -42,7 +43,7 @@ class Urgent(Aging):
         self,
         *texts: str,
         origin: Origin = ORIGIN,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         priority: int | None = None,
         priorities: Sequence[int | None] = (),
     ) -> None:

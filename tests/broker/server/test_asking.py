@@ -11,6 +11,7 @@ from fluffle.broker.errors import InternalError
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout, Holder, Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.peeking import Peeked, View
@@ -65,7 +66,7 @@ class SlowQueue:
         content_bytes: int,
         *,
         persistent: bool,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Receipt:
         del origins, content_bytes, persistent, expiration_ms
         self.ready_count += len(contents)

@@ -88,6 +88,28 @@ def test_a_batch_with_expirations_of_its_own_is_not_one_with_others(rig: Rig) ->
     assert rig.counts() == (3, 1)
 
 
+def test_each_message_of_a_batch_has_its_own_expiration(rig: Rig) -> None:
+    rig.declare()
+    expirations = ("5000", "1000", "+01000", "200", "9000")
+    rig.client.send(
+        *(publish_frames(b"m", properties=Properties(expiration=each)) for each in expirations)
+    )
+    rig.edge.advance(4)
+    assert rig.counts() == (5, 0)  # what is behind another goes with it
+    rig.edge.advance(2)
+    assert rig.counts() == (1, 4)
+
+
+def test_what_stands_before_an_expiration_that_is_none_is_published(rig: Rig) -> None:
+    rig.declare()
+    expirations = ("60000", "70000", "soon", "80000")
+    rig.client.send(
+        *(publish_frames(b"m", properties=Properties(expiration=each)) for each in expirations)
+    )
+    rig.client.expect_channel_closed(406, "invalid expiration 'soon': no_integer")
+    assert rig.counts() == (2, 0)
+
+
 def test_a_transaction_counts_from_its_commit(rig: Rig) -> None:
     rig.declare(x_message_ttl=1_000)
     rig.client.call(Tx.Select(), Tx.SelectOk)

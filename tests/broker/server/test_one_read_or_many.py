@@ -19,13 +19,17 @@ PROPERTIES = (
     Properties(delivery_mode=2),
     Properties(message_id="1"),
     Properties(message_id="2"),
+    *(Properties(expiration=each) for each in ("60000", "900000", "+7000", "70000")),
     Properties(user_id="guest"),
     *(Properties(headers=to_table({"n": number})) for number in (1, 2)),
     Properties(headers=to_table({"n": 1}), delivery_mode=2),
     Properties(headers=to_table({"CC": [b"a"]})),
     Properties(headers=to_table({"BCC": [b"b"]})),
 )
-REFUSED = (Properties(user_id="alice"), Properties(expiration="soon"))
+REFUSED = (
+    Properties(user_id="alice"),
+    *(Properties(expiration=each) for each in ("soon", "-1", "1_000", "", "999999999999")),
+)
 
 
 class Way(NamedTuple):

@@ -8,6 +8,7 @@ from fluffle.broker.config import Limits
 from fluffle.broker.message import Origin
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.ports import Ports
 from fluffle.broker.queues.served import Admission
 from fluffle.broker.server import publishing
@@ -283,7 +284,7 @@ def test_facts_are_read_once_for_equal_properties(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(publishing, "read_facts", counted)
     for number in (1, 2, 1, 2, 1):
-        client.publish(b"x", properties=Properties(expiration=str(number), message_id=str(number)))
+        client.publish(b"x", properties=Properties(delivery_mode=number, message_id=str(number)))
     assert len(read) == 2
 
 
@@ -315,14 +316,14 @@ def test_who_remembers_much_forgets_it_when_memory_is_short() -> None:
         each.confirm_select()
         for n in range(count):
             each.declare(f"q{n}")
-            each.publish(b"", queue=f"q{n}", properties=Properties(expiration=f"{60_000 + n}"))
+            each.publish(b"", queue=f"q{n}", properties=Properties(delivery_mode=n))
             each.expect(Basic.Ack)
     edge.services.connections.relieve()
     assert remembered(client) == (0, 0, 0, 0)
     few = remembered(other)
     assert min(few) > 0
     for each in (client, other):
-        each.publish(b"", queue="q1", properties=Properties(expiration="60001"))
+        each.publish(b"", queue="q1", properties=Properties(delivery_mode=1))
         each.expect(Basic.Ack)
     assert remembered(other) == few
     assert client.ready_count("q1") == 4
@@ -446,7 +447,7 @@ class FullQueue(engine.Queue):
         content_bytes: int,
         *,
         persistent: bool = False,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission:
         return Admission.REFUSED
 

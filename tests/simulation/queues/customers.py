@@ -19,6 +19,7 @@ from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.errors import AccessRefused, BrokerError
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.overdue import Late, Lost
 from fluffle.broker.queues.served import Later, Posted, Receipt, Settling
@@ -47,7 +48,7 @@ class Heard(Asking):
         contents: list[bytes],
         *,
         persistent: bool = True,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
     ) -> int:
         first = super().publish(
@@ -232,7 +233,7 @@ class Customers:
         self,
         count: int,
         size: int = 0,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         priorities: Sequence[int | None] = (None,),
     ) -> None:
         """`priorities` are theirs in turn: all name one, or none does, as channels have it."""

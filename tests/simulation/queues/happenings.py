@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fluffle.broker.control.members import lead_steps, with_member, without_member
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable
@@ -31,16 +32,23 @@ HELD_MS = (600, 3_000)
 settles, at which its clients acknowledge: else the messages would come back for ever."""
 
 
+LONG_MS = 2_000
+"""For how long the longest may wait of messages of which each has a lifetime of its own."""
+
+
 def publish(town: Town, workload: Workload, client: Customers) -> None:
     """A client waits while its edge is full, or much is on its way or not consumed."""
     backlog = town.book(client.edge.group).image.state.live_count + len(client.ghost.pending)
     if not client.edge.is_full and backlog < BACKLOG_MAX:
         chance, profile = workload.chance, workload.profile
         size = int(chance.random() ** 4 * profile.padding_max)
-        expiration_ms = chance.choice((None, None, None, 0, 100, 2_000))
+        expiration_ms = chance.choice((None, None, None, 0, 100, LONG_MS))
         priorities = chance.choice(PRIORITIES)
         count = 1 + int(chance.random() ** 2 * profile.batch_max)
-        client.publish(count, size, expiration_ms, priorities)
+        lifetimes_ms: Lifetimes = expiration_ms
+        if expiration_ms == LONG_MS:
+            lifetimes_ms = [LONG_MS >> place % 8 for place in range(count)]
+        client.publish(count, size, lifetimes_ms, priorities)
 
 
 def attach(_town: Town, workload: Workload, client: Customers) -> None:

@@ -16,6 +16,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.ports import Ports, Stores
@@ -52,7 +53,7 @@ class Watched(Queue):
         content_bytes: int,
         *,
         persistent: bool = False,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
     ) -> Admission | Partly:
         first = lane_of(self).numbers.next
         for place, content in enumerate(contents):

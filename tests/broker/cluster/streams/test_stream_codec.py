@@ -57,7 +57,11 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def publishes(draw: st.DrawFn) -> m.Publish:
     origins, contents = zip(*draw(CONTENTS), strict=True)
-    return m.Publish(draw(NUMBER), list(origins), list(contents), draw(st.booleans()))
+    count = len(contents)
+    each_ms = st.lists(NUMBER, min_size=count, max_size=count)
+    lifetimes_ms = draw(st.none() | NUMBER | each_ms)
+    is_persistent = draw(st.booleans())
+    return m.Publish(draw(NUMBER), list(origins), list(contents), is_persistent, lifetimes_ms)
 
 
 @st.composite
@@ -147,6 +151,10 @@ HEAD = [7, 1, 1, [1, 1], [2, 2], 1, 1]
         [0, *HEAD, 0, 1, [[1, 1, [1 << 30, 1, b"\x40\x00\x00\x00\x00\x00"], [b""]]]],
         [0, *HEAD, 0, 1, [[1, 1, [1, 1, b"\x00\x00\x00\x01\x00\x00"], [b"", b""]]]],
         [0, *HEAD, 0, 1, [[1, (1 << 63) - 1, [2, 1, b"\x00\x00\x00\x02\x00\x00"], [b"", b""]]]],
+        *(
+            [0, *HEAD, 0, 1, [[1, 1, [1, 1, b"\0\0\0\1\0\0"], [b""], False, lifetimes, None]]]
+            for lifetimes in ([], [1, 2], [-1], [True], [b"1"], [1 << 63], -1, b"", False)
+        ),
         [0, *HEAD, 0, 1, [[2, 1, 1, []]]],
         [0, *HEAD, 0, 1, [[2, 1, 1, [[1, 0, [1, 1, 1]], [2, 0, [1, 1, 1]]]]]],
         [0, *HEAD, 0, 1, [[2, 1, 0, [[1, 0, [1, 1, 1]]]]]],

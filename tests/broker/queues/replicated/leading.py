@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle, islice
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.encoding import decode
@@ -66,10 +68,10 @@ class Bench:
         self.said = [settings_of(spec)]
         """All settings by which it has ever gone; the last is what it is to go by."""
         self.priorities = priorities
-        self.expirations: Sequence[int | None] = (None,)
+        self.expirations: Sequence[Lifetimes] = (None,)
         """For how long what is published may wait."""
         if self.said[0].message_ttl_ms is not None:
-            self.expirations = None, None, 30, 300
+            self.expirations = None, None, 30, 300, [300, 30, 30, 900]
         self.log: list[bytes] = []
         self.image = Image()
         self.follower = Image()
@@ -242,13 +244,15 @@ class Bench:
         self,
         edge: Edge,
         count: int,
-        expiration_ms: int | None = None,
+        expiration_ms: Lifetimes = None,
         priority: int | None = None,
     ) -> None:
         numbers = range(self.published, self.published + count)
         self.published += count
         contents = [body(number, priority) for number in numbers]
         origins = [ORIGIN] * count
+        if isinstance(expiration_ms, list):  # these in turn
+            expiration_ms = list(islice(cycle(expiration_ms), count))
         self.ask(
             edge,
             Operation(

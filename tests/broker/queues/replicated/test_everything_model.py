@@ -64,7 +64,7 @@ class EverythingMachine(RuleBasedStateMachine):
     @initialize(chance=CHANCES)
     def make(self, chance: Random) -> None:
         self.bench = Restoring(drawn(chance), PRIORITIES if chance.random() < 0.7 else ())
-        self.bench.expirations = None, None, 0, 30, 300
+        self.bench.expirations = None, None, 0, 30, 300, [30, 0, 300]
         self.bench.now_ms = 1_000  # nothing is handed out at 0: that is a time that nobody knows
 
     @rule(chance=CHANCES, count=st.integers(1, 30))
