@@ -91,7 +91,7 @@ class Bound:
         """How many messages count, and how many bytes."""
         scale = self._lane.scale
         count = self._lane.count + self._acts.besides()
-        return count, 0 if scale is None else scale.size_bytes
+        return count, 0 if scale is None else scale.sum.size_bytes
 
     @property
     def may_be_passed(self) -> bool:
@@ -100,7 +100,9 @@ class Bound:
         if lane.count + self._acts.besides() > limit.count_max:
             return True
         scale = lane.scale
-        return scale is not None and (scale.size_bytes > limit.bytes_max or scale.is_unsure)
+        if scale is None:
+            return False
+        return scale.sum.size_bytes > limit.bytes_max or scale.sum.is_unsure
 
     def refuse(
         self,
@@ -216,7 +218,7 @@ class Bound:
     def _weigh(self) -> None:
         """Come to know more of how much waits."""
         scale = self._lane.scale
-        if scale is not None and scale.is_unsure:
+        if scale is not None and scale.sum.is_unsure:
             scale.go_on()
             self._acts.touch()
 

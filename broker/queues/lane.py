@@ -27,7 +27,7 @@ from fluffle.broker.queues.limits import Sizes
 from fluffle.broker.queues.loading import loaded, settle_all
 from fluffle.broker.queues.peeking import Stock
 from fluffle.broker.queues.returned import ByAge, Returned, Returns
-from fluffle.broker.queues.scale import Scale
+from fluffle.broker.queues.scale import Scale, Sum
 from fluffle.broker.queues.segment import (
     Place,
     Segment,
@@ -215,11 +215,14 @@ class Lane:
         elif self._is_one_of_many and len(self._ready) > OF_MANY_SEGMENTS:
             self._let_go(self._ready[-OF_MANY_SEGMENTS])
 
-    def weigh_by(self, sizes: Sizes | None) -> None:
-        """From now on it is known how many bytes wait, by these sizes; or it need not be."""
+    def weigh_by(self, sizes: Sizes | None, of_all: Sum | None = None) -> None:
+        """From now on it is known how many bytes wait, by these sizes; or it need not be.
+
+        `of_all`: the sum that all lanes of its queue make up, if there are others.
+        """
         self.scale = None
         if sizes is not None:
-            self.scale = Scale(sizes, self._journal, self._spill, self._returned)
+            self.scale = Scale(sizes, self._journal, self._spill, self._returned, of_all or Sum())
             self.scale.begin(self._ready, self._returned.runs)
 
     def ahead(self, count: int) -> list[bytes]:

@@ -26,34 +26,26 @@ from fluffle.broker.queues.limits import Sizes
 from fluffle.broker.queues.peeking import Stock
 from fluffle.broker.queues.ports import Stores
 from fluffle.broker.queues.returned import ByAge, Returned
-from fluffle.broker.queues.scale import Scale
+from fluffle.broker.queues.scale import Sum
 from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.timing import NEVER_MS
 
 
 class Scales:
-    """How many bytes wait in some lanes."""
+    """How many bytes wait in some lanes: each of these adds to one sum."""
 
-    __slots__ = ("_lanes",)
+    __slots__ = ("_lanes", "sum")
 
     def __init__(self, lanes: Mapping[int, Lane]) -> None:
         self._lanes = lanes
-
-    @property
-    def _each(self) -> list[Scale]:
-        return [lane.scale for lane in self._lanes.values() if lane.scale is not None]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(scale.size_bytes for scale in self._each)
-
-    @property
-    def is_unsure(self) -> bool:
-        return any(scale.is_unsure for scale in self._each)
+        self.sum = Sum()
 
     def go_on(self) -> None:
-        for scale in self._each:
+        """As each does."""
+        scales = [lane.scale for lane in self._lanes.values() if lane.scale is not None]
+        for scale in scales:
             scale.go_on()
+        self.sum.is_unsure = any(scale.is_unsure for scale in scales)
 
 
 class Lanes:
@@ -121,7 +113,7 @@ class Lanes:
             part = journal.at(level) if journal is not None else None
             numbers = self._numbers or Numbers(first_of(level))
             lane = Lane(part, self._spill, numbers=numbers, is_one_of_many=True)
-            lane.weigh_by(self._sizes)
+            lane.weigh_by(self._sizes, self._sum)
             self._lanes[level] = lane
         return lane
 
@@ -251,7 +243,11 @@ class Lanes:
         self._sizes = sizes
         self.scale = Scales(self._lanes) if sizes is not None else None
         for lane in self._lanes.values():
-            lane.weigh_by(sizes)
+            lane.weigh_by(sizes, self._sum)
+
+    @property
+    def _sum(self) -> Sum | None:
+        return self.scale.sum if self.scale is not None else None
 
     def ahead(self, count: int) -> list[bytes]:
         """As of the lane that is served."""
@@ -307,12 +303,13 @@ Lot: TypeAlias = tuple[int, list[Origin], list[bytes], int, int | None, Deadline
 
 
 def apart(
-    levels: list[int], origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
+    levels: bytes, origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
 ) -> list[Lot]:
     """Messages by level, those of each in order."""
-    places: dict[int, list[int]] = {}
+    places: dict[int, list[int]] = {level: [] for level in sorted(set(levels))}
+    add_place = {level: of_it.append for level, of_it in places.items()}
     for place, level in enumerate(levels):
-        places.setdefault(level, []).append(place)
+        add_place[level](place)
     lots = list[Lot]()
     for level, found in places.items():
         of_each = list(map(origins.__getitem__, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -20,14 +21,20 @@ class Levels(NamedTuple):
     missing: int
     """Of messages that name none."""
 
-    def of(self, contents: list[bytes]) -> int | list[int]:
+    def of(self, contents: list[bytes]) -> int | bytes:
         """Where each of some messages waits, or where all of them do."""
         named = priorities_of(contents)
         if named is None:
             return self.missing
         if named.count(named[0]) == len(named):
             return min(named[0], self.highest)
-        return [min(priority, self.highest) for priority in named]
+        return named.translate(_capped(self.highest))
+
+
+@cache
+def _capped(highest: int) -> bytes:
+    """For `bytes.translate`: what is beyond counts as this."""
+    return bytes(min(priority, highest) for priority in range(256))
 
 
 QUORUM_LEVELS = Levels(highest=31, missing=4)

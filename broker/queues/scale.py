@@ -22,16 +22,33 @@ RETURNED_WEIGHED_MAX = 64
 than is read at once."""
 
 
+class Sum:
+    """Of what waits in all lanes of a queue."""
+
+    __slots__ = ("is_unsure", "size_bytes")
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        """Of all that is weighed."""
+        self.is_unsure = False
+        """Whether there may be something that is not."""
+
+
 class Scale:
     """Of one lane."""
 
     __slots__ = (
-        "_journal", "_returns", "_sizes", "_spill", "_unweighed", "_unweighed_returned",
-        "size_bytes",
+        "_journal", "_returns", "_size_bytes", "_sizes", "_spill", "_unweighed",
+        "_unweighed_returned", "sum",
     )  # fmt: skip
 
     def __init__(
-        self, sizes: Sizes, journal: Journal | None, spill: Spill | None, returns: Returns
+        self,
+        sizes: Sizes,
+        journal: Journal | None,
+        spill: Spill | None,
+        returns: Returns,
+        of_all: Sum,
     ) -> None:
         self._sizes = sizes
         self._journal = journal
@@ -41,18 +58,25 @@ class Scale:
         """In their order; some may have been taken meanwhile."""
         self._unweighed_returned = 0
         """So many messages of runs that came back and are, or were, on disk only."""
-        self.size_bytes = 0
-        """Of all that is weighed."""
+        self._size_bytes = 0
+        """Of all in this lane that is weighed."""
+        self.sum = of_all
+
+    def _add(self, size_bytes: int) -> None:
+        self._size_bytes += size_bytes
+        self.sum.size_bytes += size_bytes
 
     def begin(self, ready: Iterable[Segment], returned: Iterable[Returned]) -> None:
         """These wait; what may still grow is weighed at once."""
-        self.size_bytes, self._unweighed, self._unweighed_returned = 0, list(ready), 0
+        self._add(-self._size_bytes)
+        self._unweighed, self._unweighed_returned = list(ready), 0
         for segment in self._unweighed:
             segment.size_bytes = UNWEIGHED
         for run in returned:
             self.came_back(run)
         if self._unweighed and self._unweighed[-1].place is Place.MEMORY:
             self._weigh(self._unweighed.pop())
+        self.sum.is_unsure |= self.is_unsure
 
     @property
     def is_unsure(self) -> bool:
@@ -65,6 +89,7 @@ class Scale:
             self._weigh(self._unweighed.pop())
         if self._unweighed_returned:
             self._weigh_returned()
+        self.sum.is_unsure = self.is_unsure
 
     def _weigh(self, segment: Segment) -> None:
         """If it still waits, and can be read."""
@@ -95,7 +120,7 @@ class Scale:
         if size_bytes is None:
             size_bytes = sum(self._sizes(contents))
         segment.size_bytes = max(segment.size_bytes, 0) + size_bytes
-        self.size_bytes += size_bytes
+        self._add(size_bytes)
 
     def loaded(self, segment: Segment, others: Iterable[Segment]) -> None:
         """It was read, and is others now, of which the last may be on disk still."""
@@ -104,6 +129,7 @@ class Scale:
         for each in others:
             if each.place is Place.DISK:
                 self._unweighed.append(each)
+                self.sum.is_unsure = True
             else:
                 self.put(each, each.contents)
 
@@ -114,22 +140,24 @@ class Scale:
         is_empty = segment.head == segment.count
         size_bytes = segment.size_bytes if is_empty else sum(self._sizes(contents))
         segment.size_bytes -= size_bytes
-        self.size_bytes -= size_bytes
+        self._add(-size_bytes)
 
     def weigh_again(self, segment: Segment) -> None:
         """Some of it has been given up."""
-        self.size_bytes -= max(segment.size_bytes, 0)
+        self._add(-max(segment.size_bytes, 0))
         segment.size_bytes = UNWEIGHED
         self._unweighed.append(segment)
+        self.sum.is_unsure = True
 
     def came_back(self, run: Returned) -> None:
         """A run is in nobody's hands any more; it may be on disk only."""
         if run.contents:
             run.weighed_from = run.head
-            self.size_bytes += sum(self._sizes(run.contents[run.head :]))
+            self._add(sum(self._sizes(run.contents[run.head :])))
         else:
             run.weighed_from = len(run.sequences)
             self._unweighed_returned += run.weighed_from
+            self.sum.is_unsure = True
 
     def _weigh_returned(self) -> None:
         """Some of what came back."""
@@ -147,7 +175,7 @@ class Scale:
             else:
                 run.weighed_from = stop - len(contents)
             self._unweighed_returned -= stop - run.weighed_from
-            self.size_bytes += sum(self._sizes(contents))
+            self._add(sum(self._sizes(contents)))
             left -= len(contents)
             left_bytes -= sum(map(len, contents))
             if left <= 0 or left_bytes <= 0:
@@ -158,4 +186,4 @@ class Scale:
         weighed_at = min(max(start, run.weighed_from), stop)
         self._unweighed_returned -= weighed_at - start
         if weighed_at < stop:
-            self.size_bytes -= sum(self._sizes(run.contents[weighed_at:stop]))
+            self._add(-sum(self._sizes(run.contents[weighed_at:stop])))

@@ -378,7 +378,7 @@ class EverythingMachine(RuleBasedStateMachine):
         assert self.queue.in_flight == len(self.held)
         scale = self.queue._lane.scale
         assert (scale is None) == (self.naive.settings.max_length_bytes is None)
-        assert scale is None or scale.is_unsure or scale.size_bytes == self.naive.size_bytes
+        assert scale is None or scale.sum.is_unsure or scale.sum.size_bytes == self.naive.size_bytes
 
     @invariant()
     def all_are_somewhere(self) -> None:

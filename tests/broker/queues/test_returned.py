@@ -114,15 +114,15 @@ def test_what_is_on_disk_is_weighed_by_and_by(data: st.DataObject, are_taken: li
                 available = lane.available(1 << 20)
                 taken = lane.take(data.draw(st.integers(1, available)))
                 left = left[len(taken.contents) :]
-            assert 0 <= lane.scale.size_bytes <= sum(in_full(left))
+            assert 0 <= lane.scale.sum.size_bytes <= sum(in_full(left))
         steps = 0
         while lane.scale.is_unsure:
             lane.scale.go_on()
             steps += 1
         assert steps <= first / 3 + 1
-        assert lane.scale.size_bytes == sum(in_full(left))
+        assert lane.scale.sum.size_bytes == sum(in_full(left))
         drained(lane)
-        assert lane.scale.size_bytes == 0
+        assert lane.scale.sum.size_bytes == 0
 
 
 def test_no_more_is_weighed_at_once_than_is_read_at_once() -> None:
@@ -141,7 +141,7 @@ def test_no_more_is_weighed_at_once_than_is_read_at_once() -> None:
     for turn in ([9, 8, 7],), ([6, 5], [4]), ([3, 2, 1],):
         lane.scale.go_on()
         assert [read.pop(0) for _ in turn] == [*turn]
-    assert (lane.scale.size_bytes, lane.scale.is_unsure, read) == (3_600_000, False, [])
+    assert (lane.scale.sum.size_bytes, lane.scale.is_unsure, read) == (3_600_000, False, [])
 
 
 def test_damage_is_found_when_its_turn_has_come() -> None:

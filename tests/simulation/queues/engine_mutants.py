@@ -15,8 +15,8 @@ ENGINE_MUTANTS = [
         "P1",
         "what is urgent waits like anything else",
         QUEUES + "levels:Levels.of",
-        "min(priority, self.highest)",
-        "self.missing",
+        "priorities_of(contents)",
+        "None",
     ),
     mutant(
         "P2",
