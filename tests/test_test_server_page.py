@@ -1,13 +1,30 @@
-"""docs/test-server.md: its table is that of the operations."""
+"""docs/test-server.md: its tables are those of the operations."""
 
 from __future__ import annotations
 
 import inspect
 from pathlib import Path
 
-from fluffle.broker.testing.server.operations import OPERATIONS, Operation
+import pytest
+
+from fluffle.broker.testing.server import cluster_operations
+from fluffle.broker.testing.server.cluster_operations import NODE
+from fluffle.broker.testing.server.operations import (
+    OPERATIONS,
+    TAKING,
+    VHOST,
+    Operation,
+    Operations,
+)
 
 PAGE = Path(__file__).parent.parent / "docs" / "test-server.md"
+TAKEN = {VHOST + path for path in TAKING}
+OF_CLUSTER = {
+    path: operation
+    for path, operation in cluster_operations.OPERATIONS.items()
+    if path not in OPERATIONS and not path.startswith(NODE + VHOST)
+}
+"""What is not said of brokers already."""
 
 
 def row(path: str, operation: Operation) -> str:
@@ -20,7 +37,13 @@ def row(path: str, operation: Operation) -> str:
     return f"| `{path}` | {', '.join(names)} | {what} |"
 
 
-def test_the_table_is_that_of_the_operations() -> None:
+@pytest.mark.parametrize("operations", [OPERATIONS, OF_CLUSTER], ids=["broker", "cluster"])
+def test_the_tables_are_those_of_the_operations(operations: Operations) -> None:
     table = ["| path | arguments | what it does |", "|---|---|---|"]
-    table += [row(path, operation) for path, operation in OPERATIONS.items()]
+    table += [row(path, operation) for path, operation in operations.items()]
     assert "\n".join(table) + "\n\n" in PAGE.read_text(encoding="utf-8"), "\n".join(table)
+
+
+def test_faults_of_a_broker_are_there_for_each_node_of_a_cluster() -> None:
+    faults = OPERATIONS.keys() - cluster_operations.OPERATIONS.keys() - TAKEN
+    assert {NODE + path for path in faults} <= cluster_operations.OPERATIONS.keys()

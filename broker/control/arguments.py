@@ -41,6 +41,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_number, value))
+
+
 def is_finite(value: object) -> bool:
     return is_number(value) or (isinstance(value, float) and isfinite(value))
 
@@ -69,6 +73,10 @@ KINDS: Mapping[object, tuple[str, Callable[[object], bool]]] = {
     list[str]: (
         "a list of strings",
         lambda value: isinstance(value, list) and all(map(is_text, value)),
+    ),
+    list[list[int]]: (
+        "a list of lists of whole numbers",
+        lambda value: isinstance(value, list) and all(map(is_numbers, value)),
     ),
     Limits: ("an object of numbers", is_limits),
     Entries: ("a list of objects", is_entries),

@@ -12,6 +12,7 @@ import click
 
 from fluffle.broker.option_values import parse_user, parse_vhost
 
+NODES_MAX = 9
 EXIT_OURS = 125
 """It is not the command that has failed: as with `docker run` and `env`."""
 
@@ -55,6 +56,14 @@ def each(parse: Callable[[str], Any]) -> Callable[[object, object, Sequence[str]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Definitions, as exported by RabbitMQ.",
 )
+@click.option(
+    "--nodes",
+    metavar="NUMBER",
+    type=click.IntRange(1, NODES_MAX),
+    default=1,
+    show_default=True,
+    help="A cluster of so many nodes, whose URLs are in AMQP_URLS, with commas between.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the URLs as JSON.")
 @click.option(
     "--log-level",
@@ -68,6 +77,7 @@ def test_server(
     users: Sequence[tuple[str, str]],
     vhosts: Sequence[str],
     definitions: Path | None,
+    nodes: int,
     *,
     as_json: bool,
     log_level: str,
@@ -84,10 +94,10 @@ def test_server(
     """
     import asyncio  # noqa: PLC0415  slow to import, all of these, and --help needs none
 
+    from fluffle.broker import Broker, Cluster  # noqa: PLC0415  each if it is used
     from fluffle.broker.definitions.reading import DefinitionsError  # noqa: PLC0415
     from fluffle.broker.logs import configure  # noqa: PLC0415
     from fluffle.broker.starting import StartFailed  # noqa: PLC0415
-    from fluffle.broker.testing.broker import Broker  # noqa: PLC0415
     from fluffle.broker.testing.server.child import CannotRun  # noqa: PLC0415
     from fluffle.broker.testing.server.running import run  # noqa: PLC0415
 
@@ -96,9 +106,14 @@ def test_server(
         click.echo(shown)
 
     configure("text", log_level, sys.stderr)
-    broker = Broker(users=dict(users) or None, vhosts=vhosts or ("/",), definitions=definitions)
+    wanted: dict[str, Any] = {
+        "users": dict(users) or None,
+        "vhosts": vhosts or ("/",),
+        "definitions": definitions,
+    }
+    served = Broker(**wanted) if nodes == 1 else Cluster(nodes=nodes, **wanted)
     try:
-        code = asyncio.run(run(broker, command, tell))
+        code = asyncio.run(run(served, command, tell))
     except CannotRun as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code

@@ -13,9 +13,10 @@ from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments, is_text
+from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.peeking import check_bounds
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.testing.broker import Broker
@@ -26,6 +27,12 @@ from fluffle.broker.testing.taking import Taken
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.broker.testing.wanted import Wanted
 from fluffle.protocol.properties import Properties
+
+if TYPE_CHECKING:
+    from fluffle.broker.testing.cluster.cluster import Cluster
+    from fluffle.broker.testing.cluster.vhost import ClusterVhost
+else:  # slow to import; signatures are read, and name them
+    Cluster = ClusterVhost = object
 
 Row: TypeAlias = dict[str, Any]
 """In values that JSON has."""
@@ -51,21 +58,30 @@ class Operation:
 
     act: Act
     arguments: Mapping[str, Argument]
-    on: Callable[[Broker, str], object]
-    """What it acts on, of a broker, and of the virtual host of a name if that is in its path."""
+    on: Callable[..., object]
+    """What it acts on, of a broker or cluster, and of what is named in its path."""
 
 
-def operations(acts: Mapping[str, Act], on: Callable[[Broker, str], object]) -> Operations:
-    return {path: Operation(act, arguments_of(act), on) for path, act in acts.items()}
+def operations(start: str, acts: Mapping[str, Act], on: Callable[..., object]) -> Operations:
+    """Those whose paths begin so."""
+    return {start + path: Operation(act, arguments_of(act), on) for path, act in acts.items()}
 
 
-async def vhosts(broker: Broker) -> Row:
+def by_path(faults: Mapping[str, Act]) -> Mapping[str, Act]:
+    return {name.replace(".", "/"): act for name, act in faults.items()}
+
+
+def parts_of(served: Broker | Cluster) -> Parts:
+    return served.node.parts if isinstance(served, Broker) else served.nodes.well().parts
+
+
+async def vhosts(served: Broker | Cluster) -> Row:
     """The names of all virtual hosts."""
-    return {"vhosts": list(broker.node.catalogue.vhosts)}
+    return {"vhosts": list(parts_of(served).catalogue.vhosts)}
 
 
 async def add_vhost(
-    broker: Broker,
+    served: Broker | Cluster,
     *,
     name: str = "",
     users: Row | None = None,
@@ -77,39 +93,48 @@ async def add_vhost(
 
     It may have users of its own (names with passwords, the first one is in `url`) and definitions
     as RabbitMQ exports them; `permissions` are names with three patterns: configure, write, read.
+    Of a cluster there are `urls` of all nodes, too.
     """
     texts = [*(users or {}).values(), *chain.from_iterable((permissions or {}).values())]
     if not all(map(is_text, texts)):
         raise ValueError("passwords are strings, permissions lists of strings")
     wanted = Wanted(users or {}, permissions or {}, definitions, default_queue_type)
-    taken = broker.node.catalogue.vhosts
+    taken = parts_of(served).catalogue.vhosts
     free = (f"test-{number}" for number in range(1, len(taken) + 2))
     name = name or next(each for each in free if each not in taken)
-    vhost = await broker.add_vhost(name, wanted)
-    return {"name": vhost.name, "url": vhost.url}
+    vhost = await served.add_vhost(name, wanted)
+    row = {"name": vhost.name, "url": vhost.url}
+    if isinstance(served, Broker):
+        return row
+    return {**row, "urls": [served.url_of(name, node.number) for node in served.nodes]}
 
 
-async def delete_vhost(broker: Broker, *, name: str) -> Row:
+async def delete_vhost(served: Broker | Cluster, *, name: str) -> Row:
     """A virtual host with all that is in it; its connections are closed."""
-    await broker.delete_vhost(name)
+    await served.delete_vhost(name)
     return {}
 
 
 async def advance(
-    broker: Broker, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
+    served: Broker | Cluster,
+    *,
+    days: float = 0,
+    hours: float = 0,
+    minutes: float = 0,
+    seconds: float = 0,
 ) -> Row:
     """Time passes for messages and queues: TTLs, expiry, delays, consumers that hold on."""
-    await broker.clock.advance(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    await served.clock.advance(days=days, hours=hours, minutes=minutes, seconds=seconds)
     return {}
 
 
-async def queues(vhost: Vhost) -> Row:
+async def queues(vhost: Vhost | ClusterVhost) -> Row:
     """All queues by their names, as `fluffle queues list` shows them."""
     return {"queues": await vhost.queues()}
 
 
 async def expect(
-    vhost: Vhost,
+    vhost: Vhost | ClusterVhost,
     *,
     queue: str,
     count: int | None = None,
@@ -127,14 +152,14 @@ async def expect(
     return {}
 
 
-async def messages(vhost: Vhost, *, queue: str, count: int = MESSAGES) -> Row:
+async def messages(vhost: Vhost | ClusterVhost, *, queue: str, count: int = MESSAGES) -> Row:
     """The first messages that are ready, in order; they stay as they are."""
     check_bounds(count, "count", 1, MESSAGES_MAX)
     return {"messages": [row_of(message) for message in await vhost.messages(queue, count=count)]}
 
 
 async def publish(
-    vhost: Vhost,
+    vhost: Vhost | ClusterVhost,
     *,
     routing_key: str,
     exchange: str = "",
@@ -157,7 +182,7 @@ async def publish(
 
 
 async def explain(
-    vhost: Vhost, *, routing_key: str, exchange: str = "", headers: Row | None = None
+    vhost: Vhost | ClusterVhost, *, routing_key: str, exchange: str = "", headers: Row | None = None
 ) -> Row:
     """Where a message would go: `queues`, and as `text` which bindings match or not, and why."""
     explanation = await vhost.explain(exchange, routing_key, table_of(headers or {}))
@@ -184,7 +209,7 @@ async def consume(vhost: Vhost, *, queue: str, count: int = 1, within: float = 2
     return {"messages": [row_of(message) for message in found]}
 
 
-async def purge(vhost: Vhost, *, queue: str) -> Row:
+async def purge(vhost: Vhost | ClusterVhost, *, queue: str) -> Row:
     """Drop ready messages; how many there were."""
     return {"messages": await vhost.purge(queue)}
 
@@ -225,18 +250,12 @@ def check_within(seconds: float) -> None:
         raise ValueError(f"'within' is from 0 to {WITHIN_S_MAX:g} seconds")
 
 
-def scene_of(broker: Broker, vhost: str) -> Scene:
-    """NotFound."""
-    broker.node.parts.vhost(vhost)
-    return broker.scene(vhost)
-
-
 OUTCOMES: Mapping[str, Callable[[Taken], None]] = {
     "ack": Taken.ack,
     "reject": Taken.reject,
     "requeue": lambda message: message.reject(requeue=True),
 }
-ON_BROKER: Mapping[str, Act] = {
+ON_ALL: Mapping[str, Act] = {
     "vhosts": vhosts,
     "vhosts/add": add_vhost,
     "vhosts/delete": delete_vhost,
@@ -247,13 +266,30 @@ ON_VHOST: Mapping[str, Act] = {
     "expect": expect,
     "messages": messages,
     "publish": publish,
-    "get": get,
-    "consume": consume,
     "explain": explain,
     "purge": purge,
 }
+TAKING: Mapping[str, Act] = {"get": get, "consume": consume}
+
+
+def itself(served: object) -> object:
+    return served
+
+
+def vhost_of(served: Broker | Cluster, vhost: str) -> Vhost | ClusterVhost:
+    """NotFound."""
+    return served.vhost(vhost)
+
+
+def scene_of(broker: Broker, vhost: str) -> Scene:
+    """NotFound."""
+    broker.node.parts.vhost(vhost)
+    return broker.scene(vhost)
+
+
 OPERATIONS: Operations = {
-    **operations(ON_BROKER, lambda broker, _vhost: broker),
-    **operations({VHOST + path: act for path, act in ON_VHOST.items()}, Broker.vhost),
-    **operations({VHOST + path.replace(".", "/"): act for path, act in FAULTS.items()}, scene_of),
+    **operations("", ON_ALL, itself),
+    **operations(VHOST, {**ON_VHOST, **TAKING}, vhost_of),
+    **operations(VHOST, by_path(FAULTS), scene_of),
 }
+"""Of a broker; those of a cluster are in `cluster_operations`."""

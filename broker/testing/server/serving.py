@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import NoReturn
@@ -22,10 +23,13 @@ from fluffle.broker.access.patterns import UnusablePattern
 from fluffle.broker.control.arguments import check_arguments
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.errors import BrokerError, InternalError, NotFound, SyntaxFailure
-from fluffle.broker.testing.broker import Broker
+from fluffle.broker.node import NodeFailed
+from fluffle.broker.starting import StartFailed
 from fluffle.broker.testing.server.http import Answer
-from fluffle.broker.testing.server.operations import VHOST, WITHIN_S_MAX, Operations, Row
+from fluffle.broker.testing.server.operations import WITHIN_S_MAX, Operations, Row
 
+NAMED = re.compile(r"\b(node|vhost)s/([^/]+)/")
+"""What a path names; a virtual host may be called `nodes`, but is in front of what follows it."""
 ANSWER_BYTES_MAX = 1 << 26
 ENDS_IN_S = WITHIN_S_MAX + 30.0
 """What takes longer will never end."""
@@ -34,12 +38,12 @@ logger = logging.getLogger(__name__)
 
 
 class Serving:
-    """The operations on one broker."""
+    """The operations on one broker, or on one cluster."""
 
-    __slots__ = ("_broker", "_operations")
+    __slots__ = ("_operations", "_served")
 
-    def __init__(self, broker: Broker, operations: Operations) -> None:
-        self._broker = broker
+    def __init__(self, served: object, operations: Operations) -> None:
+        self._served = served
         self._operations = operations
 
     async def answer(self, path: str, body: bytes) -> Answer:
@@ -47,26 +51,31 @@ class Serving:
         try:
             async with asyncio.timeout(ENDS_IN_S):
                 return answer_of(await self._act(path, body))
-        except AssertionError as error:
+        except RecursionError:
+            return Answer.error(HTTPStatus.BAD_REQUEST, "this is nested too deeply")
+        except TimeoutError as error:
+            if not str(error):
+                why = f"it is not done in {ENDS_IN_S:g} s"
+                return Answer.error(HTTPStatus.SERVICE_UNAVAILABLE, why)
+            return Answer.error(HTTPStatus.CONFLICT, str(error))
+        except (AssertionError, RuntimeError, NodeFailed, StartFailed) as error:
             return Answer.error(HTTPStatus.CONFLICT, str(error))
         except BrokerError as error:
             return Answer.error(status_of(error), error.explanation)
         except (DefinitionsError, UnusablePattern, TypeError, ValueError, OverflowError) as error:
             return Answer.error(HTTPStatus.BAD_REQUEST, str(error))
-        except RecursionError:
-            return Answer.error(HTTPStatus.BAD_REQUEST, "this is nested too deeply")
-        except TimeoutError as error:
-            why = str(error) or f"it is not done in {ENDS_IN_S:g} s"
-            return Answer.error(HTTPStatus.SERVICE_UNAVAILABLE, why)
         except Exception:  # a bug ends one request, not the broker
             logger.exception("an operation of the test server failed")
             return Answer.error(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; see the log")
 
     async def _act(self, path: str, body: bytes) -> Row:
-        vhost = ""
-        match path.split("/", 2):
-            case ["vhosts", name, rest]:
-                path, vhost = VHOST + rest, unquote(name, errors="strict")
+        named: dict[str, str] = {}
+
+        def take(found: re.Match[str]) -> str:
+            named[found[1]] = unquote(found[2], errors="strict")
+            return f"{found[1]}s/{{{found[1]}}}/"
+
+        path = NAMED.sub(take, path)
         operation = self._operations.get(path)
         if operation is None:
             raise NotFound(f"there is no path '{path}', but: {', '.join(self._operations)}")
@@ -76,7 +85,7 @@ class Serving:
         except SyntaxFailure as error:
             there = ", ".join(operation.arguments) or "none"
             raise SyntaxFailure(f"{error.explanation}; the arguments are: {there}") from None
-        row = operation.act(operation.on(self._broker, vhost), **arguments)
+        row = operation.act(operation.on(self._served, **named), **arguments)
         return await row if isinstance(row, Awaitable) else row
 
 

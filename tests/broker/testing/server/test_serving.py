@@ -14,32 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker import Broker
-from fluffle.broker.testing.server.operations import OPERATIONS, PROPERTIES, Row, operations
+from fluffle.broker.testing.server.operations import OPERATIONS, PROPERTIES, Row, itself, operations
 from fluffle.broker.testing.server.serving import ANSWER_BYTES_MAX, Serving
-
-
-class Api:
-    """What a client sees of it."""
-
-    def __init__(self, serving: Serving) -> None:
-        self._serving = serving
-
-    async def told(self, path: str, **arguments: Any) -> tuple[int, Any]:
-        """A status and what is told."""
-        status, body = await self._serving.answer(path, json.dumps(arguments).encode())
-        return status, json.loads(body)
-
-    async def post(self, path: str, **arguments: Any) -> Any:
-        """What is told when it is done."""
-        status, told = await self.told(path, **arguments)
-        assert status == 200, told
-        return told
-
-    async def fails(self, path: str, **arguments: Any) -> tuple[int, str]:
-        """A status and why."""
-        status, told = await self.told(path, **arguments)
-        assert told.keys() == {"error"}
-        return status, told["error"]
+from tests.support.control_api import Api
 
 
 @pytest.fixture
@@ -282,7 +259,7 @@ async def test_a_bug_is_a_500_and_the_next_request_is_served(
         return {"text": "x" * ANSWER_BYTES_MAX}
 
     acts = {"broken": broken, "endless": endless}
-    api = Api(Serving(broker, operations(acts, lambda broker, _vhost: broker)))
+    api = Api(Serving(broker, operations("", acts, itself)))
     assert await api.fails("broken") == (500, "this is a bug; see the log")
     assert "no such thing" in caplog.text
     status, why = await api.fails("endless")

@@ -1,0 +1,236 @@
+"""What can be asked for of a cluster: what can be of a broker, and what goes wrong with its nodes,
+their disks and their network.  Imported only if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from fluffle.broker.control.arguments import arguments_of
+from fluffle.broker.errors import NotFound
+from fluffle.broker.testing.cluster.cluster import Cluster
+from fluffle.broker.testing.cluster.node import ClusterNode, State
+from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
+from fluffle.broker.testing.server.operations import (
+    ON_ALL,
+    ON_VHOST,
+    VHOST,
+    Act,
+    Operation,
+    Operations,
+    Row,
+    by_path,
+    bytes_of,
+    check_within,
+    itself,
+    operations,
+    vhost_of,
+)
+
+NODE = "nodes/{node}/"
+"""How paths begin of what is done to one of the nodes."""
+
+
+class Place(NamedTuple):
+    """A node; or a virtual host, seen from the whole cluster or from a node."""
+
+    cluster: Cluster
+    number: int = 0
+    vhost: str = ""
+
+    @property
+    def node(self) -> ClusterNode:
+        return self.cluster.nodes[self.number]
+
+
+async def nodes(cluster: Cluster) -> Row:
+    """All nodes: `state` is `running`, `paused`, `down` or `failed`; `url` is for clients."""
+    rows = zip(cluster.nodes, cluster.urls, strict=True)
+    return {"nodes": [{"node": n.number, "state": n.state.value, "url": url} for n, url in rows]}
+
+
+async def kill(place: Place) -> Row:
+    """As SIGKILL does: what is not on its disk is gone."""
+    await place.cluster.nodes.kill(place.number)
+    return {}
+
+
+async def stop(place: Place) -> Row:
+    """In order: others lead what it leads, and clients are told."""
+    await place.cluster.nodes.stop(place.number)
+    return {}
+
+
+async def start(place: Place) -> Row:
+    """Again, with the disk that it had; returns when it takes clients."""
+    await place.cluster.nodes.start(place.number)
+    return {}
+
+
+async def restart(place: Place) -> Row:
+    """In order."""
+    await place.cluster.nodes.restart(place.number)
+    return {}
+
+
+async def pause(place: Place) -> Row:
+    """As SIGSTOP does: sockets are open, and nobody answers."""
+    await place.cluster.nodes.pause(place.number)
+    return {}
+
+
+async def resume(place: Place) -> Row:
+    """As SIGCONT does."""
+    await place.cluster.nodes.resume(place.number)
+    return {}
+
+
+async def wipe(place: Place) -> Row:
+    """What was on the disk of a node that is down is gone."""
+    await place.cluster.nodes.wipe(place.number)
+    return {}
+
+
+async def slow_disk(place: Place, *, ms: float) -> Row:
+    """Each commit takes so much longer."""
+    await place.node.disk.slow(ms)
+    return {}
+
+
+async def fill_disk(place: Place) -> Row:
+    """There is no room any more."""
+    await place.node.disk.full()
+    return {}
+
+
+async def fail_disk(place: Place) -> Row:
+    """The next commit fails, and the node ends."""
+    await place.node.disk.fail()
+    return {}
+
+
+async def corrupt_disk(place: Place, *, body: str, body_encoding: str = "utf-8") -> Row:
+    """A byte of each entry that holds this is not what was written."""
+    await place.node.disk.corrupt(bytes_of(body, body_encoding))
+    return {}
+
+
+async def repair_disk(place: Place) -> Row:
+    """It is well again."""
+    await place.node.disk.repair()
+    return {}
+
+
+async def partition(cluster: Cluster, *, sides: list[list[int]]) -> Row:
+    """Nothing goes between these sides any more: `[[0], [1, 2]]`."""
+    await cluster.net.partition(*sides)
+    return {}
+
+
+async def cut(cluster: Cluster, *, from_node: int, to_node: int) -> Row:
+    """Nothing goes this way any more."""
+    await cluster.net.cut(from_node, to_node)
+    return {}
+
+
+async def drop(
+    cluster: Cluster, *, share: float, from_node: int | None = None, to_node: int | None = None
+) -> Row:
+    """Of what nodes send each other this share is lost, and sent again 200 ms later or more."""
+    await cluster.net.drop(share, from_=from_node, to=to_node)
+    return {}
+
+
+async def delay(
+    cluster: Cluster, *, ms: float, from_node: int | None = None, to_node: int | None = None
+) -> Row:
+    """What nodes send each other arrives so much later."""
+    await cluster.net.delay(ms, from_=from_node, to=to_node)
+    return {}
+
+
+async def heal(cluster: Cluster) -> Row:
+    """The network is as it was in the beginning; what was held up arrives."""
+    await cluster.net.heal()
+    return {}
+
+
+async def leader(place: Place, *, queue: str, within: float = 10.0) -> Row:
+    """The `node` that leads a queue, or has a classic one, once there is one; 409 if there is none
+    within so many seconds."""
+    check_within(within)
+    found = await place.cluster.leader(queue, vhost=place.vhost, within=within)
+    return {"node": found}
+
+
+async def move_leader(place: Place, *, queue: str, node: int, within: float = 10.0) -> Row:
+    """Have another member lead a quorum queue; returns once it does."""
+    check_within(within)
+    await place.cluster.move_leader(queue, node, vhost=place.vhost, within=within)
+    return {}
+
+
+async def members(place: Place, *, queue: str) -> Row:
+    """The `nodes` that have the messages of a queue."""
+    return {"nodes": sorted(await place.cluster.members(queue, vhost=place.vhost))}
+
+
+def fault(act: Callable[..., Any]) -> Operation:
+    """One of the faults of a broker, in the process of a node."""
+
+    async def done(place: Place, **arguments: Any) -> Row:
+        node = place.node
+        if node.state is not State.RUNS:
+            raise RuntimeError(f"node {node.number} is {node.state.value}")
+
+        async def work() -> Row:
+            row: Row = act(node.scene(place.vhost), **arguments)
+            return row
+
+        return await node.process.do(work())
+
+    done.__doc__ = act.__doc__
+    return Operation(done, arguments_of(act), place_of)
+
+
+def place_of(cluster: Cluster, node: str = "0", vhost: str = "") -> Place:
+    """NotFound."""
+    if node not in map(str, range(len(cluster.nodes))):
+        raise NotFound(f"there is no node {node}, but 0 to {len(cluster.nodes) - 1}")
+    if vhost:
+        cluster.vhost(vhost)
+    return Place(cluster, int(node), vhost)
+
+
+ON_CLUSTER: Mapping[str, Act] = {
+    "nodes": nodes,
+    "net/partition": partition,
+    "net/cut": cut,
+    "net/drop": drop,
+    "net/delay": delay,
+    "net/heal": heal,
+}
+ON_NODE: Mapping[str, Act] = {
+    "kill": kill,
+    "stop": stop,
+    "start": start,
+    "restart": restart,
+    "pause": pause,
+    "resume": resume,
+    "wipe": wipe,
+    "disk/slow": slow_disk,
+    "disk/full": fill_disk,
+    "disk/fail": fail_disk,
+    "disk/corrupt": corrupt_disk,
+    "disk/repair": repair_disk,
+}
+ON_QUEUES: Mapping[str, Act] = {"leader": leader, "move_leader": move_leader, "members": members}
+
+OPERATIONS: Operations = {
+    **operations("", {**ON_ALL, **ON_CLUSTER}, itself),
+    **operations(NODE, ON_NODE, place_of),
+    **operations(VHOST, ON_VHOST, vhost_of),
+    **operations(VHOST, ON_QUEUES, place_of),
+    **{NODE + VHOST + path: fault(act) for path, act in by_path(FAULTS).items()},
+}
+"""Of a cluster.  Where clients of one node are meant, the path begins with that."""
