@@ -33,12 +33,17 @@ LEADER_LOCATORS = ("client-local", "balanced")
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where to accept connections: an empty host is every interface, port 0 any free port."""
+    """Where to accept connections: an empty host is every interface, port 0 any free port.
+
+    A host that begins with a slash is the path of a unix socket, which has no port.
+    """
 
     host: str = ""
     port: int = AMQP_PORT
 
     def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return f"unix:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

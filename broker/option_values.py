@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from fluffle.broker.config import ListenAddress, memory_bytes
 
@@ -21,6 +22,16 @@ def parse_address(text: str) -> ListenAddress:
     if not (colon and is_host and port.isdecimal() and int(port) <= PORT_MAX):
         raise ValueError("write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any")
     return ListenAddress(bare_host, int(port))
+
+
+def parse_client_address(text: str) -> ListenAddress:
+    """Where to listen for clients: also unix:PATH."""
+    kind, colon, path = text.partition(":")
+    if colon and kind == "unix":
+        if not path:
+            raise ValueError("write unix:PATH such as unix:/run/fluffle/amqp.sock")
+        return ListenAddress(str(Path(path).absolute()), 0)
+    return parse_address(text)
 
 
 def parse_peer_address(text: str) -> ListenAddress:

@@ -33,6 +33,7 @@ from fluffle.broker.logs import FORMATS
 from fluffle.broker.option_values import (
     choice,
     parse_address,
+    parse_client_address,
     parse_count,
     parse_loopback_users,
     parse_name,
@@ -153,8 +154,8 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "listen",
             "HOST:PORT",
-            "Where to accept AMQP clients.",
-            parse_address,
+            "Where to accept AMQP clients; or unix:PATH.",
+            parse_client_address,
             "listen",
             f":{AMQP_PORT}",
         ),

@@ -41,6 +41,8 @@ Accept: TypeAlias = Callable[[Callable[[], asyncio.Protocol], socket.socket], Aw
 async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
     """By the running loop."""
     loop = asyncio.get_running_loop()
+    if listening.family == socket.AF_UNIX:
+        return await loop.create_unix_server(make, sock=listening, backlog=BACKLOG)
     return await loop.create_server(make, sock=listening, backlog=BACKLOG)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from fluffle.broker.logs import event
@@ -20,11 +23,41 @@ logger = logging.getLogger(__name__)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """One socket; an empty host is every interface, of both families where the system can."""
+    """One socket; an empty host is every interface, of both families where the system can.
+
+    A host that begins with a slash is a path.
+    """
+    if host.startswith("/"):
+        return unix_socket(Path(host))
     if not host and socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family)
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Bound to a path, in the place of one that was left behind: OSError if somebody answers there.
+
+    Whoever may write to it may connect: the umask says who that is.
+    """
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as client:
+            if client.connect_ex(str(path)) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(str(path))
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def end_of(listening: socket.socket) -> tuple[str, int]:
+    """Host and port, or path and 0."""
+    address = listening.getsockname()
+    return (address, 0) if isinstance(address, str) else (address[0], address[1])
 
 
 class Doorway:

@@ -61,6 +61,8 @@ def shown_awaited(row: Row) -> str:
 
 
 def shown_address(host: str, port: int) -> str:
+    if host.startswith("/"):
+        return f"unix:{host}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

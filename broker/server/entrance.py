@@ -62,8 +62,15 @@ class Entrance:
             )
         except (OSError, ProxyError) as error:
             client.close()
-            peer = lifecycle.shown_address(lifecycle.plain_host(address[0]), address[1])
+            peer = shown_peer(address)
             event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=reason_of(error))
+
+
+def shown_peer(address: tuple[Any, ...] | str) -> str:
+    """That of a unix socket has no address, or a path."""
+    if isinstance(address, str):
+        return address or "unix"
+    return lifecycle.shown_address(lifecycle.plain_host(address[0]), address[1])
 
 
 async def read_header(client: socket.socket) -> Forwarded | None:

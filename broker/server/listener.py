@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluffle.broker.outside import BACKLOG, Accept, Accepting, accept
@@ -9,7 +10,7 @@ from fluffle.broker.server import lifecycle
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.entrance import Entrance
 from fluffle.broker.server.services import Services
-from fluffle.broker.sockets import listening_socket
+from fluffle.broker.sockets import end_of, listening_socket
 from fluffle.protocol.proxy import Forwarded
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ CLOSE_WAIT_S = 3.0
 class Listener:
     """The addresses on which one node accepts clients."""
 
-    __slots__ = ("_accept", "_servers", "_services")
+    __slots__ = ("_accept", "_paths", "_servers", "_services")
 
     def __init__(self, services: Services, accept: Accept = accept) -> None:
         self._services = services
         self._accept = accept
         self._servers: list[Accepting] = []
+        self._paths: list[Path] = []
+        """Of unix sockets, which last until they are removed."""
 
     async def listen(
         self,
@@ -42,7 +45,9 @@ class Listener:
         With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.
         """
         listening = listening_socket(host, port)
-        host, port = listening.getsockname()[:2]
+        host, port = end_of(listening)
+        if not port:
+            self._paths.append(Path(host))
         if certificates or is_proxied:
             listening.listen(BACKLOG)
             self._servers.append(
@@ -61,6 +66,8 @@ class Listener:
         """Close the sockets that listen."""
         while self._servers:
             self._servers.pop().close()
+        while self._paths:
+            self._paths.pop().unlink(missing_ok=True)
 
     def cut_off(self) -> None:
         """Accept no more, and hang up on everybody without a word."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from fluffle.broker.clock import CallLater, SystemClock
 from fluffle.broker.config import (
@@ -64,14 +65,18 @@ class Broker:
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
         definitions: Path | None = None,
         unkind: int | None = None,
+        listen: Path | None = None,
     ) -> None:
         """`users` are names with passwords; the first one, and the first of `vhosts`, are in `url`.
 
         `config` for everything else; what is named beside it comes first.
         `unkind`: the seed of a broker that does all that AMQP permits and naive code forgets.
+        `listen`: the path of a unix socket, in the place of a free port.
         """
         self._users = {DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users
         config = config or Config(listen=LOOPBACK)
+        if listen is not None:
+            config = replace(config, listen=ListenAddress(str(listen.absolute()), 0))
         self._config = replace(
             config,
             users=self._users,
@@ -123,7 +128,10 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """For any client, of any language, in any process."""
+        """For any client, of any language, in any process.
+
+        With a unix socket its path stands for the host, each slash as %2F.
+        """
         return self.url_of(self._config.vhosts[0])
 
     def url_of(self, vhost: str) -> str:
@@ -164,7 +172,8 @@ class Broker:
     def _urls_of(self, vhost: str) -> dict[str, str]:
         host, port = self.node.addresses["amqp"]
         users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._users}
-        return {user: amqp_url(user, users[user], f"{host}:{port}", vhost) for user in users}
+        where = f"{host}:{port}" if port else quote(host, safe="")
+        return {user: amqp_url(user, users[user], where, vhost) for user in users}
 
     @property
     def faults(self) -> Faults:

@@ -39,10 +39,11 @@ class ThreadedBroker:
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
         definitions: Path | None = None,
         unkind: int | None = None,
+        listen: Path | None = None,
     ) -> None:
         self.broker = Broker(
             config, data_dir=data_dir, users=users, vhosts=vhosts, definitions=definitions,
-            unkind=unkind,
+            unkind=unkind, listen=listen,
         )  # fmt: skip
         """Belongs to the thread: whatever is called there goes through `call`."""
         self._thread = LoopThread("fluffle")

@@ -11,7 +11,7 @@ AMQPS_PORT = 5671
 
 
 def amqp_url(user: str, password: str, address: str, vhost: str, *, scheme: str = "amqp") -> str:
-    """`address` is HOST:PORT."""
+    """`address` is HOST:PORT, or the path of a unix socket, quoted."""
     name, secret, place = (quote(each, safe="") for each in (user, password, vhost))
     return f"{scheme}://{name}:{secret}@{address}/{place}"
 

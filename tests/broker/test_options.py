@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from fluffle.broker.config import (
     QuorumConfig,
     memory_bytes,
 )
-from fluffle.broker.option_values import parse_address, parse_peers
+from fluffle.broker.option_values import parse_client_address, parse_peers
 from fluffle.broker.options import OPTIONS, OptionError, Settings, resolve
 
 
@@ -324,11 +325,19 @@ def test_unknown_variables_are_listed_and_others_are_none_of_ours() -> None:
         ("localhost:0", ListenAddress("localhost", 0), "localhost:0"),
         (":65535", ListenAddress("", 65_535), ":65535"),
         ("[::1]:1", ListenAddress("::1", 1), "[::1]:1"),
+        ("unix:/run/amqp.sock", ListenAddress("/run/amqp.sock", 0), "unix:/run/amqp.sock"),
     ],
 )
 def test_addresses(text: str, address: ListenAddress, shown: str) -> None:
-    assert parse_address(text) == address
+    assert parse_client_address(text) == address
     assert str(address) == shown
+
+
+def test_a_unix_socket_has_a_path_and_is_for_clients_alone() -> None:
+    assert parse_client_address("unix:a").host == str(Path("a").absolute())
+    assert refusal(listen="unix:").endswith("write unix:PATH such as unix:/run/fluffle/amqp.sock")
+    with pytest.raises(OptionError, match="write HOST:PORT"):
+        resolve({"tls-listen": ["unix:/run/amqp.sock"]}, {})
 
 
 @pytest.mark.parametrize(
@@ -425,7 +434,7 @@ def test_the_command_knows_every_option() -> None:
 
 
 def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.node", lambda: "HOSTNAME")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="HOSTNAME"))
     config, cluster = Config(), ClusterConfig({}, b"")
     groups = {"cluster_": cluster, "quorum_": config.quorum}
     shown = CliRunner().invoke(main, ["serve", "--help"]).output

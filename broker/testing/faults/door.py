@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused
@@ -66,6 +67,8 @@ class Entry:
         if self._kept is None:
             family, address = self._address
             self._doorway.close()
+            if family == socket.AF_UNIX:
+                Path(address).unlink(missing_ok=True)
             self._kept = socket.socket(family)
             self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._kept.bind(address)
