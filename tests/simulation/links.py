@@ -248,6 +248,10 @@ class LinkedNetwork:
         for ends in self._chance.choice((((a, b), (b, a)), ((a, b),), ((b, a),))):
             self._break(*ends)
 
+    def hang_up(self, sender: NodeId, receiver: NodeId) -> None:
+        """One has ended its connection to the other; there will be another."""
+        self._break(sender, receiver)
+
     def _lose(self, sender: NodeId, receiver: NodeId) -> None:
         """What is lost nothing comes behind, over this connection."""
         self._break(sender, receiver)

@@ -114,6 +114,10 @@ class Workload:
     def is_steady(self) -> bool:
         return self._is_steady
 
+    @property
+    def is_stopped(self) -> bool:
+        return self._is_stopped
+
     def bring_back(self) -> None:
         """Who is away is wanted again."""
         for spec, node in self.away:

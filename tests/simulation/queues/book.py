@@ -29,6 +29,7 @@ from tests.simulation.queues.idleness import Idleness
 from tests.simulation.queues.lifetimes import Lifetimes
 from tests.simulation.queues.limits import Limits
 from tests.simulation.queues.patience import Patience
+from tests.simulation.queues.settings import GoingBy
 from tests.simulation.queues.versions import Versions
 from tests.simulation.queues.waiting import Waiting, level_of
 
@@ -47,6 +48,7 @@ class Book:
         graves: Graves,
         *,
         born_us: int,
+        going_by: GoingBy,
         versions: Versions,
         idleness: Idleness,
     ) -> None:
@@ -55,11 +57,12 @@ class Book:
         self.born_us = born_us
         """When it was declared."""
         self._graves = graves
+        self.going_by = going_by
         self.versions = versions
         self.alone: Alone | None = None
         """Of a queue with single active consumers."""
         self._was_just_linked = was_just_linked
-        self.lifetimes = Lifetimes()
+        self.lifetimes = Lifetimes(definition.spec)
         self.patience = Patience(definition.spec)
         self.idleness = idleness
         self.limits = Limits(definition.spec)
@@ -135,13 +138,18 @@ class Book:
 
     def _bury(self, batch: FactBatch) -> None:
         for fact in batch.facts:
-            if isinstance(fact, f.DeadLettering | f.DeadLettered):
-                tell = self._graves.died
-                if isinstance(fact, f.DeadLettered):
-                    tell = self._graves.is_done_with
-                for run in fact.runs:
-                    for sequence in run:
-                        tell(self.group, self.cards.cards[sequence].content)
+            if isinstance(fact, f.SpecChanged):
+                self.going_by.apply(fact)
+            elif isinstance(fact, f.DeadLettering):
+                for content in self._contents_of(fact):
+                    self._graves.died(self.group, content)
+            elif isinstance(fact, f.DeadLettered):
+                is_wanted = self.going_by.settings.dead_letter_exchange is not None
+                for content in self._contents_of(fact) if is_wanted else ():
+                    self._graves.is_done_with(self.group, content)
+
+    def _contents_of(self, fact: f.DeadLettering | f.DeadLettered) -> list[bytes]:
+        return [self.cards.cards[sequence].content for run in fact.runs for sequence in run]
 
     def _never_falls(self, batch: FactBatch) -> None:
         """G12."""

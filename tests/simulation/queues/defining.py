@@ -6,20 +6,25 @@ Whoever asks waits for nothing: it looks at what is there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from fluffle.broker import deciding
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.control.members import Redefine
 from fluffle.broker.deciding import redefinition
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
+from fluffle.broker.definitions.parameters import clear, set_policy
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.metadata.nodes import admit, dismiss
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
+from fluffle.raft.config import NodeId
 from tests.simulation.queues.entering import VHOST
 
 
@@ -67,6 +72,25 @@ class Defining:
             return NOTHING if after == queue.definition else redefinition(VHOST, after)
 
         self.change(decide)
+
+    def set_policy(self, name: str, pattern: str, definition: Mapping[str, object]) -> None:
+        """In the place of one of that name."""
+        fields = {"pattern": pattern, "definition": dict(definition)}
+        self.change(lambda _vhost: set_policy(self._catalogue, VHOST, name, fields))
+
+    def clear_policy(self, name: str) -> None:
+        """If it is there."""
+        self.change(lambda _vhost: clear(self._catalogue, Kind.POLICY, (VHOST, name)))
+
+    def admit(self, node: NodeId, address: ListenAddress, drawn: int) -> None:
+        """An operator lets a node in."""
+        nodes = self._catalogue.nodes
+        self.change(lambda _vhost: admit(nodes.entries, node, address, drawn))
+
+    def dismiss(self, node: NodeId) -> None:
+        """An operator has one forgotten."""
+        nodes = self._catalogue.nodes
+        self.change(lambda _vhost: dismiss(nodes.entries, node))
 
     def touch(self, number: int) -> None:
         """A change that makes no difference."""

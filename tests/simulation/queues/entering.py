@@ -16,6 +16,7 @@ from tests.simulation.process import Process
 
 VHOST = "/"
 RETRY_S = 0.1
+AGAIN_S = 0.01
 
 
 class Entering:
@@ -58,7 +59,7 @@ class Entering:
         if known is not None and known.boot == self._process.boot:
             self._entered()
         else:
-            self._call_later(0.0, self.begin)
+            self._call_later(AGAIN_S, self.begin)
 
     def _later(self, _error: BrokerError) -> None:
         self._call_later(RETRY_S, self.begin)

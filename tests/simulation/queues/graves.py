@@ -36,6 +36,8 @@ class Graves:
         """Of those that must arrive, by whose death it was: what was put where."""
         self._sure: set[tuple[GroupId, bytes]] = set()
         """All of these."""
+        self._unsure: set[tuple[GroupId, bytes]] = set()
+        """Those that needed not arrive when they were put somewhere: they may come again."""
         self._stored: dict[GroupId, set[bytes]] = {}
         """What has come into the log of each queue."""
         self._remembered: dict[GroupId, set[bytes]] = {}
@@ -78,7 +80,7 @@ class Graves:
         if (group, content) in self._sure and version < ARRIVALS and not may_be_early:
             raise Violation(f"rule 21: {content!r} must arrive, and {group} does not remember it")
         remembered = self._remembered.setdefault(group, set())
-        if content in remembered and (group, content) in self._sure:
+        if content in remembered and (group, content) in self._sure - self._unsure:
             raise Violation(f"rule 14: {content!r}, which must arrive, has come to {group} twice")
         if version >= ARRIVALS:
             remembered.add(content)
@@ -123,7 +125,11 @@ class Graves:
                 raise Violation(f"rule 14: {content!r} of {group} is not dead, and handed on")
             self._handed.setdefault(group, set()).add(content)
             letter = self._taken(letters, target, content)
-            if must_arrive:
+            if not must_arrive:
+                self._sent.pop((group, content), None)
+                if there is not None and letter is not None:
+                    self._unsure.add((there.definition.id, letter))
+            else:
                 sent = self._sent.setdefault((group, content), [])
                 if there is not None and letter is not None:
                     self.leads_to[group] = there.definition.id

@@ -7,12 +7,14 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.control.members import lead_steps, with_member, without_member
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable
 from tests.broker.cluster.streams.happenings import OUTCOMES
+from tests.simulation.clockwork import SECOND_US
 from tests.simulation.queues.customers import Customers
 from tests.simulation.workload import Workload, is_hurt
 
@@ -26,6 +28,8 @@ BACKLOG_MAX = 100
 
 PRIORITIES = ((None,), (None,), (None,), (0,), (5,), (40,), (0, 40, 5))
 """Of messages that are published together, in turn."""
+
+DARK_US = SECOND_US
 
 HELD_MS = (600, 3_000)
 """For how long a message may be held.  Longer than what passes between two looks of a run that
@@ -146,6 +150,50 @@ def delete(town: Town, workload: Workload) -> None:
         )
 
 
+def leave_in_the_dark(town: Town, workload: Workload) -> None:
+    """Some node hears nothing from who orders the definitions for a while, and is to lead a queue
+    as soon as that goes by what it has not heard of."""
+    cluster, leader = town.cluster, workload.leader(METADATA_GROUP)
+    if leader is not None:
+        town.in_the_dark = node = workload.chance.choice(cluster.names)
+        if node != leader.node:
+            cluster.network.cut(leader.node, node)
+            cluster.clockwork.after(DARK_US, cluster.network.mend, leader.node, node)
+
+
+def change_policy(town: Town, workload: Workload) -> None:
+    """An operator wants a queue, or all of them, to go by other settings."""
+    chance, stations = workload.chance, town.open_stations()
+    if not stations:
+        return
+    if chance.random() < 0.5 and not workload.is_steady:
+        leave_in_the_dark(town, workload)
+    name = chance.choice(("q0", "q1", "q2", "q"))
+    defining = chance.choice(stations).defining
+    if chance.random() < 0.3:
+        defining.clear_policy(name)
+        return
+    definition: dict[str, object] = {"delivery-limit": chance.choice((1, 3, 20))}
+    if chance.random() < 0.5:
+        definition["max-length"] = chance.choice((2, 10, 30))
+        definition["overflow"] = chance.choice(("reject-publish", "drop-head"))
+    if chance.random() < 0.4:
+        definition["message-ttl"] = chance.choice((0, 20, 500, 3_000))
+    if chance.random() < 0.5:
+        definition["dead-letter-exchange"] = ""
+        definition["dead-letter-routing-key"] = f"q{chance.randrange(QUEUES_MAX)}"
+        if chance.random() < 0.5:
+            definition["dead-letter-strategy"] = "at-least-once"
+            definition["overflow"] = "reject-publish"
+    if chance.random() < 0.3:
+        definition["delayed-retry-type"] = chance.choice(("all", "failed", "returned"))
+        definition["delayed-retry-min"] = chance.choice((10, 300, 2_000))
+        definition["delayed-retry-max"] = 3_000
+    if chance.random() < 0.2:
+        definition["expires"] = chance.choice((1_000, 4_000))
+    defining.set_policy(name, f"^{name}", definition)
+
+
 def some_definition(town: Town, workload: Workload) -> tuple[Station, QueueDefinition] | None:
     """Of a queue that can be moved, as some node knows it: nothing is hurt, nor on its way."""
     stations = [station for station in town.open_stations() if station.clients]
@@ -225,6 +273,7 @@ def kinds_of(town: Town) -> Mapping[str, Callable[[Workload], None]]:
         "delete": lambda workload: delete(town, workload),
         "grow or shrink": lambda workload: grow_or_shrink(town, workload),
         "hand over": lambda workload: hand_over(town, workload),
+        "change policy": lambda workload: change_policy(town, workload),
         "count": lambda workload: count(town, workload),
         "ambush": lambda workload: ambush(town, workload),
         "await arrival": lambda workload: await_arrival(town, workload),
@@ -257,6 +306,7 @@ def draw_rates(chance: Random) -> dict[str, float]:
         "close": chance.choice((0.1, 0.5)),
         "declare": chance.choice((0.3, 1.0)),
         "delete": chance.choice((0.0, 0.05, 0.2)),
+        "change policy": chance.choice((0.0, 0.0, 0.3, 1.0)),
         "count": chance.choice((0.0, 0.5)),
         "ambush": chance.choice((0.0, 0.0, 0.2, 0.5)),
         "await arrival": chance.choice((0.0, 0.2, 1.0)),

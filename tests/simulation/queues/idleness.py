@@ -10,6 +10,7 @@ from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.settings import settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation
+from tests.simulation.queues.settings import said
 
 APART = 0.5
 """By less than this part queue time passes otherwise than machines count."""
@@ -21,6 +22,7 @@ class Idleness:
     def __init__(self, spec: QueueSpec, counts: Sequence[int]) -> None:
         """`counts`: what all machines count when it is declared."""
         self._born = counts
+        self._spec = spec
         self._expires_ms = settings_of(spec).expires_ms
         self._may_get = not spec.single_active_consumer
         """Else edges ask for no message, and leaders would give none."""
@@ -41,16 +43,28 @@ class Idleness:
                 self._used_ms = self._before_ms
             elif isinstance(fact, f.GetterAttached) and self._may_get:
                 self._used_ms = self._before_ms
+            elif isinstance(fact, f.SpecChanged):
+                self._go_by(said(fact, self._spec).expires_ms)
         self._before_ms = batch.stamp_ms
+
+    def _go_by(self, expires_ms: int | None) -> None:
+        """Time that has passed counts for nothing under another limit of it."""
+        if expires_ms != self._expires_ms:
+            self._expires_ms, self._used_ms = expires_ms, self._before_ms
 
     @property
     def ends(self) -> bool:
         """Whether it goes once nobody uses it any more."""
         return self._expires_ms is not None
 
-    def go(self, now_ms: int, counts: Sequence[int], group: GroupId) -> None:
-        """A leader has it deleted, by queue time now, when machines count this."""
+    def go(
+        self, now_ms: int, counts: Sequence[int], group: GroupId, *, expires_ms: int | None
+    ) -> None:
+        """A leader has it deleted, by queue time now, when machines count this; it goes by
+        `expires_ms`, which may not be on record yet."""
         self.ended += 1
+        if expires_ms != self._expires_ms:
+            return
         if not self.ends or self._consumers:
             raise Violation(f"x-expires: {self._consumers} are there, and {group} goes")
         assert self._expires_ms is not None

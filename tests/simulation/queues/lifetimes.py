@@ -5,17 +5,23 @@ G10 for expiry, which is never of a held message: that is for the image to refus
 
 from __future__ import annotations
 
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiries import INSTANT_MS
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch
+from fluffle.broker.queues.settings import settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation
+from tests.simulation.queues.settings import said
 
 
 class Lifetimes:
     """Of one queue."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: QueueSpec) -> None:
+        self._spec = spec
+        self._ttl_ms = settings_of(spec).message_ttl_ms
+        """Nothing lives longer that comes now."""
         self._expires_at_ms: dict[int, int] = {}
         """By sequence number, of those that ever do."""
         self._before_ms = 0
@@ -28,12 +34,17 @@ class Lifetimes:
 
     def apply(self, batch: FactBatch, group: GroupId) -> None:
         """What expires is due; what was due when the entry was begun is handed to nobody."""
+        changes = [fact for fact in batch.facts if isinstance(fact, f.SpecChanged)]
         if (new := batch.enqueued) is not None:
             columns = new.columns
             for place in range(new.count):
                 at_ms = columns.expiries[place] if columns.expiries else columns.expires_at_ms
                 if at_ms:
                     self._expires_at_ms[new.first + place] = at_ms
+                if not changes and self._ttl_ms is not None:
+                    self._check_lifetime(at_ms, batch.stamp_ms + self._ttl_ms, group)
+        if changes:
+            self._ttl_ms = said(changes[-1], self._spec).message_ttl_ms
         for fact in batch.facts:
             if isinstance(fact, f.HandedOut | f.HandedOver):
                 late = [n for run in fact.runs for n in run if self._is_late(n, fact.ordinal)]
@@ -42,6 +53,10 @@ class Lifetimes:
             elif isinstance(fact, f.Dropped | f.DeadLettering) and fact.reason is f.Reason.EXPIRED:
                 self._check_due([n for run in fact.runs for n in run], batch.stamp_ms, group)
         self._before_ms = batch.stamp_ms
+
+    def _check_lifetime(self, at_ms: int, latest_ms: int, group: GroupId) -> None:
+        if not 0 < at_ms <= latest_ms:
+            raise Violation(f"rule 17: in {group} one lives until {at_ms}, and may to {latest_ms}")
 
     def _is_late(self, sequence: int, ordinal: int) -> bool:
         """What has no time to live is handed out all the same, in the entry in which it comes."""

@@ -8,9 +8,10 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.replicated.state import State
-from fluffle.broker.queues.settings import Overflow, settings_of
+from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation
+from tests.simulation.queues.settings import said
 
 LEAVES = f.HandedOut | f.HandedOver | f.Purged | f.Dropped | f.DeadLettering
 """After these messages do not wait any more, those apart that somebody held."""
@@ -20,14 +21,21 @@ class Limits:
     """Of one queue."""
 
     def __init__(self, spec: QueueSpec) -> None:
-        settings = settings_of(spec)
-        self._max_length = settings.max_length
-        self._pushes_out = settings.overflow is Overflow.DROP_HEAD
-        self._delivery_limit = settings.delivery_limit
+        self._spec = spec
+        self._go_by(settings_of(spec))
         self._waiting = 0
         """Messages, after the entry before."""
         self.gone: Counter[f.Reason] = Counter()
         """By why, those that died of a limit."""
+
+    def _go_by(self, settings: QueueSettings) -> None:
+        self._max_length = settings.max_length
+        self._pushes_out = settings.overflow is Overflow.DROP_HEAD
+        self._delivery_limit = settings.delivery_limit
+
+    @property
+    def _limit(self) -> tuple[int | None, bool]:
+        return self._max_length, self._pushes_out
 
     def are_reached(self, state: State) -> bool:
         """Whether a queue that pushes nothing out takes no more, the dead that it keeps counted."""
@@ -36,9 +44,11 @@ class Limits:
 
     def apply(self, batch: FactBatch, state: State, group: GroupId) -> None:
         """`state` is that of the queue behind the entry."""
-        left = 0
+        left, before = 0, self._limit
         failed: dict[int, int] = {}
         for fact in batch.facts:
+            if isinstance(fact, f.SpecChanged):
+                self._go_by(said(fact, self._spec))
             count = sum(map(len, fact.runs)) if isinstance(fact, LEAVES) else 0
             left += count
             if isinstance(fact, f.Returned) and self._delivery_limit is not None:
@@ -50,7 +60,8 @@ class Limits:
                     self._have_failed(fact, failed, group)
         if failed:
             raise Violation(f"rule 7: {failed} of {group} have failed too often, and live")
-        self._is_kept(batch, state, left, group)
+        if before == self._limit:  # else who can tell which messages came under which
+            self._is_kept(batch, state, left, group)
         self._waiting = state.waiting_count + state.delayed.count
 
     def _have_failed(

@@ -5,7 +5,7 @@ All of it is production code, composed as a node of a cluster composes it, but f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from fluffle.broker.cluster.streams.codec import decode
 from fluffle.broker.dead_letters import DeadLetters
 from fluffle.broker.deciding import delete_disused
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.renewing import renew_at_once
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead import DeadMessages
@@ -44,11 +45,13 @@ from fluffle.raft.output import Verdict
 from fluffle.raft.records import GroupId
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
+from tests.simulation.links import LinkedNetwork
 from tests.simulation.process import Process, Simulated
 from tests.simulation.queues.around import Answering, Digested, Overheard, Time, Timer
 from tests.simulation.queues.customers import Customers
 from tests.simulation.queues.defining import Defining
 from tests.simulation.queues.entering import Entering
+from tests.simulation.queues.fellows import Fellows
 from tests.simulation.queues.versions import Readers
 
 if TYPE_CHECKING:
@@ -71,11 +74,12 @@ class Station:
         self._town = town
         self._links = links
         self.clock = clock = Time(process, town.wall_ahead_ms)
-        self.day = CommonTime(process.node, clock, lambda: town.cluster.names)
+        self.day = CommonTime(process.node, clock, self._deciding)
         self.catalogue = Catalogue(
             Access(),
             {},
             lambda image: VirtualHost(image, self),
+            renew=self._renew,
             rerouted=lambda: self.dead_letters.hasten(),  # noqa: PLW0108 - it is made below
         )
         self.metadata = ReplicatedMetadata(
@@ -85,6 +89,7 @@ class Station:
         self.defining = Defining(self.catalogue, self.metadata, self.everywhere)
         self.absent = Absent(clock.now_ms, self._is_nobody_there)
         self.hub = self._made_hub()
+        self.fellows = self._made_fellows()
         self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
         timers = Timers(clock.now_ms, self._call_later, raise_it)
         timers.start()
@@ -99,6 +104,8 @@ class Station:
                 self._hand_on,
                 Aging(timers, self._delete_disused),
                 dead_bytes_min=1,
+                settings=self.catalogue.policies.settings_of,
+                revision=lambda: hosting.CLUSTER_REVISIONS + self.metadata.revision,
                 reads_of=self.readers.reads_of,
             )
         )
@@ -116,6 +123,9 @@ class Station:
         if town.is_impatient:
             self._call_later(IMPATIENCE_S, self._give_up)
 
+    def _renew(self, vhost: VirtualHost) -> None:
+        self._call_later(0.0, partial(renew_at_once, vhost))
+
     def _is_nobody_there(self, node: NodeId) -> bool:
         return self._town.cluster.network.is_nobody_there(self.process.node, node)
 
@@ -129,6 +139,26 @@ class Station:
                 _refused,
             ),
         )
+
+    def _deciding(self) -> Collection[NodeId]:
+        return {each.node for each in self.fellows.config.voters} or self._town.cluster.names
+
+    def _made_fellows(self) -> Fellows:
+        fellows = Fellows(
+            self.process,
+            self.metadata,
+            self.catalogue.nodes,
+            send=partial(self._send, FrameKind.MEMBERSHIP),
+            soon=partial(self._call_later, 0.0),
+            hang_up=self._hang_up,
+        )
+        fellows.hub, fellows.day = self.hub, self.day
+        return fellows
+
+    def _hang_up(self, node: NodeId) -> None:
+        network = self._town.cluster.network
+        assert isinstance(network, LinkedNetwork)
+        network.hang_up(self.process.node, node)
 
     def _made_hub(self) -> hub.StreamHub:
         process, town = self.process, self._town
@@ -149,13 +179,17 @@ class Station:
     def _made_queues(self) -> QuorumQueues:
         town = self._town
         queues = QuorumQueues(
-            self.process.node, town.chance.getrandbits, self._hand_on, town.quorum
+            self.process.node,
+            town.chance.getrandbits,
+            self._hand_on,
+            town.quorum,
+            self.catalogue.policies.settings_of,
         )
         queues.connect(
             Reach(
                 self.hub,
                 self.hosting,
-                self._lives,
+                self.fellows.lives,
                 self.absent.is_alive,
                 self._may_lead,
                 self.metadata.settle,
@@ -183,14 +217,6 @@ class Station:
         host = self.process.host
         return host.group(METADATA_GROUP).incarnation if METADATA_GROUP in host else 0
 
-    def _lives(self) -> Mapping[NodeId, int]:
-        """The nodes of the cluster, as far as this one knows."""
-        host = self.process.host
-        if METADATA_GROUP not in host:
-            return {}
-        config = host.group(METADATA_GROUP).status.config
-        return {member.node: member.incarnation for member in config.members}
-
     def _hand_on(self, vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         """Messages of a queue that is led here have died."""
         there = self.catalogue.vhosts[vhost]
@@ -209,25 +235,27 @@ class Station:
             change = delete_disused(there, definition, is_disused)
             if not change.changes_nothing:
                 group = definition.id
-                now_ms, counts = self._queue_time_ms(group), self._town.counts()
-                self._town.book(group).idleness.go(now_ms, counts, group)
+                now_ms, expires_ms = self._time_and_limit_of(group)
+                idleness = self._town.book(group).idleness
+                idleness.go(now_ms, self._town.counts(), group, expires_ms=expires_ms)
             return change
 
         self.metadata.settle(decide)
 
-    def _queue_time_ms(self, group: GroupId) -> int:
-        """Of a queue that is led here."""
+    def _time_and_limit_of(self, group: GroupId) -> tuple[int, int | None]:
+        """Queue time of one that is led here, and for how long it may be there unused."""
         served = self.hub.leading.queues[group]
         assert isinstance(served, QueueGroup)
         leadership = served.member.leadership
         assert leadership is not None
-        return leadership._time.now_ms()
+        return leadership._time.now_ms(), leadership.queue.settings.expires_ms
 
     def _tell_room(self, payload: bytes) -> None:
         for node in self._town.cluster.names:
             self._send(FrameKind.ROOM, node, payload)
 
     def _look_for_ever(self) -> None:
+        self.fellows.membership.look()
         self.room.look()
         self.queues.reconciling.look(self.clock.now_ms())
         self._call_later(LOOK_S, self._look_for_ever)
@@ -283,6 +311,7 @@ class Station:
         self.day.when_known(partial(self.process.feed, self._begin))
 
     def _begin(self) -> None:
+        self.fellows.enter()
         hosting.sweep_all(self.hosting)
         self.process.multi.crowd.wake()
 
@@ -299,16 +328,15 @@ class Station:
         host = self.process.host
         lost = host.start(are_asleep=True)
         host.feed(self.process.multi.crowd.attend, METADATA_GROUP)
+        if METADATA_GROUP not in host and self._town.may_be(self.process.node, 1):
+            host.create(METADATA_GROUP, 1, Config.initial(self._town.cluster.names))
         return lost
 
     def join(self, group: GroupId, incarnation: int, config: Config) -> None:
-        """Only the group of the definitions: these say where all others are."""
-        assert group == METADATA_GROUP
-        self.process.create(group, incarnation, config)
+        raise AssertionError("nodes know by themselves what they are members of")
 
     def leave(self, group: GroupId) -> None:
-        assert group == METADATA_GROUP
-        self.process.delete(group)
+        raise AssertionError("nodes know by themselves what they are members of")
 
     def lose(self, groups: list[GroupId]) -> None:
         self.hosting.lose(groups)
@@ -317,15 +345,17 @@ class Station:
 
     def judged(self, verdict: Verdict) -> None:
         self.absent.judged(verdict)
+        self._call_later(0.0, self.fellows.membership.look)
         if verdict.is_alive:
             self.queues.reconciling.look_soon(self.clock.now_ms())
 
     def configured(self) -> None:
         self.process.host.group(METADATA_GROUP).raft.tell_commits_at_once()
+        self._call_later(0.0, self.fellows.membership.configured)
         self._call_later(0.0, self.queues.nodes_changed)
 
     def unknown(self, node: NodeId) -> None:
-        """The registry sees to it."""
+        self.fellows.membership.unknown(node)
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         takers = {
@@ -334,8 +364,14 @@ class Station:
             FrameKind.ROOM: self.room.receive,
             FrameKind.STREAM: self.hub.receive,
             FrameKind.QUESTION: self.hub.receive_question,
+            FrameKind.MEMBERSHIP: self._told_who_it_is,
         }
         takers[kind](node, payload)
+
+    def _told_who_it_is(self, node: NodeId, payload: bytes) -> None:
+        """Who comes under its old name, with nothing, has no links to hear it."""
+        if self._town.may_be(self.process.node, int.from_bytes(payload, "big")):
+            self.fellows.membership.receive(node, payload)
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:
         if is_up:

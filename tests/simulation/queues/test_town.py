@@ -59,6 +59,19 @@ def test_nobody_serves_who_may_let_no_clients_in() -> None:
     assert run._can_serve(spec, {"a", "b"})
 
 
+def test_who_loses_its_disk_is_forgotten_and_let_in_as_another_member() -> None:
+    run = begun()
+    spec = declared(run, "a", 3)
+    wipe(run, "c")
+    passes(run, seconds=20)
+    definitions = run.cluster.registry.groups[METADATA_GROUP]
+    assert definitions.config.member_on("c") == Member("c", 2)
+    assert definitions.wanted == {"a", "b", "c"}
+    there = spec.config.member_on("c")
+    assert there is not None
+    assert there.incarnation > 1
+
+
 def test_a_queue_whose_founders_were_lost_before_is_given_up() -> None:
     run = begun()
     wipe(run, "b")

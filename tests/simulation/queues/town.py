@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,8 @@ from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.ports import Links
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.config import QuorumConfig
+from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.state import Fate, State
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
@@ -18,6 +21,7 @@ from fluffle.broker.queues.replicated.encoding import ARRIVALS
 from fluffle.broker.recording.changes import decode_proposals
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
+from fluffle.raft.refused import Refused
 from tests.broker.cluster.streams.client import Names
 from tests.broker.cluster.streams.ghost import check_rest
 from tests.broker.queues.replicated.alone import Alone
@@ -32,7 +36,9 @@ from tests.simulation.queues.contest import Contest
 from tests.simulation.queues.graves import Graves
 from tests.simulation.queues.happenings import draw_rates, kinds_of
 from tests.simulation.queues.idleness import Idleness
+from tests.simulation.queues.operator import Operator
 from tests.simulation.queues.pace import Pace
+from tests.simulation.queues.settings import GoingBy, Sayings
 from tests.simulation.queues.slimming import is_left
 from tests.simulation.queues.station import Station
 from tests.simulation.queues.versions import Fluffles, Versions
@@ -58,12 +64,14 @@ class Town:
         self.books: dict[GroupId, Book] = {}
         self.names = Names()
         self.graves = Graves(self._is_gone)
+        self.sayings = Sayings()
         self.pace = Pace()
         self.definitions = State()
         """As the log of the definitions makes them."""
         self.chance: Random
         self.quorum = QuorumConfig()
         self._contest: Contest
+        self.operator: Operator
         self.haste = 1
         """How much sooner than others clients give up what they wait for."""
         self.is_impatient = False
@@ -72,6 +80,8 @@ class Town:
         """What befalls whoever commits a hand-out next: see `happenings.ambush`."""
         self.is_arrival_awaited = False
         """Whether whoever has sent the next dead letter that arrives dies before it hears of it."""
+        self.in_the_dark: NodeId | None = None
+        """Who does not hear of a change of policies, and is to lead what goes by it."""
         self.fluffles: Fluffles
         self._profile: Profile
         self._lives: dict[NodeId, m.Boot] = {}
@@ -100,11 +110,13 @@ class Town:
             target_group_size=self.chance.choice((None, 3, 5)),
         )
         self._contest = Contest(self, self.chance)
+        self.operator = Operator(self, cluster.clockwork.chance("operator"))
         self.fluffles = Fluffles(cluster, cluster.clockwork.chance("fluffles"))
         if self.fluffles.is_mixed:
             self.fluffles.shape(self._profile)
             self.quorum = replace(self.quorum, reconciliation=False)
         cluster.vital = METADATA_GROUP
+        cluster.registry.found(METADATA_GROUP, Config.initial(cluster.names), is_defined=True)
         cluster.watch.is_left = is_left
         cluster.watch.committed.append(self._committed)
         cluster.watch.died.append(self._died)
@@ -174,12 +186,26 @@ class Town:
             before = self.definitions.completed(proposal.change).removes
             if self.definitions.apply(proposal) is not Fate.APPLIED:
                 continue
+            if any(fact.kind is Kind.POLICY for fact in (*before, *proposal.change.puts)):
+                self.sayings.note(self.definitions)
             for fact in before:
                 if isinstance(fact.value, QueueDefinition):
                     self.cluster.registry.delete(self._spec_of(fact.value))
+            self._know_nodes(proposal.change)
             for fact in proposal.change.puts:
                 if isinstance(fact.value, QueueDefinition):
                     self._defined(fact.value)
+
+    def _know_nodes(self, change: Change) -> None:
+        """Some have come or gone: definitions are to be there, or not any more."""
+        wanted = self.cluster.registry.groups[METADATA_GROUP].wanted
+        wanted.difference_update(fact.key[0] for fact in change.removes if fact.kind is Kind.NODE)
+        wanted.update(str(fact.key[0]) for fact in change.puts if fact.kind is Kind.NODE)
+
+    def may_be(self, node: NodeId, incarnation: int) -> bool:
+        """Whether a node may still be that member of the group of definitions, or become it."""
+        burnt = self.cluster.registry.groups[METADATA_GROUP].burnt
+        return Member(node, incarnation) not in burnt
 
     def _spec_of(self, definition: QueueDefinition) -> GroupSpec:
         return self.cluster.registry.groups[definition.id]
@@ -194,6 +220,7 @@ class Town:
                 self.names,
                 self.graves,
                 born_us=self.cluster.clockwork.now_us,
+                going_by=GoingBy(definition.spec, self.sayings, definition.id),
                 versions=Versions(definition, self.fluffles.reads),
                 idleness=Idleness(definition.spec, self.counts()),
             )
@@ -230,7 +257,7 @@ class Town:
         book = self.book(facts.group)
         self._keep_pace()
         book.remembers_arrivals = self._remembers_arrivals(node, book)
-        before = len(book.ghost.handed)
+        before, changes = len(book.ghost.handed), book.going_by.changes
         for index in range(first, facts.commit + 1):
             entry, _ = facts.entries[index, facts.committed[index]]
             digest = book.committed(entry)
@@ -239,6 +266,9 @@ class Town:
                 raise Violation(f"G7: {node} had another image of {facts.group} at {index}")
         if self.ambushes and len(book.ghost.handed) > before:
             self._strike(node, self.ambushes.pop())
+        if self.in_the_dark is not None and book.going_by.changes > changes:
+            self._hand_over(node, facts.group, self.in_the_dark)
+            self.in_the_dark = None
         if self.is_arrival_awaited and book.sources:
             self._strike_sender(book.sources.pop())
         book.sources.clear()
@@ -277,6 +307,11 @@ class Town:
             back_us = soon_us + int((0.5 + self.chance.random()) * SECOND_US)
             clockwork.after(back_us, self.cluster.start, leader)
 
+    def _hand_over(self, leader: NodeId, group: GroupId, heir: NodeId) -> None:
+        process = self.cluster.machines[leader].process
+        if process is not None:
+            process.feed(transferred, process, group, heir)
+
     def _strike_sender(self, source: GroupId) -> None:
         """The next leader knows of no arrival, and sends anew."""
         for station in self._leading(source):
@@ -290,8 +325,8 @@ class Town:
         return any(station.process.node == node for station in self.open_stations())
 
     def begin(self, workload: Workload) -> None:
-        self.cluster.registry.create(list(self.cluster.names))
         self._watch_clocks()
+        self.operator.begin(workload)
         self.fluffles.upgrade(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
@@ -318,8 +353,10 @@ class Town:
     def unfinished(self) -> str | None:
         """Everybody is answered; then all that is left is consumed, and nothing is of the dead."""
         self.ambushes.clear()
-        self.is_arrival_awaited = False
+        self.is_arrival_awaited, self.in_the_dark = False, None
         self.fluffles.stay()
+        if missing := self.operator.missing:
+            return f"{missing} are no nodes of the cluster"
         self._know_of_others()
         for station in self.stations():
             if station.questions:
@@ -333,7 +370,7 @@ class Town:
                 if client.ghost.asked:
                     return f"{client.ghost.asked} of {group} have no answer"
         going = self._growing() or self._undrained() or self._contest.look()
-        return going or self._disused()
+        return going or self._disused() or self._outdated()
 
     def _growing(self) -> str | None:
         """A queue that is to have more members, as its leader sees it."""
@@ -416,6 +453,13 @@ class Town:
                     client.leave()
         return f"{ending} are to go, and are there" if ending else None
 
+    def _outdated(self) -> str | None:
+        """A queue that goes by other settings than those that definitions say."""
+        for spec in self.cluster.registry.living():
+            if spec.group != METADATA_GROUP and not self.book(spec.group).going_by.is_up_to_date:
+                return f"{spec.group} goes by {self.book(spec.group).going_by.settings}"
+        return None
+
     def _alive(self) -> set[tuple[NodeId, int, int]]:
         """Lives that last."""
         return {(node, *boot) for node, boot in self._lives.items()}
@@ -432,6 +476,13 @@ class Town:
             book.ghost.at_rest()
             for station in self.stations():
                 station.clients[spec.group].at_rest()
+
+
+def transferred(process: Process, group: GroupId, heir: NodeId) -> None:
+    """If it is led there, and the other may lead it."""
+    if group in process.members:
+        with contextlib.suppress(Refused):
+            process.multi.group(group).transfer(heir)
 
 
 def draw_links(chance: Random) -> LinkProfile:

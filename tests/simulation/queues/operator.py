@@ -1,0 +1,84 @@
+"""Whoever runs the cluster: a node whose disk is lost is forgotten, and let in again after a while.
+
+lost --> dismissed, by a fact --> no member anywhere --> admitted, by a fact --> a member anew
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.config import ListenAddress
+from fluffle.broker.definitions.leftovers import count_on
+from fluffle.raft.config import NodeId
+from tests.simulation.clockwork import SECOND_US
+from tests.simulation.workload import Workload
+
+if TYPE_CHECKING:
+    from tests.simulation.queues.station import Station
+    from tests.simulation.queues.town import Town
+
+LOOK_S = 0.5
+SHORTEST_S, LONGEST_S = 0.2, 8.0
+"""For how long a node stays away: others may be made members in its place, or not."""
+
+
+class Operator:
+    """Of one run."""
+
+    def __init__(self, town: Town, chance: Random) -> None:
+        self._town = town
+        self._chance = chance
+        self._away_until_us: dict[NodeId, int] = {}
+        self.forgotten = 0
+        """How often a node was."""
+
+    def begin(self, workload: Workload) -> None:
+        self._workload = workload
+        self._look()
+
+    def _look(self) -> None:
+        """While members stay where they are nobody goes, but at the end all are to be there."""
+        if self._workload.is_stopped or not self._workload.is_steady:
+            for node in self.missing:
+                self._care_for(node)
+        self._town.cluster.clockwork.after(int(LOOK_S * SECOND_US), self._look)
+
+    @property
+    def missing(self) -> list[NodeId]:
+        """Nodes that have lost what they had, or were forgotten."""
+        spec = self._town.cluster.registry.groups[METADATA_GROUP]
+        members = {member.node: member for member in spec.config.members}
+        return [
+            node
+            for node in self._town.cluster.names
+            if node not in members or members[node] in spec.burnt or node not in spec.wanted
+        ]
+
+    def _care_for(self, node: NodeId) -> None:
+        stations = [each for each in self._town.open_stations() if each.process.node != node]
+        if not stations:
+            return
+        station, now_us = self._chance.choice(stations), self._town.cluster.clockwork.now_us
+        if node in station.catalogue.nodes.entries:
+            if self._is_lost(node):
+                self._dismiss(station, node, now_us)
+        elif now_us >= self._away_until_us.get(node, 0) and self._has_left(station, node):
+            station.defining.admit(node, ListenAddress(node, 1), self._chance.getrandbits(62))
+
+    def _is_lost(self, node: NodeId) -> bool:
+        """Who was let in again is no member yet, or one that has its disk."""
+        spec = self._town.cluster.registry.groups[METADATA_GROUP]
+        return spec.config.member_on(node) in spec.burnt
+
+    def _dismiss(self, station: Station, node: NodeId, now_us: int) -> None:
+        away_s = self._chance.choice((SHORTEST_S, 1.0, LONGEST_S))
+        self._away_until_us[node] = now_us + int(away_s * SECOND_US)
+        self.forgotten += 1
+        station.defining.dismiss(node)
+
+    def _has_left(self, station: Station, node: NodeId) -> bool:
+        """As `fluffle cluster add` asks."""
+        membership = station.fellows.membership
+        return membership.has_left(node) and not count_on(station.catalogue, node)
