@@ -1,7 +1,7 @@
 """The broker: routing, queues, the AMQP server around them and the daemon around that.
 
-For programs that have one inside: `Broker` and `Cluster` in their own loop, `ThreadedBroker` in
-a thread.
+For programs that have one inside: `Broker` and `Cluster` in their own loop, `ThreadedBroker` and
+`ThreadedCluster` in a thread.
 """
 
 from importlib import import_module
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fluffle.broker.testing.broker import Broker
     from fluffle.broker.testing.cluster.cluster import Cluster
+    from fluffle.broker.testing.cluster.threaded import ThreadedCluster
     from fluffle.broker.testing.threaded import ThreadedBroker
 
-__all__ = ["Broker", "Cluster", "ThreadedBroker"]
+__all__ = ["Broker", "Cluster", "ThreadedBroker", "ThreadedCluster"]
 
 _WHERE = {
     "Broker": "fluffle.broker.testing.broker",
     "Cluster": "fluffle.broker.testing.cluster.cluster",
     "ThreadedBroker": "fluffle.broker.testing.threaded",
+    "ThreadedCluster": "fluffle.broker.testing.cluster.threaded",
 }
 
 

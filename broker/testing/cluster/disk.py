@@ -25,6 +25,10 @@ LEFT_BYTES = ROOM_BYTES_MIN // GROWTH_SHARE
 """On a full disk: nothing grows, and what makes room is still written."""
 
 
+PATIENCE_S = 1.0
+"""A disk that is slower than this is not waited for when time is to pass."""
+
+
 class DiskFailed(StorageError):
     """It was told to."""
 
@@ -177,11 +181,11 @@ class SlowWriter:
         self._call_later = call_later
         self._waiting: tuple[Timer, Work] | None = None
         self.is_busy = False
-        """Whether it commits, and does not only wait to do so."""
+        """Whether it has something to commit."""
 
     def start(self, work: Work) -> None:
+        self.is_busy = True
         if not self._faults.delay_s:
-            self.is_busy = True
             self._writer.start(work)
             return
         self._waiting = self._call_later(self._faults.delay_s, self._begin), work
@@ -189,7 +193,6 @@ class SlowWriter:
     def _begin(self) -> None:
         assert self._waiting is not None
         (_timer, work), self._waiting = self._waiting, None
-        self.is_busy = True
         self._writer.start(work)
 
     def take(self) -> Result | None:
@@ -199,9 +202,9 @@ class SlowWriter:
         return result
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether it does nothing until time has passed."""
-        return self._waiting is not None
+    def is_stuck(self) -> bool:
+        """Whether it does nothing for so long that nobody should wait for it."""
+        return self._waiting is not None and self._faults.delay_s > PATIENCE_S
 
     def stop(self) -> None:
         """Who closes the store waits for nothing."""

@@ -130,7 +130,7 @@ class ClusterNode:
         if self.state is not State.RUNS or self._open is None:
             return True
         writer = self._open[1]
-        return writer.is_waiting or (self.node.is_at_rest and not writer.is_busy)
+        return writer.is_stuck or (self.node.is_at_rest and not writer.is_busy)
 
     def listens_at(self) -> Address | None:
         """For other nodes; None if it does not."""

@@ -1,0 +1,97 @@
+"""`ThreadedCluster`: a cluster in a thread of its own, for code that blocks.
+
+with ThreadedCluster(nodes=3) as cluster:
+    connection = pika.BlockingConnection(pika.URLParameters(cluster.url))
+    cluster.kill(cluster.leader("orders"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from fluffle.broker.config import DEFAULT_VHOST, Config
+from fluffle.broker.testing.calls import Calls, blocking
+from fluffle.broker.testing.cluster.cluster import Cluster
+from fluffle.broker.testing.cluster.far import Far, Turn, far
+from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
+from fluffle.broker.testing.threaded import closed
+
+T = TypeVar("T")
+
+
+class ThreadedCluster:
+    """A `Cluster` with the same arguments and attributes, all of which block."""
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        nodes: int = 3,
+        data_dir: Path | None = None,
+        users: Mapping[str, str] | None = None,
+        vhosts: Sequence[str] = (DEFAULT_VHOST,),
+        definitions: Path | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.cluster = Cluster(
+            config, nodes=nodes, data_dir=data_dir, users=users, vhosts=vhosts,
+            definitions=definitions, seed=seed,
+        )  # fmt: skip
+        """Belongs to the thread: whatever is called there goes through `call`."""
+        self._thread = LoopThread("fluffle cluster")
+        self._turn: Turn = partial(blocking, self)
+        self.unawaited: dict[object, str] = {}
+        """What was called of `awaited` and never awaited, and so has not been done: its names."""
+        self.awaited = Far(self.cluster, Calls(self, self.unawaited).of)
+        """The same for coroutines of other loops."""
+
+    def __enter__(self) -> Self:
+        """Raises what a node raises that cannot start."""
+        self._thread.start()
+        try:
+            self.call(self.cluster.__aenter__)
+        except BaseException:
+            self._thread.end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        try:
+            self.call(partial(self.cluster.__aexit__, kind, error, where))
+            self.call(closed)
+        finally:
+            self._thread.end()
+
+    def __getattr__(self, name: str) -> Any:
+        __tracebackhide__ = True
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return far(getattr(self.cluster, name), self._turn)
+
+    def __getitem__(self, number: int) -> Any:
+        """One of the nodes."""
+        return far(self.cluster[number], self._turn)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *dir(self.cluster)]
+
+    def call(
+        self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S
+    ) -> T:
+        """What `work` gives, done in the cluster's thread.  TimeoutError."""
+        __tracebackhide__ = True
+        return self._thread.call(work, patience_s=patience_s)
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Have `work` done in the cluster's thread."""
+        return self._thread.begin(work)
