@@ -155,11 +155,15 @@ async def heal(cluster: Cluster) -> Row:
     return {}
 
 
-async def leader(place: Place, *, queue: str, within: float = 10.0) -> Row:
-    """The `node` that leads a queue, or has a classic one, once there is one; 409 if there is none
-    within so many seconds."""
+async def leader(
+    place: Place, *, queue: str, other_than: int | None = None, within: float = 10.0
+) -> Row:
+    """The `node` that leads a queue, or has a classic one, once there is one, and it is not
+    `other_than`; 409 if there is none within so many seconds."""
     check_within(within)
-    found = await place.cluster.leader(queue, vhost=place.vhost, within=within)
+    found = await place.cluster.leader(
+        queue, vhost=place.vhost, other_than=other_than, within=within
+    )
     return {"node": found}
 
 

@@ -94,7 +94,7 @@ def test_server(
     """
     import asyncio  # noqa: PLC0415  slow to import, all of these, and --help needs none
 
-    from fluffle.broker import Broker, Cluster  # noqa: PLC0415  each if it is used
+    import fluffle.broker  # noqa: PLC0415
     from fluffle.broker.definitions.reading import DefinitionsError  # noqa: PLC0415
     from fluffle.broker.logs import configure  # noqa: PLC0415
     from fluffle.broker.starting import StartFailed  # noqa: PLC0415
@@ -111,7 +111,11 @@ def test_server(
         "vhosts": vhosts or ("/",),
         "definitions": definitions,
     }
-    served = Broker(**wanted) if nodes == 1 else Cluster(nodes=nodes, **wanted)
+    served = (
+        fluffle.broker.Broker(**wanted)
+        if nodes == 1
+        else fluffle.broker.Cluster(nodes=nodes, **wanted)
+    )
     try:
         code = asyncio.run(run(served, command, tell))
     except CannotRun as error:

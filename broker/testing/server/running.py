@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.server.child import run_child, stopped
-from fluffle.broker.testing.server.http import HttpServer
-from fluffle.broker.testing.server.operations import OPERATIONS, Operations
-from fluffle.broker.testing.server.serving import Serving
+from fluffle.broker.testing.server.http import Answer, HttpServer, Serve
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.cluster.cluster import Cluster
+    from fluffle.broker.testing.server.serving import Serving
 
 TOKEN_BYTES = 16
 
@@ -28,8 +28,7 @@ async def run(served: Broker | Cluster, words: Sequence[str], tell: Callable[[Ur
     CannotRun, OSError, and what a node raises that cannot start.
     """
     async with served:
-        serving = Serving(served, operations_on(served))
-        server = HttpServer(serving.answer, token_urlsafe(TOKEN_BYTES))
+        server = HttpServer(answering(served), token_urlsafe(TOKEN_BYTES))
         urls = {"AMQP_URL": served.url, "FLUFFLE_CONTROL_URL": await server.start()}
         if not isinstance(served, Broker):
             urls["AMQP_URLS"] = ",".join(served.urls)
@@ -43,9 +42,20 @@ async def run(served: Broker | Cluster, words: Sequence[str], tell: Callable[[Ur
             await server.stop()
 
 
-def operations_on(served: Broker | Cluster) -> Operations:
-    if isinstance(served, Broker):
-        return OPERATIONS
-    from fluffle.broker.testing.server import cluster_operations  # noqa: PLC0415  slow to import
+def answering(served: Broker | Cluster) -> Serve:
+    """Imported with the first request: until then the command is on its way."""
 
-    return cluster_operations.OPERATIONS
+    @cache
+    def serving() -> Serving:
+        from fluffle.broker.testing.server.serving import Serving  # noqa: PLC0415
+
+        if isinstance(served, Broker):
+            from fluffle.broker.testing.server.operations import OPERATIONS  # noqa: PLC0415
+        else:
+            from fluffle.broker.testing.server.cluster_operations import OPERATIONS  # noqa: PLC0415
+        return Serving(served, OPERATIONS)
+
+    async def answer(path: str, body: bytes) -> Answer:
+        return await serving().answer(path, body)
+
+    return answer

@@ -129,6 +129,16 @@ print(urlopen(os.environ["FLUFFLE_CONTROL_URL"] + "/vhosts/%2F/queues", b"{}").r
     assert json.loads(done.stdout)["queues"].keys() == {"orders"}
 
 
+def test_it_starts_fast_because_it_imports_little() -> None:
+    """Nothing of clusters, nor what answers requests before there is one."""
+    words = [sys.executable, "-X", "importtime", *SERVER[1:], "true"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "fluffle.broker.node" in imported
+    slow = {"aiohttp", "fluffle.broker.cluster.host", "fluffle.broker.testing.server.operations"}
+    assert imported & slow == set()
+
+
 def test_help_tells_of_the_variables() -> None:
     told = CliRunner().invoke(command, ["--help"]).output
     assert all(word in told for word in ("AMQP_URL", "FLUFFLE_CONTROL_URL", "npm test"))
