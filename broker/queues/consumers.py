@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from fluffle.broker.unused import UNUSED
+
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout
     from fluffle.broker.queues.overdue import Late, Lost
@@ -180,10 +182,10 @@ class Turns:
     """Nobody is served alone."""
 
     def __init__(self) -> None:
-        self._by_priority: dict[int, Turn] = {}
+        self._by_priority: dict[int, Turn] = UNUSED
         self._priorities: list[int] = []
         """Negated, so that the highest priority comes first."""
-        self._parked: dict[Consumer, None] = {}
+        self._parked: dict[Consumer, None] = UNUSED
 
     def __len__(self) -> int:
         return len(self._parked) + sum(map(len, self._by_priority.values()))
@@ -202,6 +204,8 @@ class Turns:
         """Put a consumer at the end of the turn of its priority."""
         turn = self._by_priority.get(consumer.priority)
         if turn is None:
+            if self._by_priority is UNUSED:
+                self._by_priority, self._parked = {}, {}
             turn = self._by_priority[consumer.priority] = OrderedDict()
             insort(self._priorities, -consumer.priority)
         turn[consumer] = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.queues.handout import Handout, Holder
 from fluffle.broker.queues.timing import NEVER_MS, Time
+from fluffle.broker.unused import UNUSED
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
@@ -84,7 +85,7 @@ class Overdue:
         self._timeout_ms = self._default_ms = default_ms
         """Of holders that have none of their own."""
         self._time = time
-        self._held: dict[Holder, Runs] = {}
+        self._held: dict[Holder, Runs] = UNUSED
         """Invariant: nobody without runs."""
         self.due_ms = NEVER_MS
         """When something may have been held for too long: its queue is woken then."""
@@ -103,6 +104,8 @@ class Overdue:
             return
         handout.handed_at_ms = handout.handed_at_ms or self._time.now_ms()
         if (held := self._held.get(holder)) is None:
+            if self._held is UNUSED:
+                self._held = {}
             held = self._held[holder] = Runs()
         held.add(handout)
         self._ask(queue, handout.handed_at_ms + timeout_ms)

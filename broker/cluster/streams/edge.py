@@ -45,6 +45,13 @@ class Edge:
     Take what `output` gives after each call, and send it; act on the events that calls return.
     """
 
+    __slots__ = (
+        "_last", "_settled", "answer", "awaited", "boot", "carried", "consumers", "credits",
+        "getters", "group", "hands", "is_remembered", "keys", "leader", "news", "opening", "owes",
+        "owing", "pending", "put_off", "received", "reign", "session", "told", "unsent",
+        "untold_bytes", "unwanted",
+    )  # fmt: skip
+
     def __init__(self, group: int, boot: m.Boot) -> None:
         self.group = group
         self.boot = boot

@@ -20,6 +20,7 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import Key, SessionId
 from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.unused import UNUSED
 
 CONSUMER_DISCONNECTED_MS = 60_000
 """For so long consumers of a node that cannot be reached keep what they hold, where the queue does
@@ -51,6 +52,11 @@ class Node:
 class Sessions:
     """Those of one queue."""
 
+    __slots__ = (
+        "_aside", "_group", "_led", "_nodes", "_owing", "_own", "_state", "_streams", "_talking",
+        "excesses",
+    )  # fmt: skip
+
     def __init__(
         self, group: int, own: m.Leader, state: State, leadership: Led, now_ms: int
     ) -> None:
@@ -63,10 +69,10 @@ class Sessions:
         self._state = state
         self._own = own
         self._led = leadership
-        self._streams: dict[Key, Stream] = {}
+        self._streams: dict[Key, Stream] = UNUSED
         self._talking: dict[Key, Stream] = {}
         """Those that may have something to say."""
-        self._owing: dict[Key, Stream] = {}
+        self._owing: dict[Key, Stream] = UNUSED
         """Those that have put in more than the queue's consumers soon take."""
         self._nodes: dict[str, Node] = {
             session.node: Node(silent_since_ms=now_ms) for session in leadership.sessions.ids()
@@ -208,6 +214,8 @@ class Sessions:
             else:
                 TAKE[type(message)](self._led, stream, message)
         if stream.owed:
+            if self._owing is UNUSED:
+                self._owing = {}
             self._owing[stream.key] = stream
 
     def _is_deaf(self, stream: Stream) -> bool:
@@ -237,6 +245,8 @@ class Sessions:
         if stream is None:
             boot = m.Boot(session.boot, session.nonce)
             owed = Owed(self._led.queue)
+            if self._streams is UNUSED:
+                self._streams = {}
             stream = self._streams[key] = Stream(key, session.node, boot, session.counter, owed)
             tell_record(stream, self._state)
         return stream

@@ -14,6 +14,7 @@ from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.encoding import FIRST_VERSION
 from fluffle.broker.queues.replicated.facts import VersionAnnounced
 from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.unused import UNUSED
 
 Readers = Mapping[str, int]
 """The members, those that are being added among them: the newest version that each reads, as its
@@ -29,7 +30,7 @@ class Announcing:
         self._image = image
         self._draft = draft
         self._readers = readers
-        self._said: dict[str, int] = {}
+        self._said: dict[str, int] = UNUSED
         """What is said here, applied or not."""
 
     @property
@@ -65,5 +66,7 @@ class Announcing:
             version = min(known, self._image.reads)
             said = max(self._said.get(member, FIRST_VERSION), on_record.get(member, FIRST_VERSION))
             if version > said:
+                if self._said is UNUSED:
+                    self._said = {}
                 self._said[member] = version
                 self._draft.say(VersionAnnounced(version, member))

@@ -32,6 +32,7 @@ from fluffle.broker.queues.replicated.facts import ArrivalsKnown, Arrived, Sourc
 from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.replicated.state import UNKNOWN_SOURCE, Source, State
 from fluffle.broker.queues.served import Posted
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.going_alone import has_gone_alone
 
 
@@ -63,7 +64,7 @@ class Arrivals:
     ) -> None:
         """See `Surroundings`.  Who led before may have known of queues that are yet to be heard of:
         only what is gone for certain is forgotten."""
-        self._sources = dict(state.sources)
+        self._sources = dict(state.sources) or UNUSED
         self._draft = draft
         self._announcing = announcing
         self._is_there = is_there
@@ -104,6 +105,8 @@ class Arrivals:
             return source
         fact = ArrivalsKnown(posted.source, posted.term, posted.below, settled)
         self._draft.say(fact)
+        if self._sources is UNUSED:
+            self._sources = {}
         known = self._sources[posted.source] = source.with_known(fact)
         return known
 
@@ -112,6 +115,8 @@ class Arrivals:
         fact = Arrived(posted.source, posted.term, runs_of(sorted(posted.sequences)))
         self._draft.say(fact)
         source = self._sources.get(posted.source, UNKNOWN_SOURCE)
+        if self._sources is UNUSED:
+            self._sources = {}
         self._sources[posted.source] = source.with_arrived(fact)
 
     def _forget_gone(self) -> None:

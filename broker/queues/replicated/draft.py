@@ -17,6 +17,7 @@ from fluffle.broker.queues.replicated.facts import (
     HandedOut,
     HandedOver,
     Key,
+    Matured,
     Published,
     Refused,
     SacActive,
@@ -85,6 +86,10 @@ class Draft:
         facts = self._numbers if isinstance(fact, NUMBERS) else self._facts
         if not facts or not _is_continued(facts[-1], fact):
             facts.append(fact)
+
+    def mature(self, runs: list[range]) -> None:
+        """Messages that had to wait are ready."""
+        self.say(Matured(runs))
 
     @property
     def last_revision(self) -> int:

@@ -6,7 +6,6 @@ This is what the leader has decided so far, and ahead of the image by what is no
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from fluffle.broker.queues.overdue import Late, Lost
 from fluffle.broker.queues.replicated.facts import ConsumerAttached, GetterAttached, Key
 from fluffle.broker.queues.replicated.runs import Marked, runs_of, without
 from fluffle.broker.queues.replicated.terms import timeout_of
+from fluffle.broker.unused import UNUSED
 
 LEAVING_BYTES_MAX = 8 << 20
 """Of one queue."""
@@ -103,12 +103,14 @@ class Leaving:
 
     def __init__(self) -> None:
         self._bytes = 0
-        self._waiting: dict[Consumer, None] = {}
+        self._waiting: dict[Consumer, None] = UNUSED
 
     def has_room(self, consumer: Consumer) -> bool:
         """Whoever finds none is woken when there is."""
         if self._bytes < LEAVING_BYTES_MAX:
             return True
+        if self._waiting is UNUSED:
+            self._waiting = {}
         self._waiting[consumer] = None
         return False
 
@@ -119,7 +121,7 @@ class Leaving:
         """It is gone, or need not go."""
         self._bytes -= handout.content_bytes
         if self._waiting and self._bytes < LEAVING_BYTES_MAX:
-            waiting, self._waiting = self._waiting, {}
+            waiting, self._waiting = self._waiting, UNUSED
             for consumer in waiting:
                 if consumer.parked:
                     consumer.queue.wake(consumer)
@@ -232,10 +234,10 @@ class Holders:
     __slots__ = ("_counts", "_edges", "_getters", "_held", "_leaving", "_queue")
 
     def __init__(self, queue: Queue, edges: Edges) -> None:
-        self._held: dict[Key, Held] = {}
-        self._getters: dict[tuple[Key, int], Key] = {}
+        self._held: dict[Key, Held] = UNUSED
+        self._getters: dict[tuple[Key, int], Key] = UNUSED
         """By session and channel."""
-        self._counts: Counter[Key] = Counter()
+        self._counts: dict[Key, int] = UNUSED
         """How many a session has."""
         self._queue = queue
         self._edges = edges
@@ -250,7 +252,7 @@ class Holders:
 
     def count_of(self, session: Key) -> int:
         """How many there are of a session."""
-        return self._counts[session]
+        return self._counts.get(session, 0)
 
     def of_session(self, session: Key) -> Iterator[Key]:
         return (key for key, held in list(self._held.items()) if held.session == session)
@@ -287,8 +289,10 @@ class Holders:
                 exclusive=attached.is_exclusive,
                 timeout_ms=timeout_of(attached.arguments),
             )
+        if self._held is UNUSED:
+            self._held, self._getters, self._counts = {}, {}, {}
         held = self._held[attached.key] = Held(attached, holder)
-        self._counts[held.session] += 1
+        self._counts[held.session] = self.count_of(held.session) + 1
         if isinstance(holder, Getter) and not is_detached:
             self._getters[held.session, attached.channel] = attached.key
         held.is_detached = is_detached

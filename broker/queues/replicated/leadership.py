@@ -55,7 +55,6 @@ from fluffle.broker.queues.replicated.facts import (
     Detached,
     GetterAttached,
     Key,
-    Matured,
     Purged,
     Refused,
     SpecChanged,
@@ -70,11 +69,13 @@ from fluffle.broker.queues.replicated.publishing import Publishing
 from fluffle.broker.queues.replicated.queue_time import QueueTime
 from fluffle.broker.queues.replicated.remembering import Remembering
 from fluffle.broker.queues.replicated.specification import encode_settings, settings_on_record
-from fluffle.broker.queues.replicated.surroundings import Surroundings
+from fluffle.broker.queues.replicated.surroundings import Proposing, Surroundings
 from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.broker.queues.returned import InOrder
+from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.served import Posted
 from fluffle.broker.queues.settings import QueueSettings
+from fluffle.protocol.deaths import DeathReason
 
 ENTRY_BYTES = 4 << 20
 """Of the messages of an entry, or one publish of many more: links, logs and readers take an entry
@@ -85,18 +86,22 @@ class Leadership:
     """Called from one thread, and never more once it `is_over`."""
 
     __slots__ = (
-        "_announcing", "_around", "_contents", "_draft", "_ending", "_gate", "_image",
+        "_announcing", "_around", "_contents", "_draft", "_ending", "_gate", "_image", "_log",
         "_publishing", "_remembering", "_time", "_whole", "holders", "is_over", "on_record",
         "outbox", "queue", "sessions",
     )  # fmt: skip
 
-    def __init__(self, image: Image, spec: QueueSpec, around: Surroundings) -> None:
-        """Everything up to the first entry of the own term is applied to the image.
+    def __init__(
+        self, image: Image, spec: QueueSpec, around: Surroundings, log: Proposing | None = None
+    ) -> None:
+        """Everything up to the first entry of the own term is applied to the image.  `log` takes
+        entries in the place of `around`.
 
         Raises `Unfit` if the settings that are on record cannot be read.
         """
         self._image = image
         self._around = around
+        self._log = log or around
         self._draft = Draft(image.state)
         self._gate = Gate(self._draft)
         self._announcing = Announcing(image, self._draft, around.readers)
@@ -114,18 +119,15 @@ class Leadership:
             image.state.window, self._draft, self._announcing, time, around.on_duplicates
         )
         ports = Ports(
-            lambda _queue: self._touch(), time, sieve=self._remembering.sieve,
-            deliver=self._handed,
-            bury=lambda *dead: self._ending.drop(*dead),  # noqa: PLW0108 - it is made below
-            besides=lambda: self.outbox.count,
-            on_disused=lambda _queue: around.disused(self),
+            self._touch, time, sieve=self._remembering.sieve, deliver=self._handed,
+            bury=self._bury, besides=self._besides, on_disused=self._on_disused,
             consumer_timeout_ms=around.consumer_timeout_ms,
         )  # fmt: skip
         stores = Stores(
             self._contents,
             returned=InOrder(self._contents.fetch),
-            delays=Delays(lambda runs: self._draft.say(Matured(runs))),
-            calendar=calendar_of(spec, self._contents, lambda: self.outbox.count),
+            delays=Delays(self._draft.mature),
+            calendar=calendar_of(spec, self._contents, self._besides),
         )
         self.queue = Queue(spec, ports, stores, settings=settings_on_record(image.state.spec, spec))
         """The engine: to be looked at, and used through this alone."""
@@ -149,8 +151,17 @@ class Leadership:
         )  # fmt: skip
         self._take_up()
 
-    def _touch(self) -> None:
+    def _touch(self, _queue: object = None) -> None:
         self._around.touch(self)
+
+    def _bury(self, reason: DeathReason, taken: Taken) -> None:
+        self._ending.drop(reason, taken)
+
+    def _besides(self) -> int:
+        return self.outbox.count
+
+    def _on_disused(self, _queue: object) -> None:
+        self._around.disused(self)
 
     def _take_up(self) -> None:
         """Go on where the image is."""
@@ -427,7 +438,7 @@ class Leadership:
         """As many entries as the log takes now."""
         while self._whole and self._around.takes(self._whole[0][1]):
             payload, _content_bytes = self._whole.pop(0)
-            self._around.propose(payload, self._on_fate)
+            self._log.propose(payload, self._on_fate)
 
     def _hand_out(self) -> None:
         """Serve those consumers that have room."""
@@ -469,7 +480,7 @@ class Leadership:
             return
         if not is_applied:
             self.end()
-            self._around.ended()
+            self._log.ended()
             return
         self._contents.commits.durable += 1
         if self._remembering.may_be_said:

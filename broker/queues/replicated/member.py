@@ -7,15 +7,13 @@ is not taken, or nobody knows, it begins to lead anew from the image once nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.replicated.encoding import VERSION
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership
-from fluffle.broker.queues.replicated.surroundings import Propose, Surroundings
+from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
@@ -25,8 +23,8 @@ class Member:
     """Of one queue, on one node."""
 
     __slots__ = (
-        "_around", "_is_failing", "_is_led", "_reads", "_spec", "_under_way", "image",
-        "leadership", "reign",
+        "_around", "_is_failing", "_is_led", "_led_around", "_reads", "_spec", "_under_way",
+        "image", "leadership", "reign",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +45,8 @@ class Member:
         """Term and number in it, from 1, of the last leadership here."""
         self._spec = spec
         self._around = around
+        self._led_around: Surroundings | None = None
+        """What is around the last leadership."""
         self._is_led = False
         self._is_failing = False
         """Whether it leads again only when it is told to."""
@@ -90,7 +90,7 @@ class Member:
         self._is_failing = True
         if self.leadership is not None:
             self.leadership.end()
-            self._ended()
+            self.ended()
 
     def lead_again(self) -> None:
         """If this node still leads, or once it does."""
@@ -103,9 +103,8 @@ class Member:
     def _lead(self) -> None:
         term, before = self.reign
         self.reign = term, before + 1
-        around = self._around()
-        mine = replace(around, propose=partial(self._propose, around.propose), ended=self._ended)
-        self.leadership = Leadership(self.image, self._spec(), mine)
+        self._led_around = around = self._around()
+        self.leadership = Leadership(self.image, self._spec(), around, self)
 
     def _lead_anew(self) -> None:
         """Once nothing is under way of the leadership before."""
@@ -118,14 +117,16 @@ class Member:
         self._is_led = False
         if self.leadership is not None:
             self.leadership.end()
-            self._ended()
+            self.ended()
 
-    def _ended(self) -> None:
+    # For the leadership
+
+    def ended(self) -> None:
         """Maybe by itself."""
         self.leadership = None
         self._around().ended()
 
-    def _propose(self, propose: Propose, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         self._under_way += 1
 
         def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
@@ -133,4 +134,5 @@ class Member:
             on_fate(is_applied)
             self._lead_anew()
 
-        propose(payload, told)
+        assert self._led_around is not None
+        self._led_around.propose(payload, told)

@@ -22,6 +22,7 @@ from fluffle.broker.queues.replicated.facts import (
 )
 from fluffle.broker.queues.replicated.gate import Gate
 from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
 
 NONE = Ranges()
@@ -37,12 +38,13 @@ class Numbering:
         self._draft = draft
         self._gate = gate
         self._touch = touch
-        self._next = {key: session.next for key, session in state.sessions.items()}
-        self._again: dict[Key, Ranges] = {}
+        sessions = state.sessions.items()
+        self._next = {key: session.next for key, session in sessions} or UNUSED
+        self._again: dict[Key, Ranges] = UNUSED
         """Operations that were asked for again, and will be answered: once for all times."""
-        self._too_soon: dict[Key, None] = {}
+        self._too_soon: dict[Key, None] = UNUSED
         """Sessions that will be told what is expected of them."""
-        self._keys = {session.id: key for key, session in state.sessions.items()}
+        self._keys = {session.id: key for key, session in sessions} or UNUSED
 
     def key_of(self, session_id: SessionId) -> Key | None:
         """None for one that is not open: an edge that goes on with it has lost it."""
@@ -56,6 +58,8 @@ class Numbering:
         """The key of a session, which is opened if it is not open."""
         key = self._keys.get(session_id)
         if key is None:
+            if self._keys is UNUSED:
+                self._keys, self._next = {}, {}
             key = self._keys[session_id] = self._draft.take_key()
             self._next[key] = 1
             node, boot, nonce, counter = session_id
@@ -68,7 +72,8 @@ class Numbering:
         del self._next[session]
         self._again.pop(session, None)
         self._too_soon.pop(session, None)
-        self._keys = {session_id: key for session_id, key in self._keys.items() if key != session}
+        left = {session_id: key for session_id, key in self._keys.items() if key != session}
+        self._keys, self._next = left or UNUSED, self._next if left else UNUSED
         self._draft.say(SessionClosed(session))
         self._touch()
 
@@ -90,6 +95,8 @@ class Numbering:
         expected = self._next[session]
         if first > expected:
             if session not in self._too_soon:
+                if self._too_soon is UNUSED:
+                    self._too_soon = {}
                 self._too_soon[session] = None
                 self._gate.keep_known(lambda: self._expected(session, expected))
                 self._touch()
@@ -97,6 +104,8 @@ class Numbering:
         known = min(expected - first, count)
         again = self._again.get(session, NONE)
         if known and again.gaps(first, first + known):
+            if self._again is UNUSED:
+                self._again = {}
             self._again[session] = again.plus(Ranges.of((first, first + known)))
             self._gate.keep_known(lambda: self._answered_again(session, first, first + known))
             self._touch()

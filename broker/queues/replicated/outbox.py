@@ -39,6 +39,7 @@ from fluffle.broker.queues.replicated.reasons import DEATH_REASONS
 from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.served import Posted
 from fluffle.broker.queues.settings import DeadLetterStrategy
+from fluffle.broker.unused import UNUSED
 
 UNDER_WAY_MAX = 512
 """RabbitMQ's dead_letter_worker_consumer_prefetch is 32: each of its commits is of so few
@@ -100,7 +101,7 @@ class Outbox:
         self._reading = Reading(contents)
         self._pending = contents.state.pending
         self._source = source
-        self._arrived: dict[object, list[int]] = {}
+        self._arrived: dict[object, list[int]] = UNUSED
         """Of queues that are told of it, those used last: what each has, and it has not been told
         yet that it is kept no more.  Of who is not here any more it hears by `Posted.below`."""
         self._draft = draft
@@ -112,7 +113,7 @@ class Outbox:
         """Messages that have died, and it is not on record yet."""
         self.waiting: deque[Dead] = NOTHING_WAITS
         self._waiting_count = 0
-        self._under_way: dict[int, Way] = {}
+        self._under_way: dict[int, Way] = UNUSED
         """By sequence number, no more than `UNDER_WAY_MAX`."""
         self._under_way_bytes = 0
         """Of their contents."""
@@ -239,6 +240,8 @@ class Outbox:
         self._under_way_bytes += sum(
             way.size_bytes for way in ways if way.sequence not in self._under_way
         )
+        if self._under_way is UNUSED:
+            self._under_way = {}
         self._under_way |= {way.sequence: way for way in ways}
         dead, parcels = ways[0].dead, [way.parcel for way in ways]
         reason = DEATH_REASONS[dead.reason]
@@ -253,6 +256,8 @@ class Outbox:
         """What is on record, not what is decided: the next leader knows nothing else."""
         arrived, pending = self._arrived.pop(queue, []), self._pending
         settled = [sequence for sequence in arrived if sequence not in pending]
+        if self._arrived is UNUSED:
+            self._arrived = {}
         self._arrived[queue] = [sequence for sequence in arrived if sequence in pending]
         if len(self._arrived) > TOLD_MAX:
             del self._arrived[next(iter(self._arrived))]

@@ -20,6 +20,9 @@ from fluffle.broker.queues.replicated.queue_time import QueueTime
 from fluffle.broker.queues.settings import Cache
 from fluffle.broker.queues.window import Window, window_of
 
+NO_WINDOW = Window()
+"""Never changed: most queues take what comes again."""
+
 
 class Remembering:
     """The `Keys` of one leadership."""
@@ -43,7 +46,7 @@ class Remembering:
         self._announcing = announcing
         self._time = time
         self._on_duplicates = on_duplicates
-        self._window = Window()
+        self._window = NO_WINDOW
         """Of the sieve."""
         self._news: list[bytes] = []
         """Keys that are to be said."""

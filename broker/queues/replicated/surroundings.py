@@ -24,6 +24,17 @@ class Propose(Protocol):
         """`on_fate` hears once whether it was applied, in the order of the proposals."""
 
 
+class Proposing(Protocol):
+    """Where the entries of a leadership go."""
+
+    @property
+    def propose(self) -> Propose: ...
+
+    @property
+    def ended(self) -> Callable[[], None]:
+        """An entry was not taken, or nobody knows: it is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The ports of one leadership."""
