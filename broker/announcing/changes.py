@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
-from fluffle.broker.announcing.announcer import ACTOR, INTERNAL, Announcer, Telling, listed
+from fluffle.broker.announcing.announcer import ACTOR, INTERNAL, Telling, listed
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
@@ -28,6 +28,17 @@ class Look(NamedTuple):
     actor: str
 
 
+class Teller(Protocol):
+    """Hears of changes."""
+
+    @property
+    def node(self) -> str:
+        """Its name."""
+
+    def tell(self, what: str, headers: Telling) -> None:
+        """This has happened."""
+
+
 class Announced:
     """A `Metadata` that announces what comes true of what is asked of it."""
 
@@ -36,7 +47,7 @@ class Announced:
     def __init__(
         self,
         inner: Metadata,
-        announcer: Announcer,
+        announcer: Teller,
         find: Callable[[Name], object],
         *,
         actor: str,

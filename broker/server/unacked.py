@@ -28,7 +28,7 @@ class Stretch(NamedTuple):
 class Unacked:
     """Runs of unsettled messages in the order of their tags."""
 
-    __slots__ = ("_front", "_next_tag", "_runs", "_settled_runs")
+    __slots__ = ("_front", "_runs", "_settled_runs", "next_tag")
 
     def __init__(self) -> None:
         self._runs: list[Handout] = []
@@ -37,7 +37,8 @@ class Unacked:
         """Index of the first run that is not settled; the length when all are."""
         self._settled_runs = 0
         """How many of `_runs` are settled and wait to be swept out, those in front included."""
-        self._next_tag = 1
+        self.next_tag = 1
+        """That of the next message to be delivered."""
 
     def __len__(self) -> int:
         """How many messages are not settled."""
@@ -45,8 +46,8 @@ class Unacked:
 
     def number(self, handout: Handout) -> int:
         """Give the messages of a run their tags; the first of them."""
-        first = handout.first_tag = self._next_tag
-        self._next_tag = first + len(handout.contents)
+        first = handout.first_tag = self.next_tag
+        self.next_tag = first + len(handout.contents)
         if not handout.holder.no_ack:
             self._runs.append(handout)
         return first

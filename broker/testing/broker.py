@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -27,6 +28,7 @@ from fluffle.broker.config import (
     ListenAddress,
 )
 from fluffle.broker.errors import ConnectionForced
+from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
 from fluffle.broker.testing.asking import in_time
@@ -36,6 +38,8 @@ from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.furnishing import furnish, unfurnish
+from fluffle.broker.testing.recorder import Recorder
+from fluffle.broker.testing.tapped import seen_dead
 from fluffle.broker.testing.urls import amqp_url
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
@@ -93,6 +97,8 @@ class Broker:
         self.clients_clock: MovableClock
         """The time of clients: how long they may be silent."""
         self.node: Node
+        self.recorder = Recorder(self._now_ms, self._known)
+        """Sees what happens."""
         self._door = Door()
         self._scenes: dict[str | None, Scene] = {}
         """Of what goes wrong in a virtual host, or for all; each ends with the broker."""
@@ -143,7 +149,10 @@ class Broker:
         name = name or self._config.vhosts[0]
         self.node.parts.vhost(name)
         parts, turn, scene = self.node.parts, self.node.turn, self.scene(name)
-        return Vhost(name, self._urls_of(name), parts, turn, self.clock, scene=scene)
+        timeline = self.recorder.of(name)
+        return Vhost(
+            name, self._urls_of(name), parts, turn, self.clock, scene=scene, timeline=timeline
+        )
 
     async def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> Vhost:
         """A new one, with what is wanted in it.
@@ -168,6 +177,7 @@ class Broker:
             if connection.session is not None and connection.session.vhost.name == name:
                 connection.close(ConnectionForced("the test is over"))  # which is no error to log
         await unfurnish(parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
+        self.recorder.forget(name)
 
     def _urls_of(self, vhost: str) -> dict[str, str]:
         host, port = self.node.addresses["amqp"]
@@ -209,6 +219,12 @@ class Broker:
                 await asyncio.sleep(0)
                 rests = rests + 1 if self.node.is_at_rest else 0
 
+    def _now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    def _known(self, fact: Name) -> object:
+        return self.node.catalogue.known(fact)
+
     def _made_clock(self, call_later: CallLater) -> MovableClock:
         return MovableClock(SystemClock(), call_later, self.settle)
 
@@ -220,6 +236,8 @@ class Broker:
             self.clients_clock.call_later,
             open_store or store_in(place, loop.call_soon_threadsafe),
             self._door.accept,
+            observers=(self.recorder,),
+            seen_dead=partial(seen_dead, self.recorder.of),
         )
 
 

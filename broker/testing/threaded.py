@@ -126,8 +126,9 @@ class BlockingVhost:
     """A `Vhost` for another thread: what is awaited there blocks here."""
 
     __slots__ = (
-        "advance", "awaited", "clients", "consume", "expect", "explain", "faults", "get",
-        "messages", "name", "publish", "purge", "queues", "url", "urls",
+        "advance", "assert_no_leaked_channels", "assert_no_unacked", "assert_no_unroutable",
+        "awaited", "clients", "consume", "expect", "explain", "faults", "get", "history",
+        "messages", "name", "publish", "purge", "queues", "timeline", "url", "urls",
     )  # fmt: skip
 
     def __init__(self, broker: Callee, vhost: Vhost) -> None:
@@ -142,6 +143,11 @@ class BlockingVhost:
         self.messages = blocking(broker, vhost.messages)
         self.publish = blocking(broker, vhost.publish)
         self.purge = blocking(broker, vhost.purge)
+        self.history = blocking(broker, vhost.history)
+        self.timeline = blocking(broker, vhost.timeline)
+        self.assert_no_unacked = blocking(broker, vhost.assert_no_unacked)
+        self.assert_no_unroutable = blocking(broker, vhost.assert_no_unroutable)
+        self.assert_no_leaked_channels = blocking(broker, vhost.assert_no_leaked_channels)
         self.queues = blocking(broker, vhost.queues)
         self.clients = Remote(vhost.clients, partial(blocking, broker))
         self.faults = Remote(vhost.faults, partial(blocking, broker))
@@ -153,8 +159,9 @@ class AwaitedVhost:
     """A `Vhost` for coroutines of a loop in another thread."""
 
     __slots__ = (
-        "advance", "clients", "consume", "expect", "explain", "faults", "get", "messages", "name",
-        "publish", "purge", "queues", "unawaited", "url", "urls",
+        "advance", "assert_no_leaked_channels", "assert_no_unacked", "assert_no_unroutable",
+        "clients", "consume", "expect", "explain", "faults", "get", "history", "messages", "name",
+        "publish", "purge", "queues", "timeline", "unawaited", "url", "urls",
     )  # fmt: skip
 
     def __init__(self, broker: Callee, vhost: Vhost) -> None:
@@ -172,6 +179,11 @@ class AwaitedVhost:
         self.messages = calls.of(vhost.messages)
         self.publish = calls.of(vhost.publish)
         self.purge = calls.of(vhost.purge)
+        self.history = calls.of(vhost.history)
+        self.timeline = calls.of(vhost.timeline)
+        self.assert_no_unacked = calls.of(vhost.assert_no_unacked)
+        self.assert_no_unroutable = calls.of(vhost.assert_no_unroutable)
+        self.assert_no_leaked_channels = calls.of(vhost.assert_no_leaked_channels)
         self.queues = calls.of(vhost.queues)
         self.clients = Remote(vhost.clients, calls.of)
         self.faults = Remote(vhost.faults, calls.of)

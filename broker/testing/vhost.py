@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -23,10 +24,17 @@ from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.faults.clients import Clients
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.hindsight import Around, Hindsight
 from fluffle.broker.testing.message import Message, message_of
 from fluffle.broker.testing.taking import Taken, look_again, take
+from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.turn import Turn
-from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
+from fluffle.protocol.properties import (
+    DELIVERY_MODE_PERSISTENT,
+    Properties,
+    build_content,
+    encode_properties,
+)
 from fluffle.protocol.wire import encode_shortstr, to_table
 
 PEEKED_MAX = 10_000
@@ -36,7 +44,11 @@ BODY_BYTES_MAX = 1 << 18
 class Vhost:
     """Made by its broker."""
 
-    __slots__ = ("_parts", "_turn", "advance", "clients", "faults", "name", "url", "urls")
+    __slots__ = (
+        "_parts", "_timeline", "_turn", "advance", "assert_no_leaked_channels",
+        "assert_no_unacked", "assert_no_unroutable", "clients", "faults", "history", "name",
+        "timeline", "url", "urls",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +59,7 @@ class Vhost:
         clock: MovableClock,
         *,
         scene: Scene,
+        timeline: Timeline,
     ) -> None:
         self.name = name
         self.url = next(iter(urls.values()))
@@ -59,6 +72,14 @@ class Vhost:
         self.faults = Faults(scene)
         self._parts = parts
         self._turn = turn
+        self._timeline = timeline
+        around = Around(partial(parts.vhost, name), partial(tally_here, parts), clock.advance)
+        hindsight = Hindsight(timeline, around)
+        self.history = hindsight.history
+        self.timeline = hindsight.timeline
+        self.assert_no_unacked = hindsight.assert_no_unacked
+        self.assert_no_unroutable = hindsight.assert_no_unroutable
+        self.assert_no_leaked_channels = hindsight.assert_no_leaked_channels
 
     async def queues(self) -> dict[str, Row]:
         """All queues by their names, as `fluffle queues list` shows them."""
@@ -132,11 +153,14 @@ class Vhost:
         told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
         if exchange:
             vhost.topology.require(exchange)
-        if vhost.way(exchange, (routing_key,), told) == ((), ()):
+        way = vhost.way(exchange, (routing_key,), told)
+        if way == ((), ()):
             raise AssertionError(
                 f"no queue takes what is published to exchange '{exchange}' with routing key "
                 f"'{routing_key}' in vhost '{self.name}'"
             )
+        message = exchange, routing_key, build_content(encode_properties(told), body)
+        self._timeline.published_by_test(message, [queue.name for queue in way[0]])
         publish_own(vhost, exchange, [(routing_key, told, body)])
         look_again(self._turn)
 

@@ -30,6 +30,7 @@ from fluffle.broker.config import (
     Config,
     ListenAddress,
 )
+from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.asking import in_time
 from fluffle.broker.testing.broker import LOOPBACK
@@ -40,6 +41,7 @@ from fluffle.broker.testing.cluster.node import Around, ClusterNode, State
 from fluffle.broker.testing.cluster.nodes import Nodes
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
 from fluffle.broker.testing.furnishing import furnish, unfurnish
+from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.urls import amqp_url
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 
@@ -88,6 +90,7 @@ class Cluster:
         self.clients_clock: MovableClock
         self.net: Network
         self.nodes: Nodes
+        self._recorder: Recorder
         self._leaders: Leaders
 
     async def __aenter__(self) -> Self:
@@ -121,7 +124,9 @@ class Cluster:
         self.nodes = nodes = Nodes(self.clock)
         names = [f"node{number}" for number in range(self._count)]
         self.net = net = Network(names, lambda number: nodes[number].listens_at(), self._seed)
-        around = Around(self.clock, self.clients_clock, net.dial_from, self.settle, nodes.changed)
+        self._recorder = recorder = Recorder(self.clock.now_ms, self._known)
+        clocks = self.clock, self.clients_clock
+        around = Around(*clocks, net.dial_from, self.settle, nodes.changed, recorder)
         peers = {name: ListenAddress(name, CLUSTER_PORT) for name in names}
         shared = ClusterConfig(peers, secrets.token_bytes(SECRET_BYTES), listen=LOOPBACK)
         config = replace(self._config, cluster=shared)
@@ -180,7 +185,7 @@ class Cluster:
         """What is in a virtual host, by default the first one.  NotFound."""
         name = name or self._config.vhosts[0]
         self.nodes.well().parts.vhost(name)
-        return ClusterVhost(name, self._urls_of(name), self._leaders)
+        return ClusterVhost(name, self._urls_of(name), self._leaders, self._recorder.of(name))
 
     async def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> ClusterVhost:
         """As `Broker.add_vhost`."""
@@ -191,6 +196,7 @@ class Cluster:
     async def delete_vhost(self, name: str) -> None:
         """With all that is in it; its connections are closed.  NotFound."""
         await unfurnish(self.nodes.well().parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
+        self._recorder.forget(name)
 
     async def settle(self) -> None:
         """Return when there is nothing to do for nodes that run, until a client speaks, time passes
@@ -201,6 +207,9 @@ class Cluster:
                 await asyncio.sleep(0)
                 is_rest = all(node.is_at_rest for node in self.nodes)
                 rests = rests + 1 if is_rest else 0
+
+    def _known(self, fact: Name) -> object:
+        return self.nodes.well().parts.catalogue.known(fact)
 
     def _made_clock(self, call_later: CallLater) -> MovableClock:
         return MovableClock(SystemClock(), call_later, self.settle)

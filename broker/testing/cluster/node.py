@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.remote import Remote, Work
 from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.recorder import Recorder
+from fluffle.broker.testing.tapped import seen_dead
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.errors import StorageError
@@ -64,6 +67,8 @@ class Around(NamedTuple):
     """Waits until there is nothing to do for any of them."""
     changed: Callable[[], None]
     """Something may be otherwise than a moment ago; called often."""
+    recorder: Recorder
+    """Sees what happens on all of them."""
 
 
 class ClusterNode:
@@ -262,6 +267,8 @@ class ClusterNode:
             process.timers(clients_clock.call_later),
             open_store,
             accept=self._door.accept,
+            observers=(self._around.recorder,),
+            seen_dead=partial(seen_dead, self._around.recorder.of),
             moved=clock.over,
         )
 

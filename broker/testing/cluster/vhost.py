@@ -6,20 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from fluffle.broker.control.parts import Row
+from fluffle.broker.queues.served import ServedQueue, Tally
 from fluffle.broker.routing.explaining import Explanation
 from fluffle.broker.testing.cluster.leaders import Leaders
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
+from fluffle.broker.testing.hindsight import Around, Hindsight
 from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.vhost import PEEKED_MAX, Vhost, tally_here
+from fluffle.broker.vhost import VirtualHost
 
 
 class ClusterVhost:
     """Made by its cluster.  What goes on where no majority is, is not seen."""
 
-    __slots__ = ("_leaders", "advance", "name", "url", "urls")
+    __slots__ = (
+        "_leaders", "_timeline", "advance", "assert_no_leaked_channels", "assert_no_unacked",
+        "assert_no_unroutable", "history", "name", "timeline", "url", "urls",
+    )  # fmt: skip
 
-    def __init__(self, name: str, urls: Mapping[str, str], leaders: Leaders) -> None:
+    def __init__(
+        self, name: str, urls: Mapping[str, str], leaders: Leaders, timeline: Timeline
+    ) -> None:
         self.name = name
         self.url = next(iter(urls.values()))
         """Of the first node."""
@@ -28,6 +37,13 @@ class ClusterVhost:
         self._leaders = leaders
         self.advance = leaders.nodes.clock.advance
         """Moves the clock of messages, on all nodes."""
+        self._timeline = timeline
+        hindsight = Hindsight(timeline, Around(self._vhost, self._tally, self.advance))
+        self.history = hindsight.history
+        self.timeline = hindsight.timeline
+        self.assert_no_unacked = hindsight.assert_no_unacked
+        self.assert_no_unroutable = hindsight.assert_no_unroutable
+        self.assert_no_leaked_channels = hindsight.assert_no_leaked_channels
 
     async def queues(self) -> dict[str, Row]:
         """All queues by their names, as `fluffle queues list` shows them."""
@@ -98,6 +114,14 @@ class ClusterVhost:
         tally = tally_here(led.node.parts, led.queue)
         return tally and Counts(tally.ready + tally.unacked + tally.apart, *tally[:3])
 
+    def _vhost(self) -> VirtualHost:
+        return self._leaders.nodes.well().parts.vhost(self.name)
+
+    def _tally(self, queue: ServedQueue) -> Tally | None:
+        """As its leader has it."""
+        led = self._leaders.led(self.name, queue.name)
+        return tally_here(led.node.parts, led.queue) if led is not None else None
+
     def _anywhere(self) -> Vhost:
         return self._at(self._leaders.nodes.well())
 
@@ -107,6 +131,8 @@ class ClusterVhost:
 
     def _at(self, node: ClusterNode) -> Vhost:
         scene = node.scene(self.name)
+        clock = self._leaders.nodes.clock
         return Vhost(
-            self.name, self.urls, node.parts, node.node.turn, self._leaders.nodes.clock, scene=scene
-        )
+            self.name, self.urls, node.parts, node.node.turn, clock,
+            scene=scene, timeline=self._timeline,
+        )  # fmt: skip

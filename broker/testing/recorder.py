@@ -1,0 +1,140 @@
+"""`Recorder`: puts what a node does into timelines, one for each virtual host.
+
+It is an `Observer` of connections; what happens to messages is seen by `tapped`.  A daemon has
+neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fluffle.broker.announcing.announcer import Telling
+from fluffle.broker.announcing.changes import Announced
+from fluffle.broker.metadata.change import Name
+from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.server.observing import By
+from fluffle.broker.server.tapping import tap
+from fluffle.broker.testing.passages import Who
+from fluffle.broker.testing.tapped import Tapped, short, who_on
+from fluffle.broker.testing.telling import changed
+from fluffle.broker.testing.timeline import Timeline
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.errors import BrokerError
+    from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.connection import Connection
+    from fluffle.broker.server.session import Session
+
+TAP = "timeline"
+
+
+class Recorder:
+    """Of one node."""
+
+    __slots__ = ("_connections", "_find", "_now_ms", "_timelines")
+
+    def __init__(self, now_ms: Callable[[], int], find: Callable[[Name], object]) -> None:
+        """`find` gives the value of a fact that there is."""
+        self._now_ms = now_ms
+        self._find = find
+        self._timelines: dict[str, Timeline] = {}
+        self._connections: dict[Session, Connection] = {}
+        """Those that are open."""
+
+    def of(self, vhost: str) -> Timeline:
+        """That of a virtual host; a new one if nothing has been seen of it."""
+        if vhost not in self._timelines:
+            self._timelines[vhost] = Timeline(self._now_ms)
+        return self._timelines[vhost]
+
+    def forget(self, vhost: str) -> None:
+        """It is gone."""
+        self._timelines.pop(vhost, None)
+
+    # An `Observer`
+
+    def metadata(self, inner: Metadata, by: By) -> Metadata:
+        teller = Teller(self, Who(short(by.connection)))
+        return Announced(inner, teller, self._find, actor=by.actor, settler=by.settler)
+
+    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+        """It says so when it opens a virtual host."""
+
+    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+        """Nobody knows which virtual host it wanted, so all hear of it."""
+        for timeline in self._timelines.values():
+            timeline.note(Who(short(connection.name)), f"may not log in as {name!r}: {reason}")
+
+    def opened(self, connection: Connection, session: Session) -> None:
+        self._connections[session] = connection
+        timeline, who = self._seen(session)
+        timeline.channels[who.connection] = set()
+        tap(session.vhost, TAP, Tapped(timeline))
+        name = connection.handshake.client_name
+        named = f", named {name!r}" if name else ""
+        timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
+
+    def closed(self, session: Session) -> None:
+        timeline, who = self._seen(session)
+        timeline.channels.pop(who.connection, None)
+        timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
+
+    def channel_opened(self, channel: Channel) -> None:
+        timeline, who = self._at(channel)
+        channel.settle = Tapped(timeline).settler(channel.settle)
+        timeline.channels[who.connection].add(channel.number)
+        timeline.note(who, "opens the channel")
+
+    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+        timeline, who = self._at(channel)
+        timeline.note(who, f"the channel is closed: {int(error.code)} {error.reply_text}")
+
+    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+        timeline, who = self._at(channel)
+        timeline.channels[who.connection].discard(channel.number)
+        timeline.note(who, "the channel ends")
+
+    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+        timeline, who = self._at(channel)
+        how = ", which need not acknowledge" if consumer.no_ack else ""
+        prefetch = f", {consumer.prefetch} at once" if consumer.prefetch else ""
+        told = f"consumes queue {consumer.queue.name!r} as {consumer.tag!r}{how}{prefetch}"
+        timeline.note(who, told)
+
+    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+        timeline, who = self._at(channel)
+        is_there = channel.session.vhost.has(consumer.queue)
+        why = "" if is_there else ", which is gone: it is cancelled by the broker"
+        timeline.note(who, f"{consumer.tag!r} ends, of queue {consumer.queue.name!r}{why}")
+
+    # Who
+
+    def _seen(self, session: Session) -> tuple[Timeline, Who]:
+        return self.of(session.vhost.name), Who(short(session.name))
+
+    def _at(self, channel: Channel) -> tuple[Timeline, Who]:
+        return self.of(channel.session.vhost.name), who_on(channel)
+
+
+class Teller:
+    """Puts changes of definitions into timelines, of one who does them."""
+
+    node = ""
+
+    __slots__ = ("_recorder", "_who")
+
+    def __init__(self, recorder: Recorder, who: Who) -> None:
+        self._recorder = recorder
+        self._who = who
+
+    def tell(self, what: str, headers: Telling) -> None:
+        text = changed(what, headers)
+        if not text:
+            return
+        timeline = self._recorder.of(str(headers["vhost"]))
+        if what == "queue.deleted":
+            timeline.queue_gone(str(headers["name"]))
+        timeline.note(self._who, text)

@@ -1,0 +1,124 @@
+"""`Tapped`: messages that clients publish, are given and settle, and those that die, put into a
+timeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.dead import DeadLetterFrom, DeadMessages
+from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.server.tapping import in_order
+from fluffle.broker.testing.passages import Step, What, Who
+from fluffle.broker.testing.telling import origin_of
+from fluffle.broker.testing.timeline import Timeline, listed
+from fluffle.protocol.properties import body_of
+from fluffle.protocol.spec import DIRECT_REPLY_TO
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channel import Channel, Settler
+    from fluffle.broker.server.properties import PropertyFacts
+    from fluffle.broker.server.putting import Parcel
+    from fluffle.broker.server.unacked import Stretch
+
+
+class Tapped:
+    """A `Tap` of one virtual host."""
+
+    __slots__ = ("_timeline",)
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+        timeline, who = self._timeline, who_on(channel)
+        within = "in a transaction" if channel.transaction is not None else ""
+        told = list[tuple[str, bytes]]()
+        for origin, content, parcel in in_order(parcels):
+            message = origin.exchange, origin.routing_key, content
+            names = [each.name for each in parcel.targets]
+            queues = [name for name in names if not name.startswith(DIRECT_REPLY_TO)]
+            if not names:
+                timeline.led_nowhere(who, message, is_returned=parcel.mandatory)
+            timeline.published(who, message, queues, within)
+            lost = "nowhere and is returned" if parcel.mandatory else "nowhere and is dropped"
+            where = f"to {' and '.join(map(repr, names))}" if names else lost
+            key = f"to exchange {origin.exchange!r} with key {origin.routing_key!r}"
+            told.append(
+                (f"{key}{', ' if within else ''}{within}: it goes {where}", body_of(content))
+            )
+        for where, same in groupby(told, lambda each: each[0]):
+            timeline.note(who, f"publishes {listed([body for _, body in same])} {where}")
+
+    def delivered(self, channel: Channel, handout: Handout) -> None:
+        timeline, who = self._timeline, who_on(channel)
+        holder, first = handout.holder, channel.unacked.next_tag
+        tag = holder.tag if isinstance(holder, Consumer) else ""
+        what = What.TAKEN if holder.no_ack else What.DELIVERED
+        again = ", redelivered" if handout.redelivered else ""
+        told = f"delivery tag {first}"
+        if len(handout.contents) > 1:
+            told = f"delivery tags {first} to {first + len(handout.contents) - 1}"
+        taker = f"{tag!r} is given" if tag else "gets"
+        bodies = [body_of(content) for content in handout.contents]
+        timeline.note(
+            who, f"{taker} {listed(bodies)} of queue {holder.queue.name!r}, {told}{again}"
+        )
+        for at, (sequence, origin, content) in enumerate(
+            zip(handout.sequences, handout.origins, handout.contents, strict=True)
+        ):
+            message = origin.exchange, origin.routing_key, content
+            step = Step(what, timeline.at_ms, who, tag, f"tag {first + at}{again}")
+            found = origin_of(content)
+            timeline.delivered(holder.queue.name, sequence, message, step, found)
+
+    def settler(self, inner: Settler) -> Settler:
+        """As `inner` settles, and it is seen before."""
+
+        def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
+            timeline, who = self._timeline, who_on(channel)
+            for queue, same in groupby(stretches, lambda each: each.handout.holder.queue.name):
+                timeline.settled(who, queue, sequences_of(same), outcome)
+            inner(channel, stretches, outcome)
+
+        return settle
+
+
+def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLetterFrom:
+    """As `inner` publishes the dead again, and they are seen before; `of` gives the timeline of a
+    virtual host."""
+
+    def dead_letter(vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        timeline = of(vhost)
+        parcels = dead.parcels or (None,) * len(dead.contents)
+        pairs = zip(dead.contents, parcels, strict=True)
+        new = [content for content, parcel in pairs if parcel is None or not parcel.tries]
+        if new:
+            key = settings.dead_letter_routing_key
+            where = f"to exchange {settings.dead_letter_exchange!r}"
+            where += f" with key {key!r}" if key is not None else ""
+            timeline.died(queue, dead.reason, new, where)
+        if dead.unwanted:
+            timeline.dropped(queue, dead.reason, dead.unwanted)
+        inner(vhost, queue, settings, dead)
+
+    return dead_letter
+
+
+def who_on(channel: Channel) -> Who:
+    return Who(short(channel.session.name), channel.number)
+
+
+def short(connection: str) -> str:
+    """The client's end of it."""
+    return connection.partition(" -> ")[0]
+
+
+def sequences_of(stretches: Iterable[Stretch]) -> list[int]:
+    return [
+        sequence for handout, start, stop in stretches for sequence in handout.sequences[start:stop]
+    ]

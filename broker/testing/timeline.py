@@ -1,0 +1,259 @@
+"""`Timeline`: what has happened in one virtual host, in order, and what became of each message.
+
+It has an end: of the oldest it only remembers how much there was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TypeAlias
+
+from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.testing.passages import (
+    NOBODY,
+    READY,
+    Course,
+    Passage,
+    Step,
+    What,
+    Who,
+    shown_body,
+)
+from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.properties import body_of
+
+LINES_MAX = 2_000
+PASSAGES_MAX = 10_000
+UNROUTABLE_MAX = 1_000
+"""So much is remembered of a virtual host."""
+
+Message: TypeAlias = "tuple[str, str, bytes]"
+"""Exchange, routing key and content."""
+
+OUTCOMES: dict[Outcome, tuple[What, str, str]] = {
+    Outcome.ACKED: (What.ACKED, "acks", ""),
+    Outcome.REJECTED: (What.REJECTED, "rejects", ""),
+    Outcome.RETURNED: (What.REQUEUED, "requeues", "nack"),
+    Outcome.REFUSED: (What.REQUEUED, "requeues", "reject"),
+    Outcome.LOST: (What.ABANDONED, "leaves unacknowledged", ""),
+}
+"""What is said of a settlement: of each message, of all, and why."""
+
+
+TEST = Who("the test")
+"""Who does something without a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What happened at one moment."""
+
+    at_ms: int
+    who: Who
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.at_ms:>6} ms  {self.who}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unroutable:
+    """A message that a client has published and no queue has got."""
+
+    at_ms: int
+    who: Who
+    exchange: str
+    routing_key: str
+    body: bytes
+    """Its first 40 bytes."""
+    is_returned: bool
+    """It was mandatory, and its publisher knows."""
+
+    def __str__(self) -> str:
+        fate = "returned" if self.is_returned else "dropped"
+        where = f"exchange {self.exchange!r}, key {self.routing_key!r}"
+        return f"{shown_body(self.body)} to {where} by {self.who}, {fate}"
+
+
+class Timeline:
+    """Of a virtual host; its methods are called when something has happened."""
+
+    __slots__ = (
+        "_began_ms", "_courses", "_now_ms", "_numbers", "channels", "forgotten", "lines",
+        "passages", "unroutable", "watchers",
+    )  # fmt: skip
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._began_ms = now_ms()
+        self._numbers = count(1)
+        self._courses: dict[str, Course] = {}
+        """By queue."""
+        self.lines: deque[Line] = deque(maxlen=LINES_MAX)
+        self.passages: dict[int, Passage] = {}
+        """By their numbers."""
+        self.unroutable: deque[Unroutable] = deque(maxlen=UNROUTABLE_MAX)
+        self.channels: dict[str, set[int]] = {}
+        """Those that are open, by connection."""
+        self.forgotten: dict[str, int] = {"lines": 0, "messages": 0, "unroutable messages": 0}
+        """What is not remembered any more."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Called after everything."""
+
+    def note(self, who: Who, text: str) -> None:
+        if len(self.lines) == LINES_MAX:
+            self.forgotten["lines"] += 1
+        self.lines.append(Line(self.at_ms, who, text))
+        for watcher in tuple(self.watchers):
+            watcher()
+
+    @property
+    def at_ms(self) -> int:
+        return self._now_ms() - self._began_ms
+
+    # Messages come
+
+    def published(
+        self, who: Who, message: Message, queues: Sequence[str], detail: str = ""
+    ) -> None:
+        """A message is put into queues; there is at least one."""
+        for queue in queues:
+            self._begin(queue, message, Step(What.PUBLISHED, self.at_ms, who, detail=detail))
+
+    def published_by_test(self, message: Message, queues: Sequence[str]) -> None:
+        """Without a client."""
+        exchange, routing_key, content = message
+        self.published(TEST, message, queues)
+        where = f"to exchange {exchange!r} with key {routing_key!r}"
+        to = " and ".join(map(repr, queues))
+        self.note(TEST, f"publishes {listed([body_of(content)])} {where}: it goes to {to}")
+
+    def led_nowhere(self, who: Who, message: Message, *, is_returned: bool) -> None:
+        """No queue gets it."""
+        if len(self.unroutable) == UNROUTABLE_MAX:
+            self.forgotten["unroutable messages"] += 1
+        exchange, routing_key, content = message
+        begin = body_of(content)[:40]
+        lost = Unroutable(self.at_ms, who, exchange, routing_key, begin, is_returned)
+        self.unroutable.append(lost)
+
+    def found(self, queue: str, message: Message, detail: str) -> Passage:
+        """It is in a queue, and nobody has seen it come."""
+        return self._begin(queue, message, Step(What.FOUND, self.at_ms, detail=detail))
+
+    def _begin(self, queue: str, message: Message, step: Step) -> Passage:
+        exchange, routing_key, content = message
+        passage = Passage(
+            queue, body_of(content)[:40], exchange=exchange, routing_key=routing_key,
+            key=hash(content), number=next(self._numbers),
+        )  # fmt: skip
+        passage.add(step)
+        if not self.has_room:
+            self._forget(next(iter(self.passages.values())))
+        self.passages[passage.number] = passage
+        self.course(queue).wait([passage])
+        return passage
+
+    def _forget(self, passage: Passage) -> None:
+        self.forgotten["messages"] += 1
+        del self.passages[passage.number]
+        self.course(passage.queue).end(passage)
+
+    def course(self, queue: str) -> Course:
+        return self._courses.setdefault(queue, Course())
+
+    # Messages go
+
+    def delivered(
+        self, queue: str, sequence: int, message: Message, step: Step, origin: str
+    ) -> None:
+        """It is given to a client; `origin` is where it comes from if nobody has seen it come."""
+        course = self.course(queue)
+        passage = course.hand(sequence, hash(message[2]))
+        if passage is None:
+            passage = self.found(queue, message, origin)
+            course.hand(sequence, passage.key)
+        passage.add(step)
+        if step.what is What.TAKEN:
+            course.end(passage)
+
+    def settled(self, who: Who, queue: str, sequences: Iterable[int], outcome: Outcome) -> None:
+        """A client has said what becomes of messages, or has gone without a word."""
+        if outcome not in OUTCOMES:
+            return
+        what, verb, detail = OUTCOMES[outcome]
+        course, back, bodies = self.course(queue), list[Passage](), list[bytes]()
+        for sequence in sequences:
+            passage = course.known(sequence)
+            if passage is None:
+                continue  # it is forgotten
+            tag = passage.last.consumer_tag
+            passage.add(Step(what, self.at_ms, who, tag, detail))
+            bodies.append(passage.body)
+            if what in READY:
+                back.append(passage)
+            elif what is What.REJECTED:
+                course.reject(passage)
+            else:
+                course.end(passage)
+        course.wait(back, in_front=True)
+        if bodies:
+            self.note(who, f"{verb} {listed(bodies)} of queue {queue!r}")
+
+    def died(self, queue: str, reason: DeathReason, contents: Sequence[bytes], where: str) -> None:
+        """Messages of a queue go to its dead-letter exchange."""
+        course, is_rejected = self.course(queue), reason is DeathReason.REJECTED
+        for content in contents:
+            find = course.rejected_like if is_rejected else course.next_like
+            passage = find(hash(content))
+            if passage is not None:
+                passage.add(Step(What.DEAD_LETTERED, self.at_ms, detail=f"{reason}, {where}"))
+                course.end(passage)
+        bodies = [body_of(content) for content in contents]
+        self.note(NOBODY, f"{listed(bodies)} of queue {queue!r} dies ({reason}) and goes {where}")
+
+    def dropped(self, queue: str, reason: DeathReason, count: int) -> None:
+        """So many have died, and nobody wants them."""
+        course = self.course(queue)
+        if reason is DeathReason.REJECTED:
+            course.bury()
+        else:
+            for passage in course.next(count):
+                passage.add(Step(What.DROPPED, self.at_ms, detail=reason))
+                course.end(passage)
+        self.note(NOBODY, f"{count} of queue {queue!r} die ({reason}), and nobody wants them")
+
+    def queue_gone(self, queue: str) -> None:
+        """It has been deleted with all that was in it."""
+        for passage in self.of_queue(queue):
+            if passage.state in ("ready", "unacked"):
+                passage.add(Step(What.GONE, self.at_ms, detail="with its queue"))
+        self._courses.pop(queue, None)
+
+    # Questions
+
+    def of_queue(self, queue: str) -> list[Passage]:
+        return [each for each in self.passages.values() if each.queue == queue]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more message makes it forget no other."""
+        return len(self.passages) < PASSAGES_MAX
+
+    @property
+    def unacked(self) -> list[Passage]:
+        """Those that are in somebody's hands, or were last in those of a channel that has ended
+        without saying what is to become of them."""
+        passages = self.passages.values()
+        return [each for each in passages if each.last.what in (What.DELIVERED, What.ABANDONED)]
+
+
+def listed(bodies: Sequence[bytes]) -> str:
+    """The first, and how many more there are."""
+    if not bodies:
+        return "nothing"
+    more = f" and {len(bodies) - 1} more" if len(bodies) > 1 else ""
+    return f"{shown_body(bodies[0])}{more}"
