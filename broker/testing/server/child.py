@@ -32,33 +32,41 @@ class CannotRun(Exception):
             self.exit_code = EXIT_NOT_FOUND
 
 
-async def run_child(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end; its exit code.  CannotRun."""
-    loop = asyncio.get_running_loop()
-    process: asyncio.subprocess.Process | None = None
-    early: list[signal.Signals] = []
+class Child:
+    """The command, from before it is started to its end.  Signals are its own all the time."""
 
-    def pass_on(number: signal.Signals) -> None:
-        if process is None:
-            early.append(number)
+    __slots__ = ("_early", "_process")
+
+    def __init__(self) -> None:
+        """In the loop that will run it."""
+        self._process: asyncio.subprocess.Process | None = None
+        self._early: list[signal.Signals] = []
+        """What came before it was there."""
+        loop = asyncio.get_running_loop()
+        terminal_sends = OF_TERMINAL if is_in_front() else ()
+        for number in PASSED_ON:
+            if number in terminal_sends:
+                loop.add_signal_handler(number, lambda: None)
+            elif signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._pass_on, number)
+
+    async def run(self, words: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Its exit code, once it has ended.  CannotRun."""
+        try:
+            self._process = await asyncio.create_subprocess_exec(*words, env=environment)
+        except OSError as error:
+            raise CannotRun(words[0], error) from error
+        for number in self._early:
+            self._pass_on(number)
+        code = await self._process.wait()
+        return EXIT_SIGNAL_BASE - code if code < 0 else code
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        if self._process is None:
+            self._early.append(number)
         else:
             with suppress(ProcessLookupError):
-                process.send_signal(number)
-
-    terminal_sends = OF_TERMINAL if is_in_front() else ()
-    for number in PASSED_ON:
-        if number in terminal_sends:
-            loop.add_signal_handler(number, lambda: None)
-        elif signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, pass_on, number)
-    try:
-        process = await asyncio.create_subprocess_exec(*words, env=environment)
-    except OSError as error:
-        raise CannotRun(words[0], error) from error
-    for number in early:
-        pass_on(number)
-    code = await process.wait()
-    return EXIT_SIGNAL_BASE - code if code < 0 else code
+                self._process.send_signal(number)
 
 
 def is_in_front() -> bool:
@@ -68,11 +76,11 @@ def is_in_front() -> bool:
     return False
 
 
-async def stopped() -> None:
-    """Return once somebody wants us to stop."""
+def stop_signal() -> asyncio.Event:
+    """Set once somebody wants us to stop."""
     come = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, come.set)
-    await come.wait()
+    return come

@@ -99,7 +99,7 @@ def test_server(
     from fluffle.broker.logs import configure  # noqa: PLC0415
     from fluffle.broker.starting import StartFailed  # noqa: PLC0415
     from fluffle.broker.testing.server.child import CannotRun  # noqa: PLC0415
-    from fluffle.broker.testing.server.running import run  # noqa: PLC0415
+    from fluffle.broker.testing.server.running import run, serve  # noqa: PLC0415
 
     def tell(urls: dict[str, str]) -> None:
         shown = json.dumps(urls) if as_json else "\n".join(map("=".join, urls.items()))
@@ -117,7 +117,7 @@ def test_server(
         else fluffle.broker.Cluster(nodes=nodes, **wanted)
     )
     try:
-        code = asyncio.run(run(served, command, tell))
+        code = asyncio.run(run(served, command) if command else serve(served, tell))
     except CannotRun as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.testing.server.child import run_child, stopped
+from fluffle.broker.testing.server.child import Child, stop_signal
 from fluffle.broker.testing.server.http import Answer, HttpServer, Serve
 
 if TYPE_CHECKING:
@@ -22,22 +23,35 @@ Urls: TypeAlias = dict[str, str]
 """By the variables that they are in."""
 
 
-async def run(served: Broker | Cluster, words: Sequence[str], tell: Callable[[Urls], None]) -> int:
-    """Run a command with a broker; the exit code.  Without one, `tell` is told when it serves.
+async def run(served: Broker | Cluster, words: Sequence[str]) -> int:
+    """Run a command with a broker; the exit code.
 
     CannotRun, OSError, and what a node raises that cannot start.
     """
+    child = Child()
+    async with controlled(served) as urls:
+        return await child.run(words, os.environ | urls)
+
+
+async def serve(served: Broker | Cluster, tell: Callable[[Urls], None]) -> int:
+    """Until a signal comes; `tell` is told when it serves.  Raises as `run`."""
+    stopping = stop_signal()
+    async with controlled(served) as urls:
+        tell(urls)
+        await stopping.wait()
+    return 0
+
+
+@asynccontextmanager
+async def controlled(served: Broker | Cluster) -> AsyncIterator[Urls]:
+    """It runs, and so does its control API."""
     async with served:
         server = HttpServer(answering(served), token_urlsafe(TOKEN_BYTES))
         urls = {"AMQP_URL": served.url, "FLUFFLE_CONTROL_URL": await server.start()}
         if not isinstance(served, Broker):
             urls["AMQP_URLS"] = ",".join(served.urls)
         try:
-            if words:
-                return await run_child(words, os.environ | urls)
-            tell(urls)
-            await stopped()
-            return 0
+            yield urls
         finally:
             await server.stop()
 
