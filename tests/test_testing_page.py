@@ -1,4 +1,4 @@
-"""Each block of docs/testing.md works when it is pasted."""
+"""Each block of the pages about testing works when it is pasted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-TESTS = [block for block in BLOCKS if block.startswith("# test_")]
-PROGRAMS = [block for block in BLOCKS if not block.startswith("# test_")]
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = ("testing.md", "testing-frameworks.md")
+
+
+def blocks(page: str) -> list[str]:
+    """Those in Python that do not say that they are not run."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+TESTS = {page: [block for block in blocks(page) if block.startswith("# test_")] for page in PAGES}
+PROGRAMS = [block for page in PAGES for block in blocks(page) if not block.startswith("# test_")]
 
 pytestmark = pytest.mark.interop
 
@@ -24,15 +32,16 @@ def run(folder: Path, *words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_its_tests_pass(tmp_path: Path) -> None:
-    for block in TESTS:
+@pytest.mark.parametrize("page", PAGES)
+def test_their_tests_pass(page: str, tmp_path: Path) -> None:
+    for block in TESTS[page]:
         name = block.partition("\n")[0].removeprefix("# ")
         (tmp_path / name).write_text(block)
-    assert len(TESTS) == len(list(tmp_path.iterdir())) > 0
+    assert len(TESTS[page]) == len(list(tmp_path.iterdir())) > 0
     run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_its_programs_run(program: str, tmp_path: Path) -> None:
+def test_their_programs_run(program: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program)
     run(tmp_path, "program.py")
