@@ -189,6 +189,7 @@ async def test_a_node_of_an_older_version_is_waited_for(
     monkeypatch.setattr("fluffle.broker.metadata.nodes.KNOWS", CHANGES_TYPES)
     await scene.nodes["b"].stop()
     await scene.nodes["b"].start()
+    await scene.nodes.agree()
     await converted(scene.nodes["a"])
 
 
