@@ -7,7 +7,6 @@ themselves when there is nothing else to do.
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ from fluffle.storage.reading import Records, missing_record
 from fluffle.storage.record import Deletion, place, sequence_of
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
+class Tuning(NamedTuple):
     """How much upkeep rides on a commit."""
 
     window_bytes: int = 1 << 25

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
@@ -36,8 +35,7 @@ Work: TypeAlias = Generator[int | None, None, Row]
 """What takes long, as a chore that returns its result, or raises `BrokerError`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(NamedTuple):
     """A result that is not there yet: `begin` calls its argument with it, now or some time."""
 
     begin: Callable[[Callable[[Row | BrokerError], None]], None]
@@ -72,8 +70,7 @@ class Pending:
         return self._outcome if isinstance(self._outcome, dict) else Later(self._begin)
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """The parts of one node that can be administered."""
 
     config: Config

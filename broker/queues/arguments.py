@@ -11,7 +11,7 @@ it checks and compares them, and ours behind; all others are kept, and never loo
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
@@ -86,8 +86,7 @@ _QUEUES = _CLASSIC | _QUORUM
 _ALL = _QUEUES | _STREAM
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One row: how a value is checked, which types of queue have it, where a QueueSpec keeps it."""
 
     check: Check

@@ -4,7 +4,7 @@ Read once for each distinct raw value, then remembered: most publishers send few
 that differ with each message, such as a message id, only the shape is checked.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.protocol.headers import long_strings, without_bcc
@@ -31,8 +31,7 @@ EXPIRATION_MS_MAX = 315_360_000_000
 """Ten years: RabbitMQ's limit on every time in milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class PropertyFacts:
+class PropertyFacts(NamedTuple):
     """What publishing asks of properties, and the raw bytes they are stored as."""
 
     stored: bytes | None

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from fluffle.broker.clock import CallLater, SystemClock
@@ -33,21 +33,23 @@ from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
 from fluffle.broker.testing.asking import in_time
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.clients import Clients
 from fluffle.broker.testing.faults.door import Door
-from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.furnishing import furnish, unfurnish
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.tapped import seen_dead
 from fluffle.broker.testing.urls import amqp_url
-from fluffle.broker.testing.vhost import Vhost
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter, Writer
+
+if TYPE_CHECKING:
+    from fluffle.broker.testing.faults.clients import Clients
+    from fluffle.broker.testing.faults.faults import Faults
+    from fluffle.broker.testing.vhost import Vhost
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 
@@ -146,6 +148,8 @@ class Broker:
 
     def vhost(self, name: str = "") -> Vhost:
         """What is in a virtual host, by default the first one.  NotFound."""
+        from fluffle.broker.testing.vhost import Vhost  # noqa: PLC0415  if it is used
+
         name = name or self._config.vhosts[0]
         self.node.parts.vhost(name)
         parts, turn, scene = self.node.parts, self.node.turn, self.scene(name)
@@ -188,11 +192,15 @@ class Broker:
     @property
     def faults(self) -> Faults:
         """What goes wrong for all virtual hosts."""
+        from fluffle.broker.testing.faults.faults import Faults  # noqa: PLC0415  if it is used
+
         return Faults(self.scene())
 
     @property
     def clients(self) -> Clients:
         """Those of all virtual hosts, and who has not logged in yet."""
+        from fluffle.broker.testing.faults.clients import Clients  # noqa: PLC0415  if it is used
+
         return Clients(self.scene())
 
     def scene(self, vhost: str | None = None) -> Scene:

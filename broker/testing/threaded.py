@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fluffle.broker.config import DEFAULT_VHOST, Config
 from fluffle.broker.testing.broker import Broker
@@ -21,8 +21,10 @@ from fluffle.broker.testing.calls import Callee, Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.remote import Remote
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
-from fluffle.broker.testing.vhost import Vhost
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
+
+if TYPE_CHECKING:
+    from fluffle.broker.testing.vhost import Vhost
 
 T = TypeVar("T")
 
