@@ -66,6 +66,11 @@ def each(parse: Callable[[str], Any]) -> Callable[[object, object, Sequence[str]
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the URLs as JSON.")
 @click.option(
+    "--timeline",
+    is_flag=True,
+    help="If the command fails, print what happened in each virtual host that is still there.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="error",
@@ -80,6 +85,7 @@ def test_server(
     nodes: int,
     *,
     as_json: bool,
+    timeline: bool,
     log_level: str,
     command: Sequence[str],
 ) -> None:
@@ -105,6 +111,9 @@ def test_server(
         shown = json.dumps(urls) if as_json else "\n".join(map("=".join, urls.items()))
         click.echo(shown)
 
+    def on_failure(text: str) -> None:
+        click.echo(text, err=True)
+
     configure("text", log_level, sys.stderr)
     wanted: dict[str, Any] = {
         "users": dict(users) or None,
@@ -116,8 +125,11 @@ def test_server(
         if nodes == 1
         else fluffle.broker.Cluster(nodes=nodes, **wanted)
     )
+    running = (
+        run(served, command, on_failure if timeline else None) if command else serve(served, tell)
+    )
     try:
-        code = asyncio.run(run(served, command) if command else serve(served, tell))
+        code = asyncio.run(running)
     except CannotRun as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code

@@ -13,26 +13,21 @@ from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments, is_text
-from fluffle.broker.control.parts import Parts
 from fluffle.broker.control.peeking import check_bounds
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
 from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.passages import Passage
+from fluffle.broker.testing.server.served import Cluster, ClusterVhost, parts_of
 from fluffle.broker.testing.taking import Taken
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.broker.testing.wanted import Wanted
 from fluffle.protocol.properties import Properties
-
-if TYPE_CHECKING:
-    from fluffle.broker.testing.cluster.cluster import Cluster
-    from fluffle.broker.testing.cluster.vhost import ClusterVhost
-else:  # slow to import; signatures are read, and name them
-    Cluster = ClusterVhost = object
 
 Row: TypeAlias = dict[str, Any]
 """In values that JSON has."""
@@ -69,10 +64,6 @@ def operations(start: str, acts: Mapping[str, Act], on: Callable[..., object]) -
 
 def by_path(faults: Mapping[str, Act]) -> Mapping[str, Act]:
     return {name.replace(".", "/"): act for name, act in faults.items()}
-
-
-def parts_of(served: Broker | Cluster) -> Parts:
-    return served.node.parts if isinstance(served, Broker) else served.nodes.well().parts
 
 
 async def vhosts(served: Broker | Cluster) -> Row:
@@ -214,6 +205,60 @@ async def purge(vhost: Vhost | ClusterVhost, *, queue: str) -> Row:
     return {"messages": await vhost.purge(queue)}
 
 
+async def history(vhost: Vhost | ClusterVhost, *, queue: str, count: int = MESSAGES) -> Row:
+    """What became of each message of a queue, of the first ones: its `state`, and its `steps`."""
+    check_bounds(count, "count", 1, MESSAGES_MAX)
+    return {"messages": [passage_row(each) for each in (await vhost.history(queue))[:count]]}
+
+
+async def timeline(vhost: Vhost | ClusterVhost) -> Row:
+    """As `text` all that happened, and what is left."""
+    return {"text": await vhost.timeline()}
+
+
+async def no_unacked(vhost: Vhost | ClusterVhost, *, within: float = 2.0) -> Row:
+    """409 with what is not acknowledged after `within` seconds."""
+    check_within(within)
+    await vhost.assert_no_unacked(within=within)
+    return {}
+
+
+async def no_unroutable(vhost: Vhost | ClusterVhost) -> Row:
+    """409 with what was published and led nowhere."""
+    await vhost.assert_no_unroutable()
+    return {}
+
+
+async def no_leaked_channels(vhost: Vhost | ClusterVhost, *, within: float = 2.0) -> Row:
+    """409 with what is still open after `within` seconds."""
+    check_within(within)
+    await vhost.assert_no_leaked_channels(within=within)
+    return {}
+
+
+def passage_row(passage: Passage) -> Row:
+    body, encoding = shown(passage.body)
+    return {
+        "body": body,
+        "body_encoding": encoding,
+        "exchange": passage.exchange,
+        "routing_key": passage.routing_key,
+        "state": passage.state,
+        "acked_by": passage.acked_by,
+        "steps": [
+            {
+                "what": step.what,
+                "at_ms": step.at_ms,
+                "connection": step.who.connection,
+                "channel": step.who.channel,
+                "consumer_tag": step.consumer_tag,
+                "detail": step.detail,
+            }
+            for step in passage.steps
+        ],
+    }
+
+
 def row_of(message: Message) -> Row:
     body, encoding = shown(message.body)
     return {
@@ -268,6 +313,11 @@ ON_VHOST: Mapping[str, Act] = {
     "publish": publish,
     "explain": explain,
     "purge": purge,
+    "history": history,
+    "timeline": timeline,
+    "assert/no_unacked": no_unacked,
+    "assert/no_unroutable": no_unroutable,
+    "assert/no_leaked_channels": no_leaked_channels,
 }
 TAKING: Mapping[str, Act] = {"get": get, "consume": consume}
 

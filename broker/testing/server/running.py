@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.server.child import Child, stop_signal
 from fluffle.broker.testing.server.http import Answer, HttpServer, Serve
+from fluffle.broker.testing.server.served import Cluster, parts_of
 
 if TYPE_CHECKING:
-    from fluffle.broker.testing.cluster.cluster import Cluster
     from fluffle.broker.testing.server.serving import Serving
 
 TOKEN_BYTES = 16
@@ -23,14 +23,30 @@ Urls: TypeAlias = dict[str, str]
 """By the variables that they are in."""
 
 
-async def run(served: Broker | Cluster, words: Sequence[str]) -> int:
-    """Run a command with a broker; the exit code.
+async def run(
+    served: Broker | Cluster, words: Sequence[str], on_failure: Callable[[str], None] | None
+) -> int:
+    """Run a command with a broker; the exit code.  If that is not 0, `on_failure` is told the
+    timeline of each virtual host.
 
     CannotRun, OSError, and what a node raises that cannot start.
     """
     child = Child()
     async with controlled(served) as urls:
-        return await child.run(words, os.environ | urls)
+        code = await child.run(words, os.environ | urls)
+        if code and on_failure is not None:
+            async for timeline in timelines(served):
+                on_failure(timeline)
+        return code
+
+
+async def timelines(served: Broker | Cluster) -> AsyncIterator[str]:
+    """Of all virtual hosts."""
+    try:
+        for name in parts_of(served).catalogue.vhosts:
+            yield f"virtual host '{name}':\n{await served.vhost(name).timeline()}"
+    except RuntimeError as error:  # no node runs
+        yield str(error)
 
 
 async def serve(served: Broker | Cluster, tell: Callable[[Urls], None]) -> int:

@@ -5,7 +5,8 @@ import { control } from "./control.mjs"
 import * as naive from "./naive.mjs"
 import * as worker from "./worker.mjs"
 
-// Runs `check` with a virtual host of its own, and a worker on it.
+// Runs `check` with a virtual host of its own, and a worker on it.  That of a test that fails is
+// kept: `fluffle test-server --timeline` tells what happened there.
 async function withWorker(startWorker, check) {
   const vhost = await control("vhosts/add")
   const act = (operation, args) => control(`vhosts/${vhost.name}/${operation}`, args)
@@ -14,8 +15,8 @@ async function withWorker(startWorker, check) {
     await check(act)
   } finally {
     await connection.close()
-    await control("vhosts/delete", { name: vhost.name })
   }
+  await control("vhosts/delete", { name: vhost.name })
 }
 
 async function eachOrderHasAnInvoice(act) {

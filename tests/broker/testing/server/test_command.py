@@ -85,6 +85,24 @@ def test_exit_codes(words: Sequence[str], code: int, told: str) -> None:
     assert done.stdout == ""
 
 
+def test_what_happened_is_told_if_the_command_fails() -> None:
+    program = """
+import os, pika, sys
+with pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])) as connection:
+    connection.channel().queue_declare("orders")
+    connection.channel().basic_publish("", "orders", b"first")
+    connection.channel().basic_publish("", "bills", b"second")
+raise SystemExit(int(sys.argv[1]))
+"""
+    failed = run("--timeline", *in_python(program), "3")
+    assert failed.returncode == 3
+    assert failed.stderr.startswith("virtual host '/':\n")
+    for told in ("left in queue 'orders': 1 ready", "unroutable:"):
+        assert told in failed.stderr
+    for options, code in ((["--timeline"], "0"), ([], "3")):
+        assert run(*options, *in_python(program), code).stderr == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signals_are_passed_on(number: signal.Signals) -> None:
     program = f"""

@@ -148,6 +148,23 @@ async def test_messages_are_taken(api: Api, channel: aio_pika.abc.AbstractChanne
     assert (await api.fails("vhosts/%2F/get", queue="orders", within=0.01))[0] == 409
 
 
+async def test_what_has_happened(api: Api, channel: aio_pika.abc.AbstractChannel) -> None:
+    orders = await channel.declare_queue("orders")
+    await channel.default_exchange.publish(aio_pika.Message(b"first"), "orders")
+    message = await orders.get()
+    status, why = await api.fails("vhosts/%2F/assert/no_unacked", within=0.01)
+    assert (status, "first" in why) == (409, True)
+    await message.ack()
+    await api.post("vhosts/%2F/assert/no_unacked")
+    await api.post("vhosts/%2F/assert/no_unroutable")
+    assert (await api.fails("vhosts/%2F/assert/no_leaked_channels", within=0.01))[0] == 409
+    (seen,) = (await api.post("vhosts/%2F/history", queue="orders"))["messages"]
+    assert [step["what"] for step in seen["steps"]] == ["published", "delivered", "acked"]
+    assert (seen["body"], seen["state"], seen["acked_by"]) == ("first", "acked", "")
+    assert "orders" in (await api.post("vhosts/%2F/timeline"))["text"]
+    assert (await api.fails("vhosts/%2F/history", queue="gone"))[0] == 404
+
+
 async def test_why_a_message_goes_nowhere(api: Api, channel: aio_pika.abc.AbstractChannel) -> None:
     bills = await channel.declare_queue("bills")
     await bills.bind(await channel.declare_exchange("events", "headers"), "", arguments={"paid": 1})
