@@ -30,7 +30,7 @@ class Faults:
         self._scene.do("logins.refuse")
 
     async def allow_logins(self) -> None:
-        """Of new connections again."""
+        """Let new connections log in again."""
         self._scene.do("logins.allow")
 
     async def refuse_connections(self, *, silently: bool = False) -> None:
@@ -41,7 +41,7 @@ class Faults:
         self._scene.do("connections.refuse", silently=silently)
 
     async def accept_connections(self) -> None:
-        """Again, and talk to them.  Those that were met with silence stay as they are."""
+        """Accept connections again, and talk to them; those that were met with silence stay so."""
         self._scene.do("connections.accept")
 
     # This virtual host

@@ -54,7 +54,7 @@ def refuse_logins(scene: Scene) -> Row:
 
 
 def allow_logins(scene: Scene) -> Row:
-    """Of new connections again."""
+    """Let new connections log in again."""
     scene.end(NO_LOGINS)
     return {}
 
@@ -83,7 +83,7 @@ def refuse_connections(scene: Scene, *, silently: bool = False) -> Row:
 
 
 def accept_connections(scene: Scene) -> Row:
-    """Again, and talk to them.  Those that were met with silence stay as they are."""
+    """Accept connections again, and talk to them; those that were met with silence stay so."""
     scene.end(NO_CONNECTIONS)
     scene.end(SILENCE)
     return {}

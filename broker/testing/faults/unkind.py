@@ -235,7 +235,7 @@ def be_unkind(
 
 
 def be_kind(scene: Scene) -> Row:
-    """Again."""
+    """Be kind again: what was kept for later is said now."""
     for what in scene.in_effect:
         if what.startswith(UNKIND):
             scene.end(what)

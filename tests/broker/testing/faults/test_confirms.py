@@ -123,3 +123,21 @@ async def test_what_cannot_be_refused_is_said(amqp: AwaitedVhost) -> None:
     await amqp.faults.nack_next(queue="orders")
     with pytest.raises(PreconditionFailed, match="'orders' is refusing messages"):
         await amqp.faults.nack_next(queue="orders")
+
+
+@pytest.mark.parametrize("is_first_unkind", [True, False])
+async def test_confirms_are_held_back_by_who_is_unkind_as_well(
+    amqp: AwaitedVhost, is_first_unkind: bool
+) -> None:
+    faults = [lambda: amqp.faults.unkind(3), amqp.faults.hold_confirms]
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("orders")
+        for begin in faults if is_first_unkind else reversed(faults):
+            await begin()
+        publishing = [asyncio.create_task(publish(channel)) for _ in range(30)]
+        await amqp.expect("orders", count=30)
+        await channel.declare_queue("orders")
+        assert not any(each.done() for each in publishing)
+        await amqp.faults.mend()
+        await asyncio.gather(*publishing)

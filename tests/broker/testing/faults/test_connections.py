@@ -138,6 +138,26 @@ async def test_what_the_client_sends_is_cut(amqp: AwaitedVhost) -> None:
     await connection.close()
 
 
+async def test_the_next_connection_is_frozen(amqp: AwaitedVhost) -> None:
+    following = await amqp.clients.next_connection()
+    await following.freeze()
+    assert amqp.faults.in_effect == ["connection 1 from now is frozen"]
+    connecting = asyncio.create_task(aio_pika.connect(amqp.url))
+    async with await aio_pika.connect(await second(amqp, connecting)):
+        (told,) = amqp.faults.in_effect
+        assert told.startswith("connection '127.0.0.1:")
+        assert not connecting.done()
+    await amqp.faults.mend()
+    await (await connecting).close()
+
+
+async def second(amqp: AwaitedVhost, connecting: asyncio.Task[object]) -> str:
+    """The URL, once the first client is there."""
+    while amqp.faults.in_effect == ["connection 1 from now is frozen"]:
+        await asyncio.wait((connecting,), timeout=0.001)
+    return amqp.url
+
+
 async def test_much_that_is_held_up_holds_up_consumers(broker: Broker) -> None:
     vhost = broker.vhost()
     async with await aio_pika.connect(broker.url) as connection:
