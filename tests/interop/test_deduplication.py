@@ -11,6 +11,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
+from fluffle.broker.testing.threaded import BlockingVhost
 from tests.support.daemon import Daemon
 
 ARGUMENTS = {"x-message-deduplication": True, "x-cache-size": 100}
@@ -23,8 +24,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 @contextmanager
-def opened(daemon: Daemon) -> Iterator[BlockingChannel]:
-    with closing(pika.BlockingConnection(pika.URLParameters(daemon.url))) as connection:
+def opened(broker: Daemon | BlockingVhost) -> Iterator[BlockingChannel]:
+    with closing(pika.BlockingConnection(pika.URLParameters(broker.url))) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
         yield channel
@@ -82,14 +83,14 @@ def test_what_does_not_outlive_a_kill_drops_nothing_that_does(daemon: Daemon) ->
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-def test_arguments_that_cannot_be(daemon: Daemon, queue_type: str) -> None:
+def test_arguments_that_cannot_be(amqp: BlockingVhost, queue_type: str) -> None:
     for name, value in (
         ("x-message-deduplication", "yes"),
         ("x-cache-size", 0),
         ("x-cache-size", 100_001),
         ("x-cache-ttl", 0),
     ):
-        with opened(daemon) as channel:
+        with opened(amqp) as channel:
             arguments = {"x-queue-type": queue_type, name: value}
             with pytest.raises(ChannelClosedByBroker, match=f"invalid arg '{name}'"):
                 channel.queue_declare("q", durable=True, arguments=arguments)
