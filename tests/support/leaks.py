@@ -1,0 +1,73 @@
+"""What a test has left behind: threads, sockets, directories of brokers, and objects not closed."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import NamedTuple
+
+PATIENCE_S = 5.0
+"""A socket whose peer has gone is closed when its loop gets to it."""
+PAUSE_S = 0.005
+
+CACHED = "Trio thread"
+"""Threads that trio keeps for the next ones who want one, for ten seconds."""
+
+DESCRIPTORS = Path("/proc/self/fd")
+KINDS = ("socket:", "pipe:", "anon_inode:")
+
+
+class Held(NamedTuple):
+    """By this process."""
+
+    threads: frozenset[str]
+    descriptors: frozenset[str]
+    directories: frozenset[str]
+
+    def beyond(self, before: Held) -> list[str]:
+        """What there was not before, in words."""
+        return sorted(
+            chosen for now, then in zip(self, before, strict=True) for chosen in now - then
+        )
+
+
+def held() -> Held:
+    """What there is now; where there is no /proc, sockets are not seen."""
+    temporary = Path(tempfile.gettempdir())
+    return Held(
+        frozenset(
+            f"thread {each.name} {each.ident}"
+            for each in threading.enumerate()
+            if not each.name.startswith(CACHED)
+        ),
+        frozenset(descriptors()),
+        frozenset(str(each) for each in temporary.glob("fluffle-*")),
+    )
+
+
+def descriptors() -> Iterator[str]:
+    """Of sockets and what loops have besides."""
+    for each in DESCRIPTORS.iterdir() if DESCRIPTORS.is_dir() else ():
+        try:
+            target = str(each.readlink())
+        except OSError:
+            continue  # that of the list itself
+        if target.startswith(KINDS):
+            yield f"{target} as {each.name}"
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """AssertionError with what is there that was not; a warning for what was never closed."""
+    before = held()
+    yield
+    gc.collect()
+    end_s = monotonic() + PATIENCE_S
+    while (left := held().beyond(before)) and monotonic() < end_s:
+        sleep(PAUSE_S)
+    assert not left, f"the test has left behind: {left}"
