@@ -1,8 +1,11 @@
-"""docs/test-server.md: its tables are those of the operations."""
+"""docs/test-server.md: its tables are those of the operations, and its requests work."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,10 @@ from fluffle.broker.testing.server.operations import (
     Operation,
     Operations,
 )
+from tests.support.require import require
 
 PAGE = Path(__file__).parent.parent / "docs" / "test-server.md"
+DEADLINE_S = 30
 TAKEN = {VHOST + path for path in TAKING}
 OF_CLUSTER = {
     path: operation
@@ -47,3 +52,27 @@ def test_the_tables_are_those_of_the_operations(operations: Operations) -> None:
 def test_faults_of_a_broker_are_there_for_each_node_of_a_cluster() -> None:
     faults = OPERATIONS.keys() - cluster_operations.OPERATIONS.keys() - TAKEN
     assert {NODE + path for path in faults} <= cluster_operations.OPERATIONS.keys()
+
+
+def test_its_client_for_node_is_that_of_the_example() -> None:
+    client = (PAGE.parent / "examples" / "node-app" / "control.mjs").read_text(encoding="utf-8")
+    assert f"```js\n{client}```" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.interop
+def test_its_requests_do_what_they_say() -> None:
+    block = re.search(r"```sh\n(curl .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    curl = require("curl")
+    commands = block[1].replace("curl ", f"{curl} --silent --show-error --fail-with-body ")
+    server = (sys.executable, "-m", "fluffle.broker", "test-server")
+    done = subprocess.run(
+        [*server, "sh", "-e", "-c", commands],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.startswith('{"name": "test-1", "url": "amqp://guest:guest@127.0.0.1:')
+    assert done.stdout.endswith("{}{}")

@@ -157,6 +157,20 @@ def test_it_starts_fast_because_it_imports_little() -> None:
     assert imported & slow == set()
 
 
+def test_a_command_has_a_cluster() -> None:
+    program = """
+import json, os
+from urllib.request import urlopen
+with urlopen(os.environ["FLUFFLE_CONTROL_URL"] + "/nodes", b"{}") as answer:
+    urls = [node["url"] for node in json.load(answer)["nodes"]]
+assert urls == os.environ["AMQP_URLS"].split(",")
+assert urls[0] == os.environ["AMQP_URL"]
+raise SystemExit(len(urls))
+"""
+    done = run("--nodes", "3", *in_python(program))
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 def test_help_tells_of_the_variables() -> None:
     told = CliRunner().invoke(command, ["--help"]).output
     assert all(word in told for word in ("AMQP_URL", "FLUFFLE_CONTROL_URL", "npm test"))
