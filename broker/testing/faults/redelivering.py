@@ -16,6 +16,8 @@ class InVain:
 
     __slots__ = ("name",)
 
+    name = ""
+    """Of no queue: what is settled here counts for nothing."""
     no_ack = False
     timeout_ms = None
 
