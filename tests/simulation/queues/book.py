@@ -26,6 +26,7 @@ from tests.simulation.facts import Violation
 from tests.simulation.queues.customers import Customers
 from tests.simulation.queues.graves import Graves
 from tests.simulation.queues.idleness import Idleness
+from tests.simulation.queues.keys import Keys
 from tests.simulation.queues.lifetimes import Lifetimes
 from tests.simulation.queues.limits import Limits
 from tests.simulation.queues.patience import Patience
@@ -66,7 +67,8 @@ class Book:
         self.patience = Patience(definition.spec)
         self.idleness = idleness
         self.limits = Limits(definition.spec)
-        self.ghost = Ghost()
+        self.keys = Keys(self.group)
+        self.ghost = Ghost(stands_for=self.keys.stands_for)
         self.cards = Cards()
         self.image = Image()
         """Of the whole log, never compacted, never restored."""
@@ -182,8 +184,14 @@ class Book:
                     self.group, content, batch.version, may_be_early=not self.remembers_arrivals
                 )
         self._waiting.apply(batch, contents, self.group)
+        known = self.cards.known
         for fact in batch.facts:
             self.cards.apply(fact)
+        is_sure = self.going_by.settings.deduplicates and not any(
+            isinstance(fact, f.SpecChanged) for fact in batch.facts
+        )
+        published = [content for content in contents if content not in self.ghost.copies]
+        self.keys.apply(batch, published, known, self.cards.known, is_sure=is_sure)
 
     # What leaders say
 

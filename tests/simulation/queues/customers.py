@@ -28,6 +28,7 @@ from tests.broker.cluster.streams.client import Names
 from tests.broker.cluster.streams.ghost import Ghost
 from tests.broker.queues.replicated.make import ORIGIN
 from tests.simulation.queues.graves import Graves
+from tests.simulation.queues.keys import headers_of
 
 Message = tuple[int, int]
 """A sequence number, and under which ordinal it is in a client's hands."""
@@ -235,10 +236,15 @@ class Customers:
         size: int = 0,
         expiration_ms: Lifetimes = None,
         priorities: Sequence[int | None] = (None,),
+        keys: Sequence[int | None] = (None,),
     ) -> None:
-        """`priorities` are theirs in turn: all name one, or none does, as channels have it."""
+        """`priorities` and `keys` are theirs in turn: of the former all name one, or none does, as
+        channels have it."""
         heads = [
-            encode_properties(Properties(delivery_mode=2, priority=priority))
+            encode_properties(
+                Properties(delivery_mode=2, priority=priority, headers=headers_of(key))
+            )
+            for key in keys
             for priority in priorities
         ]
         bodies = self.names.contents(count, size)

@@ -29,6 +29,9 @@ BACKLOG_MAX = 100
 PRIORITIES = ((None,), (None,), (None,), (0,), (5,), (40,), (0, 40, 5))
 """Of messages that are published together, in turn."""
 
+ALIKE = 10
+"""Of so many messages that are published anywhere some may have one key."""
+
 DARK_US = SECOND_US
 
 HELD_MS = (600, 3_000)
@@ -52,7 +55,9 @@ def publish(town: Town, workload: Workload, client: Customers) -> None:
         lifetimes_ms: Lifetimes = expiration_ms
         if expiration_ms == LONG_MS:
             lifetimes_ms = [LONG_MS >> place % 8 for place in range(count)]
-        client.publish(count, size, lifetimes_ms, priorities)
+        latest = client.names.published // ALIKE
+        keys = (latest, None, latest + 1) if chance.random() < 0.3 else (None,)
+        client.publish(count, size, lifetimes_ms, priorities, keys)
 
 
 def attach(_town: Town, workload: Workload, client: Customers) -> None:
@@ -124,6 +129,8 @@ def declare(town: Town, workload: Workload) -> None:
             arguments["x-dead-letter-strategy"] = ("S", b"at-least-once")
             arguments["x-overflow"] = ("S", b"reject-publish")
     if chance.random() < 0.3:
+        arguments["x-message-deduplication"] = ("t", True)
+    if chance.random() < 0.3:
         arguments["x-delayed-retry-type"] = ("S", chance.choice((b"all", b"failed", b"returned")))
         arguments["x-delayed-retry-min"] = ("l", chance.choice((10, 300, 2_000)))
         arguments["x-delayed-retry-max"] = ("l", 3_000)
@@ -189,6 +196,8 @@ def change_policy(town: Town, workload: Workload) -> None:
         definition["delayed-retry-type"] = chance.choice(("all", "failed", "returned"))
         definition["delayed-retry-min"] = chance.choice((10, 300, 2_000))
         definition["delayed-retry-max"] = 3_000
+    if chance.random() < 0.2:
+        definition["x-message-deduplication"] = True
     if chance.random() < 0.2:
         definition["expires"] = chance.choice((1_000, 4_000))
     defining.set_policy(name, f"^{name}", definition)

@@ -444,6 +444,20 @@ QUEUE_MUTANTS = [
         "pass",
     ),
     mutant(
+        "K1",
+        "the next leader knows no keys",
+        QUEUES + "leadership:Leadership.__init__",
+        "image.state.window,",
+        "None,",
+    ),
+    mutant(
+        "K2",
+        "what was taken is not remembered",
+        QUEUES + "remembering:Remembering.say",
+        "self._draft.say(",
+        "_ = (",
+    ),
+    mutant(
         "H1",
         "the next leader gives everybody time anew",
         QUEUES + "leadership:Leadership._take_up",

@@ -5,7 +5,7 @@ G1 to G5, G6, G9 of what must hold whatever happens; see `check_rest` for what h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,6 +76,10 @@ class Ghost:
     """By node and priority, the last of its publishes that is in the log."""
     copies: dict[bytes, set[int]] = field(default_factory=dict)
     """Contents that may be in the log more than once, with all their sequence numbers."""
+    stands_for: Callable[[bytes], bool] = lambda _content: False
+    """Whether another message is in the log that has the same key, so that this one need not be."""
+    vouched: set[bytes] = field(default_factory=set)
+    """Contents that are confirmed for that."""
     is_deleted: bool = False
     """The queue: what is confirmed now is gone with it."""
     unknown_below: int = 0
@@ -167,10 +171,7 @@ class Ghost:
             match event:
                 case happened.Confirmed(first, count):
                     for number in range(first, first + count):
-                        content = self.pending.pop((node, number))
-                        is_stored = content in self.stored or self.is_deleted or client.is_over
-                        assert is_stored, f"{content!r} is confirmed, and not stored"
-                        self.confirmed.add(content)
+                        self.is_confirmed(self.pending.pop((node, number)), client)
                 case happened.Refused(first, count):
                     for number in range(first, first + count):
                         content = self.pending.pop((node, number))
@@ -199,6 +200,12 @@ class Ghost:
                 case happened.Revoked(tokens):
                     for sequence, ordinal in numbers(tokens):
                         self.let_go(node, sequence, ordinal)
+
+    def is_confirmed(self, content: bytes, client: Listener) -> None:
+        if not (content in self.stored or self.is_deleted or client.is_over):
+            assert self.stands_for(content), f"{content!r} is confirmed, and not stored"
+            self.vouched.add(content)
+        self.confirmed.add(content)
 
     def delivered(self, node: str, consumer: int, deliver: m.Deliver) -> None:
         tokens = [m.Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
@@ -247,7 +254,7 @@ class Ghost:
 
     def at_rest(self) -> None:
         self.all_known()
-        assert self.confirmed <= set(self.stored)
+        assert self.confirmed <= self.stored.keys() | self.vouched
         for sequence, ordinal in self.acked:
             is_back = (sequence, ordinal) in self.back
             assert is_back or sequence in self.gone, f"G4: {sequence} was acknowledged, and lives"
