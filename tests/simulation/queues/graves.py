@@ -28,8 +28,9 @@ class Graves:
         """Contents of which the log of a queue has it that they are dead, now or once."""
         self._handed: dict[GroupId, set[bytes]] = {}
         """Those that were handed on."""
-        self._letters: dict[tuple[GroupId, bytes, str], bytes] = {}
-        """What was made of them, by whose death it was, and for which queue."""
+        self._letters: dict[tuple[object, ...], bytes] = {}
+        """What was made of them, by whose death it was, and for which queue; what need not arrive
+        may have come to a queue twice, and died there of this and of that."""
         self._put: list[tuple[str, bytes]] | None = None
         """By which queue has got it; while some are handed on."""
         self._sent: dict[tuple[GroupId, bytes], list[tuple[GroupId, bytes]]] = {}
@@ -139,7 +140,7 @@ class Graves:
                     self.stranded.add(group)
             if letter is not None:
                 self._is_well_written(group, name, dead, content, letter)
-                self._is_as_before(group, content, target, letter)
+                self._is_as_before((group, content, target, dead.reason, dead.time_ms), letter)
             elif there is None:
                 self.without_target += 1
             elif is_full:
@@ -172,11 +173,11 @@ class Graves:
         if said != (dead.reason.encode(), name, time_s):
             raise Violation(f"rule 14: {content!r} of {group} has died of {dead}, and says {said}")
 
-    def _is_as_before(self, group: GroupId, content: bytes, target: str, letter: bytes) -> None:
+    def _is_as_before(self, death: tuple[object, ...], letter: bytes) -> None:
         """A leader that does not know whether another has done it does the same."""
-        before = self._letters.setdefault((group, content, target), letter)
+        before = self._letters.setdefault(death, letter)
         if before != letter:
-            raise Violation(f"rule 14: {content!r} of {group} is {letter!r}, and was {before!r}")
+            raise Violation(f"rule 14: of {death} comes {letter!r}, and {before!r} came")
 
     def _goes_round(
         self, name: str, dead: DeadMessages, target: str, content: bytes, *, has_died: bool

@@ -1,6 +1,7 @@
 """Mistakes against the rules of replicated queues, by the numbers of the rules."""
 
 from tests.simulation.queues.engine_mutants import ENGINE_MUTANTS, mutant
+from tests.simulation.queues.node_mutants import NODE_MUTANTS
 
 QUEUES = "broker.queues.replicated."
 STREAMS = "broker.cluster.streams."
@@ -317,48 +318,6 @@ QUEUE_MUTANTS = [
         "True",
     ),
     mutant(
-        "D2",
-        "a member that nobody wants stays",
-        SERVING + "members:steps",
-        "(members - set(wanted))",
-        "set()",
-    ),
-    mutant(
-        "D5",
-        "queues with too few members get no more",
-        SERVING + "reconciling:Reconciling._reconcile",
-        "self._ports.settle(partial(self._decide, queue), nobody_waits)",
-        "pass",
-    ),
-    mutant(
-        "N1",
-        "who was forgotten stays a member of the group of definitions",
-        "broker.cluster.membership:steps",
-        "sorted(members - set(nodes))",
-        "()",
-    ),
-    mutant(
-        "N2",
-        "who was let in is not told as which member it may begin",
-        "broker.cluster.membership:Membership.unknown",
-        "self._metadata.leads and member",
-        "False and member",
-    ),
-    mutant(
-        "N3",
-        "a node of another life is the member that it was",
-        SERVING + "members:Members._lost",
-        "lives.get(node) != life",
-        "node not in lives",
-    ),
-    mutant(
-        "N4",
-        "nobody takes the place of who was forgotten",
-        SERVING + "members:Members._wanted",
-        "wanted[wanted.index(node)] = added",
-        "pass",
-    ),
-    mutant(
         "R14a",
         "the dead are handed on before it is known that they are dead",
         QUEUES + "ending:Ending._bury",
@@ -492,12 +451,6 @@ QUEUE_MUTANTS = [
         "is_taken=False",
         "is_taken=True",
     ),
-    mutant(
-        "E1",
-        "a change is answered before all have it",
-        "broker.cluster.everywhere:Everywhere._behind",
-        "other.reached < revision",
-        "other.reached < revision - 1",
-    ),
+    *NODE_MUTANTS,
     *ENGINE_MUTANTS,
 ]
