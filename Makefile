@@ -52,6 +52,7 @@ tables: $(INSTALLED) ## measure all that docs/performance.md shows; an hour of a
 	$(BIN)/python -m benchmarks.backlog
 	$(BIN)/python -m benchmarks.quorum
 	$(BIN)/python -m benchmarks.own
+	$(BIN)/python -m benchmarks.embedded
 
 crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="--seed 1" repeats one
 	$(BIN)/python -m tests.crash --kills $(or $(KILLS),100) $(ARGS)

@@ -172,6 +172,7 @@ def more(sizes: Sizes) -> list[Measurement]:
             what = "another broker in the process, to connection.open-ok"
             taken.add(what, "ms", *process.ask("brokers"))
             taken.add("a fresh virtual host", "ms", *process.ask("vhosts"))
+            taken.add("a cluster of three nodes, to a leader", "ms", *process.ask("clusters"))
     return taken.rows()
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BROKERS = 20
 VHOSTS = 100
+CLUSTERS = 5
 
 
 def cold(stack: ExitStack) -> "tuple[ThreadedBroker, dict[str, Any]]":
@@ -57,6 +58,18 @@ def more_brokers(_broker: "ThreadedBroker") -> list[float]:
     return taken_ms
 
 
+def clusters(_broker: "ThreadedBroker") -> list[float]:
+    """How long three nodes take until all of them know a leader, and take clients."""
+    from fluffle.broker import ThreadedCluster  # noqa: PLC0415  as above
+
+    taken_ms = []
+    for _ in range(CLUSTERS + 1):
+        began_s = time.perf_counter()
+        with ThreadedCluster(nodes=3):
+            taken_ms.append((time.perf_counter() - began_s) * 1000)
+    return taken_ms[1:]  # the first one imports what clusters need
+
+
 def vhosts(broker: "ThreadedBroker") -> list[float]:
     """How long each of some takes to be made; each is gone before the next."""
     taken_ms = []
@@ -71,6 +84,7 @@ def vhosts(broker: "ThreadedBroker") -> list[float]:
 DEEDS: "dict[str, Callable[[ThreadedBroker], list[float]]]" = {
     "brokers": more_brokers,
     "vhosts": vhosts,
+    "clusters": clusters,
 }
 
 
