@@ -20,7 +20,7 @@ from fluffle.broker.cluster.queues.gets import Gets
 from fluffle.broker.cluster.queues.manners import Doing, Manners
 from fluffle.broker.cluster.queues.ports import Hub
 from fluffle.broker.cluster.queues.postponed import Postponed
-from fluffle.broker.cluster.queues.questions import CallLater, Questions, answered
+from fluffle.broker.cluster.queues.questions import NO_QUESTIONS, CallLater, Questions, answered
 from fluffle.broker.cluster.queues.receipts import Receipts
 from fluffle.broker.cluster.queues.settlements import Settlements
 from fluffle.broker.cluster.queues.takers import Seat, Taker, handed, losers_of, terms_of
@@ -82,14 +82,12 @@ class EdgeQueue:
         """Messages that were handed out of a queue that is behind, which debtors wait for."""
         self._receipts = Receipts()
         self._seats: dict[Holder, Seat] = UNUSED
-        """Of all who hold something, or may."""
         self._takers: dict[Consumer, Taker] = UNUSED
         self._by_number: dict[int, Taker] = UNUSED
-        """The same."""
         self._gets: Gets | None = None
         """Made with the first."""
-        self._attaching: Questions[None] = Questions(call_later, self._attached_too_late)
-        self._purging: Questions[int] = Questions(call_later, self._purged_too_late)
+        self._attaching: Questions[None] = NO_QUESTIONS
+        self._purging: Questions[int] = NO_QUESTIONS
         self._postponed = Postponed(call_later)
         """Those for which too much is pending."""
         self._settlements = Settlements(self._port, call_later, self._unsettled, where=self._where)
@@ -218,6 +216,8 @@ class EdgeQueue:
         return later
 
     def _purge(self) -> Later[int]:
+        if self._purging is NO_QUESTIONS:
+            self._purging = Questions(self._call_later, self._purged_too_late)
         number = self._asking.purge()
         self._port.touch()
         return self._purging.ask(number)
@@ -226,6 +226,7 @@ class EdgeQueue:
         consumer.is_active = not self.spec.single_active_consumer
         if self._takers is UNUSED:
             self._takers, self._by_number = {}, {}
+            self._attaching = Questions(self._call_later, self._attached_too_late)
         seat = self._seat(consumer, Seat())
         taker = self._takers[consumer] = Taker(consumer, seat)
         taker.limit = taker.first_limit

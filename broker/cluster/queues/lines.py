@@ -101,8 +101,8 @@ class Lines:
     """By the id of the queue."""
 
     __slots__ = (
-        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_missed", "_on_rest",
-        "_touched", "_unheard", "_untold", "_waiting",
+        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_members", "_missed",
+        "_on_rest", "_touched", "_unheard", "_untold", "_waiting",
     )  # fmt: skip
 
     def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
@@ -110,6 +110,8 @@ class Lines:
         self._around = around
         self._known = known
         self._lines: dict[QueueId, Line] = {}
+        self._members: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
+        """Each that there is or was once, for all queues that have them."""
         self._touched: dict[Line, None] = {}
         self._lost: dict[Line, None] = {}
         """Those that want something and reach nobody; each has a timer."""
@@ -140,7 +142,8 @@ class Lines:
         """Others may be its members."""
         if (line := self._lines.get(definition.id)) is not None:
             members = tuple(node for node, _incarnation in definition.members)
-            line.members = members or (definition.home,)
+            members = members or (definition.home,)
+            line.members = self._members.setdefault(members, members)
 
     def close(self, queue: QueueId) -> None:
         line = self._lines.pop(queue)

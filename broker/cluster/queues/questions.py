@@ -64,6 +64,18 @@ class Questions(Generic[T]):
         return later
 
 
+def nobody(_number: int) -> BrokerError:
+    raise AssertionError("nothing is asked here")
+
+
+def never(_seconds: float, _act: Callable[[], None]) -> Timer:
+    raise AssertionError("these are everybody's: make questions of your own")
+
+
+NO_QUESTIONS: Questions[Any] = Questions(never, nobody)
+"""Of a queue of which nothing was asked yet."""
+
+
 def answered(later: Later[T], unanswered: BrokerError, answer: T | None) -> None:
     """Whoever waits has an answer, or is told so if there is none."""
     if answer is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.cluster.queues.questions import CallLater, Questions
+from fluffle.broker.cluster.queues.questions import NO_QUESTIONS, CallLater, Questions
 from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.served import Later, Settling
 
@@ -20,11 +20,16 @@ class Mark(NamedTuple):
     """The outcome of all operations up to this one has to be known."""
 
 
+NO_MARKS: list[Mark] = []
+"""Never changed: of most queues nobody asks."""
+
+
 class Settlements:
     """Of the stream of one queue."""
 
     __slots__ = (
-        "_count", "_current", "_given_up", "_is_current", "_marks", "_port", "_questions", "_where",
+        "_call_later", "_count", "_current", "_given_up", "_is_current", "_marks", "_port",
+        "_questions", "_where",
     )  # fmt: skip
 
     def __init__(
@@ -34,8 +39,9 @@ class Settlements:
         self._port = port
         self._where = where
         self._given_up = given_up
-        self._questions: Questions[None] = Questions(call_later, self._too_late)
-        self._marks: list[Mark] = []
+        self._call_later = call_later
+        self._questions: Questions[None] = NO_QUESTIONS
+        self._marks: list[Mark] = NO_MARKS
         """In order."""
         self._count = 0
         self._current = Settling()
@@ -65,6 +71,10 @@ class Settlements:
         edge.put_off = 0
         self._port.touch()
         self._count += 1
+        if self._questions is NO_QUESTIONS:
+            self._questions = Questions(self._call_later, self._too_late)
+        if self._marks is NO_MARKS:
+            self._marks = []
         self._marks.append(Mark(self._count, edge.session, last))
         return self._questions.ask(self._count)
 

@@ -118,6 +118,10 @@ def _numbers(runs: list[range]) -> Ranges:
     return Ranges.joined(sorted(pairs))
 
 
+NONE_GONE = [0] * len(Reason)
+"""Never changed: nothing has ever been in most queues."""
+
+
 @dataclass(slots=True)
 class State:
     """Everything; changed by `applying` alone."""
@@ -148,7 +152,7 @@ class State:
     sessions: dict[Key, Session] = field(default_factory=lambda: UNUSED)
     sources: dict[int, Source] = field(default_factory=lambda: UNUSED)
     """By the group of that queue."""
-    gone: list[int] = field(default_factory=lambda: [0] * len(Reason))
+    gone: list[int] = field(default_factory=lambda: NONE_GONE)
     """How many messages are, by reason."""
     window: Window | None = None
     """What is known of messages that must not come twice, if the queue wants that."""
@@ -215,6 +219,8 @@ class State:
     def bury(self, run: range, reason: Reason) -> None:
         """Messages that have left their place are gone."""
         self.dead += self.entries.bury(run)
+        if self.gone is NONE_GONE:
+            self.gone = [*NONE_GONE]
         self.gone[reason] += len(run)
 
     # Who uses the queue
