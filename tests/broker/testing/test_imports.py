@@ -39,7 +39,7 @@ UNUSED = {
     "a disk": ("lmdb", "fluffle.storage.environment"),
     "definitions from a file": ("fluffle.broker.definitions.importing",),
     "policies": ("fluffle.broker.policies.validating",),
-    "announcements": ("fluffle.broker.announcing.changes", "fluffle.broker.server.announcing"),
+    "announcements": ("fluffle.broker.server.announcing",),
     "moving messages": ("fluffle.broker.moving", "fluffle.broker.converting.conversion"),
     "other patterns than .*": (
         "fluffle.broker.access.automaton",
