@@ -82,8 +82,7 @@ class Tapped:
         def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
             timeline, who = self._timeline, who_on(channel)
             for queue, same in groupby(stretches, lambda each: each.handout.holder.queue.name):
-                if queue:  # else it has been taken back before: the faults of clients do so
-                    timeline.settled(who, queue, sequences_of(same), outcome)
+                timeline.settled(who, queue, sequences_of(same), outcome)
             inner(channel, stretches, outcome)
 
         return settle

@@ -16,8 +16,6 @@ class InVain:
 
     __slots__ = ("name",)
 
-    name = ""
-    """Of no queue: what is settled here counts for nothing."""
     no_ack = False
     timeout_ms = None
 
