@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "amqp_unkind(seed): let the broker do what naive code forgets; from any seed"
     )
-    if config.getoption(OPTION) == ANY:  # once for all processes of a run
-        config.option.amqp_unkind = random.randrange(SEEDS)
+    if config.getoption(OPTION) == ANY:
+        config.option.amqp_unkind = getattr(config, "workerinput", {}).get(
+            OPTION, random.randrange(SEEDS)
+        )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Of pytest-xdist: all processes of a run have the seed of the first."""
+    node.workerinput[OPTION] = node.config.getoption(OPTION)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

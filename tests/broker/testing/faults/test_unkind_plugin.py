@@ -49,3 +49,19 @@ def test_a_file_is_no_seed(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--amqp-unkind", str(path))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*invalid seed value*"])
+
+
+def test_all_processes_of_a_run_have_one_seed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("_number", range(4))
+        def test_it(amqp, _number):
+            raise AssertionError(amqp.faults.in_effect)
+        """
+    )
+    result = pytester.runpytest_subprocess("-n2", "--dist=each", "--amqp-unkind")
+    result.assert_outcomes(failed=8)
+    told = {line for line in result.outlines if "and is the same way again" in line}
+    assert len(told) == 1
