@@ -34,20 +34,6 @@ NODE_MUTANTS = [
         "False and member",
     ),
     mutant(
-        "N3",
-        "a node of another life is the member that it was",
-        SERVING + "members:Members._lost",
-        "lives.get(node) != life",
-        "node not in lives",
-    ),
-    mutant(
-        "N4",
-        "nobody takes the place of who was forgotten",
-        SERVING + "members:Members._wanted",
-        "wanted[wanted.index(node)] = added",
-        "pass",
-    ),
-    mutant(
         "E1",
         "a change is answered before all have it",
         "broker.cluster.everywhere:Everywhere._behind",
