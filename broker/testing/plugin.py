@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from fluffle.broker.testing.external.broker import ExternalBroker
     from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
 
-pytest_plugins = ("fluffle.broker.testing.unkind_plugin",)
+pytest_plugins = (
+    "fluffle.broker.testing.cluster.plugin",
+    "fluffle.broker.testing.unkind_plugin",
+)
 
 NUMBERS = itertools.count(1)
 """Of tests in this process; each process of a run has a broker of its own."""

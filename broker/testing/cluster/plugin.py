@@ -1,0 +1,78 @@
+"""`amqp_cluster`, and `@pytest.mark.amqp_cluster(nodes=5)`: a cluster for one test.
+
+    def test_orders_outlive_a_leader(amqp_cluster):
+        place_order(amqp_cluster.url)
+        amqp_cluster.kill(amqp_cluster.leader("orders"))
+
+It is loaded with pytest, whoever uses it; so it imports nothing of the broker until it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from fluffle.broker.testing.cluster.threaded import ThreadedCluster
+
+MARK = "amqp_cluster"
+
+CLUSTER = pytest.StashKey["ThreadedCluster"]()
+"""Of a test: the one that it has."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", f"{MARK}(nodes, users, vhosts, definitions, seed): as for `ThreadedCluster`"
+    )
+
+
+@pytest.fixture
+def amqp_cluster(request: pytest.FixtureRequest) -> Iterator[ThreadedCluster]:
+    """A cluster of three nodes, if no mark says otherwise: it is started for the test.
+
+    In a coroutine all that it does is awaited.
+    """
+    from fluffle.broker.testing.cluster.by_caller import ClusterByCaller  # noqa: PLC0415
+    from fluffle.broker.testing.cluster.threaded import ThreadedCluster  # noqa: PLC0415
+
+    marks = request.node.iter_markers(MARK)
+    try:
+        made = ThreadedCluster(**arguments_of([*marks], ThreadedCluster))
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"@pytest.mark.{MARK}: {error}", pytrace=False)
+    with made as cluster:
+        request.node.stash[CLUSTER] = cluster
+        yield cast("ThreadedCluster", ClusterByCaller(cluster))
+        if forgotten := cluster.unawaited:
+            called = ", ".join(f"amqp_cluster.{name}" for name in forgotten.values())
+            pytest.fail(f"not awaited, and so not done: {called}", pytrace=False)
+
+
+def arguments_of(marks: list[pytest.Mark], of: type) -> Mapping[str, Any]:
+    """Of several marks; what the first one says counts.  TypeError."""
+    known, said = inspect.signature(of).parameters, dict[str, Any]()
+    for mark in marks:
+        if mark.args:
+            raise TypeError(f"arguments have names, unlike {mark.args[0]!r}")
+        for name, value in mark.kwargs.items():
+            if name not in known:
+                raise TypeError(f"there is no argument '{name}', but {', '.join(known)}")
+            said.setdefault(name, value)
+    return said
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    threaded = item.stash.get(CLUSTER, None)
+    if report.failed and threaded is not None:
+        cluster = threaded.cluster
+        told = f"{cluster.nodes.shown()}; what the network does is of seed={cluster.net.seed}"
+        report.sections.append((MARK, told))
+    return report
