@@ -13,6 +13,7 @@ from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.hindsight import Around, Hindsight
 from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.taking import Taken
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.vhost import PEEKED_MAX, Vhost, tally_here
 from fluffle.broker.vhost import VirtualHost
@@ -101,6 +102,14 @@ class ClusterVhost:
     ) -> Explanation:
         """Which bindings would match a message, which not, and why.  NotFound."""
         return await self._anywhere().explain(exchange, routing_key, headers)
+
+    async def get(self, queue: str, *, within: float = 5.0) -> Taken:
+        """As `Vhost.get`, at its leader."""
+        return await (await self._where_led(queue)).get(queue, within=within)
+
+    async def consume(self, queue: str, *, count: int = 1, within: float = 5.0) -> list[Message]:
+        """As `Vhost.consume`, at its leader."""
+        return await (await self._where_led(queue)).consume(queue, count=count, within=within)
 
     async def purge(self, queue: str) -> int:
         """Drop ready messages; how many there were.  NotFound."""

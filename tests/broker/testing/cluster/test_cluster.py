@@ -145,6 +145,19 @@ async def test_classic_queues_are_seen_where_they_are(channel_at: ChannelAt) -> 
         assert await cluster.vhost().purge("orders") == 1
 
 
+async def test_messages_are_taken_where_their_queue_is_led(channel_at: ChannelAt) -> None:
+    async with Cluster() as cluster:
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        await cluster.move_leader("orders", 2)
+        await publish(channel, b"first", b"second")
+        taken = await cluster.vhost().get("orders")
+        await cluster.vhost().expect("orders", unacked=1)
+        taken.ack()
+        await cluster.vhost().expect("orders", count=1)
+        assert [each.body for each in await cluster.vhost().consume("orders")] == [b"second"]
+        assert (await cluster.vhost().explain("", "orders")).queues == ("orders",)
+
+
 async def test_waits_end_and_say_what_they_have_seen(channel_at: ChannelAt) -> None:
     async with Cluster() as cluster:
         with pytest.raises(TimeoutError, match=r"there is no queue 'orders' .*node 2 is running"):
