@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from heapq import heapify, heappop
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from fluffle.broker.message import Origin
@@ -27,8 +27,9 @@ from fluffle.broker.queues.returned import ByAge, Returned
 from fluffle.broker.queues.segment import Taken, on_disk_only, unread_ones
 from fluffle.broker.queues.timing import NEVER_MS
 
-TAKEN_MAX = 250
-"""Messages that are taken off together."""
+TAKEN_MAX = 64
+"""Messages that are taken off together; and so many, or those of one entry, are looked at together
+of which it is not known yet when they are due.  A queue does either several times a turn."""
 
 Dues: TypeAlias = Callable[[int, int], Iterable[tuple[range, Expiries]]]
 """The ready messages from one number up to another, in runs, and when each of them is due."""
@@ -122,15 +123,24 @@ class CalendarLane:
         if self.due_ms > self.now_ms:
             return None
         if self._unknown_ms <= self._agenda.due_ms:
-            _due_ms, first, stop = heappop(self._stretches)
-            for run, times_ms in self._dues(first, stop):
-                for number, due_ms in zip(run, times_ms, strict=True):
-                    self._agenda.add(due_ms, (number,))
+            self._look()
             return unread_ones(())
         until_ms = min(self.now_ms, self._unknown_ms - 1)
         taken = self._agenda.take(until_ms, TAKEN_MAX)
         self.count -= len(taken)
         return unread_ones(taken)
+
+    def _look(self) -> None:
+        """When are the first messages due of the next stretch?"""
+        none_before_ms, first, stop = heappop(self._stretches)
+        known = 0
+        for run, times_ms in self._dues(first, stop):
+            if known >= TAKEN_MAX:
+                heappush(self._stretches, Stretch(none_before_ms, run.start, stop))
+                break
+            for number, due_ms in zip(run, times_ms, strict=True):
+                self._agenda.add(due_ms, (number,))
+            known += len(run)
 
     def clear(self) -> int:
         """Forget every message; how many there were."""

@@ -21,7 +21,7 @@ from fluffle.broker.queues.journal import (
     Unreadable,
 )
 from fluffle.broker.queues.replicated.draft import Draft
-from fluffle.broker.queues.replicated.encoding import read_messages
+from fluffle.broker.queues.replicated.encoding import pick_messages, read_messages
 from fluffle.broker.queues.replicated.entries import Entry
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.levels import ContentsByLevel
@@ -33,10 +33,6 @@ from fluffle.broker.queues.returned import UNLIMITED_BYTES
 
 ReadEntry: TypeAlias = Callable[[int], bytes]
 """The payload of the entry at an index, which is durable here.  Raises `Unreadable`."""
-
-
-NOTHING = Read((), [], [])
-"""What is in an entry before any was read."""
 
 
 class Applied:
@@ -54,7 +50,7 @@ class Applied:
 class Contents:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
-    __slots__ = ("_draft", "commits", "gone", "groups", "read", "state")
+    __slots__ = ("_draft", "commits", "entry", "gone", "groups", "parsed", "state")
 
     def __init__(
         self, state: State, draft: Draft, read_entry: ReadEntry, damaged: Callable[[int], None]
@@ -66,8 +62,11 @@ class Contents:
         """What the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
-        self.read: Callable[[int], Read] = partial(_read, read_entry, damaged)
-        """What is in the entry at an index.  Raises `Unreadable`."""
+        self.entry: Callable[[int], bytes] = partial(_entry, read_entry, damaged)
+        """The entry at an index.  Raises `Unreadable`."""
+        self.parsed: Callable[[int, bytes, Callable[[bytes], Read]], Read]
+        """Messages of the entry at an index, as somebody reads them.  Raises `Unreadable`."""
+        self.parsed = partial(_parsed, damaged)
         self._draft = draft
 
     def recover(self) -> Recovery:
@@ -137,7 +136,7 @@ class Contents:
         loaded: list[Loaded] = []
         for entry in self.state.entries.between(first, stop):
             try:
-                read = self.read(entry.index)
+                read = self.parsed(entry.index, self.entry(entry.index), read_messages)
             except Unreadable:
                 if loaded:
                     return loaded
@@ -174,43 +173,69 @@ class Reading:
     """Fetches messages, and keeps the last entry that it has read: what is asked for next was
     mostly written with it."""
 
-    __slots__ = ("_contents", "_read")
+    __slots__ = ("_contents", "_entry", "_index")
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
-        self._read = NOTHING
+        self._entry, self._index = b"", 0
 
     def fetch(
         self, sequences: Iterable[int], bytes_max: int = UNLIMITED_BYTES
     ) -> tuple[list[Origin], list[bytes]]:
-        """Live messages in this order, as `Fetch` says.  Raises `Unreadable`."""
+        """Live messages in this order, as `Fetch` says: those of one entry are read with the first
+        of them.  Raises `Unreadable`."""
+        together = self._by_entry(sequences)
+        found: dict[int, tuple[Origin, bytes]] = {}
         origins: list[Origin] = []
         contents: list[bytes] = []
-        for sequence in sequences:
+        for sequence, (index, wanted) in together.items():
             if bytes_max <= 0:
                 break
-            read = self._read
-            at = bisect_left(read.sequences, sequence)
-            if at == len(read.sequences) or read.sequences[at] != sequence:
-                entry = self._contents.state.entries.index_of(sequence)
-                self._read = read = self._contents.read(entry)
-                at = bisect_left(read.sequences, sequence)
-            origins.append(read.origins[at])
-            contents.append(read.contents[at])
-            bytes_max -= len(read.contents[at])
+            if sequence not in found:
+                read = self._picked(index, wanted)
+                found |= zip(wanted, zip(read.origins, read.contents, strict=True), strict=True)
+            origin, content = found[sequence]
+            origins.append(origin)
+            contents.append(content)
+            bytes_max -= len(content)
         return origins, contents
+
+    def _by_entry(self, sequences: Iterable[int]) -> dict[int, tuple[int, list[int]]]:
+        """Of each message the index of its entry, and all of these messages that are in it."""
+        found: dict[int, tuple[int, list[int]]] = {}
+        entries: dict[int, list[int]] = {}
+        index = first = stop = 0
+        for sequence in sequences:
+            if not first <= sequence < stop:
+                index, first, stop = self._contents.state.entries.extent_of(sequence)
+            together = entries.setdefault(index, [])
+            together.append(sequence)
+            found[sequence] = index, together
+        return found
+
+    def _picked(self, index: int, wanted: list[int]) -> Read:
+        if index != self._index:
+            self._entry, self._index = self._contents.entry(index), index
+        return self._contents.parsed(index, self._entry, partial(pick_messages, wanted=wanted))
 
     def forget(self) -> None:
         """Nothing more is asked for soon."""
-        self._read = NOTHING
+        self._entry, self._index = b"", 0
 
 
-def _read(read_entry: ReadEntry, damaged: Callable[[int], None], index: int) -> Read:
+def _entry(read_entry: ReadEntry, damaged: Callable[[int], None], index: int) -> bytes:
     try:
-        return read_messages(read_entry(index))
+        return read_entry(index)
     except Unreadable:
         damaged(index)
         raise
+
+
+def _parsed(
+    damaged: Callable[[int], None], index: int, entry: bytes, parse: Callable[[bytes], Read]
+) -> Read:
+    try:
+        return parse(entry)
     except Unfit as error:
         damaged(index)
         raise Unreadable(Damage(f"entry {index}", str(error))) from error

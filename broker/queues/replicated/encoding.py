@@ -17,7 +17,7 @@ come so far: when every member has announced it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from operator import attrgetter
@@ -214,17 +214,31 @@ def read_messages(entry: bytes) -> Stored:
 
     That its version is known was seen when it was applied, or with the snapshot that covers it.
     """
+    at, sequences = _messages_in(entry)
+    stored = messages.read(entry, at, sequences)
+    if sequences and len(stored.contents) != len(sequences):
+        raise Unfit(f"{len(stored.contents)} messages of {len(sequences)}")
+    return stored
+
+
+def pick_messages(entry: bytes, wanted: Sequence[int]) -> Stored:
+    """As `read_messages`, of some that are in it: it costs little for the others.  Raises
+    `Unfit`."""
+    at, sequences = _messages_in(entry)
+    return messages.pick(entry, at, wanted, sequences)
+
+
+def _messages_in(entry: bytes) -> tuple[int, Sequence[int]]:
+    """Where the messages of an entry begin, and which these are, if they are not consecutive.
+    Raises `Unfit`."""
     if entry[:1] != bytes((BODIES,)):
-        return messages.read(entry, _frame(entry)[-1])
+        return _frame(entry)[-1], ()
     try:
         _kind, _version, count = BODIES_HEAD.unpack_from(entry)
         sequences = unpack_from(f">{count}Q", entry, BODIES_HEAD.size)
     except StructError as error:
         raise Unfit(f"what is left of an entry ends too soon: {error}") from error
-    stored = messages.read(entry, BODIES_HEAD.size + SEQUENCE_BYTES * count, sequences)
-    if len(stored.contents) != count:
-        raise Unfit(f"{len(stored.contents)} messages of {count}")
-    return stored
+    return BODIES_HEAD.size + SEQUENCE_BYTES * count, sequences
 
 
 def slim(entry: bytes, live: Iterable[range]) -> bytes:

@@ -301,10 +301,12 @@ class Entries:
             count += len(inside)
         return found
 
-    def index_of(self, sequence: int) -> int:
-        """The index of the entry that holds a message.  Raises `Unfit`."""
+    def extent_of(self, sequence: int) -> tuple[int, int, int]:
+        """The index of the entry that holds a message, and from which number up to which others
+        are that came with it.  Raises `Unfit`."""
         [(at, _)] = self._spread(range(sequence, sequence + 1))
-        return self.rows["indexes"][at]
+        first = self.rows["firsts"][at]
+        return self.rows["indexes"][at], first, first + self.rows["counts"][at]
 
     def ready_of(self, entry: Entry) -> list[range]:
         """Which messages of an entry are ready."""

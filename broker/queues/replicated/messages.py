@@ -16,6 +16,7 @@ what is dead of an entry can be left out later, and what is left is still known 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, compress, pairwise, repeat
@@ -194,6 +195,41 @@ def read(data: bytes, at: int, sequences: Sequence[int] = ()) -> Stored:
     if tuple(map(crc32, contents, _seeds(origins))) != checks:
         raise Unfit("the content of a message is not what it was")
     return Stored(sequences or range(first, first + count), origins, contents)
+
+
+def pick(data: bytes, at: int, wanted: Sequence[int], sequences: Sequence[int] = ()) -> Stored:
+    """As `read`, of some of the messages, by their numbers: the others are not looked at, and cost
+    nothing.  Raises `Unfit`."""
+    try:
+        first, count, columns_bytes, runs, origins_bytes = HEAD.unpack_from(data, at)
+        at += HEAD.size + columns_bytes
+        numbers_at = at + origins_bytes
+        begin = numbers_at + 2 * NUMBER.size * count
+        origins, stop = unpack_origins(data, at, runs, count)
+        if stop != numbers_at or begin + _number(data, numbers_at, count - 1) != len(data):
+            raise ValueError("parts that do not fit each other")
+        sequences = sequences or range(first, first + count)
+        places = [bisect_left(sequences, number) for number in wanted]
+        if [sequences[place] for place in places] != [*wanted]:
+            raise ValueError(f"not all of {wanted} are in it")
+        contents = [_content(data, numbers_at, count, place, origins[place]) for place in places]
+    except (StructError, ValueError, LookupError) as error:
+        raise Unfit(f"messages of an entry cannot be read: {error!r}") from error
+    return Stored(wanted, [origins[place] for place in places], contents)
+
+
+def _content(data: bytes, numbers_at: int, count: int, place: int, origin: Origin) -> bytes:
+    """Of the message at a place; where each ends stands at `numbers_at`.  Raises `ValueError`."""
+    begin = numbers_at + 2 * NUMBER.size * count
+    low = _number(data, numbers_at, place - 1) if place else 0
+    content = data[begin + low : begin + _number(data, numbers_at, place)]
+    if crc32(content, _seed(origin)) != _number(data, numbers_at, count + place):
+        raise ValueError("the content of a message is not what it was")
+    return content
+
+
+def _number(data: bytes, at: int, place: int) -> int:
+    return int(NUMBER.unpack_from(data, at + NUMBER.size * place)[0])
 
 
 def packed_again(stored: Stored, keep: Sequence[bool]) -> list[bytes]:

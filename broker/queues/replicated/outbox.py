@@ -47,6 +47,10 @@ UNDER_WAY_MAX = 512
 UNDER_WAY_BYTES_MAX = 1 << 20
 """Or one message of more."""
 
+TURN_MAX = 128
+"""So many are sent in one turn, for some milliseconds: each may have to be read from an entry of
+its own, and may arrive at once."""
+
 PATIENCE_MS = 180_000
 """Who has said nothing for so long is asked again: RabbitMQ's
 dead_letter_worker_publisher_confirm_timeout."""
@@ -176,12 +180,15 @@ class Outbox:
         now_ms = self._time.now_ms()
         try:
             self._send_again(now_ms)
-            while self.waiting and self._has_room:
-                self._send_next(now_ms)
+            left = TURN_MAX
+            while self.waiting and self._has_room and left > 0:
+                left -= self._send_next(now_ms, left)
         except Unreadable:
             return  # whoever owns this has been told that it is damaged
         if not self.waiting:
             self._reading.forget()
+        elif self._has_room:
+            self._touch()
         if self._under_way:
             self._time.wake(self._queue, min(way.due_ms for way in self._under_way.values()))
 
@@ -197,9 +204,9 @@ class Outbox:
             ways = [way._replace(due_ms=now_ms + self.patience_ms) for way in alike]
             self._send(ways, *self._reading.fetch([way.sequence for way in ways]))
 
-    def _send_next(self, now_ms: int) -> None:
-        """The first that wait, those that have died together or look so."""
-        dead, sequences = self.waiting[0], self._next()
+    def _send_next(self, now_ms: int, most: int) -> int:
+        """The first that wait, those that have died together or look so; how many those are."""
+        dead, sequences = self.waiting[0], self._next(most)
         left_bytes = UNDER_WAY_BYTES_MAX - self._under_way_bytes
         origins, contents = self._reading.fetch(sequences, left_bytes)
         self._begin(len(contents))
@@ -215,11 +222,13 @@ class Outbox:
             for sequence, content in zip(sequences, contents, strict=False)
         ]
         self._send(ways, origins, contents)
+        return len(ways)
 
-    def _next(self) -> list[int]:
-        """The first that wait, as many as may be under way, all of one cause."""
+    def _next(self, most: int) -> list[int]:
+        """The first that wait, so many or as many as may be under way, all of one cause."""
         sequences: list[int] = []
-        room, cause = UNDER_WAY_MAX - len(self._under_way), _cause(self.waiting[0])
+        room = min(most, UNDER_WAY_MAX - len(self._under_way))
+        cause = _cause(self.waiting[0])
         for dead in self.waiting:
             if len(sequences) >= room or _cause(dead) != cause:
                 break

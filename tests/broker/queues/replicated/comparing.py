@@ -92,11 +92,16 @@ def check_log(member: Member, ghost: Ghost) -> None:
     found: dict[int, tuple[str, str, bytes]] = {}
     for index in needed:
         stored = encoding.read_messages(member.log[index])
+        some = stored.sequences[::-2]
+        picked = encoding.pick_messages(member.log[index], some)
+        assert (picked.sequences, picked.contents) == (some, stored.contents[::-2])
+        keys = [origin.routing_key for origin in stored.origins[::-2]]
+        assert [origin.routing_key for origin in picked.origins] == keys
         for number, origin, content in zip(*stored, strict=True):
             found[number] = (origin.exchange, origin.routing_key, content)
     for number, card in live.items():
         assert found[number] == (card.exchange, card.routing_key, card.content)
-        assert member.image.state.entries.index_of(number) == card.index
+        assert member.image.state.entries.extent_of(number)[0] == card.index
     for entry in member.image.state.entries:
         contents = [ghost.cards[entry.first + at].content for at in range(entry.count)]
         assert entry.mean_bytes == sum(map(len, contents)) // entry.count

@@ -162,6 +162,25 @@ def test_no_more_are_dead_than_can_be_handed_on_soon(monkeypatch: pytest.MonkeyP
     assert bench.order == list(range(1, 101))
 
 
+def test_no_turn_hands_on_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though all arrive at once, so that there is always room for more."""
+    monkeypatch.setattr(outbox, "TURN_MAX", 8)
+    bench = Calendar()
+    bench.publish_all(*[50] * 100)
+    bench.settle_down()
+    bench.at(50)
+    while len(bench.came) < 100:
+        before = len(bench.came)
+        if bench.is_touched:
+            bench.is_touched = False
+            bench.led.pump()
+        else:
+            assert bench.proposals, "it asks for another turn"
+            bench.commit()
+        assert len(bench.came) <= before + 8
+    assert bench.order == list(range(1, 101))
+
+
 def test_a_purge_drops_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Calendar()
     bench.publish_all(10, 20, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from random import Random
 from typing import Any, get_type_hints
 
@@ -21,6 +22,7 @@ from fluffle.broker.queues.replicated.encoding import (
     decode,
     encode,
     fact_of,
+    pick_messages,
     read_messages,
     row_of,
     slim,
@@ -170,6 +172,20 @@ def test_a_content_that_has_changed(change: int) -> None:
     entry[-2 - change] ^= 1
     with pytest.raises(Unfit, match="content of a message is not what it was"):
         read_messages(bytes(entry))
+    whole, broken = (1, 2) if change == -1 else (2, 1)
+    assert pick_messages(bytes(entry), [whole]).contents == [b"aa" if whole == 1 else b"bb"]
+    with pytest.raises(Unfit, match="content of a message is not what it was"):
+        pick_messages(bytes(entry), [whole, broken])
+
+
+def test_what_is_not_in_an_entry_is_not_picked_from_it() -> None:
+    entry = encode(FactBatch(0, 0, [], enqueued(3, [Origin("", "q")] * 3, [b"a", b"b", b"c"])))
+    assert pick_messages(entry, [5, 3]).contents == [b"c", b"a"]
+    left = slim(entry, [range(3, 4), range(5, 6)])
+    assert pick_messages(left, [5, 3]).contents == [b"c", b"a"]
+    for of_entry, other in ((entry, 2), (entry, 6), (left, 4)):
+        with pytest.raises(Unfit, match="messages of an entry cannot be read"):
+            pick_messages(of_entry, [other])
 
 
 def test_an_origin_that_has_changed() -> None:
@@ -241,7 +257,8 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
     for _ in range(data.draw(st.integers(1, 3))):
         entry[data.draw(st.integers(0, len(entry) - 1))] = data.draw(st.integers(0, 255))
     size = data.draw(st.sampled_from([len(entry), data.draw(st.integers(0, len(entry)))]))
-    for read in (lambda damaged: Image().apply(1, damaged), read_messages):
+    pick = partial(pick_messages, wanted=[1])
+    for read in (lambda damaged: Image().apply(1, damaged), read_messages, pick):
         try:
             read(bytes(entry[:size]))
         except Unfit:

@@ -219,8 +219,8 @@ LEADING = [
         (
             "the next content",
             "Reading.fetch",
-            "contents.append(read.contents[at])",
-            "contents.append(read.contents[at - 1])",
+            "= found[sequence]",
+            "= found[wanted[-1]]",
         ),
         (
             "nothing has come back",
