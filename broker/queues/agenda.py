@@ -89,9 +89,3 @@ class Agenda:
             del self._leaves[0], self._lasts_ms[0]
         self.count -= len(taken)
         return taken
-
-    def clear(self) -> list[int]:
-        """All numbers, rising; none is here any more."""
-        found = sorted(number for leaf in self._leaves for number in leaf.numbers)
-        self._leaves, self._lasts_ms, self.count = [], [], 0
-        return found

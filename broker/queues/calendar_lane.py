@@ -10,7 +10,7 @@ costs as little as with any other queue.
 
 from __future__ import annotations
 
-from array import array
+from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple, NoReturn, TypeAlias
@@ -52,19 +52,25 @@ class CalendarLane:
     is_timed = True
 
     __slots__ = (
-        "_agenda", "_dues", "_has_room", "_journal", "_stretches", "count", "new_from", "now_ms",
-        "numbers",
+        "_agenda", "_due_count", "_due_max", "_dues", "_journal", "_stretches", "_taken", "count",
+        "new_from", "now_ms", "numbers",
     )  # fmt: skip
 
-    def __init__(self, journal: Journal, dues: Dues, has_room: Callable[[], bool]) -> None:
-        """`has_room`: whether more may be due now, for what is due is kept elsewhere until it has
-        arrived.  Who says no pumps the queue once there is some."""
+    def __init__(
+        self, journal: Journal, dues: Dues, due_count: Callable[[], int], due_max: int
+    ) -> None:
+        """`due_count`: how many are due that have not arrived, for they are kept elsewhere until
+        then.  Once there are `due_max` no others are due, and whoever keeps them pumps the queue
+        when there are fewer."""
         self._journal = journal
         self._dues = dues
-        self._has_room = has_room
+        self._due_count = due_count
+        self._due_max = due_max
         self._agenda = Agenda()
         self._stretches: list[Stretch] = []
         """A heap."""
+        self._taken = deque[int](maxlen=due_max + TAKEN_MAX)
+        """Messages that were taken off last: of these it may not be on record yet."""
         self.numbers = Numbers()
         self.count = 0
         self.now_ms = 0
@@ -107,7 +113,7 @@ class CalendarLane:
     @property
     def due_ms(self) -> int:
         """When the next is due, or some time before that; `NEVER_MS` while there is no room."""
-        if not self._has_room():
+        if self._due_count() >= self._due_max:
             return NEVER_MS
         return min(self._agenda.due_ms, self._unknown_ms)
 
@@ -128,6 +134,7 @@ class CalendarLane:
         until_ms = min(self.now_ms, self._unknown_ms - 1)
         taken = self._agenda.take(until_ms, TAKEN_MAX)
         self.count -= len(taken)
+        self._taken += taken
         return unread_ones(taken)
 
     def _look(self) -> None:
@@ -145,10 +152,12 @@ class CalendarLane:
     def clear(self) -> int:
         """Forget every message; how many there were."""
         dropped, self.count = self.count, 0
-        self._journal.settled(array("Q", self._agenda.clear()))
-        for _due_ms, first, stop in self._stretches:
-            self._journal.discarded(first, stop)
-        self._stretches = []
+        self._agenda, self._stretches = Agenda(), []
+        first = 0
+        for number in (*sorted(self._taken), self.numbers.next):
+            if first < number:
+                self._journal.discarded(first, number)
+            first = number + 1
         return dropped
 
     def shed(self) -> bool:

@@ -35,7 +35,7 @@ def calendar_of(
             assert expiries is not None, "each has a time"
             yield run, expiries
 
-    return CalendarLane(contents, dues, lambda: due_count() < DUE_MAX)
+    return CalendarLane(contents, dues, due_count, DUE_MAX)
 
 
 def intake_of(queue: Queue) -> Enqueue:

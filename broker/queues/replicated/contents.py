@@ -117,8 +117,17 @@ class Contents:
         """The log has it."""
 
     def discarded(self, first: int, stop: int) -> None:
-        for entry in self.state.entries.between(first, stop):
-            self.gone = [*(self.gone or ()), *self._ready_of(entry, first, stop)]
+        """What is under way is done with, too: nobody can have looked at it."""
+        gone = self.gone
+        if gone is None:
+            return
+        runs = self.ready_within(first, stop)
+        unapplied = range(max(first, self.state.next_sequence), stop)
+        for run in (*runs, unapplied) if unapplied else runs:
+            if gone and gone[-1].step == 1 and gone[-1].stop == run.start:
+                gone[-1] = range(gone[-1].start, run.stop)
+            else:
+                gone.append(run)
 
     def forget_unreadable(self) -> None:
         """What is in the image has been read."""

@@ -16,7 +16,12 @@ from fluffle.broker.queues.parcels import Parcel
 from fluffle.broker.queues.peeking import View
 from fluffle.broker.queues.replicated import calendar, outbox
 from fluffle.broker.queues.replicated import effects as e
-from fluffle.broker.queues.replicated.facts import DeadLettered, DeadLettering, Reason
+from fluffle.broker.queues.replicated.facts import (
+    DeadLettered,
+    DeadLettering,
+    Reason,
+    SessionId,
+)
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
@@ -196,6 +201,32 @@ def test_a_purge_drops_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.at(1_000)
     bench.settle_down()
     assert bench.order == [1]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_purge_leaves_what_is_dead_and_takes_what_is_under_way(seed: int) -> None:
+    chance, bench = Random(seed), Calendar()
+    for _ in range(chance.randrange(1, 12)):
+        bench.publish_all(*(chance.randrange(100) for _ in range(chance.randrange(1, 9))))
+        bench.at(bench.now_ms + chance.randrange(20))
+        if chance.random() < 0.8:
+            bench.turn()
+        for _ in range(chance.randrange(3)):
+            bench.commit()
+        if chance.random() < 0.1:
+            bench.change_leader(len(bench.proposals), is_elsewhere=chance.random() < 0.5)
+    waiting = bench.led.queue.ready_count
+    bench.led.purge(bench.led.sessions.open(SessionId("b", 1, 1, 1)), 1)
+    assert bench.led.queue.ready_count == 0
+    bench.touch(bench.led)
+    bench.settle_down()
+    bench.at(1_000)
+    bench.settle_down()
+    gone = bench.image.state.gone
+    assert gone[Reason.PURGED] >= waiting, "and maybe some that are dead and were not handed on"
+    assert gone[Reason.DEAD_LETTERED] == len(bench.came)
+    assert gone[Reason.DEAD_LETTERED] + gone[Reason.PURGED] == bench.image.state.next_sequence - 1
+    assert bench.image.state.live_count == 0
 
 
 def test_it_may_be_looked_at() -> None:
