@@ -19,7 +19,7 @@ from collections import deque
 from itertools import islice
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import Deadlines, alike, is_instant, part_of, span_of
+from fluffle.broker.queues.expiries import INSTANT_MS, Deadlines, alike, part_of, span_of
 from fluffle.broker.queues.journal import Damage, Journal, Recovery, Spill, Unreadable
 from fluffle.broker.queues.leaving import Leaving
 from fluffle.broker.queues.levels import Numbers
@@ -169,7 +169,7 @@ class Lane:
         self.count += count
         if expires_at_ms:
             self.is_timed = True
-            if is_instant(expires_at_ms):
+            if expires_at_ms == INSTANT_MS or not isinstance(expires_at_ms, int):
                 self.new_from = min(self.new_from, first_sequence)
         tail = self._ready[-1] if self._ready else None
         if (
