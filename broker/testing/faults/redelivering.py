@@ -14,10 +14,14 @@ from fluffle.broker.server.channel import Channel
 class InVain:
     """Holds what its queue has given to others: a `Holder`, and of the queue what settles."""
 
-    __slots__ = ()
+    __slots__ = ("name",)
 
     no_ack = False
     timeout_ms = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """That of the queue: the timeline tells where an acknowledgement was in vain."""
 
     @property
     def queue(self) -> ServedQueue:
@@ -42,9 +46,6 @@ class InVain:
         raise AssertionError("it holds nothing")
 
 
-IN_VAIN: Holder = InVain()
-
-
 def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
     """Have queues hand out again what is unacknowledged on a channel; how many messages.
 
@@ -54,11 +55,11 @@ def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
     stretches, _none_unknown = ledger.take_up_to(0)
     ledger.restore(stretches)
     runs = dict.fromkeys(handout for handout, _start, _stop in stretches)
-    meant = [run for run in runs if run.holder is not IN_VAIN and is_meant(run)]
+    meant = [run for run in runs if not isinstance(run.holder, InVain) and is_meant(run)]
     count = 0
     for handout in meant:
         for start, stop in tuple(handout.unsettled()):
             handout.holder.queue.settle(handout, start, stop, Outcome.SUSPECTED)
             count += stop - start
-        handout.holder = IN_VAIN
+        handout.holder = cast(Holder, InVain(handout.holder.queue.name))
     return count
