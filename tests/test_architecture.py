@@ -159,6 +159,7 @@ def test_the_product_does_not_import_its_tests() -> None:
         "broker/testing/celery.py": {"pytest"},
         "broker/testing/cluster/plugin.py": {"pytest"},
         "broker/testing/plugin.py": {"pytest"},
+        "broker/testing/timeline_plugin.py": {"pytest"},
         "broker/testing/unkind_plugin.py": {"pytest"},
     }
 

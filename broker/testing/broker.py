@@ -135,6 +135,12 @@ class Broker:
         await self._entered.__aexit__(kind, error, where)
 
     @property
+    def failure(self) -> Exception | None:
+        """Why it has ended by itself, if it has."""
+        node: Node | None = getattr(self, "node", None)
+        return node.failure if node is not None else None
+
+    @property
     def url(self) -> str:
         """For any client, of any language, in any process.
 

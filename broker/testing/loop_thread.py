@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
@@ -14,14 +16,19 @@ T = TypeVar("T")
 PATIENCE_S = 30.0
 """A call into the thread that takes longer will never end."""
 
+HUNG_PATIENCE_S = 1.0
+"""Once one has not, nobody waits for long any more."""
+
 
 class LoopThread:
     """Runs from `start` to `end`, once.  Used from other threads than its own."""
 
-    __slots__ = ("_loop", "_thread")
+    __slots__ = ("_hung", "_loop", "_thread")
 
     def __init__(self, name: str) -> None:
         self._loop: asyncio.AbstractEventLoop
+        self._hung: Future[Any] | None = None
+        """Nothing that was asked for since is done before this is, for a call was in vain."""
         self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -36,6 +43,8 @@ class LoopThread:
         TimeoutError when it is not done in time; it is given up then.
         """
         __tracebackhide__ = True  # the line of the test is the one that tells
+        if self._hung is not None and not self._hung.done():
+            patience_s = min(patience_s, HUNG_PATIENCE_S)
         running = self.begin(work)
         try:
             return running.result(patience_s)
@@ -43,11 +52,18 @@ class LoopThread:
             if running.done():
                 raise  # the work's own
             running.cancel()
-            raise not_done(work, patience_s) from None
+            self._hung = self.begin(nothing)
+            raise not_done(work, patience_s, self.where) from None
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Have `work` done in the thread."""
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    @property
+    def where(self) -> str:
+        """Where the thread stands, for people."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None else "it has ended"
 
     def end(self) -> None:
         """TimeoutError if it does not."""
@@ -62,6 +78,11 @@ class LoopThread:
         self._loop.run_forever()
 
 
-def not_done(work: object, patience_s: float) -> TimeoutError:
+async def nothing() -> None:
+    """It is done once the thread does anything."""
+
+
+def not_done(work: object, patience_s: float, where: str = "") -> TimeoutError:
     what = getattr(work, "__qualname__", work)
-    return TimeoutError(f"the broker's thread has not done {what} in {patience_s} s")
+    stands = f"; it stands here:\n{where}" if where else ""
+    return TimeoutError(f"the broker's thread has not done {what} in {patience_s} s{stands}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = (
     "fluffle.broker.testing.cluster.plugin",
+    "fluffle.broker.testing.timeline_plugin",
     "fluffle.broker.testing.unkind_plugin",
 )
 
@@ -130,6 +131,7 @@ def amqp(
     In a coroutine all that it does is awaited.
     """
     from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415
+    from fluffle.broker.testing.timeline_plugin import check_left  # noqa: PLC0415
     from fluffle.broker.testing.unkind_plugin import seed_of  # noqa: PLC0415
     from fluffle.broker.testing.wanted import wanted_of  # noqa: PLC0415
 
@@ -146,7 +148,10 @@ def amqp(
     if seed is not None:
         vhost.faults.unkind(seed)
     yield cast("BlockingVhost | AwaitedVhost", ByCaller(vhost))
-    amqp_broker.delete_vhost(name)
+    try:
+        check_left(request.node, vhost)
+    finally:
+        amqp_broker.delete_vhost(name)
     if forgotten := vhost.awaited.unawaited:
         called = ", ".join(f"amqp.{name}" for name in forgotten.values())
         pytest.fail(f"not awaited, and so not done: {called}", pytrace=False)

@@ -13,6 +13,7 @@ from fluffle.broker.queues.dead import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.server.tapping import in_order
+from fluffle.broker.testing.faults.redelivering import InVain
 from fluffle.broker.testing.passages import Step, What, Who
 from fluffle.broker.testing.telling import origin_of
 from fluffle.broker.testing.timeline import Timeline, listed
@@ -81,7 +82,8 @@ class Tapped:
 
         def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
             timeline, who = self._timeline, who_on(channel)
-            for queue, same in groupby(stretches, lambda each: each.handout.holder.queue.name):
+            known = [each for each in stretches if not isinstance(each.handout.holder, InVain)]
+            for queue, same in groupby(known, lambda each: each.handout.holder.queue.name):
                 timeline.settled(who, queue, sequences_of(same), outcome)
             inner(channel, stretches, outcome)
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fluffle.broker.config import DEFAULT_VHOST, Config
+from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.calls import Callee, Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
@@ -69,8 +70,8 @@ class ThreadedBroker:
         where: TracebackType | None,
     ) -> None:
         try:
-            self.call(partial(self.broker.__aexit__, kind, error, where))
-            self.call(closed)
+            self._thread.call(partial(self.broker.__aexit__, kind, error, where))
+            self._thread.call(closed)
         finally:
             self._thread.end()
 
@@ -114,14 +115,21 @@ class ThreadedBroker:
     ) -> T:
         """What `work` gives, done in the broker's thread.
 
-        TimeoutError when it is not done in time; it is given up then.
+        TimeoutError when it is not done in time; it is given up then.  NodeFailed.
         """
         __tracebackhide__ = True
+        self._check()
         return self._thread.call(work, patience_s=patience_s)
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Have `work` done in the broker's thread."""
+        """Have `work` done in the broker's thread.  NodeFailed."""
+        self._check()
         return self._thread.begin(work)
+
+    def _check(self) -> None:
+        """Nobody waits for a broker that has ended."""
+        if self.broker.failure is not None:
+            raise NodeFailed(f"the broker has failed: {self.broker.failure}")
 
 
 class BlockingVhost:

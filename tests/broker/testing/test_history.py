@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -183,6 +184,24 @@ async def test_a_transaction_is_seen_when_it_is_committed(vhost: Vhost, broker: 
         first, second = await vhost.history("orders")
         assert (first.state, second.state) == ("acked", "ready")
         assert second.steps[0].detail == "in a transaction"
+
+
+@TYPES
+async def test_what_is_acknowledged_in_vain_is_not_acknowledged(
+    vhost: Vhost, channel: AbstractChannel, queue_type: str
+) -> None:
+    queue = await declared(channel, "orders", queue_type)
+    taken: asyncio.Queue[aio_pika.abc.AbstractIncomingMessage] = asyncio.Queue()
+    await queue.consume(taken.put)
+    await publish(channel, "orders", b"1")
+    first = await taken.get()
+    await (await vhost.clients.consumer("orders")).redeliver()
+    second = await taken.get()
+    await first.ack()
+    await vhost.expect("orders", unacked=1)
+    assert await steps(vhost, "orders") == [["published", "delivered", "delivered"]]
+    await second.ack()
+    await vhost.assert_no_unacked()
 
 
 async def test_what_was_there_before_is_found(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_run_without_a_broker_imports_none(pytester: pytest.Pytester) -> None:
 
         def test_it():
             loaded = {name for name in sys.modules if name.startswith("fluffle.broker.")}
-            parts = ("", ".plugin", ".unkind_plugin")
+            parts = ("", ".plugin", ".timeline_plugin", ".unkind_plugin")
             assert loaded == {f"fluffle.broker.testing{part}" for part in parts}
         """
     )
