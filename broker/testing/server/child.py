@@ -47,7 +47,7 @@ class Child:
         for number in PASSED_ON:
             if number in terminal_sends:
                 loop.add_signal_handler(number, lambda: None)
-            elif signal.getsignal(number) is not signal.SIG_IGN:
+            elif is_heard(number):
                 loop.add_signal_handler(number, self._pass_on, number)
 
     async def run(self, words: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -76,11 +76,20 @@ def is_in_front() -> bool:
     return False
 
 
+def is_heard(number: signal.Signals) -> bool:
+    """False for SIGHUP under nohup.
+
+    That a script which starts us in the background has others ignored is not meant for us, nor for
+    the command, whom nothing but a handler of ours spares from having them ignored as well.
+    """
+    return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+
+
 def stop_signal() -> asyncio.Event:
     """Set once somebody wants us to stop."""
     come = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if is_heard(number):
             loop.add_signal_handler(number, come.set)
     return come

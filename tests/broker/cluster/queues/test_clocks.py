@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker import outside
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.cluster.queues.group import QueueGroup
 from tests.broker.metrics.test_cluster import of, scrape
@@ -95,7 +94,7 @@ async def test_operators_see_whose_clock_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clocks = chain([FastClock()], repeat(SystemClock()))
-    monkeypatch.setattr(outside, "SystemClock", partial(next, clocks))
+    monkeypatch.setattr("fluffle.broker.cluster.cluster.SystemClock", partial(next, clocks))
     async with running_cluster(tmp_path) as three:
         await until(lambda: all(len(node.cluster.common_time.ahead_ms()) == 3 for node in three))
         fast = ""

@@ -24,6 +24,9 @@ pytestmark = pytest.mark.slow
 SERVER = (sys.executable, "-m", "fluffle.broker", "test-server")
 DEADLINE_S = 30
 
+IN_BACKGROUND = ("/bin/sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh", *SERVER)
+"""As a script starts it with `&`."""
+
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -115,6 +118,18 @@ raise SystemExit(signal.sigwait([{int(number)}]))
     assert process.stop(number) == number, process.log
 
 
+def test_what_a_script_in_the_background_ignores_is_heard_and_passed_on() -> None:
+    program = """
+import signal, time
+print("ready", signal.getsignal(signal.SIGINT).__name__, flush=True)
+time.sleep(60)
+"""
+    told = "^ready default_int_handler"
+    process = Process([*IN_BACKGROUND, *in_python(program)], told, environment_for_nodes())
+    assert process.stop(signal.SIGINT) == 128 + signal.SIGINT, process.log
+    assert "KeyboardInterrupt" in process.log
+
+
 def test_without_a_command_it_serves_until_it_is_told_to_stop() -> None:
     process = Process([*SERVER, "--json"], "AMQP_URL", environment_for_nodes())
     urls = json.loads(process.log)
@@ -127,8 +142,9 @@ def test_without_a_command_it_serves_until_it_is_told_to_stop() -> None:
     assert json.loads(process.log) == urls
 
 
-def test_urls_are_printed_as_variables() -> None:
-    process = Process(SERVER, "^FLUFFLE_CONTROL_URL=http://127.0.0.1:", environment_for_nodes())
+@pytest.mark.parametrize("server", [SERVER, IN_BACKGROUND], ids=["in front", "in the background"])
+def test_urls_are_printed_as_variables(server: Sequence[str]) -> None:
+    process = Process(server, "^FLUFFLE_CONTROL_URL=http://127.0.0.1:", environment_for_nodes())
     assert process.stop(signal.SIGINT) == 0
     assert process.log.startswith("AMQP_URL=amqp://guest:guest@127.0.0.1:")
     assert len(process.log.splitlines()) == 2
