@@ -133,6 +133,8 @@ def timelines_of(item: pytest.Item) -> list[str]:
     """Of the virtual hosts and brokers that a test has as fixtures."""
     if "fluffle.broker.testing.threaded" not in sys.modules:
         return []
+    if item.config.getoption("--amqp-broker") or item.config.getini("amqp_broker"):
+        return []  # an external broker tells none
     from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415  it is there
     from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker  # noqa: PLC0415
 
