@@ -93,31 +93,36 @@ class Bound:
         count = self._lane.count + self._acts.besides()
         return count, 0 if scale is None else scale.sum.size_bytes
 
+    def _is_passed(self, count: int = 0, content_bytes: int = 0) -> bool:
+        """Whether more waits than may, or would with so much more: for that not each is weighed."""
+        lane, limit = self._lane, self._limit
+        if lane.count + self._acts.besides() > limit.count_max - count:
+            return True
+        return lane.scale is not None and lane.scale.sum.exceeds(limit.bytes_max - content_bytes)
+
     @property
     def may_be_passed(self) -> bool:
         """Whether more waits than may, or nobody knows yet."""
-        lane, limit = self._lane, self._limit
-        if lane.count + self._acts.besides() > limit.count_max:
-            return True
-        scale = lane.scale
-        if scale is None:
-            return False
-        return scale.sum.size_bytes > limit.bytes_max or scale.sum.is_unsure
+        scale = self._lane.scale
+        return self._is_passed() or (scale is not None and scale.sum.is_unsure)
 
     def refuse(
         self,
         origins: list[Origin],
         contents: list[bytes],
+        content_bytes: int,
         persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
         expiration_ms: Lifetimes,
-    ) -> Admission | Partly | int:
+    ) -> Admission | Partly | int | None:
         """Add those messages that fit, each as if it came alone; or how many bytes all of them
-        count, if all fit, and none is added yet."""
+        count, if all fit, and none is added yet; None if they do, whatever that is."""
         if contents is self._fitting_part:
             return self._fitting_bytes
         self._weigh()
         self.judge()
         limit, count = self._limit, len(contents)
+        if not self._is_shut and not self._is_passed(count, content_bytes):
+            return None
         sizes = limit.sizes(contents) if limit.sizes is not None else ()
         if self._fitting(sizes, count) == count:
             return sum(sizes)
@@ -175,7 +180,7 @@ class Bound:
         if added == NOTHING:
             self._weigh()
         lane, left_bytes = self._lane, DROPPED_BYTES_MAX
-        if self._limit.refuses:
+        if self._limit.refuses or not self.may_be_passed:
             return
         count_max, bytes_max = self._limit.count_max, self._limit.bytes_max
         if added != NOTHING:
@@ -225,9 +230,10 @@ class Bound:
     def judge(self) -> None:
         """A soft limit shuts the queue, or opens it: once what lives no longer than its turn is
         gone."""
-        if self._limit.is_soft:
-            is_in_question = self._limit.is_freed if self._is_shut else self._limit.is_passed
-            self._is_shut ^= is_in_question(*self._waiting)
+        if self._is_shut:
+            self._is_shut = not self._limit.is_freed(*self._waiting)
+        elif self._limit.is_soft:
+            self._is_shut = self._is_passed()
 
 
 def bound_of(limit: Limit | None, lane: AnyLane, acts: Acts) -> Bound | None:

@@ -117,6 +117,7 @@ class Sieve:
         self,
         origins: list[Origin],
         contents: list[bytes],
+        content_bytes: int,
         persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
         expiration_ms: Lifetimes,
     ) -> Admission | Partly | None:
@@ -134,7 +135,14 @@ class Sieve:
             return None
         now_ms = self._around.now_ms()
         fresh, copies = self._sorted_out(names, now_ms, self._fleeting if persistent else NONE)
-        fate = self._put(fresh, origins, contents, persistent, expiration_ms)
+        fate = self._put(
+            fresh,
+            origins,
+            contents,
+            content_bytes,
+            persistent=persistent,
+            expiration_ms=expiration_ms,
+        )
         is_refused = dict.fromkeys(fresh, fate is Admission.REFUSED)
         if isinstance(fate, Partly):
             spans = (range(start, stop) for start, stop in fate.refused)
@@ -176,7 +184,9 @@ class Sieve:
         fresh: list[int],
         origins: list[Origin],
         contents: list[bytes],
-        persistent: bool,  # noqa: FBT001 - as of `sift`
+        content_bytes: int,
+        *,
+        persistent: bool,
         expiration_ms: Lifetimes,
     ) -> Admission | Partly:
         """Add the messages at these places."""
@@ -185,13 +195,14 @@ class Sieve:
         if len(fresh) < len(contents):
             origins = [origins[place] for place in fresh]
             contents = [contents[place] for place in fresh]
+            content_bytes = sum(map(len, contents))
             expiration_ms = lifetimes_at(expiration_ms, fresh)
         self._is_passing = True
         try:
             return self._around.enqueue(
                 origins,
                 contents,
-                sum(map(len, contents)),
+                content_bytes,
                 persistent=persistent,
                 expiration_ms=expiration_ms,
             )
@@ -260,7 +271,7 @@ def forgetful(cache: Cache, enqueue: Enqueue) -> Sieve:
 
 
 Guard: TypeAlias = Callable[
-    [list[Origin], list[bytes], bool, Lifetimes], Admission | Partly | int | None
+    [list[Origin], list[bytes], int, bool, Lifetimes], Admission | Partly | int | None
 ]
 """Takes some of what is to come in, or refuses it.  A number, if it has counted how many bytes all
 of that are, or None: it is all right as it is."""

@@ -218,7 +218,7 @@ class Queue:
         """
         size_bytes = None
         for guard in self._guards:
-            fate = guard(origins, contents, persistent, expiration_ms)
+            fate = guard(origins, contents, content_bytes, persistent, expiration_ms)
             if isinstance(fate, int):
                 size_bytes = fate
             elif fate is not None:

@@ -192,7 +192,7 @@ class Lane:
             tail.stop_sequence = first_sequence + count
             tail.ticket = ticket
             if self.scale is not None:
-                self.scale.put(tail, contents, size_bytes)
+                self.scale.put(tail, contents, content_bytes, size_bytes)
             return False
         segment = Segment(origins[:], contents[:], content_bytes, first_sequence, ticket=ticket)
         if expires_at_ms:
@@ -204,7 +204,7 @@ class Lane:
             self._ready = deque()
         self._ready.append(segment)
         if self.scale is not None:
-            self.scale.put(segment, contents, size_bytes)
+            self.scale.put(segment, contents, content_bytes, size_bytes)
         self._let_one_go()
         return True
 
@@ -235,6 +235,9 @@ class Lane:
 
         Whether that was all: while the disk is behind, no more is added to what it has to write.
         """
+        if self.scale is not None:
+            for segment in self._ready:
+                self.scale.settle(segment)
         return self._on_their_way.shed(islice(self._ready, 1, None))
 
     @property
@@ -245,6 +248,8 @@ class Lane:
 
     def _let_go(self, segment: Segment) -> None:
         """Have a segment leave memory if it may, and those that the disk has by now."""
+        if self.scale is not None:
+            self.scale.settle(segment)
         self._on_their_way.add(segment)
         self._on_their_way.forget_durable()
 

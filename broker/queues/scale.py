@@ -1,8 +1,10 @@
 """How many bytes wait in a lane, for the few queues that go by that.
 
-What comes in is weighed, and what is taken off again.  What was there before, or came back and is
-on disk only, is weighed by and by, the newest first: until then it counts nothing, so that less may
-be on the scale than waits, never more.
+What comes in together is taken for all its bytes, headers and frames included, until that may be
+too much or it leaves memory: then each message is weighed, and from then on what is added and what
+is taken off.  Most limits are far from what waits, and most messages are gone before anybody has to
+know.  What was there before, or came back and is on disk only, is weighed by and by, the newest
+first: until then it counts nothing, so that less may be on the scale than waits, never more.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable
 from fluffle.broker.queues.journal import Journal, Spill, Unreadable
 from fluffle.broker.queues.limits import Sizes
 from fluffle.broker.queues.returned import FETCH_BYTES_MAX, Returned, Returns
-from fluffle.broker.queues.segment import UNWEIGHED, Place, Segment
+from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Place, Segment
 
 WEIGHED_MAX = 16
 """So many segments are read at once for that, each a megabyte or a thousand messages."""
@@ -25,13 +27,54 @@ than is read at once."""
 class Sum:
     """Of what waits in all lanes of a queue."""
 
-    __slots__ = ("is_unsure", "size_bytes")
+    __slots__ = ("_rough", "_rough_bytes", "_weighed_bytes", "is_unsure")
 
     def __init__(self) -> None:
-        self.size_bytes = 0
+        self._weighed_bytes = 0
         """Of all that is weighed."""
+        self._rough: dict[Segment, Scale] = {}
+        """Segments of which only all contents are counted, taken or not, each with its scale."""
+        self._rough_bytes = 0
+        """Of all these contents."""
         self.is_unsure = False
-        """Whether there may be something that is not."""
+        """Whether there may be something that counts nothing yet."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What waits, as far as it counts."""
+        if self._rough:
+            self._settle()
+        return self._weighed_bytes
+
+    def exceeds(self, bytes_max: int) -> bool:
+        """Whether that is more; nothing is weighed if it cannot be."""
+        if self._weighed_bytes + self._rough_bytes <= bytes_max:
+            return False
+        return self.size_bytes > bytes_max
+
+    def _settle(self) -> None:
+        """Weigh what is taken for all its bytes."""
+        for segment, scale in list(self._rough.items()):
+            scale.settle(segment)
+
+    def add(self, size_bytes: int) -> None:
+        """So much has been weighed that comes, or, below 0, goes."""
+        self._weighed_bytes += size_bytes
+
+    def put_roughly(self, segment: Segment, scale: Scale, content_bytes: int) -> None:
+        """These come into a segment, nobody knows what they count."""
+        self._rough[segment] = scale
+        self._rough_bytes += content_bytes
+
+    def took_rough(self, segment: Segment) -> None:
+        """Nothing is left of it, or it has been weighed."""
+        del self._rough[segment]
+        self._rough_bytes -= segment.content_bytes
+
+    def forget_rough(self, scale: Scale) -> None:
+        """Begin anew with what is on this one."""
+        for segment in [each for each, of_it in self._rough.items() if of_it is scale]:
+            self.took_rough(segment)
 
 
 class Scale:
@@ -64,11 +107,12 @@ class Scale:
 
     def _add(self, size_bytes: int) -> None:
         self._size_bytes += size_bytes
-        self.sum.size_bytes += size_bytes
+        self.sum.add(size_bytes)
 
     def begin(self, ready: Iterable[Segment], returned: Iterable[Returned]) -> None:
         """These wait; what may still grow is weighed at once."""
         self._add(-self._size_bytes)
+        self.sum.forget_rough(self)
         self._unweighed, self._unweighed_returned = list(ready), 0
         for segment in self._unweighed:
             segment.size_bytes = UNWEIGHED
@@ -99,7 +143,7 @@ class Scale:
             contents = self._contents(segment)
         except Unreadable:
             return  # the lane will come upon it, and the queue stops there
-        self.put(segment, contents[segment.head :])
+        self._put_exactly(segment, contents[segment.head :])
 
     def _contents(self, segment: Segment) -> list[bytes]:
         """Wherever they are, there they stay.  Raises `Unreadable`."""
@@ -112,15 +156,38 @@ class Scale:
         parts = self._journal.peek(segment.first_sequence, segment.stop_sequence)
         return [content for part in parts for content in part.contents]
 
-    def put(self, segment: Segment, contents: list[bytes], size_bytes: int | None = None) -> None:
-        """These come into a segment that has been weighed, or make up one that has not.
+    def put(
+        self,
+        segment: Segment,
+        contents: list[bytes],
+        content_bytes: int,
+        size_bytes: int | None = None,
+    ) -> None:
+        """These come into a segment, or make it up.
 
         `size_bytes` is what they count, if somebody knows.
         """
+        if segment.size_bytes == ROUGH or (segment.size_bytes == UNWEIGHED and size_bytes is None):
+            segment.size_bytes = ROUGH
+            self.sum.put_roughly(segment, self, content_bytes)
+        else:
+            self._put_exactly(segment, contents, size_bytes)
+
+    def _put_exactly(
+        self, segment: Segment, contents: list[bytes], size_bytes: int | None = None
+    ) -> None:
+        """These come into a segment that has been weighed, or make up one that has not."""
         if size_bytes is None:
             size_bytes = sum(self._sizes(contents))
         segment.size_bytes = max(segment.size_bytes, 0) + size_bytes
         self._add(size_bytes)
+
+    def settle(self, segment: Segment) -> None:
+        """Weigh what is left of it if that was not done; it is in memory."""
+        if segment.size_bytes == ROUGH:
+            self.sum.took_rough(segment)
+            segment.size_bytes = UNWEIGHED
+            self._put_exactly(segment, segment.contents[segment.head :])
 
     def loaded(self, segment: Segment, others: Iterable[Segment]) -> None:
         """It was read, and is others now, of which the last may be on disk still."""
@@ -131,13 +198,15 @@ class Scale:
                 self._unweighed.append(each)
                 self.sum.is_unsure = True
             else:
-                self.put(each, each.contents)
+                self._put_exactly(each, each.contents)
 
     def took(self, segment: Segment, contents: list[bytes]) -> None:
         """These have been taken off a segment, or all that was left of it."""
-        if segment.size_bytes == UNWEIGHED:
-            return
         is_empty = segment.head == segment.count
+        if segment.size_bytes < 0:
+            if is_empty and segment.size_bytes == ROUGH:
+                self.sum.took_rough(segment)
+            return
         size_bytes = segment.size_bytes if is_empty else sum(self._sizes(contents))
         segment.size_bytes -= size_bytes
         self._add(-size_bytes)

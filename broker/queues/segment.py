@@ -33,6 +33,9 @@ at again when fewer were taken."""
 UNWEIGHED = -1
 """Nobody has counted the bytes of a segment."""
 
+ROUGH = -2
+"""Nobody has, and it is taken for all of its contents."""
+
 
 class Place(Enum):
     """Where the messages of a segment are."""

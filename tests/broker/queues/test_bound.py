@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues import limits
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.bound import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES
 from fluffle.broker.queues.engine import Queue
@@ -15,7 +16,7 @@ from fluffle.broker.queues.ports import Ports, Stores
 from fluffle.broker.queues.returned import InOrder, Returned
 from fluffle.broker.queues.served import Admission, Partly
 from fluffle.broker.queues.settings import Overflow, QueueSettings
-from fluffle.protocol.properties import build_content
+from fluffle.protocol.properties import body_sizes, build_content
 from tests.broker.queues.make import ORIGIN, Bench, lane_of
 
 CONTENT = build_content(b"\0\0", b"x")
@@ -113,3 +114,51 @@ def test_what_fits_is_judged_once_while_it_is_not_known_how_much_waits(
     assert bench.queue.ready_count == 300 + taken
     bench.pump()
     assert bench.queue.enqueue([ORIGIN], [CONTENT], len(CONTENT)) is Admission.REFUSED
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_HEAD, Overflow.REJECT_PUBLISH])
+def test_messages_are_weighed_once_they_might_be_too_many(
+    overflow: Overflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[int] = []
+
+    def sizes(contents: list[bytes]) -> Sequence[int]:
+        weighed.append(len(contents))
+        return body_sizes(contents)
+
+    monkeypatch.setattr(limits, "body_sizes", sizes)
+    bench = Bench()
+    bench.consume("a", prefetch=20)
+    far = 10 * len(CONTENT)
+    bench.queue.settings = QueueSettings(max_length_bytes=far, overflow=overflow)
+    for _ in range(2):
+        put(bench, 10)
+        for handout in bench.pump():
+            bench.queue.settle(handout, 0, len(handout.contents), Outcome.ACKED)
+    bench.queue.detach(bench.consumers["a"])
+    put(bench, 4)
+    put(bench, 6)
+    assert (bench.queue.ready_count, weighed) == (10, [])
+    for _ in range(far):
+        put(bench, 1)
+        bench.pump()
+    assert bench.queue.ready_count == far
+    assert sum(weighed) >= far
+
+
+def test_a_backlog_is_weighed_before_it_leaves_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed: list[int] = []
+
+    def sizes(contents: list[bytes]) -> Sequence[int]:
+        weighed.append(len(contents))
+        return body_sizes(contents)
+
+    monkeypatch.setattr(limits, "body_sizes", sizes)
+    bench = Bench()
+    bench.queue.settings = QueueSettings(max_length_bytes=1 << 40)
+    put(bench, BACKLOG)
+    scale = lane_of(bench.queue).scale
+    assert scale is not None
+    before, weighed[:] = sum(weighed), []
+    assert before > BACKLOG - 11 * 1024
+    assert (scale.sum.size_bytes, sum(weighed)) == (BACKLOG, BACKLOG - before)
