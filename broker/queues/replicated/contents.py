@@ -118,16 +118,17 @@ class Contents:
 
     def discarded(self, first: int, stop: int) -> None:
         """What is under way is done with, too: nobody can have looked at it."""
-        gone = self.gone
-        if gone is None:
+        if self.gone is None:
             return
         runs = self.ready_within(first, stop)
         unapplied = range(max(first, self.state.next_sequence), stop)
+        joined = list[range]()  # with none of before: that may have come back, and lie elsewhere
         for run in (*runs, unapplied) if unapplied else runs:
-            if gone and gone[-1].step == 1 and gone[-1].stop == run.start:
-                gone[-1] = range(gone[-1].start, run.stop)
+            if joined and joined[-1].stop == run.start:
+                joined[-1] = range(joined[-1].start, run.stop)
             else:
-                gone.append(run)
+                joined.append(run)
+        self.gone += joined
 
     def forget_unreadable(self) -> None:
         """What is in the image has been read."""

@@ -282,6 +282,19 @@ def test_a_purge_takes_what_waits_wherever_it_is() -> None:
     assert bench.image.state.live_count == 0
 
 
+def test_a_purge_takes_what_has_come_back_in_front_of_what_is_on_disk() -> None:
+    bench, session, key = with_consumer(prefetch=2)
+    bench.led.publish(session, 2, *bodies(5))
+    bench.settle_down()
+    bench.led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.RETURNED)
+    bench.led.detach(session, 8, key)
+    bench.settle_down()
+    bench.change_leader(0, is_elsewhere=False)
+    bench.led.purge(bench.session(), 9)
+    bench.settle_down()
+    assert bench.image.state.live_count == 0
+
+
 def test_queue_time_goes_on_when_the_clock_is_put_back() -> None:
     bench, session, _key = with_consumer()
     for now_ms, stamp_ms in ((1_000, 1_000), (400, 1_000), (1_001, 1_601)):
