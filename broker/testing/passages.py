@@ -8,6 +8,7 @@ hands out first.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -147,7 +148,7 @@ class Course:
     __slots__ = ("_by_key", "_by_sequence", "_ready", "_rejected")
 
     def __init__(self) -> None:
-        self._ready: dict[int, Passage] = {}
+        self._ready: OrderedDict[int, Passage] = OrderedDict()
         """By their numbers, the next to be handed out in front."""
         self._by_key: dict[int, dict[int, Passage]] = {}
         """The same, by content."""
@@ -158,10 +159,12 @@ class Course:
 
     def wait(self, passages: Sequence[Passage], *, in_front: bool = False) -> None:
         """They are ready from now on."""
-        added = {each.number: each for each in passages}
-        self._ready = {**added, **self._ready} if in_front else self._ready | added
         for each in passages:
+            self._ready[each.number] = each
             self._by_key.setdefault(each.key, {})[each.number] = each
+        if in_front:
+            for each in reversed(passages):
+                self._ready.move_to_end(each.number, last=False)
 
     def hand(self, sequence: int, key: int) -> Passage | None:
         """The one that is handed out under this number; None if nobody knows of it."""
