@@ -11,6 +11,8 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("testing.md", "testing-frameworks.md")
+LIMIT_S = 300
+"""For all tests of a page; each wait in a block has a limit of its own."""
 
 
 def blocks(page: str) -> list[str]:
@@ -27,7 +29,12 @@ pytestmark = pytest.mark.interop
 
 def run(folder: Path, *words: str) -> None:
     done = subprocess.run(
-        [sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -10,6 +10,7 @@ from tests.compat.oracle import RabbitMQ, free_port
 from tests.support.certificates import Authority
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.compat
 
 SUITE = """
 import pika
