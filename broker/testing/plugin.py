@@ -78,9 +78,19 @@ def needs_fluffle(name: str) -> NoReturn:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test needs as a whole is missed before it has anything."""
+    if not external_url(item.config):
+        return
+    from fluffle.broker.testing.timeline_plugin import STRICT, is_strict  # noqa: PLC0415
+    from fluffle.broker.testing.unkind_plugin import MARK, seed_of  # noqa: PLC0415
+
     fixtures = getattr(item, "fixturenames", ())
-    if "amqp_cluster" in fixtures and external_url(item.config):
+    if "amqp_cluster" in fixtures:
         needs_fluffle("amqp_cluster")
+    if "amqp" in fixtures and seed_of(item) is not None:
+        needs_fluffle(MARK)
+    if "amqp" in fixtures and is_strict(item):
+        needs_fluffle(STRICT)
 
 
 @pytest.fixture(scope="session")
@@ -141,11 +151,8 @@ def amqp(
         wanted = wanted_of([keywords_of(mark) for mark in marks])
     except TypeError as error:
         pytest.fail(str(error), pytrace=False)
-    seed = seed_of(request.node)
-    if seed is not None and external_url(request.config):
-        needs_fluffle("unkind")
     vhost = amqp_broker.add_vhost(name, wanted)
-    if seed is not None:
+    if (seed := seed_of(request.node)) is not None:
         vhost.faults.unkind(seed)
     yield cast("BlockingVhost | AwaitedVhost", ByCaller(vhost))
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 OPTION = "--amqp-unkind"
+MARK = "amqp_unkind"
 ANY = -1
 SEEDS = 1_000_000
 
@@ -37,7 +38,7 @@ def seed(text: str) -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "amqp_unkind(seed): let the broker do what naive code forgets; from any seed"
+        "markers", f"{MARK}(seed): let the broker do what naive code forgets; from any seed"
     )
     if config.getoption(OPTION) == ANY:
         config.option.amqp_unkind = getattr(config, "workerinput", {}).get(
@@ -59,7 +60,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def seed_of(item: pytest.Item) -> int | None:
     """What the mark of a test says, or the option; None if the broker is to be kind."""
     chosen: int | None = item.config.getoption(OPTION)
-    mark = item.get_closest_marker("amqp_unkind")
+    mark = item.get_closest_marker(MARK)
     if mark is not None:
         said = [*mark.args, *mark.kwargs.values()]
         chosen = said[0] if said else chosen if chosen is not None else random.randrange(SEEDS)

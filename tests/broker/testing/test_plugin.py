@@ -117,3 +117,32 @@ def test_an_external_broker_that_is_not_there_ends_the_run(
     result = pytester.runpytest_inprocess("-p", "no:asyncio", *words)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines([told])
+
+
+def test_what_only_fluffle_does_to_whole_tests_is_skipped_with_an_external_broker(
+    pytester: pytest.Pytester,
+) -> None:
+    """Before anybody asks for the broker, which is not there."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.amqp_strict
+        def test_strict(amqp): pass
+
+        @pytest.mark.amqp_unkind(7)
+        def test_unkind(amqp): pass
+
+        def test_cluster(amqp_cluster): pass
+
+        def test_without_a_broker(): pass
+        """
+    )
+    words = ("-rs", "-p", "no:asyncio", "--amqp-broker=external://127.0.0.1:1")
+    result = pytester.runpytest_inprocess(*words)
+    result.assert_outcomes(skipped=3, passed=1)
+    needed = ("amqp_strict", "amqp_unkind", "amqp_cluster")
+    result.stdout.fnmatch_lines_random([f"*needs fluffle: {name}" for name in needed])
+    for option in ("--amqp-strict", "--amqp-unkind=7"):
+        result = pytester.runpytest_inprocess(*words, option, "-k", "strict or unkind")
+        result.assert_outcomes(skipped=2, deselected=2)
