@@ -7,12 +7,13 @@ it.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Set
 from types import TracebackType
-from typing import Self, cast
+from typing import NamedTuple, Self, cast
 
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.testing.external.lacking import Lacking, Lacks
-from fluffle.broker.testing.external.management import Management, ManagementError
+from fluffle.broker.testing.external.management import Management
 from fluffle.broker.testing.external.vhost import ExternalVhost
 from fluffle.broker.testing.loop_thread import LoopThread
 from fluffle.broker.testing.threaded import BlockingVhost
@@ -21,6 +22,14 @@ from fluffle.broker.testing.vhost import Vhost
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 
 MANAGEMENT_PORT = 15672
+
+
+class Made(NamedTuple):
+    """A virtual host that was not there before."""
+
+    wanted: Wanted
+    users: list[str]
+    """Those of it that were not there before either: they go with it."""
 
 
 class ExternalBroker:
@@ -36,7 +45,8 @@ class ExternalBroker:
         self._lacks = lacks
         self._thread = LoopThread("fluffle external")
         self._looked_at: dict[str, ExternalVhost] = {}
-        self._made: dict[str, Wanted] = {}
+        self._made: dict[str, Made] = {}
+        """No other is ever deleted: it may be somebody's production."""
 
     def __enter__(self) -> Self:
         """ManagementError where there is no management API, or not for this user."""
@@ -75,8 +85,8 @@ class ExternalBroker:
     def vhost(self, name: str = "") -> BlockingVhost:
         """What is in a virtual host, by default the one that was named."""
         name = name or self._address.vhost
-        wanted = self._made.get(name, NOTHING_SPECIAL)
-        users = {**wanted.users, self._address.user: self._address.password}
+        wanted_users = self._made[name].wanted.users if name in self._made else {}
+        users = {**wanted_users, self._address.user: self._address.password}
         urls = {user: self._url(user, users[user], name) for user in users}
         vhost = ExternalVhost(name, urls, self._management, self._lacks, self.url_of(name))
         self._looked_at[name] = vhost
@@ -85,20 +95,21 @@ class ExternalBroker:
         )  # it has what a Vhost has, or lacks it
 
     def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> BlockingVhost:
-        """A new one, with what is wanted in it.  ManagementError, ValueError."""
-        ask = self._management.ask_now
+        """A new one, with what is wanted in it.
+
+        PreconditionFailed if it or one of its users is there, ManagementError, ValueError.
+        """
         entries = wanted.entries()
-        there = {each["name"] for each in ask("GET", "users")}
-        if taken := there & wanted.users.keys():
-            raise ManagementError(
-                f"the broker has users of these names: {', '.join(sorted(taken))}"
-            )
+        self._check_free("vhosts", {name})
+        self._check_free("users", wanted.users.keys())
         queue_type = wanted.default_queue_type
-        ask("PUT", "vhosts", name, content={"default_queue_type": queue_type} if queue_type else {})
-        self._made[name] = wanted
+        self._make("vhosts", name, {"default_queue_type": queue_type} if queue_type else {})
+        self._made[name] = made = Made(wanted, [])
+        ask = self._management.ask_now
         try:
             for user, password in wanted.users.items():
-                ask("PUT", "users", user, content={"password": password, "tags": ""})
+                self._make("users", user, {"password": password, "tags": ""})
+                made.users.append(user)
             for user, rights in wanted.rights((self._address.user,)).items():
                 ask("PUT", "permissions", name, user, content=rights._asdict())
             if entries:
@@ -108,17 +119,30 @@ class ExternalBroker:
             raise
         return self.vhost(name)
 
+    def _check_free(self, kind: str, names: Set[str]) -> None:
+        there = {each["name"] for each in self._management.ask_now("GET", kind)}
+        if taken := there & names:
+            raise PreconditionFailed(f"the broker has {kind} of these names: {shown(taken)}")
+
+    def _make(self, kind: str, name: str, content: object) -> None:
+        """PreconditionFailed if somebody else has made it in the meantime."""
+        if not self._management.make_now(kind, name, content=content):
+            raise PreconditionFailed(f"the broker has {kind} of these names: {shown({name})}")
+
     def delete_vhost(self, name: str) -> None:
         """With all that is in it, and the users that were made for it.  ManagementError."""
-        wanted = self._made.pop(name)
+        users = self._made.pop(name).users
         if name in self._looked_at:
             self._thread.call(self._looked_at.pop(name).close)
         self._management.ask_now("DELETE", "vhosts", name)
-        for user in wanted.users:
-            with suppress(ManagementError):  # it may not have been made
-                self._management.ask_now("DELETE", "users", user)
+        for user in users:
+            self._management.ask_now("DELETE", "users", user)
 
     def _url(self, user: str, password: str, vhost: str) -> str:
         at = self._address
         scheme = "amqps" if at.is_encrypted else "amqp"
         return amqp_url(user, password, f"{self._authority}:{at.port}", vhost, scheme=scheme)
+
+
+def shown(names: Set[str]) -> str:
+    return ", ".join(map(repr, sorted(names)))

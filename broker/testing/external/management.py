@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64encode
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
@@ -34,6 +35,15 @@ class Management:
 
     def ask_now(self, method: str, *path: str, content: object = None, **query: str) -> Any:
         """The same, for who blocks."""
+        return self._send(method, path, content, query)[1]
+
+    def make_now(self, *path: str, content: object) -> bool:
+        """Whether it was not there before; else it is as asked for now.  ManagementError."""
+        return self._send("PUT", path, content, {})[0] == HTTPStatus.CREATED
+
+    def _send(
+        self, method: str, path: tuple[str, ...], content: object, query: dict[str, str]
+    ) -> tuple[int, Any]:
         url = "/".join((self.url, "api", *(quote(each, safe="") for each in path)))
         if query:
             url = f"{url}?{urlencode(query)}"
@@ -42,11 +52,11 @@ class Management:
         request = Request(url, data, headers, method=method)
         try:
             with urlopen(request, timeout=PATIENCE_S) as response:
-                answer = response.read()
+                status, answer = response.status, response.read()
         except HTTPError as error:
             with error:
                 why = error.read().decode(errors="replace")
                 raise ManagementError(f"{method} {url}: {error.code} {why}") from error
         except (URLError, OSError) as error:
             raise ManagementError(f"{method} {url}: {error}") from error
-        return json.loads(answer) if answer else None
+        return status, json.loads(answer) if answer else None

@@ -1,0 +1,106 @@
+"""An external broker keeps what it had: what was there before is not touched."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NoReturn
+from urllib.parse import unquote
+
+import pytest
+
+from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.testing.external.broker import ExternalBroker
+from fluffle.broker.testing.external.management import ManagementError
+from fluffle.broker.testing.wanted import Wanted
+
+URL = "amqp://guest:guest@127.0.0.1:1/"
+
+
+class Api:
+    """As much of a management API as makes and deletes."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, set[str]] = {"vhosts": {"/", "production"}, "users": {"guest"}}
+        self.hidden: set[str] = set()
+        """There, but not yet when one looks."""
+        self.url = ""
+
+    def answer(self, method: str, kind: str, name: str) -> tuple[int, bytes]:
+        there = self.there.get(kind)
+        if there is None:
+            return (400, b"no") if kind == "permissions" else (200, b"{}")
+        if method == "GET":
+            return 200, json.dumps([{"name": each} for each in there - self.hidden]).encode()
+        if method == "DELETE":
+            there.remove(name)
+            return 204, b""
+        is_new = name not in there
+        there.add(name)
+        return 201 if is_new else 204, b""
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    api = Api()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            _api, kind, *name = map(unquote, self.path.strip("/").split("/"))
+            status, body = api.answer(self.command, kind, "/".join(name))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, *_said: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        api.url = f"http://127.0.0.1:{server.server_port}"
+        yield api
+        server.shutdown()
+        thread.join()
+
+
+def lacks(name: str) -> NoReturn:
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("hidden", [set[str](), {"production"}], ids=["seen", "made meanwhile"])
+def test_a_virtual_host_that_was_there_stays(api: Api, hidden: set[str]) -> None:
+    api.hidden = hidden
+    with (
+        ExternalBroker(URL, api.url, lacks) as broker,
+        pytest.raises(PreconditionFailed, match="has vhosts of these names: 'production'"),
+    ):
+        broker.add_vhost("production", Wanted(users={"app": "secret"}))
+    assert api.there == {"vhosts": {"/", "production"}, "users": {"guest"}}
+
+
+@pytest.mark.parametrize("hidden", [set[str](), {"app"}], ids=["seen", "made meanwhile"])
+def test_a_user_that_was_there_stays(api: Api, hidden: set[str]) -> None:
+    api.there["users"].add("app")
+    api.hidden = hidden
+    with (
+        ExternalBroker(URL, api.url, lacks) as broker,
+        pytest.raises(PreconditionFailed, match="has users of these names: 'app'"),
+    ):
+        broker.add_vhost("new", Wanted(users={"mine": "secret", "app": "secret"}))
+    assert api.there == {"vhosts": {"/", "production"}, "users": {"guest", "app"}}
+
+
+def test_what_was_made_goes_if_the_rest_cannot_be(api: Api) -> None:
+    with (
+        ExternalBroker(URL, api.url, lacks) as broker,
+        pytest.raises(ManagementError, match=r"permissions.*400 no"),
+    ):
+        broker.add_vhost("new", Wanted(users={"app": "secret"}))
+    assert api.there == {"vhosts": {"/", "production"}, "users": {"guest"}}
