@@ -85,12 +85,12 @@ class EdgeQueue:
         self._takers: dict[Consumer, Taker] = UNUSED
         self._by_number: dict[int, Taker] = UNUSED
         self._gets: Gets | None = None
-        """Made with the first."""
+        self._settlements: Settlements | None = None
+        """Each made with the first."""
         self._attaching: Questions[None] = NO_QUESTIONS
         self._purging: Questions[int] = NO_QUESTIONS
         self._postponed = Postponed(call_later)
         """Those for which too much is pending."""
-        self._settlements = Settlements(self._port, call_later, self._unsettled, where=self._where)
 
     # What it is
 
@@ -323,29 +323,29 @@ class EdgeQueue:
         self._port.touch()
         seat.held -= count
         holder.settled(count)
-        taker = self._by_consumer(holder)
+        taker = self._takers.get(holder) if isinstance(holder, Consumer) else None
         if taker is not None:
             self._credit(taker)
         else:
             self._clear(holder, seat)
-        return self._settlements.asked()
+        return (self._settlements or self._made_settlements()).asked()
 
     @property
     def settling(self) -> Later[None] | None:
-        return self._settlements.ask()
+        return (self._settlements or self._made_settlements()).ask()
 
-    def _unsettled(self) -> BrokerError:
-        return self._not_done(Doing.SETTLING)
-
-    def _by_consumer(self, holder: Holder) -> Taker | None:
-        return self._takers.get(holder) if isinstance(holder, Consumer) else None
+    def _made_settlements(self) -> Settlements:
+        unsettled = partial(self._not_done, Doing.SETTLING)
+        self._settlements = Settlements(self._port, self._call_later, unsettled, where=self._where)
+        return self._settlements
 
     # What the edge tells
 
     def hear(self, events: list[Event]) -> None:
         for event in events:
             HEAR[type(event)](self, event)
-        self._settlements.look()
+        if self._settlements is not None:
+            self._settlements.look()
         while self._postponed and self._port.edge.has_room and not self._is_over:
             self._postponed.ask()
         if self.debtors and self._port.edge.has_room:
@@ -431,7 +431,7 @@ class EdgeQueue:
             self._gets.unanswered(event.number)
 
     def _on_unsettled(self, _event: happened.Unsettled) -> None:
-        self._settlements.failed()
+        (self._settlements or self._made_settlements()).failed()
 
     def _on_purged(self, event: happened.Purged) -> None:
         self._counted.left(0)

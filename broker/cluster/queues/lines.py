@@ -102,7 +102,7 @@ class Lines:
 
     __slots__ = (
         "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_members", "_missed",
-        "_on_rest", "_touched", "_unheard", "_untold", "_waiting",
+        "_on_rest", "_on_touch", "_touched", "_unheard", "_untold", "_waiting",
     )  # fmt: skip
 
     def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
@@ -128,9 +128,11 @@ class Lines:
         self._is_beating = False
         self._on_rest: Callable[[], None] = nothing
         """Told when nothing is pending, if somebody waits for that."""
+        self._on_touch = self._touch
+        """For all: a method is another object each time that it is looked up."""
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
-        line = Line(Edge(definition.id, self._around.boot), on_events, self._touch)
+        line = Line(Edge(definition.id, self._around.boot), on_events, self._on_touch)
         self._lines[definition.id] = line
         self.redefine(definition)
         if not definition.members:

@@ -434,7 +434,7 @@ QUEUE_MUTANTS = [
         "F2",
         "who has settled what was lost on its way does not hear of it",
         SERVING + "edge_queue:EdgeQueue._on_unsettled",
-        "self._settlements.failed()",
+        "(self._settlements or self._made_settlements()).failed()",
         "pass",
     ),
     mutant(
