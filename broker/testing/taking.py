@@ -104,8 +104,6 @@ async def take(vhost: VirtualHost, turn: Turn, name: str, count: int, within: fl
         async with asyncio.timeout(within):
             await collect(found, vhost, turn, name, count)
     except TimeoutError:
-        for message in found:
-            message.reject(requeue=True)
         what = "gave" if name in vhost.queues else "is not there, and so gave"
         raise AssertionError(
             f"queue '{name}' {what} {len(found)} of {count} messages within {within} s"
@@ -116,26 +114,30 @@ async def take(vhost: VirtualHost, turn: Turn, name: str, count: int, within: fl
 async def collect(
     found: list[Taken], vhost: VirtualHost, turn: Turn, name: str, count: int
 ) -> None:
-    """Until so many are found; what there is may be another after each turn."""
+    """Until so many are found; what there is may be another after each turn.
+
+    Whatever ends it before, the end of the test, too: what was found goes back.
+    """
     changed = asyncio.Event()
     turn.watchers.add(changed.set)
     try:
         while len(found) < count:
             changed.clear()
-            message = await taken(vhost, turn, name)
-            if message is None:
+            if not await has_taken(found, vhost, turn, name):
                 await changed.wait()
-            else:
-                found.append(message)
+    except BaseException:
+        for message in found:
+            message.reject(requeue=True)
+        raise
     finally:
         turn.watchers.discard(changed.set)
 
 
-async def taken(vhost: VirtualHost, turn: Turn, name: str) -> Taken | None:
-    """The next message of a queue, if there are both.  ResourceLocked."""
+async def has_taken(found: list[Taken], vhost: VirtualHost, turn: Turn, name: str) -> bool:
+    """Find the next message of a queue, if there are both.  ResourceLocked."""
     queue = vhost.queues.get(name)
     if queue is None:
-        return None
+        return False
     if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
         raise ResourceLocked(
             f"queue '{name}' in vhost '{vhost.name}' has a single active consumer, and nobody else "
@@ -143,22 +145,24 @@ async def taken(vhost: VirtualHost, turn: Turn, name: str) -> Taken | None:
         )
     got = queue.get(Holding(queue, turn))
     if isinstance(got, Later):
-        return await later_taken(got, turn)
-    return None if got is None else taken_of(got, turn)
+        return await has_later_taken(found, got, turn)
+    if got is not None:
+        found.append(taken_of(got, turn))
+    return got is not None
 
 
-async def later_taken(later: Later[Handout | None], turn: Turn) -> Taken | None:
+async def has_later_taken(found: list[Taken], later: Later[Handout | None], turn: Turn) -> bool:
     """What comes when nobody waits any more goes back."""
-    come: asyncio.Future[Taken | None] = asyncio.get_running_loop().create_future()
+    come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def answered(handout: Handout | None) -> None:
-        if handout is None:
-            if not come.done():
-                come.set_result(None)
-        elif come.done():
-            settle(handout, turn, Outcome.UNSENT)
-        else:
-            come.set_result(taken_of(handout, turn))  # now, for it is not kept in memory
+        if come.done():
+            if handout is not None:
+                settle(handout, turn, Outcome.UNSENT)
+            return
+        if handout is not None:  # now, for it is not kept in memory, and who waits may be cancelled
+            found.append(taken_of(handout, turn))
+        come.set_result(handout is not None)
 
     def failed(error: BrokerError) -> None:
         if not come.done():

@@ -84,6 +84,20 @@ async def test_what_does_not_come_is_told_and_the_rest_goes_back(
     await vhost.expect("orders", ready=1, unacked=0)
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_who_is_cancelled_gives_back_what_came(
+    vhost: Vhost, channel: aio_pika.abc.AbstractChannel, queue_type: str
+) -> None:
+    await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": queue_type})
+    taking = asyncio.create_task(vhost.consume("orders", count=2))
+    await vhost.publish("", "orders", b"1")
+    await vhost.expect("orders", unacked=1)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    await vhost.expect("orders", ready=1, unacked=0)
+
+
 async def test_what_is_held_for_too_long_goes_back(
     broker: Broker, vhost: Vhost, channel: aio_pika.abc.AbstractChannel
 ) -> None:
