@@ -28,6 +28,14 @@ TTL = to_table({"x-message-ttl": LIFETIME_MS})
 LENGTH = to_table({"x-max-length": 1 << 30})
 BYTES = to_table({"x-max-length-bytes": 1 << 40})
 REFUSING = to_table({"x-max-length-bytes": 1 << 40, "x-overflow": "reject-publish"})
+ALL = to_table(
+    {
+        "x-message-ttl": LIFETIME_MS,
+        "x-max-length": 1 << 30,
+        "x-max-length-bytes": 1 << 40,
+        "x-overflow": "reject-publish",
+    }
+)
 
 
 class Taker:
@@ -136,5 +144,8 @@ BENCHES: dict[str, Callable[[int], float]] = {
     "x-max-length": rounds(QueueSpec("q", arguments=LENGTH), lambda _run: None),
     "x-max-length-bytes": rounds(QueueSpec("q", arguments=BYTES), lambda _run: None),
     "the same, reject-publish": rounds(QueueSpec("q", arguments=REFUSING), lambda _run: None),
+    "TTL, both limits and priorities, all of one": rounds(
+        QueueSpec("q", arguments=ALL, max_priority=9)
+    ),
 }
 RUN_MESSAGES = (1, 10, 100)
