@@ -27,7 +27,6 @@ from fluffle.broker.config import (
     Config,
     ListenAddress,
 )
-from fluffle.broker.errors import ConnectionForced
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
@@ -35,7 +34,7 @@ from fluffle.broker.testing.asking import in_time
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.scene import Scene
-from fluffle.broker.testing.furnishing import furnish, unfurnish
+from fluffle.broker.testing.furnishing import furnish, hang_up, unfurnish
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.tapped import seen_dead
 from fluffle.broker.testing.urls import amqp_url
@@ -183,9 +182,7 @@ class Broker:
             if scene is not None:
                 scene.mend()
         parts = self.node.parts
-        for connection in parts.connections:
-            if connection.session is not None and connection.session.vhost.name == name:
-                connection.close(ConnectionForced("the test is over"))  # which is no error to log
+        hang_up(parts, name)
         await unfurnish(parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
         self.recorder.forget(name)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.control.parts import Parts
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.errors import ConnectionForced, PreconditionFailed
 from fluffle.broker.testing.asking import ask
 from fluffle.broker.testing.wanted import Wanted
 
@@ -42,6 +42,13 @@ async def make(parts: Parts, name: str, entries: Mapping[str, list[dict[str, Any
         row = await ask(parts, "definitions.import", category=category, entries=made, home=name)
         if row["skipped"]:
             raise PreconditionFailed(f"of the definitions is skipped: {'; '.join(row['skipped'])}")
+
+
+def hang_up(parts: Parts, name: str) -> None:
+    """On all its clients."""
+    for connection in parts.connections:
+        if connection.session is not None and connection.session.vhost.name == name:
+            connection.close(ConnectionForced("the test is over"))  # which is no error to log
 
 
 async def unfurnish(parts: Parts, name: str, wanted: Wanted) -> None:

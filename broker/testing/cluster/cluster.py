@@ -194,7 +194,13 @@ class Cluster:
         return self.vhost(name)
 
     async def delete_vhost(self, name: str) -> None:
-        """With all that is in it; its connections are closed.  NotFound."""
+        """With all that is in it; its connections are closed.  NotFound.
+
+        What goes wrong ends with it, what goes wrong for all virtual hosts of a node, too.
+        """
+        self.nodes.well().parts.vhost(name)
+        for node in self.nodes:
+            node.forget(name)
         await unfurnish(self.nodes.well().parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
         self._recorder.forget(name)
 

@@ -31,6 +31,7 @@ from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.remote import Remote, Work
 from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.furnishing import hang_up
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.tapped import seen_dead
 from fluffle.storage.disk import Disk
@@ -238,6 +239,15 @@ class ClusterNode:
             from shutil import rmtree  # noqa: PLC0415  slow, and rarely used
 
             rmtree(self._config.data_dir)
+
+    def forget(self, vhost: str) -> None:
+        """A virtual host is about to go: what goes wrong ends with it, and its clients go first."""
+        scenes = self._scenes.pop(vhost, None), self._scenes.get(None)
+        if self.state in (State.RUNS, State.PAUSED):
+            for scene in scenes:
+                if scene is not None:
+                    self.process.run(scene.mend)
+            self.process.run(hang_up, self.parts, vhost)
 
     # Within
 

@@ -133,6 +133,32 @@ async def test_users_virtual_hosts_and_a_directory_are_as_for_a_broker(
         await cluster.vhost().expect("orders", count=1)
 
 
+async def test_what_goes_wrong_in_a_virtual_host_ends_with_it() -> None:
+    async with Cluster(nodes=2) as cluster:
+        await cluster.add_vhost("more")
+        first, second = cluster[0], cluster[1]
+        first.scene("more").do("unkind", seed=1)
+        first.scene("more").do("block")
+        second.scene().do("logins.refuse")
+        with pytest.raises(NotFound):
+            await cluster.delete_vhost("missing")
+        assert second.scene().in_effect
+        async with await aio_pika.connect(cluster.url_of("more")) as connection:
+            closed = asyncio.get_running_loop().create_future()
+            connection.close_callbacks.add(lambda _of, why: closed.set_result(why))
+            await cluster.delete_vhost("more")
+            assert "the test is over" in str(await closed)
+        await cluster.settle()
+        await cluster.add_vhost("more")
+        assert not first.scene("more").in_effect
+        assert not second.scene().in_effect
+        for node in range(2):
+            async with await aio_pika.connect(cluster.url_of("more", node)) as connection:
+                channel = await connection.channel()
+                await channel.declare_queue("orders", exclusive=True)
+                await publish(channel, b"first")
+
+
 async def test_classic_queues_are_seen_where_they_are(channel_at: ChannelAt) -> None:
     async with Cluster() as cluster:
         channel = await channel_at(cluster, 2)
