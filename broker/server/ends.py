@@ -1,6 +1,7 @@
 """The two ends of a connection, as the socket knows them or as a proxy says."""
 
 import asyncio
+from collections.abc import Callable
 from socket import AF_UNIX
 
 from fluffle.broker.server.lifecycle import plain_host
@@ -8,11 +9,15 @@ from fluffle.protocol.proxy import Address, Forwarded
 
 
 def ends_of(
-    transport: asyncio.BaseTransport, forwarded: Forwarded | None
+    transport: asyncio.BaseTransport, forwarded: Forwarded | None, next_number: Callable[[], int]
 ) -> tuple[Address, Address]:
-    """Where the client is and where it connected to, for us or for the proxy in front."""
+    """Where the client is and where it connected to, for us or for the proxy in front.
+
+    All clients of a unix socket have the same address, so they are numbered in the place of a port.
+    """
     if forwarded is None:
-        return address_of(transport, "peername"), address_of(transport, "sockname")
+        peer, here = address_of(transport, "peername"), address_of(transport, "sockname")
+        return (("", next_number()), here) if is_unix(transport) else (peer, here)
     source, destination = forwarded.source, forwarded.destination
     return (plain_host(source[0]), source[1]), (plain_host(destination[0]), destination[1])
 

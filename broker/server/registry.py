@@ -32,9 +32,11 @@ class Owners:
 class Connections:
     """A set of connections in the order they came."""
 
-    __slots__ = ("_empty", "_open", "busy")
+    __slots__ = ("_empty", "_open", "busy", "next_number")
 
     def __init__(self) -> None:
+        self.next_number = count(1).__next__
+        """For one that has no address of its own."""
         self.busy: set[Connection] = set()
         """Those that have more to do than fitted into their turn."""
         self._open: dict[Connection, None] = {}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from fluffle.broker.queues.peeking import Peeked, Seen, View
 from fluffle.broker.queues.served import Later, ServedQueue, Tally
 from fluffle.broker.testing.passages import Passage, Step, What
+from fluffle.broker.testing.tapped import short
 from fluffle.broker.testing.telling import origin_of
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.vhost import VirtualHost
@@ -133,9 +134,9 @@ class Hindsight:
 
     def _open(self) -> list[str]:
         return [
-            f"connection {name}"
+            f"connection {short(session.name)}"
             + (f" with channels {', '.join(map(str, sorted(numbers)))}" if numbers else "")
-            for name, numbers in self._timeline.channels.items()
+            for session, numbers in self._timeline.channels.items()
         ]
 
     # What is expected of a test that cleans up

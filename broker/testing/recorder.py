@@ -71,7 +71,7 @@ class Recorder:
     def opened(self, connection: Connection, session: Session) -> None:
         self._connections[session] = connection
         timeline, who = self._seen(session)
-        timeline.channels[who.connection] = set()
+        timeline.channels[session] = set()
         tap(session.vhost, TAP, Tapped(timeline))
         name = connection.handshake.client_name
         named = f", named {name!r}" if name else ""
@@ -79,13 +79,13 @@ class Recorder:
 
     def closed(self, session: Session) -> None:
         timeline, who = self._seen(session)
-        timeline.channels.pop(who.connection, None)
+        timeline.channels.pop(session, None)
         timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
 
     def channel_opened(self, channel: Channel) -> None:
         timeline, who = self._at(channel)
         channel.settle = Tapped(timeline).settler(channel.settle)
-        timeline.channels[who.connection].add(channel.number)
+        timeline.channels.setdefault(channel.session, set()).add(channel.number)
         timeline.note(who, "opens the channel")
 
     def channel_refused(self, channel: Channel, error: BrokerError) -> None:
@@ -94,7 +94,7 @@ class Recorder:
 
     def channel_closed(self, channel: Channel, consumer_count: int) -> None:
         timeline, who = self._at(channel)
-        timeline.channels[who.connection].discard(channel.number)
+        timeline.channels.get(channel.session, set()).discard(channel.number)
         timeline.note(who, "the channel ends")
 
     def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:

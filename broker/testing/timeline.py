@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.testing.passages import (
@@ -24,6 +24,9 @@ from fluffle.broker.testing.passages import (
 )
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.session import Session
 
 LINES_MAX = 2_000
 PASSAGES_MAX = 10_000
@@ -96,8 +99,8 @@ class Timeline:
         self.passages: dict[int, Passage] = {}
         """By their numbers."""
         self.unroutable: deque[Unroutable] = deque(maxlen=UNROUTABLE_MAX)
-        self.channels: dict[str, set[int]] = {}
-        """Those that are open, by connection."""
+        self.channels: dict[Session, set[int]] = {}
+        """Those that are open, by connection: names of connections may be the same."""
         self.forgotten: dict[str, int] = {"lines": 0, "messages": 0, "unroutable messages": 0}
         """What is not remembered any more."""
         self.watchers: set[Callable[[], None]] = set()

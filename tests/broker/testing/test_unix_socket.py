@@ -13,7 +13,7 @@ import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.sockets import unix_socket
-from fluffle.protocol.methods import Queue, make
+from fluffle.protocol.methods import Channel, Queue, make
 from tests.support.client import Client
 from tests.support.daemon import READY, environment_for_nodes
 from tests.support.process import Process
@@ -41,6 +41,26 @@ def test_a_client_talks_over_a_path(tmp_path: Path) -> None:
         (connection,) = broker.broker.node.parts.connections
         assert connection.is_from_loopback
     assert not path.exists()
+
+
+def test_clients_of_a_path_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "amqp.sock"
+    with ThreadedBroker(listen=path) as broker, over(path) as one, over(path) as two:
+        vhost = broker.vhost()
+        for client in (one, two):
+            client.open()
+            client.channel()
+        first, second = vhost.clients.connections()
+        assert (first.name, second.name) == (":1 -> :0", ":2 -> :0")
+        second.freeze()
+        assert [each.is_frozen for each in vhost.clients.connections()] == [False, True]
+        second.thaw()
+        one.close()
+        with pytest.raises(AssertionError, match="1 not closed:\n  connection :2 with channels 1"):
+            vhost.assert_no_leaked_channels(within=0.2)
+        two.call(1, make(Queue.Declare, queue="orders"))
+        two.call(1, make(Channel.Close, reply_code=200, reply_text="", class_id=0, method_id=0))
+        two.channel()
 
 
 async def test_clients_of_a_path_can_be_refused_for_a_while(tmp_path: Path) -> None:
