@@ -36,6 +36,7 @@ from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.furnishing import furnish, hang_up, unfurnish
 from fluffle.broker.testing.recorder import Recorder
+from fluffle.broker.testing.said import PathSaid, names_of, path_of, socket_path_of
 from fluffle.broker.testing.tapped import seen_dead
 from fluffle.broker.testing.urls import amqp_url
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
@@ -65,12 +66,12 @@ class Broker:
         self,
         config: Config | None = None,
         *,
-        data_dir: Path | None = None,
+        data_dir: PathSaid | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: Path | None = None,
+        definitions: PathSaid | None = None,
         unkind: int | None = None,
-        listen: Path | None = None,
+        listen: PathSaid | None = None,
     ) -> None:
         """`users` are names with passwords; the first one, and the first of `vhosts`, are in `url`.
 
@@ -80,15 +81,15 @@ class Broker:
         """
         self._users = {DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users
         config = config or Config(listen=LOOPBACK)
-        if listen is not None:
-            config = replace(config, listen=ListenAddress(str(listen.absolute()), 0))
+        if (socket_path := socket_path_of(listen)) is not None:
+            config = replace(config, listen=ListenAddress(str(socket_path), 0))
         self._config = replace(
             config,
             users=self._users,
-            vhosts=tuple(vhosts),
-            definitions=definitions or config.definitions,
+            vhosts=names_of("vhosts", vhosts),
+            definitions=path_of("definitions", definitions) or config.definitions,
         )
-        self._data_dir = data_dir
+        self._data_dir = path_of("data_dir", data_dir)
         self._unkind = unkind
         self._entered = AsyncExitStack()
         self._wanted: dict[str, Wanted] = {}
@@ -187,6 +188,8 @@ class Broker:
         self.recorder.forget(name)
 
     def _urls_of(self, vhost: str) -> dict[str, str]:
+        if not hasattr(self, "node"):
+            raise RuntimeError("the broker has no address before its `with` block is entered")
         host, port = self.node.addresses["amqp"]
         users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._users}
         where = f"{host}:{port}" if port else quote(host, safe="")

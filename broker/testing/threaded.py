@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -22,6 +21,7 @@ from fluffle.broker.testing.calls import Callee, Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.remote import Remote
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
+from fluffle.broker.testing.said import PathSaid
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class ThreadedBroker:
         self,
         config: Config | None = None,
         *,
-        data_dir: Path | None = None,
+        data_dir: PathSaid | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: Path | None = None,
+        definitions: PathSaid | None = None,
         unkind: int | None = None,
-        listen: Path | None = None,
+        listen: PathSaid | None = None,
     ) -> None:
         self.broker = Broker(
             config, data_dir=data_dir, users=users, vhosts=vhosts, definitions=definitions,

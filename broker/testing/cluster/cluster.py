@@ -42,6 +42,7 @@ from fluffle.broker.testing.cluster.nodes import Nodes
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
 from fluffle.broker.testing.furnishing import furnish, unfurnish
 from fluffle.broker.testing.recorder import Recorder
+from fluffle.broker.testing.said import PathSaid, names_of, path_of
 from fluffle.broker.testing.urls import amqp_url
 from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 
@@ -61,10 +62,10 @@ class Cluster:
         config: Config | None = None,
         *,
         nodes: int = 3,
-        data_dir: Path | None = None,
+        data_dir: PathSaid | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: Path | None = None,
+        definitions: PathSaid | None = None,
         seed: int | None = None,
     ) -> None:
         """As for `Broker`; `config` is for each node.  `seed`: of what the network drops."""
@@ -76,10 +77,10 @@ class Cluster:
         self._config = replace(
             config,
             users=self._users,
-            vhosts=tuple(vhosts),
-            definitions=definitions or config.definitions,
+            vhosts=names_of("vhosts", vhosts),
+            definitions=path_of("definitions", definitions) or config.definitions,
         )
-        self._data_dir = data_dir
+        self._data_dir = path_of("data_dir", data_dir)
         self._seed = secrets.randbits(32) if seed is None else seed
         self._entered = AsyncExitStack()
         self._wanted: dict[str, Wanted] = {}

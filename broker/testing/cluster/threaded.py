@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,6 +18,7 @@ from fluffle.broker.testing.calls import Calls, blocking
 from fluffle.broker.testing.cluster.cluster import Cluster
 from fluffle.broker.testing.cluster.far import Far, Turn, far
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
+from fluffle.broker.testing.said import PathSaid
 from fluffle.broker.testing.threaded import closed
 
 T = TypeVar("T")
@@ -32,10 +32,10 @@ class ThreadedCluster:
         config: Config | None = None,
         *,
         nodes: int = 3,
-        data_dir: Path | None = None,
+        data_dir: PathSaid | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: Path | None = None,
+        definitions: PathSaid | None = None,
         seed: int | None = None,
     ) -> None:
         self.cluster = Cluster(

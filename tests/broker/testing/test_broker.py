@@ -186,3 +186,24 @@ async def test_who_is_in_a_virtual_host_that_goes_is_told_and_nobody_else(
             await other.channel()
     ours = [each for each in caplog.records if each.name.startswith("fluffle")]
     assert [each.getMessage() for each in ours if each.levelname != "INFO"] == []
+
+
+def test_what_is_no_argument_is_said_at_once() -> None:
+    for wrong, why in (
+        (lambda: Broker(vhosts="orders"), r"vhosts=\['orders'\]"),
+        (lambda: Broker(definitions={"queues": []}), "definitions is a path"),  # type: ignore[arg-type]
+        (lambda: Broker(listen="127.0.0.1:0"), "path of a unix socket"),
+        (lambda: ThreadedBroker(data_dir=7), "data_dir is a path"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=why):
+            wrong()
+    with pytest.raises(RuntimeError, match="before its `with` block"):
+        _ = ThreadedBroker().url
+
+
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    definitions = tmp_path / "definitions.json"
+    definitions.write_text('{"vhosts": [{"name": "of a file"}]}')
+    with ThreadedBroker(data_dir=str(tmp_path / "data"), definitions=str(definitions)) as broker:
+        assert broker.vhost("of a file").queues() == {}
+    assert (tmp_path / "data").is_dir()
