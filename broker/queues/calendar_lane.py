@@ -52,8 +52,8 @@ class CalendarLane:
     is_timed = True
 
     __slots__ = (
-        "_agenda", "_due_count", "_due_max", "_dues", "_journal", "_stretches", "_taken", "count",
-        "new_from", "now_ms", "numbers",
+        "_agenda", "_cleared_to", "_due_count", "_due_max", "_dues", "_journal", "_stretches",
+        "_taken", "count", "new_from", "now_ms", "numbers",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,8 @@ class CalendarLane:
         """A heap."""
         self._taken = deque[int](maxlen=due_max + TAKEN_MAX)
         """Messages that were taken off last: of these it may not be on record yet."""
+        self._cleared_to = 0
+        """Messages with lower numbers were cleared or taken off, which may not be on record yet."""
         self.numbers = Numbers()
         self.count = 0
         self.now_ms = 0
@@ -153,8 +155,9 @@ class CalendarLane:
         """Forget every message; how many there were."""
         dropped, self.count = self.count, 0
         self._agenda, self._stretches = Agenda(), []
-        first = 0
-        for number in (*sorted(self._taken), self.numbers.next):
+        first, self._cleared_to = self._cleared_to, self.numbers.next
+        taken = sorted(number for number in self._taken if number >= first)
+        for number in (*taken, self.numbers.next):
             if first < number:
                 self._journal.discarded(first, number)
             first = number + 1
