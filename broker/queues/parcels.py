@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 
@@ -13,6 +14,7 @@ class Tell(Protocol):
 
 
 NOBODY: frozenset[object] = frozenset()
+NO_HEIRS: Mapping[object, object] = MappingProxyType({})
 
 
 class Parcel:
@@ -24,7 +26,8 @@ class Parcel:
     """
 
     __slots__ = (
-        "_awaited", "_sure", "_tell", "doubt", "is_refused", "reached", "sequence", "tries",
+        "_awaited", "_heirs", "_sure", "_tell", "doubt", "is_refused", "reached", "sequence",
+        "tries",
     )  # fmt: skip
 
     def __init__(self, tell: Tell, sequence: int = 0) -> None:
@@ -36,6 +39,8 @@ class Parcel:
         self._awaited = NOBODY
         self._sure = NOBODY
         """Who has it, and will say so, or end with this process."""
+        self._heirs = NO_HEIRS
+        """Who has taken the place of whom of these, before it has said so."""
         self.reached = NOBODY
         """Who has it, as far as is known."""
         self.sequence = sequence
@@ -61,6 +66,9 @@ class Parcel:
         """A queue has taken the place of another, with its messages."""
         if queue in self.reached:
             self.reached |= {heir}
+        elif queue in self._sure:
+            self._sure |= {heir}
+            self._heirs = {**self._heirs, queue: heir}
 
     @property
     def is_there(self) -> bool:
@@ -68,7 +76,11 @@ class Parcel:
         return bool(self.reached) and not self._awaited
 
     def known(self, queue: object, *, is_taken: bool) -> bool:
-        """A queue has it, or has it not; of whatever try that was.  Whether it arrives so."""
+        """A queue has it, or has it not; of whatever try that was.  Whether it arrives so.
+
+        What it says is true of its heir."""
+        while queue in self._heirs:
+            queue = self._heirs[queue]
         was_there = self.is_there
         if is_taken:
             self.reached |= {queue}

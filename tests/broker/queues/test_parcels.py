@@ -93,3 +93,36 @@ def test_a_late_answer_counts_for_the_next_try() -> None:
     parcel.lead(["b"])
     assert not parcel.known("a", is_taken=False), "which is nobody any more who is waited for"
     assert (heard.take(), parcel.is_refused) == ([], False)
+
+
+def test_the_heir_of_who_has_it_is_not_given_it_again() -> None:
+    heard = Heard()
+    parcel = heard.parcel
+    parcel.lead(["old", "b"])
+    parcel.known("old", is_taken=True)
+    parcel.succeed("new", "old")
+    assert parcel.lead(["new", "b"]) == {"b"}
+    assert parcel.known("b", is_taken=True)
+
+
+def test_the_heir_of_who_is_about_to_say_that_it_has_it_is_not_given_it_again() -> None:
+    """What the old one says then is true of the last of its heirs."""
+    heard = Heard()
+    parcel = heard.parcel
+    parcel.lead(["old"])
+    parcel.recorded("old")
+    parcel.succeed("new", "old")
+    assert parcel.lead(["new"]) == set()
+    parcel.succeed("newer", "new")
+    assert parcel.lead(["newer"]) == set()
+    parcel.settle()
+    assert (heard.take(), parcel.is_there) == ([], False)
+    assert parcel.known("old", is_taken=True)
+    assert heard.take() == [True]
+
+
+def test_who_has_nothing_bequeaths_nothing() -> None:
+    parcel = Heard().parcel
+    parcel.lead(["old"])
+    parcel.succeed("new", "old")
+    assert parcel.lead(["new"]) == {"new"}
