@@ -5,10 +5,9 @@ included, and nothing behind it may be read along with it: `bytes_missing` says 
 to read.  Addresses that are not IP over TCP say nothing, as RabbitMQ has it.
 """
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import calcsize, unpack_from
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
@@ -36,8 +35,7 @@ class ProxyError(Exception):
     """What came is no header of the PROXY protocol."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
+class Forwarded(NamedTuple):
     """The connection to the proxy: who made it, and to where."""
 
     source: Address
