@@ -9,6 +9,7 @@ Its messages are in memory, and its clock can be moved: `await broker.clock.adva
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -94,6 +95,8 @@ class Broker:
         self._entered = AsyncExitStack()
         self._wanted: dict[str, Wanted] = {}
         """What there is in virtual hosts that were added, if it is more than usual."""
+        self.numbers = itertools.count(1)
+        """Of virtual hosts that nobody has named; none comes twice."""
         self.clock: MovableClock
         """The time of messages and queues: of expiry, delays, and consumers that hold on."""
         self.clients_clock: MovableClock

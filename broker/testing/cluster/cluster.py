@@ -11,6 +11,7 @@ thread.  What was done to them is undone when it is left.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -85,6 +86,8 @@ class Cluster:
         self._entered = AsyncExitStack()
         self._wanted: dict[str, Wanted] = {}
         """What there is in virtual hosts that were added, if it is more than usual."""
+        self.numbers = itertools.count(1)
+        """Of virtual hosts that nobody has named; none comes twice."""
         self.clock: MovableClock
         """The time of messages and queues, on all nodes; what they know of each other goes by that
         of the machine."""

@@ -91,8 +91,8 @@ async def add_vhost(
         raise ValueError("passwords are strings, permissions lists of strings")
     wanted = Wanted(users or {}, permissions or {}, definitions, default_queue_type)
     taken = parts_of(served).catalogue.vhosts
-    free = (f"test-{number}" for number in range(1, len(taken) + 2))
-    name = name or next(each for each in free if each not in taken)
+    free = (name for number in served.numbers if (name := f"test-{number}") not in taken)
+    name = name or next(free)
     vhost = await served.add_vhost(name, wanted)
     row = {"name": vhost.name, "url": vhost.url}
     if isinstance(served, Broker):

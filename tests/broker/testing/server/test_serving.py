@@ -54,8 +54,8 @@ async def test_fresh_virtual_hosts(api: Api) -> None:
         assert list((await api.post("vhosts/test-1/queues"))["queues"]) == ["orders"]
         assert await api.post("vhosts/mine%20%2F%25/queues") == {"queues": {}}
         await api.post("vhosts/delete", name="test-1")
-    assert (await api.post("vhosts/add"))["name"] == "test-1"
-    assert await api.fails("vhosts/add", name="test-1") == (400, "vhost 'test-1' already exists")
+    assert (await api.post("vhosts/add"))["name"] == "test-2"
+    assert await api.fails("vhosts/add", name="test-2") == (400, "vhost 'test-2' already exists")
     assert await api.fails("vhosts/gone/queues") == (404, "vhost 'gone' does not exist")
 
 
@@ -330,3 +330,16 @@ def test_whatever_is_asked_for_is_no_bug() -> None:
 
         asks()
         runner.run(broker.__aexit__(None, None, None))
+
+
+async def test_no_two_virtual_hosts_without_a_name_are_called_the_same(api: Api) -> None:
+    async def fresh() -> str:
+        row = await api.post("vhosts/add")
+        return str(row["name"])
+
+    await api.post("vhosts/add", name="test-2")
+    at_once = await asyncio.gather(*(fresh() for _ in range(4)))
+    assert at_once == ["test-1", "test-3", "test-4", "test-5"]
+    for name in at_once:
+        await api.post("vhosts/delete", name=name)
+    assert await fresh() == "test-6"
