@@ -103,6 +103,7 @@ def test_server(
     import fluffle.broker  # noqa: PLC0415
     from fluffle.broker.definitions.reading import DefinitionsError  # noqa: PLC0415
     from fluffle.broker.logs import configure  # noqa: PLC0415
+    from fluffle.broker.node import NodeFailed  # noqa: PLC0415
     from fluffle.broker.starting import StartFailed  # noqa: PLC0415
     from fluffle.broker.testing.server.child import CannotRun  # noqa: PLC0415
     from fluffle.broker.testing.server.running import run, serve  # noqa: PLC0415
@@ -133,6 +134,6 @@ def test_server(
     except CannotRun as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
-    except (OSError, StartFailed, DefinitionsError) as error:
+    except (OSError, StartFailed, DefinitionsError, NodeFailed) as error:
         raise NoBroker(str(error)) from error
     sys.exit(code)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -15,6 +16,7 @@ from urllib.request import Request, urlopen
 import pytest
 from click.testing import CliRunner
 
+from fluffle.broker import Broker
 from fluffle.broker.testing.server.command import test_server as command
 from tests.support.daemon import environment_for_nodes
 from tests.support.process import Process
@@ -190,3 +192,16 @@ raise SystemExit(len(urls))
 def test_help_tells_of_the_variables() -> None:
     told = CliRunner().invoke(command, ["--help"]).output
     assert all(word in told for word in ("AMQP_URL", "FLUFFLE_CONTROL_URL", "npm test"))
+
+
+def test_a_broker_that_has_failed_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Broker):
+        async def __aenter__(self) -> Self:
+            await super().__aenter__()
+            self.node.fail(RuntimeError("it broke"))
+            return self
+
+    monkeypatch.setattr("fluffle.broker.Broker", Failing)
+    monkeypatch.setattr("fluffle.broker.logs.configure", lambda *_: None)
+    done = CliRunner().invoke(command, ["true"])
+    assert (done.exit_code, done.output) == (125, "Error: the node has failed: it broke\n")
