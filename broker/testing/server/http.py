@@ -110,8 +110,8 @@ class HttpServer:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer a request; whether it was the last.  ConnectionError, EOFError, TimeoutError."""
         try:
-            request, body = await self._read(reader)
-            answer = await self._serve(self._path_in(request), body)
+            request, path, body = await self._read(reader)
+            answer = await self._serve(path, body)
             is_last = not request.keeps_connection
         except Refused as refused:
             answer, is_last = refused.answer, True
@@ -120,8 +120,11 @@ class HttpServer:
             await writer.drain()
         return is_last
 
-    async def _read(self, reader: asyncio.StreamReader) -> tuple[Request, bytes]:
-        """The next request.  Refused, EOFError, TimeoutError."""
+    async def _read(self, reader: asyncio.StreamReader) -> tuple[Request, str, bytes]:
+        """The next request, with path and body, which is read only of who may send one.
+
+        Refused, EOFError, TimeoutError.
+        """
         async with asyncio.timeout(self._patience.idle_s):
             head = await reader.readexactly(1)
         async with asyncio.timeout(self._patience.slow_s):
@@ -133,7 +136,8 @@ class HttpServer:
                     f"the head of a request has {HEAD_BYTES_MAX} bytes at most",
                 ) from None
             request = Request.parse(head.removesuffix(END_OF_HEAD).decode("latin-1"))
-            return request, await reader.readexactly(body_bytes_of(request))
+            size, path = body_bytes_of(request), self._path_in(request)
+            return request, path, await reader.readexactly(size)
 
     def _path_in(self, request: Request) -> str:
         """Refused for who does not know the token, and for who is not a program."""

@@ -109,6 +109,14 @@ async def test_what_is_no_request_is_told_so_and_hung_up_on(request_head: str, s
     assert b'"echo:' not in answer
 
 
+@pytest.mark.parametrize("path", ["/wrong/echo", f"/{TOKEN}/echo"])
+async def test_who_may_not_send_a_body_is_told_before_it(path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nOrigin: http://localhost\r\nContent-Length: 9\r\n\r\n"
+    async with asyncio.timeout(PATIENCE.slow_s / 2), serving() as port:
+        answer = await said(port, head.encode())
+    assert answer.startswith(b"HTTP/1.1 403 ")
+
+
 @pytest.mark.parametrize("begun", [b"", b"P", ECHO[:-1]])
 async def test_who_is_slow_is_hung_up_on(begun: bytes) -> None:
     async with serving(Patience(idle_s=0.01, slow_s=0.01)) as port:
