@@ -123,7 +123,7 @@ class Broker:
             self.clients_clock = self._made_clock(later)
             await node.start()
             entering.push_async_callback(node.stop, "shutdown")
-            entering.callback(self._mend)
+            entering.push_async_callback(self.mend)
             if self._unkind is not None:  # for as long as there is a broker
                 self._made_scene(None).do("unkind", seed=self._unkind)
             self._entered = entering.pop_all()
@@ -221,7 +221,8 @@ class Broker:
     def _made_scene(self, vhost: str | None) -> Scene:
         return Scene(self.node.parts, self._door, self.clock.call_later, vhost)
 
-    def _mend(self) -> None:
+    async def mend(self) -> None:
+        """Nothing goes wrong any more, in any virtual host or in all."""
         for scene in self._scenes.values():
             scene.mend()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -29,6 +29,9 @@ pytest_plugins = (
     "fluffle.broker.testing.timeline_plugin",
     "fluffle.broker.testing.unkind_plugin",
 )
+
+BROKER = pytest.StashKey["ThreadedBroker"]()
+"""Of a run: ours, while there is one."""
 
 NUMBERS = itertools.count(1)
 """Of tests in this process; each process of a run has a broker of its own."""
@@ -93,6 +96,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         needs_fluffle(STRICT)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """What goes wrong with a broker that is there for the whole run ends with the test."""
+    try:
+        return (yield)
+    finally:
+        broker = item.config.stash.get(BROKER, None)
+        is_used = "amqp_broker" in getattr(item, "fixturenames", ())
+        if broker is not None and is_used and broker.broker.failure is None:
+            broker.mend()
+
+
 @pytest.fixture(scope="session")
 def amqp_broker_config() -> Config | Mapping[str, Any] | None:
     """What `amqp_broker` is made of: to be overridden with a `Config`, or with a dict of the
@@ -113,7 +128,9 @@ def amqp_broker(
 
     said = request.getfixturevalue("amqp_broker_config")
     with ThreadedBroker(**broker_arguments(said)) as broker:
+        request.config.stash[BROKER] = broker
         yield broker
+        del request.config.stash[BROKER]
 
 
 @contextmanager

@@ -101,6 +101,10 @@ class ThreadedBroker:
         """`Faults` for all virtual hosts."""
         return Remote(self.broker.faults, partial(blocking, self))
 
+    def mend(self) -> None:
+        """Nothing goes wrong any more, in any virtual host or in all."""
+        self.call(self.broker.mend)
+
     @property
     def clients(self) -> Remote:
         """`Clients` of all virtual hosts."""

@@ -59,6 +59,24 @@ def test_a_test_that_leaves_its_connection_open_leaves_nothing(pytester: pytest.
     result.assert_outcomes(passed=2)
 
 
+def test_what_goes_wrong_with_the_broker_ends_with_the_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_one(amqp_broker):
+            amqp_broker.faults.block()
+            amqp_broker.vhost().faults.unkind(1)
+            raise AssertionError("it fails")
+
+        def test_two(amqp_broker):
+            assert amqp_broker.faults.in_effect == []
+            assert amqp_broker.vhost().faults.in_effect == []
+            amqp_broker.faults.refuse_logins()  # nobody mends a broker that has gone
+        """
+    )
+    result = pytester.runpytest_subprocess("-q")
+    result.assert_outcomes(passed=1, failed=1)
+
+
 def test_who_forgets_to_await_fails(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
