@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 
+EXTERNAL = os.environ.get("FLUFFLE_INTEROP_URL", "")
 DEADLINE_S = 30
 FORBIDDEN_IN_LOG = re.compile(r"Traceback|Task exception|never (?:awaited|retrieved)")
 
@@ -25,11 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.interop)
 
 
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The AMQP URL of the broker under test, up for the whole run."""
-    if external := os.environ.get("FLUFFLE_INTEROP_URL"):
-        yield external
+@pytest.fixture(scope="session", params=["external"] if EXTERNAL else ["daemon", "inside"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The AMQP URL of the broker under test, up for the whole run.
+
+    The same tests run against a process, and against the broker that our pytest plugin has in this.
+    """
+    if request.param == "external":
+        yield EXTERNAL
+        return
+    if request.param == "inside":
+        yield request.getfixturevalue("amqp_broker").url
         return
     daemon = Daemon(tmp_path_factory.mktemp("interop"))
     daemon.start()
