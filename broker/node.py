@@ -136,8 +136,8 @@ class Node:
     @property
     def is_at_rest(self) -> bool:
         """Whether it does nothing in the next round of the loop, unless a client speaks then."""
-        turn, commits = self._services.turn, self._services.commits
-        return not (turn.is_scheduled or commits.is_running or self._chores.is_scheduled)
+        turn, store = self._services.turn, self._durability.store
+        return not (turn.is_scheduled or store.is_busy or self._chores.is_scheduled)
 
     async def start(self) -> None:
         """Take up what was there, and accept connections.

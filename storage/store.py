@@ -74,6 +74,11 @@ class Store:
         """What may still be added; negative in the reserve that is kept for deletions."""
         return self.disk.room_bytes - self.used_bytes - self.pending_bytes
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a commit is under way, of whoever submitted it."""
+        return self._running is not None and self._failed is None
+
     def look_for_room(self) -> None:
         """Have it counted again."""
         self.disk.look_for_room()

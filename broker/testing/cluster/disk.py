@@ -173,18 +173,15 @@ class DamagedView:
 class SlowWriter:
     """A `Writer` that waits before each commit for as long as the disk is slow."""
 
-    __slots__ = ("_call_later", "_faults", "_waiting", "_writer", "is_busy")
+    __slots__ = ("_call_later", "_faults", "_waiting", "_writer")
 
     def __init__(self, writer: Writer, faults: DiskFaults, call_later: CallLater) -> None:
         self._writer = writer
         self._faults = faults
         self._call_later = call_later
         self._waiting: tuple[Timer, Work] | None = None
-        self.is_busy = False
-        """Whether it has something to commit."""
 
     def start(self, work: Work) -> None:
-        self.is_busy = True
         if not self._faults.delay_s:
             self._writer.start(work)
             return
@@ -196,10 +193,7 @@ class SlowWriter:
         self._writer.start(work)
 
     def take(self) -> Result | None:
-        result = self._writer.take()
-        if result is not None:
-            self.is_busy = False
-        return result
+        return self._writer.take()
 
     @property
     def is_stuck(self) -> bool:

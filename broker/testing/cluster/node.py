@@ -135,8 +135,7 @@ class ClusterNode:
         """Whether it does nothing until something comes in or time passes."""
         if self.state is not State.RUNS or self._open is None:
             return True
-        writer = self._open[1]
-        return writer.is_stuck or (self.node.is_at_rest and not writer.is_busy)
+        return self._open[1].is_stuck or self.node.is_at_rest
 
     def listens_at(self) -> Address | None:
         """For other nodes; None if it does not."""

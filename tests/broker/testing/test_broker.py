@@ -15,6 +15,8 @@ import pytest
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.testing import asking, calls
+from fluffle.storage import writer
+from fluffle.storage.disk import Disk, Work
 
 
 async def test_an_asyncio_client_talks_to_a_broker_in_its_own_loop() -> None:
@@ -105,6 +107,37 @@ async def test_what_is_in_a_directory_is_there_again(tmp_path: Path) -> None:
             assert queue.declaration_result.message_count == expected
             body = aio_pika.Message(b"", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await channel.default_exchange.publish(body, "orders")
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_it_does_not_rest_while_a_disk_writes(
+    queue_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    may_write.set()
+
+    def commit(disk: Disk, work: Work) -> writer.Result:
+        may_write.wait()
+        return instant(disk, work)
+
+    instant = writer.commit
+    monkeypatch.setattr(writer, "commit", commit)
+    async with Broker(data_dir=tmp_path) as broker, await aio_pika.connect(broker.url) as client:
+        channel = await client.channel(publisher_confirms=False)
+        await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": queue_type})
+        await broker.settle()
+        may_write.clear()
+        try:
+            body = aio_pika.Message(b"", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await channel.default_exchange.publish(body, "orders")
+            await channel.set_qos(1)  # answered behind the message
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not broker.node.is_at_rest
+        finally:
+            may_write.set()
+        await broker.settle()
+        assert (await broker.vhost().queues())["orders"]["messages_ready"] == 1
 
 
 async def test_brokers_know_nothing_of_each_other_and_leave_nothing() -> None:
