@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.dead import DeadLetterFrom, DeadMessages
-from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.handout import Handout, Holder, Outcome
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.server.tapping import in_order
 from fluffle.broker.testing.faults.redelivering import InVain
@@ -82,7 +82,7 @@ class Tapped:
 
         def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
             timeline, who = self._timeline, who_on(channel)
-            known = [each for each in stretches if not isinstance(each.handout.holder, InVain)]
+            known = [each for each in stretches if is_there(channel, each.handout.holder)]
             for queue, same in groupby(known, lambda each: each.handout.holder.queue.name):
                 timeline.settled(who, queue, sequences_of(same), outcome)
             inner(channel, stretches, outcome)
@@ -109,6 +109,12 @@ def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLette
         inner(vhost, queue, settings, dead)
 
     return dead_letter
+
+
+def is_there(channel: Channel, holder: Holder) -> bool:
+    """Whether the queue of which it holds messages can hear of them; another of its name gives the
+    same numbers to others."""
+    return not isinstance(holder, InVain) and channel.session.vhost.has(holder.queue)
 
 
 def who_on(channel: Channel) -> Who:

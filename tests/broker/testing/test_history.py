@@ -204,6 +204,28 @@ async def test_what_is_acknowledged_in_vain_is_not_acknowledged(
     await vhost.assert_no_unacked()
 
 
+@TYPES
+async def test_a_queue_that_is_made_again_numbers_anew(
+    vhost: Vhost, channel: AbstractChannel, queue_type: str
+) -> None:
+    queue = await declared(channel, "orders", queue_type)
+    await publish(channel, "orders", b"1")
+    first = await queue.get()
+    await queue.delete(if_unused=False, if_empty=False)
+    await declared(channel, "orders", queue_type)
+    await publish(channel, "orders", b"2")
+    second = await queue.get()
+    await first.ack()
+    await vhost.expect("orders", unacked=1)
+    assert await steps(vhost, "orders") == [
+        ["published", "delivered", "gone"], ["published", "delivered"],
+    ]  # fmt: skip
+    with pytest.raises(AssertionError, match="1 not acknowledged"):
+        await vhost.assert_no_unacked(within=0.01)
+    await second.ack()
+    await vhost.assert_no_unacked()
+
+
 async def test_what_was_there_before_is_found(tmp_path: Path) -> None:
     for expected in ([["published"]], [["found", "delivered"]]):
         async with (
