@@ -330,8 +330,10 @@ def on_queue_purge(channel: Channel, method: Method) -> None:
         if not nowait:
             channel.reply(make(Methods.PurgeOk, message_count=count))
 
-    nowait = method.nowait
-    channel.ask(method, queue.purge(), purged)
+    nowait, count = method.nowait, queue.purge()
+    if (trace := channel.session.vhost.trace) is not None:
+        trace.purged(channel, queue)
+    channel.ask(method, count, purged)
 
 
 def on_queue_delete(channel: Channel, method: Method) -> None:

@@ -21,6 +21,7 @@ from fluffle.protocol.types import Field, FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout
+    from fluffle.broker.queues.served import ServedQueue
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.properties import PropertyFacts
     from fluffle.broker.server.putting import Parcel
@@ -32,13 +33,16 @@ FIREHOSE = "firehose"
 
 
 class Tap(Protocol):
-    """Sees what clients of a virtual host on this node publish and are given."""
+    """Sees what clients of a virtual host on this node publish, are given and purge."""
 
     def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
         """A client has published messages, which are about to be put into queues."""
 
     def delivered(self, channel: Channel, handout: Handout) -> None:
         """A client is about to be given messages of a queue, which have no tags yet."""
+
+    def purged(self, channel: Channel, queue: ServedQueue) -> None:
+        """A client has purged a queue: what comes from now on stays."""
 
 
 class Taps:
@@ -56,6 +60,10 @@ class Taps:
     def delivered(self, channel: Channel, handout: Handout) -> None:
         for each in self._taps:
             each.delivered(channel, handout)
+
+    def purged(self, channel: Channel, queue: ServedQueue) -> None:
+        for each in self._taps:
+            each.purged(channel, queue)
 
 
 def tap(vhost: VirtualHost, name: str, one: Tap | None) -> None:
@@ -101,6 +109,9 @@ class Trace:
             headers["redelivered"] = ("I", int(handout.redelivered))
             copies.append((f"deliver.{queue}", headers, content))
         copy(channel, copies)
+
+    def purged(self, channel: Channel, queue: ServedQueue) -> None:
+        """RabbitMQ does not trace it."""
 
     def _described(
         self, channel: Channel, origin: Origin, keys: Sequence[str], content: bytes

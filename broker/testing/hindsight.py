@@ -25,7 +25,7 @@ LINES_SHOWN_MAX = 60
 LEFT_SHOWN_MAX = 20
 """So much stands in a text: the latest lines, and of what is left so many of a kind."""
 
-UNSEEN = "nobody saw it leave: taken by the test, purged, refused by its queue or rolled back"
+UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a command"
 
 
 class Around(NamedTuple):
@@ -119,18 +119,22 @@ class Hindsight:
                 yield f"({forgotten} {what} are forgotten)"
 
     def _unacked(self) -> list[Passage]:
-        """By the queue's account, too: it may have taken messages from who held them for long."""
+        """By the queue's account, too: it may have taken messages from who held them for long, and
+        have dropped what came back."""
         queues = self._around.vhost().queues
         return [
             each
             for each in self._timeline.unacked
-            if each.last.what is What.ABANDONED
-            or (each.queue in queues and self._holds(queues[each.queue]))
+            if each.queue in queues and self._may_have(queues[each.queue], each)
         ]
 
-    def _holds(self, queue: ServedQueue) -> bool:
+    def _may_have(self, queue: ServedQueue, passage: Passage) -> bool:
+        """Whether the queue has messages that stand as this one does."""
         tally = self._around.tally(queue)
-        return tally is None or tally.unacked > 0
+        if tally is None:
+            return True
+        is_held = passage.last.what is What.DELIVERED
+        return tally.unacked > 0 or (not is_held and tally.ready + tally.apart > 0)
 
     def _open(self) -> list[str]:
         return [

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.control.peeking import shown_properties
 from fluffle.broker.definitions.values import plain
@@ -19,7 +19,9 @@ from fluffle.broker.errors import ResourceLocked
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.served import Later
+from fluffle.broker.testing import by_test
 from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
@@ -64,17 +66,26 @@ class Taken(Message):
         self.hand.empty(Outcome.RETURNED if requeue else Outcome.REJECTED)
 
 
+class Taker(NamedTuple):
+    """Who takes."""
+
+    vhost: VirtualHost
+    turn: Turn
+    timeline: Timeline
+    """Has what is taken in it, as what clients are given."""
+
+
 class Holding:
     """The holder of one message: see `Holder`."""
 
-    __slots__ = ("_turn", "queue")
+    __slots__ = ("_taker", "queue")
 
     no_ack = False
     timeout_ms = None
 
-    def __init__(self, queue: ServedQueue, turn: Turn) -> None:
+    def __init__(self, queue: ServedQueue, taker: Taker) -> None:
         self.queue = queue
-        self._turn = turn
+        self._taker = taker
 
     def deliver(self, handout: Handout) -> None:
         """Who takes has it."""
@@ -87,13 +98,13 @@ class Holding:
 
     def overdue(self, late: Late) -> None:
         for handout in late.handouts:
-            settle(handout, self._turn, Outcome.TIMED_OUT)
+            settle(handout, self._taker, Outcome.TIMED_OUT)
 
     def timed_out(self, lost: Lost) -> None:
         """A test that held it for so long knows."""
 
 
-async def take(vhost: VirtualHost, turn: Turn, name: str, count: int, within: float) -> list[Taken]:
+async def take(taker: Taker, name: str, count: int, within: float) -> list[Taken]:
     """So many messages of a queue, as they come.
 
     AssertionError if they do not within so many seconds; those that did go back.  ResourceLocked.
@@ -102,66 +113,64 @@ async def take(vhost: VirtualHost, turn: Turn, name: str, count: int, within: fl
     found: list[Taken] = []
     try:
         async with asyncio.timeout(within):
-            await collect(found, vhost, turn, name, count)
+            await collect(found, taker, name, count)
     except TimeoutError:
-        what = "gave" if name in vhost.queues else "is not there, and so gave"
+        what = "gave" if name in taker.vhost.queues else "is not there, and so gave"
         raise AssertionError(
             f"queue '{name}' {what} {len(found)} of {count} messages within {within} s"
         ) from None
     return found
 
 
-async def collect(
-    found: list[Taken], vhost: VirtualHost, turn: Turn, name: str, count: int
-) -> None:
+async def collect(found: list[Taken], taker: Taker, name: str, count: int) -> None:
     """Until so many are found; what there is may be another after each turn.
 
     Whatever ends it before, the end of the test, too: what was found goes back.
     """
     changed = asyncio.Event()
-    turn.watchers.add(changed.set)
+    taker.turn.watchers.add(changed.set)
     try:
         while len(found) < count:
             changed.clear()
-            if not await has_taken(found, vhost, turn, name):
+            if not await has_taken(found, taker, name):
                 await changed.wait()
     except BaseException:
         for message in found:
             message.reject(requeue=True)
         raise
     finally:
-        turn.watchers.discard(changed.set)
+        taker.turn.watchers.discard(changed.set)
 
 
-async def has_taken(found: list[Taken], vhost: VirtualHost, turn: Turn, name: str) -> bool:
+async def has_taken(found: list[Taken], taker: Taker, name: str) -> bool:
     """Find the next message of a queue, if there are both.  ResourceLocked."""
-    queue = vhost.queues.get(name)
+    queue = taker.vhost.queues.get(name)
     if queue is None:
         return False
     if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
         raise ResourceLocked(
-            f"queue '{name}' in vhost '{vhost.name}' has a single active consumer, and nobody else "
-            "takes from it"
+            f"queue '{name}' in vhost '{taker.vhost.name}' has a single active consumer, and "
+            "nobody else takes from it"
         )
-    got = queue.get(Holding(queue, turn))
+    got = queue.get(Holding(queue, taker))
     if isinstance(got, Later):
-        return await has_later_taken(found, got, turn)
+        return await has_later_taken(found, got, taker)
     if got is not None:
-        found.append(taken_of(got, turn))
+        found.append(taken_of(got, taker))
     return got is not None
 
 
-async def has_later_taken(found: list[Taken], later: Later[Handout | None], turn: Turn) -> bool:
+async def has_later_taken(found: list[Taken], later: Later[Handout | None], taker: Taker) -> bool:
     """What comes when nobody waits any more goes back."""
     come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def answered(handout: Handout | None) -> None:
         if come.done():
             if handout is not None:
-                settle(handout, turn, Outcome.UNSENT)
+                settle(handout, taker, Outcome.UNSENT)
             return
         if handout is not None:  # now, for it is not kept in memory, and who waits may be cancelled
-            found.append(taken_of(handout, turn))
+            found.append(taken_of(handout, taker))
         come.set_result(handout is not None)
 
     def failed(error: BrokerError) -> None:
@@ -172,7 +181,8 @@ async def has_later_taken(found: list[Taken], later: Later[Handout | None], turn
     return await come
 
 
-def taken_of(handout: Handout, turn: Turn) -> Taken:
+def taken_of(handout: Handout, taker: Taker) -> Taken:
+    by_test.taken(taker.timeline, handout)
     (origin,), (content,) = handout.origins, handout.contents
     properties = decode_properties(raw_properties(content))
     shown = dict(shown_properties(properties))
@@ -185,15 +195,18 @@ def taken_of(handout: Handout, turn: Turn) -> Taken:
         plain(properties.headers or {}),
         shown,
         handout.redelivered,
-        Hand(partial(settle, handout, turn)),
+        Hand(partial(settle, handout, taker)),
     )
 
 
-def settle(handout: Handout, turn: Turn, outcome: Outcome) -> None:
+def settle(handout: Handout, taker: Taker, outcome: Outcome) -> None:
     """Once; afterwards in vain."""
+    queue = handout.holder.queue
     for start, stop in handout.settle(0, 1):
-        handout.holder.queue.settle(handout, start, stop, outcome)
-    look_again(turn)
+        if taker.vhost.has(queue):
+            taker.timeline.settled(by_test.TEST, queue.name, handout.sequences, outcome)
+        queue.settle(handout, start, stop, outcome)
+    look_again(taker.turn)
 
 
 def look_again(turn: Turn) -> None:

@@ -1,5 +1,5 @@
-"""`Tapped`: messages that clients publish, are given and settle, and those that die, put into a
-timeline.
+"""`Tapped`: messages that clients publish, are given, settle and purge, and those that die, put
+into a timeline.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fluffle.protocol.properties import body_of
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
+    from fluffle.broker.queues.served import ServedQueue
     from fluffle.broker.server.channel import Channel, Settler
     from fluffle.broker.server.properties import PropertyFacts
     from fluffle.broker.server.putting import Parcel
@@ -76,6 +77,9 @@ class Tapped:
             step = Step(what, timeline.at_ms, who, tag, f"tag {first + at}{again}")
             found = origin_of(content)
             timeline.delivered(holder.queue.name, sequence, message, step, found)
+
+    def purged(self, channel: Channel, queue: ServedQueue) -> None:
+        self._timeline.purged(who_on(channel), queue.name)
 
     def settler(self, inner: Settler) -> Settler:
         """As `inner` settles, and it is seen before."""

@@ -46,10 +46,6 @@ OUTCOMES: dict[Outcome, tuple[What, str, str]] = {
 """What is said of a settlement: of each message, of all, and why."""
 
 
-TEST = Who("the test")
-"""Who does something without a client."""
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """What happened at one moment."""
@@ -125,14 +121,6 @@ class Timeline:
         """A message is put into queues; there is at least one."""
         for queue in queues:
             self._begin(queue, message, Step(What.PUBLISHED, self.at_ms, who, detail=detail))
-
-    def published_by_test(self, message: Message, queues: Sequence[str]) -> None:
-        """Without a client."""
-        exchange, routing_key, content = message
-        self.published(TEST, message, queues)
-        where = f"to exchange {exchange!r} with key {routing_key!r}"
-        to = " and ".join(map(repr, queues))
-        self.note(TEST, f"publishes {listed([body_of(content)])} {where}: it goes to {to}")
 
     def led_nowhere(self, who: Who, message: Message, *, is_returned: bool) -> None:
         """No queue gets it."""
@@ -228,6 +216,14 @@ class Timeline:
                 passage.add(Step(What.DROPPED, self.at_ms, detail=reason))
                 course.end(passage)
         self.note(NOBODY, f"{count} of queue {queue!r} die ({reason}), and nobody wants them")
+
+    def purged(self, who: Who, queue: str) -> None:
+        """All that was ready in it is gone."""
+        course = self.course(queue)
+        for passage in tuple(course.ready):
+            passage.add(Step(What.GONE, self.at_ms, who, detail="purged"))
+            course.end(passage)
+        self.note(who, f"purges queue {queue!r}")
 
     def queue_gone(self, queue: str) -> None:
         """It has been deleted with all that was in it."""

@@ -18,6 +18,7 @@ from fluffle.broker.own_messages import publish_own
 from fluffle.broker.queues.served import ServedQueue, Tally
 from fluffle.broker.routing.explaining import Explanation, explain
 from fluffle.broker.server.properties import sender_selected
+from fluffle.broker.testing import by_test
 from fluffle.broker.testing.asking import ask, rows
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
@@ -26,7 +27,7 @@ from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.hindsight import Around, Hindsight
 from fluffle.broker.testing.message import Message, message_of
-from fluffle.broker.testing.taking import Taken, look_again, take
+from fluffle.broker.testing.taking import Taken, Taker, look_again, take
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.turn import Turn
 from fluffle.protocol.properties import (
@@ -160,7 +161,7 @@ class Vhost:
                 f"'{routing_key}' in vhost '{self.name}'"
             )
         message = exchange, routing_key, build_content(encode_properties(told), body)
-        self._timeline.published_by_test(message, [queue.name for queue in way[0]])
+        by_test.published(self._timeline, message, [queue.name for queue in way[0]])
         publish_own(vhost, exchange, [(routing_key, told, body)])
         look_again(self._turn)
 
@@ -183,7 +184,7 @@ class Vhost:
         AssertionError if there is none within so many seconds.
         """
         __tracebackhide__ = True
-        (message,) = await take(self._parts.vhost(self.name), self._turn, queue, 1, within)
+        (message,) = await take(self._taker(), queue, 1, within)
         return message
 
     async def consume(self, queue: str, *, count: int = 1, within: float = 2.0) -> list[Message]:
@@ -192,7 +193,7 @@ class Vhost:
         AssertionError if there are not as many within so many seconds; those that came go back.
         """
         __tracebackhide__ = True
-        found = await take(self._parts.vhost(self.name), self._turn, queue, count, within)
+        found = await take(self._taker(), queue, count, within)
         for message in found:
             message.ack()
         return [*found]
@@ -200,8 +201,12 @@ class Vhost:
     async def purge(self, queue: str) -> int:
         """Drop ready messages; how many there were.  NotFound."""
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
+        self._timeline.purged(by_test.TEST, queue)
         look_again(self._turn)
         return int(row["messages"])
+
+    def _taker(self) -> Taker:
+        return Taker(self._parts.vhost(self.name), self._turn, self._timeline)
 
     def _counts(self, name: str) -> Counts | None:
         """None for a queue that is not there, or that nobody leads here now."""

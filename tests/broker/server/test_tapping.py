@@ -6,7 +6,7 @@ from fluffle.broker.queues.handout import Handout
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.putting import Parcel
 from fluffle.broker.server.tapping import Trace, tap
-from fluffle.protocol.methods import Basic, Exchange, encode_method, make
+from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
 from fluffle.protocol.types import Field
 from tests.broker.control.desk import Desk
@@ -111,13 +111,16 @@ class Count:
     """A `Tap` that counts."""
 
     def __init__(self) -> None:
-        self.published_count = self.delivered_count = 0
+        self.published_count = self.delivered_count = self.purged_count = 0
 
     def published(self, _channel: Channel, parcels: Sequence[Parcel], _facts: object) -> None:
         self.published_count += sum(len(each.contents) for each in parcels)
 
     def delivered(self, _channel: Channel, handout: Handout) -> None:
         self.delivered_count += len(handout.contents)
+
+    def purged(self, _channel: Channel, _queue: object) -> None:
+        self.purged_count += 1
 
 
 def test_several_taps_see_the_same_and_know_nothing_of_each_other() -> None:
@@ -126,9 +129,10 @@ def test_several_taps_see_the_same_and_know_nothing_of_each_other() -> None:
     for name, one in (("firehose", Trace("node a")), ("count", count)):
         tap(vhost, name, one)
     worker.declare("q")
+    worker.call(make(Queue.Purge, queue="q"), Queue.PurgeOk)
     worker.publish(b"1", queue="q")
     worker.consume("q")
-    assert (count.published_count, count.delivered_count) == (1, 1)
+    assert (count.published_count, count.delivered_count, count.purged_count) == (1, 1, 1)
     assert [key for key, _, _ in copies(watcher)] == ["publish.", "deliver.q"]
     tap(vhost, "firehose", None)
     worker.publish(b"2", queue="q")

@@ -166,6 +166,80 @@ async def test_what_nobody_saw_leave_is_gone(
         await vhost.history("missing")
 
 
+@TYPES
+async def test_what_is_purged_is_told_from_what_comes_after(
+    vhost: Vhost, channel: AbstractChannel, queue_type: str
+) -> None:
+    queue = await declared(channel, "orders", queue_type)
+    await publish(channel, "orders", b"same")
+    await queue.purge()
+    await publish(channel, "orders", b"same")
+    await (await queue.get()).ack()
+    await publish(channel, "orders", b"same")
+    await vhost.purge("orders")
+    assert await steps(vhost, "orders") == [
+        ["published", "gone"], ["published", "delivered", "acked"], ["published", "gone"],
+    ]  # fmt: skip
+    first, _, third = await vhost.history("orders")
+    assert str(first.last) == f"gone by {first.steps[0].who}, purged"
+    assert str(third.last) == "gone by the test, purged"
+
+
+@TYPES
+async def test_what_the_test_takes_is_seen(
+    vhost: Vhost, channel: AbstractChannel, queue_type: str
+) -> None:
+    await declared(channel, "orders", queue_type)
+    await publish(channel, "orders", b"same", b"same", b"held")
+    await vhost.consume("orders")
+    (await vhost.get("orders")).reject(requeue=True)
+    await vhost.expect("orders", ready=2)
+    await vhost.consume("orders")
+    await vhost.get("orders")
+    found = await vhost.history("orders")
+    assert [[step.what for step in each.steps] for each in found] == [
+        ["published", "delivered", "acked"],
+        ["published", "delivered", "requeued", "delivered", "acked"],
+        ["published", "delivered"],
+    ]
+    assert str(found[0].last) == "acked by the test"
+    assert "the test: takes b'held' of queue 'orders'" in await vhost.timeline()
+    with pytest.raises(AssertionError, match=r"1 not acknowledged:\n.* delivered to the test"):
+        await vhost.assert_no_unacked(within=0.01)
+
+
+@TYPES
+async def test_what_a_client_has_left_is_no_more_once_the_test_has_it(
+    broker: Broker, vhost: Vhost, channel: AbstractChannel, queue_type: str
+) -> None:
+    await declared(channel, "taken", queue_type)
+    await declared(channel, "purged", queue_type)
+    async with await aio_pika.connect(broker.url) as connection:
+        leaving = await connection.channel()
+        for name in ("taken", "purged"):
+            await publish(channel, name, b"1")
+            await (await leaving.get_queue(name, ensure=False)).get()
+    for name in ("taken", "purged"):
+        await vhost.expect(name, ready=1)
+    with pytest.raises(AssertionError, match="2 not acknowledged"):
+        await vhost.assert_no_unacked(within=0.01)
+    await vhost.consume("taken")
+    await vhost.purge("purged")
+    await vhost.assert_no_unacked()
+
+
+async def test_what_a_client_has_left_is_not_in_a_queue_that_is_empty(
+    broker: Broker, vhost: Vhost, channel: AbstractChannel
+) -> None:
+    await declared(channel, "orders")
+    async with await aio_pika.connect(broker.url) as connection:
+        await publish(channel, "orders", b"1")
+        await (await (await connection.channel()).get_queue("orders", ensure=False)).get()
+    await vhost.expect("orders", ready=1)
+    broker.node.catalogue.vhosts["/"].queues["orders"].purge()  # as a command does
+    await vhost.assert_no_unacked()
+
+
 async def test_a_transaction_is_seen_when_it_is_committed(vhost: Vhost, broker: Broker) -> None:
     async with await aio_pika.connect(broker.url) as connection:
         channel = await connection.channel(publisher_confirms=False)
