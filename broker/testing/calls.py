@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import wraps
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.testing.loop_thread import PATIENCE_S, not_done
@@ -53,7 +53,7 @@ def patience_s(named: dict[str, Any]) -> float:
 
 
 class Calls:
-    """Calls from coroutines of another loop; each is made when it is awaited."""
+    """Calls from coroutines of another loop; each is made when it is awaited, or as a task."""
 
     __slots__ = ("_callee", "_unawaited")
 
@@ -61,47 +61,32 @@ class Calls:
         self._callee = callee
         self._unawaited = unawaited
 
-    def of(self, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Awaitable[T]]:
+    def of(self, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         """`work` for the loop that awaits it."""
 
-        def called(*positional: P.args, **named: P.kwargs) -> Awaitable[T]:
+        def called(*positional: P.args, **named: P.kwargs) -> Coroutine[Any, Any, T]:
             begun = wraps(work)(lambda: work(*positional, **named))
-            call = Call(self, begun, patience_s(named))
-            self._unawaited[call] = work.__name__
-            return call
+            ticket = object()
+            self._unawaited[ticket] = work.__name__
+            return self._make(ticket, begun, patience_s(named))
 
         return called
 
-    async def make(self, call: Call[T]) -> T:
+    async def _make(
+        self, ticket: object, work: Callable[[], Coroutine[Any, Any, T]], patience_s: float
+    ) -> T:
+        """`ticket` is that of a call that nobody has awaited until now."""
         __tracebackhide__ = True
-        if self._unawaited.pop(call, None) is None:
-            raise RuntimeError("it has been awaited before: call it again")
-        running = self._callee.begin(call.work)
+        del self._unawaited[ticket]
+        running = self._callee.begin(work)
         try:
-            return await result_of(running, call.patience_s)
+            return await result_of(running, patience_s)
         except PLAIN_ERRORS as error:
             raise error.with_traceback(None) from None
         except TimeoutError:
             if running.done() and not running.cancelled():
                 raise  # the work's own
-            raise not_done(call.work, call.patience_s) from None
-
-
-class Call(Generic[T]):
-    """One of them, which is awaited once."""
-
-    __slots__ = ("_calls", "patience_s", "work")
-
-    def __init__(
-        self, calls: Calls, work: Callable[[], Coroutine[Any, Any, T]], patience_s: float
-    ) -> None:
-        self._calls = calls
-        self.work = work
-        self.patience_s = patience_s
-
-    def __await__(self) -> Generator[Any, None, T]:
-        __tracebackhide__ = True
-        return (yield from self._calls.make(self).__await__())
+            raise not_done(work, patience_s) from None
 
 
 async def result_of(running: Future[T], patience_s: float) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -53,8 +54,13 @@ class TestInAClass:
     async def test_a_call_is_awaited_once(self, amqp: AwaitedVhost) -> None:
         call = amqp.queues()
         assert "orders" in await call
-        with pytest.raises(RuntimeError, match="awaited before"):
+        with pytest.raises(RuntimeError, match="already awaited"):
             await call
+
+    async def test_a_call_may_be_a_task(self, amqp: AwaitedVhost) -> None:
+        coming = asyncio.create_task(amqp.expect("orders", ready=2))
+        await asyncio.gather(*(amqp.publish("", "orders", body) for body in (b"1", b"2")))
+        await coming
 
     def test_there_is_something_to_complete(self, amqp: Any) -> None:
         assert {"expect", "messages", "url", "blocking"} <= {*dir(amqp)}
