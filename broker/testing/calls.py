@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from fluffle.broker.errors import BrokerError
-from fluffle.broker.testing.loop_thread import PATIENCE_S, not_done
+from fluffle.broker.testing.loop_thread import PATIENCE_S
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +30,12 @@ class Callee(Protocol):
     ) -> T: ...
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]: ...
+
+    def patience_s(self, wanted_s: float) -> float:
+        """How long to wait for what is begun."""
+
+    def gave_up(self, work: object, patience_s: float) -> TimeoutError:
+        """What to raise when it was not done in that time."""
 
 
 def blocking(callee: Callee, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
@@ -78,6 +84,7 @@ class Calls:
         """`ticket` is that of a call that nobody has awaited until now."""
         __tracebackhide__ = True
         del self._unawaited[ticket]
+        patience_s = self._callee.patience_s(patience_s)
         running = self._callee.begin(work)
         try:
             return await result_of(running, patience_s)
@@ -86,7 +93,7 @@ class Calls:
         except TimeoutError:
             if running.done() and not running.cancelled():
                 raise  # the work's own
-            raise not_done(work, patience_s) from None
+            raise self._callee.gave_up(work, patience_s) from None
 
 
 async def result_of(running: Future[T], patience_s: float) -> T:

@@ -43,8 +43,7 @@ class LoopThread:
         TimeoutError when it is not done in time; it is given up then.
         """
         __tracebackhide__ = True  # the line of the test is the one that tells
-        if self._hung is not None and not self._hung.done():
-            patience_s = min(patience_s, HUNG_PATIENCE_S)
+        patience_s = self.patience_s(patience_s)
         running = self.begin(work)
         try:
             return running.result(patience_s)
@@ -52,12 +51,23 @@ class LoopThread:
             if running.done():
                 raise  # the work's own
             running.cancel()
-            self._hung = self.begin(nothing)
-            raise not_done(work, patience_s, self.where) from None
+            raise self.gave_up(work, patience_s) from None
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Have `work` done in the thread."""
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    def patience_s(self, wanted_s: float) -> float:
+        """How long to wait for what is begun: not for long once a call has been in vain."""
+        is_hung = self._hung is not None and not self._hung.done()
+        return min(wanted_s, HUNG_PATIENCE_S) if is_hung else wanted_s
+
+    def gave_up(self, work: object, patience_s: float) -> TimeoutError:
+        """It was in vain, and others will know; what to raise."""
+        self._hung = self.begin(nothing)
+        what = getattr(work, "__qualname__", work)
+        told = f"the broker's thread has not done {what} in {patience_s} s"
+        return TimeoutError(f"{told}; it stands here:\n{self.where}")
 
     @property
     def where(self) -> str:
@@ -80,9 +90,3 @@ class LoopThread:
 
 async def nothing() -> None:
     """It is done once the thread does anything."""
-
-
-def not_done(work: object, patience_s: float, where: str = "") -> TimeoutError:
-    what = getattr(work, "__qualname__", work)
-    stands = f"; it stands here:\n{where}" if where else ""
-    return TimeoutError(f"the broker's thread has not done {what} in {patience_s} s{stands}")

@@ -130,6 +130,14 @@ class ThreadedBroker:
         self._check()
         return self._thread.begin(work)
 
+    def patience_s(self, wanted_s: float) -> float:
+        """As `LoopThread.patience_s`."""
+        return self._thread.patience_s(wanted_s)
+
+    def gave_up(self, work: object, patience_s: float) -> TimeoutError:
+        """As `LoopThread.gave_up`."""
+        return self._thread.gave_up(work, patience_s)
+
     def _check(self) -> None:
         """Nobody waits for a broker that has ended."""
         if self.broker.failure is not None:

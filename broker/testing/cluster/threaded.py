@@ -95,3 +95,11 @@ class ThreadedCluster:
     def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Have `work` done in the cluster's thread."""
         return self._thread.begin(work)
+
+    def patience_s(self, wanted_s: float) -> float:
+        """As `LoopThread.patience_s`."""
+        return self._thread.patience_s(wanted_s)
+
+    def gave_up(self, work: object, patience_s: float) -> TimeoutError:
+        """As `LoopThread.gave_up`."""
+        return self._thread.gave_up(work, patience_s)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from fluffle.broker import ThreadedBroker
+from fluffle.broker.testing import calls, loop_thread
 from fluffle.broker.testing.threaded import AwaitedVhost
 
 pytest_plugins = ("pytester",)
@@ -64,6 +68,32 @@ class TestInAClass:
 
     def test_there_is_something_to_complete(self, amqp: Any) -> None:
         assert {"expect", "messages", "url", "blocking"} <= {*dir(amqp)}
+
+
+async def test_nobody_waits_for_long_for_a_thread_that_does_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(loop_thread, "HUNG_PATIENCE_S", 0.01)
+    goes_on = threading.Event()
+    with ThreadedBroker() as broker:
+        vhost = broker.vhost()
+        broker.begin(partial(standing, goes_on))
+        try:
+            with pytest.raises(TimeoutError, match=r"(?s)queues in 0\.02 s; .* in standing"):
+                await vhost.awaited.queues()
+            with pytest.raises(TimeoutError, match=r"in 0\.01 s"):
+                await vhost.awaited.queues()
+            with pytest.raises(TimeoutError, match=r"in 0\.01 s"):
+                vhost.queues()
+        finally:
+            goes_on.set()
+        monkeypatch.undo()
+        assert "orders" not in await vhost.awaited.queues()
+
+
+async def standing(goes_on: threading.Event) -> None:
+    goes_on.wait()
 
 
 SUITE = """
