@@ -20,6 +20,9 @@ from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.delays import delay_of
 from fluffle.protocol.properties import Properties
 
+PUBLISHED = "published to"
+"""How a message comes to the first exchange."""
+
 UNMATCHED_SHOWN_MAX = 50
 """So many of an exchange stand in a text; as data there are all."""
 
@@ -80,7 +83,7 @@ class Explanation:
     visits: tuple[Visit, ...]
     """Exchanges in the order in which they are asked."""
     queues: tuple[str, ...]
-    """As `Router.route` has them."""
+    """As `Router.route` has them; if the first exchange is internal, not for clients."""
 
     def __str__(self) -> str:
         keys = ", ".join(map(repr, self.routing_keys))
@@ -116,7 +119,7 @@ def default_visit(queue_exists: Callable[[str], bool], keys: tuple[str, ...]) ->
         )
         for key in dict.fromkeys(keys)
     ]
-    return Visit(DEFAULT_EXCHANGE, "direct", "published to", tuple(verdicts), ())
+    return Visit(DEFAULT_EXCHANGE, "direct", PUBLISHED, tuple(verdicts), ())
 
 
 class Explaining:
@@ -131,7 +134,7 @@ class Explaining:
         self._keys = keys
         self._properties = properties
         self._walk = Walk(topology, start)
-        self._came = {start: "published to"}
+        self._came = {start: PUBLISHED}
         self._queues: dict[str, None] = {}
 
     def whole(self) -> Explanation:
@@ -147,6 +150,8 @@ class Explaining:
         else:
             verdicts = self._verdicts(exchange)
             notes = [*self._onward(exchange, verdicts)]
+        if exchange.spec.internal and self._came[name] == PUBLISHED:
+            notes.append("is internal: a client that publishes to it is refused (ACCESS_REFUSED)")
         if exchange.matcher.asks is Asks.CHANCE:
             notes.append("chance has a say: another message may go elsewhere")
         return Visit(name, exchange.spec.type, self._came[name], tuple(verdicts), tuple(notes))

@@ -166,9 +166,16 @@ class Vhost:
         look_again(self._turn)
 
     async def explain(
-        self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
+        self,
+        exchange: str,
+        routing_key: str,
+        headers: Mapping[str, Any] | None = None,
+        **properties: Any,
     ) -> Explanation:
-        """Which bindings would match a message, which not, and why.  NotFound."""
+        """Which bindings would match a message, which not, and why; `properties` as for `publish`.
+
+        NotFound, ValueError for what cannot be in a message.
+        """
         vhost, table = self._parts.vhost(self.name), to_table(dict(headers or {}))
         more = (sender_selected(table, "CC"), sender_selected(table, "BCC"))
         keys = (routing_key, *chain.from_iterable(more))
@@ -176,7 +183,9 @@ class Vhost:
         def is_there(queue: str) -> bool:
             return queue in vhost.queues and not is_calendar(queue)
 
-        return explain(vhost.topology, is_there, exchange, keys, Properties(headers=table))
+        told = Properties(headers=table, **properties)
+        encode_properties(told)  # what cannot be
+        return explain(vhost.topology, is_there, exchange, keys, told)
 
     async def get(self, queue: str, *, within: float = 2.0) -> Taken:
         """Take the next message, and hold it until `ack()` or `reject()`, which are not awaited.

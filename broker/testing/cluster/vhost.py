@@ -98,10 +98,14 @@ class ClusterVhost:
         await self._anywhere().publish(exchange, routing_key, body, headers=headers, **properties)
 
     async def explain(
-        self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
+        self,
+        exchange: str,
+        routing_key: str,
+        headers: Mapping[str, Any] | None = None,
+        **properties: Any,
     ) -> Explanation:
-        """Which bindings would match a message, which not, and why.  NotFound."""
-        return await self._anywhere().explain(exchange, routing_key, headers)
+        """As `Vhost.explain`."""
+        return await self._anywhere().explain(exchange, routing_key, headers, **properties)
 
     async def get(self, queue: str, *, within: float = 5.0) -> Taken:
         """As `Vhost.get`, at its leader."""

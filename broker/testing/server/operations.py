@@ -173,10 +173,21 @@ async def publish(
 
 
 async def explain(
-    vhost: Vhost | ClusterVhost, *, routing_key: str, exchange: str = "", headers: Row | None = None
+    vhost: Vhost | ClusterVhost,
+    *,
+    routing_key: str,
+    exchange: str = "",
+    headers: Row | None = None,
+    properties: Row | None = None,
 ) -> Row:
-    """Where a message would go: `queues`, and as `text` which bindings match or not, and why."""
-    explanation = await vhost.explain(exchange, routing_key, table_of(headers or {}))
+    """Where a message would go: `queues`, and as `text` which bindings match or not, and why;
+    `properties` as for `publish`."""
+    named = properties or {}
+    check_arguments(PROPERTIES, named)
+    try:
+        explanation = await vhost.explain(exchange, routing_key, table_of(headers or {}), **named)
+    except struct.error as error:
+        raise ValueError(str(error)) from error  # a number that does not fit
     return {"queues": list(explanation.queues), "text": str(explanation)}
 
 

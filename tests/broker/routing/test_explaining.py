@@ -57,6 +57,18 @@ def test_a_route_reads_as_text() -> None:
     )
 
 
+def test_an_internal_exchange_is_for_no_client() -> None:
+    made = topology(
+        ExchangeSpec("inner", "fanout", internal=True),
+        ExchangeSpec("outer", "fanout"),
+        to_exchange("outer", "inner", ""),
+        to_queue("inner", "q", ""),
+    )
+    (note,) = explained(made, "inner").visits[0].notes
+    assert note == "is internal: a client that publishes to it is refused (ACCESS_REFUSED)"
+    assert [visit.notes for visit in explained(made, "outer").visits] == [(), ()]
+
+
 def test_an_alternate_is_told_when_it_is_used_and_when_it_is_not_there() -> None:
     made = topology(
         with_alternate("x", "y", "direct"),

@@ -153,3 +153,23 @@ async def test_a_route_is_explained(vhost: Vhost, channel: aio_pika.abc.Abstract
     assert (await vhost.explain("events", "x", {"CC": ["bill.paid"]})).queues == ("bills",)
     with pytest.raises(NotFound, match="no exchange 'missing'"):
         await vhost.explain("missing", "a")
+
+
+async def test_a_route_by_a_property_is_explained(
+    vhost: Vhost, channel: aio_pika.abc.AbstractChannel
+) -> None:
+    shares = await channel.declare_exchange(
+        "shares", "x-consistent-hash", arguments={"hash-property": "message_id"}
+    )
+    for name in ("a", "b", "c"):
+        await (await channel.declare_queue(name)).bind(shares, "10")
+    told = dict[str, set[str]]()
+    for number in map(str, range(20)):
+        await shares.publish(aio_pika.Message(b"", message_id=number), "")
+        (queue,) = (await vhost.explain("shares", "", message_id=number)).queues
+        told.setdefault(queue, set()).add(number)
+    assert len(told) > 1
+    for queue, numbers in told.items():
+        assert {each.properties["message_id"] for each in await vhost.messages(queue)} == numbers
+    with pytest.raises(TypeError, match="colour"):
+        await vhost.explain("shares", "", colour="red")
