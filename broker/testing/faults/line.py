@@ -72,6 +72,8 @@ class Line(asyncio.Protocol):
         self._is_hearing = False
         self._left: dict[str, int] = {}
         """Bytes after which the line is cut, by who sends them."""
+        self._is_cut = False
+        """Nothing passes any more; what has passed still reaches a client that reads slowly."""
 
     # What the transport tells
 
@@ -81,8 +83,9 @@ class Line(asyncio.Protocol):
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
-        self._in.append(data)
-        self._hear()
+        if not self._is_cut:
+            self._in.append(data)
+            self._hear()
 
     def pause_writing(self) -> None:
         self.connection.pause_writing()
@@ -114,7 +117,7 @@ class Line(asyncio.Protocol):
 
     def _send(self, data: bytes) -> None:
         """Write this behind all that is under way."""
-        if not data or self.is_lost:
+        if not data or self.is_lost or self._is_cut:
             return
         if self.pieces is None:
             self._out.append(data)
@@ -169,7 +172,13 @@ class Line(asyncio.Protocol):
         """
         self._left[sent_by] = count
         if not count:
+            self._cut()
             self.transport.abort()
+
+    def _cut(self) -> None:
+        self._is_cut = True
+        self._out.clear()
+        self._in.clear()
 
     def reset(self) -> None:
         """Be gone without a word, and with nothing of what is under way."""
@@ -193,6 +202,7 @@ class Line(asyncio.Protocol):
             data, is_last = self._within("broker", self._out.popleft())
             self.transport.write(data)
             if is_last:
+                self._cut()
                 self.transport.close()
                 return
             if self.pieces is not None:
@@ -211,6 +221,8 @@ class Line(asyncio.Protocol):
             data, is_last = self._within("client", self._in.popleft())
             if self.connection.phase in INTRODUCING:
                 self.introduction += data
+            if is_last:
+                self._cut()
             for part in self._parts(data):
                 self.connection.data_received(part)
             if is_last:
@@ -229,8 +241,8 @@ class Line(asyncio.Protocol):
         left = self._left.get(sender)
         if left is None:
             return data, False
-        self._left[sender] = left = left - len(data)
-        return data[: len(data) + min(left, 0)], left <= 0
+        self._left[sender] = max(left - len(data), 0)
+        return data[:left], left <= len(data)
 
 
 class End:
