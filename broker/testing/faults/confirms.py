@@ -105,15 +105,13 @@ def begin(scene: Scene, what: str, wait: Callable[[Callable[[], None]], object])
     for line in scene.door.lines():
         shape(line)
     scene.door.standing[scene, HELD] = shape
-    scene.begin(what, end)
+    scene.begin(HELD, what, end)
     return {}
 
 
 def release(scene: Scene) -> Row:
     """Say all that has been held back, and hold back nothing more."""
-    for what in scene.in_effect:
-        if what.startswith(HELD):
-            scene.end(what)
+    scene.end(HELD)
     return {}
 
 

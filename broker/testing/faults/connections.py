@@ -57,14 +57,14 @@ def freeze(scene: Scene, *, connection: str) -> Row:
 
     def plan(line: Line) -> None:
         line.freeze()
-        scene.begin(frozen(line), line.thaw)
+        scene.begin(line, frozen(line), line.thaw)
 
     return on(scene, connection, "is frozen", plan)
 
 
 def thaw(scene: Scene, *, connection: str) -> Row:
     """Go on where it stopped."""
-    scene.end(frozen(scene.line(connection)))
+    scene.end(scene.line(connection))
     return {}
 
 
@@ -89,10 +89,9 @@ def on(scene: Scene, name: str, what: str, plan: Callable[[Line], None]) -> Row:
         plan(scene.line(name))
         return {}
     plans = scene.door.plans
-    key = f"connection {len(plans) + 1} from now {what}"
 
     def come(line: Line) -> None:
-        scene.end(key)
+        scene.end(come)
         plan(line)
 
     def drop() -> None:
@@ -100,7 +99,7 @@ def on(scene: Scene, name: str, what: str, plan: Callable[[Line], None]) -> Row:
             plans.remove(come)
 
     plans.append(come)
-    scene.begin(key, drop)
+    scene.begin(come, f"connection {len(plans)} from now {what}", drop)
     return {}
 
 

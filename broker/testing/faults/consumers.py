@@ -118,18 +118,15 @@ def freeze(scene: Scene, *, consumer: str) -> Row:
         if consumer_.parked:
             consumer_.queue.wake(consumer_)
 
-    scene.begin(frozen(consumer_), end)
+    what = f"consumer '{consumer_.tag}' of queue '{consumer_.queue.name}' is frozen"
+    scene.begin(consumer_, what, end)
     return {}
 
 
 def thaw(scene: Scene, *, consumer: str) -> Row:
     """Deliver to it again."""
-    scene.end(frozen(find(scene, consumer).consumer))
+    scene.end(find(scene, consumer).consumer)
     return {}
-
-
-def frozen(consumer: Consumer) -> str:
-    return f"consumer '{consumer.tag}' of queue '{consumer.queue.name}' is frozen"
 
 
 def redeliver(scene: Scene, *, consumer: str) -> Row:

@@ -154,7 +154,7 @@ def nack_next(
 
     def spent() -> None:
         if any(vhost.inlets.get(name) is inlet for name, inlet in inlets.items()):
-            scene.end(what)
+            scene.end(quota)
 
     quota = Quota(count, exchange, spent)
     inlets = {name: Refusing(name, vhost, quota) for name in names}
@@ -166,7 +166,7 @@ def nack_next(
             if vhost.inlets.get(name) is inlet:
                 vhost.lead_in(name, None)
 
-    scene.begin(what, end)
+    scene.begin(quota, what, end)
     return {}
 
 

@@ -6,8 +6,8 @@ Arguments and results are values that JSON has.  To add one, write a function in
 subject that takes a `Scene` and otherwise arguments by keyword (their types are those that
 `control.arguments` knows; the signature is what is checked), returns a `Row`, and raises
 `BrokerError` if it cannot be; put it into the `OPERATIONS` of that module, and a new module into
-those below.  What lasts is told to `Scene.begin`, in words that tell it from all else, with what
-ends it.  `Faults` in `faults` has a method for each.
+those below.  What lasts is told to `Scene.begin`, under a key that tells it from all else, with
+what ends it.  `Faults` in `faults` has a method for each.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def block(scene: Scene, *, reason: str = "low on memory") -> Row:
         raise SyntaxFailure("'reason' must be as RabbitMQ says it, like 'low on memory'")
     alarms = scene.parts.alarms
     alarms.set_elsewhere(SOURCE, resources)
-    scene.begin(BLOCKED, lambda: alarms.set_elsewhere(SOURCE, ()))
+    scene.begin(BLOCKED, BLOCKED, lambda: alarms.set_elsewhere(SOURCE, ()))
     return {}
 
 
@@ -49,7 +49,7 @@ def refuse_logins(scene: Scene) -> Row:
     def end() -> None:
         door.refuses_logins = False
 
-    scene.begin(NO_LOGINS, end)
+    scene.begin(NO_LOGINS, NO_LOGINS, end)
     return {}
 
 
@@ -66,19 +66,19 @@ def refuse_connections(scene: Scene, *, silently: bool = False) -> Row:
     """
     if not silently:
         scene.door.shut()
-        scene.begin(NO_CONNECTIONS, scene.door.open)
+        scene.begin(NO_CONNECTIONS, NO_CONNECTIONS, scene.door.open)
         return {}
     standing = scene.door.standing
 
     def silence(line: Line) -> None:
         line.freeze()
-        scene.begin(frozen(line), line.thaw)
+        scene.begin(line, frozen(line), line.thaw)
 
     def end() -> None:
         standing.pop((scene, SILENCE), None)
 
     standing[scene, SILENCE] = silence
-    scene.begin(SILENCE, end)
+    scene.begin(SILENCE, SILENCE, end)
     return {}
 
 

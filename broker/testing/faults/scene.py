@@ -28,7 +28,8 @@ class Scene:
         self.door = door
         self.call_later = call_later
         self.vhost_name = vhost_name
-        self._in_effect: dict[str, Callable[[], None]] = {}
+        self._in_effect: dict[object, tuple[str, Callable[[], None]]] = {}
+        """In words, with what ends it; by what it is done to, or is called."""
 
     def do(self, name: str, **arguments: object) -> Row:
         """One of `operations`.  BrokerError."""
@@ -60,26 +61,30 @@ class Scene:
 
     # Faults that last
 
-    def begin(self, what: str, end: Callable[[], None]) -> None:
-        """Something goes wrong from now on, until `end` is called; what was so before goes on."""
-        self._in_effect.setdefault(what, end)
+    def begin(self, key: object, what: str, end: Callable[[], None]) -> None:
+        """Something goes wrong from now on, until `end` is called; what was so before goes on.
 
-    def end(self, what: str) -> None:
+        `key` tells it from all else, and `what` says it in words, which may be those of another.
+        """
+        self._in_effect.setdefault(key, (what, end))
+
+    def end(self, key: object) -> None:
         """It does no more; nothing if it did not."""
-        end = self._in_effect.pop(what, None)
-        if end is not None:
+        if key in self._in_effect:
+            _what, end = self._in_effect.pop(key)
             end()
 
     @property
     def in_effect(self) -> list[str]:
         """What goes wrong now, in words."""
-        return list(self._in_effect)
+        return [what for what, _end in self._in_effect.values()]
 
     def mend(self) -> None:
         """Nothing does any more."""
         while self._in_effect:
-            self._in_effect.popitem()[1]()
+            _key, (_what, end) = self._in_effect.popitem()
+            end()
 
     def __repr__(self) -> str:
         where = f"vhost '{self.vhost_name}'" if self.vhost_name else "the broker"
-        return f"<faults of {where}: {', '.join(self._in_effect) or 'none'}>"
+        return f"<faults of {where}: {', '.join(self.in_effect) or 'none'}>"

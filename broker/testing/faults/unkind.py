@@ -230,15 +230,13 @@ def be_unkind(
     for line in scene.door.lines():
         shape(line)
     scene.door.standing[scene, UNKIND] = shape
-    scene.begin(f"{UNKIND}, with seed {seed}", end)
+    scene.begin(UNKIND, f"{UNKIND}, with seed {seed}", end)
     return {}
 
 
 def be_kind(scene: Scene) -> Row:
     """Be kind again: what was kept for later is said now."""
-    for what in scene.in_effect:
-        if what.startswith(UNKIND):
-            scene.end(what)
+    scene.end(UNKIND)
     return {}
 
 

@@ -151,6 +151,19 @@ async def test_the_next_connection_is_frozen(amqp: AwaitedVhost) -> None:
     await (await connecting).close()
 
 
+async def test_plans_for_connections_to_come_are_told_apart(amqp: AwaitedVhost) -> None:
+    following = await amqp.clients.next_connection()
+    await following.reset()
+    await following.reset()
+    with pytest.raises(aio_pika.exceptions.AMQPError):
+        await aio_pika.connect(amqp.url)
+    await following.reset()
+    assert len(amqp.faults.in_effect) == 2
+    await amqp.faults.mend()
+    for _ in range(2):
+        await (await aio_pika.connect(amqp.url)).close()
+
+
 async def second(amqp: AwaitedVhost, connecting: asyncio.Task[object]) -> str:
     """The URL, once the first client is there."""
     while amqp.faults.in_effect == ["connection 1 from now is frozen"]:

@@ -22,6 +22,25 @@ async def declared(
     )
 
 
+async def test_one_that_comes_again_with_its_tag_is_thawed_as_well(amqp: AwaitedVhost) -> None:
+    taken: asyncio.Queue[Incoming] = asyncio.Queue()
+
+    async def consume_frozen(connection: aio_pika.abc.AbstractConnection) -> None:
+        queue = await (await connection.channel()).declare_queue("orders")
+        await queue.consume(taken.put, consumer_tag="worker", no_ack=True)
+        await (await amqp.clients.consumer("worker")).freeze()
+
+    async with await aio_pika.connect(amqp.url) as connection:
+        await consume_frozen(connection)
+    await amqp.expect("orders", consumers=0)
+    async with await aio_pika.connect(amqp.url) as connection:
+        await consume_frozen(connection)
+        await amqp.publish("", "orders", b"first")
+        await (await amqp.clients.consumer("worker")).thaw()
+        async with asyncio.timeout(5):
+            assert (await taken.get()).body == b"first"
+
+
 def test_a_consumer_is_cancelled_and_keeps_what_it_has(amqp: BlockingVhost) -> None:
     with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
         channel = connection.channel()
