@@ -56,8 +56,8 @@ def freeze(scene: Scene, *, connection: str) -> Row:
     """Read and write nothing; the socket stays open, and heartbeats stop."""
 
     def plan(line: Line) -> None:
-        line.freeze()
-        scene.begin(line, frozen(line), line.thaw)
+        line.freeze(scene)
+        scene.begin(line, frozen(line), partial(line.thaw, scene))
 
     return on(scene, connection, "is frozen", plan)
 

@@ -89,7 +89,7 @@ class Entry:
 class Door:
     """Of one broker."""
 
-    __slots__ = ("_entries", "_lines", "plans", "refuses_logins", "standing")
+    __slots__ = ("_entries", "_lines", "_shutting", "plans", "refusing_logins", "standing")
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
@@ -98,7 +98,10 @@ class Door:
         """One for each of the next clients."""
         self.standing: dict[object, Plan] = {}
         """For every client that comes, by who has it so."""
-        self.refuses_logins = False
+        self.refusing_logins: set[object] = set()
+        """Who has it so."""
+        self._shutting: set[object] = set()
+        """Who has it shut."""
 
     async def accept(self, make: Make, listening: socket.socket) -> Accepting:
         """An `outside.Accept`."""
@@ -106,14 +109,16 @@ class Door:
         self._entries.append(entry)
         return entry
 
-    def shut(self) -> None:
+    def shut(self, by: object) -> None:
         """Refuse connections, as if there were no broker; those that are open stay."""
+        self._shutting.add(by)
         for entry in self._entries:
             entry.shut()
 
-    def open(self) -> None:
-        """Accept again."""
-        for entry in self._entries:
+    def open(self, by: object) -> None:
+        """Accept again, unless somebody else has it shut."""
+        self._shutting.discard(by)
+        for entry in () if self._shutting else self._entries:
             entry.open()
 
     def lines(self) -> Iterator[Line]:
@@ -121,7 +126,7 @@ class Door:
         return iter(tuple(self._lines))
 
     def _line(self, connection: Connection) -> Line:
-        if self.refuses_logins:
+        if self.refusing_logins:
             access = cast(Access, NobodyMayIn(connection.services.access))
             connection.services = replace(connection.services, access=access)
         return Line(connection, self._opened, self._lines.pop)

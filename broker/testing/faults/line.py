@@ -57,7 +57,8 @@ class Line(asyncio.Protocol):
         """What the client has said until it had introduced itself."""
         self.shapes: list[Shape] = []
         self.pieces: Pieces | None = None
-        self.is_frozen = False
+        self._freezing: set[object] = set()
+        """Who has it frozen."""
         self.is_closing = False
         """Whether the connection has written its last; the socket closes once it is out."""
         self.is_lost = False
@@ -148,15 +149,19 @@ class Line(asyncio.Protocol):
 
     # What goes wrong
 
-    def freeze(self) -> None:
+    @property
+    def is_frozen(self) -> bool:
+        return bool(self._freezing)
+
+    def freeze(self, by: object) -> None:
         """Neither read nor write; nobody is told."""
-        self.is_frozen = True
+        self._freezing.add(by)
         self._pause_or_not()
 
-    def thaw(self) -> None:
-        """Go on where it stopped."""
-        self.is_frozen = False
-        if self.is_lost:
+    def thaw(self, by: object) -> None:
+        """Go on where it stopped, unless somebody else has it frozen."""
+        self._freezing.discard(by)
+        if self.is_frozen or self.is_lost:
             return
         self._pump()
         if self._is_full:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fluffle.broker.control.parts import Row
@@ -10,9 +11,6 @@ from fluffle.broker.errors import SyntaxFailure
 from fluffle.broker.testing.faults.connections import frozen
 from fluffle.broker.testing.faults.line import Line
 from fluffle.broker.testing.faults.scene import Scene
-
-SOURCE = "a test"
-"""Where the alarm is raised, as if that were another node: what is measured here clears no such."""
 
 LOW_ON, AND = "low on ", " & "
 BLOCKED = "publishers are blocked"
@@ -29,9 +27,10 @@ def block(scene: Scene, *, reason: str = "low on memory") -> Row:
     resources = reason.removeprefix(LOW_ON).split(AND)
     if not reason.startswith(LOW_ON) or not all(resources):
         raise SyntaxFailure("'reason' must be as RabbitMQ says it, like 'low on memory'")
-    alarms = scene.parts.alarms
-    alarms.set_elsewhere(SOURCE, resources)
-    scene.begin(BLOCKED, BLOCKED, lambda: alarms.set_elsewhere(SOURCE, ()))
+    # as if it were raised at another node: what is measured here clears no such
+    alarms, source = scene.parts.alarms, f"a test, for {scene.place}"
+    alarms.set_elsewhere(source, resources)
+    scene.begin(BLOCKED, BLOCKED, lambda: alarms.set_elsewhere(source, ()))
     return {}
 
 
@@ -43,13 +42,9 @@ def unblock(scene: Scene) -> Row:
 
 def refuse_logins(scene: Scene) -> Row:
     """Whatever the password: 403 ACCESS_REFUSED, or no answer to who would not understand it."""
-    door = scene.door
-    door.refuses_logins = True
-
-    def end() -> None:
-        door.refuses_logins = False
-
-    scene.begin(NO_LOGINS, NO_LOGINS, end)
+    refusing = scene.door.refusing_logins
+    refusing.add(scene)
+    scene.begin(NO_LOGINS, NO_LOGINS, lambda: refusing.discard(scene))
     return {}
 
 
@@ -65,14 +60,14 @@ def refuse_connections(scene: Scene, *, silently: bool = False) -> Row:
     `silently`: new ones are accepted, and nothing is said on them.
     """
     if not silently:
-        scene.door.shut()
-        scene.begin(NO_CONNECTIONS, NO_CONNECTIONS, scene.door.open)
+        scene.begin(NO_CONNECTIONS, NO_CONNECTIONS, partial(scene.door.open, scene))
+        scene.door.shut(scene)
         return {}
     standing = scene.door.standing
 
     def silence(line: Line) -> None:
-        line.freeze()
-        scene.begin(line, frozen(line), line.thaw)
+        line.freeze(scene)
+        scene.begin(line, frozen(line), partial(line.thaw, scene))
 
     def end() -> None:
         standing.pop((scene, SILENCE), None)

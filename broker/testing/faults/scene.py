@@ -85,6 +85,10 @@ class Scene:
             _key, (_what, end) = self._in_effect.popitem()
             end()
 
+    @property
+    def place(self) -> str:
+        """What it is of, in words."""
+        return f"vhost '{self.vhost_name}'" if self.vhost_name is not None else "the broker"
+
     def __repr__(self) -> str:
-        where = f"vhost '{self.vhost_name}'" if self.vhost_name else "the broker"
-        return f"<faults of {where}: {', '.join(self.in_effect) or 'none'}>"
+        return f"<faults of {self.place}: {', '.join(self.in_effect) or 'none'}>"

@@ -10,6 +10,7 @@ import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.errors import SyntaxFailure
+from fluffle.broker.testing.faults.operations import perform
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
 
 LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -91,6 +92,42 @@ async def test_a_broker_accepts_and_says_nothing(amqp: AwaitedVhost) -> None:
     assert not connecting.done()
     await amqp.faults.mend()
     await (await connecting).close()
+
+
+async def test_what_two_have_refused_is_so_until_both_are_done() -> None:
+    async with Broker() as broker:
+        one, two = broker.faults, broker.vhost().faults
+        for faults in (one, two):
+            await faults.block()
+            await faults.refuse_logins()
+            await faults.refuse_connections()
+        alarms = broker.node.parts.alarms
+        await one.unblock()
+        assert alarms.reason == "low on memory"
+        await two.unblock()
+        assert alarms.reason == ""
+        await one.accept_connections()
+        with pytest.raises(ConnectionError):
+            await aio_pika.connect(broker.url)
+        await two.accept_connections()
+        await one.allow_logins()
+        with pytest.raises(aio_pika.exceptions.ProbableAuthenticationError):
+            await aio_pika.connect(broker.url)
+        await two.allow_logins()
+        await (await aio_pika.connect(broker.url)).close()
+
+
+async def test_what_two_have_frozen_is_so_until_both_thaw_it() -> None:
+    async with Broker() as broker, await aio_pika.connect(broker.url) as connection:
+        scenes = broker.scene(), broker.scene("/")
+        (named,) = await broker.clients.connections()
+        for scene in scenes:
+            perform(scene, "connections.freeze", {"connection": named.name})
+        for scene, is_frozen in zip(scenes, (True, False), strict=True):
+            perform(scene, "connections.thaw", {"connection": named.name})
+            (now,) = perform(scene, "connections.list", {})["connections"]
+            assert now["frozen"] is is_frozen
+        await connection.channel()
 
 
 @LEFT_OPEN
