@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 from fluffle.broker.control.parts import Row
@@ -28,7 +29,7 @@ HELD = "confirms are held back"
 class HeldConfirms:
     """A `Shape` of one line."""
 
-    __slots__ = ("_delay", "_held", "_is_meant", "_line")
+    __slots__ = ("_delay", "_held", "_is_meant", "_line", "_numbers")
 
     def __init__(
         self,
@@ -40,7 +41,9 @@ class HeldConfirms:
         self._line = line
         self._is_meant = is_meant
         self._delay = delay
-        self._held: list[Frame] = []
+        self._numbers = count()
+        self._held: dict[int, Frame] = {}
+        """Numbered: a later channel of the same number is told the same."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
         return (data,)
@@ -48,27 +51,22 @@ class HeldConfirms:
     def to_client(self, data: bytes) -> bytes:
         if not self._is_meant(self._line):
             return data
-        go_on, stay = [], []
+        go_on, stay = list[bytes](), dict[int, Frame]()
         for frame in frames_of(data):
             if frame.method in (ACK, NACK):  # of a server: confirms, and nothing else
-                stay.append(frame)
+                stay[next(self._numbers)] = frame
                 continue
             if frame.method in (CHANNEL_CLOSE, CHANNEL_CLOSE_OK):
-                self._forget(frame.channel)
-                stay = [each for each in stay if each.channel != frame.channel]
+                self._held = besides(frame.channel, self._held)
+                stay = besides(frame.channel, stay)
             go_on.append(frame.data)
         if stay:
-            self._held += stay
-            self._delay(partial(self._release, stay))
+            self._held |= stay
+            self._delay(partial(self._release, list(stay)))
         return b"".join(go_on)
 
-    def _forget(self, channel: int) -> None:
-        """It has ended, and what comes on it now belongs to another."""
-        self._held = [frame for frame in self._held if frame.channel != channel]
-
-    def _release(self, frames: list[Frame]) -> None:
-        due = [frame for frame in frames if frame in self._held]
-        self._held = [frame for frame in self._held if frame not in due]
+    def _release(self, numbers: list[int]) -> None:
+        due = [self._held.pop(number) for number in numbers if number in self._held]
         if due:
             self._line.pass_on(b"".join(frame.data for frame in due), behind=self)
 
@@ -76,6 +74,11 @@ class HeldConfirms:
         """Say what has been held back, and hold back nothing more."""
         self._release(list(self._held))
         self._line.shapes.remove(self)
+
+
+def besides(channel: int, frames: Mapping[int, Frame]) -> dict[int, Frame]:
+    """Without those of a channel that has ended: what comes on it now belongs to another."""
+    return {number: frame for number, frame in frames.items() if frame.channel != channel}
 
 
 def hold(scene: Scene) -> Row:

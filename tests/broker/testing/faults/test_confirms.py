@@ -72,6 +72,28 @@ async def test_what_a_channel_was_not_told_dies_with_it(amqp: AwaitedVhost) -> N
         await publish(await connection.channel())
 
 
+async def test_a_later_channel_of_its_number_is_confirmed_in_its_own_time(
+    amqp: AwaitedVhost,
+) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        await amqp.faults.hold_confirms(seconds=10)
+        channel = await connection.channel()
+        await channel.declare_queue("orders")
+        publishing = asyncio.create_task(publish(channel))
+        await amqp.expect("orders", count=1)
+        await amqp.advance(seconds=6)
+        await channel.close()
+        await asyncio.gather(publishing, return_exceptions=True)
+        later = await connection.channel(channel.number)
+        publishing = asyncio.create_task(publish(later))
+        await amqp.expect("orders", count=2)
+        await amqp.advance(seconds=5)
+        await later.declare_queue("orders")
+        assert not publishing.done()
+        await amqp.advance(seconds=5)
+        await publishing
+
+
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 def test_the_next_publish_is_refused(amqp: BlockingVhost, queue_type: str) -> None:
     with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
