@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -223,8 +223,9 @@ class Broker:
 
     async def mend(self) -> None:
         """Nothing goes wrong any more, in any virtual host or in all."""
-        for scene in self._scenes.values():
-            scene.mend()
+        with ExitStack() as mending:
+            for scene in self._scenes.values():
+                mending.callback(scene.mend)
 
     async def settle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes.

@@ -50,8 +50,10 @@ class Entry:
     def __init__(self, make: Make, listening: socket.socket) -> None:
         self._make = make
         self._address = listening.family, listening.getsockname()
+        self._doorway: Doorway | None = None
+        """None while nobody is let in."""
         self._kept: socket.socket | None = None
-        """Bound to the address, while nobody is let in."""
+        """Bound to the address meanwhile."""
         self._listen(listening)
 
     def _listen(self, listening: socket.socket) -> None:
@@ -59,31 +61,40 @@ class Entry:
         self._doorway = Doorway(self._let_in)
         self._doorway.open(listening)
 
+    def _bound(self) -> socket.socket:
+        """To the address, as long as nobody else is.  OSError."""
+        family, address = self._address
+        if family == socket.AF_UNIX:
+            Path(address).unlink(missing_ok=True)
+        bound = socket.socket(family)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+        return bound
+
     async def _let_in(self, client: socket.socket, _address: tuple[Any, ...]) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._make, client)
 
     def shut(self) -> None:
-        """Refuse whoever comes."""
-        if self._kept is None:
-            family, address = self._address
+        """Refuse whoever comes.  OSError if somebody else has taken the address: he answers now."""
+        if self._doorway is not None:
             self._doorway.close()
-            if family == socket.AF_UNIX:
-                Path(address).unlink(missing_ok=True)
-            self._kept = socket.socket(family)
-            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._kept.bind(address)
+            self._doorway = None
+            self._kept = self._bound()
 
     def open(self) -> None:
-        """Let in again."""
-        if self._kept is not None:
-            kept, self._kept = self._kept, None
-            self._listen(kept)
+        """Let in again.  OSError as above."""
+        if self._doorway is None:
+            bound, self._kept = self._kept or self._bound(), None
+            self._listen(bound)
 
     def close(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
-        else:
-            self._doorway.close()
+        for each in (self._kept, self._doorway):
+            if each is not None:
+                each.close()
 
 
 class Door:

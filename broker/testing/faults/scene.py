@@ -6,6 +6,7 @@ It remembers those that last, so that each of them ends with the test at the lat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 from fluffle.broker.clock import CallLater
 from fluffle.broker.control.parts import Parts, Row
@@ -80,10 +81,11 @@ class Scene:
         return [what for what, _end in self._in_effect.values()]
 
     def mend(self) -> None:
-        """Nothing does any more."""
-        while self._in_effect:
-            _key, (_what, end) = self._in_effect.popitem()
-            end()
+        """Nothing does any more.  What the end of one raises comes once all have ended."""
+        with ExitStack() as ending:
+            for _what, end in self._in_effect.values():
+                ending.callback(end)
+            self._in_effect.clear()
 
     @property
     def place(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 
 import aio_pika
 import pika
@@ -62,6 +64,40 @@ async def test_there_is_no_broker_for_a_while() -> None:
             await broker.faults.accept_connections()
             await (await aio_pika.connect(broker.url)).close()
         await broker.faults.refuse_connections()
+
+
+class Taken(socket.socket):
+    """One whose address somebody else has got."""
+
+    def bind(self, address: object) -> None:
+        raise OSError(errno.EADDRINUSE, "in use", address)
+
+
+async def test_an_address_that_was_taken_meanwhile_is_listened_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Broker() as broker:
+        with monkeypatch.context() as patching:
+            patching.setattr(socket, "socket", Taken)
+            with pytest.raises(OSError, match="in use"):
+                await broker.faults.refuse_connections()
+        await broker.faults.mend()
+        await (await aio_pika.connect(broker.url)).close()
+
+
+async def test_all_ends_though_the_end_of_one_fails() -> None:
+    async with Broker() as broker:
+        scene, ended = broker.scene(), list[str]()
+
+        def fail() -> None:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+        scene.begin("first", "first", lambda: ended.append("first"))
+        scene.begin("second", "second", fail)
+        scene.begin("third", "third", lambda: ended.append("third"))
+        with pytest.raises(OSError, match="in use"):
+            scene.mend()
+        assert (ended, scene.in_effect) == (["third", "first"], [])
 
 
 async def test_a_client_that_comes_again_finds_its_broker() -> None:
