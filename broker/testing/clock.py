@@ -139,6 +139,11 @@ class Waiting:
 
     def cancel(self) -> None:
         self.is_cancelled = True
+        self.act = nothing  # so that what it would act on need not wait for its time
+
+
+def nothing() -> None:
+    """What a timer does that was cancelled."""
 
 
 def milliseconds(by: timedelta, parts: Mapping[str, float]) -> int:

@@ -94,16 +94,18 @@ def delay(scene: Scene, *, ms: int) -> Row:
 
 def begin(scene: Scene, what: str, wait: Callable[[Callable[[], None]], object]) -> Row:
     release(scene)
-    shapes: list[HeldConfirms] = []
+    shapes: dict[Line, HeldConfirms] = {}
 
     def shape(line: Line) -> None:
-        shapes.append(HeldConfirms(line, scene.has, wait))
-        line.shapes.append(shapes[-1])
+        shapes[line] = HeldConfirms(line, scene.has, wait)
+        line.shapes.append(shapes[line])
+        line.when_lost.append(partial(shapes.pop, line, None))
 
     def end() -> None:
         scene.door.standing.pop((scene, HELD), None)
-        for each in shapes:
+        for each in shapes.values():
             each.end()
+        shapes.clear()
 
     for line in scene.door.lines():
         shape(line)

@@ -54,22 +54,21 @@ def reset(scene: Scene, *, connection: str) -> Row:
 
 def freeze(scene: Scene, *, connection: str) -> Row:
     """Read and write nothing; the socket stays open, and heartbeats stop."""
+    return on(scene, connection, "is frozen", partial(freeze_line, scene))
 
-    def plan(line: Line) -> None:
-        line.freeze(scene)
-        scene.begin(line, frozen(line), partial(line.thaw, scene))
 
-    return on(scene, connection, "is frozen", plan)
+def freeze_line(scene: Scene, line: Line) -> None:
+    """Until that ends, or its client is gone."""
+    line.freeze(scene)
+    what = f"connection '{line.connection.name}' is frozen"
+    scene.begin(line, what, partial(line.thaw, scene))
+    line.when_lost.append(partial(scene.end, line))
 
 
 def thaw(scene: Scene, *, connection: str) -> Row:
     """Go on where it stopped."""
     scene.end(scene.line(connection))
     return {}
-
-
-def frozen(line: Line) -> str:
-    return f"connection '{line.connection.name}' is frozen"
 
 
 def cut_after(scene: Scene, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:

@@ -55,6 +55,8 @@ class Line(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.introduction = b""
         """What the client has said until it had introduced itself."""
+        self.when_lost: list[Callable[[], object]] = []
+        """Called once the client is gone."""
         self.shapes: list[Shape] = []
         self.pieces: Pieces | None = None
         self._freezing: set[object] = set()
@@ -100,6 +102,8 @@ class Line(asyncio.Protocol):
         self._out.clear()
         self._in.clear()
         self._lost(self)
+        for forget in self.when_lost:
+            forget()
         self.connection.connection_lost(exc)
 
     # What the connection writes

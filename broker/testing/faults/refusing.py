@@ -8,8 +8,7 @@ from typing import Any
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import SyntaxFailure
-from fluffle.broker.testing.faults.connections import frozen
-from fluffle.broker.testing.faults.line import Line
+from fluffle.broker.testing.faults.connections import freeze_line
 from fluffle.broker.testing.faults.scene import Scene
 
 LOW_ON, AND = "low on ", " & "
@@ -65,14 +64,10 @@ def refuse_connections(scene: Scene, *, silently: bool = False) -> Row:
         return {}
     standing = scene.door.standing
 
-    def silence(line: Line) -> None:
-        line.freeze(scene)
-        scene.begin(line, frozen(line), partial(line.thaw, scene))
-
     def end() -> None:
         standing.pop((scene, SILENCE), None)
 
-    standing[scene, SILENCE] = silence
+    standing[scene, SILENCE] = partial(freeze_line, scene)
     scene.begin(SILENCE, SILENCE, end)
     return {}
 

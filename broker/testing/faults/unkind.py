@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -208,24 +210,27 @@ def be_unkind(
     more, and so many when a consumer of their channel is cancelled.
     """
     be_kind(scene)
-    shapes: list[Unkindness] = []
+    shapes: dict[Line, Unkindness] = {}
+    numbers = count()
 
     def shape(line: Line) -> None:
         unkindness = Unkindness(
             line,
-            Random(f"{seed} {len(shapes)}"),
+            Random(f"{seed} {next(numbers)}"),
             scene.has,
             redelivered=redelivered_percent / 100,
             cancelled=cancelled_percent / 100,
         )
-        shapes.append(unkindness)
+        shapes[line] = unkindness
+        line.when_lost.append(partial(shapes.pop, line, None))
         line.shapes.append(unkindness)
         line.pieces = unkindness.pieces
 
     def end() -> None:
         scene.door.standing.pop((scene, UNKIND), None)
-        for each in shapes:
+        for each in shapes.values():
             each.end()
+        shapes.clear()
 
     for line in scene.door.lines():
         shape(line)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -100,6 +102,31 @@ def test_heartbeats_stop_with_a_frozen_connection() -> None:
         found.thaw()
         connection.channel()
         connection.close()
+
+
+@pytest.mark.parametrize("fault", ["unkind", "confirms.hold", "silence", "connections.freeze"])
+async def test_what_is_wrong_with_a_connection_is_forgotten_with_it(
+    broker: Broker, fault: str
+) -> None:
+    scene = broker.scene()
+    arguments: dict[str, dict[str, object]] = {
+        "unkind": {"seed": 1},
+        "confirms.hold": {},
+        "silence": {"silently": True},
+        "connections.freeze": {"connection": "next"},
+    }
+    perform(scene, fault.replace("silence", "connections.refuse"), arguments[fault])
+    connecting = asyncio.create_task(aio_pika.connect(broker.url))
+    while not (lines := [weakref.ref(line) for line in scene.lines()]):
+        await asyncio.wait((connecting,), timeout=0.001)
+    perform(scene, "connections.reset", {"connection": next(scene.lines()).connection.name})
+    await asyncio.gather(connecting, return_exceptions=True)
+    if not (connecting.cancelled() or connecting.exception()):
+        await connecting.result().close()
+    await broker.settle()
+    gc.collect()
+    assert [line() for line in lines] == [None]
+    assert not any("'127.0.0.1" in what for what in scene.in_effect)
 
 
 @pytest.mark.parametrize("bytes_left", [0, 1, 9, 100])
