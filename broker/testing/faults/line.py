@@ -66,9 +66,11 @@ class Line(asyncio.Protocol):
         self.is_lost = False
         self._holds_reading = False
         """Whether the connection does not want to read now."""
-        self._is_full = False
-        """Whether the connection was told so for what is held up here."""
+        self._is_socket_full = self._is_full = False
+        """`_is_full`: what the connection was told."""
         self._out: deque[bytes] = deque()
+        self.held_bytes = 0
+        """Of those on their way to the client."""
         self._in: deque[bytes] = deque()
         self._is_pumping = False
         """Whether the next piece goes out in the next round of the loop."""
@@ -91,16 +93,16 @@ class Line(asyncio.Protocol):
             self._hear()
 
     def pause_writing(self) -> None:
-        self.connection.pause_writing()
+        self._is_socket_full = True
+        self._look_whether_full()
 
     def resume_writing(self) -> None:
-        if not self._is_full:
-            self.connection.resume_writing()
+        self._is_socket_full = False
+        self._look_whether_full()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
-        self._out.clear()
-        self._in.clear()
+        self._drop()
         self._lost(self)
         for forget in self.when_lost:
             forget()
@@ -124,20 +126,27 @@ class Line(asyncio.Protocol):
         """Write this behind all that is under way."""
         if not data or self.is_lost or self._is_cut:
             return
+        self.held_bytes += len(data)
         if self.pieces is None:
             self._out.append(data)
         else:
             self._out.extend(self.pieces(data))
-        if self.is_frozen and not self._is_full and self.held_bytes > WRITE_BUFFER_BYTES_MAX:
-            self._is_full = True
-            self.connection.pause_writing()
         if not self._is_pumping:
             self._pump()
+        self._look_whether_full()
 
-    @property
-    def held_bytes(self) -> int:
-        """On their way to the client."""
-        return sum(map(len, self._out))
+    def _look_whether_full(self) -> None:
+        """The connection hears when too much is on its way, and when all of it is with the socket,
+        which has room."""
+        held_bytes_max = 0 if self._is_full else WRITE_BUFFER_BYTES_MAX
+        is_full = self._is_socket_full or self.held_bytes > held_bytes_max
+        if is_full == self._is_full or self.is_lost:
+            return
+        self._is_full = is_full
+        if is_full:
+            self.connection.pause_writing()
+        else:
+            self.connection.resume_writing()
 
     def close(self) -> None:
         """Once all is written."""
@@ -167,10 +176,8 @@ class Line(asyncio.Protocol):
         self._freezing.discard(by)
         if self.is_frozen or self.is_lost:
             return
-        self._pump()
-        if self._is_full:
-            self._is_full = False
-            self.connection.resume_writing()
+        if not self._is_pumping:
+            self._pump()
         self._pause_or_not()
         self._hear()
 
@@ -186,8 +193,13 @@ class Line(asyncio.Protocol):
 
     def _cut(self) -> None:
         self._is_cut = True
+        self._drop()
+
+    def _drop(self) -> None:
+        """What is under way."""
         self._out.clear()
         self._in.clear()
+        self.held_bytes = 0
 
     def reset(self) -> None:
         """Be gone without a word, and with nothing of what is under way."""
@@ -208,7 +220,9 @@ class Line(asyncio.Protocol):
         """Write what may go, all of it or a piece in each round of the loop."""
         self._is_pumping = False
         while self._out and not self.is_frozen:
-            data, is_last = self._within("broker", self._out.popleft())
+            piece = self._out.popleft()
+            self.held_bytes -= len(piece)
+            data, is_last = self._within("broker", piece)
             self.transport.write(data)
             if is_last:
                 self._cut()
@@ -217,9 +231,10 @@ class Line(asyncio.Protocol):
             if self.pieces is not None:
                 self._is_pumping = True
                 asyncio.get_running_loop().call_soon(self._pump)
-                return
+                break
         if self.is_closing and not self._out:
             self.transport.close()
+        self._look_whether_full()
 
     def _hear(self) -> None:
         """Give the connection what it may have, unless it is about to get that."""

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker.server.connection import Connection
+from fluffle.broker.server.connection import WRITE_BUFFER_BYTES_MAX, Connection
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.testing.faults.line import Line
 
@@ -104,3 +104,20 @@ async def test_nothing_is_heard_behind_the_cut(around: Around) -> None:
     assert around.connection.heard == b"01234"
     assert around.transport.written == b"answer"  # to what came before
     assert around.transport.ends == ["abort"]
+
+
+async def test_what_goes_in_pieces_fills_the_line(around: Around) -> None:
+    data = bytes(WRITE_BUFFER_BYTES_MAX // 4)
+    around.line.pieces = lambda data: (data[:1], data[1:])
+    for _ in range(4):
+        around.line.write(data)
+    assert around.connection.told == []
+    around.line.write(data)
+    assert around.connection.told == ["pause"]
+    around.line.pause_writing()  # the socket's, which has not written it yet
+    for _ in range(10):
+        await asyncio.sleep(0)  # a piece goes out
+    assert around.transport.written == data * 5
+    assert around.connection.told == ["pause"]
+    around.line.resume_writing()
+    assert around.connection.told == ["pause", "resume"]
