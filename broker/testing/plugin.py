@@ -30,8 +30,6 @@ pytest_plugins = (
     "fluffle.broker.testing.unkind_plugin",
 )
 
-BROKER = pytest.StashKey["ThreadedBroker"]()
-"""Of a run: ours, while there is one."""
 
 NUMBERS = itertools.count(1)
 """Of tests in this process; each process of a run has a broker of its own."""
@@ -97,15 +95,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """What goes wrong with a broker that is there for the whole run ends with the test."""
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """What goes wrong ends with the test, before its fixtures say goodbye to the broker."""
+    from fluffle.broker.testing.timeline_plugin import brokers_of  # noqa: PLC0415
+
     try:
-        return (yield)
+        for broker in brokers_of(item):
+            if broker.broker.failure is None:
+                broker.mend()
     finally:
-        broker = item.config.stash.get(BROKER, None)
-        is_used = "amqp_broker" in getattr(item, "fixturenames", ())
-        if broker is not None and is_used and broker.broker.failure is None:
-            broker.mend()
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -128,9 +127,7 @@ def amqp_broker(
 
     said = request.getfixturevalue("amqp_broker_config")
     with ThreadedBroker(**broker_arguments(said)) as broker:
-        request.config.stash[BROKER] = broker
         yield broker
-        del request.config.stash[BROKER]
 
 
 @contextmanager

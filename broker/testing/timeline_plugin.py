@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from fluffle.broker.testing.threaded import BlockingVhost
+    from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 
 STRICT = "amqp_strict"
 LOG_RECORDS_MAX = 200
@@ -154,10 +154,15 @@ def timelines_of(item: pytest.Item) -> list[str]:
 
 def failures_of(item: pytest.Item) -> list[Exception]:
     """Why brokers of a test have ended by themselves."""
+    failures = (each.broker.failure for each in brokers_of(item))
+    return [failure for failure in failures if failure is not None]
+
+
+def brokers_of(item: pytest.Item) -> list[ThreadedBroker]:
+    """Those that a test has as fixtures."""
     if "fluffle.broker.testing.threaded" not in sys.modules:
         return []
     from fluffle.broker.testing.threaded import ThreadedBroker  # noqa: PLC0415  it is there
 
     fixtures = getattr(item, "funcargs", {}).values()
-    brokers = [each for each in fixtures if isinstance(each, ThreadedBroker)]
-    return [each.broker.failure for each in brokers if each.broker.failure is not None]
+    return [each for each in fixtures if isinstance(each, ThreadedBroker)]

@@ -208,6 +208,14 @@ class Cluster:
         await unfurnish(self.nodes.well().parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
         self._recorder.forget(name)
 
+    async def mend(self) -> None:
+        """Nothing goes wrong any more between nodes, on their disks and with their clients, and
+        all go on that were paused; those that are down stay so."""
+        await self.net.heal()
+        for node in self.nodes:
+            await node.mend()
+        self.nodes.changed()
+
     async def settle(self) -> None:
         """Return when there is nothing to do for nodes that run, until a client speaks, time passes
         or what is under way between them arrives.  TimeoutError if there always is."""

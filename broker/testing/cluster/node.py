@@ -248,6 +248,15 @@ class ClusterNode:
                     self.process.run(scene.mend)
             self.process.run(hang_up, self.parts, vhost)
 
+    async def mend(self) -> None:
+        """What goes wrong with its process, its disk and its clients does no more; if it is down,
+        it stays so."""
+        await self.disk.repair()
+        if self.state is State.PAUSED:
+            self.resume()
+        if self._now is not None:
+            self._mend()
+
     # Within
 
     def _mend(self) -> None:

@@ -66,6 +66,16 @@ def arguments_of(marks: list[pytest.Mark], of: type) -> Mapping[str, Any]:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """What goes wrong ends with the test, before its fixtures say goodbye to the cluster."""
+    try:
+        if (cluster := item.stash.get(CLUSTER, None)) is not None:
+            cluster.call(cluster.cluster.mend)
+    finally:
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:

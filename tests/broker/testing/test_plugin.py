@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import aio_pika
 import pika
 import pytest
@@ -16,6 +18,15 @@ def place_order(url: str) -> None:
         channel = connection.channel()
         channel.queue_declare("orders")
         channel.basic_publish("", "orders", b'{"number": 7}')
+
+
+@pytest.fixture
+def connection(amqp: BlockingVhost) -> Iterator[pika.BlockingConnection]:
+    """Closed after the test, which takes a client long that nobody answers."""
+    connection = pika.BlockingConnection(pika.URLParameters(amqp.url))
+    yield connection
+    assert amqp.faults.in_effect == []
+    connection.close()
 
 
 @pytest.mark.parametrize("_time", range(2))
@@ -39,6 +50,15 @@ def test_the_clock_is_that_of_the_broker(amqp_broker: ThreadedBroker, amqp: Bloc
         connection.channel().queue_declare("orders", arguments={"x-expires": 3_600_000})
         amqp_broker.clock.advance(hours=1)
         assert amqp.queues() == {}
+
+
+def test_fixtures_end_without_the_faults_of_the_test(
+    amqp_broker: ThreadedBroker, amqp: BlockingVhost, connection: pika.BlockingConnection
+) -> None:
+    amqp_broker.faults.block()
+    amqp.clients.connections()[0].freeze()
+    assert connection.is_open
+    assert amqp.faults.in_effect
 
 
 def test_a_test_that_leaves_its_connection_open_leaves_nothing(pytester: pytest.Pytester) -> None:

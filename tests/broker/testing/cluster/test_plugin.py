@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import aio_pika
 import pika
 import pytest
@@ -11,6 +13,26 @@ from fluffle.broker import ThreadedCluster
 pytest_plugins = ("pytester",)
 
 QUORUM = {"x-queue-type": "quorum"}
+
+
+@pytest.fixture
+def connection(amqp_cluster: ThreadedCluster) -> Iterator[pika.BlockingConnection]:
+    """Closed after the test, which takes a client long that nobody answers."""
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_cluster.url))
+    yield connection
+    assert [amqp_cluster[node].state.value for node in range(3)] == ["running", "running", "down"]
+    assert amqp_cluster[0].faults.in_effect == []
+    connection.close()
+
+
+def test_fixtures_end_without_the_faults_of_the_test(
+    amqp_cluster: ThreadedCluster, connection: pika.BlockingConnection
+) -> None:
+    amqp_cluster[0].clients.connections()[0].freeze()
+    amqp_cluster[2].faults.block()
+    amqp_cluster.pause(0, 1)
+    amqp_cluster.kill(2)
+    assert connection.is_open
 
 
 def test_a_plain_test_has_three_nodes(amqp_cluster: ThreadedCluster) -> None:
