@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import chain, islice
 from typing import Any
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import PreconditionFailed, SyntaxFailure
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
+from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.served import (
     Admission,
@@ -26,7 +27,7 @@ from fluffle.broker.vhost import VirtualHost
 class Quota:
     """How many messages are still to be refused, of an exchange or of any."""
 
-    __slots__ = ("_contents", "_count", "_exchange", "_left", "_spent")
+    __slots__ = ("_contents", "_exchange", "_left", "_places", "_spent")
 
     def __init__(self, left: int, exchange: str | None, spent: Callable[[], None]) -> None:
         """`spent` is called in the turn after the last."""
@@ -35,21 +36,26 @@ class Quota:
         self._spent = spent
         self._contents: list[bytes] = []
         """What was asked about last."""
-        self._count = 0
+        self._places: list[int] = []
 
-    def take(self, origins: list[Origin], contents: list[bytes]) -> int:
-        """How many of these are refused, from the first on.
+    def take(self, origins: list[Origin], contents: list[bytes]) -> list[int]:
+        """Which of these are refused: their places, rising.
 
         The same list is put into several queues one after the other: then all refuse the same.
         """
         if contents is self._contents:
-            return self._count
-        is_meant = self._exchange is None or origins[0].exchange == self._exchange
-        self._contents, self._count = contents, min(self._left, len(contents)) if is_meant else 0
-        self._left -= self._count
-        if self._count and not self._left:
+            return self._places
+        exchange = self._exchange
+        meant = (
+            place
+            for place, origin in enumerate(origins)
+            if exchange is None or origin.exchange == exchange
+        )
+        self._contents, self._places = contents, list(islice(meant, self._left))
+        self._left -= len(self._places)
+        if self._places and not self._left:
             asyncio.get_running_loop().call_soon(self._spent)
-        return self._count
+        return self._places
 
 
 class Refusing:
@@ -100,37 +106,61 @@ class Refusing:
         expiration_ms: Lifetimes = None,
     ) -> Admission | Partly | Receipt:
         refused = self._quota.take(origins, contents)
-        if refused == len(contents):
+        if not refused:
+            return self._queue.enqueue(
+                origins, contents, content_bytes, persistent=persistent, expiration_ms=expiration_ms
+            )
+        left = sorted(set(range(len(contents))).difference(refused))
+        if not left:
             return Admission.REFUSED
-        left = contents[refused:] if refused else contents
+        contents = [contents[place] for place in left]
         answer = self._queue.enqueue(
-            origins[refused:] if refused else origins,
-            left,
-            sum(map(len, left)) if refused else content_bytes,
+            [origins[place] for place in left],
+            contents,
+            sum(map(len, contents)),
             persistent=persistent,
-            expiration_ms=lifetimes_in(expiration_ms, slice(refused, None)),
+            expiration_ms=lifetimes_at(expiration_ms, left),
         )
-        return behind(refused, answer, len(left)) if refused else answer
+        return among(refused, left, answer)
 
 
-def behind(refused: int, answer: Admission | Partly | Receipt, count: int) -> Partly | Receipt:
-    """What becomes of messages of which the first are refused, and of the others there is that."""
-    total = refused + count
+def among(
+    refused: list[int], left: list[int], answer: Admission | Partly | Receipt
+) -> Partly | Receipt:
+    """What becomes of messages of which those in some places are refused, and of what is left there
+    is that."""
+    count = len(refused) + len(left)
     if isinstance(answer, Receipt):
-        receipt = Receipt(total)
+        receipt = Receipt(count)
 
         def tell(start: int, stop: int, *, is_taken: bool) -> None:
-            receipt.known(refused + start, refused + stop, is_taken=is_taken)
+            for span in spans_of(left[start:stop]):
+                receipt.known(*span, is_taken=is_taken)
+
+        def refuse() -> None:
+            for span in spans_of(refused):
+                receipt.known(*span, is_taken=False)
 
         answer.then(tell)
-        asyncio.get_running_loop().call_soon(lambda: receipt.known(0, refused, is_taken=False))
+        asyncio.get_running_loop().call_soon(refuse)
         return receipt
-    fates = fates_of(answer, count)
-    spans = [(refused + start, refused + stop) for start, stop, is_taken in fates if not is_taken]
+    fates = fates_of(answer, len(left))
+    theirs = (left[start:stop] for start, stop, is_taken in fates if not is_taken)
     taken = answer.taken if isinstance(answer, Partly) else answer
     if taken is Admission.REFUSED:
         taken = Admission.ACCEPTED  # of none
-    return Partly(total, taken, [(0, refused), *spans])
+    return Partly(count, taken, spans_of(sorted(chain(refused, *theirs))))
+
+
+def spans_of(places: list[int]) -> list[tuple[int, int]]:
+    """From where to where they follow each other."""
+    spans: list[tuple[int, int]] = []
+    for place in places:
+        if spans and spans[-1][1] == place:
+            spans[-1] = (spans[-1][0], place + 1)
+        else:
+            spans.append((place, place + 1))
+    return spans
 
 
 def nack_next(

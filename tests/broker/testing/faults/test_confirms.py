@@ -137,6 +137,32 @@ async def test_what_comes_through_an_exchange_is_refused_by_all(amqp: AwaitedVho
         await amqp.expect("two", count=1)
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_of_a_batch_only_what_comes_through_the_exchange_is_refused(
+    amqp: AwaitedVhost, queue_type: str
+) -> None:
+    async with await aio_pika.connect(amqp.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(
+            "orders", durable=True, arguments={"x-queue-type": queue_type}
+        )
+        fanouts = [await channel.declare_exchange(name, "fanout") for name in ("meant", "other")]
+        for each in fanouts:
+            await queue.bind(each)
+        await amqp.faults.nack_next(2, exchange="meant")
+        bodies = [b"other", b"meant", b"other", b"meant", b"meant"]
+        publishing = [
+            fanouts[body == b"other"].publish(aio_pika.Message(body), "") for body in bodies
+        ]
+        results = await asyncio.gather(*publishing, return_exceptions=True)
+        refused = [isinstance(each, aio_pika.exceptions.DeliveryError) for each in results]
+        assert refused == [False, True, False, True, False]
+        await amqp.expect("orders", count=3)
+        kept = [each.body for each in await amqp.messages("orders")]
+        assert kept == [b"other", b"other", b"meant"]
+        assert amqp.faults.in_effect == []
+
+
 async def test_what_cannot_be_refused_is_said(amqp: AwaitedVhost) -> None:
     with pytest.raises(SyntaxFailure, match="either 'queue' or 'exchange'"):
         await amqp.faults.nack_next()
