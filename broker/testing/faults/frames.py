@@ -116,6 +116,12 @@ def may_begin_a_frame(data: bytes) -> bool:
     return data[:1] in KINDS and size <= FRAME_BYTES_MAX and not 0 < size <= len(data)
 
 
+def consumer_tag_of(frame: Frame) -> str:
+    """Of a basic.deliver."""
+    at = HEAD_BYTES + 4
+    return frame.data[at + 1 : at + 1 + frame.data[at]].decode()
+
+
 def marked_redelivered(frame: Frame) -> Frame:
     """A basic.deliver that says so."""
     at = HEAD_BYTES + 4

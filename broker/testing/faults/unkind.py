@@ -3,9 +3,10 @@
     frames         cut at any byte on their way, bodies in several frames, those of several channels
                    among each other, heartbeats between them
     confirms       late, several in one, one by one and out of order
-    deliveries     marked as redelivered though nobody knows of the first time; and really once more
-                   while the consumer is about to acknowledge: as after a lost connection, or when
-                   a quorum queue has given up the consumer's node
+    deliveries     of classic queues marked as redelivered though nobody knows of the first time;
+                   and really once more while the consumer is about to acknowledge: as when a quorum
+                   queue has given up the consumer's node, and for the sake of what is not safe to
+                   do twice of classic queues, too, which with RabbitMQ takes a lost connection
     consumers      cancelled by the server, rarely, where the client understands that
 
 What happens depends on the seed, on which connection it is, and on what is said on it: not on time,
@@ -22,6 +23,7 @@ from random import Random
 from typing import Any
 
 from fluffle.broker.control.parts import Row
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.server.channel import Channel
@@ -35,6 +37,7 @@ from fluffle.broker.testing.faults.frames import (
     NACK,
     Frame,
     Splitter,
+    consumer_tag_of,
     frames_of,
     in_two,
     marked_redelivered,
@@ -95,11 +98,20 @@ class Unkindness:
             return self._confirmed(frame)
         if frame.method in (CHANNEL_CLOSE, CHANNEL_CLOSE_OK):
             self._ledgers.pop(channel, None)
-        elif frame.method == DELIVER and self._is(MARKED):
+        elif frame.method == DELIVER and self._is(MARKED) and self._may_be_marked(frame):
             return (marked_redelivered(frame),)
         elif self._is(SPLIT):
             return in_two(frame, self._chance)
         return (frame,)
+
+    def _may_be_marked(self, frame: Frame) -> bool:
+        """Only of classic queues: a quorum queue says how often as well, and what answers a request
+        by direct reply-to has been in no queue."""
+        for channel in self._line.connection.channels:
+            subscription = channel.subscriptions.get(consumer_tag_of(frame))
+            if channel.number == frame.channel and subscription is not None:
+                return subscription.consumer.queue.spec.queue_type is QueueType.CLASSIC
+        return False
 
     def _confirmed(self, frame: Frame) -> list[Frame]:
         ledger = self._ledgers.get(frame.channel)

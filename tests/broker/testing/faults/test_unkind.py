@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import aio_pika
 import pika
@@ -48,6 +49,34 @@ async def test_all_is_published_and_taken_once_at_least(
     assert set(taken) == set(bodies)
     assert max(taken.values()) > 1
     assert all(marked[body] >= taken[body] - 1 for body in bodies)
+
+
+@pytest.mark.parametrize("queue", ["amq.rabbitmq.reply-to", "orders"])
+def test_what_cannot_have_come_before_is_not_marked(amqp: BlockingVhost, queue: str) -> None:
+    """Answers by direct reply-to, and messages of quorum queues without a count."""
+    amqp.faults.unkind(seed=1, redelivered_percent=0, cancelled_percent=0)
+    with pika.BlockingConnection(pika.URLParameters(amqp.url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("orders", durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_declare("requests")
+        marked = []
+
+        def take(_channel: object, method: Any, _properties: object, _body: bytes) -> None:
+            marked.append(method.redelivered)
+
+        channel.basic_consume(queue, take, auto_ack=True)
+        asks = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
+        for _ in range(COUNT):
+            key = "orders"
+            if queue != key:
+                channel.basic_publish("", "requests", b"", asks)
+                request = amqp.get("requests")
+                request.ack()
+                key = request.properties["reply_to"]
+            channel.basic_publish("", key, b"")
+        while len(marked) < COUNT:
+            connection.process_data_events(time_limit=5)
+    assert not any(marked)
 
 
 def test_a_blocking_client_is_served(amqp: BlockingVhost) -> None:
