@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         type=seed,
         const=ANY,
-        help="let the broker do to all tests what AMQP permits and naive code forgets",
+        help="let the broker do to all tests with `amqp` what AMQP permits and naive code forgets",
     )
 
 
