@@ -218,10 +218,15 @@ class Bench:
         edge.is_cut = False
         session = self.led.sessions.open(edge.id)
         ended = {token for operation in edge.pending.values() for token in operation.ends}
-        for key, ordinal, run in self.led.on_record.holds(session):
-            for sequence in run:
-                if sequence not in edge.holds and (sequence, ordinal) not in ended:
-                    self.led.deliver_again(key, [(ordinal, range(sequence, sequence + 1))])
+        on_record = {
+            sequence: Hold(key, ordinal)
+            for key, ordinal, run in self.led.on_record.holds(session)
+            for sequence in run
+        }
+        edge.holds = {n: hold for n, hold in edge.holds.items() if on_record.get(n) == hold}
+        for sequence, hold in on_record.items():
+            if sequence not in edge.holds and (sequence, hold.ordinal) not in ended:
+                self.led.deliver_again(hold.holder, [(hold.ordinal, range(sequence, sequence + 1))])
         for number, operation in edge.pending.items():
             operation.ask(self.led, session, number)
 

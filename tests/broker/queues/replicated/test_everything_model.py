@@ -92,6 +92,20 @@ class EverythingMachine(RuleBasedStateMachine):
         self.bench.outlive()
 
 
+def test_an_example_in_which_nobody_hears_that_time_is_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A leader comes between, and gives the message to somebody else."""
+    make_small(monkeypatch)
+    machine = EverythingMachine()
+    machine.make(Random(148163850))
+    for seed, count in ((180, 23), (180, 20), (51064813, 13), (1, 11)):
+        machine.go_on(Random(seed), count)
+        machine.all_are_somewhere()
+    assert machine.bench.image.state.gone
+    machine.teardown()
+
+
 def test_everything_together(monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
     run_state_machine_as_test(

@@ -65,6 +65,21 @@ def test_what_is_held_for_too_long_goes_back_and_its_consumer_is_gone() -> None:
     bench.check()
 
 
+def test_who_does_not_hear_that_time_is_up_learns_it_from_the_next_leader() -> None:
+    bench, edge = holding()
+    bench.now_ms = 100 + TIMEOUT_MS
+    bench.is_touched = True
+    bench.turn()
+    bench.change_leader(len(bench.proposals), is_elsewhere=True)
+    assert facts(bench, Returned), "it is kept"
+    assert (bench.timed_out, edge.holds) == ([], {})
+    other = bench.open_edge()
+    bench.attach(other)
+    bench.settle_down()
+    assert sorted(other.holds) == [1, 2, 3]
+    bench.check()
+
+
 def test_what_is_settled_then_is_done_for_nobody() -> None:
     bench, edge = holding()
     bench.now_ms = 100 + TIMEOUT_MS
