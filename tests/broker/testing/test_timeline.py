@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import aio_pika
 import pika
@@ -13,6 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.config import Config
 from fluffle.broker.node import Node
+from fluffle.broker.testing.broker import LOOPBACK
 from fluffle.broker.testing.threaded import BlockingVhost
 
 
@@ -184,11 +186,10 @@ async def test_virtual_hosts_know_nothing_of_each_other() -> None:
         assert await broker.vhost("b").timeline() == "nothing has happened"
 
 
-async def test_a_daemon_has_nobody_who_sees(tmp_path: object) -> None:
+async def test_a_daemon_has_nobody_who_sees(tmp_path: Path) -> None:
     async with Broker() as broker:
         assert broker.node._outside.observers
-    config = Config(data_dir=tmp_path)  # type: ignore[arg-type]
-    node = Node(config)
+    node = Node(Config(data_dir=tmp_path, listen=LOOPBACK))
     await node.start()
     assert node._services.observers == ()
     assert node.catalogue.vhosts["/"].trace is None
