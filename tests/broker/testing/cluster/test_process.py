@@ -25,6 +25,13 @@ async def rounds(count: int = 3) -> None:
         await asyncio.sleep(0)
 
 
+async def timers_run_out(process: Process) -> None:
+    """All that are set for the next millisecond."""
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_at(process.loop.time() + 0.002, later.set)
+    await later.wait()
+
+
 async def test_what_runs_in_it_sees_its_loop(process: Process) -> None:
     async def work() -> list[object]:
         here = [asyncio.get_running_loop()]
@@ -69,7 +76,7 @@ async def test_what_is_due_while_it_stands_still_comes_in_order_afterwards(
     process.loop.call_soon(seen.append, "soon")
     process.run(seen.append, "run")
     process.loop.call_soon(seen.append, "never").cancel()
-    await asyncio.sleep(0.01)
+    await timers_run_out(process)
     assert seen == []
     process.go_on()
     await rounds()
@@ -78,10 +85,11 @@ async def test_what_is_due_while_it_stands_still_comes_in_order_afterwards(
 
 async def test_a_timer_that_is_called_off_is_not_called(process: Process) -> None:
     seen: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: seen.append(str(what)))
     process.loop.call_later(0.001, seen.append, "never").cancel()
     late = process.loop.call_later(0.001, seen.append, "nor this")
     process.stop()
-    await asyncio.sleep(0.01)
+    await timers_run_out(process)
     late.cancel()  # by what was due before it
     process.go_on()
     await rounds()

@@ -52,8 +52,10 @@ async def test_what_is_delayed_arrives_in_order(seen: Seen) -> None:
     seen.put(1)
     seen.way.delay_s = 0.0
     seen.put(2)
+    last = asyncio.Event()
+    seen.flow.put(last.set)
     assert seen.arrived == []
-    await asyncio.sleep(0.02)
+    await last.wait()
     assert (seen.arrived, seen.busy) == ([1, 2], [True, False])
 
 
