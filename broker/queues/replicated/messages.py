@@ -212,20 +212,20 @@ def pick(data: bytes, at: int, wanted: Sequence[int], sequences: Sequence[int] =
         places = [bisect_left(sequences, number) for number in wanted]
         if [sequences[place] for place in places] != [*wanted]:
             raise ValueError(f"not all of {wanted} are in it")
-        contents = [_content(data, numbers_at, count, place, origins[place]) for place in places]
+        contents = [_content(data, numbers_at, begin, place) for place in places]
+        checks = [_number(data, numbers_at, count + place) for place in places]
+        origins = [origins[place] for place in places]
+        if list(map(crc32, contents, _seeds(origins))) != checks:
+            raise ValueError("the content of a message is not what it was")
     except (StructError, ValueError, LookupError) as error:
         raise Unfit(f"messages of an entry cannot be read: {error!r}") from error
-    return Stored(wanted, [origins[place] for place in places], contents)
+    return Stored(wanted, origins, contents)
 
 
-def _content(data: bytes, numbers_at: int, count: int, place: int, origin: Origin) -> bytes:
-    """Of the message at a place; where each ends stands at `numbers_at`.  Raises `ValueError`."""
-    begin = numbers_at + 2 * NUMBER.size * count
+def _content(data: bytes, numbers_at: int, begin: int, place: int) -> bytes:
+    """Of the message at a place; where each ends stands at `numbers_at`, counted from `begin`."""
     low = _number(data, numbers_at, place - 1) if place else 0
-    content = data[begin + low : begin + _number(data, numbers_at, place)]
-    if crc32(content, _seed(origin)) != _number(data, numbers_at, count + place):
-        raise ValueError("the content of a message is not what it was")
-    return content
+    return data[begin + low : begin + _number(data, numbers_at, place)]
 
 
 def _number(data: bytes, at: int, place: int) -> int:
