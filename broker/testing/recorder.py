@@ -50,6 +50,11 @@ class Recorder:
             self._timelines[vhost] = Timeline(self._now_ms)
         return self._timelines[vhost]
 
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Virtual hosts of which something has been seen."""
+        return tuple(self._timelines)
+
     def forget(self, vhost: str) -> None:
         """It is gone."""
         self._timelines.pop(vhost, None)

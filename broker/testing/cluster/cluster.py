@@ -185,6 +185,11 @@ class Cluster:
         users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._users}
         return {user: amqp_url(user, users[user], f"{host}:{port}", vhost) for user in users}
 
+    @property
+    def seen_vhosts(self) -> tuple[str, ...]:
+        """Those in which something has happened."""
+        return self._recorder.seen
+
     def vhost(self, name: str = "") -> ClusterVhost:
         """What is in a virtual host, by default the first one.  NotFound."""
         name = name or self._config.vhosts[0]

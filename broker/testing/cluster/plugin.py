@@ -85,4 +85,16 @@ def pytest_runtest_makereport(
         cluster = threaded.cluster
         told = f"{cluster.nodes.shown()}; what the network does is of seed={cluster.net.seed}"
         report.sections.append((MARK, told))
+        report.sections += [("amqp timeline", each) for each in timelines_of(threaded)]
     return report
+
+
+def timelines_of(threaded: ThreadedCluster) -> list[str]:
+    """Of the virtual hosts in which something has happened."""
+    cluster, found = threaded.cluster, []
+    for name in cluster.seen_vhosts:
+        try:
+            found.append(threaded.call(cluster.vhost(name).timeline))
+        except Exception as error:  # noqa: BLE001 - of nodes that are not well
+            found.append(f"the cluster does not tell of '{name}': {error}")
+    return found

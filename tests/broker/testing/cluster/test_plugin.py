@@ -92,10 +92,13 @@ def test_what_is_wrong_with_a_mark_is_said(pytester: pytest.Pytester) -> None:
 def test_a_failure_tells_of_the_nodes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
+        import pika
         import pytest
 
         @pytest.mark.amqp_cluster(nodes=2, seed=7)
         def test_it(amqp_cluster):
+            with pika.BlockingConnection(pika.URLParameters(amqp_cluster.url)) as connection:
+                connection.channel().queue_declare("first")
             amqp_cluster.kill(1)
             amqp_cluster.leader("orders", within=0.01)
 
@@ -112,5 +115,7 @@ def test_a_failure_tells_of_the_nodes(pytester: pytest.Pytester) -> None:
             "not awaited, and so not done: amqp_cluster.kill",
             "E * TimeoutError: there is no queue 'orders' *",
             "node 0 is running, node 1 is down; what the network does is of seed=7",
+            "*amqp timeline*",
+            "* declares queue 'first'*",
         ]
     )
