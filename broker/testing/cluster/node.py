@@ -82,6 +82,8 @@ class ClusterNode:
         self._config = config
         self._around = around
         self._memory = MemoryDisk() if in_memory else None
+        self.is_wiped = False
+        """Its disk was, and it has not been started since."""
         self.disk = DiskFaults(self._look_for_room, around.settle)
         """What is wrong with its disk."""
         self._now: tuple[Node, Process] | None = None
@@ -196,6 +198,7 @@ class ClusterNode:
             address = replace(self._config.listen, port=node.addresses["amqp"][1])
             self._config = replace(self._config, listen=address)
         node.turn.watchers.add(self._around.changed)
+        self.is_wiped = False
 
     async def stop(self) -> None:
         """In order, as an operator would: others lead first what it leads."""
@@ -232,6 +235,7 @@ class ClusterNode:
         """Its disk is replaced by an empty one."""
         if self._now is not None:
             raise RuntimeError(f"node {self.number} is {self.state.value}; kill it first")
+        self.is_wiped = True
         if self._memory is not None:
             self._memory = MemoryDisk()
         else:

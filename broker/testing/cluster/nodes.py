@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
+from fluffle.broker.config import CLUSTER_PORT
+from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.testing.asking import ask, in_time
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.node import ClusterNode, State
 
@@ -60,10 +63,41 @@ class Nodes:
         """After `stop`, `kill` or a failure, each with the disk that it had; all that are not
         running if none is named.  Returns once they take clients.
 
+        If its disk was wiped, the others forget a node first and let it in anew, as an operator
+        would have them: they refuse one that does not know what it has agreed to.
+
         TimeoutError, if so for lack of a majority; and what a node raises that cannot start.
         """
         down = [node.number for node in self if node.state in (State.DOWN, State.FAILED)]
+        if self.running:
+            for node in [node for node in map(self.__getitem__, numbers or down) if node.is_wiped]:
+                await self._have_done("cluster.forget", name=node.name)
+                address = f"{node.name}:{CLUSTER_PORT}"
+                await self._have_done("cluster.add", name=node.name, address=address)
         await self._each(numbers or down, ClusterNode.start, "started")
+
+    async def _have_done(self, verb: str, **arguments: str) -> None:
+        """Ask again as long as it is refused: for a moment not all others have missed a node.
+
+        TimeoutError.
+        """
+        changed = asyncio.Event()
+        self._watchers.add(changed.set)
+        try:
+            async with in_time(verb):
+                while not await self._is_done(verb, arguments):
+                    await changed.wait()
+                    changed.clear()
+        finally:
+            self._watchers.discard(changed.set)
+
+    async def _is_done(self, verb: str, arguments: Mapping[str, str]) -> bool:
+        """Whether it was not refused."""
+        try:
+            await ask(self.well().parts, verb, **arguments)
+        except PreconditionFailed:
+            return False
+        return True
 
     async def stop(self, *numbers: int) -> None:
         """In order: others lead what they lead, and clients are told."""

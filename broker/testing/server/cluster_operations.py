@@ -86,7 +86,7 @@ async def resume(place: Place) -> Row:
 
 
 async def wipe(place: Place) -> Row:
-    """What was on the disk of a node that is down is gone."""
+    """What was on the disk of a node that is down is gone; it is let in anew at its start."""
     await place.cluster.nodes.wipe(place.number)
     return {}
 

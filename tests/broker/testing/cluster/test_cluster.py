@@ -115,6 +115,26 @@ async def test_a_node_whose_disk_is_gone_is_no_member_any_more(channel_at: Chann
             await cluster.wipe(1)
 
 
+async def test_a_node_whose_disk_is_gone_is_let_in_anew(channel_at: ChannelAt) -> None:
+    async with Cluster() as cluster:
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        await publish(channel, b"first")
+        await cluster.kill(2)
+        await cluster.wipe(2)
+        await cluster.start(2)
+        assert cluster[2].state is State.RUNS
+        await publish(await channel_at(cluster, 2), b"second")
+        assert await bodies(cluster) == [b"first", b"second"]
+
+
+async def test_nodes_all_of_whose_disks_are_gone_begin_anew() -> None:
+    async with Cluster(nodes=2) as cluster:
+        await cluster.kill(0, 1)
+        await cluster.wipe(0, 1)
+        await cluster.start()
+        assert [node.state for node in cluster.nodes] == [State.RUNS, State.RUNS]
+
+
 async def test_users_virtual_hosts_and_a_directory_are_as_for_a_broker(
     tmp_path: Path, channel_at: ChannelAt
 ) -> None:
