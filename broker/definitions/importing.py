@@ -37,9 +37,11 @@ from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.arguments import (
+    DEFAULT_QUEUE_TYPE,
     QUEUE_TYPE,
     Declaration,
     QueueType,
+    with_type,
 )
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -247,6 +249,8 @@ def put_queue(catalogue: Catalogue, entry: Entry) -> Change:
         auto_delete=entry.get("auto_delete", False),
         arguments=table_of(arguments),
     )
+    if "type" not in entry:
+        declared = with_type(declared, vhost.metadata.get(DEFAULT_QUEUE_TYPE))
     return declare_queue(vhost, declared, NO_OWNER)
 
 

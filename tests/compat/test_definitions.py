@@ -10,7 +10,7 @@ from fluffle.broker.access.passwords import SHA256, SHA512, hashed
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.exporting import export_all
-from fluffle.broker.definitions.reading import CATEGORIES, read_file
+from fluffle.broker.definitions.reading import CATEGORIES, read, read_file
 from tests.broker.definitions.test_importing import empty, import_all
 from tests.compat.estate import PASSWORD, VHOST
 from tests.compat.oracle import RabbitMQ
@@ -66,6 +66,34 @@ def test_rabbitmqs_definitions_come_out_as_they_went_in(rabbitmq: RabbitMQ) -> N
     ours = comparable(json.loads(json.dumps(export_all(catalogue, "4.3.5"))))
     for name in CATEGORIES:
         assert ours[name] == theirs[name], name
+
+
+def test_queues_without_a_type_are_of_the_default_type_of_their_virtual_host(
+    rabbitmq: RabbitMQ,
+) -> None:
+    names = ("lasting", "auto-delete", "transient", "named")
+    more: tuple[dict[str, Any], ...] = (
+        {},
+        {"auto_delete": True},
+        {"durable": False},
+        {"arguments": {"x-queue-type": "classic"}},
+    )
+    vhost = "of quorum queues"
+    said = {"durable": True, "auto_delete": False, "arguments": {}, "vhost": vhost}
+    definitions: dict[str, Any] = {
+        "rabbitmq_definition_format": "cluster",
+        "vhosts": [{"name": vhost, "metadata": {"default_queue_type": "quorum"}}],
+        "queues": [{**said, "name": n, **each} for n, each in zip(names, more, strict=True)],
+    }
+    rabbitmq.import_definitions(definitions)
+    catalogue = empty()
+    assert import_all(read(json.dumps(definitions)), catalogue) == []
+    ours = export_all(catalogue, "4.0.5")["queues"]
+    theirs = json.loads(rabbitmq.export_definitions().read_text())["queues"]
+    there = {each["name"]: each for each in theirs if each["vhost"] == vhost}
+    assert {each["name"]: each for each in ours} == there
+    types = ["quorum", "classic", "classic", "classic"]
+    assert [there[name]["arguments"]["x-queue-type"] for name in names] == types
 
 
 @pytest.mark.parametrize("algorithm", [SHA256, SHA512])

@@ -268,3 +268,16 @@ def test_what_ends_an_import(content: dict[str, list[dict[str, Any]]], text: str
     with pytest.raises(DefinitionsError) as refused:
         import_all(read(json.dumps(cluster(content))), catalogue)
     assert text in str(refused.value)
+
+
+def test_a_queue_without_a_type_is_of_the_default_type_of_its_virtual_host() -> None:
+    catalogue = imported(
+        vhosts=[{"name": "v", "metadata": {"default_queue_type": "quorum"}}],
+        queues=[
+            queue("lasting"),
+            queue("passing", auto_delete=True),
+            queue("said", type="classic"),
+        ],
+    )
+    types = {q.name: q.spec.queue_type.value for q in catalogue.vhosts["v"].queues.values()}
+    assert types == {"lasting": "quorum", "passing": "classic", "said": "classic"}
