@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, compress, pairwise, repeat
 from struct import Struct, pack, unpack_from
 from struct import error as StructError  # noqa: N812  it is an exception
@@ -208,12 +209,14 @@ def pick(data: bytes, at: int, wanted: Sequence[int], sequences: Sequence[int] =
         origins, stop = unpack_origins(data, at, runs, count)
         if stop != numbers_at or begin + _number(data, numbers_at, count - 1) != len(data):
             raise ValueError("parts that do not fit each other")
-        sequences = sequences or range(first, first + count)
-        places = [bisect_left(sequences, number) for number in wanted]
-        if [sequences[place] for place in places] != [*wanted]:
-            raise ValueError(f"not all of {wanted} are in it")
-        contents = [_content(data, numbers_at, begin, place) for place in places]
-        checks = [_number(data, numbers_at, count + place) for place in places]
+        places = _places(sequences or range(first, first + count), wanted)
+        number = _numbers(data, numbers_at, count, len(places))
+        lows = [number(place - 1) if place else 0 for place in places]
+        contents = [
+            data[begin + low : begin + number(place)]
+            for low, place in zip(lows, places, strict=True)
+        ]
+        checks = [number(count + place) for place in places]
         origins = [origins[place] for place in places]
         if list(map(crc32, contents, _seeds(origins))) != checks:
             raise ValueError("the content of a message is not what it was")
@@ -222,10 +225,22 @@ def pick(data: bytes, at: int, wanted: Sequence[int], sequences: Sequence[int] =
     return Stored(wanted, origins, contents)
 
 
-def _content(data: bytes, numbers_at: int, begin: int, place: int) -> bytes:
-    """Of the message at a place; where each ends stands at `numbers_at`, counted from `begin`."""
-    low = _number(data, numbers_at, place - 1) if place else 0
-    return data[begin + low : begin + _number(data, numbers_at, place)]
+def _places(sequences: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Raises `ValueError` for what is not there."""
+    if isinstance(sequences, range):
+        return list(map(sequences.index, wanted))
+    places = [bisect_left(sequences, number) for number in wanted]
+    if [sequences[place] for place in places] != [*wanted]:
+        raise ValueError(f"not all of {wanted} are in it")
+    return places
+
+
+def _numbers(data: bytes, at: int, count: int, wanted: int) -> Callable[[int], int]:
+    """What stands at each place behind `at`, where each content ends and then its checksum:
+    unpacked together unless few are wanted."""
+    if 4 * wanted >= count:
+        return unpack_from(f">{2 * count}I", data, at).__getitem__
+    return partial(_number, data, at)
 
 
 def _number(data: bytes, at: int, place: int) -> int:
