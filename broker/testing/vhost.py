@@ -7,13 +7,15 @@ changed.  Every wait has an end, and says what it saw.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.control.parts import Parts, Row
+from fluffle.broker.errors import NotFound
 from fluffle.broker.own_messages import publish_own
 from fluffle.broker.queues.served import ServedQueue, Tally
 from fluffle.broker.routing.explaining import Explanation, explain
@@ -127,6 +129,7 @@ class Vhost:
     async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
         """Those that are ready, in the order in which they would be handed out; they stay as they
         are.  The first `count`, 10,000 at most.  NotFound."""
+        self._check_there(queue)
         seen = await rows(
             self._parts, "queues.peek", name=queue, vhost=self.name, count=count,
             body_bytes=BODY_BYTES_MAX,
@@ -145,9 +148,10 @@ class Vhost:
         """Publish without a client; `properties` by their AMQP names, persistent if not said.
 
         NotFound for an exchange that is not there, AssertionError for a message that leads nowhere,
-        ValueError for what cannot be in a message.
+        with why; ValueError and TypeError for what cannot be in a message.
         """
         __tracebackhide__ = True
+        check_message(body, properties)
         vhost = self._parts.vhost(self.name)
         encode_shortstr(routing_key)  # who consumes it is told of it in one
         properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
@@ -156,9 +160,10 @@ class Vhost:
             vhost.topology.require(exchange)
         way = vhost.way(exchange, (routing_key,), told)
         if way == ((), ()):
+            why = await self.explain(exchange, routing_key, headers, **properties)
             raise AssertionError(
                 f"no queue takes what is published to exchange '{exchange}' with routing key "
-                f"'{routing_key}' in vhost '{self.name}'"
+                f"'{routing_key}' in vhost '{self.name}':\n{why}"
             )
         message = exchange, routing_key, build_content(encode_properties(told), body)
         by_test.published(self._timeline, message, [queue.name for queue in way[0]])
@@ -209,6 +214,7 @@ class Vhost:
 
     async def purge(self, queue: str) -> int:
         """Drop ready messages; how many there were.  NotFound."""
+        self._check_there(queue)
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
         self._timeline.purged(by_test.TEST, queue)
         look_again(self._turn)
@@ -225,16 +231,38 @@ class Vhost:
         tally = tally_here(self._parts, queue)
         return tally and Counts(tally.ready + tally.unacked + tally.apart, *tally[:3])
 
+    def _check_there(self, queue: str) -> None:
+        """NotFound, with the queues that are."""
+        __tracebackhide__ = True
+        queues = self._parts.vhost(self.name).queues
+        if queue not in queues:
+            raise NotFound(f"no queue '{queue}' in vhost '{self.name}', but: {names_of(queues)}")
+
     def _told(self, queue: str, wanted: Counts, within: float) -> str:
         queues = self._parts.vhost(self.name).queues
         if queue not in queues:
-            there = ", ".join(map(repr, queues)) or "none"
-            return f"there is no queue '{queue}' after {within} s, but: {there}"
+            return f"there is no queue '{queue}' after {within} s, but: {names_of(queues)}"
         found = self._counts(queue)
         return (
             f"queue '{queue}' has not had {shown(wanted)} within {within} s; "
             f"it has {shown(found) if found is not None else 'no leader'}"
         )
+
+
+def names_of(queues: Iterable[str]) -> str:
+    return ", ".join(map(repr, queues)) or "none"
+
+
+def check_message(body: object, properties: Iterable[str]) -> None:
+    """TypeError for a body that is no bytes, and for a property that AMQP does not have."""
+    __tracebackhide__ = True
+    if not isinstance(body, bytes):
+        kind = type(body).__name__
+        raise TypeError(f"the body of a message is bytes, and no {kind}: encode it first")
+    known = [field.name for field in fields(Properties)]
+    for name in properties:
+        if name not in known:
+            raise TypeError(f"a message has no property '{name}', but: {', '.join(known)}")
 
 
 def tally_here(parts: Parts, queue: ServedQueue) -> Tally | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from time import perf_counter
+from typing import cast
 
 import aio_pika
 import pytest
@@ -105,15 +106,25 @@ async def test_messages_are_looked_at_and_stay_as_they_are(
     assert not taken.redelivered
     assert taken.headers == {"try": 1}
     assert await vhost.purge("orders") == 1
-    with pytest.raises(NotFound, match="no queue 'missing'"):
+    with pytest.raises(NotFound, match=r"no queue 'missing'.*, but: 'orders'"):
         await vhost.messages("missing")
+    with pytest.raises(NotFound, match=r"no queue 'missing'.*, but: 'orders'"):
+        await vhost.purge("missing")
+
+
+async def test_what_no_message_can_be_is_said(vhost: Vhost) -> None:
+    with pytest.raises(TypeError, match="is bytes, and no dict: encode it first"):
+        await vhost.publish("", "orders", cast(bytes, {"number": 7}))
+    with pytest.raises(TypeError, match=r"no property 'kind', but: content_type, .*, cluster_id"):
+        await vhost.publish("", "orders", b"", kind="order")
 
 
 async def test_publishing_where_nothing_leads_is_an_error(
     vhost: Vhost, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     await channel.declare_exchange("events", "topic")
-    with pytest.raises(AssertionError, match=r"exchange 'events' with routing key 'a\.b'"):
+    told = r"(?s)exchange 'events' with routing key 'a\.b' .*published to exchange 'events' \(topic"
+    with pytest.raises(AssertionError, match=told):
         await vhost.publish("events", "a.b")
     with pytest.raises(NotFound, match="no exchange 'missing'"):
         await vhost.publish("missing", "a.b")
