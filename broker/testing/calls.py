@@ -53,8 +53,11 @@ def blocking(callee: Callee, work: Callable[P, Coroutine[Any, Any, T]]) -> Calla
 
 
 def patience_s(named: dict[str, Any]) -> float:
-    """A call that has a limit of its own has the time for it."""
-    within: float = named.get("within", 0.0)
+    """A call that has a limit of its own has the time for it.  ValueError for what is none."""
+    __tracebackhide__ = True
+    within = named.get("within", 0.0)
+    if not isinstance(within, int | float) or within < 0:
+        raise ValueError(f"within is a number of seconds, and not {within!r}")
     return PATIENCE_S + within
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from fluffle.broker.errors import NotFound
 from fluffle.broker.queues.peeking import Peeked, Seen, View
 from fluffle.broker.queues.served import Later, ServedQueue, Tally
 from fluffle.broker.testing.passages import Passage, Step, What
@@ -56,7 +57,8 @@ class Hindsight:
         known = timeline.of_queue(queue)
         if queue not in vhost.queues:
             if not known:
-                vhost.queue(queue, None)  # which is not there
+                there = ", ".join(map(repr, vhost.queues)) or "none"
+                raise NotFound(f"no queue '{queue}' in vhost '{vhost.name}', but: {there}")
             return [each.view() for each in known]
         served = vhost.queues[queue]
         seen = await lying_in(served)

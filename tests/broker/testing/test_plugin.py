@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import aio_pika
 import pika
@@ -35,6 +36,12 @@ def test_each_plain_test_has_a_virtual_host_of_its_own(amqp: BlockingVhost, _tim
     place_order(amqp.url)
     amqp.expect("orders", count=1)
     assert amqp.messages("orders")[0].json() == {"number": 7}
+
+
+@pytest.mark.parametrize("within", [None, -1])
+def test_a_limit_is_a_number_of_seconds(amqp: BlockingVhost, within: Any) -> None:
+    with pytest.raises(ValueError, match="within is a number of seconds, and not"):
+        amqp.expect("orders", count=1, within=within)
 
 
 async def test_a_coroutine_awaits_the_same(amqp: AwaitedVhost) -> None:
