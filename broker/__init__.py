@@ -4,7 +4,9 @@ For programs that have one inside: `Broker` and `Cluster` in their own loop, `Th
 `ThreadedCluster` in a thread.
 """
 
+import gc
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,4 +29,16 @@ def __getattr__(name: str) -> Any:
     """Imported when it is used: whoever needs one module pays for no other."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(_imported(_WHERE[name]), name)
+
+
+def _imported(module: str) -> ModuleType:
+    """Garbage is not looked for meanwhile, because it is faster (benchmarks/embedded, start-up):
+    what modules make stays."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        if was_enabled:
+            gc.enable()

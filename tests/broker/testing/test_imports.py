@@ -83,3 +83,13 @@ def test_what_is_used_is_imported() -> None:
     more = "import importlib; [importlib.import_module(name) for name in {} if name not in {}]"
     foreign = {"OpenSSL", "cryptography"}
     assert used - set(imported(more.format(sorted(used), sorted(foreign)))) <= foreign
+
+
+@pytest.mark.parametrize("first", ["gc.enable()", "gc.disable()"])
+def test_garbage_is_looked_for_as_before(first: str) -> None:
+    code = f"import gc; {first}; was = gc.isenabled(); from fluffle.broker import Broker; "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print(was is gc.isenabled())"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "True\n"
