@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from fluffle.broker.queues.deduplication import KEY_HEADER, name_of
+from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import REMEMBERS, FactBatch
 from fluffle.broker.queues.window import DIGEST_BYTES
 from fluffle.protocol.types import FieldTable
@@ -52,12 +53,18 @@ class Keys:
         if not is_sure or batch.version < REMEMBERS:
             return
         known, knows = unpacked(before), unpacked(after)
-        if not known <= knows:
+        if not known <= knows or any(map(forgets, batch.facts)):
             return  # all was forgotten, as by a purge: who can tell whether before they came
         if again := known.intersection(digests):
             raise Violation(f"keys: {again} are in {self._group}, and are taken once more")
         if missing := set(digests) - knows:
             raise Violation(f"keys: {missing} are taken, and {self._group} does not remember them")
+
+
+def forgets(fact: f.Fact) -> bool:
+    """Whether all may be forgotten with an entry of which this is one; there may have been nothing
+    to forget."""
+    return isinstance(fact, f.Purged) or (isinstance(fact, f.Remembered) and not fact.kept)
 
 
 def unpacked(keys: Iterable[bytes]) -> set[bytes]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from fluffle.broker.queues.deduplication import name_of
 from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, REMEMBERS, FactBatch
+from fluffle.broker.queues.replicated.facts import Fact, Purged, Remembered
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.simulation.facts import Violation
 from tests.simulation.queues.keys import Keys, headers_of
@@ -22,8 +25,8 @@ def packed(*keys: int) -> list[bytes]:
     return [name.digest + bytes(8) for name in names if name is not None]
 
 
-def entry(version: int = REMEMBERS) -> FactBatch:
-    return FactBatch(0, 0, [], None, version)
+def entry(version: int = REMEMBERS, facts: Sequence[Fact] = ()) -> FactBatch:
+    return FactBatch(0, 0, [*facts], None, version)
 
 
 def test_what_is_on_record_is_not_taken_again() -> None:
@@ -44,3 +47,9 @@ def test_what_was_forgotten_or_could_not_be_said_may_come_again() -> None:
     keys.apply(entry(), [content(1)], packed(1, 2), packed(1), is_sure=True)
     keys.apply(entry(FIRST_VERSION), [content(1)], packed(1), packed(1), is_sure=True)
     keys.apply(entry(), [content(1)], packed(1), packed(1), is_sure=False)
+
+
+@pytest.mark.parametrize("forgets", [Purged([range(1, 2)]), Remembered(b"", 0)], ids=["it", "all"])
+def test_what_comes_with_a_purge_may_be_forgotten(forgets: Fact) -> None:
+    """Even if nothing was known before."""
+    Keys(GROUP).apply(entry(facts=[forgets]), [content(1)], [], [], is_sure=True)
