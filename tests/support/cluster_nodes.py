@@ -10,6 +10,7 @@ A node that was stopped or killed can be started again: same disk, same ports, a
 from __future__ import annotations
 
 import asyncio
+import atexit
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
@@ -329,6 +330,12 @@ async def running_cluster(
 RESERVED: list[socket.socket] = []
 """Bound and never listened on, so that the kernel gives these ports to nobody who asks for any;
 who asks for one of them, to listen there, gets it."""
+
+
+@atexit.register
+def give_up_reserved() -> None:
+    while RESERVED:
+        RESERVED.pop().close()
 
 
 def free_ports(count: int) -> list[int]:
