@@ -122,9 +122,9 @@ raise SystemExit(signal.sigwait([{int(number)}]))
 
 def test_what_a_script_in_the_background_ignores_is_heard_and_passed_on() -> None:
     program = """
-import signal, time
+import signal
 print("ready", signal.getsignal(signal.SIGINT).__name__, flush=True)
-time.sleep(60)
+signal.pause()
 """
     told = "^ready default_int_handler"
     process = Process([*IN_BACKGROUND, *in_python(program)], told, environment_for_nodes())
