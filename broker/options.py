@@ -1,4 +1,4 @@
-"""The options of `fluffle serve`: one row each, from four sources to one Config.
+"""The settings of a node: from four sources to one Config.
 
 A value is taken from the command line, else from the environment (`FLUFFLE_` and the name in upper
 case, `_` for `-`), else from the TOML file (the name is the key), else the default of `Config`
@@ -8,46 +8,22 @@ to change and where.
 """
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from fluffle.broker.cluster_options import FOUNDERS, with_cluster
+from fluffle.broker.cluster_options import with_cluster
 from fluffle.broker.config import (
-    AMQP_PORT,
-    CLUSTER_PORT,
-    DEAD_LETTER_TIMEOUT_S,
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
-    GROUP_SIZE,
-    LEADER_LOCATORS,
-    MEMORY_HIGH_WATERMARK,
-    RECONCILE_INTERVAL_S,
     Config,
     QuorumConfig,
 )
-from fluffle.broker.logs import FORMATS
-from fluffle.broker.option_values import (
-    choice,
-    parse_address,
-    parse_client_address,
-    parse_count,
-    parse_loopback_users,
-    parse_name,
-    parse_peers,
-    parse_service,
-    parse_size,
-    parse_switch,
-    parse_timeout_ms,
-    parse_user,
-    parse_vhost,
-    parse_watermark,
-)
+from fluffle.broker.option_table import OPTIONS, PREFIX, Option
 
-PREFIX = "FLUFFLE_"
 FIRST_START = ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_DEFAULT_VHOST")
 """Variables of RabbitMQ's that deployments everywhere set: name, password, virtual host."""
 
@@ -56,53 +32,9 @@ QUORUM_PREFIX = "quorum_"
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
 
-LEVELS = ("debug", "info", "warning", "error")
-TLS_VERIFY = ("none", "request", "require")
-TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name")
-
 
 class OptionError(Exception):
     """A value that cannot be used, as a sentence for whoever gave it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option.  `parse` raises ValueError with what to write instead."""
-
-    name: str
-    metavar: str
-    help: str
-    parse: Callable[[str], object] = str
-    config_field: str | None = None
-    default: str = ""
-    """What holds without it, as one would write it; the value itself is in `Config`."""
-    collect: Callable[[list[Any]], object] | None = None
-    """Makes one value of those of an option that may be given many times."""
-    is_secret: bool = False
-    """Whether its value must not be shown, not even in an error."""
-    is_switch: bool = False
-    """Whether it is `yes` when it is given without a value."""
-
-    @property
-    def effective(self) -> bool:
-        """Whether the part it is for exists."""
-        return self.config_field is not None
-
-    @property
-    def description(self) -> str:
-        """All there is to say of it on a line of help."""
-        parts = (
-            self.help,
-            "May be given many times." if self.collect else "",
-            f"[default: {self.default}]" if self.default else "",
-            "" if self.effective else "Not yet in effect.",
-        )
-        return "  ".join(part for part in parts if part)
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return PREFIX + self.name.upper().replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,273 +76,6 @@ def with_quorum(fields: dict[str, Any]) -> None:
     given = [name for name in fields if name.startswith(QUORUM_PREFIX)]
     values = {name.removeprefix(QUORUM_PREFIX): fields.pop(name) for name in given}
     fields["quorum"] = QuorumConfig(**values)
-
-
-OPTIONS: Mapping[str, Option] = {
-    option.name: option
-    for option in (
-        Option("node", "NAME", "Name of this node.", parse_name, "node_name", "fluffle@HOSTNAME"),
-        Option("data-dir", "DIR", "Where the node keeps its data.", Path, "data_dir", "data"),
-        Option(
-            "listen",
-            "HOST:PORT",
-            "Where to accept AMQP clients; or unix:PATH.",
-            parse_client_address,
-            "listen",
-            f":{AMQP_PORT}",
-        ),
-        Option(
-            "tls-listen",
-            "HOST:PORT",
-            "Where to accept AMQP clients with TLS, usually :5671.",
-            parse_address,
-            "tls_listen",
-        ),
-        Option("tls-cert", "FILE", "Certificate chain for TLS, as PEM.", Path, "tls_cert"),
-        Option("tls-key", "FILE", "Its key, if that is in a file of its own.", Path, "tls_key"),
-        Option("tls-ca", "FILE", "Who signs the certificates of clients.", Path, "tls_ca"),
-        Option(
-            "tls-verify",
-            "|".join(TLS_VERIFY),
-            "Whether clients may or must show a certificate.",
-            choice(*TLS_VERIFY),
-            "tls_verify",
-            "none",
-        ),
-        Option(
-            "tls-login-from",
-            "WHERE",
-            f"Where EXTERNAL finds the user in a certificate: {', '.join(TLS_LOGIN_FROM)}.",
-            choice(*TLS_LOGIN_FROM),
-            "tls_login_from",
-            "distinguished_name",
-        ),
-        Option(
-            "proxy-protocol",
-            "yes|no",
-            "Whether AMQP clients come through a proxy that says who they are; "
-            "nobody but the proxy may reach the ports then.",
-            parse_switch,
-            "proxy_protocol",
-            "no",
-            is_switch=True,
-        ),
-        Option(
-            "event-exchange",
-            "yes|no",
-            "Whether to tell what happens (queue.created, …) to amq.rabbitmq.event in /.",
-            parse_switch,
-            "event_exchange",
-            "no",
-            is_switch=True,
-        ),
-        Option("http", "HOST:PORT", "Where to serve the management API.", parse_address),
-        Option(
-            "metrics",
-            "HOST:PORT",
-            "Where to serve metrics for Prometheus, usually :15692.",
-            parse_address,
-            "metrics_listen",
-        ),
-        Option(
-            "cluster-listen",
-            "HOST:PORT",
-            "Where to accept the other nodes of a cluster.",
-            parse_address,
-            "cluster_listen",
-            f":{CLUSTER_PORT}",
-        ),
-        Option(
-            "peers",
-            "a=HOST:PORT,…",
-            "The nodes that found a cluster, the same for each of them; a node that is not among "
-            "them joins it.",
-            parse_peers,
-            "cluster_peers",
-        ),
-        Option(
-            "discover",
-            "SERVICE:PORT",
-            "Or find them by DNS: hosts name-0, name-1 … of a headless service.",
-            parse_service,
-            "cluster_discover",
-        ),
-        Option(
-            "cluster-size",
-            "N",
-            "How many of these found the cluster.",
-            parse_count,
-            "cluster_size",
-            str(FOUNDERS),
-        ),
-        Option(
-            "cluster-secret",
-            "TEXT",
-            "What the nodes of a cluster share, and nobody else knows.",
-            str,
-            "cluster_secret",
-            is_secret=True,
-        ),
-        Option(
-            "cluster-secret-file", "FILE", "Or a file that holds it.", Path, "cluster_secret_file"
-        ),
-        Option(
-            "cluster-name", "NAME", "Name of the cluster.", parse_name, "cluster_name", "fluffle"
-        ),
-        Option(
-            "cluster-tls-cert",
-            "FILE",
-            "Certificate chain for TLS between nodes, as PEM.",
-            Path,
-            "cluster_tls_cert",
-        ),
-        Option(
-            "cluster-tls-key",
-            "FILE",
-            "Its key, if that is in a file of its own.",
-            Path,
-            "cluster_tls_key",
-        ),
-        Option(
-            "cluster-tls-ca",
-            "FILE",
-            "Who signs the certificates of the nodes.",
-            Path,
-            "cluster_tls_ca",
-        ),
-        Option(
-            "queue-leader-locator",
-            "|".join(LEADER_LOCATORS),
-            "Who leads a new quorum queue that does not say: the node where it is declared, or "
-            "whoever leads the fewest.",
-            choice(*LEADER_LOCATORS),
-            "quorum_leader_locator",
-            LEADER_LOCATORS[0],
-        ),
-        Option(
-            "quorum-initial-group-size",
-            "N",
-            "On how many nodes a new quorum queue is that does not say.",
-            parse_count,
-            "quorum_initial_group_size",
-            str(GROUP_SIZE),
-        ),
-        Option(
-            "quorum-reconciliation",
-            "yes|no",
-            "Whether quorum queues on fewer nodes than their target size get more members.",
-            parse_switch,
-            "quorum_reconciliation",
-            "no",
-            is_switch=True,
-        ),
-        Option(
-            "quorum-reconciliation-interval",
-            "SECONDS",
-            "Between two looks at that, nodes that come apart.",
-            parse_count,
-            "quorum_reconciliation_interval_s",
-            str(RECONCILE_INTERVAL_S),
-        ),
-        Option(
-            "quorum-target-group-size",
-            "N",
-            "The least target size of all of them.",
-            parse_count,
-            "quorum_target_group_size",
-        ),
-        Option(
-            "quorum-dead-letter-timeout",
-            "SECONDS",
-            "After so long a queue is given again what must arrive there and is not confirmed.",
-            parse_count,
-            "quorum_dead_letter_timeout_s",
-            str(DEAD_LETTER_TIMEOUT_S),
-        ),
-        Option(
-            "consumer-timeout",
-            "MS|none",
-            "How long a client may hold a message of a quorum queue in milliseconds, if neither it "
-            "nor the queue says.",
-            parse_timeout_ms,
-            "quorum_consumer_timeout_ms",
-            "1800000",
-        ),
-        Option(
-            "quorum-global-qos",
-            "yes|no",
-            "Whether basic.qos with global counts for consumers of quorum queues; RabbitMQ refuses "
-            "them.",
-            parse_switch,
-            "quorum_global_qos",
-            "no",
-            is_switch=True,
-        ),
-        Option(
-            "user",
-            "NAME:PASSWORD",
-            "A user besides guest, made at the first start with every right in every virtual host.",
-            parse_user,
-            "users",
-            collect=dict,
-            is_secret=True,
-        ),
-        Option(
-            "vhost",
-            "NAME",
-            "A virtual host besides /, made at the first start.",
-            parse_vhost,
-            "vhosts",
-            collect=tuple,
-        ),
-        Option(
-            "loopback-users",
-            "NAME,…|none",
-            "Who may only connect from this machine.",
-            parse_loopback_users,
-            "loopback_users",
-            DEFAULT_USER,
-        ),
-        Option(
-            "definitions",
-            "FILE",
-            "Definitions to load at each start, as exported by RabbitMQ.",
-            Path,
-            "definitions",
-        ),
-        Option(
-            "memory-high-watermark",
-            "SHARE",
-            "Share of the memory above which publishers are paused.",
-            parse_watermark,
-            "memory_bytes_max",
-            str(MEMORY_HIGH_WATERMARK),
-        ),
-        Option(
-            "product", "NAME", "Product that clients are told.", parse_name, "product", "RabbitMQ"
-        ),
-        Option(
-            "product-version", "VERSION", "Its version.", parse_name, "product_version", "4.3.5"
-        ),
-        Option(
-            "disk-free-limit",
-            "SIZE",
-            "Free space below which publishers are paused.",
-            parse_size,
-            "disk_free_bytes_min",
-            "50MB",
-        ),
-        Option(
-            "log-format",
-            "|".join(FORMATS),
-            "How to write log lines.",
-            choice(*FORMATS),
-            "log_format",
-            "text",
-        ),
-        Option("log-level", "|".join(LEVELS), "What to log.", choice(*LEVELS), "log_level", "info"),
-    )
-}
 
 
 def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> Settings:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from fluffle.broker.options import CONFIG, OPTIONS, OptionError, resolve
+from fluffle.broker.option_table import OPTIONS
+from fluffle.broker.options import CONFIG, OptionError, resolve
 
 logger = logging.getLogger(__name__)
 

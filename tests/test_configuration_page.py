@@ -8,7 +8,8 @@ import click
 import pytest
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.options import OPTIONS, Option, resolve
+from fluffle.broker.option_table import OPTIONS, Option
+from fluffle.broker.options import resolve
 
 PAGES = Path(__file__).parent.parent / "docs"
 PAGE = (PAGES / "configuration.md").read_text(encoding="utf-8")

@@ -17,8 +17,9 @@ from fluffle.broker.config import (
     QuorumConfig,
     memory_bytes,
 )
+from fluffle.broker.option_table import OPTIONS
 from fluffle.broker.option_values import parse_client_address, parse_peers
-from fluffle.broker.options import OPTIONS, OptionError, Settings, resolve
+from fluffle.broker.options import OptionError, Settings, resolve
 
 
 def from_flags(**flags: str) -> Settings:
