@@ -115,8 +115,7 @@ class Dispatcher:
         arguments: Row = request.get("arguments", {})
         result = self.guarded(lambda: self._do(verb, arguments))
         if verb.is_change and not isinstance(result, BrokerError):
-            shown = {name: arguments[name] for name in AUDITED if name in arguments}
-            event(logger, logging.INFO, "administered", verb=request["verb"], **shown)
+            audit(request["verb"], arguments)
         return Outcome(request_id, result, is_change=verb.is_change)
 
     def page(self, rows: Rows) -> Page | BrokerError:
@@ -141,6 +140,12 @@ class Dispatcher:
                 self._on_fatal(error)
             logger.exception("a verb of the control socket failed")
             return Broken()
+
+
+def audit(verb: str, arguments: Mapping[str, Any]) -> None:
+    """Have the log say that something was changed."""
+    shown = {name: arguments[name] for name in AUDITED if name in arguments}
+    event(logger, logging.INFO, "administered", verb=verb, **shown)
 
 
 def read_request(line: bytes) -> Row:

@@ -22,6 +22,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "connections": ("connections",),
     "channels": ("connections",),
     "consumers": ("connections",),
+    "everywhere": ("everywhere",),
     "policies": ("policies",),
     "operator_policies": ("policies",),
     "parameters": ("policies",),
