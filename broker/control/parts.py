@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
@@ -18,10 +18,13 @@ from fluffle.broker.errors import Broken, BrokerError, NotFound
 from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.server.registry import Connections
+from fluffle.broker.statistics.ages import NO_PAST, Ages
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.connection import Connection
 
 Row: TypeAlias = dict[str, Any]
 """Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
@@ -70,6 +73,36 @@ class Pending:
         return self._outcome if isinstance(self._outcome, dict) else Later(self._begin)
 
 
+class Statistics(Protocol):
+    """What clients of this node have done, object by object: rows to be laid over those of the
+    objects, with `message_stats` once anything has happened, and the rates of now.
+
+    Counts are those of this moment.  What other nodes say of the same is added by
+    `fluffle.broker.statistics.rows.added`.
+    """
+
+    def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`, and `messages_details` and the like where it is led here."""
+
+    def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`."""
+
+    def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`, and the same apart in `publishes` and `deliveries`."""
+
+    def of_connection(self, connection: Connection, ages: Ages = NO_PAST) -> Row:
+        """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""
+
+    def of_vhost(self, name: str, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`, `messages` and the like, `recv_oct`, `send_oct`."""
+
+    def totals(self, ages: Ages = NO_PAST) -> Row:
+        """`message_stats` and `queue_totals` of the node."""
+
+    def churn(self, ages: Ages = NO_PAST) -> Row:
+        """`connection_created` and the like, of the node."""
+
+
 class Parts(NamedTuple):
     """The parts of one node that can be administered."""
 
@@ -88,6 +121,8 @@ class Parts(NamedTuple):
     """Runs a function after so many seconds."""
     converter: Converter | None = None
     """None where no queue can be changed into another type."""
+    statistics: Statistics | None = None
+    """None where nobody may ask for them."""
 
     def later(self, work: Work) -> Later:
         """Have it done in pieces, from the next turn on."""

@@ -1,0 +1,50 @@
+"""Which past of a number is wanted, as RabbitMQ's management is asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+SAMPLES_MAX = 500
+"""So many are answered at once, and one more: that of now."""
+
+
+class Age(NamedTuple):
+    """The last `age_s` seconds, a sample each `increment_s`.  Both are more than 0."""
+
+    age_s: int
+    increment_s: int
+
+
+class Ages(NamedTuple):
+    """None where only the rate of now is wanted."""
+
+    messages: Age | None = None
+    """Of counts of messages, and of what comes and goes."""
+    lengths: Age | None = None
+    """Of queues."""
+    data: Age | None = None
+    """Of bytes on connections."""
+
+
+NO_PAST = Ages()
+
+
+def ages_of(query: Mapping[str, str]) -> Ages:
+    """What the parameters of a request ask for.  ValueError, with RabbitMQ's text."""
+    return Ages(
+        messages=age_of(query, "msg_rates"),
+        lengths=age_of(query, "lengths"),
+        data=age_of(query, "data_rates"),
+    )
+
+
+def age_of(query: Mapping[str, str], kind: str) -> Age | None:
+    """None unless both of its parameters are there and are numbers."""
+    try:
+        age, increment = int(query[f"{kind}_age"]), int(query[f"{kind}_incr"])
+    except (KeyError, ValueError):
+        return None
+    if age <= 0 or increment <= 0 or age // increment > SAMPLES_MAX:
+        raise ValueError(f"Invalid range parameters: age {age}, incr {increment}")
+    return Age(age, increment)
