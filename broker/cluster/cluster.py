@@ -22,10 +22,13 @@ from fluffle.broker.cluster.absent import Absent
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.entering import Entering
 from fluffle.broker.cluster.entering import Ports as EnteringPorts
+from fluffle.broker.cluster.errands import Errands
+from fluffle.broker.cluster.errands import Ports as ErrandPorts
 from fluffle.broker.cluster.everywhere import Everywhere
 from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
 from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.cluster.handing_over import come_to_rest, hand_over
+from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE
 from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
@@ -34,6 +37,8 @@ from fluffle.broker.cluster.lone import LONE
 from fluffle.broker.cluster.majority import Majority
 from fluffle.broker.cluster.membership import Membership, Removed, known_by
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
+from fluffle.broker.cluster.obliging import Begin, Obliging
+from fluffle.broker.cluster.obliging import Ports as ObligingPorts
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.queues.extents import Extents
@@ -91,8 +96,8 @@ class Cluster:
 
     __slots__ = (
         "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal",
-        "_queues", "_registry", "absent", "boot", "common_time", "config", "entering", "everywhere",
-        "extents", "hosting", "hub", "links", "majority", "membership", "metadata",
+        "_queues", "_registry", "absent", "boot", "common_time", "config", "entering", "errands",
+        "everywhere", "extents", "hosting", "hub", "links", "majority", "membership", "metadata",
         "name", "room", "running", "sightings",
     )  # fmt: skip
 
@@ -124,6 +129,7 @@ class Cluster:
         self.everywhere = Everywhere(
             self.metadata, EverywherePorts(sends(FrameKind.REVISION), soon, later, log_refused)
         )
+        self.errands = Errands(ErrandPorts(sends(FrameKind.ERRAND), self._unheard, later))
         self.hub = self._made_hub(around)
         self.hosting = self._made_hosting(around)
         self._queues = around.queues
@@ -165,9 +171,10 @@ class Cluster:
         switch.takers[FrameKind.EXTENT] = self.extents.receive
         switch.takers[FrameKind.ROOM] = self.room.receive
         switch.takers[FrameKind.SIGHTING] = self.sightings.receive
+        switch.takers[FrameKind.ERRAND] = self.errands.receive
         switch.link_listeners += [
             self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
-            self.room.link_changed,
+            self.room.link_changed, self.errands.link_changed,
         ]  # fmt: skip
 
     def _made_links(self, life: Life) -> ClusterLinks:
@@ -274,6 +281,23 @@ class Cluster:
     def _sends(self, kind: FrameKind) -> Callable[[NodeId, bytes], None]:
         """Frames of that kind."""
         return partial(self._send, kind)
+
+    def oblige(self, begin: Begin) -> None:
+        """Have other nodes told what they ask of this one: see `errands`."""
+
+        def send(node: NodeId, payload: bytes) -> None:
+            self.links.send(node, FrameKind.ERRAND, payload, lane=Lane.BULK)
+
+        obliging = Obliging(ObligingPorts(send, begin, self._loop.call_later))
+        self.errands.on_asked = obliging.asked
+        self.running.switch.link_listeners.append(obliging.link_changed)
+
+    def _unheard(self, node: NodeId) -> str:
+        """Why a node can be asked nothing, if it can not."""
+        if not self.links.is_up(node):
+            return "there is no link to it"
+        is_known = self.links.speaks.get(node, 0) >= ERRANDS_SINCE
+        return "" if is_known else "it is of an earlier version"
 
     def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
         self.links.send(node, kind, payload, lane=Lane.NORMAL)

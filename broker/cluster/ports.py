@@ -50,6 +50,8 @@ class FrameKind(IntEnum):
     """Which nodes are seen to run, and the answer."""
     HISTORY = 10
     """Messages that an exchange keeps for those who will be bound to it."""
+    ERRAND = 11
+    """What a node is to tell or do for somebody who has asked another, and what it says."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

@@ -18,6 +18,8 @@ from fluffle.broker.server.services import Services
 from fluffle.broker.starting import StartFailed
 
 if TYPE_CHECKING:
+    from fluffle.broker.cluster.obliging import Tell
+    from fluffle.broker.control.answering import Answering
     from fluffle.broker.control.conversation import Conversation
 
 ALL_BUT_OWNER = 0o177
@@ -53,6 +55,8 @@ class ControlSocket:
                 f"cannot make the control socket {self._path} ({error.strerror or error}); "
                 "name another place with --data-dir"
             ) from error
+        if (cluster := self._parts.cluster) is not None:
+            cluster.oblige(self._answer)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._conversation, sock=listening)
 
@@ -63,6 +67,13 @@ class ControlSocket:
 
         dispatcher = Dispatcher(self._parts, VERBS, self._on_fatal)
         return Conversation(dispatcher, self._services, self._open)
+
+    def _answer(self, request: bytes, tell: Tell) -> Answering:
+        """What another node asks of this one."""
+        from fluffle.broker.control.answering import Answering, elsewhere  # noqa: PLC0415  as above
+
+        dispatcher = elsewhere(self._parts, self._on_fatal)
+        return Answering(dispatcher, self._services, request, tell)
 
     def close(self) -> None:
         """Accept no more, hang up on who is there, and leave nothing behind."""

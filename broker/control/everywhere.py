@@ -11,14 +11,20 @@ others waiting for long.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.control.arguments import check_arguments
-from fluffle.broker.control.dispatch import Verb, audit, error_row
+from fluffle.broker.control.dispatch import Verb, audit, error_row, line_of
 from fluffle.broker.control.parts import Later, Parts, Result, Row, Rows
 from fluffle.broker.errors import BrokerError, CommandInvalid
 from fluffle.broker.queues.served import Later as Asked
+from fluffle.protocol.spec import ReplyCode
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.errands import Errand, Told
 
 OF_A_NODE = frozenset(
     {"ping", "status", "connections.list", "connections.close", "channels.list", "consumers.list"}
@@ -27,10 +33,55 @@ OF_A_NODE = frozenset(
 
 
 def rows(parts: Parts, *, what: str, arguments: dict[str, Any] | None = None) -> Rows:
-    """Of this node first.  CommandInvalid, SyntaxFailure; NotFound as the verb has it."""
+    """Of this node first.  CommandInvalid, SyntaxFailure.
+
+    Nobody is asked before the first row is taken; whoever takes no more closes it.
+    """
     given = arguments or {}
     check_arguments(verb_of_a_node(what).arguments, given)
-    return own_rows(parts, what, given)
+    cluster = parts.cluster
+    if cluster is None:
+        return own_rows(parts, what, given)
+    return rows_of_all(parts, cluster, what, given)
+
+
+def rows_of_all(parts: Parts, cluster: Cluster, what: str, given: Mapping[str, Any]) -> Rows:
+    """All are asked at once, and told of one after the other."""
+    request = line_of({"verb": what, "arguments": given})
+    others = sorted(node for node in parts.catalogue.nodes.entries if node != cluster.name)
+    errands = [cluster.errands.begin(node, request) for node in others]
+    try:
+        yield from own_rows(parts, what, given)
+        for errand in errands:
+            yield from rows_of_another(errand)
+    finally:
+        for errand in errands:
+            errand.stop()
+
+
+def rows_of_another(errand: Errand) -> Rows:
+    """Until it has said all, or falls silent."""
+    node, has_more = errand.node, True
+    while has_more:
+        if not errand.is_told:
+            yield errand.wait()
+        rows, has_more = read(errand.take())
+        yield from ({"node": node, **row} for row in rows)
+
+
+def read(told: Told) -> tuple[list[Row], bool]:
+    """What a node has said, row by row, and whether it has more to say."""
+    from fluffle.broker.cluster.errands import Page, Refusal  # noqa: PLC0415  of clusters alone
+
+    try:
+        if isinstance(told, Page):
+            return [{"row": dict(row)} for row in json.loads(told.rows)], told.has_more
+        if isinstance(told, Refusal):
+            name = ReplyCode(told.code).name
+            return [{"error": {"code": told.code, "name": name, "text": told.text}}], False
+    except (ValueError, TypeError):
+        return [{"silent": "nobody understands what it says"}], False
+    return [{"silent": told.why}], False
 
 
 def verb_of_a_node(name: str) -> Verb:

@@ -46,13 +46,16 @@ from fluffle.broker.cluster.links.identity import (
 from fluffle.raft.config import NodeId
 
 MAGIC = "fluffle link"
-VERSIONS = (9, 9)
+VERSIONS = (9, 10)
 """The oldest and the newest that are spoken here.  In 1 the first leader of a queue was elected; in
 2 a settlement that came too late was done, and that it did was told beside that; before 4 nobody
 said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
 messages expire, and what exchanges keep, 7 that messages were held for too long, and 9 for how long
-each of some messages may wait that come together.  One number for each form of what goes over
-links."""
+each of some messages may wait that come together; in 10 nodes are asked for what they alone know,
+and who speaks 9 is not.  One number for each form of what goes over links."""
+
+ERRANDS_SINCE = 10
+"""The version of links in which there are frames of that kind."""
 
 CHALLENGE_BYTES = 32
 MESSAGE_BYTES_MAX = 1_024
@@ -274,8 +277,9 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
             count >= 1 and reads >= 1
             and len(nonce) == BOOT_NONCE_BYTES and len(challenge) == CHALLENGE_BYTES
         ):  # fmt: skip
-            us = Identity(cluster, node, Boot(count, nonce), reads)
-            return Hello(raw, us, wants, _read_known(known), incarnation)
+            speaks = min(newest, versions[1])
+            who = Identity(cluster, node, Boot(count, nonce), reads, speaks)
+            return Hello(raw, who, wants, _read_known(known), incarnation)
     raise Refused(Reason.NOT_A_HELLO)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -136,6 +136,8 @@ class Identity:
     boot: Boot
     reads: int = 1
     """The newest version of the logs of queues that this life understands."""
+    speaks: int = field(default=0, compare=False)
+    """Of another node: the newest version of links that both of us speak."""
 
 
 def marked(cluster: str, founders: Iterable[NodeId]) -> str:

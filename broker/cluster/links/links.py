@@ -74,6 +74,8 @@ class ClusterLinks:
         self._peers: dict[NodeId, Peer] = {}
         self.reads = {identity.node: identity.reads}
         """By node: the newest version of logs that it has said it reads, when dialled last."""
+        self.speaks: dict[NodeId, int] = {}
+        """By node: the newest version of links that both spoke when it was dialled last."""
         self._boots = boots or Boots()
         self._ground = Ground(
             credentials=Credentials(
@@ -176,6 +178,7 @@ class ClusterLinks:
         peer = self._peers.pop(node, None)
         if peer is not None:
             self.reads.pop(node, None)
+            self.speaks.pop(node, None)
             peer.stop("it was removed")
             self._inbound.reset(node, "it was removed")
             self._boots.forget(node)
@@ -239,6 +242,7 @@ class ClusterLinks:
 
     def _on_dialled(self, identity: Identity) -> None:
         self.reads[identity.node] = identity.reads
+        self.speaks[identity.node] = identity.speaks
         self._inbound.outlived(identity)
         self.on_link(identity.node, self.is_up(identity.node))
 

@@ -72,6 +72,18 @@ def talk(one: Handshake, other: Handshake) -> Talk:
     return result
 
 
+@pytest.mark.parametrize(("versions", "speaks"), [((9, 9), 9), ((3, 9), 9), ((9, 12), 10)])
+def test_both_speak_the_newest_version_that_both_know(
+    versions: tuple[int, int], speaks: int
+) -> None:
+    one = dialler(replace(credentials(A), versions=(9, 10)))
+    other = listener(replace(credentials(B), versions=versions))
+    talk(one, other)
+    assert one.peer is not None
+    assert other.peer is not None
+    assert (one.peer.speaks, other.peer.speaks) == (speaks, speaks)
+
+
 def test_both_know_each_other_after_two_round_trips() -> None:
     one, other = dialler(credentials(A)), listener(credentials(B))
     result = talk(one, other)

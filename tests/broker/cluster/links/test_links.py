@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
@@ -50,6 +51,18 @@ def test_each_end_knows_which_logs_the_other_reads(run: Run) -> None:
             assert a.links.reads == {"a": 1}
             await linked(a, b)
             assert a.links.reads == b.links.reads == {"a": 1, "b": 7}
+
+    run(scenario())
+
+
+def test_each_end_knows_what_both_speak(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b):
+            await linked(a, b)
+            assert a.links.speaks == {"b": VERSIONS[1]}
+            a.links.remove_peer("b")
+            assert a.links.speaks == {}
 
     run(scenario())
 
