@@ -27,6 +27,8 @@ GROUP_SIZE = 3
 """Members of a quorum queue."""
 RECONCILE_INTERVAL_S = 3_600
 DEAD_LETTER_TIMEOUT_S = 180
+AUTH_MECHANISMS = ("PLAIN", "AMQPLAIN", "EXTERNAL")
+QUEUE_TYPES = ("classic", "quorum")
 LEADER_LOCATORS = ("client-local", "balanced")
 """The default first."""
 
@@ -76,6 +78,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class UserRights:
+    """What a user of the first start may do, and where: expressions, as in permissions."""
+
+    configure: str = ".*"
+    write: str = ".*"
+    read: str = ".*"
+    vhosts: str = ".*"
+    """Finds the names of virtual hosts."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """What one of several nodes knows of the others before it starts."""
 
@@ -121,14 +134,19 @@ class Config:
 
     node_name: str = field(default_factory=lambda: f"fluffle@{os.uname().nodename or 'localhost'}")
     data_dir: Path = Path("data")
-    listen: ListenAddress = ListenAddress()
+    listen: ListenAddress | None = ListenAddress()
+    """None: clients come with TLS alone."""
     tls_listen: ListenAddress | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     """None when it is in the file of the certificate."""
     tls_ca: Path | None = None
     tls_verify: str = "none"
+    tls_version_min: str = "1.2"
+    tls_ciphers: str | None = None
+    """Of TLS 1.2, as OpenSSL names them with colons between; None: those it deems safe."""
     tls_login_from: str = "distinguished_name"
+    auth_mechanisms: frozenset[str] = frozenset(AUTH_MECHANISMS)
     proxy_protocol: bool = False
     event_exchange: bool = False
     """Whether `amq.rabbitmq.event` is there, and hears what happens."""
@@ -140,11 +158,18 @@ class Config:
     users: Mapping[str, str] = field(
         default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False
     )
-    """Made at the first start, with all rights in every virtual host."""
+    """Made at the first start, with all rights in every virtual host …"""
+    user_tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    user_rights: Mapping[str, UserRights] = field(default_factory=dict)
+    """… but for those that are named here."""
     vhosts: tuple[str, ...] = (DEFAULT_VHOST,)
     """Made at the first start."""
     definitions: Path | None = None
-    """RabbitMQ's JSON of what is made at each start, if it is not there."""
+    """RabbitMQ's JSON of what is made at each start, if it is not there; or a directory of such."""
+    definitions_skip_unchanged: bool = False
+    """Whether they are left alone if they are what was imported last."""
+    default_queue_type: str | None = None
+    """Of queues in virtual hosts that are made from now on and do not say; None: classic."""
     loopback_users: frozenset[str] = frozenset({DEFAULT_USER})
     """Who may only come from this machine, since everybody knows his password."""
     memory_bytes_max: int = field(

@@ -108,6 +108,7 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     try:
         is_started = await _start(node, stop_signal)
     except OSError as error:
+        assert config.listen is not None, "whoever else listens says so itself"
         raise cannot_listen("--listen", config.listen, error) from error
     except (DefinitionsError, StorageError) as error:
         raise StartFailed(str(error)) from error

@@ -56,7 +56,7 @@ from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.shedding import Shedding
-from fluffle.broker.starting import StartFailed, cannot_listen
+from fluffle.broker.starting import cannot_listen
 from fluffle.broker.timers import Aging, LocalTime, Timers
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
@@ -272,8 +272,12 @@ class Node:
         )
         self._renewing = Renewing(self._chores.add)
         catalogue = restored(image, access, make_vhost, self._policies, self._renewing.renew)
-        rerouted, changing = self._dead_letters.hasten, self._converter.changing
-        return replace(catalogue, rerouted=rerouted, changing=changing)
+        return replace(
+            catalogue,
+            rerouted=self._dead_letters.hasten,
+            changing=self._converter.changing,
+            default_queue_type=self._config.default_queue_type,
+        )
 
     def _make_services(self, turn: Turn, company: Company) -> None:
         """What connections use; there are none yet."""
@@ -299,6 +303,7 @@ class Node:
             consequences=Consequences(self._chores),
             on_fatal=self.fail,
             observers=self._made_observers(alarms),
+            mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum_global_qos=config.quorum.global_qos,
             traffic=self._traffic,
@@ -343,9 +348,10 @@ class Node:
         for each in (watch, disk_watch):
             self._enders.append(each.stop)
             each.start()
-        self.addresses["amqp"] = await self._listener.listen(
-            config.listen.host, config.listen.port, is_proxied=config.proxy_protocol
-        )
+        if (address := config.listen) is not None:
+            self.addresses["amqp"] = await self._listener.listen(
+                address.host, address.port, is_proxied=config.proxy_protocol
+            )
         if config.tls_listen is not None:
             self.addresses["amqps"] = await self._listen_tls(self._listener, config.tls_listen)
         if config.metrics_listen is not None:
@@ -372,17 +378,10 @@ class Node:
         return ControlSocket(self._config.data_dir, self.parts, self._services, self.fail)
 
     async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:
-        from fluffle.broker.server.tls import Certificates  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.server.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._config
-        if config.tls_cert is None:
-            raise StartFailed(
-                "--tls-listen needs a certificate; name its PEM file with --tls-cert, and that of "
-                "its key with --tls-key"
-            )
-        self._certificates = Certificates(
-            config.tls_cert, config.tls_key, config.tls_ca, verify=config.tls_verify
-        )
+        self._certificates = certificates_of(config)
         try:
             return await listener.listen(
                 address.host,

@@ -10,28 +10,37 @@ from typing import Any
 from fluffle.broker.cluster_options import FOUNDERS
 from fluffle.broker.config import (
     AMQP_PORT,
+    AUTH_MECHANISMS,
     CLUSTER_PORT,
     DEAD_LETTER_TIMEOUT_S,
     DEFAULT_USER,
     GROUP_SIZE,
     LEADER_LOCATORS,
     MEMORY_HIGH_WATERMARK,
+    QUEUE_TYPES,
     RECONCILE_INTERVAL_S,
+    Limits,
 )
 from fluffle.broker.logs import FORMATS
 from fluffle.broker.option_values import (
+    between,
     choice,
     parse_address,
-    parse_client_address,
     parse_count,
+    parse_disk_limit,
+    parse_limit,
     parse_loopback_users,
+    parse_mechanisms,
+    parse_message_size,
     parse_name,
+    parse_optional_address,
     parse_peers,
     parse_service,
-    parse_size,
     parse_switch,
     parse_timeout_ms,
     parse_user,
+    parse_user_rights,
+    parse_user_tags,
     parse_vhost,
     parse_watermark,
 )
@@ -40,6 +49,7 @@ PREFIX = "FLUFFLE_"
 """Of an option's variable in the environment."""
 
 LEVELS = ("debug", "info", "warning", "error")
+TLS_VERSIONS = ("1.2", "1.3")
 TLS_VERIFY = ("none", "request", "require")
 TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name")
 
@@ -84,6 +94,60 @@ class Option:
         return PREFIX + self.name.upper().replace("-", "_")
 
 
+_LIMITS = Limits()
+
+LIMITS: tuple[Option, ...] = (
+    Option(
+        "heartbeat",
+        "SECONDS",
+        "Heartbeat that clients are proposed; 0 for none.",
+        between(0, 65_535),
+        "limits_heartbeat_s",
+        str(_LIMITS.heartbeat_s),
+    ),
+    Option(
+        "frame-max",
+        "BYTES",
+        "Largest frame of a client.",
+        between(_LIMITS.frame_bytes_min, 1 << 31),
+        "limits_frame_bytes_max",
+        str(_LIMITS.frame_bytes_max),
+    ),
+    Option(
+        "channel-max",
+        "N",
+        "Channels of one connection.",
+        between(1, 65_535),
+        "limits_channels_max",
+        str(_LIMITS.channels_max),
+    ),
+    Option(
+        "connection-max",
+        "N|none",
+        "Connections of clients that this node takes.",
+        parse_limit,
+        "limits_connections_max",
+        "none",
+    ),
+    Option(
+        "max-message-size",
+        "SIZE",
+        "Largest message.",
+        parse_message_size,
+        "limits_message_bytes_max",
+        "16MiB",
+    ),
+    Option(
+        "handshake-timeout",
+        "MS",
+        "Time for a client to log in, in milliseconds.",
+        parse_count,
+        "limits_handshake_timeout_ms",
+        str(_LIMITS.handshake_timeout_ms),
+    ),
+)
+"""What one client may do; defaults are those of `Limits`."""
+
 OPTIONS: Mapping[str, Option] = {
     option.name: option
     for option in (
@@ -92,8 +156,8 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "listen",
             "HOST:PORT",
-            "Where to accept AMQP clients; or unix:PATH.",
-            parse_client_address,
+            "Where to accept AMQP clients; or unix:PATH; or none, for TLS alone.",
+            parse_optional_address,
             "listen",
             f":{AMQP_PORT}",
         ),
@@ -124,6 +188,29 @@ OPTIONS: Mapping[str, Option] = {
             "distinguished_name",
         ),
         Option(
+            "tls-min-version",
+            "|".join(TLS_VERSIONS),
+            "The oldest version of TLS that clients may speak.",
+            choice(*TLS_VERSIONS),
+            "tls_version_min",
+            TLS_VERSIONS[0],
+        ),
+        Option(
+            "tls-ciphers",
+            "NAME:…",
+            "Cipher suites of TLS 1.2, as OpenSSL names them; those of 1.3 are always there.",
+            str,
+            "tls_ciphers",
+        ),
+        Option(
+            "auth-mechanisms",
+            "NAME,…",
+            "How clients may log in.",
+            parse_mechanisms,
+            "auth_mechanisms",
+            ",".join(AUTH_MECHANISMS),
+        ),
+        Option(
             "proxy-protocol",
             "yes|no",
             "Whether AMQP clients come through a proxy that says who they are; "
@@ -133,6 +220,7 @@ OPTIONS: Mapping[str, Option] = {
             "no",
             is_switch=True,
         ),
+        *LIMITS,
         Option(
             "event-exchange",
             "yes|no",
@@ -217,6 +305,13 @@ OPTIONS: Mapping[str, Option] = {
             "cluster_tls_ca",
         ),
         Option(
+            "default-queue-type",
+            "|".join(QUEUE_TYPES),
+            "Type of queues that do not say, in virtual hosts that are made from now on.",
+            choice(*QUEUE_TYPES),
+            "default_queue_type",
+        ),
+        Option(
             "queue-leader-locator",
             "|".join(LEADER_LOCATORS),
             "Who leads a new quorum queue that does not say: the node where it is declared, or "
@@ -294,6 +389,22 @@ OPTIONS: Mapping[str, Option] = {
             is_secret=True,
         ),
         Option(
+            "user-tags",
+            "NAME=TAG,…",
+            "Tags of a user of the first start, in the place of administrator.",
+            parse_user_tags,
+            "user_tags",
+            collect=dict,
+        ),
+        Option(
+            "user-rights",
+            "NAME CONFIGURE WRITE READ [VHOSTS]",
+            "What a user of the first start may do, and in which virtual hosts; else everything.",
+            parse_user_rights,
+            "user_rights",
+            collect=dict,
+        ),
+        Option(
             "vhost",
             "NAME",
             "A virtual host besides /, made at the first start.",
@@ -311,15 +422,24 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "definitions",
-            "FILE",
-            "Definitions to load at each start, as exported by RabbitMQ.",
+            "FILE|DIR",
+            "Definitions to load at each start, as exported by RabbitMQ; or a directory of such.",
             Path,
             "definitions",
         ),
         Option(
+            "definitions-skip-unchanged",
+            "yes|no",
+            "Whether to load them only if they have changed.",
+            parse_switch,
+            "definitions_skip_unchanged",
+            "no",
+            is_switch=True,
+        ),
+        Option(
             "memory-high-watermark",
-            "SHARE",
-            "Share of the memory above which publishers are paused.",
+            "SHARE|SIZE",
+            "Memory, or a share of what there is, above which publishers are paused.",
             parse_watermark,
             "memory_bytes_max",
             str(MEMORY_HIGH_WATERMARK),
@@ -332,9 +452,9 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "disk-free-limit",
-            "SIZE",
-            "Free space below which publishers are paused.",
-            parse_size,
+            "SIZE|TIMES",
+            "Free space below which publishers are paused; 1.5 is 1.5 times the memory.",
+            parse_disk_limit,
             "disk_free_bytes_min",
             "50MB",
         ),

@@ -1,12 +1,16 @@
 """What the texts of options mean: a function a kind, which raises ValueError with what to write."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from fluffle.broker.config import ListenAddress, memory_bytes
+from fluffle.broker.access.patterns import UnusablePattern, compiled
+from fluffle.broker.config import AUTH_MECHANISMS, ListenAddress, UserRights, memory_bytes
 
 PORT_MAX = 65_535
+MESSAGE_BYTES_MAX = 512 << 20
+"""As RabbitMQ: several must fit in memory."""
 UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
     f"{prefix}{ending}": int(base**power)
     for power, prefix in enumerate("kmgt", start=1)
@@ -75,6 +79,40 @@ def parse_user(text: str) -> tuple[str, str]:
     return name, password
 
 
+def parse_user_tags(text: str) -> tuple[str, tuple[str, ...]]:
+    """NAME=TAG,…, or NAME= for none."""
+    name, equals, tags = text.partition("=")
+    if not (name and equals):
+        raise ValueError("write NAME=TAG,… such as carol=monitoring, or carol= for no tags")
+    return name, tuple(tag.strip() for tag in tags.split(",") if tag.strip())
+
+
+def parse_user_rights(text: str) -> tuple[str, UserRights]:
+    """NAME CONFIGURE WRITE READ [VHOSTS], quoted as in a shell."""
+    words = []
+    with suppress(ValueError):  # a quotation that does not end
+        words = shlex.split(text)
+    if len(words) not in {4, 5} or not words[0]:
+        raise ValueError(
+            "write NAME CONFIGURE WRITE READ, quoted as in a shell, such as carol '' '^orders' '.*'"
+        )
+    name, *patterns = words
+    for pattern in patterns:
+        try:
+            compiled(pattern)
+        except UnusablePattern as error:
+            raise ValueError(f"{error}; write another one") from error
+    return name, UserRights(*patterns)
+
+
+def parse_mechanisms(text: str) -> frozenset[str]:
+    """Names of SASL mechanisms with commas between them."""
+    names = frozenset(name.strip().upper() for name in text.split(",") if name.strip())
+    if not names or names - set(AUTH_MECHANISMS):
+        raise ValueError(f"write some of {','.join(AUTH_MECHANISMS)}")
+    return names
+
+
 def parse_name(text: str) -> str:
     """A name that can stand in lists and logs."""
     if not text or not text.isprintable() or set(text) & set(" ,=:"):
@@ -90,14 +128,31 @@ def parse_vhost(text: str) -> str:
 
 
 def parse_watermark(text: str) -> int:
-    """A share of the memory there is, in bytes."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise ValueError("write a share of the memory, above 0 and at most 1, such as 0.6")
-    return int(share * memory_bytes())
+    """A share of the memory there is, or a size, in bytes."""
+    share = share_of(text)
+    if share is not None and 0 < share <= 1:
+        return int(share * memory_bytes())
+    with suppress(ValueError):
+        if size := parse_size(text):
+            return size
+    raise ValueError("write a share of the memory, above 0 and at most 1, such as 0.6; or 2GB")
+
+
+def parse_disk_limit(text: str) -> int:
+    """A size, or how many times the memory there is, in bytes."""
+    share = share_of(text)
+    if share is not None and "." in text:
+        return int(share * memory_bytes())
+    with suppress(ValueError):
+        return parse_size(text)
+    raise ValueError("write a size such as 50MB or 2GiB; or 1.5 for 1.5 times the memory")
+
+
+def share_of(text: str) -> float | None:
+    """A plain decimal number."""
+    whole, _, fraction = text.partition(".")
+    is_number = ((whole + fraction).isdecimal() and whole and fraction) or whole.isdecimal()
+    return float(text) if is_number and (whole + fraction).isascii() else None
 
 
 def parse_size(text: str) -> int:
@@ -119,6 +174,35 @@ def parse_count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise ValueError("write a number, 1 or more")
     return int(text)
+
+
+def between(lowest: int, highest: int) -> Callable[[str], int]:
+    """A number from `lowest` to `highest`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not lowest <= int(text) <= highest:
+            raise ValueError(f"write a number from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def parse_message_size(text: str) -> int:
+    """Bytes of one message."""
+    size = parse_size(text)
+    if not 0 < size <= MESSAGE_BYTES_MAX:
+        raise ValueError(f"write a size up to {MESSAGE_BYTES_MAX >> 20}MiB")
+    return size
+
+
+def parse_limit(text: str) -> int | None:
+    """How many at most, or `none`."""
+    return None if text == "none" else between(0, 1 << 31)(text)
+
+
+def parse_optional_address(text: str) -> ListenAddress | None:
+    """Where to listen for clients, or `none`."""
+    return None if text == "none" else parse_client_address(text)
 
 
 def parse_switch(text: str) -> bool:

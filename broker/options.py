@@ -7,6 +7,7 @@ each line, the key with an array.  What cannot be used ends the start with a sen
 to change and where.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from fluffle.broker.config import (
     DEFAULT_USER,
     DEFAULT_VHOST,
     Config,
+    Limits,
     QuorumConfig,
 )
 from fluffle.broker.option_table import OPTIONS, PREFIX, Option
@@ -27,7 +29,9 @@ from fluffle.broker.option_table import OPTIONS, PREFIX, Option
 FIRST_START = ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_DEFAULT_VHOST")
 """Variables of RabbitMQ's that deployments everywhere set: name, password, virtual host."""
 
-QUORUM_PREFIX = "quorum_"
+QUORUM_PREFIX, LIMITS_PREFIX = "quorum_", "limits_"
+UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
+"""Of the largest size, that one connection may have under way, or in transactions: as `Limits`."""
 
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
@@ -73,9 +77,22 @@ def with_first_start(fields: dict[str, Any], environment: Mapping[str, str]) -> 
 
 def with_quorum(fields: dict[str, Any]) -> None:
     """Put `quorum` in the place of the fields that are about quorum queues."""
-    given = [name for name in fields if name.startswith(QUORUM_PREFIX)]
-    values = {name.removeprefix(QUORUM_PREFIX): fields.pop(name) for name in given}
-    fields["quorum"] = QuorumConfig(**values)
+    fields["quorum"] = QuorumConfig(**taken(fields, QUORUM_PREFIX))
+
+
+def with_limits(fields: dict[str, Any]) -> None:
+    """Put `limits` in the place of the fields that are about what one client may do."""
+    values = taken(fields, LIMITS_PREFIX)
+    if size := values.get("message_bytes_max"):
+        values["unfinished_bytes_max"] = UNFINISHED_MESSAGES * size
+        values["uncommitted_bytes_max"] = UNCOMMITTED_MESSAGES * size
+    fields["limits"] = Limits(**values)
+
+
+def taken(fields: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The fields that begin with `prefix`, without it; they are in `fields` no longer."""
+    given = [name for name in fields if name.startswith(prefix)]
+    return {name.removeprefix(prefix): fields.pop(name) for name in given}
 
 
 def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> Settings:
@@ -106,6 +123,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     fields = dict(_config_fields(given))
     with_first_start(fields, environment)
     with_quorum(fields)
+    with_limits(fields)
     try:
         with_cluster(fields)
     except ValueError as error:
@@ -140,25 +158,34 @@ def _parsed(option: Option, text: str, source: str) -> object:
 def _from_file(path: Path) -> dict[str, _Given]:
     """What a TOML file says.  Its path is absolute, to be found from what the log says."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except OSError as error:
         raise OptionError(f"cannot read the configuration file {path}: {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or not TOML
         raise OptionError(f"{path} is not a TOML file: {error}") from error
-    return {
-        key: _Given(_texts(path, key, value), f"{path}:{key}") for key, value in content.items()
-    }
+    given = {}
+    for key, value in content.items():
+        source = f"{path}:{_line_of(key, text)}: {key}"
+        given[key] = _Given(_texts(source, key, value), source)
+    return given
 
 
-def _texts(path: Path, key: str, value: object) -> list[str]:
+def _line_of(key: str, text: str) -> int:
+    """Where a key stands at the top of a TOML file; what is written oddly is on the first line."""
+    found = re.search(rf"^\s*[\[\"']*{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.end()) + 1 if found else 1
+
+
+def _texts(source: str, key: str, value: object) -> list[str]:
     """The value of a key as the texts it would be on the command line."""
     if key not in OPTIONS:
         near = get_close_matches(key, OPTIONS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(OPTIONS)}"
-        raise OptionError(f"{path}: there is no option '{key}'; {hint}")
+        raise OptionError(f"{source}: there is no such option; {hint}")
     values = value if isinstance(value, list) and OPTIONS[key].collect else [value]
     if OPTIONS[key].is_switch and isinstance(value, bool):
         return [str(value)]
     if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
-        raise OptionError(f'{path}:{key}: write a string, such as {key} = "…"')
+        raise OptionError(f'{source}: write a string, such as {key} = "…"')
     return [str(item) for item in values]

@@ -84,6 +84,9 @@ class Catalogue:
     changing: Callable[[VirtualHost, str], None] = nobody_fills
     """Told of a queue that has another successor than before, or has become that."""
 
+    default_queue_type: str | None = None
+    """Of virtual hosts that do not say when they are made."""
+
     def holder(self, vhost: str) -> VirtualHost:
         """Where a fact belongs that is about a virtual host, be it one that is being deleted."""
         return self.vhosts.get(vhost) or self.doomed[vhost]

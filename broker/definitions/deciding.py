@@ -15,6 +15,7 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
 from fluffle.broker.metadata.changing import Decide
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE
 from fluffle.broker.recording.image import KEPT, Entry
 from fluffle.broker.routing.deciding import drop_exchange
 from fluffle.broker.vhost import VirtualHost
@@ -42,15 +43,22 @@ def set_vhost(
     vhost = catalogue.vhosts.get(name)
     if name in catalogue.doomed:
         raise PreconditionFailed(f"vhost '{name}' is being deleted")
-    settings = VhostSettings() if vhost is None else vhost.settings
+    settings = new_settings(catalogue) if vhost is None else vhost.settings
     if limits is not None:
         settings = replace(settings, limits=limits)
     if metadata is not None:
-        settings = replace(settings, metadata=metadata)
+        first = settings.metadata if vhost is None else {}
+        settings = replace(settings, metadata={**first, **metadata})
     if vhost is not None and settings == vhost.settings:
         return NOTHING
     kind, key = name_ = vhost_name(name)
     return Change(puts=(Fact(kind, key, settings),), rests_on=(name_,))
+
+
+def new_settings(catalogue: Catalogue) -> VhostSettings:
+    """Of a virtual host of which nothing is said."""
+    queue_type = catalogue.default_queue_type
+    return VhostSettings(metadata={DEFAULT_QUEUE_TYPE: queue_type} if queue_type else {})
 
 
 def doom(catalogue: Catalogue, name: str) -> Change:

@@ -5,51 +5,79 @@ each start, while a user or a virtual host of the first start that was deleted s
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.permissions import EVERYTHING
+from fluffle.broker.access.patterns import found
+from fluffle.broker.access.permissions import Permission
 from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config
+from fluffle.broker.awaiting import done
+from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config, UserRights
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.deciding import new_settings
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.recording.image import FirstStart
 
+EVERYWHERE = UserRights()
+
 
 async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metadata) -> list[str]:
-    """Import what `config` names; what was skipped and why, a sentence each.  DefinitionsError."""
+    """Import what `config` names; what was skipped and why, a sentence each.  DefinitionsError.
+
+    All files are read before the first is imported.
+    """
     if config.definitions is None:
         return []
     from fluffle.broker.definitions.importing import import_definitions  # noqa: PLC0415  slow,
-    from fluffle.broker.definitions.reading import read_file  # noqa: PLC0415  and seldom used
+    from fluffle.broker.definitions.reading import files_of, read_file  # noqa: PLC0415  and
+    from fluffle.broker.definitions.unchanged import fingerprint, note, noted  # noqa: PLC0415  seldom
+    #                                                                            used
 
-    return await import_definitions(read_file(config.definitions), catalogue, metadata)
+    files = files_of(config.definitions)
+    definitions = [read_file(file) for file in files]
+    told = fingerprint(files) if config.definitions_skip_unchanged else None
+    if told is not None and noted(catalogue) == told:
+        return []
+    skipped: list[str] = []
+    for each in definitions:
+        skipped += await import_definitions(each, catalogue, metadata)
+    if told is not None:
+        await done(partial(metadata.settle, partial(note, told)))
+    return skipped
 
 
 def first_start(catalogue: Catalogue, config: Config) -> Change:
     """The users and virtual hosts that are configured, with a note that they have been made.
 
-    These users may do everything in every virtual host there is then.  The note comes last: if the
+    These users may do everything in every virtual host there is then, unless it is said that one
+    may do less.  The note comes last: if the
     process ends before it is on disk, the next start is a first one again.  Nothing if it is there,
     as it may be in a cluster: then another node came first.
     """
     if catalogue.kept.first_start is not None:
         return NOTHING
     vhosts = [name for name in config.vhosts if name not in catalogue.vhosts]
-    facts = [Fact(Kind.VHOST, (name,), VhostSettings()) for name in vhosts]
+    facts = [Fact(Kind.VHOST, (name,), new_settings(catalogue)) for name in vhosts]
     for name, password in config.users.items():
         if name not in catalogue.access.users:
-            user = User(name, hashed(password.encode()), (ADMINISTRATOR,))
+            tags = config.user_tags.get(name, (ADMINISTRATOR,))
+            user = User(name, hashed(password.encode()), tags)
             facts.append(Fact(Kind.USER, (name,), user))
+            rights = config.user_rights.get(name, EVERYWHERE)
             facts += [
-                Fact(Kind.PERMISSION, (name, vhost), EVERYTHING)
+                Fact(Kind.PERMISSION, (name, vhost), permission_of(rights))
                 for vhost in (*catalogue.vhosts, *vhosts)
+                if found(rights.vhosts, vhost)
             ]
     made = FirstStart(tuple(config.users), tuple(config.vhosts))
     note = Fact(Kind.STARTED, (), made)
     return Change(puts=(*facts, note), rests_on=tuple(fact.name for fact in (*facts, note)))
+
+
+def permission_of(rights: UserRights) -> Permission:
+    return Permission(rights.configure, rights.write, rights.read)
 
 
 def ignored_after_first_start(catalogue: Catalogue, config: Config, made: FirstStart) -> str | None:

@@ -79,6 +79,16 @@ Definitions: TypeAlias = Mapping[str, Sequence[Entry]]
 """The entries by category; every category is there, and every required field."""
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file, or those of a directory, by name.  DefinitionsError for a directory without any."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise DefinitionsError(f"there is no file in {path} whose name ends with .json")
+    return files
+
+
 def read_file(path: Path) -> Definitions:
     """What a file holds.  DefinitionsError."""
     try:

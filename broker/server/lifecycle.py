@@ -119,8 +119,10 @@ def start(connection: Connection) -> None:
 
 
 def offered_mechanisms(connection: Connection) -> tuple[str, ...]:
-    """EXTERNAL only to who has shown a certificate."""
-    return (*MECHANISMS, EXTERNAL) if connection.certificate else tuple(MECHANISMS)
+    """Those that are switched on; EXTERNAL only to who has shown a certificate."""
+    allowed = connection.services.mechanisms
+    named = (*MECHANISMS, EXTERNAL) if connection.certificate else tuple(MECHANISMS)
+    return tuple(name for name in named if name in allowed)
 
 
 def on_start_ok(connection: Connection, method: Method) -> None:

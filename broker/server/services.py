@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import Commits
-from fluffle.broker.config import Limits
+from fluffle.broker.config import AUTH_MECHANISMS, Limits
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.server.consequences import Consequences
@@ -50,6 +50,8 @@ class Services:
     """Told when an assertion is broken: ends the node."""
     observers: tuple[Observer, ...] = ()
     """See what happens, where that is wanted."""
+    mechanisms: Collection[str] = AUTH_MECHANISMS
+    """How clients may log in: some of `sasl.MECHANISMS`, and EXTERNAL."""
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
     quorum_global_qos: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fluffle.broker.certificates import CertificateFiles, Reloaded
+from fluffle.broker.config import Config
 from fluffle.broker.starting import StartFailed
 
 VERIFY_MODES: Mapping[str, ssl.VerifyMode] = {
@@ -15,14 +16,45 @@ VERIFY_MODES: Mapping[str, ssl.VerifyMode] = {
     "require": ssl.CERT_REQUIRED,
 }
 
+VERSIONS: Mapping[str, ssl.TLSVersion] = {
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+def certificates_of(config: Config) -> Certificates:
+    """As options say.  Raises StartFailed."""
+    if config.tls_cert is None:
+        raise StartFailed(
+            "--tls-listen needs a certificate; name its PEM file with --tls-cert, and that of "
+            "its key with --tls-key"
+        )
+    return Certificates(
+        config.tls_cert,
+        config.tls_key,
+        config.tls_ca,
+        verify=config.tls_verify,
+        version_min=config.tls_version_min,
+        ciphers=config.tls_ciphers,
+    )
+
 
 class Certificates:
     """What a node shows to clients, and how it checks what they show."""
 
-    __slots__ = ("_files", "_reloaded", "_verify")
+    __slots__ = ("_ciphers", "_files", "_reloaded", "_verify", "_version_min")
 
-    def __init__(self, cert: Path, key: Path | None, ca: Path | None, *, verify: str) -> None:
-        """`verify` is a key of VERIFY_MODES.  Raises StartFailed."""
+    def __init__(
+        self,
+        cert: Path,
+        key: Path | None,
+        ca: Path | None,
+        *,
+        verify: str,
+        version_min: str = "1.2",
+        ciphers: str | None = None,
+    ) -> None:
+        """`verify` is a key of VERIFY_MODES, `version_min` one of VERSIONS.  Raises StartFailed."""
         if verify != "none" and ca is None:
             raise StartFailed(
                 f"--tls-verify {verify} needs the authorities that sign the certificates of "
@@ -30,6 +62,7 @@ class Certificates:
             )
         self._files = CertificateFiles(cert, key, ca)
         self._verify = VERIFY_MODES[verify]
+        self._version_min, self._ciphers = VERSIONS[version_min], ciphers
         self._reloaded = Reloaded(self._files, self._make)
 
     def context(self) -> ssl.SSLContext:
@@ -44,4 +77,13 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = self._verify
         self._files.load_into(context)
+        context.minimum_version = self._version_min
+        if self._ciphers is not None:
+            try:
+                context.set_ciphers(self._ciphers)
+            except ssl.SSLError as error:
+                raise StartFailed(
+                    f"--tls-ciphers: OpenSSL knows none of '{self._ciphers}'; write names as "
+                    "'openssl ciphers' shows them, with colons between"
+                ) from error
         return context

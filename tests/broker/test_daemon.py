@@ -38,6 +38,7 @@ class FakeNode:
 
     async def start(self) -> None:
         loop, listen = asyncio.get_running_loop(), self.config.listen
+        assert listen is not None
         self._server = await loop.create_server(asyncio.Protocol, listen.host, listen.port)
         self.addresses["amqp"] = self._server.sockets[0].getsockname()[:2]
         loop.call_soon(self._on_started)

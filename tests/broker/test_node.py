@@ -60,6 +60,13 @@ async def test_a_node_serves_between_start_and_stop(config: Config) -> None:
         await asyncio.open_connection(*address)
 
 
+async def test_a_node_need_not_listen_for_clients_without_tls(config: Config) -> None:
+    node = Node(dataclasses.replace(config, listen=None))
+    await node.start()
+    assert node.addresses == {}
+    await node.stop("shutdown")
+
+
 async def test_the_event_exchange_is_there_if_it_is_asked_for_and_stays(config: Config) -> None:
     bindings = []
     for is_on in (False, True, True, False):

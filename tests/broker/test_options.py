@@ -15,6 +15,7 @@ from fluffle.broker.config import (
     Limits,
     ListenAddress,
     QuorumConfig,
+    UserRights,
     memory_bytes,
 )
 from fluffle.broker.option_table import OPTIONS
@@ -60,7 +61,17 @@ def test_every_effective_option_reaches_the_config() -> None:
         tls_ca="a",
         tls_verify="Require",
         tls_login_from="common_name",
+        tls_min_version="1.3",
+        tls_ciphers="A:B",
+        auth_mechanisms="external, plain",
         proxy_protocol="yes",
+        heartbeat="0",
+        frame_max="65536",
+        channel_max="9",
+        connection_max="7",
+        max_message_size="1MiB",
+        handshake_timeout="5000",
+        default_queue_type="quorum",
         event_exchange="yes",
         metrics=":15692",
         disk_free_limit="2 GiB",
@@ -72,7 +83,10 @@ def test_every_effective_option_reaches_the_config() -> None:
         quorum_dead_letter_timeout="20",
         user="alice:p:w",
         vhost="v",
+        user_tags="alice=monitoring,management",
+        user_rights="alice '' '^a b' .* ^v$",
         definitions="d.json",
+        definitions_skip_unchanged="yes",
         loopback_users="a,b",
         memory_high_watermark="0.5",
         product="Fluffle",
@@ -91,14 +105,31 @@ def test_every_effective_option_reaches_the_config() -> None:
             tls_ca=Path("a"),
             tls_verify="require",
             tls_login_from="common_name",
+            tls_version_min="1.3",
+            tls_ciphers="A:B",
+            auth_mechanisms=frozenset({"EXTERNAL", "PLAIN"}),
             proxy_protocol=True,
+            limits=Limits(
+                heartbeat_s=0,
+                frame_bytes_max=65_536,
+                channels_max=9,
+                connections_max=7,
+                message_bytes_max=1 << 20,
+                unfinished_bytes_max=4 << 20,
+                uncommitted_bytes_max=8 << 20,
+                handshake_timeout_ms=5_000,
+            ),
+            default_queue_type="quorum",
             event_exchange=True,
             metrics_listen=ListenAddress("", 15_692),
             disk_free_bytes_min=2 << 30,
             quorum=QuorumConfig("balanced", 5, True, 60, 7, dead_letter_timeout_s=20),
             users={"alice": "p:w"},
             vhosts=("v",),
+            user_tags={"alice": ("monitoring", "management")},
+            user_rights={"alice": UserRights("", "^a b", ".*", "^v$")},
             definitions=Path("d.json"),
+            definitions_skip_unchanged=True,
             loopback_users=frozenset({"a", "b"}),
             memory_bytes_max=int(memory_bytes() * 0.5),
             product="Fluffle",
@@ -198,7 +229,7 @@ def test_the_path_of_the_file_is_told_whole(
 ) -> None:
     (tmp_path / "f.toml").write_text("http = ':0'", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert resolve({"config": ["./f.toml"]}, {}).not_in_effect == (f"{tmp_path}/f.toml:http",)
+    assert resolve({"config": ["./f.toml"]}, {}).not_in_effect == (f"{tmp_path}/f.toml:1: http",)
 
 
 def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
@@ -220,7 +251,7 @@ def test_a_switch_is_a_boolean_in_the_file_and_may_be_alone_on_the_command_line(
 def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
     (tmp_path / "f").write_text('http = ":15672"', encoding="utf-8")
     settings = resolve({"config": [str(tmp_path / "f")], "node": ["n"]}, {})
-    assert settings.not_in_effect == (f"{tmp_path / 'f'}:http",)
+    assert settings.not_in_effect == (f"{tmp_path / 'f'}:1: http",)
 
 
 def test_options_must_be_written_well() -> None:
@@ -359,9 +390,22 @@ def test_what_is_no_address(text: str) -> None:
         ({"memory_high_watermark": "1.5"}, "'1.5'; write a share of the memory"),
         ({"memory_high_watermark": "nan"}, "'nan'; write a share of the memory"),
         ({"memory_high_watermark": "half"}, "'half'; write a share of the memory"),
-        ({"disk_free_limit": "5 apples"}, "'5 apples'; write a number of bytes such as 50MB"),
-        ({"disk_free_limit": "-1"}, "'-1'; write a number of bytes"),
-        ({"disk_free_limit": "MB"}, "'MB'; write a number of bytes"),
+        ({"disk_free_limit": "5 apples"}, "'5 apples'; write a size such as 50MB"),
+        ({"disk_free_limit": "-1"}, "'-1'; write a size"),
+        ({"disk_free_limit": "MB"}, "'MB'; write a size"),
+        ({"memory_high_watermark": "0"}, "'0'; write a share of the memory"),
+        ({"frame_max": "4096"}, "'4096'; write a number from 8192 to"),
+        ({"heartbeat": "-1"}, "'-1'; write a number from 0 to 65535"),
+        ({"max_message_size": "1GiB"}, "'1GiB'; write a size up to 512MiB"),
+        ({"max_message_size": "0"}, "'0'; write a size up to 512MiB"),
+        ({"connection_max": "many"}, "'many'; write a number from 0"),
+        ({"auth_mechanisms": "PLAIN,LOGIN"}, "'PLAIN,LOGIN'; write some of PLAIN,AMQPLAIN,EXT"),
+        ({"auth_mechanisms": ","}, "','; write some of"),
+        ({"user_tags": "carol"}, "'carol'; write NAME=TAG"),
+        ({"user_rights": "carol a b"}, "'carol a b'; write NAME CONFIGURE WRITE READ"),
+        ({"user_rights": "carol ' b c"}, '"carol \' b c"; write NAME CONFIGURE WRITE READ'),
+        ({"user_rights": "carol ( b c"}, "'carol ( b c'; cannot use the regular expression '('"),
+        ({"tls_min_version": "1.1"}, "'1.1'; write 1.2 or 1.3"),
         ({"proxy_protocol": "maybe"}, "'maybe'; write yes or no"),
         ({"node": "a b"}, "'a b'; write a name without spaces"),
         ({"vhost": ""}, "''; write the name of a virtual host"),
@@ -392,18 +436,40 @@ def test_sizes(text: str, size_bytes: int) -> None:
     assert from_flags(disk_free_limit=text).config.disk_free_bytes_min == size_bytes
 
 
+@pytest.mark.parametrize(("text", "times"), [("1.5", 1.5), ("0.5", 0.5), ("2.0", 2), ("0.0", 0)])
+def test_free_space_may_be_as_much_as_so_many_times_the_memory(text: str, times: float) -> None:
+    free = from_flags(disk_free_limit=text).config.disk_free_bytes_min
+    assert free == int(times * memory_bytes())
+
+
+def test_memory_may_be_a_size() -> None:
+    assert from_flags(memory_high_watermark="512MiB").config.memory_bytes_max == 512 << 20
+
+
+def test_a_larger_message_is_let_through_as_often_as_one_of_the_default_size() -> None:
+    limits, default = from_flags(max_message_size="16MiB").config.limits, Limits()
+    assert limits == default, "which are several messages of the default size, too"
+
+
+def test_clients_may_have_to_come_with_tls() -> None:
+    assert from_flags(listen="none").config.listen is None
+
+
 def test_errors_name_their_source(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"^FLUFFLE_LISTEN: cannot use 'x'"):
         resolve({}, {"FLUFFLE_LISTEN": "x"})
-    with pytest.raises(OptionError, match=re.escape(f"{tmp_path / 'fluffle.toml'}:listen: cannot")):
-        from_file(tmp_path, 'listen = "x"')
+    with pytest.raises(
+        OptionError, match=re.escape(f"{tmp_path / 'fluffle.toml'}:3: listen: cannot")
+    ):
+        from_file(tmp_path, 'node = "n"\n\nlisten = "x"')
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('lisen = "x"', "there is no option 'lisen'; did you mean 'listen'?"),
-        ('zzz = "x"', "there is no option 'zzz'; there are node, data-dir,"),
+        ('lisen = "x"', "fluffle.toml:1: lisen: there is no such option; did you mean 'listen'?"),
+        ('zzz = "x"', "zzz: there is no such option; there are node, data-dir,"),
+        ('node = "n"\n[lisen]', "fluffle.toml:2: lisen: there is no such option; did you"),
         ("listen = true", 'listen: write a string, such as listen = "…"'),
         ('listen = ["a:1"]', 'listen: write a string, such as listen = "…"'),
         ("user = [1, {}]", 'user: write a string, such as user = "…"'),
@@ -437,7 +503,7 @@ def test_the_command_knows_every_option() -> None:
 def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="HOSTNAME"))
     config, cluster = Config(), ClusterConfig({}, b"")
-    groups = {"cluster_": cluster, "quorum_": config.quorum}
+    groups = {"cluster_": cluster, "quorum_": config.quorum, "limits_": config.limits}
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
 
     def held(field: str) -> object:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.config import Config
+from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.logs import event
 from fluffle.broker.node import Node, NodeFailed
@@ -124,7 +124,12 @@ class ClusterNode:
     @property
     def amqp(self) -> Address:
         """Where clients connect, the same in all its lives."""
-        return self._config.listen.host, self._config.listen.port
+        return self._listen.host, self._listen.port
+
+    @property
+    def _listen(self) -> ListenAddress:
+        assert self._config.listen is not None, "its clients come in the clear"
+        return self._config.listen
 
     @property
     def failure(self) -> Exception | None:
@@ -194,8 +199,8 @@ class ClusterNode:
         except BaseException:
             self._now = None
             raise
-        if not self._config.listen.port:
-            address = replace(self._config.listen, port=node.addresses["amqp"][1])
+        if not self._listen.port:
+            address = replace(self._listen, port=node.addresses["amqp"][1])
             self._config = replace(self._config, listen=address)
         node.turn.watchers.add(self._around.changed)
         self.is_wiped = False

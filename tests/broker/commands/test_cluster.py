@@ -38,6 +38,7 @@ def test_each_node_is_told_the_same_of_all(tmp_path: Path) -> None:
         words = iter(member.words[member.words.index("serve") + 1 :])
         flags = {word.removeprefix("--"): [next(words)] for word in words}
         config = resolve(flags, {}).config
+        assert config.listen is not None
         assert (config.node_name, config.data_dir, config.listen.port) == (
             name,
             member.data_dir,

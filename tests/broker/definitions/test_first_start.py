@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fluffle.broker.access.passwords import matches
-from fluffle.broker.access.permissions import EVERYTHING
-from fluffle.broker.config import Config
+from fluffle.broker.access.permissions import EVERYTHING, Permission
+from fluffle.broker.config import Config, UserRights
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.definitions.first_start import (
     first_start,
     ignored_after_first_start,
     load_definitions,
 )
+from fluffle.broker.definitions.forms import FORMAT
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.recording.image import FirstStart
 from tests.broker.definitions.test_importing import HASH, empty
@@ -58,6 +62,79 @@ def test_definitions_come_first_and_are_not_changed(tmp_path: Path) -> None:
     assert user.password is not None
     assert matches(user.password, b"secret")
     assert catalogue.access.permissions == {("w", "v"): EVERYTHING, ("w", "x"): EVERYTHING}
+
+
+def test_a_directory_is_read_by_name_and_as_a_whole(tmp_path: Path) -> None:
+    texts = {
+        "2.json": {"queues": [{"vhost": "v", "name": "q"}]},
+        "1.json": {"vhosts": [{"name": "v"}]},
+        "3.txt": {"vhosts": [{"name": "w"}]},
+    }
+    for name, definitions in texts.items():
+        (tmp_path / name).write_text(json.dumps({FORMAT: "cluster", **definitions}))
+    catalogue = empty()
+    assert loaded(catalogue, Config(definitions=tmp_path)) == []
+    assert [*catalogue.vhosts] == ["v"]
+    assert [*catalogue.vhosts["v"].queues] == ["q"]
+    (tmp_path / "4.json").write_text("{")
+    catalogue = empty()
+    with pytest.raises(DefinitionsError, match=r"4\.json"):
+        loaded(catalogue, Config(definitions=tmp_path))
+    assert not catalogue.vhosts, "nothing is imported of what cannot be read whole"
+
+
+def test_a_directory_without_definitions_is_no_place_for_them(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionsError, match=r"there is no file in .* ends with \.json"):
+        loaded(empty(), Config(definitions=tmp_path))
+
+
+def test_what_has_not_changed_may_be_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "definitions.json"
+    file.write_text(json.dumps({"vhosts": [{"name": "v"}]}))
+    catalogue = empty()
+    skipping = Config(definitions=file, definitions_skip_unchanged=True)
+    for config, there in ((skipping, True), (skipping, False), (Config(definitions=file), True)):
+        loaded(catalogue, config)
+        assert ("v" in catalogue.vhosts) is there
+        catalogue.vhosts.pop("v", None)
+    file.write_text(json.dumps({"vhosts": [{"name": "v"}, {"name": "w"}]}))
+    loaded(catalogue, skipping)
+    assert sorted(catalogue.vhosts) == ["v", "w"]
+
+
+def test_users_may_be_told_to_do_less() -> None:
+    catalogue = empty()
+    config = Config(
+        users={"u": "p", "w": "p"},
+        vhosts=("orders", "other"),
+        user_tags={"u": ("monitoring",)},
+        user_rights={"u": UserRights("", "^o", ".*", "^orders$")},
+    )
+    start_first(catalogue, config)
+    assert catalogue.access.permissions == {
+        ("u", "orders"): Permission("", "^o", ".*"),
+        ("w", "orders"): EVERYTHING,
+        ("w", "other"): EVERYTHING,
+    }
+    assert catalogue.access.users["u"].tags == ("monitoring",)
+    assert catalogue.access.users["w"].tags == ("administrator",)
+
+
+def test_new_virtual_hosts_have_the_default_type_of_queues() -> None:
+    catalogue = replace(empty(), default_queue_type="quorum")
+    start_first(catalogue, Config())
+    editor = Editor(catalogue)
+    for name, metadata in (
+        ("silent", {"tags": ["t"]}),
+        ("classic", {"default_queue_type": "classic"}),
+    ):
+        editor.have(partial(set_vhost, catalogue, name, metadata=metadata))
+    editor.have(partial(set_vhost, catalogue, "silent", metadata={"tags": []}))
+    assert {name: vhost.metadata for name, vhost in catalogue.vhosts.items()} == {
+        "/": {"default_queue_type": "quorum"},
+        "silent": {"tags": []},
+        "classic": {"default_queue_type": "classic"},
+    }
 
 
 def test_without_the_file_there_is_no_start(tmp_path: Path) -> None:

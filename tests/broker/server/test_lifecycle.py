@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -334,6 +335,16 @@ def test_a_certificate_without_a_name_is_nobody_s() -> None:
     client.arrivals()
     send(client, start_ok("", mechanism="EXTERNAL"))
     client.expect_closed(403, "ACCESS_REFUSED - Login was")
+
+
+def test_a_mechanism_may_be_switched_off() -> None:
+    edge = Edge()
+    edge.services = replace(edge.services, mechanisms=("AMQPLAIN", "EXTERNAL"))
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    assert octets(client.expect(Connection.Start, channel=0).mechanisms) == b"AMQPLAIN"
+    send(client, start_ok("\0guest\0guest"))
+    client.expect_closed(503, "COMMAND_INVALID - unknown authentication mechanism 'PLAIN'")
 
 
 def test_an_unknown_mechanism_is_refused() -> None:
