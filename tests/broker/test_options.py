@@ -15,11 +15,10 @@ from fluffle.broker.config import (
     Limits,
     ListenAddress,
     QuorumConfig,
-    UserRights,
     memory_bytes,
 )
 from fluffle.broker.option_table import OPTIONS
-from fluffle.broker.option_values import parse_client_address, parse_peers
+from fluffle.broker.option_values import parse_peers
 from fluffle.broker.options import OptionError, Settings, resolve
 
 
@@ -61,16 +60,7 @@ def test_every_effective_option_reaches_the_config() -> None:
         tls_ca="a",
         tls_verify="Require",
         tls_login_from="common_name",
-        tls_min_version="1.3",
-        tls_ciphers="A:B",
-        auth_mechanisms="external, plain",
         proxy_protocol="yes",
-        heartbeat="0",
-        frame_max="65536",
-        channel_max="9",
-        connection_max="7",
-        max_message_size="1MiB",
-        handshake_timeout="5000",
         default_queue_type="quorum",
         event_exchange="yes",
         metrics=":15692",
@@ -83,16 +73,12 @@ def test_every_effective_option_reaches_the_config() -> None:
         quorum_dead_letter_timeout="20",
         user="alice:p:w",
         vhost="v",
-        user_tags="alice=monitoring,management",
-        user_rights="alice '' '^a b' .* ^v$",
         definitions="d.json",
         definitions_skip_unchanged="yes",
         loopback_users="a,b",
         memory_high_watermark="0.5",
         product="Fluffle",
         product_version="1.0",
-        log_format="JSON",
-        log_level="debug",
     )
     assert settings == Settings(
         Config(
@@ -105,20 +91,7 @@ def test_every_effective_option_reaches_the_config() -> None:
             tls_ca=Path("a"),
             tls_verify="require",
             tls_login_from="common_name",
-            tls_version_min="1.3",
-            tls_ciphers="A:B",
-            auth_mechanisms=frozenset({"EXTERNAL", "PLAIN"}),
             proxy_protocol=True,
-            limits=Limits(
-                heartbeat_s=0,
-                frame_bytes_max=65_536,
-                channels_max=9,
-                connections_max=7,
-                message_bytes_max=1 << 20,
-                unfinished_bytes_max=4 << 20,
-                uncommitted_bytes_max=8 << 20,
-                handshake_timeout_ms=5_000,
-            ),
             default_queue_type="quorum",
             event_exchange=True,
             metrics_listen=ListenAddress("", 15_692),
@@ -126,16 +99,12 @@ def test_every_effective_option_reaches_the_config() -> None:
             quorum=QuorumConfig("balanced", 5, True, 60, 7, dead_letter_timeout_s=20),
             users={"alice": "p:w"},
             vhosts=("v",),
-            user_tags={"alice": ("monitoring", "management")},
-            user_rights={"alice": UserRights("", "^a b", ".*", "^v$")},
             definitions=Path("d.json"),
             definitions_skip_unchanged=True,
             loopback_users=frozenset({"a", "b"}),
             memory_bytes_max=int(memory_bytes() * 0.5),
             product="Fluffle",
             product_version="1.0",
-            log_format="json",
-            log_level="debug",
         ),
         not_in_effect=(),
         unknown_variables=(),
@@ -348,111 +317,6 @@ def test_what_does_not_make_a_cluster_is_refused(tmp_path: Path) -> None:
 def test_unknown_variables_are_listed_and_others_are_none_of_ours() -> None:
     environment = {"FLUFFLE_LISEN": "x", "FLUFFLE_CONFIG": "", "PATH": "/bin", "FLUFFLE_A": "1"}
     assert resolve({}, environment).unknown_variables == ("FLUFFLE_A", "FLUFFLE_LISEN")
-
-
-@pytest.mark.parametrize(
-    ("text", "address", "shown"),
-    [
-        ("127.0.0.1:5672", ListenAddress("127.0.0.1", 5672), "127.0.0.1:5672"),
-        ("localhost:0", ListenAddress("localhost", 0), "localhost:0"),
-        (":65535", ListenAddress("", 65_535), ":65535"),
-        ("[::1]:1", ListenAddress("::1", 1), "[::1]:1"),
-        ("unix:/run/amqp.sock", ListenAddress("/run/amqp.sock", 0), "unix:/run/amqp.sock"),
-    ],
-)
-def test_addresses(text: str, address: ListenAddress, shown: str) -> None:
-    assert parse_client_address(text) == address
-    assert str(address) == shown
-
-
-def test_a_unix_socket_has_a_path_and_is_for_clients_alone() -> None:
-    assert parse_client_address("unix:a").host == str(Path("a").absolute())
-    assert refusal(listen="unix:").endswith("write unix:PATH such as unix:/run/fluffle/amqp.sock")
-    with pytest.raises(OptionError, match="write HOST:PORT"):
-        resolve({"tls-listen": ["unix:/run/amqp.sock"]}, {})
-
-
-@pytest.mark.parametrize(
-    "text", ["", "5672", "host", "host:", "host:65536", "host:-1", "::1:5672", "[::1:1", "[h]:1"]
-)
-def test_what_is_no_address(text: str) -> None:
-    assert refusal(listen=text) == (
-        f"--listen: cannot use {text!r}; "
-        "write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any"
-    )
-
-
-@pytest.mark.parametrize(
-    ("flags", "text"),
-    [
-        ({"log_level": "loud"}, "'loud'; write debug, info, warning or error"),
-        ({"log_format": "xml"}, "'xml'; write text or json"),
-        ({"memory_high_watermark": "1.5"}, "'1.5'; write a share of the memory"),
-        ({"memory_high_watermark": "nan"}, "'nan'; write a share of the memory"),
-        ({"memory_high_watermark": "half"}, "'half'; write a share of the memory"),
-        ({"disk_free_limit": "5 apples"}, "'5 apples'; write a size such as 50MB"),
-        ({"disk_free_limit": "-1"}, "'-1'; write a size"),
-        ({"disk_free_limit": "MB"}, "'MB'; write a size"),
-        ({"memory_high_watermark": "0"}, "'0'; write a share of the memory"),
-        ({"frame_max": "4096"}, "'4096'; write a number from 8192 to"),
-        ({"heartbeat": "-1"}, "'-1'; write a number from 0 to 65535"),
-        ({"max_message_size": "1GiB"}, "'1GiB'; write a size up to 512MiB"),
-        ({"max_message_size": "0"}, "'0'; write a size up to 512MiB"),
-        ({"connection_max": "many"}, "'many'; write a number from 0"),
-        ({"auth_mechanisms": "PLAIN,LOGIN"}, "'PLAIN,LOGIN'; write some of PLAIN,AMQPLAIN,EXT"),
-        ({"auth_mechanisms": ","}, "','; write some of"),
-        ({"user_tags": "carol"}, "'carol'; write NAME=TAG"),
-        ({"user_rights": "carol a b"}, "'carol a b'; write NAME CONFIGURE WRITE READ"),
-        ({"user_rights": "carol ' b c"}, '"carol \' b c"; write NAME CONFIGURE WRITE READ'),
-        ({"user_rights": "carol ( b c"}, "'carol ( b c'; cannot use the regular expression '('"),
-        ({"tls_min_version": "1.1"}, "'1.1'; write 1.2 or 1.3"),
-        ({"proxy_protocol": "maybe"}, "'maybe'; write yes or no"),
-        ({"node": "a b"}, "'a b'; write a name without spaces"),
-        ({"vhost": ""}, "''; write the name of a virtual host"),
-    ],
-)
-def test_bad_values(flags: dict[str, str], text: str) -> None:
-    assert f"cannot use {text}" in refusal(**flags)
-
-
-@pytest.mark.parametrize("text", ["alice", "alice:", ":secret"])
-def test_a_bad_user_is_refused_without_showing_what_may_be_a_password(text: str) -> None:
-    expected = "--user: cannot use that value; write NAME:PASSWORD, neither of them empty"
-    assert refusal(user=text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "size_bytes"),
-    [
-        ("7", 7),
-        ("7B", 7),
-        ("7k", 7_000),
-        ("50MB", 50_000_000),
-        ("1GiB", 1 << 30),
-        ("2tib", 2 << 40),
-    ],
-)
-def test_sizes(text: str, size_bytes: int) -> None:
-    assert from_flags(disk_free_limit=text).config.disk_free_bytes_min == size_bytes
-
-
-@pytest.mark.parametrize(("text", "times"), [("1.5", 1.5), ("0.5", 0.5), ("2.0", 2), ("0.0", 0)])
-def test_free_space_may_be_as_much_as_so_many_times_the_memory(text: str, times: float) -> None:
-    free = from_flags(disk_free_limit=text).config.disk_free_bytes_min
-    assert free == int(times * memory_bytes())
-
-
-def test_memory_may_be_a_size() -> None:
-    assert from_flags(memory_high_watermark="512MiB").config.memory_bytes_max == 512 << 20
-
-
-def test_a_larger_message_is_let_through_as_often_as_one_of_the_default_size() -> None:
-    limits, default = from_flags(max_message_size="16MiB").config.limits, Limits()
-    assert limits == default, "which are several messages of the default size, too"
-
-
-def test_clients_may_have_to_come_with_tls() -> None:
-    assert from_flags(listen="none").config.listen is None
 
 
 def test_errors_name_their_source(tmp_path: Path) -> None:

@@ -340,8 +340,7 @@ def test_a_certificate_without_a_name_is_nobody_s() -> None:
 def test_a_mechanism_may_be_switched_off() -> None:
     edge = Edge()
     edge.services = replace(edge.services, mechanisms=("AMQPLAIN", "EXTERNAL"))
-    client = edge.accept()
-    client.send(PROTOCOL_HEADER)
+    (client := edge.accept()).send(PROTOCOL_HEADER)
     assert octets(client.expect(Connection.Start, channel=0).mechanisms) == b"AMQPLAIN"
     send(client, start_ok("\0guest\0guest"))
     client.expect_closed(503, "COMMAND_INVALID - unknown authentication mechanism 'PLAIN'")
