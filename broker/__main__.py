@@ -13,6 +13,8 @@ from fluffle.broker.commands.suggestions import suggestion
 COMMANDS: Mapping[str, str] = {
     "serve": "serve_command:serve",
     "status": "commands.status:status",
+    "node": "commands.node:node",
+    "alarms": "commands.node:alarms",
     "users": "commands.users:users",
     "permissions": "commands.permissions:permissions",
     "vhosts": "commands.vhosts:vhosts",

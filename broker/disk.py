@@ -30,19 +30,18 @@ class DiskWatch:
     Quorum queues may need more than that, for what their members elsewhere have under way.
     """
 
-    __slots__ = ("_alarms", "_call_later", "_folder", "_limit_bytes", "_timer", "has_room")
+    __slots__ = ("_alarms", "_call_later", "_folder", "_timer", "has_room")
 
     def __init__(
         self,
         alarms: Alarms,
         call_later: Callable[[float, Callable[[], None]], Timer],
         folder: Path,
-        limit_bytes: int,
     ) -> None:
+        """The limit is that of the alarms."""
         self._alarms = alarms
         self._call_later = call_later
         self._folder = folder
-        self._limit_bytes = limit_bytes
         self.has_room: Callable[[], bool] = _always
         """Whether there is room for quorum queues to grow."""
         self._timer: Timer | None = None
@@ -53,7 +52,7 @@ class DiskWatch:
         if (
             available is not None
             and self._timer is not None  # not at once: a start has other things to do
-            and available >= self._limit_bytes + ROOM_FOR_RESERVE_BYTES
+            and available >= self._alarms.watermarks.disk_free_bytes_min + ROOM_FOR_RESERVE_BYTES
         ):
             reserve.keep(self._folder)
         self._timer = self._call_later(PERIOD_S, self.start)
@@ -67,7 +66,7 @@ class DiskWatch:
         available = free_bytes(self._folder)
         if available is not None:
             has_room = self.has_room()
-            is_low = available < self._limit_bytes or not has_room
+            is_low = available < self._alarms.watermarks.disk_free_bytes_min or not has_room
             if self._alarms.is_raised("disk") != is_low:
                 self._tell(available, is_low=is_low, has_room=has_room)
         return available
@@ -79,7 +78,7 @@ class DiskWatch:
             "alarm_raised" if is_low else "alarm_cleared",
             resource="disk",
             free_bytes=available,
-            limit_bytes=self._limit_bytes,
+            limit_bytes=self._alarms.watermarks.disk_free_bytes_min,
             quorum_queues_have_room=has_room,
         )
         self._alarms.set("disk", low=is_low)

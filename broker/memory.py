@@ -67,7 +67,6 @@ class MemoryWatch:
         "_call_later",
         "_is_low",
         "_is_short",
-        "_limit_bytes",
         "_looks",
         "_low_bytes",
         "_relief",
@@ -78,13 +77,12 @@ class MemoryWatch:
         self,
         alarms: Alarms,
         call_later: Callable[[float, Callable[[], None]], Timer],
-        limit_bytes: int,
         relief: Relief,
     ) -> None:
+        """The watermark is that of the alarms."""
         self._alarms = alarms
         self._call_later = call_later
         self._relief = relief
-        self._limit_bytes = limit_bytes
         self._is_low = False
         self._is_short = False
         self._looks = 0
@@ -116,11 +114,12 @@ class MemoryWatch:
         return used_bytes
 
     def _compare(self, used_bytes: int) -> None:
-        is_low = used_bytes > self._limit_bytes
+        limit_bytes = self._alarms.watermarks.memory_bytes_max
+        is_low = used_bytes > limit_bytes
         if is_low != self._is_low:
             self._is_low = is_low
             self._tell(used_bytes)
-        is_short = used_bytes > SHORT_RATIO * self._limit_bytes
+        is_short = used_bytes > SHORT_RATIO * limit_bytes
         if is_short:
             self._relief.shed()
         elif self._is_short:
@@ -138,7 +137,7 @@ class MemoryWatch:
             "alarm_raised" if self._is_low else "alarm_cleared",
             resource="memory",
             used_bytes=used_bytes,
-            limit_bytes=self._limit_bytes,
+            limit_bytes=self._alarms.watermarks.memory_bytes_max,
         )
         self._alarms.set("memory", low=self._is_low)
 

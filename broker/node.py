@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
-from fluffle.broker.alarms import Alarms
+from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.alone import Alone
 from fluffle.broker.announcing.announcer import COMMANDS, EVENT_EXCHANGE, HOME
 from fluffle.broker.awaiting import done
@@ -24,6 +24,7 @@ from fluffle.broker.commits import when_safe
 from fluffle.broker.company import Around, Company
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.control.endpoint import ControlSocket
+from fluffle.broker.control.maintenance import Maintenance
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.converting.converter import Around as Converting
 from fluffle.broker.converting.converter import Converter
@@ -294,7 +295,7 @@ class Node:
             commits=durability.commits,
             chores=self._chores,
             replies=ReplyTargets(),
-            alarms=(alarms := Alarms()),
+            alarms=(alarms := Alarms(watermarks_of(config))),
             random_name=random_name,
             call_soon=loop.call_soon,
             call_later=self._outside.clients_call_later,
@@ -322,7 +323,8 @@ class Node:
         """Be as one was before, and let clients in."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
-        control = self._control_socket(company)
+        self._listener = Listener(self._services, self._outside.accept)
+        control = self._control_socket(company, self._listener)
         self._enders.append(control.close)
         await control.open()
         company.share(self._services.alarms)
@@ -333,7 +335,6 @@ class Node:
         durability.forget()
         await durability.durable()
         self._timers.start()
-        self._listener = Listener(self._services, self._outside.accept)
         self._enders.append(self._listener.accept_no_more)
         shedding = Shedding(
             self._queues,
@@ -342,8 +343,8 @@ class Node:
             self._services.connections.relieve,
         )
         alarms = self._services.alarms
-        watch = MemoryWatch(alarms, loop.call_later, config.memory_bytes_max, shedding)
-        disk_watch = DiskWatch(alarms, loop.call_later, config.data_dir, config.disk_free_bytes_min)
+        watch = MemoryWatch(alarms, loop.call_later, shedding)
+        disk_watch = DiskWatch(alarms, loop.call_later, config.data_dir)
         disk_watch.has_room = company.watch_room(partial(loop.call_soon, disk_watch.look))
         for each in (watch, disk_watch):
             self._enders.append(each.stop)
@@ -358,13 +359,13 @@ class Node:
             self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen, company)
         self._check()
 
-    def _control_socket(self, company: Company) -> ControlSocket:
-        clock = self._outside.clock
+    def _control_socket(self, company: Company, listener: Listener) -> ControlSocket:
+        clock, connections = self._outside.clock, self._services.connections
         self.parts = Parts(
             config=self._config,
             catalogue=self.catalogue,
             metadata=self._services.metadata_of(By(COMMANDS, COMMANDS)),
-            connections=self._services.connections,
+            connections=connections,
             chores=self._services.chores,
             commits=self._durability.commits,
             alarms=self._services.alarms,
@@ -374,6 +375,7 @@ class Node:
             company=company,
             call_later=self._services.call_later,
             converter=self._converter,
+            maintenance=Maintenance(listener, connections, company),
         )
         return ControlSocket(self._config.data_dir, self.parts, self._services, self.fail)
 

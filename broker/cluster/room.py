@@ -6,6 +6,7 @@
     has handed over
 
 frame   [0]               this node has no room
+        [0, 1]            it has, but an operator wants it to lead nothing
         [1, group ...]    it has, and has led these
 
 A member takes entries of leaders elsewhere as long as logs may grow (`Space.may_grow`), then it
@@ -55,13 +56,16 @@ class Room:
     """Of one node: whether its disk has room, and whose has not."""
 
     __slots__ = (
-        "_full", "_is_needed", "_lent", "_owed", "_ports", "handed_over", "has_room", "on_needed",
+        "_aside", "_full", "_is_needed", "_lent", "_owed", "_ports", "handed_over", "has_room",
+        "is_aside", "on_needed",
     )  # fmt: skip
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self.has_room = True
         """As all were told last."""
+        self.is_aside = False
+        """Whether an operator wants this node to lead nothing, room or not."""
         self.on_needed: Callable[[], object] = nothing
         """Told when there is no room, and this node is needed from now on."""
         self.handed_over = 0
@@ -70,6 +74,8 @@ class Room:
         """Whether that has been told."""
         self._full: set[NodeId] = set()
         """Others that have none."""
+        self._aside: set[NodeId] = set()
+        """Others that are to lead nothing."""
         self._lent: set[GroupId] = set()
         """What this node would lead if it had room."""
         self._owed: dict[GroupId, NodeId] = {}
@@ -85,13 +91,32 @@ class Room:
             level = logging.INFO if has_room else logging.WARNING
             event(logger, level, "disk_has_room" if has_room else "disk_full", led=len(self._lent))
             self._ports.tell_all(self._said())
-        if has_room:
-            self._is_needed = False
+        if not has_room:
+            self._see_whether_needed()
+            self._hand_over("disk_full")
+            return
+        self._is_needed = False
+        if self.is_aside:
+            self._hand_over("maintenance")
+        else:
             self._lent.clear()
             self._give_back()
-        else:
-            self._see_whether_needed()
-            self._hand_over()
+
+    def set_aside(self) -> None:
+        """Lead nothing until `take_back`; entries are taken as before."""
+        self.is_aside = True
+        self._ports.tell_all(self._said())
+        self.look()
+
+    def take_back(self) -> None:
+        """Lead again, and have again what this node would lead."""
+        self.is_aside = False
+        self._ports.tell_all(self._said())
+        self.look()
+
+    def is_set_aside(self, node: NodeId) -> bool:
+        """Whether a node has said that it is to lead nothing; or this one is."""
+        return self.is_aside if node == self._ports.node else node in self._aside
 
     def _see_whether_needed(self) -> None:
         host, was_needed = self._ports.host, self._is_needed
@@ -102,18 +127,25 @@ class Room:
     def _lacks(self, hosted: HostedGroup) -> bool:
         """Whether the others have no majority with room."""
         voters = [voter.node for voter in hosted.status.config.voters]
-        with_room = sum(node != self._ports.node and self.may_lead(node) for node in voters)
+        with_room = sum(node != self._ports.node and self._has_room(node) for node in voters)
         return with_room < majority_of(len(voters))
 
     def _said(self) -> bytes:
-        said: bytes = msgpack.packb([1, *self._lent] if self.has_room else [0])
+        words = [1, *self._lent]
+        if self.is_aside or not self.has_room:
+            words = [0, 1] if self.has_room else [0]
+        said: bytes = msgpack.packb(words)
         return said
 
-    def may_lead(self, node: NodeId) -> bool:
+    def _has_room(self, node: NodeId) -> bool:
         """Whether another node is there, and has room."""
         return self._ports.is_alive(node) and node not in self._full
 
-    def _hand_over(self) -> None:
+    def may_lead(self, node: NodeId) -> bool:
+        """Whether another node is there, has room, and is not set aside."""
+        return self._has_room(node) and node not in self._aside
+
+    def _hand_over(self, why: str) -> None:
         """If nobody has room either, whoever leads goes on doing so."""
         asked = 0
         for hosted in led_here(self._ports.host):
@@ -124,7 +156,7 @@ class Room:
                 asked += 1
         if asked:
             self.handed_over += asked
-            event(logger, logging.WARNING, "leadership_handed_over", groups=asked, why="disk_full")
+            event(logger, logging.WARNING, "leadership_handed_over", groups=asked, why=why)
 
     def _give_back(self) -> None:
         """While it catches up the other would only keep the group from working."""
@@ -141,18 +173,23 @@ class Room:
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Who comes is taken to have room until it says otherwise."""
         self._full.discard(node)
-        if is_up and not self.has_room:
+        self._aside.discard(node)
+        if is_up and (self.is_aside or not self.has_room):
             self._ports.send(node, self._said())
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """What another node says of itself.  Raises `BadFrame`."""
-        has_room, groups = unpacked(payload)
-        if not has_room:
+        may_lead, groups = unpacked(payload)
+        self._full.discard(node)
+        self._aside.discard(node)
+        if not may_lead and groups:
+            self._aside.add(node)
+            return
+        if not may_lead:
             self._full.add(node)
             if not self.has_room:
                 self._see_whether_needed()
             return
-        self._full.discard(node)
         self._owed.update(dict.fromkeys(groups, node))
         self._give_back()
 

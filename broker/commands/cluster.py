@@ -38,7 +38,7 @@ def cluster() -> None:
 @cluster.command()
 @prints_rows(
     "node", "state", "role", "address", "boot", "clock_ahead_ms", "hindrance",
-    more=["link"],
+    more=["link", "maintenance"],
     if_none=lambda client: shown_cluster(client.call("status")["cluster"]),
 )  # fmt: skip
 def status(client: Client) -> Iterable[Row]:

@@ -276,6 +276,13 @@ def force_shrink(
 
 
 @queues.command()
+@prints_rows("virtual_host", "name", "type", if_none=lambda _client: "this node can be stopped")
+def critical(client: Client) -> Iterable[Row]:
+    """What would have no majority any more if this node stopped now."""
+    return client.rows("queues.critical")
+
+
+@queues.command()
 @as_json
 @on_node
 def rebalance(client: Client, *, is_json: bool) -> None:

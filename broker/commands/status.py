@@ -35,6 +35,7 @@ def for_people(row: Row) -> Row:
         **({"cluster": shown_cluster(row["cluster"])} if row["cluster"] else {}),
         "data in": row["data_dir"],
         "listens on": [f"{name} {shown_address(*address)}" for name, address in addresses],
+        **({"maintenance": "drained; fluffle node revive"} if row["maintenance"] else {}),
         "alarms": alarms,
         "memory": f"{size(row['memory_bytes'])}, alarm at {size(row['memory_bytes_max'])}",
         "disk": f"{size(row['disk_free_bytes'])} free, alarm at {size(row['disk_free_bytes_min'])}",

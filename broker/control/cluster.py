@@ -63,6 +63,7 @@ def node_row(cluster: Cluster, node: str, registered: Registered) -> Row:
         "boot": registered.boot,
         "link": is_here or cluster.links.is_up(node),
         "hindrance": hindrance and hindrance.reason,
+        "maintenance": cluster.room.is_set_aside(node),
         "clock_ahead_ms": cluster.common_time.ahead_ms().get(node),
     }
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
+from fluffle.broker.company import Neighbours
 from fluffle.broker.control.parts import Parts, Pending, Result, Rows
 from fluffle.broker.control.queues import existing_queue, leader_now, may_answer, told
 from fluffle.broker.deciding import redefinition
@@ -183,7 +184,7 @@ def rebalance(parts: Parts) -> Result:
     }
     leaders = {queue: leader for queue, (_, _, leader) in known.items() if leader}
     may_lead = {
-        queue: [node for node in dict(known[queue][1].members) if company.is_alive(node)]
+        queue: [node for node in dict(known[queue][1].members) if may_have_more(company, node)]
         for queue in leaders
     }
     moves = balance(leaders, may_lead)
@@ -193,6 +194,12 @@ def rebalance(parts: Parts) -> Result:
         key = vhost, definition.spec.name
         steps += ((key, step) for step in lead_steps(node, definition))
     return for_each(parts, steps)
+
+
+def may_have_more(company: Neighbours, node: str) -> bool:
+    """Whether a node is there, and not set aside."""
+    is_aside = company.cluster is not None and company.cluster.room.is_set_aside(node)
+    return company.is_alive(node) and not is_aside
 
 
 def for_each(

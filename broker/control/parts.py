@@ -23,6 +23,7 @@ from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.control.maintenance import Maintenance
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.connection import Connection
 
@@ -123,6 +124,8 @@ class Parts(NamedTuple):
     """None where no queue can be changed into another type."""
     statistics: Statistics | None = None
     """None where nobody may ask for them."""
+    maintenance: Maintenance | None = None
+    """None where there are no clients to be kept from."""
 
     def later(self, work: Work) -> Later:
         """Have it done in pieces, from the next turn on."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def status(parts: Parts) -> Row:
     """Everything that can be told without a search."""
-    config, usage = parts.config, parts.access.usage
+    config, usage, marks = parts.config, parts.access.usage, parts.alarms.watermarks
     return {
         "node": config.node_name,
         "version": config.version,
@@ -28,11 +28,12 @@ def status(parts: Parts) -> Row:
         "cluster": parts.cluster and cluster_row(parts, parts.cluster),
         "data_dir": str(config.data_dir.absolute()),
         "addresses": {name: list(address) for name, address in parts.addresses.items()},
+        "maintenance": parts.maintenance is not None and parts.maintenance.is_draining,
         "alarms": list(parts.alarms.raised),
         "memory_bytes": resident_bytes(),
-        "memory_bytes_max": config.memory_bytes_max,
+        "memory_bytes_max": marks.memory_bytes_max,
         "disk_free_bytes": free_bytes(config.data_dir),
-        "disk_free_bytes_min": config.disk_free_bytes_min,
+        "disk_free_bytes_min": marks.disk_free_bytes_min,
         "vhosts": len(parts.catalogue.vhosts),
         "users": len(parts.access.users),
         "queues": sum(len(vhost.queues) for vhost in parts.vhosts(None)),

@@ -12,11 +12,13 @@ from fluffle.broker.control.dispatch import Verb, verbs_of
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "ping": ("status",),
+    "node": ("maintenance", "tuning"),
+    "alarms": ("health",),
     "status": ("status",),
     "users": ("users",),
     "vhosts": ("vhosts",),
     "permissions": ("permissions",),
-    "queues": ("queues", "peeking", "members", "forcing", "moving", "converting"),
+    "queues": ("queues", "peeking", "members", "forcing", "moving", "converting", "health"),
     "exchanges": ("topology",),
     "bindings": ("topology",),
     "connections": ("connections",),

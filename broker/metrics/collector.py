@@ -306,7 +306,7 @@ class NodeCollector:
             (
                 "resident_memory_limit_bytes",
                 "Memory high watermark in bytes",
-                config.memory_bytes_max,
+                alarms.watermarks.memory_bytes_max,
             ),
             (
                 "disk_space_available_bytes",
@@ -316,7 +316,7 @@ class NodeCollector:
             (
                 "disk_space_available_limit_bytes",
                 "Free disk space low watermark in bytes",
-                config.disk_free_bytes_min,
+                alarms.watermarks.disk_free_bytes_min,
             ),
             ("erlang_uptime_seconds", "Node uptime", uptime_s),
             (

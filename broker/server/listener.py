@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,7 @@ CLOSE_WAIT_S = 3.0
 class Listener:
     """The addresses on which one node accepts clients."""
 
-    __slots__ = ("_accept", "_paths", "_servers", "_services")
+    __slots__ = ("_accept", "_again", "_paths", "_servers", "_services")
 
     def __init__(self, services: Services, accept: Accept = accept) -> None:
         self._services = services
@@ -31,6 +33,8 @@ class Listener:
         self._servers: list[Accepting] = []
         self._paths: list[Path] = []
         """Of unix sockets, which last until they are removed."""
+        self._again: list[Callable[[], Awaitable[object]]] = []
+        """What accepts again where clients were accepted before."""
 
     async def listen(
         self,
@@ -44,6 +48,14 @@ class Listener:
 
         With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.
         """
+        listen = partial(self._listen, host, certificates=certificates, is_proxied=is_proxied)
+        bound = await listen(port)
+        self._again.append(partial(listen, bound[1]))
+        return bound
+
+    async def _listen(
+        self, host: str, port: int, *, certificates: Certificates | None, is_proxied: bool
+    ) -> tuple[str, int]:
         listening = listening_socket(host, port)
         host, port = end_of(listening)
         if not port:
@@ -63,6 +75,22 @@ class Listener:
         return Connection(self._services, forwarded)
 
     def accept_no_more(self) -> None:
+        """Close the sockets that listen, for good."""
+        self._again.clear()
+        self.suspend()
+
+    async def resume(self) -> None:
+        """Accept again after `suspend`.  OSError where somebody else does by now."""
+        if self._servers:
+            return
+        try:
+            for listen in self._again:
+                await listen()
+        except OSError:
+            self.suspend()
+            raise
+
+    def suspend(self) -> None:
         """Close the sockets that listen."""
         while self._servers:
             self._servers.pop().close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker import disk
-from fluffle.broker.alarms import Alarms
+from fluffle.broker.alarms import Alarms, Watermarks
 from fluffle.broker.disk import PERIOD_S, ROOM_FOR_RESERVE_BYTES, DiskWatch, free_bytes
 from fluffle.storage import reserve
 from tests.support.fakes import Scheduler
@@ -21,9 +21,9 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.free_bytes: int | None = 1_000
         self.scheduler = Scheduler()
-        self.alarms = Alarms()
+        self.alarms = Alarms(Watermarks(disk_free_bytes_min=100))
         self.has_room = True
-        self.watch = DiskWatch(self.alarms, self.scheduler.call_later, Path("data"), 100)
+        self.watch = DiskWatch(self.alarms, self.scheduler.call_later, Path("data"))
         self.watch.has_room = lambda: self.has_room
         monkeypatch.setattr(disk, "free_bytes", lambda _folder: self.free_bytes)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker import memory
-from fluffle.broker.alarms import Alarms
+from fluffle.broker.alarms import Alarms, Watermarks
 from fluffle.broker.memory import (
     GROWTH_BYTES,
     GROWTH_LOOKS,
@@ -40,9 +40,9 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, limit_bytes: int = 100) -> None:
         self.used_bytes: int | None = 0
         self.scheduler = Scheduler()
-        self.alarms = Alarms()
+        self.alarms = Alarms(Watermarks(memory_bytes_max=limit_bytes))
         self.ballast = Ballast()
-        self.watch = MemoryWatch(self.alarms, self.scheduler.call_later, limit_bytes, self.ballast)
+        self.watch = MemoryWatch(self.alarms, self.scheduler.call_later, self.ballast)
         monkeypatch.setattr(memory, "resident_bytes", lambda: self.used_bytes)
 
 
@@ -153,8 +153,8 @@ def test_the_alarm_ends_when_what_was_used_is_free_again() -> None:
     resident = resident_bytes()
     if resident is None:
         pytest.skip("the system has no /proc")
-    scheduler, alarms = Scheduler(), Alarms()
-    watch = MemoryWatch(alarms, scheduler.call_later, resident + 100_000_000, Ballast())
+    scheduler, alarms = Scheduler(), Alarms(Watermarks(memory_bytes_max=resident + 100_000_000))
+    watch = MemoryWatch(alarms, scheduler.call_later, Ballast())
     bodies = [bytes([number % 256]) * 1_000 for number in range(200_000)]
     kept = bodies[::2_000]  # which pins the arenas they lie in
     watch.start()

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.alarms import Alarms
+from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.announcing.announcer import EVENT_EXCHANGE, Announcer
 from fluffle.broker.chores import Chores
 from fluffle.broker.clock import ManualClock
@@ -143,7 +143,7 @@ class Edge:
             commits=durability.commits,
             chores=chores,
             replies=ReplyTargets(),
-            alarms=Alarms(),
+            alarms=Alarms(watermarks_of(Config())),
             random_name=lambda: f"{next(names):022}",
             call_soon=self.scheduler.call_soon,
             call_later=self.scheduler.call_later,

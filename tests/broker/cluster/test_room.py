@@ -219,3 +219,33 @@ def test_no_snapshot_is_written_where_there_is_room_for_votes_only() -> None:
     assert leader.machine(GROUP).snapshots > 0
     assert cluster.led(GROUP).status.floor > 0
     assert not hurt.host.group(GROUP).status.is_quarantined
+
+
+def test_who_is_set_aside_leads_nothing_and_has_it_again_afterwards() -> None:
+    scene = Scene(groups=12)
+    before = scene.leaders()
+    aside, *_others = set(before.values())
+    room = scene.rooms[aside]
+    room.set_aside()
+    scene.cluster.settle()
+    scene.look()
+    assert aside not in scene.leaders().values()
+    for other in scene.rooms.values():
+        assert other.is_set_aside(aside)
+        assert other is room or not other.may_lead(aside)
+    scene.cluster.propose(GROUP, put(1, 0))
+    scene.cluster.advance(5_000)
+    assert scene.has(aside) == scene.has(scene.leaders()[GROUP]) != [], "it takes entries as before"
+    room.take_back()
+    scene.cluster.settle()
+    scene.look()
+    assert scene.leaders() == before
+    assert not any(other.is_set_aside(aside) for other in scene.rooms.values())
+
+
+def test_who_is_set_aside_has_room_for_what_a_full_node_cannot_take() -> None:
+    scene = Scene()
+    aside, full, _other = sorted("abc")
+    scene.rooms[aside].set_aside()
+    scene.fill(full)
+    assert not scene.cluster.nodes[full].host.space.is_needed

@@ -26,6 +26,7 @@ def test_what_a_node_says_of_itself(tmp_path: Path) -> None:
         "cluster": None,
         "data_dir": str(tmp_path),
         "addresses": {"amqp": ["127.0.0.1", 5672]},
+        "maintenance": False,
         "alarms": ["disk"],
         "memory_bytes_max": config.memory_bytes_max,
         "disk_free_bytes_min": 50_000_000,

@@ -22,7 +22,7 @@ from tests.support.company import Nobody
 from tests.support.edge import Edge
 from tests.support.work import calls_of
 
-CONFIG = Config(node_name="fluffle@test", memory_bytes_max=7_000)
+CONFIG = Config(node_name="fluffle@test")
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -34,6 +34,7 @@ class Node:
         self.edge = Edge()
         self.clock = ManualClock(now_ms=5_000)
         services = self.edge.services
+        services.alarms.watermarks.memory_bytes_max = 7_000
         self._pages = {
             per_object: page(
                 NodeCollector(services, CONFIG, self.clock, Nobody(), per_object=per_object).steps

@@ -12,6 +12,7 @@ from fluffle.broker.server import listener as module
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.services import Services
+from fluffle.broker.sockets import listening_socket
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
@@ -126,3 +127,46 @@ async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
         assert connection.name.startswith("127.0.0.1:")
         assert connection.is_from_loopback
     await listener.stop("shutdown")
+
+
+async def test_who_is_suspended_lets_nobody_in_and_listens_there_again() -> None:
+    listener = Listener(real_services())
+    host, port = await listener.listen("127.0.0.1", 0)
+    listener.suspend()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    await listener.resume()
+    await listener.resume()  # asks for nothing more
+    _reader, writer = await asyncio.open_connection(host, port)
+    writer.close()
+    await listener.stop("test")
+    await listener.resume()  # comes too late
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+
+
+async def test_who_cannot_listen_again_stays_suspended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = Listener(real_services())
+    host, port = await listener.listen("127.0.0.1", 0)
+    await listener.listen("127.0.0.1", 0)
+    listener.suspend()
+    calls: list[int] = []
+
+    def taken(host: str, port: int) -> object:
+        calls.append(port)
+        if len(calls) == 2:
+            raise OSError("taken")
+        return listening_socket(host, port)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "listening_socket", taken)
+        with pytest.raises(OSError, match="taken"):
+            await listener.resume()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    await listener.resume()
+    _reader, writer = await asyncio.open_connection(host, port)
+    writer.close()
+    await listener.stop("test")
