@@ -150,6 +150,7 @@ class Config:
     proxy_protocol: bool = False
     event_exchange: bool = False
     """Whether `amq.rabbitmq.event` is there, and hears what happens."""
+    management_listen: ListenAddress | None = None
     metrics_listen: ListenAddress | None = None
     cluster: ClusterConfig | None = None
     """None for a node that is alone."""

@@ -73,18 +73,12 @@ class Option:
     """Whether it is `yes` when it is given without a value."""
 
     @property
-    def effective(self) -> bool:
-        """Whether the part it is for exists."""
-        return self.config_field is not None
-
-    @property
     def description(self) -> str:
         """All there is to say of it on a line of help."""
         parts = (
             self.help,
             "May be given many times." if self.collect else "",
             f"[default: {self.default}]" if self.default else "",
-            "" if self.effective else "Not yet in effect.",
         )
         return "  ".join(part for part in parts if part)
 
@@ -230,7 +224,13 @@ OPTIONS: Mapping[str, Option] = {
             "no",
             is_switch=True,
         ),
-        Option("http", "HOST:PORT", "Where to serve the management API.", parse_address),
+        Option(
+        "management",
+        "HOST:PORT",
+        "Where to serve the management API and its pages, usually :15672.",
+        parse_address,
+        "management_listen",
+    ),
         Option(
             "metrics",
             "HOST:PORT",

@@ -46,8 +46,6 @@ class Settings:
     """The outcome: a Config, and what its user should be told."""
 
     config: Config
-    not_in_effect: tuple[str, ...]
-    """Where options were given whose part does not exist yet."""
     unknown_variables: tuple[str, ...]
     """Variables that look like ours and are not: perhaps a typing error."""
 
@@ -130,9 +128,6 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
         raise OptionError(str(error)) from error
     return Settings(
         config=Config(**fields),
-        not_in_effect=tuple(
-            value.source for name, value in given.items() if not OPTIONS[name].effective
-        ),
         unknown_variables=tuple(
             sorted(key for key in environment if key.startswith(PREFIX) and key not in known)
         ),

@@ -60,6 +60,4 @@ def serve(**flags: Any) -> None:
     configure(settings.config.log_format, settings.config.log_level, sys.stderr)
     for variable in settings.unknown_variables:
         event(logger, logging.WARNING, "unknown_variable", variable=variable)
-    for source in settings.not_in_effect:
-        event(logger, logging.WARNING, "not_yet_in_effect", option=source)
     sys.exit(run(settings.config, partial(Node, on_fatal=end_process)))

@@ -21,7 +21,7 @@ from fluffle.broker.queues.served import ServedQueue, Tally
 from fluffle.broker.routing.explaining import Explanation, explain
 from fluffle.broker.server.properties import sender_selected
 from fluffle.broker.testing import by_test
-from fluffle.broker.testing.asking import ask, rows
+from fluffle.broker.control.asking import ask, rows
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.faults.clients import Clients

@@ -106,7 +106,6 @@ def test_every_effective_option_reaches_the_config() -> None:
             product="Fluffle",
             product_version="1.0",
         ),
-        not_in_effect=(),
         unknown_variables=(),
     )
 
@@ -196,9 +195,10 @@ def test_one_file_is_read() -> None:
 def test_the_path_of_the_file_is_told_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "f.toml").write_text("http = ':0'", encoding="utf-8")
+    (tmp_path / "f.toml").write_text("management = 'x'", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert resolve({"config": ["./f.toml"]}, {}).not_in_effect == (f"{tmp_path}/f.toml:1: http",)
+    with pytest.raises(OptionError, match=f"^{tmp_path}/f.toml:1: management: cannot use 'x'"):
+        resolve({"config": ["./f.toml"]}, {})
 
 
 def test_numbers_in_the_file_need_no_quotes(tmp_path: Path) -> None:
@@ -217,14 +217,8 @@ def test_a_switch_is_a_boolean_in_the_file_and_may_be_alone_on_the_command_line(
     assert "--proxy-protocol: cannot use 'maybe'" in CliRunner().invoke(main, flags).output
 
 
-def test_options_without_effect_are_accepted_and_listed(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text('http = ":15672"', encoding="utf-8")
-    settings = resolve({"config": [str(tmp_path / "f")], "node": ["n"]}, {})
-    assert settings.not_in_effect == (f"{tmp_path / 'f'}:1: http",)
-
-
 def test_options_must_be_written_well() -> None:
-    for name in ("tls-listen", "http", "metrics", "cluster-listen"):
+    for name in ("tls-listen", "management", "metrics", "cluster-listen"):
         with pytest.raises(OptionError, match=f"^--{name}: cannot use 'x'; write HOST:PORT"):
             resolve({name: ["x"]}, {})
     for text in ("a", "a=b", "=a:1", "a=a:1,", "a=a:1;b=b:1"):

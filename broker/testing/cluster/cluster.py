@@ -33,7 +33,7 @@ from fluffle.broker.config import (
 )
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import NodeFailed
-from fluffle.broker.testing.asking import in_time
+from fluffle.broker.control.asking import in_time
 from fluffle.broker.testing.broker import LOOPBACK
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.leaders import Leaders

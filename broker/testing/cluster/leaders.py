@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.errors import NotFound
 from fluffle.broker.queues.served import ServedQueue
-from fluffle.broker.testing.asking import ask
+from fluffle.broker.control.asking import ask
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.nodes import Nodes
 

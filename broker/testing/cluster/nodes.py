@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from fluffle.broker.config import CLUSTER_PORT
 from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.testing.asking import ask, in_time
+from fluffle.broker.control.asking import ask, in_time
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.node import ClusterNode, State
 
