@@ -40,6 +40,7 @@ from fluffle.broker.definitions.first_start import (
 from fluffle.broker.definitions.renewing import Renewing
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
+from fluffle.broker.http_listening import HttpListening
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
@@ -355,8 +356,10 @@ class Node:
             )
         if config.tls_listen is not None:
             self.addresses["amqps"] = await self._listen_tls(self._listener, config.tls_listen)
-        if config.metrics_listen is not None:
-            self.addresses["metrics"] = await self._listen_metrics(config.metrics_listen, company)
+        listening = HttpListening(
+            self.parts, self._services, self._outside.clock, company, self._enders.append, self.fail
+        )
+        await listening.open(self.addresses)
         self._check()
 
     def _control_socket(self, company: Company, listener: Listener) -> ControlSocket:
@@ -393,16 +396,6 @@ class Node:
             )
         except OSError as error:
             raise cannot_listen("--tls-listen", address, error) from error
-
-    async def _listen_metrics(self, address: ListenAddress, company: Company) -> tuple[str, int]:
-        from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
-
-        metrics = MetricsEndpoint(self._services, self._config, self._outside.clock, company)
-        self._enders.append(metrics.stop)
-        try:
-            return await metrics.listen(address.host, address.port)
-        except OSError as error:
-            raise cannot_listen("--metrics", address, error) from error
 
     def reload(self) -> None:
         """Read the certificates again, also if their files look unchanged."""

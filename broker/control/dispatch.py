@@ -108,14 +108,16 @@ class Dispatcher:
         request = self.guarded(lambda: read_request(line))
         if isinstance(request, BrokerError):
             return Outcome(None, request)
-        request_id = request.get("id")
-        verb = self._verbs.get(request["verb"])
+        return self.ask(request["verb"], request.get("arguments", {}), request.get("id"))
+
+    def ask(self, name: str, arguments: Row, request_id: RequestId = None) -> Outcome:
+        """Do what a verb stands for."""
+        verb = self._verbs.get(name)
         if verb is None:
-            return Outcome(request_id, CommandInvalid(f"there is no verb '{request['verb']}'"))
-        arguments: Row = request.get("arguments", {})
+            return Outcome(request_id, CommandInvalid(f"there is no verb '{name}'"))
         result = self.guarded(lambda: self._do(verb, arguments))
         if verb.is_change and not isinstance(result, BrokerError):
-            audit(request["verb"], arguments)
+            audit(name, arguments)
         return Outcome(request_id, result, is_change=verb.is_change)
 
     def page(self, rows: Rows) -> Page | BrokerError:

@@ -28,10 +28,10 @@ from fluffle.broker.config import (
     Config,
     ListenAddress,
 )
+from fluffle.broker.control.asking import in_time
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
-from fluffle.broker.control.asking import in_time
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.door import Door
 from fluffle.broker.testing.faults.scene import Scene

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fluffle.broker.access.passwords import hashed
+from fluffle.broker.control.asking import ask
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.errors import ConnectionForced, PreconditionFailed
-from fluffle.broker.control.asking import ask
 from fluffle.broker.testing.wanted import Wanted
 
 

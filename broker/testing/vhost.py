@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from fluffle.broker.calendars import is_calendar
+from fluffle.broker.control.asking import ask, rows
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.own_messages import publish_own
@@ -21,7 +22,6 @@ from fluffle.broker.queues.served import ServedQueue, Tally
 from fluffle.broker.routing.explaining import Explanation, explain
 from fluffle.broker.server.properties import sender_selected
 from fluffle.broker.testing import by_test
-from fluffle.broker.control.asking import ask, rows
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.faults.clients import Clients

@@ -31,9 +31,9 @@ from fluffle.broker.config import (
     Config,
     ListenAddress,
 )
+from fluffle.broker.control.asking import in_time
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import NodeFailed
-from fluffle.broker.control.asking import in_time
 from fluffle.broker.testing.broker import LOOPBACK
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.leaders import Leaders

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.control.asking import ask
 from fluffle.broker.errors import NotFound
 from fluffle.broker.queues.served import ServedQueue
-from fluffle.broker.control.asking import ask
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.nodes import Nodes
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from fluffle.broker.config import CLUSTER_PORT
-from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.control.asking import ask, in_time
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.node import ClusterNode, State
 

@@ -14,7 +14,8 @@ import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.testing import asking, calls
+from fluffle.broker.control import asking
+from fluffle.broker.testing import calls
 from fluffle.storage import writer
 from fluffle.storage.disk import Disk, Work
 

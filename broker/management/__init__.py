@@ -1,0 +1,1 @@
+"""RabbitMQ's management API over HTTP, and the pages on top of it."""

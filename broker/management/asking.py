@@ -1,0 +1,93 @@
+"""Verbs of the control socket, for requests by HTTP: one thing done in a turn, answered when safe.
+
+Whoever is in the loop must not be held up, so a long list is taken in pieces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any, cast
+
+from fluffle.broker.awaiting import done
+from fluffle.broker.commits import Call as Waiting
+from fluffle.broker.control.asking import answer_of, in_time, told
+from fluffle.broker.control.dispatch import PAGE_ROWS, Dispatcher, Outcome
+from fluffle.broker.control.parts import Later, Parts, Row, Rows
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.queues.served import Later as Asked
+from fluffle.broker.server.services import Services
+
+
+class Asking:
+    """Where verbs are asked."""
+
+    __slots__ = ("_dispatcher", "parts", "services")
+
+    def __init__(self, parts: Parts, services: Services, dispatcher: Dispatcher) -> None:
+        self.parts = parts
+        self.services = services
+        self._dispatcher = dispatcher
+
+    async def told(self, verb: str, arguments: Row) -> Row | list[Row]:
+        """What a verb says: its result, or all its rows.  BrokerError, TimeoutError."""
+        outcome = self._act(verb, arguments)
+        async with in_time(verb):
+            found = await self._whole(outcome)
+        await self._safe(outcome)
+        return found
+
+    async def result(self, verb: str, **arguments: Any) -> Row:
+        """Of a verb that has one.  BrokerError, TimeoutError."""
+        return cast(Row, await self.told(verb, arguments))
+
+    async def rows(self, verb: str, **arguments: Any) -> list[Row]:
+        """Of a verb that has many.  BrokerError, TimeoutError."""
+        return cast("list[Row]", await self.told(verb, arguments))
+
+    async def _whole(self, outcome: Outcome) -> Row | list[Row]:
+        result = outcome.result
+        if isinstance(result, Later):
+            return await answer_of(result)
+        if isinstance(result, BrokerError):
+            raise result
+        return result if isinstance(result, dict) else await self._gathered(result)
+
+    async def _gathered(self, rows: Rows) -> list[Row]:
+        found: list[Row] = []
+        while (piece := self._dispatcher.guarded(partial(take_piece, rows, found))) is not None:
+            if isinstance(piece, BrokerError):
+                raise piece
+            if isinstance(piece, Asked):
+                await told(piece)
+            else:
+                await asyncio.sleep(0)
+        return found
+
+    def _act(self, verb: str, arguments: Row) -> Outcome:
+        turn = self.services.turn
+        ends_turn = turn.begin()
+        try:
+            return self._dispatcher.ask(verb, arguments)
+        finally:
+            if ends_turn:
+                turn.end()
+
+    async def _safe(self, outcome: Outcome) -> None:
+        """Return once what is said cannot be lost."""
+        commits = self.services.commits
+        ticket = commits.ticket if outcome.is_change else commits.defined
+        if ticket > commits.durable:
+            await done(lambda act: commits.wait(Waiting(act), ticket))
+
+
+def take_piece(rows: Rows, found: list[Row]) -> Asked[None] | bool | None:
+    """Take some more rows; what has to be waited for before there are more, None at the end."""
+    for _ in range(PAGE_ROWS):
+        row = next(rows, None)
+        if row is None:
+            return None
+        if isinstance(row, Asked):
+            return row
+        found.append(row)
+    return True

@@ -1,0 +1,80 @@
+"""One request as an endpoint sees it: who asks, for what, with which words; and whom to ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fluffle.broker.access.users import User
+from fluffle.broker.control.parts import Parts, Row
+from fluffle.broker.management.asking import Asking
+from fluffle.broker.management.replies import bad_request, not_found
+from fluffle.broker.management.rights import is_monitor, may_see
+from fluffle.broker.vhost import VirtualHost
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that may be answered."""
+
+    asking: Asking
+    user: User
+    path: Mapping[str, str]
+    """The names in the path."""
+    query: Mapping[str, str]
+    body: bytes
+    headers: Mapping[str, str]
+    """By name, in any case."""
+
+    @property
+    def parts(self) -> Parts:
+        return self.asking.parts
+
+    def json(self) -> Row:
+        """The object in the body; an empty body is one without anything.  Refusal."""
+        if not self.body:
+            return {}
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise bad_request("body is not valid JSON") from None
+        if not isinstance(found, dict):
+            raise bad_request("body is not a JSON object")
+        return found
+
+    def vhost(self) -> VirtualHost:
+        """That in the path.  Refusal."""
+        found = self.parts.catalogue.vhosts.get(self.path["vhost"])
+        if found is None:
+            raise not_found()
+        return found
+
+    def visible_vhosts(self) -> tuple[str, ...]:
+        """Names of those that he may look at."""
+        access, every = self.parts.access, self.parts.catalogue.vhosts
+        return tuple(name for name in every if may_see(self.user, name, access))
+
+    def visible(self, rows: Iterable[Row]) -> list[Row]:
+        """Rows of virtual hosts that he may look at."""
+        names = set(self.visible_vhosts())
+        return [row for row in rows if row.get("vhost") in names]
+
+    @property
+    def is_monitor(self) -> bool:
+        """Whether he may look at what is others'."""
+        return is_monitor(self.user)
+
+    async def result(self, verb: str, **arguments: Any) -> Row:
+        """What a verb of the control socket has as its result, once that is safe.  BrokerError."""
+        return await self.asking.result(verb, **arguments)
+
+    async def rows(self, verb: str, **arguments: Any) -> list[Row]:
+        """All rows of a verb that has many.  BrokerError."""
+        return await self.asking.rows(verb, **arguments)
+
+    async def rows_everywhere(self, verb: str, **arguments: Any) -> list[Row]:
+        """The rows that every node has, each with its `node`; nodes that are silent have none."""
+        found = await self.rows("everywhere.rows", what=verb, arguments=arguments)
+        return [{**each["row"], "node": each["node"]} for each in found if "row" in each]

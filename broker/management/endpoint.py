@@ -1,0 +1,220 @@
+"""The HTTP server: from a request to a `Call`, and from what came of it to a response.
+
+aiohttp parses and frames; which paths there are, who may and what goes wrong is decided by the
+modules beside this one.  It is imported only by nodes that serve the API.
+
+Who uses a browser is protected from other sites: a change that a page of another origin asks for is
+refused, nothing is kept in cookies, and no header allows others to read answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from fluffle.broker.control.dispatch import Dispatcher
+from fluffle.broker.control.parts import Parts, Row
+from fluffle.broker.control.verbs import VERBS
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.management.asking import Asking
+from fluffle.broker.management.authentication import Peer, authenticated
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.endpoints import TABLE
+from fluffle.broker.management.listing import listed
+from fluffle.broker.management.replies import (
+    Answer,
+    Created,
+    Listing,
+    Refusal,
+    Reply,
+    error_reply,
+    not_authorized,
+    not_found,
+    reply_to,
+)
+from fluffle.broker.management.rights import Right, why_not
+from fluffle.broker.management.table import Endpoint, NoSuchMethod, NoSuchPath
+from fluffle.broker.server.lifecycle import is_loopback, plain_host
+from fluffle.broker.server.services import Services
+from fluffle.broker.sockets import listening_socket
+
+API = "/api/"
+BODY_BYTES_MAX = 20_000_000
+"""RabbitMQ's limit; definitions can be long."""
+BODY_WAIT_S_MAX = 60.0
+"""Until a request that has begun is whole."""
+IDLE_S_MAX = 75.0
+"""Between two requests of a connection."""
+ENCODED_AT_ONCE = 100
+"""Rows of a list that become JSON in one turn of the loop."""
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+ALWAYS = {
+    "cache-control": "no-cache, no-store",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "deny",
+    "referrer-policy": "no-referrer",
+    "vary": "origin",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class ManagementEndpoint:
+    """Where one node serves the management API."""
+
+    __slots__ = ("_asking", "_server", "_servers")
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._server = web.Server(
+            self._handle, access_log=None, keepalive_timeout=IDLE_S_MAX, lingering_time=1.0
+        )
+        self._servers: list[asyncio.Server] = []
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept on an address; what was bound.  OSError when it is taken."""
+        listening = listening_socket(host, port)
+        server = await asyncio.get_running_loop().create_server(self._server, sock=listening)
+        self._servers.append(server)
+        bound = listening.getsockname()
+        return bound[0], bound[1]
+
+    def stop(self) -> None:
+        """Accept no more, and hang up on who is there."""
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._server.connections):
+            connection.force_close()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            reply = await self._reply(request)
+        except Refusal as refusal:
+            reply = refusal.reply
+        except BrokerError as error:
+            reply = reply_to(error)
+        except TimeoutError as error:
+            reply = error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", str(error))
+        except (asyncio.CancelledError, ConnectionError):
+            raise  # the client has gone
+        except Exception:  # a bug ends one request, not the node
+            logger.exception("a request for the management API failed")
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            reply = error_reply(status, "internal_error", "the broker failed, see its log")
+        return web.Response(
+            status=reply.status,
+            body=reply.body,
+            headers={**ALWAYS, **reply.headers}
+            | ({"content-type": reply.content_type} if reply.body else {}),
+        )
+
+    async def _reply(self, request: web.BaseRequest) -> Reply:
+        endpoint, names = found(request)
+        refuse_other_origins(request)
+        access = self._asking.parts.access
+        if endpoint.may is Right.ANYBODY:
+            raise AssertionError("pages are served by their own table")
+        user = await authenticated(
+            access, request.headers.get("authorization", ""), peer_of(request)
+        )
+        vhost = names.get("vhost")
+        if reason := why_not(endpoint.may, user, vhost, access):
+            raise not_authorized(reason)
+        body = await body_of(request) if endpoint.body is not None else b""
+        call = Call(self._asking, user, names, request.query, body, request.headers)
+        return await reply_of(await endpoint.act(call), call, request.path)
+
+
+def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:
+    """What answers a request.  Refusal."""
+    raw = request.rel_url.raw_path
+    if not raw.startswith(API):
+        raise not_found()
+    try:
+        return TABLE.find(request.method, raw.removeprefix(API))
+    except NoSuchPath:
+        raise not_found() from None
+    except NoSuchMethod as error:
+        allow = ", ".join(sorted({*error.allowed, "HEAD", "OPTIONS"}))
+        raise Refusal(Reply(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": allow})) from None
+
+
+def refuse_other_origins(request: web.BaseRequest) -> None:
+    """A change that a page of another site asks for, with what the browser knows.  Refusal."""
+    origin = request.headers.get("origin")
+    if request.method in READS or origin is None:
+        return
+    if urlsplit(origin).netloc != request.headers.get("host"):
+        reason = "requests of other origins are not served"
+        raise Refusal(error_reply(HTTPStatus.FORBIDDEN, "not_authorized", reason))
+
+
+def peer_of(request: web.BaseRequest) -> Peer:
+    """Where a request comes from; a socket that has a path is one of this machine."""
+    transport, address = request.transport, plain_host(request.remote or "")
+    is_local = is_loopback(address) or not address
+    return Peer(address, is_local, lambda: transport is not None and not transport.is_closing())
+
+
+async def body_of(request: web.BaseRequest) -> bytes:
+    """What was sent.  Refusal for what is too long, or comes too slowly."""
+    try:
+        async with asyncio.timeout(BODY_WAIT_S_MAX):
+            return await whole_body(request)
+    except TimeoutError:
+        raise Refusal(hang_up(HTTPStatus.REQUEST_TIMEOUT, "the body has not come")) from None
+
+
+async def whole_body(request: web.BaseRequest) -> bytes:
+    """Refusal for what is too long."""
+    body = bytearray()
+    while piece := await request.content.readany():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            reason = f"a body may have {BODY_BYTES_MAX} bytes"
+            raise Refusal(hang_up(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason))
+    return bytes(body)
+
+
+def hang_up(status: HTTPStatus, reason: str) -> Reply:
+    """An answer after which nothing more is read."""
+    return error_reply(status, "bad_request", reason, connection="close")
+
+
+async def reply_of(answer: Answer, call: Call, path: str) -> Reply:
+    """An answer as bytes."""
+    if isinstance(answer, Reply):
+        return answer
+    if answer is None:
+        return Reply(HTTPStatus.NO_CONTENT)
+    if isinstance(answer, Created):
+        location = answer.location or path.rpartition("/")[2]
+        return Reply(HTTPStatus.CREATED, headers={"location": location})
+    content = listed(answer.rows, call.query) if isinstance(answer, Listing) else answer
+    if isinstance(content, list):
+        return Reply(HTTPStatus.OK, await encoded(content))
+    return Reply(HTTPStatus.OK, json.dumps(content, default=str).encode())
+
+
+async def encoded(rows: Sequence[Row]) -> bytes:
+    """A list as JSON, some rows in a turn of the loop."""
+    pieces = []
+    for at in range(0, len(rows), ENCODED_AT_ONCE):
+        piece = json.dumps(rows[at : at + ENCODED_AT_ONCE], default=str, separators=(",", ":"))
+        pieces.append(piece[1:-1])
+        if at:
+            await asyncio.sleep(0)
+    return f"[{','.join(pieces)}]".encode()
+
+
+def begun(
+    parts: Parts, services: Services, on_fatal: Callable[[Exception], None]
+) -> ManagementEndpoint:
+    """The endpoint of a node, which accepts nobody yet."""
+    return ManagementEndpoint(Asking(parts, services, Dispatcher(parts, VERBS, on_fatal)))

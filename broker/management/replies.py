@@ -1,0 +1,92 @@
+"""What a request is answered with, and how what goes wrong is said: RabbitMQ's statuses and bodies.
+
+An endpoint returns what there is: a row or a list (200), `Listing` (200, after paging), None (204),
+`Created` (201) or a `Reply`.  It raises `Refusal`, or `BrokerError` as the rest of the broker does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.errors import AccessRefused, BrokerError, NotAllowed, NotFound
+
+JSON = "application/json"
+LOGIN = {"www-authenticate": 'Basic realm="RabbitMQ Management"'}
+UNAUTHORIZED = HTTPStatus.UNAUTHORIZED
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it leaves."""
+
+    status: HTTPStatus
+    body: bytes = b""
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Something is there now that was not."""
+
+    location: str | None = None
+    """Where it is, below `/api/`; None for the path that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Rows of which the client may want some columns, in an order, by the page."""
+
+    rows: list[Row]
+
+
+Answer: TypeAlias = Row | list[Any] | Listing | Created | Reply | None
+
+
+class Refusal(Exception):
+    """The request is answered with this."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+def error_reply(status: HTTPStatus, error: str, reason: object, **headers: str) -> Reply:
+    """RabbitMQ's `{"error": …, "reason": …}`."""
+    return Reply(status, body_of(error, reason), headers=headers)
+
+
+def bad_request(reason: str) -> Refusal:
+    """400: what is asked for cannot be."""
+    return Refusal(error_reply(HTTPStatus.BAD_REQUEST, "bad_request", reason))
+
+
+def not_found() -> Refusal:
+    """404: there is no such object, or no such path."""
+    return Refusal(error_reply(HTTPStatus.NOT_FOUND, "Object Not Found", "Not Found"))
+
+
+def not_authorized(reason: str) -> Refusal:
+    """401, for somebody who is known: RabbitMQ asks him for another name and password."""
+    return Refusal(Reply(UNAUTHORIZED, body_of("not_authorized", reason), headers=LOGIN))
+
+
+def body_of(error: str, reason: object) -> bytes:
+    return json.dumps({"error": error, "reason": reason}, default=str).encode()
+
+
+def reply_to(error: BrokerError) -> Reply:
+    """What RabbitMQ answers where a declaration or another change is refused."""
+    if isinstance(error, NotFound):
+        return not_found().reply
+    if isinstance(error, AccessRefused | NotAllowed):
+        return Reply(UNAUTHORIZED, body_of("not_authorised", "Access refused."))
+    if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        return Reply(status, body_of("internal_error", error.explanation))
+    return Reply(HTTPStatus.BAD_REQUEST, body_of("bad_request", error.explanation))

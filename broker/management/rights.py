@@ -1,0 +1,85 @@
+"""Who may ask for what: RabbitMQ's tags of users.
+
+management      what he may reach by AMQP
+policymaker     and policies and parameters there
+monitoring      management, and looking at everybody's connections, nodes, all virtual hosts
+administrator   everything
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.users import ADMINISTRATOR, User
+
+MANAGEMENT = "management"
+POLICYMAKER = "policymaker"
+MONITORING = "monitoring"
+
+MANAGERS = frozenset({MANAGEMENT, POLICYMAKER, MONITORING, ADMINISTRATOR})
+MONITORS = frozenset({MONITORING, ADMINISTRATOR})
+POLICYMAKERS = frozenset({POLICYMAKER, ADMINISTRATOR})
+ADMINISTRATORS = frozenset({ADMINISTRATOR})
+
+
+class Right(Enum):
+    """What an endpoint asks of who calls it."""
+
+    ANYBODY = "anybody"
+    """He need not even say who he is."""
+    MANAGEMENT = "management"
+    VHOST = "vhost"
+    """Of the virtual host in the path: he may reach it by AMQP."""
+    VHOST_VISIBLE = "vhost visible"
+    """The same, and who monitors may look."""
+    POLICYMAKER = "policymaker"
+    """In the virtual host in the path, if there is one."""
+    MONITORING = "monitoring"
+    ADMINISTRATOR = "administrator"
+
+
+TAGS: Mapping[Right, tuple[frozenset[str], str]] = {
+    Right.MANAGEMENT: (MANAGERS, "User not authorised to access the management API"),
+    Right.VHOST: (MANAGERS, "User not authorised to access the management API"),
+    Right.VHOST_VISIBLE: (MANAGERS, "User not authorised to access the management API"),
+    Right.POLICYMAKER: (POLICYMAKERS, "User not authorised to access object"),
+    Right.MONITORING: (MONITORS, "Not monitor user"),
+    Right.ADMINISTRATOR: (ADMINISTRATORS, "Not administrator user"),
+}
+"""One of which tags is needed, and what is said to who has none."""
+
+NOT_IN_VHOST = "User not authorised to access virtual host"
+
+
+def why_not(right: Right, user: User, vhost: str | None, access: Access) -> str | None:
+    """Why a user may not, with RabbitMQ's words; None if he may."""
+    tags, reason = TAGS[right]
+    if tags.isdisjoint(user.tags):
+        return reason
+    may = VHOST_RIGHTS.get(right)
+    if may is not None and vhost is not None and not may(user, vhost, access):
+        return NOT_IN_VHOST
+    return None
+
+
+def may_reach(user: User, vhost: str, access: Access) -> bool:
+    """Whether he may open it by AMQP."""
+    return (user.name, vhost) in access.permissions
+
+
+def may_see(user: User, vhost: str, access: Access) -> bool:
+    return is_monitor(user) or may_reach(user, vhost, access)
+
+
+def is_monitor(user: User) -> bool:
+    """Whether he may look at what is others'."""
+    return not MONITORS.isdisjoint(user.tags)
+
+
+VHOST_RIGHTS: Mapping[Right, Callable[[User, str, Access], bool]] = {
+    Right.VHOST: may_reach,
+    Right.VHOST_VISIBLE: may_see,
+    Right.POLICYMAKER: may_reach,
+}

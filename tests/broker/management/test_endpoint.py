@@ -1,0 +1,83 @@
+"""Requests that are answered, refused, or none: by a real client and by raw bytes."""
+
+import asyncio
+import json
+from io import BytesIO
+
+import pytest
+
+from tests.support.management import Api
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_who_asks_is_told_who_he_is(api: Api) -> None:
+    assert await api.get("whoami") == {
+        "name": "guest",
+        "tags": ["administrator"],
+        "is_internal_user": True,
+    }
+
+
+@pytest.mark.parametrize("user", [None, ("guest", "wrong"), ("nobody", "guest")])
+async def test_who_does_not_say_who_he_is_is_asked(api: Api, user: tuple[str, str] | None) -> None:
+    assert await api.ask("GET", "whoami", user=user) == (
+        401,
+        {"error": "not_authorized", "reason": "Login failed"},
+    )
+
+
+async def test_what_is_not_there(api: Api) -> None:
+    nothing = 404, {"error": "Object Not Found", "reason": "Not Found"}
+    assert await api.ask("GET", "nothing") == nothing
+    assert await api.ask("GET", "whoami/../../etc/passwd") == nothing
+    assert await api.ask("GET", "%2e%2e%2fwhoami") == nothing
+    assert await api.ask("DELETE", "whoami") == (405, None)
+
+
+async def test_a_verb_of_the_control_socket(api: Api) -> None:
+    status, told = await api.ask("POST", "fluffle/verbs/vhosts.list", json={})
+    assert status == 200
+    assert [row["name"] for row in told["rows"]] == ["/"]
+    assert await api.ask("POST", "fluffle/verbs/vhosts.add", json={"name": "v"}) == (
+        200,
+        {"result": {}},
+    )
+    status, told = await api.ask("POST", "fluffle/verbs/vhosts.add", json={"name": "v"})
+    assert (status, told["error"]["name"]) == (400, "PRECONDITION_FAILED")
+    status, told = await api.ask("POST", "fluffle/verbs/vhosts.delete", json={"name": "v"})
+    assert (status, told) == (200, {"result": {}})
+    for body in (b"{", b"[]", b"[" * 100_000, b"\xff"):
+        status, told = await api.ask("POST", "fluffle/verbs/ping", data=body)
+        assert (status, told["error"]) == (400, "bad_request")
+
+
+async def test_a_change_that_another_site_asks_for_is_refused(api: Api) -> None:
+    origin = {"origin": "http://evil.example"}
+    status, told = await api.ask("POST", "fluffle/verbs/ping", json={}, headers=origin)
+    assert (status, told["error"]) == (403, "not_authorized")
+    status, _told = await api.ask(
+        "POST", "fluffle/verbs/ping", json={}, headers={"origin": api.base}
+    )
+    assert status == 200
+
+
+async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
+    status, told = await api.ask("POST", "fluffle/verbs/ping", data=BytesIO(b" " * 20_000_001))
+    assert (status, told["error"]) == (413, "bad_request")
+
+
+async def test_what_is_no_http_is_hung_up_on(api: Api) -> None:
+    host, port = api.node.addresses["management"]
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"AMQP\x00\x00\x09\x01\r\n\r\n")
+    head = await reader.read()
+    assert head.startswith(b"HTTP/1.0 400 ")
+    assert b"Traceback" not in head
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_name_may_have_any_letter(api: Api) -> None:
+    status, told = await api.ask("POST", "fluffle/verbs/a%2Fb", data=json.dumps({}))
+    assert (status, told["error"]["text"]) == (400, "there is no verb 'a/b'")

@@ -1,0 +1,77 @@
+"""A node that serves the management API, and a client of it, for tests."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession
+from yarl import URL
+
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.node import Node
+
+HERE = ListenAddress("127.0.0.1", 0)
+GUEST = ("guest", "guest")
+
+
+def authorization(user: tuple[str, str]) -> dict[str, str]:
+    """The header of a name and a password."""
+    return {"authorization": f"Basic {base64.b64encode(':'.join(user).encode()).decode()}"}
+
+
+class Api:
+    """What a client sees of a node."""
+
+    __slots__ = ("_session", "base", "node")
+
+    def __init__(self, node: Node, session: ClientSession) -> None:
+        self.node = node
+        self._session = session
+        host, port = node.addresses["management"]
+        self.base = f"http://{host}:{port}"
+
+    @property
+    def amqp_port(self) -> int:
+        return self.node.addresses["amqp"][1]
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        user: tuple[str, str] | None = GUEST,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> tuple[int, Any]:
+        """A status, and what is answered: JSON as a value, nothing as None.
+
+        The path as it is sent; a user is a name and a password.
+        """
+        url = URL(f"{self.base}/api/{path}", encoded=True)
+        sent = {**(headers or {}), **(authorization(user) if user else {})}
+        async with self._session.request(method, url, headers=sent, **more) as response:
+            if response.content_type != "application/json":
+                return response.status, await response.read() or None
+            return response.status, await response.json()
+
+    async def get(self, path: str) -> Any:
+        """What is there."""
+        status, told = await self.ask("GET", path)
+        assert status == 200, (status, told)
+        return told
+
+
+@asynccontextmanager
+async def management(data_dir: Path, **options: Any) -> AsyncIterator[Api]:
+    """A node, as long as the block lasts."""
+    node = Node(Config(data_dir=data_dir, listen=HERE, management_listen=HERE, **options))
+    await node.start()
+    try:
+        async with ClientSession() as session:
+            yield Api(node, session)
+    finally:
+        await node.stop("the test is over")
