@@ -225,12 +225,12 @@ OPTIONS: Mapping[str, Option] = {
             is_switch=True,
         ),
         Option(
-        "management",
-        "HOST:PORT",
-        "Where to serve the management API and its pages, usually :15672.",
-        parse_address,
-        "management_listen",
-    ),
+            "management",
+            "HOST:PORT",
+            "Where to serve the management API and its pages, usually :15672.",
+            parse_address,
+            "management_listen",
+        ),
         Option(
             "metrics",
             "HOST:PORT",

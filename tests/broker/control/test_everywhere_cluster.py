@@ -14,10 +14,10 @@ from aio_pika.abc import AbstractConnection
 
 from fluffle.broker import Cluster
 from fluffle.broker.cluster.obliging import OPEN_MAX
+from fluffle.broker.control.asking import rows, told
 from fluffle.broker.control.everywhere import rows as begin
 from fluffle.broker.control.parts import Row
 from fluffle.broker.queues.served import Later
-from fluffle.broker.testing.asking import rows, told
 
 CHANNELS = 230
 """More than two pages of them."""
