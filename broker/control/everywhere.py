@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fluffle.broker.control.arguments import check_arguments
 from fluffle.broker.control.dispatch import Verb, audit, error_row, line_of
 from fluffle.broker.control.parts import Later, Parts, Result, Row, Rows
-from fluffle.broker.errors import BrokerError, CommandInvalid
+from fluffle.broker.errors import BrokerError, CommandInvalid, NotFound
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.protocol.spec import ReplyCode
 
@@ -27,31 +27,45 @@ if TYPE_CHECKING:
     from fluffle.broker.cluster.errands import Errand, Told
 
 OF_A_NODE = frozenset(
-    {"ping", "status", "connections.list", "connections.close", "channels.list", "consumers.list"}
+    {
+        *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
+        *("alarms.list", "queues.critical"),
+        *("connections.list", "connections.close", "channels.list", "consumers.list"),
+    }
 )
 """Verbs of which each node knows, or does, its own part: another node may ask for these alone."""
 
 
-def rows(parts: Parts, *, what: str, arguments: dict[str, Any] | None = None) -> Rows:
-    """Of this node first.  CommandInvalid, SyntaxFailure.
+def rows(
+    parts: Parts, *, what: str, arguments: dict[str, Any] | None = None, node: str | None = None
+) -> Rows:
+    """Of this node first, then of the others by name; or of one alone.
 
-    Nobody is asked before the first row is taken; whoever takes no more closes it.
+    CommandInvalid, SyntaxFailure; NotFound if there is no such node.  Nobody is asked before the
+    first row is taken; whoever takes no more closes it.
     """
     given = arguments or {}
     check_arguments(verb_of_a_node(what).arguments, given)
-    cluster = parts.cluster
-    if cluster is None:
+    own, cluster = parts.config.node_name, parts.cluster
+    nodes = {own, *parts.catalogue.nodes.entries}
+    if node is not None and node not in nodes:
+        raise NotFound(f"there is no node '{node}' in the cluster")
+    asked = nodes if node is None else {node}
+    if cluster is None or asked == {own}:
         return own_rows(parts, what, given)
-    return rows_of_all(parts, cluster, what, given)
+    return rows_of_some(parts, cluster, (what, given), asked)
 
 
-def rows_of_all(parts: Parts, cluster: Cluster, what: str, given: Mapping[str, Any]) -> Rows:
+def rows_of_some(
+    parts: Parts, cluster: Cluster, question: tuple[str, Mapping[str, Any]], nodes: set[str]
+) -> Rows:
     """All are asked at once, and told of one after the other."""
+    what, given = question
     request = line_of({"verb": what, "arguments": given})
-    others = sorted(node for node in parts.catalogue.nodes.entries if node != cluster.name)
-    errands = [cluster.errands.begin(node, request) for node in others]
+    errands = [cluster.errands.begin(each, request) for each in sorted(nodes - {cluster.name})]
     try:
-        yield from own_rows(parts, what, given)
+        if cluster.name in nodes:
+            yield from own_rows(parts, what, given)
         for errand in errands:
             yield from rows_of_another(errand)
     finally:

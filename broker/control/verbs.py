@@ -13,6 +13,7 @@ from fluffle.broker.control.dispatch import Verb, verbs_of
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "ping": ("status",),
     "node": ("maintenance", "tuning"),
+    "nodes": ("nodes",),
     "alarms": ("health",),
     "status": ("status",),
     "users": ("users",),

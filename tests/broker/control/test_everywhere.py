@@ -54,6 +54,13 @@ def test_what_concerns_all_nodes_at_once_is_not_asked_of_each(verb: str) -> None
     assert refusal == f"COMMAND_INVALID: '{verb}' is not asked of every node"
 
 
+def test_one_node_can_be_asked_alone() -> None:
+    desk = Desk()
+    assert desk.rows("everywhere.rows", what="ping", node="a") == [{"node": "a", "row": {}}]
+    refusal = desk.refusal("everywhere.rows", what="ping", node="b")
+    assert refusal == "NOT_FOUND: there is no node 'b' in the cluster"
+
+
 def test_arguments_are_looked_at_before_anybody_is_asked() -> None:
     refusal = Desk().refusal("everywhere.rows", what="connections.close", arguments={"name": 7})
     assert refusal == "SYNTAX_ERROR: 'name' must be a string or null"

@@ -93,6 +93,20 @@ async def test_a_connection_is_closed_by_whichever_node_is_told_to(
 async def test_who_is_down_is_named(cluster: Cluster) -> None:
     await cluster.kill(2)
     assert silent(await everywhere(cluster, 0, "ping")) == ["node2"]
+    parts = cluster[0].node.parts
+    alone = await rows(parts, "everywhere.rows", what="ping", node="node1")
+    assert alone == [{"node": "node1", "row": {}}]
+    first, second, third = await rows(parts, "nodes.list")
+    assert (first["name"], second["name"]) == ("node0", "node1")
+    assert first.keys() == second.keys()
+    assert [each["name"] for each in first["cluster_links"]] == ["node1"]
+    assert third == {
+        "name": "node2",
+        "type": "disc",
+        "running": parts.company.is_alive("node2"),
+        "being_drained": False,
+        "cluster_links": [],
+    }
 
 
 async def test_who_is_paused_or_cut_off_is_named_in_time(cluster: Cluster) -> None:
