@@ -32,16 +32,30 @@ class Call:
     def parts(self) -> Parts:
         return self.asking.parts
 
-    def json(self) -> Row:
-        """The object in the body; an empty body is one without anything.  Refusal."""
+    def json(self, *required: str) -> Row:
+        """The object in the body, which has these keys; an empty body is one without anything.
+
+        Refusal, as with RabbitMQ.
+        """
+        found = self._parsed()
+        if found is None:
+            found = {}
+        if not isinstance(found, dict):
+            raise bad_request("not_json")
+        missing = [f"{{key_missing,{key}}}" for key in required if key not in found]
+        if missing:
+            raise bad_request(f"[{','.join(missing)}]")
+        return found
+
+    def _parsed(self) -> object:
         if not self.body:
-            return {}
+            return None
         try:
             found = json.loads(self.body)
+            # finds halves of characters in escapes, and what is too large for a number
+            json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
-            raise bad_request("body is not valid JSON") from None
-        if not isinstance(found, dict):
-            raise bad_request("body is not a JSON object")
+            raise bad_request("not_json") from None
         return found
 
     def vhost(self) -> VirtualHost:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from fluffle.broker.access.users import User
 from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.control.verbs import VERBS
@@ -61,6 +62,8 @@ ALWAYS = {
     "referrer-policy": "no-referrer",
     "vary": "origin",
 }
+NOBODY = User("")
+"""Who does not say who he is, where he need not."""
 
 logger = logging.getLogger(__name__)
 
@@ -117,18 +120,18 @@ class ManagementEndpoint:
     async def _reply(self, request: web.BaseRequest) -> Reply:
         endpoint, names = found(request)
         refuse_other_origins(request)
+        user = NOBODY if endpoint.may is Right.ANYBODY else await self._user(request)
         access = self._asking.parts.access
-        if endpoint.may is Right.ANYBODY:
-            raise AssertionError("pages are served by their own table")
-        user = await authenticated(
-            access, request.headers.get("authorization", ""), peer_of(request)
-        )
-        vhost = names.get("vhost")
-        if reason := why_not(endpoint.may, user, vhost, access):
+        if reason := why_not(endpoint.may, user, names.get("vhost"), access):
             raise not_authorized(reason)
         body = await body_of(request) if endpoint.body is not None else b""
         call = Call(self._asking, user, names, request.query, body, request.headers)
         return await reply_of(await endpoint.act(call), call, request.path)
+
+    async def _user(self, request: web.BaseRequest) -> User:
+        """Who asks.  Refusal."""
+        said = request.headers.get("authorization", "")
+        return await authenticated(self._asking.parts.access, said, peer_of(request))
 
 
 def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:

@@ -31,7 +31,7 @@ class Right(Enum):
     """He need not even say who he is."""
     MANAGEMENT = "management"
     VHOST = "vhost"
-    """Of the virtual host in the path: he may reach it by AMQP."""
+    """Of the virtual host in the path: he may reach it by AMQP, or administers it."""
     VHOST_VISIBLE = "vhost visible"
     """The same, and who monitors may look."""
     POLICYMAKER = "policymaker"
@@ -40,33 +40,35 @@ class Right(Enum):
     ADMINISTRATOR = "administrator"
 
 
+NO_MANAGER = "Not management user"
+"""What is said to who has no tag at all."""
+
 TAGS: Mapping[Right, tuple[frozenset[str], str]] = {
-    Right.MANAGEMENT: (MANAGERS, "User not authorised to access the management API"),
-    Right.VHOST: (MANAGERS, "User not authorised to access the management API"),
-    Right.VHOST_VISIBLE: (MANAGERS, "User not authorised to access the management API"),
+    Right.MANAGEMENT: (MANAGERS, NO_MANAGER),
+    Right.VHOST: (MANAGERS, "User not authorised to access virtual host"),
+    Right.VHOST_VISIBLE: (MANAGERS, "User not authorised to access virtual host"),
     Right.POLICYMAKER: (POLICYMAKERS, "User not authorised to access object"),
     Right.MONITORING: (MONITORS, "Not monitor user"),
     Right.ADMINISTRATOR: (ADMINISTRATORS, "Not administrator user"),
 }
-"""One of which tags is needed, and what is said to who has none."""
-
-NOT_IN_VHOST = "User not authorised to access virtual host"
+"""One of which tags is needed, and what is said to a manager who may not."""
 
 
 def why_not(right: Right, user: User, vhost: str | None, access: Access) -> str | None:
     """Why a user may not, with RabbitMQ's words; None if he may."""
+    if right is Right.ANYBODY:
+        return None
     tags, reason = TAGS[right]
-    if tags.isdisjoint(user.tags):
-        return reason
+    if MANAGERS.isdisjoint(user.tags):
+        return NO_MANAGER
     may = VHOST_RIGHTS.get(right)
-    if may is not None and vhost is not None and not may(user, vhost, access):
-        return NOT_IN_VHOST
-    return None
+    is_outside = may is not None and vhost is not None and not may(user, vhost, access)
+    return reason if is_outside or tags.isdisjoint(user.tags) else None
 
 
 def may_reach(user: User, vhost: str, access: Access) -> bool:
-    """Whether he may open it by AMQP."""
-    return (user.name, vhost) in access.permissions
+    """Whether he may open it by AMQP, or administers it."""
+    return ADMINISTRATOR in user.tags or (user.name, vhost) in access.permissions
 
 
 def may_see(user: User, vhost: str, access: Access) -> bool:
