@@ -109,6 +109,10 @@ class Alone:
     def groups(self) -> Mapping[int, HostedGroup]:
         return self._lone.running.host.groups if self._lone is not None else NO_GROUPS
 
+    @property
+    def leader_changes(self) -> int:
+        return self._lone.running.host.leader_changes if self._lone is not None else 0
+
     def shown(self, member: str) -> str:
         del member
         return self._around.config.node_name

@@ -156,6 +156,10 @@ class Clustered:
     def groups(self) -> Mapping[int, HostedGroup]:
         return self._begun.running.host.groups
 
+    @property
+    def leader_changes(self) -> int:
+        return self._begun.running.host.leader_changes
+
     def shown(self, member: str) -> str:
         return member
 

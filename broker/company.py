@@ -59,6 +59,10 @@ class Neighbours(Protocol):
     def groups(self) -> Mapping[int, HostedGroup]:
         """The Raft groups with a member here."""
 
+    @property
+    def leader_changes(self) -> int:
+        """How often one of these was found to have another leader since the node started."""
+
     def shown(self, member: str) -> str:
         """How people call a node that has a member of a queue."""
 

@@ -37,26 +37,34 @@ class HttpListening(NamedTuple):
     """Has something called when the node ends."""
     on_fatal: Callable[[Exception], None]
 
-    async def open(self, addresses: dict[str, tuple[str, int]]) -> None:
-        """Accept on the addresses of the configuration, and say what was bound.  StartFailed."""
-        config = self.parts.config
-        if config.management_listen is not None:
-            addresses["management"] = await self._management(config.management_listen)
-        if config.metrics_listen is not None:
-            addresses["metrics"] = await self._metrics(config.metrics_listen)
+    async def open_metrics(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Accept on its address, if there is one, and say what was bound: from the start on, since
+        it tells whether the node has started.  StartFailed."""
+        address = self.parts.config.metrics_listen
+        if address is None:
+            return
+        from fluffle.broker.metrics.collector import NodeCollector  # noqa: PLC0415  only if used
+        from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415
+        from fluffle.broker.metrics.health import Readiness  # noqa: PLC0415
 
-    async def _management(self, address: ListenAddress) -> tuple[str, int]:
+        parts, services = self.parts, self.services
+        collector = NodeCollector(services, parts.config, self.clock, self.company)
+        maintenance = parts.maintenance
+        readiness = Readiness(
+            addresses, self.company, lambda: maintenance is not None and maintenance.is_draining
+        )
+        endpoint = MetricsEndpoint(collector, services.chores, readiness)
+        addresses["metrics"] = await self._listen("--metrics", endpoint, address)
+
+    async def open_management(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """The same, once there is something to manage.  StartFailed."""
+        address = self.parts.config.management_listen
+        if address is None:
+            return
         from fluffle.broker.management.endpoint import begun  # noqa: PLC0415  slow, only if used
 
         endpoint = begun(self.parts, self.services, self.on_fatal)
-        return await self._listen("--management", endpoint, address)
-
-    async def _metrics(self, address: ListenAddress) -> tuple[str, int]:
-        from fluffle.broker.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415  only if used
-
-        config = self.parts.config
-        endpoint = MetricsEndpoint(self.services, config, self.clock, self.company)
-        return await self._listen("--metrics", endpoint, address)
+        addresses["management"] = await self._listen("--management", endpoint, address)
 
     async def _listen(
         self, option: str, endpoint: HttpEndpoint, address: ListenAddress

@@ -328,6 +328,10 @@ class Node:
         control = self._control_socket(company, self._listener)
         self._enders.append(control.close)
         await control.open()
+        listening = HttpListening(
+            self.parts, self._services, self._outside.clock, company, self._enders.append, self.fail
+        )
+        await listening.open_metrics(self.addresses)
         company.share(self._services.alarms)
         await company.enter(self.addresses)
         self._converter.open(company.boot, self.catalogue.vhosts.values())
@@ -356,10 +360,7 @@ class Node:
             )
         if config.tls_listen is not None:
             self.addresses["amqps"] = await self._listen_tls(self._listener, config.tls_listen)
-        listening = HttpListening(
-            self.parts, self._services, self._outside.clock, company, self._enders.append, self.fail
-        )
-        await listening.open(self.addresses)
+        await listening.open_management(self.addresses)
         self._check()
 
     def _control_socket(self, company: Company, listener: Listener) -> ControlSocket:

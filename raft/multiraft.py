@@ -219,6 +219,11 @@ class MultiRaft:
     # What goes out
 
     @property
+    def now_ms(self) -> int:
+        """As of the last `tick`."""
+        return self._node.now_ms
+
+    @property
     def deadline_ms(self) -> int | None:
         """When `tick` is wanted at the latest, if nothing else comes in before."""
         if self.crowd.is_waiting:

@@ -71,8 +71,8 @@ class RaftHost:
     __slots__ = (
         "_asked", "_chores", "_day", "_groups", "_inbox", "_is_over", "_is_turn_asked",
         "_is_work_asked", "_lanes", "_links", "_multi", "_on_fatal", "_owner", "_schedule",
-        "_steps", "_store", "_wake_at_ms", "durable", "is_disk_awaited", "rewrite", "snapshots",
-        "space", "submitted",
+        "_steps", "_store", "_wake_at_ms", "durable", "is_disk_awaited", "leader_changes",
+        "rewrite", "snapshots", "space", "submitted",
     )  # fmt: skip
 
     def __init__(self, multi: MultiRaft, ports: Ports, settings: HostSettings) -> None:
@@ -106,6 +106,8 @@ class RaftHost:
         self.submitted = self.durable = 0
         """The last write that the disk was given, and the last of them that is on it."""
         self.space = Space(ports.store)
+        self.leader_changes = 0
+        """How often a group was found to have another leader, or the same anew: for metrics."""
 
     def start(self, *, are_asleep: bool = False) -> list[GroupId]:
         """Load what is on disk; returns the groups that are lost there, and are not here.
@@ -373,6 +375,8 @@ class RaftHost:
     def _on_role(self, change: RoleChange) -> None:
         """Whoever has no image, and gets none, must not lead."""
         hosted = self._groups[change.group]
+        if change.leader is not None and hosted.followed != (change.term, change.leader):
+            self.leader_changes += 1
         hosted.on_role(change)
         if hosted.misfit is not None and hosted.misfit.is_again:
             self._resign(hosted, hosted.misfit)

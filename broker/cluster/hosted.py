@@ -54,8 +54,9 @@ class HostedGroup:
     """Made by the host, when the group is found or created; outlived by nothing of the group."""
 
     __slots__ = (
-        "_ask", "_followed", "_multi", "_next_context", "_reads", "_refused", "_told", "_waiting",
-        "applied", "group", "incarnation", "is_gone", "is_restored", "machine", "misfit",
+        "_ask", "_followed", "_multi", "_next_context", "_reads", "_refused", "_timed", "_told",
+        "_waiting", "applied", "commit_ms", "group", "incarnation", "is_gone", "is_restored",
+        "machine", "misfit",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +73,11 @@ class HostedGroup:
         """Deleted here.  Its id may be here again, as another member."""
         self.misfit: Misfit | None = None
         """What the image did not take when it was last made anew."""
+        self.commit_ms: int | None = None
+        """How long it took until an entry was applied that was proposed here; none yet, or this
+        node does not lead."""
+        self._timed: tuple[int, int] | None = None
+        """The index of an entry that was proposed, and when; of one at a time."""
         self._multi = multi
         self._ask = ask
         self._followed: tuple[int, NodeId | None] = 0, None
@@ -140,6 +146,8 @@ class HostedGroup:
             on_fate(Lost(refused))
         else:
             self._waiting.add(position, on_fate)
+            if self._timed is None:
+                self._timed = position.index, self._multi.now_ms
 
     def _change(self, change: Change, on_fate: OnFate) -> None:
         try:
@@ -180,6 +188,7 @@ class HostedGroup:
         The image hears of it before the fates of what it proposed: it makes nothing of them then.
         """
         self._followed = change.term, change.leader
+        self._timed = self.commit_ms = None
         self._tell()
         if change.role is Role.LEADER:
             self._waiting.ended(change.term)
@@ -214,6 +223,9 @@ class HostedGroup:
     def on_applied(self, entries: Sequence[Entry]) -> None:
         """The image has them: now whoever waits for them."""
         self._waiting.applied(entries)
+        if self._timed is not None and self._timed[0] <= self.applied:
+            self.commit_ms = self._multi.now_ms - self._timed[1]
+            self._timed = None
 
     def on_readable(self, readable: Readable) -> None:
         """Maybe of a former member of the same id, whose readers were told when it went."""

@@ -1,39 +1,47 @@
-"""GET /metrics and /metrics/per-object, in the formats that Prometheus asks for."""
+"""GET /metrics and what is below it, in the formats that Prometheus asks for; and /health."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from http import HTTPStatus
 from itertools import chain
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from fluffle.broker.clock import Clock
-from fluffle.broker.company import Neighbours
-from fluffle.broker.config import Config
+from fluffle.broker.chores import Chores
 from fluffle.broker.metrics.collector import NodeCollector
 from fluffle.broker.metrics.families import Step
-from fluffle.broker.metrics.http import HttpConnection, Page
-from fluffle.broker.server.services import Services
+from fluffle.broker.metrics.health import Readiness, live
+from fluffle.broker.metrics.http import PLAIN, HttpConnection, Page, Pages, Request
+from fluffle.broker.metrics.memory import memory_metrics
+from fluffle.broker.metrics.queries import BadQuery, detailed_view
+from fluffle.broker.metrics.tables import View
 from fluffle.broker.sockets import listening_socket
+
+AGGREGATED = View("aggregated")
+PER_OBJECT = View("per-object", has_rows=True)
 
 
 class MetricsEndpoint:
-    """Where one node tells its metrics."""
+    """Where one node tells its metrics, and how it is."""
 
     __slots__ = ("_chores", "_open", "_pages", "_server")
 
-    def __init__(
-        self, services: Services, config: Config, clock: Clock, company: Neighbours
-    ) -> None:
-        self._chores = services.chores
-        aggregated = NodeCollector(services, config, clock, company)
-        per_object = NodeCollector(services, config, clock, company, per_object=True)
-        self._pages = {
-            "/metrics": page(aggregated.steps),
-            "/metrics/per-object": page(per_object.steps),
+    def __init__(self, collector: NodeCollector, chores: Chores, readiness: Readiness) -> None:
+        self._chores = chores
+        aggregated = page(partial(collector.steps, AGGREGATED))
+        self._pages: Pages = {
+            "/metrics": aggregated,
+            "/metrics/": aggregated,
+            "/metrics/per-object": page(partial(collector.steps, PER_OBJECT)),
+            "/metrics/detailed": partial(detailed, collector),
+            "/metrics/memory-breakdown": partial(breakdown, collector),
+            "/health/live": live,
+            "/health/ready": readiness.page,
         }
         self._open: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
@@ -57,18 +65,38 @@ class MetricsEndpoint:
             connection.drop()
 
 
-def page(steps: Callable[[], Iterator[Step]]) -> Callable[[str], Page]:
+def detailed(collector: NodeCollector, request: Request) -> Page:
+    """Those families that are asked for."""
+    try:
+        view = detailed_view(request.query)
+    except BadQuery as error:
+        return Page(PLAIN, iter((f"{error}\n".encode(),)), HTTPStatus.BAD_REQUEST)
+    return text_page(collector.detailed_steps(view), request.accept)
+
+
+def breakdown(collector: NodeCollector, request: Request) -> Page:
+    """Of memory."""
+    identity = collector.identity(View("memory-breakdown"))
+    return text_page([[*memory_metrics(), *identity]], request.accept)
+
+
+def page(steps: Callable[[], Iterator[Step]]) -> Callable[[Request], Page]:
     """What a node tells, and what its process costs."""
     process = ProcessCollector(registry=None)
 
-    def render(accept: str) -> Page:
-        try:
-            encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # it asks for a version that is no number
-            encode, content_type = choose_encoder("")
-        return Page(content_type, encoded(encode, chain(steps(), [process.collect()])))
+    def render(request: Request) -> Page:
+        return text_page(chain(steps(), [process.collect()]), request.accept)
 
     return render
+
+
+def text_page(steps: Iterable[Iterable[Metric]], accept: str) -> Page:
+    """In the format that is asked for, if there is one."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # it asks for a version that is no number
+        encode, content_type = choose_encoder("")
+    return Page(content_type, encoded(encode, steps))
 
 
 class Found(Collector):

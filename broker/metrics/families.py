@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from fluffle.broker.chores import in_pieces
 
 PIECE = 500
 """Queues, connections or samples of one step: two milliseconds or so."""
 
+RAFT = "ra_metrics"
+"""RabbitMQ's family of what is told of Raft groups."""
+
+T = TypeVar("T")
+
 Step: TypeAlias = list[Metric]
+
+
+def pieces(items: Iterable[T]) -> Iterator[list[T]]:
+    """As many as a step tells of, or reads."""
+    return in_pieces(items, PIECE)
 
 
 def gauge(name: str, text: str, value: float | None = None) -> GaugeMetricFamily:

@@ -27,11 +27,13 @@ PLAIN = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is answered with 200."""
+    """What is answered."""
 
     content_type: str
     pieces: Iterator[bytes]
     """The body; each piece is made when it is asked for, and takes a moment."""
+    status: HTTPStatus = HTTPStatus.OK
+    """Any that leaves the connection as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Request:
     method: str
     path: str
     """The target without its query, as it was written."""
+    query: str
     version: str
     headers: Mapping[str, str]
     """By name in lower case."""
@@ -53,7 +56,13 @@ class Request:
         target, _, version = rest.rpartition(" ")
         fields = (line.partition(":") for line in lines)
         headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-        return cls(method, target.partition("?")[0], version, headers)
+        path, _, query = target.partition("?")
+        return cls(method, path, query, version, headers)
+
+    @property
+    def accept(self) -> str:
+        """Which content types are wanted."""
+        return self.headers.get("accept", "")
 
     @property
     def is_sound(self) -> bool:
@@ -70,8 +79,8 @@ class Request:
         return wish != "close" if self.version == "HTTP/1.1" else wish == "keep-alive"
 
 
-Pages: TypeAlias = Mapping[str, Callable[[str], Page]]
-"""By path; each is called with the Accept header of the request."""
+Pages: TypeAlias = Mapping[str, Callable[[Request], Page]]
+"""By path."""
 
 
 class Timer(Protocol):
@@ -156,7 +165,7 @@ class HttpConnection(asyncio.Protocol):
         elif request.path not in self._pages:
             self._refuse(HTTPStatus.NOT_FOUND, with_body=with_body)
         else:
-            page = self._pages[request.path](request.headers.get("accept", ""))
+            page = self._pages[request.path](request)
             is_last |= not request.keeps_connection
             self._is_answering = True
             self._listen()
@@ -173,7 +182,7 @@ class HttpConnection(asyncio.Protocol):
             if self._transport.is_closing():
                 return
         self._is_answering = False
-        self._write(HTTPStatus.OK, page.content_type, body, with_body=with_body)
+        self._write(page.status, page.content_type, body, with_body=with_body, stays=not is_last)
         if is_last:
             self._transport.close()
         else:
@@ -181,11 +190,18 @@ class HttpConnection(asyncio.Protocol):
 
     def _refuse(self, status: HTTPStatus, *, with_body: bool) -> None:
         """Say what is wrong, and hang up."""
-        self._write(status, PLAIN, [f"{status.phrase}\n".encode()], with_body=with_body)
+        body = [f"{status.phrase}\n".encode()]
+        self._write(status, PLAIN, body, with_body=with_body, stays=False)
         self._transport.close()
 
     def _write(
-        self, status: HTTPStatus, content_type: str, body: list[bytes], *, with_body: bool
+        self,
+        status: HTTPStatus,
+        content_type: str,
+        body: list[bytes],
+        *,
+        with_body: bool,
+        stays: bool,
     ) -> None:
         lines = [
             f"HTTP/1.1 {status} {status.phrase}",
@@ -194,7 +210,7 @@ class HttpConnection(asyncio.Protocol):
         ]
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             lines.append("Allow: GET, HEAD")
-        if status is not HTTPStatus.OK:
+        if status is not HTTPStatus.OK and not stays:
             lines.append("Connection: close")
         head = "\r\n".join(lines).encode("latin-1") + END_OF_HEAD
         self._transport.writelines([head, *body] if with_body else [head])

@@ -86,6 +86,17 @@ class Transaction:
         settled = (stretch for stretches, _outcome in self._settled for stretch in stretches)
         return [(start, stop) for run, start, stop in settled if run is handout]
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """How many messages it is to publish, and how many it is to settle."""
+        published = sum(len(published.parcel.contents) for published in self._publishes)
+        settled = sum(
+            stretch.stop - stretch.start
+            for stretches, _outcome in self._settled
+            for stretch in stretches
+        )
+        return published, settled
+
     def forget(self) -> list[Stretch]:
         """Start afresh; what had been settled."""
         settled = [stretch for stretches, _outcome in self._settled for stretch in stretches]

@@ -12,6 +12,7 @@ class Nobody:
 
     cluster = None
     groups: Mapping[int, HostedGroup] = {}
+    leader_changes = 0
 
     def shown(self, member: str) -> str:
         return member

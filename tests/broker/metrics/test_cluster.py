@@ -6,18 +6,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.metrics.collector import NodeCollector
-from fluffle.broker.metrics.endpoint import page
+from fluffle.broker.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def scrape(node: ClusterNode, *, per_object: bool = False) -> Samples:
-    services = node.node._services
-    collector = NodeCollector(
-        services, node.config, SystemClock(), node.node.parts.company, per_object=per_object
-    )
-    text = b"".join(page(collector.steps)("").pieces).decode()
+    services, company = node.node._services, node.node.parts.company
+    collector = NodeCollector(services, node.config, SystemClock(), company)
+    steps = collector.steps(PER_OBJECT if per_object else AGGREGATED)
+    text = b"".join(text_page(steps, "").pieces).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -61,10 +60,10 @@ async def test_one_node_leads_the_definitions(tmp_path: Path) -> None:
             assert of(samples, "fluffle_raft_groups_leaderless") == 0
             assert of(samples, "fluffle_raft_groups_quarantined") == 0
             assert of(samples, "fluffle_raft_groups_misfit") == 0
-            applied = of(samples, "rabbitmq_raft_log_last_applied_index", ra_system="coordination")
-            commit = of(samples, "rabbitmq_raft_log_commit_index", ra_system="coordination")
+            applied = of(samples, "rabbitmq_raft_last_applied", ra_system="coordination")
+            commit = of(samples, "rabbitmq_raft_commit_index", ra_system="coordination")
             assert 0 < applied <= commit
-            assert of(samples, "rabbitmq_raft_term_total", ra_system="coordination") > 0
+            assert of(samples, "rabbitmq_raft_term", ra_system="coordination") > 0
 
 
 async def test_the_dashboards_see_one_cluster(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fluffle.broker.clock import ManualClock
 from fluffle.broker.config import Config
 from fluffle.broker.metrics.collector import NodeCollector
-from fluffle.broker.metrics.endpoint import page
+from fluffle.broker.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.broker.traffic import DISABLED, Dropped
@@ -33,17 +33,12 @@ class Node:
     def __init__(self) -> None:
         self.edge = Edge()
         self.clock = ManualClock(now_ms=5_000)
-        services = self.edge.services
-        services.alarms.watermarks.memory_bytes_max = 7_000
-        self._pages = {
-            per_object: page(
-                NodeCollector(services, CONFIG, self.clock, Nobody(), per_object=per_object).steps
-            )
-            for per_object in (False, True)
-        }
+        self.edge.services.alarms.watermarks.memory_bytes_max = 7_000
+        self.collector = NodeCollector(self.edge.services, CONFIG, self.clock, Nobody())
 
     def pieces(self, accept: str = "", *, per_object: bool = False) -> Iterator[bytes]:
-        return self._pages[per_object](accept).pieces
+        steps = self.collector.steps(PER_OBJECT if per_object else AGGREGATED)
+        return text_page(steps, accept).pieces
 
     def text(self, accept: str = "", *, per_object: bool = False) -> str:
         return b"".join(self.pieces(accept, per_object=per_object)).decode()
@@ -106,7 +101,7 @@ rabbitmq_resident_memory_limit_bytes
 
 
 def test_every_name_of_the_overview_is_there(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fluffle.broker.metrics.collector.free_bytes", lambda _folder: 1)
+    monkeypatch.setattr("fluffle.broker.metrics.node_tables.free_bytes", lambda _folder: 1)
     assert set(OVERVIEW.split()) <= names(node.scrape())
 
 
@@ -251,7 +246,7 @@ def test_pieces_come_to_what_one_would_be(
     for number in range(7):
         client.declare(f"q{number}")
     whole = node.text(accept, per_object=True)
-    monkeypatch.setattr("fluffle.broker.metrics.collector.PIECE", 2)
+    monkeypatch.setattr("fluffle.broker.metrics.families.PIECE", 2)
     pieces = node.text(accept, per_object=True)
     assert without_process(pieces) == without_process(whole)
     assert whole.count("# EOF\n") == bool(accept)
@@ -284,7 +279,7 @@ def crowd(node: Node, names: range) -> None:
 def test_no_step_is_more_work_where_there_is_more_to_tell(
     node: Node, monkeypatch: pytest.MonkeyPatch, per_object: bool
 ) -> None:
-    monkeypatch.setattr("fluffle.broker.metrics.collector.PIECE", 20)
+    monkeypatch.setattr("fluffle.broker.metrics.families.PIECE", 20)
     node.edge.services.alarms.set("memory", low=True)
     crowd(node, range(40))
     few = most_calls_of_a_step(node, per_object=per_object)
@@ -293,7 +288,7 @@ def test_no_step_is_more_work_where_there_is_more_to_tell(
 
 
 def test_a_channel_that_ends_during_a_scrape_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fluffle.broker.metrics.collector.PIECE", 1)
+    monkeypatch.setattr("fluffle.broker.metrics.families.PIECE", 1)
     steps_before_the_end = count()
     is_over = False
     while not is_over:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.metrics.endpoint import page
+from fluffle.broker.metrics.endpoint import text_page
 from fluffle.broker.node import Node
 from fluffle.broker.starting import StartFailed
 from tests.support.peer import peer_of
@@ -51,7 +51,7 @@ async def test_a_node_tells_its_metrics(tmp_path: Path) -> None:
 def test_who_asks_for_no_format_that_exists_gets_the_plain_one(
     accept: str, content_type: str
 ) -> None:
-    assert page(lambda: iter(()))(accept).content_type.startswith(content_type)
+    assert text_page([], accept).content_type.startswith(content_type)
 
 
 async def test_an_address_in_use_says_which_option_names_another(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ class Visit:
     def connect(self) -> FakeTransport:
         transport = FakeTransport(self.scheduler, {"peername": ("127.0.0.1", 40_000)})
         pages = {
-            "/here": lambda accept: Page("text/x", self.pieces(accept)),
-            "/broken": lambda _accept: Page("text/x", broken()),
+            "/here": lambda request: Page("text/x", self.pieces(request.accept)),
+            "/broken": lambda _request: Page("text/x", broken()),
         }
         transport.connect(HttpConnection(pages, self.open, self.scheduler.call_later, self.chores))
         return transport
