@@ -86,6 +86,7 @@ def queue_row(
         "single_active_consumer_tag": active_tag(queue),
         "state": state,
         "group": group_of(queue),
+        "node": node_of(parts, queue.definition),
         **members_row(company, queue.definition),
     }
 
@@ -152,6 +153,14 @@ def members_row(company: Neighbours, definition: QueueDefinition) -> Row:
         "members": [company.shown(node) for node in nodes],
         "online": [company.shown(node) for node in nodes if company.is_alive(node)],
     }
+
+
+def node_of(parts: Parts, definition: QueueDefinition) -> str | None:
+    """Where it is led; None of a quorum queue that nobody leads now."""
+    if definition.spec.queue_type is QueueType.QUORUM:
+        leader = leader_now(parts.company, definition)
+        return parts.company.shown(leader) if leader else None
+    return parts.company.shown(definition.home) if definition.home else parts.config.node_name
 
 
 def leader_now(company: Neighbours, definition: QueueDefinition) -> str:

@@ -122,7 +122,7 @@ class ManagementEndpoint:
         refuse_other_origins(request)
         user = NOBODY if endpoint.may is Right.ANYBODY else await self._user(request)
         access = self._asking.parts.access
-        if reason := why_not(endpoint.may, user, names.get("vhost"), access):
+        if reason := why_not(endpoint.may, user, self._vhost_in(names), access):
             raise not_authorized(reason)
         body = await body_of(request) if endpoint.body is not None else b""
         call = Call(self._asking, user, names, request.query, body, request.headers)
@@ -132,6 +132,11 @@ class ManagementEndpoint:
         """Who asks.  Refusal."""
         said = request.headers.get("authorization", "")
         return await authenticated(self._asking.parts.access, said, peer_of(request))
+
+    def _vhost_in(self, names: Mapping[str, str]) -> str | None:
+        """None where no virtual host is named that there is: nobody may be kept from that one."""
+        vhost = names.get("vhost")
+        return vhost if vhost in self._asking.parts.catalogue.vhosts else None
 
 
 def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:

@@ -14,11 +14,24 @@ from typing import Any
 
 from fluffle.broker.access.patterns import UnusablePattern, compiled
 from fluffle.broker.control.parts import Row
-from fluffle.broker.management.replies import bad_request
+from fluffle.broker.management.replies import bad_request, unlike
 
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 500
 YES = "true"
+CASELESS = "(?i)"
+INVALID = "Pagination parameters are invalid"
+LISTED = {
+    "page": "a number from 1: the answer is an object with this page of the list",
+    "page_size": f"how many rows a page has, {PAGE_SIZE} unless said, {PAGE_SIZE_MAX} at most",
+    "name": "with `page`: those whose name has this text in it",
+    "use_regex": "true: `name` is a regular expression",
+    "pagination": "has no effect beside `page`",
+    "sort": "the path of a column, as `message_stats.publish`",
+    "sort_reverse": "true: the largest first",
+    "columns": "paths of columns between commas: what is wanted of each row",
+}
+"""What may be asked of each list."""
 
 
 def listed(rows: Sequence[Row], query: Mapping[str, str]) -> Row | list[Row]:
@@ -41,9 +54,9 @@ def named(rows: Sequence[Row], query: Mapping[str, str]) -> Sequence[Row]:
         wanted = name.lower()
         return [row for row in rows if wanted in str(row.get("name", "")).lower()]
     try:
-        finds = compiled(name)
-    except UnusablePattern as error:
-        raise bad_request(str(error)) from None
+        finds = compiled(f"{CASELESS}{name}")
+    except UnusablePattern:
+        raise bad_request(INVALID) from None
     return [row for row in rows if finds(str(row.get("name", "")).encode(errors="surrogateescape"))]
 
 
@@ -74,11 +87,14 @@ def paged(
 ) -> Row:
     """One page, and how many there are.  Refusal for a page that is not there."""
     page, size = number(query, "page", 1), number(query, "page_size", PAGE_SIZE)
-    if not 0 < size <= PAGE_SIZE_MAX:
-        raise bad_request(f"invalid page size; use 1 to {PAGE_SIZE_MAX}")
+    if page < 1 or not 0 < size <= PAGE_SIZE_MAX:
+        given = size if query.get("page_size") else "undefined"
+        reason = f"Invalid pagination parameters: page number {page}, page size {given}"
+        raise unlike("invalid_pagination_parameters", reason)
     pages = max(1, math.ceil(len(found) / size))
-    if not 0 < page <= pages:
-        raise bad_request(f"page out of range, page: {page} page size: {size}, len: {len(found)}")
+    if page > pages:
+        reason = f"Page out of range, page: {page} page size: {size}, len: {len(found)}"
+        raise unlike("page_out_of_range", reason)
     items = found[(page - 1) * size : page * size]
     return {
         "filtered_count": len(found),
@@ -99,7 +115,7 @@ def number(query: Mapping[str, str], name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError:
-        raise bad_request(f"invalid value for '{name}'") from None
+        raise bad_request(INVALID) from None
 
 
 def value_at(row: Any, path: Sequence[str]) -> Any:

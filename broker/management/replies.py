@@ -63,7 +63,12 @@ def error_reply(status: HTTPStatus, error: str, reason: object, **headers: str) 
 
 def bad_request(reason: str) -> Refusal:
     """400: what is asked for cannot be."""
-    return Refusal(error_reply(HTTPStatus.BAD_REQUEST, "bad_request", reason))
+    return unlike("bad_request", reason)
+
+
+def unlike(error: str, reason: str) -> Refusal:
+    """400, by another name."""
+    return Refusal(error_reply(HTTPStatus.BAD_REQUEST, error, reason))
 
 
 def not_found() -> Refusal:

@@ -40,6 +40,7 @@ def test_what_a_queue_is_and_holds() -> None:
         "single_active_consumer_tag": None,
         "state": "running",
         "group": None,
+        "node": desk.parts.config.node_name,
         "leader": None,
         "members": None,
         "online": None,

@@ -48,7 +48,7 @@ def test_a_page_says_how_many_there_are() -> None:
         "page_size": 1,
         "total_count": 3,
     }
-    assert names(listed(ROWS, {"page": "1", "name": "^a", "use_regex": "true"})) == ["ab"]
+    assert names(listed(ROWS, {"page": "1", "name": "^a", "use_regex": "true"})) == ["A", "ab"]
     assert listed([], {"page": "1"})["page_count"] == 1  # type: ignore[call-overload]
 
 

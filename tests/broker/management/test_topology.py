@@ -1,0 +1,125 @@
+"""Exchanges, queues and bindings, as they are shown."""
+
+from collections.abc import AsyncIterator
+
+import aio_pika
+import pytest
+import pytest_asyncio
+
+from tests.support.management import Api
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def topology(api: Api) -> AsyncIterator[None]:
+    """A few of each, made by a client of AMQP that stays."""
+    async with await aio_pika.connect(f"amqp://127.0.0.1:{api.amqp_port}/") as connection:
+        channel = await connection.channel()
+        orders = await channel.declare_queue("orders", durable=True)
+        await channel.declare_queue("mine", exclusive=True)
+        await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
+        news = await channel.declare_exchange("news", "topic", durable=True)
+        all_news = await channel.declare_exchange("all", "fanout", auto_delete=True)
+        await orders.bind(news, "a.#")
+        await orders.bind(news, "")
+        await orders.bind(news, "b", arguments={"x": 1})
+        await all_news.bind(news, "#")
+        await channel.default_exchange.publish(aio_pika.Message(b"one"), "orders")
+        yield
+
+
+async def test_queues(api: Api) -> None:
+    rows = {row["name"]: row for row in await api.get("queues")}
+    assert sorted(rows) == ["kept", "mine", "orders"]
+    assert rows["orders"] == {
+        "name": "orders",
+        "vhost": "/",
+        "type": "classic",
+        "node": api.node.parts.config.node_name,
+        "state": "running",
+        "durable": True,
+        "auto_delete": False,
+        "exclusive": False,
+        "arguments": {},
+        "effective_policy_definition": {},
+        "consumers": 0,
+        "messages": 1,
+        "messages_ready": 1,
+        "messages_unacknowledged": 0,
+    }
+    assert rows["kept"]["leader"] == rows["orders"]["node"]
+    assert rows["kept"]["members"] == rows["kept"]["online"] == [rows["orders"]["node"]]
+    assert rows["mine"]["owner_pid_details"]["peer_host"] == "127.0.0.1"
+    assert await api.get("queues/%2F") == await api.get("queues/detailed")
+
+
+async def test_what_is_not_wanted_of_a_queue_is_not_there(api: Api) -> None:
+    query = "disable_stats=true&page=1&name=ord&columns=name,messages"
+    assert (await api.get(f"queues?{query}"))["items"] == [{"name": "orders"}]
+    query = "disable_stats=true&enable_queue_totals=true&sort=messages&sort_reverse=true"
+    assert (await api.get(f"queues?{query}"))[0]["messages"] == 1
+
+
+async def test_a_queue(api: Api) -> None:
+    row = await api.get("queues/%2F/orders")
+    assert (row["name"], row["messages"], row["policy"]) == ("orders", 1, None)
+    keys = [each["properties_key"] for each in await api.get("queues/%2F/orders/bindings")]
+    assert sorted(keys)[:3] == ["a.%23", "b~" + keys[-1][2:], "orders"]
+
+
+async def test_exchanges(api: Api) -> None:
+    names = [row["name"] for row in await api.get("exchanges?sort=name")]
+    assert names == [
+        *("", "all", "amq.direct", "amq.fanout", "amq.headers", "amq.match"),
+        *("amq.rabbitmq.trace", "amq.topic", "news"),
+    ]
+    assert await api.get("exchanges/%2F/all") == {
+        "name": "all",
+        "vhost": "/",
+        "type": "fanout",
+        "durable": False,
+        "auto_delete": True,
+        "internal": False,
+        "arguments": {},
+    }
+    assert (await api.get("exchanges/%2F/amq.default"))["name"] == ""
+    from_news = await api.get("exchanges/%2F/news/bindings/source")
+    (to_all,) = await api.get("exchanges/%2F/all/bindings/destination")
+    assert to_all in from_news
+    assert len(from_news) == 4
+
+
+async def test_bindings(api: Api) -> None:
+    every = await api.get("bindings/%2F")
+    assert len(every) == 4 + 3  # each queue is bound to the default exchange
+    (by_number,) = (row for row in every if row["arguments"])
+    path = "bindings/%2F/e/news/q/orders"
+    of_news = await api.get(path)
+    assert by_number in of_news
+    assert await api.get(f"{path}/{by_number['properties_key']}") == by_number
+    assert await api.get(f"{path}/~") == {
+        "source": "news",
+        "vhost": "/",
+        "destination": "orders",
+        "destination_type": "queue",
+        "routing_key": "",
+        "arguments": {},
+        "properties_key": "~",
+    }
+    assert await api.get(f"{path}/a.%2523") == await api.get(f"{path}/a.%23")
+    assert len(await api.get("bindings/%2F/e/news/e/all")) == 1
+    assert await api.get("bindings/%2F/e/news/q/nothing") == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("queues/no", "queues/%2F/no", "queues/%2F/no/bindings", "exchanges/no"),
+        *("exchanges/%2F/no", "exchanges/%2F/no/bindings/source", "bindings/no"),
+        "bindings/%2F/e/news/q/orders/no",
+    ],
+)
+async def test_what_is_not_there(api: Api, path: str) -> None:
+    nothing = 404, {"error": "Object Not Found", "reason": "Not Found"}
+    assert await api.ask("GET", path) == nothing
