@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "global-parameters": "commands.policies:global_parameters",
     "definitions": "commands.definitions:definitions",
     "cluster": "commands.cluster:cluster",
+    "config": "config_command:config",
     "log": "log_command:log",
     "salvage": "salvage_command:salvage_node",
     "test-server": "testing.server.command:test_server",

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from fluffle.broker.option_sources import OptionError
 from fluffle.broker.option_table import OPTIONS
-from fluffle.broker.options import CONFIG, OptionError, resolve
+from fluffle.broker.options import CONFIG, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -60,4 +61,12 @@ def serve(**flags: Any) -> None:
     configure(settings.config.log_format, settings.config.log_level, sys.stderr)
     for variable in settings.unknown_variables:
         event(logger, logging.WARNING, "unknown_variable", variable=variable)
+    for remark in settings.remarks:
+        event(
+            logger,
+            logging.WARNING,
+            "setting_ignored",
+            setting=remark.source,
+            reason=remark.reason,
+        )
     sys.exit(run(settings.config, partial(Node, on_fatal=end_process)))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.config import Limits, ListenAddress, UserRights, memory_bytes
+from fluffle.broker.option_sources import OptionError
 from fluffle.broker.option_values import parse_client_address
-from fluffle.broker.options import OptionError, resolve
+from fluffle.broker.options import resolve
 from tests.broker.test_options import from_flags, refusal
 
 

@@ -23,7 +23,8 @@ READY = r'(?:^|[\s"])ready(?:[\s"]|$)'
 
 def environment_for_nodes() -> dict[str, str]:
     """That of this process, without what is meant for its tests."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}
+    ours = ("FLUFFLE_", "RABBITMQ_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
 
 
 class Daemon:

@@ -1,0 +1,78 @@
+"""`fluffle config`: what a configuration file says, before a node is started with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from fluffle.broker.commands.tables import Row, json_lines, table
+from fluffle.broker.option_sources import OptionError
+from fluffle.broker.option_table import OPTIONS
+from fluffle.broker.options import CONFIG, resolve
+from fluffle.broker.rabbitmq_conf.judging import Judged, judged
+from fluffle.broker.rabbitmq_conf.reading import ConfError
+from fluffle.broker.rabbitmq_conf.sources import is_conf, shown
+from fluffle.broker.rabbitmq_conf.verdicts import Ignored, Mapped
+
+AS_HERE = "as it is here anyway"
+
+
+@click.group()
+def config() -> None:
+    """Configuration files: what a node makes of them."""
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(file: Path, *, as_json: bool) -> None:
+    """Say what becomes of each line of a rabbitmq.conf, or whether a TOML file can be used.
+
+    Variables of the environment count as they do for `fluffle serve`. Exits with 1 if a node would
+    not start with the file.
+    """
+    path = file.absolute()
+    try:
+        rows = list(rows_of(path)) if is_conf(path) else []
+    except ConfError as error:
+        raise click.ClickException(str(error)) from error
+    if rows or as_json:
+        lines = json_lines(rows) if as_json else table(rows, ("line", "setting", "becomes"))
+        click.echo("\n".join(lines))
+    try:
+        resolve({CONFIG: [str(path)]}, os.environ)
+    except OptionError as error:
+        raise click.ClickException(str(error)) from error
+    if not as_json:
+        click.echo("a node would start with this")
+
+
+def rows_of(path: Path) -> Iterator[Row]:
+    """A row a setting; files beside the first one are named."""
+    for judgement in judged(path, os.environ):
+        setting = judgement.setting
+        is_first = setting.file == path
+        yield {
+            "line": str(setting.line) if is_first else f"{setting.file.name}:{setting.line}",
+            "setting": f"{setting.name} = {shown(judgement)}",
+            "becomes": outcome(judgement),
+        }
+
+
+def outcome(judgement: Judged) -> str:
+    """The options that say the same, or why there are none."""
+    match judgement.verdict:
+        case Mapped(options):
+            words = (
+                f"--{name} {'…' if OPTIONS[name].is_secret else text or repr('')}"
+                for name, texts in options.items()
+                for text in texts
+            )
+            return " ".join(words) or AS_HERE
+        case Ignored(reason):
+            return f"ignored: {reason}"
+        case refused:
+            return f"refused: {refused.reason}"

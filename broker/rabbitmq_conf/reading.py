@@ -1,0 +1,118 @@
+"""The text of a rabbitmq.conf: `a.b.c = value` on each line, as cuttlefish reads it.
+
+A `#` begins a comment wherever it stands, but in a value between single quotes.  A dot behind a
+backslash is some of a name.  `$(NAME)` is the value of a key, or of a variable of the environment.
+Of a key that is set twice the last one counts.  Beside the file is its directory `conf.d`, whose
+files come behind it, by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+Key: TypeAlias = tuple[str, ...]
+"""The names between the dots."""
+
+DIRECTORY = "conf.d"
+LINE = re.compile(
+    r"\s*(?P<key>(?:[\w-]|\\.|\.)+)\s*=\s*(?:'(?P<quoted>[^']*)'|(?P<plain>[^#\n]*?))\s*(?:#.*)?"
+)
+SUBSTITUTED = re.compile(r"\$\(([^()]+)\)")
+DEPTH_MAX = 10
+"""Of values that name others: more is a circle."""
+
+
+class ConfError(Exception):
+    """What cannot be read, in a sentence with its file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line."""
+
+    key: Key
+    value: str
+    file: Path
+    line: int
+
+    @property
+    def name(self) -> str:
+        """The key as it is written."""
+        return ".".join(part.replace(".", "\\.") for part in self.key)
+
+    @property
+    def source(self) -> str:
+        """Where it is, for whoever has to change it."""
+        return f"{self.file}:{self.line}: {self.name}"
+
+
+def read(path: Path, environment: Mapping[str, str]) -> Mapping[Key, Setting]:
+    """What a file says with those beside it, or the files of a directory.  ConfError."""
+    settings: dict[Key, Setting] = {}
+    for file in files_of(path):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise ConfError(f"cannot read the configuration file {file}: {reason}") from error
+        for setting in lines_of(text, file):
+            settings.pop(setting.key, None)  # its place is that of the last
+            settings[setting.key] = setting
+    return {key: substituted(each, settings, environment) for key, each in settings.items()}
+
+
+def files_of(path: Path) -> list[Path]:
+    """In the order in which they count.  ConfError for a directory without any."""
+    if path.is_dir():
+        if files := sorted(path.glob("*.conf")):
+            return files
+        raise ConfError(f"there is no file in the directory {path} whose name ends with .conf")
+    return [path, *sorted((path.parent / DIRECTORY).glob("*.conf"))]
+
+
+def lines_of(text: str, file: Path) -> Iterator[Setting]:
+    """The settings of one text.  ConfError."""
+    for number, line in enumerate(text.split("\n"), 1):
+        bare = line.strip()
+        if not bare or bare.startswith("#"):
+            continue
+        if bare.startswith("include "):
+            raise ConfError(
+                f"{file}:{number}: cannot include files; put them into {DIRECTORY} beside this one"
+            )
+        found = LINE.fullmatch(line)
+        if found is None or not key_of(found["key"]):
+            raise ConfError(f"{file}:{number}: cannot read this line; write a.key = value")
+        value = found["quoted"] if found["quoted"] is not None else found["plain"].strip()
+        if not value and found["quoted"] is None:
+            raise ConfError(f"{file}:{number}: there is no value; write one, or '' for none")
+        yield Setting(key_of(found["key"]), value, file, number)
+
+
+def key_of(text: str) -> Key:
+    """The names of a key; none if there is an empty one."""
+    parts = re.split(r"(?<!\\)\.", text)
+    return tuple(part.replace("\\.", ".") for part in parts) if all(parts) else ()
+
+
+def substituted(
+    setting: Setting, settings: Mapping[Key, Setting], environment: Mapping[str, str]
+) -> Setting:
+    """With what its value names in the place of the names.  ConfError for what is not there."""
+    value = setting.value
+    for _ in range(DEPTH_MAX):
+        found = SUBSTITUTED.search(value)
+        if found is None:
+            return replace(setting, value=value)
+        named = settings.get(key_of(found[1].strip()))
+        text = named.value if named is not None else environment.get(found[1].strip())
+        if text is None:
+            raise ConfError(
+                f"{setting.source}: there is neither a key nor a variable '{found[1]}'; set it"
+            )
+        value = value[: found.start()] + text + value[found.end() :]
+    raise ConfError(f"{setting.source}: its value names itself; write what it is")
