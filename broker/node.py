@@ -309,6 +309,7 @@ class Node:
             certificate_login=config.tls_login_from,
             quorum_global_qos=config.quorum.global_qos,
             traffic=self._traffic,
+            wall_ms=self._outside.clock.wall_ms,
         )
 
     def _made_observers(self, alarms: Alarms) -> tuple[Observer, ...]:

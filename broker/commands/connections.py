@@ -25,15 +25,12 @@ def connections() -> None:
     "state",
     "channels",
     more=[
-        "peer_host",
-        "peer_port",
-        "host",
-        "port",
-        "ssl",
-        "protocol",
-        "timeout",
-        "channel_max",
-        "frame_max",
+        "node",
+        *("peer_host", "peer_port", "host", "port", "type", "protocol"),
+        *("timeout", "channel_max", "frame_max"),
+        *("auth_mechanism", "connected_at", "client_properties", "user_who_performed_action"),
+        *("ssl", "ssl_protocol", "ssl_key_exchange", "ssl_cipher", "ssl_hash"),
+        *("peer_cert_subject", "peer_cert_issuer", "peer_cert_validity"),
     ],
 )
 def list_connections(client: Client) -> Iterable[Row]:
@@ -92,12 +89,10 @@ def channels() -> None:
     "messages_unacknowledged",
     "prefetch_count",
     more=[
-        "connection",
-        "number",
-        "transactional",
-        "confirm",
-        "messages_unconfirmed",
-        "global_prefetch_count",
+        *("node", "connection", "connection_details", "number", "state"),
+        *("transactional", "confirm", "global_prefetch_count", "user_who_performed_action"),
+        *("messages_unconfirmed", "messages_uncommitted", "acks_uncommitted"),
+        "pending_raft_commands",
     ],
 )
 def list_channels(client: Client) -> Iterable[Row]:
@@ -119,7 +114,10 @@ def consumers() -> None:
     "ack_required",
     "prefetch_count",
     "messages_unacknowledged",
-    more=["exclusive", "priority", "active", "activity_status"],
+    more=[
+        *("exclusive", "priority", "active", "activity_status", "arguments"),
+        *("queue", "channel_details", "consumer_timeout"),
+    ],
 )
 @only_vhost
 def list_consumers(client: Client, vhost: str | None) -> Iterable[Row]:

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.chores import in_pieces
+from fluffle.broker.control.clients import told_channel, told_connection, told_consumer
 from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
 from fluffle.broker.control.permissions import check_exist
 from fluffle.broker.errors import ConnectionForced, NotFound, SyntaxFailure
 from fluffle.broker.server.consequences import PIECE, part_with
-from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
+from fluffle.broker.server.describing import channel_name, connection_row
+from fluffle.broker.statistics.ages import Ages, ages_of
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.connection import Connection
 
 REASON = "closed by the operator"
 
 
-def list_connections(parts: Parts) -> Rows:
-    """All of them, those that have not logged in yet included."""
-    return map(connection_row, parts.connections)
+def list_connections(
+    parts: Parts,
+    *,
+    name: str | None = None,
+    user: str | None = None,
+    vhost: str | None = None,
+    ages: dict[str, Any] | None = None,
+) -> Rows:
+    """Those to which all applies that is given, those that have not logged in yet included.
+
+    `ages`: which past is wanted of what has gone over them, as `statistics.ages` has it.
+    """
+    wanted, past = given(name=name, user=user, vhost=vhost), ages_asked(ages)
+    return (
+        told_connection(parts, connection, past)
+        for connection in parts.connections
+        if not wanted or wanted.items() <= connection_row(connection).items()
+    )
+
+
+def given(**arguments: str | None) -> Row:
+    """Those that are."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def ages_asked(ages: dict[str, Any] | None) -> Ages:
+    """SyntaxFailure, with RabbitMQ's text."""
+    try:
+        return ages_of({name: str(value) for name, value in (ages or {}).items()})
+    except ValueError as error:
+        raise SyntaxFailure(str(error)) from error
 
 
 def close(
@@ -38,8 +72,7 @@ def close(
     check_exist(parts, user, vhost)
     if name is not None and all(connection.name != name for connection in parts.connections):
         raise NotFound(f"no connection '{name}'")
-    asked = {"name": name, "user": user, "vhost": vhost}
-    wanted = {key: value for key, value in asked.items() if value is not None}
+    wanted = given(name=name, user=user, vhost=vhost)
     return parts.later(close_those(parts, wanted, ConnectionForced(reason)))
 
 
@@ -55,24 +88,41 @@ def close_those(parts: Parts, wanted: Row, why: ConnectionForced) -> Work:
     return {"closed": closed}
 
 
-def list_channels(parts: Parts) -> Rows:
-    """Those that are open."""
+def list_channels(
+    parts: Parts,
+    *,
+    name: str | None = None,
+    connection: str | None = None,
+    vhost: str | None = None,
+    ages: dict[str, Any] | None = None,
+) -> Rows:
+    """Those that are open; of one that is asked for by name more is told: see `told_channel`."""
+    past = ages_asked(ages)
     return (
-        channel_row(connection, channel)
-        for connection in parts.connections
-        for channel in tuple(connection.channels)
+        told_channel(parts, each, channel, past, alone=name is not None)
+        for each, channel in channels(parts)
+        if name in (None, channel_name(each, channel))
+        and connection in (None, each.name)
+        and vhost in (None, channel.session.vhost.name)
     )
 
 
-def list_consumers(parts: Parts, *, vhost: str | None = None) -> Rows:
-    """Those of a virtual host, or all."""
+def channels(parts: Parts) -> Iterator[tuple[Connection, Channel]]:
+    """All, each with its connection."""
+    for connection in parts.connections:
+        for channel in tuple(connection.channels):
+            yield connection, channel
+
+
+def list_consumers(parts: Parts, *, vhost: str | None = None, queue: str | None = None) -> Rows:
+    """Those of a virtual host, or all; or of queues of that name."""
     names = {each.name for each in parts.vhosts(vhost)}
     return (
-        consumer_row(connection, channel, subscription.consumer)
-        for connection in parts.connections
-        for channel in tuple(connection.channels)
+        told_consumer(parts, connection, channel, subscription)
+        for connection, channel in channels(parts)
         if channel.session.vhost.name in names
         for subscription in tuple(channel.subscriptions.values())
+        if queue in (None, subscription.consumer.queue.name)
     )
 
 

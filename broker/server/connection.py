@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fluffle.broker.errors import Broken, BrokerError
 from fluffle.broker.logs import event
@@ -40,6 +40,9 @@ from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, encode_method, make
 from fluffle.protocol.proxy import Forwarded
 from fluffle.protocol.reader import Reader
+
+if TYPE_CHECKING:
+    import ssl
 
 WRITE_BUFFER_BYTES_MAX = 1_048_576
 """Beyond this in the transport's buffer, consumers of the connection wait."""
@@ -102,6 +105,7 @@ class Connection(asyncio.Protocol):
             on_blocked=self._on_blocked,
         )
         self.services.connections.add(self)
+        self.handshake.connected_at_ms = self.services.wall_ms()
         wait_s = self.services.limits.handshake_timeout_ms / 1000
         self._deadlines.give("handshake", wait_s, NO_ANSWER)
         real_host, _port = address_of(transport, "peername")
@@ -364,8 +368,14 @@ class Connection(asyncio.Protocol):
         return lifecycle.state_of(self.phase, self.services.alarms, self._intake.holds)
 
     @property
+    def tls(self) -> ssl.SSLObject | None:
+        """What knows how it is encrypted, if it is."""
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        return tls
+
+    @property
     def is_encrypted(self) -> bool:
-        return self._transport.get_extra_info("ssl_object") is not None
+        return self.tls is not None
 
     @property
     def is_publisher(self) -> bool:

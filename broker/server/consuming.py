@@ -143,7 +143,7 @@ def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None
     """A consumer takes part; nothing has been delivered to it."""
     observers, subscription = channel.session.observers, channel.subscriptions.get(tag)
     if observers and subscription is not None:
-        arguments = field_table(method.arguments)
+        subscription.arguments = arguments = field_table(method.arguments)
         for observer in observers:
             observer.consumer_started(channel, subscription.consumer, arguments)
     if not method.nowait:

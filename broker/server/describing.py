@@ -17,6 +17,7 @@ def connection_row(connection: Connection) -> dict[str, Any]:
     session, handshake = connection.session, connection.handshake
     return {
         "name": connection.name,
+        "node": connection.services.owners.node,
         "user_provided_name": handshake.client_name,
         "user": handshake.user.name if handshake.user else "",
         "vhost": session.vhost.name if session else "",
@@ -27,7 +28,10 @@ def connection_row(connection: Connection) -> dict[str, Any]:
         "host": host,
         "port": port,
         "ssl": connection.is_encrypted,
+        "type": "network",
         "protocol": "AMQP 0-9-1",
+        "auth_mechanism": handshake.mechanism,
+        "connected_at": handshake.connected_at_ms,
         "timeout": connection.heartbeat_s,
         "channel_max": handshake.channels_max,
         "frame_max": handshake.frame_bytes_max,
@@ -38,6 +42,7 @@ def channel_row(connection: Connection, channel: Channel) -> dict[str, Any]:
     """What a channel is for, and what is unsettled on it."""
     return {
         "name": channel_name(connection, channel),
+        "node": connection.services.owners.node,
         "connection": connection.name,
         "number": channel.number,
         "user": channel.session.user.name,

@@ -83,6 +83,7 @@ class Handshake:
         "channels_max",
         "client_name",
         "client_properties",
+        "connected_at_ms",
         "frame_bytes_max",
         "mechanism",
         "user",
@@ -93,6 +94,8 @@ class Handshake:
         self.client_name = ""
         self.client_properties: FieldTable = {}
         """Only where they will be told."""
+        self.connected_at_ms = 0
+        """By the time of day."""
         self.mechanism = ""
         self.user: User | None = None
         self.channels_max = 0

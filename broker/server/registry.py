@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 class Owners:
     """Names the connections of one node, as owners of queues."""
 
-    __slots__ = ("_boot", "_node", "_numbers")
+    __slots__ = ("_boot", "_numbers", "node")
 
     def __init__(self, node: str, boot: int = 0) -> None:
         """Nothing that a lone node remembers has an owner, so that it needs no boot."""
-        self._node = node
+        self.node = node
         self._boot = boot
         self._numbers = count(1)
 
     def of(self, name: str) -> Owner:
         """A connection that is shown by that name."""
-        return Owner(self._node, self._boot, next(self._numbers), name)
+        return Owner(self.node, self._boot, next(self._numbers), name)
 
 
 class Connections:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chores
+from fluffle.broker.clock import SystemClock
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import AUTH_MECHANISMS, Limits
 from fluffle.broker.metadata.changing import Metadata
@@ -59,6 +60,8 @@ class Services:
     nodes: Nodes = field(default_factory=dict)
     """Those of the cluster; none where a node is alone."""
     traffic: Traffic = field(default_factory=Traffic)
+    wall_ms: Callable[[], int] = SystemClock().wall_ms
+    """The time of day."""
 
     def metadata_of(self, by: By) -> Metadata:
         """Where somebody changes definitions, which is seen where that is wanted."""

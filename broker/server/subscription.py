@@ -13,6 +13,7 @@ from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.overdue import Late, Lost
 from fluffle.broker.server import overdue
 from fluffle.broker.traffic import Deliveries
+from fluffle.broker.unused import UNUSED
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, deliver_prefix, make
 from fluffle.protocol.properties import split_content
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fluffle.broker.message import Origin
     from fluffle.broker.queues.served import ServedQueue
     from fluffle.broker.server.channel import Channel
+    from fluffle.protocol.types import FieldTable
 
 Envelope: TypeAlias = tuple[bytes, bytes, bytes]
 """What stands before a delivery tag, and behind it on a first and on a later delivery."""
@@ -100,13 +102,15 @@ class Envelopes:
 class Subscription:
     """The client's end of a consumer: a queue's `Sink`."""
 
-    __slots__ = ("_channel", "_envelopes", "_is_timed_out", "consumer")
+    __slots__ = ("_channel", "_envelopes", "_is_timed_out", "arguments", "consumer")
 
     def __init__(self, channel: Channel, tag: str, queue: ServedQueue) -> None:
         self._channel = channel
         self._envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
         self._is_timed_out = False
         """Whether that has ended it."""
+        self.arguments: FieldTable = UNUSED
+        """Of its basic.consume; only where they will be told."""
         self.consumer: Consumer
 
     def room(self, consumer: Consumer) -> int:

@@ -46,6 +46,16 @@ class Transaction:
         self._publishes: list[Published] = []
         self._settled: list[tuple[list[Stretch], Outcome]] = []
 
+    @property
+    def message_count(self) -> int:
+        """Messages that are to be published."""
+        return sum(len(parcel.contents) for parcel, _persistent in self._publishes)
+
+    @property
+    def settled_count(self) -> int:
+        """Deliveries that are to be settled."""
+        return sum(stop - start for each, _ in self._settled for _run, start, stop in each)
+
     def publish(self, published: Published) -> None:
         """Keep messages for the commit.  ResourceError when they are too many."""
         session, size_bytes = self._session, held_bytes(published.parcel)

@@ -152,6 +152,7 @@ class Edge:
             consequences=Consequences(chores),
             on_fatal=raise_it,
             observers=(self.announcing(),) if announces else (),
+            wall_ms=lambda: 7_999,
         )
 
     def announcing(self) -> Announcing:

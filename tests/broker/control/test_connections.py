@@ -1,11 +1,23 @@
 """connections.*, channels.list and consumers.list at the desk."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from fluffle.broker.control.clients import consumer_timeout_ms
+from fluffle.broker.control.dispatch import Dispatcher
+from fluffle.broker.control.parts import Row
+from fluffle.broker.control.verbs import VERBS
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.server.consequences import PIECE
+from fluffle.broker.server.encryption import NOT_ENCRYPTED
+from fluffle.broker.statistics.ages import Ages
+from fluffle.broker.turn import raise_it
+from fluffle.protocol.methods import Basic, Tx, make, pamqp_table
 from tests.broker.control.desk import Desk
+from tests.support.edge import Edge
 
 
 def test_what_a_connection_is() -> None:
@@ -16,6 +28,13 @@ def test_what_a_connection_is() -> None:
     assert desk.rows("connections.list") == [
         {
             "name": "127.0.0.1:40001 -> 127.0.0.1:5672",
+            "node": "a",
+            "type": "network",
+            "auth_mechanism": "PLAIN",
+            "connected_at": 7_999,
+            "user_who_performed_action": "alice",
+            "client_properties": {},
+            **NOT_ENCRYPTED,
             "user_provided_name": "worker",
             "user": "alice",
             "vhost": "/",
@@ -175,6 +194,13 @@ def test_channels() -> None:
     assert desk.rows("channels.list") == [
         {
             "name": f"{name} (1)",
+            "node": "a",
+            "state": "running",
+            "user_who_performed_action": "guest",
+            "connection_details": {"name": name, "peer_host": "127.0.0.1", "peer_port": 40_000},
+            "messages_uncommitted": 0,
+            "acks_uncommitted": 0,
+            "pending_raft_commands": 0,
             "connection": name,
             "number": 1,
             "user": "guest",
@@ -204,6 +230,18 @@ def test_consumers() -> None:
             "ack_required": False,
             "exclusive": False,
             "priority": 0,
+            "arguments": {},
+            "queue": {"name": "q", "vhost": "/"},
+            "channel_details": {
+                "name": f"{client.connection.name} (1)",
+                "number": 1,
+                "node": "a",
+                "user": "guest",
+                "connection_name": client.connection.name,
+                "peer_host": "127.0.0.1",
+                "peer_port": 40_000,
+            },
+            "consumer_timeout": None,
             "active": True,
             "activity_status": "up",
             "prefetch_count": 0,
@@ -212,3 +250,103 @@ def test_consumers() -> None:
     ]
     desk.ask("vhosts.add", name="v")
     assert desk.rows("consumers.list", vhost="v") == []
+
+
+def test_what_a_client_has_said_is_kept_where_it_is_told() -> None:
+    desk = Desk(edge=Edge(announces=True))
+    client = desk.edge.accept()
+    client.log_in(name="worker")
+    client.open_channel()
+    client.declare("q")
+    arguments = pamqp_table({"x-priority": ("l", 3)})
+    consume = make(Basic.Consume, queue="q", consumer_tag="c", arguments=arguments)
+    client.call(consume, Basic.ConsumeOk)
+    (connection,) = desk.rows("connections.list")
+    assert connection["client_properties"]["connection_name"] == "worker"
+    assert connection["client_properties"]["capabilities"]["connection.blocked"] is True
+    (consumer,) = desk.rows("consumers.list")
+    assert (consumer["arguments"], consumer["priority"]) == ({"x-priority": 3}, 3)
+
+
+def test_what_waits_for_a_commit_is_counted() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.publish(b"1", b"2")
+    client.consume("q")
+    assert client.bodies() == [b"1", b"2"]
+    client.call(make(Tx.Select), Tx.SelectOk)
+    client.publish(b"3", b"4", b"5")
+    client.ack(2, multiple=True)
+    (channel,) = desk.rows("channels.list")
+    assert channel["transactional"]
+    assert (channel["messages_uncommitted"], channel["acks_uncommitted"]) == (3, 2)
+    client.call(make(Tx.Rollback), Tx.RollbackOk)
+    (channel,) = desk.rows("channels.list")
+    assert (channel["messages_uncommitted"], channel["acks_uncommitted"]) == (0, 0)
+
+
+def test_lists_can_be_of_some() -> None:
+    desk = Desk()
+    one, other = desk.edge.connect(), desk.edge.accept(("127.0.0.1", 40_001))
+    other.log_in(user="alice", password="wonder")
+    other.open_channel(1)
+    other.open_channel(2)
+    for client, queue in ((one, "q"), (other, "r")):
+        client.declare(queue)
+        client.consume(queue)
+    (connection,) = desk.rows("connections.list", user="alice")
+    assert connection["name"] == other.connection.name
+    (connection,) = desk.rows("connections.list", name=one.connection.name, vhost="/")
+    assert connection["user"] == "guest"
+    assert desk.rows("connections.list", user="alice", vhost="nowhere") == []
+    channels = desk.rows("channels.list", connection=other.connection.name)
+    assert [row["number"] for row in channels] == [1, 2]
+    assert desk.rows("channels.list", vhost="nowhere") == []
+    assert [row["queue_name"] for row in desk.rows("consumers.list", queue="r")] == ["r"]
+
+
+def test_a_channel_that_is_asked_for_by_name_has_its_consumers() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.consume("q", tag="c")
+    (channel,) = desk.rows("channels.list", name=f"{client.connection.name} (1)")
+    assert channel["consumer_details"] == desk.rows("consumers.list")
+    assert desk.rows("channels.list", name="no such") == []
+
+
+def test_of_quorum_queues_the_time_to_hold_a_message_is_told() -> None:
+    desk = Desk()
+    queue = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
+    timeout = partial(consumer_timeout_ms, desk.parts, "/")
+    assert timeout(queue) == desk.parts.config.quorum.consumer_timeout_ms == 1_800_000
+    assert timeout(replace(queue, arguments={"x-consumer-timeout": ("l", 7_000)})) == 7_000
+
+
+class Counted:
+    """As much of `Statistics` as lists ask for."""
+
+    def of_connection(self, _connection: object, ages: Ages) -> Row:
+        return {"recv_oct": 7, "asked": ages.data}
+
+    def of_channel(self, _channel: object, ages: Ages) -> Row:
+        return {"message_stats": {"publish": 3}, "publishes": [1], "deliveries": [], "a": ages[0]}
+
+
+def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    statistics: Any = Counted()
+    desk.parts = desk.parts._replace(statistics=statistics)
+    desk.dispatcher = Dispatcher(desk.parts, VERBS, raise_it)
+    ages = {"data_rates_age": "60", "data_rates_incr": 5}
+    (connection,) = desk.rows("connections.list", ages=ages)
+    assert (connection["recv_oct"], connection["asked"]) == (7, [60, 5])
+    (channel,) = desk.rows("channels.list")
+    assert (channel["message_stats"], channel["a"]) == ({"publish": 3}, None)
+    assert not {"publishes", "deliveries"} & channel.keys()
+    (channel,) = desk.rows("channels.list", name=f"{client.connection.name} (1)")
+    assert (channel["publishes"], channel["deliveries"]) == ([1], [])
+    refusal = desk.refusal("connections.list", ages={**ages, "data_rates_age": "9999"})
+    assert refusal == "SYNTAX_ERROR: Invalid range parameters: age 9999, incr 5"
