@@ -34,6 +34,13 @@ def modules_on_disk() -> Iterator[str]:
             yield ".".join((package, *parts))
 
 
+def pages_on_disk() -> Iterator[str]:
+    """What the management port serves, as it is installed."""
+    folder = ROOT / "broker" / "management"
+    for path in (folder / "pages").rglob("*.*"):
+        yield f"fluffle/broker/management/{path.relative_to(folder).as_posix()}"
+
+
 def test_every_folder_with_modules_is_listed() -> None:
     folders = {name.rpartition(".")[0] for name in modules_on_disk()}
     assert folders == set(SETUPTOOLS["packages"])
@@ -73,7 +80,8 @@ def test_the_wheel_holds_fluffle_and_nothing_else(wheel: Path) -> None:
     modules = {name.removesuffix(".py").replace("/", ".") for name in packed if name[-3:] == ".py"}
     assert modules == set(modules_on_disk())
     assert {name.partition("/")[0] for name in packed} == {"fluffle"}
-    assert {f"{package.replace('.', '/')}/py.typed" for package in FOLDERS} <= packed
+    typed = {f"{package.replace('.', '/')}/py.typed" for package in FOLDERS}
+    assert {name for name in packed if name[-3:] != ".py"} == typed | set(pages_on_disk())
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.authentication import Peer, authenticated
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints import TABLE
+from fluffle.broker.management.files import Files
 from fluffle.broker.management.listing import listed
 from fluffle.broker.management.replies import (
     Answer,
@@ -71,10 +72,11 @@ logger = logging.getLogger(__name__)
 class ManagementEndpoint:
     """Where one node serves the management API."""
 
-    __slots__ = ("_asking", "_server", "_servers")
+    __slots__ = ("_asking", "_files", "_server", "_servers")
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
+        self._files = Files()
         self._server = web.Server(
             self._handle, access_log=None, keepalive_timeout=IDLE_S_MAX, lingering_time=1.0
         )
@@ -118,6 +120,10 @@ class ManagementEndpoint:
         )
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
+        path = request.rel_url.raw_path
+        if not path.startswith(API):
+            known = request.headers.get("if-none-match", "")
+            return self._files.reply(request.method, path, known)
         endpoint, names = found(request)
         refuse_other_origins(request)
         user = NOBODY if endpoint.may is Right.ANYBODY else await self._user(request)
@@ -141,11 +147,8 @@ class ManagementEndpoint:
 
 def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:
     """What answers a request.  Refusal."""
-    raw = request.rel_url.raw_path
-    if not raw.startswith(API):
-        raise not_found()
     try:
-        return TABLE.find(request.method, raw.removeprefix(API))
+        return TABLE.find(request.method, request.rel_url.raw_path.removeprefix(API))
     except NoSuchPath:
         raise not_found() from None
     except NoSuchMethod as error:
