@@ -45,6 +45,12 @@ class PreconditionFailed(BrokerError):
     code, http_status = ReplyCode.PRECONDITION_FAILED, 400
 
 
+class Protected(BrokerError):
+    """It is there to stay, as somebody has said."""
+
+    code, http_status = ReplyCode.PRECONDITION_FAILED, 412
+
+
 class ConnectionForced(BrokerError):
     code, http_status = ReplyCode.CONNECTION_FORCED, 400
 

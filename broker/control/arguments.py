@@ -74,6 +74,7 @@ KINDS: Mapping[object, tuple[str, Callable[[object], bool]]] = {
         "a list of strings",
         lambda value: isinstance(value, list) and all(map(is_text, value)),
     ),
+    list[int]: ("a list of whole numbers", is_numbers),
     list[list[int]]: (
         "a list of lists of whole numbers",
         lambda value: isinstance(value, list) and all(map(is_numbers, value)),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
-        *("alarms.list", "queues.critical"),
+        *("alarms.list", "queues.critical", "statistics.node", "statistics.vhosts"),
         *("connections.list", "connections.close", "channels.list", "consumers.list"),
     }
 )

@@ -72,6 +72,27 @@ def add(
     return parts.change(decide)
 
 
+def put(
+    parts: Parts,
+    *,
+    name: str,
+    tags: list[str],
+    password_hash: str = "",
+    hashing_algorithm: str = SHA256,
+    limits: Limits | None = None,
+) -> Result:
+    """A user as he is to be, whether there was one of that name; limits that are not named stay."""
+    check_name("user", name)
+
+    def decide() -> Change:
+        user = parts.access.users.get(name, User(name))
+        stored = usable_hash(password_hash, hashing_algorithm)
+        changed = changed_limits(user.limits, LIMITS, limits or {})
+        return put_user(replace(user, password=stored, tags=tuple(tags), limits=changed))
+
+    return parts.change(decide)
+
+
 def delete(parts: Parts, *, name: str, force: bool = False) -> Result:
     """A user with his permissions; his connections are closed.
 
@@ -159,6 +180,7 @@ READS: Mapping[str, Callable[..., Any]] = {
 }
 CHANGES: Mapping[str, Callable[..., Any]] = {
     "users.add": add,
+    "users.put": put,
     "users.delete": delete,
     "users.password": set_password,
     "users.tags": set_tags,

@@ -32,6 +32,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "global_parameters": ("policies",),
     "definitions": ("definitions",),
     "cluster": ("cluster",),
+    "statistics": ("statistics",),
 }
 """What the name of a verb begins with: the modules of this package that have such verbs."""
 

@@ -10,7 +10,7 @@ from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows, Work
-from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
+from fluffle.broker.definitions.deciding import PROTECTED, dismantling, doom, set_vhost
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
@@ -37,6 +37,7 @@ def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
         "description": vhost.metadata.get("description", ""),
         "tags": vhost.metadata.get("tags", []),
         "default_queue_type": vhost.metadata.get(DEFAULT_QUEUE_TYPE),
+        PROTECTED: vhost.metadata.get(PROTECTED) is True,
         "metadata": dict(vhost.metadata),
         "queues": len(vhost.queues),
         "connections": parts.access.usage.connections_to_vhost[vhost.name],
@@ -53,10 +54,11 @@ def add(
     description: str | None = None,
     tags: list[str] | None = None,
     queue_type: str | None = None,
+    is_protected: bool | None = None,
 ) -> Result:
     """A new one, in which nobody has any rights yet."""
     check_name("vhost", name)
-    metadata = metadata_of(description, tags, queue_type)
+    metadata = metadata_of(description, tags, queue_type, is_protected=is_protected)
 
     def decide() -> Change:
         if name in parts.catalogue.vhosts:
@@ -67,7 +69,7 @@ def add(
 
 
 def delete(parts: Parts, *, name: str) -> Result:
-    """One with all that is in it; its connections are closed."""
+    """One with all that is in it, unless it is protected; its connections are closed."""
     going = Pending()
 
     def decide() -> Change:
@@ -92,13 +94,22 @@ def dismantle(parts: Parts, name: str) -> Work:
 
 
 def metadata_of(
-    description: str | None, tags: list[str] | None, queue_type: str | None
+    description: str | None,
+    tags: list[str] | None,
+    queue_type: str | None,
+    *,
+    is_protected: bool | None,
 ) -> dict[str, object]:
     """What is said of one; the type is that of queues that are declared from now on without one, if
-    they can be of it.  PreconditionFailed."""
+    they can be of it.  A protected one cannot be deleted.  PreconditionFailed."""
     if queue_type not in (None, QueueType.CLASSIC, QueueType.QUORUM):
         raise PreconditionFailed(f"Unsupported queue type: {queue_type}")
-    said = {"description": description, "tags": tags, DEFAULT_QUEUE_TYPE: queue_type}
+    said = {
+        "description": description,
+        "tags": tags,
+        DEFAULT_QUEUE_TYPE: queue_type,
+        PROTECTED: is_protected,
+    }
     return {key: value for key, value in said.items() if value is not None}
 
 
@@ -109,9 +120,10 @@ def set_metadata(
     description: str | None = None,
     tags: list[str] | None = None,
     queue_type: str | None = None,
+    is_protected: bool | None = None,
 ) -> Result:
     """Change what is said of one; what is not named stays."""
-    said = metadata_of(description, tags, queue_type)
+    said = metadata_of(description, tags, queue_type, is_protected=is_protected)
 
     def decide() -> Change:
         metadata = {**parts.vhost(name).metadata, **said}

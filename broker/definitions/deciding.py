@@ -11,7 +11,7 @@ from fluffle.broker.access.deciding import rights
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.deciding import delete_queue
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.errors import PreconditionFailed, Protected
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
 from fluffle.broker.metadata.changing import Decide
@@ -19,6 +19,9 @@ from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE
 from fluffle.broker.recording.image import KEPT, Entry
 from fluffle.broker.routing.deciding import drop_exchange
 from fluffle.broker.vhost import VirtualHost
+
+PROTECTED = "protected_from_deletion"
+"""What metadata say of a virtual host that is not to be deleted."""
 
 
 def vhost_name(name: str) -> Name:
@@ -62,7 +65,7 @@ def new_settings(catalogue: Catalogue) -> VhostSettings:
 
 
 def doom(catalogue: Catalogue, name: str) -> Change:
-    """Nobody can open a virtual host any more, and its connections are closed.
+    """Nobody can open a virtual host any more, and its connections are closed.  Protected.
 
     Once all of them are, what `dismantling` gives must follow; if the process ends before it has,
     the next start does it.
@@ -70,6 +73,10 @@ def doom(catalogue: Catalogue, name: str) -> Change:
     vhost = catalogue.vhosts.get(name)
     if vhost is None:
         return NOTHING
+    if vhost.metadata.get(PROTECTED) is True:
+        raise Protected(
+            f"Refusing to delete virtual host '{name}' because it is protected from deletion"
+        )
     kind, key = mark = doom_name(name)
     return Change(puts=(Fact(kind, key),), rests_on=(vhost_name(name), mark))
 

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from fluffle.broker.control.parts import Row
-from fluffle.broker.errors import AccessRefused, BrokerError, NotAllowed, NotFound
+from fluffle.broker.errors import AccessRefused, BrokerError, NotAllowed, NotFound, Protected
 
 JSON = "application/json"
 LOGIN = {"www-authenticate": 'Basic realm="RabbitMQ Management"'}
@@ -91,6 +91,9 @@ def reply_to(error: BrokerError) -> Reply:
         return not_found().reply
     if isinstance(error, AccessRefused | NotAllowed):
         return Reply(UNAUTHORIZED, body_of("not_authorised", "Access refused."))
+    if isinstance(error, Protected):
+        status = HTTPStatus.PRECONDITION_FAILED
+        return Reply(status, body_of("precondition_failed", error.explanation))
     if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         return Reply(status, body_of("internal_error", error.explanation))

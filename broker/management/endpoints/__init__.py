@@ -1,11 +1,31 @@
 """What each path does, subject by subject; together they are the table of the API."""
 
-from fluffle.broker.management.endpoints import bindings, exchanges, own, queues, whoami
+from fluffle.broker.management.endpoints import (
+    bindings,
+    definitions,
+    exchanges,
+    nodes,
+    overview,
+    own,
+    permissions,
+    policies,
+    queues,
+    users,
+    vhosts,
+    whoami,
+)
 from fluffle.broker.management.table import Table
 
 TABLE = Table(
     (
         *whoami.ENDPOINTS,
+        *overview.ENDPOINTS,
+        *nodes.ENDPOINTS,
+        *vhosts.ENDPOINTS,
+        *users.ENDPOINTS,
+        *permissions.ENDPOINTS,
+        *policies.ENDPOINTS,
+        *definitions.ENDPOINTS,
         *exchanges.ENDPOINTS,
         *queues.ENDPOINTS,
         *bindings.ENDPOINTS,

@@ -25,6 +25,7 @@ def test_a_virtual_host_comes_and_goes() -> None:
         "description": "",
         "tags": [],
         "default_queue_type": None,
+        "protected_from_deletion": False,
         "metadata": {},
         "queues": 0,
         "connections": 0,
@@ -158,3 +159,11 @@ def test_refusals() -> None:
     assert desk.refusal("queues.list", vhost="v") == absent
     assert "1 to 255 bytes" in desk.refusal("vhosts.add", name="")
     assert "there is no limit 'x'" in desk.refusal("vhosts.limits", name="/", limits={"x": 1})
+
+
+def test_a_virtual_host_that_is_protected_stays() -> None:
+    desk = Desk()
+    desk.ask("vhosts.add", name="kept", is_protected=True)
+    assert "protected" in desk.refusal("vhosts.delete", name="kept")
+    desk.ask("vhosts.metadata", name="kept", is_protected=False)
+    desk.ask("vhosts.delete", name="kept")

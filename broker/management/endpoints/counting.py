@@ -1,0 +1,76 @@
+"""How much there is of what, and what is going on, in the whole cluster: all nodes' rows added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.replies import bad_request
+from fluffle.broker.statistics.ages import Ages, ages_of
+from fluffle.broker.statistics.rows import added
+
+OBJECTS = ("connections", "channels", "consumers")
+"""Of which each node knows its own."""
+
+
+def ages_asked(call: Call) -> Ages:
+    """Which past the query asks for.  Refusal."""
+    try:
+        return ages_of(call.query)
+    except ValueError as error:
+        raise bad_request(str(error)) from None
+
+
+async def objects_and_counts(call: Call, ages: Ages) -> Row:
+    """`message_stats`, `queue_totals`, `churn_rates` and `object_totals`.
+
+    Who does not monitor is told of the virtual hosts that he may look at.
+    """
+    visible = set(call.visible_vhosts())
+    vhosts = [row for row in await counts_of_vhosts(call, ages) if row["name"] in visible]
+    nodes = await rows_of_nodes(call, "statistics.node", ages)
+    total = added(nodes)
+    if not call.is_monitor:
+        total = added(counted(row) for row in vhosts)
+    return {
+        "message_stats": total.get("message_stats", {}),
+        "churn_rates": added(nodes).get("churn_rates", {}),
+        "queue_totals": total.get("queue_totals", {}),
+        "object_totals": {
+            **{name: sum(row[name] for row in vhosts) for name in OBJECTS},
+            **objects_of(call, visible),
+        },
+    }
+
+
+def objects_of(call: Call, visible: set[str]) -> Row:
+    """What all nodes know of."""
+    vhosts = [each for name, each in call.parts.catalogue.vhosts.items() if name in visible]
+    return {
+        "exchanges": sum(sum(1 for _ in vhost.topology.exchanges()) for vhost in vhosts),
+        "queues": sum(len(vhost.queues) for vhost in vhosts),
+    }
+
+
+def counted(row: Row) -> Row:
+    """A row of a virtual host as one of a node."""
+    totals = {name: value for name, value in row.items() if name.startswith("messages")}
+    return {"message_stats": row.get("message_stats", {}), "queue_totals": totals}
+
+
+async def counts_of_vhosts(call: Call, ages: Ages) -> list[Row]:
+    """By name: `connections`, `channels`, `consumers`, and what `Statistics.of_vhost` says."""
+    by_name: dict[str, list[Row]] = {}
+    for row in await rows_of_nodes(call, "statistics.vhosts", ages):
+        by_name.setdefault(row["name"], []).append(row)
+    return [{**added(rows), "name": name} for name, rows in by_name.items()]
+
+
+async def rows_of_nodes(call: Call, verb: str, ages: Ages) -> list[Row]:
+    """What each node says, without its name."""
+    arguments: dict[str, Any] = {
+        name: list(age) for name, age in ages._asdict().items() if age is not None
+    }
+    rows = await call.rows_everywhere(verb, **arguments)
+    return [{name: value for name, value in row.items() if name != "node"} for row in rows]

@@ -1,0 +1,131 @@
+"""definitions: everything that clients and operators have made, out and in, as RabbitMQ's JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.definitions.forms import ORDER
+from fluffle.broker.definitions.reading import DefinitionsError, entries_of
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.endpoints.overview import cluster_name
+from fluffle.broker.management.replies import bad_request
+from fluffle.broker.management.rights import Right
+from fluffle.broker.management.schemas import OBJECT
+from fluffle.broker.management.table import Endpoint
+from fluffle.broker.routing.declaring import RESERVED_PREFIX
+
+ENTRIES_AT_ONCE = 100
+"""Of an import: others have their turn between."""
+REASONS_MAX = 10
+"""Of what was not taken, that are told."""
+
+
+async def export_all(call: Call) -> Row:
+    """Everything."""
+    name = cluster_name(call.parts)
+    explanation = f"Definitions of cluster '{name}'"
+    return {
+        **product(call),
+        **await exported(call),
+        "original_cluster_name": name,
+        "explanation": explanation,
+    }
+
+
+async def export_vhost(call: Call) -> Row:
+    """One virtual host, without its users."""
+    name = call.path["vhost"]
+    if name not in call.parts.catalogue.vhosts:
+        raise bad_request("vhost_not_found")
+    explanation = f"Definitions of virtual host '{name}'"
+    return {**product(call), **await exported(call, vhost=name), "explanation": explanation}
+
+
+def product(call: Call) -> Row:
+    config = call.parts.config
+    return {"product_name": config.product, "product_version": config.product_version}
+
+
+async def exported(call: Call, **arguments: str) -> Row:
+    """The rows of the verb as one object."""
+    first, *rows = await call.rows("definitions.export", **arguments)
+    found: Row = {**first["head"], **{category: [] for category in first["categories"]}}
+    for row in rows:
+        found[row["category"]].append(row["entry"])
+    return found
+
+
+async def import_all(call: Call) -> None:
+    await taken(call, None)
+
+
+async def import_vhost(call: Call) -> None:
+    await taken(call, call.vhost().name)
+
+
+async def taken(call: Call, home: str | None) -> None:
+    """Make what the body names.  Refusal: with nothing done if it cannot be read, else with all
+    done but for what cannot be."""
+    content, skipped = call.json(), list[str]()
+    entries = await checked(content, home)
+    for category in ORDER:
+        for at in range(0, len(entries[category]), ENTRIES_AT_ONCE):
+            some = entries[category][at : at + ENTRIES_AT_ONCE]
+            asked: dict[str, Any] = {"category": category, "entries": some, "home": home}
+            skipped += (await call.result("definitions.import", **asked))["skipped"]
+    if skipped:
+        more = len(skipped) - REASONS_MAX
+        tail = [f"and {more} more"] if more > 0 else []
+        raise bad_request("; ".join([*skipped[:REASONS_MAX], *tail]))
+
+
+async def checked(content: Row, home: str | None) -> Mapping[str, Sequence[Row]]:
+    """What is to be made, by category.  Refusal."""
+    found = {}
+    for category in ORDER:
+        entries = content.get(category) or []
+        if not isinstance(entries, list):
+            raise bad_request(f"{category} is no list")
+        try:
+            rows = entries_of(category, entries, home)
+        except DefinitionsError as error:
+            raise bad_request(str(error)) from None
+        found[category] = [row for row in rows if not is_ours(category, row)]
+        await asyncio.sleep(0)
+    return found
+
+
+def is_ours(category: str, row: Row) -> bool:
+    """Whether RabbitMQ leaves it out without a word, since each broker makes its own."""
+    return category in ("exchanges", "queues") and row["name"].startswith(RESERVED_PREFIX)
+
+
+ENDPOINTS = (
+    Endpoint("GET", "definitions", Right.ADMINISTRATOR, export_all, "All that was made."),
+    Endpoint(
+        "POST",
+        "definitions",
+        Right.ADMINISTRATOR,
+        import_all,
+        "Make what is not there; take nothing away.",
+        body=OBJECT,
+    ),
+    Endpoint(
+        "GET",
+        "definitions/{vhost}",
+        Right.ADMINISTRATOR,
+        export_vhost,
+        "What was made in a virtual host.",
+    ),
+    Endpoint(
+        "POST",
+        "definitions/{vhost}",
+        Right.ADMINISTRATOR,
+        import_vhost,
+        "Make what is not there in a virtual host.",
+        body=OBJECT,
+    ),
+)

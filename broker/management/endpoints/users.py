@@ -1,0 +1,138 @@
+"""users: who may log in, with which password and tags."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from fluffle.broker.access.passwords import SHA256, hashed
+from fluffle.broker.access.users import User
+from fluffle.broker.control.parts import Row
+from fluffle.broker.control.users import LIMITS
+from fluffle.broker.definitions.exporting import user_entry
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.endpoints.vhosts import tags_of
+from fluffle.broker.management.replies import Created, Listing, bad_request, not_found
+from fluffle.broker.management.rights import Right
+from fluffle.broker.management.schemas import NUMBER, TAGS, TEXT, TEXTS, fields
+from fluffle.broker.management.table import Endpoint
+
+BODY = fields(
+    {"tags": TAGS},
+    {
+        "password": TEXT,
+        "password_hash": TEXT,
+        "hashing_algorithm": TEXT,
+        "limits": fields({}, dict.fromkeys(LIMITS, NUMBER)),
+    },
+)
+
+
+async def list_users(call: Call) -> Listing:
+    return Listing(list(map(user_entry, tuple(call.parts.access.users.values()))))
+
+
+async def without_permissions(call: Call) -> Listing:
+    """Those that cannot open any virtual host."""
+    access = call.parts.access
+    seen = {user for user, _vhost in access.permissions}
+    return Listing([user_entry(user) for user in access.users.values() if user.name not in seen])
+
+
+async def show_user(call: Call) -> Row:
+    return user_entry(user_in_path(call))
+
+
+def user_in_path(call: Call) -> User:
+    """Refusal."""
+    user = call.parts.access.users.get(call.path["user"])
+    if user is None:
+        raise not_found()
+    return user
+
+
+async def put_user(call: Call) -> Created | None:
+    """Make one, or give him another password and other tags."""
+    name, body = call.path["user"], call.json()
+    if "tags" not in body:
+        raise bad_request("tags_not_present")
+    told = {"tags": tags_of(body["tags"]), "limits": body.get("limits"), **hash_of(body)}
+    is_new = name not in call.parts.access.users
+    await call.result("users.put", name=name, **told)
+    return Created() if is_new else None
+
+
+def hash_of(body: Row) -> Row:
+    """As verbs take it; without a password nobody can log in with one.  Refusal."""
+    if "password" in body and "password_hash" in body:
+        raise bad_request("both_password_and_password_hash_are_provided")
+    if "password_hash" in body:
+        stored = body["password_hash"]
+        check_base64(stored)
+        algorithm = body.get("hashing_algorithm", SHA256)
+        return {"password_hash": stored, "hashing_algorithm": algorithm}
+    password = body.get("password", "")
+    if not isinstance(password, str):
+        raise bad_request("'password' must be a string")
+    return {"password_hash": hashed(password.encode()).hash if password else ""}
+
+
+def check_base64(stored: Any) -> None:
+    """Refusal, as with RabbitMQ; what else may be wrong with a hash the verb says."""
+    try:
+        base64.b64decode(stored, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise bad_request("not_base64") from None
+
+
+async def delete_user(call: Call) -> None:
+    await call.result("users.delete", name=user_in_path(call).name, force=True)
+
+
+async def bulk_delete(call: Call) -> None:
+    """Those of them that there are."""
+    names = call.json("users")["users"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise bad_request("'users' must be a list of strings")
+    for name in names:
+        if name in call.parts.access.users:
+            await call.result("users.delete", name=name, force=True)
+
+
+async def hash_password(call: Call) -> Row:
+    """What is stored of a password."""
+    octets = call.path["password"].encode(errors="surrogateescape")
+    return {"ok": hashed(octets).hash}
+
+
+ENDPOINTS = (
+    Endpoint("GET", "users", Right.ADMINISTRATOR, list_users, "Users."),
+    Endpoint(
+        "GET",
+        "users/without-permissions",
+        Right.ADMINISTRATOR,
+        without_permissions,
+        "Users that may open no virtual host.",
+    ),
+    Endpoint(
+        "POST",
+        "users/bulk-delete",
+        Right.ADMINISTRATOR,
+        bulk_delete,
+        "Delete many.",
+        body=fields({"users": TEXTS}),
+    ),
+    Endpoint("GET", "users/{user}", Right.ADMINISTRATOR, show_user, "One of them."),
+    Endpoint(
+        "PUT", "users/{user}", Right.ADMINISTRATOR, put_user, "Make or change one.", body=BODY
+    ),
+    Endpoint("DELETE", "users/{user}", Right.ADMINISTRATOR, delete_user, "Delete one."),
+    Endpoint(
+        "GET",
+        "auth/hash_password/{password}",
+        Right.ADMINISTRATOR,
+        hash_password,
+        "What would be stored of a password.",
+    ),
+)

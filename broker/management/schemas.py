@@ -1,0 +1,25 @@
+"""JSON Schemas of bodies, in the words that many of them have in common."""
+
+from __future__ import annotations
+
+from fluffle.broker.management.table import Schema
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "integer"}
+YES_OR_NO: Schema = {"type": "boolean"}
+OBJECT: Schema = {"type": "object"}
+ANYTHING: Schema = {}
+TEXTS: Schema = {"type": "array", "items": TEXT}
+TAGS: Schema = {"anyOf": [TEXT, TEXTS]}
+"""A text with commas will do."""
+
+
+def fields(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
+    """An object with these keys; others are not looked at."""
+    schema = {"type": "object", "properties": {**required, **(optional or {})}}
+    return {**schema, "required": list(required)} if required else schema
+
+
+def texts(*names: str) -> Schema:
+    """An object of texts."""
+    return fields(dict.fromkeys(names, TEXT))

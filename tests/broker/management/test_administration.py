@@ -1,0 +1,326 @@
+"""Virtual hosts, users, permissions, policies and definitions, as an administrator sees them."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.management import Api
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NOT_FOUND = 404, {"error": "Object Not Found", "reason": "Not Found"}
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+
+
+def bad(reason: str) -> tuple[int, Any]:
+    return 400, {"error": "bad_request", "reason": reason}
+
+
+async def test_the_overview_says_what_there_is(api: Api) -> None:
+    told = await api.get("overview")
+    assert told["object_totals"] == {
+        "channels": 0,
+        "connections": 0,
+        "consumers": 0,
+        "exchanges": 7,
+        "queues": 0,
+    }
+    assert told["node"] == api.node.parts.config.node_name
+    assert {row["protocol"] for row in told["listeners"]} == {"amqp", "http"}
+    assert [row["description"] for row in told["contexts"]] == ["RabbitMQ Management"]
+    assert told["rabbitmq_version"] == api.node.parts.config.product_version
+
+
+async def test_the_past_has_an_end(api: Api) -> None:
+    asked = "overview?lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5"
+    assert (await api.get(asked))["cluster_name"]
+    status, told = await api.ask("GET", "overview?lengths_age=60000&lengths_incr=5")
+    assert (status, told["error"]) == (400, "bad_request")
+
+
+async def test_anybody_is_told_the_version(api: Api) -> None:
+    version = api.node.parts.config.product_version
+    assert await api.ask("GET", "version", user=None) == (200, version)
+    assert await api.ask("GET", "auth", user=None) == (200, {"oauth_enabled": False})
+    assert (await api.ask("GET", "extensions", user=None))[0] == 401
+
+
+async def test_the_cluster_has_a_name(api: Api) -> None:
+    assert await api.get("cluster-name") == {"name": api.node.parts.config.node_name}
+    assert await api.ask("PUT", "cluster-name", json={}) == bad("[{key_missing,name}]")
+    assert await api.ask("PUT", "cluster-name", json={"name": "meadow"}) == (204, None)
+    assert await api.get("cluster-name") == {"name": "meadow"}
+    assert (await api.get("global-parameters/cluster_name"))["value"] == "meadow"
+
+
+async def test_nodes(api: Api) -> None:
+    (row,) = await api.get("nodes")
+    name = row["name"]
+    assert (await api.get(f"nodes/{name}"))["running"] is True
+    assert (await api.get(f"nodes/{name}/memory"))["memory"]["total"]["rss"] > 1_000_000
+    assert (await api.get(f"nodes/{name}/memory/relative"))["memory"]["total"] == 100
+    assert await api.ask("GET", "nodes/nope") == NOT_FOUND
+    assert await api.ask("GET", "nodes/nope/memory") == NOT_FOUND
+
+
+async def test_a_virtual_host_comes_and_goes(api: Api) -> None:
+    said = {"description": "d", "tags": "x, y", "default_queue_type": "quorum", "tracing": True}
+    assert await api.ask("PUT", "vhosts/a%2Fb", json=said) == (201, None)
+    row = await api.get("vhosts/a%2Fb")
+    assert row["name"] == "a/b"
+    assert row["metadata"] == {
+        "description": "d",
+        "tags": ["x", "y"],
+        "default_queue_type": "quorum",
+    }
+    assert row["tracing"] is True
+    assert row["cluster_state"] == {api.node.parts.config.node_name: "running"}
+    assert await api.get("permissions/a%2Fb/guest") == {
+        "user": "guest",
+        "vhost": "a/b",
+        **EVERYTHING,
+    }
+    assert await api.ask("PUT", "vhosts/a%2Fb", json={"tracing": False}) == (204, None)
+    row = await api.get("vhosts/a%2Fb")
+    assert (row["description"], row["tags"], row["tracing"]) == ("", [], False)
+    assert row["default_queue_type"] == "quorum"
+    assert {row["name"] for row in await api.get("vhosts")} == {"/", "a/b"}
+    node = api.node.parts.config.node_name
+    assert await api.ask("POST", f"vhosts/a%2Fb/start/{node}", json={}) == (204, None)
+    assert await api.ask("DELETE", "vhosts/a%2Fb") == (204, None)
+    assert await api.ask("DELETE", "vhosts/a%2Fb") == NOT_FOUND
+    assert await api.ask("GET", "vhosts/a%2Fb") == NOT_FOUND
+
+
+async def test_a_virtual_host_that_is_protected_stays(api: Api) -> None:
+    protected = {"protected_from_deletion": True}
+    assert await api.ask("PUT", "vhosts/kept", json=protected) == (201, None)
+    assert (await api.get("vhosts/kept"))["protected_from_deletion"] is True
+    assert await api.ask("DELETE", "vhosts/kept") == (
+        412,
+        {
+            "error": "precondition_failed",
+            "reason": "Refusing to delete virtual host 'kept' because it is protected from"
+            " deletion",
+        },
+    )
+    assert await api.ask("DELETE", "vhosts/kept/deletion/protection") == (204, None)
+    assert await api.ask("POST", "vhosts/kept/deletion/protection") == (204, None)
+    assert (await api.ask("DELETE", "vhosts/kept"))[0] == 412
+    assert await api.ask("DELETE", "vhosts/kept/deletion/protection") == (204, None)
+    assert await api.ask("DELETE", "vhosts/kept") == (204, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"default_queue_type": "nope"},
+        {"default_queue_type": 5},
+        {"tags": 5},
+        {"tags": [5]},
+        {"description": []},
+        {"tracing": "yes"},
+        {"protected_from_deletion": "yes"},
+        [],
+        "x",
+    ],
+)
+async def test_a_virtual_host_of_which_nonsense_is_said(api: Api, body: Any) -> None:
+    status, told = await api.ask("PUT", "vhosts/c", json=body)
+    assert (status, told["error"]) == (400, "bad_request")
+    assert await api.ask("GET", "vhosts/c") == NOT_FOUND
+
+
+async def test_a_user_comes_and_goes(api: Api) -> None:
+    assert await api.ask("PUT", "users/u", json={}) == bad("tags_not_present")
+    both = {"password": "x", "password_hash": "", "tags": ""}
+    assert await api.ask("PUT", "users/u", json=both) == bad(
+        "both_password_and_password_hash_are_provided"
+    )
+    told = {"password": "x", "tags": "management", "limits": {"max-channels": 3}}
+    assert await api.ask("PUT", "users/u", json=told) == (201, None)
+    row = await api.get("users/u")
+    stored = row.pop("password_hash")
+    assert row == {
+        "name": "u",
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": ["management"],
+        "limits": {"max-channels": 3},
+    }
+    assert (await api.ask("GET", "whoami", user=("u", "x")))[0] == 200
+    other = {"password_hash": stored, "tags": ["monitoring", "policymaker"]}
+    assert await api.ask("PUT", "users/u", json=other) == (204, None)
+    row = await api.get("users/u")
+    assert (row["tags"], row["password_hash"]) == (["monitoring", "policymaker"], stored)
+    assert "u" in [row["name"] for row in await api.get("users")]
+    assert [row["name"] for row in await api.get("users/without-permissions")] == ["u"]
+    assert await api.ask("DELETE", "users/u") == (204, None)
+    assert await api.ask("DELETE", "users/u") == NOT_FOUND
+
+
+async def test_many_users_go_at_once(api: Api) -> None:
+    for name in ("u1", "u2"):
+        await api.ask("PUT", f"users/{name}", json={"password_hash": "", "tags": ""})
+    assert await api.ask("POST", "users/bulk-delete", json={"users": ["u1", "u2", "nope"]}) == (
+        204,
+        None,
+    )
+    assert await api.ask("GET", "users/u1") == NOT_FOUND
+    assert (await api.ask("POST", "users/bulk-delete", json={"users": "u1"}))[0] == 400
+    assert await api.ask("POST", "users/bulk-delete", json={}) == bad("[{key_missing,users}]")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"password": 5, "tags": ""},
+        {"password": "x", "tags": 5},
+        {"password": "x", "tags": [5]},
+        {"password_hash": "!!!", "tags": ""},
+        {"password_hash": 5, "tags": ""},
+        {"password_hash": "AAAA", "tags": ""},
+        {"password_hash": "AAAA", "tags": "", "hashing_algorithm": "nope"},
+        {"password": "x", "tags": "", "limits": []},
+    ],
+)
+async def test_a_user_of_whom_nonsense_is_said(api: Api, body: Any) -> None:
+    status, told = await api.ask("PUT", "users/nobody", json=body)
+    assert (status, told["error"]) == (400, "bad_request")
+    assert await api.ask("GET", "users/nobody") == NOT_FOUND
+
+
+async def test_what_is_stored_of_a_password(api: Api) -> None:
+    stored = (await api.get("auth/hash_password/a%2Fb"))["ok"]
+    await api.ask("PUT", "users/u", json={"password_hash": stored, "tags": "management"})
+    assert (await api.ask("GET", "whoami", user=("u", "a/b")))[0] == 200
+    assert await api.ask("DELETE", "users/u") == (204, None)
+
+
+async def test_permissions(api: Api) -> None:
+    await api.ask("PUT", "users/p", json={"password_hash": "", "tags": ""})
+    path = "permissions/%2F/p"
+    assert await api.ask("GET", path) == NOT_FOUND
+    assert await api.ask("PUT", path, json={"configure": ""}) == bad(
+        "[{key_missing,write},{key_missing,read}]"
+    )
+    assert await api.ask("PUT", path, json=EVERYTHING) == (201, None)
+    assert await api.ask("PUT", path, json=EVERYTHING) == (204, None)
+    assert await api.get("users/p/permissions") == [await api.get(path)]
+    assert await api.get(path) in await api.get("permissions")
+    assert await api.get(path) in await api.get("vhosts/%2F/permissions")
+    nobody = bad("vhost_or_user_not_found")
+    assert await api.ask("PUT", "permissions/%2F/nope", json=EVERYTHING) == nobody
+    assert await api.ask("PUT", "permissions/nope/p", json=EVERYTHING) == nobody
+    assert (await api.ask("PUT", path, json=EVERYTHING | {"read": "("}))[0] == 400
+    assert (await api.ask("PUT", path, json=EVERYTHING | {"read": 5}))[0] == 400
+    assert await api.ask("DELETE", path) == (204, None)
+    assert await api.ask("DELETE", path) == NOT_FOUND
+    assert await api.ask("GET", "users/nope/permissions") == NOT_FOUND
+
+
+async def test_permissions_for_topics(api: Api) -> None:
+    await api.ask("PUT", "users/t", json={"password_hash": "", "tags": ""})
+    path, rights = "topic-permissions/%2F/t", {"write": "^a", "read": ".*"}
+    assert await api.ask("GET", path) == NOT_FOUND
+    of_topic = {"exchange": "amq.topic", **rights}
+    assert await api.ask("PUT", path, json=of_topic) == (201, None)
+    assert await api.ask("PUT", path, json={"exchange": "other", **rights}) == (204, None)
+    row = {"user": "t", "vhost": "/", **of_topic}
+    assert row in await api.get(path)
+    assert row in await api.get("topic-permissions")
+    assert row in await api.get("users/t/topic-permissions")
+    assert row in await api.get("vhosts/%2F/topic-permissions")
+    assert await api.ask("DELETE", f"{path}/amq.topic") == (204, None)
+    assert [row["exchange"] for row in await api.get(path)] == ["other"]
+    assert await api.ask("DELETE", path) == (204, None)
+    assert await api.ask("DELETE", path) == NOT_FOUND
+
+
+@pytest.mark.parametrize("word", ["policies", "operator-policies"])
+async def test_policies(api: Api, word: str) -> None:
+    path, definition = f"{word}/%2F/p", {"max-length": 1}
+    assert await api.ask("GET", path) == NOT_FOUND
+    told: dict[str, Any] = {"pattern": "^zz", "definition": definition}
+    assert await api.ask("PUT", path, json=told) == (201, None)
+    more = told | {"priority": 1, "apply-to": "queues"}
+    assert await api.ask("PUT", path, json=more) == (204, None)
+    row = {"vhost": "/", "name": "p", **more}
+    assert await api.get(path) == row
+    assert await api.get(word) == [row]
+    assert await api.get(f"{word}/%2F") == [row]
+    assert await api.ask("PUT", f"{word}/nope/p", json=told) == NOT_FOUND
+    assert await api.ask("PUT", path, json={}) == bad(
+        "[{key_missing,pattern},{key_missing,definition}]"
+    )
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"definition": []},
+        {"pattern": "("},
+        {"pattern": 5},
+        {"priority": "x"},
+    )
+    for wrong in wrongs:
+        assert (await api.ask("PUT", path, json=told | wrong))[0] == 400
+    assert await api.ask("DELETE", path) == (204, None)
+    assert await api.ask("DELETE", path) == NOT_FOUND
+
+
+async def test_parameters(api: Api) -> None:
+    limits = {"value": {"max-queues": 10}}
+    path = "parameters/vhost-limits/%2F/limits"
+    assert await api.get("parameters/vhost-limits") == []
+    assert await api.ask("PUT", path, json=limits) == (201, None)
+    row = {"vhost": "/", "component": "vhost-limits", "name": "limits", **limits}
+    assert await api.get(path) == row
+    assert await api.get("parameters") == [row]
+    assert await api.get("parameters/vhost-limits/%2F") == [row]
+    assert await api.ask("PUT", "parameters/nope/%2F/x", json={}) == bad("[{key_missing,value}]")
+    assert (await api.ask("PUT", "parameters/nope/%2F/x", json={"value": 1}))[0] == 400
+    assert await api.ask("DELETE", path) == (204, None)
+    assert await api.ask("DELETE", path) == NOT_FOUND
+
+
+async def test_global_parameters(api: Api) -> None:
+    path = "global-parameters/g"
+    assert await api.ask("PUT", path, json={"value": {"a": 1}}) == (201, None)
+    assert await api.ask("PUT", path, json={"value": [None]}) == (204, None)
+    assert await api.get(path) == {"name": "g", "value": [None]}
+    assert await api.get(path) in await api.get("global-parameters")
+    assert await api.ask("DELETE", path) == (204, None)
+    assert await api.ask("DELETE", path) == NOT_FOUND
+
+
+async def test_definitions_go_out_and_in(api: Api) -> None:
+    queue = {"name": "q", "durable": True, "auto_delete": False, "arguments": {}}
+    told = {"vhosts": [{"name": "w"}], "queues": [{"vhost": "w", **queue}]}
+    assert await api.ask("POST", "definitions", json=told) == (204, None)
+    whole = await api.get("definitions")
+    assert "guest" in [user["name"] for user in whole["users"]]
+    assert [(each["vhost"], each["name"]) for each in whole["queues"]] == [("w", "q")]
+    assert await api.ask("POST", "definitions", json=whole) == (204, None)
+    one = await api.get("definitions/w")
+    assert one["queues"] == [{"type": "classic", **queue}]
+    assert await api.ask("PUT", "vhosts/w2", json={}) == (201, None)
+    assert await api.ask("POST", "definitions/w2", json=one) == (204, None)
+    assert (await api.get("definitions/w2"))["queues"] == one["queues"]
+    for name in ("w", "w2"):
+        assert await api.ask("DELETE", f"vhosts/{name}") == (204, None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"queues": 5},
+        {"queues": [5]},
+        {"queues": [{"name": "q"}]},
+        {"queues": [{"name": "q", "vhost": "nope"}]},
+        {"queues": [{"name": "q", "vhost": "/", "arguments": {"x-max-length": "x"}}]},
+        {"permissions": [{"user": "nope", "vhost": "/", **EVERYTHING}]},
+        {"users": [{"name": "k", "tags": "", "password_hash": "!"}]},
+    ],
+)
+async def test_definitions_that_cannot_be_taken(api: Api, content: Any) -> None:
+    status, told = await api.ask("POST", "definitions", json=content)
+    assert (status, told["error"]) == (400, "bad_request")
+    assert await api.ask("GET", "definitions/nope") == bad("vhost_not_found")
+    assert await api.ask("POST", "definitions/nope", json={}) == NOT_FOUND
