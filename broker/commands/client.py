@@ -34,9 +34,13 @@ READ_BYTES = 1 << 16
 
 
 class Refused(click.ClickException):
-    """The node does not do it, and says why."""
+    """The node does not do it, and says why; `code` is that of AMQP, if it is the node's."""
 
     exit_code = 1
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Unreachable(click.ClickException):
@@ -49,10 +53,10 @@ class Unreachable(click.ClickException):
 class Client:
     """A node that keeps its data in `data_dir`; connected to when it is first asked something."""
 
-    __slots__ = ("_connection", "_data_dir", "_input", "_request_id")
+    __slots__ = ("_connection", "_input", "_request_id", "data_dir")
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._connection: socket.socket | None = None
         self._input = bytearray()
         """What has come of answers that were not taken yet."""
@@ -106,7 +110,7 @@ class Client:
             self._notice(self._connection)
         answer: Row = json.loads(self._line(self._connection))
         if "error" in answer:
-            raise Refused(shown(answer["error"]["text"]))
+            raise Refused(shown(answer["error"]["text"]), answer["error"]["code"])
         return answer
 
     def _notice(self, connection: socket.socket) -> None:
@@ -136,7 +140,7 @@ class Client:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PING_WAIT_S_MAX)
         try:
-            with control_address(self._data_dir) as address:
+            with control_address(self.data_dir) as address:
                 connection.connect(address)
         except OSError as error:
             connection.close()
@@ -145,8 +149,8 @@ class Client:
 
     def _why(self, error: OSError) -> Unreachable:
         """What to tell about a connection that could not be made."""
-        place = self._data_dir.absolute()
-        pid = running_pid(self._data_dir) if isinstance(error, FileNotFoundError) else None
+        place = self.data_dir.absolute()
+        pid = running_pid(self.data_dir) if isinstance(error, FileNotFoundError) else None
         if pid is not None:
             return Unreachable(
                 f"the node in {place} runs (process {pid}), but its {SOCKET_NAME} is gone; only a "
@@ -164,12 +168,12 @@ class Client:
         return self._unreachable(f"cannot be reached ({error.strerror or error})")
 
     def _silent(self) -> Unreachable:
-        pid = node_pid(self._data_dir / NODE_FILE)
+        pid = node_pid(self.data_dir / NODE_FILE)
         by_name = f" (process {pid})" if pid else ""
         return self._unreachable(f"does not answer{by_name}: it is stopped, or too busy")
 
     def _unreachable(self, what: str) -> Unreachable:
-        return Unreachable(f"the node in {self._data_dir.absolute()} {what}")
+        return Unreachable(f"the node in {self.data_dir.absolute()} {what}")
 
     def __enter__(self) -> Self:
         return self

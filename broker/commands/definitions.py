@@ -13,6 +13,7 @@ import click
 from fluffle.broker.access.passwords import ARGON2, SHA256
 from fluffle.broker.commands.client import Client, Refused, Row
 from fluffle.broker.commands.options import on_node
+from fluffle.broker.commands.progress import Progress
 from fluffle.broker.commands.tables import shown
 from fluffle.broker.definitions.forms import ORDER, is_single
 
@@ -120,15 +121,24 @@ def import_file(client: Client, file: TextIO, vhost: str) -> None:
 
     Prints what is skipped and why. An entry that cannot be taken ends it; what came before stays.
     """
-    content = read(file)
+    for reason in bring(client, read(file), vhost):
+        click.echo(f"skipped {reason}", err=True)
+
+
+def bring(client: Client, content: Mapping[str, Any], vhost: str) -> Iterator[str]:
+    """Have all of it made; says what is skipped and why, as it comes.  Refused."""
     home = vhost if is_single(content) else None
-    for category in ORDER:
-        for entries in pieces(content.get(category, [])):
-            result = client.call(
-                "definitions.import", category=category, entries=entries, home=home
-            )
-            for reason in result["skipped"]:
-                click.echo(f"skipped {shown(reason)}", err=True)
+    total = sum(len(content.get(category, [])) for category in ORDER)
+    done = 0
+    with Progress("imported") as progress:
+        for category in ORDER:
+            for entries in pieces(content.get(category, [])):
+                result = client.call(
+                    "definitions.import", category=category, entries=entries, home=home
+                )
+                done += len(entries)
+                progress.at(done, total)
+                yield from map(shown, result["skipped"])
 
 
 def read(file: TextIO) -> Mapping[str, Any]:

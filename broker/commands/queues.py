@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 
 import click
@@ -17,6 +16,7 @@ from fluffle.broker.commands.options import (
     print_row,
     prints_rows,
 )
+from fluffle.broker.commands.progress import Progress
 from fluffle.broker.commands.tables import Row, counted
 
 FORCE_SHRINK = """\
@@ -120,9 +120,9 @@ def move(client: Client, *, where: tuple[str, ...], is_json: bool, **more: objec
     What it has not moved when it is interrupted stays where it was.
     """
     last: Row = {}
-    for last in client.rows("queues.move", where=list(where), **more):
-        if not is_json and not last["is_over"] and sys.stderr.isatty():
-            click.echo(f"\r{last['moved']} of {last['ready']} moved", nl=False, err=True)
+    with Progress("moved") as progress:
+        for last in client.rows("queues.move", where=list(where), **more):
+            progress.at(last["moved"], last["ready"])
     if is_json:
         click.echo(json.dumps({"moved": last["moved"], "skipped": last["skipped"]}))
         return
@@ -144,9 +144,9 @@ def convert(client: Client, *, name: str, vhost: str, queue_type: str, is_json: 
     It stays what it is, with all of them, if that is interrupted.
     """
     last: Row = {}
-    for last in client.rows("queues.convert", name=name, vhost=vhost, queue_type=queue_type):
-        if not is_json and not last["is_over"] and sys.stderr.isatty():
-            click.echo(f"\r{last['copied']} of {last['ready']} copied", nl=False, err=True)
+    with Progress("copied") as progress:
+        for last in client.rows("queues.convert", name=name, vhost=vhost, queue_type=queue_type):
+            progress.at(last["copied"], last["ready"])
     print_answer({"copied": last["copied"]}, f"{last['copied']} copied", is_json=is_json)
 
 

@@ -59,7 +59,15 @@ def critical_row(vhost: str, name: str) -> Row:
     }
 
 
+def list_ciphers(_parts: Parts) -> Rows:
+    """What clients with TLS may choose of, as OpenSSL calls it."""
+    import ssl  # noqa: PLC0415  only if it is asked for
+
+    return ({"name": each["name"]} for each in ssl.create_default_context().get_ciphers())
+
+
 READS: Mapping[str, Callable[..., Any]] = {
     "alarms.list": list_alarms,
+    "node.ciphers": list_ciphers,
     "queues.critical": list_critical,
 }

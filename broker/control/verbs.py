@@ -12,8 +12,8 @@ from fluffle.broker.control.dispatch import Verb, verbs_of
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "ping": ("status",),
-    "node": ("maintenance", "tuning"),
     "nodes": ("nodes",),
+    "node": ("maintenance", "tuning", "health"),
     "alarms": ("health",),
     "status": ("status",),
     "users": ("users",),

@@ -179,5 +179,6 @@ def environment(folder: Path, node: str, ports: Ports, *erlang_options: str) -> 
 
 
 def script(name: str) -> str:
-    """A script of the package: Debian wraps those on the PATH in one that changes the user."""
-    return str(Path(require(name)).resolve().with_name(name))
+    """A script of the package: Debian wraps those on the PATH in one that changes the user, and
+    we have some of the same names."""
+    return str(Path(require("rabbitmq-server")).resolve().with_name(name))

@@ -1,0 +1,133 @@
+"""What there is: queues, exchanges, bindings, connections, channels, consumers, by columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fluffle.broker.commands.client import Row
+from fluffle.broker.commands.rabbitmq.verb import FLAG, Call, Listed, Misused, Verb
+
+Enrich = Callable[[Call, Iterator[Row]], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What can be listed, and by which columns."""
+
+    control_verb: str
+    default: Sequence[str]
+    """Columns where none are named."""
+    others: Sequence[str]
+    renamed: Mapping[str, str]
+    """Columns that are called otherwise in our rows."""
+    is_of_vhost: bool = True
+
+
+UNNAMED: Mapping[str, str] = {}
+
+QUEUES = Inventory(
+    "queues.list",
+    ("name", "messages"),
+    (
+        "durable", "auto_delete", "exclusive", "arguments", "policy", "operator_policy",
+        "effective_policy_definition", "state", "type", "messages_ready",
+        "messages_unacknowledged", "consumers", "leader", "members", "online", "vhost",
+        "single_active_consumer_tag", "owner_pid", "pid",
+    ),
+    {"owner_pid": "owner", "pid": "leader"},
+)  # fmt: skip
+EXCHANGES = Inventory(
+    "exchanges.list",
+    ("name", "type"),
+    ("durable", "auto_delete", "internal", "arguments", "policy", "vhost"),
+    UNNAMED,
+)
+BINDINGS = Inventory(
+    "bindings.list",
+    (
+        "source_name", "source_kind", "destination_name", "destination_kind", "routing_key",
+        "arguments",
+    ),
+    ("vhost",),
+    UNNAMED,
+)  # fmt: skip
+CONNECTIONS = Inventory(
+    "connections.list",
+    ("user", "peer_host", "peer_port", "state"),
+    (
+        "name", "pid", "port", "host", "ssl", "channels", "protocol", "vhost", "timeout",
+        "frame_max", "channel_max", "user_provided_name",
+    ),
+    {"pid": "name"},
+    is_of_vhost=False,
+)  # fmt: skip
+CHANNELS = Inventory(
+    "channels.list",
+    ("pid", "user", "consumer_count", "messages_unacknowledged"),
+    (
+        "name", "connection", "number", "vhost", "transactional", "confirm",
+        "messages_unconfirmed", "prefetch_count", "global_prefetch_count",
+    ),
+    {"pid": "name"},
+    is_of_vhost=False,
+)  # fmt: skip
+CONSUMERS = Inventory(
+    "consumers.list",
+    (
+        "queue_name", "channel_pid", "consumer_tag", "ack_required", "prefetch_count", "active",
+        "arguments",
+    ),
+    ("exclusive", "priority", "activity_status", "messages_unacknowledged"),
+    {"channel_pid": "channel"},
+)  # fmt: skip
+
+
+def listed(inventory: Inventory, call: Call) -> Listed:
+    """Misused for a column that there is not."""
+    known = {*inventory.default, *inventory.others}
+    asked = [name for word in call.words for name in word.split(",") if name]
+    for name in asked:
+        if name not in known:
+            raise Misused(f"Info key(s) {name} are not supported")
+    where = {"vhost": call.vhost} if inventory.is_of_vhost else {}
+    rows = call.client.rows(inventory.control_verb, **where)
+    columns = asked or inventory.default
+    return Listed(columns, shown(inventory, call, rows))
+
+
+def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row]:
+    """By RabbitMQ's names.  `--online` and `--offline` are about queues."""
+    for row in rows:
+        is_down = row.get("state") in ("down", "minority", "crashed")
+        if (call.has("online") and is_down) or (call.has("offline") and not is_down):
+            continue
+        yield {**row, **{name: row[ours] for name, ours in inventory.renamed.items()}}
+
+
+def verb(inventory: Inventory, banner: str, note: str = "", **options: str) -> Verb:
+    return Verb(
+        lambda call: listed(inventory, call),
+        "[<column> ...]",
+        banner,
+        (0, None),
+        options,
+        note=note,
+    )
+
+
+PID = "`pid` is a name, since there are no Erlang processes"
+
+VERBS: Mapping[str, Verb] = {
+    "list_queues": verb(
+        QUEUES,
+        "Timeout: 60.0 seconds ...\nListing queues for vhost {vhost} ...",
+        f"{PID} (of the leader); arguments in JSON are an object; --local is accepted",
+        online=FLAG, offline=FLAG, local=FLAG,
+    ),
+    "list_exchanges": verb(EXCHANGES, "Listing exchanges for vhost {vhost} ..."),
+    "list_bindings": verb(BINDINGS, "Listing bindings for vhost {vhost}..."),
+    "list_connections": verb(CONNECTIONS, "Listing connections ...", PID),
+    "list_channels": verb(CHANNELS, "Listing channels ...", PID),
+    "list_consumers": verb(CONSUMERS, "Listing consumers in vhost {vhost} ...", PID),
+}  # fmt: skip
