@@ -17,6 +17,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.forms import FORMAT, SINGLE_VHOST
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
 from fluffle.broker.definitions.values import plain
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueSpec
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
@@ -129,11 +130,19 @@ def queue_entries(vhost: VirtualHost) -> Iterator[Entry]:
             "type": queue.spec.queue_type.value,
             "durable": queue.spec.durable,
             "auto_delete": queue.spec.auto_delete,
-            "arguments": plain(queue.spec.arguments),
+            "arguments": queue_arguments(vhost, queue.spec),
         }
         for queue in tuple(vhost.queues.values())
         if queue.owner is None and not is_calendar(queue.name)
     )
+
+
+def queue_arguments(vhost: VirtualHost, spec: QueueSpec) -> Entry:
+    """With the type where another one is the default: an import looks at nothing else."""
+    arguments = plain(spec.arguments)
+    if DEFAULT_QUEUE_TYPE in vhost.metadata:
+        arguments.setdefault(QUEUE_TYPE, spec.queue_type.value)
+    return arguments
 
 
 def exchange_entries(vhost: VirtualHost) -> Iterator[Entry]:

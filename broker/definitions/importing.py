@@ -38,9 +38,7 @@ from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.arguments import (
     DEFAULT_QUEUE_TYPE,
-    QUEUE_TYPE,
     Declaration,
-    QueueType,
     with_type,
 )
 from fluffle.broker.recording.image import Entry
@@ -236,21 +234,18 @@ def put_exchange(catalogue: Catalogue, entry: Entry) -> Change:
 
 
 def put_queue(catalogue: Catalogue, entry: Entry) -> Change:
+    """A type beside the arguments says nothing, as with RabbitMQ: it is theirs, or the default."""
     vhost = _existing_vhost(catalogue, entry)
     name = _unreserved(entry["name"])
     if name in vhost.queues:
         return NOTHING
-    arguments = mapping_of(entry.get("arguments", {}))
-    if entry.get("type", QueueType.CLASSIC) != QueueType.CLASSIC:
-        arguments = {QUEUE_TYPE: entry["type"]} | arguments
     declared = Declaration(
         name,
         durable=entry.get("durable", True),
         auto_delete=entry.get("auto_delete", False),
-        arguments=table_of(arguments),
+        arguments=table_of(mapping_of(entry.get("arguments", {}))),
     )
-    if "type" not in entry:
-        declared = with_type(declared, vhost.metadata.get(DEFAULT_QUEUE_TYPE))
+    declared = with_type(declared, vhost.metadata.get(DEFAULT_QUEUE_TYPE))
     return declare_queue(vhost, declared, NO_OWNER)
 
 

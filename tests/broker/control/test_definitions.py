@@ -57,7 +57,7 @@ def test_entries_without_a_virtual_host_have_a_home() -> None:
 
 def test_what_is_skipped_is_said() -> None:
     desk = Desk()
-    entry = {"vhost": "/", "name": "s", "type": "stream", "durable": True}
+    entry = {"vhost": "/", "name": "s", "arguments": {"x-queue-type": "stream"}}
     (reason,) = desk.ask("definitions.import", category="queues", entries=[entry])["skipped"]
     assert reason.startswith("queues, vhost '/' name 's': ")
 

@@ -12,6 +12,7 @@ from fluffle.broker.access.passwords import PasswordHash, matches
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.exporting import export_all
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, read
 from fluffle.broker.local_queues import LocalQueues
@@ -50,6 +51,9 @@ def import_all(definitions: Definitions, catalogue: Catalogue) -> list[str]:
 
 def cluster(content: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {"rabbitmq_definition_format": "cluster", **content}
+
+
+QUORUM_BY_DEFAULT = {"default_queue_type": "quorum"}
 
 
 def queue(name: str, **more: Any) -> dict[str, Any]:
@@ -228,7 +232,7 @@ def test_reserved_names_and_what_is_refused_are_skipped() -> None:
 
 
 def test_a_queue_type_that_is_not_there_is_skipped_and_not_another() -> None:
-    (reason,) = skipped(queues=[queue("q", type="stream")])
+    (reason,) = skipped(queues=[queue("q", arguments={"x-queue-type": "stream"})])
     assert reason.startswith("queues, vhost 'v' name 'q': ")
     assert "stream" in reason
 
@@ -272,12 +276,29 @@ def test_what_ends_an_import(content: dict[str, list[dict[str, Any]]], text: str
 
 def test_a_queue_without_a_type_is_of_the_default_type_of_its_virtual_host() -> None:
     catalogue = imported(
-        vhosts=[{"name": "v", "metadata": {"default_queue_type": "quorum"}}],
+        vhosts=[{"name": "v", "metadata": QUORUM_BY_DEFAULT}],
         queues=[
             queue("lasting"),
             queue("passing", auto_delete=True),
-            queue("said", type="classic"),
+            queue("said", arguments={"x-queue-type": "classic"}),
+            queue("said beside", type="classic"),
         ],
     )
     types = {q.name: q.spec.queue_type.value for q in catalogue.vhosts["v"].queues.values()}
-    assert types == {"lasting": "quorum", "passing": "classic", "said": "classic"}
+    assert types == {
+        "lasting": "quorum",
+        "passing": "classic",
+        "said": "classic",
+        "said beside": "quorum",
+    }
+
+
+def test_queues_keep_their_type_where_another_one_is_the_default() -> None:
+    catalogue = imported(vhosts=[{"name": "v"}], queues=[queue("early")])
+    import_all(
+        read(json.dumps(cluster({"vhosts": [{"name": "v", "metadata": QUORUM_BY_DEFAULT}]}))),
+        catalogue,
+    )
+    again = empty()
+    import_all(read(json.dumps(export_all(catalogue, "4.3.5"))), again)
+    assert again.vhosts["v"].queues["early"].spec.queue_type == "classic"
