@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from fluffle.broker.access.users import User
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.management.asking import Asking
+from fluffle.broker.management.direct import DirectChannel, Ends, direct_channel
 from fluffle.broker.management.replies import bad_request, not_found
 from fluffle.broker.management.rights import is_monitor, may_see
 from fluffle.broker.vhost import VirtualHost
@@ -27,6 +29,7 @@ class Call:
     body: bytes
     headers: Mapping[str, str]
     """By name, in any case."""
+    ends: Ends
 
     @property
     def parts(self) -> Parts:
@@ -64,6 +67,10 @@ class Call:
         if found is None:
             raise not_found()
         return found
+
+    def channel(self) -> AbstractAsyncContextManager[DirectChannel]:
+        """On which to act as he may by AMQP, in the virtual host in the path."""
+        return direct_channel(self.asking.services, self.user, self.vhost().name, self.ends)
 
     def visible_vhosts(self) -> tuple[str, ...]:
         """Names of those that he may look at."""

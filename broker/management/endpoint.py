@@ -26,6 +26,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.authentication import Peer, authenticated
 from fluffle.broker.management.call import Call
+from fluffle.broker.management.direct import Ends
 from fluffle.broker.management.endpoints import TABLE
 from fluffle.broker.management.files import Files
 from fluffle.broker.management.listing import listed
@@ -42,11 +43,13 @@ from fluffle.broker.management.replies import (
 )
 from fluffle.broker.management.rights import Right, why_not
 from fluffle.broker.management.table import Endpoint, NoSuchMethod, NoSuchPath
+from fluffle.broker.server.ends import address_of
 from fluffle.broker.server.lifecycle import is_loopback, plain_host
 from fluffle.broker.server.services import Services
 from fluffle.broker.sockets import listening_socket
 
 API = "/api/"
+LOCAL = "localhost"
 BODY_BYTES_MAX = 20_000_000
 """RabbitMQ's limit; definitions can be long."""
 BODY_WAIT_S_MAX = 60.0
@@ -131,7 +134,9 @@ class ManagementEndpoint:
         if reason := why_not(endpoint.may, user, self._vhost_in(names), access):
             raise not_authorized(reason)
         body = await body_of(request) if endpoint.body is not None else b""
-        call = Call(self._asking, user, names, request.query, body, request.headers)
+        call = Call(
+            self._asking, user, names, request.query, body, request.headers, ends_of(request)
+        )
         return await reply_of(await endpoint.act(call), call, request.path)
 
     async def _user(self, request: web.BaseRequest) -> User:
@@ -171,6 +176,16 @@ def peer_of(request: web.BaseRequest) -> Peer:
     transport, address = request.transport, plain_host(request.remote or "")
     is_local = is_loopback(address) or not address
     return Peer(address, is_local, lambda: transport is not None and not transport.is_closing())
+
+
+def ends_of(request: web.BaseRequest) -> Ends:
+    """Between which addresses; a unix socket has none."""
+    nowhere = LOCAL, 0
+    transport = request.transport
+    if transport is None:
+        return Ends(nowhere, nowhere)
+    peer, here = (address_of(transport, end) for end in ("peername", "sockname"))
+    return Ends(peer if peer[0] else nowhere, here if here[0] else nowhere)
 
 
 async def body_of(request: web.BaseRequest) -> bytes:

@@ -6,7 +6,6 @@ RabbitMQ leaves out of a list what is not so, and says null where one object is 
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
 from hashlib import blake2b
 from json import dumps
 from typing import Any
@@ -96,18 +95,3 @@ def properties_key(routing_key: str, arguments: dict[str, Any]) -> str:
 def exchange_name(segment: str) -> str:
     """What a path calls an exchange."""
     return "" if segment == DEFAULT_EXCHANGE_IN_PATHS else segment
-
-
-def same_ends(row: Row, source: str, kind: str, destination: str) -> bool:
-    """Whether a row is of a binding between these."""
-    ends = row["source_name"], row["destination_kind"], row["destination_name"]
-    return ends == (source, kind, destination)
-
-
-def bindings_between(
-    rows: list[Row], source: str, kind: str, destination: str
-) -> Iterator[tuple[Row, Row]]:
-    """Rows of the control socket with the objects that are made of them."""
-    for row in rows:
-        if same_ends(row, source, kind, destination):
-            yield row, binding_object(row)

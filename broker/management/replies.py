@@ -61,12 +61,12 @@ def error_reply(status: HTTPStatus, error: str, reason: object, **headers: str) 
     return Reply(status, body_of(error, reason), headers=headers)
 
 
-def bad_request(reason: str) -> Refusal:
+def bad_request(reason: object) -> Refusal:
     """400: what is asked for cannot be."""
     return unlike("bad_request", reason)
 
 
-def unlike(error: str, reason: str) -> Refusal:
+def unlike(error: str, reason: object) -> Refusal:
     """400, by another name."""
     return Refusal(error_reply(HTTPStatus.BAD_REQUEST, error, reason))
 
@@ -76,9 +76,14 @@ def not_found() -> Refusal:
     return Refusal(error_reply(HTTPStatus.NOT_FOUND, "Object Not Found", "Not Found"))
 
 
+def not_there(reason: str) -> Refusal:
+    """404: what a request names is not there."""
+    return Refusal(error_reply(HTTPStatus.NOT_FOUND, "not_found", reason))
+
+
 def not_authorized(reason: str) -> Refusal:
-    """401, for somebody who is known: RabbitMQ asks him for another name and password."""
-    return Refusal(Reply(UNAUTHORIZED, body_of("not_authorized", reason), headers=LOGIN))
+    """401, for somebody who is known."""
+    return Refusal(Reply(UNAUTHORIZED, body_of("not_authorised", reason)))
 
 
 def body_of(error: str, reason: object) -> bytes:

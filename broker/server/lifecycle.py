@@ -227,6 +227,15 @@ def on_tune_ok(connection: Connection, method: Method) -> None:
     connection.tuned(method.frame_max, method.heartbeat)
 
 
+def let_in(connection: Connection, user: User) -> None:
+    """The client is of this process, and has shown elsewhere who it is: without limits, it may open
+    a virtual host."""
+    connection.handshake.user = user
+    connection.handshake.capabilities = frozenset({"consumer_cancel_notify"})
+    connection.phase = Phase.OPEN
+    connection.tuned(0, 0)
+
+
 def check_limit(name: str, value: int, lowest: int, highest: int) -> None:
     """NotAllowed, with RabbitMQ's text, for a limit out of range; 0 stands for no limit."""
     if value and value < lowest:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fluffle.broker.torture.hearing import Heard
 from fluffle.broker.torture.history import Acked, Message, Received, Requeued, Strange
 from fluffle.broker.torture.press import message_of
 from fluffle.broker.torture.talk import Talk
+from fluffle.protocol.hearing import Heard
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import decode_properties
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from itertools import count
 from typing import NamedTuple
 
-from fluffle.broker.torture.hearing import Heard
 from fluffle.broker.torture.history import (
     Confirmed,
     Message,
@@ -16,6 +15,7 @@ from fluffle.broker.torture.history import (
     Strange,
 )
 from fluffle.broker.torture.talk import FRAME_BYTES_MAX, Talk
+from fluffle.protocol.hearing import Heard
 from fluffle.protocol.methods import Basic, Confirm, encode_method, make
 from fluffle.protocol.properties import (
     Properties,

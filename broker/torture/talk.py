@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from fluffle.broker.torture.hearing import Heard, Hearing, Nonsense
 from fluffle.broker.torture.history import (
     Asked,
     Closing,
@@ -25,6 +24,7 @@ from fluffle.broker.torture.history import (
     Vouched,
 )
 from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.hearing import Heard, Hearing, Nonsense
 from fluffle.protocol.methods import (
     Basic,
     Channel,

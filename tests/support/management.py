@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,21 @@ class Api:
 
         The path as it is sent; a user is a name and a password.
         """
-        url = URL(f"{self.base}/api/{path}", encoded=True)
         sent = {**(headers or {}), **(authorization(user) if user else {})}
-        async with self._session.request(method, url, headers=sent, **more) as response:
+        async with self._request(method, path, headers=sent, **more) as response:
             if response.content_type != "application/json":
                 return response.status, await response.read() or None
             return response.status, await response.json()
+
+    async def location(self, method: str, path: str, **more: Any) -> tuple[int, str]:
+        """A status, and where it is said that something new is."""
+        sent = authorization(GUEST)
+        async with self._request(method, path, headers=sent, **more) as response:
+            return response.status, response.headers.get("location", "")
+
+    def _request(self, method: str, path: str, **more: Any) -> AbstractAsyncContextManager[Any]:
+        url = URL(f"{self.base}/api/{path}", encoded=True)
+        return self._session.request(method, url, **more)
 
     async def get(self, path: str) -> Any:
         """What is there."""

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote_plus
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import quote, unquote_plus
 
+from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.parts import Row
+from fluffle.broker.control.topology import binding_row, bindings_in
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.management.acting import declare, vhost_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.listing import LISTED
-from fluffle.broker.management.objects import binding_object, bindings_between, exchange_name
-from fluffle.broker.management.replies import Listing, not_found
+from fluffle.broker.management.objects import binding_object, exchange_name, properties_key
+from fluffle.broker.management.replies import Created, Listing, not_found
 from fluffle.broker.management.rights import Right
-from fluffle.broker.management.table import Endpoint, Handler
+from fluffle.broker.management.table import Endpoint
+from fluffle.broker.management.wanted import arguments, short
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 
-KINDS = {"q": "queue", "e": "exchange"}
-"""How a path calls what bindings lead to."""
+LOOKED_AT_ONCE = 2000
+"""Bindings, in a turn of the loop."""
+
+BINDING = {
+    "type": "object",
+    "properties": {"routing_key": {"type": "string"}, "arguments": {"type": "object"}},
+}
 
 
 async def list_all(call: Call) -> Listing:
@@ -27,53 +43,142 @@ async def list_of_vhost(call: Call) -> Listing:
     return Listing([binding_object(row) for row in rows])
 
 
-async def between(call: Call, kind: str) -> list[Row]:
-    """Those of the two ends in the path."""
-    rows = await call.rows("bindings.list", vhost=call.vhost().name)
+class Kind(NamedTuple):
+    """What a binding leads to."""
+
+    letter: str
+    """In paths."""
+    of: DestinationKind
+    bind: Callable[[Binding], Method]
+    unbind: Callable[[Binding], Method]
+
+
+def bind_queue(binding: Binding) -> Method:
+    return make(
+        Queue.Bind,
+        queue=binding.destination,
+        exchange=binding.source,
+        routing_key=binding.routing_key,
+        arguments=pamqp_table(binding.arguments),
+    )
+
+
+def unbind_queue(binding: Binding) -> Method:
+    return make(
+        Queue.Unbind,
+        queue=binding.destination,
+        exchange=binding.source,
+        routing_key=binding.routing_key,
+        arguments=pamqp_table(binding.arguments),
+    )
+
+
+def bind_exchange(binding: Binding) -> Method:
+    return make(
+        Exchange.Bind,
+        destination=binding.destination,
+        source=binding.source,
+        routing_key=binding.routing_key,
+        arguments=pamqp_table(binding.arguments),
+    )
+
+
+def unbind_exchange(binding: Binding) -> Method:
+    return make(
+        Exchange.Unbind,
+        destination=binding.destination,
+        source=binding.source,
+        routing_key=binding.routing_key,
+        arguments=pamqp_table(binding.arguments),
+    )
+
+
+KINDS = (
+    Kind("q", DestinationKind.QUEUE, bind_queue, unbind_queue),
+    Kind("e", DestinationKind.EXCHANGE, bind_exchange, unbind_exchange),
+)
+
+
+def ends_in(call: Call, kind: Kind) -> tuple[str, str]:
+    """Source and destination in the path."""
     source, destination = exchange_name(call.path["source"]), call.path["destination"]
-    if kind == "exchange":
-        destination = exchange_name(destination)
-    return [found for _row, found in bindings_between(rows, source, kind, destination)]
+    is_exchange = kind.of is DestinationKind.EXCHANGE
+    return source, exchange_name(destination) if is_exchange else destination
 
 
-async def existing(call: Call, kind: str) -> Row:
+async def between(call: Call, kind: Kind) -> list[Binding]:
+    """Those of the two ends in the path."""
+    wanted = *ends_in(call, kind), kind.of
+    found: list[Binding] = []
+    for piece in in_pieces(bindings_in(call.vhost()), LOOKED_AT_ONCE):
+        found += (
+            each
+            for each in piece
+            if (each.source, each.destination, each.destination_kind) == wanted
+        )
+        await asyncio.sleep(0)
+    return found
+
+
+async def existing(call: Call, kind: Kind) -> Binding:
     """That in the path.  Refusal."""
     props = call.path["props"]
-    every = await between(call, kind)
+    every = [(key_of(each), each) for each in await between(call, kind)]
     for read in (str, unquote_plus):  # clients quote the key once more, or forget to
-        for binding in every:
-            if read(binding["properties_key"]) == props:
+        for key, binding in every:
+            if read(key) == props:
                 return binding
     raise not_found()
 
 
-def lister(kind: str) -> Handler:
-    async def list_between(call: Call) -> Listing:
-        return Listing(await between(call, kind))
-
-    return list_between
+def key_of(binding: Binding) -> str:
+    return properties_key(binding.routing_key, plain(binding.arguments))
 
 
-def shower(kind: str) -> Handler:
-    async def show(call: Call) -> Row:
-        return await existing(call, kind)
-
-    return show
+def object_of(call: Call, binding: Binding) -> Row:
+    return binding_object(binding_row(call.vhost(), binding))
 
 
-def endpoints_of(letter: str, kind: str) -> tuple[Endpoint, ...]:
+async def list_between(kind: Kind, call: Call) -> Listing:
+    return Listing([object_of(call, each) for each in await between(call, kind)])
+
+
+async def show(kind: Kind, call: Call) -> Row:
+    return object_of(call, await existing(call, kind))
+
+
+async def bind(kind: Kind, call: Call) -> Created:
+    """Have one more."""
+    vhost_of(call, "vhost_not_found")
+    source, destination = ends_in(call, kind)
+    short(source, "source")
+    short(destination, "destination")
+    body = call.json()
+    routing_key = short(body.get("routing_key", ""), "routing_key")
+    binding = Binding(source, destination, kind.of, routing_key, arguments(body))
+    await declare(call, kind.bind(binding))
+    return Created(f"{quote(call.path['destination'], safe='')}/{quote(key_of(binding), safe='')}")
+
+
+async def unbind(kind: Kind, call: Call) -> None:
+    await declare(call, kind.unbind(await existing(call, kind)))
+
+
+def endpoints_of(kind: Kind) -> tuple[Endpoint, ...]:
     """Of bindings to queues, or to exchanges."""
-    path = f"bindings/{{vhost}}/e/{{source}}/{letter}/{{destination}}"
+    path, to = f"bindings/{{vhost}}/e/{{source}}/{kind.letter}/{{destination}}", kind.of.value
+    one = f"{path}/{{props}}"
+    summaries = {
+        "list": f"The bindings of an exchange to the {to} of a name.",
+        "bind": f"Bind a {to} to an exchange." if to == "queue" else "Bind two exchanges.",
+        "show": f"One binding to a {to}, by its properties_key.",
+        "unbind": f"Delete a binding to a {to}.",
+    }
     return (
-        Endpoint(
-            "GET",
-            path,
-            Right.VHOST_VISIBLE,
-            lister(kind),
-            f"The bindings of an exchange to {kind}s of a name.",
-            LISTED,
-        ),
-        Endpoint("GET", f"{path}/{{props}}", Right.VHOST_VISIBLE, shower(kind), "One binding."),
+        Endpoint("GET", path, Right.VHOST, partial(list_between, kind), summaries["list"], LISTED),
+        Endpoint("POST", path, Right.VHOST, partial(bind, kind), summaries["bind"], body=BINDING),
+        Endpoint("GET", one, Right.VHOST, partial(show, kind), summaries["show"]),
+        Endpoint("DELETE", one, Right.VHOST, partial(unbind, kind), summaries["unbind"]),
     )
 
 
@@ -82,10 +187,10 @@ ENDPOINTS = (
     Endpoint(
         "GET",
         "bindings/{vhost}",
-        Right.VHOST_VISIBLE,
+        Right.VHOST,
         list_of_vhost,
         "The bindings of a virtual host.",
         LISTED,
     ),
-    *(each for letter, kind in KINDS.items() for each in endpoints_of(letter, kind)),
+    *(each for kind in KINDS for each in endpoints_of(kind)),
 )

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fluffle.broker.control.parts import Row
+from fluffle.broker.management.acting import declare, publishing, vhost_of
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.listing import LISTED
+from fluffle.broker.management.direct import DirectChannel
+from fluffle.broker.management.listing import LISTED, YES
+from fluffle.broker.management.messages import payload_of, raw_properties
 from fluffle.broker.management.objects import binding_object, exchange_name, exchange_object
-from fluffle.broker.management.replies import Listing, not_found
+from fluffle.broker.management.replies import Created, Listing, bad_request, not_found, not_there
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
+from fluffle.broker.management.wanted import arguments, boolean, short
+from fluffle.protocol.methods import Basic, Confirm, Exchange, make, pamqp_table
+
+NO_EXCHANGE = "exchange_not_found"
+CONFIRM_S_MAX = 5.0
+"""RabbitMQ waits so long until a message is safe."""
+
+EXCHANGE = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "default": "direct"},
+        "durable": {"type": "boolean", "default": False},
+        "auto_delete": {"type": "boolean", "default": False},
+        "internal": {"type": "boolean", "default": False},
+        "arguments": {"type": "object"},
+    },
+}
+MESSAGE = {
+    "type": "object",
+    "required": ["routing_key", "payload", "payload_encoding", "properties"],
+    "properties": {
+        "routing_key": {"type": "string"},
+        "payload": {"type": "string"},
+        "payload_encoding": {"enum": ["string", "base64"]},
+        "properties": {"type": "object"},
+    },
+}
 
 
 async def list_all(call: Call) -> Listing:
@@ -56,21 +88,76 @@ async def list_to(call: Call) -> Listing:
     )
 
 
+async def put(call: Call) -> Created | None:
+    """Have one, or find that it is as is wanted."""
+    name, vhost = short(call.path["name"], "exchange"), vhost_of(call, "vhost_not_found")
+    body = call.json()
+    is_there = vhost.topology.find(exchange_name(name)) is not None
+    method = make(
+        Exchange.Declare,
+        exchange=exchange_name(name),
+        exchange_type=short(body.get("type", "direct"), "type"),
+        durable=boolean(body, "durable"),
+        auto_delete=boolean(body, "auto_delete"),
+        internal=boolean(body, "internal"),
+        arguments=pamqp_table(arguments(body)),
+    )
+    await declare(call, method)
+    return None if is_there else Created()
+
+
+async def delete(call: Call) -> None:
+    name = (await existing(call))["name"]
+    if_unused = call.query.get("if-unused") == YES
+    await declare(call, make(Exchange.Delete, exchange=name, if_unused=if_unused))
+
+
+async def publish(call: Call) -> Row:
+    """Put a message into it; whether that led to a queue."""
+    vhost, exchange = vhost_of(call, NO_EXCHANGE), exchange_name(call.path["name"])
+    if exchange and vhost.topology.find(exchange) is None:
+        raise not_there(NO_EXCHANGE)
+    body = call.json("routing_key", "properties", "payload", "payload_encoding")
+    routing_key = short(body["routing_key"], "routing_key")
+    payload = payload_of(body["payload"], body["payload_encoding"])
+    properties = raw_properties(body["properties"])
+    async with publishing(call) as channel:
+        await channel.call(make(Confirm.Select))
+        channel.publish(exchange, routing_key, properties, payload)
+        try:
+            async with asyncio.timeout(CONFIRM_S_MAX):
+                return await outcome_of(channel)
+        except TimeoutError:
+            raise bad_request(f"confirm_timeout no confirm in {CONFIRM_S_MAX:g} s") from None
+
+
+async def outcome_of(channel: DirectChannel) -> Row:
+    """Refusal for a message that some queue did not take."""
+    is_routed = True
+    while True:
+        heard = await channel.next(Basic.Return, Basic.Ack, Basic.Nack)
+        if isinstance(heard.method, Basic.Nack):
+            raise bad_request("rejected Unable to publish message. Check queue limits.")
+        if isinstance(heard.method, Basic.Ack):
+            return {"routed": is_routed}
+        is_routed = False
+
+
 ENDPOINTS = (
     Endpoint("GET", "exchanges", Right.MANAGEMENT, list_all, "All exchanges.", LISTED),
     Endpoint(
         "GET",
         "exchanges/{vhost}",
-        Right.VHOST_VISIBLE,
+        Right.VHOST,
         list_of_vhost,
         "The exchanges of a virtual host.",
         LISTED,
     ),
-    Endpoint("GET", "exchanges/{vhost}/{name}", Right.VHOST_VISIBLE, show, "One exchange."),
+    Endpoint("GET", "exchanges/{vhost}/{name}", Right.VHOST, show, "One exchange."),
     Endpoint(
         "GET",
         "exchanges/{vhost}/{name}/bindings/source",
-        Right.VHOST_VISIBLE,
+        Right.VHOST,
         list_from,
         "The bindings of which it is the source.",
         LISTED,
@@ -78,9 +165,33 @@ ENDPOINTS = (
     Endpoint(
         "GET",
         "exchanges/{vhost}/{name}/bindings/destination",
-        Right.VHOST_VISIBLE,
+        Right.VHOST,
         list_to,
         "The bindings that lead to it.",
         LISTED,
+    ),
+    Endpoint(
+        "PUT",
+        "exchanges/{vhost}/{name}",
+        Right.VHOST,
+        put,
+        "Declare an exchange; 204 if it is there and alike.",
+        body=EXCHANGE,
+    ),
+    Endpoint(
+        "DELETE",
+        "exchanges/{vhost}/{name}",
+        Right.VHOST,
+        delete,
+        "Delete an exchange.",
+        {"if-unused": "true: not if there are bindings from it"},
+    ),
+    Endpoint(
+        "POST",
+        "exchanges/{vhost}/{name}/publish",
+        Right.VHOST,
+        publish,
+        "Publish a message, and wait until it is safe.",
+        body=MESSAGE,
     ),
 )

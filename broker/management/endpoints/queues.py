@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from fluffle.broker.control.parts import Row
+from fluffle.broker.management.acting import declare, getting, vhost_of
 from fluffle.broker.management.call import Call
+from fluffle.broker.management.direct import DirectChannel
 from fluffle.broker.management.listing import LISTED, YES
+from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
     QUEUE_OR_NULL,
     binding_object,
@@ -14,9 +17,61 @@ from fluffle.broker.management.objects import (
     queue_object,
     queue_totals,
 )
-from fluffle.broker.management.replies import Listing
+from fluffle.broker.management.replies import (
+    Created,
+    Listing,
+    Refusal,
+    bad_request,
+    not_found,
+    not_there,
+)
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
+from fluffle.broker.management.wanted import arguments, boolean, integer, short
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.methods import Basic, Method, make, pamqp_table
+from fluffle.protocol.methods import Queue as Methods
+from fluffle.protocol.types import FieldTable
+
+NO_VHOST, NO_QUEUE = "vhost_not_found", "queue_not_found"
+
+GOT_BYTES_MAX = 1 << 26
+"""Of messages in one answer, which is made in memory: no more are taken once they are so long."""
+
+QUEUE_TYPE = "x-queue-type"
+
+QUEUE = {
+    "type": "object",
+    "properties": {
+        "durable": {"type": "boolean", "default": False},
+        "auto_delete": {"type": "boolean", "default": False},
+        "arguments": {"type": "object"},
+        "node": {"type": "string"},
+    },
+}
+GET = {
+    "type": "object",
+    "required": ["count", "ackmode", "encoding"],
+    "properties": {
+        "count": {"type": "integer"},
+        "ackmode": {
+            "enum": [
+                "ack_requeue_true",
+                "ack_requeue_false",
+                "reject_requeue_true",
+                "reject_requeue_false",
+            ]
+        },
+        "encoding": {"enum": ["auto", "base64"]},
+        "truncate": {"type": "integer"},
+    },
+}
+ACTION = {
+    "type": "object",
+    "required": ["action"],
+    "properties": {"action": {"type": "string"}},
+}
 
 TOTALS = {
     **LISTED,
@@ -65,24 +120,161 @@ async def list_bindings(call: Call) -> Listing:
     )
 
 
+def queue_in(vhost: VirtualHost, name: str, refusal: Refusal) -> str:
+    """Its name, if it is there.  Refusal."""
+    if name not in vhost.queues:
+        raise refusal
+    return name
+
+
+async def put(call: Call) -> Created | None:
+    """Have one, or find that it is as is wanted."""
+    name, vhost = short(call.path["name"], "queue"), vhost_of(call, NO_VHOST)
+    body = call.json()
+    node = body.get("node")
+    if node is not None and not (isinstance(node, str) and is_node(call, node)):
+        raise bad_request(f"Node {node} could not be contacted")
+    is_there = name in vhost.queues
+    method = make(
+        Methods.Declare,
+        queue=name,
+        durable=boolean(body, "durable"),
+        auto_delete=boolean(body, "auto_delete"),
+        arguments=pamqp_table(typed(arguments(body), vhost)),
+    )
+    await declare(call, method)
+    return None if is_there else Created()
+
+
+def is_node(call: Call, name: str) -> bool:
+    return call.parts.company.known(name) is not None or name == call.parts.config.node_name
+
+
+def typed(table: FieldTable, vhost: VirtualHost) -> FieldTable:
+    """With the type that it will have: RabbitMQ writes down what its management declares."""
+    default = vhost.metadata.get(DEFAULT_QUEUE_TYPE)
+    if default not in set(QueueType):
+        default = QueueType.CLASSIC
+    return {QUEUE_TYPE: ("S", str(default).encode()), **table}
+
+
+async def delete(call: Call) -> None:
+    name = queue_in(call.vhost(), call.path["name"], not_found())
+    method = make(
+        Methods.Delete,
+        queue=name,
+        if_unused=call.query.get("if-unused") == YES,
+        if_empty=call.query.get("if-empty") == YES,
+    )
+    await declare(call, method)
+
+
+async def purge(call: Call) -> None:
+    """Drop the messages that are ready."""
+    name = queue_in(call.vhost(), call.path["name"], not_found())
+    await declare(call, make(Methods.Purge, queue=name))
+
+
+async def act(call: Call) -> None:
+    """RabbitMQ has had no actions since it has had no mirrored queues."""
+    queue_in(vhost_of(call, NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
+    raise bad_request(["unknown", call.json("action")["action"]])
+
+
+async def get(call: Call) -> list[Row]:
+    """Some messages of it, which go back or do not."""
+    name = queue_in(vhost_of(call, NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
+    body = call.json("ackmode", "count", "encoding")
+    settle = ACK_MODES.get(body["ackmode"]) if isinstance(body["ackmode"], str) else None
+    if settle is None:
+        raise bad_request(["unknown_ackmode", body["ackmode"]])
+    encoding = body["encoding"]
+    if not isinstance(encoding, str) or encoding not in ENCODINGS:
+        raise bad_request("Unsupported encoding. Please use auto or base64.")
+    count = integer(body["count"])
+    bytes_max = max(0, integer(body["truncate"])) if "truncate" in body else None
+    async with getting(call) as channel:
+        messages = await taken(channel, name, count, encoding, bytes_max=bytes_max)
+        if messages:
+            channel.tell(settle)
+        await channel.close()
+    return messages
+
+
+async def taken(
+    channel: DirectChannel, queue: str, count: int, encoding: str, *, bytes_max: int | None
+) -> list[Row]:
+    """So many messages, or all that there are."""
+    messages: list[Row] = []
+    size_bytes = 0
+    while len(messages) < count and size_bytes < GOT_BYTES_MAX:
+        heard = await channel.call(make(Basic.Get, queue=queue))
+        if not isinstance(heard.method, Basic.GetOk):
+            break
+        messages.append(message_object(heard, encoding, bytes_max))
+        size_bytes += len(messages[-1]["payload"])
+    return messages
+
+
+ACK_MODES: Mapping[str, Method] = {
+    "ack_requeue_true": make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True),
+    "ack_requeue_false": make(Basic.Ack, delivery_tag=0, multiple=True),
+    "reject_requeue_true": make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True),
+    "reject_requeue_false": make(Basic.Nack, delivery_tag=0, multiple=True, requeue=False),
+}
+"""What becomes of all that was taken."""
+
+
 ENDPOINTS = (
     Endpoint("GET", "queues", Right.MANAGEMENT, list_all, "All queues.", TOTALS),
     Endpoint("GET", "queues/detailed", Right.MANAGEMENT, list_all, "All queues.", TOTALS),
     Endpoint(
         "GET",
         "queues/{vhost}",
-        Right.VHOST_VISIBLE,
+        Right.VHOST,
         list_of_vhost,
         "The queues of a virtual host.",
         TOTALS,
     ),
-    Endpoint("GET", "queues/{vhost}/{name}", Right.VHOST_VISIBLE, show, "One queue."),
+    Endpoint("GET", "queues/{vhost}/{name}", Right.VHOST, show, "One queue."),
     Endpoint(
         "GET",
         "queues/{vhost}/{name}/bindings",
-        Right.VHOST_VISIBLE,
+        Right.VHOST,
         list_bindings,
         "The bindings that lead to it.",
         LISTED,
+    ),
+    Endpoint(
+        "PUT",
+        "queues/{vhost}/{name}",
+        Right.VHOST,
+        put,
+        "Declare a queue; 204 if it is there and alike.",
+        body=QUEUE,
+    ),
+    Endpoint(
+        "DELETE",
+        "queues/{vhost}/{name}",
+        Right.VHOST,
+        delete,
+        "Delete a queue with its messages.",
+        {"if-empty": "true: not if it has messages", "if-unused": "true: not if it has consumers"},
+    ),
+    Endpoint(
+        "DELETE",
+        "queues/{vhost}/{name}/contents",
+        Right.VHOST,
+        purge,
+        "Drop the messages that are ready.",
+    ),
+    Endpoint("POST", "queues/{vhost}/{name}/get", Right.VHOST, get, "Take messages.", body=GET),
+    Endpoint(
+        "POST",
+        "queues/{vhost}/{name}/actions",
+        Right.VHOST,
+        act,
+        "Refused: there is nothing that a queue could be told to do.",
+        body=ACTION,
     ),
 )

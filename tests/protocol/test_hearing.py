@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.torture.hearing import Heard, Hearing, Nonsense
-from fluffle.broker.torture.talk import HEARTBEAT
+from fluffle.protocol.hearing import Heard, Hearing, Nonsense
 from fluffle.protocol.methods import Basic, Queue, encode_method, make
 from fluffle.protocol.properties import (
     Properties,
@@ -16,6 +15,7 @@ from fluffle.protocol.properties import (
     split_content,
 )
 
+HEARTBEAT = b"\x08\0\0\0\0\0\0\xce"
 PROPERTIES = encode_properties(Properties(delivery_mode=2))
 
 

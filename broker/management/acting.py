@@ -1,0 +1,85 @@
+"""What a channel of AMQP does for who asks by HTTP, and what he hears when it is refused.
+
+RabbitMQ words refusals in two ways: what is declared is refused with the explanation alone, what is
+done with messages also with the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.direct import DirectChannel, Refused
+from fluffle.broker.management.replies import (
+    UNAUTHORIZED,
+    Refusal,
+    bad_request,
+    error_reply,
+    not_there,
+)
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.methods import Method
+from fluffle.protocol.spec import ReplyCode
+
+FORBIDDEN = (ReplyCode.ACCESS_REFUSED, ReplyCode.NOT_ALLOWED)
+
+
+def vhost_of(call: Call, reason: str) -> VirtualHost:
+    """That in the path of something that is to be.  Refusal, with a reason of RabbitMQ's."""
+    found = call.parts.catalogue.vhosts.get(call.path["vhost"])
+    if found is None:
+        raise not_there(reason)
+    return found
+
+
+async def declare(call: Call, *methods: Method) -> None:
+    """Have definitions changed, or a queue purged.  Refusal."""
+    try:
+        async with call.channel() as channel:
+            for method in methods:
+                await channel.call(method)
+    except Refused as refused:
+        raise declaration_refusal(refused) from None
+
+
+def declaration_refusal(refused: Refused) -> Refusal:
+    if refused.code == ReplyCode.NOT_FOUND:
+        return not_there(refused.explanation)
+    if refused.code in FORBIDDEN:
+        return Refusal(error_reply(UNAUTHORIZED, "not_authorised", "Access refused."))
+    return other_refusal(refused, refused.explanation)
+
+
+def other_refusal(refused: Refused, reason: str) -> Refusal:
+    """The client is at fault, or the broker."""
+    if refused.code == ReplyCode.INTERNAL_ERROR:
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        return Refusal(error_reply(status, "internal_error", refused.explanation))
+    return bad_request(reason)
+
+
+@asynccontextmanager
+async def publishing(call: Call) -> AsyncIterator[DirectChannel]:
+    """A channel for messages that are put somewhere.  Refusal."""
+    try:
+        async with call.channel() as channel:
+            yield channel
+    except Refused as refused:
+        raise other_refusal(refused, f"{refused.code} {refused.text}") from None
+
+
+@asynccontextmanager
+async def getting(call: Call) -> AsyncIterator[DirectChannel]:
+    """A channel for messages that are taken from somewhere.  Refusal."""
+    try:
+        async with call.channel() as channel:
+            yield channel
+    except Refused as refused:
+        if refused.code == ReplyCode.NOT_FOUND:
+            raise not_there(refused.text) from None
+        if refused.code in FORBIDDEN:
+            refusal = error_reply(UNAUTHORIZED, "not_authorised", refused.text)
+            raise Refusal(refusal) from None
+        raise other_refusal(refused, f"{refused.code} {refused.text}") from None
