@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.clients import told_channel, told_connection, told_consumer
+from fluffle.broker.control.counting import ages_asked
 from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
 from fluffle.broker.control.permissions import check_exist
 from fluffle.broker.errors import ConnectionForced, NotFound, SyntaxFailure
 from fluffle.broker.server.consequences import PIECE, part_with
 from fluffle.broker.server.describing import channel_name, connection_row
-from fluffle.broker.statistics.ages import Ages, ages_of
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
@@ -44,14 +44,6 @@ def list_connections(
 def given(**arguments: str | None) -> Row:
     """Those that are."""
     return {name: value for name, value in arguments.items() if value is not None}
-
-
-def ages_asked(ages: dict[str, Any] | None) -> Ages:
-    """SyntaxFailure, with RabbitMQ's text."""
-    try:
-        return ages_of({name: str(value) for name, value in (ages or {}).items()})
-    except ValueError as error:
-        raise SyntaxFailure(str(error)) from error
 
 
 def close(

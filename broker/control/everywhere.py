@@ -30,6 +30,7 @@ OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
         *("alarms.list", "queues.critical", "statistics.node", "statistics.vhosts"),
+        *("queues.counted", "exchanges.counted"),
         *("connections.list", "connections.close", "channels.list", "consumers.list"),
     }
 )

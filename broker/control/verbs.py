@@ -19,8 +19,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "users": ("users",),
     "vhosts": ("vhosts",),
     "permissions": ("permissions",),
-    "queues": ("queues", "peeking", "members", "forcing", "moving", "converting", "health"),
-    "exchanges": ("topology",),
+    "queues": (
+        *("queues", "peeking", "members", "forcing", "moving", "converting", "health", "counting"),
+    ),
+    "exchanges": ("topology", "counting"),
     "bindings": ("topology",),
     "connections": ("connections",),
     "channels": ("connections",),
