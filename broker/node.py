@@ -53,7 +53,7 @@ from fluffle.broker.routing.deciding import have_own
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.introducing import server_properties
 from fluffle.broker.server.listener import Listener
-from fluffle.broker.server.observing import By, Observer
+from fluffle.broker.server.observing import By
 from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
@@ -63,6 +63,7 @@ from fluffle.broker.timers import Aging, LocalTime, Timers
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.watching import sampled, watched
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
@@ -90,9 +91,8 @@ class Node:
     __slots__ = (
         "_certificates", "_chores", "_closed", "_company", "_config", "_converter", "_dead_letters",
         "_durability", "_enders", "_listener", "_make_outside", "_noting", "_on_fatal", "_outside",
-        "_password_threads",
-        "_policies", "_renewing", "_services", "_timers", "_traffic", "addresses", "catalogue",
-        "failure", "metadata", "parts",
+        "_password_threads", "_policies", "_renewing", "_services", "_timers", "_traffic",
+        "_watched", "addresses", "catalogue", "failure", "metadata", "parts",
     )  # fmt: skip
 
     def __init__(
@@ -285,6 +285,8 @@ class Node:
         """What connections use; there are none yet."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
+        alarms = Alarms(watermarks_of(config))
+        seen = self._watched = watched(config, self._outside, self.catalogue, alarms, self._traffic)
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
@@ -296,7 +298,7 @@ class Node:
             commits=durability.commits,
             chores=self._chores,
             replies=ReplyTargets(),
-            alarms=(alarms := Alarms(watermarks_of(config))),
+            alarms=alarms,
             random_name=random_name,
             call_soon=loop.call_soon,
             call_later=self._outside.clients_call_later,
@@ -304,22 +306,14 @@ class Node:
             owners=Owners(config.node_name, company.boot),
             consequences=Consequences(self._chores),
             on_fatal=self.fail,
-            observers=self._made_observers(alarms),
+            observers=seen.observers,
+            seen=seen.seen,
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum_global_qos=config.quorum.global_qos,
             traffic=self._traffic,
             wall_ms=self._outside.clock.wall_ms,
         )
-
-    def _made_observers(self, alarms: Alarms) -> tuple[Observer, ...]:
-        config, catalogue, observers = self._config, self.catalogue, self._outside.observers
-        if not config.event_exchange:
-            return observers
-        from fluffle.broker.server.announcing import begun  # noqa: PLC0415  only if it is used
-
-        clock, known = self._outside.clock, catalogue.known
-        return (*observers, begun(config.node_name, catalogue.vhosts, clock, known, alarms))
 
     async def _open(self, company: Company) -> None:
         """Be as one was before, and let clients in."""
@@ -342,6 +336,8 @@ class Node:
         await durability.durable()
         self._timers.start()
         self._enders.append(self._listener.accept_no_more)
+        statistics = self._watched.statistics
+        self._enders.append(sampled(config, statistics, self._chores, self._outside))
         shedding = Shedding(
             self._queues,
             durability.journals.spill,
@@ -381,6 +377,7 @@ class Node:
             call_later=self._services.call_later,
             converter=self._converter,
             maintenance=Maintenance(listener, connections, company),
+            statistics=self._watched.statistics,
         )
         return ControlSocket(self._config.data_dir, self.parts, self._services, self.fail)
 

@@ -15,14 +15,16 @@ from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server.confirms import Confirms
+from fluffle.broker.server.putting import put
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch, Unacked
 from fluffle.broker.server.waiting import Question, Request
-from fluffle.protocol.methods import Basic, Method, encode_method
+from fluffle.protocol.methods import Basic, Method, encode_method, make
 
 if TYPE_CHECKING:
+    from fluffle.broker.queues.handout import Handout
     from fluffle.broker.queues.served import ServedQueue, Settling
-    from fluffle.broker.server.putting import Publisher
+    from fluffle.broker.server.putting import Publisher, Putter
     from fluffle.broker.server.subscription import ReplySubscription, Subscription
     from fluffle.broker.server.transactions import Transaction
 
@@ -31,24 +33,34 @@ T = TypeVar("T")
 
 Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
 Settler: TypeAlias = "Callable[[Channel, list[Stretch], Outcome], None]"
+GetAnswerer: TypeAlias = "Callable[[Channel, ServedQueue, Handout | None], None]"
+Send: TypeAlias = "Callable[[Handout], None]"
 
 
 def let_go(_answer: Any) -> None:
     """What becomes of an answer that nobody wants any more, where that is nothing."""
 
 
+def unseen(send: Send, _queue: ServedQueue) -> Send:
+    """Where nobody wants to see what is sent."""
+    return send
+
+
 class Channel:
     """The state of one channel."""
 
     __slots__ = (
+        "answer_get",
         "confirms",
         "far",
         "last_queue_name",
         "number",
         "prefetch",
         "publish",
+        "put",
         "refuse",
         "reply_subscription",
+        "sending",
         "session",
         "settle",
         "shared_credit",
@@ -63,9 +75,15 @@ class Channel:
         self.session = session
         self.publish = publish
         """What a batch of messages goes through; another function in confirm and tx mode."""
+        self.put: Putter = put
+        """What puts them into their queues.  This and the next three are other functions where that
+        is observed."""
         self.settle: Settler = settle
-        """What becomes of messages that its ledger has let go; another function where that is
-        observed."""
+        """What becomes of messages that its ledger has let go."""
+        self.answer_get: GetAnswerer = answer_get
+        """What tells the client what it got."""
+        self.sending: Callable[[Send, ServedQueue], Send] = unseen
+        """Makes what sends to a consumer of a queue, of what does so."""
         self.refuse = refuse
         """Has it closed, about nothing that its client asked for."""
         self.confirms: Confirms | None = None
@@ -205,6 +223,15 @@ def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None
         traffic, count = channel.session.traffic, sum(stop - start for _, start, stop in stretches)
         traffic.from_quorum_queues.acknowledged += of_quorum_queues
         traffic.from_queues.acknowledged += count - of_quorum_queues
+
+
+def answer_get(channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
+    """Tell a client what it has got of a queue."""
+    if handout is None:
+        channel.session.deliveries_from(queue).get_empty += 1
+        channel.reply(make(Basic.GetEmpty))
+    else:
+        handout.holder.deliver(handout)
 
 
 def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:

@@ -225,15 +225,7 @@ def on_get(channel: Channel, method: Method) -> None:
     if queue.damage is None:
         got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     check_running(channel, queue)
-    channel.ask(method, got, partial(answer_get, channel, queue), give_back)
-
-
-def answer_get(channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
-    if handout is None:
-        channel.session.deliveries_from(queue).get_empty += 1
-        channel.reply(make(Basic.GetEmpty))
-    else:
-        handout.holder.deliver(handout)
+    channel.ask(method, got, partial(channel.answer_get, channel, queue), give_back)
 
 
 def give_back(handout: Handout | None) -> None:

@@ -71,6 +71,12 @@ Answer: TypeAlias = Admission | Pending
 """Of all queues of a parcel together."""
 
 
+class Putter(Protocol):
+    """Puts messages that have passed all checks into their queues, or returns them."""
+
+    def __call__(self, channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer: ...
+
+
 class Publisher(Protocol):
     """Takes messages that have passed all checks."""
 
@@ -82,14 +88,14 @@ class Publisher(Protocol):
 def publish_plain(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
     """Put messages into their queues, or return them."""
     for parcel in parcels:
-        put(channel, parcel, persistent=persistent)
+        channel.put(channel, parcel, persistent=persistent)
 
 
 def publish_confirmed(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
     """As `publish_plain`, and confirm: at the end of the batch, or once they are safe."""
     confirms = channel.confirms
     assert confirms is not None
-    answers = [put(channel, parcel, persistent=persistent) for parcel in parcels]
+    answers = [channel.put(channel, parcel, persistent=persistent) for parcel in parcels]
     count = sum(len(parcel.contents) for parcel in parcels)
     accepted = answers.count(Admission.ACCEPTED)
     if accepted == len(answers):

@@ -102,11 +102,12 @@ class Envelopes:
 class Subscription:
     """The client's end of a consumer: a queue's `Sink`."""
 
-    __slots__ = ("_channel", "_envelopes", "_is_timed_out", "arguments", "consumer")
+    __slots__ = ("_channel", "_is_timed_out", "_send", "arguments", "consumer")
 
     def __init__(self, channel: Channel, tag: str, queue: ServedQueue) -> None:
         self._channel = channel
-        self._envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
+        envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
+        self._send = channel.sending(envelopes.send, queue)
         self._is_timed_out = False
         """Whether that has ended it."""
         self.arguments: FieldTable = UNUSED
@@ -126,7 +127,7 @@ class Subscription:
             trace = channel.session.vhost.trace
             if trace is not None:
                 trace.delivered(channel, handout)
-            self._envelopes.send(handout)
+            self._send(handout)
         else:
             channel.session.outlet.unreserve(handout.content_bytes)
             consumer.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)

@@ -16,7 +16,7 @@ from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.served import Admission, Later, Partly, Receipt, ServedQueue, Target
 from fluffle.broker.server.awaiting import Taken
 from fluffle.broker.server.channel import Channel, once_settled
-from fluffle.broker.server.putting import Parcel, Pending, put, records
+from fluffle.broker.server.putting import Parcel, Pending, records
 from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch
@@ -77,7 +77,7 @@ class Transaction:
         is_complete = True
         receipts: list[Receipt] = []
         for parcel, persistent in self._publishes:
-            answer = put(channel, parcel, persistent=persistent)
+            answer = channel.put(channel, parcel, persistent=persistent)
             if records(answer):
                 channel.recorded()
             if isinstance(answer, Pending):

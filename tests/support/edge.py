@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from random import Random
@@ -37,6 +37,8 @@ from fluffle.broker.server.introducing import server_properties
 from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
+from fluffle.broker.statistics.looking import Clockwork
+from fluffle.broker.statistics.statistics import Statistics
 from fluffle.broker.timers import LocalTime, Timers
 from fluffle.broker.traffic import Deaths
 from fluffle.broker.turn import Turn, raise_it
@@ -94,6 +96,10 @@ class Arrival:
 
 class Edge:
     """The services of a node, and the connections to it."""
+
+    statistics: Statistics
+    clockwork: Clockwork
+    """Has them sampled, once it is started.  Both from `count` on."""
 
     def __init__(
         self,
@@ -160,6 +166,14 @@ class Edge:
         announcer = Announcer("node", self.catalogue.vhosts, ManualClock(wall_ms=7_999))
         return Announcing(announcer, self.catalogue.known)
 
+    def count(self) -> None:
+        """What clients do that come from now on is counted by object."""
+        services, clock = self.services, ScheduledClock(self.scheduler)
+        statistics = self.statistics = Statistics(services.vhosts, services.traffic, clock=clock)
+        self.clockwork = statistics.clockwork(services.chores, self.scheduler.call_later)
+        observers = *services.observers, statistics.observer
+        self.services = replace(services, observers=observers, seen=statistics.observer.enter)
+
     def _time(self, clock: ScheduledClock) -> LocalTime:
         timers = Timers(clock.now_ms, self.scheduler.call_later, raise_it)
         timers.start()
@@ -215,7 +229,7 @@ class Client:
         self._arrivals: deque[Arrival] = deque()
         self._parsed_writes = 0
         self._frame_bytes_max = 0
-        self.transport.connect(self.connection)
+        self.transport.connect(edge.services.seen(self.connection))
 
     # Bytes and frames
 

@@ -1,0 +1,80 @@
+"""Sees connections and channels come and go, and has what they do counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.server.observing import By
+from fluffle.broker.statistics.book import Book
+from fluffle.broker.statistics.channels import OnChannel
+from fluffle.broker.statistics.connections import CountedConnection
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.errors import BrokerError
+    from fluffle.broker.queues.consumers import Consumer
+    from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.connection import Connection
+    from fluffle.broker.server.session import Session
+
+
+class Counting:
+    """An `Observer` of one node."""
+
+    __slots__ = ("_book", "_sessions", "channels", "connections")
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.connections: dict[Connection, CountedConnection] = {}
+        """Those that are there."""
+        self._sessions: dict[Session, CountedConnection] = {}
+        self.channels: dict[Channel, OnChannel] = {}
+        """Those that are open."""
+
+    def enter(self, connection: Connection) -> asyncio.Protocol:
+        """What the event loop gets in the place of a connection."""
+        counted = CountedConnection(self._book, connection, self.connections.pop)
+        self.connections[connection] = counted
+        return counted
+
+    # An `Observer`
+
+    def metadata(self, inner: Metadata, by: By) -> Metadata:
+        """Definitions are counted where they change."""
+        del by
+        return inner
+
+    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+        """`Traffic` counts it."""
+
+    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+        """`Traffic` counts it."""
+
+    def opened(self, connection: Connection, session: Session) -> None:
+        counted = self.connections.get(connection)
+        if counted is not None:
+            self._sessions[session] = counted
+            counted.opened(self._book.of(session.vhost))
+
+    def closed(self, session: Session) -> None:
+        counted = self._sessions.pop(session, None)
+        if counted is not None:
+            counted.enter()
+            counted.of_vhost = None
+
+    def channel_opened(self, channel: Channel) -> None:
+        self.channels[channel] = OnChannel(self._book, channel)
+
+    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+        """It will be closed."""
+
+    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+        self.channels.pop(channel).end()
+
+    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+        """What it gets is counted on its channel."""
+
+    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+        """Nothing is kept of it."""

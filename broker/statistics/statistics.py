@@ -1,0 +1,164 @@
+"""`Statistics`: what can be asked of the counts of a node, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fluffle.broker.chores import Chores
+from fluffle.broker.clock import CallLater, Clock
+from fluffle.broker.statistics.ages import NO_PAST, Ages
+from fluffle.broker.statistics.book import Book, OfVhost
+from fluffle.broker.statistics.counts import OF_LENGTHS, TICK_MS, Counts
+from fluffle.broker.statistics.looking import Clockwork, Lookout, length_of
+from fluffle.broker.statistics.observer import Counting
+from fluffle.broker.statistics.rows import Row
+from fluffle.broker.statistics.telling import only_details, row_of, whole_row_of
+from fluffle.broker.traffic import Traffic
+from fluffle.broker.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.connection import Connection
+
+NO_LENGTHS = Counts(OF_LENGTHS)
+"""Those of a queue that has been empty."""
+
+
+class Statistics:
+    """Of one node.  `observer` sees its clients; `clockwork` looks at the numbers."""
+
+    __slots__ = ("_book", "_lookout", "_vhosts", "observer")
+
+    def __init__(
+        self,
+        vhosts: Mapping[str, VirtualHost],
+        traffic: Traffic,
+        *,
+        clock: Clock,
+        tick_ms: int = TICK_MS,
+    ) -> None:
+        self._vhosts = vhosts
+        self._book = Book()
+        self.observer = Counting(self._book)
+        self._lookout = Lookout(
+            self._book, self.observer, vhosts, traffic, clock=clock, tick_ms=tick_ms
+        )
+
+    def clockwork(self, chores: Chores, call_later: CallLater) -> Clockwork:
+        """What has them sampled in time, once it is started."""
+        return Clockwork(self._lookout, chores, call_later)
+
+    def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`, and `messages_details` and the like where it is led here."""
+        of_vhost = self._entered(vhost)
+        queue = of_vhost.vhost.queues.get(name) if of_vhost is not None else None
+        if of_vhost is None or queue is None:
+            return {}
+        row = self._message_stats(of_vhost.queues.get(queue), ages)
+        lengths = length_of(queue)
+        if lengths is None:
+            return row
+        known = of_vhost.of_lengths.get(queue, NO_LENGTHS)
+        return row | only_details(known, self._lookout.looks, ages.lengths)
+
+    def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`."""
+        of_vhost = self._entered(vhost)
+        exchange = of_vhost.vhost.topology.find(name) if of_vhost is not None else None
+        if of_vhost is None or exchange is None:
+            return {}
+        return self._message_stats(of_vhost.exchanges.get(exchange), ages)
+
+    def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`, and the same apart in `publishes` and `deliveries`."""
+        self._book.enter_all()
+        on_channel = self.observer.channels.get(channel)
+        if on_channel is None:
+            return {}
+        vhost, looks = channel.session.vhost.name, self._lookout.looks
+        return {
+            **self._message_stats(on_channel.counts, ages),
+            "publishes": [
+                {
+                    "exchange": {"name": name, "vhost": vhost},
+                    "stats": row_of(published.counts, looks, ages.messages),
+                }
+                for name, published in on_channel.published.items()
+            ],
+            "deliveries": [
+                {
+                    "queue": {"name": queue.name, "vhost": vhost},
+                    "stats": row_of(taken.counts, looks, ages.messages),
+                }
+                for queue, taken in on_channel.taken.items()
+                if any(taken.counts.values)
+            ],
+        }
+
+    def of_connection(self, connection: Connection, ages: Ages = NO_PAST) -> Row:
+        """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""
+        counted = self.observer.connections.get(connection)
+        if counted is None:
+            return {}
+        counted.enter()
+        return {
+            **whole_row_of(counted.counts, self._lookout.looks, ages.data),
+            "recv_cnt": counted.received,
+            "send_cnt": counted.sent,
+            "send_pend": counted.pending_bytes,
+        }
+
+    def of_vhost(self, name: str, ages: Ages = NO_PAST) -> Row:
+        """`message_stats`, `messages` and the like, `recv_oct`, `send_oct`."""
+        of_vhost = self._entered(name)
+        if of_vhost is None:
+            return {}
+        looks = self._lookout.looks
+        for counted in self.observer.connections.values():
+            if counted.of_vhost is of_vhost:
+                counted.enter()
+        return {
+            **self._message_stats(of_vhost.counts, ages),
+            **whole_row_of(of_vhost.lengths, looks, ages.lengths),
+            **lengths_now((of_vhost.vhost,)),
+            **whole_row_of(of_vhost.bytes, looks, ages.data),
+        }
+
+    def totals(self, ages: Ages = NO_PAST) -> Row:
+        """`message_stats` and `queue_totals` of the node."""
+        self._book.enter_all()
+        lengths = whole_row_of(self._lookout.lengths, self._lookout.looks, ages.lengths)
+        return {
+            **self._message_stats(self._book.node, ages),
+            "queue_totals": {**lengths, **lengths_now(tuple(self._vhosts.values()))},
+        }
+
+    def churn(self, ages: Ages = NO_PAST) -> Row:
+        """`connection_created` and the like, of the node."""
+        churn, looks = self._lookout.churn, self._lookout.looks
+        row = whole_row_of(churn, looks, ages.messages)
+        return row | dict(zip(churn.kind.names, self._lookout.churned(), strict=True))
+
+    def _entered(self, vhost: str) -> OfVhost | None:
+        """Of the virtual host of that name, with all that has happened until now."""
+        self._book.enter_all()
+        found = self._vhosts.get(vhost)
+        return self._book.of(found) if found is not None else None
+
+    def _message_stats(self, counts: Counts | None, ages: Ages) -> Row:
+        """None of it while nothing has happened."""
+        if counts is None:
+            return {}
+        row = row_of(counts, self._lookout.looks, ages.messages)
+        return {"message_stats": row} if row else {}
+
+
+def lengths_now(vhosts: tuple[VirtualHost, ...]) -> Row:
+    """How many messages are in the queues that are led here."""
+    totals = [0, 0, 0]
+    for vhost in vhosts:
+        for queue in vhost.queues.values():
+            for place, length in enumerate(length_of(queue) or ()):
+                totals[place] += length
+    return dict(zip(OF_LENGTHS.names, totals, strict=True))
