@@ -20,6 +20,7 @@ from typing import Protocol
 
 from fluffle.broker.turn import Turn, nothing
 from fluffle.storage.batch import Batch
+from fluffle.storage.histogram import Histogram
 from fluffle.storage.store import Store
 
 BATCH_BYTES_MAX = 1 << 20
@@ -143,6 +144,11 @@ class Commits:
     def store_bytes(self) -> int:
         """What is on disk, as of the last commit, without pages that are free."""
         return self._store.used_bytes
+
+    @property
+    def of_disk(self) -> tuple[Histogram, Histogram]:
+        """How long commits of the store took, those of Raft included, and how large they were."""
+        return self._store.commit_seconds, self._store.commit_bytes
 
     # What is to be written
 

@@ -8,6 +8,11 @@ from collections import Counter
 from enum import StrEnum
 from typing import Protocol
 
+from fluffle.storage.histogram import Histogram
+
+SIZES = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 5e7, 1e8)
+"""RabbitMQ's bounds of the sizes of messages, in bytes."""
+
 
 class Dropped(StrEnum):
     """Why messages that died are not in a queue where they should be, as metrics and logs say."""
@@ -114,6 +119,7 @@ class Traffic:
         "received_confirm",
         "replies",
         "routed",
+        "sizes",
         "unroutable_dropped",
         "unroutable_returned",
     )
@@ -129,6 +135,8 @@ class Traffic:
         self.logins_failed = 0
         self.received = 0
         """Messages that publishers sent and that passed all checks."""
+        self.sizes = Histogram(SIZES)
+        """Of their bodies: those that came and went together are taken for the same size each."""
         self.received_confirm = 0
         """Messages on channels in confirm mode that have ended."""
         self.confirmed = 0

@@ -13,6 +13,7 @@ end: what has reached the disk is not known.  A callback that raises is fatal to
 of the same commit are still called, for their batches are durable.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from fluffle.storage.batch import Batch
 from fluffle.storage.catalog import Catalog
 from fluffle.storage.disk import Disk, Work
 from fluffle.storage.errors import StorageError
+from fluffle.storage.histogram import Histogram
 from fluffle.storage.layout import Table
 from fluffle.storage.log import Log
 from fluffle.storage.mover import Tuning
@@ -30,6 +32,10 @@ from fluffle.storage.writer import Result, Writer, WriterThread, commit
 COMMIT_BYTES_MAX = 1 << 22
 """A commit takes no more batches beyond this: about as much as a disk writes in 10 ms."""
 
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+BYTES = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
+"""Bounds of what is counted of commits."""
+
 Submitted = tuple[Batch, Callable[[], None] | None]
 
 
@@ -37,8 +43,9 @@ class Store:
     """Used from one thread, the loop's; only the writer is elsewhere."""
 
     __slots__ = (
-        "_failed", "_is_closed", "_is_closing", "_on_fatal", "_running", "_submitted",
-        "_writer", "catalog", "disk", "log", "pending_bytes", "used_bytes",
+        "_began_s", "_failed", "_is_closed", "_is_closing", "_now_s", "_on_fatal", "_running",
+        "_submitted", "_writer", "catalog", "commit_bytes", "commit_seconds", "disk", "log",
+        "pending_bytes", "used_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -48,11 +55,17 @@ class Store:
         *,
         on_fatal: Callable[[StorageError], None],
         tuning: Tuning | None = None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`make_writer` gets the disk, and `collect` to be woken by.  Raises `Corrupt`."""
         self.disk = disk
         """For who reads what is no affair of the store."""
         self._on_fatal = on_fatal
+        self._now_s = now_s
+        self._began_s = 0.0
+        """When the commit that runs began."""
+        self.commit_seconds, self.commit_bytes = Histogram(SECONDS), Histogram(BYTES)
+        """From when commits began until the loop heard of their end; and what was submitted."""
         self._submitted: deque[Submitted] = deque()
         self._running: list[Submitted] | None = None
         """Batches of the commit that runs; empty for one that does upkeep only."""
@@ -138,6 +151,7 @@ class Store:
         changes: list[Change] = []
         values: dict[tuple[Table, bytes], bytes | None] = {}
         self._running = []
+        self._began_s = self._now_s()
         size_bytes = 0
         while self._submitted and size_bytes < COMMIT_BYTES_MAX:
             batch, on_durable = self._submitted.popleft()
@@ -167,7 +181,10 @@ class Store:
         durable, self._running = self._running, None
         self.log.finish(result)
         self.used_bytes = result.used_bytes
-        self.pending_bytes -= sum(batch.size_bytes for batch, _ in durable)
+        size_bytes = sum(batch.size_bytes for batch, _ in durable)
+        self.pending_bytes -= size_bytes
+        self.commit_seconds.add(self._now_s() - self._began_s)
+        self.commit_bytes.add(size_bytes)
         return durable
 
     def _finish_and_tell(self, result: Result | None) -> None:

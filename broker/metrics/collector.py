@@ -15,8 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from fluffle.broker.clock import Clock
 from fluffle.broker.company import Neighbours
 from fluffle.broker.config import Config
+from fluffle.broker.metrics.ages import Ages
 from fluffle.broker.metrics.deaths import deaths_of
-from fluffle.broker.metrics.families import RAFT, Step, counter, gauge, labelled, pieces
+from fluffle.broker.metrics.families import RAFT, Step, counter, gauge, histogram, labelled, pieces
 from fluffle.broker.metrics.node_tables import PROTOCOL, NodeTables
 from fluffle.broker.metrics.object_tables import ObjectTables
 from fluffle.broker.metrics.tables import View, anything, table_steps
@@ -68,7 +69,7 @@ class NodeCollector:
     or connections.  Counters never go down by that.
     """
 
-    __slots__ = ("_config", "_node", "_services", "company", "objects")
+    __slots__ = ("_ages", "_config", "_node", "_services", "company", "objects")
 
     def __init__(
         self, services: Services, config: Config, clock: Clock, company: Neighbours
@@ -78,6 +79,7 @@ class NodeCollector:
         self.company = company
         self._node = NodeTables(services, config, clock)
         self.objects = ObjectTables(services)
+        self._ages = Ages(services.connections, clock.now_ms)
 
     def steps(self, view: View) -> Iterator[Step]:
         """All metrics, a few or none at a time; a family of many samples comes in several parts."""
@@ -91,6 +93,7 @@ class NodeCollector:
         yield list(self._alarms())
         yield list(self._durability())
         yield from self._connections(view)
+        yield from self._ages.steps(view)
         yield from self._replication(view)
 
     def detailed_steps(self, view: View) -> Iterator[Step]:
@@ -212,6 +215,12 @@ class NodeCollector:
         ):
             family = counter(f"global_messages_{name}", f"Total number of messages {text}")
             yield labelled(family, value, protocol=PROTOCOL)
+        yield histogram(
+            "rabbitmq_message_size_bytes",
+            "Size of messages received from publishers",
+            traffic.sizes,
+            protocol=PROTOCOL,
+        )
         dropped = CounterMetricFamily(
             "fluffle_dead_letters_dropped",
             "Messages that died and did not get into a queue where they should be",
@@ -268,6 +277,13 @@ class NodeCollector:
         """What RabbitMQ has no name for."""
         commits = self._services.commits
         done = commits.done
+        seconds, sizes = commits.of_disk
+        yield histogram(
+            "fluffle_disk_commit_seconds", "How long commits of the store have taken", seconds
+        )
+        yield histogram(
+            "fluffle_disk_commit_bytes", "What commits of the store have written", sizes
+        )
         yield CounterMetricFamily(
             "fluffle_commit_changes",
             "Entries, deletions and definitions that commits have written; with the number of "

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.utils import floatToGoString
 
 from fluffle.broker.chores import in_pieces
+from fluffle.storage.histogram import Histogram
 
 PIECE = 500
 """Queues, connections or samples of one step: two milliseconds or so."""
@@ -38,6 +45,16 @@ def labelled(family: Metric, value: float = 1, **labels: str) -> Metric:
     """Add a sample to a family."""
     suffix = "_total" if family.type == "counter" else ""
     family.add_sample(family.name + suffix, labels, value)
+    return family
+
+
+def histogram(name: str, text: str, counted: Histogram, **labels: str) -> Metric:
+    """Under its whole name."""
+    bounds = [*map(floatToGoString, counted.bounds), "+Inf"]
+    family = HistogramMetricFamily(name, text, labels=[*labels])
+    family.add_metric(
+        [*labels.values()], list(zip(bounds, counted.up_to, strict=True)), counted.total
+    )
     return family
 
 

@@ -44,6 +44,14 @@ class Unacked:
         """How many messages are not settled."""
         return sum(len(run.contents) - run.head - len(run.holes or ()) for run in self._runs)
 
+    @property
+    def oldest_tag(self) -> int | None:
+        """Of what is not settled; None if all is."""
+        if self._front == len(self._runs):
+            return None
+        run = self._runs[self._front]
+        return run.first_tag + run.head
+
     def number(self, handout: Handout) -> int:
         """Give the messages of a run their tags; the first of them."""
         first = handout.first_tag = self.next_tag

@@ -107,9 +107,9 @@ class RabbitMQCluster:
 
 
 class FluffleCluster:
-    """A `Cluster` that runs while it is entered."""
+    """A `Cluster` that runs while it is entered.  `options`: of all nodes, further ones."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         links = {node: free_port() for node in NODES}
         peers = ",".join(f"{node}=127.0.0.1:{port}" for node, port in links.items())
         variables = {"FLUFFLE_CLUSTER_SECRET": secrets.token_hex(16)}
@@ -118,6 +118,7 @@ class FluffleCluster:
             node: Daemon(
                 folder / node,
                 *("--node", node, "--cluster-listen", f"127.0.0.1:{port}", "--peers", peers),
+                *options,
                 on_line=self._resources[node].hear,
                 environment={**variables, **self._resources[node].environment},
             )

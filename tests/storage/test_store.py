@@ -12,6 +12,7 @@ from fluffle.storage.layout import SEQUENCE, Table
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.record import RECORD_BYTES_MAX, Packer
 from fluffle.storage.store import COMMIT_BYTES_MAX, Store
+from fluffle.storage.writer import InstantWriter
 from tests.storage.support import SMALL, Host, ManualWriter
 
 
@@ -324,3 +325,16 @@ def test_a_callback_that_raises_is_fatal_and_those_behind_it_are_called(host: Ho
     assert isinstance(host.fatal[0].__cause__, KeyError)
     with pytest.raises(StorageError, match="a callback failed"):
         host.submit(batch_of(4))
+
+
+def test_commits_are_counted_by_how_long_they_took() -> None:
+    moments, fatal = iter((1.0, 1.2, 5.0, 5.004)), list[StorageError]()
+    store = Store(MemoryDisk(), InstantWriter, on_fatal=fatal.append, now_s=lambda: next(moments))
+    for index in (1, 2):
+        store.submit(batch_of(index, b"x" * 500))
+        store.flush()
+    seconds = dict(zip(store.commit_seconds.bounds, store.commit_seconds.up_to, strict=False))
+    assert (seconds[0.0025], seconds[0.005], seconds[0.1], seconds[0.25]) == (0, 1, 1, 2)
+    assert round(store.commit_seconds.total, 6) == 0.204
+    assert [*store.commit_bytes.up_to][:2] == [0, 2]
+    assert fatal == []

@@ -176,6 +176,9 @@ def test_each_queue_may_be_asked_for(node: Node) -> None:
     for name in ("a", 'b"\\ '):
         client.declare(name)
         client.publish(b"1", b"2", queue=name)
+    client.declare("held")
+    client.publish(b"x", queue="held")
+    client.call(make(Basic.Get, queue="held"), Basic.GetOk)
     samples = node.scrape(per_object=True)
     for name in ("a", 'b"\\ '):
         assert samples["rabbitmq_queue_messages_ready", (("queue", name), ("vhost", "/"))] == 2
@@ -322,3 +325,59 @@ def test_deaths_are_counted_by_what_queues_are_and_want(node: Node) -> None:
     deaths.died[QueueType.CLASSIC, DISABLED, DeathReason.MAXLEN] += 4
     disabled = once | {"dead_letter_strategy": "disabled"}
     assert node.value(f"{dead}maxlen_total", **disabled) == 4
+
+
+def test_sizes_of_messages_are_counted_by_their_bodies(node: Node) -> None:
+    client = node.edge.connect()
+    client.declare()
+    labels = {"protocol": "amqp091"}
+    size = "rabbitmq_message_size_bytes"
+    client.publish(b"x" * 100, b"y" * 100)
+    client.publish(b"x" * 101, properties=Properties(content_type="text/plain"))
+    client.publish(b"")
+    assert node.value(f"{size}_bucket", le="100.0", **labels) == 3
+    assert node.value(f"{size}_bucket", le="1000.0", **labels) == 4
+    assert node.value(f"{size}_bucket", le="+Inf", **labels) == 4
+    assert node.value(f"{size}_count", **labels) == 4
+    assert node.value(f"{size}_sum", **labels) == 301
+
+
+def test_messages_that_came_together_count_as_if_they_were_alike(node: Node) -> None:
+    client = node.edge.connect()
+    client.declare()
+    client.publish(b"x", b"x" * 299)
+    size = "rabbitmq_message_size_bytes"
+    assert node.value(f"{size}_bucket", le="100.0", protocol="amqp091") == 0
+    assert node.value(f"{size}_bucket", le="1000.0", protocol="amqp091") == 2
+    assert node.value(f"{size}_sum", protocol="amqp091") == 300
+
+
+def test_the_age_of_what_is_unacknowledged_counts_from_when_it_was_seen(node: Node) -> None:
+    client = node.edge.connect()
+    client.declare()
+    client.publish(b"1", b"2")
+    client.call(make(Basic.Get, queue="q"), Basic.GetOk)
+    client.call(make(Basic.Get, queue="q"), Basic.GetOk)
+    age = "fluffle_channel_unacknowledged_age_seconds"
+    for passed_ms, expected in ((0, 0), (1_500, 1.5), (500, 2)):
+        node.clock.advance(passed_ms)
+        assert node.value(age) == expected
+    (row,) = (labels for name, labels in node.scrape(per_object=True) if name == age)
+    assert row == (("channel", f"{client.connection.name} (1)"),)
+    client.ack(2)
+    node.clock.advance(1_000)
+    assert node.value(age) == 3, "the first is still there"
+    client.ack(1)
+    assert node.value(age) == 0
+    assert all(name != age for name, _ in node.scrape(per_object=True))
+
+
+def test_commits_of_the_store_are_counted_by_time_and_size(node: Node) -> None:
+    client = node.edge.connect()
+    client.declare("q", durable=True)
+    before = node.value("fluffle_disk_commit_seconds_count")
+    small = node.value("fluffle_disk_commit_bytes_bucket", le="1000.0")
+    client.publish(b"x" * 1_001, properties=Properties(delivery_mode=2))
+    assert node.value("fluffle_disk_commit_seconds_count") == before + 1
+    assert node.value("fluffle_disk_commit_bytes_count") == before + 1
+    assert node.value("fluffle_disk_commit_bytes_bucket", le="1000.0") == small

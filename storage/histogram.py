@@ -1,0 +1,28 @@
+"""How often something was how large: counts for who asks, of a handful of sizes."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+
+class Histogram:
+    """What was counted from the start on."""
+
+    __slots__ = ("_counts", "bounds", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """`bounds` rise; what is larger than the last of them counts, too."""
+        self.bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.total: float = 0
+        """Of all values."""
+
+    def add(self, value: float, count: int = 1) -> None:
+        """Count something of this size, or several that have it together as if all were alike."""
+        self._counts[bisect_left(self.bounds, value / count)] += count
+        self.total += value
+
+    @property
+    def up_to(self) -> Iterator[int]:
+        """How many were no larger than each of the bounds; and last, how many there were."""
+        return accumulate(self._counts)
