@@ -376,6 +376,7 @@ class Node:
             company=company,
             call_later=self._services.call_later,
             converter=self._converter,
+            traffic=self._traffic,
             maintenance=Maintenance(listener, connections, company),
             statistics=self._watched.statistics,
         )

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
-        *("alarms.list", "queues.critical", "statistics.node", "statistics.vhosts"),
-        *("queues.counted", "exchanges.counted"),
+        *("alarms.list", "queues.critical", "queues.counted", "exchanges.counted"),
+        *("statistics.node", "statistics.vhosts", "statistics.logins"),
         *("connections.list", "connections.close", "channels.list", "consumers.list"),
     }
 )

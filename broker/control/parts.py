@@ -19,6 +19,7 @@ from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.server.registry import Connections
 from fluffle.broker.statistics.ages import NO_PAST, Ages
+from fluffle.broker.traffic import Traffic
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ class Parts(NamedTuple):
     """None where no queue can be changed into another type."""
     statistics: Statistics | None = None
     """None where nobody may ask for them."""
+    traffic: Traffic | None = None
+    """What has passed since the start; None where nobody tells."""
     maintenance: Maintenance | None = None
     """None where there are no clients to be kept from."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from fluffle.broker.control.parts import Parts, Row, Rows
 from fluffle.broker.errors import SyntaxFailure
 from fluffle.broker.statistics.ages import SAMPLES_MAX, Age, Ages
+from fluffle.broker.traffic import Traffic
 
 
 def of_node(
@@ -48,6 +49,18 @@ def of_vhosts(
         }
 
 
+def logins(parts: Parts) -> Row:
+    """Attempts to log in by AMQP."""
+    traffic = parts.traffic or Traffic()
+    right, wrong = traffic.logins_succeeded, traffic.logins_failed
+    return {
+        "protocol": "amqp091",
+        "auth_attempts": right + wrong,
+        "auth_attempts_failed": wrong,
+        "auth_attempts_succeeded": right,
+    }
+
+
 def clients_of(parts: Parts) -> tuple[Counter[str], Counter[str]]:
     """Channels and consumers by virtual host."""
     channels, consumers = Counter[str](), Counter[str]()
@@ -72,4 +85,5 @@ def age_of(numbers: list[int] | None) -> Age | None:
 READS: Mapping[str, Callable[..., Any]] = {
     "statistics.node": of_node,
     "statistics.vhosts": of_vhosts,
+    "statistics.logins": logins,
 }

@@ -1,0 +1,108 @@
+"""feature-flags, deprecated-features, reset, auth/attempts: what RabbitMQ's cluster agrees on.
+
+A cluster of ours needs no flags: what is here is on, and nothing is deprecated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fluffle.broker.control.parts import Row
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.endpoints.nodes import node_of
+from fluffle.broker.management.replies import Listing, bad_request
+from fluffle.broker.management.rights import Right
+from fluffle.broker.management.table import Endpoint
+
+FEATURES: Mapping[str, str] = {
+    "detailed_queues_endpoint": "queues/detailed beside a list of queues that is short",
+    "direct_exchange_routing_v2": "Routing by direct exchanges without a scan",
+    "drop_unroutable_metric": "Counts messages that nobody gets",
+    "empty_basic_get_metric": "Counts basic.get on empty queues",
+    "implicit_default_bindings": "Bindings of the default exchange are not stored",
+    "maintenance_mode_status": "Nodes can be drained",
+    "quorum_queue": "Queues of type `quorum`",
+    "quorum_queue_non_voters": "New members of quorum queues vote once they have caught up",
+    "rabbit_exchange_type_local_random": "Exchanges of type `x-local-random`",
+    "rabbitmq_4.0.0": "What RabbitMQ 4.0 has",
+    "user_limits": "Limits of connections and channels of a user",
+    "virtual_host_metadata": "Virtual hosts have a description and tags",
+}
+"""RabbitMQ's names, as far as there is here what they stand for."""
+
+
+async def feature_flags(_call: Call) -> Listing:
+    return Listing(
+        [
+            {
+                "name": name,
+                "desc": description,
+                "doc_url": "",
+                "state": "enabled",
+                "stability": "required",
+                "provided_by": "fluffle",
+            }
+            for name, description in FEATURES.items()
+        ]
+    )
+
+
+async def enable(call: Call) -> None:
+    """It is on already.  Refusal for what there is not."""
+    if call.path["name"] not in FEATURES:
+        raise bad_request("unsupported")
+
+
+async def deprecated(_call: Call) -> Listing:
+    return Listing([])
+
+
+async def reset(call: Call) -> None:
+    """RabbitMQ forgets its statistics; ours are of this moment, so there is nothing to forget."""
+    if "node" in call.path:
+        await node_of(call)
+
+
+async def attempts(call: Call) -> Listing:
+    """How many have logged in by AMQP, and could not, since a node has started."""
+    name = (await node_of(call))["name"]
+    told = await call.rows("everywhere.rows", what="statistics.logins", node=name)
+    return Listing([each["row"] for each in told if "row" in each])
+
+
+async def attempts_by_source(call: Call) -> list[Row]:
+    """Nobody counts by address, as RabbitMQ does not unless it is told to."""
+    await node_of(call)
+    return []
+
+
+async def forget_attempts(call: Call) -> None:
+    """Counters only grow here, since metrics are made of them."""
+    await node_of(call)
+
+
+ATTEMPTS = "auth/attempts/{node}"
+ENDPOINTS = (
+    Endpoint("GET", "feature-flags", Right.MANAGEMENT, feature_flags, "What there is."),
+    Endpoint(
+        "PUT",
+        "feature-flags/{name}/enable",
+        Right.ADMINISTRATOR,
+        enable,
+        "Nothing: all of them are enabled.",
+    ),
+    Endpoint("GET", "deprecated-features", Right.MANAGEMENT, deprecated, "What will go."),
+    Endpoint(
+        "GET", "deprecated-features/used", Right.MANAGEMENT, deprecated, "Of it what is used."
+    ),
+    Endpoint("DELETE", "reset", Right.ADMINISTRATOR, reset, "Nothing: counts are of now."),
+    Endpoint("DELETE", "reset/{node}", Right.ADMINISTRATOR, reset, "The same of a node."),
+    Endpoint("GET", ATTEMPTS, Right.MONITORING, attempts, "How many have logged in."),
+    Endpoint("DELETE", ATTEMPTS, Right.MONITORING, forget_attempts, "Nothing: they are counters."),
+    Endpoint(
+        "GET", f"{ATTEMPTS}/source", Right.MONITORING, attempts_by_source, "The same by address."
+    ),
+    Endpoint(
+        "DELETE", f"{ATTEMPTS}/source", Right.MONITORING, forget_attempts, "Nothing, likewise."
+    ),
+)

@@ -1,0 +1,49 @@
+"""Certificates that are not good for long any more, by where they are shown."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from fluffle.broker.config import Config
+from fluffle.broker.control.parts import Row
+
+UNITS: Mapping[str, float] = {"days": 1, "weeks": 7, "months": 365 / 12, "years": 365}
+"""In days."""
+
+
+def expiring(config: Config, listeners: Iterable[Row], until_ms: int) -> Iterator[Row]:
+    """Rows by RabbitMQ's names, of listeners with TLS whose files name a day before that."""
+    cert, ca = ends_before(config.tls_cert, until_ms), ends_before(config.tls_ca, until_ms)
+    if not (cert or ca):
+        return
+    for row in listeners:
+        if row["tls"]:
+            yield {
+                "node": row["node"],
+                "protocol": row["protocol"],
+                "interface": row["ip_address"],
+                "port": row["port"],
+                "certfile": str(config.tls_cert or ""),
+                "cacertfile": str(config.tls_ca or ""),
+                "certfile_expires_on": cert,
+                "cacertfile_expires_on": ca,
+            }
+
+
+def ends_before(file: Path | None, until_ms: int) -> list[str]:
+    """When the certificates in a file end, of those that do before that time."""
+    if file is None:
+        return []
+    return [end for end in ends_in(file) if ssl.cert_time_to_seconds(end) * 1000 < until_ms]
+
+
+def ends_in(file: Path) -> list[str]:
+    """As OpenSSL writes it, of all that it can read in a file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(file)
+    except OSError:  # what cannot be used is logged where it is used
+        return []
+    return [str(each["notAfter"]) for each in context.get_ca_certs()]
