@@ -92,9 +92,7 @@ ENDPOINTS = (
         "Nothing: all of them are enabled.",
     ),
     Endpoint("GET", "deprecated-features", Right.MANAGEMENT, deprecated, "What will go."),
-    Endpoint(
-        "GET", "deprecated-features/used", Right.MANAGEMENT, deprecated, "Of it what is used."
-    ),
+    Endpoint("GET", "deprecated-features/used", Right.MANAGEMENT, deprecated, "And is used."),
     Endpoint("DELETE", "reset", Right.ADMINISTRATOR, reset, "Nothing: counts are of now."),
     Endpoint("DELETE", "reset/{node}", Right.ADMINISTRATOR, reset, "The same of a node."),
     Endpoint("GET", ATTEMPTS, Right.MONITORING, attempts, "How many have logged in."),
