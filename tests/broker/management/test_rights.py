@@ -68,7 +68,7 @@ async def ask_as(api: Api, method: str, path: str, user: str, **more: Any) -> st
     status, told = await api.ask(method, path, user=(user, "x"), **more)
     if status != 401:
         return None
-    assert told["error"] == "not_authorized"
+    assert told["error"] == "not_authorised"
     return str(told["reason"])
 
 
