@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.direct import DirectChannel, Ends, direct_channel
@@ -86,6 +86,11 @@ class Call:
     def is_monitor(self) -> bool:
         """Whether he may look at what is others'."""
         return is_monitor(self.user)
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether he may change what is others'."""
+        return ADMINISTRATOR in self.user.tags
 
     async def result(self, verb: str, **arguments: Any) -> Row:
         """What a verb of the control socket has as its result, once that is safe.  BrokerError."""

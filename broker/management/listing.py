@@ -91,8 +91,8 @@ def paged(
         given = size if query.get("page_size") else "undefined"
         reason = f"Invalid pagination parameters: page number {page}, page size {given}"
         raise unlike("invalid_pagination_parameters", reason)
-    pages = max(1, math.ceil(len(found) / size))
-    if page > pages:
+    pages = math.ceil(len(found) / size)
+    if page > max(1, pages):
         reason = f"Page out of range, page: {page} page size: {size}, len: {len(found)}"
         raise unlike("page_out_of_range", reason)
     items = found[(page - 1) * size : page * size]

@@ -2,6 +2,7 @@
 
 from fluffle.broker.management.endpoints import (
     bindings,
+    clients,
     definitions,
     exchanges,
     features,
@@ -35,6 +36,7 @@ TABLE = Table(
         *exchanges.ENDPOINTS,
         *queues.ENDPOINTS,
         *bindings.ENDPOINTS,
+        *clients.ENDPOINTS,
         *own.ENDPOINTS,
     )
 )

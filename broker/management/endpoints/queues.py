@@ -8,6 +8,7 @@ from fluffle.broker.control.parts import Row
 from fluffle.broker.management.acting import declare, getting, vhost_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
+from fluffle.broker.management.endpoints.clients import consumer_object
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
@@ -103,8 +104,18 @@ def form_of(call: Call) -> Callable[[Row], Row]:
 
 async def show(call: Call) -> Row:
     """One, with who takes from it."""
-    row = await call.result("queues.show", vhost=call.vhost().name, name=call.path["name"])
-    return {**dict.fromkeys(QUEUE_OR_NULL), **queue_object(row)}
+    vhost, name = call.vhost().name, call.path["name"]
+    row = await call.result("queues.show", vhost=vhost, name=name)
+    if call.query.get("disable_stats") == YES:
+        return form_of(call)(row)
+    takers = await call.rows_everywhere("consumers.list", vhost=vhost, queue=name)
+    return {
+        **dict.fromkeys(QUEUE_OR_NULL),
+        **queue_object(row),
+        "consumer_details": [*map(consumer_object, takers)],
+        "deliveries": [],
+        "incoming": [],
+    }
 
 
 async def list_bindings(call: Call) -> Listing:

@@ -49,7 +49,7 @@ def test_a_page_says_how_many_there_are() -> None:
         "total_count": 3,
     }
     assert names(listed(ROWS, {"page": "1", "name": "^a", "use_regex": "true"})) == ["A", "ab"]
-    assert listed([], {"page": "1"})["page_count"] == 1  # type: ignore[call-overload]
+    assert listed([], {"page": "1"})["page_count"] == 0  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
