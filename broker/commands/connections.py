@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.everywhere import close_everywhere, rows_everywhere
 from fluffle.broker.commands.options import on_node, only_vhost, prints_rows
 from fluffle.broker.commands.tables import Row
 
@@ -34,12 +35,12 @@ def connections() -> None:
     ],
 )
 def list_connections(client: Client) -> Iterable[Row]:
-    """All connections.
+    """All connections, at whichever node of the cluster.
 
     Under an alarm, who has tried to publish is blocked, and who has not is blocking. A publisher
     that waits for slow consumers or for the disk is in flow.
     """
-    return client.rows("connections.list")
+    return rows_everywhere(client, "connections.list")
 
 
 @connections.command()
@@ -58,21 +59,17 @@ def close(
     everybody: bool,
     reason: str | None,
 ) -> None:
-    """Close connections with 320 CONNECTION_FORCED; prints how many.
+    """Close connections with 320 CONNECTION_FORCED, at whichever node; prints how many.
 
     NAME is the one that `fluffle connections list` shows.
     """
     if name is None and user is None and vhost is None and not everybody:
         raise click.UsageError("say which: NAME, --user, --vhost or --all")
-    result = client.call(
-        "connections.close",
-        name=name,
-        user=user,
-        vhost=vhost,
-        everybody=everybody,
-        reason=reason,
+    click.echo(
+        close_everywhere(
+            client, name=name, user=user, vhost=vhost, everybody=everybody, reason=reason
+        )
     )
-    click.echo(result["closed"])
 
 
 @click.group()
@@ -96,8 +93,8 @@ def channels() -> None:
     ],
 )
 def list_channels(client: Client) -> Iterable[Row]:
-    """All channels that are open."""
-    return client.rows("channels.list")
+    """All channels that are open, at whichever node."""
+    return rows_everywhere(client, "channels.list")
 
 
 @click.group()
@@ -121,5 +118,5 @@ def consumers() -> None:
 )
 @only_vhost
 def list_consumers(client: Client, vhost: str | None) -> Iterable[Row]:
-    """All consumers of queues."""
-    return client.rows("consumers.list", vhost=vhost)
+    """All consumers of queues, at whichever node."""
+    return rows_everywhere(client, "consumers.list", vhost=vhost)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fluffle.broker.commands.client import Row
+from fluffle.broker.commands.everywhere import rows_everywhere
 from fluffle.broker.commands.rabbitmq.verb import FLAG, Call, Listed, Misused, Verb
 
 Enrich = Callable[[Call, Iterator[Row]], Iterator[Row]]
@@ -22,6 +23,8 @@ class Inventory:
     renamed: Mapping[str, str]
     """Columns that are called otherwise in our rows."""
     is_of_vhost: bool = True
+    is_of_node: bool = False
+    """Whether each node knows its own alone."""
 
 
 UNNAMED: Mapping[str, str] = {}
@@ -57,20 +60,25 @@ CONNECTIONS = Inventory(
     ("user", "peer_host", "peer_port", "state"),
     (
         "name", "pid", "port", "host", "ssl", "channels", "protocol", "vhost", "timeout",
-        "frame_max", "channel_max", "user_provided_name",
+        "frame_max", "channel_max", "user_provided_name", "auth_mechanism", "client_properties",
+        "connected_at", "ssl_protocol", "ssl_key_exchange", "ssl_cipher", "ssl_hash",
+        "peer_cert_subject", "peer_cert_issuer", "peer_cert_validity",
     ),
     {"pid": "name"},
     is_of_vhost=False,
+    is_of_node=True,
 )  # fmt: skip
 CHANNELS = Inventory(
     "channels.list",
     ("pid", "user", "consumer_count", "messages_unacknowledged"),
     (
         "name", "connection", "number", "vhost", "transactional", "confirm",
-        "messages_unconfirmed", "prefetch_count", "global_prefetch_count",
+        "messages_unconfirmed", "messages_uncommitted", "acks_uncommitted", "prefetch_count",
+        "global_prefetch_count",
     ),
     {"pid": "name"},
     is_of_vhost=False,
+    is_of_node=True,
 )  # fmt: skip
 CONSUMERS = Inventory(
     "consumers.list",
@@ -80,6 +88,7 @@ CONSUMERS = Inventory(
     ),
     ("exclusive", "priority", "activity_status", "messages_unacknowledged"),
     {"channel_pid": "channel"},
+    is_of_node=True,
 )  # fmt: skip
 
 
@@ -91,7 +100,9 @@ def listed(inventory: Inventory, call: Call) -> Listed:
         if name not in known:
             raise Misused(f"Info key(s) {name} are not supported")
     where = {"vhost": call.vhost} if inventory.is_of_vhost else {}
-    rows = call.client.rows(inventory.control_verb, **where)
+    name, client = inventory.control_verb, call.client
+    is_of_node = inventory.is_of_node
+    rows = rows_everywhere(client, name, **where) if is_of_node else client.rows(name, **where)
     columns = asked or inventory.default
     return Listed(columns, shown(inventory, call, rows))
 

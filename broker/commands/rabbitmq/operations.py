@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fluffle.broker.commands.everywhere import close_everywhere
 from fluffle.broker.commands.rabbitmq.verb import (
     DATA,
     FLAG,
@@ -34,17 +35,17 @@ def delete_queue(call: Call) -> Told:
 
 def close_connection(call: Call) -> None:
     """By the name that `list_connections name` or `pid` shows."""
-    call.client.call("connections.close", name=call.words[0], reason=call.word(1))
+    close_everywhere(call.client, name=call.words[0], reason=call.word(1))
 
 
 def close_all_connections(call: Call) -> Told:
     which = {"everybody": True} if call.has("global") else {"vhost": call.vhost}
-    result = call.client.call("connections.close", reason=call.words[0], **which)
-    return Told([f"Closed {result['closed']} connections"])
+    closed = close_everywhere(call.client, reason=call.words[0], **which)
+    return Told([f"Closed {closed} connections"])
 
 
 def close_all_user_connections(call: Call) -> None:
-    call.client.call("connections.close", user=call.words[0], reason=call.word(1))
+    close_everywhere(call.client, user=call.words[0], reason=call.word(1))
 
 
 def deleting(call: Call) -> str:
