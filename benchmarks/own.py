@@ -9,7 +9,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +44,20 @@ FULL = Sizes(
 QUICK = Sizes(starts=2, churn_s=1.0, connections=100, queues=500, bindings=50_000, settle_s=1.0)
 
 
+ANYWHERE = "127.0.0.1:0"
+METRICS = ("--metrics", ANYWHERE)
+SERVED: Mapping[str, tuple[str, ...]] = {
+    "metrics": METRICS,
+    "metrics and management": (*METRICS, "--management", ANYWHERE),
+}
+"""What a node may serve besides its clients."""
+
+
 @contextmanager
-def fresh_broker(place: Placement) -> Iterator[Broker]:
+def fresh_broker(place: Placement, *options: str) -> Iterator[Broker]:
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        fluffle(Path(folder), place.broker) as broker,
+        fluffle(Path(folder), place.broker, options=options) as broker,
     ):
         yield broker
 
@@ -78,7 +87,19 @@ def idle_cores(broker: Broker, settle_s: float) -> float:
 def idle(sizes: Sizes, place: Placement) -> list[Measurement]:
     with fresh_broker(place) as broker:
         cores = idle_cores(broker, sizes.settle_s)
-    return [Measurement("idle: CPU", cores * 100, "% of a core")]
+    return [
+        Measurement("idle: CPU", cores * 100, "% of a core"),
+        *(
+            Measurement(f"idle: memory with {what}", resident_mib(place, *options), "MiB")
+            for what, options in SERVED.items()
+        ),
+    ]
+
+
+def resident_mib(place: Placement, *options: str) -> float:
+    """After the first connection came and went."""
+    with fresh_broker(place, *options) as broker:
+        return rss_bytes(broker.pids()) / 2**20
 
 
 def churn(sizes: Sizes, place: Placement) -> list[Measurement]:
