@@ -88,9 +88,11 @@ class Defining:
         self.change(lambda _vhost: admit(nodes.entries, node, address, drawn))
 
     def dismiss(self, node: NodeId) -> None:
-        """An operator has one forgotten."""
-        nodes = self._catalogue.nodes
-        self.change(lambda _vhost: dismiss(nodes.entries, node))
+        """An operator has one forgotten, as it is known now: what is decided late must not dismiss
+        another that has been let in under its name."""
+        nodes = self._catalogue.nodes.entries
+        known = nodes.get(node)
+        self.change(lambda _vhost: dismiss(nodes, node) if nodes.get(node) == known else NOTHING)
 
     def touch(self, number: int) -> None:
         """A change that makes no difference."""
