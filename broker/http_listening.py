@@ -6,7 +6,7 @@ What is served there is imported only by nodes that serve it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.clock import Clock
 from fluffle.broker.company import Company
@@ -14,6 +14,9 @@ from fluffle.broker.config import ListenAddress
 from fluffle.broker.control.parts import Parts
 from fluffle.broker.server.services import Services
 from fluffle.broker.starting import cannot_listen
+
+if TYPE_CHECKING:
+    from fluffle.broker.statistics.statistics import Statistics
 
 
 class HttpEndpoint(Protocol):
@@ -36,6 +39,8 @@ class HttpListening(NamedTuple):
     at_end: Callable[[Callable[[], None]], None]
     """Has something called when the node ends."""
     on_fatal: Callable[[Exception], None]
+    statistics: Statistics | None
+    """What metrics tell of objects."""
 
     async def open_metrics(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Accept on its address, if there is one, and say what was bound: from the start on, since
@@ -48,7 +53,7 @@ class HttpListening(NamedTuple):
         from fluffle.broker.metrics.health import Readiness  # noqa: PLC0415
 
         parts, services = self.parts, self.services
-        collector = NodeCollector(services, parts.config, self.clock, self.company)
+        collector = NodeCollector(services, parts.config, self.clock, self.company, self.statistics)
         maintenance = parts.maintenance
         readiness = Readiness(
             addresses, self.company, lambda: maintenance is not None and maintenance.is_draining

@@ -324,7 +324,13 @@ class Node:
         self._enders.append(control.close)
         await control.open()
         listening = HttpListening(
-            self.parts, self._services, self._outside.clock, company, self._enders.append, self.fail
+            self.parts,
+            self._services,
+            self._outside.clock,
+            company,
+            self._enders.append,
+            self.fail,
+            self._watched.statistics,
         )
         await listening.open_metrics(self.addresses)
         company.share(self._services.alarms)
@@ -337,7 +343,7 @@ class Node:
         self._timers.start()
         self._enders.append(self._listener.accept_no_more)
         statistics = self._watched.statistics
-        self._enders.append(sampled(config, statistics, self._chores, self._outside))
+        self._enders.append(sampled(statistics, self._chores, self._outside))
         shedding = Shedding(
             self._queues,
             durability.journals.spill,

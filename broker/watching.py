@@ -50,11 +50,10 @@ def watched(
     return Watched((*observers, counting), counting.enter, statistics)
 
 
-def sampled(
-    config: Config, statistics: Statistics | None, chores: Chores, outside: Outside
-) -> Callable[[], None]:
-    """Have rates where there are some, which only the management API tells; what ends that."""
-    if statistics is None or config.management_listen is None:
+def sampled(statistics: Statistics | None, chores: Chores, outside: Outside) -> Callable[[], None]:
+    """Have counts looked at, so that there are rates, and what is gone is forgotten; what ends
+    that."""
+    if statistics is None:
         return nothing
     clockwork = statistics.clockwork(chores, outside.call_later)
     clockwork.start()

@@ -16,6 +16,7 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.company import Neighbours
 from fluffle.broker.config import Config
 from fluffle.broker.metrics.ages import Ages
+from fluffle.broker.metrics.counted_tables import CountedTables
 from fluffle.broker.metrics.deaths import deaths_of
 from fluffle.broker.metrics.families import RAFT, Step, counter, gauge, histogram, labelled, pieces
 from fluffle.broker.metrics.node_tables import PROTOCOL, NodeTables
@@ -23,6 +24,7 @@ from fluffle.broker.metrics.object_tables import ObjectTables
 from fluffle.broker.metrics.tables import View, anything, table_steps
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.server.services import Services
+from fluffle.broker.statistics.statistics import Statistics
 from fluffle.broker.traffic import Deliveries, Dropped
 
 DELIVERIES = (
@@ -69,23 +71,30 @@ class NodeCollector:
     or connections.  Counters never go down by that.
     """
 
-    __slots__ = ("_ages", "_config", "_node", "_services", "company", "objects")
+    __slots__ = ("_ages", "_config", "_counted", "_node", "_services", "company", "objects")
 
     def __init__(
-        self, services: Services, config: Config, clock: Clock, company: Neighbours
+        self,
+        services: Services,
+        config: Config,
+        clock: Clock,
+        company: Neighbours,
+        statistics: Statistics | None = None,
     ) -> None:
+        """`statistics`: None where nobody counts by object."""
         self._services = services
         self._config = config
         self.company = company
         self._node = NodeTables(services, config, clock)
         self.objects = ObjectTables(services)
+        self._counted = CountedTables(services, statistics).all if statistics is not None else ()
         self._ages = Ages(services.connections, clock.now_ms)
 
     def steps(self, view: View) -> Iterator[Step]:
         """All metrics, a few or none at a time; a family of many samples comes in several parts."""
         yield list(self.identity(view))
         yield from self.node_steps(view)
-        for table in self.objects.all:
+        for table in (*self.objects.all, *self._counted):
             yield from table_steps(table, view)
         yield from self._queues()
         yield from self._messages()
@@ -99,7 +108,7 @@ class NodeCollector:
     def detailed_steps(self, view: View) -> Iterator[Step]:
         """The families that are asked for, and what they are joined with."""
         yield from self.node_steps(view)
-        for table in self.objects.all:
+        for table in (*self.objects.all, *self._counted):
             yield from table_steps(table, view)
         yield from self._groups(view)
         cluster_wide = view._replace(prefix="rabbitmq_cluster_")

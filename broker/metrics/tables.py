@@ -44,6 +44,8 @@ class Table(NamedTuple):
     columns: tuple[Column, ...]
     read: Callable[[], Iterator[Reading]]
     """All rows; what they tell of may come and go meanwhile."""
+    together: Callable[[], tuple[float, ...]] | None = None
+    """What is told of all, by column; None: the sums of the rows."""
 
 
 def anything(_labels: Labels) -> bool:
@@ -89,6 +91,10 @@ def table_steps(table: Table, view: View) -> Iterator[Step]:
 
 
 def sum_steps(table: Table, columns: list[tuple[int, Column]], view: View) -> Iterator[Step]:
+    if table.together is not None:
+        told = table.together()
+        yield [labelled(made(column, view), told[at]) for at, column in columns]
+        return
     totals = dict.fromkeys((at for at, _ in columns), 0.0)
     for piece in pieces(table.read()):
         for at in totals:

@@ -28,7 +28,7 @@ NO_LENGTHS = Counts(OF_LENGTHS)
 class Statistics:
     """Of one node.  `observer` sees its clients; `clockwork` looks at the numbers."""
 
-    __slots__ = ("_book", "_lookout", "_vhosts", "observer")
+    __slots__ = ("_lookout", "_vhosts", "book", "observer")
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Statistics:
         tick_ms: int = TICK_MS,
     ) -> None:
         self._vhosts = vhosts
-        self._book = Book()
-        self.observer = Counting(self._book)
+        self.book = Book()
+        self.observer = Counting(self.book)
         self._lookout = Lookout(
-            self._book, self.observer, vhosts, traffic, clock=clock, tick_ms=tick_ms
+            self.book, self.observer, vhosts, traffic, clock=clock, tick_ms=tick_ms
         )
 
     def clockwork(self, chores: Chores, call_later: CallLater) -> Clockwork:
@@ -72,7 +72,7 @@ class Statistics:
 
     def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
         """`message_stats`, and the same apart in `publishes` and `deliveries`."""
-        self._book.enter_all()
+        self.book.enter_all()
         on_channel = self.observer.channels.get(channel)
         if on_channel is None:
             return {}
@@ -127,10 +127,10 @@ class Statistics:
 
     def totals(self, ages: Ages = NO_PAST) -> Row:
         """`message_stats` and `queue_totals` of the node."""
-        self._book.enter_all()
+        self.book.enter_all()
         lengths = whole_row_of(self._lookout.lengths, self._lookout.looks, ages.lengths)
         return {
-            **self._message_stats(self._book.node, ages),
+            **self._message_stats(self.book.node, ages),
             "queue_totals": {**lengths, **lengths_now(tuple(self._vhosts.values()))},
         }
 
@@ -142,9 +142,9 @@ class Statistics:
 
     def _entered(self, vhost: str) -> OfVhost | None:
         """Of the virtual host of that name, with all that has happened until now."""
-        self._book.enter_all()
+        self.book.enter_all()
         found = self._vhosts.get(vhost)
-        return self._book.of(found) if found is not None else None
+        return self.book.of(found) if found is not None else None
 
     def _message_stats(self, counts: Counts | None, ages: Ages) -> Row:
         """None of it while nothing has happened."""

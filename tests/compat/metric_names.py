@@ -84,11 +84,12 @@ THEIRS: Mapping[str, str] = {
     r"rabbitmq_stream_.*": "there are no streams",
     r"rabbitmq_alarms_file_descriptor_limit": "there is no such alarm",
     r"rabbitmq_auth_attempts_detailed_.*": "counters by address grow without end",
-    r"rabbitmq_(queue|channel)_get_.*": "counts of each object: see docs/metrics.md",
-    r"rabbitmq_(queue|channel|exchange)_messages_\w+_total": "the same",
-    r"rabbitmq_queue_exchange_messages_published_total": "the same",
-    r"rabbitmq_connection_(incoming|outgoing)_(bytes|packets)_total": "the same",
-    r"rabbitmq_connection_pending_packets": "the same",
+    r"rabbitmq_exchange_messages_(confirmed|unroutable_\w+)_total": (
+        "counted by channel and exchange, and of an exchange only what goes in"
+    ),
+    r"rabbitmq_queue_exchange_messages_published_total": (
+        "counted by queue and by exchange, and not by both"
+    ),
 }
 """Metrics that RabbitMQ 4.0.5 has, and fluffle does not."""
 
@@ -97,6 +98,7 @@ OURS: Mapping[str, str] = {
         "names of RabbitMQ 4.2"
     ),
     r"rabbitmq_raft_(max_)?commit_latency_seconds": "names of RabbitMQ 4.2",
+    r"rabbitmq_message_size_bytes": "since RabbitMQ 4.1",
     r"rabbitmq_(alarms|unreachable)_.*": "RabbitMQ tells these at one endpoint alone",
 }
 """The other way round."""
@@ -113,6 +115,7 @@ LABELS: Mapping[str, str] = {
     r"rabbitmq_identity_info": "the endpoint, as since RabbitMQ 4.1",
     r"rabbitmq_raft_.*": "a node that is alone has no Raft group for its definitions",
     r"rabbitmq_channel_prefetch": "RabbitMQ 4.0 has forgotten it, and tells 0 of all channels",
+    r"rabbitmq_queue_messages_published_total": "counted by queue alone",
     r"rabbitmq_global_.*": "RabbitMQ has several protocols, and more types of queues",
 }
 """Metrics with other labels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ VOLATILE = ("queue_type", "rabbit_volatile_queue")
 
 DISK = "rabbitmq_io_"
 """What a disk is asked for is each broker's own business; the names and types are the same."""
+
+OF_OBJECTS = re.compile("rabbitmq_(channel|queue|exchange|connection)_")
+"""RabbitMQ adds up those that are still there; fluffle goes on counting."""
 
 TERM = "rabbitmq_raft_term_total"
 """How often leaders were elected is each broker's own business, too."""
@@ -160,6 +164,7 @@ def test_both_brokers_count_alike(tmp_path: Path) -> None:
         and VOLATILE not in sample[1]
         and sample[0] != CONNECTIONS_CLOSED
         and not sample[0].startswith(DISK)
+        and not OF_OBJECTS.match(sample[0])
         and sample[0] != TERM
     }
     assert len(counted) == 49

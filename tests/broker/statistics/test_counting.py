@@ -217,7 +217,7 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
     client.publish(b"1", exchange="x")
     client.consume("a")
     edge.advance(5)
-    of_vhost = edge.statistics._book.vhosts[edge.vhost]
+    of_vhost = edge.statistics.book.vhosts[edge.vhost]
     on_channel = next(iter(edge.statistics.observer.channels.values()))
     assert (len(of_vhost.queues), len(of_vhost.of_lengths), len(of_vhost.exchanges)) == (2, 2, 1)
     assert (len(on_channel.taken), len(on_channel.published)) == (1, 1)

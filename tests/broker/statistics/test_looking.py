@@ -152,7 +152,7 @@ def test_what_came_and_went_with_a_virtual_host_has_happened_all_the_same() -> N
     assert edge.statistics.churn()["queue_declared"] == 3
     edge.advance(5)
     assert edge.statistics.churn()["queue_declared"] == 3
-    assert vhost not in edge.statistics._book.vhosts
+    assert vhost not in edge.statistics.book.vhosts
 
 
 def test_a_look_holds_nobody_up() -> None:
@@ -163,7 +163,7 @@ def test_a_look_holds_nobody_up() -> None:
     edge.scheduler.now_s += 5
     pieces = list(look(edge))
     assert len(pieces) >= 3
-    of_vhost = edge.statistics._book.vhosts[edge.vhost]
+    of_vhost = edge.statistics.book.vhosts[edge.vhost]
     assert (of_vhost.queues, of_vhost.of_lengths) == ({}, {}), "idle queues cost memory"
 
 
@@ -197,7 +197,7 @@ def test_the_next_look_comes_though_one_has_failed(monkeypatch: pytest.MonkeyPat
         raise ValueError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(edge.statistics._book.__class__, "enter_all", lambda _self: broken())
+        patch.setattr(edge.statistics.book.__class__, "enter_all", lambda _self: broken())
         edge.advance(5)
     client.publish(b"1")
     edge.advance(5)
