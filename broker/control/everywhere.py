@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
-        *("alarms.list", "queues.critical", "queues.counted", "exchanges.counted"),
+        *("alarms.list", "queues.critical", "queues.raft", "queues.counted", "exchanges.counted"),
         *("statistics.node", "statistics.vhosts", "statistics.logins"),
         *("connections.list", "connections.close", "channels.list", "consumers.list"),
     }

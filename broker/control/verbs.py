@@ -20,7 +20,17 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "vhosts": ("vhosts",),
     "permissions": ("permissions",),
     "queues": (
-        *("queues", "peeking", "members", "forcing", "moving", "converting", "health", "counting"),
+        *(
+            "queues",
+            "peeking",
+            "members",
+            "forcing",
+            "moving",
+            "converting",
+            "health",
+            "counting",
+            "replicas",
+        ),
     ),
     "exchanges": ("topology", "counting"),
     "bindings": ("topology",),

@@ -1,0 +1,57 @@
+"""queues.raft: how the member of a quorum queue at one node stands, in RabbitMQ's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fluffle.broker.control.members import quorum_queue
+from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.queues.replicated.encoding import VERSION
+
+if TYPE_CHECKING:
+    from fluffle.raft.group import Status
+
+NO_SNAPSHOT = -1
+
+
+def raft(parts: Parts, *, name: str, vhost: str) -> Rows:
+    """One row, or none if there is no member here.  A node that is alone leads without a log."""
+    definition = quorum_queue(parts, name, vhost)
+    if parts.cluster is None:
+        return iter([row_of(parts, "leader", None)])
+    return rows_of(parts, definition.id)
+
+
+def rows_of(parts: Parts, group: int) -> Iterator[Row]:
+    hosted = parts.company.groups.get(group)
+    if hosted is not None:
+        status = hosted.status
+        yield row_of(parts, status.role.value, status)
+
+
+def row_of(parts: Parts, role: str, status: Status | None) -> Row:
+    """Of a member here."""
+    node = parts.config.node_name
+    return {
+        "Node Name": node,
+        "Raft State": role.replace("-", "_"),
+        "Membership": membership(parts, status),
+        "Last Log Index": None if status is None else status.last,
+        "Last Written": None if status is None else status.durable,
+        "Last Applied": None if status is None else status.applied,
+        "Commit Index": None if status is None else status.commit,
+        "Snapshot Index": NO_SNAPSHOT if status is None else status.floor or NO_SNAPSHOT,
+        "Term": None if status is None else status.term,
+        "Machine Version": VERSION,
+    }
+
+
+def membership(parts: Parts, status: Status | None) -> str:
+    """Whether it votes."""
+    member = parts.company.known(parts.config.node_name)
+    is_voter = status is None or member in {voter.node for voter in status.config.voters}
+    return "voter" if is_voter else "promotable"
+
+
+READS: Mapping[str, Callable[..., Any]] = {"queues.raft": raft}

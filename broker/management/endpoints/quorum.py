@@ -1,0 +1,191 @@
+"""queues/quorum and rebalance: on which nodes quorum queues are, and who leads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+
+from fluffle.broker.access.patterns import UnusablePattern, compiled
+from fluffle.broker.control.members import quorum_queues
+from fluffle.broker.control.parts import Row
+from fluffle.broker.errors import NotFound
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.replies import (
+    Refusal,
+    Reply,
+    bad_request,
+    error_reply,
+    not_found,
+)
+from fluffle.broker.management.rights import Right
+from fluffle.broker.management.table import Endpoint
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.journal import QueueDefinition
+
+ACCEPTED = Reply(HTTPStatus.ACCEPTED)
+STRATEGIES = ("all", "even")
+
+NODE = {"type": "object", "required": ["node"], "properties": {"node": {"type": "string"}}}
+GROWTH = {
+    "type": "object",
+    "required": ["strategy"],
+    "properties": {
+        "vhost_pattern": {"type": "string", "default": ".*"},
+        "queue_pattern": {"type": "string", "default": ".*"},
+        "strategy": {"enum": list(STRATEGIES)},
+    },
+}
+
+
+async def status(call: Call) -> list[Row]:
+    """What each member says of itself; `noproc` of who says nothing."""
+    definition = quorum_queue(call)
+    if definition is None:
+        raise not_found()
+    spec, company = definition.spec, call.parts.company
+    rows = await call.rows_everywhere("queues.raft", name=spec.name, vhost=call.vhost().name)
+    told = [{name: value for name, value in row.items() if name != "node"} for row in rows]
+    names = {row["Node Name"] for row in told}
+    members = {company.shown(node) for node in dict(definition.members)}
+    return told + [
+        {"Node Name": node, "Raft State": "noproc", "Membership": ""}
+        for node in sorted(members - names)
+    ]
+
+
+def quorum_queue(call: Call) -> QueueDefinition | None:
+    """That in the path, if it is one."""
+    queue = call.vhost().queues.get(call.path["name"])
+    if queue is None or queue.spec.queue_type is not QueueType.QUORUM:
+        return None
+    return queue.definition
+
+
+async def add(call: Call) -> None:
+    """Have the queue on one node more."""
+    node = node_wanted(call)
+    if quorum_queue(call) is None:
+        raise unavailable("not_found")
+    try:
+        await call.result(
+            "queues.add_member", name=call.path["name"], vhost=call.path["vhost"], node=node
+        )
+    except NotFound:
+        raise unavailable("node_not_running") from None
+
+
+async def delete(call: Call) -> Reply:
+    """Have the queue on one node less, if it is there."""
+    node = node_wanted(call)
+    if quorum_queue(call) is None:
+        raise unavailable("not_found")
+    with suppress(NotFound):
+        await call.result(
+            "queues.delete_member", name=call.path["name"], vhost=call.path["vhost"], node=node
+        )
+    return ACCEPTED
+
+
+def node_wanted(call: Call) -> str:
+    """Refusal."""
+    node = call.json("node")["node"]
+    if not isinstance(node, str):
+        raise bad_request(["not_string", "node"])
+    return node
+
+
+def unavailable(reason: str) -> Refusal:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return Refusal(error_reply(status, "service_unavailable", reason))
+
+
+async def grow(call: Call) -> None:
+    """Have quorum queues on one node more: all, or those with an even number of members."""
+    body, node = call.json("strategy"), call.path["node"]
+    if body["strategy"] not in STRATEGIES:
+        raise bad_request(["unknown_strategy", body["strategy"]])
+    if call.parts.company.known(node) is None:
+        return  # as RabbitMQ, which finds no queue that could be there
+    is_even = body["strategy"] == "even"
+    for vhost, definition in meant(call, body):
+        if is_even and len(definition.wanted or definition.members) % 2:
+            continue
+        with suppress(NotFound):
+            await call.result(
+                "queues.add_member", name=definition.spec.name, vhost=vhost, node=node
+            )
+
+
+def meant(call: Call, body: Row) -> Iterator[tuple[str, QueueDefinition]]:
+    """Quorum queues whose names fit the patterns.  Refusal."""
+    patterns = (body.get(name, ".*") for name in ("vhost_pattern", "queue_pattern"))
+    try:
+        fits_vhost, fits_queue = (compiled(str(pattern)) for pattern in patterns)
+    except UnusablePattern as error:
+        raise bad_request(str(error)) from None
+    for vhost, definition in tuple(quorum_queues(call.parts)):
+        names = vhost, definition.spec.name
+        octets = (name.encode(errors="surrogateescape") for name in names)
+        if fits_vhost(next(octets)) and fits_queue(next(octets)):
+            yield vhost, definition
+
+
+async def shrink(call: Call) -> Reply:
+    """Have all quorum queues on one node less, but those that are nowhere else."""
+    with suppress(NotFound):
+        await call.result("queues.shrink", node=call.path["node"])
+    return ACCEPTED
+
+
+async def rebalance(call: Call) -> None:
+    """Have all nodes lead about as many queues; what takes long goes on by itself."""
+    with suppress(TimeoutError):
+        await call.result("queues.rebalance")
+
+
+REPLICAS = "queues/quorum/{vhost}/{name}/replicas"
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "queues/quorum/{vhost}/{name}/status",
+        Right.VHOST,
+        status,
+        "How each member of a quorum queue stands.",
+    ),
+    Endpoint(
+        "POST", f"{REPLICAS}/add", Right.ADMINISTRATOR, add, "Add a member on a node.", body=NODE
+    ),
+    Endpoint(
+        "DELETE",
+        f"{REPLICAS}/delete",
+        Right.ADMINISTRATOR,
+        delete,
+        "Delete the member on a node.",
+        body=NODE,
+    ),
+    Endpoint(
+        "POST",
+        "queues/quorum/replicas/on/{node}/grow",
+        Right.ADMINISTRATOR,
+        grow,
+        "Add members of many quorum queues on a node.",
+        body=GROWTH,
+    ),
+    Endpoint(
+        "DELETE",
+        "queues/quorum/replicas/on/{node}/shrink",
+        Right.ADMINISTRATOR,
+        shrink,
+        "Delete the members of all quorum queues on a node.",
+    ),
+    Endpoint(
+        "POST",
+        "rebalance/queues",
+        Right.ADMINISTRATOR,
+        rebalance,
+        "Have all nodes lead about as many quorum queues.",
+        body={},
+    ),
+)

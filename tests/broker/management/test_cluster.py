@@ -1,0 +1,123 @@
+"""Any node answers for all of them, and acts on what is at others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aio_pika
+import pytest
+import pytest_asyncio
+from aiohttp import ClientSession
+
+from fluffle.broker.config import Config
+from tests.support.cluster_nodes import make_calm, running_cluster
+from tests.support.management import HERE, Api
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MESSAGE = {"routing_key": "q", "payload": "x", "payload_encoding": "string", "properties": {}}
+TAKE = {"count": 9, "ackmode": "ack_requeue_false", "encoding": "auto"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def apis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Api, Api, Api]]:
+    """Of three nodes."""
+    config = Config(management_listen=HERE)
+    with pytest.MonkeyPatch.context() as patching:
+        make_calm(patching)
+        async with served(tmp_path_factory.mktemp("nodes"), config) as apis:
+            yield apis
+
+
+@asynccontextmanager
+async def served(directory: Path, config: Config) -> AsyncIterator[tuple[Api, Api, Api]]:
+    async with (
+        running_cluster(directory, config=config) as nodes,
+        ClientSession() as session,
+    ):
+        at, other, third = (Api(nodes[name].node, session) for name in "abc")
+        yield at, other, third
+
+
+async def declared(apis: tuple[Api, Api, Api], path: str, queue_type: str) -> None:
+    """A queue that all nodes know."""
+    body = {"durable": True, "arguments": {"x-queue-type": queue_type}}
+    assert await apis[0].ask("PUT", path, json=body) == (201, None)
+    for api in apis[1:]:
+        status, _told = await api.ask("PUT", path, json=body)
+        assert status in (201, 204)  # it may not have heard of the queue before
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_a_queue_that_is_led_elsewhere(apis: tuple[Api, Api, Api], queue_type: str) -> None:
+    at, other, third = apis
+    path = f"queues/%2F/{queue_type}"
+    await declared(apis, path, queue_type)
+    message = {**MESSAGE, "routing_key": queue_type}
+    for api in apis:
+        told = await api.ask("POST", "exchanges/%2F/amq.default/publish", json=message)
+        assert told == (200, {"routed": True})
+    assert (await third.get(path))["messages"] == 3
+    (listed,) = await other.get("queues")
+    assert (listed["messages"], listed["node"]) == (3, (await at.get(path))["node"])
+    status, taken = await other.ask("POST", f"{path}/get", json={**TAKE, "count": 1})
+    assert (status, taken[0]["message_count"]) == (200, 2)
+    assert await third.ask("DELETE", f"{path}/contents") == (204, None)
+    assert (await at.get(path))["messages"] == 0
+    assert await other.ask("DELETE", path) == (204, None)
+
+
+async def test_connections_at_other_nodes(apis: tuple[Api, Api, Api]) -> None:
+    at, other, third = apis
+    closed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    connection = await aio_pika.connect(f"amqp://127.0.0.1:{at.amqp_port}/")
+    connection.close_callbacks.add(lambda _connection, error: closed.set_result(error))
+    await connection.channel()
+    (row,) = await other.get("connections")
+    assert row["node"] == at.node.parts.config.node_name
+    path = f"connections/{quote(row['name'], safe='')}"
+    assert (await third.get(path))["name"] == row["name"]
+    assert len(await third.get(f"{path}/channels")) == 1
+    assert await third.ask("DELETE", path, headers={"X-Reason": "enough"}) == (204, None)
+    assert "enough" in str(await asyncio.wait_for(closed, 30))
+
+
+async def test_members_of_a_quorum_queue(apis: tuple[Api, Api, Api]) -> None:
+    at, other, _third = apis
+    await declared(apis, "queues/%2F/members", "quorum")
+    rows: list[dict[str, Any]] = []
+    async with asyncio.timeout(60):  # until all have begun, and one leads
+        while {row["Raft State"] for row in rows} != {"leader", "follower"}:
+            rows = await other.get("queues/quorum/%2F/members/status")
+    assert sorted(row["Node Name"] for row in rows) == ["a", "b", "c"]
+    assert sorted(row["Raft State"] for row in rows) == ["follower", "follower", "leader"]
+    assert {row["Membership"] for row in rows} == {"voter"}
+    assert all(row["Term"] > 0 for row in rows)
+    replicas = "queues/quorum/%2F/members/replicas"
+    follower = {"node": next(row["Node Name"] for row in rows if row["Raft State"] == "follower")}
+    assert await other.ask("DELETE", f"{replicas}/delete", json=follower) == (202, None)
+    assert await other.ask("POST", f"{replicas}/add", json=follower) == (204, None)
+    absent = 503, {"error": "service_unavailable", "reason": "node_not_running"}
+    assert await other.ask("POST", f"{replicas}/add", json={"node": "z"}) == absent
+    assert await other.ask("DELETE", f"{replicas}/delete", json={"node": "z"}) == (202, None)
+    on = "queues/quorum/replicas/on"
+    growth = {"strategy": "even", "vhost_pattern": "^/$", "queue_pattern": "^m"}
+    assert await at.ask("POST", f"{on}/c/grow", json=growth) == (204, None)
+    assert await at.ask("DELETE", f"{on}/z/shrink") == (202, None)
+    assert await at.ask("POST", "rebalance/queues") == (204, None)
+
+
+async def test_what_is_no_quorum_queue(apis: tuple[Api, Api, Api]) -> None:
+    at = apis[0]
+    await at.ask("PUT", "queues/%2F/plain", json={})
+    absent = 404, {"error": "Object Not Found", "reason": "Not Found"}
+    assert await at.ask("GET", "queues/quorum/%2F/plain/status") == absent
+    refused = 503, {"error": "service_unavailable", "reason": "not_found"}
+    replicas = "queues/quorum/%2F/plain/replicas"
+    assert await at.ask("POST", f"{replicas}/add", json={"node": "a"}) == refused
+    unknown = 400, {"error": "bad_request", "reason": ["unknown_strategy", "no"]}
+    on = "queues/quorum/replicas/on/a/grow"
+    assert await at.ask("POST", on, json={"strategy": "no"}) == unknown
