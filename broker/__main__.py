@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "salvage": "salvage_command:salvage_node",
     "test-server": "testing.server.command:test_server",
     "torture": "torture.command:torture",
+    "bench": "bench.command:bench",
 }
 """In the order in which they are shown: where in this package they are."""
 

@@ -117,6 +117,16 @@ class RabbitMQ:
         """What rabbitmqctl says of this node; its words are in the error when it fails."""
         return ctl(NODE, self._environment, *arguments)
 
+    def tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What became of one of the commands, whatever that is."""
+        return subprocess.run(
+            [script(name), "--node", NODE, *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def _make_environment(self) -> dict[str, str]:
         ports = Ports(amqp=self.port, distribution=free_port(), mapper=free_port())
         prepare(self._folder, ports, self._config, self._plugins)

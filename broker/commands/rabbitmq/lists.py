@@ -92,19 +92,22 @@ CONSUMERS = Inventory(
 )  # fmt: skip
 
 
-def listed(inventory: Inventory, call: Call) -> Listed:
-    """Misused for a column that there is not."""
+def columns_of(inventory: Inventory, call: Call) -> Sequence[str]:
+    """Those that were asked for.  Misused for one that there is not."""
     known = {*inventory.default, *inventory.others}
     asked = [name for word in call.words for name in word.split(",") if name]
     for name in asked:
         if name not in known:
             raise Misused(f"Info key(s) {name} are not supported")
+    return asked or inventory.default
+
+
+def listed(inventory: Inventory, call: Call) -> Listed:
     where = {"vhost": call.vhost} if inventory.is_of_vhost else {}
     name, client = inventory.control_verb, call.client
     is_of_node = inventory.is_of_node
     rows = rows_everywhere(client, name, **where) if is_of_node else client.rows(name, **where)
-    columns = asked or inventory.default
-    return Listed(columns, shown(inventory, call, rows))
+    return Listed(columns_of(inventory, call), shown(inventory, call, rows))
 
 
 def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row]:
@@ -123,6 +126,7 @@ def verb(inventory: Inventory, banner: str, note: str = "", **options: str) -> V
         banner,
         (0, None),
         options,
+        check=lambda call: columns_of(inventory, call),
         note=note,
     )
 

@@ -134,9 +134,13 @@ def shrink(call: Call) -> Listed:
     return changed(call, "queues.delete_member", node, rows)
 
 
-def rebalance(call: Call) -> Listed:
+def check_group(call: Call) -> None:
+    """Failure."""
     if call.words[0] not in GROUPS:
         raise Failure(f"type {call.words[0]} is not supported. Try one of {', '.join(GROUPS)}.")
+
+
+def rebalance(call: Call) -> Listed:
     call.client.call("queues.rebalance")
     rows = matching(call)
     led = Counter(row["leader"] for row in rows if row["leader"])
@@ -192,7 +196,7 @@ VERBS: Mapping[str, Verb] = {
     ),
     "rebalance": Verb(
         rebalance, "<all | quorum | stream>", "Re-balancing leaders of {0} queues...", (1, 1),
-        PATTERNS, note="all quorum queues, whatever the patterns say",
+        PATTERNS, check=check_group, note="all quorum queues, whatever the patterns say",
     ),
     "reclaim_quorum_memory": Verb(
         reclaim_quorum_memory, "<queue>", "Will flush Raft WAL of quorum queue {0} ...", (1, 1),

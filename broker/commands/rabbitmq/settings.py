@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluffle.broker.commands.client import Row
 from fluffle.broker.commands.rabbitmq.verb import DATA, Call, Failure, Misused, Told, Verb
 from fluffle.broker.commands.sizes import Amount, size_of
 
@@ -56,11 +55,16 @@ def set_disk_free_limit(call: Call) -> None:
     call.client.call("node.disk_free_limit", **free_limit(call).argument())
 
 
-def set_log_level(call: Call) -> None:
+def level_of(call: Call) -> str:
+    """Failure."""
     level = NAMED.get(call.words[-1], call.words[-1])
     if level not in LEVELS:
         raise Failure(f"level {level} is not supported. Try one of {', '.join(LEVELS)}")
-    call.client.call("node.log_level", level=level)
+    return level
+
+
+def set_log_level(call: Call) -> None:
+    call.client.call("node.log_level", level=level_of(call))
 
 
 def rotate_logs(_call: Call) -> None:
@@ -72,10 +76,6 @@ def set_cluster_name(call: Call) -> None:
     call.client.call("global_parameters.set", name="cluster_name", value=f'"{call.words[0]}"')
 
 
-def change_state(verb: str, call: Call) -> Row:
-    return call.client.call(verb)
-
-
 def suspend_listeners(_call: Call) -> Told:
     raise Failure("listeners are not closed alone; use rabbitmq-upgrade drain")
 
@@ -83,27 +83,28 @@ def suspend_listeners(_call: Call) -> Told:
 def watermark_banner(call: Call) -> str:
     absolute = call.word(0) == "absolute"
     threshold = f"{call.word(1)} bytes" if absolute else call.word(0)
-    watermark(call)  # before anything is said
     return f"Setting memory threshold on {call.node} to {threshold} ..."
 
 
 def disk_banner(call: Call) -> str:
     is_share = call.word(0) == "mem_relative"
     limit = f"{call.word(1)} times the total RAM" if is_share else f"{call.word(0)} bytes"
-    free_limit(call)
     return f"Setting disk free limit on {call.node} to {limit} ..."
 
 
 VERBS: Mapping[str, Verb] = {
     "set_vm_memory_high_watermark": Verb(
-        set_memory_watermark, "<fraction> | absolute <value>", watermark_banner, (1, 2)
+        set_memory_watermark, "<fraction> | absolute <value>", watermark_banner, (1, 2),
+        check=watermark,
     ),
     "set_disk_free_limit": Verb(
-        set_disk_free_limit, "<limit> | mem_relative <ratio>", disk_banner, (1, 2)
+        set_disk_free_limit, "<limit> | mem_relative <ratio>", disk_banner, (1, 2),
+        check=free_limit,
     ),
     "set_log_level": Verb(
         set_log_level, "[<category>] <level>",
         lambda call: f'Setting log level to "{call.words[-1]}" ...', (1, 2),
+        check=level_of,
         note="of everything: a category is accepted",
     ),
     "rotate_logs": Verb(rotate_logs),

@@ -107,6 +107,7 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str]) -> int:
     with Client(data_dir) as client:
         call = Call(client, words, options, read_line, time.sleep, time.monotonic)
         try:
+            verb.check(call)
             if not (is_silent or "quiet" in options or format_name in FOR_PROGRAMS):
                 say(banner_of(verb, call))
             has_header = not (is_silent or "no-table-headers" in options)

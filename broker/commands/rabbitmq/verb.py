@@ -101,6 +101,11 @@ class Call:
             raise Misused(f"'{text}' is no number of seconds") from error
 
 
+def anything(_call: Call) -> object:
+    """Whatever was typed may be tried."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """One of a table."""
@@ -119,9 +124,7 @@ class Verb:
     """Exit codes for errors of the node, by their codes; UNAVAILABLE for others."""
     texts: Mapping[int, str] = field(default_factory=dict)
     """What RabbitMQ says for them, where scripts may look for it."""
+    check: Callable[[Call], object] = anything
+    """Raises `Failure` for what cannot be meant, before anything is said."""
     note: str = ""
     """What is otherwise than with RabbitMQ; nothing if it is the same."""
-
-
-def quietly(*_: object) -> None:
-    """Nothing to be printed."""

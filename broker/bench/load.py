@@ -1,0 +1,252 @@
+"""Publishers and consumers at work, in one event loop.
+
+A body begins with the time at which it was published, so that whoever receives it knows how long it
+took: both are in this process, and go by one clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fluffle.broker.bench.figures import Tally
+from fluffle.broker.torture.hearing import Heard
+from fluffle.broker.torture.talk import FRAME_BYTES_MAX, Address, Manners, Talk
+from fluffle.protocol.methods import Basic, Confirm, Queue, encode_method, make, pamqp_table
+from fluffle.protocol.properties import Properties, build_content, encode_properties, split_content
+from fluffle.protocol.wire import to_table
+
+STAMP = struct.Struct(">d")
+BATCH = 32
+"""Publishes of one write, where the rate and the window allow."""
+
+LAST_WAIT_S = 10.0
+"""For what was published and is not received yet, after the time is over."""
+
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done."""
+
+    to: Address
+    manners: Manners
+    queues: tuple[str, ...]
+    queue_type: str = "classic"
+    publishers: int = 1
+    consumers: int = 1
+    seconds: float = 10.0
+    body_bytes: int = 100
+    rate: float | None = None
+    """Of all publishers, in a second; None for as fast as confirms come."""
+    window: int = 200
+    """How many publishes of each may be unconfirmed."""
+    prefetch: int = 200
+    persistent: bool = True
+    keep: bool = False
+    """Whether the queues stay."""
+
+
+def unheeded(_event: object) -> None:
+    """Nobody writes down what is said."""
+
+
+class Bench:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan, tell: Callable[[Tally, float], None]) -> None:
+        """`tell` is told once a second how far it is, and since when."""
+        self._plan = plan
+        self._tell = tell
+        self._now = asyncio.get_running_loop().time
+        self.tally = Tally()
+        self._is_over = asyncio.Event()
+        """Whether nothing more is published."""
+        self._has_all = asyncio.Event()
+        """Whether all that was confirmed has been received."""
+
+    async def run(self) -> dict[str, object]:
+        """The figures.  Raises `Gone`."""
+        plan = self._plan
+        async with self._talk("bench.setup") as setup:
+            for queue in plan.queues:
+                table = pamqp_table(to_table({"x-queue-type": plan.queue_type}))
+                await setup.call(make(Queue.Declare, queue=queue, durable=True, arguments=table))
+            try:
+                seconds = await self._work()
+            finally:
+                if not plan.keep:
+                    for queue in plan.queues:
+                        await setup.call(make(Queue.Delete, queue=queue))
+        return self.tally.row(seconds)
+
+    async def _work(self) -> float:
+        """How long there was publishing."""
+        plan = self._plan
+        consuming = [asyncio.ensure_future(self._consume(n)) for n in range(plan.consumers)]
+        start = self._now()
+        telling = asyncio.ensure_future(self._tell_now_and_then(start))
+        try:
+            await first_failure(
+                [asyncio.ensure_future(self._publish(n)) for n in range(plan.publishers)], consuming
+            )
+            seconds = self._now() - start
+            self._is_over.set()
+            self._see_whether_all()
+            if consuming:
+                await first_failure([asyncio.ensure_future(self._received_all())], consuming)
+        finally:
+            for task in (telling, *consuming):
+                task.cancel()
+            await asyncio.gather(telling, *consuming, return_exceptions=True)
+        return seconds
+
+    async def _received_all(self) -> None:
+        try:
+            async with asyncio.timeout(LAST_WAIT_S):
+                await self._has_all.wait()
+        except TimeoutError:
+            return  # the figures say how many are missing
+
+    async def _tell_now_and_then(self, start: float) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._tell(self.tally, self._now() - start)
+
+    @asynccontextmanager
+    async def _talk(self, name: str) -> AsyncIterator[Talk]:
+        talk = await Talk.connect(self._plan.to, name, unheeded, self._plan.manners)
+        try:
+            yield talk
+        finally:
+            talk.end(None)
+
+    # Publishing
+
+    async def _publish(self, number: int) -> None:
+        plan = self._plan
+        queue = plan.queues[number % len(plan.queues)]
+        async with self._talk(f"bench.publisher.{number}") as talk:
+            await Publisher(plan, queue, talk, self._now, self.tally).run()
+
+    # Consuming
+
+    async def _consume(self, number: int) -> None:
+        plan = self._plan
+        queue = plan.queues[number % len(plan.queues)]
+        async with self._talk(f"bench.consumer.{number}") as talk:
+            held = 0
+            ack_every = max(1, plan.prefetch // 4)
+
+            def take(heard: Heard) -> None:
+                nonlocal held
+                assert isinstance(heard.method, Basic.Deliver)
+                self._take(heard.body)
+                held += 1
+                if held >= ack_every:
+                    tag = heard.method.delivery_tag or 0
+                    talk.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
+                    held = 0
+
+            talk.on(Basic.Deliver, take)
+            await talk.call(make(Basic.Qos, prefetch_count=plan.prefetch))
+            await talk.call(make(Basic.Consume, queue=queue, consumer_tag=queue))
+            while True:
+                await talk.hear()
+
+    def _take(self, body: bytes) -> None:
+        tally = self.tally
+        (sent_at,) = STAMP.unpack_from(body)
+        tally.received += 1
+        tally.end_to_end.add(self._now() - sent_at)
+        self._see_whether_all()
+
+    def _see_whether_all(self) -> None:
+        if self._is_over.is_set() and self.tally.received >= self.tally.confirmed:
+            self._has_all.set()
+
+
+class Publisher:
+    """One of them: as many unconfirmed as the window allows, and as many as are due."""
+
+    __slots__ = ("_head", "_now", "_plan", "_rest", "_sent", "_talk", "_tally")
+
+    def __init__(
+        self, plan: Plan, queue: str, talk: Talk, now: Callable[[], float], tally: Tally
+    ) -> None:
+        self._plan = plan
+        self._talk = talk
+        self._now = now
+        self._tally = tally
+        self._head = encode_method(1, make(Basic.Publish, 0, "", queue))
+        self._rest = bytes(max(0, plan.body_bytes - STAMP.size))
+        self._sent: dict[int, float] = {}
+        """When what is unconfirmed was published, by its number."""
+        talk.on(Basic.Ack, lambda heard: self._settle(heard, is_ack=True))
+        talk.on(Basic.Nack, lambda heard: self._settle(heard, is_ack=False))
+
+    async def run(self) -> None:
+        """Until the time is over and all is confirmed."""
+        plan, talk = self._plan, self._talk
+        rate = plan.rate / plan.publishers if plan.rate else None
+        await talk.call(Confirm.Select())
+        start, number = self._now(), 0
+        while (passed := self._now() - start) < plan.seconds:
+            due = BATCH if rate is None else int(passed * rate) + 1 - number
+            count = min(BATCH, due, plan.window - len(self._sent))
+            if count > 0:
+                self._write(range(number + 1, number + count + 1))
+                number += count
+            elif due <= 0 and rate is not None:
+                await talk.listen(max(0.0, number / rate - passed))
+                continue
+            if len(self._sent) > plan.window - BATCH:
+                await talk.hear()
+        async with talk.patience("no confirms"):
+            while self._sent:
+                await talk.hear()
+
+    def _write(self, numbers: range) -> None:
+        properties = PERSISTENT if self._plan.persistent else TRANSIENT
+        stamp = self._now()
+        body = STAMP.pack(stamp) + self._rest
+        content = split_content(build_content(properties, body), 1, FRAME_BYTES_MAX)
+        self._talk.write((self._head + content) * len(numbers))
+        self._sent.update(dict.fromkeys(numbers, stamp))
+        self._tally.published += len(numbers)
+
+    def _settle(self, heard: Heard, *, is_ack: bool) -> None:
+        assert isinstance(heard.method, Basic.Ack | Basic.Nack)
+        last, now = heard.method.delivery_tag or 0, self._now()
+        is_many = heard.method.multiple
+        tags = [tag for tag in self._sent if tag <= last] if is_many else [last]
+        for tag in tags:
+            self._tally.confirm.add(now - self._sent.pop(tag))
+        if is_ack:
+            self._tally.confirmed += len(tags)
+        else:
+            self._tally.refused += len(tags)
+
+
+PERSISTENT = encode_properties(Properties(delivery_mode=2))
+TRANSIENT = encode_properties(Properties(delivery_mode=1))
+
+
+async def first_failure(
+    working: list[asyncio.Task[None]], beside: list[asyncio.Task[None]]
+) -> None:
+    """Return when all of `working` are done; raise what ends one of these, or one beside them."""
+    left = set(working)
+    try:
+        while left:
+            done, _ = await asyncio.wait({*left, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            left -= done
+    finally:
+        for task in working:
+            task.cancel()

@@ -1,0 +1,138 @@
+"""The same words to RabbitMQ's commands and to ours: what they print, and how they exit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.broker.commands.running import run
+from tests.compat.oracle import NODE, RabbitMQ
+from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.compat
+
+HERE = "ctl"
+CTL = "rabbitmqctl"
+DIAGNOSTICS = "rabbitmq-diagnostics"
+
+SAME: tuple[tuple[str, ...], ...] = (
+    (CTL, "add_vhost", HERE, "--description", "ours", "--tags", "a,b"),
+    (CTL, "add_vhost", HERE),
+    (CTL, "list_vhosts", "name", "description", "tags", "tracing"),
+    (CTL, "add_user", "dora", "secret"),
+    (CTL, "add_user", "dora", "secret"),
+    (CTL, "set_user_tags", "dora", "monitoring", "management"),
+    (CTL, "list_users"),
+    (CTL, "list_users", "--formatter", "json"),
+    (CTL, "list_users", "--formatter", "csv"),
+    (CTL, "-q", "list_users"),
+    (CTL, "-s", "list_users"),
+    (CTL, "list_users", "--no-table-headers"),
+    (CTL, "authenticate_user", "dora", "secret"),
+    (CTL, "authenticate_user", "dora", "wrong"),
+    (CTL, "set_permissions", "-p", HERE, "dora", "^a", ".*", ""),
+    (CTL, "set_permissions", "-p", "absent", "dora", "^a", ".*", ""),
+    (CTL, "set_permissions", "-p", HERE, "absent", "^a", ".*", ""),
+    (CTL, "list_permissions", "-p", HERE),
+    (CTL, "list_user_permissions", "dora"),
+    (CTL, "set_topic_permissions", "-p", HERE, "dora", "amq.topic", "^a", "^b"),
+    (CTL, "list_topic_permissions", "-p", HERE),
+    (CTL, "list_user_topic_permissions", "dora"),
+    (CTL, "clear_topic_permissions", "-p", HERE, "dora", "amq.topic"),
+    (CTL, "clear_permissions", "-p", HERE, "dora"),
+    (CTL, "set_user_limits", "dora", '{"max-connections": 10}'),
+    (CTL, "list_user_limits", "--user", "dora"),
+    (CTL, "clear_user_limits", "dora", "all"),
+    (CTL, "set_vhost_limits", "-p", HERE, '{"max-queues": 3}'),
+    (CTL, "list_vhost_limits", "-p", HERE),
+    (CTL, "clear_vhost_limits", "-p", HERE),
+    (CTL, "list_queues", "-p", HERE),
+    (CTL, "list_queues", "-p", HERE, "absent"),
+    (CTL, "list_exchanges", "-p", HERE, "name", "type", "durable", "internal"),
+    (CTL, "list_exchanges", "-p", HERE, "--formatter", "json"),
+    (CTL, "list_bindings", "-p", HERE),
+    (CTL, "purge_queue", "-p", HERE, "absent"),
+    (CTL, "delete_queue", "-p", HERE, "absent"),
+    (CTL, "close_all_connections", "-p", HERE, "bye"),
+    (CTL, "set_policy", "-p", HERE, "p", "^q", '{"max-length":5}', "--apply-to", "queues"),
+    (CTL, "list_policies", "-p", HERE),
+    (CTL, "list_policies", "-p", HERE, "--formatter", "json"),
+    (CTL, "clear_policy", "-p", HERE, "p"),
+    (CTL, "clear_policy", "-p", HERE, "p"),
+    (CTL, "set_policy", "-p", HERE, "p", "^q", "nojson"),
+    (CTL, "list_parameters", "-p", HERE),
+    (CTL, "set_global_parameter", "g", '{"a":1}'),
+    (CTL, "clear_global_parameter", "g"),
+    (CTL, "update_vhost_metadata", HERE, "--description", "other"),
+    (CTL, "set_vhost_tags", HERE, "x", "y"),
+    (CTL, "trace_on", "-p", HERE),
+    (CTL, "trace_off", "-p", HERE),
+    (CTL, "set_vm_memory_high_watermark", "0.6"),
+    (CTL, "set_disk_free_limit", "50MB"),
+    (CTL, "set_log_level", "loud"),
+    (CTL, "enable_feature_flag", "all"),
+    (CTL, "enable_feature_flag", "absent"),
+    (CTL, "forget_cluster_node", "absent"),
+    (DIAGNOSTICS, "check_running"),
+    (DIAGNOSTICS, "check_local_alarms"),
+    (DIAGNOSTICS, "check_alarms"),
+    (DIAGNOSTICS, "check_virtual_hosts"),
+    (DIAGNOSTICS, "check_port_listener", "1"),
+    (DIAGNOSTICS, "check_protocol_listener", "amqp"),
+    (DIAGNOSTICS, "alarms", "--formatter", "json"),
+    (DIAGNOSTICS, "check_if_node_is_quorum_critical"),
+    ("rabbitmq-upgrade", "await_online_quorum_plus_one"),
+    ("rabbitmq-queues", "quorum_status", "absent"),
+    ("rabbitmq-queues", "rebalance", "classic"),
+    (CTL, "delete_vhost", HERE),
+    (CTL, "delete_vhost", HERE),
+    (CTL, "delete_user", "dora"),
+    (CTL, "delete_user", "dora"),
+)  # fmt: skip
+"""In this order: each finds what those before it have made."""
+
+CODES: tuple[tuple[str, ...], ...] = (
+    (CTL, "add_user"),
+    (CTL, "absent"),
+    (CTL, "list_users", "--absent"),
+    (CTL, "set_vm_memory_high_watermark", "5"),
+    (CTL, "rotate_logs"),
+    (CTL, "status"),
+    (CTL, "cluster_status"),
+    (CTL, "ping"),
+    (CTL, "await_startup"),
+    (CTL, "list_feature_flags"),
+    (DIAGNOSTICS, "check_port_connectivity"),
+    (DIAGNOSTICS, "listeners"),
+    (DIAGNOSTICS, "check_protocol_listener", "absent"),
+)
+"""Of which only the exit code is compared: what they print is about themselves."""
+
+
+def shape(text: str, node: str) -> list[str]:
+    """Lines in any order, and without the names of nodes; a row of JSON may have a comma first."""
+    lines = text.replace(node, "NODE").splitlines()
+    return sorted(map(ordered, (line.removeprefix(",") for line in lines)))
+
+
+def ordered(line: str) -> str:
+    """The keys of an object in an order of ours."""
+    return json.dumps(json.loads(line), sort_keys=True) if line.startswith("{") else line
+
+
+def test_what_is_printed_and_how_it_ends(rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
+    where = str(fluffle.data_dir)
+
+    name = run("rabbitmqctl", "cluster_status", "--formatter", "json", "--data-dir", where)
+    assert name.exit_code == 0
+    ours_is = next(iter(json.loads(name.stdout)["maintenance_status"]))
+    differing = []
+    for tool, *words in (*SAME, *CODES):
+        theirs = rabbitmq.tool(tool, *words)
+        ours = run(tool, *words, "--data-dir", where)
+        shapes = shape(theirs.stdout, NODE), shape(ours.stdout, ours_is)
+        is_same = (tool, *words) in CODES or shapes[0] == shapes[1]
+        if theirs.returncode != ours.exit_code or not is_same:
+            differing.append((words, theirs.returncode, ours.exit_code, *shapes, ours.stderr))
+    assert not differing, "\n".join(map(str, differing))
