@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from math import ceil
+from typing import Any
 
 PERCENTILES: Mapping[str, float] = {"p50": 50, "p95": 95, "p99": 99, "p99_9": 99.9}
 
@@ -53,7 +54,7 @@ class Tally:
         self.confirm = Latencies()
         self.end_to_end = Latencies()
 
-    def row(self, seconds: float) -> dict[str, object]:
+    def row(self, seconds: float) -> dict[str, Any]:
         """All of it, for `seconds` of work."""
         return {
             "seconds": round(seconds, 3),

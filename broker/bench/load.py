@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fluffle.broker.bench.figures import Tally
-from fluffle.broker.torture.hearing import Heard
 from fluffle.broker.torture.talk import FRAME_BYTES_MAX, Address, Manners, Talk
+from fluffle.protocol.hearing import Heard
 from fluffle.protocol.methods import Basic, Confirm, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, build_content, encode_properties, split_content
 from fluffle.protocol.wire import to_table
@@ -69,7 +70,7 @@ class Bench:
         self._has_all = asyncio.Event()
         """Whether all that was confirmed has been received."""
 
-    async def run(self) -> dict[str, object]:
+    async def run(self) -> dict[str, Any]:
         """The figures.  Raises `Gone`."""
         plan = self._plan
         async with self._talk("bench.setup") as setup:
@@ -79,9 +80,8 @@ class Bench:
             try:
                 seconds = await self._work()
             finally:
-                if not plan.keep:
-                    for queue in plan.queues:
-                        await setup.call(make(Queue.Delete, queue=queue))
+                for queue in () if plan.keep else plan.queues:
+                    await setup.call(make(Queue.Delete, queue=queue))
         return self.tally.row(seconds)
 
     async def _work(self) -> float:
@@ -237,7 +237,7 @@ TRANSIENT = encode_properties(Properties(delivery_mode=1))
 
 
 async def first_failure(
-    working: list[asyncio.Task[None]], beside: list[asyncio.Task[None]]
+    working: Collection[asyncio.Future[Any]], beside: Collection[asyncio.Future[Any]]
 ) -> None:
     """Return when all of `working` are done; raise what ends one of these, or one beside them."""
     left = set(working)
