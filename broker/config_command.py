@@ -50,6 +50,21 @@ def check(file: Path, *, as_json: bool) -> None:
         click.echo("a node would start with this")
 
 
+@config.command()
+def options() -> None:
+    """Print a table of all options of `fluffle serve`, as Markdown."""
+    click.echo("\n".join(reference()))
+
+
+def reference() -> Iterator[str]:
+    """The lines of the table."""
+    yield "| option | what for | default |"
+    yield "|---|---|---|"
+    for option in OPTIONS.values():
+        usage = f"--{option.name} {option.metavar}".replace("|", "\\|")
+        yield f"| `{usage}` | {option.help} | {option.default} |"
+
+
 def rows_of(path: Path) -> Iterator[Row]:
     """A row a setting; files beside the first one are named."""
     for judgement in judged(path, os.environ):

@@ -1,4 +1,4 @@
-"""docs/configuration.md: its table is that of the options, and its commands are taken."""
+"""Pages about running it: the table of options is current, and commands are taken."""
 
 import re
 import shlex
@@ -6,28 +6,38 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.option_table import OPTIONS, Option
 from fluffle.broker.options import resolve
 
 PAGES = Path(__file__).parent.parent / "docs"
 PAGE = (PAGES / "configuration.md").read_text(encoding="utf-8")
-LINES = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).replace("\\\n", " ")
-COMMANDS = re.findall(r"^(?:[A-Z_]+=\S+ )*fluffle (.*)$", LINES, re.MULTILINE)
+WITH_COMMANDS = (
+    "clustering.md",
+    "configuration.md",
+    "deploy/README.md",
+    "installation.md",
+    "migration.md",
+    "operations.md",
+)
 
 
-def row(option: Option) -> str:
-    """The line of the table about one option."""
-    usage = f"--{option.name} {option.metavar}".replace("|", "\\|")
-    return f"| `{usage}` | {option.help} | {option.default} |"
+def commands_of(page: str) -> list[str]:
+    """What stands behind `fluffle` on lines for a shell."""
+    text = (PAGES / page).read_text(encoding="utf-8")
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    return re.findall(r"^(?:[A-Z_]+=\S+ )*fluffle ([^<\n]*)", lines, re.MULTILINE)
+
+
+COMMANDS = list(dict.fromkeys(words for page in WITH_COMMANDS for words in commands_of(page)))
 
 
 def test_the_table_is_that_of_the_options() -> None:
-    table = ["| option | what for | default |", "|---|---|---|", *map(row, OPTIONS.values())]
+    said = CliRunner().invoke(main, ["config", "options"]).output
     _before, heading, shown = PAGE.partition("## All options\n\n")
     assert heading
-    assert shown == "\n".join(table) + "\n", "put the lines of `table` there"
+    assert shown == said, "put there what `fluffle config options` prints"
 
 
 @pytest.mark.parametrize("words", COMMANDS)
