@@ -10,7 +10,7 @@ from typing import Any
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.endpoints.counting import ages_asked
+from fluffle.broker.management.endpoints.counting import past_asked
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.replies import Listing, Refusal, not_authorized, not_found
 from fluffle.broker.management.rights import Right
@@ -38,12 +38,6 @@ AGES = {
     "msg_rates_age": "how much of the past is wanted of what channels do, in seconds",
     "msg_rates_incr": "a sample each so many seconds",
 }
-
-
-def past_asked(call: Call) -> Row:
-    """As verbs of the control socket take it.  Refusal."""
-    ages_asked(call)
-    return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
 
 
 def his(call: Call, rows: Iterable[Row]) -> list[Row]:

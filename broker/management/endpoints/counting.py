@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fluffle.broker.control.parts import Row
@@ -9,6 +10,14 @@ from fluffle.broker.management.call import Call
 from fluffle.broker.management.replies import bad_request
 from fluffle.broker.statistics.ages import Ages, ages_of
 from fluffle.broker.statistics.rows import added
+
+AGES: Mapping[str, str] = {
+    "msg_rates_age": "how much of the past is wanted of what happens, in seconds",
+    "msg_rates_incr": "a sample each so many seconds",
+    "lengths_age": "how much of the past is wanted of how many messages there were, in seconds",
+    "lengths_incr": "a sample each so many seconds",
+}
+"""What queues and exchanges may be asked for with."""
 
 OBJECTS = ("connections", "channels", "consumers")
 """Of which each node knows its own."""
@@ -74,3 +83,16 @@ async def rows_of_nodes(call: Call, verb: str, ages: Ages) -> list[Row]:
     }
     rows = await call.rows_everywhere(verb, **arguments)
     return [{name: value for name, value in row.items() if name != "node"} for row in rows]
+
+
+def past_asked(call: Call) -> Row:
+    """As verbs of the control socket take it.  Refusal."""
+    ages_asked(call)
+    return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
+
+
+async def with_counts(call: Call, verb: str, rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """`verb` has a row for each that anything has happened to: `message_stats`, and rates."""
+    told = await call.rows(verb, ages=past_asked(call), **wanted)
+    counts = {(row["vhost"], row["name"]): row for row in told}
+    return [{**row, **counts.get((row["vhost"], row["name"]), {})} for row in rows]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.acting import declare, publishing, vhost_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
+from fluffle.broker.management.endpoints.counting import AGES, with_counts
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import payload_of, raw_properties
 from fluffle.broker.management.objects import binding_object, exchange_name, exchange_object
@@ -18,6 +20,8 @@ from fluffle.broker.management.wanted import arguments, boolean, short
 from fluffle.protocol.methods import Basic, Confirm, Exchange, make, pamqp_table
 
 NO_EXCHANGE = "exchange_not_found"
+STATISTICS = "exchanges.statistics"
+COUNTED = {**LISTED, **AGES}
 CONFIRM_S_MAX = 5.0
 """RabbitMQ waits so long until a message is safe."""
 
@@ -46,17 +50,30 @@ MESSAGE = {
 async def list_all(call: Call) -> Listing:
     """Of the virtual hosts that he may look at."""
     rows = call.visible(await call.rows("exchanges.list"))
-    return Listing([exchange_object(row) for row in rows])
+    return await shown(call, rows)
 
 
 async def list_of_vhost(call: Call) -> Listing:
-    rows = await call.rows("exchanges.list", vhost=call.vhost().name)
-    return Listing([exchange_object(row) for row in rows])
+    name = call.vhost().name
+    return await shown(call, await call.rows("exchanges.list", vhost=name), vhost=name)
+
+
+async def shown(call: Call, rows: Iterable[Row], **wanted: str) -> Listing:
+    """With what has happened to each, unless that is not wanted."""
+    found = [*map(exchange_object, rows)]
+    if call.query.get("disable_stats") != YES:
+        found = await with_counts(call, STATISTICS, found, **wanted)
+    return Listing(found)
 
 
 async def show(call: Call) -> Row:
     """One, with what its clients have done."""
-    return await existing(call)
+    found = await existing(call)
+    if call.query.get("disable_stats") == YES:
+        return found
+    wanted = {"vhost": found["vhost"], "name": found["name"]}
+    (row,) = await with_counts(call, STATISTICS, [found], **wanted)
+    return row
 
 
 async def existing(call: Call) -> Row:
@@ -144,14 +161,14 @@ async def outcome_of(channel: DirectChannel) -> Row:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "exchanges", Right.MANAGEMENT, list_all, "All exchanges.", LISTED),
+    Endpoint("GET", "exchanges", Right.MANAGEMENT, list_all, "All exchanges.", COUNTED),
     Endpoint(
         "GET",
         "exchanges/{vhost}",
         Right.VHOST,
         list_of_vhost,
         "The exchanges of a virtual host.",
-        LISTED,
+        COUNTED,
     ),
     Endpoint("GET", "exchanges/{vhost}/{name}", Right.VHOST, show, "One exchange."),
     Endpoint(

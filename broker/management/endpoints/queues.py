@@ -9,6 +9,7 @@ from fluffle.broker.management.acting import declare, getting, vhost_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
 from fluffle.broker.management.endpoints.clients import consumer_object
+from fluffle.broker.management.endpoints.counting import AGES, with_counts
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
@@ -41,6 +42,8 @@ GOT_BYTES_MAX = 1 << 26
 """Of messages in one answer, which is made in memory: no more are taken once they are so long."""
 
 QUEUE_TYPE = "x-queue-type"
+
+STATISTICS = "queues.statistics"
 
 QUEUE = {
     "type": "object",
@@ -76,6 +79,7 @@ ACTION = {
 
 TOTALS = {
     **LISTED,
+    **AGES,
     "disable_stats": "true: what queues are, without what is in them",
     "enable_queue_totals": "true: how many messages are in them all the same",
 }
@@ -83,16 +87,21 @@ TOTALS = {
 
 async def list_all(call: Call) -> Listing:
     """Of the virtual hosts that he may look at."""
-    return shown(call, call.visible(await call.rows("queues.list")))
+    return await shown(call, call.visible(await call.rows("queues.list")))
 
 
 async def list_of_vhost(call: Call) -> Listing:
-    return shown(call, await call.rows("queues.list", vhost=call.vhost().name))
+    name = call.vhost().name
+    return await shown(call, await call.rows("queues.list", vhost=name), vhost=name)
 
 
-def shown(call: Call, rows: Iterable[Row]) -> Listing:
+async def shown(call: Call, rows: Iterable[Row], **wanted: str) -> Listing:
     """As much of each as is wanted."""
-    return Listing([*map(form_of(call), rows)])
+    form = form_of(call)
+    found = [*map(form, rows)]
+    if form is queue_object:
+        found = await with_counts(call, STATISTICS, found, **wanted)
+    return Listing(found)
 
 
 def form_of(call: Call) -> Callable[[Row], Row]:
@@ -109,9 +118,10 @@ async def show(call: Call) -> Row:
     if call.query.get("disable_stats") == YES:
         return form_of(call)(row)
     takers = await call.rows_everywhere("consumers.list", vhost=vhost, queue=name)
+    (shown,) = await with_counts(call, STATISTICS, [queue_object(row)], vhost=vhost, name=name)
     return {
         **dict.fromkeys(QUEUE_OR_NULL),
-        **queue_object(row),
+        **shown,
         "consumer_details": [*map(consumer_object, takers)],
         "deliveries": [],
         "incoming": [],
