@@ -19,26 +19,26 @@ from fluffle.broker.management.endpoints import (
     vhosts,
     whoami,
 )
+from fluffle.broker.management.openapi import describing
 from fluffle.broker.management.table import Table
 
-TABLE = Table(
-    (
-        *whoami.ENDPOINTS,
-        *overview.ENDPOINTS,
-        *nodes.ENDPOINTS,
-        *vhosts.ENDPOINTS,
-        *users.ENDPOINTS,
-        *permissions.ENDPOINTS,
-        *policies.ENDPOINTS,
-        *definitions.ENDPOINTS,
-        *limits.ENDPOINTS,
-        *health.ENDPOINTS,
-        *features.ENDPOINTS,
-        *exchanges.ENDPOINTS,
-        *queues.ENDPOINTS,
-        *quorum.ENDPOINTS,
-        *bindings.ENDPOINTS,
-        *clients.ENDPOINTS,
-        *own.ENDPOINTS,
-    )
+ENDPOINTS = (
+    *whoami.ENDPOINTS,
+    *overview.ENDPOINTS,
+    *nodes.ENDPOINTS,
+    *vhosts.ENDPOINTS,
+    *users.ENDPOINTS,
+    *permissions.ENDPOINTS,
+    *policies.ENDPOINTS,
+    *definitions.ENDPOINTS,
+    *limits.ENDPOINTS,
+    *health.ENDPOINTS,
+    *features.ENDPOINTS,
+    *exchanges.ENDPOINTS,
+    *queues.ENDPOINTS,
+    *quorum.ENDPOINTS,
+    *bindings.ENDPOINTS,
+    *clients.ENDPOINTS,
+    *own.ENDPOINTS,
 )
+TABLE = Table((*ENDPOINTS, describing(ENDPOINTS)))
