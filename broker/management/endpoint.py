@@ -137,7 +137,7 @@ class ManagementEndpoint:
         call = Call(
             self._asking, user, names, request.query, body, request.headers, ends_of(request)
         )
-        return await reply_of(await endpoint.act(call), call, request.path)
+        return await reply_of(await endpoint.act(call), call, request.rel_url.raw_path)
 
     async def _user(self, request: web.BaseRequest) -> User:
         """Who asks.  Refusal."""
