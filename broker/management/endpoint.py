@@ -43,6 +43,7 @@ from fluffle.broker.management.replies import (
 )
 from fluffle.broker.management.rights import Right, why_not
 from fluffle.broker.management.table import Endpoint, NoSuchMethod, NoSuchPath
+from fluffle.broker.management.watching import Watch
 from fluffle.broker.server.ends import address_of
 from fluffle.broker.server.lifecycle import is_loopback, plain_host
 from fluffle.broker.server.services import Services
@@ -75,10 +76,11 @@ logger = logging.getLogger(__name__)
 class ManagementEndpoint:
     """Where one node serves the management API."""
 
-    __slots__ = ("_asking", "_files", "_server", "_servers")
+    __slots__ = ("_asking", "_files", "_server", "_servers", "_watch")
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
+        self._watch = Watch(asyncio.get_running_loop().call_later)
         self._files = Files()
         self._server = web.Server(
             self._handle, access_log=None, keepalive_timeout=IDLE_S_MAX, lingering_time=1.0
@@ -88,7 +90,8 @@ class ManagementEndpoint:
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept on an address; what was bound.  OSError when it is taken."""
         listening = listening_socket(host, port)
-        server = await asyncio.get_running_loop().create_server(self._server, sock=listening)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: self._watch.over(self._server()), sock=listening)
         self._servers.append(server)
         bound = listening.getsockname()
         return bound[0], bound[1]

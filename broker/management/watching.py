@@ -1,0 +1,132 @@
+"""What a client may do to the server by doing nothing: connections of aiohttp's, with an end.
+
+aiohttp waits for ever for the head of a first request, and for a client that does not read what it
+has asked for.  Here both have their time, and there are only so many connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
+
+END_OF_HEAD = b"\r\n\r\n"
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Patience(NamedTuple):
+    """With clients."""
+
+    connections_max: int = 512
+    """Browsers have some each, and tools one."""
+    head_s: float = 10.0
+    """From a connection until the head of its first request is whole; aiohttp sees to the rest."""
+    reading_s: float = 30.0
+    """For how long it may take nothing of what it is sent."""
+
+
+class Watch:
+    """Which connections there are, and how long what is waited for."""
+
+    __slots__ = ("_call_later", "_open", "_patience")
+
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        patience: Patience = Patience(),  # noqa: B008  a tuple of numbers
+    ) -> None:
+        self._call_later = call_later
+        self._patience = patience
+        self._open: set[Watched] = set()
+
+    def over(self, served: asyncio.Protocol) -> Watched:
+        """A connection that `served` is to answer."""
+        return Watched(served, self)
+
+    def takes(self, connection: Watched) -> bool:
+        """Whether there may be another one."""
+        if len(self._open) >= self._patience.connections_max:
+            return False
+        self._open.add(connection)
+        return True
+
+    def forget(self, connection: Watched) -> None:
+        """It is closed."""
+        self._open.discard(connection)
+
+    def until_head(self, act: Callable[[], None]) -> Timer:
+        """Runs it unless a head has come by then."""
+        return self._call_later(self._patience.head_s, act)
+
+    def until_read(self, act: Callable[[], None]) -> Timer:
+        """Runs it unless the client has taken all by then."""
+        return self._call_later(self._patience.reading_s, act)
+
+
+class Watched(asyncio.Protocol):
+    """One connection, all of which goes on to who answers."""
+
+    __slots__ = ("_head", "_reading", "_seen", "_served", "_transport", "_watch")
+
+    def __init__(self, served: asyncio.Protocol, watch: Watch) -> None:
+        self._served = served
+        self._watch = watch
+        self._transport: asyncio.Transport
+        self._head: Timer | None = None
+        """Runs until the first head is whole."""
+        self._reading: Timer | None = None
+        """Runs while the client does not read."""
+        self._seen = b""
+        """The last of what has come, which may be the begin of the end of a head."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._served.connection_made(transport)
+        if not self._watch.takes(self):
+            self._transport.abort()
+            return
+        self._head = self._watch.until_head(self._transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head, self._reading):
+            if timer is not None:
+                timer.cancel()
+        self._watch.forget(self)
+        self._served.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            seen = self._seen + data
+            if END_OF_HEAD in seen:
+                self._head.cancel()
+                self._head, seen = None, b""
+            self._seen = seen[1 - len(END_OF_HEAD) :]
+        self._served.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._served.eof_received()
+
+    def pause_writing(self) -> None:
+        self._expect_reading()
+        self._served.pause_writing()
+
+    def _expect_reading(self) -> None:
+        """Hang up unless the client has taken some of what waits for it, time and again."""
+        waiting_bytes = self._transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self._transport.get_write_buffer_size() < waiting_bytes:
+                self._expect_reading()
+            else:
+                self._transport.abort()
+
+        self._reading = self._watch.until_read(look)
+
+    def resume_writing(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        self._served.resume_writing()
