@@ -80,13 +80,17 @@ class Lazily(click.Group):
 
 @click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fluffle", message="%(package)s %(version)s")
-def main() -> None:
+@click.option("--url", metavar="URL", help="The management API of a node that is elsewhere.")
+@click.pass_context
+def main(context: click.Context, url: str | None) -> None:
     """fluffle, an AMQP 0-9-1 message broker that behaves like RabbitMQ.
 
     `fluffle serve` runs a node; the other commands talk to the node that keeps its data in ./data,
     or where --data-dir says. They exit with 0 when it is done, 1 when the node refuses, 2 when they
     were called wrongly, and 69 when no node runs there.
     """
+    if url is not None:
+        context.meta["fluffle.url"] = url
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
 CONFIG_VARIABLE = PREFIX + CONFIG.upper()
+OF_COMMANDS = (f"{PREFIX}URL", f"{PREFIX}PASSWORD_FILE")
+"""Variables for those who administer a node that is elsewhere."""
 RABBITMQ_PREFIX = "RABBITMQ_"
 """Of RabbitMQ's variables, which deployments everywhere set."""
 
@@ -108,7 +110,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
         with_cluster(fields)
     except ValueError as error:
         raise OptionError(str(error)) from error
-    known = {CONFIG_VARIABLE, *(option.variable for option in OPTIONS.values())}
+    known = {CONFIG_VARIABLE, *OF_COMMANDS, *(option.variable for option in OPTIONS.values())}
     return Settings(
         config=Config(**fields),
         unknown_variables=tuple(

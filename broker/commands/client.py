@@ -1,4 +1,7 @@
-"""The client's end of the control socket: a verb and its arguments in, rows out."""
+"""A verb and its arguments in, rows out: over the control socket of a node on this machine.
+
+`remote.py` does the same over the management API of one that is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from select import select
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import click
 
@@ -50,35 +53,53 @@ class Unreachable(click.ClickException):
     """EX_UNAVAILABLE of sysexits, as RabbitMQ's commands have it."""
 
 
-class Client:
-    """A node that keeps its data in `data_dir`; connected to when it is first asked something."""
+class Client(Protocol):
+    """A node, wherever it is."""
 
-    __slots__ = ("_connection", "_input", "_request_id", "data_dir")
-
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
-        self._connection: socket.socket | None = None
-        self._input = bytearray()
-        """What has come of answers that were not taken yet."""
-        self._request_id = 0
+    @property
+    def data_dir(self) -> Path:
+        """Where it keeps its data.  Refused for one that is not on this machine."""
 
     def call(self, verb: str, **arguments: object) -> Row:
         """The result of a verb that has one; arguments that are None are left out.
 
         Refused; Unreachable.
         """
+
+    def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
+        """The rows of a verb that has many, as they come.  Refused; Unreachable."""
+
+
+class LocalClient:
+    """A node that keeps its data in `data_dir`; connected to when it is first asked something."""
+
+    __slots__ = ("_connection", "_data_dir", "_input", "_request_id")
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._connection: socket.socket | None = None
+        self._input = bytearray()
+        """What has come of answers that were not taken yet."""
+        self._request_id = 0
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        """As `Client.call`."""
         self._send(verb, arguments)
         result: Row = self._answer()["result"]
         return result
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
-        """The rows of a verb that has many, as they come.  Refused; Unreachable."""
+        """As `Client.rows`."""
         self._send(verb, arguments)
         has_more = True
         while has_more:
             page = self._answer()
             yield from page["rows"]
             has_more = page["more"]
+
+    @property
+    def data_dir(self) -> Path:
+        return self._data_dir
 
     def _send(self, verb: str, arguments: Row) -> None:
         given = {name: value for name, value in arguments.items() if value is not None}

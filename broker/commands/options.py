@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from itertools import chain, islice
@@ -10,20 +11,54 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from click.core import ParameterSource
 
-from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.client import Client, LocalClient
 from fluffle.broker.commands.tables import ALL, Row, json_lines, pairs, table
 
 Command: TypeAlias = Callable[..., Any]
 """What click makes a command of; its options are noted in it."""
 
 
-def connected(context: click.Context, _parameter: click.Parameter, data_dir: str) -> Client:
-    """The client that a command is given instead of a directory."""
-    return context.with_resource(Client(Path(data_dir)))
+URL_KEY = "fluffle.url"
+"""Under which a context remembers where a node is that is elsewhere."""
 
 
-on_node: Callable[[Command], Command] = click.option(
+def elsewhere(context: click.Context, _parameter: click.Parameter, url: str | None) -> None:
+    """Remember it: in front of a command, or behind it."""
+    if url is not None:
+        context.meta[URL_KEY] = url
+
+
+def connected(context: click.Context, parameter: click.Parameter, data_dir: str) -> Client:
+    """The client that a command is given instead of a directory.
+
+    What stands on the command line comes before what the environment has; UsageError for both a
+    directory and a URL there.
+    """
+    url = context.meta.get(URL_KEY)
+    is_named = context.get_parameter_source("client") is ParameterSource.COMMANDLINE
+    if url is not None and is_named:
+        raise click.UsageError("name a node by --data-dir or by --url")
+    if url is None and not is_named:
+        url = os.environ.get("FLUFFLE_URL")
+    if not url:
+        return context.with_resource(LocalClient(Path(data_dir)))
+    from fluffle.broker.commands.remote import RemoteClient  # noqa: PLC0415  rarely used
+
+    return RemoteClient(url)
+
+
+with_url: Callable[[Command], Command] = click.option(
+    "--url",
+    metavar="http://USER@HOST:15672",
+    expose_value=False,
+    is_eager=True,
+    callback=elsewhere,
+    help="The management API of a node that is elsewhere.  [env var: FLUFFLE_URL]",
+)
+
+with_data_dir: Callable[[Command], Command] = click.option(
     "--data-dir",
     "client",
     metavar="DIR",
@@ -34,7 +69,12 @@ on_node: Callable[[Command], Command] = click.option(
     callback=connected,
     help="Where the node keeps its data.",
 )
-"""Gives a command its `client`."""
+
+
+def on_node(command: Command) -> Command:
+    """Give a command its `client`."""
+    return with_url(with_data_dir(command))
+
 
 as_json: Callable[[Command], Command] = click.option(
     "--json", "is_json", is_flag=True, help="Print JSON, with everything there is."

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import click
 
-from fluffle.broker.commands.client import Client, running_pid
+from fluffle.broker.commands.client import LocalClient, running_pid
 from fluffle.broker.commands.together import Member, Tell
 from fluffle.broker.lock import LOCK_FILE, lock
 
@@ -106,7 +106,7 @@ class LettingIn:
         addresses, self._addresses = self._addresses, {}
         if not addresses:
             return
-        with Client(self._data_dir / node) as client:
+        with LocalClient(self._data_dir / node) as client:
             try:
                 known = {row["node"] for row in client.rows("cluster.status")}
                 for name in addresses.keys() - known:

@@ -9,8 +9,7 @@ from fluffle.broker.commands.client import Row
 PROTOCOLS: Mapping[str, tuple[str, str]] = {
     "amqp": ("amqp", "AMQP 0-9-1"),
     "amqps": ("amqp/ssl", "AMQP 0-9-1 over TLS"),
-    "http": ("http", "HTTP API"),
-    "https": ("https", "HTTP API over TLS"),
+    "management": ("http", "HTTP API"),
     "metrics": ("http/prometheus", "Prometheus exporter API over HTTP"),
     "cluster": ("clustering", "inter-node communication"),
 }

@@ -21,6 +21,7 @@ GLOBAL: Mapping[str, str] = {
     "erlang-cookie": TEXT,
     "script-name": TEXT,
     "data-dir": TEXT,
+    "url": TEXT,
     "verbose": FLAG,
     "print-stacktrace": FLAG,
     "help": FLAG,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
 import click
 
-from fluffle.broker.commands.client import Client, Refused, Unreachable
+from fluffle.broker.commands.client import Client, LocalClient, Refused, Unreachable
 from fluffle.broker.commands.rabbitmq.formats import FOR_PROGRAMS, compact, printed
-from fluffle.broker.commands.rabbitmq.reading import understood
+from fluffle.broker.commands.rabbitmq.reading import GLOBAL, SHORT, understood
 from fluffle.broker.commands.rabbitmq.verb import (
     FLAG,
     NO_USER,
     NOT_FOUND,
+    TEXT,
     UNAVAILABLE,
     USAGE,
     Call,
@@ -86,12 +88,16 @@ def split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     skip = False
     for place, argument in enumerate(arguments):
         if skip or argument.startswith("-"):
-            skip = not skip and argument in ("-n", "--node", "-t", "--timeout", "-p", "--vhost",
-                                             "--formatter", "--data-dir", "--erlang-cookie",
-                                             "--script-name")  # fmt: skip
+            skip = not skip and takes_text(argument)
             continue
         return argument, [*arguments[:place], *arguments[place + 1 :]]
     return "", arguments
+
+
+def takes_text(argument: str) -> bool:
+    """Whether what stands behind an option of all verbs is its value."""
+    name = argument[2:] if argument.startswith("--") else SHORT.get(argument[1:], "")
+    return GLOBAL.get(name) == TEXT
 
 
 def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str]) -> int:
@@ -101,10 +107,9 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str]) -> int:
         click.echo(usage_of(tool, name, verb))
         return 0
     check_count(verb, words)
-    data_dir = Path(options.get("data-dir") or os.environ.get(DATA_DIR_VARIABLE) or "data")
     format_name = options.get("formatter", "table")
     is_silent = "silent" in options
-    with Client(data_dir) as client:
+    with client_of(options) as client:
         call = Call(client, words, options, read_line, time.sleep, time.monotonic)
         try:
             verb.check(call)
@@ -126,6 +131,24 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str]) -> int:
             )  # fmt: skip
             return UNAVAILABLE
     return 0
+
+
+@contextmanager
+def client_of(options: Mapping[str, str]) -> Iterator[Client]:
+    """Of the node that was named: a URL comes before a directory.  Misused."""
+    data_dir = options.get("data-dir") or os.environ.get(DATA_DIR_VARIABLE) or "data"
+    url = options.get("url") or ("" if "data-dir" in options else os.environ.get("FLUFFLE_URL"))
+    if not url:
+        with LocalClient(Path(data_dir)) as client:
+            yield client
+        return
+    from fluffle.broker.commands.remote import RemoteClient  # noqa: PLC0415  rarely used
+
+    try:
+        remote = RemoteClient(url)
+    except click.UsageError as error:
+        raise Misused(error.message) from error
+    yield remote
 
 
 def check_count(verb: Verb, words: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.commands import client as module
-from fluffle.broker.commands.client import Client, Refused, Unreachable
+from fluffle.broker.commands.client import LocalClient, Refused, Unreachable
 from fluffle.broker.control.endpoint import bound_socket
 from fluffle.broker.control_address import SOCKET_NAME
 from fluffle.broker.lock import LOCK_FILE, lock
@@ -53,18 +53,18 @@ def test_no_node_beside_those_of_a_cluster_for_trying_things_out(tmp_path: Path)
 def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
     bound_socket(tmp_path / SOCKET_NAME).close()
     with pytest.raises(Unreachable, match="no node runs in"):
-        Client(tmp_path).call("status")
+        LocalClient(tmp_path).call("status")
 
 
 def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unreachable, match="no node runs in"):
-        Client(tmp_path / "file").call("status")
+        LocalClient(tmp_path / "file").call("status")
 
 
 def test_a_node_that_hangs_up(tmp_path: Path) -> None:
     thread = serve(tmp_path, lambda connection: None)
-    with Client(tmp_path) as client, pytest.raises(Unreachable, match="hung up"):
+    with LocalClient(tmp_path) as client, pytest.raises(Unreachable, match="hung up"):
         client.call("status")
     thread.join()
 
@@ -74,7 +74,7 @@ def test_a_node_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / NODE_FILE).write_text('{"pid": 4711}')
     done = threading.Event()
     thread = serve(tmp_path, lambda _connection: done.wait(20))
-    with Client(tmp_path) as client, pytest.raises(Unreachable) as raised:
+    with LocalClient(tmp_path) as client, pytest.raises(Unreachable) as raised:
         client.call("status")
     assert "does not answer (process 4711)" in str(raised.value.message)
     done.set()
@@ -87,7 +87,7 @@ def test_a_node_that_does_not_even_accept(tmp_path: Path, monkeypatch: pytest.Mo
         listening.listen(0)
         refused = False
         while not refused:
-            client = others.enter_context(Client(tmp_path))
+            client = others.enter_context(LocalClient(tmp_path))
             with pytest.raises(Unreachable, match="does not answer"):
                 client.call("status")
             refused = client._connection is None
@@ -108,7 +108,7 @@ def test_a_node_that_has_answered_may_take_its_time(
         done.wait(20)
 
     thread = serve(tmp_path, talk)
-    with Client(tmp_path) as client, pytest.raises(Unreachable, match="does not answer"):
+    with LocalClient(tmp_path) as client, pytest.raises(Unreachable, match="does not answer"):
         client.call("status")
     assert "at work" in capsys.readouterr().err
     done.set()
@@ -120,7 +120,7 @@ def test_a_socket_that_is_gone_from_under_its_node(node: RunningNode) -> None:
     write_node_file(data_dir / NODE_FILE, "a", "1", {})
     (data_dir / SOCKET_NAME).unlink()
     with pytest.raises(Unreachable, match="no node runs in"):
-        Client(data_dir).call("status")
+        LocalClient(data_dir).call("status")
     with lock(data_dir / LOCK_FILE):
         result = node.run("status")
     assert result.exit_code == 69
@@ -128,7 +128,7 @@ def test_a_socket_that_is_gone_from_under_its_node(node: RunningNode) -> None:
 
 
 def test_many_requests_go_over_one_connection(node: RunningNode) -> None:
-    with Client(node.config.data_dir) as client:
+    with LocalClient(node.config.data_dir) as client:
         assert client.call("status")["node"] == "a"
         assert [row["name"] for row in client.rows("vhosts.list")] == ["/"]
         with pytest.raises(Refused, match="there is no verb 'nonsense'"):
