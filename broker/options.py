@@ -30,6 +30,8 @@ UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
 
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
+SECRET, SECRET_FILE = "cluster-secret", "cluster-secret-file"
+NOWHERE = Given((), "")
 CONFIG_VARIABLE = PREFIX + CONFIG.upper()
 OF_COMMANDS = (f"{PREFIX}URL", f"{PREFIX}PASSWORD_FILE")
 """Variables for those who administer a node that is elsewhere."""
@@ -102,6 +104,8 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     for name, texts in flags.items():
         if name != CONFIG and texts:
             given[name] = Given(texts, f"--{name}")
+    if SECRET_FILE in given and given.get(SECRET, NOWHERE).source.startswith(RABBITMQ_PREFIX):
+        del given[SECRET]  # the cookie of RabbitMQ's nodes is none of ours if there is another
     fields = dict(_config_fields(given))
     with_first_start(fields)
     with_quorum(fields)

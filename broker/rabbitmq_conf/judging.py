@@ -15,6 +15,8 @@ from fluffle.broker.rabbitmq_conf.verdicts import Conf, Refused, Rule, Rules, Ve
 
 RULES: Rules = {**clients.RULES, **inside.RULES, **http.RULES}
 ADVANCED = "advanced.config"
+ENCRYPTED = "encrypted:"
+"""What a value begins with that RabbitMQ decrypts."""
 EMPTY_ADVANCED = re.compile(r"(?:%.*|\s)*(?:\[\s*(?:%.*|\s)*\]\s*\.)?(?:%.*|\s)*")
 
 
@@ -31,7 +33,13 @@ def judged(path: Path, environment: Mapping[str, str]) -> list[Judged]:
 
 def judgements(conf: Conf) -> Iterator[Judged]:
     for setting in conf.settings.values():
-        yield Judged(setting, rule_for(setting.key)(conf, setting))
+        rule = unreadable if setting.value.startswith(ENCRYPTED) else rule_for(setting.key)
+        yield Judged(setting, rule(conf, setting))
+
+
+def unreadable(_conf: Conf, _setting: Setting) -> Verdict:
+    """What would be taken for the value itself."""
+    return Refused("encrypted values are not read; write $(NAME), and set that variable")
 
 
 def rule_for(key: Key) -> Rule:

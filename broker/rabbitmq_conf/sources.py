@@ -21,6 +21,9 @@ from fluffle.broker.rabbitmq_conf.verdicts import Conf, Ignored, Mapped, Refused
 CONFIG_FILE = "RABBITMQ_CONFIG_FILE"
 PLUGINS_FILE = "RABBITMQ_ENABLED_PLUGINS_FILE"
 
+SECRET = re.compile(r"pass(?:word)?$|secret|token|access_key")
+"""In the last name of a key."""
+
 VARIABLES: Mapping[str, str] = {
     "RABBITMQ_DEFAULT_USER": "default-user",
     "RABBITMQ_DEFAULT_PASS": "default-password",
@@ -98,9 +101,9 @@ def options_of(lines: Iterable[Judged]) -> dict[str, Given]:
 
 def shown(judgement: Judged) -> str:
     """The value of a setting, unless it is nobody's business."""
-    key = judgement.setting.key
-    is_secret = key[-1] in {"password", "default_pass", "anonymous_login_pass"} or "key" in key
-    return "…" if is_secret else judgement.setting.value
+    key, value = judgement.setting.key, judgement.setting.value
+    is_secret = SECRET.search(key[-1]) is not None or "key" in key or "@" in value
+    return "…" if is_secret else value
 
 
 def of_variables(environment: Mapping[str, str]) -> dict[str, Given]:

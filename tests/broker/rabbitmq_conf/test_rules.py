@@ -163,6 +163,7 @@ def test_the_first_users() -> None:
         "queue_leader_locator = anywhere",
         "frame_max = large",
         "heartbaet = 5",
+        "default_pass = encrypted:VGhpcyBpcw==",
     ],
 )
 def test_what_no_node_runs_with(text: str) -> None:

@@ -10,6 +10,9 @@ from fluffle.broker.__main__ import main
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.option_sources import OptionError
 from fluffle.broker.options import Settings, resolve
+from fluffle.protocol.methods import Connection
+from tests.support.client import Client
+from tests.support.daemon import Daemon
 
 
 def written(folder: Path, text: str, name: str = "rabbitmq.conf") -> str:
@@ -99,6 +102,27 @@ def test_the_cookie_is_the_secret_of_the_nodes(tmp_path: Path) -> None:
     assert cluster.peers == {"rabbit@h": ListenAddress("h", 25_672)}
     with pytest.raises(OptionError, match="secret that they share"):
         from_conf(tmp_path, text)
+    (tmp_path / "secret").write_text("ours")
+    environment["FLUFFLE_CLUSTER_SECRET_FILE"] = str(tmp_path / "secret")
+    cluster = from_conf(tmp_path, text, **environment).config.cluster
+    assert cluster is not None
+    assert cluster.secret == b"ours"
+
+
+@pytest.mark.slow
+def test_a_node_runs_with_the_file_and_logs_what_it_ignores(tmp_path: Path) -> None:
+    text = "default_user = admin\ndefault_pass = secret\nheartbeat = 17\nmqtt.prefetch = 10\n"
+    conf = written(tmp_path, text)
+    with Daemon(tmp_path / "data", "--config", conf) as daemon:
+        with Client("127.0.0.1", daemon.port) as client:
+            client.open(user="admin", password="secret")
+            (tune,) = [each for each in client.heard if each.name == "Connection.Tune"]
+            assert isinstance(tune.method, Connection.Tune)
+            assert tune.method.heartbeat == 17
+        ignored = (
+            f'setting_ignored setting="{conf}:4: mqtt.prefetch" reason="there is no MQTT here"'
+        )
+        assert ignored in daemon.log
 
 
 def test_a_file_can_be_checked(tmp_path: Path) -> None:
