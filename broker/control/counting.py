@@ -9,7 +9,7 @@ what its own clients do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -53,12 +53,13 @@ def of_exchange(statistics: Statistics, vhost: str, name: str, ages: Ages) -> Ro
 
 
 def counted(
-    names: Names,
+    known: Names,
     find: Find,
     parts: Parts,
     *,
     vhost: str | None = None,
     name: str | None = None,
+    names: list[str] | None = None,
     ages: dict[str, Any] | None = None,
 ) -> Rows:
     """What clients of this node have done with each, as far as they have done anything."""
@@ -67,9 +68,16 @@ def counted(
     if statistics is None:
         return
     for host in hosts:
-        for each in names(host) if name is None else (name,):
+        for each in wanted(known(host), name, names):
             if row := find(statistics, host.name, each, past):
                 yield {"vhost": host.name, "name": each, **row}
+
+
+def wanted(known: Iterator[str], name: str | None, names: list[str] | None) -> Iterable[str]:
+    """One, or some, or all that there are."""
+    if name is not None:
+        return (name,)
+    return known if names is None else names
 
 
 def added_up(
@@ -78,12 +86,13 @@ def added_up(
     *,
     vhost: str | None = None,
     name: str | None = None,
+    names: list[str] | None = None,
     ages: dict[str, Any] | None = None,
 ) -> Rows:
     """The same of all nodes that can be asked.  NotFound, SyntaxFailure."""
     ages_asked(ages)
     parts.vhosts(vhost)
-    arguments = {"vhost": vhost, "name": name, "ages": ages}
+    arguments = {"vhost": vhost, "name": name, "names": names, "ages": ages}
     given = {word: value for word, value in arguments.items() if value is not None}
     found: dict[Key, Row] = {}
     for told in rows_everywhere(parts, what=what, arguments=given):

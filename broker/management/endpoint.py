@@ -225,7 +225,7 @@ async def reply_of(answer: Answer, call: Call, path: str) -> Reply:
     if isinstance(answer, Created):
         location = answer.location or path.rpartition("/")[2]
         return Reply(HTTPStatus.CREATED, headers={"location": location})
-    content = listed(answer.rows, call.query) if isinstance(answer, Listing) else answer
+    content = await listed(answer, call.query) if isinstance(answer, Listing) else answer
     if isinstance(content, list):
         return Reply(HTTPStatus.OK, await encoded(content))
     return Reply(HTTPStatus.OK, json.dumps(content, default=str).encode())

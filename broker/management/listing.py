@@ -8,16 +8,24 @@ Without `page` the answer is a bare list.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from heapq import merge
+from typing import Any, TypeVar
 
 from fluffle.broker.access.patterns import UnusablePattern, compiled
+from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.parts import Row
-from fluffle.broker.management.replies import bad_request, unlike
+from fluffle.broker.management.replies import Listing, bad_request, unlike
+
+T = TypeVar("T")
 
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 500
+AT_ONCE = 100
+"""Rows that are looked at in one turn of the loop."""
+SORTED_AT_ONCE = 1000
 YES = "true"
 CASELESS = "(?i)"
 INVALID = "Pagination parameters are invalid"
@@ -34,40 +42,79 @@ LISTED = {
 """What may be asked of each list."""
 
 
-def listed(rows: Sequence[Row], query: Mapping[str, str]) -> Row | list[Row]:
-    """What of the rows is asked for.  Refusal."""
+async def listed(listing: Listing, query: Mapping[str, str]) -> Row | list[Row]:
+    """What of the rows is asked for, however many there are a few in a turn.  Refusal."""
     page = query.get("page")
-    found = rows if page is None else named(rows, query)
+    found = listing.rows if page is None else await named(listing.rows, query)
+    path = query.get("sort", "").split(".")
+    is_late = path[0] and found and path[0] not in found[0]
+    if is_late:
+        found = await completed(listing, found)
+    found = await ordered(found, path, is_reversed=query.get("sort_reverse") == YES)
+    items = found if page is None else page_of(found, query)
+    if not is_late:
+        items = await completed(listing, items)
     columns = [path.split(".") for path in query.get("columns", "").split(",") if path]
-    found = ordered(found, query)
-    if page is None:
-        return [projected(row, columns) for row in found] if columns else list(found)
-    return paged(rows, found, columns, query)
+    if columns:
+        items = [projected(row, columns) async for row in in_turns(items)]
+    return items if page is None else paged(items, found, listing.rows, query)
 
 
-def named(rows: Sequence[Row], query: Mapping[str, str]) -> Sequence[Row]:
+async def in_turns(items: Sequence[T], at_once: int = AT_ONCE) -> AsyncIterator[T]:
+    """All of them; others have their turn now and then."""
+    for number, item in enumerate(items):
+        if number % at_once == at_once - 1:
+            await asyncio.sleep(0)
+        yield item
+
+
+async def completed(listing: Listing, rows: list[Row]) -> list[Row]:
+    """With what else is wanted of them."""
+    if listing.complete is None:
+        return rows
+    found: list[Row] = []
+    for piece in in_pieces(rows, AT_ONCE):
+        found += await listing.complete(piece)
+        await asyncio.sleep(0)
+    return found
+
+
+async def named(rows: list[Row], query: Mapping[str, str]) -> list[Row]:
     """Rows whose name has the text in it, or fits the pattern, of `name`."""
     name = query.get("name", "")
     if not name:
         return rows
-    if query.get("use_regex") != YES:
-        wanted = name.lower()
-        return [row for row in rows if wanted in str(row.get("name", "")).lower()]
+    fits = pattern(name) if query.get("use_regex") == YES else containing(name.lower())
+    return [row async for row in in_turns(rows) if fits(str(row.get("name", "")))]
+
+
+def containing(wanted: str) -> Callable[[str], bool]:
+    return lambda name: wanted in name.lower()
+
+
+def pattern(said: str) -> Callable[[str], bool]:
+    """Refusal."""
     try:
-        finds = compiled(f"{CASELESS}{name}")
+        finds = compiled(f"{CASELESS}{said}")
     except UnusablePattern:
         raise bad_request(INVALID) from None
-    return [row for row in rows if finds(str(row.get("name", "")).encode(errors="surrogateescape"))]
+    return lambda name: finds(name.encode(errors="surrogateescape"))
 
 
-def ordered(rows: Sequence[Row], query: Mapping[str, str]) -> Sequence[Row]:
-    """By a column, which may be a path; rows without it come first."""
-    column = query.get("sort", "")
-    if not column:
+async def ordered(rows: list[Row], path: Sequence[str], *, is_reversed: bool) -> list[Row]:
+    """By a column; rows without it come first.  In runs that are merged: one sort of many rows
+    would take too long."""
+    if not path[0]:
         return rows
-    path = column.split(".")
-    is_reversed = query.get("sort_reverse") == YES
-    return sorted(rows, key=lambda row: sort_key(value_at(row, path)), reverse=is_reversed)
+    runs: list[list[tuple[Any, int]]] = []
+    for some in in_pieces(enumerate(rows), SORTED_AT_ONCE):
+        runs.append(sorted((sort_key(value_at(row, path)), at) for at, row in some))
+        await asyncio.sleep(0)
+    found: list[Row] = []
+    for piece in in_pieces(merge(*runs), SORTED_AT_ONCE):
+        found += [rows[at] for _key, at in piece]
+        await asyncio.sleep(0)
+    return found[::-1] if is_reversed else found
 
 
 def sort_key(value: object) -> tuple[int, float, str]:
@@ -79,29 +126,30 @@ def sort_key(value: object) -> tuple[int, float, str]:
     return 2, 0.0, str(value)
 
 
-def paged(
-    rows: Sequence[Row],
-    found: Sequence[Row],
-    columns: Sequence[Sequence[str]],
-    query: Mapping[str, str],
-) -> Row:
-    """One page, and how many there are.  Refusal for a page that is not there."""
+def page_of(found: list[Row], query: Mapping[str, str]) -> list[Row]:
+    """Refusal for a page that is not there."""
     page, size = number(query, "page", 1), number(query, "page_size", PAGE_SIZE)
     if page < 1 or not 0 < size <= PAGE_SIZE_MAX:
         given = size if query.get("page_size") else "undefined"
         reason = f"Invalid pagination parameters: page number {page}, page size {given}"
         raise unlike("invalid_pagination_parameters", reason)
-    pages = math.ceil(len(found) / size)
-    if page > max(1, pages):
+    if page > max(1, math.ceil(len(found) / size)):
         reason = f"Page out of range, page: {page} page size: {size}, len: {len(found)}"
         raise unlike("page_out_of_range", reason)
-    items = found[(page - 1) * size : page * size]
+    return found[(page - 1) * size : page * size]
+
+
+def paged(
+    items: list[Row], found: Sequence[Row], rows: Sequence[Row], query: Mapping[str, str]
+) -> Row:
+    """A page, and how many there are."""
+    size = number(query, "page_size", PAGE_SIZE)
     return {
         "filtered_count": len(found),
         "item_count": len(items),
-        "items": [projected(row, columns) for row in items] if columns else list(items),
-        "page": page,
-        "page_count": pages,
+        "items": items,
+        "page": number(query, "page", 1),
+        "page_count": math.ceil(len(found) / size),
         "page_size": size,
         "total_count": len(rows),
     }

@@ -7,7 +7,7 @@ An endpoint returns what there is: a row or a list (200), `Listing` (200, after 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -43,6 +43,9 @@ class Listing:
     """Rows of which the client may want some columns, in an order, by the page."""
 
     rows: list[Row]
+    """As much of them as can be said at once."""
+    complete: Callable[[list[Row]], Awaitable[list[Row]]] | None = None
+    """Adds to some of them, in order, what is only asked for if it is wanted."""
 
 
 Answer: TypeAlias = Row | list[Any] | Listing | Created | Reply | None

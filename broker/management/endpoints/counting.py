@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from fluffle.broker.control.parts import Row
@@ -91,8 +93,16 @@ def past_asked(call: Call) -> Row:
     return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
 
 
-async def with_counts(call: Call, verb: str, rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """`verb` has a row for each that anything has happened to: `message_stats`, and rates."""
-    told = await call.rows(verb, ages=past_asked(call), **wanted)
-    counts = {(row["vhost"], row["name"]): row for row in told}
-    return [{**row, **counts.get((row["vhost"], row["name"]), {})} for row in rows]
+async def with_counts(call: Call, verb: str, rows: Iterable[Row]) -> list[Row]:
+    """`verb` has a row for each that anything has happened to: `message_stats`, and rates.
+
+    It is asked for these alone, a virtual host at a time.
+    """
+    past, of_vhosts = past_asked(call), groupby(rows, itemgetter("vhost"))
+    found: list[Row] = []
+    for vhost, some in ((vhost, [*some]) for vhost, some in of_vhosts):
+        names = [row["name"] for row in some]
+        told = await call.rows(verb, vhost=vhost, names=names, ages=past)
+        counts = {row["name"]: row for row in told}
+        found += ({**row, **counts.get(row["name"], {})} for row in some)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from functools import partial
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.acting import declare, publishing, vhost_of
@@ -50,38 +50,38 @@ MESSAGE = {
 async def list_all(call: Call) -> Listing:
     """Of the virtual hosts that he may look at."""
     rows = call.visible(await call.rows("exchanges.list"))
-    return await shown(call, rows)
+    return Listing(rows, partial(formed, call))
 
 
 async def list_of_vhost(call: Call) -> Listing:
-    name = call.vhost().name
-    return await shown(call, await call.rows("exchanges.list", vhost=name), vhost=name)
+    rows = await call.rows("exchanges.list", vhost=call.vhost().name)
+    return Listing(rows, partial(formed, call))
 
 
-async def shown(call: Call, rows: Iterable[Row], **wanted: str) -> Listing:
+async def formed(call: Call, rows: list[Row]) -> list[Row]:
     """With what has happened to each, unless that is not wanted."""
     found = [*map(exchange_object, rows)]
-    if call.query.get("disable_stats") != YES:
-        found = await with_counts(call, STATISTICS, found, **wanted)
-    return Listing(found)
+    if call.query.get("disable_stats") == YES:
+        return found
+    return await with_counts(call, STATISTICS, found)
 
 
 async def show(call: Call) -> Row:
     """One, with what its clients have done."""
-    found = await existing(call)
-    if call.query.get("disable_stats") == YES:
-        return found
-    wanted = {"vhost": found["vhost"], "name": found["name"]}
-    (row,) = await with_counts(call, STATISTICS, [found], **wanted)
-    return row
+    return (await formed(call, [await existing_row(call)]))[0]
 
 
 async def existing(call: Call) -> Row:
     """That in the path.  Refusal."""
+    return exchange_object(await existing_row(call))
+
+
+async def existing_row(call: Call) -> Row:
+    """As the control socket tells it.  Refusal."""
     name = exchange_name(call.path["name"])
     for row in await call.rows("exchanges.list", vhost=call.vhost().name):
         if row["name"] == name:
-            return exchange_object(row)
+            return row
     raise not_found()
 
 

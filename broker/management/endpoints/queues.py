@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.acting import declare, getting, vhost_of
@@ -87,21 +88,23 @@ TOTALS = {
 
 async def list_all(call: Call) -> Listing:
     """Of the virtual hosts that he may look at."""
-    return await shown(call, call.visible(await call.rows("queues.list")))
+    return shown(call, call.visible(await call.rows("queues.list")))
 
 
 async def list_of_vhost(call: Call) -> Listing:
-    name = call.vhost().name
-    return await shown(call, await call.rows("queues.list", vhost=name), vhost=name)
+    return shown(call, await call.rows("queues.list", vhost=call.vhost().name))
 
 
-async def shown(call: Call, rows: Iterable[Row], **wanted: str) -> Listing:
+def shown(call: Call, rows: list[Row]) -> Listing:
     """As much of each as is wanted."""
+    return Listing(rows, partial(formed, call))
+
+
+async def formed(call: Call, rows: list[Row]) -> list[Row]:
+    """With what has happened to each, if that is wanted."""
     form = form_of(call)
     found = [*map(form, rows)]
-    if form is queue_object:
-        found = await with_counts(call, STATISTICS, found, **wanted)
-    return Listing(found)
+    return await with_counts(call, STATISTICS, found) if form is queue_object else found
 
 
 def form_of(call: Call) -> Callable[[Row], Row]:
@@ -118,13 +121,10 @@ async def show(call: Call) -> Row:
     if call.query.get("disable_stats") == YES:
         return form_of(call)(row)
     takers = await call.rows_everywhere("consumers.list", vhost=vhost, queue=name)
-    (shown,) = await with_counts(call, STATISTICS, [queue_object(row)], vhost=vhost, name=name)
     return {
         **dict.fromkeys(QUEUE_OR_NULL),
-        **shown,
+        **(await formed(call, [row]))[0],
         "consumer_details": [*map(consumer_object, takers)],
-        "deliveries": [],
-        "incoming": [],
     }
 
 

@@ -1,17 +1,24 @@
 """Pages, orders and columns of lists."""
 
+import asyncio
+from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 import pytest
 
-from fluffle.broker.management.listing import listed
-from fluffle.broker.management.replies import Refusal
+from fluffle.broker.management import listing
+from fluffle.broker.management.replies import Listing, Refusal
 
 ROWS: list[dict[str, Any]] = [
     {"name": "b", "messages": 2, "stats": {"publish": 1, "rate": 0.5}},
     {"name": "A", "messages": 10},
     {"name": "ab", "messages": None, "stats": {"publish": 3}},
 ]
+
+
+def listed(rows: list[dict[str, Any]], query: dict[str, str]) -> Any:
+    return asyncio.run(listing.listed(Listing(rows), query))
 
 
 def names(answer: Any) -> list[str]:
@@ -49,7 +56,7 @@ def test_a_page_says_how_many_there_are() -> None:
         "total_count": 3,
     }
     assert names(listed(ROWS, {"page": "1", "name": "^a", "use_regex": "true"})) == ["A", "ab"]
-    assert listed([], {"page": "1"})["page_count"] == 0  # type: ignore[call-overload]
+    assert listed([], {"page": "1"})["page_count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -67,3 +74,29 @@ def test_what_cannot_be_listed_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(Refusal) as refused:
         listed(ROWS, query)
     assert refused.value.reply.status == 400
+
+
+def test_what_is_only_known_of_some_is_asked_of_those() -> None:
+    asked: list[str] = []
+
+    async def complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        asked.extend(row["name"] for row in rows)
+        return [{**row, "rate": len(row["name"])} for row in rows]
+
+    def told(query: Mapping[str, str]) -> list[str]:
+        asked.clear()
+        return names(asyncio.run(listing.listed(Listing(ROWS, complete), query)))
+
+    assert told({"page": "2", "page_size": "1", "sort": "name"}) == ["ab"]
+    assert asked == ["ab"]
+    assert told({"page": "1", "page_size": "1", "sort": "rate", "sort_reverse": "true"}) == ["ab"]
+    assert sorted(asked) == ["A", "ab", "b"]
+
+
+def test_many_rows_have_the_same_order_as_few() -> None:
+    chance = Random(7)
+    rows: list[dict[str, Any]]
+    rows = [{"name": f"q{number}", "n": chance.randrange(900)} for number in range(2500)]
+    assert listed(rows, {"sort": "n"}) == sorted(rows, key=lambda row: row["n"])
+    backwards = listed(rows, {"sort": "n", "sort_reverse": "true"})
+    assert backwards == sorted(rows, key=lambda row: row["n"])[::-1]
