@@ -43,7 +43,7 @@ class MetricsEndpoint:
             "/health/live": live,
             "/health/ready": readiness.page,
         }
-        self._open: set[HttpConnection] = set()
+        self._open: dict[HttpConnection, None] = {}
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
@@ -61,7 +61,7 @@ class MetricsEndpoint:
         """Accept no more, and hang up on who is there."""
         if self._server is not None:
             self._server.close()
-        for connection in self._open:
+        for connection in tuple(self._open):
             connection.drop()
 
 

@@ -18,7 +18,8 @@ from fluffle.broker.chores import Chore, Chores
 
 HEAD_BYTES_MAX = 8_192
 CONNECTIONS_MAX = 32
-"""Scrapers are few."""
+"""Scrapers are few.  Beyond these whoever has asked for nothing for longest makes room: who probes
+the health of a node must not be kept out by others."""
 IDLE_S_MAX = 75.0
 """Longer than scrapes are apart, so that a scraper keeps its connection."""
 END_OF_HEAD = b"\r\n\r\n"
@@ -93,11 +94,11 @@ class HttpConnection(asyncio.Protocol):
     def __init__(
         self,
         pages: Pages,
-        open_connections: set[HttpConnection],
+        open_connections: dict[HttpConnection, None],
         call_later: Callable[[float, Callable[[], None]], Timer],
         chores: Chores,
     ) -> None:
-        """It is in `open_connections` while its socket is open."""
+        """It is in `open_connections` while its socket is open: who has asked last, last."""
         self._pages = pages
         self._open_connections = open_connections
         self._call_later = call_later
@@ -112,16 +113,16 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._timer = self._call_later(IDLE_S_MAX, self.drop)
         if len(self._open_connections) >= CONNECTIONS_MAX:
-            self.drop()
-            return
-        self._open_connections.add(self)
+            next(iter(self._open_connections)).drop()
+        self._open_connections[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        self._open_connections.discard(self)
+        self._open_connections.pop(self, None)
 
     def drop(self) -> None:
         """Hang up."""
+        self._open_connections.pop(self, None)
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -138,6 +139,9 @@ class HttpConnection(asyncio.Protocol):
         self._data = b""
         self._timer.cancel()
         self._timer = self._call_later(IDLE_S_MAX, self.drop)
+        if self in self._open_connections:
+            del self._open_connections[self]
+            self._open_connections[self] = None
         self._answer(Request.parse(head.decode("latin-1")), is_last=bool(rest))
 
     def pause_writing(self) -> None:

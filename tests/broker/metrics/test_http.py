@@ -35,7 +35,7 @@ class Visit:
         self.chores = Chores(self.scheduler.call_soon, turn, commits_in_memory(turn), raise_it)
         self.made = 0
         """Pieces."""
-        self.open: set[HttpConnection] = set()
+        self.open: dict[HttpConnection, None] = {}
         self.transport = self.connect()
 
     def connect(self) -> FakeTransport:
@@ -139,13 +139,17 @@ def test_who_does_not_read_is_not_read() -> None:
     assert len(visit.transport.writes) == 5
 
 
-def test_there_is_an_end_to_the_connections() -> None:
+def test_beyond_the_most_whoever_asked_for_nothing_for_longest_makes_room() -> None:
     visit = Visit()
-    others = [visit.connect() for _ in range(CONNECTIONS_MAX)]
-    assert [transport.was_aborted for transport in others] == [False] * 31 + [True]
+    others = [visit.connect() for _ in range(CONNECTIONS_MAX - 1)]
+    assert visit.send(GET) == ANSWER
+    newcomers = [visit.connect(), visit.connect()]
     visit.scheduler.run()
+    assert [each.was_aborted for each in others] == [True] * 2 + [False] * (len(others) - 2)
+    assert not visit.transport.was_aborted, "it has asked since"
+    assert not any(each.was_aborted for each in newcomers)
     assert len(visit.open) == visit.scheduler.timer_count == CONNECTIONS_MAX
-    others[0].lose()
+    others[2].lose()
     assert len(visit.open) == CONNECTIONS_MAX - 1
 
 
@@ -204,5 +208,5 @@ def test_who_says_nothing_for_long_is_hung_up_on() -> None:
     visit.send(b"GET /here")  # a request that never ends does not count
     visit.scheduler.advance(IDLE_S_MAX)
     assert visit.transport.was_aborted
-    assert visit.open == set()
+    assert visit.open == {}
     assert visit.scheduler.timer_count == 0
