@@ -43,6 +43,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "parameters": ("policies",),
     "global_parameters": ("policies",),
     "definitions": ("definitions",),
+    "messages": ("explaining", "holding"),
+    "raft": ("consensus",),
     "cluster": ("cluster",),
     "statistics": ("statistics",),
 }

@@ -52,6 +52,10 @@ class Unacked:
         run = self._runs[self._front]
         return run.first_tag + run.head
 
+    def open_runs(self) -> tuple[Handout, ...]:
+        """Those in which something is not settled; not to be changed."""
+        return tuple(run for run in self._runs[self._front :] if not run.is_settled)
+
     def number(self, handout: Handout) -> int:
         """Give the messages of a run their tags; the first of them."""
         first = handout.first_tag = self.next_tag

@@ -12,6 +12,7 @@ from json import dumps
 from fluffle.broker.control.dispatch import error_row
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.management.call import Call
+from fluffle.broker.management.endpoints import looking
 from fluffle.broker.management.replies import Reply
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
@@ -29,6 +30,7 @@ async def ask(call: Call) -> Reply:
 
 
 ENDPOINTS = (
+    *looking.ENDPOINTS,
     Endpoint(
         "POST",
         "fluffle/verbs/{verb}",

@@ -1,0 +1,120 @@
+"""fluffle/…: what the pages show and do beyond RabbitMQ's API, with a queue's messages above all.
+
+Who looks at messages may read from the queue; who moves them may also write to the default
+exchange, by which he could put them there himself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluffle.broker.access.permissions import Kind
+from fluffle.broker.access.permissions import Right as Needed
+from fluffle.broker.access.rights import Rights
+from fluffle.broker.control.parts import Row
+from fluffle.broker.control.queues import existing_queue
+from fluffle.broker.management.call import Call
+from fluffle.broker.management.rights import Right
+from fluffle.broker.management.table import Endpoint
+
+AT_ONCE = 1000
+"""Messages that are moved by one request; who wants more asks again."""
+FIRST_DEATH = "x-first-death-queue"
+QUEUE = "fluffle/queues/{vhost}/{name}"
+
+READ: tuple[Needed, Kind] = "read", "queue"
+
+
+def check(call: Call, needed: tuple[Needed, Kind], name: str) -> None:
+    """AccessRefused."""
+    right, kind = needed
+    Rights(call.parts.access, call.user, call.vhost().name).check(right, kind, name)
+
+
+def queue_in(call: Call) -> dict[str, Any]:
+    """That in the path, as verbs are told of it.  NotFound."""
+    queue = existing_queue(call.vhost(), call.path["name"])
+    return {"vhost": call.vhost().name, "name": queue.name}
+
+
+async def explain(call: Call) -> Row:
+    """Where a message would go."""
+    vhost = call.vhost().name
+    return await call.result("messages.explain", **{**call.json(), "vhost": vhost})
+
+
+async def peek(call: Call) -> list[Row]:
+    """Ready messages, which stay as they are."""
+    check(call, READ, call.path["name"])
+    return await call.rows("queues.peek", **{**call.json(), **queue_in(call)})
+
+
+async def move(call: Call) -> Row:
+    """Some messages to another queue; `is_over` once there are no more."""
+    check(call, READ, call.path["name"])
+    check(call, ("write", "exchange"), "")
+    given = {"limit": AT_ONCE, **call.json(), **queue_in(call)}
+    return (await call.rows("queues.move", **given))[-1]
+
+
+async def redrive(call: Call) -> Row:
+    """Dead letters among the first messages, each to the queue in which it has died first."""
+    check(call, READ, call.path["name"])
+    check(call, ("write", "exchange"), "")
+    where, moved = queue_in(call), dict[str, int]()
+    seen = await call.rows("queues.peek", **where, count=AT_ONCE, body_bytes=0)
+    origins = dict.fromkeys(str(row["headers"].get(FIRST_DEATH, "")) for row in seen)
+    queues = call.vhost().queues
+    for origin in origins:
+        if origin in queues and origin != where["name"]:
+            given = {"to": origin, "where": [f"{FIRST_DEATH}={origin}"], "limit": AT_ONCE}
+            rows = await call.rows("queues.move", **where, **given)
+            moved[origin] = rows[-1]["moved"]
+    return {"moved": sum(moved.values()), "queues": moved}
+
+
+async def held(call: Call) -> list[Row]:
+    """Who has its messages in hands."""
+    return await call.rows_everywhere("messages.held", **queue_in(call))
+
+
+async def raft(call: Call) -> list[Row]:
+    """Its members, as each sees itself."""
+    return await call.rows_everywhere("raft.members", **queue_in(call))
+
+
+def of(**types: str) -> dict[str, Any]:
+    """The schema of an object."""
+    return {"type": "object", "properties": {name: {"type": each} for name, each in types.items()}}
+
+
+EXPLAIN = of(exchange="string", routing_key="string", headers="object", properties="object")
+PEEK = of(count="integer", offset="integer", body_bytes="integer")
+MOVE = of(to="string", routing_key="string", where="array", limit="integer", rate="integer")
+
+ENDPOINTS = (
+    Endpoint(
+        "POST", "fluffle/explain/{vhost}", Right.VHOST_VISIBLE, explain,
+        "Where a message would go, by which bindings, and why not elsewhere.", body=EXPLAIN,
+    ),
+    Endpoint(
+        "POST", f"{QUEUE}/peek", Right.VHOST, peek,
+        "Ready messages of a queue, without taking them.", body=PEEK,
+    ),
+    Endpoint(
+        "POST", f"{QUEUE}/move", Right.VHOST, move,
+        "Move messages to another queue; ask again until `is_over`.", body=MOVE,
+    ),
+    Endpoint(
+        "POST", f"{QUEUE}/redrive", Right.VHOST, redrive,
+        "Move dead letters back to the queues in which they died first.", body=of(),
+    ),
+    Endpoint(
+        "GET", f"{QUEUE}/held", Right.VHOST_VISIBLE, held,
+        "Who has messages of a queue in hands, and for how long.",
+    ),
+    Endpoint(
+        "GET", f"{QUEUE}/raft", Right.VHOST_VISIBLE, raft,
+        "The members of a quorum queue: roles, terms, indexes.",
+    ),
+)  # fmt: skip
