@@ -1,17 +1,39 @@
 // The pages by the names that stand in the address.
 
-import { overview } from "../views/overview.js";
-import { queues } from "../views/queues.js";
-import { queue } from "../views/queue.js";
+import { channels } from "../views/channels.js";
+import { cluster } from "../views/cluster.js";
+import { connections } from "../views/connections.js";
+import { definitions } from "../views/definitions.js";
+import { exchange } from "../views/exchange.js";
+import { exchanges } from "../views/exchanges.js";
+import { explain } from "../views/explain.js";
 import { missing } from "../views/missing.js";
+import { overview } from "../views/overview.js";
+import { policies } from "../views/policies.js";
+import { queue } from "../views/queue.js";
+import { queues } from "../views/queues.js";
+import { users } from "../views/users.js";
+import { vhosts } from "../views/vhosts.js";
 
 /** Those in the navigation: name, title, the key that follows `g`. */
 export const PAGES = [
   ["overview", "Overview", "o"],
+  ["connections", "Connections", "c"],
+  ["channels", "Channels", "h"],
+  ["exchanges", "Exchanges", "e"],
   ["queues", "Queues", "q"],
+  ["explain", "Explain", "x"],
+  ["policies", "Policies", "p"],
+  ["users", "Users", "u"],
+  ["vhosts", "Virtual hosts", "v"],
+  ["cluster", "Cluster", "l"],
+  ["definitions", "Definitions", "d"],
 ];
 
-const MAKERS = { overview, queues, queue };
+const MAKERS = {
+  channels, cluster, connections, definitions, exchange, exchanges, explain, overview, policies,
+  queue, queues, users, vhosts,
+};
 
 /** What makes a page. */
 export function makerOf(name) {

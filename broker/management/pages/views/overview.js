@@ -35,13 +35,17 @@ export function overview() {
         nodes.length > 0 && memory(nodes), nodes.length > 0 && disk(nodes)),
       nodes.length > 0 && panel("Nodes", nodeTable(nodes)),
       panel("This broker", facts([
-        ["Product", `${told.product_name ?? "RabbitMQ"} ${told.product_version ?? told.rabbitmq_version}`],
+        ["Version", versions(told)],
         ["Cluster", told.cluster_name], ["Answered by", told.node],
         ["Listens on", (told.listeners ?? []).map(({ protocol, ip_address, port }) =>
           `${protocol} ${ip_address}:${port}`).join(", ")],
       ])),
     ],
   };
+}
+
+function versions({ fluffle_version: own, rabbitmq_version: alike }) {
+  return own ? `fluffle ${own}, like RabbitMQ ${alike}` : alike;
 }
 
 function total(name) {

@@ -7,8 +7,11 @@ import * as format from "../lib/format.js";
 import { lengths, rates } from "../lib/history.js";
 import { exchangeLink, link } from "../lib/links.js";
 import { badge, facts, fold, panel, state, table } from "../lib/tables.js";
+import { unbind } from "./exchange.js";
+import { holders, messages } from "./messages.js";
 import { publishing } from "./publishing.js";
 import { features } from "./queues.js";
+import { raft } from "./raft.js";
 
 const PAST = { msg_rates_age: 600, msg_rates_incr: 10, lengths_age: 600, lengths_incr: 10 };
 const FLOWS = [
@@ -18,20 +21,27 @@ const LENGTHS = [["Ready", "messages_ready"], ["Unacknowledged", "messages_unack
 
 export function queue(page) {
   const [vhost, name] = page.params;
+  const ofMessages = messages(page, vhost, name);
   return {
     title: name,
     async load() {
-      const [told, bindings] = await Promise.all([
+      const [told, bindings, held, members] = await Promise.all([
         get("queues", vhost, name, PAST), getOr([], "queues", vhost, name, "bindings"),
+        getOr([], "fluffle", "queues", vhost, name, "held"),
+        getOr([], "fluffle", "queues", vhost, name, "raft"),
       ]);
-      return { told, bindings };
+      return { told, bindings, held, members };
     },
-    view: ({ told, bindings }) => [
+    view: ({ told, bindings, held, members }) => [
       h("h1", null, "Queue ", h("code", null, name), " ",
         h("span", { class: "muted" }, `in ${vhost}`)),
       h("p", { class: "badges" }, state(told.state), badge(told.type), features(told)),
       h("div", { class: "charts" }, length(told), flow(told)),
       panel("About it", about(told)),
+      told.type === "quorum" &&
+        panel("Members", raft(page, vhost, name, told.members ?? [], members)),
+      ofMessages(),
+      panel("Who holds messages", holders(held)),
       panel("Consumers", consumers(told.consumer_details ?? [])),
       panel("Bindings", bindingTable(page, bindings)),
       fold("Publish a message", publishing(page, { vhost, exchange: "amq.default", key: name })),
@@ -91,11 +101,7 @@ function bindingTable(page, rows) {
       { title: "From", cell: (row) => exchangeLink(row.vhost, row.source), name: true },
       { title: "Routing key", cell: (row) => h("code", null, row.routing_key) },
       { title: "Arguments", cell: (row) => format.pairs(row.arguments) },
-      { title: "", cell: (row) => row.source !== "" && h("button", {
-        onclick: () => page.destroy(`Unbind “${row.destination}” from “${row.source}”?`, "Unbind",
-          () => ask("DELETE", path("bindings", row.vhost, "e", row.source, "q", row.destination, row.properties_key)),
-          "The binding is gone."),
-      }, "Unbind") },
+      { title: "", cell: (row) => row.source !== "" && h("button", { onclick: () => unbind(page, row) }, "Unbind") },
     ],
   });
 }

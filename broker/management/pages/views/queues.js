@@ -1,61 +1,25 @@
 // The queues, page by page: the broker orders and filters them.
 
-import { ask, get, path } from "../lib/api.js";
+import { ask, path } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import * as format from "../lib/format.js";
 import { form, table as lines, TABLE_HINT } from "../lib/forms.js";
 import { queueLink } from "../lib/links.js";
-import { badge, fold, pager, state, table } from "../lib/tables.js";
+import { listing } from "../lib/listing.js";
+import { badge, fold, state } from "../lib/tables.js";
 
-const SIZE = 100;
-const COLUMNS = [
+const FIELDS = [
   "name", "vhost", "type", "state", "durable", "auto_delete", "exclusive", "policy", "arguments",
   "messages", "messages_ready", "messages_unacknowledged", "consumers",
   "message_stats.publish_details.rate", "message_stats.deliver_get_details.rate",
-].join(",");
-const TYPED_MS = 250;
+];
 
 export function queues(page) {
-  let timer;
-  const { query } = page;
-  const order = {
-    sort: query.sort ?? "name",
-    reverse: query.sort_reverse === "true",
-    by: (sort, reverse) => page.ask({ sort, sort_reverse: reverse ? "true" : "", page: "" }),
-  };
-
-  function filter() {
-    return h("form", { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
-      h("label", { for: "filter" }, "Name"),
-      h("input", {
-        id: "filter", type: "search", value: query.name, spellcheck: "false", placeholder: "press / to filter",
-        oninput: (event) => {
-          clearTimeout(timer);
-          timer = setTimeout(() => page.ask({ name: event.target.value, page: "" }), TYPED_MS);
-        },
-      }),
-      h("label", null, h("input", {
-        type: "checkbox", checked: query.use_regex === "true",
-        onchange: (event) => page.ask({ use_regex: event.target.checked ? "true" : "", page: "" }),
-      }), " regular expression"));
-  }
-
-  return {
-    title: "Queues",
-    load: () => get("queues", ...page.inVhost, {
-      page: query.page || 1, page_size: SIZE, name: query.name, use_regex: query.use_regex || "false",
-      sort: order.sort, sort_reverse: order.reverse, columns: COLUMNS, pagination: "true",
-    }),
-    view: (found) => [
-      h("h1", null, "Queues"),
-      h("div", { class: "bar" }, filter(), pager(found, (to) => page.ask({ page: to }))),
-      table({
-        label: "Queues", rows: found.items, key: ({ vhost, name }) => `${vhost}/${name}`, order,
-        columns: columns(page), empty: query.name ? "No queue has such a name." : "There are no queues.",
-      }),
-      fold("Add a queue", declare(page)),
-    ],
-  };
+  return listing(page, {
+    title: "Queues", where: ["queues", ...page.inVhost], columns: columns(page), fields: FIELDS,
+    key: ({ vhost, name }) => `${vhost}/${name}`, empty: "There are no queues.",
+    more: () => fold("Add a queue", declare(page)),
+  });
 }
 
 function columns(page) {
@@ -70,7 +34,7 @@ function columns(page) {
     { title: "Consumers", sort: "consumers", cell: (queue) => format.count(queue.consumers), number: true },
     { title: "In", sort: "message_stats.publish_details.rate", cell: (queue) => flow(queue, "publish_details"), number: true },
     { title: "Out", sort: "message_stats.deliver_get_details.rate", cell: (queue) => flow(queue, "deliver_get_details"), number: true },
-  ].filter(Boolean);
+  ];
 }
 
 function flow({ message_stats }, key) {
