@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
-        *("alarms.list", "queues.critical", "raft.members", "queues.counted", "exchanges.counted"),
+        *("alarms.list", "queues.critical", "queues.raft", "queues.counted", "exchanges.counted"),
         *("statistics.node", "statistics.vhosts", "statistics.logins"),
         *("connections.list", "connections.close", "channels.list", "consumers.list"),
-        *("messages.held", "raft.members"),
+        "messages.held",
     }
 )
 """Verbs of which each node knows, or does, its own part: another node may ask for these alone."""

@@ -6,6 +6,7 @@ Each node knows of its own clients: `everywhere.rows` asks all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.control.parts import Parts, Row, Rows
@@ -14,7 +15,10 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.server.describing import channel_name
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.handout import Handout, Holder
+    from fluffle.broker.queues.handout import Handout
+    from fluffle.broker.queues.served import ServedQueue
+    from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.connection import Connection
 
 SHOWN_MAX = 1000
 """Runs of messages, those held for longest in each channel first."""
@@ -23,26 +27,45 @@ SHOWN_MAX = 1000
 def held(parts: Parts, *, name: str, vhost: str) -> Rows:
     """Messages that one holder was handed at one time, and has not settled."""
     queue = existing_queue(parts.vhost(vhost), name)
-    left = SHOWN_MAX
+    since, now_ms = since_of(parts, queue), parts.clock.wall_ms()
+    return (
+        {
+            "queue": queue.name,
+            "connection": connection.name,
+            "channel": channel_name(connection, channel),
+            "user": channel.session.user.name,
+            **run_row(run, since(run), now_ms),
+        }
+        for connection, channel, run in islice(runs_of(parts, vhost, name), SHOWN_MAX)
+    )
+
+
+def runs_of(parts: Parts, vhost: str, name: str) -> Iterator[tuple[Connection, Channel, Handout]]:
+    """Those of the queue, with whose they are."""
     for connection in parts.connections:
         for channel in tuple(connection.channels):
-            for run in channel.unacked.open_runs():
-                if left and is_of(run.holder, vhost, name, channel.session.vhost.name):
-                    left -= 1
-                    yield {
-                        "queue": queue.name,
-                        "connection": connection.name,
-                        "channel": channel_name(connection, channel),
-                        "user": channel.session.user.name,
-                        **run_row(run, parts.clock.wall_ms()),
-                    }
+            if channel.session.vhost.name == vhost:
+                yield from (
+                    (connection, channel, run)
+                    for run in channel.unacked.open_runs()
+                    if run.holder.queue.name == name
+                )
 
 
-def is_of(holder: Holder, vhost: str, name: str, where: str) -> bool:
-    return where == vhost and holder.queue.name == name
+def since_of(parts: Parts, queue: ServedQueue) -> Callable[[Handout], int]:
+    """Since when a run is held; 0 where that is not on record.
+
+    A quorum queue has it in its image, for whoever leads it next.
+    """
+    hosted = parts.company.groups.get(queue.definition.id)
+    if hosted is None:
+        return lambda run: run.handed_at_ms
+    from fluffle.broker.cluster.queues.group import held_since_ms  # noqa: PLC0415  of clusters
+
+    return lambda run: run.handed_at_ms or held_since_ms(hosted, run.sequences[run.head])
 
 
-def run_row(run: Handout, now_ms: int) -> Row:
+def run_row(run: Handout, since_ms: int, now_ms: int) -> Row:
     """`held_ms`: None where no timeout counts, so that nobody has noted it."""
     holder = run.holder
     return {
@@ -51,7 +74,7 @@ def run_row(run: Handout, now_ms: int) -> Row:
         "delivery_tag": run.first_tag + run.head,
         "redelivered": run.redelivered,
         "routing_keys": list(dict.fromkeys(routing_keys(run))),
-        "held_ms": max(0, now_ms - run.handed_at_ms) if run.handed_at_ms else None,
+        "held_ms": max(0, now_ms - since_ms) if since_ms else None,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.control.members import quorum_queue
@@ -16,18 +16,14 @@ NO_SNAPSHOT = -1
 
 
 def raft(parts: Parts, *, name: str, vhost: str) -> Rows:
-    """One row, or none if there is no member here.  A node that is alone leads without a log."""
+    """One row, or none if there is no member here."""
     definition = quorum_queue(parts, name, vhost)
-    if parts.cluster is None:
-        return iter([row_of(parts, "leader", None)])
-    return rows_of(parts, definition.id)
-
-
-def rows_of(parts: Parts, group: int) -> Iterator[Row]:
-    hosted = parts.company.groups.get(group)
+    hosted = parts.company.groups.get(definition.id)
     if hosted is not None:
         status = hosted.status
         yield row_of(parts, status.role.value, status)
+    elif parts.cluster is None:  # it leads without a log
+        yield row_of(parts, "leader", None)
 
 
 def row_of(parts: Parts, role: str, status: Status | None) -> Row:

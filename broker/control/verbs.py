@@ -44,7 +44,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "global_parameters": ("policies",),
     "definitions": ("definitions",),
     "messages": ("explaining", "holding"),
-    "raft": ("consensus",),
     "cluster": ("cluster",),
     "statistics": ("statistics",),
 }

@@ -385,3 +385,13 @@ def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
         return None
     state = hosted.machine.member.image.state
     return state.waiting_count, state.held_count, state.delayed.count + state.pending.count
+
+
+def held_since_ms(hosted: HostedGroup, message: int) -> int:
+    """Since when somebody has a message in hands, in queue time; 0 if that is not written down."""
+    assert isinstance(hosted.machine, QueueGroup)
+    if not hosted.is_restored:
+        return 0
+    holders, alone = hosted.machine.member.image.state.holders, range(message, message + 1)
+    found = (hold.since_ms for each in holders.values() for _run, hold in each.held.found(alone))
+    return next(found, 0)

@@ -78,11 +78,6 @@ async def held(call: Call) -> list[Row]:
     return await call.rows_everywhere("messages.held", **queue_in(call))
 
 
-async def raft(call: Call) -> list[Row]:
-    """Its members, as each sees itself."""
-    return await call.rows_everywhere("raft.members", **queue_in(call))
-
-
 def of(**types: str) -> dict[str, Any]:
     """The schema of an object."""
     return {"type": "object", "properties": {name: {"type": each} for name, each in types.items()}}
@@ -112,9 +107,5 @@ ENDPOINTS = (
     Endpoint(
         "GET", f"{QUEUE}/held", Right.VHOST_VISIBLE, held,
         "Who has messages of a queue in hands, and for how long.",
-    ),
-    Endpoint(
-        "GET", f"{QUEUE}/raft", Right.VHOST_VISIBLE, raft,
-        "The members of a quorum queue: roles, terms, indexes.",
     ),
 )  # fmt: skip

@@ -28,7 +28,7 @@ export function queue(page) {
       const [told, bindings, held, members] = await Promise.all([
         get("queues", vhost, name, PAST), getOr([], "queues", vhost, name, "bindings"),
         getOr([], "fluffle", "queues", vhost, name, "held"),
-        getOr([], "fluffle", "queues", vhost, name, "raft"),
+        getOr([], "queues", "quorum", vhost, name, "status"),
       ]);
       return { told, bindings, held, members };
     },

@@ -1,6 +1,6 @@
 // The members of a quorum queue: who leads, how far each is; more, fewer, another leader.
 
-import { ask, path, verb } from "../lib/api.js";
+import { verb } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import * as format from "../lib/format.js";
 import { form } from "../lib/forms.js";
@@ -8,21 +8,24 @@ import { badge, state, table } from "../lib/tables.js";
 
 /** `members`: names; `rows`: what those say that answer. */
 export function raft(page, vhost, name, members, rows) {
-  const told = new Map(rows.map((row) => [row.node, row]));
-  const leader = rows.find(({ role }) => role === "leader");
-  const every = [...new Set([...members, ...told.keys()])].map((node) => told.get(node) ?? { node });
+  const told = new Map(rows.map((row) => [row["Node Name"], row]));
+  const leader = rows.find((row) => row["Raft State"] === "leader");
+  const every = [...new Set([...members, ...told.keys()])]
+    .map((node) => ({ ...told.get(node), node, role: told.get(node)?.["Raft State"] }));
   const isAdministrator = page.is();
   return [
     table({
       label: "Members", rows: every, key: ({ node }) => node,
       columns: [
         { title: "Node", name: true, cell: ({ node }) => node },
-        { title: "Role", cell: ({ role, membership, quarantined }) => [
-          state(role ?? "down"), membership === "learner" && badge("learner", "warn"), quarantined && badge("quarantined", "bad"),
+        { title: "Role", cell: ({ role, Membership: kind }) => [
+          state(role ?? "down"), kind && kind !== "voter" && badge(kind, "warn"),
         ] },
-        number("Term", "term"), number("Last", "last"), number("On disk", "durable"),
-        number("Committed", "commit"), number("Applied", "applied"), number("Snapshot", "snapshot"),
-        { title: "Behind", number: true, cell: ({ last }) => format.count(leader && leader.last - last) },
+        number("Term", "Term"), number("Last", "Last Log Index"), number("On disk", "Last Written"),
+        number("Committed", "Commit Index"), number("Applied", "Last Applied"),
+        number("Snapshot", "Snapshot Index"),
+        { title: "Behind", number: true, cell: (row) =>
+          format.count(leader && leader["Last Log Index"] - row["Last Log Index"]) },
         isAdministrator && { title: "", cell: ({ node, role }) => h("span", { class: "buttons" },
           role && role !== "leader" && h("button", { onclick: () => page.act(
             () => verb("queues.transfer", { vhost, name, node }), `${node} is asked to lead.`) }, "Let lead"),
@@ -35,7 +38,7 @@ export function raft(page, vhost, name, members, rows) {
       key: "member", submit: "Add a member",
       fields: [{ name: "node", label: "On the node", required: true }],
       act: ({ node }) => page.act(
-        () => ask("POST", path("fluffle", "verbs", "queues.add_member"), { vhost, name, node }), `${node} becomes a member.`),
+        () => verb("queues.add_member", { vhost, name, node }), `${node} becomes a member.`),
     }),
   ];
 }
