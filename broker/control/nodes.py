@@ -208,9 +208,18 @@ def cluster_links(parts: Parts) -> Iterator[Row]:
     cluster = parts.cluster
     if cluster is None:
         return
-    for node, known in sorted(parts.catalogue.nodes.entries.items()):
-        if node != cluster.name and cluster.links.is_up(node):
-            yield {"name": node, "peer_addr": known.address.host, "peer_port": known.address.port}
+    for node, carried in sorted(cluster.links.carried.items()):
+        (peer_host, peer_port), (host, port), received, sent = carried
+        yield {
+            "name": node,
+            "peer_addr": peer_host,
+            "peer_port": peer_port,
+            "sock_addr": host,
+            "sock_port": port,
+            "recv_bytes": received,
+            "send_bytes": sent,
+            "stats": {"recv_bytes": received, "send_bytes": sent},
+        }
 
 
 def listeners(parts: Parts) -> Rows:

@@ -30,6 +30,8 @@ JOINED_BYTES_MAX = 8_192
 
 KINDS: dict[int, FrameKind] = {kind: kind for kind in FrameKind}
 """By their numbers."""
+NOWHERE = ("", 0)
+"""The end of a socket that was reset before anybody asked."""
 NO_KINDS: dict[int, FrameKind] = {}
 
 ENDINGS = {
@@ -73,6 +75,8 @@ class Connection(asyncio.Protocol):
         )
         self._outbox = Outbox(ground.tuning.lane_bytes_max)
         self._pulse = Pulse(ground.clock.now_ms(), ground.tuning)
+        self.bytes_in = self.bytes_out = 0
+        """As `LinkCounters` has them, of this one."""
         self._is_full = False
         """The transport has something that the kernel does not take."""
         self._is_flush_due = False
@@ -110,6 +114,13 @@ class Connection(asyncio.Protocol):
     def waiting_bytes(self, lane: Lane) -> int:
         """As `Links.waiting_bytes`."""
         return self._outbox.waiting_bytes[lane]
+
+    @property
+    def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Of its socket: there and here."""
+        said = map(self._transport.get_extra_info, ("peername", "sockname"))
+        there, here = (each or NOWHERE for each in said)
+        return (there[0], there[1]), (here[0], here[1])
 
     def tick(self) -> None:
         """Several times a beat, while it is open."""
@@ -176,6 +187,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._ground.counters.bytes_in += len(data)
+        self.bytes_in += len(data)
         self._pulse.has_heard = True
         if self.identity is None and not self.ended.done():
             data = self._greet(data)
@@ -275,6 +287,7 @@ class Connection(asyncio.Protocol):
 
     def _note_sent(self, size: int) -> None:
         self._ground.counters.bytes_out += size
+        self.bytes_out += size
         self._pulse.has_sent = True
 
     def _end(self, reason: str) -> None:

@@ -55,6 +55,10 @@ class Inbound:
         """From whom there is a link."""
         return self._connections.keys()
 
+    def connection(self, node: NodeId) -> Connection | None:
+        """That which is open from it, if one is."""
+        return self._connections.get(node)
+
     def reset(self, node: NodeId, reason: str) -> None:
         """End the link from it, if there is one; it will dial again."""
         connection = self._connections.get(node)

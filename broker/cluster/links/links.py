@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from operator import attrgetter
 from random import Random
+from typing import NamedTuple
 
 from fluffle.broker.clock import Clock, SystemClock
+from fluffle.broker.cluster.links.connection import Connection
 from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import Credentials
@@ -38,6 +41,16 @@ from fluffle.broker.config import ListenAddress
 from fluffle.raft.config import NodeId
 
 TICKS_A_BEAT = 2
+
+
+class Carried(NamedTuple):
+    """The ends of a link, and the bytes of both directions."""
+
+    there: tuple[str, int]
+    here: tuple[str, int]
+    bytes_in: int
+    bytes_out: int
+
 
 CLOSE_WAIT_S = 1.0
 """For what was sent last, and for TLS to say that it ends."""
@@ -116,6 +129,16 @@ class ClusterLinks:
     def boots(self) -> Boots:
         """The lives in which nodes are known."""
         return self._boots
+
+    @property
+    def carried(self) -> Mapping[NodeId, Carried]:
+        """What has gone over the connections that are open, by the nodes that are dialled."""
+        dialled = {node: peer.connection for node, peer in self._peers.items()}
+        return {
+            node: carried_by(connection, self._inbound.connection(node))
+            for node, connection in dialled.items()
+            if connection is not None
+        }
 
     # Links
 
@@ -248,3 +271,10 @@ class ClusterLinks:
 
     def _on_down(self, node: NodeId) -> None:
         self.on_link(node, self.is_up(node))
+
+
+def carried_by(dialled: Connection, accepted: Connection | None) -> Carried:
+    """The ends are those of the one that was dialled."""
+    both = [dialled] if accepted is None else [dialled, accepted]
+    bytes_in, bytes_out = (sum(map(attrgetter(name), both)) for name in ("bytes_in", "bytes_out"))
+    return Carried(*dialled.ends, bytes_in, bytes_out)

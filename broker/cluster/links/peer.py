@@ -60,6 +60,12 @@ class Peer:
         elif not connection.send(kind, payload, lane):
             counters.frames_without_room += 1
 
+    @property
+    def connection(self) -> Connection | None:
+        """That which is open, if one is."""
+        connection = self._connection
+        return connection if connection is not None and connection.is_open else None
+
     def waiting_bytes(self, lane: Lane) -> int:
         """As `Links.waiting_bytes`."""
         return 0 if self._connection is None else self._connection.waiting_bytes(lane)

@@ -55,6 +55,25 @@ def test_each_end_knows_which_logs_the_other_reads(run: Run) -> None:
     run(scenario())
 
 
+def test_what_a_link_has_carried_is_known(run: Run) -> None:
+    async def scenario() -> None:
+        a, b = Node("a"), Node("b")
+        async with stopping(a, b):
+            assert a.links.carried == {}
+            await linked(a, b)
+            before, told = a.links.carried["b"], b.links.carried["a"]
+            assert before.there == (b.address.host, b.address.port)
+            assert told.there == (a.address.host, a.address.port)
+            assert before.here != told.here
+            a.send("b", bytes(10_000))
+            await b.until(lambda: bool(b.frames))
+            after, heard = a.links.carried["b"], b.links.carried["a"]
+            assert after.bytes_out >= before.bytes_out + 10_000
+            assert heard.bytes_in >= told.bytes_in + 10_000
+
+    run(scenario())
+
+
 def test_each_end_knows_what_both_speak(run: Run) -> None:
     async def scenario() -> None:
         a, b = Node("a"), Node("b")
