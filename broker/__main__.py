@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "rabbitmq-queues": "commands.rabbitmq.entry:rabbitmq_queues",
     "rabbitmq-plugins": "commands.rabbitmq.entry:rabbitmq_plugins",
     "rabbitmq-upgrade": "commands.rabbitmq.entry:rabbitmq_upgrade",
+    "completion": "commands.completion:completion",
     "log": "log_command:log",
     "salvage": "salvage_command:salvage_node",
     "test-server": "testing.server.command:test_server",

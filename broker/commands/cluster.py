@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.completion import node_names
 from fluffle.broker.commands.options import on_node, prints_rows
 from fluffle.broker.commands.status import shown_cluster
 from fluffle.broker.commands.tables import Row, counted
@@ -61,7 +62,7 @@ def add(client: Client, node: str) -> None:
 
 
 @cluster.command()
-@click.argument("name")
+@click.argument("name", shell_complete=node_names)
 @on_node
 def forget(client: Client, name: str) -> None:
     """Remove a node that has stopped, for good, with the queues that were on it alone."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.completion import connection_names, user_names, vhost_names
 from fluffle.broker.commands.everywhere import close_everywhere, rows_everywhere
 from fluffle.broker.commands.options import on_node, only_vhost, prints_rows
 from fluffle.broker.commands.tables import Row
@@ -44,9 +45,11 @@ def list_connections(client: Client) -> Iterable[Row]:
 
 
 @connections.command()
-@click.argument("name", required=False)
-@click.option("--user", metavar="NAME", help="All of this user.")
-@click.option("--vhost", "-p", metavar="NAME", help="All in this virtual host.")
+@click.argument("name", required=False, shell_complete=connection_names)
+@click.option("--user", metavar="NAME", shell_complete=user_names, help="All of this user.")
+@click.option(
+    "--vhost", "-p", metavar="NAME", shell_complete=vhost_names, help="All in this virtual host."
+)
 @click.option("--all", "everybody", is_flag=True, help="All there are.")
 @click.option("--reason", metavar="TEXT", help="What the clients are told.")
 @on_node

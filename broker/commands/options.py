@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from fluffle.broker.commands.client import Client, LocalClient
+from fluffle.broker.commands.completion import vhost_names
 from fluffle.broker.commands.tables import ALL, Row, json_lines, pairs, table
 
 Command: TypeAlias = Callable[..., Any]
@@ -44,6 +45,8 @@ def connected(context: click.Context, parameter: click.Parameter, data_dir: str)
         url = os.environ.get("FLUFFLE_URL")
     if not url:
         return context.with_resource(LocalClient(Path(data_dir)))
+    if context.resilient_parsing:
+        raise click.UsageError("a shell that completes words does not ask so far")
     from fluffle.broker.commands.remote import RemoteClient  # noqa: PLC0415  rarely used
 
     return RemoteClient(url)
@@ -81,12 +84,22 @@ as_json: Callable[[Command], Command] = click.option(
 )
 
 in_vhost: Callable[[Command], Command] = click.option(
-    "--vhost", "-p", metavar="NAME", default="/", show_default=True, help="In which virtual host."
+    "--vhost",
+    "-p",
+    metavar="NAME",
+    default="/",
+    show_default=True,
+    shell_complete=vhost_names,
+    help="In which virtual host.",
 )
 """For commands about one thing."""
 
 only_vhost: Callable[[Command], Command] = click.option(
-    "--vhost", "-p", metavar="NAME", help="Only those in this virtual host."
+    "--vhost",
+    "-p",
+    metavar="NAME",
+    shell_complete=vhost_names,
+    help="Only those in this virtual host.",
 )
 """For lists."""
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.completion import user_names
 from fluffle.broker.commands.options import Command, in_vhost, on_node, only_vhost, prints_rows
 from fluffle.broker.commands.tables import Row
 
 only_user: Callable[[Command], Command] = click.option(
-    "--user", metavar="NAME", help="Only those of this user."
+    "--user", metavar="NAME", shell_complete=user_names, help="Only those of this user."
 )
 
 
@@ -34,7 +35,7 @@ def list_permissions(client: Client, user: str | None, vhost: str | None) -> Ite
 
 
 @permissions.command("set")
-@click.argument("user")
+@click.argument("user", shell_complete=user_names)
 @click.argument("configure")
 @click.argument("write")
 @click.argument("read")
@@ -52,7 +53,7 @@ def set_permission(
 
 
 @permissions.command()
-@click.argument("user")
+@click.argument("user", shell_complete=user_names)
 @in_vhost
 @on_node
 def clear(client: Client, user: str, vhost: str) -> None:
@@ -70,7 +71,7 @@ def topic_list(client: Client, user: str | None, vhost: str | None) -> Iterable[
 
 
 @permissions.command()
-@click.argument("user")
+@click.argument("user", shell_complete=user_names)
 @click.argument("exchange")
 @click.argument("write")
 @click.argument("read")
@@ -89,7 +90,7 @@ def topic_set(
 
 
 @permissions.command()
-@click.argument("user")
+@click.argument("user", shell_complete=user_names)
 @click.argument("exchange", required=False)
 @in_vhost
 @on_node

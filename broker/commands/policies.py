@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.completion import policy_names
 from fluffle.broker.commands.options import Command, in_vhost, on_node, only_vhost, prints_rows
 from fluffle.broker.commands.tables import Row
 
@@ -61,7 +62,7 @@ def set_policy(client: Client, **said: object) -> None:
 
 
 @policies.command()
-@click.argument("name")
+@click.argument("name", shell_complete=policy_names)
 @in_vhost
 @on_node
 def clear(client: Client, name: str, vhost: str) -> None:

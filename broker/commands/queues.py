@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.completion import node_names, queue_names
 from fluffle.broker.commands.options import (
     as_json,
     in_vhost,
@@ -58,7 +59,7 @@ def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @in_vhost
 @as_json
 @on_node
@@ -68,7 +69,7 @@ def show(client: Client, name: str, vhost: str, *, is_json: bool) -> None:
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @in_vhost
 @on_node
 def purge(client: Client, name: str, vhost: str) -> None:
@@ -77,7 +78,7 @@ def purge(client: Client, name: str, vhost: str) -> None:
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @prints_rows(
     "position",
     "exchange",
@@ -103,8 +104,8 @@ def peek(
 
 
 @queues.command()
-@click.argument("name", metavar="FROM")
-@click.argument("to", metavar="TO")
+@click.argument("name", metavar="FROM", shell_complete=queue_names)
+@click.argument("to", metavar="TO", shell_complete=queue_names)
 @in_vhost
 @click.option(
     "--where", metavar="HEADER=VALUE", multiple=True, help="Only what has this header; all of them."
@@ -131,7 +132,7 @@ def move(client: Client, *, where: tuple[str, ...], is_json: bool, **more: objec
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @in_vhost
 @click.option(
     "--type", "queue_type", default="quorum", show_default=True, help="What it is to become."
@@ -151,7 +152,7 @@ def convert(client: Client, *, name: str, vhost: str, queue_type: str, is_json: 
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @in_vhost
 @click.option("--drop-damaged", is_flag=True, help="Give up what cannot be read.")
 @on_node
@@ -162,7 +163,7 @@ def repair(client: Client, *, name: str, vhost: str, drop_damaged: bool) -> None
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @in_vhost
 @click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
 @click.option("--if-empty", is_flag=True, help="Only if no message is ready in it.")
@@ -177,7 +178,7 @@ def delete(client: Client, *, name: str, vhost: str, if_unused: bool, if_empty: 
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @prints_rows("node", "role", "wanted", "running")
 @in_vhost
 def members(client: Client, *, name: str, vhost: str) -> Iterable[Row]:
@@ -186,8 +187,8 @@ def members(client: Client, *, name: str, vhost: str) -> Iterable[Row]:
 
 
 @queues.command("add-member")
-@click.argument("name")
-@click.argument("node")
+@click.argument("name", shell_complete=queue_names)
+@click.argument("node", shell_complete=node_names)
 @in_vhost
 @on_node
 def add_member(client: Client, *, name: str, node: str, vhost: str) -> None:
@@ -196,8 +197,8 @@ def add_member(client: Client, *, name: str, node: str, vhost: str) -> None:
 
 
 @queues.command("delete-member")
-@click.argument("name")
-@click.argument("node")
+@click.argument("name", shell_complete=queue_names)
+@click.argument("node", shell_complete=node_names)
 @in_vhost
 @on_node
 def delete_member(client: Client, *, name: str, node: str, vhost: str) -> None:
@@ -206,8 +207,8 @@ def delete_member(client: Client, *, name: str, node: str, vhost: str) -> None:
 
 
 @queues.command()
-@click.argument("name")
-@click.argument("node")
+@click.argument("name", shell_complete=queue_names)
+@click.argument("node", shell_complete=node_names)
 @in_vhost
 @on_node
 def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
@@ -216,7 +217,7 @@ def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
 
 
 @queues.command()
-@click.argument("node")
+@click.argument("node", shell_complete=node_names)
 @as_json
 @on_node
 def grow(client: Client, node: str, *, is_json: bool) -> None:
@@ -229,7 +230,7 @@ def grow(client: Client, node: str, *, is_json: bool) -> None:
 
 
 @queues.command()
-@click.argument("node")
+@click.argument("node", shell_complete=node_names)
 @as_json
 @on_node
 def shrink(client: Client, node: str, *, is_json: bool) -> None:
@@ -245,7 +246,7 @@ def shrink(client: Client, node: str, *, is_json: bool) -> None:
 
 
 @queues.command("force-shrink")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=queue_names)
 @click.option("--all", "is_all", is_flag=True, help="All that have lost most of their members.")
 @only_vhost
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.completion import user_names
 from fluffle.broker.commands.options import (
     as_json,
     limit_options,
@@ -38,7 +39,7 @@ def list_users(client: Client) -> Iterable[Row]:
 
 
 @users.command()
-@click.argument("name")
+@click.argument("name", shell_complete=user_names)
 @as_json
 @on_node
 def show(client: Client, name: str, *, is_json: bool) -> None:
@@ -61,7 +62,7 @@ def add(client: Client, name: str, stored: dict[str, str], tags: str) -> None:
 
 
 @users.command()
-@click.argument("name")
+@click.argument("name", shell_complete=user_names)
 @click.option("--force", is_flag=True, help="Also the last administrator.")
 @on_node
 def delete(client: Client, name: str, *, force: bool) -> None:
@@ -70,7 +71,7 @@ def delete(client: Client, name: str, *, force: bool) -> None:
 
 
 @users.command()
-@click.argument("name")
+@click.argument("name", shell_complete=user_names)
 @with_hash
 @on_node
 def password(client: Client, name: str, stored: dict[str, str]) -> None:
@@ -79,7 +80,7 @@ def password(client: Client, name: str, stored: dict[str, str]) -> None:
 
 
 @users.command()
-@click.argument("name")
+@click.argument("name", shell_complete=user_names)
 @click.argument("names", metavar="[TAG]...", nargs=-1)
 @on_node
 def tags(client: Client, name: str, names: tuple[str, ...]) -> None:
@@ -88,7 +89,7 @@ def tags(client: Client, name: str, names: tuple[str, ...]) -> None:
 
 
 @users.command()
-@click.argument("name")
+@click.argument("name", shell_complete=user_names)
 @limit_options("max-connections", "max-channels")
 @on_node
 def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
@@ -97,7 +98,7 @@ def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
 
 
 @users.command()
-@click.argument("name")
+@click.argument("name", shell_complete=user_names)
 @password_argument
 @from_stdin
 @on_node

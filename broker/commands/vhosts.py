@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.completion import vhost_names
 from fluffle.broker.commands.options import limit_options, on_node, prints_rows
 from fluffle.broker.commands.tables import Row
 
@@ -63,7 +64,7 @@ def given(said: Mapping[str, object]) -> dict[str, object]:
 
 
 @vhosts.command()
-@click.argument("name")
+@click.argument("name", shell_complete=vhost_names)
 @description_option
 @tags_option
 @on_node
@@ -76,7 +77,7 @@ def describe(client: Client, *, name: str, description: str | None, tags: str | 
 
 
 @vhosts.command()
-@click.argument("name")
+@click.argument("name", shell_complete=vhost_names)
 @on_node
 def delete(client: Client, name: str) -> None:
     """Remove a virtual host with all its queues, and close its connections."""
@@ -84,7 +85,7 @@ def delete(client: Client, name: str) -> None:
 
 
 @vhosts.command("default-queue-type")
-@click.argument("name")
+@click.argument("name", shell_complete=vhost_names)
 @click.argument("queue_type", metavar="TYPE", type=TYPES)
 @on_node
 def default_queue_type(client: Client, name: str, queue_type: str) -> None:
@@ -93,7 +94,7 @@ def default_queue_type(client: Client, name: str, queue_type: str) -> None:
 
 
 @vhosts.command()
-@click.argument("name")
+@click.argument("name", shell_complete=vhost_names)
 @limit_options("max-connections", "max-queues")
 @on_node
 def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
@@ -102,7 +103,7 @@ def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
 
 
 @vhosts.command()
-@click.argument("name")
+@click.argument("name", shell_complete=vhost_names)
 @click.argument("state", type=click.Choice(["on", "off"]))
 @on_node
 def trace(client: Client, name: str, state: str) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from fluffle.broker.commands.rabbitmq.tool import TOOLS, run
+from fluffle.broker.commands.rabbitmq.tool import TOOLS, run, verbs_of
 
 
 def command(tool: str) -> click.Command:
@@ -15,10 +15,16 @@ def command(tool: str) -> click.Command:
     def act(words: tuple[str, ...]) -> None:
         sys.exit(run(tool, words))
 
+    def verbs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        if context.params.get("words"):
+            return []
+        return [name for name in verbs_of(tool) if name.startswith(incomplete)]
+
+    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, shell_complete=verbs)
     return click.Command(
         tool,
         callback=act,
-        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)],
+        params=[words],
         help=f"RabbitMQ's {tool}: the same verbs, words and exit codes.",
         context_settings={"ignore_unknown_options": True, "help_option_names": []},
     )
