@@ -136,6 +136,8 @@ class Config:
     data_dir: Path = Path("data")
     listen: ListenAddress | None = ListenAddress()
     """None: clients come with TLS alone."""
+    also_listen: tuple[ListenAddress, ...] = ()
+    """Other addresses for clients without TLS."""
     tls_listen: ListenAddress | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -189,6 +191,13 @@ class Config:
     platform: str = field(
         default_factory=lambda: f"fluffle on {interpreter()} {sys.version.split()[0]}"
     )
+
+
+def listeners_of(config: Config) -> dict[str, ListenAddress]:
+    """Where clients without TLS come in, by the names that the addresses of a node have."""
+    first = () if config.listen is None else (config.listen,)
+    addresses = (*first, *config.also_listen)
+    return {f"amqp-{n}" if n > 1 else "amqp": each for n, each in enumerate(addresses, 1)}
 
 
 def interpreter() -> str:

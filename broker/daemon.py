@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.config import Config, ListenAddress, listeners_of
 from fluffle.broker.definitions.reading import DefinitionsError
 from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.logs import event
@@ -108,8 +108,9 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     try:
         is_started = await _start(node, stop_signal)
     except OSError as error:
-        assert config.listen is not None, "whoever else listens says so itself"
-        raise cannot_listen("--listen", config.listen, error) from error
+        pairs = listeners_of(config).items()
+        address = next(address for name, address in pairs if name not in node.addresses)
+        raise cannot_listen("--listen", address, error) from error
     except (DefinitionsError, StorageError) as error:
         raise StartFailed(str(error)) from error
     if not is_started:

@@ -22,7 +22,7 @@ from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import when_safe
 from fluffle.broker.company import Around, Company
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.config import Config, ListenAddress, listeners_of
 from fluffle.broker.control.endpoint import ControlSocket
 from fluffle.broker.control.maintenance import Maintenance
 from fluffle.broker.control.parts import Parts
@@ -357,8 +357,8 @@ class Node:
         for each in (watch, disk_watch):
             self._enders.append(each.stop)
             each.start()
-        if (address := config.listen) is not None:
-            self.addresses["amqp"] = await self._listener.listen(
+        for name, address in listeners_of(config).items():
+            self.addresses[name] = await self._listener.listen(
                 address.host, address.port, is_proxied=config.proxy_protocol
             )
         if config.tls_listen is not None:

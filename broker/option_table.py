@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fluffle.broker.cluster_options import FOUNDERS
 from fluffle.broker.config import (
@@ -24,10 +22,12 @@ from fluffle.broker.config import (
     Limits,
 )
 from fluffle.broker.logs import FORMATS
+from fluffle.broker.option import Option
 from fluffle.broker.option_values import (
     between,
     choice,
     parse_address,
+    parse_client_address,
     parse_count,
     parse_disk_limit,
     parse_limit,
@@ -47,47 +47,10 @@ from fluffle.broker.option_values import (
     parse_watermark,
 )
 
-PREFIX = "FLUFFLE_"
-"""Of an option's variable in the environment."""
-
 LEVELS = ("debug", "info", "warning", "error")
 TLS_VERSIONS = ("1.2", "1.3")
 TLS_VERIFY = ("none", "request", "require")
 TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name")
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option.  `parse` raises ValueError with what to write instead."""
-
-    name: str
-    metavar: str
-    help: str
-    parse: Callable[[str], object] = str
-    config_field: str | None = None
-    default: str = ""
-    """What holds without it, as one would write it; the value itself is in `Config`."""
-    collect: Callable[[list[Any]], object] | None = None
-    """Makes one value of those of an option that may be given many times."""
-    is_secret: bool = False
-    """Whether its value must not be shown, not even in an error."""
-    is_switch: bool = False
-    """Whether it is `yes` when it is given without a value."""
-
-    @property
-    def description(self) -> str:
-        """All there is to say of it on a line of help."""
-        parts = (
-            self.help,
-            "May be given many times." if self.collect else "",
-            f"[default: {self.default}]" if self.default else "",
-        )
-        return "  ".join(part for part in parts if part)
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return PREFIX + self.name.upper().replace("-", "_")
 
 
 _LIMITS = Limits()
@@ -156,6 +119,14 @@ OPTIONS: Mapping[str, Option] = {
             parse_optional_address,
             "listen",
             f":{AMQP_PORT}",
+        ),
+        Option(
+            "also-listen",
+            "HOST:PORT",
+            "Another address for them.",
+            parse_client_address,
+            "also_listen",
+            collect=tuple,
         ),
         Option(
             "tls-listen",

@@ -21,8 +21,9 @@ from fluffle.broker.config import (
     Limits,
     QuorumConfig,
 )
+from fluffle.broker.option import PREFIX, Option
 from fluffle.broker.option_sources import Given, OptionError, Remark, from_toml
-from fluffle.broker.option_table import OPTIONS, PREFIX, Option
+from fluffle.broker.option_table import OPTIONS
 
 FIRST_PREFIX, QUORUM_PREFIX, LIMITS_PREFIX = "first_", "quorum_", "limits_"
 UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8

@@ -227,7 +227,7 @@ def listeners(parts: Parts) -> Rows:
     for name, (host, port) in parts.addresses.items():
         yield {
             "node": parts.config.node_name,
-            "protocol": PROTOCOLS.get(name, name),
+            "protocol": PROTOCOLS.get(name, name.partition("-")[0]),
             "ip_address": host,
             "port": port,
             "tls": name == "amqps",

@@ -43,17 +43,19 @@ def address_of(value: str) -> str:
 
 
 def listener(conf: Conf, setting: Setting) -> Verdict:
-    """listeners.tcp.$name: a node listens at one address."""
+    """listeners.tcp.$name: the first one is --listen.  There is one address for TLS."""
     family = ".".join(setting.key[:-1])
     if conf.value(family) == "none":
         return Ignored(f"{family} = none switches it off")
-    others = set(conf.below(family).values()) - {setting.value}
-    if others:
+    addresses = list(dict.fromkeys(map(address_of, conf.below(family).values())))
+    address = address_of(setting.value)
+    if setting.key[1] == "tcp":
+        return Mapped({"listen" if address == addresses[0] else "also-listen": (address,)})
+    if len(addresses) > 1:
         return Refused(
-            "a node listens at one address; keep one of them, without a host for every interface"
+            "with TLS a node listens at one address; keep one, without a host for every interface"
         )
-    option = "listen" if setting.key[1] == "tcp" else "tls-listen"
-    return Mapped({option: (address_of(setting.value),)})
+    return Mapped({"tls-listen": (address,)})
 
 
 def no_listeners(_conf: Conf, setting: Setting) -> Verdict:

@@ -60,6 +60,19 @@ async def test_a_node_serves_between_start_and_stop(config: Config) -> None:
         await asyncio.open_connection(*address)
 
 
+async def test_a_node_may_listen_at_several_addresses(config: Config) -> None:
+    also = (ListenAddress("127.0.0.1", 0), ListenAddress("127.0.0.1", 0))
+    node = Node(dataclasses.replace(config, also_listen=also))
+    await node.start()
+    assert [*node.addresses] == ["amqp", "amqp-2", "amqp-3"]
+    for address in node.addresses.values():
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(PROTOCOL_HEADER)
+        await reader.readuntil(b"en_US\xce")
+        writer.close()
+    await node.stop("shutdown")
+
+
 async def test_a_node_need_not_listen_for_clients_without_tls(config: Config) -> None:
     node = Node(dataclasses.replace(config, listen=None))
     await node.start()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.config import Limits, ListenAddress, UserRights, memory_bytes
+from fluffle.broker.config import Limits, ListenAddress, UserRights, listeners_of, memory_bytes
 from fluffle.broker.option_sources import OptionError
 from fluffle.broker.option_values import parse_client_address
 from fluffle.broker.options import resolve
@@ -147,6 +147,15 @@ def test_memory_may_be_a_size() -> None:
 def test_a_larger_message_is_let_through_as_often_as_one_of_the_default_size() -> None:
     limits, default = from_flags(max_message_size="16MiB").config.limits, Limits()
     assert limits == default, "which are several messages of the default size, too"
+
+
+def test_clients_may_come_by_several_addresses() -> None:
+    config = resolve({"listen": [":1"], "also-listen": ["[::1]:2", "unix:/s"]}, {}).config
+    assert config.also_listen == (ListenAddress("::1", 2), ListenAddress("/s", 0))
+    names = {name: str(address) for name, address in listeners_of(config).items()}
+    assert names == {"amqp": ":1", "amqp-2": "[::1]:2", "amqp-3": "unix:/s"}
+    with_tls = resolve({"listen": ["none"]}, {}).config
+    assert listeners_of(with_tls) == {}
 
 
 def test_clients_may_have_to_come_with_tls() -> None:
