@@ -13,6 +13,10 @@ const router = new Router(main, leave);
 
 applyTheme();
 listenForShortcuts(router);
+document.querySelector(".skip").onclick = (event) => {
+  event.preventDefault(); // what stands behind the `#` names a page
+  main.focus();
+};
 addEventListener("hashchange", () => session.isOpen && router.open());
 await begin();
 

@@ -16,7 +16,7 @@ export function noted(name, value) {
 export function lengths(name, value, details) {
   const points = noted(name, value ?? 0);
   const samples = details?.samples ?? [];
-  return samples.length > points.length ? oldestFirst(samples) : points;
+  return samples.length > points.length ? [...oldestFirst(samples), points.at(-1)] : points;
 }
 
 /** Of a rate: samples are counts, so that a rate is what lies between two of them. */
@@ -24,9 +24,10 @@ export function rates(name, details) {
   const points = noted(name, details?.rate ?? 0);
   const counts = oldestFirst(details?.samples ?? []);
   if (counts.length <= points.length) return points;
-  return counts.slice(1).map(({ at, value }, index) => ({
+  const past = counts.slice(1).map(({ at, value }, index) => ({
     at, value: Math.max(0, (value - counts[index].value) / ((at - counts[index].at) / 1000)),
   }));
+  return [...past, points.at(-1)];
 }
 
 function oldestFirst(samples) {

@@ -43,7 +43,7 @@ export function pager({ page, page_count, filtered_count, total_count }, go) {
 /** Names and what is said of them. */
 export function facts(entries) {
   return h("dl", { class: "facts" }, entries
-    .filter(([, value]) => value != null && value !== "")
+    .filter(([, value]) => value != null && value !== "" && value !== false)
     .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 }
 

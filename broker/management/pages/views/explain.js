@@ -51,7 +51,7 @@ function explanation({ routed, queues, exchanges }, vhost) {
       : h("p", { class: "alarm" }, "Nowhere: no binding leads to a queue. It would be dropped, or returned if it is mandatory.")),
     exchanges.map((visit) => h("section", { class: "panel", "data-key": visit.name },
       h("h2", null, exchangeLink(vhost, visit.name), " ", badge(visit.type)),
-      h("p", { class: "muted" }, `It comes there: ${visit.came}.`),
+      h("p", { class: "muted" }, `${visit.came} ${visit.name || "the default exchange"}`),
       table({
         label: `Bindings of ${visit.name}`, rows: visit.bindings, empty: "No bindings.",
         columns: [

@@ -44,5 +44,5 @@ export function raft(page, vhost, name, members, rows) {
 }
 
 function number(title, field) {
-  return { title, number: true, cell: (row) => format.count(row[field]) };
+  return { title, number: true, cell: (row) => format.count(row[field] < 0 ? NaN : row[field]) };
 }
