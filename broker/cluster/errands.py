@@ -125,11 +125,12 @@ class Errand:
 class Errands:
     """Those of one node that others have not done yet."""
 
-    __slots__ = ("_begun", "_number", "_patience_s", "_ports", "on_asked")
+    __slots__ = ("_begun", "_number", "_ports", "on_asked", "patience_s")
 
     def __init__(self, ports: Ports, *, patience_s: float = PATIENCE_S) -> None:
         self._ports = ports
-        self._patience_s = patience_s
+        self.patience_s = patience_s
+        """For a page, in seconds."""
         self._begun: dict[int, Errand] = {}
         self._number = 0
         self.on_asked: Callable[[NodeId, list[Any]], None] = _nothing
@@ -148,8 +149,8 @@ class Errands:
 
     def send(self, errand: Errand, kind: int, *fields: object) -> None:
         """Have it say something, in time."""
-        silent = partial(self._silent, errand, f"it has said nothing for {self._patience_s:g} s")
-        errand.wait_at_most(self._ports.call_later(self._patience_s, silent))
+        silent = partial(self._silent, errand, f"it has said nothing for {self.patience_s:g} s")
+        errand.wait_at_most(self._ports.call_later(self.patience_s, silent))
         self._ports.send(errand.node, packed(kind, errand.number, *fields))
 
     def end(self, errand: Errand) -> None:

@@ -93,6 +93,9 @@ async def test_what_all_nodes_have_counted_is_added_up(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Parts, "statistics", property(of_node))
     async with Cluster(nodes=3) as cluster:
+        for each in map(cluster.__getitem__, range(3)):
+            assert each.node.cluster is not None
+            each.node.cluster.errands.patience_s = 60.0
         for node in range(3):
             (row,) = await rows(cluster[node].node.parts, "exchanges.statistics", vhost="/")
             stats = {"publish_in": 111, "publish_in_details": {"rate": pytest.approx(22.2)}}

@@ -13,6 +13,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection
 
 from fluffle.broker import Cluster
+from fluffle.broker.cluster.cluster import Cluster as NodesCluster
 from fluffle.broker.cluster.obliging import OPEN_MAX
 from fluffle.broker.control.asking import rows, told
 from fluffle.broker.control.everywhere import rows as begin
@@ -25,8 +26,17 @@ CHANNELS = 230
 
 @pytest_asyncio.fixture
 async def cluster() -> AsyncIterator[Cluster]:
+    """In which who can be reached is waited for, however slow the machine is."""
     async with Cluster(nodes=3) as cluster:
+        for node in range(3):
+            cluster_of(cluster, node).errands.patience_s = 60.0
         yield cluster
+
+
+def cluster_of(cluster: Cluster, node: int) -> NodesCluster:
+    found = cluster[node].node.cluster
+    assert found is not None
+    return found
 
 
 @pytest_asyncio.fixture
@@ -138,9 +148,7 @@ async def test_who_dies_in_the_middle_of_a_list_ends_it(
 
 
 async def test_a_node_of_an_earlier_version_is_not_asked(cluster: Cluster) -> None:
-    asker = cluster[0].node.cluster
-    assert asker is not None
-    asker.links.speaks["node1"] = 9
+    cluster_of(cluster, 0).links.speaks["node1"] = 9
     told = await everywhere(cluster, 0, "ping")
     assert told[1] == {"node": "node1", "silent": "it is of an earlier version"}
     assert [list(each) for each in told] == [["node", "row"], ["node", "silent"], ["node", "row"]]
