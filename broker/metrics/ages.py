@@ -42,7 +42,7 @@ class Ages:
             yield [GaugeMetricFamily(NAME, TEXT)]
         for piece in pieces(self._channels()):
             family: Metric = GaugeMetricFamily(NAME, TEXT)
-            for name, channel, tag in piece:
+            for name, channel, tag in filter(None, piece):
                 seen[channel] = _, since_ms = self._since(channel, tag)
                 age_ms = self._now_ms() - since_ms
                 oldest_ms = max(oldest_ms, age_ms)
@@ -52,11 +52,13 @@ class Ages:
         if not view.has_rows:
             yield [GaugeMetricFamily(NAME, TEXT, value=oldest_ms / 1_000)]
 
-    def _channels(self) -> Iterator[tuple[str, Channel, int]]:
+    def _channels(self) -> Iterator[tuple[str, Channel, int] | None]:
+        """None for what holds nothing: no step looks at many of these."""
         for connection in self._connections:
+            yield None
             for channel in tuple(connection.channels):
-                if (tag := channel.unacked.oldest_tag) is not None:
-                    yield channel_name(connection, channel), channel, tag
+                tag = channel.unacked.oldest_tag
+                yield (channel_name(connection, channel), channel, tag) if tag is not None else None
 
     def _since(self, channel: Channel, tag: int) -> tuple[int, int]:
         known = self._seen.get(channel)

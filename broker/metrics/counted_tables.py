@@ -138,9 +138,10 @@ class CountedTables:
     def _routed_and_delivered(self) -> tuple[int, ...]:
         return (self._services.traffic.routed, *self._delivered())
 
-    def _channel_exchanges(self) -> Iterator[Reading]:
+    def _channel_exchanges(self) -> Iterator[Reading | None]:
         """What a channel has published anything to."""
         for connection, channel, counted in self._channels():
+            yield None
             for exchange, published in tuple(counted.published.items()):
                 yield Reading(
                     {
@@ -151,9 +152,10 @@ class CountedTables:
                     tuple(published.counts.values),
                 )
 
-    def _channel_queues(self) -> Iterator[Reading]:
+    def _channel_queues(self) -> Iterator[Reading | None]:
         """What a channel has got anything from."""
         for connection, channel, counted in self._channels():
+            yield None
             for queue, taken in tuple(counted.taken.items()):
                 yield Reading(
                     {
@@ -164,24 +166,21 @@ class CountedTables:
                     tuple(taken.counts.values[: len(DELIVERIES)]),
                 )
 
-    def _exchanges(self) -> Iterator[Reading]:
+    def _exchanges(self) -> Iterator[Reading | None]:
         """Those that are there and were used."""
         for vhost, of_vhost in tuple(self._book.vhosts.items()):
             for exchange, counts in tuple(of_vhost.exchanges.items()):
-                if of_vhost.has(exchange):
-                    labels = {
-                        "vhost": text_of(vhost.name),
-                        "exchange": text_of(exchange.spec.name),
-                    }
-                    yield Reading(labels, tuple(counts.values[:1]))
+                name = exchange.spec.name
+                labels = {"vhost": text_of(vhost.name), "exchange": text_of(name)}
+                is_there = of_vhost.has(exchange)
+                yield Reading(labels, tuple(counts.values[:1])) if is_there else None
 
-    def _queues(self) -> Iterator[Reading]:
+    def _queues(self) -> Iterator[Reading | None]:
         """The same; each node tells what its own clients have done."""
         for vhost, of_vhost in tuple(self._book.vhosts.items()):
             for queue, counts in tuple(of_vhost.queues.items()):
-                if vhost.has(queue):
-                    labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
-                    yield Reading(labels, tuple(counts.values[:-1]))
+                labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
+                yield Reading(labels, tuple(counts.values[:-1])) if vhost.has(queue) else None
 
     def _connections(self) -> Iterator[Reading]:
         for connection, counted in tuple(self._statistics.observer.connections.items()):

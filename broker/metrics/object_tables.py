@@ -93,10 +93,11 @@ class ObjectTables:
             for queue in tuple(vhost.queues.values()):
                 yield vhost, queue
 
-    def _queues(self) -> Iterator[Reading]:
+    def _queues(self) -> Iterator[Reading | None]:
         for vhost, queue in self.queues_here():
             if (tally := queue.here) is None:
-                continue  # the node that leads it tells of it
+                yield None  # the node that leads it tells of it
+                continue
             ready, unacked, consumers, apart = tally
             labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
             yield Reading(labels, (ready, unacked, ready + unacked + apart, consumers))
@@ -106,8 +107,9 @@ class ObjectTables:
             channels = sum(1 for _ in connection.channels)
             yield Reading({"channel": text_of(connection.name)}, (channels,))
 
-    def _channels(self) -> Iterator[Reading]:
+    def _channels(self) -> Iterator[Reading | None]:
         for connection in self._services.connections:
+            yield None
             for channel in tuple(connection.channels):
                 name = text_of(channel_name(connection, channel))
                 yield Reading({"channel": name}, channel_values(channel))

@@ -42,8 +42,9 @@ class Reading(NamedTuple):
 
 class Table(NamedTuple):
     columns: tuple[Column, ...]
-    read: Callable[[], Iterator[Reading]]
-    """All rows; what they tell of may come and go meanwhile."""
+    read: Callable[[], Iterator[Reading | None]]
+    """All rows; what they tell of may come and go meanwhile.  None stands for something that was
+    looked at and has no row, so that no step looks at many of these."""
     together: Callable[[], tuple[float, ...]] | None = None
     """What is told of all, by column; None: the sums of the rows."""
 
@@ -82,12 +83,12 @@ def table_steps(table: Table, view: View) -> Iterator[Step]:
         return
     readings: list[Reading] = []
     for piece in in_pieces(table.read(), view.read_at_once or families.PIECE):
-        readings += (reading for reading in piece if view.takes(reading.labels))
+        readings += (row for row in piece if row is not None and view.takes(row.labels))
         yield []
     for at, column in columns:
         yield [made(column, view)]
-        for piece in pieces(readings):
-            yield [with_rows(made(column, view), at, piece)]
+        for rows in pieces(readings):
+            yield [with_rows(made(column, view), at, rows)]
 
 
 def sum_steps(table: Table, columns: list[tuple[int, Column]], view: View) -> Iterator[Step]:
@@ -98,7 +99,7 @@ def sum_steps(table: Table, columns: list[tuple[int, Column]], view: View) -> It
     totals = dict.fromkeys((at for at, _ in columns), 0.0)
     for piece in pieces(table.read()):
         for at in totals:
-            totals[at] += sum(reading.values[at] or 0 for reading in piece)
+            totals[at] += sum(row.values[at] or 0 for row in piece if row is not None)
         yield []
     yield [labelled(made(column, view), totals[at]) for at, column in columns]
 

@@ -34,7 +34,10 @@ class Node:
         self.edge = Edge()
         self.clock = ManualClock(now_ms=5_000)
         self.edge.services.alarms.watermarks.memory_bytes_max = 7_000
-        self.collector = NodeCollector(self.edge.services, CONFIG, self.clock, Nobody())
+        self.edge.count()
+        self.collector = NodeCollector(
+            self.edge.services, CONFIG, self.clock, Nobody(), self.edge.statistics
+        )
 
     def pieces(self, accept: str = "", *, per_object: bool = False) -> Iterator[bytes]:
         steps = self.collector.steps(PER_OBJECT if per_object else AGGREGATED)
