@@ -12,9 +12,13 @@ from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.direct import DirectChannel, Ends, direct_channel
-from fluffle.broker.management.replies import bad_request, not_found
+from fluffle.broker.management.replies import bad_request, not_found, not_there
 from fluffle.broker.management.rights import is_monitor, may_see
 from fluffle.broker.vhost import VirtualHost
+
+ENCODED_TWICE = (
+    "invalid payload: the request body JSON-decoded to a string. Is the input doubly-JSON-encoded?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Call:
         found = self._parsed()
         if found is None:
             found = {}
+        if isinstance(found, str):
+            raise bad_request(ENCODED_TWICE)
         if not isinstance(found, dict):
             raise bad_request("not_json")
         missing = [f"{{key_missing,{key}}}" for key in required if key not in found]
@@ -66,6 +72,13 @@ class Call:
         found = self.parts.catalogue.vhosts.get(self.path["vhost"])
         if found is None:
             raise not_found()
+        return found
+
+    def vhost_to_change(self) -> VirtualHost:
+        """The same where something is to be set there, for which RabbitMQ has another word."""
+        found = self.parts.catalogue.vhosts.get(self.path["vhost"])
+        if found is None:
+            raise not_there("vhost_not_found")
         return found
 
     def channel(self) -> AbstractAsyncContextManager[DirectChannel]:

@@ -36,6 +36,7 @@ from fluffle.broker.management.replies import (
     Listing,
     Refusal,
     Reply,
+    as_json,
     error_reply,
     not_authorized,
     not_found,
@@ -228,7 +229,7 @@ async def reply_of(answer: Answer, call: Call, path: str) -> Reply:
     content = await listed(answer, call.query) if isinstance(answer, Listing) else answer
     if isinstance(content, list):
         return Reply(HTTPStatus.OK, await encoded(content))
-    return Reply(HTTPStatus.OK, json.dumps(content, default=str).encode())
+    return Reply(HTTPStatus.OK, as_json(content))
 
 
 async def encoded(rows: Sequence[Row]) -> bytes:

@@ -89,8 +89,13 @@ def not_authorized(reason: str) -> Refusal:
     return Refusal(Reply(UNAUTHORIZED, body_of("not_authorised", reason)))
 
 
+def as_json(content: object) -> bytes:
+    """Without blanks, as RabbitMQ writes it."""
+    return json.dumps(content, default=str, separators=(",", ":")).encode()
+
+
 def body_of(error: str, reason: object) -> bytes:
-    return json.dumps({"error": error, "reason": reason}, default=str).encode()
+    return as_json({"error": error, "reason": reason})
 
 
 def reply_to(error: BrokerError) -> Reply:

@@ -63,7 +63,7 @@ async def import_all(call: Call) -> None:
 
 
 async def import_vhost(call: Call) -> None:
-    await taken(call, call.vhost().name)
+    await taken(call, call.vhost_to_change().name)
 
 
 async def taken(call: Call, home: str | None) -> None:

@@ -32,8 +32,8 @@ async def list_of_vhost(call: Call) -> Listing:
 
 
 async def put_of_vhost(call: Call) -> None:
+    name = call.vhost_to_change().name
     value = limit_in(call, OF_VHOSTS, "in limits")
-    name = call.vhost().name
     await call.result("vhosts.limits", name=name, limits={call.path["name"]: value})
 
 
@@ -49,7 +49,7 @@ def limit_in(call: Call, names: tuple[str, ...], where: str) -> int:
 
 async def delete_of_vhost(call: Call) -> None:
     """One that there is not is gone already, as with RabbitMQ."""
-    vhost, name = call.vhost(), call.path["name"]
+    vhost, name = call.vhost_to_change(), call.path["name"]
     if name in OF_VHOSTS:
         await call.result("vhosts.limits", name=vhost.name, limits={name: None})
 

@@ -40,12 +40,12 @@ class Policies(NamedTuple):
         raise not_found()
 
     async def put(self, call: Call) -> Created | None:
-        body = call.json("pattern", "definition")
+        body, vhost = call.json("pattern", "definition"), call.vhost_to_change().name
         names = [row["name"] for row in await self.rows(call)]
         fields = {"priority": body.get("priority", 0), "applies_to": body.get("apply-to", "all")}
         await call.result(
             f"{self.verbs}.set",
-            vhost=call.vhost().name,
+            vhost=vhost,
             name=call.path["name"],
             pattern=body["pattern"],
             definition=dumps(body["definition"]),
@@ -101,11 +101,11 @@ async def parameter(call: Call) -> Row:
 
 
 async def put_parameter(call: Call) -> Created | None:
-    value = call.json("value")["value"]
-    names = [row["name"] for row in await rows_of(call, vhost=call.vhost().name)]
+    value, vhost = call.json("value")["value"], call.vhost_to_change().name
+    names = [row["name"] for row in await rows_of(call, vhost=vhost)]
     await call.result(
         "parameters.set",
-        vhost=call.vhost().name,
+        vhost=vhost,
         component=call.path["component"],
         name=call.path["name"],
         value=dumps(value),

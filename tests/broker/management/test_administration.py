@@ -248,7 +248,8 @@ async def test_policies(api: Api, word: str) -> None:
     assert await api.get(path) == row
     assert await api.get(word) == [row]
     assert await api.get(f"{word}/%2F") == [row]
-    assert await api.ask("PUT", f"{word}/nope/p", json=told) == NOT_FOUND
+    nowhere = {"error": "not_found", "reason": "vhost_not_found"}
+    assert await api.ask("PUT", f"{word}/nope/p", json=told) == (404, nowhere)
     assert await api.ask("PUT", path, json={}) == bad(
         "[{key_missing,pattern},{key_missing,definition}]"
     )
@@ -323,4 +324,7 @@ async def test_definitions_that_cannot_be_taken(api: Api, content: Any) -> None:
     status, told = await api.ask("POST", "definitions", json=content)
     assert (status, told["error"]) == (400, "bad_request")
     assert await api.ask("GET", "definitions/nope") == bad("vhost_not_found")
-    assert await api.ask("POST", "definitions/nope", json={}) == NOT_FOUND
+    assert await api.ask("POST", "definitions/nope", json={}) == (
+        404,
+        {"error": "not_found", "reason": "vhost_not_found"},
+    )
