@@ -30,7 +30,8 @@ BODY = fields(
 
 
 async def list_users(call: Call) -> Listing:
-    return Listing(list(map(user_entry, tuple(call.parts.access.users.values()))))
+    users = call.parts.access.users
+    return Listing([user_entry(users[name]) for name in sorted(users)])
 
 
 async def without_permissions(call: Call) -> Listing:

@@ -30,7 +30,7 @@ BODY = fields(
 
 async def list_vhosts(call: Call) -> Listing:
     rows = await rows_of(call)
-    return Listing([rows[name] for name in call.visible_vhosts() if name in rows])
+    return Listing([rows[name] for name in sorted(call.visible_vhosts()) if name in rows])
 
 
 async def show_vhost(call: Call) -> Row:
