@@ -153,6 +153,8 @@ class Config:
     event_exchange: bool = False
     """Whether `amq.rabbitmq.event` is there, and hears what happens."""
     management_listen: ListenAddress | None = None
+    management_tls: bool = False
+    """Whether it is served with the certificate that clients are shown, and not in the clear."""
     metrics_listen: ListenAddress | None = None
     cluster: ClusterConfig | None = None
     """None for a node that is alone."""

@@ -198,7 +198,7 @@ def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
 def has_certificates(config: Config) -> bool:
     """For clients, or for the other nodes."""
     links = config.cluster is not None and config.cluster.tls_cert is not None
-    return links or config.tls_listen is not None
+    return links or config.management_tls or config.tls_listen is not None
 
 
 def has_terminal() -> bool:

@@ -16,6 +16,8 @@ from fluffle.broker.server.services import Services
 from fluffle.broker.starting import cannot_listen
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from fluffle.broker.statistics.statistics import Statistics
 
 
@@ -68,8 +70,17 @@ class HttpListening(NamedTuple):
             return
         from fluffle.broker.management.endpoint import begun  # noqa: PLC0415  slow, only if used
 
-        endpoint = begun(self.parts, self.services, self.on_fatal)
+        endpoint = begun(self.parts, self.services, self.on_fatal, self._encryption())
         addresses["management"] = await self._listen("--management", endpoint, address)
+
+    def _encryption(self) -> SSLContext | None:
+        """Of the management; None in the clear.  StartFailed."""
+        config = self.parts.config
+        if not config.management_tls:
+            return None
+        from fluffle.broker.server import tls  # noqa: PLC0415  ssl only if it is used
+
+        return tls.listening_context(tls.certificates_of_http(config, "management-tls"))
 
     async def _listen(
         self, option: str, endpoint: HttpEndpoint, address: ListenAddress

@@ -205,6 +205,15 @@ OPTIONS: Mapping[str, Option] = {
             "management_listen",
         ),
         Option(
+            "management-tls",
+            "yes|no",
+            "Whether that speaks HTTPS alone, with the certificate of --tls-cert.",
+            parse_switch,
+            "management_tls",
+            "no",
+            is_switch=True,
+        ),
+        Option(
             "metrics",
             "HOST:PORT",
             "Where to serve metrics for Prometheus, usually :15692.",

@@ -224,13 +224,16 @@ def cluster_links(parts: Parts) -> Iterator[Row]:
 
 def listeners(parts: Parts) -> Rows:
     """Where this node takes connections."""
+    encrypted = {"amqps": PROTOCOLS["amqps"]}
+    if parts.config.management_tls:
+        encrypted["management"] = "https"
     for name, (host, port) in parts.addresses.items():
         yield {
             "node": parts.config.node_name,
-            "protocol": PROTOCOLS.get(name, name.partition("-")[0]),
+            "protocol": encrypted.get(name) or PROTOCOLS.get(name, name.partition("-")[0]),
             "ip_address": host,
             "port": port,
-            "tls": name == "amqps",
+            "tls": name in encrypted,
             "socket_opts": {},
         }
 

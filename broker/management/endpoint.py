@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from ssl import SSLContext
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -60,6 +61,8 @@ IDLE_S_MAX = 75.0
 """Between two requests of a connection."""
 ENCODED_AT_ONCE = 100
 """Rows of a list that become JSON in one turn of the loop."""
+HANDSHAKE_S_MAX = 10.0
+"""Of TLS."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 ALWAYS = {
     "cache-control": "no-cache, no-store",
@@ -77,10 +80,11 @@ logger = logging.getLogger(__name__)
 class ManagementEndpoint:
     """Where one node serves the management API."""
 
-    __slots__ = ("_asking", "_files", "_server", "_servers", "_watch")
+    __slots__ = ("_asking", "_encryption", "_files", "_server", "_servers", "_watch")
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: Asking, encryption: SSLContext | None) -> None:
         self._asking = asking
+        self._encryption = encryption
         self._watch = Watch(asyncio.get_running_loop().call_later)
         self._files = Files()
         self._server = web.Server(
@@ -92,7 +96,12 @@ class ManagementEndpoint:
         """Accept on an address; what was bound.  OSError when it is taken."""
         listening = listening_socket(host, port)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: self._watch.over(self._server()), sock=listening)
+        server = await loop.create_server(
+            lambda: self._watch.over(self._server()),
+            sock=listening,
+            ssl=self._encryption,
+            ssl_handshake_timeout=HANDSHAKE_S_MAX if self._encryption else None,
+        )
         self._servers.append(server)
         bound = listening.getsockname()
         return bound[0], bound[1]
@@ -244,7 +253,11 @@ async def encoded(rows: Sequence[Row]) -> bytes:
 
 
 def begun(
-    parts: Parts, services: Services, on_fatal: Callable[[Exception], None]
+    parts: Parts,
+    services: Services,
+    on_fatal: Callable[[Exception], None],
+    encryption: SSLContext | None = None,
 ) -> ManagementEndpoint:
-    """The endpoint of a node, which accepts nobody yet."""
-    return ManagementEndpoint(Asking(parts, services, Dispatcher(parts, VERBS, on_fatal)))
+    """The endpoint of a node, which accepts nobody yet; without encryption in the clear."""
+    asking = Asking(parts, services, Dispatcher(parts, VERBS, on_fatal))
+    return ManagementEndpoint(asking, encryption)

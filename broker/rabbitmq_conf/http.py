@@ -26,6 +26,10 @@ CLEAR = (
     "it is served in the clear, and passwords with it; put a proxy that speaks TLS in front, let "
     "it alone reach the port, and leave this out"
 )
+ENCRYPTED = (
+    "the option --management-tls has it served with the certificate of ssl_options; give that, and "
+    "leave this out"
+)
 TUNING = "the server has times and limits of its own"
 NO_OAUTH = "nobody logs in with OAuth here; leave it out"
 
@@ -58,10 +62,10 @@ RULES: Rules = {
     **each(_TUNING, ignored(TUNING), "prometheus.tcp."),
     **each(_TUNING, ignored(TUNING), "management.listener.server."),
     "prometheus.tcp.listener": ignored("prometheus.tcp.port and .ip say where"),
-    "management.ssl.**": refused(CLEAR),
-    "management.listener.ssl": refused_unless((FALSE,), CLEAR),
-    "management.listener.ssl_opts": refused(CLEAR),
-    "management.listener.ssl_opts.**": refused(CLEAR),
+    "management.ssl.**": refused(ENCRYPTED),
+    "management.listener.ssl": refused_unless((FALSE,), ENCRYPTED),
+    "management.listener.ssl_opts": refused(ENCRYPTED),
+    "management.listener.ssl_opts.**": refused(ENCRYPTED),
     "prometheus.ssl.**": refused(CLEAR),
     "prometheus.authentication.enabled": refused_unless(
         (FALSE,), "metrics are for all who reach the port; guard the port, and leave this out"

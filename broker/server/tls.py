@@ -39,6 +39,37 @@ def certificates_of(config: Config) -> Certificates:
     )
 
 
+def certificates_of_http(config: Config, option: str) -> Certificates:
+    """The same for browsers, which are not asked for theirs; what an option wants them for.
+
+    Raises StartFailed.
+    """
+    if config.tls_cert is None:
+        raise StartFailed(
+            f"--{option} needs a certificate; name its PEM file with --tls-cert, and that of its "
+            "key with --tls-key"
+        )
+    return Certificates(
+        config.tls_cert,
+        config.tls_key,
+        config.tls_ca,
+        verify="none",
+        version_min=config.tls_version_min,
+        ciphers=config.tls_ciphers,
+    )
+
+
+def listening_context(certificates: Certificates) -> ssl.SSLContext:
+    """For a listener that is given one: each handshake takes what the files hold by then."""
+    context = certificates.context()
+
+    def renew(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = certificates.context()
+
+    context.sni_callback = renew
+    return context
+
+
 class Certificates:
     """What a node shows to clients, and how it checks what they show."""
 
