@@ -307,7 +307,6 @@ class Node:
             consequences=Consequences(self._chores),
             on_fatal=self.fail,
             observers=seen.observers,
-            seen=seen.seen,
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum_global_qos=config.quorum.global_qos,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
-
-from fluffle.broker.server.services import unseen
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms import Alarms
@@ -14,7 +11,6 @@ if TYPE_CHECKING:
     from fluffle.broker.config import Config
     from fluffle.broker.definitions.catalogue import Catalogue
     from fluffle.broker.outside import Outside
-    from fluffle.broker.server.connection import Connection
     from fluffle.broker.server.observing import Observer
     from fluffle.broker.statistics.statistics import Statistics
     from fluffle.broker.traffic import Traffic
@@ -24,8 +20,6 @@ class Watched(NamedTuple):
     """How a node is."""
 
     observers: tuple[Observer, ...]
-    seen: Callable[[Connection], asyncio.Protocol] = unseen
-    """As in `Services`."""
     statistics: Statistics | None = None
     """None where nobody may ask for them."""
 
@@ -46,8 +40,7 @@ def watched(
     from fluffle.broker.statistics.statistics import Statistics  # noqa: PLC0415  only if it is used
 
     statistics = Statistics(catalogue.vhosts, traffic, clock=outside.clock)
-    counting = statistics.observer
-    return Watched((*observers, counting), counting.enter, statistics)
+    return Watched((*observers, statistics.observer), statistics)
 
 
 def sampled(statistics: Statistics | None, chores: Chores, outside: Outside) -> Callable[[], None]:

@@ -13,6 +13,7 @@ from fluffle.broker.metrics.families import text_of
 from fluffle.broker.metrics.tables import COUNTER, Column, Kind, Reading, Table
 from fluffle.broker.server.describing import channel_name
 from fluffle.broker.server.services import Services
+from fluffle.broker.statistics.connections import bytes_of
 from fluffle.broker.statistics.counts import PUBLISHED
 from fluffle.broker.statistics.statistics import Statistics
 
@@ -183,15 +184,14 @@ class CountedTables:
                 yield Reading(labels, tuple(counts.values[:-1])) if vhost.has(queue) else None
 
     def _connections(self) -> Iterator[Reading]:
-        for connection, counted in tuple(self._statistics.observer.connections.items()):
+        for connection in self._services.connections:
             yield Reading(
                 {"channel": text_of(connection.name)},
                 (
-                    counted.received_bytes,
-                    counted.sent_bytes,
-                    counted.received,
-                    counted.sent,
-                    counted.pending_bytes,
+                    *bytes_of(connection),
+                    connection.reads,
+                    connection.outlet.writes,
+                    connection.unwritten_bytes,
                 ),
             )
 

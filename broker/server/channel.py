@@ -208,8 +208,9 @@ class Channel:
 
 def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
     """Tell the queues what became of messages that the ledger has let go."""
-    of_quorum_queues = 0
+    count = of_quorum_queues = 0
     for handout, start, stop in stretches:
+        count += stop - start
         queue = handout.holder.queue
         settling = queue.settle(handout, start, stop, outcome)
         if settling is not None:
@@ -220,7 +221,7 @@ def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None
         if handout.is_recorded:
             channel.recorded()
     if outcome is Outcome.ACKED:
-        traffic, count = channel.session.traffic, sum(stop - start for _, start, stop in stretches)
+        traffic = channel.session.traffic
         traffic.from_quorum_queues.acknowledged += of_quorum_queues
         traffic.from_queues.acknowledged += count - of_quorum_queues
 

@@ -76,7 +76,8 @@ class Connection(asyncio.Protocol):
         self.waiting = Waiting(self._go_on)
         self.is_asking = False
         """Whether its last method was answered with a message."""
-        self._heartbeat = Heartbeat()
+        self.reads = self.read_bytes = 0
+        """How often something came in, and how much."""
         self.heartbeat_s = 0
         self._deadlines = Deadlines(services.call_later, self._hang_up)
         self._reader = Reader(
@@ -116,7 +117,8 @@ class Connection(asyncio.Protocol):
         self.is_from_loopback = all(map(lifecycle.is_loopback, hosts))
 
     def data_received(self, data: bytes) -> None:
-        self._heartbeat.heard = True
+        self.reads += 1
+        self.read_bytes += len(data)
         self.pending.extend(self._reader.feed(data))
         self._act(len(data))
 
@@ -286,7 +288,8 @@ class Connection(asyncio.Protocol):
         self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
-            self._deadlines.beat(self._heartbeat, heartbeat_s, self._transport, self.outlet)
+            ends = self._transport, self.outlet
+            self._deadlines.beat(Heartbeat(), heartbeat_s, *ends, lambda: self.reads)
 
     def begin(self, session: Session) -> None:
         """The client may open channels."""
@@ -376,6 +379,11 @@ class Connection(asyncio.Protocol):
     @property
     def is_encrypted(self) -> bool:
         return self.tls is not None
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """What the socket has not taken yet."""
+        return self._transport.get_write_buffer_size()
 
     @property
     def is_publisher(self) -> bool:

@@ -46,17 +46,33 @@ class Deadlines:
         """It has been done."""
         self._timers.pop(what).cancel()
 
-    def beat(self, heartbeat: Heartbeat, interval_s: float, line: Line, outlet: Outlet) -> None:
-        """Have the client hear of us, and end it when it is silent too long."""
+    def beat(
+        self,
+        heartbeat: Heartbeat,
+        interval_s: float,
+        line: Line,
+        outlet: Outlet,
+        heard: Callable[[], int],
+    ) -> None:
+        """Have the client hear of us, and end it when it is silent too long.
+
+        `heard`: how often something has come from it.
+        """
+        reads, writes = heard(), outlet.writes
 
         def beat() -> None:
-            heartbeat.spoke, outlet.has_written = outlet.has_written, False
+            nonlocal reads, writes
+            heartbeat.heard |= reads != (reads := heard())
+            heartbeat.spoke |= writes != outlet.writes
             verdict = heartbeat.beat(listening=line.is_reading())
             if verdict is Verdict.GIVE_UP:
                 self._hang_up("missed heartbeats from client")
                 return
             if verdict is Verdict.SEND:
                 line.write(HEARTBEAT_FRAME)
+                outlet.writes += 1
+                outlet.written_bytes += len(HEARTBEAT_FRAME)
+            writes = outlet.writes
             self._timers["heartbeat"] = self._call_later(interval_s / 2, beat)
 
         self._timers["heartbeat"] = self._call_later(interval_s / 2, beat)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -72,8 +71,8 @@ class Listener:
             self._servers.append(await self._accept(self._connection, listening))
         return host, port
 
-    def _connection(self, forwarded: Forwarded | None = None) -> asyncio.Protocol:
-        return self._services.seen(Connection(self._services, forwarded))
+    def _connection(self, forwarded: Forwarded | None = None) -> Connection:
+        return Connection(self._services, forwarded)
 
     def accept_no_more(self) -> None:
         """Close the sockets that listen, for good."""

@@ -95,8 +95,10 @@ def publish_confirmed(channel: Channel, parcels: Sequence[Parcel], *, persistent
     """As `publish_plain`, and confirm: at the end of the batch, or once they are safe."""
     confirms = channel.confirms
     assert confirms is not None
-    answers = [channel.put(channel, parcel, persistent=persistent) for parcel in parcels]
-    count = sum(len(parcel.contents) for parcel in parcels)
+    answers, count = list[Answer](), 0
+    for parcel in parcels:
+        answers.append(channel.put(channel, parcel, persistent=persistent))
+        count += len(parcel.contents)
     accepted = answers.count(Admission.ACCEPTED)
     if accepted == len(answers):
         confirms.settle(count)

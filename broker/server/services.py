@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
@@ -24,14 +22,6 @@ from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
-
-if TYPE_CHECKING:
-    from fluffle.broker.server.connection import Connection
-
-
-def unseen(connection: Connection) -> asyncio.Protocol:
-    """Where nobody wants to see what goes over its socket."""
-    return connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +51,6 @@ class Services:
     """Told when an assertion is broken: ends the node."""
     observers: tuple[Observer, ...] = ()
     """See what happens, where that is wanted."""
-    seen: Callable[[Connection], asyncio.Protocol] = unseen
-    """What the event loop gets in the place of a connection."""
     mechanisms: Collection[str] = AUTH_MECHANISMS
     """How clients may log in: some of `sasl.MECHANISMS`, and EXTERNAL."""
     certificate_login: str = "distinguished_name"

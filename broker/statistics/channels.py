@@ -10,6 +10,7 @@ from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.statistics.book import Book, OfVhost
@@ -35,7 +36,6 @@ from fluffle.broker.statistics.counts import (
 )
 
 if TYPE_CHECKING:
-    from fluffle.broker.message import Origin
     from fluffle.broker.queues.handout import Handout, Holder
     from fluffle.broker.queues.served import ServedQueue, Target
     from fluffle.broker.routing.exchange import Exchange
@@ -48,6 +48,8 @@ DELIVERED_AT = len(PUBLISHED)
 """Where these begin in the counts of a channel, a virtual host and a node."""
 
 OF_QUEUE_DELIVERED_AT = 1
+
+ACKED, LOST = Outcome.ACKED, Outcome.LOST
 
 exchange_of = attrgetter("exchange")
 
@@ -133,20 +135,28 @@ class Sending:
 class Cell:
     """Messages of one origin that went the same way and are yet to be entered."""
 
-    __slots__ = ("count", "exchange", "mandatory", "targets")
+    __slots__ = ("count", "mandatory", "origin", "targets")
 
-    def __init__(self, exchange: str, parcel: Parcel) -> None:
-        self.exchange = exchange
-        self.targets = parcel.targets
-        self.mandatory = parcel.mandatory
+    def __init__(
+        self, origin: Origin, targets: tuple[Target, ...] | None, *, mandatory: bool
+    ) -> None:
+        self.origin = origin
+        self.targets = targets
+        """None where they went nowhere."""
+        self.mandatory = mandatory
         self.count = 0
+
+
+NO_CELL = Cell(Origin("", ""), None, mandatory=False)
+"""What is looked at before there is one."""
 
 
 class OnChannel:
     """The counts of one channel; its methods take the places of the channel's functions."""
 
     __slots__ = (
-        "_answer_get", "_book", "_cells", "_channel", "_confirmed", "_confirms", "_epoch", "_full",
+        "_acked", "_acked_queue", "_answer_get", "_book", "_cell", "_cells", "_channel",
+        "_confirmed", "_confirms", "_epoch", "_full",
         "_put", "_settle", "_topology", "_unconfirmed", "counts", "of_vhost", "published", "taken",
     )  # fmt: skip
 
@@ -168,6 +178,11 @@ class OnChannel:
         """How many of them are entered."""
         self._unconfirmed: dict[str, int] = {}
         """Publishes that are not known to be confirmed, by exchange."""
+        self._acked_queue: ServedQueue | None = None
+        self._acked = 0
+        """How many messages of it were acknowledged and are yet to be counted."""
+        self._cell = NO_CELL
+        """The one of the last messages."""
         self._cells: dict[Origin, Cell] = {}
         """Messages that are yet to be entered; several origins of an exchange may share one."""
         self._full: list[Cell] = []
@@ -183,17 +198,10 @@ class OnChannel:
 
     def put(self, channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
         answer = self._put(channel, parcel, persistent=persistent)
-        if self._topology.epoch != self._epoch:
-            self._leave_behind()
-        origins = parcel.origins
+        origins, cell = parcel.origins, self._cell
         origin, count = origins[0], len(origins)
-        cell = self._cells.get(origin)
-        if (
-            cell is None
-            or cell.targets is not parcel.targets
-            or cell.mandatory is not parcel.mandatory
-        ):
-            cell = self._begin(origin, parcel)
+        if cell.origin is not origin or cell.targets is not parcel.targets:
+            cell = self._cell = self._cell_of(origin, parcel)
         if count == 1 or origins.count(origin) == count:
             cell.count += count
         else:
@@ -206,14 +214,13 @@ class OnChannel:
 
     def settle(self, channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
         self._settle(channel, stretches, outcome)
-        if outcome is Outcome.ACKED:
-            last, counted = None, []
+        if outcome is ACKED:
             for handout, start, stop in stretches:
                 queue = handout.holder.queue
-                if queue is not last:
-                    last, counted = queue, self.counted_of(queue)
-                counted[ACK] += stop - start
-        elif outcome is Outcome.LOST:
+                if queue is not self._acked_queue:
+                    self._turn_to(queue)
+                self._acked += stop - start
+        elif outcome is LOST:
             self._confirms = channel.confirms  # it ends, and will not have them any more
 
     def answer_get(self, channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
@@ -236,11 +243,28 @@ class OnChannel:
 
     # What is rare
 
+    def _turn_to(self, queue: ServedQueue | None) -> None:
+        """From now on acknowledgements are of another queue, or of none that is known."""
+        if self._acked_queue is not None:
+            self.counted_of(self._acked_queue)[ACK] += self._acked
+        elif not self._cells:
+            self._book.touch(self)
+        self._acked_queue, self._acked = queue, 0
+
+    def _cell_of(self, origin: Origin, parcel: Parcel) -> Cell:
+        """Where messages that are like the first of these are counted.  While what exchanges lead
+        to is what it was, the same targets are the same object, unless they are none."""
+        if self._topology.epoch != self._epoch:
+            self._leave_behind()
+        cell = self._cells.get(origin)
+        if cell is None or cell.targets != (parcel.targets or None):
+            return self._begin(origin, parcel)
+        return cell if cell.mandatory is parcel.mandatory else self._begin(origin, parcel)
+
     def _begin(self, origin: Origin, parcel: Parcel) -> Cell:
-        """A cell for messages that are like the first of these."""
         if len(self._cells) + len(self._full) >= CELLS_MAX:
             self._enter_publishes()
-        elif not self._cells:
+        elif not self._cells and self._acked_queue is None:
             self._book.touch(self)
         if origin in self._cells:
             self._full.append(self._cells[origin])
@@ -248,13 +272,14 @@ class OnChannel:
         found = self._topology.find(exchange)
         if exchange not in self.published and found is not None:
             self.published[exchange] = Published(found)
-        cell = self._cells[origin] = Cell(exchange, parcel)
+        targets = parcel.targets or None
+        cell = self._cells[origin] = Cell(origin, targets, mandatory=parcel.mandatory)
         return cell
 
     def _count_mixed(self, cell: Cell, parcel: Parcel) -> None:
         """Messages of several origins, which mostly are those of one exchange."""
         exchanges = Counter(map(exchange_of, parcel.origins))
-        cell.count += exchanges.pop(cell.exchange)
+        cell.count += exchanges.pop(cell.origin.exchange)
         for origin in dict.fromkeys(parcel.origins) if exchanges else ():
             self._begin(origin, parcel).count += exchanges.pop(origin.exchange, 0)
 
@@ -286,20 +311,24 @@ class OnChannel:
     # Into the book
 
     def enter(self) -> None:
+        if self._acked_queue is not None:
+            self._turn_to(None)
         self._enter_publishes()
         self._enter_confirms()
 
     def _enter_publishes(self) -> None:
         cells, self._cells, self._full = (*self._full, *self._cells.values()), {}, []
+        self._cell = NO_CELL
         for cell in cells:
-            exchange, count = cell.exchange, cell.count
+            exchange, count = cell.origin.exchange, cell.count
             counted = [0] * len(PUBLISHED)
             counted[PUBLISH] = count
             if not cell.targets:
                 counted[RETURN if cell.mandatory else DROP] = count
             self._enter_published(exchange, counted)
             self._unconfirmed[exchange] = self._unconfirmed.get(exchange, 0) + count
-            queues = tuple(each for each in cell.targets if not isinstance(each, ReplyTarget))
+            targets = cell.targets or ()
+            queues = tuple(each for each in targets if not isinstance(each, ReplyTarget))
             self._enter_routed(exchange, queues, count)
 
     def _enter_published(self, exchange: str, counted: list[int]) -> None:

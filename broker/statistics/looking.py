@@ -150,8 +150,8 @@ class Lookout:
 
     def _count_bytes(self) -> Chore:
         for piece in in_pieces(tuple(self._counting.connections.values()), PIECE):
-            for counted in piece:
-                counted.enter()
+            for on_connection in piece:
+                on_connection.enter()
             yield None
 
     def churned(self) -> list[int]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.server.observing import By
 from fluffle.broker.statistics.book import Book
 from fluffle.broker.statistics.channels import OnChannel
-from fluffle.broker.statistics.connections import CountedConnection
+from fluffle.broker.statistics.connections import OnConnection
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
@@ -23,23 +22,15 @@ if TYPE_CHECKING:
 class Counting:
     """An `Observer` of one node."""
 
-    __slots__ = ("_book", "_sessions", "channels", "connections")
+    __slots__ = ("_book", "_connections", "channels", "connections")
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        self.connections: dict[Connection, CountedConnection] = {}
-        """Those that are there."""
-        self._sessions: dict[Session, CountedConnection] = {}
+        self.connections: dict[Connection, OnConnection] = {}
+        """Those that have opened a virtual host."""
+        self._connections: dict[Session, Connection] = {}
         self.channels: dict[Channel, OnChannel] = {}
         """Those that are open."""
-
-    def enter(self, connection: Connection) -> asyncio.Protocol:
-        """What the event loop gets in the place of a connection."""
-        counted = CountedConnection(self._book, connection, self.connections.pop)
-        self.connections[connection] = counted
-        return counted
-
-    # An `Observer`
 
     def metadata(self, inner: Metadata, by: By) -> Metadata:
         """Definitions are counted where they change."""
@@ -53,16 +44,12 @@ class Counting:
         """`Traffic` counts it."""
 
     def opened(self, connection: Connection, session: Session) -> None:
-        counted = self.connections.get(connection)
-        if counted is not None:
-            self._sessions[session] = counted
-            counted.opened(self._book.of(session.vhost))
+        self._connections[session] = connection
+        of_vhost = self._book.of(session.vhost)
+        self.connections[connection] = OnConnection(self._book, connection, of_vhost)
 
     def closed(self, session: Session) -> None:
-        counted = self._sessions.pop(session, None)
-        if counted is not None:
-            counted.enter()
-            counted.of_vhost = None
+        self.connections.pop(self._connections.pop(session)).enter()
 
     def channel_opened(self, channel: Channel) -> None:
         self.channels[channel] = OnChannel(self._book, channel)

@@ -9,7 +9,8 @@ from fluffle.broker.chores import Chores
 from fluffle.broker.clock import CallLater, Clock
 from fluffle.broker.statistics.ages import NO_PAST, Ages
 from fluffle.broker.statistics.book import Book, OfVhost
-from fluffle.broker.statistics.counts import OF_LENGTHS, TICK_MS, Counts
+from fluffle.broker.statistics.connections import bytes_of
+from fluffle.broker.statistics.counts import OF_BYTES, OF_LENGTHS, TICK_MS, Counts
 from fluffle.broker.statistics.looking import Clockwork, Lookout, length_of
 from fluffle.broker.statistics.observer import Counting
 from fluffle.broker.statistics.rows import Row
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 NO_LENGTHS = Counts(OF_LENGTHS)
 """Those of a queue that has been empty."""
+
+NO_BYTES = Counts(OF_BYTES)
+"""Those that are known of the past of a connection without a virtual host."""
 
 
 class Statistics:
@@ -98,15 +102,14 @@ class Statistics:
 
     def of_connection(self, connection: Connection, ages: Ages = NO_PAST) -> Row:
         """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""
-        counted = self.observer.connections.get(connection)
-        if counted is None:
-            return {}
-        counted.enter()
+        on_connection, looks = self.observer.connections.get(connection), self._lookout.looks
+        counts = on_connection.counts if on_connection is not None else NO_BYTES
         return {
-            **whole_row_of(counted.counts, self._lookout.looks, ages.data),
-            "recv_cnt": counted.received,
-            "send_cnt": counted.sent,
-            "send_pend": counted.pending_bytes,
+            **whole_row_of(counts, looks, ages.data),
+            **dict(zip(OF_BYTES.names, bytes_of(connection), strict=True)),
+            "recv_cnt": connection.reads,
+            "send_cnt": connection.outlet.writes,
+            "send_pend": connection.unwritten_bytes,
         }
 
     def of_vhost(self, name: str, ages: Ages = NO_PAST) -> Row:
@@ -115,9 +118,9 @@ class Statistics:
         if of_vhost is None:
             return {}
         looks = self._lookout.looks
-        for counted in self.observer.connections.values():
-            if counted.of_vhost is of_vhost:
-                counted.enter()
+        for on_connection in self.observer.connections.values():
+            if on_connection.of_vhost is of_vhost:
+                on_connection.enter()
         return {
             **self._message_stats(of_vhost.counts, ages),
             **whole_row_of(of_vhost.lengths, looks, ages.lengths),

@@ -172,7 +172,7 @@ class Edge:
         statistics = self.statistics = Statistics(services.vhosts, services.traffic, clock=clock)
         self.clockwork = statistics.clockwork(services.chores, self.scheduler.call_later)
         observers = *services.observers, statistics.observer
-        self.services = replace(services, observers=observers, seen=statistics.observer.enter)
+        self.services = replace(services, observers=observers)
 
     def _time(self, clock: ScheduledClock) -> LocalTime:
         timers = Timers(clock.now_ms, self.scheduler.call_later, raise_it)
@@ -229,7 +229,7 @@ class Client:
         self._arrivals: deque[Arrival] = deque()
         self._parsed_writes = 0
         self._frame_bytes_max = 0
-        self.transport.connect(edge.services.seen(self.connection))
+        self.transport.connect(self.connection)
 
     # Bytes and frames
 

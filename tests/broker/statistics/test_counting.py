@@ -237,4 +237,3 @@ def test_nobody_counts_where_nobody_asks() -> None:
     client = Edge().connect()
     channel = next(iter(client.connection.channels))
     assert (channel.put, channel.settle, channel.answer_get) == (put, settle, answer_get)
-    assert client.edge.services.seen(client.connection) is client.connection

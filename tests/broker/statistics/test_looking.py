@@ -113,7 +113,7 @@ def test_connections_count_their_bytes() -> None:
     whole = edge.statistics.of_vhost("/")
     assert (whole["recv_oct"], whole["send_oct"]) == (row["recv_oct"], row["send_oct"])
     client.close()
-    assert edge.statistics.of_connection(client.connection) == {}
+    assert edge.statistics.observer.connections == {}
     assert edge.statistics.of_vhost("/")["recv_oct"] > row["recv_oct"]
 
 
