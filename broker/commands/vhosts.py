@@ -106,6 +106,15 @@ def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
 @click.argument("name", shell_complete=vhost_names)
 @click.argument("state", type=click.Choice(["on", "off"]))
 @on_node
+def protect(client: Client, name: str, state: str) -> None:
+    """Refuse to delete a virtual host, or do not."""
+    client.call("vhosts.metadata", name=name, is_protected=state == "on")
+
+
+@vhosts.command()
+@click.argument("name", shell_complete=vhost_names)
+@click.argument("state", type=click.Choice(["on", "off"]))
+@on_node
 def trace(client: Client, name: str, state: str) -> None:
     """Copy all messages to amq.rabbitmq.trace, or no more.
 

@@ -66,8 +66,22 @@ def list_ciphers(_parts: Parts) -> Rows:
     return ({"name": each["name"]} for each in ssl.create_default_context().get_ciphers())
 
 
+def list_certificates(parts: Parts) -> Rows:
+    """The certificates for clients in the files of this node, and when they end."""
+    from fluffle.broker.certificate_ends import ends_in  # noqa: PLC0415  only if it is asked for
+
+    files = parts.config.tls_cert, parts.config.tls_ca
+    return (
+        {"node": parts.config.node_name, "file": str(file), "ends_at": int(end.timestamp())}
+        for file in files
+        if file is not None
+        for end in ends_in(file)
+    )
+
+
 READS: Mapping[str, Callable[..., Any]] = {
     "alarms.list": list_alarms,
+    "node.certificates": list_certificates,
     "node.ciphers": list_ciphers,
     "queues.critical": list_critical,
 }

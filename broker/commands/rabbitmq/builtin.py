@@ -1,4 +1,4 @@
-"""What RabbitMQ has as plugins, feature flags and deprecated features, and we have built in."""
+"""What RabbitMQ has as plugins and feature flags, and we have built in."""
 
 from __future__ import annotations
 
@@ -22,25 +22,17 @@ PLUGINS: Mapping[str, str] = {
 """Built in, so that they count as enabled; and what there is to say of them."""
 
 FEATURE_FLAGS = (
-    "classic_queue_type_delivery_support",
     "detailed_queues_endpoint",
     "direct_exchange_routing_v2",
-    "feature_flags_v2",
+    "drop_unroutable_metric",
+    "empty_basic_get_metric",
     "implicit_default_bindings",
     "maintenance_mode_status",
-    "message_containers",
     "quorum_queue",
     "quorum_queue_non_voters",
     "rabbit_exchange_type_local_random",
+    "rabbitmq_4.0.0",
     "user_limits",
     "virtual_host_metadata",
 )
-"""Of RabbitMQ 4: what they stand for is there."""
-
-DEPRECATED: Mapping[str, str] = {
-    "classic_queue_mirroring": "removed",
-    "global_qos": "permitted_by_default",
-    "queue_master_locator": "permitted_by_default",
-    "ram_node_type": "removed",
-    "transient_nonexcl_queues": "permitted_by_default",
-}
+"""Of RabbitMQ 4: what they stand for is there.  The management API says the same."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from time import ctime
 
 from fluffle.broker.commands.client import Refused, Row, Unreachable
 from fluffle.broker.commands.rabbitmq.listeners import alarm_text, listener_line, listeners_of
 from fluffle.broker.commands.rabbitmq.nodes import is_up
 from fluffle.broker.commands.rabbitmq.verb import (
+    DATA,
     TEXT,
     Call,
     Failure,
@@ -162,6 +164,24 @@ def check_virtual_hosts(call: Call) -> Told:
     return Told([f"Node {node} reported all vhosts as running"])
 
 
+def check_certificate_expiration(call: Call) -> Told:
+    """Whether all that there are will be good for as long as `--within` says."""
+    unit, within = call.options.get("unit", "weeks").lower(), call.options.get("within", "4")
+    if unit not in UNITS_S or not within.isdecimal() or not int(within):
+        raise Misused(f"'{within} {unit}' is no time; units are {', '.join(UNITS_S)}", DATA)
+    until = call.wall() + int(within) * UNITS_S[unit]
+    found = [row for row in call.client.rows("node.certificates") if row["ends_at"] < until]
+    if found:
+        lines = [f"{row['file']}: expires on {ctime(row['ends_at'])}" for row in found]
+        raise Failure("\n".join(lines), content={"result": "error", "expired": found})
+    one = unit.removesuffix("s") if within == "1" else unit
+    return Told([f"No certificates are expiring within {within} {one}."])
+
+
+UNITS_S: Mapping[str, int] = {
+    "days": 86_400, "weeks": 7 * 86_400, "months": 30 * 86_400, "years": 365 * 86_400,
+}  # fmt: skip
+
 ASKING = "Asking node {node} to report"
 
 VERBS: Mapping[str, Verb] = {
@@ -186,6 +206,11 @@ VERBS: Mapping[str, Verb] = {
         check_port_connectivity, "",
         "Testing TCP connections to all active listeners on node {node} ...",
         options={"address": TEXT},
+    ),
+    "check_certificate_expiration": Verb(
+        check_certificate_expiration, "",
+        "Checking certificate expiration on node {node} ...",
+        options={"within": TEXT, "unit": TEXT},
     ),
     "check_virtual_hosts": Verb(
         check_virtual_hosts, "", "Checking if all vhosts are running on node {node} ..."

@@ -110,7 +110,7 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str]) -> int:
     format_name = options.get("formatter", "table")
     is_silent = "silent" in options
     with client_of(options) as client:
-        call = Call(client, words, options, read_line, time.sleep, time.monotonic)
+        call = Call(client, words, options, read_line, time.sleep, time.monotonic, time.time)
         try:
             verb.check(call)
             if not (is_silent or "quiet" in options or format_name in FOR_PROGRAMS):

@@ -72,6 +72,7 @@ class Call:
     standard_input: Callable[[], str]
     sleep: Callable[[float], None]
     now: Callable[[], float]
+    wall: Callable[[], float]
 
     @property
     def vhost(self) -> str:

@@ -53,6 +53,14 @@ def update_vhost_metadata(call: Call) -> None:
     call.client.call("vhosts.metadata", name=call.words[0], **said)
 
 
+def enable_protection(call: Call) -> None:
+    call.client.call("vhosts.metadata", name=call.words[0], is_protected=True)
+
+
+def disable_protection(call: Call) -> None:
+    call.client.call("vhosts.metadata", name=call.words[0], is_protected=False)
+
+
 def set_vhost_tags(call: Call) -> None:
     call.client.call("vhosts.metadata", name=call.words[0], tags=list(call.words[1:]))
 
@@ -91,6 +99,16 @@ VERBS: Mapping[str, Verb] = {
         lambda call: f'Setting tags for virtual host "{call.word(0)}" to '
         f"[{', '.join(call.words[1:])}] ...",
         (1, None), failures=MISSING,
+    ),
+    "enable_vhost_protection_from_deletion": Verb(
+        enable_protection, "<vhost>", "Protecting virtual host {0} from removal...", (1, 1),
+        failures=MISSING,
+        note="not in RabbitMQ 4.0",
+    ),
+    "disable_vhost_protection_from_deletion": Verb(
+        disable_protection, "<vhost>", "Removing protection of virtual host {0}...", (1, 1),
+        failures=MISSING,
+        note="not in RabbitMQ 4.0",
     ),
     "list_vhosts": Verb(list_vhosts, "[<column> ...]", "Listing vhosts ...", (0, None)),
     "trace_on": Verb(trace_on, "", 'Starting tracing for vhost "{vhost}" ...'),

@@ -11,8 +11,10 @@ import pytest
 from click.testing import Result
 
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
+from fluffle.broker.commands.rabbitmq.builtin import FEATURE_FLAGS
 from fluffle.broker.commands.rabbitmq.tool import TOOLS, verbs_of
 from fluffle.broker.commands.rabbitmq.verb import DATA, NO_USER, SOFTWARE, UNAVAILABLE, USAGE
+from fluffle.broker.management.endpoints.features import FEATURES
 from tests.broker.commands.running import RunningNode, run
 
 
@@ -101,6 +103,9 @@ def test_virtual_hosts(node: RunningNode) -> None:
     assert ctl(node, "list_vhost_limits", "-p", "nosuch").exit_code == UNAVAILABLE
     assert said(node, "trace_on", "-p", "orders").endswith("Trace enabled for vhost orders\n")
     said(node, "trace_off", "-p", "orders")
+    said(node, "enable_vhost_protection_from_deletion", "orders")
+    assert ctl(node, "delete_vhost", "orders").exit_code == UNAVAILABLE
+    said(node, "disable_vhost_protection_from_deletion", "orders")
     said(node, "delete_vhost", "orders")
     assert ctl(node, "delete_vhost", "orders").exit_code == DATA
     assert ctl(node, "update_vhost_metadata", "/").exit_code == USAGE
@@ -227,6 +232,9 @@ def test_health_checks(node: RunningNode) -> None:
     check("check_protocol_listener", "amqp091")
     listed = json.loads(check("listeners", "--formatter", "json"))["listeners"]
     assert [each["port"] for each in listed] == [node.port]
+    within = "check_certificate_expiration", "--within"
+    assert check(*within, "1").endswith("No certificates are expiring within 1 week.\n")
+    assert node.run("rabbitmq-diagnostics", *within, "soon").exit_code == DATA
     for words in (("check_port_listener", "1"), ("check_protocol_listener", "mqtt"), ("log_tail",)):
         assert node.run("rabbitmq-diagnostics", *words).exit_code == UNAVAILABLE
     refused = node.run("rabbitmq-diagnostics", "check_port_listener", "1", "--formatter", "json")
@@ -351,6 +359,10 @@ def test_nobody_is_there(tmp_path: Path) -> None:
     assert waited.exit_code == UNAVAILABLE
     away = run("rabbitmq-diagnostics", "is_running", "--data-dir", str(tmp_path))
     assert "is not running" in away.stdout
+
+
+def test_the_management_api_says_the_same_of_flags() -> None:
+    assert set(FEATURE_FLAGS) == set(FEATURES)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fluffle.broker.certificate_ends import ends_in
 from fluffle.broker.config import Config, ListenAddress, memory_bytes
+from fluffle.broker.control.health import list_certificates
 from fluffle.broker.control.maintenance import REASON, Maintenance, drain, maintenance_of, revive
 from fluffle.broker.control.parts import Later, Row
 from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.node import Node
 from fluffle.broker.server.listener import Listener
 from tests.broker.control.desk import Desk
+from tests.support.certificates import Authority
 from tests.support.company import Nobody
 
 
@@ -115,3 +119,15 @@ def test_alarms_of_all_nodes() -> None:
 
 def test_a_node_that_is_alone_is_not_critical() -> None:
     assert Desk().rows("queues.critical") == []
+
+
+def test_certificates_and_when_they_end(tmp_path: Path) -> None:
+    parts = Desk().parts
+    assert list(list_certificates(parts)) == []
+    authority = Authority(tmp_path)
+    config = replace(parts.config, tls_cert=authority.cert_file, tls_ca=authority.ca_file)
+    listed = list_certificates(parts._replace(config=config))
+    rows = [row for row in listed if isinstance(row, dict)]
+    ends = [*ends_in(authority.cert_file), *ends_in(authority.ca_file)]
+    assert [row["ends_at"] for row in rows] == [int(end.timestamp()) for end in ends]
+    assert {"node", "file", "ends_at"} == rows[0].keys()

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from fluffle.broker.certificate_ends import ends_in
 from fluffle.broker.config import Config
-from fluffle.broker.management.expiring import ends_in, expiring
+from fluffle.broker.management.expiring import expiring
 from tests.support.certificates import Authority
 from tests.support.management import Api
 
