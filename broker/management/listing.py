@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from heapq import merge
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from fluffle.broker.access.patterns import UnusablePattern, compiled
 from fluffle.broker.chores import in_pieces
@@ -20,6 +21,7 @@ from fluffle.broker.control.parts import Row
 from fluffle.broker.management.replies import Listing, bad_request, unlike
 
 T = TypeVar("T")
+Key: TypeAlias = tuple[Any, ...]
 
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 500
@@ -102,19 +104,34 @@ def pattern(said: str) -> Callable[[str], bool]:
 
 
 async def ordered(rows: list[Row], path: Sequence[str], *, is_reversed: bool) -> list[Row]:
-    """By a column; rows without it come first.  In runs that are merged: one sort of many rows
-    would take too long."""
-    if not path[0]:
-        return rows
-    runs: list[list[tuple[Any, int]]] = []
+    """By a column, of which rows that lack it come first; else by virtual host and name.
+
+    In runs that are merged: one sort of many rows would take too long.
+    """
+    key: Callable[[Row], Key]
+    if path[0]:
+        key = partial(key_at, path)
+    elif rows and "name" in rows[0]:
+        key = by_name
+    else:
+        return rows[::-1] if is_reversed else rows
+    runs: list[list[tuple[Key, int]]] = []
     for some in in_pieces(enumerate(rows), SORTED_AT_ONCE):
-        runs.append(sorted((sort_key(value_at(row, path)), at) for at, row in some))
+        runs.append(sorted((key(row), at) for at, row in some))
         await asyncio.sleep(0)
     found: list[Row] = []
     for piece in in_pieces(merge(*runs), SORTED_AT_ONCE):
         found += [rows[at] for _key, at in piece]
         await asyncio.sleep(0)
     return found[::-1] if is_reversed else found
+
+
+def by_name(row: Row) -> Key:
+    return str(row.get("vhost", "")), str(row["name"])
+
+
+def key_at(path: Sequence[str], row: Row) -> Key:
+    return sort_key(value_at(row, path))
 
 
 def sort_key(value: object) -> tuple[int, float, str]:

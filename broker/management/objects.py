@@ -34,6 +34,9 @@ def queue_basics(row: Row) -> Row:
         shown |= {name: row[name] for name in QUORUM}
     if row["owner"] is not None:
         shown["owner_pid_details"] = owner_of(row["owner"])
+    for name in QUEUE_OR_NULL:
+        if row[name] is not None:
+            shown[name] = row[name]
     return shown
 
 
@@ -42,9 +45,6 @@ def queue_object(row: Row) -> Row:
     shown = queue_basics(row) | {name: row[name] for name in QUEUE_COUNTS}
     shown["consumers"] = row["consumers"]
     shown["effective_policy_definition"] = row["effective_policy_definition"]
-    for name in QUEUE_OR_NULL:
-        if row[name] is not None:
-            shown[name] = row[name]
     return shown
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.replies import bad_request
+from fluffle.broker.management.replies import unlike
 from fluffle.broker.statistics.ages import Ages, ages_of
 from fluffle.broker.statistics.rows import added
 
@@ -30,7 +30,7 @@ def ages_asked(call: Call) -> Ages:
     try:
         return ages_of(call.query)
     except ValueError as error:
-        raise bad_request(str(error)) from None
+        raise unlike("invalid_range_parameters", str(error)) from None
 
 
 async def objects_and_counts(call: Call, ages: Ages) -> Row:

@@ -95,6 +95,15 @@ async def list_of_vhost(call: Call) -> Listing:
     return shown(call, await call.rows("queues.list", vhost=call.vhost().name))
 
 
+async def list_detailed(call: Call) -> Listing:
+    """With null for what is not so."""
+    return Listing(call.visible(await call.rows("queues.list")), partial(detailed, call))
+
+
+async def detailed(call: Call, rows: list[Row]) -> list[Row]:
+    return [{**dict.fromkeys(QUEUE_OR_NULL), **row} for row in await formed(call, rows)]
+
+
 def shown(call: Call, rows: list[Row]) -> Listing:
     """As much of each as is wanted."""
     return Listing(rows, partial(formed, call))
@@ -122,8 +131,7 @@ async def show(call: Call) -> Row:
         return form_of(call)(row)
     takers = await call.rows_everywhere("consumers.list", vhost=vhost, queue=name)
     return {
-        **dict.fromkeys(QUEUE_OR_NULL),
-        **(await formed(call, [row]))[0],
+        **(await detailed(call, [row]))[0],
         "consumer_details": [*map(consumer_object, takers)],
     }
 
@@ -248,7 +256,7 @@ ACK_MODES: Mapping[str, Method] = {
 
 ENDPOINTS = (
     Endpoint("GET", "queues", Right.MANAGEMENT, list_all, "All queues.", TOTALS),
-    Endpoint("GET", "queues/detailed", Right.MANAGEMENT, list_all, "All queues.", TOTALS),
+    Endpoint("GET", "queues/detailed", Right.MANAGEMENT, list_detailed, "All queues.", TOTALS),
     Endpoint(
         "GET",
         "queues/{vhost}",

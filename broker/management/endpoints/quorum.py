@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
@@ -24,6 +25,7 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 
 ACCEPTED = Reply(HTTPStatus.ACCEPTED)
+CLASSIC = "classic_queue_not_supported"
 STRATEGIES = ("all", "even")
 
 NODE = {"type": "object", "required": ["node"], "properties": {"node": {"type": "string"}}}
@@ -38,11 +40,14 @@ GROWTH = {
 }
 
 
-async def status(call: Call) -> list[Row]:
+async def status(call: Call) -> list[Row] | Reply:
     """What each member says of itself; `noproc` of who says nothing."""
-    definition = quorum_queue(call)
+    definition = queue_in(call)
     if definition is None:
         raise not_found()
+    if not is_quorum(definition):
+        body = json.dumps({"status": "failed", "reason": CLASSIC}).encode()
+        return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body)
     spec, company = definition.spec, call.parts.company
     rows = await call.rows_everywhere("queues.raft", name=spec.name, vhost=call.vhost().name)
     told = [{name: value for name, value in row.items() if name != "node"} for row in rows]
@@ -54,37 +59,42 @@ async def status(call: Call) -> list[Row]:
     ]
 
 
-def quorum_queue(call: Call) -> QueueDefinition | None:
-    """That in the path, if it is one."""
+def queue_in(call: Call) -> QueueDefinition | None:
+    """That in the path, if it is there."""
     queue = call.vhost().queues.get(call.path["name"])
-    if queue is None or queue.spec.queue_type is not QueueType.QUORUM:
-        return None
-    return queue.definition
+    return queue.definition if queue is not None else None
+
+
+def is_quorum(definition: QueueDefinition) -> bool:
+    return definition.spec.queue_type is QueueType.QUORUM
 
 
 async def add(call: Call) -> None:
     """Have the queue on one node more."""
-    node = node_wanted(call)
-    if quorum_queue(call) is None:
+    node, definition = node_wanted(call), queue_in(call)
+    if definition is None:
         raise unavailable("not_found")
     try:
-        await call.result(
-            "queues.add_member", name=call.path["name"], vhost=call.path["vhost"], node=node
-        )
+        await change_members(call, "queues.add_member", definition, node)
     except NotFound:
         raise unavailable("node_not_running") from None
 
 
 async def delete(call: Call) -> Reply:
     """Have the queue on one node less, if it is there."""
-    node = node_wanted(call)
-    if quorum_queue(call) is None:
-        raise unavailable("not_found")
+    node, definition = node_wanted(call), queue_in(call)
+    if definition is None:
+        raise not_found()
     with suppress(NotFound):
-        await call.result(
-            "queues.delete_member", name=call.path["name"], vhost=call.path["vhost"], node=node
-        )
+        await change_members(call, "queues.delete_member", definition, node)
     return ACCEPTED
+
+
+async def change_members(call: Call, verb: str, definition: QueueDefinition, node: str) -> None:
+    """NotFound; Refusal."""
+    if not is_quorum(definition):
+        raise unavailable(CLASSIC)
+    await call.result(verb, name=definition.spec.name, vhost=call.path["vhost"], node=node)
 
 
 def node_wanted(call: Call) -> str:

@@ -35,7 +35,7 @@ async def test_the_past_has_an_end(api: Api) -> None:
     asked = "overview?lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5"
     assert (await api.get(asked))["cluster_name"]
     status, told = await api.ask("GET", "overview?lengths_age=60000&lengths_incr=5")
-    assert (status, told["error"]) == (400, "bad_request")
+    assert (status, told["error"]) == (400, "invalid_range_parameters")
 
 
 async def test_anybody_is_told_the_version(api: Api) -> None:

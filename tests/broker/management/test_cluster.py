@@ -113,9 +113,10 @@ async def test_members_of_a_quorum_queue(apis: tuple[Api, Api, Api]) -> None:
 async def test_what_is_no_quorum_queue(apis: tuple[Api, Api, Api]) -> None:
     at = apis[0]
     await at.ask("PUT", "queues/%2F/plain", json={})
-    absent = 404, {"error": "Object Not Found", "reason": "Not Found"}
-    assert await at.ask("GET", "queues/quorum/%2F/plain/status") == absent
-    refused = 503, {"error": "service_unavailable", "reason": "not_found"}
+    reason = "classic_queue_not_supported"
+    refused = 503, {"status": "failed", "reason": reason}
+    assert await at.ask("GET", "queues/quorum/%2F/plain/status") == refused
+    refused = 503, {"error": "service_unavailable", "reason": reason}
     replicas = "queues/quorum/%2F/plain/replicas"
     assert await at.ask("POST", f"{replicas}/add", json={"node": "a"}) == refused
     unknown = 400, {"error": "bad_request", "reason": ["unknown_strategy", "no"]}

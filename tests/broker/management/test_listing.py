@@ -27,7 +27,8 @@ def names(answer: Any) -> list[str]:
 
 
 def test_without_a_page_it_is_a_bare_list() -> None:
-    assert listed(ROWS, {}) == ROWS
+    assert names(listed(ROWS, {})) == ["A", "ab", "b"]
+    assert listed([{"b": 1}, {"a": 2}], {}) == [{"b": 1}, {"a": 2}]
     assert names(listed(ROWS, {"sort": "messages"})) == ["ab", "b", "A"]
     assert names(listed(ROWS, {"sort": "stats.publish", "sort_reverse": "true"})) == [
         "ab",
@@ -39,9 +40,9 @@ def test_without_a_page_it_is_a_bare_list() -> None:
 def test_columns_are_paths() -> None:
     asked = {"columns": "name,stats.publish,nothing.at.all"}
     assert listed(ROWS, asked) == [
-        {"name": "b", "stats": {"publish": 1}},
         {"name": "A"},
         {"name": "ab", "stats": {"publish": 3}},
+        {"name": "b", "stats": {"publish": 1}},
     ]
 
 
