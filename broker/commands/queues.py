@@ -28,9 +28,9 @@ others again with `fluffle queues add-member` or `grow`."""
 
 
 MORE = (
-    "durable", "auto_delete", "exclusive", "owner", "arguments", "policy", "operator_policy",
-    "effective_policy_definition", "single_active_consumer_tag", "group", "leader", "members",
-    "online",
+    "node", "durable", "auto_delete", "exclusive", "owner", "arguments", "policy",
+    "operator_policy", "effective_policy_definition", "single_active_consumer_tag", "group",
+    "leader", "members", "online",
 )  # fmt: skip
 """What there is to tell of a queue, if somebody asks for it; the last four of quorum queues."""
 

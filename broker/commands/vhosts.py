@@ -14,7 +14,7 @@ from fluffle.broker.commands.tables import Row
 
 MORE = (
     "description", "tags", "default_queue_type", "metadata", "max_connections", "max_queues",
-    "tracing",
+    "protected_from_deletion", "tracing",
 )  # fmt: skip
 TYPES = click.Choice(["classic", "quorum"])
 

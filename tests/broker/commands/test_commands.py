@@ -15,7 +15,7 @@ import pytest
 from fluffle.broker.__main__ import COMMANDS, main
 from fluffle.broker.access.passwords import SHA512, hashed
 from fluffle.broker.commands import passwords
-from fluffle.broker.commands.client import Client, Row, Unreachable
+from fluffle.broker.commands.client import LocalClient, Row, Unreachable
 from fluffle.broker.commands.definitions import write_file
 from fluffle.broker.commands.status import duration, size
 from fluffle.broker.commands.suggestions import RABBITMQCTL
@@ -67,11 +67,11 @@ def test_status(node: RunningNode) -> None:
 def test_how_many_queues_have_been_moved_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, words: list[str], answer: Row, text: str
 ) -> None:
-    def call(_client: Client, verb: str, **arguments: object) -> Row:
+    def call(_client: LocalClient, verb: str, **arguments: object) -> Row:
         assert (verb, [*arguments.values()]) == (f"queues.{words[0]}", words[1:])
         return answer
 
-    monkeypatch.setattr(Client, "call", call)
+    monkeypatch.setattr(LocalClient, "call", call)
     assert run("queues", *words).output == f"{text}\n"
     assert json.loads(run("queues", *words, "--json").output) == answer
 
@@ -309,7 +309,8 @@ def test_hashes_that_rabbitmq_cannot_read_are_said_and_left_out(node: RunningNod
 
 def test_what_an_import_skips_is_said(node: RunningNode, tmp_path: Path) -> None:
     file = tmp_path / "in.json"
-    file.write_text(json.dumps({"queues": [{"vhost": "/", "name": "s", "type": "stream"}]}))
+    entry = {"vhost": "/", "name": "s", "arguments": {"x-queue-type": "stream"}}
+    file.write_text(json.dumps({"queues": [entry]}))
     result = node.run("definitions", "import", str(file))
     assert result.exit_code == 0
     assert result.stderr.startswith("skipped queues, vhost '/' name 's': ")
@@ -318,7 +319,10 @@ def test_what_an_import_skips_is_said(node: RunningNode, tmp_path: Path) -> None
 def test_nothing_writes_to_the_terminal_by_its_name(node: RunningNode, tmp_path: Path) -> None:
     file = tmp_path / "in.json"
     for category, entry in (
-        ("queues", {"vhost": "/", "name": "\x1b[2J", "type": "stream"}),
+        (
+            "queues",
+            {"vhost": "/", "name": "\x1b[2J", "arguments": {"x-queue-type": "stream"}},
+        ),
         (
             "permissions",
             {"vhost": "/", "user": "\x1b[2J", "configure": "", "write": "", "read": ""},
