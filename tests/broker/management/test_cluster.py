@@ -122,3 +122,24 @@ async def test_what_is_no_quorum_queue(apis: tuple[Api, Api, Api]) -> None:
     unknown = 400, {"error": "bad_request", "reason": ["unknown_strategy", "no"]}
     on = "queues/quorum/replicas/on/a/grow"
     assert await at.ask("POST", on, json={"strategy": "no"}) == unknown
+
+
+async def test_the_cluster_as_a_whole(apis: tuple[Api, Api, Api]) -> None:
+    at, other, third = apis
+    names = [api.node.parts.config.node_name for api in apis]
+    assert [row["name"] for row in await other.get("nodes")] == sorted(names)
+    assert (await other.get(f"nodes/{names[0]}/memory"))["memory"]["total"]["rss"] > 1_000_000
+    connection = await aio_pika.connect(f"amqp://127.0.0.1:{at.amqp_port}/")
+    await connection.channel()
+    told = await third.get("overview")
+    assert told["node"] == names[2]
+    assert {row["node"] for row in told["listeners"]} == set(names)
+    assert {row["node"] for row in told["contexts"]} == set(names)
+    totals = told["object_totals"]
+    assert (totals["connections"], totals["channels"], totals["consumers"]) == (1, 1, 0)
+    await connection.close()
+    size = {"status": "ok", "cluster_size": 3, "target_cluster_size": 3}
+    assert await other.ask("GET", "health/checks/reached-target-cluster-size") == (200, size)
+    assert (await other.get("health/checks/node-is-quorum-critical")) == {"status": "ok"}
+    (root,) = [row for row in await other.get("vhosts") if row["name"] == "/"]
+    assert root["cluster_state"] == dict.fromkeys(names, "running")
