@@ -296,6 +296,26 @@ async def test_what_is_typed_survives_a_refresh(page: Page, channel: AbstractCha
     assert await page.value("document.querySelector('details[open]') !== null")
 
 
+async def test_who_has_no_tag_but_management_sees_what_he_may(
+    stranger: Page, api: Api, channel: AbstractChannel
+) -> None:
+    reader = {"password": "secret", "tags": "management"}
+    rights = {"configure": "", "write": "", "read": ".*"}
+    assert (await api.ask("PUT", "users/reader", json=reader))[0] == 201
+    assert (await api.ask("PUT", "permissions/%2F/reader", json=rights))[0] == 201
+    await stranger.type("#name", "reader")
+    await stranger.type("#password", "secret")
+    await stranger.press("Enter")
+    await drawn(stranger, "overview")
+    await go(stranger, "queue/%2F/three")
+    assert "Add a member" not in await stranger.text("#main")
+    await stranger.value("location.hash = '#/cluster'")
+    assert await stranger.text("#failed:not(:empty)") == "Not monitor user"
+    assert (await api.ask("DELETE", "users/reader"))[0] == 204
+    await stranger.value("document.dispatchEvent(new Event('visibilitychange'))")
+    assert "not valid any more" in await stranger.text("form.login")
+
+
 async def test_on_a_phone_nothing_is_beside_the_screen(page: Page) -> None:
     await page.resize(320, 640)
     for name in PAGES:

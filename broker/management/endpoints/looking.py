@@ -50,7 +50,7 @@ async def peek(call: Call) -> list[Row]:
 
 
 async def move(call: Call) -> Row:
-    """Some messages to another queue; `is_over` once there are no more."""
+    """Some messages to another queue; there may be more if as many were moved as may be at once."""
     check(call, READ, call.path["name"])
     check(call, ("write", "exchange"), "")
     given = {"limit": AT_ONCE, **call.json(), **queue_in(call)}
@@ -98,7 +98,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST", f"{QUEUE}/move", Right.VHOST, move,
-        "Move messages to another queue; ask again until `is_over`.", body=MOVE,
+        "Move messages to another queue: 1000, if no limit is given.", body=MOVE,
     ),
     Endpoint(
         "POST", f"{QUEUE}/redrive", Right.VHOST, redrive,

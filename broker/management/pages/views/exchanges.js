@@ -12,6 +12,8 @@ const FIELDS = [
   "name", "vhost", "type", "durable", "auto_delete", "internal", "arguments", "policy",
   "message_stats.publish_in_details.rate", "message_stats.publish_out_details.rate",
 ];
+/** Those that the default exchange has of itself, one for each queue, come last. */
+const DRAWN = { page: 1, page_size: 200, sort: "source", sort_reverse: true, pagination: "true" };
 const TYPES = [
   "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-delayed-message", "x-local-random",
   "x-modulus-hash", "x-random", "x-recent-history",
@@ -37,8 +39,10 @@ export function exchanges(page) {
   return {
     ...list,
     async load() {
-      const [found, every] = await Promise.all([list.load(), get("bindings", ...page.inVhost)]);
-      bindings = every.filter(({ source }) => source !== "");
+      const [found, every] = await Promise.all([
+        list.load(), get("bindings", ...page.inVhost, DRAWN),
+      ]);
+      bindings = (every.items ?? every).filter(({ source }) => source !== "");
       return found;
     },
   };

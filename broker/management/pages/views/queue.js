@@ -25,21 +25,21 @@ export function queue(page) {
   return {
     title: name,
     async load() {
-      const [told, bindings, held, members] = await Promise.all([
+      const [told, bindings, held, members, nodes] = await Promise.all([
         get("queues", vhost, name, PAST), getOr([], "queues", vhost, name, "bindings"),
         getOr([], "fluffle", "queues", vhost, name, "held"),
-        getOr([], "queues", "quorum", vhost, name, "status"),
+        getOr([], "queues", "quorum", vhost, name, "status"), getOr([], "nodes", { columns: "name" }),
       ]);
-      return { told, bindings, held, members };
+      return { told, bindings, held, members, nodes };
     },
-    view: ({ told, bindings, held, members }) => [
+    view: ({ told, bindings, held, members, nodes }) => [
       h("h1", null, "Queue ", h("code", null, name), " ",
         h("span", { class: "muted" }, `in ${vhost}`)),
       h("p", { class: "badges" }, state(told.state), badge(told.type), features(told)),
       h("div", { class: "charts" }, length(told), flow(told)),
       panel("About it", about(told)),
       told.type === "quorum" &&
-        panel("Members", raft(page, vhost, name, told.members ?? [], members)),
+        panel("Members", raft(page, told, members, nodes)),
       ofMessages(),
       panel("Who holds messages", holders(held)),
       panel("Consumers", consumers(told.consumer_details ?? [])),

@@ -6,12 +6,13 @@ import * as format from "../lib/format.js";
 import { form } from "../lib/forms.js";
 import { badge, state, table } from "../lib/tables.js";
 
-/** `members`: names; `rows`: what those say that answer. */
-export function raft(page, vhost, name, members, rows) {
+/** `members`: names; `rows`: what those say that answer; `nodes`: all of the cluster. */
+export function raft(page, { vhost, name, members = [] }, rows, nodes) {
   const told = new Map(rows.map((row) => [row["Node Name"], row]));
   const leader = rows.find((row) => row["Raft State"] === "leader");
   const every = [...new Set([...members, ...told.keys()])]
     .map((node) => ({ ...told.get(node), node, role: told.get(node)?.["Raft State"] }));
+  const others = nodes.map((node) => node.name).filter((node) => !members.includes(node));
   const isAdministrator = page.is();
   return [
     table({
@@ -34,9 +35,9 @@ export function raft(page, vhost, name, members, rows) {
             () => verb("queues.delete_member", { vhost, name, node }), `${node} is a member no more.`) }, "Remove")) },
       ].filter(Boolean),
     }),
-    isAdministrator && form({
+    isAdministrator && others.length > 0 && form({
       key: "member", submit: "Add a member",
-      fields: [{ name: "node", label: "On the node", required: true }],
+      fields: [{ name: "node", label: "On the node", type: "select", options: others }],
       act: ({ node }) => page.act(
         () => verb("queues.add_member", { vhost, name, node }), `${node} becomes a member.`),
     }),
