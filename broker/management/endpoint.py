@@ -246,10 +246,10 @@ async def encoded(rows: Sequence[Row]) -> bytes:
     pieces = []
     for at in range(0, len(rows), ENCODED_AT_ONCE):
         piece = json.dumps(rows[at : at + ENCODED_AT_ONCE], default=str, separators=(",", ":"))
-        pieces.append(piece[1:-1])
+        pieces.append(piece[1:-1].encode())
         if at:
             await asyncio.sleep(0)
-    return f"[{','.join(pieces)}]".encode()
+    return b"[%b]" % b",".join(pieces)
 
 
 def begun(

@@ -27,6 +27,7 @@ PAGE_SIZE = 100
 PAGE_SIZE_MAX = 500
 AT_ONCE = 100
 """Rows that are looked at in one turn of the loop."""
+COMPLETED_AT_ONCE = 50
 SORTED_AT_ONCE = 1000
 YES = "true"
 CASELESS = "(?i)"
@@ -75,7 +76,7 @@ async def completed(listing: Listing, rows: list[Row]) -> list[Row]:
     if listing.complete is None:
         return rows
     found: list[Row] = []
-    for piece in in_pieces(rows, AT_ONCE):
+    for piece in in_pieces(rows, COMPLETED_AT_ONCE):
         found += await listing.complete(piece)
         await asyncio.sleep(0)
     return found

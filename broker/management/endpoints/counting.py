@@ -21,6 +21,9 @@ AGES: Mapping[str, str] = {
 }
 """What queues and exchanges may be asked for with."""
 
+COUNTS = ("message_stats", "_details")
+"""What the names of columns have in them that are counted."""
+
 OBJECTS = ("connections", "channels", "consumers")
 """Of which each node knows its own."""
 
@@ -93,11 +96,19 @@ def past_asked(call: Call) -> Row:
     return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
 
 
+def are_counts_wanted(call: Call) -> bool:
+    """Not by who names columns without any, and no such order."""
+    said = call.query.get("columns", "")
+    return not said or any(word in f"{said},{call.query.get('sort', '')}" for word in COUNTS)
+
+
 async def with_counts(call: Call, verb: str, rows: Iterable[Row]) -> list[Row]:
     """`verb` has a row for each that anything has happened to: `message_stats`, and rates.
 
     It is asked for these alone, a virtual host at a time.
     """
+    if not are_counts_wanted(call):
+        return [*rows]
     past, of_vhosts = past_asked(call), groupby(rows, itemgetter("vhost"))
     found: list[Row] = []
     for vhost, some in ((vhost, [*some]) for vhost, some in of_vhosts):
