@@ -1,4 +1,4 @@
-"""`python -m benchmarks.management`: the management API with ten thousand queues, beside RabbitMQ's.
+"""`python -m benchmarks.management`: the management API with many queues, beside RabbitMQ's.
 
 How long it takes, and how long it keeps the loop of the node from everything else.  The node of
 fluffle runs in this process, so that what each turn of its loop costs can be seen; the client is a
