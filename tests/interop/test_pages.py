@@ -36,6 +36,9 @@ PAGES = {
 }
 """What stands on each."""
 
+CONTROLS = ("button", "link", "textbox", "searchbox", "combobox", "checkbox", "spinbutton")
+"""As a screen reader calls them."""
+
 CONTRAST = """(() => {
   const context = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
   const rgba = (colour) => {
@@ -316,11 +319,17 @@ async def test_who_has_no_tag_but_management_sees_what_he_may(
     assert "not valid any more" in await stranger.text("form.login")
 
 
-async def test_on_a_phone_nothing_is_beside_the_screen(page: Page) -> None:
+async def test_on_a_phone_nothing_is_beside_the_screen_and_all_controls_have_names(
+    page: Page,
+) -> None:
     await page.resize(320, 640)
     for name in PAGES:
         await go(page, name)
         assert await page.value("document.documentElement.scrollWidth") <= 320, name
+        tree = (await page.ask("Accessibility.getFullAXTree"))["nodes"]
+        controls = [each for each in tree if each.get("role", {}).get("value") in CONTROLS]
+        assert controls
+        assert [each for each in controls if not each["name"]["value"]] == [], name
 
 
 @pytest.mark.parametrize("colours", ["dark", "light"])

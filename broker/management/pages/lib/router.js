@@ -3,6 +3,7 @@
 // A page is `{title, load, view}`: `load` asks the broker, `view` makes elements of what it has
 // said.  What a page remembers between two drawings are variables of the function that makes it.
 
+import { get } from "./api.js";
 import { show } from "./dom.js";
 import { confirmed } from "./dialogs.js";
 import { to } from "./links.js";
@@ -84,7 +85,6 @@ export class Router {
   }
 
   async isLoggedOut() {
-    const { get } = await import("./api.js");
     try {
       await get("whoami");
       return false;

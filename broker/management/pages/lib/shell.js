@@ -15,6 +15,7 @@ export function header(router, leave) {
     h("label", { class: "vhosts" }, h("span", null, "Virtual host"),
       h("select", {
         id: "vhost",
+        "aria-label": "Virtual host", // on a phone there is no room for the label
         onchange: (event) => {
           router.vhost = event.target.value;
           router.ask({ page: "" });
