@@ -37,11 +37,11 @@ class Asking:
         await self._safe(outcome)
         return found
 
-    async def result(self, verb: str, **arguments: Any) -> Row:
+    async def result(self, verb: str, /, **arguments: Any) -> Row:
         """Of a verb that has one.  BrokerError, TimeoutError."""
         return cast(Row, await self.told(verb, arguments))
 
-    async def rows(self, verb: str, **arguments: Any) -> list[Row]:
+    async def rows(self, verb: str, /, **arguments: Any) -> list[Row]:
         """Of a verb that has many.  BrokerError, TimeoutError."""
         return cast("list[Row]", await self.told(verb, arguments))
 

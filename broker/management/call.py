@@ -20,6 +20,9 @@ ENCODED_TWICE = (
     "invalid payload: the request body JSON-decoded to a string. Is the input doubly-JSON-encoded?"
 )
 
+NESTED_MAX = 200
+"""Arrays and objects within each other: tables may be half as deep, recursion goes far deeper."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -65,6 +68,8 @@ class Call:
             json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             raise bad_request("not_json") from None
+        if is_deeper(found, NESTED_MAX):
+            raise bad_request("not_json")
         return found
 
     def vhost(self) -> VirtualHost:
@@ -105,11 +110,11 @@ class Call:
         """Whether he may change what is others'."""
         return ADMINISTRATOR in self.user.tags
 
-    async def result(self, verb: str, **arguments: Any) -> Row:
+    async def result(self, verb: str, /, **arguments: Any) -> Row:
         """What a verb of the control socket has as its result, once that is safe.  BrokerError."""
         return await self.asking.result(verb, **arguments)
 
-    async def rows(self, verb: str, **arguments: Any) -> list[Row]:
+    async def rows(self, verb: str, /, **arguments: Any) -> list[Row]:
         """All rows of a verb that has many.  BrokerError."""
         return await self.asking.rows(verb, **arguments)
 
@@ -117,3 +122,20 @@ class Call:
         """The rows that every node has, each with its `node`; nodes that are silent have none."""
         found = await self.rows("everywhere.rows", what=verb, arguments=arguments)
         return [{**each["row"], "node": each["node"]} for each in found if "row" in each]
+
+
+def is_deeper(value: object, most: int) -> bool:
+    """Whether there are more than so many arrays and objects within each other."""
+    level: list[object] = [value]
+    for _ in range(most + 1):
+        level = [inner for each in level for inner in inside(each)]
+        if not level:
+            return False
+    return True
+
+
+def inside(value: object) -> Iterable[object]:
+    """What an array or an object has in it."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

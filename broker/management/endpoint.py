@@ -179,9 +179,17 @@ def refuse_other_origins(request: web.BaseRequest) -> None:
     origin = request.headers.get("origin")
     if request.method in READS or origin is None:
         return
-    if urlsplit(origin).netloc != request.headers.get("host"):
+    if place_of(origin) != request.headers.get("host"):
         reason = "requests of other origins are not served"
         raise Refusal(error_reply(HTTPStatus.FORBIDDEN, "not_authorized", reason))
+
+
+def place_of(origin: str) -> str | None:
+    """Host and port; None where no browser has written that."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def peer_of(request: web.BaseRequest) -> Peer:

@@ -62,6 +62,24 @@ async def test_a_change_that_another_site_asks_for_is_refused(api: Api) -> None:
     assert status == 200
 
 
+@pytest.mark.parametrize("origin", ["null", "http://[", "//", ""])
+async def test_an_origin_that_is_none_is_another(api: Api, origin: str) -> None:
+    status, told = await api.ask("POST", "fluffle/verbs/ping", json={}, headers={"origin": origin})
+    assert (status, told["error"]) == (403, "not_authorized")
+
+
+@pytest.mark.parametrize("depth", [201, 400, 800, 950])
+async def test_what_is_nested_too_deep_is_refused(api: Api, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    for path, body in (
+        ("queues/%2F/deep", f'{{"arguments":{{"x":{nested}}}}}'),
+        ("global-parameters/deep", f'{{"value":{nested}}}'),
+        ("policies/%2F/deep", f'{{"pattern":"","definition":{nested}}}'),
+    ):
+        status, told = await api.ask("PUT", path, data=body)
+        assert (status, told) == (400, {"error": "bad_request", "reason": "not_json"})
+
+
 async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
     status, told = await api.ask("POST", "fluffle/verbs/ping", data=BytesIO(b" " * 20_000_001))
     assert (status, told["error"]) == (413, "bad_request")

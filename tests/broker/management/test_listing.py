@@ -37,6 +37,11 @@ def test_without_a_page_it_is_a_bare_list() -> None:
     ]
 
 
+def test_a_number_of_any_size_has_its_place() -> None:
+    rows: list[dict[str, Any]] = [{"name": f"{n}", "value": 10**n} for n in (400, 0, 350)]
+    assert names(listed(rows, {"sort": "value"})) == ["0", "350", "400"]
+
+
 def test_columns_are_paths() -> None:
     asked = {"columns": "name,stats.publish,nothing.at.all"}
     assert listed(ROWS, asked) == [

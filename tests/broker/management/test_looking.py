@@ -66,6 +66,8 @@ async def test_what_cannot_be_explained(api: Api) -> None:
         {"headers": {"n": 1 << 64}},
         {"routing_key": 1},
         {"exchange": "events", "colour": "red"},
+        {"verb": "queues.purge"},
+        {"self": 1},
     ):
         status, told = await api.ask("POST", "fluffle/explain/%2F", json=body)
         assert (status, told["error"]) == (400, "bad_request"), body
