@@ -136,7 +136,8 @@ class Traffic:
         self.received = 0
         """Messages that publishers sent and that passed all checks."""
         self.sizes = Histogram(SIZES)
-        """Of their bodies: those that came and went together are taken for the same size each."""
+        """Of their bodies, where that is told: those that came and went together are taken for the
+        same size each."""
         self.received_confirm = 0
         """Messages on channels in confirm mode that have ended."""
         self.confirmed = 0

@@ -43,7 +43,7 @@ from fluffle.broker.server.wayfinding import (
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make
-from fluffle.protocol.properties import body_size, raw_properties, replace_properties
+from fluffle.protocol.properties import raw_properties, replace_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
@@ -269,13 +269,7 @@ def give(channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> N
     """Count messages that have passed all checks, and publish them as the channel does it."""
     # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
     # refused it would have seen the first alone
-    traffic = channel.session.traffic
-    for parcel in parcels:
-        contents = parcel.contents
-        count, first = len(contents), contents[0]
-        traffic.received += count
-        body_bytes = parcel.content_bytes - count * (len(first) - body_size(first))
-        traffic.sizes.add(max(body_bytes, 0), count)
+    channel.session.traffic.received += sum(len(parcel.contents) for parcel in parcels)
     trace = channel.session.vhost.trace
     if trace is not None:
         trace.published(channel, parcels, facts)

@@ -34,6 +34,7 @@ from fluffle.broker.statistics.counts import (
     RETURN,
     Counts,
 )
+from fluffle.protocol.properties import body_size
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout, Holder
@@ -157,7 +158,8 @@ class OnChannel:
     __slots__ = (
         "_acked", "_acked_queue", "_answer_get", "_book", "_cell", "_cells", "_channel",
         "_confirmed", "_confirms", "_epoch", "_full",
-        "_put", "_settle", "_topology", "_unconfirmed", "counts", "of_vhost", "published", "taken",
+        "_put", "_settle", "_sizes", "_topology", "_unconfirmed",
+        "counts", "of_vhost", "published", "taken",
     )  # fmt: skip
 
     def __init__(self, book: Book, channel: Channel) -> None:
@@ -169,6 +171,7 @@ class OnChannel:
         self._topology = vhost.topology
         self._epoch = vhost.topology.epoch
         """Of the topology when the exchanges in `published` were those of their names."""
+        self._sizes = channel.session.traffic.sizes
         self._put: Putter = channel.put
         self._settle: Settler = channel.settle
         self._answer_get: GetAnswerer = channel.answer_get
@@ -197,6 +200,7 @@ class OnChannel:
     # In the places of the channel's functions
 
     def put(self, channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
+        first, body_bytes = parcel.contents[0], parcel.content_bytes
         answer = self._put(channel, parcel, persistent=persistent)
         origins, cell = parcel.origins, self._cell
         origin, count = origins[0], len(origins)
@@ -206,6 +210,8 @@ class OnChannel:
             cell.count += count
         else:
             self._count_mixed(cell, parcel)
+        body_bytes -= count * (len(first) - body_size(first))
+        self._sizes.add(max(body_bytes, 0), count)
         return answer
 
     def sending(self, send: Send, queue: ServedQueue) -> Send:
