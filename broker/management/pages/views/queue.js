@@ -25,10 +25,13 @@ export function queue(page) {
   return {
     title: name,
     async load() {
-      const [told, bindings, held, members, nodes] = await Promise.all([
-        get("queues", vhost, name, PAST), getOr([], "queues", vhost, name, "bindings"),
+      const told = await get("queues", vhost, name, PAST);
+      const isQuorum = told.type === "quorum"; // of others the API tells of no members
+      const [bindings, held, members, nodes] = await Promise.all([
+        getOr([], "queues", vhost, name, "bindings"),
         getOr([], "fluffle", "queues", vhost, name, "held"),
-        getOr([], "queues", "quorum", vhost, name, "status"), getOr([], "nodes", { columns: "name" }),
+        isQuorum ? getOr([], "queues", "quorum", vhost, name, "status") : [],
+        isQuorum ? getOr([], "nodes", { columns: "name" }) : [],
       ]);
       return { told, bindings, held, members, nodes };
     },
