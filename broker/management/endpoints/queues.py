@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -41,6 +42,12 @@ NO_VHOST, NO_QUEUE = "vhost_not_found", "queue_not_found"
 
 GOT_BYTES_MAX = 1 << 26
 """Of messages in one answer, which is made in memory: no more are taken once they are so long."""
+
+OBJECT_BYTES = 1000
+"""About as much memory as a message takes besides."""
+
+GOT_AT_ONCE = 100
+"""Messages that are taken in one turn of the loop."""
 
 QUEUE_TYPE = "x-queue-type"
 
@@ -241,7 +248,9 @@ async def taken(
         if not isinstance(heard.method, Basic.GetOk):
             break
         messages.append(message_object(heard, encoding, bytes_max))
-        size_bytes += len(messages[-1]["payload"])
+        size_bytes += OBJECT_BYTES + len(heard.properties) + len(messages[-1]["payload"])
+        if len(messages) % GOT_AT_ONCE == 0:
+            await asyncio.sleep(0)
     return messages
 
 

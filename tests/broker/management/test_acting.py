@@ -1,12 +1,18 @@
 """Declaring, deleting, binding, publishing, getting and purging over HTTP, as the user who asks."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 
 from fluffle.broker.access.passwords import hashed
+from fluffle.broker.management.direct import DirectChannel
+from fluffle.broker.management.endpoints import queues
+from fluffle.protocol.hearing import Heard
+from fluffle.protocol.methods import Basic, Method, make
+from fluffle.protocol.properties import Properties, encode_properties
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -304,3 +310,40 @@ async def test_nothing_is_left_of_who_has_asked(api: Api) -> None:
     await api.ask("PUT", "queues/%2F/w", json={})
     await publish(api, routing_key="w")
     assert len(api.node.parts.connections) == 0
+
+
+class Full:
+    """A channel to a queue that always has another message."""
+
+    def __init__(self, body: bytes) -> None:
+        method = make(Basic.GetOk, delivery_tag=1, exchange="", routing_key="q", message_count=1)
+        self._heard = Heard(1, method, encode_properties(Properties()), body)
+
+    async def call(self, _method: Method) -> Heard:
+        return self._heard
+
+
+async def taken(body: bytes, count: int, bytes_max: int | None = None) -> int:
+    channel = cast(DirectChannel, Full(body))
+    return len(await queues.taken(channel, "q", count, "auto", bytes_max=bytes_max))
+
+
+async def test_messages_without_a_body_fill_the_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "GOT_BYTES_MAX", 100_000)
+    assert 10 < await taken(b"", 1_000_000) <= 100
+    assert 10 < await taken(b"x" * 100_000, 1_000_000, bytes_max=0) <= 100
+
+
+async def test_who_takes_many_messages_lets_others_have_their_turn() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.ensure_future(others())
+    assert await taken(b"", 1000) == 1000
+    other.cancel()
+    assert turns >= 10
