@@ -143,10 +143,11 @@ class ManagementEndpoint:
         endpoint, names = found(request)
         refuse_other_origins(request)
         user = NOBODY if endpoint.may is Right.ANYBODY else await self._user(request)
-        access = self._asking.parts.access
-        if reason := why_not(endpoint.may, user, self._vhost_in(names), access):
-            raise not_authorized(reason)
-        body = await body_of(request) if endpoint.body is not None else b""
+        self._check(endpoint, user, names)
+        body = b""
+        if endpoint.body is not None:
+            body = await body_of(request)
+            self._check(endpoint, user, names)  # the virtual host may be there only now
         call = Call(
             self._asking, user, names, request.query, body, request.headers, ends_of(request)
         )
@@ -156,6 +157,12 @@ class ManagementEndpoint:
         """Who asks.  Refusal."""
         said = request.headers.get("authorization", "")
         return await authenticated(self._asking.parts.access, said, peer_of(request))
+
+    def _check(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> None:
+        """Refusal for who may not."""
+        access = self._asking.parts.access
+        if reason := why_not(endpoint.may, user, self._vhost_in(names), access):
+            raise not_authorized(reason)
 
     def _vhost_in(self, names: Mapping[str, str]) -> str | None:
         """None where no virtual host is named that there is: nobody may be kept from that one."""

@@ -82,9 +82,10 @@ def one(call: Call, rows: Sequence[Row]) -> Row:
     """Of those that were asked for by their name.  Refusal."""
     if not rows:
         raise not_found()
-    if not his(call, rows):
+    found = his(call, rows)
+    if not found:
         raise not_his()
-    return rows[0]
+    return found[0]
 
 
 async def close_connection(call: Call) -> None:
@@ -92,9 +93,10 @@ async def close_connection(call: Call) -> None:
     rows = await connections(call, name=call.path["name"])
     if not rows:
         raise not_found()
-    if not may_close(call, rows[0]["user"]):
+    if not any(may_close(call, row["user"]) for row in rows):
         raise not_his()
-    await close(call, name=rows[0]["name"])
+    whose = {} if call.is_administrator else {"user": call.user.name}
+    await close(call, name=rows[0]["name"], **whose)
 
 
 def may_close(call: Call, user: str) -> bool:
@@ -145,7 +147,7 @@ async def list_channels_of_vhost(call: Call) -> Listing:
 
 async def list_channels_of_connection(call: Call) -> Listing:
     name = (await connection(call))["name"]
-    return Listing(await channels(call, connection=name))
+    return Listing(his(call, await channels(call, connection=name)))
 
 
 async def channel(call: Call) -> Row:

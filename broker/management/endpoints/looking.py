@@ -6,19 +6,24 @@ exchange, by which he could put them there himself.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from fluffle.broker.access.permissions import Kind
 from fluffle.broker.access.permissions import Right as Needed
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.control.parts import Row
+from fluffle.broker.control.peeking import BODY_BYTES
 from fluffle.broker.control.queues import existing_queue
 from fluffle.broker.management.call import Call
+from fluffle.broker.management.replies import bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
 
 AT_ONCE = 1000
 """Messages that are moved by one request; who wants more asks again."""
+PEEKED_BYTES_MAX = 1 << 26
+"""Of bodies in one answer, which is made in memory."""
 FIRST_DEATH = "x-first-death-queue"
 QUEUE = "fluffle/queues/{vhost}/{name}"
 
@@ -37,6 +42,15 @@ def queue_in(call: Call) -> dict[str, Any]:
     return {"vhost": call.vhost().name, "name": queue.name}
 
 
+def readable_queue_in(call: Call) -> dict[str, Any]:
+    """The same, from which he may read.  AccessRefused, NotFound; ResourceLocked for one that is
+    exclusive to a connection, unless he administers."""
+    check(call, READ, call.path["name"])
+    if not call.is_administrator:
+        call.vhost().queue(call.path["name"], None)
+    return queue_in(call)
+
+
 async def explain(call: Call) -> Row:
     """Where a message would go."""
     vhost = call.vhost().name
@@ -44,24 +58,25 @@ async def explain(call: Call) -> Row:
 
 
 async def peek(call: Call) -> list[Row]:
-    """Ready messages, which stay as they are."""
-    check(call, READ, call.path["name"])
-    return await call.rows("queues.peek", **{**call.json(), **queue_in(call)})
+    """Ready messages, which stay as they are.  Refusal for more than an answer may have in it."""
+    given = {"count": 1, "body_bytes": BODY_BYTES, **call.json(), **readable_queue_in(call)}
+    sizes = given["count"], given["body_bytes"]
+    if all(isinstance(each, int) for each in sizes) and prod(sizes) > PEEKED_BYTES_MAX:
+        raise bad_request(f"'count' times 'body_bytes' may be {PEEKED_BYTES_MAX}")
+    return await call.rows("queues.peek", **given)
 
 
 async def move(call: Call) -> Row:
     """Some messages to another queue; there may be more if as many were moved as may be at once."""
-    check(call, READ, call.path["name"])
+    given = {"limit": AT_ONCE, **call.json(), **readable_queue_in(call)}
     check(call, ("write", "exchange"), "")
-    given = {"limit": AT_ONCE, **call.json(), **queue_in(call)}
     return (await call.rows("queues.move", **given))[-1]
 
 
 async def redrive(call: Call) -> Row:
     """Dead letters among the first messages, each to the queue in which it has died first."""
-    check(call, READ, call.path["name"])
+    where, moved = readable_queue_in(call), dict[str, int]()
     check(call, ("write", "exchange"), "")
-    where, moved = queue_in(call), dict[str, int]()
     seen = await call.rows("queues.peek", **where, count=AT_ONCE, body_bytes=0)
     origins = dict.fromkeys(str(row["headers"].get(FIRST_DEATH, "")) for row in seen)
     queues = call.vhost().queues
@@ -74,8 +89,9 @@ async def redrive(call: Call) -> Row:
 
 
 async def held(call: Call) -> list[Row]:
-    """Who has its messages in hands."""
-    return await call.rows_everywhere("messages.held", **queue_in(call))
+    """Who has its messages in hands; who does not monitor must be one that may read them."""
+    where = queue_in(call) if call.is_monitor else readable_queue_in(call)
+    return await call.rows_everywhere("messages.held", **where)
 
 
 def of(**types: str) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from json import dumps
 from typing import NamedTuple
 
 from fluffle.broker.control.parts import Row
+from fluffle.broker.definitions.catalogue import OPERATOR_POLICY
+from fluffle.broker.definitions.parameters import VHOST_LIMITS
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.replies import Created, Listing, not_found
+from fluffle.broker.management.replies import Created, Listing, not_authorized, not_found
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import ANYTHING, NUMBER, OBJECT, TEXT, fields
 from fluffle.broker.management.table import Endpoint
@@ -100,7 +102,14 @@ async def parameter(call: Call) -> Row:
     raise not_found()
 
 
+def check_component(call: Call) -> None:
+    """Refusal for what administrators alone may set by its own path."""
+    if call.path["component"] in (OPERATOR_POLICY, VHOST_LIMITS) and not call.is_administrator:
+        raise not_authorized("User not authorised to access object")
+
+
 async def put_parameter(call: Call) -> Created | None:
+    check_component(call)
     value, vhost = call.json("value")["value"], call.vhost_to_change().name
     names = [row["name"] for row in await rows_of(call, vhost=vhost)]
     await call.result(
@@ -114,6 +123,7 @@ async def put_parameter(call: Call) -> Created | None:
 
 
 async def delete_parameter(call: Call) -> None:
+    check_component(call)
     found = await parameter(call)
     names = {key: found[key] for key in ("vhost", "component", "name")}
     await call.result("parameters.clear", **names)

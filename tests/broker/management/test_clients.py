@@ -13,6 +13,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from fluffle.broker.access.passwords import hashed
+from fluffle.broker.server.describing import connection_row
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -122,6 +123,23 @@ async def test_others_are_not_shown(api: Api, client: Client) -> None:
     assert await api.ask("DELETE", client.path, user=OTHER) == NOT_HIS
     assert await api.ask("DELETE", "connections/username/guest", user=OTHER) == NOT_HIS
     assert await api.ask("DELETE", "connections/username/other", user=OTHER) == (204, None)
+
+
+async def test_a_name_that_others_have_too(api: Api, client: Client) -> None:
+    """As connections to several nodes may, from networks that have the same addresses."""
+    url = f"amqp://other:other@127.0.0.1:{api.amqp_port}/"
+    async with await aio_pika.connect(url) as connection:
+        await connection.channel()
+        (own,) = (
+            each for each in api.node.parts.connections if connection_row(each)["user"] == "other"
+        )
+        own.name = client.name
+        status, told = await api.ask("GET", client.path, user=OTHER)
+        assert (status, told["user"]) == (200, "other")
+        status, told = await api.ask("GET", f"{client.path}/channels", user=OTHER)
+        assert [row["user"] for row in told] == ["other"]
+        assert await api.ask("DELETE", client.path, user=OTHER) == (204, None)
+        await client.queue.declare()  # is answered to who has not been closed
 
 
 @pytest.mark.parametrize(

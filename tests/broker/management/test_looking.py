@@ -88,6 +88,9 @@ async def test_who_peeks_changes_nothing(api: Api, channel: AbstractChannel) -> 
     assert await counts(api, "seen") == (2, 0)
     status, told = await api.ask("POST", "fluffle/queues/%2F/seen/peek", json={"count": 0})
     assert (status, told["reason"]) == (400, "'count' must be from 1 to 10000")
+    most = {"count": 10_000, "body_bytes": 1 << 18}
+    status, told = await api.ask("POST", "fluffle/queues/%2F/seen/peek", json=most)
+    assert (status, told["reason"]) == (400, f"'count' times 'body_bytes' may be {1 << 26}")
 
 
 async def test_messages_are_moved(api: Api, channel: AbstractChannel) -> None:
@@ -170,3 +173,14 @@ async def test_who_may_not_read_sees_nothing(api: Api, channel: AbstractChannel)
     ):  # fmt: skip
         status, told = await api.ask("POST", f"fluffle/{path}", user=READER, data=body)
         assert status == expected, (path, told)
+    for name, expected in (("open", 200), ("secret", 401)):
+        path = f"fluffle/queues/%2F/{name}/held"
+        assert (await api.ask("GET", path, user=READER))[0] == expected
+    await channel.declare_queue("open to one", exclusive=True)
+    for act in ("peek", "move", "redrive"):
+        path = f"fluffle/queues/%2F/open%20to%20one/{act}"
+        status, told = await api.ask("POST", path, user=READER, json={})
+        assert (status, told["reason"].split(" '")[0]) == (
+            400,
+            "cannot obtain exclusive access to locked queue",
+        )

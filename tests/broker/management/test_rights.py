@@ -1,5 +1,7 @@
 """Who may ask for what: each tag of users, with permissions in the virtual host and without."""
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -119,6 +121,31 @@ async def test_who_may_change(api: Api, tag: str) -> None:
             wanted = None
         why = await ask_as(api, method, path, f"in-{tag}", json=body)
         assert why == (wanted if tag else NO_MANAGER), (method, path)
+
+
+@pytest.mark.usefixtures("users")
+@pytest.mark.parametrize("component", ["operator_policy", "vhost-limits"])
+async def test_what_has_a_path_for_administrators_has_no_other(api: Api, component: str) -> None:
+    path = f"parameters/{component}/%2F/limits"
+    policy = {**POLICY, "priority": 0, "apply-to": "queues"}
+    value = policy if component == "operator_policy" else {"max-queues": 1000}
+    assert await ask_as(api, "PUT", path, "in-policymaker", json={"value": value}) == NO_OBJECT
+    assert (await api.ask("PUT", path, json={"value": value}))[0] in (201, 204)
+    assert await ask_as(api, "DELETE", path, "in-policymaker") == NO_OBJECT
+    assert (await api.ask("DELETE", path))[0] == 204
+
+
+@pytest.mark.usefixtures("users")
+async def test_who_may_not_does_not_get_in_while_his_body_comes(api: Api) -> None:
+    """A virtual host that is not there keeps nobody out: it may be there once the body is."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        assert (await api.ask("PUT", "vhosts/late", json={}))[0] == 201
+        yield json.dumps(POLICY).encode()[1:]
+
+    why = await ask_as(api, "PUT", "policies/late/p", "in-policymaker", data=body())
+    assert why == NO_OBJECT
 
 
 @pytest.mark.usefixtures("users")
