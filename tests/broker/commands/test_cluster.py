@@ -2,16 +2,19 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from random import Random
 
 import pika
 import pytest
 
 from fluffle.broker.commands import options
-from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.client import LocalClient
 from fluffle.broker.commands.status import shown_cluster
 from fluffle.broker.commands.tables import Row
 from fluffle.broker.commands.trial import (
@@ -25,9 +28,18 @@ from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.node_file import NODE_FILE, write_node_file
 from fluffle.broker.options import resolve
 from tests.broker.commands.running import run
-from tests.support.cluster_nodes import free_ports
 
 START_S = 30.0
+READY = "all are ready; Ctrl-C stops them\n"
+
+NODES_MAX = 5
+BASE_PORTS = range(10_000, 32_768 - CLUSTER_PORT_OFFSET - NODES_MAX, NODES_MAX)
+"""With the ports between nodes they end before those that Linux gives out by itself."""
+
+
+def parameters(port: int) -> pika.ConnectionParameters:
+    """With as much patience as for all else here."""
+    return pika.ConnectionParameters(port=port, socket_timeout=START_S, stack_timeout=START_S)
 
 
 def test_each_node_is_told_the_same_of_all(tmp_path: Path) -> None:
@@ -95,7 +107,7 @@ def test_what_cannot_be_is_a_usage_error(words: tuple[str, ...]) -> None:
     assert run("cluster", "up", *words).exit_code == 2
 
 
-class NoRows(Client):
+class NoRows(LocalClient):
     """A node that has nothing to list, and says why."""
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
@@ -124,7 +136,7 @@ class NoRows(Client):
 def test_who_waits_to_be_let_in_says_so_in_the_place_of_an_empty_table(
     words: tuple[str, ...], printed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(options, "Client", NoRows)
+    monkeypatch.setattr(options, "LocalClient", NoRows)
     assert run("cluster", "status", *words, "--data-dir", str(tmp_path)).output == printed
 
 
@@ -146,20 +158,41 @@ def test_a_cluster_serves_until_it_is_interrupted_and_grows(tmp_path: Path) -> N
         words = ["--data-dir", str(tmp_path / "cluster"), "--base-port", str(base)]
         words += ["--nodes", str(len(names))]
         with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line == "all are ready; Ctrl-C stops them\n":
-                    break
-            for number in range(len(names)):
-                pika.BlockingConnection(pika.ConnectionParameters(port=base + number)).close()
-            process.send_signal(signal.SIGINT)
+            try:
+                wait_until_ready(process)
+                for number in range(len(names)):
+                    pika.BlockingConnection(parameters(base + number)).close()
+            finally:
+                process.send_signal(signal.SIGINT)
             rest, _nothing = process.communicate(timeout=START_S)
         assert process.returncode == 0
         stopped = [f"{name} has stopped" for name in names]
         assert sorted(rest.splitlines()) == [*stopped, f"stopping {', '.join(names)}"]
 
 
+def wait_until_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        if line == READY:
+            return
+        said.append(line)
+    pytest.fail(f"not all nodes have started: {said}")
+
+
 def free_base_port() -> int:
-    """Three in a row that are most likely free, since they are below those that are given out."""
-    (port,) = free_ports(1)
-    return 10_000 + port % 10_000
+    """Where all nodes find their ports free, for clients and for each other: below those that this
+    machine gives out by itself, or a client of somebody else may have one of them by now."""
+    for base in Random(os.getpid()).sample(BASE_PORTS, len(BASE_PORTS)):
+        with ExitStack() as bound:
+            try:
+                for port in (*range(base, base + NODES_MAX), *cluster_ports(base)):
+                    bound.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return base
+    raise AssertionError("there are no ports")
+
+
+def cluster_ports(base: int) -> range:
+    return range(base + CLUSTER_PORT_OFFSET, base + CLUSTER_PORT_OFFSET + NODES_MAX)
