@@ -94,7 +94,7 @@ class Book:
     def touch(self, touched: Touched) -> None:
         """It has something to enter, which it had not."""
         if len(self._touched) >= TOUCHED_MAX:
-            self._enter_touched()
+            self.enter_touched()
         self._touched.append(touched)
 
     def enter(self, at: int, counted: Sequence[int], where: Iterable[Counts]) -> None:
@@ -105,12 +105,14 @@ class Book:
 
     def enter_all(self) -> None:
         """From now on the counts are those of this moment."""
-        self._enter_touched()
+        self.enter_touched()
         confirming, self.confirming = self.confirming, {}
         for each in confirming:
             each.enter()
 
-    def _enter_touched(self) -> None:
+    def enter_touched(self) -> None:
+        """The same but for confirms that have come meanwhile: each channel that waits for any is
+        asked of those, and they count neither for queues nor for exchanges."""
         while self._touched:  # who sends enters what it has where its channel takes
             touched, self._touched = self._touched, []
             for each in touched:

@@ -55,7 +55,8 @@ class Statistics:
 
     def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
         """`message_stats`, and `messages_details` and the like where it is led here."""
-        of_vhost = self._entered(vhost)
+        self.book.enter_touched()
+        of_vhost = self._found(vhost)
         queue = of_vhost.vhost.queues.get(name) if of_vhost is not None else None
         if of_vhost is None or queue is None:
             return {}
@@ -68,7 +69,8 @@ class Statistics:
 
     def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
         """`message_stats`."""
-        of_vhost = self._entered(vhost)
+        self.book.enter_touched()
+        of_vhost = self._found(vhost)
         exchange = of_vhost.vhost.topology.find(name) if of_vhost is not None else None
         if of_vhost is None or exchange is None:
             return {}
@@ -76,10 +78,11 @@ class Statistics:
 
     def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
         """`message_stats`, and the same apart in `publishes` and `deliveries`."""
-        self.book.enter_all()
+        self.book.enter_touched()
         on_channel = self.observer.channels.get(channel)
         if on_channel is None:
             return {}
+        on_channel.enter()
         vhost, looks = channel.session.vhost.name, self._lookout.looks
         return {
             **self._message_stats(on_channel.counts, ages),
@@ -114,7 +117,8 @@ class Statistics:
 
     def of_vhost(self, name: str, ages: Ages = NO_PAST) -> Row:
         """`message_stats`, `messages` and the like, `recv_oct`, `send_oct`."""
-        of_vhost = self._entered(name)
+        self.book.enter_all()
+        of_vhost = self._found(name)
         if of_vhost is None:
             return {}
         looks = self._lookout.looks
@@ -143,9 +147,8 @@ class Statistics:
         row = whole_row_of(churn, looks, ages.messages)
         return row | dict(zip(churn.kind.names, self._lookout.churned(), strict=True))
 
-    def _entered(self, vhost: str) -> OfVhost | None:
-        """Of the virtual host of that name, with all that has happened until now."""
-        self.book.enter_all()
+    def _found(self, vhost: str) -> OfVhost | None:
+        """Of the virtual host of that name."""
         found = self._vhosts.get(vhost)
         return self.book.of(found) if found is not None else None
 

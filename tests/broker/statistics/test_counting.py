@@ -141,6 +141,32 @@ def test_confirms_are_counted_once_they_are_known() -> None:
     )
 
 
+class Confirming:
+    """A channel that waits for confirms, as the book sees it."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.book = edge.statistics.book
+        self.asked = 0
+        self.book.confirming[self] = None
+
+    def enter(self) -> None:
+        self.asked += 1
+        self.book.confirming[self] = None
+
+
+def test_channels_that_wait_for_confirms_cost_nothing_for_each_object_of_a_list() -> None:
+    edge, client = start()
+    client.declare()
+    client.publish(b"1")
+    other = Confirming(edge)
+    assert of_queue(edge) == {"publish": 1}
+    assert of_exchange(edge, "") == {"publish_in": 1, "publish_out": 1}
+    assert counts(of_channel(client)) == {"publish": 1}
+    assert other.asked == 0
+    assert counts(edge.statistics.totals()) == {"publish": 1}
+    assert other.asked == 1
+
+
 def test_what_a_channel_has_done_is_counted_when_it_ends_before_anybody_asks() -> None:
     edge, client = start()
     client.declare()
