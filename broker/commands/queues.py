@@ -30,9 +30,9 @@ others again with `fluffle queues add-member` or `grow`."""
 MORE = (
     "node", "durable", "auto_delete", "exclusive", "owner", "arguments", "policy",
     "operator_policy", "effective_policy_definition", "single_active_consumer_tag", "group",
-    "leader", "members", "online",
+    "delivery_limit", "leader", "members", "online",
 )  # fmt: skip
-"""What there is to tell of a queue, if somebody asks for it; the last four of quorum queues."""
+"""What there is to tell of a queue, if somebody asks for it; the last five of quorum queues."""
 
 
 @click.group()

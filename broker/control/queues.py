@@ -16,7 +16,7 @@ from fluffle.broker.definitions.values import plain
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.policies.policies import InForce
-from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, QueueDefinition
 from fluffle.broker.queues.served import Later as Asked
@@ -25,6 +25,9 @@ from fluffle.broker.vhost import VirtualHost
 
 UNLED = ("down", "minority")
 """States in which nobody can be asked."""
+
+UNLIMITED = "unlimited"
+"""Of what may happen as often as it likes."""
 
 ASKED_AT_ONCE = 100
 """Queues that are led elsewhere, whose leaders are asked."""
@@ -83,6 +86,7 @@ def queue_row(
         "arguments": plain(spec.arguments),
         **counts_row(company, queue, state, was_asked=was_asked),
         **policies_row(parts.catalogue.policies.for_queue(vhost.name, spec)),
+        "delivery_limit": delivery_limit_of(parts, vhost, spec),
         "single_active_consumer_tag": active_tag(queue),
         "state": state,
         "group": group_of(queue),
@@ -99,6 +103,14 @@ def policies_row(in_force: InForce) -> Row:
         "operator_policy": operator_policy.name if operator_policy is not None else None,
         "effective_policy_definition": dict(definition or {}),
     }
+
+
+def delivery_limit_of(parts: Parts, vhost: VirtualHost, spec: QueueSpec) -> int | str | None:
+    """How often messages may come back; None of a queue that does not count that."""
+    if spec.queue_type is not QueueType.QUORUM:
+        return None
+    limit = parts.catalogue.policies.settings_of(vhost.name, spec).delivery_limit
+    return UNLIMITED if limit is None else limit
 
 
 def group_of(queue: ServedQueue) -> int | None:

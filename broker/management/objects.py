@@ -45,6 +45,8 @@ def queue_object(row: Row) -> Row:
     shown = queue_basics(row) | {name: row[name] for name in QUEUE_COUNTS}
     shown["consumers"] = row["consumers"]
     shown["effective_policy_definition"] = row["effective_policy_definition"]
+    if row["delivery_limit"] is not None:
+        shown["delivery_limit"] = row["delivery_limit"]
     return shown
 
 

@@ -88,7 +88,6 @@ LACKING = {
     "consumer_capacity": "not measured",
     "consumer_utilisation": "not measured",
     "exclusive_consumer_tag": "not told",
-    "delivery_limit": "told by the arguments and the policy",
     "incoming": "not counted by pairs",
     "outgoing": "not counted by pairs",
     "deliveries": "told by channel",

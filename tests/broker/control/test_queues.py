@@ -33,6 +33,7 @@ def test_what_a_queue_is_and_holds() -> None:
         "policy": None,
         "operator_policy": None,
         "effective_policy_definition": {},
+        "delivery_limit": None,
         "messages": 3,
         "messages_ready": 2,
         "messages_unacknowledged": 1,
@@ -47,6 +48,24 @@ def test_what_a_queue_is_and_holds() -> None:
     }
     assert desk.rows("queues.list") == [row]
     assert desk.ask("queues.show", name="q", **HERE) == row
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [({}, 20), ({"x-delivery-limit": 7}, 7), ({"x-delivery-limit": -1}, "unlimited")],
+)
+def test_how_often_messages_of_a_quorum_queue_may_come_back(
+    said: dict[str, int], told: int | str
+) -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    arguments = pamqp_table(to_table({"x-queue-type": "quorum", **said}))
+    client.declare("q", durable=True, arguments=arguments)
+    row = desk.ask("queues.show", name="q", **HERE)
+    assert row["delivery_limit"] == told
+    policy = {"name": "p", "pattern": "q", "definition": '{"delivery-limit": 3}'}
+    desk.ask("policies.set", **HERE, **policy)
+    assert desk.ask("queues.show", name="q", **HERE)["delivery_limit"] == 3
 
 
 def test_an_exclusive_queue_names_its_connection() -> None:

@@ -51,6 +51,7 @@ async def test_queues(api: Api) -> None:
     }
     assert rows["kept"]["leader"] == rows["orders"]["node"]
     assert rows["kept"]["members"] == rows["kept"]["online"] == [rows["orders"]["node"]]
+    assert rows["kept"]["delivery_limit"] == 20
     assert rows["mine"]["owner_pid_details"]["peer_host"] == "127.0.0.1"
     lists = [await api.get(f"{path}?disable_stats=true") for path in ("queues/%2F", "queues")]
     assert lists[0] == lists[1]
