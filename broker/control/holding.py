@@ -41,14 +41,14 @@ def held(parts: Parts, *, name: str, vhost: str) -> Rows:
 
 
 def runs_of(parts: Parts, vhost: str, name: str) -> Iterator[tuple[Connection, Channel, Handout]]:
-    """Those of the queue, with whose they are."""
+    """Those of the queue, with whose they are; what is settled while they are shown is left out."""
     for connection in parts.connections:
         for channel in tuple(connection.channels):
             if channel.session.vhost.name == vhost:
                 yield from (
                     (connection, channel, run)
                     for run in channel.unacked.open_runs()
-                    if run.holder.queue.name == name
+                    if run.holder.queue.name == name and not run.is_settled
                 )
 
 

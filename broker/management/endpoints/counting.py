@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from fluffle.broker.control.parts import Row
+from fluffle.broker.errors import NotFound
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.replies import unlike
 from fluffle.broker.statistics.ages import Ages, ages_of
@@ -113,7 +115,9 @@ async def with_counts(call: Call, verb: str, rows: Iterable[Row]) -> list[Row]:
     found: list[Row] = []
     for vhost, some in ((vhost, [*some]) for vhost, some in of_vhosts):
         names = [row["name"] for row in some]
-        told = await call.rows(verb, vhost=vhost, names=names, ages=past)
-        counts = {row["name"]: row for row in told}
+        counts: dict[str, Row] = {}
+        with suppress(NotFound):  # the virtual host is gone since its rows were made
+            told = await call.rows(verb, vhost=vhost, names=names, ages=past)
+            counts = {row["name"]: row for row in told}
         found += ({**row, **counts.get(row["name"], {})} for row in some)
     return found

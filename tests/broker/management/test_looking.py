@@ -10,6 +10,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractChannel
 
 from fluffle.broker.access.passwords import hashed
+from fluffle.broker.control.holding import held
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -140,6 +141,20 @@ async def test_who_holds_messages(api: Api, channel: AbstractChannel) -> None:
     await first.ack()
     await queue.get(fail=False)  # answered once what was sent before has been acted on
     assert await api.get("fluffle/queues/%2F/held/held") == []
+
+
+async def test_what_is_settled_while_it_is_shown_is_left_out(
+    api: Api, channel: AbstractChannel
+) -> None:
+    queue = await channel.declare_queue("settled")
+    await publish(channel, "settled", b"1", b"2")
+    first, second = await queue.get(), await queue.get()
+    rows = held(api.node.parts, name="settled", vhost="/")
+    assert isinstance(next(rows), dict)
+    await second.ack()
+    await queue.get(fail=False)
+    assert list(rows) == []
+    await first.ack()
 
 
 async def test_who_holds_messages_of_a_quorum_queue(api: Api, channel: AbstractChannel) -> None:
