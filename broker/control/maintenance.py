@@ -28,44 +28,53 @@ logger = logging.getLogger(__name__)
 class Maintenance:
     """Of one node: whether it is drained, and how it comes to that."""
 
-    __slots__ = ("_company", "_connections", "_listener", "_tasks", "is_draining")
+    __slots__ = ("_alone", "_company", "_connections", "_listener", "_tasks", "is_draining")
 
     def __init__(self, listener: Listener, connections: Connections, company: Neighbours) -> None:
         self._listener = listener
         self._connections = connections
         self._company = company
         self._tasks: set[asyncio.Task[Row]] = set()
+        self._alone = asyncio.Lock()
+        """Held by whoever drains or revives: what is asked for meanwhile comes after it, or those
+        would be sent away who were let in again."""
         self.is_draining = False
         """From the moment that it was asked for until it is taken back."""
 
     async def drain(self) -> Row:
         """Let nobody in, have others lead, and close what is open; how many connections."""
-        self.is_draining = True
-        self._listener.suspend()
-        cluster = self._company.cluster
-        if cluster is not None:
-            cluster.room.set_aside()
-            await cluster.hand_over()
+        async with self._alone:
+            self.is_draining = True
+            self._listener.suspend()
+            cluster = self._company.cluster
+            if cluster is not None:
+                cluster.room.set_aside()
+                await cluster.hand_over()
+            closed = await self._close_all()
+        event(logger, logging.INFO, "drained", connections=closed)
+        return {"closed": closed}
+
+    async def _close_all(self) -> int:
         closed = 0
         for piece in in_pieces(self._connections, PIECE):
             for connection in piece:
                 part_with(connection, ConnectionForced(REASON))
                 closed += 1
             await asyncio.sleep(0)
-        event(logger, logging.INFO, "drained", connections=closed)
-        return {"closed": closed}
+        return closed
 
     async def revive(self) -> Row:
         """Take part again; PreconditionFailed where it cannot listen."""
-        try:
-            await self._listener.resume()
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise PreconditionFailed(f"cannot listen again ({why})") from error
-        cluster = self._company.cluster
-        if cluster is not None:
-            cluster.room.take_back()
-        self.is_draining = False
+        async with self._alone:
+            try:
+                await self._listener.resume()
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise PreconditionFailed(f"cannot listen again ({why})") from error
+            cluster = self._company.cluster
+            if cluster is not None:
+                cluster.room.take_back()
+            self.is_draining = False
         event(logger, logging.INFO, "revived")
         return {}
 

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,52 @@ async def test_a_node_that_is_drained_closes_what_is_open_and_lets_nobody_in(
     _reader, writer = await asyncio.open_connection(*address)
     writer.close()
     await node.stop("test")
+
+
+async def test_it_is_revived_once_however_often_that_is_asked_for(tmp_path: Path) -> None:
+    node = Node(Config(node_name="a", data_dir=tmp_path, listen=ListenAddress("127.0.0.1", 0)))
+    await node.start()
+    assert await answer_of(drain(node.parts)) == {"closed": 0}
+    both = answer_of(revive(node.parts)), answer_of(revive(node.parts))
+    assert list(await asyncio.gather(*both)) == [{}, {}]
+    _reader, writer = await asyncio.open_connection(*node.addresses["amqp"])
+    writer.close()
+    await node.stop("test")
+
+
+async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before() -> None:
+    desk = Desk()
+    services = desk.edge.services
+    steps: list[str] = []
+    others_lead = asyncio.Event()
+
+    class Around(Nobody):
+        """A cluster, as far as it is told of this."""
+
+        @property
+        def cluster(self) -> Any:  # type: ignore[override]
+            return self
+
+        room = SimpleNamespace(
+            set_aside=lambda: steps.append("set aside"),
+            take_back=lambda: steps.append("taken back"),
+        )
+
+        async def hand_over(self) -> None:
+            await others_lead.wait()
+            steps.append("handed over")
+
+    maintenance = Maintenance(Listener(services), services.connections, Around())
+    drained, revived = (
+        asyncio.ensure_future(each) for each in (maintenance.drain(), maintenance.revive())
+    )
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert maintenance.is_draining
+    others_lead.set()
+    assert list(await asyncio.gather(drained, revived)) == [{"closed": 0}, {}]
+    assert steps == ["set aside", "handed over", "taken back"]
+    assert not maintenance.is_draining
 
 
 async def test_clients_are_told_why() -> None:
