@@ -126,8 +126,7 @@ def set_metadata(
     said = metadata_of(description, tags, queue_type, is_protected=is_protected)
 
     def decide() -> Change:
-        metadata = {**parts.vhost(name).metadata, **said}
-        return set_vhost(parts.catalogue, name, metadata=metadata)
+        return set_vhost(parts.catalogue, parts.vhost(name).name, metadata=said)
 
     return parts.change(decide)
 

@@ -39,7 +39,8 @@ def set_vhost(
     limits: VhostLimits | None = None,
     metadata: Mapping[str, object] | None = None,
 ) -> Change:
-    """Make a virtual host, or change what is given of one; new limits take nothing away.
+    """Make a virtual host, or change what is given of one: what the metadata do not name stays, and
+    new limits take nothing away.
 
     PreconditionFailed while one of that name is being deleted.
     """
@@ -50,8 +51,7 @@ def set_vhost(
     if limits is not None:
         settings = replace(settings, limits=limits)
     if metadata is not None:
-        first = settings.metadata if vhost is None else {}
-        settings = replace(settings, metadata={**first, **metadata})
+        settings = replace(settings, metadata={**settings.metadata, **metadata})
     if vhost is not None and settings == vhost.settings:
         return NOTHING
     kind, key = name_ = vhost_name(name)

@@ -132,7 +132,7 @@ def test_new_virtual_hosts_have_the_default_type_of_queues() -> None:
     editor.have(partial(set_vhost, catalogue, "silent", metadata={"tags": []}))
     assert {name: vhost.metadata for name, vhost in catalogue.vhosts.items()} == {
         "/": {"default_queue_type": "quorum"},
-        "silent": {"tags": []},
+        "silent": {"default_queue_type": "quorum", "tags": []},
         "classic": {"default_queue_type": "classic"},
     }
 

@@ -12,9 +12,11 @@ from fluffle.broker.access.passwords import PasswordHash, matches
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.deciding import doom
 from fluffle.broker.definitions.exporting import export_all
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, read
+from fluffle.broker.errors import Protected
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
 from fluffle.broker.queues.settings import settings_of
@@ -129,6 +131,15 @@ def test_permissions_and_limits() -> None:
     assert access.topic_permissions == {("u", "v", "x"): TopicPermission("a", "b")}
     assert vhosts["v"].limits == VhostLimits(max_connections=2)
     assert (vhosts["w"].metadata, vhosts["w"].limits) == ({"description": "d"}, VhostLimits())
+
+
+def test_what_definitions_do_not_say_of_a_virtual_host_stays() -> None:
+    kept = {"protected_from_deletion": True, "default_queue_type": "quorum"}
+    catalogue = imported(vhosts=[{"name": "w", "metadata": {**kept, "description": "old"}}])
+    imported(catalogue, vhosts=[{"name": "w", "metadata": {"description": "new"}}, {"name": "w"}])
+    assert catalogue.vhosts["w"].metadata == {**kept, "description": "new"}
+    with pytest.raises(Protected):
+        doom(catalogue, "w")
 
 
 def test_exchanges_queues_and_bindings() -> None:
