@@ -24,6 +24,7 @@ from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.management import http_log
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.authentication import Peer, authenticated
 from fluffle.broker.management.call import Call
@@ -88,7 +89,11 @@ class ManagementEndpoint:
         self._watch = Watch(asyncio.get_running_loop().call_later)
         self._files = Files()
         self._server = web.Server(
-            self._handle, access_log=None, keepalive_timeout=IDLE_S_MAX, lingering_time=1.0
+            self._handle,
+            access_log=None,
+            keepalive_timeout=IDLE_S_MAX,
+            lingering_time=1.0,
+            logger=http_log.logger,
         )
         self._servers: list[asyncio.Server] = []
 
@@ -217,10 +222,12 @@ def ends_of(request: web.BaseRequest) -> Ends:
 
 
 async def body_of(request: web.BaseRequest) -> bytes:
-    """What was sent.  Refusal for what is too long, or comes too slowly."""
+    """What was sent.  Refusal for what is too long, comes too slowly, or is encoded wrongly."""
     try:
         async with asyncio.timeout(BODY_WAIT_S_MAX):
             return await whole_body(request)
+    except web.RequestPayloadError:
+        raise Refusal(hang_up(HTTPStatus.BAD_REQUEST, "the body cannot be decoded")) from None
     except TimeoutError:
         raise Refusal(hang_up(HTTPStatus.REQUEST_TIMEOUT, "the body has not come")) from None
 

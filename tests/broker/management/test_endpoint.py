@@ -3,9 +3,14 @@
 import asyncio
 import json
 from io import BytesIO
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from aiohttp import web
 
+from fluffle.broker.management.endpoint import body_of
+from fluffle.broker.management.replies import Refusal
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -94,6 +99,35 @@ async def test_what_is_no_http_is_hung_up_on(api: Api) -> None:
     assert b"Traceback" not in head
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("end", [b"\x00", b"\rx", b"\r\nContent-Length: x"])
+async def test_what_is_no_http_is_not_logged(
+    api: Api, caplog: pytest.LogCaptureFixture, end: bytes
+) -> None:
+    host, port = api.node.addresses["management"]
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(
+        b"GET /api/whoami HTTP/1.1\r\nHost: a\r\nAuthorization: Basic U0VD" + end + b"\r\n\r\n"
+    )
+    assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+    assert [record for record in caplog.records if record.exc_info] == []
+    writer.close()
+    await writer.wait_closed()
+
+
+class Undecodable:
+    """What comes of a body that is not encoded as its head says."""
+
+    async def readany(self) -> bytes:
+        raise web.RequestPayloadError("cannot decode")
+
+
+async def test_a_body_that_is_not_encoded_as_it_says() -> None:
+    request = cast(web.BaseRequest, SimpleNamespace(content=Undecodable()))
+    with pytest.raises(Refusal) as refused:
+        await body_of(request)
+    assert refused.value.reply.status == 400
 
 
 async def test_a_name_may_have_any_letter(api: Api) -> None:
