@@ -154,9 +154,10 @@ class Errands:
         self._ports.send(errand.node, packed(kind, errand.number, *fields))
 
     def end(self, errand: Errand) -> None:
-        """Unless it has ended: who does it may stop, too."""
+        """Unless it has ended: who does it may stop, too, if it is not of an older version now."""
         errand.wait_at_most(None)
-        if self._begun.pop(errand.number, None) is not None:
+        is_begun = self._begun.pop(errand.number, None) is not None
+        if is_begun and not self._ports.hindrance(errand.node):
             self._ports.send(errand.node, packed(GIVE_UP, errand.number))
 
     def _silent(self, errand: Errand, why: str) -> None:

@@ -235,6 +235,18 @@ def test_what_was_under_way_is_lost_with_the_link(*, is_up: bool) -> None:
     assert all_told(rig, other) == pages(9)[1:]
 
 
+def test_who_comes_back_in_an_earlier_version_is_not_even_told_that_it_may_stop() -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"9")
+    rig.run()
+    rig.hindered["b"] = "it is of an earlier version"
+    rig.errands["a"].link_changed("b", is_up=True)
+    assert rig.under_way == []
+    assert errand.take() == Silence("the link to it was lost")
+    errand.stop()
+    assert rig.under_way == []
+
+
 def test_of_who_is_gone_nothing_stays_open() -> None:
     rig = Rig()
     rig.errands["a"].begin("b", b"9")
