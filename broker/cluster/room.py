@@ -91,6 +91,8 @@ class Room:
             level = logging.INFO if has_room else logging.WARNING
             event(logger, level, "disk_has_room" if has_room else "disk_full", led=len(self._lent))
             self._ports.tell_all(self._said())
+        elif self.is_aside or not has_room:
+            self._ports.tell_all(self._said())  # who has dialled anew takes it to be otherwise
         if not has_room:
             self._see_whether_needed()
             self._hand_over("disk_full")
@@ -105,7 +107,6 @@ class Room:
     def set_aside(self) -> None:
         """Lead nothing until `take_back`; entries are taken as before."""
         self.is_aside = True
-        self._ports.tell_all(self._said())
         self.look()
 
     def take_back(self) -> None:

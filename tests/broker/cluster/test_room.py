@@ -243,6 +243,19 @@ def test_who_is_set_aside_leads_nothing_and_has_it_again_afterwards() -> None:
     assert not any(other.is_set_aside(aside) for other in scene.rooms.values())
 
 
+def test_who_has_forgotten_it_with_a_link_is_told_again() -> None:
+    """Its end of the link was dialled anew, and the other end has noticed nothing."""
+    scene = Scene()
+    scene.rooms["a"].set_aside()
+    scene.fill("b")
+    for name in "ab":
+        scene.rooms["c"].link_changed(name, is_up=True)
+        assert scene.rooms["c"].may_lead(name)
+    scene.look()
+    assert not any(scene.rooms["c"].may_lead(name) for name in "ab")
+    assert scene.rooms["c"].is_set_aside("a")
+
+
 def test_who_is_set_aside_has_room_for_what_a_full_node_cannot_take() -> None:
     scene = Scene()
     aside, full, _other = sorted("abc")
