@@ -48,6 +48,11 @@ def of_queue(statistics: Statistics, vhost: str, name: str, ages: Ages) -> Row:
     return statistics.of_queue(vhost, name, ages)
 
 
+def use_of_queue(statistics: Statistics, vhost: str, name: str, _ages: Ages) -> Row:
+    """Whatever past is asked for."""
+    return statistics.use_of_queue(vhost, name)
+
+
 def of_exchange(statistics: Statistics, vhost: str, name: str, ages: Ages) -> Row:
     return statistics.of_exchange(vhost, name, ages)
 
@@ -108,6 +113,8 @@ def added_up(
 READS: Mapping[str, Callable[..., Any]] = {
     "queues.counted": partial(counted, queue_names, of_queue),
     "queues.statistics": partial(added_up, "queues.counted"),
+    "queues.used": partial(counted, queue_names, use_of_queue),
+    "queues.uses": partial(added_up, "queues.used"),
     "exchanges.counted": partial(counted, exchange_names, of_exchange),
     "exchanges.statistics": partial(added_up, "exchanges.counted"),
 }

@@ -84,13 +84,17 @@ class Statistics(Protocol):
     """
 
     def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, and `messages_details` and the like where it is led here."""
+        """`message_stats`, `consumers_with_room`, and `messages_details` and the like where it is
+        led here."""
+
+    def use_of_queue(self, vhost: str, name: str) -> Row:
+        """`used_at`: when something happened to it last, or, while it does, now."""
 
     def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
         """`message_stats`."""
 
     def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, and the same apart in `publishes` and `deliveries`."""
+        """`message_stats`, `idle_since`, and counts apart in `publishes` and `deliveries`."""
 
     def of_connection(self, connection: Connection, ages: Ages = NO_PAST) -> Row:
         """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""

@@ -50,6 +50,18 @@ def queue_object(row: Row) -> Row:
     return shown
 
 
+def with_capacity(row: Row) -> Row:
+    """With which part of the time consumers take what comes: of this moment, so all or nothing."""
+    capacity = 1.0 if row.pop("consumers_with_room", 0) else 0.0
+    return {**row, "consumer_capacity": capacity, "consumer_utilisation": capacity}
+
+
+def with_idleness(row: Row, idle_before: str) -> Row:
+    """With the time since when nothing has happened to it, if that is as long."""
+    used_at = row.pop("used_at", None)
+    return {**row, "idle_since": used_at} if used_at and used_at < idle_before else row
+
+
 def queue_totals(row: Row) -> Row:
     """Its counts alone, beside what it is."""
     return queue_basics(row) | {name: row[name] for name in QUEUE_COUNTS}

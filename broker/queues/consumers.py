@@ -133,6 +133,15 @@ class Consumer:
         """Whether what it takes lessens the room of others, so that it must go one by one."""
         return self.shared.limit > 0 and not self.no_ack
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it would take a message now, as far as is known without asking its sink."""
+        shared = self.shared
+        if self.parked or not self.is_active:
+            return False
+        is_full = 0 < self.prefetch <= self.in_flight or 0 < shared.limit <= shared.in_flight
+        return self.no_ack or not is_full
+
     def deliver(self, handout: Handout) -> None:
         """Pass on a run that the queue has handed out."""
         self.sink.deliver(handout)

@@ -37,7 +37,7 @@ class OfVhost:
     """The counts of a virtual host, and of what is in it.  Objects that were never used have none;
     those that are gone have some until the next look."""
 
-    __slots__ = ("bytes", "counts", "exchanges", "lengths", "of_lengths", "queues", "vhost")
+    __slots__ = ("bytes", "counts", "exchanges", "lengths", "of_lengths", "queues", "seen", "vhost")
 
     def __init__(self, vhost: VirtualHost) -> None:
         self.vhost = vhost
@@ -48,6 +48,8 @@ class OfVhost:
         self.queues: dict[ServedQueue, Counts] = {}
         self.of_lengths: dict[ServedQueue, Counts] = {}
         self.exchanges: dict[Exchange, Counts] = {}
+        self.seen: dict[ServedQueue, int] = {}
+        """At which tick each queue was there first."""
 
     def of_queue(self, target: Target) -> Counts | None:
         """Of the queue that this is, or stands for; None if it is gone, or never was one."""

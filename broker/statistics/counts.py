@@ -103,6 +103,11 @@ class Counts:
         self._history = history = History(columns, self.kind.levels, self.kind.width)
         return history
 
+    @property
+    def changed_tick(self) -> int | None:
+        """When they were found to have changed last; None if they never have."""
+        return self._history.last_tick if self._history is not None else None
+
     def at(self, tick: int) -> Sequence[int]:
         """What they were."""
         if self._history is None:

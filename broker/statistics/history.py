@@ -49,6 +49,11 @@ class History:
                 rows.extend(row)
                 del rows[: -columns * level.rows]
 
+    @property
+    def last_tick(self) -> int:
+        """That of the last row."""
+        return self._rows[0][-self._columns]
+
     def at(self, tick: int, now: Sequence[int]) -> list[int]:
         """What they were then, or the first that is known if that was later; `now`: what they are,
         or were at some time that is remembered."""

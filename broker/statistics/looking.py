@@ -22,12 +22,16 @@ from fluffle.broker.statistics.counts import (
     Counts,
 )
 from fluffle.broker.statistics.observer import Counting
+from fluffle.broker.statistics.rows import Row, time_of
 from fluffle.broker.statistics.telling import Looks
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.vhost import QueueCounts, VirtualHost
 
 PIECE = 256
 """So many objects are looked at in one turn of the loop: half a millisecond."""
+
+NO_LENGTHS = Counts(OF_LENGTHS)
+"""Those of a queue that has been empty."""
 
 count_of_queues = attrgetter("declared", "created", "deleted")
 
@@ -72,12 +76,17 @@ class Lookout:
     @property
     def tick(self) -> int:
         """Of this moment."""
-        return (self._clock.now_ms() + self._offset_ms) // self._tick_ms
+        return self.wall_ms // self._tick_ms
+
+    @property
+    def wall_ms(self) -> int:
+        """This moment, by the clock that ticks are of."""
+        return self._clock.now_ms() + self._offset_ms
 
     @property
     def until_next_ms(self) -> int:
         """How long until the next one."""
-        return self._tick_ms - (self._clock.now_ms() + self._offset_ms) % self._tick_ms
+        return self._tick_ms - self.wall_ms % self._tick_ms
 
     def look(self) -> Chore:
         """Once, in pieces; nothing if that has been done at this tick."""
@@ -126,6 +135,7 @@ class Lookout:
     ) -> None:
         lengths = length_of(queue)
         known = of_vhost.of_lengths.get(queue)
+        of_vhost.seen.setdefault(queue, tick)
         if lengths is None:
             of_vhost.of_lengths.pop(queue, None)
         elif known is not None or any(lengths):
@@ -145,6 +155,33 @@ class Lookout:
             counts.found(tick)
         else:
             counts.sample(tick)
+
+    # Idleness
+
+    def used_ms(self, *known: Counts) -> int | None:
+        """When something happened to an object last, as far as it was looked at, on the wall clock;
+        None if nothing has.  `known`: its counts, with all entered that has happened."""
+        if any(counts in self._book.changed for counts in known):
+            return self.wall_ms
+        ticks = [counts.changed_tick for counts in known]
+        return max((tick * self._tick_ms for tick in ticks if tick is not None), default=None)
+
+    def idleness(self, counts: Counts) -> Row:
+        """`idle_since`, if nothing has happened for as long as looks are apart."""
+        used_ms = self.used_ms(counts)
+        if used_ms is None or used_ms >= self.wall_ms - self._tick_ms:
+            return {}
+        return {"idle_since": time_of(used_ms)}
+
+    def queue_used_ms(self, of_vhost: OfVhost, queue: ServedQueue) -> int | None:
+        """As `used_ms`.  To one that was never used it happened that it was found to be there; None
+        before that."""
+        seen, lengths = of_vhost.seen.get(queue), length_of(queue)
+        known = [of[queue] for of in (of_vhost.queues, of_vhost.of_lengths) if queue in of]
+        of_lengths = of_vhost.of_lengths.get(queue, NO_LENGTHS)
+        if lengths is not None and list(lengths) != of_lengths.values:
+            return self.wall_ms
+        return self.used_ms(*known) or (None if seen is None else seen * self._tick_ms)
 
     # Bytes and churn
 
@@ -192,10 +229,12 @@ class Lookout:
         if self._swept.get(vhost) == state:
             return
         self._swept[vhost] = state
-        for queues in in_pieces((*of_vhost.queues, *of_vhost.of_lengths), PIECE):
+        known = {**of_vhost.seen, **of_vhost.queues, **of_vhost.of_lengths}
+        for queues in in_pieces(tuple(known), PIECE):
             for queue in filterfalse(vhost.has, queues):
                 of_vhost.queues.pop(queue, None)
                 of_vhost.of_lengths.pop(queue, None)
+                of_vhost.seen.pop(queue, None)
             yield None
         for exchange in tuple(filterfalse(of_vhost.has, of_vhost.exchanges)):
             del of_vhost.exchanges[exchange]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 Row: TypeAlias = dict[str, Any]
 """Values that JSON has, by RabbitMQ's names: numbers, and beside `x` its `x_details`."""
 
 
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def time_of(at_ms: int) -> str:
+    """A moment of the wall clock as RabbitMQ writes it; what is later sorts behind."""
+    return (EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")
+
+
 def added(rows: Iterable[Row]) -> Row:
     """What several nodes say of one thing, as one: counts and rates add, and samples of the same
-    time.  What only some of them have counts as nothing with the others; text is that of the
-    first."""
+    time.  What only some of them have counts as nothing with the others; of texts the
+    one that sorts last is told, and so of times the latest."""
     total: Row = {}
     for row in rows:
         for name, value in row.items():
@@ -28,6 +37,8 @@ def joined(one: Any, other: Any) -> Any:
         return joined_samples(one, other)
     if isinstance(one, int | float):
         return one + other
+    if isinstance(one, str):
+        return max(one, other)
     return one
 
 

@@ -11,9 +11,9 @@ from fluffle.broker.statistics.ages import NO_PAST, Ages
 from fluffle.broker.statistics.book import Book, OfVhost
 from fluffle.broker.statistics.connections import bytes_of
 from fluffle.broker.statistics.counts import OF_BYTES, OF_LENGTHS, TICK_MS, Counts
-from fluffle.broker.statistics.looking import Clockwork, Lookout, length_of
+from fluffle.broker.statistics.looking import NO_LENGTHS, Clockwork, Lookout, length_of
 from fluffle.broker.statistics.observer import Counting
-from fluffle.broker.statistics.rows import Row
+from fluffle.broker.statistics.rows import Row, time_of
 from fluffle.broker.statistics.telling import only_details, row_of, whole_row_of
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.vhost import VirtualHost
@@ -21,9 +21,6 @@ from fluffle.broker.vhost import VirtualHost
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.connection import Connection
-
-NO_LENGTHS = Counts(OF_LENGTHS)
-"""Those of a queue that has been empty."""
 
 NO_BYTES = Counts(OF_BYTES)
 """Those that are known of the past of a connection without a virtual host."""
@@ -54,18 +51,31 @@ class Statistics:
         return Clockwork(self._lookout, chores, call_later)
 
     def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, and `messages_details` and the like where it is led here."""
+        """`message_stats`, `consumers_with_room`, and `messages_details` and the like where it is
+        led here."""
         self.book.enter_touched()
         of_vhost = self._found(vhost)
         queue = of_vhost.vhost.queues.get(name) if of_vhost is not None else None
         if of_vhost is None or queue is None:
             return {}
         row = self._message_stats(of_vhost.queues.get(queue), ages)
+        if consumers := queue.consumers:
+            row["consumers_with_room"] = sum(consumer.has_room for consumer in consumers)
         lengths = length_of(queue)
         if lengths is None:
             return row
         known = of_vhost.of_lengths.get(queue, NO_LENGTHS)
         return row | only_details(known, self._lookout.looks, ages.lengths)
+
+    def use_of_queue(self, vhost: str, name: str) -> Row:
+        """`used_at`: when something happened to it last, or, while it does, now."""
+        self.book.enter_touched()
+        of_vhost = self._found(vhost)
+        queue = of_vhost.vhost.queues.get(name) if of_vhost is not None else None
+        if of_vhost is None or queue is None:
+            return {}
+        used_ms = self._lookout.queue_used_ms(of_vhost, queue)
+        return {} if used_ms is None else {"used_at": time_of(used_ms)}
 
     def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
         """`message_stats`."""
@@ -77,7 +87,7 @@ class Statistics:
         return self._message_stats(of_vhost.exchanges.get(exchange), ages)
 
     def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, and the same apart in `publishes` and `deliveries`."""
+        """`message_stats`, `idle_since`, and counts apart in `publishes` and `deliveries`."""
         self.book.enter_touched()
         on_channel = self.observer.channels.get(channel)
         if on_channel is None:
@@ -86,6 +96,7 @@ class Statistics:
         vhost, looks = channel.session.vhost.name, self._lookout.looks
         return {
             **self._message_stats(on_channel.counts, ages),
+            **self._lookout.idleness(on_channel.counts),
             "publishes": [
                 {
                     "exchange": {"name": name, "vhost": vhost},

@@ -84,9 +84,6 @@ LACKING = {
     "messages_ready_returned": "likewise",
     "publishers": "not counted by queue",
     "head_message_timestamp": "would have to be read from disk",
-    "idle_since": "not remembered",
-    "consumer_capacity": "not measured",
-    "consumer_utilisation": "not measured",
     "exclusive_consumer_tag": "not told",
     "incoming": "not counted by pairs",
     "outgoing": "not counted by pairs",
@@ -138,10 +135,11 @@ def pair(rabbitmq: tuple[Http, int], fluffle: tuple[Http, int]) -> Iterator[Pair
             assert told.status in (200, 201, 204), (method, path, told)
         clients.append(client_of(port))
         http.wait_for("connections", "recv_oct", "client_properties", "channels")
-        http.wait_for("channels", "message_stats", "consumer_count")
+        http.wait_for("channels", "message_stats", "consumer_count", "idle_since")
         http.wait_for("consumers", "consumer_tag")
-        http.wait_for("queues/%2F/q", "message_stats", "messages_details")
-        http.wait_for("queues/%2F/mine", "message_stats", "messages_details")
+        http.wait_for("queues/%2F/short", "messages_details", "idle_since")
+        for name in ("q", "mine"):
+            http.wait_for(f"queues/%2F/{name}", "message_stats", "messages_details", "idle_since")
         http.wait_for("queues/%2F/replicated", "message_stats", "messages_details")
         http.wait_for("exchanges/%2F/news", "message_stats")
     yield Pair(rabbitmq[0], fluffle[0])

@@ -23,7 +23,7 @@ AGES: Mapping[str, str] = {
 }
 """What queues and exchanges may be asked for with."""
 
-COUNTS = ("message_stats", "_details")
+COUNTS = ("message_stats", "_details", "consumer_capacity", "consumer_utilisation", "idle_since")
 """What the names of columns have in them that are counted."""
 
 OBJECTS = ("connections", "channels", "consumers")

@@ -20,6 +20,8 @@ from fluffle.broker.management.objects import (
     queue_basics,
     queue_object,
     queue_totals,
+    with_capacity,
+    with_idleness,
 )
 from fluffle.broker.management.replies import (
     Created,
@@ -33,6 +35,8 @@ from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, integer, short
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
+from fluffle.broker.statistics.counts import TICK_MS
+from fluffle.broker.statistics.rows import time_of
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Basic, Method, make, pamqp_table
 from fluffle.protocol.methods import Queue as Methods
@@ -51,7 +55,7 @@ GOT_AT_ONCE = 100
 
 QUEUE_TYPE = "x-queue-type"
 
-STATISTICS = "queues.statistics"
+STATISTICS, USES = "queues.statistics", "queues.uses"
 
 QUEUE = {
     "type": "object",
@@ -108,7 +112,11 @@ async def list_detailed(call: Call) -> Listing:
 
 
 async def detailed(call: Call, rows: list[Row]) -> list[Row]:
-    return [{**dict.fromkeys(QUEUE_OR_NULL), **row} for row in await formed(call, rows)]
+    found = [{**dict.fromkeys(QUEUE_OR_NULL), **row} for row in await formed(call, rows)]
+    if form_of(call) is not queue_object:
+        return found
+    idle_before = time_of(call.parts.clock.wall_ms() - TICK_MS)
+    return [with_idleness(row, idle_before) for row in await with_counts(call, USES, found)]
 
 
 def shown(call: Call, rows: list[Row]) -> Listing:
@@ -120,7 +128,9 @@ async def formed(call: Call, rows: list[Row]) -> list[Row]:
     """With what has happened to each, if that is wanted."""
     form = form_of(call)
     found = [*map(form, rows)]
-    return await with_counts(call, STATISTICS, found) if form is queue_object else found
+    if form is not queue_object:
+        return found
+    return [*map(with_capacity, await with_counts(call, STATISTICS, found))]
 
 
 def form_of(call: Call) -> Callable[[Row], Row]:

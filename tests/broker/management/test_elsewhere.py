@@ -64,6 +64,7 @@ async def test_what_clients_of_others_have_done_is_told(scene: Scene) -> None:
     (queue,) = await scene.api.get("queues")
     stats = queue["message_stats"]
     assert (stats["publish"], stats["deliver"], stats["deliver_get"]) == (3, 3, 3)
+    assert queue["consumer_capacity"] == queue["consumer_utilisation"] == 1.0
     detail = await scene.api.get("queues/%2F/orders")
     assert detail["message_stats"]["publish"] == 3
     (taker,) = detail["consumer_details"]

@@ -7,6 +7,8 @@ import pytest
 import pytest_asyncio
 
 from fluffle.broker.control.parts import Row
+from fluffle.broker.management.objects import with_idleness
+from fluffle.broker.statistics.rows import time_of
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,6 +47,8 @@ async def test_queues(api: Api) -> None:
         "arguments": {},
         "effective_policy_definition": {},
         "consumers": 0,
+        "consumer_capacity": 0.0,
+        "consumer_utilisation": 0.0,
         "messages": 1,
         "messages_ready": 1,
         "messages_unacknowledged": 0,
@@ -105,6 +109,13 @@ async def test_a_queue(api: Api) -> None:
     assert (row["name"], row["messages"], row["policy"]) == ("orders", 1, None)
     keys = [each["properties_key"] for each in await api.get("queues/%2F/orders/bindings")]
     assert sorted(keys)[:3] == ["a.%23", "b~" + keys[-1][2:], "orders"]
+
+
+async def test_a_queue_is_idle_once_nothing_has_happened_to_it_for_a_while() -> None:
+    row = {"name": "q", "used_at": time_of(1)}
+    assert with_idleness(dict(row), time_of(2)) == {"name": "q", "idle_since": time_of(1)}
+    assert with_idleness(dict(row), time_of(1)) == {"name": "q"}
+    assert with_idleness({"name": "q"}, time_of(1)) == {"name": "q"}
 
 
 async def test_exchanges(api: Api) -> None:

@@ -105,6 +105,31 @@ def test_deliveries_are_counted_by_how_they_are_acknowledged() -> None:
     }
 
 
+def test_consumers_have_room_until_they_hold_what_they_may() -> None:
+    edge, client = start()
+    client.declare()
+
+    def with_room() -> int | None:
+        told: int | None = edge.statistics.of_queue("/", "q").get("consumers_with_room")
+        return told
+
+    assert with_room() is None
+    client.consume(tag="a", prefetch=1)
+    client.consume(tag="b", prefetch=2)
+    assert with_room() == 2
+    client.publish(b"1", b"2")
+    assert with_room() == 1
+    client.publish(b"3", b"4")
+    assert with_room() == 0
+    client.ack(1)
+    assert with_room() == 0  # the fourth message took its room
+    client.ack(2)
+    assert with_room() == 1
+    client.arrivals()
+    client.consume(tag="c", no_ack=True)
+    assert with_room() == 2
+
+
 def test_a_consumer_without_acknowledgements() -> None:
     edge, client = start()
     client.declare()

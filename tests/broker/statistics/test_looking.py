@@ -277,3 +277,58 @@ def sums_agree(edge: Edge, client: Client) -> None:
     assert total == sum(published) == sum(each.get("publish_in", 0) for each in exchanges)
     out = sum(each.get("publish_out", 0) for each in exchanges)
     assert out == sum(each.get("publish", 0) for each in queues)
+
+
+def test_when_a_queue_was_used_last_is_known_to_a_look() -> None:
+    edge, client = start()
+    client.declare()
+    used_at = [edge.statistics.use_of_queue("/", "q")]
+
+    def later() -> str:
+        edge.advance(5)
+        used_at.append(edge.statistics.use_of_queue("/", "q"))
+        return str(used_at[-1]["used_at"])
+
+    assert used_at == [{}]
+    found = later()
+    assert later() == found
+    client.publish(b"1")
+    now = edge.statistics.use_of_queue("/", "q")["used_at"]
+    assert now > found
+    published = later()
+    assert published > now
+    assert later() == published
+    client.call(make(Basic.Get, queue="q"), Basic.GetOk)
+    assert later() == later() > published
+    assert edge.statistics.use_of_queue("/", "nowhere") == {}
+
+
+def test_a_queue_that_is_declared_anew_was_not_used_before() -> None:
+    edge, client = start()
+    client.declare()
+    edge.advance(5)
+    client.delete()
+    client.declare()
+    assert edge.statistics.use_of_queue("/", "q") == {}
+
+
+def test_a_channel_is_idle_once_it_has_done_nothing_for_a_while() -> None:
+    edge, client = start()
+
+    def idle_since() -> str | None:
+        (channel,) = client.connection.channels
+        since: str | None = edge.statistics.of_channel(channel).get("idle_since")
+        return since
+
+    assert idle_since() is None
+    client.publish(b"1")
+    assert idle_since() is None
+    edge.advance(5)
+    assert idle_since() is None
+    edge.advance(10)
+    idle = idle_since()
+    assert idle is not None
+    edge.advance(5)
+    assert idle_since() == idle
+    client.publish(b"2")
+    assert idle_since() is None

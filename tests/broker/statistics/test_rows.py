@@ -1,6 +1,6 @@
 """What several nodes say of one thing becomes one."""
 
-from fluffle.broker.statistics.rows import Row, added
+from fluffle.broker.statistics.rows import Row, added, time_of
 
 
 def test_counts_and_rates_add() -> None:
@@ -29,6 +29,12 @@ def test_rows_that_are_added_stay_as_they_are() -> None:
     one, other = {"details": {"rate": 1.0}}, {"details": {"rate": 2.0}}
     assert added([one, other]) == {"details": {"rate": 3.0}}
     assert (one, other) == ({"details": {"rate": 1.0}}, {"details": {"rate": 2.0}})
+
+
+def test_of_times_the_latest_is_told() -> None:
+    times = [time_of(at_ms) for at_ms in (1_700_000_000_001, 1_700_000_000_333, 999)]
+    assert times[1] == "2023-11-14T22:13:20.333+00:00"
+    assert added({"used_at": time} for time in times) == {"used_at": times[1]}
 
 
 def test_nothing_is_no_row() -> None:
