@@ -12,7 +12,7 @@ from fluffle.broker.control.parts import Later, Parts, Row, Rows, Work
 from fluffle.broker.control.permissions import check_exist
 from fluffle.broker.errors import ConnectionForced, NotFound, SyntaxFailure
 from fluffle.broker.server.consequences import PIECE, part_with
-from fluffle.broker.server.describing import channel_name, connection_row
+from fluffle.broker.server.describing import channel_name, whose
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
@@ -37,7 +37,7 @@ def list_connections(
     return (
         told_connection(parts, connection, past)
         for connection in parts.connections
-        if not wanted or wanted.items() <= connection_row(connection).items()
+        if not wanted or wanted.items() <= whose(connection).items()
     )
 
 
@@ -73,7 +73,7 @@ def close_those(parts: Parts, wanted: Row, why: ConnectionForced) -> Work:
     closed = 0
     for piece in in_pieces(parts.connections, PIECE):
         for connection in piece:
-            if wanted.items() <= connection_row(connection).items():
+            if wanted.items() <= whose(connection).items():
                 part_with(connection, why)
                 closed += 1
         yield None

@@ -11,6 +11,7 @@ from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.parts import Row
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.consequences import PIECE
 from fluffle.broker.server.encryption import NOT_ENCRYPTED
 from fluffle.broker.statistics.ages import Ages
@@ -51,6 +52,17 @@ def test_what_a_connection_is() -> None:
             "frame_max": 131_072,
         }
     ]
+
+
+def test_whoever_is_not_looked_for_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among thousands that would hold up the loop."""
+    desk = Desk()
+    desk.edge.connect(user="alice", password="wonder")
+    described: list[object] = []
+    monkeypatch.setattr(Connection, "is_encrypted", property(described.append))
+    for wanted in ({"name": "x"}, {"user": "guest"}, {"user": "alice", "vhost": "x"}):
+        assert desk.rows("connections.list", **wanted) == []
+    assert described == []
 
 
 def states(desk: Desk) -> list[str]:
