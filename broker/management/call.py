@@ -68,7 +68,8 @@ class Call:
             json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             raise bad_request("not_json") from None
-        if is_deeper(found, NESTED_MAX):
+        opened = self.body.count(b"[") + self.body.count(b"{")
+        if opened > NESTED_MAX and is_deeper(found, NESTED_MAX):
             raise bad_request("not_json")
         return found
 
@@ -126,16 +127,14 @@ class Call:
 
 def is_deeper(value: object, most: int) -> bool:
     """Whether there are more than so many arrays and objects within each other."""
-    level: list[object] = [value]
-    for _ in range(most + 1):
-        level = [inner for each in level for inner in inside(each)]
+    level: list[Any] = [[value]]
+    for _ in range(most + 2):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
         if not level:
             return False
     return True
-
-
-def inside(value: object) -> Iterable[object]:
-    """What an array or an object has in it."""
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

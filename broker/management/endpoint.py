@@ -54,8 +54,6 @@ from fluffle.broker.sockets import listening_socket
 
 API = "/api/"
 LOCAL = "localhost"
-BODY_BYTES_MAX = 20_000_000
-"""RabbitMQ's limit; definitions can be long."""
 BODY_WAIT_S_MAX = 60.0
 """Until a request that has begun is whole."""
 IDLE_S_MAX = 75.0
@@ -151,7 +149,7 @@ class ManagementEndpoint:
         self._check(endpoint, user, names)
         body = b""
         if endpoint.body is not None:
-            body = await body_of(request)
+            body = await body_of(request, endpoint.body_bytes_max)
             self._check(endpoint, user, names)  # the virtual host may be there only now
         call = Call(
             self._asking, user, names, request.query, body, request.headers, ends_of(request)
@@ -221,24 +219,24 @@ def ends_of(request: web.BaseRequest) -> Ends:
     return Ends(peer if peer[0] else nowhere, here if here[0] else nowhere)
 
 
-async def body_of(request: web.BaseRequest) -> bytes:
+async def body_of(request: web.BaseRequest, bytes_max: int) -> bytes:
     """What was sent.  Refusal for what is too long, comes too slowly, or is encoded wrongly."""
     try:
         async with asyncio.timeout(BODY_WAIT_S_MAX):
-            return await whole_body(request)
+            return await whole_body(request, bytes_max)
     except web.RequestPayloadError:
         raise Refusal(hang_up(HTTPStatus.BAD_REQUEST, "the body cannot be decoded")) from None
     except TimeoutError:
         raise Refusal(hang_up(HTTPStatus.REQUEST_TIMEOUT, "the body has not come")) from None
 
 
-async def whole_body(request: web.BaseRequest) -> bytes:
+async def whole_body(request: web.BaseRequest, bytes_max: int) -> bytes:
     """Refusal for what is too long."""
     body = bytearray()
     while piece := await request.content.readany():
         body += piece
-        if len(body) > BODY_BYTES_MAX:
-            reason = f"a body may have {BODY_BYTES_MAX} bytes"
+        if len(body) > bytes_max:
+            reason = f"a body may have {bytes_max} bytes"
             raise Refusal(hang_up(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason))
     return bytes(body)
 

@@ -23,6 +23,12 @@ Schema: TypeAlias = Mapping[str, Any]
 """JSON Schema."""
 
 
+BODY_BYTES_MAX = 1 << 20
+"""To read it holds up the loop."""
+LONG_BODY_BYTES_MAX = 20_000_000
+"""RabbitMQ's limit, for what may be long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One method of one path."""
@@ -38,6 +44,7 @@ class Endpoint:
     """What may stand behind the question mark, and what it says."""
     body: Schema | None = None
     """None where nothing is read."""
+    body_bytes_max: int = BODY_BYTES_MAX
 
 
 class NoSuchPath(Exception):

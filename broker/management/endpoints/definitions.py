@@ -14,7 +14,7 @@ from fluffle.broker.management.endpoints.overview import cluster_name
 from fluffle.broker.management.replies import bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import OBJECT
-from fluffle.broker.management.table import Endpoint
+from fluffle.broker.management.table import LONG_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 
 ENTRIES_AT_ONCE = 100
@@ -112,6 +112,7 @@ ENDPOINTS = (
         import_all,
         "Make what is not there; take nothing away.",
         body=OBJECT,
+        body_bytes_max=LONG_BODY_BYTES_MAX,
     ),
     Endpoint(
         "GET",
@@ -127,5 +128,6 @@ ENDPOINTS = (
         import_vhost,
         "Make what is not there in a virtual host.",
         body=OBJECT,
+        body_bytes_max=LONG_BODY_BYTES_MAX,
     ),
 )

@@ -15,7 +15,7 @@ from fluffle.broker.management.messages import payload_of, raw_properties
 from fluffle.broker.management.objects import binding_object, exchange_name, exchange_object
 from fluffle.broker.management.replies import Created, Listing, bad_request, not_found, not_there
 from fluffle.broker.management.rights import Right
-from fluffle.broker.management.table import Endpoint
+from fluffle.broker.management.table import LONG_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, short
 from fluffle.protocol.methods import Basic, Confirm, Exchange, make, pamqp_table
 
@@ -210,5 +210,6 @@ ENDPOINTS = (
         publish,
         "Publish a message, and wait until it is safe.",
         body=MESSAGE,
+        body_bytes_max=LONG_BODY_BYTES_MAX,
     ),
 )

@@ -73,6 +73,13 @@ async def test_an_origin_that_is_none_is_another(api: Api, origin: str) -> None:
     assert (status, told["error"]) == (403, "not_authorized")
 
 
+async def test_what_is_wide_is_not_deep(api: Api) -> None:
+    wide: list[list[int]] = [[] for _ in range(1000)]
+    for body in ({"value": wide}, {"value": "[" * 1000}, {"value": {"a": wide}}):
+        status, _told = await api.ask("PUT", "global-parameters/wide", json=body)
+        assert status in (201, 204)
+
+
 @pytest.mark.parametrize("depth", [201, 400, 800, 950])
 async def test_what_is_nested_too_deep_is_refused(api: Api, depth: int) -> None:
     nested = "[" * depth + "]" * depth
@@ -86,8 +93,17 @@ async def test_what_is_nested_too_deep_is_refused(api: Api, depth: int) -> None:
 
 
 async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
-    status, told = await api.ask("POST", "fluffle/verbs/ping", data=BytesIO(b" " * 20_000_001))
-    assert (status, told["error"]) == (413, "bad_request")
+    for path, most in (("fluffle/verbs/ping", 1 << 20), ("definitions", 20_000_000)):
+        status, told = await api.ask("POST", path, data=BytesIO(b" " * (most + 1)))
+        reason = f"a body may have {most} bytes"
+        assert (status, told) == (413, {"error": "bad_request", "reason": reason})
+    message = {"routing_key": "", "properties": {}, "payload_encoding": "string"}
+    long = {**message, "payload": " " * (1 << 21)}
+    path = "exchanges/%2F/amq.fanout/publish"
+    assert await api.ask("POST", path, data=BytesIO(json.dumps(long).encode())) == (
+        200,
+        {"routed": False},
+    )
 
 
 async def test_what_is_no_http_is_hung_up_on(api: Api) -> None:
@@ -126,7 +142,7 @@ class Undecodable:
 async def test_a_body_that_is_not_encoded_as_it_says() -> None:
     request = cast(web.BaseRequest, SimpleNamespace(content=Undecodable()))
     with pytest.raises(Refusal) as refused:
-        await body_of(request)
+        await body_of(request, 1)
     assert refused.value.reply.status == 400
 
 
