@@ -231,7 +231,9 @@ async def body_of(request: web.BaseRequest, bytes_max: int) -> bytes:
 
 
 async def whole_body(request: web.BaseRequest, bytes_max: int) -> bytes:
-    """Refusal for what is too long."""
+    """Refusal for what is too long; ConnectionError if nobody is there any more."""
+    if request.transport is None:
+        raise ConnectionResetError
     body = bytearray()
     while piece := await request.content.readany():
         body += piece

@@ -11,14 +11,17 @@ import logging
 from aiohttp.http import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
-OF_CLIENTS = HttpProcessingError, RequestPayloadError
+OF_CLIENTS = HttpProcessingError, RequestPayloadError, ConnectionError
+GONE = "Connection closed."
+"""What aiohttp calls an error while it runs, if a client has gone in the middle of his body."""
 
 logger = logging.getLogger(__name__)
 
 
 def is_ours(record: logging.LogRecord) -> bool:
     """Whether something has failed here, rather than a client."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], OF_CLIENTS)
+    error = record.exc_info[1] if record.exc_info is not None else None
+    return not isinstance(error, OF_CLIENTS) and str(error) != GONE
 
 
 logger.addFilter(is_ours)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from fluffle.broker.management.endpoint import body_of
 from fluffle.broker.management.replies import Refusal
-from tests.support.management import Api
+from tests.support.management import GUEST, Api, authorization
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -132,6 +132,21 @@ async def test_what_is_no_http_is_not_logged(
     await writer.wait_closed()
 
 
+async def test_who_goes_before_his_body_has_come_is_not_logged(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = api.node.addresses["management"]
+    token = authorization(GUEST)["authorization"]
+    head = f"POST /api/definitions HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n"
+    for length in (b"9", b"90000"):
+        _reader, writer = await asyncio.open_connection(host, port)
+        writer.write(head.encode() + b"Content-Length: " + length + b"\r\n\r\n{")
+        await api.get("whoami")  # by now it may wait for the body
+        writer.transport.abort()
+        await api.get("whoami")
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 class Undecodable:
     """What comes of a body that is not encoded as its head says."""
 
@@ -140,10 +155,13 @@ class Undecodable:
 
 
 async def test_a_body_that_is_not_encoded_as_it_says() -> None:
-    request = cast(web.BaseRequest, SimpleNamespace(content=Undecodable()))
+    request = cast(web.BaseRequest, SimpleNamespace(content=Undecodable(), transport=object()))
     with pytest.raises(Refusal) as refused:
         await body_of(request, 1)
     assert refused.value.reply.status == 400
+    gone = cast(web.BaseRequest, SimpleNamespace(content=Undecodable(), transport=None))
+    with pytest.raises(ConnectionError):
+        await body_of(gone, 1)
 
 
 async def test_a_name_may_have_any_letter(api: Api) -> None:
