@@ -8,7 +8,12 @@ from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
+from fluffle.broker.server.describing import (
+    channel_name,
+    channel_row,
+    connection_row,
+    consumer_row,
+)
 from fluffle.broker.server.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.server.subscription import Subscription
 from fluffle.broker.statistics.ages import Ages
@@ -74,16 +79,21 @@ def told_consumer(
         **row,
         "arguments": plain(subscription.arguments),
         "queue": {"name": row["queue_name"], "vhost": row["vhost"]},
-        "channel_details": {
-            "name": row["channel"],
-            "number": channel.number,
-            "node": parts.config.node_name,
-            "user": channel.session.user.name,
-            "connection_name": connection.name,
-            "peer_host": connection.ends[0][0],
-            "peer_port": connection.ends[0][1],
-        },
+        "channel_details": channel_details(parts, connection, channel),
         "consumer_timeout": timeout_ms,
+    }
+
+
+def channel_details(parts: Parts, connection: Connection, channel: Channel) -> Row:
+    """Which channel it is, and whose."""
+    return {
+        "name": channel_name(connection, channel),
+        "number": channel.number,
+        "node": parts.config.node_name,
+        "user": channel.session.user.name,
+        "connection_name": connection.name,
+        "peer_host": connection.ends[0][0],
+        "peer_port": connection.ends[0][1],
     }
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
+from fluffle.broker.control.clients import channel_details
 from fluffle.broker.control.everywhere import rows as rows_everywhere
-from fluffle.broker.control.parts import Parts, Row, Rows, Statistics
+from fluffle.broker.control.parts import ByChannel, Parts, Row, Rows, Statistics
 from fluffle.broker.errors import SyntaxFailure
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.statistics.ages import Ages, ages_of
@@ -110,11 +111,35 @@ def added_up(
     yield from found.values()
 
 
+def deliveries(parts: Parts, *, vhost: str, name: str, ages: dict[str, Any] | None = None) -> Rows:
+    """What each channel of this node has got from a queue.  NotFound, SyntaxFailure."""
+    past, statistics = ages_asked(ages), parts.statistics
+    parts.vhost(vhost)
+    told = statistics.deliveries(vhost, name, past) if statistics is not None else ()
+    return by_channel(parts, told)
+
+
+def publishes(parts: Parts, *, vhost: str, name: str, ages: dict[str, Any] | None = None) -> Rows:
+    """What each channel of this node has published to an exchange.  NotFound, SyntaxFailure."""
+    past, statistics = ages_asked(ages), parts.statistics
+    parts.vhost(vhost)
+    told = statistics.publishes(vhost, name, past) if statistics is not None else ()
+    return by_channel(parts, told)
+
+
+def by_channel(parts: Parts, told: Iterable[ByChannel]) -> Rows:
+    for connection, channel, stats in told:
+        details = channel_details(parts, connection, channel)
+        yield {"stats": stats, "channel_details": details}
+
+
 READS: Mapping[str, Callable[..., Any]] = {
     "queues.counted": partial(counted, queue_names, of_queue),
     "queues.statistics": partial(added_up, "queues.counted"),
     "queues.used": partial(counted, queue_names, use_of_queue),
     "queues.uses": partial(added_up, "queues.used"),
+    "queues.deliveries": deliveries,
+    "exchanges.publishes": publishes,
     "exchanges.counted": partial(counted, exchange_names, of_exchange),
     "exchanges.statistics": partial(added_up, "exchanges.counted"),
 }

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Row: TypeAlias = dict[str, Any]
 """Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
 
+ByChannel: TypeAlias = tuple["Connection", "Channel", Row]
+"""What a channel has done with one queue or exchange."""
+
 Rows: TypeAlias = Iterator[Row | Asked[None]]
 """Many of them, made when they are taken: others change the node in between.  What has to be waited
 for before there are more stands among them."""
@@ -89,6 +92,12 @@ class Statistics(Protocol):
 
     def use_of_queue(self, vhost: str, name: str) -> Row:
         """`used_at`: when something happened to it last, or, while it does, now."""
+
+    def deliveries(self, vhost: str, queue: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
+        """What each channel has got from a queue."""
+
+    def publishes(self, vhost: str, exchange: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
+        """What each channel has published to an exchange."""
 
     def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
         """`message_stats`."""

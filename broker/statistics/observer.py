@@ -51,6 +51,10 @@ class Counting:
     def closed(self, session: Session) -> None:
         self.connections.pop(self._connections.pop(session)).enter()
 
+    def connection_of(self, channel: Channel) -> Connection:
+        """That of an open one."""
+        return self._connections[channel.session]
+
     def channel_opened(self, channel: Channel) -> None:
         self.channels[channel] = OnChannel(self._book, channel)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.chores import Chores
 from fluffle.broker.clock import CallLater, Clock
@@ -21,6 +21,9 @@ from fluffle.broker.vhost import VirtualHost
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
     from fluffle.broker.server.connection import Connection
+
+ByChannel: TypeAlias = tuple["Connection", "Channel", Row]
+"""What a channel has done with one queue or exchange."""
 
 NO_BYTES = Counts(OF_BYTES)
 """Those that are known of the past of a connection without a virtual host."""
@@ -76,6 +79,29 @@ class Statistics:
             return {}
         used_ms = self._lookout.queue_used_ms(of_vhost, queue)
         return {} if used_ms is None else {"used_at": time_of(used_ms)}
+
+    def deliveries(self, vhost: str, queue: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
+        """What each channel has got from a queue."""
+        self.book.enter_touched()
+        of_vhost = self._found(vhost)
+        found = of_vhost.vhost.queues.get(queue) if of_vhost is not None else None
+        for channel, on_channel in tuple(self.observer.channels.items()):
+            taken = on_channel.taken.get(found) if found is not None else None
+            if taken is not None and any(taken.counts.values):
+                yield self._by_channel(channel, taken.counts, ages)
+
+    def publishes(self, vhost: str, exchange: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
+        """What each channel has published to an exchange."""
+        self.book.enter_all()
+        of_vhost = self._found(vhost)
+        for channel, on_channel in tuple(self.observer.channels.items()):
+            published = on_channel.published.get(exchange)
+            if on_channel.of_vhost is of_vhost and published is not None:
+                yield self._by_channel(channel, published.counts, ages)
+
+    def _by_channel(self, channel: Channel, counts: Counts, ages: Ages) -> ByChannel:
+        row = row_of(counts, self._lookout.looks, ages.messages)
+        return self.observer.connection_of(channel), channel, row
 
     def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
         """`message_stats`."""

@@ -85,9 +85,8 @@ LACKING = {
     "publishers": "not counted by queue",
     "head_message_timestamp": "would have to be read from disk",
     "exclusive_consumer_tag": "not told",
-    "incoming": "not counted by pairs",
-    "outgoing": "not counted by pairs",
-    "deliveries": "told by channel",
+    "incoming": "of a queue: not counted by pairs with exchanges; of an exchange it is told",
+    "outgoing": "likewise",
     "user_who_performed_action": "who declared an exchange is not remembered",
     "x-queue-type": "RabbitMQ adds it to what clients declare, `type` says it in both",
 }

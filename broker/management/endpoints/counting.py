@@ -104,6 +104,12 @@ def are_counts_wanted(call: Call) -> bool:
     return not said or any(word in f"{said},{call.query.get('sort', '')}" for word in COUNTS)
 
 
+async def by_channel(call: Call, verb: str, vhost: str, name: str) -> list[Row]:
+    """What each channel, of whichever node, has done with a queue or an exchange."""
+    told = await call.rows_everywhere(verb, vhost=vhost, name=name, ages=past_asked(call))
+    return [{"stats": row["stats"], "channel_details": row["channel_details"]} for row in told]
+
+
 async def with_counts(call: Call, verb: str, rows: Iterable[Row]) -> list[Row]:
     """`verb` has a row for each that anything has happened to: `message_stats`, and rates.
 

@@ -9,7 +9,7 @@ from fluffle.broker.control.parts import Row
 from fluffle.broker.management.acting import declare, publishing, vhost_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
-from fluffle.broker.management.endpoints.counting import AGES, with_counts
+from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import payload_of, raw_properties
 from fluffle.broker.management.objects import binding_object, exchange_name, exchange_object
@@ -21,6 +21,7 @@ from fluffle.protocol.methods import Basic, Confirm, Exchange, make, pamqp_table
 
 NO_EXCHANGE = "exchange_not_found"
 STATISTICS = "exchanges.statistics"
+PUBLISHES = "exchanges.publishes"
 COUNTED = {**LISTED, **AGES}
 CONFIRM_S_MAX = 5.0
 """RabbitMQ waits so long until a message is safe."""
@@ -68,7 +69,10 @@ async def formed(call: Call, rows: list[Row]) -> list[Row]:
 
 async def show(call: Call) -> Row:
     """One, with what its clients have done."""
-    return (await formed(call, [await existing_row(call)]))[0]
+    (row,) = await formed(call, [await existing_row(call)])
+    if call.query.get("disable_stats") == YES:
+        return row
+    return {**row, "incoming": await by_channel(call, PUBLISHES, row["vhost"], row["name"])}
 
 
 async def existing(call: Call) -> Row:

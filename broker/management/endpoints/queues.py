@@ -11,7 +11,7 @@ from fluffle.broker.management.acting import declare, getting, vhost_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
 from fluffle.broker.management.endpoints.clients import consumer_object
-from fluffle.broker.management.endpoints.counting import AGES, with_counts
+from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
@@ -149,13 +149,15 @@ async def show(call: Call) -> Row:
     takers = await call.rows_everywhere("consumers.list", vhost=vhost, queue=name)
     return {
         **(await detailed(call, [row]))[0],
+        "deliveries": await by_channel(call, "queues.deliveries", vhost, name),
         "consumer_details": [*map(consumer_object, takers)],
     }
 
 
 async def list_bindings(call: Call) -> Listing:
     """What leads to it."""
-    name = (await show(call))["name"]
+    name = call.path["name"]
+    await call.result("queues.show", vhost=call.vhost().name, name=name)
     rows = await call.rows("bindings.list", vhost=call.vhost().name)
     return Listing(
         [

@@ -69,7 +69,14 @@ async def test_what_clients_of_others_have_done_is_told(scene: Scene) -> None:
     assert detail["message_stats"]["publish"] == 3
     (taker,) = detail["consumer_details"]
     assert (taker["consumer_tag"], taker["channel_details"]["node"]) == ("taker", "node2")
+    (delivery,) = detail["deliveries"]
+    assert delivery["channel_details"] == taker["channel_details"]
+    assert (delivery["stats"]["deliver"], delivery["stats"]["ack"]) == (3, 0)
     default = await scene.api.get("exchanges/%2F/amq.default")
+    (incoming,) = default["incoming"]
+    assert incoming["channel_details"]["node"] == "node1"
+    assert incoming["stats"]["publish"] == 3
+    assert (await scene.api.get("exchanges/%2F/amq.topic"))["incoming"] == []
     assert default["message_stats"]["publish_in"] == 3
     overview = await scene.api.get("overview")
     assert overview["object_totals"]["connections"] == 2

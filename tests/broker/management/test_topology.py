@@ -132,6 +132,7 @@ async def test_exchanges(api: Api) -> None:
         "auto_delete": True,
         "internal": False,
         "arguments": {},
+        "incoming": [],
     }
     assert (await api.get("exchanges/%2F/amq.default"))["name"] == ""
     from_news = await api.get("exchanges/%2F/news/bindings/source")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fluffle.broker.server.channel import answer_get, settle
+from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.putting import put
 from fluffle.broker.statistics.rows import Row
+from fluffle.broker.statistics.statistics import ByChannel
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from tests.support.edge import Client, Edge, publish_frames
@@ -128,6 +131,37 @@ def test_consumers_have_room_until_they_hold_what_they_may() -> None:
     client.arrivals()
     client.consume(tag="c", no_ack=True)
     assert with_room() == 2
+
+
+def test_what_each_channel_has_done_with_a_queue_and_an_exchange() -> None:
+    edge, client = start()
+    other, statistics = edge.connect(), edge.statistics
+    client.declare()
+    client.declare("unused")
+    client.publish(b"1", b"2")
+    other.publish(b"3")
+    other.consume()
+    client.call(make(Basic.Get, queue="unused"), Basic.GetEmpty)
+
+    def told(rows: Iterable[ByChannel]) -> dict[Connection, dict[str, int]]:
+        return {
+            connection: counts({"message_stats": stats}) for connection, _channel, stats in rows
+        }
+
+    one, another = client.connection, other.connection
+    assert told(statistics.publishes("/", "")) == {
+        one: {"publish": 2},
+        another: {"publish": 1},
+    }
+    assert told(statistics.deliveries("/", "q")) == {another: {"deliver": 3, "deliver_get": 3}}
+    assert told(statistics.deliveries("/", "unused")) == {one: {"get_empty": 1}}
+    for nothing in (
+        statistics.publishes("/", "amq.topic"),
+        statistics.publishes("nowhere", ""),
+        statistics.deliveries("/", "nowhere"),
+        statistics.deliveries("nowhere", "q"),
+    ):
+        assert told(nothing) == {}
 
 
 def test_a_consumer_without_acknowledgements() -> None:
