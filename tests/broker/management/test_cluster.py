@@ -38,6 +38,8 @@ async def served(directory: Path, config: Config) -> AsyncIterator[tuple[Api, Ap
         running_cluster(directory, config=config) as nodes,
         ClientSession() as session,
     ):
+        for name in "abc":
+            nodes[name].cluster.errands.patience_s = 60.0  # however slow this machine is
         at, other, third = (Api(nodes[name].node, session) for name in "abc")
         yield at, other, third
 
