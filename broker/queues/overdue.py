@@ -132,10 +132,17 @@ class Overdue:
         self._ask_again(queue, 0)
 
     def look(self, queue: Queue) -> None:
-        """Tell those who have had something for too long; of each run once."""
-        if self.due_ms < NEVER_MS and (now_ms := self._time.now_ms()) >= self.due_ms:
-            for holder, late in self._take(queue, now_ms):
-                holder.overdue(late)
+        """Tell those who have had something for too long; of each run once.
+
+        Who looks too soon asks again: it was woken for something else, or by another clock.
+        """
+        if self.due_ms == NEVER_MS:
+            return
+        if (now_ms := self._time.now_ms()) < self.due_ms:
+            self._time.wake(queue, self.due_ms)
+            return
+        for holder, late in self._take(queue, now_ms):
+            holder.overdue(late)
 
     def _take(self, queue: Queue, now_ms: int) -> list[tuple[Holder, Late]]:
         self.due_ms, taken = NEVER_MS, []

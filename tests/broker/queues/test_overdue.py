@@ -82,6 +82,16 @@ def test_what_is_held_for_too_long_goes_back_and_its_consumer_goes(rig: Rig) -> 
     assert (sink.lost, rig.queue.tally) == ([("ab", TIMEOUT_MS)], (2, 0, 0, 0))
 
 
+@pytest.mark.parametrize("sooner_ms", [1, TIMEOUT_MS // 2])
+def test_a_queue_that_is_woken_too_soon_asks_again(rig: Rig, sooner_ms: int) -> None:
+    """Timers go by another clock, and keep one wish of each queue: the first."""
+    sink = rig.slow("c")
+    rig.give("a")
+    rig.wakes = [at_ms - sooner_ms for at_ms in rig.wakes]
+    rig.advance(TIMEOUT_MS)
+    assert sink.lost == [("a", TIMEOUT_MS)]
+
+
 def test_what_is_said_of_it_afterwards_is_in_vain(rig: Rig) -> None:
     rig.slow("c")
     (handout,) = rig.give("a", "b")
