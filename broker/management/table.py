@@ -95,9 +95,10 @@ class Table:
     def find(self, method: str, raw_path: str) -> tuple[Endpoint, Mapping[str, str]]:
         """What answers a request, and the names in its path.  NoSuchPath, NoSuchMethod.
 
-        A path may end with a slash.  HEAD is GET without the body.
+        A path may end with a slash; of two, the first ends a name without a letter.  HEAD is GET
+        without the body.
         """
-        segments = [decoded(segment) for segment in raw_path.rstrip("/").split("/")]
+        segments = [decoded(segment) for segment in raw_path.removesuffix("/").split("/")]
         branch = walk(self._root, segments, 0)
         if branch is None:
             raise NoSuchPath(raw_path)

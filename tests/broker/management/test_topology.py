@@ -135,6 +135,9 @@ async def test_exchanges(api: Api) -> None:
         "incoming": [],
     }
     assert (await api.get("exchanges/%2F/amq.default"))["name"] == ""
+    assert len(await api.get("exchanges/%2F/")) == len(names)
+    assert (await api.get("exchanges/%2F//"))["name"] == ""
+    assert len(await api.get("exchanges/%2F//bindings/source")) == 3
     from_news = await api.get("exchanges/%2F/news/bindings/source")
     (to_all,) = await api.get("exchanges/%2F/all/bindings/destination")
     assert to_all in from_news
@@ -167,6 +170,7 @@ async def test_bindings(api: Api) -> None:
     "path",
     [
         *("queues/no", "queues/%2F/no", "queues/%2F/no/bindings", "exchanges/no"),
+        *("overview//", "exchanges//", "queues/%2F//"),
         *("exchanges/%2F/no", "exchanges/%2F/no/bindings/source", "bindings/no"),
         "bindings/%2F/e/news/q/orders/no",
     ],
