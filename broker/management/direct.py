@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from fluffle.broker.access.users import User
+from fluffle.broker.control.asking import in_time
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.lifecycle import let_in
 from fluffle.broker.server.services import Services
@@ -23,9 +24,6 @@ from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.properties import build_content, split_content
 from fluffle.protocol.proxy import Address
 from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
-
-PATIENCE_S = 20.0
-"""For an answer: what takes longer is not waited for."""
 
 CHANNEL = 1
 
@@ -157,7 +155,7 @@ class DirectChannel:
         self._connection.data_received(encode_method(channel, method))
 
     async def _answer_to(self, kind: type[Method]) -> Heard:
-        async with asyncio.timeout(PATIENCE_S):
+        async with in_time(kind.name):
             while True:
                 heard = await self._next()
                 if heard.method.name in kind.valid_responses:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from fluffle.broker.access.passwords import hashed
+from fluffle.broker.control import asking
 from fluffle.broker.management.direct import DirectChannel
 from fluffle.broker.management.endpoints import queues
 from fluffle.protocol.hearing import Heard
@@ -347,3 +348,12 @@ async def test_who_takes_many_messages_lets_others_have_their_turn() -> None:
     assert await taken(b"", 1000) == 1000
     other.cancel()
     assert turns >= 10
+
+
+async def test_what_takes_too_long_is_named(api: Api) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asking, "PATIENCE_S", 0)
+        told = await api.ask("PUT", "queues/%2F/slow", json={"durable": True})
+    reason = "the broker has not done 'Queue.Declare' in 0 s"
+    assert told == (503, {"error": "timeout", "reason": reason})
+    await api.ask("DELETE", "queues/%2F/slow")
