@@ -27,6 +27,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.management import http_log
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.authentication import Peer, authenticated
+from fluffle.broker.management.bodies import Bodies
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import Ends
 from fluffle.broker.management.endpoints import TABLE
@@ -54,8 +55,6 @@ from fluffle.broker.sockets import listening_socket
 
 API = "/api/"
 LOCAL = "localhost"
-BODY_WAIT_S_MAX = 60.0
-"""Until a request that has begun is whole."""
 IDLE_S_MAX = 75.0
 """Between two requests of a connection."""
 ENCODED_AT_ONCE = 100
@@ -79,12 +78,13 @@ logger = logging.getLogger(__name__)
 class ManagementEndpoint:
     """Where one node serves the management API."""
 
-    __slots__ = ("_asking", "_encryption", "_files", "_server", "_servers", "_watch")
+    __slots__ = ("_asking", "_bodies", "_encryption", "_files", "_server", "_servers", "_watch")
 
     def __init__(self, asking: Asking, encryption: SSLContext | None) -> None:
         self._asking = asking
         self._encryption = encryption
         self._watch = Watch(asyncio.get_running_loop().call_later)
+        self._bodies = Bodies()
         self._files = Files()
         self._server = web.Server(
             self._handle,
@@ -147,14 +147,11 @@ class ManagementEndpoint:
         refuse_other_origins(request)
         user = NOBODY if endpoint.may is Right.ANYBODY else await self._user(request)
         self._check(endpoint, user, names)
-        body = b""
-        if endpoint.body is not None:
-            body = await body_of(request, endpoint.body_bytes_max)
+        async with self._bodies.of(request, endpoint) as body:
             self._check(endpoint, user, names)  # the virtual host may be there only now
-        call = Call(
-            self._asking, user, names, request.query, body, request.headers, ends_of(request)
-        )
-        return await reply_of(await endpoint.act(call), call, request.rel_url.raw_path)
+            headers, ends = request.headers, ends_of(request)
+            call = Call(self._asking, user, names, request.query, body, headers, ends)
+            return await reply_of(await endpoint.act(call), call, request.rel_url.raw_path)
 
     async def _user(self, request: web.BaseRequest) -> User:
         """Who asks.  Refusal."""
@@ -217,35 +214,6 @@ def ends_of(request: web.BaseRequest) -> Ends:
         return Ends(nowhere, nowhere)
     peer, here = (address_of(transport, end) for end in ("peername", "sockname"))
     return Ends(peer if peer[0] else nowhere, here if here[0] else nowhere)
-
-
-async def body_of(request: web.BaseRequest, bytes_max: int) -> bytes:
-    """What was sent.  Refusal for what is too long, comes too slowly, or is encoded wrongly."""
-    try:
-        async with asyncio.timeout(BODY_WAIT_S_MAX):
-            return await whole_body(request, bytes_max)
-    except web.RequestPayloadError:
-        raise Refusal(hang_up(HTTPStatus.BAD_REQUEST, "the body cannot be decoded")) from None
-    except TimeoutError:
-        raise Refusal(hang_up(HTTPStatus.REQUEST_TIMEOUT, "the body has not come")) from None
-
-
-async def whole_body(request: web.BaseRequest, bytes_max: int) -> bytes:
-    """Refusal for what is too long; ConnectionError if nobody is there any more."""
-    if request.transport is None:
-        raise ConnectionResetError
-    body = bytearray()
-    while piece := await request.content.readany():
-        body += piece
-        if len(body) > bytes_max:
-            reason = f"a body may have {bytes_max} bytes"
-            raise Refusal(hang_up(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason))
-    return bytes(body)
-
-
-def hang_up(status: HTTPStatus, reason: str) -> Reply:
-    """An answer after which nothing more is read."""
-    return error_reply(status, "bad_request", reason, connection="close")
 
 
 async def reply_of(answer: Answer, call: Call, path: str) -> Reply:

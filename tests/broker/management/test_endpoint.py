@@ -3,14 +3,9 @@
 import asyncio
 import json
 from io import BytesIO
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
-from aiohttp import web
 
-from fluffle.broker.management.endpoint import body_of
-from fluffle.broker.management.replies import Refusal
 from tests.support.management import GUEST, Api, authorization
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -145,23 +140,6 @@ async def test_who_goes_before_his_body_has_come_is_not_logged(
         writer.transport.abort()
         await api.get("whoami")
     assert [record for record in caplog.records if record.exc_info] == []
-
-
-class Undecodable:
-    """What comes of a body that is not encoded as its head says."""
-
-    async def readany(self) -> bytes:
-        raise web.RequestPayloadError("cannot decode")
-
-
-async def test_a_body_that_is_not_encoded_as_it_says() -> None:
-    request = cast(web.BaseRequest, SimpleNamespace(content=Undecodable(), transport=object()))
-    with pytest.raises(Refusal) as refused:
-        await body_of(request, 1)
-    assert refused.value.reply.status == 400
-    gone = cast(web.BaseRequest, SimpleNamespace(content=Undecodable(), transport=None))
-    with pytest.raises(ConnectionError):
-        await body_of(gone, 1)
 
 
 async def test_a_name_may_have_any_letter(api: Api) -> None:
