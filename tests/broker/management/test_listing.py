@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fluffle.broker.control import asking
 from fluffle.broker.management import listing
 from fluffle.broker.management.replies import Listing, Refusal
 
@@ -106,3 +107,28 @@ def test_many_rows_have_the_same_order_as_few() -> None:
     assert listed(rows, {"sort": "n"}) == sorted(rows, key=lambda row: row["n"])
     backwards = listed(rows, {"sort": "n", "sort_reverse": "true"})
     assert backwards == sorted(rows, key=lambda row: row["n"])[::-1]
+
+
+def test_who_searches_with_an_expression_lets_others_have_their_turn() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> list[dict[str, Any]]:
+        other = asyncio.ensure_future(others())
+        found = await listing.named([{"name": "q"}] * 100, {"name": "^q", "use_regex": "true"})
+        other.cancel()
+        return found
+
+    assert len(asyncio.run(main())) == 100
+    assert turns >= 20
+
+
+def test_a_search_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "PATIENCE_S", 0)
+    with pytest.raises(TimeoutError, match="'name'"):
+        listed([{"name": "q"}] * 100, {"page": "1", "name": "^q", "use_regex": "true"})
