@@ -159,8 +159,8 @@ async def test_what_is_confirmed_comes_after_a_restart(scene: Scene, *, kill: bo
     channel = await scene.channel()
     exchange = await declare(channel)
     await bound(channel)
-    for number in range(10):
-        await send(exchange, b"%d" % number, 1_500 - 100 * number)
+    together = (send(exchange, b"%d" % number, 1_500 - 100 * number) for number in range(10))
+    await asyncio.gather(*together)
     await send(exchange, b"much later", LATER_MS)
     await scene.restart(kill=kill)
     channel = await scene.channel()

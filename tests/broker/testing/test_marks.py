@@ -91,11 +91,12 @@ def test_definitions_may_be_a_file_and_of_one_virtual_host_only(tmp_path: Path) 
 def test_what_cannot_be_made_leaves_nothing(amqp_broker: ThreadedBroker) -> None:
     node = amqp_broker.broker.node
     vhosts, users = set(node.catalogue.vhosts), set(node.catalogue.access.users)
+    odd = {"name": "q", "arguments": {"x-queue-type": "odd"}}
     for wanted, why in (
         (Wanted(users={"new": "x", "guest": "x"}), "has users of these names: guest"),
         (Wanted(users={"new": "x"}, default_queue_type="odd"), "Unsupported queue type: odd"),
         (
-            Wanted(users={"new": "x"}, definitions={"queues": [{"name": "q", "type": "odd"}]}),
+            Wanted(users={"new": "x"}, definitions={"queues": [odd]}),
             "of the definitions is skipped",
         ),
     ):
