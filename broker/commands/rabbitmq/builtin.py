@@ -1,4 +1,4 @@
-"""What RabbitMQ has as plugins and feature flags, and we have built in."""
+"""What RabbitMQ has as plugins, and we have built in."""
 
 from __future__ import annotations
 
@@ -20,19 +20,3 @@ PLUGINS: Mapping[str, str] = {
     "rabbitmq_auth_mechanism_ssl": "",
 }
 """Built in, so that they count as enabled; and what there is to say of them."""
-
-FEATURE_FLAGS = (
-    "detailed_queues_endpoint",
-    "direct_exchange_routing_v2",
-    "drop_unroutable_metric",
-    "empty_basic_get_metric",
-    "implicit_default_bindings",
-    "maintenance_mode_status",
-    "quorum_queue",
-    "quorum_queue_non_voters",
-    "rabbit_exchange_type_local_random",
-    "rabbitmq_4.0.0",
-    "user_limits",
-    "virtual_host_metadata",
-)
-"""Of RabbitMQ 4: what they stand for is there.  The management API says the same."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluffle.broker.commands.rabbitmq.builtin import FEATURE_FLAGS
 from fluffle.broker.commands.rabbitmq.verb import FLAG, USAGE, Call, Failure, Listed, Misused, Verb
+from fluffle.broker.features import FEATURES
 
 FLAG_COLUMNS = ("name", "state", "stability", "provided_by", "desc", "doc_url")
 FEATURE_COLUMNS = ("name", "deprecation_phase", "provided_by", "desc", "doc_url")
@@ -22,8 +22,14 @@ def columns_of(call: Call, default: tuple[str, ...], known: tuple[str, ...]) -> 
 def list_feature_flags(call: Call) -> Listed:
     columns = columns_of(call, ("name", "state"), FLAG_COLUMNS)
     rows = (
-        {"name": name, "state": "enabled", "stability": "required", "provided_by": "rabbit"}
-        for name in FEATURE_FLAGS
+        {
+            "name": name,
+            "state": "enabled",
+            "stability": "required",
+            "provided_by": "rabbit",
+            "desc": description,
+        }
+        for name, description in FEATURES.items()
     )
     return Listed(columns, rows)
 
@@ -31,7 +37,7 @@ def list_feature_flags(call: Call) -> Listed:
 def enable_feature_flag(call: Call) -> None:
     """All are enabled, so there is nothing to be done for one that there is."""
     name = call.word(0, "all")
-    if name not in ("all", *FEATURE_FLAGS):
+    if name not in ("all", *FEATURES):
         raise Failure(f"This feature flag is not supported by node {call.node}", USAGE)
 
 

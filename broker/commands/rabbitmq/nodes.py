@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 
 from fluffle.broker.commands.client import Refused, Row, Unreachable
-from fluffle.broker.commands.rabbitmq.builtin import FEATURE_FLAGS, PLUGINS
+from fluffle.broker.commands.rabbitmq.builtin import PLUGINS
 from fluffle.broker.commands.rabbitmq.listeners import alarm_text, listener_line, listeners_of
 from fluffle.broker.commands.rabbitmq.verb import Call, Failure, Listed, Misused, Told, Verb
+from fluffle.broker.features import FEATURES
 
 NONE = "(none)"
 GB = 1_000_000_000
@@ -119,7 +120,7 @@ def cluster_status(call: Call) -> Told:
     running = [each["node"] for each in nodes if each["state"] == "running"]
     maintained = {each["node"]: MAINTENANCE[bool(each["maintenance"])] for each in nodes}
     listeners = listeners_of(row)
-    flags = [{"name": name, "state": "enabled"} for name in FEATURE_FLAGS]
+    flags = [{"name": name, "state": "enabled"} for name in FEATURES]
     versions = f"{row['product']} {row['product_version']}"
     lines = [
         *section("Basics", f"Cluster name: {name}"),
@@ -135,7 +136,7 @@ def cluster_status(call: Call) -> Told:
         *section(
             "Listeners", *(f"Node: {each['node']}, {lowered(each)}" for each in listeners)
         ),
-        *section("Feature flags", *(f"Flag: {name}, state: enabled" for name in FEATURE_FLAGS)),
+        *section("Feature flags", *(f"Flag: {name}, state: enabled" for name in FEATURES)),
     ]  # fmt: skip
     return Told(
         lines,
@@ -230,7 +231,7 @@ def server_version(call: Call) -> Told:
 
 
 def feature_flags(_call: Call) -> Listed:
-    return Listed(("name", "state"), ({"name": name, "state": "enabled"} for name in FEATURE_FLAGS))
+    return Listed(("name", "state"), ({"name": name, "state": "enabled"} for name in FEATURES))
 
 
 def pinging(call: Call) -> str:

@@ -11,10 +11,8 @@ import pytest
 from click.testing import Result
 
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
-from fluffle.broker.commands.rabbitmq.builtin import FEATURE_FLAGS
 from fluffle.broker.commands.rabbitmq.tool import TOOLS, verbs_of
 from fluffle.broker.commands.rabbitmq.verb import DATA, NO_USER, SOFTWARE, UNAVAILABLE, USAGE
-from fluffle.broker.management.endpoints.features import FEATURES
 from tests.broker.commands.running import RunningNode, run
 
 
@@ -359,10 +357,6 @@ def test_nobody_is_there(tmp_path: Path) -> None:
     assert waited.exit_code == UNAVAILABLE
     away = run("rabbitmq-diagnostics", "is_running", "--data-dir", str(tmp_path))
     assert "is not running" in away.stdout
-
-
-def test_the_management_api_says_the_same_of_flags() -> None:
-    assert set(FEATURE_FLAGS) == set(FEATURES)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
