@@ -26,7 +26,7 @@ def of_node(
     if parts.statistics is None:
         return {}
     ages = Ages(age_of(messages), age_of(lengths), age_of(data))
-    return {**parts.statistics.totals(ages), "churn_rates": parts.statistics.churn()}
+    return {**parts.statistics.totals(ages), "churn_rates": parts.statistics.churn(ages)}
 
 
 def of_vhosts(

@@ -22,6 +22,11 @@ LONG = (Level(1, 122), Level(12, 62), Level(120, 50), Level(360, 50))
 """Those of RabbitMQ's retention policy `global`, up to a day; of the node alone."""
 
 
+RETAINED_S = tuple(level.ticks * (level.rows - 2) * TICK_MS // 1_000 for level in LONG)
+"""How far back each of them goes at least, in seconds: its last row is of now, and its first may be
+of the middle of a stretch."""
+
+
 class Kind(NamedTuple):
     """Of an object."""
 

@@ -17,6 +17,7 @@ from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import texts
 from fluffle.broker.management.table import Endpoint
 from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.statistics.counts import RETAINED_S
 
 CLUSTER_NAME = "cluster_name"
 """The global parameter that RabbitMQ keeps it in."""
@@ -28,7 +29,7 @@ async def overview(call: Call) -> Row:
     return {
         "management_version": config.product_version,
         "rates_mode": "none" if parts.statistics is None else "basic",
-        "sample_retention_policies": {"global": [600, 3600, 28800, 86400]},
+        "sample_retention_policies": {"global": [*RETAINED_S]},
         "exchange_types": exchange_types(),
         "product_version": config.product_version,
         "product_name": config.product,

@@ -28,12 +28,15 @@ async def test_the_overview_says_what_there_is(api: Api) -> None:
     assert told["node"] == api.node.parts.config.node_name
     assert {row["protocol"] for row in told["listeners"]} == {"amqp", "http"}
     assert [row["description"] for row in told["contexts"]] == ["RabbitMQ Management"]
+    assert told["sample_retention_policies"] == {"global": [600, 3600, 28800, 86400]}
     assert told["rabbitmq_version"] == api.node.parts.config.product_version
 
 
 async def test_the_past_has_an_end(api: Api) -> None:
     asked = "overview?lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5"
-    assert (await api.get(asked))["cluster_name"]
+    told = await api.get(asked)
+    assert told["cluster_name"]
+    assert len(told["churn_rates"]["queue_declared_details"]["samples"]) == 13
     status, told = await api.ask("GET", "overview?lengths_age=60000&lengths_incr=5")
     assert (status, told["error"]) == (400, "invalid_range_parameters")
 
