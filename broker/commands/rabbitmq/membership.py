@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from functools import partial
 
-from fluffle.broker.commands.client import Unreachable, running_pid
+from fluffle.broker.commands.client import Refused, Unreachable, running_pid
 from fluffle.broker.commands.rabbitmq.nodes import LOOK_S, PATIENCE_S, is_up, waited
 from fluffle.broker.commands.rabbitmq.verb import FLAG, TEXT, Call, Failure, Told, Verb
 
@@ -41,6 +41,14 @@ def stop_app(call: Call) -> None:
 
 def start_app(call: Call) -> None:
     call.client.call("node.revive")
+
+
+def check_here(call: Call) -> None:
+    """Failure for a node that is elsewhere: the number of its process is another one's here."""
+    try:
+        call.client.data_dir  # noqa: B018 - whether there is one
+    except Refused as refused:
+        raise Failure(f"{refused.message}: a node is stopped where it runs") from refused
 
 
 def stop(call: Call) -> None:
@@ -105,10 +113,12 @@ VERBS: Mapping[str, Verb] = {
     ),
     "stop": Verb(
         stop, "[<pidfile>]", with_node("Stopping and halting node {node} ..."), (0, 1),
-        {"idempotent": FLAG}, note="a file with its process is accepted, and not needed",
+        {"idempotent": FLAG}, check=check_here,
+        note="only of this machine; a file with its process is accepted, and not needed",
     ),
     "shutdown": Verb(
-        shutdown, "", with_node("Shutting down RabbitMQ node {node} ..."), options={"wait": FLAG}
+        shutdown, "", with_node("Shutting down RabbitMQ node {node} ..."),
+        options={"wait": FLAG}, check=check_here, note="only of this machine",
     ),
     "wait": Verb(
         wait, "[<pidfile>]", "Waiting for the node in its data directory ...", (0, 1),

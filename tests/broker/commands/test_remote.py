@@ -75,6 +75,17 @@ def test_what_needs_the_data(url: str) -> None:
     assert run("users", "list", "--url", url, "--data-dir", "data").exit_code == 2
 
 
+@pytest.mark.parametrize("words", [("stop",), ("shutdown",), ("shutdown", "--no-wait")])
+def test_a_node_elsewhere_is_not_stopped(
+    url: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda *signal: signalled.append(signal))
+    refused = run("rabbitmqctl", *words, "--url", url)
+    assert (refused.exit_code, refused.stdout, signalled) == (69, "", [])
+    assert "not on this machine" in refused.stderr
+
+
 def test_urls_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLUFFLE_PASSWORD_FILE", raising=False)
     for text in ("ftp://host", "http://", "http://host:port", "http://[::1", "http://host:0"):
