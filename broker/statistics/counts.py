@@ -14,8 +14,8 @@ from fluffle.broker.statistics.history import History, Level, Width
 TICK_MS = 5_000
 """RabbitMQ's collect_statistics_interval."""
 
-SHORT = (Level(1, 14), Level(12, 11))
-"""A row each 5 s for more than a minute, and each minute for ten: at most 25 rows, with 4 bytes a
+SHORT = (Level(1, 13), Level(12, 12))
+"""A row each 5 s for a minute, and each minute for ten: at most 25 rows, with 4 bytes a
 number.  An object on which nothing happens has none."""
 
 LONG = (Level(1, 122), Level(12, 62), Level(120, 50), Level(360, 50))
@@ -96,7 +96,7 @@ class Counts:
         history = self._history
         if history is None:
             history = self._begun()
-            history.add(tick - 1, [0] * len(self.values))
+            history.add(0, [0] * len(self.values))
         history.add(tick, self.values)
 
     def found(self, tick: int) -> None:

@@ -37,21 +37,41 @@ def test_what_was_is_what_it_was_as_far_as_it_is_remembered(
 
 @given(changes=CHANGES)
 def test_of_the_older_ones_fewer_are_remembered(changes: list[tuple[int, int]]) -> None:
-    """Each then is what it was at some time in its stretch of ticks, and none is newer."""
-    history, tick = History(1, LEVELS, Width.WIDE), 0
-    ticks = [tick]
-    history.add(tick, (tick,))
-    for step, _by in changes:
-        tick += step
-        ticks.append(tick)
-        history.add(tick, (tick,))
-    reach = tick - 4 * 6
-    for at in range(max(0, reach), tick + 3):
-        was = history.at(at, (tick,))[0]
-        assert was in ticks
-        if at > reach + 8:
-            newest = max(each for each in ticks if each <= at)
-            assert newest - 8 <= was <= newest
+    """What was then is exact at the end of each stretch, and between what it was at both ends."""
+    history, tick, value = History(1, LEVELS, Width.WIDE), 0, 0
+    known = {tick: value}
+    history.add(tick, (value,))
+    for step, by in changes:
+        for quiet in range(tick + 1, tick + step):
+            known[quiet] = value
+        tick, value = tick + step, value + abs(by)
+        known[tick] = value
+        history.add(tick, (value,))
+    for at in range(max(0, tick - 4 * (6 - 2)), tick):
+        was, start = history.at(at, (value,))[0], at // 4 * 4
+        if at == start + 3:
+            assert was == known[at]
+        assert known[max(0, start - 1)] <= was <= known[min(tick, start + 3)]
+    assert history.at(tick + 3, (value,)) == [value]
+
+
+@pytest.mark.parametrize("levels", [SHORT, LONG])
+def test_what_grows_evenly_was_growing_evenly(levels: tuple[Level, ...]) -> None:
+    history = History(1, levels, Width.WIDE)
+    for tick in range(1_000, 20_000):
+        history.add(tick, (12 * tick,))
+    reach = levels[-1].ticks * (levels[-1].rows - 2)
+    for at in range(19_999 - reach, 20_000, 7):
+        assert history.at(at, (12 * 20_000,)) == [12 * at]
+
+
+def test_what_did_not_change_for_long_is_no_slope() -> None:
+    history = History(1, LEVELS, Width.WIDE)
+    history.add(1, (5,))
+    for tick in range(100, 100 + FINE + 4):
+        history.add(tick, (1_000 + tick,))
+    assert history.at(99, (0,)) == [5]
+    assert history.at(98, (0,)) == history.at(2, (0,)) == history.at(0, (0,)) == [5]
 
 
 def test_before_the_first_look_it_was_nothing() -> None:
@@ -79,10 +99,13 @@ def test_an_object_has_its_bounds() -> None:
     history = counts._history
     assert history is not None
     size_bytes = sum(len(rows) * rows.itemsize for rows in history._rows)
-    assert size_bytes == (14 + 11) * (1 + 9) * array("I").itemsize == 1_000
+    assert size_bytes == (13 + 12) * (1 + 9) * array("I").itemsize == 1_000
     assert sum(map(sys.getsizeof, history._rows)) < 2 * size_bytes
 
 
 def test_levels_reach_as_far_as_they_say() -> None:
     assert [level.ticks * (level.rows - 2) * 5 for level in LONG] == [600, 3600, 28_800, 86_400]
-    assert [level.ticks * (level.rows - 1) * 5 for level in SHORT] == [65, 600]
+    assert (SHORT[0].ticks * (SHORT[0].rows - 1) * 5, SHORT[1].ticks * (SHORT[1].rows - 2) * 5) == (
+        60,
+        600,
+    )
