@@ -32,7 +32,7 @@ from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import Ends
 from fluffle.broker.management.endpoints import TABLE
 from fluffle.broker.management.files import Files
-from fluffle.broker.management.listing import listed
+from fluffle.broker.management.listing import listed, shown
 from fluffle.broker.management.replies import (
     Answer,
     Created,
@@ -225,6 +225,8 @@ async def reply_of(answer: Answer, call: Call, path: str) -> Reply:
     if isinstance(answer, Created):
         location = answer.location or path.rpartition("/")[2]
         return Reply(HTTPStatus.CREATED, headers={"location": location})
+    if isinstance(answer, dict):
+        return Reply(HTTPStatus.OK, as_json(shown(answer, call.query)))
     content = await listed(answer, call.query) if isinstance(answer, Listing) else answer
     if isinstance(content, list):
         return Reply(HTTPStatus.OK, await encoded(content))

@@ -35,6 +35,8 @@ SORTED_AT_ONCE = 1000
 YES = "true"
 CASELESS = "(?i)"
 INVALID = "Pagination parameters are invalid"
+COLUMNS = {"columns": "paths of columns between commas: what is wanted of each row"}
+"""What may be asked of one object, too, and …"""
 LISTED = {
     "page": "a number from 1: the answer is an object with this page of the list",
     "page_size": f"how many rows a page has, {PAGE_SIZE} unless said, {PAGE_SIZE_MAX} at most",
@@ -43,9 +45,9 @@ LISTED = {
     "pagination": "has no effect beside `page`",
     "sort": "the path of a column, as `message_stats.publish`",
     "sort_reverse": "true: the largest first",
-    "columns": "paths of columns between commas: what is wanted of each row",
+    **COLUMNS,
 }
-"""What may be asked of each list."""
+"""… of each list."""
 
 
 async def listed(listing: Listing, query: Mapping[str, str]) -> Row | list[Row]:
@@ -60,10 +62,21 @@ async def listed(listing: Listing, query: Mapping[str, str]) -> Row | list[Row]:
     items = found if page is None else page_of(found, query)
     if not is_late:
         items = await completed(listing, items)
-    columns = [path.split(".") for path in query.get("columns", "").split(",") if path]
+    columns = columns_of(query)
     if columns:
         items = [projected(row, columns) async for row in in_turns(items)]
     return items if page is None else paged(items, found, listing.rows, query)
+
+
+def shown(row: Row, query: Mapping[str, str]) -> Row:
+    """What of one object is asked for."""
+    columns = columns_of(query)
+    return projected(row, columns) if columns else row
+
+
+def columns_of(query: Mapping[str, str]) -> list[list[str]]:
+    """Paths; none if everything is wanted."""
+    return [path.split(".") for path in query.get("columns", "").split(",") if path]
 
 
 async def in_turns(items: Sequence[T], at_once: int = AT_ONCE) -> AsyncIterator[T]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.listing import LISTED
+from fluffle.broker.management.listing import COLUMNS, LISTED
 from fluffle.broker.management.replies import JSON
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
@@ -101,8 +101,10 @@ def names_in(path: str) -> list[Row]:
 
 
 def queries_of(endpoint: Endpoint) -> list[Row]:
-    """Those of lists, and its own."""
-    queries = {**(LISTED if "Listing" in returned(endpoint) else {}), **endpoint.query}
+    """Those of lists or of one object, and its own."""
+    names = returned(endpoint)
+    common = LISTED if "Listing" in names else COLUMNS if "Row" in names else {}
+    queries = {**common, **endpoint.query}
     return [
         {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}
         for name, what in queries.items()

@@ -111,6 +111,19 @@ async def test_a_queue(api: Api) -> None:
     assert sorted(keys)[:3] == ["a.%23", "b~" + keys[-1][2:], "orders"]
 
 
+async def test_columns_of_one_object(api: Api) -> None:
+    assert await api.get("queues/%2F/orders?columns=name,arguments.none,vhost") == {
+        "name": "orders",
+        "vhost": "/",
+    }
+    assert await api.get("overview?columns=object_totals.queues,name") == {
+        "object_totals": {"queues": (await api.get("overview"))["object_totals"]["queues"]}
+    }
+    for path in ("exchanges/%2F/amq.direct", "vhosts/%2F", "users/guest", "whoami"):
+        told = await api.get(path)
+        assert await api.get(f"{path}?columns=name,none") == {"name": told["name"]}, path
+
+
 async def test_a_queue_is_idle_once_nothing_has_happened_to_it_for_a_while() -> None:
     row = {"name": "q", "used_at": time_of(1)}
     assert with_idleness(dict(row), time_of(2)) == {"name": "q", "idle_since": time_of(1)}
