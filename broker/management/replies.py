@@ -84,6 +84,12 @@ def not_there(reason: str) -> Refusal:
     return Refusal(error_reply(HTTPStatus.NOT_FOUND, "not_found", reason))
 
 
+def unavailable(reason: str) -> Refusal:
+    """503: not now."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return Refusal(error_reply(status, "service_unavailable", reason))
+
+
 def not_authorized(reason: str) -> Refusal:
     """401, for somebody who is known."""
     return Refusal(Reply(UNAUTHORIZED, body_of("not_authorised", reason)))

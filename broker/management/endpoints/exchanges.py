@@ -13,7 +13,14 @@ from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import payload_of, raw_properties
 from fluffle.broker.management.objects import binding_object, exchange_name, exchange_object
-from fluffle.broker.management.replies import Created, Listing, bad_request, not_found, not_there
+from fluffle.broker.management.replies import (
+    Created,
+    Listing,
+    bad_request,
+    not_found,
+    not_there,
+    unavailable,
+)
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import LONG_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, short
@@ -142,6 +149,8 @@ async def publish(call: Call) -> Row:
     routing_key = short(body["routing_key"], "routing_key")
     payload = payload_of(body["payload"], body["payload_encoding"])
     properties = raw_properties(body["properties"])
+    if low := call.parts.alarms.reason:
+        raise unavailable(f"blocked {low}: nothing is published until the alarm is over")
     async with publishing(call) as channel:
         await channel.call(make(Confirm.Select))
         channel.publish(exchange, routing_key, properties, payload)

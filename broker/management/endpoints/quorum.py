@@ -12,13 +12,7 @@ from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.replies import (
-    Refusal,
-    Reply,
-    bad_request,
-    error_reply,
-    not_found,
-)
+from fluffle.broker.management.replies import Reply, bad_request, not_found, unavailable
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
 from fluffle.broker.queues.arguments import QueueType
@@ -103,11 +97,6 @@ def node_wanted(call: Call) -> str:
     if not isinstance(node, str):
         raise bad_request(["not_string", "node"])
     return node
-
-
-def unavailable(reason: str) -> Refusal:
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    return Refusal(error_reply(status, "service_unavailable", reason))
 
 
 async def grow(call: Call) -> None:

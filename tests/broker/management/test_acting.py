@@ -357,3 +357,14 @@ async def test_what_takes_too_long_is_named(api: Api) -> None:
     reason = "the broker has not done 'Queue.Declare' in 0 s"
     assert told == (503, {"error": "timeout", "reason": reason})
     await api.ask("DELETE", "queues/%2F/slow")
+
+
+async def test_nothing_is_published_while_an_alarm_is_raised(api: Api) -> None:
+    alarms = api.node.parts.alarms
+    alarms.set("memory", low=True)
+    try:
+        reason = "blocked low on memory: nothing is published until the alarm is over"
+        assert await publish(api) == (503, {"error": "service_unavailable", "reason": reason})
+    finally:
+        alarms.set("memory", low=False)
+    assert (await publish(api))[0] == 200
