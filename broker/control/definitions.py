@@ -12,6 +12,7 @@ from typing import Any
 
 from fluffle.broker.control.arguments import Entries
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
+from fluffle.broker.control.policy_texts import in_a_line
 from fluffle.broker.definitions.exporting import (
     Categories,
     cluster_entries,
@@ -61,7 +62,7 @@ def import_some(
         checked,
         parts.catalogue,
         parts.metadata,
-        lambda skipped: importing.answer({"skipped": skipped}),
+        lambda skipped: importing.answer({"skipped": [*map(in_a_line, skipped)]}),
     )
     return importing.result
 

@@ -78,6 +78,11 @@ def words(text: str, definition: Any, keys: Collection[str]) -> str:
     return "; ".join(said)
 
 
+def in_a_line(text: str) -> str:
+    """The same of an entry of definitions, which says of itself what it is."""
+    return "; ".join(BINARY.sub(r"\1", line) for line in text.split("\n") if line)
+
+
 def meant(key: str, keys: Collection[str]) -> str:
     """The end of a sentence: what may have been meant, if anything looks like it."""
     near = get_close_matches(key, keys, n=1)

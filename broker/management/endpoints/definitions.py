@@ -11,6 +11,7 @@ from fluffle.broker.definitions.forms import ORDER
 from fluffle.broker.definitions.reading import DefinitionsError, entries_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.overview import cluster_name
+from fluffle.broker.management.forms import uploaded
 from fluffle.broker.management.replies import bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import OBJECT
@@ -69,7 +70,7 @@ async def import_vhost(call: Call) -> None:
 async def taken(call: Call, home: str | None) -> None:
     """Make what the body names.  Refusal: with nothing done if it cannot be read, else with all
     done but for what cannot be."""
-    content, skipped = call.json(), list[str]()
+    content, skipped = uploaded(call).json(), list[str]()
     entries = await checked(content, home)
     for category in ORDER:
         for at in range(0, len(entries[category]), ENTRIES_AT_ONCE):

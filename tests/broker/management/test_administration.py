@@ -293,6 +293,56 @@ async def test_global_parameters(api: Api) -> None:
     assert await api.ask("DELETE", path) == NOT_FOUND
 
 
+def form(boundary: str, **fields: str) -> dict[str, Any]:
+    """A request as a browser sends a form."""
+    parts = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="x.json"\r\n'
+        f"Content-Type: application/json\r\n\r\n{text}\r\n"
+        for name, text in fields.items()
+    )
+    data = f"{''.join(parts)}--{boundary}--\r\n".encode()
+    return {"data": data, "headers": {"content-type": f"multipart/form-data; boundary={boundary}"}}
+
+
+async def test_why_a_policy_was_not_taken_is_said_in_a_line(api: Api) -> None:
+    policy = {"vhost": "/", "name": "p", "pattern": "", "definition": {"nope": 1}, "priority": 0}
+    status, told = await api.ask("POST", "definitions", json={"policies": [policy]})
+    assert status == 400
+    assert told["reason"].endswith(
+        ': Validation failed; [{"nope",1}] are not recognised policy settings'
+    )
+
+
+async def test_what_came_before_an_entry_that_cannot_be_stays(api: Api) -> None:
+    rights = {"user": "ghost", "vhost": "/", **EVERYTHING}
+    content = {
+        "vhosts": [{"name": "before"}],
+        "permissions": [rights],
+        "exchanges": [{"name": "behind", "vhost": "/", "type": "direct"}],
+    }
+    status, told = await api.ask("POST", "definitions", json=content)
+    assert status == 400
+    assert told["reason"].endswith(": there is no user 'ghost'")
+    assert (await api.get("vhosts/before"))["name"] == "before"
+    assert await api.ask("GET", "exchanges/%2F/behind") == NOT_FOUND
+    assert await api.ask("DELETE", "vhosts/before") == (204, None)
+
+
+async def test_definitions_come_as_a_file_of_a_form(api: Api) -> None:
+    content = '{"vhosts": [{"name": "formed"}]}'
+    sent = form("--x", other="{", file=content)
+    assert await api.ask("POST", "definitions", **sent) == (204, None)
+    assert (await api.get("vhosts/formed"))["name"] == "formed"
+    unreadable = bad("failed_to_parse_json")
+    for body in (form("--x", other=content), form("--x"), {**sent, "data": b"--x--"}):
+        assert await api.ask("POST", "definitions", **body) == unreadable
+    for wrong in ("multipart/form-data", "multipart/form-data; boundary=other"):
+        headers = {"content-type": wrong}
+        assert await api.ask("POST", "definitions", **{**sent, "headers": headers}) == unreadable
+    assert await api.ask("POST", "definitions", **form("b", file="{")) == bad("not_json")
+    assert await api.ask("DELETE", "vhosts/formed") == (204, None)
+
+
 async def test_definitions_go_out_and_in(api: Api) -> None:
     queue = {"name": "q", "durable": True, "auto_delete": False, "arguments": {}}
     told = {"vhosts": [{"name": "w"}], "queues": [{"vhost": "w", **queue}]}
