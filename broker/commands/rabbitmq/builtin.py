@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 PLUGINS: Mapping[str, str] = {
-    "rabbitmq_management": "served where --http says",
+    "rabbitmq_management": "served where --management says",
     "rabbitmq_management_agent": "a part of it",
     "rabbitmq_prometheus": "served where --metrics says",
     "rabbitmq_peer_discovery_common": "--peers",
