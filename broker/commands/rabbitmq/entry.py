@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from fluffle.broker.commands.options import URL_KEY
 from fluffle.broker.commands.rabbitmq.tool import TOOLS, run, verbs_of
 
 
@@ -13,7 +14,8 @@ def command(tool: str) -> click.Command:
     """`fluffle rabbitmqctl …`: words are read as RabbitMQ reads them, not as click does."""
 
     def act(words: tuple[str, ...]) -> None:
-        sys.exit(run(tool, words))
+        url = click.get_current_context().meta.get(URL_KEY, "")
+        sys.exit(run(tool, words, url))
 
     def verbs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         if context.params.get("words"):

@@ -57,8 +57,8 @@ def verbs_of(tool: str) -> Mapping[str, Verb]:
     return dict(sorted(found.items()))
 
 
-def run(tool: str, arguments: Sequence[str]) -> int:
-    """Do what was typed; the exit code."""
+def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
+    """Do what was typed; the exit code.  `url`: of the node, unless they have one."""
     name, rest = split(arguments)
     verbs = verbs_of(tool)
     if name in ("", "help"):
@@ -72,7 +72,7 @@ def run(tool: str, arguments: Sequence[str]) -> int:
         return USAGE
     verb = verbs[name]
     try:
-        return perform(tool, name, verb, rest)
+        return perform(tool, name, verb, rest, url)
     except Misused as misused:
         click.echo(f"Error (argument validation): {misused}\n", err=True)
         click.echo(f"Arguments given:\n\t{' '.join(arguments)}\n", err=True)
@@ -100,9 +100,10 @@ def takes_text(argument: str) -> bool:
     return GLOBAL.get(name) == TEXT
 
 
-def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str]) -> int:
+def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str) -> int:
     """Do a verb; the exit code.  Misused."""
     words, options = understood(arguments, verb.options)
+    options = {"url": url, **options}
     if "help" in options:
         click.echo(usage_of(tool, name, verb))
         return 0

@@ -38,6 +38,7 @@ def test_the_url_stands_in_front_or_behind_or_in_the_environment(
 ) -> None:
     for words in (("--url", url, "vhosts", "list"), ("vhosts", "list", "--url", url)):
         assert said(*words).startswith("name")
+    assert said("--url", url, "rabbitmqctl", "list_vhosts", "-s") == "/\n"
     monkeypatch.setenv("FLUFFLE_URL", url)
     assert said("vhosts", "list").startswith("name")
     assert said("rabbitmqctl", "list_vhosts", "-s") == "/\n"
