@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from fluffle.broker.commands.client import Row
@@ -82,10 +83,12 @@ def csv_cell(value: object) -> object:
 
 
 def json_array(listed: Listed, _has_header: bool) -> Iterator[str]:  # noqa: FBT001
-    """An array with a line a row."""
+    """An array with a line a row; nothing before the first answer, which may be a failure."""
+    rows = iter(listed.rows)
+    first = list(islice(rows, 1))
     yield "["
     comma = ""
-    for row in listed.rows:
+    for row in chain(first, rows):
         yield comma + compact(chosen(row, listed.columns))
         comma = ","
     yield "]"

@@ -355,8 +355,13 @@ def test_nobody_is_there(tmp_path: Path) -> None:
     assert run("rabbitmqctl", "version", "--data-dir", str(tmp_path)).exit_code == 0
     waited = run("rabbitmqctl", "await_startup", "-t", "0", "--data-dir", str(tmp_path))
     assert waited.exit_code == UNAVAILABLE
-    away = run("rabbitmq-diagnostics", "is_running", "--data-dir", str(tmp_path))
-    assert "is not running" in away.stdout
+    for verb in ("is_running", "is_booting"):
+        away = run("rabbitmq-diagnostics", verb, "-q", "--data-dir", str(tmp_path))
+        assert (away.exit_code, away.stdout) == (UNAVAILABLE, "")
+        assert "unable to perform an operation on" in away.stderr
+    for name in ("json", "json_stream", "csv"):
+        listed = run("rabbitmqctl", "list_queues", "--formatter", name, "--data-dir", str(tmp_path))
+        assert (listed.exit_code, listed.stdout) == (UNAVAILABLE, ""), name
 
 
 @pytest.mark.parametrize("tool", TOOLS)
