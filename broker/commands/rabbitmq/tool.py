@@ -15,6 +15,7 @@ import click
 
 from fluffle.broker.commands.client import Client, LocalClient, Refused, Unreachable
 from fluffle.broker.commands.rabbitmq.formats import FOR_PROGRAMS, compact, printed
+from fluffle.broker.commands.rabbitmq.named import NamedClient
 from fluffle.broker.commands.rabbitmq.reading import GLOBAL, SHORT, understood
 from fluffle.broker.commands.rabbitmq.verb import (
     FLAG,
@@ -110,7 +111,8 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str
     check_count(verb, words)
     format_name = options.get("formatter", "table")
     is_silent = "silent" in options
-    with client_of(options) as client:
+    with client_of(options) as found:
+        client = NamedClient(found, options["node"]) if options.get("node") else found
         call = Call(client, words, options, read_line, time.sleep, time.monotonic, time.time)
         try:
             verb.check(call)

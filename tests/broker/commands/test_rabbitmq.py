@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
+from fluffle.broker.commands.rabbitmq.named import is_meant
 from fluffle.broker.commands.rabbitmq.tool import TOOLS, verbs_of
 from fluffle.broker.commands.rabbitmq.verb import DATA, NO_USER, SOFTWARE, UNAVAILABLE, USAGE
 from tests.broker.commands.running import RunningNode, run
@@ -345,7 +346,31 @@ def test_words_that_are_wrong(node: RunningNode) -> None:
     assert "<username>" in run("rabbitmqctl", "help", "add_user").stdout
     assert "Usage" in run("rabbitmqctl", "add_user", "--help").stdout
     assert "Did you mean 'list_queues'?" in run("rabbitmqctl", "list_queue").stderr
-    assert said(node, "-n", "rabbit@host", "-q", "list_users", "--longnames").startswith("user\t")
+    assert said(node, "-n", "a", "-q", "list_users", "--longnames").startswith("user\t")
+
+
+def test_another_node_is_named(node: RunningNode) -> None:
+    for words in (("list_users", "-q"), ("add_vhost", "elsewhere", "-q")):
+        refused = ctl(node, "-n", "rabbit@host", *words)
+        assert (refused.exit_code, refused.stdout) == (UNAVAILABLE, ""), words
+        assert "unable to perform an operation on node 'rabbit@host'" in refused.stderr
+        assert "it is 'a' that answers" in refused.stderr
+    assert "elsewhere" not in said(node, "list_vhosts")
+    assert said(node, "-n", "rabbit@host", "-q", "hash_password", "secret")
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "is_so"),
+    [
+        ("rabbit@host", "rabbit@host", True),
+        ("rabbit", "rabbit@host", True),
+        ("rabbit@other", "rabbit@host", False),
+        ("other", "rabbit@host", False),
+        ("rabbit@host", "rabbit", False),
+    ],
+)
+def test_a_name_is_that_of_a_node(name: str, node: str, *, is_so: bool) -> None:
+    assert is_meant(name, node) is is_so
 
 
 def test_nobody_is_there(tmp_path: Path) -> None:
