@@ -114,7 +114,7 @@ def limits(parts: Parts) -> Row:
         "mem_used": resident_bytes() or 0,
         "mem_limit": marks.memory_bytes_max,
         "mem_alarm": alarms.is_raised("memory"),
-        "mem_calculation_strategy": "rss",
+        "mem_calculation_strategy": "rss_anon",
         "disk_free": free_bytes(parts.config.data_dir) or 0,
         "disk_free_limit": marks.disk_free_bytes_min,
         "disk_free_alarm": alarms.is_raised("disk"),

@@ -38,6 +38,11 @@ def test_what_is_low_shows() -> None:
     assert row["disk_free_limit"] == desk.parts.alarms.watermarks.disk_free_bytes_min
 
 
+def test_memory_is_said_to_be_without_pages_of_files() -> None:
+    """As Linux calls that in /proc/self/status."""
+    assert Desk().ask("nodes.row")["mem_calculation_strategy"] == "rss_anon"
+
+
 def test_connections_are_sockets() -> None:
     desk = Desk()
     desk.edge.connect()
