@@ -242,6 +242,18 @@ async def test_an_error_is_shown_as_the_api_says_it(page: Page) -> None:
     assert "inequivalent arg 'durable'" in await page.text("#failed:not(:empty)")
 
 
+async def test_what_cannot_be_loaded_is_not_the_page_before_it(page: Page) -> None:
+    await go(page, "queues")
+    await go(page, "queue/%2F/nowhere")
+    assert await page.text("#main > h1") == "nowhere"
+    assert await page.text("#main > h1 + p") == await page.text("#failed:not(:empty)")
+
+
+async def test_a_list_without_a_match_has_one_page(page: Page) -> None:
+    await go(page, "queues?name=nowhere")
+    assert "page 1 of 1" in await page.text(".pager")
+
+
 async def test_why_a_message_goes_nowhere(page: Page) -> None:
     await go(page, "explain")
     await page.type("#explain-exchange", "events")
@@ -312,8 +324,9 @@ async def test_who_has_no_tag_but_management_sees_what_he_may(
     await drawn(stranger, "overview")
     await go(stranger, "queue/%2F/three")
     assert "Add a member" not in await stranger.text("#main")
-    await stranger.value("location.hash = '#/cluster'")
-    assert await stranger.text("#failed:not(:empty)") == "Not monitor user"
+    await go(stranger, "cluster")
+    assert "needs the tag monitoring" in await stranger.text("#main[data-page=cluster]")
+    await go(stranger, "queues")
     assert (await api.ask("DELETE", "users/reader"))[0] == 204
     await stranger.value("document.dispatchEvent(new Event('visibilitychange'))")
     assert "not valid any more" in await stranger.text("form.login")

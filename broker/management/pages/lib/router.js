@@ -4,7 +4,7 @@
 // said.  What a page remembers between two drawings are variables of the function that makes it.
 
 import { get } from "./api.js";
-import { show } from "./dom.js";
+import { h, show } from "./dom.js";
 import { confirmed } from "./dialogs.js";
 import { to } from "./links.js";
 import { failed, silence, told } from "./notices.js";
@@ -72,6 +72,7 @@ export class Router {
       if (error.status === 401 && (await this.isLoggedOut())) return;
       this.isStale = true;
       failed(error);
+      if (this.data === undefined) show(this.main, h("h1", null, page.title), h("p", null, error.message));
     }
     this.main.removeAttribute("aria-busy");
     this.main.dataset.drawn = Number(this.main.dataset.drawn ?? 0) + 1;

@@ -35,7 +35,7 @@ export function pager({ page, page_count, filtered_count, total_count }, go) {
     ? format.count(total_count)
     : `${format.count(filtered_count)} of ${format.count(total_count)}`;
   return h("div", { class: "pager" },
-    h("span", { class: "muted" }, `${found} · page ${page} of ${page_count}`),
+    h("span", { class: "muted" }, `${found} · page ${page} of ${Math.max(1, page_count)}`),
     button("First", 1, page > 1), button("Previous", page - 1, page > 1),
     button("Next", page + 1, page < page_count), button("Last", page_count, page < page_count));
 }

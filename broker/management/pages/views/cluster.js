@@ -9,6 +9,7 @@ export function cluster(page) {
   return {
     title: "Cluster",
     async load() {
+      if (!page.is("monitoring")) return { nodes: [], members: [], alarms: [] };
       const [nodes, members, alarms] = await Promise.all([
         get("nodes"), asked(page, "cluster.status"), asked(page, "alarms.list"),
       ]);
@@ -16,6 +17,7 @@ export function cluster(page) {
     },
     view: ({ nodes, members, alarms }) => [
       h("h1", null, "Cluster"),
+      !page.is("monitoring") && h("p", null, "This page needs the tag monitoring."),
       alarms.map((alarm) => h("p", { class: "alarm" }, format.pairs(alarm))),
       members.length > 0 && panel("Members", memberTable(members)),
       nodes.map((node) => panel(node.name, about(node))),
