@@ -38,7 +38,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.option("--config", metavar="FILE.toml", multiple=True, help="File with more options.")
+@click.option(
+    "--config", metavar="FILE", multiple=True, help="More options, in TOML or a rabbitmq.conf."
+)
 @with_options
 def serve(**flags: Any) -> None:
     """Run a node in the foreground until SIGTERM or Ctrl-C.
