@@ -7,6 +7,7 @@ from fluffle.broker.rabbitmq_conf.verdicts import (
     FALSE,
     Conf,
     Mapped,
+    Refused,
     Rule,
     Rules,
     Verdict,
@@ -27,9 +28,12 @@ CLEAR = (
     "it alone reach the port, and leave this out"
 )
 ENCRYPTED = (
-    "the option --management-tls has it served with the certificate of ssl_options; give that, and "
-    "leave this out"
+    "--management-tls has it served with the certificate of ssl_options: write the same certfile "
+    "and keyfile in both, or give that and leave this out"
 )
+NOT_VERIFIED = "who asks it shows a password, no certificate"
+ENCRYPTED_PORT = "15671"
+ALONE = "it is served by HTTPS or in the clear, not both; leave out management.tcp, or this"
 TUNING = "the server has times and limits of its own"
 NO_OAUTH = "nobody logs in with OAuth here; leave it out"
 
@@ -44,6 +48,20 @@ def served(option: str, family: str) -> Rule:
         return Mapped({option: (f"{host}:{port}",)})
 
     return rule
+
+
+def served_encrypted(conf: Conf, _setting: Setting) -> Verdict:
+    """HOST:PORT and HTTPS alone, with the certificate of ssl_options."""
+    if any(conf.value(f"management.tcp.{name}") for name in ("ip", "port")):
+        return Refused(ALONE)
+    for name in ("certfile", "keyfile"):
+        shared = conf.value(f"ssl_options.{name}")
+        if not shared or conf.value(f"management.ssl.{name}", shared) != shared:
+            return Refused(ENCRYPTED)
+    host = conf.value("management.ssl.ip")
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    address = f"{host}:{conf.value('management.ssl.port', ENCRYPTED_PORT)}"
+    return Mapped({MANAGEMENT: (address,), "management-tls": ("yes",)})
 
 
 _TUNING = "compress idle_timeout inactivity_timeout request_timeout shutdown_timeout max_keepalive"
@@ -62,6 +80,10 @@ RULES: Rules = {
     **each(_TUNING, ignored(TUNING), "prometheus.tcp."),
     **each(_TUNING, ignored(TUNING), "management.listener.server."),
     "prometheus.tcp.listener": ignored("prometheus.tcp.port and .ip say where"),
+    **each("ip port certfile keyfile", served_encrypted, "management.ssl."),
+    "management.ssl.verify": refused_unless(("verify_none",), NOT_VERIFIED),
+    "management.ssl.fail_if_no_peer_cert": refused_unless((FALSE,), NOT_VERIFIED),
+    "management.ssl.cacertfile": ignored(NOT_VERIFIED),
     "management.ssl.**": refused(ENCRYPTED),
     "management.listener.ssl": refused_unless((FALSE,), ENCRYPTED),
     "management.listener.ssl_opts": refused(ENCRYPTED),

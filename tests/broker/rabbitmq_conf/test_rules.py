@@ -10,6 +10,8 @@ from fluffle.broker.rabbitmq_conf.reading import Setting, lines_of
 from fluffle.broker.rabbitmq_conf.verdicts import Conf, Ignored, Mapped, Refused, Verdict
 
 FILE = Path("rabbitmq.conf")
+SHARED = "ssl_options.certfile = /c\nssl_options.keyfile = /k\n"
+FILES = {"tls-cert": "/c", "tls-key": "/k"}
 
 
 def verdicts(text: str, **environment: str) -> list[Verdict]:
@@ -76,6 +78,15 @@ def options(text: str, **environment: str) -> dict[str, str]:
         ("definitions.local.path = /d", {"definitions": "/d"}),
         ("definitions.skip_if_unchanged = true", {"definitions-skip-unchanged": "true"}),
         ("management.tcp.port = 15673", {"management": ":15673"}),
+        (
+            SHARED + "management.ssl.port = 15673",
+            {**FILES, "management": ":15673", "management-tls": "yes"},
+        ),
+        (
+            SHARED + "management.ssl.ip = ::1\nmanagement.ssl.certfile = /c\n"
+            "management.ssl.keyfile = /k\nmanagement.ssl.verify = verify_none",
+            {**FILES, "management": "[::1]:15671", "management-tls": "yes"},
+        ),
         ("prometheus.tcp.ip = ::1", {"metrics": "[::1]:15692"}),
         ("log.console.formatter = json", {"log-format": "json"}),
         ("log.file.level = critical", {"log-level": "error"}),
@@ -160,6 +171,10 @@ def test_the_first_users() -> None:
         "default_users.w.tags = a",
         "definitions.import_backend = https",
         "management.ssl.port = 15671",
+        SHARED + "management.ssl.port = 15671\nmanagement.ssl.certfile = /other",
+        SHARED + "management.ssl.port = 15671\nmanagement.tcp.port = 15672",
+        SHARED + "management.ssl.verify = verify_peer",
+        SHARED + "management.ssl.password = secret",
         "management.listener.ssl = true",
         "management.disable_basic_auth = true",
         "prometheus.ssl.port = 15691",
