@@ -12,7 +12,7 @@ import click
 from fluffle.broker.commands.client import Client
 from fluffle.broker.commands.completion import node_names
 from fluffle.broker.commands.options import on_node, prints_rows
-from fluffle.broker.commands.status import shown_cluster
+from fluffle.broker.commands.status import nodes_of, shown_cluster
 from fluffle.broker.commands.tables import Row, counted
 from fluffle.broker.commands.together import Together
 from fluffle.broker.commands.trial import (
@@ -43,8 +43,8 @@ def cluster() -> None:
     if_none=lambda client: shown_cluster(client.call("status")["cluster"]),
 )  # fmt: skip
 def status(client: Client) -> Iterable[Row]:
-    """All nodes, as the one that is asked sees them."""
-    return client.rows("cluster.status")
+    """All nodes, as the one that is asked sees them; itself if it is alone."""
+    return nodes_of(client, client.call("status"))
 
 
 @cluster.command()

@@ -23,6 +23,15 @@ def status(client: Client, *, is_json: bool) -> None:
     print_row(row if is_json else for_people(row), is_json=is_json)
 
 
+def nodes_of(client: Client, row: Row) -> list[Row]:
+    """Those of the cluster of a node whose status this is, or itself if it is alone."""
+    if row["cluster"] is not None:
+        return list(client.rows("cluster.status"))
+    unknown = dict.fromkeys(("address", "boot", "hindrance", "clock_ahead_ms"))
+    itself = {"node": row["node"], "state": "running", "role": "alone", "link": True}
+    return [{**itself, **unknown, "maintenance": row["maintenance"]}]
+
+
 def for_people(row: Row) -> Row:
     """The same with units."""
     alarms = ", ".join(row["alarms"]) or "none"

@@ -9,6 +9,7 @@ from fluffle.broker.commands.client import Refused, Row, Unreachable
 from fluffle.broker.commands.rabbitmq.builtin import PLUGINS
 from fluffle.broker.commands.rabbitmq.listeners import alarm_text, listener_line, listeners_of
 from fluffle.broker.commands.rabbitmq.verb import Call, Failure, Listed, Misused, Told, Verb
+from fluffle.broker.commands.status import nodes_of
 from fluffle.broker.features import FEATURES
 
 NONE = "(none)"
@@ -105,16 +106,9 @@ def status_content(row: Row, alarms: list[Row]) -> Row:
     }
 
 
-def nodes_of(call: Call, row: Row) -> list[Row]:
-    """Those of the cluster, or the one that is alone."""
-    if row["cluster"] is not None:
-        return list(call.client.rows("cluster.status"))
-    return [{"node": row["node"], "state": "running", "maintenance": row["maintenance"]}]
-
-
 def cluster_status(call: Call) -> Told:
     row = call.client.call("status")
-    nodes, alarms = nodes_of(call, row), list(call.client.rows("alarms.list"))
+    nodes, alarms = nodes_of(call.client, row), list(call.client.rows("alarms.list"))
     name = row["cluster"]["name"] if row["cluster"] else row["node"]
     members = [each["node"] for each in nodes]
     running = [each["node"] for each in nodes if each["state"] == "running"]
@@ -201,7 +195,7 @@ def await_online_nodes(call: Call) -> None:
 
     def are_there() -> bool:
         row = call.client.call("status")
-        running = [each for each in nodes_of(call, row) if each["state"] == "running"]
+        running = [each for each in nodes_of(call.client, row) if each["state"] == "running"]
         return len(running) >= wanted
 
     waited(call, are_there, f"{wanted} nodes are not online")

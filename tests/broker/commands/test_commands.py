@@ -468,3 +468,12 @@ def test_a_command_loads_no_broker() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_node_that_is_alone_is_its_cluster(node: RunningNode) -> None:
+    assert node.output("cluster", "status", "--columns", "node,state,role").splitlines() == [
+        "node  state    role",
+        "a     running  alone",
+    ]
+    [row] = json.loads(node.output("cluster", "status", "--json"))
+    assert (row["node"], row["state"], row["maintenance"]) == ("a", "running", False)
