@@ -27,8 +27,11 @@ from fluffle.broker.commands.trial import (
     keep_founders,
     keep_secret,
     member_of,
+    pages_of,
     taken,
 )
+
+PAGES_PORT = click.IntRange(1, 65_535 - len(NAMES))
 
 
 @click.group()
@@ -95,7 +98,17 @@ def forget(client: Client, name: str) -> None:
     show_default=True,
     help="For clients of the first node; each further node has the next.",
 )
-def up(nodes: int, data_dir: Path, base_port: int) -> None:
+@click.option(
+    "--management",
+    type=PAGES_PORT,
+    help="For the management API of the first node, such as 15672; each further has the next.",
+)
+@click.option(
+    "--metrics",
+    type=PAGES_PORT,
+    help="For the metrics of the first node, such as 15692; each further has the next.",
+)
+def up(nodes: int, data_dir: Path, base_port: int, **pages: int | None) -> None:
     """Run a cluster on this machine, for trying things out, until Ctrl-C.
 
     Its nodes are processes of their own, with the names a, b, c and so on.  Data, logs and the
@@ -111,10 +124,14 @@ def up(nodes: int, data_dir: Path, base_port: int) -> None:
         except OSError as error:
             why = f"cannot keep data in {data_dir} ({error.strerror})"
             raise click.ClickException(why) from error
-        members = [member_of(name, founders, data_dir, base_port) for name in names]
+        members = [
+            member_of(name, founders, data_dir, base_port, pages_of(name, pages)) for name in names
+        ]
         for member in members:
             port, folder = client_port(member.name, base_port), member.data_dir
-            click.echo(f"{member.name}: amqp {HOST}:{port}, --data-dir {folder}, log {member.log}")
+            served = "".join(f", {what} {at}" for what, at in pages_of(member.name, pages).items())
+            where = f"amqp {HOST}:{port}{served}"
+            click.echo(f"{member.name}: {where}, --data-dir {folder}, log {member.log}")
         others = {name: cluster_address(name, base_port) for name in names if name not in founders}
         letting_in = LettingIn(others, data_dir, click.echo)
         together = Together(members, click.echo, letting_in.ready)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +25,7 @@ CLUSTER_PORT_OFFSET = 20_000
 BASE_PORT_MAX = 65_535 - CLUSTER_PORT_OFFSET - len(NAMES)
 SECRET_FILE = "secret"
 FOUNDERS_FILE = "founders"
+NO_PAGES: Mapping[str, str] = {}
 
 
 def taken(data_dir: Path) -> BinaryIO:
@@ -74,7 +75,22 @@ def client_port(name: str, base_port: int) -> int:
     return base_port + NAMES.index(name)
 
 
-def member_of(name: str, founders: Iterable[str], data_dir: Path, base_port: int) -> Member:
+def pages_of(name: str, base_ports: Mapping[str, int | None]) -> dict[str, str]:
+    """Where a node has its management API and metrics, by the options that are wanted."""
+    return {
+        option: f"{HOST}:{base_port + NAMES.index(name)}"
+        for option, base_port in base_ports.items()
+        if base_port is not None
+    }
+
+
+def member_of(
+    name: str,
+    founders: Iterable[str],
+    data_dir: Path,
+    base_port: int,
+    pages: Mapping[str, str] = NO_PAGES,
+) -> Member:
     """One of the nodes, each of which is told the same of all."""
     peers = (f"{node}={cluster_address(node, base_port)}" for node in founders)
     words = {
@@ -84,6 +100,7 @@ def member_of(name: str, founders: Iterable[str], data_dir: Path, base_port: int
         "cluster-listen": cluster_address(name, base_port),
         "peers": ",".join(peers),
         "cluster-secret-file": str(data_dir / SECRET_FILE),
+        **pages,
     }
     options = [word for option, value in words.items() for word in (f"--{option}", value)]
     command = [sys.executable, "-m", "fluffle.broker", "serve", *options]

@@ -22,8 +22,10 @@ from fluffle.broker.commands.trial import (
     NAMES,
     keep_founders,
     member_of,
+    pages_of,
     taken,
 )
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.node_file import NODE_FILE, write_node_file
 from fluffle.broker.options import resolve
@@ -94,6 +96,16 @@ def test_who_has_founded_a_cluster_is_kept(tmp_path: Path) -> None:
     assert keep_founders(tmp_path, "abcde") == ["a", "b", "c"]
 
 
+def test_pages_are_on_a_port_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of all\n")
+    pages = pages_of("c", {"management": 15672, "metrics": None})
+    words = member_of("c", "abc", tmp_path, 7000, pages).words
+    given = iter(words[words.index("serve") + 1 :])
+    config = resolve({word.removeprefix("--"): [next(given)] for word in given}, {}).config
+    assert config.management_listen == ListenAddress("127.0.0.1", 15674)
+    assert config.metrics_listen is None
+
+
 def test_the_founders_of_an_older_directory_are_those_that_are_there(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -101,7 +113,13 @@ def test_the_founders_of_an_older_directory_are_those_that_are_there(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "words", [("--nodes", "0"), ("--nodes", str(len(NAMES) + 1)), ("--base-port", "60000")]
+    "words",
+    [
+        ("--nodes", "0"),
+        ("--nodes", str(len(NAMES) + 1)),
+        ("--base-port", "60000"),
+        ("--management", "65530"),
+    ],
 )
 def test_what_cannot_be_is_a_usage_error(words: tuple[str, ...]) -> None:
     assert run("cluster", "up", *words).exit_code == 2
