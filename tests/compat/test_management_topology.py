@@ -44,7 +44,7 @@ TOPOLOGY: tuple[tuple[str, str, object], ...] = (
 PATHS = (
     *("queues", "queues/%2F", "queues/detailed", "queues/%2F/q", "queues/%2F/replicated"),
     *("queues/%2F/short", "queues/%2F/mine", "queues/%2F/q/bindings", "queues?page=1&name=q"),
-    *("queues/%2F/q?columns=name,message_stats.publish", "overview?columns=object_totals.queues"),
+    *("queues/%2F/q?columns=name,message_stats.publish", "overview?columns=node,queue_totals"),
     *("queues?disable_stats=true", "queues?disable_stats=true&enable_queue_totals=true"),
     *("queues?sort=name&sort_reverse=true&columns=name,message_stats.publish", "queues?name=q"),
     *("queues?page=1&name=none", "queues/%2F?page=1&use_regex=true&name=^Q&pagination=false"),
