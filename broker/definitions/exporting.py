@@ -153,7 +153,6 @@ def exchange_entries(vhost: VirtualHost) -> Iterator[Entry]:
             "type": spec.type,
             "durable": spec.durable,
             "auto_delete": spec.auto_delete,
-            "internal": spec.internal,
             "arguments": plain(spec.arguments),
         }
         for spec in tuple(vhost.topology.exchanges())

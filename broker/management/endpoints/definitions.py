@@ -51,11 +51,14 @@ def product(call: Call) -> Row:
 
 
 async def exported(call: Call, **arguments: str) -> Row:
-    """The rows of the verb as one object."""
+    """The rows of the verb as one object.  Here RabbitMQ says of exchanges what its commands do
+    not: none that is internal is told of."""
     first, *rows = await call.rows("definitions.export", **arguments)
     found: Row = {**first["head"], **{category: [] for category in first["categories"]}}
     for row in rows:
         found[row["category"]].append(row["entry"])
+    for exchange in found.get("exchanges", ()):
+        exchange["internal"] = False
     return found
 
 
