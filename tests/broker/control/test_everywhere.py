@@ -38,7 +38,7 @@ def test_what_takes_its_time_is_awaited(caplog: pytest.LogCaptureFixture) -> Non
     desk.edge.run()
     assert list(told) == [{"node": "a", "row": {"closed": 1}}]
     client.expect_closed(320)
-    assert [record.getMessage() for record in caplog.records][:1] == ["administered"]
+    assert "administered" in [record.getMessage() for record in caplog.records]
 
 
 def test_what_is_refused_is_told_with_the_node() -> None:
