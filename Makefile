@@ -27,7 +27,7 @@ cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, for try
 test: $(INSTALLED) ## every test; ARGS="-k topic" narrows them
 	$(BIN)/python -m pytest $(ARGS)
 
-check: types ## lint, types, layers and the fast tests: 75 s of one core
+check: types ## lint, types, layers and the fast tests: ten minutes of one core
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

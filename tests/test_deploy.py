@@ -19,6 +19,7 @@ from fluffle.broker.option_table import OPTIONS
 from fluffle.broker.options import resolve
 from tests.support.daemon import Daemon
 from tests.support.plain_yaml import documents
+from tests.support.require import require
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "docs" / "deploy"
@@ -222,7 +223,7 @@ def test_the_unit_starts_a_node() -> None:
 
 
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze") or pytest.skip("systemd is not installed")
+    analyze = require("systemd-analyze")
     file = tmp_path / "fluffle.service"
     there = UNIT.replace("/opt/fluffle/bin/fluffle", str(shutil.which("true")))
     file.write_text(re.sub(r"^(User|Group)=.*\n", "", there, flags=re.MULTILINE))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from fluffle.broker import awaiting
 from fluffle.broker.control.parts import Later, Parts, Row, Rows
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later as Asked
@@ -55,18 +56,11 @@ async def in_time(what: str) -> AsyncIterator[None]:
 
 
 async def answer_of(later: Later) -> Row:
-    come: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
-
-    def take(outcome: Row | BrokerError) -> None:
-        if come.done():
-            return  # nobody waits any more
-        if isinstance(outcome, BrokerError):
-            come.set_exception(outcome)
-        else:
-            come.set_result(outcome)
-
-    later.begin(take)
-    return await come
+    """BrokerError."""
+    outcome: Row | BrokerError = await awaiting.answer_of(later.begin)
+    if isinstance(outcome, BrokerError):
+        raise outcome
+    return outcome
 
 
 async def told(asked: Asked[None]) -> None:

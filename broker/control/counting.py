@@ -15,11 +15,12 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.control.clients import channel_details
 from fluffle.broker.control.everywhere import rows as rows_everywhere
-from fluffle.broker.control.parts import ByChannel, Parts, Row, Rows, Statistics
+from fluffle.broker.control.parts import Parts, Row, Rows
 from fluffle.broker.errors import SyntaxFailure
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.statistics.ages import Ages, ages_of
 from fluffle.broker.statistics.rows import added
+from fluffle.broker.statistics.statistics import ByChannel, Statistics
 from fluffle.broker.vhost import VirtualHost
 
 Key: TypeAlias = tuple[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
@@ -18,21 +18,16 @@ from fluffle.broker.errors import Broken, BrokerError, NotFound
 from fluffle.broker.metadata.changing import Decide, Metadata
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.server.registry import Connections
-from fluffle.broker.statistics.ages import NO_PAST, Ages
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.control.maintenance import Maintenance
-    from fluffle.broker.server.channel import Channel
-    from fluffle.broker.server.connection import Connection
+    from fluffle.broker.statistics.statistics import Statistics
 
 Row: TypeAlias = dict[str, Any]
 """Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
-
-ByChannel: TypeAlias = tuple["Connection", "Channel", Row]
-"""What a channel has done with one queue or exchange."""
 
 Rows: TypeAlias = Iterator[Row | Asked[None]]
 """Many of them, made when they are taken: others change the node in between.  What has to be waited
@@ -76,46 +71,6 @@ class Pending:
     def result(self) -> Row | Later:
         """The row that has come of it, or will."""
         return self._outcome if isinstance(self._outcome, dict) else Later(self._begin)
-
-
-class Statistics(Protocol):
-    """What clients of this node have done, object by object: rows to be laid over those of the
-    objects, with `message_stats` once anything has happened, and the rates of now.
-
-    Counts are those of this moment.  What other nodes say of the same is added by
-    `fluffle.broker.statistics.rows.added`.
-    """
-
-    def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, `consumers_with_room`, and `messages_details` and the like where it is
-        led here."""
-
-    def use_of_queue(self, vhost: str, name: str) -> Row:
-        """`used_at`: when something happened to it last, or, while it does, now."""
-
-    def deliveries(self, vhost: str, queue: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
-        """What each channel has got from a queue."""
-
-    def publishes(self, vhost: str, exchange: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
-        """What each channel has published to an exchange."""
-
-    def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`."""
-
-    def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, `idle_since`, and counts apart in `publishes` and `deliveries`."""
-
-    def of_connection(self, connection: Connection, ages: Ages = NO_PAST) -> Row:
-        """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""
-
-    def of_vhost(self, name: str, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, `messages` and the like, `recv_oct`, `send_oct`."""
-
-    def totals(self, ages: Ages = NO_PAST) -> Row:
-        """`message_stats` and `queue_totals` of the node."""
-
-    def churn(self, ages: Ages = NO_PAST) -> Row:
-        """`connection_created` and the like, of the node."""
 
 
 class Parts(NamedTuple):

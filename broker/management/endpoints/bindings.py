@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
@@ -49,53 +48,22 @@ class Kind(NamedTuple):
     letter: str
     """In paths."""
     of: DestinationKind
-    bind: Callable[[Binding], Method]
-    unbind: Callable[[Binding], Method]
+    source: str
+    destination: str
+    """What the ends are called in its methods."""
+    bind: type[Method]
+    unbind: type[Method]
 
-
-def bind_queue(binding: Binding) -> Method:
-    return make(
-        Queue.Bind,
-        queue=binding.destination,
-        exchange=binding.source,
-        routing_key=binding.routing_key,
-        arguments=pamqp_table(binding.arguments),
-    )
-
-
-def unbind_queue(binding: Binding) -> Method:
-    return make(
-        Queue.Unbind,
-        queue=binding.destination,
-        exchange=binding.source,
-        routing_key=binding.routing_key,
-        arguments=pamqp_table(binding.arguments),
-    )
-
-
-def bind_exchange(binding: Binding) -> Method:
-    return make(
-        Exchange.Bind,
-        destination=binding.destination,
-        source=binding.source,
-        routing_key=binding.routing_key,
-        arguments=pamqp_table(binding.arguments),
-    )
-
-
-def unbind_exchange(binding: Binding) -> Method:
-    return make(
-        Exchange.Unbind,
-        destination=binding.destination,
-        source=binding.source,
-        routing_key=binding.routing_key,
-        arguments=pamqp_table(binding.arguments),
-    )
+    def method(self, kind: type[Method], binding: Binding) -> Method:
+        """That makes a binding, or takes it away."""
+        ends = {self.source: binding.source, self.destination: binding.destination}
+        table = pamqp_table(binding.arguments)
+        return make(kind, **ends, routing_key=binding.routing_key, arguments=table)
 
 
 KINDS = (
-    Kind("q", DestinationKind.QUEUE, bind_queue, unbind_queue),
-    Kind("e", DestinationKind.EXCHANGE, bind_exchange, unbind_exchange),
+    Kind("q", DestinationKind.QUEUE, "exchange", "queue", Queue.Bind, Queue.Unbind),
+    Kind("e", DestinationKind.EXCHANGE, "source", "destination", Exchange.Bind, Exchange.Unbind),
 )
 
 
@@ -156,12 +124,12 @@ async def bind(kind: Kind, call: Call) -> Created:
     body = call.json()
     routing_key = short(body.get("routing_key", ""), "routing_key")
     binding = Binding(source, destination, kind.of, routing_key, arguments(body))
-    await declare(call, kind.bind(binding))
+    await declare(call, kind.method(kind.bind, binding))
     return Created(f"{quote(call.path['destination'], safe='')}/{quote(key_of(binding), safe='')}")
 
 
 async def unbind(kind: Kind, call: Call) -> None:
-    await declare(call, kind.unbind(await existing(call, kind)))
+    await declare(call, kind.method(kind.unbind, await existing(call, kind)))
 
 
 def endpoints_of(kind: Kind) -> tuple[Endpoint, ...]:

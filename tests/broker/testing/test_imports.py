@@ -38,6 +38,7 @@ UNUSED = {
     ),
     "a disk": ("lmdb", "fluffle.storage.environment"),
     "definitions from a file": ("fluffle.broker.definitions.importing",),
+    "management, and counts by object": ("fluffle.broker.management", "fluffle.broker.statistics"),
     "policies": ("fluffle.broker.policies.validating",),
     "announcements": ("fluffle.broker.server.announcing",),
     "moving messages": ("fluffle.broker.moving", "fluffle.broker.converting.conversion"),
@@ -49,7 +50,7 @@ UNUSED = {
 }
 """Not ssl: asyncio imports that itself."""
 
-MODULES_MAX = 240
+MODULES_MAX = 238
 """Of ours.  Whoever needs more for every start has a reason, and raises this."""
 
 
