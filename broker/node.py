@@ -272,7 +272,7 @@ class Node:
             verifier=Verifier(self._run_elsewhere),
             tables=image.tables,
         )
-        self._renewing = Renewing(self._chores.add)
+        self._renewing = Renewing(self._chores.add, self._policies.count)
         catalogue = restored(image, access, make_vhost, self._policies, self._renewing.renew)
         return replace(
             catalogue,

@@ -176,16 +176,16 @@ def write_repeat(program: Program, node: Node, least: int, most: int | None) -> 
 class Automaton:
     """Searches names for one expression."""
 
-    __slots__ = ("_program",)
+    __slots__ = ("program",)
 
     def __init__(self, node: Node) -> None:
         """NotRead for what no automaton does."""
-        self._program = program_of(node, Room())
+        self.program = program_of(node, Room())
 
     def finds(self, name: bytes) -> bool:
         """Whether it matches somewhere; not when that takes too long to find out."""
         try:
-            return next(Search(name).ends(self._program), None) is not None
+            return next(Search(name).ends(self.program), None) is not None
         except TooCostly:
             return False
 

@@ -8,7 +8,7 @@ mistake.  How others than the commonest are searched for is in `searching`.
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 EMPTY = "^$"
 SHOWN_MAX = 200
@@ -21,18 +21,26 @@ class UnusablePattern(ValueError):
     """A regular expression that cannot be read, or not be run in bounded time."""
 
 
+class Searching(NamedTuple):
+    """How names are searched for an expression."""
+
+    finds: Finds
+    is_steady: bool
+    """Whether it takes less than a tenth of a millisecond, whatever the name."""
+
+
 def in_all(_name: bytes) -> bool:
     """What an expression finds that may match nothing."""
     return True
 
 
-COMMONEST: Mapping[str, Finds] = {".*": in_all}
+COMMONEST: Mapping[str, Searching] = {".*": Searching(in_all, is_steady=True)}
 """Most nodes have no other: for these nothing has to be imported."""
 
 
 @lru_cache(maxsize=1024)
-def compiled(pattern: str) -> Finds:
-    """What searches names for an expression.  UnusablePattern."""
+def searching_for(pattern: str) -> Searching:
+    """How names are searched for an expression.  UnusablePattern."""
     if pattern in COMMONEST:
         return COMMONEST[pattern]
     from fluffle.broker.access.pattern_syntax import NotRead  # noqa: PLC0415  slow, and for most
@@ -41,8 +49,24 @@ def compiled(pattern: str) -> Finds:
     try:
         return searching((pattern or EMPTY).encode(errors="surrogateescape"))
     except (re.error, OverflowError, RecursionError, NotRead) as error:
-        shown = pattern if len(pattern) <= SHOWN_MAX else f"{pattern[:SHOWN_MAX]}…"
-        raise UnusablePattern(f"cannot use the regular expression '{shown}': {error}") from error
+        raise unusable(pattern, str(error)) from error
+
+
+def compiled(pattern: str) -> Finds:
+    """What searches names for an expression.  UnusablePattern."""
+    return searching_for(pattern).finds
+
+
+def check_steady(pattern: str) -> None:
+    """UnusablePattern, too, for what is not to be searched for in thousands of names."""
+    if not searching_for(pattern).is_steady:
+        raise unusable(pattern, "it has too many ways to match")
+
+
+def unusable(pattern: str, reason: str) -> UnusablePattern:
+    """What is said of it."""
+    shown = pattern if len(pattern) <= SHOWN_MAX else f"{pattern[:SHOWN_MAX]}…"
+    return UnusablePattern(f"cannot use the regular expression '{shown}': {reason}")
 
 
 def found(pattern: str, name: str) -> bool:

@@ -2,7 +2,8 @@
 
 The two dialects agree but for the little that `translated` mends.  Clients choose the names, and
 Python's `re` tries one way after another.  So it searches only for expressions that leave it few
-ways; the others are run by an automaton (docs/decisions/0006-patterns-without-backtracking.md).
+ways; for the others an automaton is made into a table, or run where that would be too large
+(docs/decisions/0006-patterns-without-backtracking.md).
 """
 
 import re
@@ -23,7 +24,8 @@ from fluffle.broker.access.pattern_syntax import (
     Special,
     parse,
 )
-from fluffle.broker.access.patterns import Finds
+from fluffle.broker.access.patterns import Searching
+from fluffle.broker.access.table import Table, TooLarge
 
 _ODDITIES = re.compile(rb"\\(?P<escaped>.)|\[:(?P<not>\^?)(?P<class>\w+):\]", re.DOTALL)
 _ESCAPES: Mapping[bytes, bytes] = {b"z": rb"\Z", b"Z": rb"(?=\n?\Z)"}
@@ -45,14 +47,18 @@ PATTERN_BYTES_MAX = 8192
 NAME_BYTES_MAX = 255
 """A short string of AMQP."""
 
+STEADY_EFFORT_MAX = 1 << 14
+"""What `re` may have to do, in octets to look at, where nothing else is tried: some dozen
+microseconds, and most expressions need no more."""
+
 EFFORT_MAX = 1 << 21
-"""What `re` may have to do, in octets to look at: some milliseconds."""
+"""The same where a table would be too large: some milliseconds."""
 
 ENDLESS = 1 << 40
 """As good as without end."""
 
 
-def searching(pattern: bytes) -> Finds:
+def searching(pattern: bytes) -> Searching:
     """What searches names for an expression.  NotRead, and what `re` raises."""
     if len(pattern) > PATTERN_BYTES_MAX:
         raise NotRead(f"it has more than {PATTERN_BYTES_MAX} bytes")
@@ -62,11 +68,25 @@ def searching(pattern: bytes) -> Finds:
         expression = re.compile(octets)
     try:
         node = parse(octets)
-        if effort(node) <= EFFORT_MAX:
-            return lambda name: expression.search(name) is not None
-        return Automaton(node).finds
+        by_re = Searching(lambda name: expression.search(name) is not None, is_steady=False)
+        needed = effort(node)
+        if needed <= STEADY_EFFORT_MAX:
+            return by_re._replace(is_steady=True)
+        if (steady := by_table(node)) is not None:
+            return steady
+        if needed <= EFFORT_MAX:
+            return by_re
+        return Searching(Automaton(node).finds, is_steady=False)
     except NotRead as error:
         raise NotRead(f"{error} cannot be used where many ways lead to a match") from error
+
+
+def by_table(node: Node) -> Searching | None:
+    """None for what would need too large a one, or cannot have one."""
+    try:
+        return Searching(Table(Automaton(node).program).finds, is_steady=True)
+    except (TooLarge, NotRead):
+        return None
 
 
 def effort(node: Node) -> int:
@@ -97,7 +117,9 @@ def toil(node: Node) -> Toil:
             return repeated(toil(inner), least, NAME_BYTES_MAX if most is None else most)
         case Special(_, inner) if inner == NOTHING:
             return Toil(NAME_BYTES_MAX, 1)  # it compares with what was found before
-        case Look(inner) | Special(_, inner):
+        case Look(inner):
+            return Toil(toil(inner).octets, 1)  # it does not look another time
+        case Special(_, inner):
             return toil(inner)
     return Toil(1, 1)
 

@@ -12,20 +12,28 @@ from fluffle.broker.chores import Chore, in_pieces
 from fluffle.broker.vhost import VirtualHost
 
 PIECE = 50
-"""Queues or exchanges that are looked at in one turn: a millisecond or two, with fifty policies."""
+"""Queues or exchanges that are looked at in one turn: a millisecond or two, with ten policies."""
+
+SEARCHES = 500
+"""Of a name for a pattern in one turn: with more than ten policies there are fewer names."""
 
 Begin = Callable[[Chore, Callable[[Exception], None]], object]
 """Has it done, from the next turn on; tells what it raises."""
 
 
-def renewals(vhost: VirtualHost) -> Iterator[None]:
-    """Look at all of a virtual host, some with each step."""
-    for queues in in_pieces(tuple(vhost.queues.values()), PIECE):
+def piece_for(policies: int) -> int:
+    """How many are looked at in one turn."""
+    return max(1, min(PIECE, SEARCHES // max(1, policies)))
+
+
+def renewals(vhost: VirtualHost, piece: int = PIECE) -> Iterator[None]:
+    """Look at all of a virtual host, `piece` of them with each step."""
+    for queues in in_pieces(tuple(vhost.queues.values()), piece):
         for queue in queues:
             if vhost.has(queue):
                 vhost.maker.renew(queue, vhost.name)
         yield None
-    for names in in_pieces([exchange.spec.name for exchange in vhost.topology], PIECE):
+    for names in in_pieces([exchange.spec.name for exchange in vhost.topology], piece):
         vhost.topology.renew(names)
         yield None
 
@@ -39,10 +47,12 @@ def renew_at_once(vhost: VirtualHost) -> None:
 class Renewing:
     """Of all virtual hosts of a node."""
 
-    __slots__ = ("_begin", "_due", "_is_begun", "_is_open")
+    __slots__ = ("_begin", "_count", "_due", "_is_begun", "_is_open")
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, begin: Begin, count: Callable[[str], int]) -> None:
+        """`count`: how many policies there are in a virtual host."""
         self._begin = begin
+        self._count = count
         self._due: dict[VirtualHost, None] = {}
         """To be looked at from the beginning."""
         self._is_begun = False
@@ -66,7 +76,7 @@ class Renewing:
         while self._due:
             vhost = next(iter(self._due))
             del self._due[vhost]
-            for step in renewals(vhost):
+            for step in renewals(vhost, piece_for(self._count(vhost.name))):
                 yield step
                 if vhost in self._due:
                     break

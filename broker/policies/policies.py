@@ -24,6 +24,8 @@ from fluffle.broker.queues.settings import (
 
 ALTERNATE_EXCHANGE = "alternate-exchange"
 LEADER_LOCATOR = "queue-leader-locator"
+REMEMBERED_MAX = 1 << 16
+"""Clients choose the names of queues, so that there must be an end to what is remembered."""
 
 
 class InForce(NamedTuple):
@@ -50,6 +52,10 @@ class PolicySet:
     def __iter__(self) -> Iterator[Policy]:
         """Who counts first in front."""
         return iter(self._in_order)
+
+    @property
+    def count(self) -> int:
+        return len(self._in_order)
 
     def find(self, name: str) -> Policy | None:
         return self._by_name.get(name)
@@ -78,16 +84,33 @@ class PolicySet:
 class VhostPolicies:
     """Those of one virtual host."""
 
-    __slots__ = ("_merged", "of_operators", "of_users")
+    __slots__ = ("_merged", "_remembered", "of_operators", "of_users")
 
     def __init__(self) -> None:
         self.of_users = PolicySet()
         self.of_operators = PolicySet()
         self._merged: dict[tuple[Policy, Policy], Definition] = {}
         """Of those that have met."""
+        self._remembered: dict[tuple[Target, str], InForce] = {}
+        """Lists ask for each name again and again."""
+
+    @property
+    def count(self) -> int:
+        return self.of_users.count + self.of_operators.count
 
     def in_force(self, target: Target, name: str) -> InForce:
         """For a queue or an exchange with that name."""
+        if not self.count:
+            return NOTHING_IN_FORCE
+        key = target, name
+        known = self._remembered.get(key)
+        if known is None:
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.clear()
+            known = self._remembered[key] = self._found(target, name)
+        return known
+
+    def _found(self, target: Target, name: str) -> InForce:
         octets = name.encode(errors="surrogateescape")
         policy = self.of_users.first(target, octets)
         operator = self.of_operators.first(target, octets)
@@ -108,22 +131,26 @@ class VhostPolicies:
     def put(self, policy: Policy) -> None:
         """One of users."""
         self.of_users.put(policy)
-        self._merged.clear()
+        self._forget()
 
     def put_operators(self, policy: Policy) -> None:
         """One of operators."""
         self.of_operators.put(policy)
-        self._merged.clear()
+        self._forget()
 
     def remove(self, name: str) -> None:
         """One of users."""
         self.of_users.remove(name)
-        self._merged.clear()
+        self._forget()
 
     def remove_operators(self, name: str) -> None:
         """One of operators."""
         self.of_operators.remove(name)
+        self._forget()
+
+    def _forget(self) -> None:
         self._merged.clear()
+        self._remembered.clear()
 
 
 class Policies:
@@ -137,6 +164,11 @@ class Policies:
     def of(self, vhost: str) -> VhostPolicies:
         """Those of a virtual host, which has none unless somebody has said otherwise."""
         return self._by_vhost.setdefault(vhost, VhostPolicies())
+
+    def count(self, vhost: str) -> int:
+        """How many a virtual host has."""
+        of_vhost = self._by_vhost.get(vhost)
+        return of_vhost.count if of_vhost is not None else 0
 
     def for_queue(self, vhost: str, spec: QueueSpec) -> InForce:
         """Of which there are none for calendars, which are the broker's own."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fluffle.broker.access.patterns import UnusablePattern, compiled
+from fluffle.broker.access.patterns import UnusablePattern, check_steady
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.policies.policy import APPLIES_TO, EVERYWHERE
 from fluffle.broker.policies.terms import proplist, term
@@ -145,11 +145,14 @@ def priority_problem(value: object, _keys: Container[str]) -> str | None:
 
 
 def pattern_problem(value: object, _keys: Container[str]) -> str | None:
-    """What PCRE calls it is other words; what is wrong is the same."""
+    """What PCRE calls it is other words; what is wrong is the same.
+
+    It is searched for in the names of all queues and exchanges, so nobody may have it take long.
+    """
     if not isinstance(value, str):
         return f"pattern should be a binary but was {term(value)}"
     try:
-        compiled(value or EVERYWHERE)
+        check_steady(value or EVERYWHERE)
     except UnusablePattern as error:
         return f"pattern should be regular expression but is invalid: {error}"
     return None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fluffle.broker.access import automaton
 from fluffle.broker.access.automaton import STEPS_MAX, Automaton, Search, TooCostly
 from fluffle.broker.access.pattern_syntax import NotRead, parse
+from fluffle.broker.access.table import TOIL_MAX, Budget, Table, TooLarge
 
 ATOMS = (
     *("a", "b", ".", "\\.", "_", "1", "-", "^", "$", "\\A", "\\Z", "\\b", "\\B", "\\d", "\\W"),
@@ -64,9 +65,13 @@ def test_it_finds_what_re_finds(flags: str, expression: str, names: list[bytes])
     if b"\\B" in octets:
         names = [name for name in names if name]  # PCRE finds it there, Python from 3.14 on
     found = Automaton(parse(octets))
-    assert {name: found.finds(name) for name in names} == {
-        name: oracle.search(name) is not None for name in names
-    }
+    searched = {name: oracle.search(name) is not None for name in names}
+    assert {name: found.finds(name) for name in names} == searched
+    try:
+        table = Table(found.program)
+    except TooLarge:
+        return
+    assert {name: table.finds(name) for name in names} == searched
 
 
 def evil_names() -> Iterator[bytes]:
@@ -92,11 +97,36 @@ def evil_names() -> Iterator[bytes]:
 )
 def test_evil_patterns_are_done_in_few_steps(expression: bytes) -> None:
     """The work is counted, not timed: `re` would need 2 to the power of 255."""
-    program = Automaton(parse(expression))._program
+    program = Automaton(parse(expression)).program
     for name in evil_names():
         search = Search(name)
         next(search.ends(program), None)
         assert search._visits < automaton.VISITS_MAX * 4 // 5
+
+
+EVIL = (b"(a+)+$", b"(a|a)*$", b"(.*a){20}", b"(.*)*x", b".*.*.*.*.*x", b"((((a*)*)*)*)*x")
+
+
+@pytest.mark.parametrize("expression", EVIL)
+def test_a_table_looks_at_each_octet_once(expression: bytes) -> None:
+    program, budget = Automaton(parse(expression)).program, Budget()
+    table = Table(program, budget)
+    assert TOIL_MAX - budget.left < TOIL_MAX // 4
+    for name in evil_names():
+        assert table.finds(name) == (next(Search(name).ends(program), None) is not None)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        b".*a.{20}b",  # the places of the last twenty octets: a million states
+        b"^(a?){90}a{90}$",
+        b"(?=a)(?=b)(?=c)(?=d)(?=e)(?=f)(?=g)h",
+    ],
+)
+def test_there_is_an_end_to_tables(expression: bytes) -> None:
+    with pytest.raises(TooLarge):
+        Table(Automaton(parse(expression)).program)
 
 
 def test_what_takes_too_long_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +134,7 @@ def test_what_takes_too_long_is_not_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.finds(b"a" * 5)
     assert not found.finds(b"a" * 255)
     with pytest.raises(TooCostly):
-        list(Search(b"a" * 255).ends(found._program))
+        list(Search(b"a" * 255).ends(found.program))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.access.pattern_syntax import parse
-from fluffle.broker.access.patterns import UnusablePattern, compiled, expanded, found
-from fluffle.broker.access.searching import EFFORT_MAX, effort, translated
+from fluffle.broker.access.patterns import (
+    UnusablePattern,
+    compiled,
+    expanded,
+    found,
+    searching_for,
+)
+from fluffle.broker.access.searching import EFFORT_MAX, STEADY_EFFORT_MAX, effort, translated
 
 
 @pytest.mark.parametrize(
@@ -103,6 +109,34 @@ def test_what_cannot_be_bounded_is_refused(pattern: str, reason: str) -> None:
 )
 def test_re_searches_where_it_has_few_ways(pattern: str, is_quick: bool) -> None:
     assert (effort(parse(translated(pattern.encode()))) <= EFFORT_MAX) == is_quick
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_steady"),
+    [
+        (".*", True),
+        ("^$", True),
+        (r"^orders\.", True),
+        (r"^(?!amq\.).*", True),
+        (r"(?!amq\.).*x.*y", True),
+        (r"^\w+\.\w+$", True),
+        ("^[a-z]+-[a-z]+-[a-z]+$", True),
+        ("^.*-.{8}-.{4}-.{4}-.{4}-.{12}$", True),
+        (r"^([a-z0-9_-]+\.)+(dlq|retry)$", True),
+        ("|".join(f"queue{number}" for number in range(300)), True),
+        ("(a+)+$", True),
+        ("(.*a){20}", True),
+        (".*a.{20}b", False),
+        ("^(a?){100}a{100}$", False),
+    ],
+)
+def test_what_is_searched_for_in_many_names(pattern: str, is_steady: bool) -> None:
+    assert searching_for(pattern).is_steady == is_steady
+
+
+def test_a_look_ahead_is_one_way() -> None:
+    """`re` does not look another time, so that what is behind is tried once for it."""
+    assert effort(parse(b"^(?=.*a)(?=.*b)(?!.*c).*x")) < STEADY_EFFORT_MAX
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.chores import Chore
 from fluffle.broker.definitions.catalogue import Catalogue, policies_of
 from fluffle.broker.definitions.parameters import clear, set_operator_policy, set_policy
-from fluffle.broker.definitions.renewing import PIECE, Renewing
+from fluffle.broker.definitions.renewing import PIECE, SEARCHES, Renewing, piece_for
 from fluffle.broker.facts import Kind
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.policies.policies import Policies
@@ -26,7 +26,7 @@ class Place:
     def __init__(self) -> None:
         policies = Policies()
         self.chores: list[Chore] = []
-        self.renewing = Renewing(self.begin)
+        self.renewing = Renewing(self.begin, policies.count)
         self.touched: list[Queue] = []
         maker = LocalQueues(self.touched.append, settings=policies.settings_of)
         self.catalogue = Catalogue(
@@ -105,6 +105,17 @@ def test_many_are_done_some_at_a_time_and_anew_if_it_changes_meanwhile() -> None
     assert {place.max_length(name) for name in place.vhost.queues} == {7}
     place.policy("p", "", max_length=8)
     assert place.work() == 4
+
+
+def test_with_many_policies_fewer_are_looked_at_in_a_turn() -> None:
+    place = Place()
+    place.renewing.open()
+    for number in range(100):
+        place.inside.declare_queue(Declaration(str(number)), None)
+    for number in range(SEARCHES // 25):
+        place.policy(f"p{number}", "^x", max_length=5)
+    assert place.work() == 4 + 1, "twenty-five queues each, and the exchanges"
+    assert piece_for(SEARCHES * 2) == 1
 
 
 def test_what_was_remembered_counts_before_anything_is_made() -> None:

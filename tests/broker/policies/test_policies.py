@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluffle.broker.policies import policies
 from fluffle.broker.policies.merging import merged
 from fluffle.broker.policies.policies import NOTHING_IN_FORCE, Policies
 from fluffle.broker.policies.policy import APPLIES_TO, Policy, Target, read_policy
@@ -142,6 +144,28 @@ def test_what_nobody_has_checked_applies_to_nothing(fields: object) -> None:
     kept = Policies()
     kept.of("/").put(read_policy("p", fields))
     assert kept.for_queue("/", queue()).definition in (None, {})
+
+
+def test_a_name_is_searched_once_until_policies_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[bytes] = []
+
+    def finds(name: bytes) -> bool:
+        searched.append(name)
+        return True
+
+    kept = Policies()
+    kept.of("/").put(replace(policy("p", "^q"), finds=finds))
+    first = kept.for_queue("/", queue())
+    assert kept.for_queue("/", queue()) is first
+    assert kept.for_exchange("/", "q") == first
+    assert searched == [b"q", b"q"], "once as a queue, once as an exchange"
+    kept.of("/").put_operators(policy("o", "^x"))
+    assert kept.for_queue("/", queue()) == first
+    assert len(searched) == 3
+    monkeypatch.setattr(policies, "REMEMBERED_MAX", 1)
+    kept.for_exchange("/", "q")
+    kept.for_queue("/", queue())
+    assert len(searched) == 5, "there is no room for both"
 
 
 def test_a_policy_comes_changes_and_goes() -> None:

@@ -95,6 +95,16 @@ def test_all_fields_that_are_wrong_are_told() -> None:
     assert priority == 'priority should be a number, actually was <<"1">>'
 
 
+def test_a_pattern_that_takes_long_is_refused() -> None:
+    """It would be searched for in the names of all queues and exchanges."""
+    fields = {"pattern": ".*a.{20}b", "definition": {"max-length": 1}, "priority": 0}
+    assert refusal(fields) == [
+        "pattern should be regular expression but is invalid: cannot use the regular expression "
+        "'.*a.{20}b': it has too many ways to match"
+    ]
+    check_policy("p", {**fields, "pattern": "^(a+)+$"})
+
+
 def test_what_is_missing_is_told() -> None:
     assert refusal({}) == [
         'Key "definition" not found in p',
