@@ -25,7 +25,7 @@ CLOSE_WAIT_S = 3.0
 class Listener:
     """The addresses on which one node accepts clients."""
 
-    __slots__ = ("_accept", "_again", "_paths", "_servers", "_services")
+    __slots__ = ("_accept", "_again", "_is_suspended", "_paths", "_servers", "_services")
 
     def __init__(self, services: Services, accept: Accept = accept) -> None:
         self._services = services
@@ -35,6 +35,7 @@ class Listener:
         """Of unix sockets, which last until they are removed."""
         self._again: list[Callable[[], Awaitable[object]]] = []
         """What accepts again where clients were accepted before."""
+        self._is_suspended = False
 
     async def listen(
         self,
@@ -46,11 +47,14 @@ class Listener:
     ) -> tuple[str, int]:
         """Accept on an address; what was bound (port 0 picks one).  OSError when it is taken.
 
-        With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.
+        With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.  Where
+        this is suspended nobody is accepted before `resume`.
         """
         listen = partial(self._listen, host, certificates=certificates, is_proxied=is_proxied)
-        bound = await listen(port)
+        bound = free_end(host, port) if self._is_suspended else await listen(port)
         self._again.append(partial(listen, bound[1]))
+        if self._is_suspended:  # it may have come to that meanwhile
+            self._close()
         return bound
 
     async def _listen(
@@ -81,17 +85,22 @@ class Listener:
 
     async def resume(self) -> None:
         """Accept again after `suspend`.  OSError where somebody else does by now."""
-        if self._servers:
+        if not self._is_suspended:
             return
+        self._is_suspended = False
         try:
-            for listen in self._again:
+            for listen in tuple(self._again):
                 await listen()
         except OSError:
             self.suspend()
             raise
 
     def suspend(self) -> None:
-        """Close the sockets that listen."""
+        """Close the sockets that listen, and those that are to listen from now on."""
+        self._is_suspended = True
+        self._close()
+
+    def _close(self) -> None:
         while self._servers:
             self._servers.pop().close()
         while self._paths:
@@ -112,3 +121,12 @@ class Listener:
             for connection in self._services.connections:
                 connection.drop()
             await self._services.connections.wait_empty(CLOSE_WAIT_S)
+
+
+def free_end(host: str, port: int) -> tuple[str, int]:
+    """Where one could listen.  OSError where somebody else does."""
+    with listening_socket(host, port) as listening:
+        bound = end_of(listening)
+    if not bound[1]:
+        Path(bound[0]).unlink(missing_ok=True)
+    return bound

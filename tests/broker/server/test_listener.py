@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from fluffle.broker.chores import Chores
 from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.outside import Accepting, accept
 from fluffle.broker.server import listener as module
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.listener import Listener
@@ -143,6 +147,37 @@ async def test_who_is_suspended_lets_nobody_in_and_listens_there_again() -> None
     await listener.resume()  # comes too late
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(host, port)
+
+
+async def test_who_is_suspended_before_it_listens_lets_nobody_in_until_then(
+    tmp_path: Path,
+) -> None:
+    listener, path = Listener(real_services()), tmp_path / "socket"
+    listener.suspend()
+    host, port = await listener.listen("127.0.0.1", 0)
+    assert await listener.listen(str(path), 0) == (str(path), 0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    assert not path.exists()
+    await listener.resume()
+    assert path.is_socket()
+    async with peer_of((host, port)) as peer:
+        await peer.log_in()
+    await listener.stop("test")
+
+
+async def test_who_is_suspended_while_it_begins_to_listen_does_not() -> None:
+    """Binding and listening are not one turn of the loop."""
+
+    async def slow(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+        listener.suspend()
+        return await accept(make, listening)
+
+    listener = Listener(real_services(), slow)
+    host, port = await listener.listen("127.0.0.1", 0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    await listener.stop("test")
 
 
 async def test_who_cannot_listen_again_stays_suspended(
