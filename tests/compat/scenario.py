@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from fluffle.protocol.methods import Queue
 from tests.support.client import Client
 
 Transcript: TypeAlias = dict[str, list[str]]
@@ -27,6 +28,8 @@ class Peer:
     port: int
     clients: dict[str, Client] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    declared_as: "DeclaredAs | None" = None
+    """What becomes of the declares of queues, if not what the scenario says."""
 
     def connect(self, name: str = "client") -> Client:
         """A socket, nothing sent; what it hears is written down from the start."""
@@ -51,6 +54,13 @@ class Peer:
         if self.notes:
             transcript["notes"] = self.notes
         return normalised(transcript)
+
+
+class DeclaredAs(Protocol):
+    """Lets a scenario run with queues of another type than it has been written for."""
+
+    def __call__(self, declare: Queue.Declare) -> Queue.Declare:
+        """What is sent in its place."""
 
 
 class End(Enum):

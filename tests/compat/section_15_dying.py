@@ -25,7 +25,7 @@ def taken(channel: Speaker, queue: str, count: int = 1) -> list[int]:
 # Declaring
 
 
-@scenario("15")
+@scenario("15", "5.2")
 def arguments(peer: Peer) -> None:
     main = speaker(peer)
     for name, values in {
@@ -53,7 +53,7 @@ def arguments(peer: Peer) -> None:
             main.delete(f"with {name}")
 
 
-@scenario("15")
+@scenario("15", "5.1")
 def declared_again(peer: Peer) -> None:
     main = speaker(peer)
     declare(main, "again", delivery_limit=5)

@@ -15,7 +15,7 @@ def quorum(main: Speaker, name: str, *bodies: str) -> None:
     main.fill(name, *bodies)
 
 
-@scenario("15")
+@scenario("15", "5.1")
 def what_can_be_declared(peer: Peer) -> None:
     main = speaker(peer)
     flags: tuple[dict[str, bool], ...] = (
@@ -34,7 +34,7 @@ def what_can_be_declared(peer: Peer) -> None:
     main.delete("quorum.declared")
 
 
-@scenario("15")
+@scenario("15", "5.4", "7.4")
 def what_cannot_be_asked_of_one(peer: Peer) -> None:
     main = speaker(peer)
     quorum(main, "quorum.asked", "0")
@@ -70,7 +70,7 @@ def exclusive_consumers_are_not_alone(peer: Peer) -> None:
     consumer.expect("Basic.Cancel")
 
 
-@scenario("15")
+@scenario("15", "7.4")
 def polling(peer: Peer) -> None:
     main = speaker(peer)
     quorum(main, "quorum.polled", *"01234")
@@ -132,7 +132,7 @@ def what_is_given_back_comes_before_what_waits(peer: Peer) -> None:
     main.delete("quorum.order")
 
 
-@scenario("15")
+@scenario("15", "7.1", "7.2")
 def prefetch_and_priorities(peer: Peer) -> None:
     main = speaker(peer)
     quorum(main, "quorum.prefetch")
@@ -168,7 +168,7 @@ def consumers_that_acknowledge_nothing(peer: Peer) -> None:
     main.delete("quorum.automatic")
 
 
-@scenario("15")
+@scenario("15", "5.4", "7.3")
 def a_deletion_is_told_to_consumers(peer: Peer) -> None:
     main = speaker(peer)
     quorum(main, "quorum.deleted", *"012")
@@ -183,7 +183,7 @@ def a_deletion_is_told_to_consumers(peer: Peer) -> None:
     main.until_gone("quorum.deleted")
 
 
-@scenario("15")
+@scenario("15", "6", "6.1")
 def publishing(peer: Peer) -> None:
     main = speaker(peer)
     quorum(main, "quorum.published")

@@ -9,6 +9,7 @@ from tests.compat.differences import DIFFERENCES
 from tests.compat.nodes import load_nodes_scenarios
 from tests.compat.oracle import RabbitMQ
 from tests.compat.scenario import ALARMS, CROSSINGS, load_scenarios
+from tests.compat.test_quorum import NAMES
 from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.compat
@@ -29,6 +30,7 @@ def test_fluffle_answers_as_rabbitmq(name: str, rabbitmq: RabbitMQ, fluffle: Dae
 
 def test_every_difference_is_still_needed(request: pytest.FixtureRequest) -> None:
     known = SCENARIOS.keys() | CROSSINGS.keys() | ALARMS.keys() | NODES_SCENARIOS.keys()
+    known |= {f"quorum.{name}" for name in NAMES}
     if theirs_by_scenario.keys() != known:
         pytest.skip("needs a run of all scenarios")
     stale = [

@@ -24,7 +24,7 @@ from fluffle.protocol.methods import (
 )
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table
-from tests.compat.scenario import Peer
+from tests.compat.scenario import DeclaredAs, Peer
 from tests.support.client import Client, Heard
 
 Arguments = Mapping[str, Any]
@@ -33,20 +33,23 @@ NOTHING: Arguments = {}
 
 def speaker(peer: Peer, name: str = "client", **options: object) -> "Speaker":
     """The first channel of a new connection; options as `Client.open`."""
-    return Speaker(peer.client(name, **options), count(1))
+    return Speaker(peer.client(name, **options), count(1), peer.declared_as)
 
 
 class Speaker:
     """An open channel.  `arguments` are plain values, or Fields where the tag matters."""
 
-    def __init__(self, client: Client, numbers: Iterator[int]) -> None:
+    def __init__(
+        self, client: Client, numbers: Iterator[int], declared_as: DeclaredAs | None = None
+    ) -> None:
         self.client = client
         self._numbers = numbers
+        self._declared_as = declared_as
         self.number = client.channel(next(numbers))
 
     def another(self) -> "Speaker":
         """A further channel of the same connection: also for what a channel is closed for."""
-        return Speaker(self.client, self._numbers)
+        return Speaker(self.client, self._numbers, self._declared_as)
 
     @contextmanager
     def aside(self) -> Iterator["Speaker"]:
@@ -111,7 +114,8 @@ class Speaker:
         self.do(make(Exchange.Unbind, 0, to, source, key, arguments=_table(arguments), **flags))
 
     def declare(self, queue: str = "", arguments: Arguments = NOTHING, **flags: bool) -> None:
-        self.do(make(Queue.Declare, queue=queue, arguments=_table(arguments), **flags))
+        method = make(Queue.Declare, queue=queue, arguments=_table(arguments), **flags)
+        self.do(self._declared_as(method) if self._declared_as else method)
 
     def bind(
         self, queue: str, exchange: str, key: str = "", arguments: Arguments = NOTHING, **flags: Any
