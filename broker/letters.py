@@ -27,6 +27,16 @@ def identity_of(target: Inlet) -> object:
     return queue.definition.id or queue
 
 
+def line_of(heir: object, predecessors: Mapping[object, object]) -> list[tuple[object, object]]:
+    """Who has taken the place of whom until one had this place, from the first on: who is between
+    may never have been tried."""
+    line: list[tuple[object, object]] = []
+    while (older := predecessors.get(heir)) is not None:
+        line.insert(0, (heir, older))
+        heir = older
+    return line
+
+
 class Way(NamedTuple):
     """Where messages go together."""
 
@@ -63,7 +73,8 @@ class Letter(NamedTuple):
         if parcel is None:
             return self
         for heir in predecessors.keys() & set(map(identity_of, self.targets)):
-            parcel.succeed(heir, predecessors[heir])
+            for younger, older in line_of(heir, predecessors):
+                parcel.succeed(younger, older)
         lacking = parcel.lead(map(identity_of, self.targets))
         targets = tuple(target for target in self.targets if identity_of(target) in lacking)
         return self._replace(targets=targets, parcel=parcel)

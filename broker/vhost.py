@@ -254,7 +254,9 @@ class VirtualHost:
     def remove_queue(self, name: str) -> tuple[Consumer, ...]:
         """A queue is gone with its messages; its consumers, which have to be told."""
         queue = self.queues.pop(name)
-        self.predecessors.pop(queue.definition.id, None)
+        was: object | None = queue.definition.id
+        while was is not None:
+            was = self.predecessors.pop(was, None)
         self.counts.deleted += 1
         if queue.owner is not None:
             self._disown(queue.owner, name)
