@@ -26,7 +26,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.dead import DeadMessages, Stamp
 from fluffle.broker.queues.parcels import Parcel
-from fluffle.broker.queues.served import Admission, Inlet, Partly, Postal, Receipt, fates_of
+from fluffle.broker.queues.served import Admission, Inlet, Partly, Postal, Put, Receipt, fates_of
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.traffic import DISABLED, Deaths, Dropped
 from fluffle.broker.vhost import VirtualHost
@@ -58,20 +58,6 @@ class Tell(Protocol):
     def __call__(
         self, start: int, stop: int, *, is_taken: bool, why: Dropped = Dropped.REFUSED
     ) -> None: ...
-
-
-class Put(Protocol):
-    """As `Target.enqueue`."""
-
-    def __call__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        *,
-        persistent: bool,
-        expiration_ms: int | None,
-    ) -> Admission | Partly | Receipt: ...
 
 
 class Trade(NamedTuple):

@@ -301,7 +301,8 @@ class Queue:
     @property
     def due_ms(self) -> int | None:
         """When there is something to do here though nobody asks for anything: `pump` does it."""
-        due_ms = min(self.delays.due_ms, self._lane.due_ms if self._lane.is_timed else NEVER_MS)
+        is_aging = self._lane.is_timed and not self._settings.is_still
+        due_ms = min(self.delays.due_ms, self._lane.due_ms if is_aging else NEVER_MS)
         if self.disuse is not None and self.is_unused:
             due_ms = min(due_ms, self.disuse.due_ms)
         return due_ms if due_ms < NEVER_MS else None
@@ -311,7 +312,8 @@ class Queue:
         disuse = self.disuse
         if disuse is not None and self.is_unused and disuse.is_to_be_told():
             self._ports.on_disused(self)
-        self._lane.now_ms = now_ms = self._time.now_ms()
+        now_ms = self._time.now_ms()
+        self._lane.now_ms = 0 if self._settings.is_still else now_ms
         self.delays.mature(self._lane.give_back, now_ms)
         return self._expire()
 
@@ -379,7 +381,7 @@ class Queue:
         """Hand out the next message to `holder` (basic.get), if there is one and no `damage`."""
         self._used()
         lane = self._lane
-        if lane.is_timed and self.pause is None:
+        if lane.is_timed and self.pause is None and not self._settings.is_still:
             lane.now_ms, lane.new_from = self._time.now_ms(), NO_MESSAGE
             while not self._expire():  # who asks must not be told that there is none if there is
                 pass
@@ -419,14 +421,12 @@ class Queue:
         before, part = handout.counts, slice(start, stop)
         self._lane.give_back(
             Returned(
-                handout.origins[part],
-                handout.contents[part] if handout.origins else [],
+                handout.origins[part], handout.contents[part] if handout.origins else [],
                 handout.sequences[part],
                 counts=Counts(before.acquired + 1, before.failed + (outcome in FAILED)),
-                is_recorded=handout.is_recorded,
-                expiries=part_of(handout.expiries, part),
+                is_recorded=handout.is_recorded, expiries=part_of(handout.expiries, part),
             )
-        )
+        )  # fmt: skip
         if handout.is_recorded and handout.holder.no_ack and self.journal is not None:
             self.journal.unsettled(handout.sequences[start:stop])
         if self._turns.any_awake or handout.expiries is not None or self._bound is not None:

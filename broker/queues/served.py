@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -242,6 +243,20 @@ class Target(Protocol):
         """
 
 
+class Put(Protocol):
+    """As `Target.enqueue`."""
+
+    def __call__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+    ) -> Admission | Partly | Receipt: ...
+
+
 @runtime_checkable
 class Postal(Protocol):
     """A queue that others may lead."""
@@ -265,6 +280,14 @@ class Inlet(Target, Protocol):
     @property
     def definition(self) -> QueueDefinition:
         """Of the queue."""
+
+
+def put_again(target: Inlet, posted: Posted | None) -> Put:
+    """How messages that were for another queue get into this one: those with numbers keep them, if
+    it is one that knows them."""
+    if posted is not None and isinstance(target, Postal):
+        return partial(target.post, posted=posted)
+    return target.enqueue
 
 
 class ServedQueue(Inlet, Protocol):

@@ -89,6 +89,8 @@ class QueueSettings:
     cache_ttl_ms: int | None = None
     target_group_size: int | None = None
     """How many members a quorum queue is to get, if members are made where there are too few."""
+    is_still: bool = False
+    """Whether nothing in it expires for now, whatever its time is."""
 
     @property
     def limits(self) -> tuple[int | None, int | None, Overflow]:
@@ -105,11 +107,11 @@ class QueueSettings:
     @property
     def of_heir(self) -> QueueSettings:
         """As long as the queue is being filled with what another has, and is nobody's: it takes all
-        of that, and stays.  Messages bring what is left of their time; whoever dies of that is
-        dead-lettered."""
+        of that, and stays.  Messages bring what is left of their time; none dies of that before
+        it is known which of the two queues has them, or it might die in both."""
         return replace(
             self, expires_ms=None, message_ttl_ms=None, max_length=None, max_length_bytes=None,
-            deduplicates=False,
+            deduplicates=False, is_still=True,
         )  # fmt: skip
 
 

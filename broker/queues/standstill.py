@@ -1,7 +1,8 @@
 """Messages for a queue that takes none for now: held back, until it is known who is to have them.
 
 Whoever publishes them is not told anything before.  What comes from other nodes is kept there, too,
-until it has an outcome: if another queue takes the place of this one they publish it again.
+until it has an outcome: if another queue takes the place of this one they publish it again.  Dead
+letters that must arrive keep their numbers: who sends them may try again where they are by then.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from typing import NamedTuple, TypeAlias
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.served import Admission, Debtor, Inlet, Partly, Receipt, fates_of
+from fluffle.broker.queues.served import (
+    Admission,
+    Debtor,
+    Inlet,
+    Partly,
+    Posted,
+    Receipt,
+    fates_of,
+    put_again,
+)
 
 FULL_BYTES = 2 << 20
 """Publishers are paused from then on."""
@@ -35,11 +45,12 @@ class Held(NamedTuple):
     content_bytes: int
     persistent: bool
     expiration_ms: Lifetimes
+    posted: Posted | None
     receipt: Receipt
 
     def put_into(self, target: Inlet, when_safe: WhenSafe) -> None:
         """Their publisher hears what becomes of them there."""
-        fate = target.enqueue(
+        fate = put_again(target, self.posted)(
             self.origins,
             self.contents,
             self.content_bytes,
@@ -94,6 +105,7 @@ class Standstill:
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
+        posted: Posted | None = None,
     ) -> Admission | Receipt:
         cost_bytes = content_bytes + MESSAGE_COST_BYTES * len(contents)
         if self._held and self._held_bytes + cost_bytes > HELD_BYTES_MAX:
@@ -101,9 +113,11 @@ class Standstill:
         receipt = Receipt(len(contents))
         self._held_bytes += cost_bytes
         self._held.append(
-            Held(origins, contents, content_bytes, persistent, expiration_ms, receipt)
+            Held(origins, contents, content_bytes, persistent, expiration_ms, posted, receipt)
         )
         return receipt
+
+    post = enqueue
 
     def is_elsewhere(self, receipt: Receipt) -> None:
         """Another node has these messages until it hears what becomes of them."""

@@ -11,7 +11,7 @@ from fluffle.broker.cluster.streams.messages import Publish
 from fluffle.broker.cluster.streams.pending import Pending
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
-from fluffle.broker.queues.served import Admission, Inlet, Posted, Receipt
+from fluffle.broker.queues.served import Admission, Inlet, Posted, Receipt, put_again
 from fluffle.broker.unused import UNUSED
 
 RUN_BYTES_MAX = 1 << 20
@@ -79,9 +79,11 @@ class Receipts:
         publishes = pending.of_kinds(0, pending.next, (Publish,))
         for operation, first, count in publishes:
             assert isinstance(operation, Publish)
-            part = slice(first - operation.first, first - operation.first + count)
+            start, posted = first - operation.first, operation.posted
+            part = slice(start, start + count)
             contents = operation.contents[part]
-            fate = heir.enqueue(
+            put = put_again(heir, posted.part(start, part.stop) if posted is not None else None)
+            fate = put(
                 operation.origins[part],
                 contents,
                 sum(map(len, contents)),

@@ -122,35 +122,6 @@ async def test_it_is_a_quorum_queue_after_a_restart(scene: Scene, *, kill: bool)
     assert await bodies(scene.node) == BODIES[:10]
 
 
-async def test_a_dead_letter_that_must_arrive_elsewhere_too_does_not_come_twice(
-    scene: Scene,
-) -> None:
-    channel = await filled(scene)
-    vhost = scene.node.node.catalogue.vhosts["/"]
-    full: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
-    dying: dict[str, Any] = {
-        "x-queue-type": "quorum", "x-dead-letter-exchange": "dlx",
-        "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
-    }  # fmt: skip
-    await channel.declare_queue("dying", durable=True, arguments=dying)
-    await channel.declare_queue("full", durable=True, arguments=full)
-    await publish(channel, b"fills", to="full")
-    dlx = await channel.declare_exchange("dlx", aio_pika.ExchangeType.FANOUT, durable=True)
-    for name in ("q", "full"):
-        await (await channel.get_queue(name)).bind(dlx)
-    await publish(channel, b"once", to="dying")
-    await (await (await channel.get_queue("dying")).get()).reject()
-    await until(lambda: vhost.queues["q"].ready_count == 1)
-    await converted(scene.node)
-    await (await channel.get_queue("full")).purge()
-    await until(lambda: vhost.queues["full"].ready_count == 1)
-    await publish(channel, b"next")
-    assert await bodies(scene.node) == [b"once", b"next"]
-    assert len(vhost.predecessors) == 1
-    await (await channel.get_queue("q")).delete(if_unused=False, if_empty=False)
-    assert vhost.predecessors == {}
-
-
 async def test_messages_are_what_they_were(scene: Scene) -> None:
     channel = await filled(scene)
     await channel.declare_queue("d", durable=True)
@@ -387,7 +358,7 @@ async def test_its_settings_count_from_the_change_on(scene: Scene, steps: Steps)
 
     steps.at_confirm = look
     await converted(scene.node)
-    assert {*seen} == {QueueSettings()}
+    assert {*seen} == {QueueSettings(is_still=True)}
     assert settings_of(scene, vhost.queues["q"]) == [
         QueueSettings(expires_ms=3_600_000, message_ttl_ms=60_000, max_length=COUNT)
     ]

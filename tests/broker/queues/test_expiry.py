@@ -368,3 +368,16 @@ def test_what_has_expired_makes_room_for_what_comes(overflow: str) -> None:
     at_once.enqueue("a", "b")
     at_once.enqueue("c")
     assert (expired(at_once), at_once.queue.ready_count) == ("ab", 1)
+
+
+def test_a_queue_that_is_still_keeps_what_has_expired_until_it_is_not() -> None:
+    bench = Aging(TTL)
+    settings = bench.queue.settings
+    bench.queue.settings = replace(settings, is_still=True)
+    bench.enqueue(*"abc", expiration_ms=[0, 10, 500])
+    bench.pump()
+    bench.advance(2 * TTL_MS)
+    assert (expired(bench), bench.queue.ready_count, bench.queue.due_ms) == ("", 3, None)
+    bench.queue.settings = settings
+    bench.pump()
+    assert (expired(bench), bench.queue.ready_count) == ("abc", 0)
