@@ -1,8 +1,16 @@
 """Settings for the whole suite.  Fixtures live beside the tests that use them."""
 
-import os
+from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
 
 # Every profile prints, for a failure, the line that repeats it.  A shared machine makes deadlines
 # lie, so there are none.  `ci` draws the same examples each time: a red build is never chance;
@@ -11,3 +19,11 @@ settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.register_profile("deep", deadline=None, print_blob=True, max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """Of pytest-xdist: files that must stay together do so."""
+    from tests.support.sharing import Sharing
+
+    return Sharing(config, log) if config.getoption("dist") == "loadfile" else None

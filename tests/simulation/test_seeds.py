@@ -18,11 +18,14 @@ ROOT = Path(__file__).parent.parent.parent
 SLICES = 10
 SEEDS = 200
 QUEUE_SEEDS = 40
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+PROCESSORS = max(1, (os.cpu_count() or 1) // WORKERS)
+"""The others are for who runs tests beside these."""
 
 
 def check(jobs: list[Job]) -> Summary:
     summary = Summary()
-    for found in outcomes(jobs, os.cpu_count() or 1):
+    for found in outcomes(jobs, PROCESSORS):
         assert not isinstance(found, Failure), f"{found.job}: {found.text}"
         summary.add(found)
     return summary
