@@ -6,7 +6,8 @@ The past is asked for in seconds: `messages=[600, 5]` are the last ten minutes, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 from fluffle.broker.control.parts import Parts, Row, Rows
@@ -39,13 +40,16 @@ def of_vhosts(
     """Each with its clients: `connections`, `channels`, `consumers`."""
     ages = Ages(age_of(messages), age_of(lengths), age_of(data))
     channels, consumers = clients_of(parts)
-    for name in tuple(parts.catalogue.vhosts):
+    names = tuple(parts.catalogue.vhosts)
+    nothing: Iterator[Row] = repeat({})
+    counted = parts.statistics.of_vhosts(names, ages) if parts.statistics is not None else nothing
+    for name, counts in zip(names, counted, strict=False):
         yield {
             "name": name,
             "connections": parts.access.usage.connections_to_vhost[name],
             "channels": channels[name],
             "consumers": consumers[name],
-            **(parts.statistics.of_vhost(name, ages) if parts.statistics is not None else {}),
+            **counts,
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.chores import Chores
@@ -152,16 +152,21 @@ class Statistics:
             "send_pend": connection.unwritten_bytes,
         }
 
-    def of_vhost(self, name: str, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, `messages` and the like, `recv_oct`, `send_oct`."""
+    def of_vhosts(self, names: Iterable[str], ages: Ages = NO_PAST) -> Iterator[Row]:
+        """Of each: `message_stats`, `messages` and the like, `recv_oct`, `send_oct`.
+
+        Clients are asked once for all, when the first is taken.
+        """
         self.book.enter_all()
-        of_vhost = self._found(name)
+        for on_connection in self.observer.connections.values():
+            on_connection.enter()
+        for name in names:
+            yield self._of_vhost(name, ages)
+
+    def _of_vhost(self, name: str, ages: Ages) -> Row:
+        of_vhost, looks = self._found(name), self._lookout.looks
         if of_vhost is None:
             return {}
-        looks = self._lookout.looks
-        for on_connection in self.observer.connections.values():
-            if on_connection.of_vhost is of_vhost:
-                on_connection.enter()
         return {
             **self._message_stats(of_vhost.counts, ages),
             **whole_row_of(of_vhost.lengths, looks, ages.lengths),

@@ -45,6 +45,28 @@ def apart(row: Row, what: str, name: str) -> dict[str, dict[str, int]]:
     return {each[name]["name"]: counts({"message_stats": each["stats"]}) for each in row[what]}
 
 
+class Waiting:
+    """A channel that waits for confirms, and counts how often it is asked."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.asked = 0
+        self._book = edge.statistics.book
+        self._book.confirming[self] = None
+
+    def enter(self) -> None:
+        self.asked += 1
+        self._book.confirming[self] = None
+
+
+def test_channels_are_asked_once_for_all_virtual_hosts() -> None:
+    edge, client = start()
+    client.declare()
+    waiting = Waiting(edge)
+    rows = edge.statistics.of_vhosts(["/", "elsewhere", "/"])
+    assert [bool(row) for row in rows] == [True, False, True]
+    assert waiting.asked == 1
+
+
 def test_publishes_are_counted_where_they_go_in_and_out() -> None:
     edge, client = start()
     for name in ("a", "b"):
@@ -60,7 +82,7 @@ def test_publishes_are_counted_where_they_go_in_and_out() -> None:
     assert of_queue(edge, "b") == {"publish": 1}
     total = {"publish": 7, "drop_unroutable": 3, "return_unroutable": 1}
     row = of_channel(client)
-    assert counts(row) == counts(edge.statistics.of_vhost("/")) == total
+    assert counts(row) == counts(next(edge.statistics.of_vhosts(["/"]))) == total
     assert counts(edge.statistics.totals()) == total
     assert apart(row, "publishes", "exchange") == {
         "": {"publish": 6, "drop_unroutable": 3, "return_unroutable": 1},

@@ -63,7 +63,7 @@ def test_a_queue_grows_and_shrinks() -> None:
     assert row["messages_details"] == {"rate": -0.4}
     assert row["messages_ready_details"] == {"rate": -1.4}
     assert row["messages_unacknowledged_details"] == {"rate": 1.0}
-    whole = edge.statistics.of_vhost("/")
+    whole = next(edge.statistics.of_vhosts(["/"]))
     assert (whole["messages"], whole["messages_ready"], whole["messages_unacknowledged"]) == (
         8,
         3,
@@ -110,11 +110,11 @@ def test_connections_count_their_bytes() -> None:
     assert row["recv_cnt"] == before["recv_cnt"] + 1
     assert row["recv_oct_details"] == {"rate": row["recv_oct"] / 5}
     assert row["send_pend"] == 0
-    whole = edge.statistics.of_vhost("/")
+    whole = next(edge.statistics.of_vhosts(["/"]))
     assert (whole["recv_oct"], whole["send_oct"]) == (row["recv_oct"], row["send_oct"])
     client.close()
     assert edge.statistics.observer.connections == {}
-    assert edge.statistics.of_vhost("/")["recv_oct"] > row["recv_oct"]
+    assert next(edge.statistics.of_vhosts(["/"]))["recv_oct"] > row["recv_oct"]
 
 
 def test_a_socket_that_does_not_drain_shows_what_is_left() -> None:
