@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,7 +19,8 @@ from fluffle.broker.cluster.links.tuning import LinkTuning
 from fluffle.broker.config import AUTH_MECHANISMS
 from fluffle.broker.control import machine
 from fluffle.broker.control.everywhere import rows as rows_everywhere
-from fluffle.broker.control.parts import Parts, Row, Rows
+from fluffle.broker.control.parts import Later, Parts, Row, Rows
+from fluffle.broker.control.threads import in_thread
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
 from fluffle.broker.queues.served import Later as Asked
@@ -238,14 +239,18 @@ def listeners(parts: Parts) -> Rows:
         }
 
 
-def memory(parts: Parts) -> Row:
+def memory(parts: Parts) -> Later:
     """What is in memory, in parts that make the whole: `rss`.
 
-    `store` is the map of the disk, which the system takes back when it needs it, and which no limit
-    counts; `binary` are messages that wait for the disk.
+    The system walks through all pages to tell that, which takes long where there are many.
     """
+    return in_thread(machine.resident_by_file, partial(memory_row, parts))
+
+
+def memory_row(parts: Parts, by_file: Mapping[str, int]) -> Row:
+    """`store` is the map of the disk, which the system takes back when it needs it, and which no
+    limit counts; `binary` are messages that wait for the disk."""
     data_dir = str(parts.config.data_dir.absolute())
-    by_file = machine.resident_by_file()
     rss = sum(by_file.values())
     own = by_file.get(machine.NOTHING, 0)
     store = sum(size for name, size in by_file.items() if name.startswith(f"{data_dir}/"))

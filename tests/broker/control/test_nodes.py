@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 
+import pytest
+
+from fluffle.broker.control.asking import answer_of
+from fluffle.broker.control.nodes import memory
+from fluffle.broker.control.threads import in_thread
+from fluffle.broker.errors import Broken
 from tests.broker.control.desk import Desk
 
 KINDS = {
@@ -82,10 +90,25 @@ def test_where_it_listens() -> None:
     ]
 
 
-def test_the_parts_of_memory_make_the_whole(tmp_path: Path) -> None:
-    row = Desk(tmp_path).ask("nodes.memory")
+async def test_the_parts_of_memory_make_the_whole(tmp_path: Path) -> None:
+    row = await answer_of(memory(Desk(tmp_path).parts))
     total, strategy = row.pop("total"), row.pop("strategy")
     assert sum(row.values()) == total["rss"] > 0
     assert row["code"] > 0
     assert row["store"] >= 0
     assert strategy == "rss"
+
+
+async def test_what_a_thread_stumbles_over_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def look() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(Broken):
+        await answer_of(in_thread(look, lambda found: {"found": found}))
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_the_loop_goes_on_while_a_thread_looks() -> None:
+    told = threading.Event()
+    asyncio.get_running_loop().call_soon(told.set)
+    assert await answer_of(in_thread(told.wait, lambda found: {"found": found})) == {"found": True}

@@ -1,0 +1,35 @@
+"""What the machine takes long to say, asked beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from fluffle.broker.control.parts import Later, Row
+from fluffle.broker.errors import Broken, BrokerError
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> Later:
+    """What `look` finds in a thread, as the `row` that the loop makes of it."""
+
+    def begin(answer: Callable[[Row | BrokerError], None]) -> None:
+        def done(looking: asyncio.Future[T]) -> None:
+            error = Broken() if looking.cancelled() else looking.exception()
+            if error is None:
+                answer(row(looking.result()))
+                return
+            logger.error("what was asked for in a thread has failed", exc_info=error)
+            answer(Broken())
+
+        thread = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().run_in_executor(thread, look).add_done_callback(done)
+        thread.shutdown(wait=False)  # it ends with its work
+
+    return Later(begin)
