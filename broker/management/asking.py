@@ -34,7 +34,7 @@ class Asking:
         outcome = self._act(verb, arguments)
         async with in_time(verb):
             found = await self._whole(outcome)
-        await self._safe(outcome)
+            await self._safe(outcome)
         return found
 
     async def result(self, verb: str, /, **arguments: Any) -> Row:

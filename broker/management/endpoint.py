@@ -26,7 +26,7 @@ from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.management import http_log
 from fluffle.broker.management.asking import Asking
-from fluffle.broker.management.authentication import Peer, authenticated
+from fluffle.broker.management.authentication import Peer, authenticated, login_failed
 from fluffle.broker.management.bodies import Bodies
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import Ends
@@ -76,13 +76,21 @@ logger = logging.getLogger(__name__)
 
 
 class ManagementEndpoint:
-    """Where one node serves the management API."""
+    """Where one node serves the management API.  `on_fatal` is told of a broken assertion."""
 
-    __slots__ = ("_asking", "_bodies", "_encryption", "_files", "_server", "_servers", "_watch")
+    __slots__ = (
+        "_asking", "_bodies", "_encryption", "_files", "_on_fatal", "_server", "_servers", "_watch",
+    )  # fmt: skip
 
-    def __init__(self, asking: Asking, encryption: SSLContext | None) -> None:
+    def __init__(
+        self,
+        asking: Asking,
+        encryption: SSLContext | None,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
         self._asking = asking
         self._encryption = encryption
+        self._on_fatal = on_fatal
         self._watch = Watch(asyncio.get_running_loop().call_later)
         self._bodies = Bodies()
         self._files = Files()
@@ -127,7 +135,9 @@ class ManagementEndpoint:
             reply = error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", str(error))
         except (asyncio.CancelledError, ConnectionError):
             raise  # the client has gone
-        except Exception:  # a bug ends one request, not the node
+        except Exception as error:  # a bug ends one request, not the node
+            if isinstance(error, AssertionError):  # unless what it believes is wrong
+                self._on_fatal(error)
             logger.exception("a request for the management API failed")
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             reply = error_reply(status, "internal_error", "the broker failed, see its log")
@@ -148,6 +158,7 @@ class ManagementEndpoint:
         user = NOBODY if endpoint.may is Right.ANYBODY else await self._user(request)
         self._check(endpoint, user, names)
         async with self._bodies.of(request, endpoint) as body:
+            user = user if user is NOBODY else self._still(user)
             self._check(endpoint, user, names)  # the virtual host may be there only now
             headers, ends = request.headers, ends_of(request)
             call = Call(self._asking, user, names, request.query, body, headers, ends)
@@ -157,6 +168,13 @@ class ManagementEndpoint:
         """Who asks.  Refusal."""
         said = request.headers.get("authorization", "")
         return await authenticated(self._asking.parts.access, said, peer_of(request))
+
+    def _still(self, user: User) -> User:
+        """As he is once the body has come, which may have taken long.  Refusal if he is gone."""
+        found = self._asking.parts.access.users.get(user.name)
+        if found is None:
+            raise login_failed()
+        return found
 
     def _check(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> None:
         """Refusal for who may not."""
@@ -252,4 +270,4 @@ def begun(
 ) -> ManagementEndpoint:
     """The endpoint of a node, which accepts nobody yet; without encryption in the clear."""
     asking = Asking(parts, services, Dispatcher(parts, VERBS, on_fatal))
-    return ManagementEndpoint(asking, encryption)
+    return ManagementEndpoint(asking, encryption, on_fatal)

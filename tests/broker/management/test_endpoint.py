@@ -2,10 +2,17 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from io import BytesIO
 
 import pytest
+from aiohttp import ClientSession
 
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.users import User
+from fluffle.broker.management import endpoint
+from fluffle.broker.management.authentication import Peer, authenticated
+from fluffle.broker.management.replies import Reply
 from tests.support.management import GUEST, Api, authorization
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -99,6 +106,61 @@ async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
         200,
         {"routed": False},
     )
+
+
+async def test_a_broken_assertion_ends_the_node(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a verb does: what the node believes is wrong."""
+
+    async def broken(*_: object) -> Reply:
+        raise AssertionError("this cannot be")
+
+    fatal: list[Exception] = []
+    monkeypatch.setattr(endpoint, "reply_of", broken)
+    served = endpoint.begun(api.node.parts, api.node._services, fatal.append)
+    host, port = await served.listen("127.0.0.1", 0)
+    async with ClientSession() as session:
+        url = f"http://{host}:{port}/api/whoami"
+        async with session.get(url, headers=authorization(GUEST)) as response:
+            assert response.status == 500
+    served.stop()
+    assert [str(error) for error in fatal] == ["this cannot be"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (("DELETE", "users/late", None), "not_authorized"),
+        (("PUT", "users/late", {"password": "p", "tags": ""}), "not_authorised"),
+    ],
+)
+async def test_who_asks_is_looked_up_again_once_the_body_has_come(
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[str, str, dict[str, str] | None],
+    error: str,
+) -> None:
+    is_known, login = asyncio.Event(), authenticated
+
+    async def seen(access: Access, said: str, peer: Peer) -> User:
+        user = await login(access, said, peer)
+        is_known.set()
+        return user
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"name":'
+        await is_known.wait()
+        method, path, body = change
+        await api.ask(method, path, json=body)
+        yield b'"late"}'
+
+    await api.ask("PUT", "users/late", json={"password": "p", "tags": "administrator"})
+    monkeypatch.setattr(endpoint, "authenticated", seen)
+    status, told = await api.ask(
+        "POST", "fluffle/verbs/vhosts.add", user=("late", "p"), data=slow()
+    )
+    assert (status, told["error"]) == (401, error)
+    assert "late" not in api.node.parts.catalogue.vhosts
+    await api.ask("DELETE", "users/late")
 
 
 async def test_what_is_no_http_is_hung_up_on(api: Api) -> None:
