@@ -90,6 +90,11 @@ def unavailable(reason: str) -> Refusal:
     return Refusal(error_reply(status, "service_unavailable", reason))
 
 
+def too_large(reason: str) -> Refusal:
+    """413: what is sent is more than is read."""
+    return Refusal(error_reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "bad_request", reason))
+
+
 def not_authorized(reason: str) -> Refusal:
     """401, for somebody who is known."""
     return Refusal(Reply(UNAUTHORIZED, body_of("not_authorised", reason)))

@@ -25,8 +25,10 @@ Schema: TypeAlias = Mapping[str, Any]
 
 BODY_BYTES_MAX = 1 << 20
 """To read it holds up the loop."""
+MESSAGE_BODY_BYTES_MAX = 2_500_000
+"""What can be read in some ten milliseconds if it is mostly one text."""
 LONG_BODY_BYTES_MAX = 20_000_000
-"""RabbitMQ's limit, for what may be long."""
+"""RabbitMQ's limit, for definitions, which nobody but an administrator sends."""
 
 
 @dataclass(frozen=True, slots=True)

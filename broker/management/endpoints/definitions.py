@@ -73,7 +73,7 @@ async def import_vhost(call: Call) -> None:
 async def taken(call: Call, home: str | None) -> None:
     """Make what the body names.  Refusal: with nothing done if it cannot be read, else with all
     done but for what cannot be."""
-    content, skipped = uploaded(call).json(), list[str]()
+    content, skipped = uploaded(call).long_json(), list[str]()
     entries = await checked(content, home)
     for category in ORDER:
         for at in range(0, len(entries[category]), ENTRIES_AT_ONCE):

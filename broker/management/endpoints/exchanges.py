@@ -22,7 +22,7 @@ from fluffle.broker.management.replies import (
     unavailable,
 )
 from fluffle.broker.management.rights import Right
-from fluffle.broker.management.table import LONG_BODY_BYTES_MAX, Endpoint
+from fluffle.broker.management.table import MESSAGE_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, short
 from fluffle.protocol.methods import Basic, Confirm, Exchange, make, pamqp_table
 
@@ -223,6 +223,6 @@ ENDPOINTS = (
         publish,
         "Publish a message, and wait until it is safe.",
         body=MESSAGE,
-        body_bytes_max=LONG_BODY_BYTES_MAX,
+        body_bytes_max=MESSAGE_BODY_BYTES_MAX,
     ),
 )

@@ -12,6 +12,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.users import User
 from fluffle.broker.management import endpoint
 from fluffle.broker.management.authentication import Peer, authenticated
+from fluffle.broker.management.json_bodies import VALUES_MAX
 from fluffle.broker.management.replies import Reply
 from tests.support.management import GUEST, Api, authorization
 
@@ -95,16 +96,23 @@ async def test_what_is_nested_too_deep_is_refused(api: Api, depth: int) -> None:
 
 
 async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
-    for path, most in (("fluffle/verbs/ping", 1 << 20), ("definitions", 20_000_000)):
+    message_path = "exchanges/%2F/amq.fanout/publish"
+    limits = ("fluffle/verbs/ping", 1 << 20), (message_path, 2_500_000), ("definitions", 20_000_000)
+    for path, most in limits:
         status, told = await api.ask("POST", path, data=BytesIO(b" " * (most + 1)))
         reason = f"a body may have {most} bytes"
         assert (status, told) == (413, {"error": "bad_request", "reason": reason})
     message = {"routing_key": "", "properties": {}, "payload_encoding": "string"}
     long = {**message, "payload": " " * (1 << 21)}
-    path = "exchanges/%2F/amq.fanout/publish"
-    assert await api.ask("POST", path, data=BytesIO(json.dumps(long).encode())) == (
-        200,
-        {"routed": False},
+    for content in (long, {**long, "payload": '\\",' * (1 << 18)}):
+        data = BytesIO(json.dumps(content).encode())
+        assert await api.ask("POST", message_path, data=data) == (200, {"routed": False})
+    many = {**message, "payload": "", "properties": {"headers": {"x": [1] * VALUES_MAX}}}
+    data = BytesIO(json.dumps(many).encode())
+    reason = f"a body may have {VALUES_MAX} values"
+    assert await api.ask("POST", message_path, data=data) == (
+        413,
+        {"error": "bad_request", "reason": reason},
     )
 
 

@@ -1,0 +1,73 @@
+"""JSON of bodies, read in one turn of the loop: so there is an end to what it may hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+VALUES_MAX = 25_000
+"""What can be read in some ten milliseconds; texts may be long besides."""
+SHORT_BYTES = VALUES_MAX * 2
+"""In so many there are not more values."""
+NESTED_MAX = 200
+"""Arrays and objects within each other: tables may be half as deep, recursion goes far deeper."""
+HALVES = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Of characters, in escapes; one alone is none."""
+
+
+class NoJson(ValueError):
+    """It cannot be read, or holds what cannot be written again."""
+
+
+class TooMany(ValueError):
+    """There are more values than may be."""
+
+
+def parsed(body: bytes) -> Any:
+    """NoJson."""
+    try:
+        found = json.loads(body.decode(), parse_float=finite, parse_constant=finite)
+        if HALVES.search(body):
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise NoJson from None
+    opened = body.count(b"[") + body.count(b"{")
+    if opened > NESTED_MAX and is_deeper(found, NESTED_MAX):
+        raise NoJson
+    return found
+
+
+def finite(said: str) -> float:
+    """ValueError for what is no number, or too large for one."""
+    value = float(said)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def check_values(body: bytes) -> None:
+    """TooMany."""
+    if len(body) <= SHORT_BYTES:
+        return
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if plain.count(b'"') > 4 * VALUES_MAX:  # of keys, too
+        raise TooMany
+    if sum(outside.count(b",") for outside in plain.split(b'"')[::2]) >= VALUES_MAX:
+        raise TooMany
+
+
+def is_deeper(value: object, most: int) -> bool:
+    """Whether there are more than so many arrays and objects within each other."""
+    level: list[Any] = [[value]]
+    for _ in range(most + 2):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,60 @@
+"""JSON as it comes in bodies: what is none, and what is too much to be read in one turn."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.management.json_bodies import VALUES_MAX, NoJson, TooMany, check_values, parsed
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)  # fmt: skip
+
+
+@given(VALUES, st.booleans())
+def test_what_is_json_is_read(value: object, is_ascii: bool) -> None:
+    with suppress(UnicodeEncodeError):
+        assert parsed(json.dumps(value, ensure_ascii=is_ascii).encode()) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{", b"NaN", b"[Infinity]", b"-1e999", b"9" * 5000, b"\xff", b'"\xed\xa0\x80"',
+        b'"\\ud800"', b'"\\uD83D"', b"[" * 203 + b"]" * 203, b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_is_none_is_not(body: bytes) -> None:
+    with pytest.raises(NoJson):
+        parsed(body)
+
+
+def test_both_halves_of_a_character_are_one() -> None:
+    assert parsed(b'"\\ud83d\\ude00"') == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1] * (VALUES_MAX + 1),
+        ["a"] * (VALUES_MAX + 1),
+        {str(number): "x" for number in range(VALUES_MAX + 1)},
+        {"a": "\\", "b": [1] * VALUES_MAX},
+    ],
+)
+def test_there_is_an_end_to_values(value: object) -> None:
+    with pytest.raises(TooMany):
+        check_values(json.dumps(value).encode() + b" ")
+
+
+@pytest.mark.parametrize(
+    "text", ["," * VALUES_MAX, '"' * VALUES_MAX * 5, '\\",' * VALUES_MAX, "é\n" * VALUES_MAX]
+)
+def test_there_is_none_to_what_is_in_a_text(text: str) -> None:
+    check_values(json.dumps({"a": text, "b": [text]}).encode())
+    check_values(json.dumps(text, ensure_ascii=False).encode())
