@@ -25,6 +25,7 @@ from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.management import http_log
+from fluffle.broker.management.answers import Answers
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.authentication import Peer, authenticated, login_failed
 from fluffle.broker.management.bodies import Bodies
@@ -79,7 +80,8 @@ class ManagementEndpoint:
     """Where one node serves the management API.  `on_fatal` is told of a broken assertion."""
 
     __slots__ = (
-        "_asking", "_bodies", "_encryption", "_files", "_on_fatal", "_server", "_servers", "_watch",
+        "_answers", "_asking", "_bodies", "_encryption", "_files", "_on_fatal", "_server",
+        "_servers", "_watch",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +94,7 @@ class ManagementEndpoint:
         self._encryption = encryption
         self._on_fatal = on_fatal
         self._watch = Watch(asyncio.get_running_loop().call_later)
+        self._answers = Answers()
         self._bodies = Bodies()
         self._files = Files()
         self._server = web.Server(
@@ -125,14 +128,22 @@ class ManagementEndpoint:
             connection.force_close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        reply = await self._outcome(request)
         try:
-            reply = await self._reply(request)
+            with self._answers.holding(len(reply.body)):
+                return await written(reply, request)
         except Refusal as refusal:
-            reply = refusal.reply
+            return await written(refusal.reply, request)
+
+    async def _outcome(self, request: web.BaseRequest) -> Reply:
+        try:
+            return await self._reply(request)
+        except Refusal as refusal:
+            return refusal.reply
         except BrokerError as error:
-            reply = reply_to(error)
+            return reply_to(error)
         except TimeoutError as error:
-            reply = error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", str(error))
+            return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", str(error))
         except (asyncio.CancelledError, ConnectionError):
             raise  # the client has gone
         except Exception as error:  # a bug ends one request, not the node
@@ -140,13 +151,7 @@ class ManagementEndpoint:
                 self._on_fatal(error)
             logger.exception("a request for the management API failed")
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            reply = error_reply(status, "internal_error", "the broker failed, see its log")
-        return web.Response(
-            status=reply.status,
-            body=reply.body,
-            headers={**ALWAYS, **reply.headers}
-            | ({"content-type": reply.content_type} if reply.body else {}),
-        )
+            return error_reply(status, "internal_error", "the broker failed, see its log")
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
         path = request.rel_url.raw_path
@@ -232,6 +237,19 @@ def ends_of(request: web.BaseRequest) -> Ends:
         return Ends(nowhere, nowhere)
     peer, here = (address_of(transport, end) for end in ("peername", "sockname"))
     return Ends(peer if peer[0] else nowhere, here if here[0] else nowhere)
+
+
+async def written(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:
+    """The response, once the client has taken all but a rest."""
+    content_type = {"content-type": reply.content_type} if reply.body else {}
+    response = web.Response(
+        status=reply.status,
+        body=reply.body,
+        headers={**ALWAYS, **reply.headers} | content_type,
+    )
+    await response.prepare(request)
+    await response.write_eof()
+    return response
 
 
 async def reply_of(answer: Answer, call: Call, path: str) -> Reply:
