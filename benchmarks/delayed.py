@@ -119,6 +119,13 @@ class Lead:
             self.led.pump()
             self.turns_s.append(time.process_time() - began_s)
 
+    def purge(self) -> None:
+        """Of all that waits."""
+        began_s = time.process_time()
+        self.led.purge(self.led.sessions.open(SessionId("edge", 1, 1, 2)), 1)
+        self.turns_s.append(time.process_time() - began_s)
+        self.at(self.now_ms)
+
     def turns(self) -> tuple[float, float]:
         """Of those since this was asked last: the sum of their seconds, and the longest."""
         turns_s, self.turns_s = self.turns_s, []
@@ -163,6 +170,9 @@ def measured(count: int, file: BinaryIO) -> list[list[str]]:
     (next_s, next_max_s), found = lead.turns(), lead.arrived - live
     lead.at(lead.now_ms + MANY * SPREAD_MS // count)
     (all_s, all_max_s), rest = lead.turns(), lead.arrived - live - found
+    left = image.state.live_count
+    lead.purge()
+    purge_s, purge_max_s = lead.turns()
     return [
         ["bytes of memory a message, all told", f"{size_bytes / count:.0f}"],
         ["microseconds of processor time to take one", f"{1e6 * fill_s / count:.1f}"],
@@ -173,6 +183,8 @@ def measured(count: int, file: BinaryIO) -> list[list[str]]:
         ["the longest turn of that, ms", f"{1e3 * next_max_s:.1f}"],
         [f"{rest:,} due at once: μs each", f"{1e6 * all_s / max(rest, 1):.0f}"],
         ["the longest turn of that, ms", f"{1e3 * all_max_s:.1f}"],
+        [f"a purge of {left:,}: ms", f"{1e3 * purge_s:.0f}"],
+        ["the longest turn of that, ms", f"{1e3 * purge_max_s:.1f}"],
     ]
 
 

@@ -7,9 +7,9 @@ messages, and for the rest only reads.  What it says is durable is what is appli
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.expiries import Deadlines, Expiries
@@ -35,6 +35,15 @@ ReadEntry: TypeAlias = Callable[[int], bytes]
 """The payload of the entry at an index, which is durable here.  Raises `Unreadable`."""
 
 
+class Gone(Protocol):
+    """Whoever wants to know what is done with."""
+
+    def add(self, runs: list[range]) -> None: ...
+
+    def add_ready(self, first: int, stop: int) -> None:
+        """All that is ready from one number up to another, now or once it is applied."""
+
+
 class Applied:
     """How far the disk is, for the engine: in entries of this leadership."""
 
@@ -58,8 +67,8 @@ class Contents:
         """`damaged` is told the index of an entry that cannot be read."""
         self.groups: tuple[int, ...] = ()
         self.commits = Applied()
-        self.gone: list[range] | None = None
-        """What the engine says is done with, while somebody wants to know."""
+        self.gone: Gone | None = None
+        """Hears what the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
         self.entry: Callable[[int], bytes] = partial(_entry, read_entry, damaged)
@@ -82,13 +91,11 @@ class Contents:
         """When messages that are in the image expire; None if none ever does."""
         return self.state.entries.expiries_of(run)
 
-    def ready_within(self, first: int, stop: int) -> list[range]:
-        """The messages of a stretch that the image has as ready."""
-        return [
-            run
-            for entry in self.state.entries.between(first, stop)
-            for run in self._ready_of(entry, first, stop)
-        ]
+    def ready_within(self, first: int, stop: int) -> Iterator[range]:
+        """The messages of a stretch that the image has as ready: found as they are asked for, while
+        nothing is applied."""
+        for entry in self.state.entries.between(first, stop):
+            yield from self._ready_of(entry, first, stop)
 
     # What the engine tells
 
@@ -108,7 +115,7 @@ class Contents:
 
     def settled(self, sequences: Sequence[int]) -> None:
         if self.gone is not None:
-            self.gone += runs_of(sequences)
+            self.gone.add(runs_of(sequences))
 
     def unsettled(self, sequences: Sequence[int]) -> None:
         raise AssertionError("what was handed over cannot be given back")
@@ -118,17 +125,8 @@ class Contents:
 
     def discarded(self, first: int, stop: int) -> None:
         """What is under way is done with, too: nobody can have looked at it."""
-        if self.gone is None:
-            return
-        runs = self.ready_within(first, stop)
-        unapplied = range(max(first, self.state.next_sequence), stop)
-        joined = list[range]()  # with none of before: that may have come back, and lie elsewhere
-        for run in (*runs, unapplied) if unapplied else runs:
-            if joined and joined[-1].stop == run.start:
-                joined[-1] = range(joined[-1].start, run.stop)
-            else:
-                joined.append(run)
-        self.gone += joined
+        if self.gone is not None:
+            self.gone.add_ready(first, stop)
 
     def forget_unreadable(self) -> None:
         """What is in the image has been read."""

@@ -148,6 +148,7 @@ class Ending:
     def drop(self, why: DeathReason, taken: Taken) -> None:
         """Messages are off the front of the queue, because too many waited or they have expired."""
         start, reason = 0, REASONS[why]
+        runs: Iterable[range]
         if taken.is_exact:
             runs = runs_of(taken.sequences)
         else:

@@ -45,7 +45,6 @@ from fluffle.broker.queues.replicated.effects import (
     NotTaken,
     Withdrawn,
 )
-from fluffle.broker.queues.replicated.encoding import encode
 from fluffle.broker.queues.replicated.ending import Ending
 from fluffle.broker.queues.replicated.facts import (
     NOBODY,
@@ -70,7 +69,9 @@ from fluffle.broker.queues.replicated.queue_time import QueueTime
 from fluffle.broker.queues.replicated.remembering import Remembering
 from fluffle.broker.queues.replicated.specification import encode_settings, settings_on_record
 from fluffle.broker.queues.replicated.surroundings import Proposing, Surroundings
+from fluffle.broker.queues.replicated.sweep import Sweep
 from fluffle.broker.queues.replicated.terms import Terms
+from fluffle.broker.queues.replicated.whole import Whole
 from fluffle.broker.queues.returned import InOrder
 from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.served import Posted
@@ -105,10 +106,13 @@ class Leadership:
         self._draft = Draft(image.state)
         self._gate = Gate(self._draft)
         self._announcing = Announcing(image, self._draft, around.readers)
-        self._whole: list[tuple[bytes, int]] = []
-        """Entries that are drafted, with the bytes of their messages, until the log takes them."""
-        contents = Contents(image.state, self._draft, around.read_entry, around.damaged)
-        self._contents = contents
+        self._whole = Whole(
+            self._announcing, around.takes, self._log.propose, self._touch,
+            on_fate=self._on_fate, on_swept=self._on_swept,
+        )  # fmt: skip
+        self._contents = contents = Contents(
+            image.state, self._draft, around.read_entry, around.damaged
+        )
         self._time = time = QueueTime(
             image.state.queue_time_ms, around.wall_ms, around.count_ms, around.wake
         )
@@ -124,11 +128,9 @@ class Leadership:
             consumer_timeout_ms=around.consumer_timeout_ms,
         )  # fmt: skip
         stores = Stores(
-            self._contents,
-            returned=InOrder(self._contents.fetch),
-            delays=Delays(self._draft.mature),
-            calendar=calendar_of(spec, self._contents, self._besides),
-        )
+            contents, returned=InOrder(self._contents.fetch), delays=Delays(self._draft.mature),
+            calendar=calendar_of(spec, contents, self._besides),
+        )  # fmt: skip
         self.queue = Queue(spec, ports, stores, settings=settings_on_record(image.state.spec, spec))
         """The engine: to be looked at, and used through this alone."""
         arrivals = Arrivals(
@@ -289,11 +291,14 @@ class Leadership:
         former there were, as with RabbitMQ."""
         if self.sessions.known(session, number, 1):
             return
-        self._contents.gone = []
-        count = self.queue.purge()
-        runs, self._contents.gone = self._contents.gone, None
+        self._contents.gone = sweep = Sweep(self._contents)
+        count, self._contents.gone = self.queue.purge(), None
+        runs = sweep.next()
         if runs:
             self._draft.say(Purged(runs))
+        if sweep:
+            self._end_entry()
+            self._whole.sweep(sweep, self._draft.finish(self._time.now_ms()))
         self.outbox.clear()
         self._answered(session, number, count)
 
@@ -407,12 +412,11 @@ class Leadership:
         """Once a turn: hand out, propose an entry with all that was decided, tell what is known.
 
         There are more if it is much: no entry has many more than `ENTRY_BYTES`.
-
         Nothing is to be delivered now: hand-outs leave through the gate.
         """
         if self.is_over:
             return []
-        self._propose()
+        self._whole.propose()
         if self._whole or not self._around.takes(self._draft.content_bytes):
             return []
         self._announcing.announce()
@@ -422,23 +426,16 @@ class Leadership:
         self._remembering.say()
         if self._draft:
             self._end_entry()
-            self._propose()
+            self._whole.propose()
         return []
 
     def _end_entry(self) -> None:
         """What has been decided is an entry; what comes now is in the next."""
         content_bytes = self._draft.content_bytes
         self._remembering.say()
-        batch = self._draft.finish(self._time.now_ms())
-        self._whole.append((encode(batch, self._announcing.version), content_bytes))
+        self._whole.add(self._draft.finish(self._time.now_ms()), content_bytes)
         self._gate.propose()
         self._contents.commits.ticket += 1
-
-    def _propose(self) -> None:
-        """As many entries as the log takes now."""
-        while self._whole and self._around.takes(self._whole[0][1]):
-            payload, _content_bytes = self._whole.pop(0)
-            self._log.propose(payload, self._on_fate)
 
     def _hand_out(self) -> None:
         """Serve those consumers that have room."""
@@ -475,12 +472,14 @@ class Leadership:
             got.handout = None
         return got
 
-    def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
-        if self.is_over:
-            return
-        if not is_applied:
+    def _on_swept(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+        if not (is_applied or self.is_over):
             self.end()
             self._log.ended()
+
+    def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+        self._on_swept(is_applied)
+        if self.is_over:
             return
         self._contents.commits.durable += 1
         if self._remembering.may_be_said:

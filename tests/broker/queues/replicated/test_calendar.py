@@ -5,6 +5,7 @@ The model is a list: who was taken, when he is due, and who has come out, in whi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,14 +15,17 @@ from fluffle.broker.queues.calendar_spec import calendar_spec
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.parcels import Parcel
 from fluffle.broker.queues.peeking import View
-from fluffle.broker.queues.replicated import calendar, outbox
+from fluffle.broker.queues.replicated import calendar, leadership, outbox, sweep
 from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.encoding import decode
 from fluffle.broker.queues.replicated.facts import (
     DeadLettered,
     DeadLettering,
+    Purged,
     Reason,
     SessionId,
 )
+from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
@@ -230,7 +234,10 @@ def test_two_purges_say_each_message_once(*, is_turn_between: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_purges_leave_what_is_dead_and_take_what_is_under_way(seed: int) -> None:
+def test_purges_leave_what_is_dead_and_take_what_is_under_way(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 1 + seed % 3)
     chance, bench = Random(seed), Calendar()
     waited = 0
     for _ in range(chance.randrange(1, 12)):
@@ -255,6 +262,114 @@ def test_purges_leave_what_is_dead_and_take_what_is_under_way(seed: int) -> None
     assert gone[Reason.PURGED] >= waited, "and maybe some that are dead and were not handed on"
     assert gone[Reason.DEAD_LETTERED] == len(bench.came)
     assert gone[Reason.DEAD_LETTERED] + gone[Reason.PURGED] == bench.image.state.next_sequence - 1
+    assert bench.image.state.live_count == 0
+
+
+def pieces(bench: Calendar) -> list[int]:
+    """How many runs each purge among the entries under way names."""
+    facts = [fact for payload, _on_fate in bench.proposals for fact in decode(payload).facts]
+    return [len(fact.runs) for fact in facts if isinstance(fact, Purged)]
+
+
+def holey(bench: Calendar, count: int) -> None:
+    """Entries of four messages each, of which the second has gone; so each is two runs."""
+    for _ in range(count):
+        bench.publish_all(100, 5, 100, 100)
+        bench.turn()
+    bench.settle_down()
+    bench.at(10)
+    bench.settle_down()
+    assert len(bench.came) == count
+
+
+def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 8)
+    bench = Calendar()
+    holey(bench, 50)
+    assert bench.purged() == 150
+    bench.publish_all(200)
+    said, turns = list[int](), 0
+    while bench.is_touched or bench.proposals:
+        turns += bench.is_touched
+        bench.is_touched = False
+        bench.led.pump()
+        said += pieces(bench)
+        assert len(bench.proposals) <= 2, "a piece, and what was decided before or behind all"
+        while bench.proposals:
+            bench.commit()
+    assert max(said) <= 8
+    assert turns >= 100 // 8
+    assert bench.image.state.gone[Reason.PURGED] == 150
+    assert bench.image.state.live_count == 1
+    bench.at(1_000)
+    bench.settle_down()
+    assert bench.order[50:] == [201]
+
+
+def test_a_purge_is_answered_behind_its_last_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 8)
+    bench = Calendar()
+    holey(bench, 50)
+    bench.purged()
+    bench.take()
+    while bench.image.state.live_count:
+        assert not any(isinstance(effect, e.Answer) for effect in bench.take())
+        bench.turn()
+        bench.commit()
+    bench.settle_down()
+    assert [effect.answer for effect in bench.take() if isinstance(effect, e.Answer)] == [150]
+
+
+@pytest.mark.parametrize("kept", range(0, 14, 2))
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_a_leader_goes_in_the_midst_of_a_purge(
+    kept: int, is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has heard that it is done, and whoever asked for it asks the next leader."""
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 8)
+    bench = Calendar()
+    holey(bench, 50)
+    bench.purged()
+    for _ in range(5):
+        bench.is_touched = False
+        bench.led.pump()
+    bench.change_leader(min(kept, len(bench.proposals)), is_elsewhere=is_elsewhere)
+    assert not any(isinstance(effect, e.Answer) for effect in bench.take())
+    waiting = bench.led.queue.ready_count
+    assert waiting == bench.image.state.live_count > 0
+    asker = bench.led.sessions.open(SessionId("b", 1, 1, 1))
+    bench.led.purge(asker, 1)
+    bench.publish_all(500)
+    bench.touch(bench.led)
+    bench.settle_down()
+    assert [effect.answer for effect in bench.take() if isinstance(effect, e.Answer)] == [waiting]
+    assert bench.image.state.live_count == 1
+    restored = Image.restored(bench.image.snapshot()[1])
+    assert restored.digest() == bench.image.digest()
+    bench.change_leader(0, is_elsewhere=not is_elsewhere)
+    bench.at(2_000)
+    bench.touch(bench.led)
+    bench.settle_down()
+    assert bench.order[50:] == [201], "what was purged does not come back"
+
+
+def test_settings_change_and_time_passes_while_a_purge_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is drafted meanwhile is decided by later settings, at a later time: it is behind."""
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 8)
+    monkeypatch.setattr(leadership, "ENTRY_BYTES", 1)
+    bench = Calendar()
+    holey(bench, 50)
+    bench.purged()
+    bench.led.change_settings(7, replace(bench.settings, delivery_limit=3))
+    bench.publish_all(90)
+    bench.at(50)
+    bench.publish_all(90, 90)
+    bench.purged()
+    bench.settle_down()
+    assert bench.image.state.revision == 7
+    assert bench.image.state.gone[Reason.PURGED] == 153
     assert bench.image.state.live_count == 0
 
 

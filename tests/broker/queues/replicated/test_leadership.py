@@ -11,7 +11,7 @@ from fluffle.broker.queues import lane, returned
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
-from fluffle.broker.queues.replicated import entries, leadership, pieces
+from fluffle.broker.queues.replicated import entries, leadership, pieces, sweep
 from fluffle.broker.queues.replicated.encoding import decode, encode
 from fluffle.broker.queues.replicated.facts import (
     Acknowledged,
@@ -40,6 +40,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RECENT_SEGMENTS", 1)
     monkeypatch.setattr(returned, "FETCH_MESSAGES_MAX", 2)
     monkeypatch.setattr(entries, "COMPACT_ENTRIES", 2)
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 3)
 
 
 @pytest.fixture(autouse=True)
