@@ -8,7 +8,7 @@ both numbered for channel 1 (see `properties`).  Most clients publish on channel
 a body in one frame, so for them the canonical form is one slice of what was received.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain, repeat
 from struct import Struct
@@ -19,6 +19,8 @@ from fluffle.protocol.properties import outline
 FRAME_END = 0xCE
 CLASS_BASIC = 60
 CHANNEL_1 = b"\x00\x01"
+HEADER_1, BODY_1 = b"\x02\x00\x01", b"\x03\x00\x01"
+"""The first bytes of a header frame and of a body frame for channel 1."""
 
 HEADER_FRAME_BYTES_MIN = 22
 """Frame header 7, class 2, weight 2, body size 8, property flags 2, frame end 1."""
@@ -26,15 +28,26 @@ HEADER_FRAME_BYTES_MIN = 22
 PROPERTIES_AT = 19
 """Where raw properties begin in a header frame, behind what `unpack_header` reads."""
 
+BODY_SIZE_END = 19
+"""Where the size of the body ends in a header frame: messages that begin alike up to there are as
+long as each other."""
+
 HEAD_BYTES_MAX = 1024
 """Longer ones, which have headers of some size, are measured each time: memory is dearer."""
 
 Unpack: TypeAlias = Callable[[bytes, int], tuple[Any, ...]]
 
-Head: TypeAlias = tuple[bytes, bytes, bytes, int, Unpack, tuple[Any, ...]]
+Free: TypeAlias = tuple[tuple[int, int], ...]
+"""Where values stand in raw properties that nobody reads."""
+
+Head: TypeAlias = tuple[bytes, bytes, bytes, int, Unpack, tuple[Any, ...], Free]
 """What stands before a body: method, header frame and, unless the body is empty, the head of the
 one body frame.  Then the method alone; the channel and the outline of the properties; the length of
-the body; and what reads the parts behind the method that others of its kind share, with these."""
+the body; what reads the parts behind the method that others of its kind share, with these; and
+where others of its kind differ."""
+
+Walk: TypeAlias = Callable[[memoryview], Iterator[tuple[Any, ...]]]
+"""Reads the same of one message after the other."""
 
 FRAME_HEAD_BYTES = 7
 ACK_FRAME_BYTES = 21
@@ -64,48 +77,60 @@ def scan_publishes(
     method and size of the header, and before anything incomplete, split over several body frames,
     larger than `payload_bytes_max` or malformed.
     """
-    begins, append, length = buffer.startswith, contents.append, len(buffer)
+    begins, length = buffer.startswith, len(buffer)
     channel = buffer[start + 1 : start + 3]
-    is_canonical = channel == CHANNEL_1
     position, content_bytes, likeness = start, 0, b""
     known = find_head(buffer, start, payload_bytes_max, heads)
     if known is None:
         known = measure_head(buffer, start, payload_bytes_max, heads)
     while known is not None and (position == start or known[2] == likeness):
-        head, method, likeness, body_bytes, unpack, common = known
-        content_at, body_at = len(method), len(head)
-        message_bytes = body_at + body_bytes + 1 if body_bytes else body_at
-        front = b""
-        if not is_canonical:
-            head = buffer[position : position + body_at]  # which may differ where nobody reads
-            front = renumber_head(head, content_at)
-        count, end = 0, position + message_bytes
-        while end <= length and buffer[end - 1] == FRAME_END:
-            if is_canonical:
-                append(buffer[position + content_at : end])
+        head, method, likeness, body_bytes, *_ = known
+        content_at, body_at = position + len(method), position + len(head)
+        end = body_at + body_bytes + 1 if body_bytes else body_at
+        if end > length or buffer[end - 1] != FRAME_END:
+            break
+        if begins(buffer[position : content_at + BODY_SIZE_END], end):
+            taken = take_alike(buffer, position, end - position, known)
+            contents += taken
+            methods += [method] * len(taken)
+            content_bytes += len(taken) * (end - content_at)
+            position += len(taken) * (end - position)
+        else:
+            if channel == CHANNEL_1:
+                contents.append(buffer[content_at:end])
             else:
-                append(front + buffer[position + body_at : end])
-            count += 1
+                contents.append(renumber_head(buffer, content_at) + buffer[body_at:end])
+            methods.append(method)
+            content_bytes += end - content_at
             position = end
-            # One comparison covers the method, the header and the body frame's head: because
-            # it is faster (benchmarks/micro, scan_publishes) than unpacking each of them again.
-            if begins(head, position):
-                end = position + message_bytes
-                continue
-            # The same for what differs only where nobody reads: no key to be made and found.
-            if (
-                not begins(method, position)
-                or position + body_at > length
-                or unpack(buffer, position + content_at) != common
-            ):
-                break
-            head = buffer[position : position + body_at]
-            front = b"" if is_canonical else renumber_head(head, content_at)
-            end = position + message_bytes
-        methods += [method] * count
-        content_bytes += count * (message_bytes - content_at)
-        known = find_head(buffer, position, payload_bytes_max, heads) if count else None
+        known = find_head(buffer, position, payload_bytes_max, heads)
     return position, content_bytes, likeness[2:]
+
+
+def take_alike(buffer: bytes, start: int, message_bytes: int, known: Head) -> list[bytes]:
+    """The contents of the message at `start`, which is whole, and of those right behind it that
+    differ from it only in what nobody reads and in their bodies.
+
+    Nothing is done in Python for each but one comparison, because it is faster (benchmarks/micro,
+    scan_publishes).
+    """
+    head, method, _likeness, body_bytes, _unpack, _common, free = known
+    header_bytes = len(head) - len(method) - (FRAME_HEAD_BYTES if body_bytes else 0)
+    iter_read, iter_contents, iter_frames = strides(len(method), header_bytes, free, body_bytes)
+    stop = len(buffer) - (len(buffer) - start) % message_bytes
+    run = memoryview(buffer)[start:stop]
+    read = iter_read(run)
+    first, count = next(read), 1
+    for each in read:
+        if each != first:
+            break
+        count += 1
+    run = run[: count * message_bytes]
+    if buffer.startswith(CHANNEL_1, start + 1):
+        return list(chain.from_iterable(iter_contents(run)))
+    if body_bytes:
+        return [HEADER_1 + header + BODY_1 + body for header, body in iter_frames(run)]
+    return [HEADER_1 + header for (header,) in iter_frames(run)]
 
 
 def measure_message(
@@ -120,7 +145,7 @@ def measure_message(
         known = measure_head(buffer, start, payload_bytes_max, heads)
     if known is None:
         return 0
-    head, _, _, body_bytes, _, _ = known
+    head, _, _, body_bytes, *_ = known
     return len(head) + body_bytes + 1 if body_bytes else len(head)
 
 
@@ -139,7 +164,7 @@ def find_head(
     known = heads.get(key)
     if known is None or buffer.startswith(known[0], position):
         return known
-    head, method, likeness, body_bytes, unpack, common = known
+    head, method, likeness, body_bytes, unpack, common, free = known
     if position + len(head) <= length:
         parts = unpack(buffer, position + len(method))
         if parts == common:
@@ -148,7 +173,7 @@ def find_head(
         common = (common[0], found_bytes, *common[2:-1], found_bytes)
         if body_bytes and parts == common and 0 < found_bytes <= payload_bytes_max:
             head = buffer[position : position + len(head)]
-            known = heads[key] = head, method, likeness, found_bytes, unpack, common
+            known = heads[key] = head, method, likeness, found_bytes, unpack, common, free
             return known
     return measure_head(buffer, position, payload_bytes_max, heads)
 
@@ -178,18 +203,47 @@ def measure_head(
     ):
         return None
     method, head = buffer[position:header_at], buffer[position:head_end]
-    essence, free = outline(buffer[header_at + PROPERTIES_AT : header_end - 1])
+    essence, places = outline(buffer[header_at + PROPERTIES_AT : header_end - 1])
+    free = tuple(places)
     likeness = channel_number + essence
     if len(head) > HEAD_BYTES_MAX:
-        return head, method, likeness, body_bytes, unpack_header, ()
-    unpack = unpacker(header_end - header_at, tuple(free), has_body=body_bytes > 0)
-    found = head, method, likeness, body_bytes, unpack, unpack(head, len(method))
+        return head, method, likeness, body_bytes, unpack_header, (), free
+    unpack = unpacker(header_end - header_at, free, has_body=body_bytes > 0)
+    found = head, method, likeness, body_bytes, unpack, unpack(head, len(method)), free
     heads[buffer[position : header_at + FRAME_HEAD_BYTES]] = found
     return found
 
 
 @lru_cache(maxsize=1024)
-def unpacker(header_bytes: int, free: tuple[tuple[int, int], ...], *, has_body: bool) -> Unpack:
+def strides(
+    method_bytes: int, header_bytes: int, free: Free, body_bytes: int
+) -> tuple[Walk, Walk, Walk]:
+    """For messages of one length: what reads of each all but the `free` parts of its properties and
+    its body; what cuts out its content; and what cuts out of that the parts of its frames behind
+    the number of the channel."""
+    pieces, at = [">"], 0
+    properties_at = method_bytes + PROPERTIES_AT
+    for start, stop in free:
+        pieces.append(f"{properties_at + start - at}s{stop - start}x")
+        at = properties_at + stop
+    head_bytes = method_bytes + header_bytes
+    if body_bytes:
+        pieces.append(f"{head_bytes + FRAME_HEAD_BYTES - at}s{body_bytes}xB")
+        frame_bytes = FRAME_HEAD_BYTES + body_bytes + 1
+        content = f"{header_bytes + frame_bytes}s"
+        frames = f"{header_bytes - 3}s3x{frame_bytes - 3}s"
+    else:
+        pieces.append(f"{head_bytes - at}s")
+        content, frames = f"{header_bytes}s", f"{header_bytes - 3}s"
+    cut_contents, cut_frames = (
+        Struct(f">{method_bytes}x{content}"),
+        Struct(f">{method_bytes + 3}x{frames}"),
+    )
+    return Struct("".join(pieces)).iter_unpack, cut_contents.iter_unpack, cut_frames.iter_unpack
+
+
+@lru_cache(maxsize=1024)
+def unpacker(header_bytes: int, free: Free, *, has_body: bool) -> Unpack:
     """Reads a header frame, and the head of the body frame behind it, without the `free` parts of
     the properties: the second value is the length of the body, and so is the last."""
     pieces, at = [">11sQ"], PROPERTIES_AT

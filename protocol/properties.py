@@ -195,22 +195,25 @@ def priorities_of(contents: list[bytes]) -> bytes | None:
     at = _priority_place(contents[0])
     if not at:
         return None
-    before, with_it = slice(_PROPERTIES_OFFSET, at), slice(_PROPERTIES_OFFSET, at + 1)
-    if len(contents) == 1 or len({*map(itemgetter(with_it), contents)}) == 1:
+    kinds = {*map(itemgetter(slice(_PROPERTIES_OFFSET, at + 1)), contents)}
+    if len(kinds) == 1:
         return contents[0][at : at + 1] * len(contents)
-    if len({*map(itemgetter(before), contents)}) == 1:
+    if len({kind[:-1] for kind in kinds}) == 1:
         return bytes(map(itemgetter(at), contents))
     return bytes(content[_priority_place(content)] for content in contents)
 
 
 def expirations_of(contents: list[bytes]) -> list[bytes]:
     """The expirations of several canonical contents with well-formed properties; all have one."""
-    first = contents[0]
-    at = _expiration_place(first)
-    before, with_it = slice(_PROPERTIES_OFFSET, at), slice(_PROPERTIES_OFFSET, at + first[at] + 1)
-    if len(contents) == 1 or len({*map(itemgetter(with_it), contents)}) == 1:
-        return [first[at + 1 : with_it.stop]] * len(contents)
-    if len({*map(itemgetter(before), contents)}) == 1:
+    at = _expiration_place(contents[0])
+    text_at = at + 1 - _PROPERTIES_OFFSET
+    with_it = slice(_PROPERTIES_OFFSET, at + 1 + contents[0][at])
+    pieces = [*map(itemgetter(with_it), contents)]
+    kinds = {*pieces}
+    if len({kind[:text_at] for kind in kinds}) == 1:  # of one length, too
+        texts = {kind: kind[text_at:] for kind in kinds}
+        return [*map(texts.__getitem__, pieces)]
+    if len({kind[: text_at - 1] for kind in kinds}) == 1:
         return [content[at + 1 : at + 1 + content[at]] for content in contents]
     places = map(_expiration_place, contents)
     return [each[at + 1 : at + 1 + each[at]] for each, at in zip(contents, places, strict=True)]

@@ -104,12 +104,13 @@ def read_lifetimes(contents: list[bytes]) -> int | list[int]:
     """For how long messages may wait of which each has an expiration: all of them, or each up to
     the first whose expiration is refused.  Raises what is said to that if there is none before."""
     texts = expirations_of(contents)
-    if texts.count(texts[0]) == len(texts):
+    kinds = {*texts}
+    if len(kinds) == 1:
         return read_expiration(texts[0].decode(errors="surrogateescape"))
-    if all(texts) and b"".join(texts).isdigit():  # as nearly all are
-        lifetimes_ms = list(map(int, texts))
-        if max(lifetimes_ms) <= EXPIRATION_MS_MAX:
-            return lifetimes_ms
+    if all(kinds) and b"".join(kinds).isdigit():  # as nearly all are
+        read = {text: int(text) for text in kinds}
+        if max(read.values()) <= EXPIRATION_MS_MAX:
+            return [*map(read.__getitem__, texts)]
     lifetimes_ms = []
     for text in texts:
         try:
