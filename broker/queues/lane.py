@@ -248,10 +248,10 @@ class Lane:
 
     def _let_go(self, segment: Segment) -> None:
         """Have a segment leave memory if it may, and those that the disk has by now."""
-        if self.scale is not None:
+        on_their_way = self._on_their_way
+        if on_their_way.add(segment) and self.scale is not None:
             self.scale.settle(segment)
-        self._on_their_way.add(segment)
-        self._on_their_way.forget_durable()
+        on_their_way.forget_durable()
 
     def give_back(self, run: Returned) -> None:
         """Messages come back; they may be on disk only."""

@@ -22,10 +22,12 @@ class Leaving:
         """In memory until they are durable, and perhaps some that changed their mind; tickets
         rise."""
 
-    def add(self, segment: Segment) -> None:
-        """It is to leave, if it may."""
-        if leaves(segment, self._spill):
-            self._segments.append(segment)
+    def add(self, segment: Segment) -> bool:
+        """It is to leave, if it may: whether it does."""
+        if not leaves(segment, self._spill):
+            return False
+        self._segments.append(segment)
+        return True
 
     def shed(self, segments: Iterable[Segment]) -> bool:
         """Memory is short: these are to leave.

@@ -1,13 +1,15 @@
 """Short ways to make what queue tests need: messages, a sink that can be shut, a queue."""
 
+from __future__ import annotations
+
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import Lifetimes
+from fluffle.broker.queues.expiries import Expiries, Lifetimes
 from fluffle.broker.queues.handout import Handout
-from fluffle.broker.queues.journal import Spill
+from fluffle.broker.queues.journal import Spill, Spilled
 from fluffle.broker.queues.lane import Lane
 from fluffle.broker.queues.ports import Ports, Stores
 from fluffle.broker.queues.returned import Returns
@@ -32,6 +34,31 @@ def messages(*texts: str) -> list[bytes]:
 
 def numbered(first: int, count: int) -> list[bytes]:
     return [b"%d" % number for number in range(first, first + count)]
+
+
+class MemorySpill:
+    """A disk that is always wanted, and keeps up."""
+
+    is_wanted = True
+    is_behind = False
+
+    def __init__(self) -> None:
+        self.commits = self
+        self.ticket = self.durable = 1
+        self.held: dict[int, Spilled] = {}
+        self.reads = 0
+
+    def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
+        index = len(self.held) + 1
+        self.held[index] = Spilled(origins, contents, expiries)
+        return index
+
+    def read(self, index: int) -> Spilled:
+        self.reads += 1
+        return self.held[index]
+
+    def forget(self, index: int) -> None:
+        self.held[index] = Spilled([], [], None)
 
 
 class FakeSink(PatientSink):

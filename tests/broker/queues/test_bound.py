@@ -17,7 +17,7 @@ from fluffle.broker.queues.returned import InOrder, Returned
 from fluffle.broker.queues.served import Admission, Partly
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.properties import body_sizes, build_content
-from tests.broker.queues.make import ORIGIN, Bench, lane_of
+from tests.broker.queues.make import ORIGIN, Bench, MemorySpill, lane_of
 
 CONTENT = build_content(b"\0\0", b"x")
 BACKLOG = 30_000
@@ -146,7 +146,10 @@ def test_messages_are_weighed_once_they_might_be_too_many(
     assert sum(weighed) >= far
 
 
-def test_a_backlog_is_weighed_before_it_leaves_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("max_priority", [None, 9])
+def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
+    max_priority: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weighed: list[int] = []
 
     def sizes(contents: list[bytes]) -> Sequence[int]:
@@ -154,11 +157,17 @@ def test_a_backlog_is_weighed_before_it_leaves_memory(monkeypatch: pytest.Monkey
         return body_sizes(contents)
 
     monkeypatch.setattr(limits, "body_sizes", sizes)
-    bench = Bench()
+    bench, spill = Bench(), MemorySpill()
+    spec = QueueSpec("q", max_priority=max_priority)
+    bench.queue = Queue(spec, Ports(bench.touch), Stores(spill=spill))
     bench.queue.settings = QueueSettings(max_length_bytes=1 << 40)
+    spill.is_wanted = False
     put(bench, BACKLOG)
-    scale = lane_of(bench.queue).scale
+    assert (weighed, spill.held) == ([], {})
+    spill.is_wanted = True
+    put(bench, BACKLOG)
+    left = sum(len(held.contents) for held in spill.held.values())
+    assert BACKLOG - 11 * 1024 < left <= sum(weighed) < 2 * BACKLOG
+    scale = bench.queue._lane.scale
     assert scale is not None
-    before, weighed[:] = sum(weighed), []
-    assert before > BACKLOG - 11 * 1024
-    assert (scale.sum.size_bytes, sum(weighed)) == (BACKLOG, BACKLOG - before)
+    assert (scale.sum.size_bytes, sum(weighed)) == (2 * BACKLOG, 2 * BACKLOG)

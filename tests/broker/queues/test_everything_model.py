@@ -40,9 +40,8 @@ from fluffle.broker.queues.served import fates_of
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of, raw_properties
-from tests.broker.queues.make import ORIGIN, FakeSink
+from tests.broker.queues.make import ORIGIN, FakeSink, MemorySpill
 from tests.broker.queues.naive import Message, Naive
-from tests.broker.queues.test_expiry import MemorySpill
 from tests.broker.queues.urgent import urgent
 
 PLENTY = 1 << 30

@@ -11,14 +11,12 @@ import fluffle.broker.queues.lane as lanes
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
-from fluffle.broker.queues.expiries import Expiries
 from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.journal import Spilled
 from fluffle.broker.queues.lane import FRONT_SEGMENTS, RECENT_SEGMENTS
 from fluffle.broker.queues.segment import LOOK_MAX
 from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.protocol.wire import PlainValue
-from tests.broker.queues.make import Aging, lane_of
+from tests.broker.queues.make import Aging, MemorySpill, lane_of
 from tests.support.asking import asking
 
 TTL_MS = 100
@@ -241,31 +239,6 @@ def test_a_queue_in_use_is_woken_rarely() -> None:
         bench.enqueue("a")
         bench.pump()
     assert set(bench.wakes) == {bench.now + TTL_MS}
-
-
-class MemorySpill:
-    """A disk that is always wanted, and keeps up."""
-
-    is_wanted = True
-    is_behind = False
-
-    def __init__(self) -> None:
-        self.commits = self
-        self.ticket = self.durable = 1
-        self.held: dict[int, Spilled] = {}
-        self.reads = 0
-
-    def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
-        index = len(self.held) + 1
-        self.held[index] = Spilled(origins, contents, expiries)
-        return index
-
-    def read(self, index: int) -> Spilled:
-        self.reads += 1
-        return self.held[index]
-
-    def forget(self, index: int) -> None:
-        self.held[index] = Spilled([], [], None)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.lane import Lane
 from fluffle.broker.queues.lanes import Lanes
 from fluffle.broker.queues.levels import first_of, level_of
-from tests.broker.queues.make import PLAIN
-from tests.broker.queues.test_expiry import MemorySpill
+from tests.broker.queues.make import PLAIN, MemorySpill
 from tests.broker.queues.urgent import QUORUM, Urgent, up_to
 from tests.support.asking import asking
 
