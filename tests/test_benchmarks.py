@@ -4,6 +4,7 @@ import re
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,6 +14,7 @@ from benchmarks.client import broker_version
 from benchmarks.clusters import LAUNCHERS
 from benchmarks.machine import placements
 from benchmarks.measurement import Measurement
+from benchmarks.micro import edge, hot, queue, replicated, streams
 from benchmarks.plot import WIDTH_PX, Scale
 from benchmarks.results import Comparison, Conditions, Run
 from benchmarks.scenarios import DURABLE, SUITES, TRANSIENT, Suite
@@ -280,6 +282,17 @@ def test_a_process_with_a_broker_inside_is_measured() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", [edge, hot, queue, replicated, streams])
+def test_every_small_figure_can_be_measured(
+    part: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "ROUNDS", 1)
+    monkeypatch.setattr(hot, "ROUND_S", 0.0)
+    monkeypatch.setattr(replicated, "BACKLOG_MESSAGES", 1_000)
+    for name, measure in part.BENCHES.items():
+        assert measure(10) > 0, name
+
+
 def test_a_message_costs_little_cpu() -> None:
     """Publish, confirm, deliver and acknowledge 16 bytes, by the CPU of the broker process."""
     place = placements(pin_rabbitmq=False)["fluffle"]

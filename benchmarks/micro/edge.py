@@ -5,9 +5,10 @@ Everything around it is real but the socket; runs of one message show what a lon
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
-from benchmarks.micro.hot import content, ns_per_message, publish_method
+from benchmarks.micro.hot import content, ns_per_message, publish_method, with_priority
+from benchmarks.micro.queue import ALL as ALL_LIMITS
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
@@ -31,11 +32,11 @@ from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.events import Publishes
+from fluffle.protocol.properties import outline, raw_properties
 
 QUEUE = "measurements"
 BODY_BYTES = 16
-TRANSIENT = b"\x10\x00\x01"
-"""The outline of the properties."""
+PLAIN = QueueSpec(QUEUE)
 RUNS = 100
 """Between two times that the queue, or the outlet, is emptied."""
 
@@ -52,11 +53,11 @@ def never(_runs: list[Publishes]) -> None:
     raise AssertionError("one run was put back")
 
 
-def open_channel() -> Channel:
+def open_channel(spec: QueueSpec = PLAIN) -> Channel:
     """A channel of a connection to nowhere, on a virtual host with one queue."""
     turn = Turn(lambda _act: None)
     vhost = VirtualHost("/", LocalQueues(turn.touch_queue))
-    vhost.put_queue(QueueDefinition(QueueSpec(QUEUE)))
+    vhost.put_queue(QueueDefinition(spec))
     access = Access()
     access.put_user(User("guest"))
     access.permissions["guest", "/"] = EVERYTHING
@@ -71,6 +72,8 @@ def open_channel() -> Channel:
         commits=None,
         limits=Limits(),
         quorum_global_qos=False,
+        nodes={},
+        observers=(),
     )
     session = Session(
         name="",
@@ -88,17 +91,24 @@ def open_channel() -> Channel:
     return Channel(1, session, publish_plain, lambda _channel, _error: None)
 
 
-def publishes(*, confirmed: bool) -> Callable[[int], float]:
-    """Runs into one queue, from the look-up of their route on."""
+def publishes(
+    *,
+    confirmed: bool,
+    spec: QueueSpec = PLAIN,
+    varied: Callable[[int], dict[str, Any]] = lambda _number: {},
+) -> Callable[[int], float]:
+    """Runs into one queue, from the look-up of their route on, with properties of its own for each
+    message."""
 
     def measure(run_messages: int) -> float:
-        channel = open_channel()
+        channel = open_channel(spec)
         if confirmed:
             channel.confirms, channel.publish = Confirms(), publish_confirmed
         queue = channel.session.vhost.queues[QUEUE]
-        contents = [content(1, BODY_BYTES)] * run_messages
+        contents = [content(1, BODY_BYTES, **varied(number)) for number in range(run_messages)]
         methods = [publish_method(1)] * run_messages
-        batch = Publishes(1, methods, contents, sum(map(len, contents)), TRANSIENT)
+        likeness, _free = outline(raw_properties(contents[0]))
+        batch = Publishes(1, methods, contents, sum(map(len, contents)), likeness)
 
         def call() -> int:
             for _ in range(RUNS):
@@ -110,6 +120,11 @@ def publishes(*, confirmed: bool) -> Callable[[int], float]:
         return ns_per_message(call)
 
     return measure
+
+
+def with_expiration(number: int) -> dict[str, Any]:
+    """One of ten."""
+    return {"expiration": str(60_000 + number % 10)}
 
 
 def deliveries(run_messages: int) -> float:
@@ -137,6 +152,16 @@ def deliveries(run_messages: int) -> float:
 BENCHES: dict[str, Callable[[int], float]] = {
     "on_publishes": publishes(confirmed=False),
     "on_publishes, confirmed": publishes(confirmed=True),
+    "on_publishes, ten expirations": publishes(confirmed=False, varied=with_expiration),
+    "on_publishes, ten priorities": publishes(confirmed=False, varied=with_priority),
+    "the same, x-max-priority 9": publishes(
+        confirmed=False, varied=with_priority, spec=QueueSpec(QUEUE, max_priority=9)
+    ),
+    "the same, with TTL and both limits": publishes(
+        confirmed=False,
+        varied=with_priority,
+        spec=QueueSpec(QUEUE, max_priority=9, arguments=ALL_LIMITS),
+    ),
     "Envelopes.send": deliveries,
 }
-RUN_MESSAGES = (1, 10, 100)
+RUN_MESSAGES = (1, 10, 100, 1_000)

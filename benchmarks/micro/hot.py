@@ -46,9 +46,10 @@ def ns_per_message(call: Callable[[], int]) -> float:
     gc.disable()
     try:
         for _ in range(ROUNDS):
-            messages, began = 0, time.process_time_ns()
-            while (spent := time.process_time_ns() - began) < ROUND_S * 1e9:
+            messages, spent, began = 0, 0, time.process_time_ns()
+            while not messages or spent < ROUND_S * 1e9:
                 messages += call()
+                spent = time.process_time_ns() - began
             best = min(best, spent / messages)
     finally:
         gc.enable()

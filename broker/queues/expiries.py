@@ -48,7 +48,8 @@ def deadlines_of(lifetimes_ms: Lifetimes, message_ttl_ms: int | None, now_ms: in
         lifetimes_ms = message_ttl_ms
     elif isinstance(lifetimes_ms, list):
         if message_ttl_ms is not None:
-            lifetimes_ms = [min(each, message_ttl_ms) for each in lifetimes_ms]
+            most_ms = message_ttl_ms
+            lifetimes_ms = [each if each < most_ms else most_ms for each in lifetimes_ms]
         return array("Q", [now_ms + each if each else INSTANT_MS for each in lifetimes_ms])
     elif message_ttl_ms is not None and message_ttl_ms < lifetimes_ms:
         lifetimes_ms = message_ttl_ms

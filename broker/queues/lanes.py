@@ -310,9 +310,10 @@ def apart(
     add_place = {level: of_it.append for level, of_it in places.items()}
     for place, level in enumerate(levels):
         add_place[level](place)
+    is_one = origins.count(origins[0]) == len(origins)
     lots = list[Lot]()
     for level, found in places.items():
-        of_each = list(map(origins.__getitem__, found))
+        of_each = [origins[0]] * len(found) if is_one else list(map(origins.__getitem__, found))
         own = list(map(contents.__getitem__, found))
         own_bytes, own_expires_at_ms = sum(map(len, own)), deadlines_at(expires_at_ms, found)
         lots.append((level, of_each, own, own_bytes, None, own_expires_at_ms))

@@ -17,6 +17,7 @@ from fluffle.protocol.properties import (
     Properties,
     check_properties,
     decode_properties,
+    each_once,
     encode_properties,
     expirations_of,
     is_persistent,
@@ -108,9 +109,9 @@ def read_lifetimes(contents: list[bytes]) -> int | list[int]:
     if len(kinds) == 1:
         return read_expiration(texts[0].decode(errors="surrogateescape"))
     if all(kinds) and b"".join(kinds).isdigit():  # as nearly all are
-        read = {text: int(text) for text in kinds}
-        if max(read.values()) <= EXPIRATION_MS_MAX:
-            return [*map(read.__getitem__, texts)]
+        lifetimes_ms: list[int] = each_once(int, texts)
+        if max(lifetimes_ms) <= EXPIRATION_MS_MAX:
+            return lifetimes_ms
     lifetimes_ms = []
     for text in texts:
         try:
