@@ -19,7 +19,7 @@ from collections import deque
 from itertools import islice
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import INSTANT_MS, Deadlines, alike, part_of, span_of
+from fluffle.broker.queues.expiries import INSTANT_MS, Deadlines, part_of
 from fluffle.broker.queues.journal import Damage, Journal, Recovery, Spill, Unreadable
 from fluffle.broker.queues.leaving import Leaving
 from fluffle.broker.queues.levels import Numbers
@@ -196,10 +196,7 @@ class Lane:
             return False
         segment = Segment(origins[:], contents[:], content_bytes, first_sequence, ticket=ticket)
         if expires_at_ms:
-            if isinstance(expires_at_ms, int):
-                expires_at_ms = alike(expires_at_ms, count)
-            segment.expiries = expires_at_ms
-            segment.earliest_ms, segment.latest_ms = span_of(expires_at_ms)
+            segment.expire_at(expires_at_ms)
         if self._ready is NO_SEGMENTS:
             self._ready = deque()
         self._ready.append(segment)

@@ -13,6 +13,7 @@ from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import (
     Deadlines,
     Expiries,
+    alike,
     due_count,
     grown,
     part_of,
@@ -113,6 +114,15 @@ class Segment:
         """None that is not taken expires before the one; all have expired with the other."""
         if expiries is not None:
             self.earliest_ms, self.latest_ms = span_of(expiries)
+
+    def expire_at(self, expires_at_ms: Deadlines) -> None:
+        """All there are expire then."""
+        if isinstance(expires_at_ms, int):
+            self.expiries = alike(expires_at_ms, self.count)
+            self.earliest_ms = self.latest_ms = expires_at_ms
+        else:
+            self.expiries = expires_at_ms
+            self.earliest_ms, self.latest_ms = span_of(expires_at_ms)
 
     def grow(self, count: int, expires_at_ms: Deadlines) -> None:
         """More messages come, that expire then, or never if that is 0."""
