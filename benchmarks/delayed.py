@@ -10,6 +10,7 @@ them are due together, with all others still waiting.
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from benchmarks.brokers import BROKERS, Broker
 from benchmarks.machine import anonymous_bytes, cpu_s, pinned, placements
 from benchmarks.report import markdown_table
+from fluffle.broker.daemon import GC_THRESHOLDS
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.calendar_spec import calendar_spec
 from fluffle.broker.queues.dead import DeadMessages
@@ -151,6 +153,7 @@ def fill(lead: Lead, count: int) -> None:
 
 
 def measured(count: int, file: BinaryIO) -> list[list[str]]:
+    gc.set_threshold(*GC_THRESHOLDS)
     image = Image()
     lead = Lead(Log(file, image), image)
     before_bytes, began_s = memory_bytes(), time.process_time()

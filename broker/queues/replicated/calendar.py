@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.message import Origin
@@ -10,7 +10,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.bound import Enqueue
 from fluffle.broker.queues.calendar_lane import CalendarLane
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import Expiries, Lifetimes
+from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.outbox import UNDER_WAY_MAX
 from fluffle.broker.queues.served import Admission, Partly
@@ -28,14 +28,7 @@ def calendar_of(
     """Where the messages of a calendar wait; `due_count`: how many have died and not arrived."""
     if not is_calendar(spec.name):
         return None
-
-    def dues(first: int, stop: int) -> Iterator[tuple[range, Expiries]]:
-        for run in contents.ready_within(first, stop):
-            expiries = contents.expiries_of(run)
-            assert expiries is not None, "each has a time"
-            yield run, expiries
-
-    return CalendarLane(contents, dues, due_count, DUE_MAX)
+    return CalendarLane(contents, contents, due_count, DUE_MAX)
 
 
 def intake_of(queue: Queue) -> Enqueue:

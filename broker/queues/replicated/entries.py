@@ -294,7 +294,9 @@ class Entries:
             times = None
             if own is not None and own.expiries:
                 part = slice(inside.start - firsts[at], inside[-1] + 1 - firsts[at], inside.step)
-                times = array("Q", (time or NEVER_MS for time in own.expiries[part]))
+                times = own.expiries[part]
+                if 0 in times:
+                    times = array("Q", (time or NEVER_MS for time in times))
             elif expiries[at]:
                 times = alike(expiries[at], len(inside))
             found = joined(found, count, times, len(inside))

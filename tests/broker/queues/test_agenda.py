@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import insort
 from random import Random
 
@@ -16,6 +17,13 @@ from fluffle.broker.queues.timing import NEVER_MS
 def test_whatever_comes_leaves_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agenda, "LEAF", 4)
     chance, found, expected, number = Random(seed), Agenda(), list[tuple[int, int]](), 0
+    for _ in range(chance.randrange(20)):  # all that is found was there before
+        times_ms = array("Q", [chance.randrange(40) for _ in range(chance.randrange(9))])
+        numbers = range(number, number + len(times_ms))
+        found.add_found(times_ms, numbers)
+        for pair in zip(times_ms, numbers, strict=True):
+            insort(expected, pair)
+        number += len(numbers)
     for _ in range(400):
         if chance.random() < 0.6:
             due_ms, count = chance.randrange(40), chance.choice([1, 1, 2, 9])

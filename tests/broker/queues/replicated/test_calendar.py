@@ -13,10 +13,13 @@ import pytest
 from fluffle.broker.queues import calendar_lane
 from fluffle.broker.queues.calendar_spec import calendar_spec
 from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
+from fluffle.broker.queues.expiries import Expiries
 from fluffle.broker.queues.parcels import Parcel
 from fluffle.broker.queues.peeking import View
 from fluffle.broker.queues.replicated import calendar, leadership, outbox, sweep
 from fluffle.broker.queues.replicated import effects as e
+from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.encoding import decode
 from fluffle.broker.queues.replicated.facts import (
     DeadLettered,
@@ -159,6 +162,52 @@ def test_a_next_leader_knows_when_each_is_due() -> None:
     bench.at(5_000)
     bench.settle_down()
     assert bench.order == list(range(5_000, 0, -1))
+
+
+def test_a_next_leader_looks_at_each_once_and_at_few_in_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calendar_lane, "LOOKED_MAX", 8)
+    bench, looked, asked = Calendar(), list[int](), Contents.expiries_of
+    for _ in range(20):
+        bench.publish_all(*range(1_000, 2_000, 50))
+        bench.turn()
+    bench.settle_down()
+    bench.change_leader(0, is_elsewhere=False)
+
+    def expiries_of(contents: Contents, run: range) -> Expiries | None:
+        looked.extend(run)
+        return asked(contents, run)
+
+    monkeypatch.setattr(Contents, "expiries_of", expiries_of)
+    bench.at(999)
+    bench.turn()
+    assert not looked, "none is due yet"
+    bench.at(1_000)
+    while bench.is_touched or bench.proposals:
+        before, bench.is_touched = len(looked), False
+        bench.led.pump()
+        assert len(looked) <= before + 8 * EXPIRED_SEGMENTS_MAX
+        while bench.proposals:
+            bench.commit()
+    assert sorted(looked) == [*range(1, 401)]
+    assert len(bench.came) == 20
+
+
+def test_no_turn_takes_off_more_than_are_handed_on_in_one() -> None:
+    bench = Calendar()
+    bench.publish_all(*[50] * 1_000)
+    bench.settle_down()
+    bench.at(50)
+    while bench.is_touched or bench.proposals:
+        bench.is_touched = False
+        bench.led.pump()
+        said = [fact for payload, _on_fate in bench.proposals for fact in decode(payload).facts]
+        dead = [run for fact in said if isinstance(fact, DeadLettering) for run in fact.runs]
+        assert sum(map(len, dead)) <= outbox.TURN_MAX
+        while bench.proposals:
+            bench.commit()
+    assert len(bench.came) == 1_000
 
 
 def test_no_more_are_dead_than_can_be_handed_on_soon(monkeypatch: pytest.MonkeyPatch) -> None:
