@@ -18,7 +18,7 @@ from fluffle.broker.queues.replicated.encoding import REMEMBERS
 from fluffle.broker.queues.replicated.facts import Remembered
 from fluffle.broker.queues.replicated.queue_time import QueueTime
 from fluffle.broker.queues.settings import Cache
-from fluffle.broker.queues.window import Window, window_of
+from fluffle.broker.queues.window import Window
 
 NO_WINDOW = Window()
 """Never changed: most queues take what comes again."""
@@ -58,7 +58,7 @@ class Remembering:
     def sieve(self, cache: Cache, enqueue: Enqueue) -> Sieve:
         """A `SieveFrom`."""
         known, self._known = self._known, None
-        self._window = window_of(known.packed()) if known is not None else Window()
+        self._window = known.copy() if known is not None else Window()
         told = partial(self._on_duplicates, QueueType.QUORUM)
         return Sieve(cache, self._window, Around(enqueue, self._time.now_ms, told, self))
 

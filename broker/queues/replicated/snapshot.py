@@ -47,7 +47,7 @@ from fluffle.broker.queues.replicated.state import (
     Source,
     State,
 )
-from fluffle.broker.queues.window import Window, window_of
+from fluffle.broker.queues.window import KEY, Window, window_of
 from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
 
@@ -56,6 +56,8 @@ TABLES = 9
 
 RISING = ("firsts", "indexes")
 COMPRESSION_LEVEL = 1
+ZLIB_HEAD = b"\x78\x01"
+"""Of a window of 32 KiB, compressed fast: RFC 1950."""
 
 TEXT_ERRORS = "surrogateescape"
 """Names may hold octets that are not UTF-8."""
@@ -69,7 +71,24 @@ Mark = TypeVar("Mark", bound=tuple[Any, ...])
 
 def take(state: State, version: int) -> bytes:
     """A snapshot of what entries up to this version have made."""
-    return bytes((version,)) + zlib.compress(dump(state, version), COMPRESSION_LEVEL)
+    keys_bytes = 0
+    if version >= REMEMBERS and state.window is not None:
+        keys_bytes = len(state.window) * KEY.size
+    return bytes((version,)) + _compressed(dump(state, version), keys_bytes)
+
+
+def _compressed(data: bytes, keys_bytes: int) -> bytes:
+    """As `zlib.compress`, but the last octets are copied: there is nothing to be found in digests,
+    and to look for it took as long as ten milliseconds for each 25,000."""
+    if not keys_bytes:
+        return zlib.compress(data, COMPRESSION_LEVEL)
+    at = len(data) - keys_bytes
+    front = zlib.compressobj(COMPRESSION_LEVEL, wbits=-zlib.MAX_WBITS)
+    keys = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)
+    return b"".join((
+        ZLIB_HEAD, front.compress(data[:at]), front.flush(zlib.Z_FULL_FLUSH),
+        keys.compress(data[at:]), keys.flush(), zlib.adler32(data).to_bytes(4, "big"),
+    ))  # fmt: skip
 
 
 def restore(snapshot: bytes, reads: int) -> State:

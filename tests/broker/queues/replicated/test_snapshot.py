@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated import snapshot
-from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, VERSION
+from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, REMEMBERS, VERSION
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.window import KEY, window_of
 from tests.broker.queues.replicated.comparing import Told
 from tests.broker.queues.replicated.history import OPERATIONS
 from tests.broker.queues.replicated.make import busy, new, told
@@ -123,3 +124,16 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
     except Unfit:
         return
     image.digest()
+
+
+def test_keys_are_copied_and_all_else_is_compressed() -> None:
+    """There may be 100,000, and nothing is to be found in digests."""
+    image, chance = busy(), Random(1)
+    image.state.spec = b"x" * 10_000
+    packed = b"".join(KEY.pack(chance.randbytes(16), 0) for _ in range(500))
+    image.state.window = window_of(packed)
+    taken = snapshot.take(image.state, REMEMBERS)
+    assert packed in taken
+    assert zlib.decompress(taken[1:]) == snapshot.dump(image.state, REMEMBERS)
+    assert len(taken) < len(packed) + 1_000
+    assert Image.restored(taken).state.window is not None
