@@ -48,15 +48,35 @@ def parse(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=str(path))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def parsed() -> Iterator[None]:
+    """A million nodes are not kept for the rest of the run."""
+    yield
+    parse.cache_clear()
+
+
+def children(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements in `node`, and what has some, as a handler has: expressions have none."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        yield from getattr(node, field, ())
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All below `node`, however deep."""
+    for child in children(node):
+        yield child
+        yield from statements(child)
+
+
 def functions(path: Path) -> Iterator[Function]:
-    return (node for node in ast.walk(parse(path)) if isinstance(node, Function))
+    return (node for node in statements(parse(path)) if isinstance(node, Function))
 
 
 def nesting(node: ast.AST) -> int:
     """How many blocks stand inside one another below `node`; `elif` is no deeper than its `if`."""
     deepest = 0
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, Function | ast.ClassDef | ast.Lambda):
+    for child in children(node):
+        if isinstance(child, Function | ast.ClassDef):
             continue
         is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
         deepest = max(deepest, nesting(child) + (isinstance(child, Block) and not is_elif))
@@ -100,7 +120,7 @@ def positional_counts() -> Iterator[tuple[str, int]]:
 
 def public_method_counts() -> Iterator[tuple[str, int]]:
     for path in SOURCES:
-        for node in ast.walk(parse(path)):
+        for node in statements(parse(path)):
             if isinstance(node, ast.ClassDef):
                 yield f"{path}:{node.name}", len(public_methods(node))
 
@@ -144,7 +164,7 @@ def test_layers_and_pure_floors() -> None:
 
 
 def import_roots(path: Path) -> Iterator[str]:
-    for node in ast.walk(parse(path)):
+    for node in statements(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
