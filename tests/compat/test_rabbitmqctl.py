@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -121,9 +123,15 @@ def ordered(line: str) -> str:
     return json.dumps(json.loads(line), sort_keys=True) if line.startswith("{") else line
 
 
+@pytest.fixture
+def fluffle(tmp_path: Path, rabbitmq: RabbitMQ) -> Iterator[Daemon]:
+    """With what RabbitMQ has now, whatever other tests have left there."""
+    with Daemon(tmp_path, "--definitions", str(rabbitmq.export_definitions())) as daemon:
+        yield daemon
+
+
 def test_what_is_printed_and_how_it_ends(rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
     where = str(fluffle.data_dir)
-
     name = run("rabbitmqctl", "cluster_status", "--formatter", "json", "--data-dir", where)
     assert name.exit_code == 0
     ours_is = next(iter(json.loads(name.stdout)["maintenance_status"]))
