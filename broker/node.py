@@ -17,7 +17,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.alone import Alone
-from fluffle.broker.announcing.announcer import COMMANDS, EVENT_EXCHANGE, HOME
+from fluffle.broker.announcing.announcer import COMMANDS, EVENT_EXCHANGE, HOME, INTERNAL
 from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import when_safe
@@ -257,7 +257,8 @@ class Node:
     ) -> None:
         vhost = self.catalogue.vhosts.get(vhost_name)
         if vhost is not None:
-            self.metadata.settle(partial(delete_disused, vhost, definition, is_disused))
+            metadata = self._services.metadata_of(By(INTERNAL, INTERNAL))
+            metadata.settle(partial(delete_disused, vhost, definition, is_disused))
 
     def _restored(self, company: Company) -> Catalogue:
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
