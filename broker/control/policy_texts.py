@@ -13,6 +13,8 @@ from typing import Any
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.policies.validating import KEYS
+from fluffle.broker.queues.arguments import ARGUMENTS
 
 EXAMPLE = """'{"max-length": 1000}'"""
 HEADING = "Validation failed"
@@ -70,7 +72,7 @@ def words(text: str, definition: Any, keys: Collection[str]) -> str:
     lines = [line for line in text.split("\n") if line not in ("", HEADING)]
     unknown = [key for key in definition if key not in keys] if isinstance(definition, dict) else []
     said = [
-        "; ".join(f"there is no setting '{key}' here{meant(key, keys)}" for key in unknown)
+        "; ".join(unrecognised(key, keys) for key in unknown)
         if line.endswith("are not recognised policy settings")
         else BINARY.sub(r"\1", line)
         for line in lines
@@ -81,6 +83,16 @@ def words(text: str, definition: Any, keys: Collection[str]) -> str:
 def in_a_line(text: str) -> str:
     """The same of an entry of definitions, which says of itself what it is."""
     return "; ".join(BINARY.sub(r"\1", line) for line in text.split("\n") if line)
+
+
+def unrecognised(key: str, keys: Collection[str]) -> str:
+    """Why a policy with these settings cannot have that one."""
+    if key in KEYS:
+        return f"an operator's policy cannot set '{key}', any other policy can"
+    argument = f"x-{key.removeprefix('x-')}"
+    if argument in ARGUMENTS and not KEYS.keys() & {argument, argument[2:]}:
+        return f"no policy sets '{key}': a queue is declared with '{argument}'"
+    return f"there is no setting '{key}' here{meant(key, keys)}"
 
 
 def meant(key: str, keys: Collection[str]) -> str:

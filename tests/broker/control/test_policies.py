@@ -108,6 +108,43 @@ def test_bad_policies(said: dict[str, Any], text: str) -> None:
         assert Desk().refusal(verb, **POLICY | said) == text
 
 
+@pytest.mark.parametrize(
+    ("verb", "key", "text"),
+    [
+        (
+            "operator_policies.set",
+            "dead-letter-exchange",
+            "an operator's policy cannot set 'dead-letter-exchange', any other policy can",
+        ),
+        (
+            "policies.set",
+            "max-priority",
+            "no policy sets 'max-priority': a queue is declared with 'x-max-priority'",
+        ),
+        (
+            "operator_policies.set",
+            "x-single-active-consumer",
+            "no policy sets 'x-single-active-consumer': a queue is declared with "
+            "'x-single-active-consumer'",
+        ),
+        (
+            "policies.set",
+            "x-max-length",
+            "there is no setting 'x-max-length' here, did you mean 'max-length'?",
+        ),
+        (
+            "policies.set",
+            "message-deduplication",
+            "there is no setting 'message-deduplication' here, did you mean "
+            "'x-message-deduplication'?",
+        ),
+    ],
+)
+def test_where_a_setting_belongs_is_said(verb: str, key: str, text: str) -> None:
+    refusal = Desk().refusal(verb, **POLICY | {"definition": f'{{"{key}": true}}'})
+    assert refusal == f"PRECONDITION_FAILED: {text}"
+
+
 def test_a_policy_that_is_not_there_is_named() -> None:
     desk = Desk()
     for of, verb in (("", "policies.clear"), (" of operators", "operator_policies.clear")):
