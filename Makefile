@@ -19,10 +19,10 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(INSTALLED) ## run the broker in the foreground; ARGS="--listen 127.0.0.1:5673" adds options
-	$(BIN)/fluffle serve --data-dir ./data $(ARGS)
+	$(BIN)/fluffle serve $(ARGS)
 
 cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, for trying things out
-	$(BIN)/fluffle cluster up --data-dir ./data/cluster $(ARGS)
+	$(BIN)/fluffle cluster up $(ARGS)
 
 test: $(INSTALLED) ## every test; ARGS="-k topic" narrows them
 	$(BIN)/python -m pytest $(ARGS)
