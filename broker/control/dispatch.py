@@ -94,14 +94,24 @@ class Page:
 class Dispatcher:
     """Acts on requests.  `on_fatal` is told of a broken assertion."""
 
-    __slots__ = ("_on_fatal", "_parts", "_verbs")
+    __slots__ = ("_by", "_on_fatal", "_parts", "_verbs")
 
     def __init__(
-        self, parts: Parts, verbs: Mapping[str, Verb], on_fatal: Callable[[Exception], None]
+        self,
+        parts: Parts,
+        verbs: Mapping[str, Verb],
+        on_fatal: Callable[[Exception], None],
+        by: str = "",
     ) -> None:
+        """`by` is the user who asks; nobody where that is whoever may open the socket."""
         self._parts = parts
         self._verbs = verbs
         self._on_fatal = on_fatal
+        self._by = by
+
+    def of(self, parts: Parts, by: str) -> Dispatcher:
+        """The same verbs, of these parts, for that user."""
+        return Dispatcher(parts, self._verbs, self._on_fatal, by)
 
     def act(self, line: bytes) -> Outcome:
         """Do what a line asks for."""
@@ -117,7 +127,7 @@ class Dispatcher:
             return Outcome(request_id, CommandInvalid(f"there is no verb '{name}'"))
         result = self.guarded(lambda: self._do(verb, arguments))
         if verb.is_change and not isinstance(result, BrokerError):
-            audit(name, arguments)
+            audit(name, arguments, self._by)
         return Outcome(request_id, result, is_change=verb.is_change)
 
     def page(self, rows: Rows) -> Page | BrokerError:
@@ -144,9 +154,11 @@ class Dispatcher:
             return Broken()
 
 
-def audit(verb: str, arguments: Mapping[str, Any]) -> None:
-    """Have the log say that something was changed."""
+def audit(verb: str, arguments: Mapping[str, Any], by: str = "") -> None:
+    """Have the log say that something was changed, and by whom if that is known."""
     shown = {name: arguments[name] for name in AUDITED if name in arguments}
+    if by:
+        shown["by"] = by
     event(logger, logging.INFO, "administered", verb=verb, **shown)
 
 

@@ -9,6 +9,7 @@ import asyncio
 from functools import partial
 from typing import Any, cast
 
+from fluffle.broker.access.users import User
 from fluffle.broker.awaiting import done
 from fluffle.broker.commits import Call as Waiting
 from fluffle.broker.control.asking import answer_of, in_time, told
@@ -16,6 +17,7 @@ from fluffle.broker.control.dispatch import PAGE_ROWS, Dispatcher, Outcome
 from fluffle.broker.control.parts import Later, Parts, Row, Rows
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later as Asked
+from fluffle.broker.server.observing import By
 from fluffle.broker.server.services import Services
 
 
@@ -28,6 +30,12 @@ class Asking:
         self.parts = parts
         self.services = services
         self._dispatcher = dispatcher
+
+    def of(self, user: User) -> Asking:
+        """Where what changes is done by that user."""
+        metadata = self.services.metadata_of(By(user.name, user.name))
+        parts = self.parts._replace(metadata=metadata)
+        return Asking(parts, self.services, self._dispatcher.of(parts, user.name))
 
     async def told(self, verb: str, arguments: Row) -> Row | list[Row]:
         """What a verb says: its result, or all its rows.  BrokerError, TimeoutError."""

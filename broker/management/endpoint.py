@@ -166,7 +166,7 @@ class ManagementEndpoint:
             user = user if user is NOBODY else self._still(user)
             self._check(endpoint, user, names)  # the virtual host may be there only now
             headers, ends = request.headers, ends_of(request)
-            call = Call(self._asking, user, names, request.query, body, headers, ends)
+            call = Call(self._asking.of(user), user, names, request.query, body, headers, ends)
             return await reply_of(await endpoint.act(call), call, request.rel_url.raw_path)
 
     async def _user(self, request: web.BaseRequest) -> User:

@@ -1,12 +1,17 @@
-"""What a whole node tells to amq.rabbitmq.event, of what no client does."""
+"""What a whole node tells to amq.rabbitmq.event, of what no client of AMQP does."""
 
 from __future__ import annotations
+
+import logging
+from pathlib import Path
 
 import aio_pika
 import pytest
 
 from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.testing.broker import Broker
+from tests.support.management import management
 
 ACTOR = "user_who_performed_action"
 
@@ -30,3 +35,39 @@ async def test_a_queue_that_expires_is_told_with_its_bindings(queue_type: str) -
         ]
         timeline = str(await broker.vhost("/").timeline())
         assert "queue 'q' is deleted" in timeline
+
+
+async def test_what_is_changed_by_http_is_told_and_logged_as_of_who_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with (
+        management(tmp_path, event_exchange=True) as api,
+        await aio_pika.connect(f"amqp://127.0.0.1:{api.amqp_port}") as connection,
+    ):
+        channel = await connection.channel()
+        events = await channel.declare_queue("events", exclusive=True)
+        await events.bind("amq.rabbitmq.event", "policy.*")
+        await events.bind("amq.rabbitmq.event", "vhost.*")
+        policy = {"pattern": "^q", "definition": {"max-length": 5}}
+        for method, path in (
+            ("PUT", "policies/%2F/p"),
+            ("DELETE", "policies/%2F/p"),
+            ("PUT", "vhosts/v"),
+            ("DELETE", "vhosts/v"),
+        ):
+            status, _ = await api.ask(method, path, json=policy if "policies" in path else {})
+            assert status in (201, 204)
+        told = [await events.get(no_ack=True) for _ in range(4)]
+    assert [(each.routing_key, each.headers[ACTOR]) for each in told] == [
+        ("policy.set", "guest"),
+        ("policy.cleared", "guest"),
+        ("vhost.created", "guest"),
+        ("vhost.deleted", "guest"),
+    ]
+    logged = [
+        getattr(record, FIELDS_ATTRIBUTE)
+        for record in caplog.records
+        if record.getMessage() == "administered"
+    ]
+    assert logged[0] == {"verb": "policies.set", "name": "p", "vhost": "/", "by": "guest"}
