@@ -12,6 +12,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
 from fluffle.broker.metadata.changing import Decide, Late, Metadata, nobody_waits
+from fluffle.broker.policies.policy import OPERATOR_POLICY
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.exchange import PREDECLARED
@@ -269,8 +270,11 @@ def limits_of(limits: Any) -> dict[str, object]:
 
 def vhost_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
     (name,) = fact.key
+    settings: Any = fact.value
     for spec in PREDECLARED:
         yield "exchange.deleted", {"name": spec.name, "vhost": name}
+    if limits_of(settings.limits):
+        yield from limits_put(str(name), {})
     yield "vhost.deleted", {"name": name}
 
 
@@ -287,19 +291,52 @@ def right(what: str, names: tuple[str, ...]) -> Describe:
     return describe
 
 
-def kept(what: str, of_key: tuple[str, ...], fields: tuple[str, ...] = ()) -> Describe:
-    """A policy or a parameter that is set or cleared."""
-
-    def describe(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
-        entry: Any = fact.value
-        values = {name: entry[name] for name in fields if name in entry}
-        yield what, {**dict(zip(of_key, fact.key, strict=True)), **values}
-
-    return describe
+def policy_put(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+    entry: Any = fact.value
+    fields = ("pattern", "apply-to", "definition", "priority")
+    values = {name: entry[name] for name in fields if name in entry}
+    yield "policy.set", {**policy_headers(fact), **values}
 
 
-POLICY = ("vhost", "name")
-PARAMETER = ("vhost", "component", "name")
+def policy_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+    yield "policy.cleared", policy_headers(fact)
+
+
+def policy_headers(fact: Fact) -> Telling:
+    return dict(zip(("vhost", "name"), fact.key, strict=True))
+
+
+def parameter_put(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+    entry: Any = fact.value
+    headers = parameter_headers(fact)
+    yield "parameter.set", {**headers, "value": entry["value"]}
+    if headers.pop("component") == OPERATOR_POLICY:
+        yield "policy.set", {**headers, **entry["value"]}
+
+
+def parameter_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+    headers = parameter_headers(fact)
+    yield "parameter.cleared", dict(headers)
+    if headers.pop("component") == OPERATOR_POLICY:
+        yield "operator.policy.cleared", headers
+
+
+def parameter_headers(fact: Fact) -> dict[str, object]:
+    return dict(zip(("vhost", "component", "name"), fact.key, strict=True))
+
+
+def global_put(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+    entry: Any = fact.value
+    yield "parameter.set", {**global_headers(fact), "value": entry["value"]}
+
+
+def global_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+    yield "parameter.cleared", global_headers(fact)
+
+
+def global_headers(fact: Fact) -> Telling:
+    return {"component": "global", "name": fact.key[0]}
+
 
 PUT: Mapping[Kind, Describe] = {
     Kind.EXCHANGE: exchange_put,
@@ -309,8 +346,9 @@ PUT: Mapping[Kind, Describe] = {
     Kind.VHOST: vhost_put,
     Kind.PERMISSION: right("permission.created", ("configure", "write", "read")),
     Kind.TOPIC_PERMISSION: right("topic.permission.created", ("write", "read")),
-    Kind.POLICY: kept("policy.set", POLICY, ("pattern", "apply-to", "definition", "priority")),
-    Kind.PARAMETER: kept("parameter.set", PARAMETER, ("value",)),
+    Kind.POLICY: policy_put,
+    Kind.PARAMETER: parameter_put,
+    Kind.GLOBAL_PARAMETER: global_put,
 }
 REMOVED: Mapping[Kind, Describe] = {
     Kind.EXCHANGE: exchange_removed,
@@ -320,6 +358,7 @@ REMOVED: Mapping[Kind, Describe] = {
     Kind.VHOST: vhost_removed,
     Kind.PERMISSION: right("permission.deleted", ()),
     Kind.TOPIC_PERMISSION: right("topic.permission.deleted", ()),
-    Kind.POLICY: kept("policy.cleared", POLICY),
-    Kind.PARAMETER: kept("parameter.cleared", PARAMETER),
+    Kind.POLICY: policy_removed,
+    Kind.PARAMETER: parameter_removed,
+    Kind.GLOBAL_PARAMETER: global_removed,
 }

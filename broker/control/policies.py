@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from fluffle.broker.control.arguments import check_name
 from fluffle.broker.control.parts import Parts, Result, Row, Rows
 from fluffle.broker.control.policy_texts import in_words, parsed, parsed_definition
-from fluffle.broker.definitions.catalogue import OPERATOR_POLICY
 from fluffle.broker.definitions.exporting import limit_parameters
 from fluffle.broker.definitions.parameters import (
     check_vhost,
@@ -23,7 +22,7 @@ from fluffle.broker.definitions.parameters import (
 from fluffle.broker.errors import NotFound
 from fluffle.broker.facts import Key, Kind
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.policies.policy import ALL, Policy
+from fluffle.broker.policies.policy import ALL, OPERATOR_POLICY, Policy
 from fluffle.broker.policies.validating import KEYS, OPERATOR_KEYS
 
 

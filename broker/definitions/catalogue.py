@@ -17,14 +17,11 @@ from fluffle.broker.metadata.change import Change, Name
 from fluffle.broker.metadata.changing import Consequence
 from fluffle.broker.metadata.nodes import Registry
 from fluffle.broker.policies.policies import Policies
-from fluffle.broker.policies.policy import read_policy
+from fluffle.broker.policies.policy import OPERATOR_POLICY, read_policy
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import Entry, Image, VhostImage
 from fluffle.broker.turn import nothing
 from fluffle.broker.vhost import VirtualHost
-
-OPERATOR_POLICY = "operator_policy"
-"""The component of parameters that are policies of operators."""
 
 
 class Kept:

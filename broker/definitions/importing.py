@@ -26,7 +26,7 @@ from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.deciding import bind, declare_exchange, declare_queue
-from fluffle.broker.definitions.catalogue import OPERATOR_POLICY, Catalogue
+from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import keep, set_vhost
 from fluffle.broker.definitions.forms import ORDER
 from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
@@ -36,6 +36,7 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide, Metadata
+from fluffle.broker.policies.policy import OPERATOR_POLICY
 from fluffle.broker.queues.arguments import (
     DEFAULT_QUEUE_TYPE,
     Declaration,

@@ -15,6 +15,9 @@ EVERYWHERE = "^"
 
 ALL = "all"
 
+OPERATOR_POLICY = "operator_policy"
+"""The component of parameters that are policies of operators."""
+
 
 class Target(StrEnum):
     """What falls under policies: queues, by their types, and exchanges."""

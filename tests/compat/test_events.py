@@ -70,7 +70,25 @@ COMMANDS = (
         ("policies", "set", "-p", "v", "p", "^a", '{"max-length":5}', "--apply-to", "queues"),
     ),
     Act(("clear_policy", "-p", "v", "p"), ("policies", "clear", "-p", "v", "p")),
+    Act(
+        ("set_operator_policy", "-p", "v", "o", "^a", '{"max-length":5}', "--priority", "2"),
+        ("operator-policies", "set", "-p", "v", "o", "^a", '{"max-length":5}', "--priority", "2"),
+    ),
+    Act(
+        ("clear_operator_policy", "-p", "v", "o"),
+        ("operator-policies", "clear", "-p", "v", "o"),
+    ),
+    Act(("set_global_parameter", "g", '{"a":[1]}'), ("global-parameters", "set", "g", '{"a":[1]}')),
+    Act(("clear_global_parameter", "g"), ("global-parameters", "clear", "g")),
     Act(("delete_user", "u"), ("users", "delete", "u")),
+    Act(
+        ("set_vhost_limits", "-p", "v", '{"max-queues":5}'),
+        ("vhosts", "limits", "v", "--max-queues", "5"),
+    ),
+    Act(
+        ("set_policy", "-p", "v", "q", "^b", '{"max-length":5}', "--apply-to", "queues"),
+        ("policies", "set", "-p", "v", "q", "^b", '{"max-length":5}', "--apply-to", "queues"),
+    ),
     Act(("delete_vhost", "v"), ("vhosts", "delete", "v")),
 )
 

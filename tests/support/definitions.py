@@ -12,8 +12,9 @@ from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.definitions import deciding as vhosts
+from fluffle.broker.definitions import parameters
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.facts import FORGOTTEN, Facts, Kind
+from fluffle.broker.facts import FORGOTTEN, Facts, Key, Kind
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.changing import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import Declaration
@@ -67,6 +68,9 @@ class Editor:
 
     def keep(self, kind: Kind, entry: Entry) -> None:
         self.have(lambda: vhosts.keep(kind, entry))
+
+    def clear(self, kind: Kind, key: Key) -> None:
+        self.have(lambda: parameters.clear(self.catalogue, kind, key))
 
     # Users
 

@@ -7,13 +7,13 @@ from json import dumps
 from typing import NamedTuple
 
 from fluffle.broker.control.parts import Row
-from fluffle.broker.definitions.catalogue import OPERATOR_POLICY
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.replies import Created, Listing, not_authorized, not_found
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import ANYTHING, NUMBER, OBJECT, TEXT, fields
 from fluffle.broker.management.table import Endpoint
+from fluffle.broker.policies.policy import OPERATOR_POLICY
 
 POLICY = fields({"pattern": TEXT, "definition": OBJECT}, {"priority": NUMBER, "apply-to": TEXT})
 VALUE = fields({"value": ANYTHING})

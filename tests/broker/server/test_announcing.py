@@ -234,7 +234,8 @@ def test_a_virtual_host_comes_and_goes_with_its_exchanges() -> None:
     editor.vhost("v", limits=VhostLimits(max_queues=5))
     assert what(watcher) == [*["exchange.created"] * 7, "vhost.created", "vhost.limits.set"]
     editor.delete_vhost("v")
-    assert what(watcher) == [*["exchange.deleted"] * 7, "vhost.deleted"]
+    gone = ["vhost.limits.cleared", "vhost.deleted"]
+    assert what(watcher) == [*["exchange.deleted"] * 7, *gone]
 
 
 def test_policies_and_parameters_are_told() -> None:
@@ -246,6 +247,29 @@ def test_policies_and_parameters_are_told() -> None:
     ((key, headers),) = told(watcher)
     assert key == "policy.set"
     assert (headers["pattern"], headers["definition"]) == ("^a", {"max-length": ("l", 5)})
+
+
+def test_a_policy_of_operators_is_told_as_a_policy_and_as_a_parameter() -> None:
+    edge, watcher = watched("policy.*", "operator.#", "parameter.*")
+    editor = Operator(edge).editor
+    value = {"pattern": "^a", "apply-to": "all", "priority": 1, "definition": {"max-length": 5}}
+    kept = {"vhost": "/", "component": "operator_policy", "name": "o", "value": value}
+    editor.keep(Kind.PARAMETER, kept)
+    (parameter, headers), (policy, said) = told(watcher)
+    assert (parameter, headers["component"]) == ("parameter.set", "operator_policy")
+    assert (policy, said["name"], said["pattern"]) == ("policy.set", "o", "^a")
+    editor.clear(Kind.PARAMETER, ("/", "operator_policy", "o"))
+    assert what(watcher) == ["parameter.cleared", "operator.policy.cleared"]
+
+
+def test_global_parameters_are_told() -> None:
+    edge, watcher = watched("parameter.*")
+    editor = Operator(edge).editor
+    editor.keep(Kind.GLOBAL_PARAMETER, {"name": "g", "value": 1})
+    editor.clear(Kind.GLOBAL_PARAMETER, ("g",))
+    (put, headers), (removed, _) = told(watcher)
+    assert (put, removed) == ("parameter.set", "parameter.cleared")
+    assert (headers["component"], headers["name"], headers["value"]) == ("global", "g", 1)
 
 
 def test_clients_can_neither_publish_to_it_nor_delete_it() -> None:
