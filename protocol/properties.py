@@ -126,10 +126,9 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
 
     Properties that differ only in those places are well-formed alike and have the same outline.
     Headers are not in it, which only a headers exchange reads, nor is reply_to; a priority is 0 in
-    it, and an expiration "0", for they are read of each message: `priorities_of`, `expirations_of`.
-    Properties are
-    their own outline if they have headers that route (CC, BCC), the reply_to that is no queue, or a
-    user_id; and so are malformed ones.
+    it, and an expiration "0", for `priorities_of` and `read_expirations` look at each message.
+    Properties are their own outline if they have headers that route (CC, BCC), the reply_to that is
+    no queue, or a user_id; and so are malformed ones.
     """
     try:
         found = _read_outline(raw)
@@ -203,29 +202,27 @@ def priorities_of(contents: list[bytes]) -> bytes | None:
     return bytes(content[_priority_place(content)] for content in contents)
 
 
-def expirations_of(contents: list[bytes]) -> list[bytes]:
-    """The expirations of several canonical contents with well-formed properties; all have one."""
+def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> list[int]:
+    """What `read` makes of the expirations of several canonical contents with well-formed
+    properties, which all have one: of equal ones once if they are few, because it is faster
+    (benchmarks/micro, on_publishes)."""
     at = _expiration_place(contents[0])
     text_at = at + 1 - _PROPERTIES_OFFSET
     with_it = slice(_PROPERTIES_OFFSET, at + 1 + contents[0][at])
     pieces = [*map(itemgetter(with_it), contents)]
     kinds = {*pieces}
     if len({*map(itemgetter(slice(text_at)), kinds)}) == 1:  # of one length, too
-        return each_once(itemgetter(slice(text_at, None)), pieces)
+        if 2 * len(kinds) > len(pieces):
+            return [read(piece[text_at:]) for piece in pieces]
+        found = {kind: read(kind[text_at:]) for kind in kinds}
+        return [*map(found.__getitem__, pieces)]
     if len({*map(itemgetter(slice(text_at - 1)), kinds)}) == 1:
-        return [content[at + 1 : at + 1 + content[at]] for content in contents]
+        return [read(content[at + 1 : at + 1 + content[at]]) for content in contents]
     places = map(_expiration_place, contents)
-    return [each[at + 1 : at + 1 + each[at]] for each, at in zip(contents, places, strict=True)]
-
-
-def each_once(read: Callable[[bytes], Any], values: list[bytes]) -> list[Any]:
-    """What `read` makes of each value: of equal ones once if they are few, because it is faster
-    (benchmarks/micro, on_publishes)."""
-    kinds = {*values}
-    if 2 * len(kinds) > len(values):
-        return [*map(read, values)]
-    found = {kind: read(kind) for kind in kinds}
-    return [*map(found.__getitem__, values)]
+    return [
+        read(content[at + 1 : at + 1 + content[at]])
+        for content, at in zip(contents, places, strict=True)
+    ]
 
 
 def _expiration_place(content: bytes) -> int:

@@ -56,13 +56,6 @@ def deadlines_of(lifetimes_ms: Lifetimes, message_ttl_ms: int | None, now_ms: in
     return now_ms + lifetimes_ms if lifetimes_ms else INSTANT_MS
 
 
-def deadlines_at(deadlines_ms: Deadlines, places: Iterable[int]) -> Deadlines:
-    """Of the messages at these places."""
-    if isinstance(deadlines_ms, int):
-        return deadlines_ms
-    return array("Q", map(deadlines_ms.__getitem__, places))
-
-
 def is_instant(deadlines_ms: Deadlines) -> bool:
     """Whether some of the messages have no time to live."""
     if isinstance(deadlines_ms, int):

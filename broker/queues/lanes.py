@@ -12,13 +12,14 @@ and what comes back comes before all others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias, cast
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.calendar_lane import CalendarLane
-from fluffle.broker.queues.expiries import Deadlines, deadlines_at, is_instant
+from fluffle.broker.queues.expiries import Deadlines, is_instant
 from fluffle.broker.queues.journal import ByLevel, Damage, Journal, Recovery, Spill
 from fluffle.broker.queues.lane import NO_MESSAGE, Lane
 from fluffle.broker.queues.levels import Levels, Numbers, first_of, level_of, levels_of
@@ -298,6 +299,8 @@ class Lanes:
         return [unseen for lane in self._lanes.values() for unseen in lane.unseen]
 
 
+T = TypeVar("T")
+
 Lot: TypeAlias = tuple[int, list[Origin], list[bytes], int, int | None, Deadlines]
 """Messages of one level: which that is, and as `Lane.put` is given them."""
 
@@ -306,18 +309,25 @@ def apart(
     levels: bytes, origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
 ) -> list[Lot]:
     """Messages by level, those of each in order."""
-    places: dict[int, list[int]] = {level: [] for level in sorted(set(levels))}
-    add_place = {level: of_it.append for level, of_it in places.items()}
-    for place, level in enumerate(levels):
-        add_place[level](place)
-    is_one = origins.count(origins[0]) == len(origins)
+    owns = dealt(levels, contents)
+    are_one = origins.count(origins[0]) == len(origins)
+    of_each = {} if are_one else dealt(levels, origins)
+    times = {} if isinstance(expires_at_ms, int) else dealt(levels, expires_at_ms)
     lots = list[Lot]()
-    for level, found in places.items():
-        of_each = [origins[0]] * len(found) if is_one else list(map(origins.__getitem__, found))
-        own = list(map(contents.__getitem__, found))
-        own_bytes, own_expires_at_ms = sum(map(len, own)), deadlines_at(expires_at_ms, found)
-        lots.append((level, of_each, own, own_bytes, None, own_expires_at_ms))
+    for level, own in owns.items():
+        own_origins = [origins[0]] * len(own) if are_one else of_each[level]
+        own_expires_at_ms = array("Q", times[level]) if times else expires_at_ms
+        lots.append((level, own_origins, own, sum(map(len, own)), None, own_expires_at_ms))
     return lots
+
+
+def dealt(levels: bytes, values: Sequence[T]) -> dict[int, list[T]]:
+    """What belongs to each message, by level from the lowest."""
+    by_level: dict[int, list[T]] = {level: [] for level in sorted({*levels})}
+    add = {level: of_it.append for level, of_it in by_level.items()}
+    for level, value in zip(levels, values, strict=True):
+        add[level](value)
+    return by_level
 
 
 AnyLane: TypeAlias = Lane | Lanes | CalendarLane

@@ -17,11 +17,11 @@ from fluffle.protocol.properties import (
     Properties,
     check_properties,
     decode_properties,
-    each_once,
     encode_properties,
-    expirations_of,
     is_persistent,
     property_flags,
+    raw_properties,
+    read_expirations,
 )
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.terms import escaped
@@ -30,6 +30,9 @@ from fluffle.protocol.wire import TYPE_NAMES
 
 EXPIRATION_MS_MAX = 315_360_000_000
 """Ten years: RabbitMQ's limit on every time in milliseconds."""
+
+REFUSED_MS = -1
+"""Of an expiration that is no number of milliseconds within that."""
 
 
 class PropertyFacts(NamedTuple):
@@ -104,23 +107,27 @@ def read_facts(raw: bytes) -> PropertyFacts:
 def read_lifetimes(contents: list[bytes]) -> int | list[int]:
     """For how long messages may wait of which each has an expiration: all of them, or each up to
     the first whose expiration is refused.  Raises what is said to that if there is none before."""
-    texts = expirations_of(contents)
-    kinds = {*texts}
-    if len(kinds) == 1:
-        return read_expiration(texts[0].decode(errors="surrogateescape"))
-    if all(kinds) and b"".join(kinds).isdigit():  # as nearly all are
-        lifetimes_ms: list[int] = each_once(int, texts)
-        if max(lifetimes_ms) <= EXPIRATION_MS_MAX:
-            return lifetimes_ms
-    lifetimes_ms = []
-    for text in texts:
-        try:
-            lifetimes_ms.append(read_expiration(text.decode(errors="surrogateescape")))
-        except PreconditionFailed:
-            if not lifetimes_ms:
-                raise
-            break
+    lifetimes_ms = read_expirations(contents, lifetime_ms_of)
+    first_ms = lifetimes_ms[0]
+    if first_ms == REFUSED_MS:
+        properties = decode_properties(raw_properties(contents[0]))
+        assert properties.expiration is not None, "the caller knows that there is one"
+        return read_expiration(properties.expiration)
+    if lifetimes_ms.count(first_ms) == len(lifetimes_ms):
+        return first_ms
+    if REFUSED_MS in lifetimes_ms:
+        return lifetimes_ms[: lifetimes_ms.index(REFUSED_MS)]
     return lifetimes_ms
+
+
+def lifetime_ms_of(text: bytes) -> int:
+    """What an expiration says, or REFUSED_MS."""
+    if text.isdigit() and (lifetime_ms := int(text)) <= EXPIRATION_MS_MAX:
+        return lifetime_ms
+    try:
+        return read_expiration(text.decode(errors="surrogateescape"))
+    except PreconditionFailed:
+        return REFUSED_MS
 
 
 def read_expiration(text: str) -> int:

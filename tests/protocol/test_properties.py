@@ -20,12 +20,12 @@ from fluffle.protocol.properties import (
     check_properties,
     decode_properties,
     encode_properties,
-    expirations_of,
     outline,
     priorities_of,
     priority_of,
     property_flags,
     raw_properties,
+    read_expirations,
     replace_properties,
     split_content,
 )
@@ -143,19 +143,20 @@ def test_the_priorities_of_several_are_those_of_each(
     assert expected == (list(found) if found is not None else [None] * len(several))
 
 
-@given(st.lists(PROPERTIES, min_size=1, max_size=4), st.booleans(), st.booleans())
+@given(
+    several=st.lists(PROPERTIES, min_size=1, max_size=6),
+    lifetimes_ms=st.lists(st.sampled_from([1, 2, 3, 10, 20]), min_size=6, max_size=6),
+    are_alike=st.booleans(),
+)
 def test_the_expirations_of_several_are_those_of_each(
-    several: list[Properties], are_alike: bool, are_equal: bool
+    several: list[Properties], lifetimes_ms: list[int], are_alike: bool
 ) -> None:
-    expected = []
-    for place, each in enumerate(several):
-        text = "7" if are_equal else str(place * 97)
-        if are_alike:
-            several[place] = each = replace(several[0])
-        each.expiration = text
-        expected.append(text.encode())
+    if are_alike:
+        several = [replace(several[0]) for _ in lifetimes_ms]
+    for each, lifetime_ms in zip(several, lifetimes_ms, strict=False):
+        each.expiration = str(lifetime_ms)
     contents = [build_content(encode_properties(each), b"body") for each in several]
-    assert expirations_of(contents) == expected
+    assert read_expirations(contents, int) == lifetimes_ms[: len(several)]
 
 
 @given(PROPERTIES, st.data())
