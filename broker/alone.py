@@ -20,6 +20,7 @@ from fluffle.broker.vhost import OnKept, nobody_keeps
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted import HostedGroup
     from fluffle.broker.cluster.lone import Lone
+    from fluffle.broker.server.replies import ReplyTargets
 
 NO_GROUPS: Mapping[int, HostedGroup] = MappingProxyType({})
 
@@ -87,6 +88,9 @@ class Alone:
         self._metadata.settle(decide, done)
 
     def share(self, alarms: Alarms) -> None:
+        """There is nobody."""
+
+    def join(self, requesters: ReplyTargets) -> None:
         """There is nobody."""
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:

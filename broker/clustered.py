@@ -16,12 +16,14 @@ from fluffle.broker.cluster.cluster import Around as ClusterAround
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.histories import SharedHistories
 from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.links.handshake import REPLIES_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.lives import begin_life
 from fluffle.broker.cluster.owner import log_refused
-from fluffle.broker.cluster.ports import FrameKind
+from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
 from fluffle.broker.cluster.queues.making import QuorumQueues
+from fluffle.broker.cluster.replying import DistantReplies, Ports
 from fluffle.broker.company import Around
 from fluffle.broker.config import ClusterConfig
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
@@ -30,7 +32,9 @@ from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.making import QueueMaker, QueuesByType
+from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.vhost import OnKept
+from fluffle.raft.config import NodeId
 
 GATHER_S = 0.1
 """A node has its definitions confirmed no more often than that."""
@@ -115,6 +119,26 @@ class Clustered:
         switch = cluster.running.switch
         switch.takers[FrameKind.ALARM] = shared.receive
         switch.link_listeners.append(shared.link_changed)
+
+    def join(self, requesters: ReplyTargets) -> None:
+        cluster = self._begun
+        links = cluster.links
+
+        def send(node: NodeId, payload: bytes) -> None:
+            links.send(node, FrameKind.REPLY, payload, lane=Lane.NORMAL)
+
+        def reached() -> list[NodeId]:
+            speaks = links.speaks.items()
+            return [
+                node for node, version in speaks if version >= REPLIES_SINCE and links.is_up(node)
+            ]
+
+        later = asyncio.get_running_loop().call_later
+        distant = DistantReplies(cluster.name, requesters, Ports(send, reached, later, log_refused))
+        requesters.elsewhere = distant
+        switch = cluster.running.switch
+        switch.takers[FrameKind.REPLY] = distant.receive
+        switch.link_listeners.append(distant.link_changed)
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
         cluster, space = self._begun, self._begun.running.host.space

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.cluster.hosted import HostedGroup
     from fluffle.broker.definitions.catalogue import Catalogue
+    from fluffle.broker.server.replies import ReplyTargets
 
 
 class Around(NamedTuple):
@@ -98,6 +99,9 @@ class Company(Neighbours, Protocol):
 
     def share(self, alarms: Alarms) -> None:
         """What is low on other nodes holds publishers of this one back, and the other way round."""
+
+    def join(self, requesters: ReplyTargets) -> None:
+        """Requesters of direct reply-to are answered from any node."""
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
         """Whether quorum queues may grow, for all that is known of disks: counted when it is asked.

@@ -334,6 +334,7 @@ class Node:
         )
         await listening.open_metrics(self.addresses)
         company.share(self._services.alarms)
+        company.join(self._services.replies)
         await company.enter(self.addresses)
         self._converter.open(company.boot, self.catalogue.vhosts.values())
         await self._fill()

@@ -52,6 +52,8 @@ class FrameKind(IntEnum):
     """Messages that an exchange keeps for those who will be bound to it."""
     ERRAND = 11
     """What a node is to tell or do for somebody who has asked another, and what it says."""
+    REPLY = 12
+    """Answers to a requester of direct reply-to there, and whether there is one."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

@@ -19,7 +19,6 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server import overdue
 from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.subscription import ReplySubscription, Subscription
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
@@ -175,9 +174,10 @@ def consume_replies(channel: Channel, method: Basic.Consume) -> None:
         raise PreconditionFailed("reply consumer cannot acknowledge")
     if channel.reply_subscription is not None:
         raise PreconditionFailed("reply consumer already set")
-    name = PREFIX + channel.session.random_name()
+    replies = channel.session.replies
+    name = replies.new_name(channel.session.random_name())
     channel.reply_subscription = ReplySubscription(channel, tag, name)
-    channel.session.replies.add(name, channel.reply_subscription, channel.session.inbox)
+    replies.add(name, channel.reply_subscription, channel.session.inbox)
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 

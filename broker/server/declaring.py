@@ -179,7 +179,7 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Declare)
     name = clean(method.queue)
     if name == DIRECT_REPLY_TO or name.startswith(PREFIX):
-        declare_reply_target(channel, name, nowait=method.nowait)
+        declare_reply_target(channel, method, name)
         return
     session = channel.session
     if method.passive:  # here RabbitMQ does not take the empty name for the last queue
@@ -276,13 +276,18 @@ def answer_declare(channel: Channel, name: str, tally: Tally) -> None:
     )
 
 
-def declare_reply_target(channel: Channel, name: str, *, nowait: bool) -> None:
+def declare_reply_target(channel: Channel, method: Methods.Declare, name: str) -> None:
     """Declaring the name of a requester asks whether it is still there; the bare one always is."""
-    if name != DIRECT_REPLY_TO and not channel.session.replies.is_alive(name):
-        raise NotFound(f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
-    channel.last_queue_name = name
-    if not nowait:
-        answer_declare(channel, name, Tally(ready=0, unacked=0, consumers=1))
+
+    def known(is_there: bool) -> None:  # noqa: FBT001 - it is an answer
+        if not is_there:
+            raise NotFound(f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
+        channel.last_queue_name = name
+        if not method.nowait:
+            answer_declare(channel, name, Tally(ready=0, unacked=0, consumers=1))
+
+    is_bare = name == DIRECT_REPLY_TO
+    channel.ask(method, is_bare or channel.session.replies.is_alive(name), known)
 
 
 def queue_binding(channel: Channel, method: Methods.Bind | Methods.Unbind) -> Binding:

@@ -2,19 +2,20 @@
 
 A requester consumes from the pseudo-queue `amq.rabbitmq.reply-to`; its requests carry a name
 made for its channel; whoever publishes to the default exchange with that name as routing key
-reaches it.  Nothing is kept: an answer to a channel that is gone is dropped, and counts as
-routed (RabbitMQ since 4.2).  So is one to a connection that does not read, once there is much
-that it has not read.
+reaches it, on whatever node of the cluster that is.  Nothing is kept: an answer to a channel that
+is gone is dropped, and counts as routed (RabbitMQ since 4.2).  So is one to a connection that does
+not read, once there is much that it has not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout, Holder
-from fluffle.broker.queues.served import Admission, Debtor
+from fluffle.broker.queues.served import Admission, Debtor, Later
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 PREFIX = DIRECT_REPLY_TO + "."
@@ -92,13 +93,47 @@ class ReplyTarget:
         return Admission.ACCEPTED
 
 
-class ReplyTargets:
-    """The requesters of a node by the name they were given."""
+class Elsewhere(Protocol):
+    """The requesters of other nodes."""
 
-    __slots__ = ("_targets",)
+    @property
+    def mark(self) -> str:
+        """How names end that are given here."""
+
+    def requester(self, name: str) -> Holder | None:
+        """One of that name, there or not; None if only this node could have it."""
+
+    def is_there(self, name: str) -> bool | Later[bool]:
+        """Whether it is."""
+
+
+class Nowhere:
+    """There is no other node."""
+
+    mark = ""
+
+    def requester(self, name: str) -> Holder | None:
+        del name
+        return None
+
+    def is_there(self, name: str) -> bool:
+        del name
+        return False
+
+
+class ReplyTargets:
+    """The requesters of a node by the name they were given, and the way to those of others."""
+
+    __slots__ = ("_targets", "elsewhere")
 
     def __init__(self) -> None:
         self._targets: dict[str, ReplyTarget] = {}
+        self.elsewhere: Elsewhere = Nowhere()
+
+    def new_name(self, random: str) -> str:
+        """For a requester of this node; by it any node finds the way here."""
+        mark = self.elsewhere.mark
+        return f"{PREFIX}{random}.{mark}" if mark else PREFIX + random
 
     def add(self, name: str, requester: Holder, inbox: Inbox) -> None:
         """Make `name`, which begins with PREFIX, reach `requester` on the way through `inbox`."""
@@ -112,7 +147,21 @@ class ReplyTargets:
 
     def target(self, name: str) -> ReplyTarget:
         """Where messages to `name` go; nowhere when nobody is there."""
-        return self._targets.get(name) or ReplyTarget(name, None, Inbox())
+        found = self._targets.get(name)
+        return found or ReplyTarget(name, self.elsewhere.requester(name), Inbox())
 
-    def is_alive(self, name: str) -> bool:
+    def is_alive(self, name: str) -> bool | Later[bool]:
+        """Whether a requester of that name is there, on any node."""
+        return self.has(name) or self.elsewhere.is_there(name)
+
+    # What other nodes tell and ask
+
+    def has(self, name: str) -> bool:
+        """Whether it is one of this node."""
         return name in self._targets
+
+    def tell(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
+        """Deliver to one of this node, if it is there."""
+        target = self._targets.get(name)
+        if target is not None:
+            target.enqueue(origins, contents, sum(map(len, contents)), persistent=False)

@@ -235,7 +235,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "answers by direct reply-to are numbered like other deliveries, as by RabbitMQ 4.2",
-        scenarios=r"section_10_reply_to\.question_and_answers",
+        scenarios=r"section_10_reply_to\.question_and_answers|nodes\.answers_come_from_any_node",
         theirs=r"'replies', delivery_tag=\d+",
         said=r"'replies', delivery_tag=\d+",
         ours="'replies', delivery_tag=…",
