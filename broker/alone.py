@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.certainty import Confirm, at_once
 from fluffle.broker.company import Around
@@ -87,7 +88,7 @@ class Alone:
         assert self._metadata is not None, "queues lead once all are there"
         self._metadata.settle(decide, done)
 
-    def share(self, alarms: Alarms) -> None:
+    def share(self, alarms: Alarms, usage: Usage) -> None:
         """There is nobody."""
 
     def join(self, requesters: ReplyTargets) -> None:

@@ -7,7 +7,9 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
+from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.awaiting import done
 from fluffle.broker.certainty import Confirm
@@ -16,14 +18,17 @@ from fluffle.broker.cluster.cluster import Around as ClusterAround
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.histories import SharedHistories
 from fluffle.broker.cluster.hosted import HostedGroup
-from fluffle.broker.cluster.links.handshake import REPLIES_SINCE
+from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.lives import begin_life
 from fluffle.broker.cluster.owner import log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
 from fluffle.broker.cluster.queues.making import QuorumQueues
-from fluffle.broker.cluster.replying import DistantReplies, Ports
+from fluffle.broker.cluster.replying import DistantReplies
+from fluffle.broker.cluster.replying import Ports as ReplyPorts
+from fluffle.broker.cluster.usage import Ports as UsagePorts
+from fluffle.broker.cluster.usage import SharedUsage
 from fluffle.broker.company import Around
 from fluffle.broker.config import ClusterConfig
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
@@ -40,6 +45,16 @@ GATHER_S = 0.1
 """A node has its definitions confirmed no more often than that."""
 
 logger = logging.getLogger(__name__)
+
+
+class Shared(Protocol):
+    """What nodes tell each other of."""
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node tells."""
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """A link has come, or gone."""
 
 
 class Clustered:
@@ -102,9 +117,8 @@ class Clustered:
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         self._histories.begin(cluster.links, catalogue.vhosts, loop.call_soon)
+        self._listen(FrameKind.HISTORY, self._histories)
         switch = cluster.running.switch
-        switch.takers[FrameKind.HISTORY] = self._histories.receive
-        switch.link_listeners.append(self._histories.link_changed)
         switch.link_listeners.append(lambda _node, _is_up: around.hasten_dead())
         return cluster.everywhere
 
@@ -113,32 +127,38 @@ class Clustered:
         loop = asyncio.get_running_loop()
         loop.call_later(GATHER_S, partial(self._begun.metadata.confirm, done))
 
-    def share(self, alarms: Alarms) -> None:
-        cluster = self._begun
-        shared = SharedAlarms(cluster.links, alarms, log_refused)
-        switch = cluster.running.switch
-        switch.takers[FrameKind.ALARM] = shared.receive
-        switch.link_listeners.append(shared.link_changed)
+    def share(self, alarms: Alarms, usage: Usage) -> None:
+        shared = SharedAlarms(self._begun.links, alarms, log_refused)
+        self._listen(FrameKind.ALARM, shared)
+        ports = UsagePorts(
+            self._sends(FrameKind.USAGE, Lane.URGENT), partial(self._reached, USAGE_SINCE),
+            asyncio.get_running_loop().call_soon, log_refused,
+        )  # fmt: skip
+        self._listen(FrameKind.USAGE, SharedUsage(usage, ports))
 
     def join(self, requesters: ReplyTargets) -> None:
-        cluster = self._begun
-        links = cluster.links
+        ports = ReplyPorts(
+            self._sends(FrameKind.REPLY, Lane.NORMAL), partial(self._reached, REPLIES_SINCE),
+            asyncio.get_running_loop().call_later, log_refused,
+        )  # fmt: skip
+        requesters.elsewhere = distant = DistantReplies(self._begun.name, requesters, ports)
+        self._listen(FrameKind.REPLY, distant)
 
-        def send(node: NodeId, payload: bytes) -> None:
-            links.send(node, FrameKind.REPLY, payload, lane=Lane.NORMAL)
+    def _sends(self, kind: FrameKind, lane: Lane) -> Callable[[NodeId, bytes], None]:
+        links = self._begun.links
+        return lambda node, payload: links.send(node, kind, payload, lane=lane)
 
-        def reached() -> list[NodeId]:
-            speaks = links.speaks.items()
-            return [
-                node for node, version in speaks if version >= REPLIES_SINCE and links.is_up(node)
-            ]
+    def _reached(self, since: int) -> list[NodeId]:
+        """The nodes to which there is a link that speaks this version, or a later one."""
+        links = self._begun.links
+        known = [node for node, version in links.speaks.items() if version >= since]
+        return [node for node in known if links.is_up(node)]
 
-        later = asyncio.get_running_loop().call_later
-        distant = DistantReplies(cluster.name, requesters, Ports(send, reached, later, log_refused))
-        requesters.elsewhere = distant
-        switch = cluster.running.switch
-        switch.takers[FrameKind.REPLY] = distant.receive
-        switch.link_listeners.append(distant.link_changed)
+    def _listen(self, kind: FrameKind, shared: Shared) -> None:
+        """Give it what is for it."""
+        switch = self._begun.running.switch
+        switch.takers[kind] = shared.receive
+        switch.link_listeners.append(shared.link_changed)
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
         cluster, space = self._begun, self._begun.running.host.space

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.certainty import Confirm
 from fluffle.broker.clock import Clock
@@ -97,8 +98,9 @@ class Company(Neighbours, Protocol):
         StartFailed, `StorageError`.
         """
 
-    def share(self, alarms: Alarms) -> None:
-        """What is low on other nodes holds publishers of this one back, and the other way round."""
+    def share(self, alarms: Alarms, usage: Usage) -> None:
+        """What is low on other nodes holds publishers of this one back, and the other way round;
+        who has connections there has fewer left here."""
 
     def join(self, requesters: ReplyTargets) -> None:
         """Requesters of direct reply-to are answered from any node."""

@@ -333,7 +333,7 @@ class Node:
             self._watched.statistics,
         )
         await listening.open_metrics(self.addresses)
-        company.share(self._services.alarms)
+        company.share(self._services.alarms, self.catalogue.access.usage)
         company.join(self._services.replies)
         await company.enter(self.addresses)
         self._converter.open(company.boot, self.catalogue.vhosts.values())

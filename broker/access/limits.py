@@ -4,8 +4,10 @@ RabbitMQ's rule: no limit when there is none or it is negative, and nothing at a
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +36,73 @@ def is_reached(limit: int | None, count: int) -> bool:
     return limit is not None and 0 <= limit <= count
 
 
+class Counted(IntEnum):
+    """What is limited in number.  Between nodes as it is here."""
+
+    CONNECTIONS_OF_USER = 0
+    CONNECTIONS_TO_VHOST = 1
+    CHANNELS_OF_USER = 2
+
+
+Counts: TypeAlias = Mapping[Counted, dict[str, int]]
+"""By name of a user or virtual host; one with none has no entry."""
+
+
+def nobody_minds(_what: Counted, _name: str) -> None:
+    """No other node is told."""
+
+
 @dataclass(slots=True)
 class Usage:
-    """How many there are on this node.  A name with none has no entry."""
+    """How many there are on this node, and on the others as far as they have said."""
 
     connections_of_user: Counter[str] = field(default_factory=Counter)
     connections_to_vhost: Counter[str] = field(default_factory=Counter)
     channels_of_user: Counter[str] = field(default_factory=Counter)
+    elsewhere: dict[str, Counts] = field(default_factory=dict)
+    """By node."""
+    on_change: Callable[[Counted, str], None] = nobody_minds
 
     @property
     def connection_count(self) -> int:
         return self.connections_to_vhost.total()
 
+    @property
+    def here(self) -> Mapping[Counted, Counter[str]]:
+        return {
+            Counted.CONNECTIONS_OF_USER: self.connections_of_user,
+            Counted.CONNECTIONS_TO_VHOST: self.connections_to_vhost,
+            Counted.CHANNELS_OF_USER: self.channels_of_user,
+        }
+
+    def in_all(self, what: Counted, name: str) -> int:
+        """On all nodes together."""
+        others = sum(counts[what].get(name, 0) for counts in self.elsewhere.values())
+        return self.here[what][name] + others
+
     def opened(self, user: str, vhost: str) -> None:
         """A connection has opened a virtual host."""
         self.connections_of_user[user] += 1
         self.connections_to_vhost[vhost] += 1
+        self._connections_changed(user, vhost)
 
     def closed(self, user: str, vhost: str) -> None:
         """It has ended."""
         subtract(self.connections_of_user, user)
         subtract(self.connections_to_vhost, vhost)
+        self._connections_changed(user, vhost)
+
+    def _connections_changed(self, user: str, vhost: str) -> None:
+        self.on_change(Counted.CONNECTIONS_OF_USER, user)
+        self.on_change(Counted.CONNECTIONS_TO_VHOST, vhost)
 
     def channel_opened(self, user: str) -> None:
         self.channels_of_user[user] += 1
+        self.on_change(Counted.CHANNELS_OF_USER, user)
 
     def channel_closed(self, user: str) -> None:
         subtract(self.channels_of_user, user)
+        self.on_change(Counted.CHANNELS_OF_USER, user)
 
 
 def subtract(counts: Counter[str], name: str) -> None:

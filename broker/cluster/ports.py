@@ -54,6 +54,8 @@ class FrameKind(IntEnum):
     """What a node is to tell or do for somebody who has asked another, and what it says."""
     REPLY = 12
     """Answers to a requester of direct reply-to there, and whether there is one."""
+    USAGE = 13
+    """How many connections and channels users and virtual hosts have on a node."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

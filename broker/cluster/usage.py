@@ -1,0 +1,100 @@
+"""Limits of users and virtual hosts count for a cluster: each node knows what the others have.
+
+    [is all, is asking, [[what, name, how many], ...]]
+
+What has changed is said once a turn, and everything over each new link, which asks for the same.
+Urgently: a frame that does not fit resets the link, and is not lost with it.  Of a node to which
+there is no link nothing counts.  Two clients that come to two nodes at once may both be let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+from fluffle.broker.access.limits import Counted, Usage
+from fluffle.broker.cluster.codec import BadFrame, unpack
+from fluffle.broker.cluster.packing import TEXT_ERRORS
+from fluffle.broker.cluster.replying import pack
+from fluffle.raft.config import NodeId
+
+Key: TypeAlias = tuple[Counted, str]
+
+
+class Ports(NamedTuple):
+    """The other nodes."""
+
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another one."""
+    reached: Callable[[], Collection[NodeId]]
+    """Those that understand what is sent, and to which there is a link."""
+    call_soon: Callable[[Callable[[], None]], object]
+    refused: Callable[[NodeId, str], None]
+    """Hears what was not one of ours."""
+
+
+class SharedUsage:
+    """That of one node, and what it hears of the others."""
+
+    __slots__ = ("_ports", "_untold", "_usage")
+
+    def __init__(self, usage: Usage, ports: Ports) -> None:
+        self._usage = usage
+        self._ports = ports
+        self._untold: dict[Key, None] = {}
+        """What has changed in this turn."""
+        usage.on_change = self._changed
+
+    def _changed(self, what: Counted, name: str) -> None:
+        if not self._untold:
+            self._ports.call_soon(self._tell)
+        self._untold[what, name] = None
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, {}
+        frame = self._packed(untold)
+        for node in self._ports.reached():
+            self._ports.send(node, frame)
+
+    def _tell_all(self, node: NodeId, *, is_asking: bool) -> None:
+        here = self._usage.here.items()
+        every = [(what, name) for what, counts in here for name in counts]
+        self._ports.send(node, self._packed(every, is_all=True, is_asking=is_asking))
+
+    def _packed(
+        self, keys: Iterable[Key], *, is_all: bool = False, is_asking: bool = False
+    ) -> bytes:
+        here = self._usage.here
+        return pack(is_all, is_asking, [(int(what), name, here[what][name]) for what, name in keys])
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        self._usage.elsewhere.pop(node, None)
+        if is_up and node in self._ports.reached():
+            self._tell_all(node, is_asking=True)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node has."""
+        try:
+            is_all, is_asking, rows = unpack(payload, text_errors=TEXT_ERRORS)
+            told = [told_in(row) for row in rows]
+        except (BadFrame, TypeError, ValueError):
+            self._ports.refused(node, "it has what nobody can count")
+            return
+        counts = self._usage.elsewhere.get(node)
+        if is_all or counts is None:
+            counts = self._usage.elsewhere[node] = {what: {} for what in Counted}
+        for what, name, count in told:
+            if count:
+                counts[what][name] = count
+            else:
+                counts[what].pop(name, None)
+        if is_asking:
+            self._tell_all(node, is_asking=False)
+
+
+def told_in(row: Any) -> tuple[Counted, str, int]:
+    """ValueError, TypeError."""
+    what, name, count = row
+    if type(name) is not str or type(count) is not int or count < 0:
+        raise TypeError("no count of anybody")
+    return Counted(what), name, count

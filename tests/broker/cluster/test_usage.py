@@ -1,0 +1,176 @@
+"""Limits of users and virtual hosts, where their connections are at several nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiormq
+import pytest
+from aiormq.abc import AbstractConnection
+from aiormq.exceptions import AMQPError
+from pika import BlockingConnection, URLParameters
+from pika.exceptions import ProbableAccessDeniedError
+
+from fluffle.broker.access.limits import Counted, Usage
+from fluffle.broker.cluster.replying import pack
+from fluffle.broker.cluster.usage import Ports, SharedUsage
+from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+
+
+class Scene:
+    def __init__(self, nodes: dict[str, ClusterNode], stack: AsyncExitStack) -> None:
+        self.nodes = nodes
+        self._stack = stack
+
+    async def connection(self, node: str) -> AbstractConnection:
+        connection = await aiormq.connect(self.nodes[node].url)
+        self._stack.push_async_callback(connection.close)
+        return connection
+
+    async def counted(self, node: str, what: Counted, name: str, count: int) -> None:
+        """Until that node knows of so many on all."""
+        usage = self.nodes[node].node.parts.access.usage
+        await until(lambda: usage.in_all(what, name) == count)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with running_cluster(tmp_path) as three, AsyncExitStack() as stack:
+        yield Scene({node.name: node for node in three}, stack)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "what", "refused"),
+    [
+        (
+            "vhosts.limits",
+            "/",
+            Counted.CONNECTIONS_TO_VHOST,
+            r"access to vhost '/' refused for user 'guest': connection limit \(2\) is reached",
+        ),
+        (
+            "users.limits",
+            "guest",
+            Counted.CONNECTIONS_OF_USER,
+            r"connection refused for user 'guest': user connection limit \(2\) is reached",
+        ),
+    ],
+)
+async def test_connections_of_all_nodes_count(
+    scene: Scene, verb: str, name: str, what: Counted, refused: str
+) -> None:
+    first, _second = [await scene.connection(node) for node in "ab"]
+    await scene.nodes["b"].ask(verb, name=name, limits={"max-connections": 2})
+    for node in "abc":
+        await scene.counted(node, what, name, 2)
+        with pytest.raises(ProbableAccessDeniedError, match=refused):
+            await asyncio.to_thread(BlockingConnection, URLParameters(scene.nodes[node].url))
+    await first.close()
+    await scene.counted("c", what, name, 1)
+    await scene.connection("c")
+    await scene.counted("b", what, name, 2)
+    await scene.nodes["c"].kill()
+    await scene.counted("b", what, name, 1)
+    await scene.nodes["c"].start()
+    await scene.counted("c", what, name, 1)
+
+
+async def test_channels_of_all_nodes_count(scene: Scene) -> None:
+    here, there = [await scene.connection(node) for node in "ab"]
+    await here.channel()
+    await scene.nodes["b"].ask("users.limits", name="guest", limits={"max-channels": 2})
+    await scene.counted("b", Counted.CHANNELS_OF_USER, "guest", 1)
+    await there.channel()
+    refused = r"number of channels opened for user 'guest' has reached the maximum .*\(2\)"
+    await scene.counted("a", Counted.CHANNELS_OF_USER, "guest", 2)
+    with pytest.raises(AMQPError, match=refused):
+        await here.channel()
+
+
+# Without nodes
+
+
+class Node:
+    """One of two, and what it has sent and not yet given to the other."""
+
+    def __init__(self, name: str, other: str) -> None:
+        self.name = name
+        self.usage = Usage()
+        self.sent: list[bytes] = []
+        self.soon: list[Callable[[], None]] = []
+        self.refused: list[str] = []
+        ports = Ports(
+            lambda _node, payload: self.sent.append(payload),
+            lambda: [other],
+            self.soon.append,
+            lambda _node, why: self.refused.append(why),
+        )
+        self.shared = SharedUsage(self.usage, ports)
+
+    def turn(self) -> list[bytes]:
+        """What it sends then."""
+        soon, self.soon[:] = [*self.soon], []
+        for act in soon:
+            act()
+        sent, self.sent[:] = [*self.sent], []
+        return sent
+
+
+def test_what_has_changed_is_told_once_a_turn() -> None:
+    a, b = Node("a", "b"), Node("b", "a")
+    for _ in range(3):
+        a.usage.opened("u", "v\udcff")
+    a.usage.closed("u", "v\udcff")
+    [frame] = a.turn()
+    b.shared.receive("a", frame)
+    assert b.usage.in_all(Counted.CONNECTIONS_TO_VHOST, "v\udcff") == 2
+    b.usage.opened("u", "w")
+    assert b.usage.in_all(Counted.CONNECTIONS_OF_USER, "u") == 3
+    for _ in range(2):
+        a.usage.closed("u", "v\udcff")
+    [frame] = a.turn()
+    b.shared.receive("a", frame)
+    assert not any(b.usage.elsewhere["a"].values()), "nothing is kept of nobody"
+
+
+def test_over_a_new_link_both_say_all() -> None:
+    a, b = Node("a", "b"), Node("b", "a")
+    a.usage.channel_opened("u")
+    b.usage.channel_opened("u")
+    a.turn(), b.turn()
+    b.shared.receive("a", pack(False, False, [(2, "gone", 7)]))
+    a.shared.link_changed("b", True)
+    [asking] = a.turn()
+    b.shared.receive("a", asking)
+    [answer] = b.turn()
+    a.shared.receive("b", answer)
+    assert a.turn() == []
+    for node in (a, b):
+        assert node.usage.in_all(Counted.CHANNELS_OF_USER, "u") == 2
+        assert node.usage.in_all(Counted.CHANNELS_OF_USER, "gone") == 0
+    a.shared.link_changed("b", False)
+    assert a.usage.in_all(Counted.CHANNELS_OF_USER, "u") == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        pack(1),
+        pack(0, 0, 5),
+        pack(0, 0, [5]),
+        pack(0, 0, [(3, "u", 1)]),
+        pack(0, 0, [(0, 1, 1)]),
+        pack(0, 0, [(0, "u", -1)]),
+        pack(0, 0, [(0, "u", "1")]),
+    ],
+)
+def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
+    node = Node("a", "b")
+    node.shared.receive("b", payload)
+    assert node.refused == ["it has what nobody can count"]
+    assert node.usage.elsewhere == {}
