@@ -88,10 +88,7 @@ class Alone:
         assert self._metadata is not None, "queues lead once all are there"
         self._metadata.settle(decide, done)
 
-    def share(self, alarms: Alarms, usage: Usage) -> None:
-        """There is nobody."""
-
-    def join(self, requesters: ReplyTargets) -> None:
+    def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
         """There is nobody."""
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:

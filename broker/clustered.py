@@ -127,7 +127,7 @@ class Clustered:
         loop = asyncio.get_running_loop()
         loop.call_later(GATHER_S, partial(self._begun.metadata.confirm, done))
 
-    def share(self, alarms: Alarms, usage: Usage) -> None:
+    def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
         shared = SharedAlarms(self._begun.links, alarms, log_refused)
         self._listen(FrameKind.ALARM, shared)
         ports = UsagePorts(
@@ -135,13 +135,11 @@ class Clustered:
             asyncio.get_running_loop().call_soon, log_refused,
         )  # fmt: skip
         self._listen(FrameKind.USAGE, SharedUsage(usage, ports))
-
-    def join(self, requesters: ReplyTargets) -> None:
-        ports = ReplyPorts(
+        reply_ports = ReplyPorts(
             self._sends(FrameKind.REPLY, Lane.NORMAL), partial(self._reached, REPLIES_SINCE),
             asyncio.get_running_loop().call_later, log_refused,
         )  # fmt: skip
-        requesters.elsewhere = distant = DistantReplies(self._begun.name, requesters, ports)
+        requesters.elsewhere = distant = DistantReplies(self._begun.name, requesters, reply_ports)
         self._listen(FrameKind.REPLY, distant)
 
     def _sends(self, kind: FrameKind, lane: Lane) -> Callable[[NodeId, bytes], None]:

@@ -98,12 +98,9 @@ class Company(Neighbours, Protocol):
         StartFailed, `StorageError`.
         """
 
-    def share(self, alarms: Alarms, usage: Usage) -> None:
+    def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
         """What is low on other nodes holds publishers of this one back, and the other way round;
-        who has connections there has fewer left here."""
-
-    def join(self, requesters: ReplyTargets) -> None:
-        """Requesters of direct reply-to are answered from any node."""
+        who has connections there has fewer left here; requesters are answered from any node."""
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
         """Whether quorum queues may grow, for all that is known of disks: counted when it is asked.

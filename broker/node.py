@@ -333,8 +333,8 @@ class Node:
             self._watched.statistics,
         )
         await listening.open_metrics(self.addresses)
-        company.share(self._services.alarms, self.catalogue.access.usage)
-        company.join(self._services.replies)
+        services = self._services
+        company.share(services.alarms, services.access.usage, services.replies)
         await company.enter(self.addresses)
         self._converter.open(company.boot, self.catalogue.vhosts.values())
         await self._fill()
