@@ -27,7 +27,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.deciding import bind, declare_exchange, declare_queue
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import keep, set_vhost
+from fluffle.broker.definitions.deciding import PROTECTED, keep, set_vhost
 from fluffle.broker.definitions.forms import ORDER
 from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of
@@ -48,6 +48,8 @@ from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 
+DESCRIBED: Mapping[str, object] = {"description": "", "tags": []}
+"""What a virtual host says of itself unless it says something."""
 POLICY_FIELDS = ("pattern", "definition", "priority", "apply-to")
 NO_OWNER = None
 
@@ -132,9 +134,7 @@ def _shown(entry: Entry) -> str:
 
 
 def put_user(_catalogue: Catalogue, entry: Entry) -> Change:
-    tags = entry.get("tags", [])
-    if isinstance(tags, str):
-        tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    tags = tags_of(entry.get("tags", []))
     limits = mapping_of(entry.get("limits", {}))
     user = User(
         entry["name"],
@@ -154,6 +154,13 @@ def password_of(entry: Entry) -> PasswordHash | None:
     return hashed(entry["password"].encode()) if entry.get("password") else None
 
 
+def tags_of(said: Any) -> Any:
+    """A list of them, or a text with commas between."""
+    if not isinstance(said, str):
+        return said
+    return [tag.strip() for tag in said.split(",") if tag.strip()]
+
+
 def limit(limits: Mapping[str, Any], name: str) -> int | None:
     value = limits.get(name)
     if value is None:
@@ -165,8 +172,18 @@ def limit(limits: Mapping[str, Any], name: str) -> int | None:
 
 def put_vhost(catalogue: Catalogue, entry: Entry) -> Change:
     """Limits stand in the parameters, the default type of queues in the metadata; RabbitMQ does not
-    read what it writes of both beside them."""
-    return set_vhost(catalogue, entry["name"], metadata=dict(entry.get("metadata", {})))
+    read what it writes of both beside them.  As with it, one that is there has the description and
+    the tags of the entry from then on, also if that has none."""
+    vhost = catalogue.vhosts.get(entry["name"])
+    described = vhost.metadata if vhost is not None else ()
+    before = {name: blank for name, blank in DESCRIBED.items() if name in described}
+    beside = {name: entry[name] for name in DESCRIBED if name in entry}
+    metadata = {**before, **entry.get("metadata", {}), **beside}
+    if "tags" in metadata:
+        metadata["tags"] = tags_of(metadata["tags"])
+    if not isinstance(metadata.get(PROTECTED, False), bool):
+        raise DefinitionsError(f"'{PROTECTED}' is neither true nor false")
+    return set_vhost(catalogue, entry["name"], metadata=metadata)
 
 
 def put_permission(catalogue: Catalogue, entry: Entry) -> Change:

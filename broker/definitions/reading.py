@@ -45,7 +45,10 @@ CATEGORIES: Mapping[str, Category] = {
             "limits": (dict, list),
         },
     ),
-    "vhosts": Category({"name": str}, {"metadata": dict, "limits": (dict, list)}),
+    "vhosts": Category(
+        {"name": str},
+        {"metadata": dict, "limits": (dict, list), "description": str, "tags": (str, list)},
+    ),
     "permissions": Category(
         {**_IN_VHOST, "user": str, "configure": str, "write": str, "read": str},
     ),

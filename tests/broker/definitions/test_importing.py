@@ -133,10 +133,38 @@ def test_permissions_and_limits() -> None:
     assert (vhosts["w"].metadata, vhosts["w"].limits) == ({"description": "d"}, VhostLimits())
 
 
+@pytest.mark.parametrize(
+    ("entry", "description", "tags"),
+    [
+        ({}, "", []),
+        ({"metadata": {}}, "", []),
+        ({"metadata": {"description": "new"}}, "new", []),
+        ({"description": "new", "tags": ["b"]}, "new", ["b"]),
+        ({"tags": "b, c", "metadata": {"description": "d", "tags": ["a"]}}, "d", ["b", "c"]),
+    ],
+)
+def test_what_a_virtual_host_says_of_itself_is_as_definitions_have_it(
+    entry: dict[str, Any], description: str, tags: list[str]
+) -> None:
+    """As RabbitMQ 4.0.5 has it: of all else, the default type of queues for one, what is not said
+    stays."""
+    before = {"description": "old", "tags": ["a"], "default_queue_type": "quorum"}
+    catalogue = imported(vhosts=[{"name": "w", "metadata": before}])
+    imported(catalogue, vhosts=[{"name": "w", **entry}])
+    said = {"description": description, "tags": tags, "default_queue_type": "quorum"}
+    assert catalogue.vhosts["w"].metadata == said
+
+
+def test_protection_is_a_truth_value() -> None:
+    entry = {"name": "w", "metadata": {"protected_from_deletion": "true"}}
+    with pytest.raises(DefinitionsError, match="'protected_from_deletion' is neither true nor"):
+        imported(vhosts=[entry])
+
+
 def test_what_definitions_do_not_say_of_a_virtual_host_stays() -> None:
     kept = {"protected_from_deletion": True, "default_queue_type": "quorum"}
     catalogue = imported(vhosts=[{"name": "w", "metadata": {**kept, "description": "old"}}])
-    imported(catalogue, vhosts=[{"name": "w", "metadata": {"description": "new"}}, {"name": "w"}])
+    imported(catalogue, vhosts=[{"name": "w", "metadata": {"description": "new"}}])
     assert catalogue.vhosts["w"].metadata == {**kept, "description": "new"}
     with pytest.raises(Protected):
         doom(catalogue, "w")
