@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,9 @@ NOTICE_AFTER_S = 3.0
 
 READ_BYTES = 1 << 16
 
+CREDENTIALS = struct.Struct("3i")
+"""Of the process at the other end of a socket: itself, its user, its group.  See unix(7)."""
+
 
 class Refused(click.ClickException):
     """The node does not do it, and says why; `code` is that of AMQP, if it is the node's."""
@@ -59,6 +63,10 @@ class Client(Protocol):
     @property
     def data_dir(self) -> Path:
         """Where it keeps its data.  Refused for one that is not on this machine."""
+
+    @property
+    def pid(self) -> int:
+        """Its process.  Refused for one that is not on this machine; Unreachable."""
 
     def call(self, verb: str, **arguments: object) -> Row:
         """The result of a verb that has one; arguments that are None are left out.
@@ -101,14 +109,25 @@ class LocalClient:
     def data_dir(self) -> Path:
         return self._data_dir
 
+    @property
+    def pid(self) -> int:
+        """As the system knows it, and not as somebody says who answers."""
+        pid = pid_of(self._connect())
+        if not pid:
+            raise Refused("the process of the node cannot be seen from here")
+        return pid
+
+    def _connect(self) -> socket.socket:
+        if self._connection is None:
+            self._connection = self._connected()
+            self._ping(self._connection)
+        return self._connection
+
     def _send(self, verb: str, arguments: Row) -> None:
         given = {name: value for name, value in arguments.items() if value is not None}
         self._request_id += 1
         request = {"id": self._request_id, "verb": verb, "arguments": given}
-        if self._connection is None:
-            self._connection = self._connected()
-            self._ping(self._connection)
-        self._write(self._connection, request)
+        self._write(self._connect(), request)
 
     def _ping(self, connection: socket.socket) -> None:
         """See that somebody answers, whatever he says: a node may know no ping."""
@@ -204,6 +223,13 @@ class LocalClient:
     ) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def pid_of(connection: socket.socket) -> int:
+    """Of the process that listens at the other end; 0 where that is in a place of its own."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid: int = CREDENTIALS.unpack(told)[0]
+    return pid
 
 
 def running_pid(data_dir: Path) -> int | None:

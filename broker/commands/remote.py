@@ -59,6 +59,10 @@ class RemoteClient:
     def data_dir(self) -> Path:
         raise Refused(f"the data of the node at {self._host} are not on this machine")
 
+    @property
+    def pid(self) -> int:
+        raise Refused(f"the node at {self._host} is not on this machine")
+
     def call(self, verb: str, **arguments: object) -> Row:
         """As `Client.call`."""
         result: Row = self._asked(verb, arguments)["result"]

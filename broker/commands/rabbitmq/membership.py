@@ -53,12 +53,12 @@ def check_here(call: Call) -> None:
 
 def stop(call: Call) -> None:
     """Ask the process to end; it goes on by itself."""
-    os.kill(int(call.client.call("status")["pid"]), signal.SIGTERM)
+    os.kill(call.client.pid, signal.SIGTERM)
 
 
 def shutdown(call: Call) -> Told:
     """The same, and wait until it has ended."""
-    pid = int(call.client.call("status")["pid"])
+    pid = call.client.pid
     os.kill(pid, signal.SIGTERM)
     end = call.now() + call.patience_s(PATIENCE_S)
     while not call.has("no-wait") and running_pid(call.client.data_dir) == pid:

@@ -23,6 +23,12 @@ class NamedClient:
     def data_dir(self) -> Path:
         return self._client.data_dir
 
+    @property
+    def pid(self) -> int:
+        """As `Client.pid`; Failure."""
+        self._check()
+        return self._client.pid
+
     def call(self, verb: str, **arguments: object) -> Row:
         """As `Client.call`; Failure."""
         self._check()

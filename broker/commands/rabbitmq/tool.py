@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,8 @@ TOOLS: Mapping[str, Sequence[str]] = {
 """Where their verbs are: modules of this package with a table VERBS."""
 
 DATA_DIR_VARIABLE = "FLUFFLE_DATA_DIR"
+PASSWORD = re.compile(r"(?<=://)([^/?#\s:]*):[^/?#\s]*@")
+"""In a URL, behind the user."""
 
 
 def verbs_of(tool: str) -> Mapping[str, Verb]:
@@ -76,12 +79,17 @@ def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
         return perform(tool, name, verb, rest, url)
     except Misused as misused:
         click.echo(f"Error (argument validation): {misused}\n", err=True)
-        click.echo(f"Arguments given:\n\t{' '.join(arguments)}\n", err=True)
+        click.echo(f"Arguments given:\n\t{without_passwords(arguments)}\n", err=True)
         click.echo(usage_of(tool, name, verb), err=True)
         return misused.code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def without_passwords(arguments: Sequence[str]) -> str:
+    """What was typed, but for the passwords of URLs."""
+    return PASSWORD.sub(r"\1:***@", " ".join(arguments))
 
 
 def split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -1,6 +1,8 @@
 """What a client does about nodes that are not there, are not theirs, or do not answer."""
 
+import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -60,6 +62,37 @@ def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unreachable, match="no node runs in"):
         LocalClient(tmp_path / "file").call("status")
+
+
+def answer_all(connection: socket.socket) -> None:
+    """As a node whose process would be that which everything descends from."""
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            said = json.dumps({"id": json.loads(line).get("id"), "result": {"node": "a", "pid": 1}})
+            connection.sendall(said.encode() + b"\n")
+
+
+@pytest.mark.parametrize("words", [("stop",), ("shutdown", "--no-wait")])
+def test_the_process_is_that_at_the_other_end_and_not_that_which_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    signalled: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda *signal: signalled.append(signal))
+    thread = serve(tmp_path, answer_all)
+    assert run("rabbitmqctl", *words, "--data-dir", str(tmp_path)).exit_code == 0
+    thread.join()
+    assert signalled == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_a_process_that_cannot_be_seen_is_not_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in a container of its own, and only its socket is here."""
+    monkeypatch.setattr(module, "pid_of", lambda _connection: 0)
+    thread = serve(tmp_path, answer_all)
+    with LocalClient(tmp_path) as client, pytest.raises(Refused, match="cannot be seen from here"):
+        print(client.pid)
+    thread.join()
 
 
 def test_a_node_that_hangs_up(tmp_path: Path) -> None:

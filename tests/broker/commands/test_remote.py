@@ -87,6 +87,13 @@ def test_a_node_elsewhere_is_not_stopped(
     assert "not on this machine" in refused.stderr
 
 
+def test_no_password_is_printed_for_who_types_something_wrong() -> None:
+    for typed in ("--url=http://carol:s3:cr@t@host/x", "http://:s3cr@t@host/x"):
+        result = run("rabbitmqctl", "list_users", "too", "many", "words", typed)
+        assert (result.exit_code, "cr@t" in result.stderr) == (64, False)
+        assert ":***@host/x" in result.stderr
+
+
 def test_urls_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLUFFLE_PASSWORD_FILE", raising=False)
     for text in ("ftp://host", "http://", "http://host:port", "http://[::1", "http://host:0"):
