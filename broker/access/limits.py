@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
 
+PROTECTED = "protected_from_deletion"
+"""What metadata say of a virtual host that is not to be deleted."""
+
 
 @dataclass(frozen=True, slots=True)
 class UserLimits:
@@ -29,6 +32,10 @@ class VhostSettings:
     limits: VhostLimits = VhostLimits()
     metadata: Mapping[str, object] = field(default_factory=dict)
     """What definitions say of it besides: description, tags, default_queue_type.  JSON."""
+
+    @property
+    def is_protected(self) -> bool:
+        return self.metadata.get(PROTECTED) is True
 
 
 def is_reached(limit: int | None, count: int) -> bool:

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.cluster.fate import Fate as EntryFate
 from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.cluster.protection import is_against_protection
 from fluffle.broker.errors import Broken, BrokerError, InternalError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -308,9 +309,19 @@ class ReplicatedMetadata:
             event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
         else:
             if self._leads:
-                self._propose(payload)
+                self._take(proposals)
             elif len(self._early) < EARLY_MAX:
                 self._early.append(payload)
+
+    def _take(self, proposals: list[Proposal]) -> None:
+        """Of another node.  One of an earlier version may not know what is protected: as far as
+        this one leads it is not heard, and gives up in time."""
+        kept = [each for each in proposals if not is_against_protection(self.state, each)]
+        if len(kept) < len(proposals):
+            node, reason = proposals[0].node, "a virtual host is protected from deletion"
+            event(logger, logging.WARNING, "proposals_refused", node=node, reason=reason)
+        if kept:
+            self._propose(encode_proposals(kept))
 
     def _time(self) -> None:
         """Have somebody look at the clock while there is anything to wait for."""
@@ -401,7 +412,7 @@ class ReplicatedMetadata:
         self._leads = True
         early, self._early = self._early, []
         for payload in early:
-            self._propose(payload)
+            self._take(decode_proposals(payload))
         self._send(self._pending)
 
     def followed(self, _term: int, leader: NodeId | None) -> None:

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fluffle.broker.access.limits import PROTECTED
 from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows, Work
-from fluffle.broker.definitions.deciding import PROTECTED, dismantling, doom, set_vhost
+from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change

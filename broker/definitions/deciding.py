@@ -20,9 +20,6 @@ from fluffle.broker.recording.image import KEPT, Entry
 from fluffle.broker.routing.deciding import drop_exchange
 from fluffle.broker.vhost import VirtualHost
 
-PROTECTED = "protected_from_deletion"
-"""What metadata say of a virtual host that is not to be deleted."""
-
 
 def vhost_name(name: str) -> Name:
     return Kind.VHOST, (name,)
@@ -73,7 +70,7 @@ def doom(catalogue: Catalogue, name: str) -> Change:
     vhost = catalogue.vhosts.get(name)
     if vhost is None:
         return NOTHING
-    if vhost.metadata.get(PROTECTED) is True:
+    if vhost.settings.is_protected:
         raise Protected(
             f"Refusing to delete virtual host '{name}' because it is protected from deletion"
         )

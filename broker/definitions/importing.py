@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from fluffle.broker.access import deciding
-from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.access.limits import PROTECTED, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import (
     SHA256,
     PasswordHash,
@@ -27,7 +27,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.deciding import bind, declare_exchange, declare_queue
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import PROTECTED, keep, set_vhost
+from fluffle.broker.definitions.deciding import keep, set_vhost
 from fluffle.broker.definitions.forms import ORDER
 from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fluffle.broker.access.limits import PROTECTED
 from fluffle.broker.control.parts import Row
-from fluffle.broker.definitions.deciding import PROTECTED
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.counting import OBJECTS, ages_asked, counts_of_vhosts
 from fluffle.broker.management.replies import Created, Listing, bad_request, not_found
