@@ -107,9 +107,14 @@ async def named(rows: list[Row], query: Mapping[str, str]) -> list[Row]:
         fits = containing(name.lower())
         return [row async for row in in_turns(rows) if fits(str(row.get("name", "")))]
     fits = pattern(name)
-    async with in_time("name"):
-        searched = in_turns(rows, SEARCHED_AT_ONCE)
-        return [row async for row in searched if fits(str(row.get("name", "")))]
+    return await fitting(rows, lambda row: fits(str(row.get("name", ""))))
+
+
+async def fitting(items: Sequence[T], fits: Callable[[T], bool], what: str = "name") -> list[T]:
+    """Those that an expression fits, which somebody sends as `what`, and may want to take long.
+    TimeoutError."""
+    async with in_time(what):
+        return [item async for item in in_turns(items, SEARCHED_AT_ONCE) if fits(item)]
 
 
 def containing(wanted: str) -> Callable[[str], bool]:

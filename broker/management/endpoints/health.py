@@ -17,6 +17,7 @@ from fluffle.broker.control.queues import leader_now
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.nodes import node_of
 from fluffle.broker.management.expiring import UNITS, expiring
+from fluffle.broker.management.listing import fitting
 from fluffle.broker.management.replies import Reply, bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint, Handler
@@ -110,12 +111,12 @@ async def leaders(call: Call) -> Row | Reply:
         finds = compiled(call.path.get("pattern", ".*"))
     except UnusablePattern as error:
         raise bad_request(str(error)) from None
-    rows = [
-        row
-        for row in leaderless(call.parts)
-        if vhost in (None, row["virtual_host"])
-        and finds(row["name"].encode(errors="surrogateescape"))
-    ]
+    found = [row for row in leaderless(call.parts) if vhost in (None, row["virtual_host"])]
+
+    def fits(row: Row) -> bool:
+        return finds(row["name"].encode(errors="surrogateescape"))
+
+    rows = await fitting(found, fits, "pattern")
     return failed("Detected quorum queues without an elected leader", queues=rows) if rows else OK
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -12,6 +11,7 @@ from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.management.call import Call
+from fluffle.broker.management.listing import fitting
 from fluffle.broker.management.replies import Reply, bad_request, not_found, unavailable
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
@@ -107,7 +107,7 @@ async def grow(call: Call) -> None:
     if call.parts.company.known(node) is None:
         return  # as RabbitMQ, which finds no queue that could be there
     is_even = body["strategy"] == "even"
-    for vhost, definition in meant(call, body):
+    for vhost, definition in await meant(call, body):
         if is_even and len(definition.wanted or definition.members) % 2:
             continue
         with suppress(NotFound):
@@ -116,18 +116,20 @@ async def grow(call: Call) -> None:
             )
 
 
-def meant(call: Call, body: Row) -> Iterator[tuple[str, QueueDefinition]]:
+async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
     """Quorum queues whose names fit the patterns.  Refusal."""
     patterns = (body.get(name, ".*") for name in ("vhost_pattern", "queue_pattern"))
     try:
         fits_vhost, fits_queue = (compiled(str(pattern)) for pattern in patterns)
     except UnusablePattern as error:
         raise bad_request(str(error)) from None
-    for vhost, definition in tuple(quorum_queues(call.parts)):
-        names = vhost, definition.spec.name
+
+    def fits(found: tuple[str, QueueDefinition]) -> bool:
+        names = found[0], found[1].spec.name
         octets = (name.encode(errors="surrogateescape") for name in names)
-        if fits_vhost(next(octets)) and fits_queue(next(octets)):
-            yield vhost, definition
+        return fits_vhost(next(octets)) and fits_queue(next(octets))
+
+    return await fitting(tuple(quorum_queues(call.parts)), fits, "queue_pattern")
 
 
 async def shrink(call: Call) -> Reply:

@@ -1,5 +1,6 @@
 """Health checks, and the limits and features around them."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from fluffle.broker.certificate_ends import ends_in
 from fluffle.broker.config import Config
+from fluffle.broker.management.endpoints import health
 from fluffle.broker.management.expiring import expiring
 from tests.support.certificates import Authority
 from tests.support.management import Api
@@ -85,6 +87,26 @@ async def test_what_nothing_listens_at(api: Api) -> None:
     assert api.amqp_port in told["ports"]
     status, told = await check(api, "protocol-listener/mqtt")
     assert (status, told["missing"], told["protocols"]) == (503, "mqtt", ["amqp", "http"])
+
+
+async def test_who_asks_by_a_pattern_lets_others_have_their_turn(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"name": f"q{number}", "virtual_host": "/"} for number in range(1_000)]
+    monkeypatch.setattr(health, "leaderless", lambda _parts: rows)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.ensure_future(others())
+    status, told = await check(api, f"{NO_LEADER}/all-vhosts/pattern/^(q+)%2B[0-9]*7$")
+    other.cancel()
+    assert (status, len(told["queues"])) == (503, 100)
+    assert turns >= 250
 
 
 async def test_what_cannot_be_checked(api: Api) -> None:
