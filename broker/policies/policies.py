@@ -24,7 +24,7 @@ from fluffle.broker.queues.settings import (
 
 ALTERNATE_EXCHANGE = "alternate-exchange"
 LEADER_LOCATOR = "queue-leader-locator"
-REMEMBERED_MAX = 1 << 16
+REMEMBERED_MAX = 1 << 14
 """Clients choose the names of queues, so that there must be an end to what is remembered."""
 
 
