@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import gcd
-from operator import attrgetter
+from operator import attrgetter, sub
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fluffle.broker.queues.replicated.errors import Unfit
@@ -23,14 +24,16 @@ def runs_of(sequences: Sequence[int]) -> list[range]:
     if isinstance(sequences, range):
         return [sequences] if sequences else []
     runs: list[range] = []
-    start = 0
-    while start < len(sequences):
-        first, stop = sequences[start], start + 1
-        step = sequences[stop] - first if stop < len(sequences) else 1
-        while step > 0 and stop < len(sequences) and sequences[stop] - sequences[stop - 1] == step:
+    steps = [*map(sub, islice(sequences, 1, None), sequences)]
+    if steps and steps[0] > 0 and steps.count(steps[0]) == len(steps):
+        return [range(sequences[0], sequences[-1] + steps[0], steps[0])]
+    start, count = 0, len(sequences)
+    while start < count:
+        step, stop = steps[start] if start + 1 < count else 1, start + 1
+        while step > 0 and stop < count and steps[stop - 1] == step:
             stop += 1
-        count = stop - start
-        runs.append(range(first, first + count * max(step, 1), max(step, 1)))
+        step, first = max(step, 1), sequences[start]
+        runs.append(range(first, first + (stop - start) * step, step))
         start = stop
     return runs
 
